@@ -1,0 +1,40 @@
+"""The errors of the union, and the one map from an exception to an errno.
+
+The core raises `OSError` with the errno the caller of a system call is to
+see; its text is for the log.  Whatever else escapes from it is a bug: the
+caller sees EIO, the log sees the traceback, the mount goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+log = logging.getLogger(__name__)
+
+
+class ConfigError(Exception):
+    """A mount was described in a way that cannot work.
+
+    The text is one sentence for the person at the terminal: what failed, on
+    what, why, what to do.
+    """
+
+
+class MountError(Exception):
+    """The kernel refused a mount that was described soundly.
+
+    The text is one sentence for the person at the terminal.
+    """
+
+
+def errno_of(error: BaseException, where: str) -> int:
+    """Return the errno to answer for `error`, raised while serving `where`.
+
+    An `OSError` answers its own errno; anything else is a bug, logged with
+    its traceback and answered with EIO.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    log.error("%s failed by a bug in PyUnion; please report it", where, exc_info=error)
+    return errno.EIO

@@ -1,0 +1,1 @@
+"""System calls that Python's `os` lacks; the only home of ctypes."""

@@ -1,0 +1,72 @@
+"""Attribute changes by name that never follow a symbolic link.
+
+`os.chmod` and `os.utime` cannot do what is needed here: fchmodat2(2) came in
+Linux 6.6, and UTIME_OMIT has no place in `os.utime`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from unionfs.syscalls.libc import fail, libc
+
+AT_SYMLINK_NOFOLLOW = 0x100
+UTIME_OMIT = (1 << 30) - 2
+
+_NR_FCHMODAT2 = 452
+_NS = 1_000_000_000
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
+
+
+_Times = _Timespec * 2
+
+_syscall = libc.syscall
+_utimensat = libc.utimensat
+_utimensat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int]
+
+_futimens = libc.futimens
+_futimens.argtypes = [ctypes.c_int, ctypes.c_void_p]
+
+
+def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
+    """Set the permission bits of `name` beneath `dir_fd`, which must not be a link."""
+    result = _syscall(
+        ctypes.c_long(_NR_FCHMODAT2),
+        ctypes.c_int(dir_fd),
+        ctypes.c_char_p(name),
+        ctypes.c_uint(mode),
+        ctypes.c_int(AT_SYMLINK_NOFOLLOW),
+    )
+    if result == 0:
+        return
+    if ctypes.get_errno() != errno.ENOSYS:
+        raise fail(name)
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
+
+
+def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """Set the times of `name` beneath `dir_fd` in ns, leaving alone those that are None.
+
+    Without a `name` they are the times of the open file `dir_fd` itself.
+    """
+    times = _Times(_timespec(atime_ns), _timespec(mtime_ns))
+    if name is None:
+        if _futimens(dir_fd, ctypes.addressof(times)) != 0:
+            raise fail()
+    elif _utimensat(dir_fd, name, ctypes.addressof(times), AT_SYMLINK_NOFOLLOW) != 0:
+        raise fail(name)
+
+
+def _timespec(ns: int | None) -> _Timespec:
+    if ns is None:
+        return _Timespec(0, UTIME_OMIT)
+    return _Timespec(*divmod(ns, _NS))

@@ -1,0 +1,86 @@
+"""Copying the bytes of a regular file: reflink, in-kernel copy, or read and write.
+
+Holes stay holes.  Source: ioctl_ficlone(2), copy_file_range(2), lseek(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+_FICLONE = 0x40049409
+_CHUNK = 1 << 20
+_SMALL = 1 << 16
+_NOT_HERE = frozenset(
+    (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
+)
+
+
+def try_reflink(src: int, dst: int) -> bool:
+    """Make the empty file `dst` share all of `src`; False where the backing cannot."""
+    try:
+        fcntl.ioctl(dst, _FICLONE, src)
+    except OSError as error:
+        if error.errno in _NOT_HERE or error.errno == errno.ETXTBSY:
+            return False
+        raise
+    return True
+
+
+def copy_range(src: int, dst: int, size: int, *, holes: bool) -> None:
+    """Copy the first `size` bytes of `src` into the empty file `dst`.
+
+    `holes` says that `src` may have some, which are then looked for and kept;
+    the file ends up `size` bytes long in any case.
+    """
+    if not holes:
+        if size <= _SMALL:
+            _write_all(dst, os.pread(src, size, 0), 0)
+        else:
+            _copy_segment(src, dst, 0, size)
+    else:
+        offset = 0
+        while offset < size:
+            try:
+                start = os.lseek(src, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break
+                raise
+            end = min(os.lseek(src, start, os.SEEK_HOLE), size)
+            if start < size:
+                _copy_segment(src, dst, start, end)
+            offset = max(end, start)
+    if os.fstat(dst).st_size != size:
+        os.ftruncate(dst, size)
+
+
+def _copy_segment(src: int, dst: int, start: int, end: int) -> None:
+    try:
+        while start < end:
+            done = os.copy_file_range(src, dst, end - start, start, start)
+            if done == 0:
+                return
+            start += done
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        _read_write(src, dst, start, end)
+
+
+def _read_write(src: int, dst: int, start: int, end: int) -> None:
+    while start < end:
+        data = os.pread(src, min(_CHUNK, end - start), start)
+        if not data:
+            return
+        _write_all(dst, data, start)
+        start += len(data)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view = view[done:]
+        offset += done

@@ -1,0 +1,67 @@
+"""Creating files for somebody else: the filesystem ids of one thread.
+
+A file made under the caller's fsuid and fsgid belongs to the caller from its
+first moment, with the set-group-id and ACL rules of its directory applied by
+the filesystem itself; a chown afterwards would leave a file of root's behind
+where the daemon dies between the two.
+
+Source: setfsuid(2), capabilities(7) "SECBIT_NO_SETUID_FIXUP".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from types import TracebackType
+
+from unionfs.syscalls.libc import libc_held
+
+_PR_GET_SECUREBITS = 27
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+
+_prctl = libc_held.prctl
+_prctl.argtypes = [ctypes.c_int, *([ctypes.c_ulong] * 4)]
+_setfsuid = libc_held.setfsuid
+_setfsuid.argtypes = [ctypes.c_uint]
+_setfsgid = libc_held.setfsgid
+_setfsgid.argtypes = [ctypes.c_uint]
+
+
+class FsIds:
+    """A context in which this thread creates files as `uid`:`gid`.
+
+    Enter and leave it in one thread, around the one system call it is for.
+    The thread keeps its capabilities under the other fsuid, where it has
+    CAP_SETPCAP to ask for that.  It asks for this moment only: the setting is
+    inherited by children, and would leave theirs with capabilities after they
+    gave up root.
+    """
+
+    __slots__ = ("_bits", "_kept", "gid", "own_gid", "own_uid", "uid")
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.own_uid = os.geteuid()
+        self.own_gid = os.getegid()
+        self._bits = 0
+        self._kept = False
+
+    def __enter__(self) -> None:
+        self._bits = _prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0)
+        kept = self._bits | _SECBIT_NO_SETUID_FIXUP
+        self._kept = self._bits >= 0 and _prctl(_PR_SET_SECUREBITS, kept, 0, 0, 0) == 0
+        _setfsgid(self.gid)
+        _setfsuid(self.uid)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _setfsuid(self.own_uid)
+        _setfsgid(self.own_gid)
+        if self._kept:
+            _prctl(_PR_SET_SECUREBITS, self._bits, 0, 0, 0)

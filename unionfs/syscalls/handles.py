@@ -1,0 +1,57 @@
+"""File handles and filesystem ids: what names an inode whatever its path.
+
+Source: name_to_handle_at(2); FS_IOC_GETFSUUID of linux/fs.h (6.9 and later).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+from typing import NamedTuple
+
+from unionfs.syscalls.libc import fail, libc
+
+_MAX_HANDLE = 128
+_HEAD = 8  # handle_bytes and handle_type, a u32 and an int
+_FS_IOC_GETFSUUID = 0x80111500
+
+_name_to_handle_at = libc.name_to_handle_at
+_name_to_handle_at.argtypes = [
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int,
+]
+
+
+class FileHandle(NamedTuple):
+    """A filesystem's own name for an inode: its type of handle and the bytes."""
+
+    kind: int
+    fid: bytes
+
+
+def handle_at(dir_fd: int, name: bytes) -> FileHandle:
+    """Return the handle of `name` beneath `dir_fd`, not following a link.
+
+    Raises EOPNOTSUPP where the filesystem has no handles.
+    """
+    buffer = ctypes.create_string_buffer(_HEAD + _MAX_HANDLE)
+    ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
+    mount_id = ctypes.c_int()
+    if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), 0) != 0:
+        raise fail(name)
+    length = ctypes.c_uint.from_buffer(buffer).value
+    kind = ctypes.c_int.from_buffer(buffer, 4).value
+    return FileHandle(kind, buffer.raw[_HEAD : _HEAD + length])
+
+
+def filesystem_uuid(fd: int) -> bytes:
+    """Return the 16 bytes of the uuid of the filesystem of `fd`, zeros where it has none."""
+    reply = bytearray(17)  # struct fsuuid2: u8 len, u8 uuid[16]
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GETFSUUID, reply)
+    except OSError:
+        return bytes(16)
+    return bytes(reply[1 : 1 + reply[0]]).ljust(16, b"\0")

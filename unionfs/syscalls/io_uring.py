@@ -1,0 +1,172 @@
+"""io_uring(7), as far as FUSE-over-io_uring needs it: commands on one file, and a wake-up.
+
+Threading: a ring is used by one thread; `Ring.wake` may be called from any.
+On x86 a store to the shared rings is seen in order by the kernel; elsewhere
+io_uring_enter(2), which follows each of ours, is the barrier.
+
+Source: io_uring_setup(2), io_uring_enter(2); linux/io_uring.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+from unionfs.syscalls.libc import fail, libc
+
+_NR_SETUP = 425
+_NR_ENTER = 426
+_SETUP_SQE128 = 1 << 10
+_FEAT_SINGLE_MMAP = 1 << 0
+_ENTER_GETEVENTS = 1 << 0
+_OFF_SQ_RING = 0
+_OFF_SQES = 0x10000000
+
+_OP_READ = 22
+_OP_URING_CMD = 46
+
+_SQE_SIZE = 128
+# opcode, flags, ioprio, fd, cmd_op, pad, addr, len, cmd_flags, user_data, 16 bytes unused
+_SQE = struct.Struct("=BBHiIIQIIQ16x")
+_SQE_CMD = 48  # where the 80 bytes for the command begin
+_CQE = struct.Struct("=QiI")
+# sq_entries, cq_entries, flags, ..., features, ..., then the two tables of offsets
+_PARAMS = struct.Struct("=IIIIIIIIII")
+_OFFSETS = struct.Struct("=IIIIIIIIQ")
+_PARAMS_SIZE = _PARAMS.size + 2 * _OFFSETS.size
+
+WAKE = (1 << 64) - 1  # the user_data of a completion that `Ring.wake` caused
+
+# A prototype of its own: every argument has to fill a register.
+_enter = ctypes.CFUNCTYPE(
+    ctypes.c_long, *([ctypes.c_long] * 5), ctypes.c_void_p, ctypes.c_size_t, use_errno=True
+)(("syscall", libc))
+
+
+class Pinned:
+    """A buffer whose address is known to the kernel for as long as this object lives."""
+
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+        self._exported = (ctypes.c_char * size).from_buffer(self.buffer)
+        self.address = ctypes.addressof(self._exported)
+
+
+class Ring:
+    """One io_uring with entries of 128 bytes."""
+
+    def __init__(self, entries: int) -> None:
+        """Set up a ring for `entries` requests under way at once.
+
+        Raises EPERM where io_uring is switched off, ENOSYS where there is none,
+        EINVAL before Linux 5.19.
+        """
+        params = bytearray(_PARAMS_SIZE)
+        _PARAMS.pack_into(params, 0, 0, 0, _SETUP_SQE128, 0, 0, 0, 0, 0, 0, 0)
+        shared = (ctypes.c_char * _PARAMS_SIZE).from_buffer(params)
+        self._fd = libc.syscall(_NR_SETUP, ctypes.c_uint(entries), shared)
+        if self._fd < 0:
+            raise fail()
+        del shared
+        try:
+            self._map(params)
+            self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._woken = Pinned(8)
+        self._unsubmitted = 0
+        self._listen()
+
+    def _map(self, params: bytearray) -> None:
+        sq_entries, cq_entries, _, _, _, features, *_ = _PARAMS.unpack_from(params)
+        if not features & _FEAT_SINGLE_MMAP:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        sq = _OFFSETS.unpack_from(params, _PARAMS.size)
+        cq = _OFFSETS.unpack_from(params, _PARAMS.size + _OFFSETS.size)
+        size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * _CQE.size)
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        self._rings = mmap.mmap(self._fd, size, flags, offset=_OFF_SQ_RING)
+        self._sqes = mmap.mmap(self._fd, sq_entries * _SQE_SIZE, flags, offset=_OFF_SQES)
+        self._words = memoryview(self._rings)[: size & ~3].cast("I")
+        self._sq_tail, self._sq_mask = sq[1] >> 2, self._words[sq[2] >> 2]
+        self._cq_head, self._cq_tail = cq[0] >> 2, cq[1] >> 2
+        self._cq_mask, self._cqes = self._words[cq[2] >> 2], cq[5]
+        array = sq[6] >> 2
+        for index in range(sq_entries):
+            self._words[array + index] = index
+
+    def command(
+        self,
+        fd: int,
+        operation: int,
+        user_data: int,
+        command: bytes,
+        iovecs: int = 0,
+        count: int = 0,
+    ) -> None:
+        """Queue a command for `fd`, sent by the next `wait`.
+
+        `command` is at most 80 bytes; `iovecs` the address of `count` iovecs.
+        """
+        tail = self._words[self._sq_tail]
+        at = (tail & self._sq_mask) * _SQE_SIZE
+        _SQE.pack_into(
+            self._sqes, at, _OP_URING_CMD, 0, 0, fd, operation, 0, iovecs, count, 0, user_data
+        )
+        at += _SQE_CMD
+        self._sqes[at : at + len(command)] = command
+        self._words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
+        self._unsubmitted += 1
+
+    def _listen(self) -> None:
+        """Queue the read that ends when somebody calls `wake`."""
+        tail = self._words[self._sq_tail]
+        at = (tail & self._sq_mask) * _SQE_SIZE
+        _SQE.pack_into(
+            self._sqes, at, _OP_READ, 0, 0, self._wake_fd, 0, 0, self._woken.address, 8, 0, WAKE
+        )
+        self._words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
+        self._unsubmitted += 1
+
+    def wake(self) -> None:
+        """Make `wait` return with `WAKE` among the completions."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def wait(self) -> Iterator[tuple[int, int]]:
+        """Submit what is queued, wait for a completion, and yield all there are.
+
+        Each is its user_data and its result, a negative errno for a failure.
+        """
+        words = self._words
+        head = words[self._cq_head]
+        if head == words[self._cq_tail] or self._unsubmitted:
+            want = 1 if head == words[self._cq_tail] else 0
+            done = _enter(_NR_ENTER, self._fd, self._unsubmitted, want, _ENTER_GETEVENTS, None, 0)
+            if done < 0:
+                error = fail()
+                if error.errno != errno.EINTR:
+                    raise error
+            else:
+                self._unsubmitted -= done
+        while head != words[self._cq_tail]:
+            user_data, result, _ = _CQE.unpack_from(
+                self._rings, self._cqes + (head & self._cq_mask) * _CQE.size
+            )
+            head = head + 1 & 0xFFFFFFFF
+            words[self._cq_head] = head
+            if user_data == WAKE:
+                self._listen()
+            yield user_data, result
+
+    def close(self) -> None:
+        """Give the ring up; what is under way in it is cancelled."""
+        self._words.release()
+        self._rings.close()
+        self._sqes.close()
+        os.close(self._fd)
+        os.close(self._wake_fd)

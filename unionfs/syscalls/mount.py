@@ -1,0 +1,69 @@
+"""mount(2), umount2(2) and setns(2), which the standard library lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from unionfs.syscalls.libc import fail, libc
+
+# <linux/mount.h>; mount(2) says what each does.
+MS_RDONLY = 1
+MS_NOSUID = 1 << 1
+MS_NODEV = 1 << 2
+MS_NOEXEC = 1 << 3
+MS_SYNCHRONOUS = 1 << 4
+MS_MANDLOCK = 1 << 6
+MS_DIRSYNC = 1 << 7
+MS_NOSYMFOLLOW = 1 << 8
+MS_NOATIME = 1 << 10
+MS_NODIRATIME = 1 << 11
+MS_SILENT = 1 << 15
+MS_POSIXACL = 1 << 16
+MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+_CLONE_NEWNS = 0x00020000
+
+_mount = libc.mount
+_mount.argtypes = [
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+]
+_umount2 = libc.umount2
+_umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+_setns = libc.setns
+_setns.argtypes = [ctypes.c_int, ctypes.c_int]
+
+
+def mount(source: bytes, target: bytes, fstype: bytes, flags: int, data: bytes) -> None:
+    """Mount as mount(2); `data` is at most one page long."""
+    if _mount(source, target, fstype, flags, data) != 0:
+        raise fail(target)
+
+
+def umount(target: bytes, flags: int = 0) -> None:
+    """Unmount as umount2(2): EBUSY while in use, unless `flags` holds MNT_DETACH."""
+    if _umount2(target, flags) != 0:
+        raise fail(target)
+
+
+def enter_mount_namespace(path: bytes) -> None:
+    """Move this process, which has one thread, to the mount namespace at `path`.
+
+    The working directory becomes that namespace's root.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _setns(fd, _CLONE_NEWNS) != 0:
+            raise fail(path)
+    finally:
+        os.close(fd)

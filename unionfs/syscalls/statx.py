@@ -1,0 +1,29 @@
+"""statx(2): the attributes `os.stat` lacks, such as the time of birth."""
+
+from __future__ import annotations
+
+import ctypes
+
+from unionfs.syscalls.libc import fail, libc
+
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+SIZE = 256
+
+_statx = libc.statx
+_statx.argtypes = [
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+]
+
+
+def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
+    """Return struct statx of `name` beneath `dir_fd`, of `dir_fd` itself for b""."""
+    buffer = (ctypes.c_char * SIZE)()
+    flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
+    if _statx(dir_fd, name, flags, mask, buffer) != 0:
+        raise fail(name)
+    return bytearray(buffer)

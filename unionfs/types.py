@@ -1,0 +1,58 @@
+"""The values that cross the seam between the core and the transports.
+
+Names are `bytes` (any but b"/" and b"\\0"), times are integers in ns, sizes
+are bytes and `st_blocks` counts 512-byte blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ROOT_NODEID = 1
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Attr(NamedTuple):
+    """What the union says of an inode: what it overrides, and the real rest.
+
+    `nodeid` names the inode to the kernel until it is forgotten; `st_ino` is
+    what users see, the same before and after copy_up and over a remount.
+    Mode, size, rdev and times are those of `st`, the `os.stat_result` of the
+    real file; the other fields here stand in place of its own.
+    """
+
+    nodeid: int
+    st_ino: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_blocks: int
+    st: os.stat_result
+
+
+class DirEntry(NamedTuple):
+    """One name of a merged directory.
+
+    `cookie` is the offset to ask for to go on behind this entry; `d_type` is a
+    DT_* value; `st_ino` is the one stat(2) shows.
+    """
+
+    cookie: int
+    name: bytes
+    d_type: int
+    st_ino: int
+
+
+@dataclass(slots=True)
+class SetAttr:
+    """The attributes one SETATTR changes; None leaves a thing as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None

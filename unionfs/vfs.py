@@ -1,0 +1,237 @@
+"""The one seam: what a filesystem offers and every transport carries.
+
+Each method is one operation of the kernel's VFS on a nodeid.  All are
+synchronous and may be called from several threads at once; a transport calls
+those that may block for long (see `Filesystem.slow_open` and `slow_setattr`)
+from a worker thread.
+
+Errors: every method raises `OSError` whose errno is the answer.  A nodeid or
+fh that was never handed out, or was given back, raises ESTALE or EBADF.
+
+nlookup: a method that returns an `Attr` for a name (`lookup`, `create`,
+`mknod`, `mkdir`, `symlink`, `link`) counts one reference for the kernel, given
+back by `forget`.  `getattr` and `setattr` count none.
+
+`uid` and `gid` are the filesystem ids of the calling process as the kernel
+hands them over; permission has been checked by the kernel
+(`default_permissions`), and here they only own what is created.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+from unionfs.types import Attr, Buffer, DirEntry, SetAttr
+
+
+class Filesystem(Protocol):
+    """A union as the transports see it."""
+
+    # -- names and inodes --
+
+    def lookup(self, parent: int, name: bytes) -> Attr | None:
+        """Return what `name` is in directory `parent`, or None where it is absent.
+
+        Also answers b"." and b"..".
+        """
+        ...
+
+    def forget(self, nodeid: int, nlookup: int) -> None:
+        """Give back `nlookup` references to `nodeid`.  Never raises."""
+        ...
+
+    def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
+        """Return the attributes of `nodeid`; through `fh` where one is given."""
+        ...
+
+    def setattr(self, nodeid: int, change: SetAttr, fh: int | None, uid: int) -> Attr:
+        """Apply `change`, after a copy_up where needed, and return the new attributes.
+
+        A `uid` other than 0 loses suid and sgid by a change of size (truncate(2)).
+        """
+        ...
+
+    def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
+        """Tell whether `setattr` would copy so much data that it belongs in a worker."""
+        ...
+
+    def readlink(self, nodeid: int) -> bytes: ...
+
+    def access(self, nodeid: int, mask: int, uid: int, gid: int) -> None:
+        """Raise EACCES where access(2) with `mask` would; EROFS for writing read-only."""
+        ...
+
+    def statfs(self) -> os.statvfs_result: ...
+
+    # -- changing directories --
+
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+    ) -> Attr: ...
+
+    def mkdir(
+        self, parent: int, name: bytes, mode: int, umask: int, uid: int, gid: int
+    ) -> Attr: ...
+
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr: ...
+
+    def link(self, nodeid: int, new_parent: int, new_name: bytes) -> Attr: ...
+
+    def unlink(self, parent: int, name: bytes) -> None: ...
+
+    def rmdir(self, parent: int, name: bytes) -> None: ...
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+    ) -> None:
+        """Rename as renameat2(2): `flags` 0, RENAME_NOREPLACE or RENAME_EXCHANGE."""
+        ...
+
+    # -- files --
+
+    def open(self, nodeid: int, flags: int, uid: int) -> int:
+        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
+        ...
+
+    def slow_open(self, nodeid: int, flags: int) -> bool:
+        """Tell whether `open` would copy so much data that it belongs in a worker."""
+        ...
+
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+    ) -> tuple[Attr, int]:
+        """Create and open a regular file; return its attributes and its fh."""
+        ...
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
+        ...
+
+    def read_nowait(self, fh: int, offset: int, size: int) -> Buffer | None:
+        """As `read` where the page cache has it all, else None: call `read` in a worker."""
+        ...
+
+    def write(self, fh: int, offset: int, data: Buffer) -> int:
+        """Write all of `data` at `offset`; return its length in bytes."""
+        ...
+
+    def flush(self, fh: int) -> None: ...
+
+    def fsync(self, fh: int, datasync: bool) -> None: ...
+
+    def release(self, fh: int) -> None:
+        """Close `fh`; errors of close(2) are for `flush` to tell."""
+        ...
+
+    # -- reading directories --
+
+    def opendir(self, nodeid: int) -> int: ...
+
+    def readdir(self, fh: int, offset: int) -> Iterator[DirEntry]:
+        """Yield the entries behind cookie `offset`, b"." and b".." first.
+
+        Names made or removed between two calls neither repeat nor hide others.
+        """
+        ...
+
+    def fsyncdir(self, fh: int) -> None: ...
+
+    def releasedir(self, fh: int) -> None: ...
+
+    # -- extended attributes --
+
+    def getxattr(self, nodeid: int, name: bytes) -> bytes:
+        """Return a value; ENODATA where there is none."""
+        ...
+
+    def listxattr(self, nodeid: int) -> list[bytes]: ...
+
+    def setxattr(self, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+        """Set a value; `flags` are XATTR_CREATE and XATTR_REPLACE of setxattr(2)."""
+        ...
+
+    def removexattr(self, nodeid: int, name: bytes) -> None: ...
+
+    # -- the mount as a whole --
+
+    def counters(self) -> dict[str, int]:
+        """Return what SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
+        ...
+
+    def close(self) -> None:
+        """Write back, leave the workdir clean, close every fd.  Idempotent.
+
+        Called after the unmount, when no other call is under way.
+        """
+        ...
+
+
+class DirectFilesystem(Filesystem, Protocol):
+    """What only a transport that speaks the kernel's protocol itself can carry."""
+
+    def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
+        """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
+
+        Without `wait` it returns None where the page cache has not got it all.
+        """
+        ...
+
+    def stack_depth(self) -> int:
+        """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
+        ...
+
+    def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
+        """As `readdir`, for a directory that nobody opened."""
+        ...
+
+    def syncdir(self, nodeid: int) -> None:
+        """As `fsyncdir`, for a directory that nobody opened."""
+        ...
+
+    def backing(self, fh: int) -> tuple[int, int]:
+        """Return the fd of the real file behind `fh`, and which of its files that is.
+
+        The second number changes when the inode is copied up.
+        """
+        ...
+
+    def renew(self, nodeid: int) -> None:
+        """Let the names of the file `nodeid` lead to a new nodeid from now on.
+
+        Whoever has the old one open keeps it.  For a file that was copied up
+        while the kernel reads its lower through passthrough, which allows an
+        inode one real file at a time.
+        """
+        ...
+
+    def drop_privileges(self, fh: int) -> None:
+        """Take suid and sgid from an open file, as a write by somebody not root does."""
+        ...
+
+    def tmpfile(
+        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
+    ) -> tuple[Attr, int]:
+        """Create and open a file without a name (O_TMPFILE), which `link` may give one."""
+        ...
+
+    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None: ...
+
+    def lseek(self, fh: int, offset: int, whence: int) -> int:
+        """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE)."""
+        ...
+
+    def copy_range(
+        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
+    ) -> int:
+        """Copy between two open files; return the bytes copied."""
+        ...
+
+    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
+        """Return the attributes, and struct statx of the real file for what they lack."""
+        ...
+
+    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
+        """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
+        ...
