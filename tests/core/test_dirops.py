@@ -1,0 +1,268 @@
+"""Making and removing names: what is inherited, and what outlives its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import security
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.unions import Layers, core, errno_of, nodeid
+from unionfs.types import ROOT_NODEID, SetAttr
+
+ACL = security.acl(
+    (security.USER_OBJ, 7),
+    (security.USER, 5, 1234),
+    (security.GROUP_OBJ, 5),
+    (security.MASK, 7),
+    (security.OTHER, 0),
+)
+WHITEOUT = pytest.mark.parametrize("over_whiteout", [False, True], ids=["new", "over-whiteout"])
+
+
+def directory(layers: Layers, over_whiteout: bool) -> None:
+    """Make `d` in the lower, where `over_whiteout` with names to be whited out first."""
+    folder = layers.lowers[0] / "d"
+    folder.mkdir()
+    if over_whiteout:
+        for name in ("file", "dir", "link", "fifo"):
+            (folder / name).touch()
+
+
+def make_all(tree: CoreDriver, held: int) -> dict[str, tuple[int, int, int]]:
+    """Make one of each kind as 11:22 with mode 0666 or 0777; return mode, uid and gid of each."""
+    fs = tree.fs
+    for name in (b"file", b"dir", b"link", b"fifo"):
+        if fs.lookup(held, name) is not None:
+            fs.unlink(held, name)
+    file, fh = fs.create(held, b"file", 0o666, os.O_RDWR, 0o027, 11, 22)
+    fs.release(fh)
+    made = {
+        "file": file,
+        "dir": fs.mkdir(held, b"dir", 0o777, 0o027, 11, 22),
+        "link": fs.symlink(held, b"link", b"to", 11, 22),
+        "fifo": fs.mknod(held, b"fifo", stat.S_IFIFO | 0o666, 0, 0o027, 11, 22),
+    }
+    return {
+        name: (stat.S_IMODE(attr.st.st_mode), attr.st_uid, attr.st_gid)
+        for name, attr in made.items()
+    }
+
+
+@WHITEOUT
+def test_owner_and_umask(tmp_path: Path, over_whiteout: bool) -> None:
+    layers = Layers(tmp_path)
+    directory(layers, over_whiteout)
+    with layers.union(strict=False) as tree:
+        assert make_all(tree, nodeid(tree, b"d")) == {
+            "file": (0o640, 11, 22),
+            "dir": (0o750, 11, 22),
+            "link": (0o777, 11, 22),
+            "fifo": (0o640, 11, 22),
+        }
+
+
+@WHITEOUT
+def test_a_set_group_id_directory_hands_down_its_group(tmp_path: Path, over_whiteout: bool) -> None:
+    layers = Layers(tmp_path)
+    directory(layers, over_whiteout)
+    os.chown(layers.lowers[0] / "d", 0, 33)
+    os.chmod(layers.lowers[0] / "d", 0o2775)
+    with layers.union(strict=False) as tree:
+        made = make_all(tree, nodeid(tree, b"d"))
+    assert {gid for _, _, gid in made.values()} == {33}
+    assert {uid for _, uid, _ in made.values()} == {11}
+    assert made["dir"][0] == 0o2750
+    assert made["file"][0] == 0o640
+
+
+@WHITEOUT
+def test_a_default_acl_is_inherited_and_replaces_the_umask(
+    tmp_path: Path, over_whiteout: bool
+) -> None:
+    layers = Layers(tmp_path)
+    directory(layers, over_whiteout)
+    os.setxattr(layers.lowers[0] / "d", security.DEFAULT, ACL)
+    with layers.union(strict=False) as tree:
+        made = make_all(tree, nodeid(tree, b"d"))
+        assert made["file"][0] == 0o660
+        assert made["dir"][0] == 0o770
+        assert tree.getxattr(b"d/dir", security.DEFAULT) == ACL
+        inherited = security.parse_acl(tree.getxattr(b"d/file", security.ACCESS))
+        assert (security.USER, 5, 1234) in inherited
+        # And one level further, where nothing was whited out.
+        held = nodeid(tree, b"d/dir")
+        assert make_all(tree, held)["dir"][0] == 0o770
+        tree.removexattr(b"d/dir", security.DEFAULT)
+        tree.unlink(b"d/dir/file")
+        assert make_all_again(tree, held) == 0o640
+
+
+def make_all_again(tree: CoreDriver, held: int) -> int:
+    attr, fh = tree.fs.create(held, b"file", 0o666, os.O_RDWR, 0o027, 0, 0)
+    tree.fs.release(fh)
+    return stat.S_IMODE(attr.st.st_mode)
+
+
+# -- files that lost their name --
+
+
+@pytest.mark.parametrize("where", ["upper", "copied", "lower"])
+def test_an_unlinked_file_can_be_used(tmp_path: Path, where: str) -> None:
+    layers = Layers(tmp_path, {} if where == "upper" else {"file": "data"})
+    with layers.union() as tree:
+        if where == "upper":
+            tree.create(b"file", 0o644)
+            tree.write(b"file", 0, b"data")
+        elif where == "copied":
+            tree.chmod(b"file", 0o600)
+        held = nodeid(tree, b"file")
+        fs = tree.fs
+        tree.unlink(b"file")
+        assert fs.getattr(held).st_nlink == 0
+        assert fs.getattr(held).st.st_size == 4
+        fh = fs.open(held, os.O_RDONLY, 0)
+        assert fs.read(fh, 0, 9) == b"data"
+        fs.setattr(held, SetAttr(mode=0o604, uid=7, gid=8, mtime_ns=9), None, 0)
+        attr = fs.getattr(held)
+        assert stat.S_IMODE(attr.st.st_mode) == 0o604
+        assert (attr.st_uid, attr.st_gid, attr.st.st_mtime_ns) == (7, 8, 9)
+        fs.setattr(held, SetAttr(size=2), None, 0)
+        assert fs.read(fh, 0, 9) == b"da"
+        fs.setxattr(held, b"user.x", b"1", 0)
+        assert b"user.x" in fs.listxattr(held)
+        fs.removexattr(held, b"user.x")
+        assert fs.getattr(held).st_nlink == 0
+        assert errno_of(lambda: fs.link(held, ROOT_NODEID, b"again")) == errno.ENOENT
+        fs.release(fh)
+        assert tree.listdir(b"") == []
+        tree.create(b"file", 0o600)
+        assert nodeid(tree, b"file") != held
+    assert layers.look()[b"file"].size == 0
+
+
+@pytest.mark.parametrize("where", ["upper", "copied", "lower"])
+def test_a_replaced_file_can_be_used(tmp_path: Path, where: str) -> None:
+    layers = Layers(tmp_path, {} if where == "upper" else {"file": "data"})
+    with layers.union() as tree:
+        if where == "upper":
+            tree.create(b"file", 0o644)
+            tree.write(b"file", 0, b"data")
+        elif where == "copied":
+            tree.chmod(b"file", 0o600)
+        held = nodeid(tree, b"file")
+        tree.create(b"other", 0o600)
+        tree.rename(b"other", b"file", 0)
+        fh = tree.fs.open(held, os.O_RDWR, 0)
+        tree.fs.write(fh, 0, b"D")
+        assert tree.fs.read(fh, 0, 9) == b"Data"
+        assert tree.fs.getattr(held, fh).st_nlink == 0
+        tree.fs.release(fh)
+        assert tree.read(b"file") == b""
+
+
+def test_an_unlinked_link_keeps_where_it_leads(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    (layers.lowers[0] / "low").symlink_to("there")
+    with layers.union() as tree:
+        tree.symlink(b"here", b"up")
+        low, up = nodeid(tree, b"low"), nodeid(tree, b"up")
+        tree.unlink(b"low")
+        tree.unlink(b"up")
+        assert tree.fs.readlink(low) == b"there"
+        assert tree.fs.readlink(up) == b"here"
+        tree.fs.setattr(up, SetAttr(uid=5), None, 0)
+        assert tree.fs.getattr(up).st_uid == 5
+
+
+# -- directories that are gone --
+
+
+@pytest.mark.parametrize("where", ["upper", "copied", "lower", "merged"])
+def test_a_removed_directory_still_held(tmp_path: Path, where: str) -> None:
+    layers = Layers(tmp_path, {} if where == "upper" else {"d": {}})
+    if where == "merged":
+        (layers.upper / "d").mkdir()
+    with layers.union() as tree:
+        if where == "upper":
+            tree.mkdir(b"d", 0o755)
+        elif where == "copied":
+            tree.chmod(b"d", 0o755)
+        fs, held = tree.fs, nodeid(tree, b"d")
+        fh = fs.opendir(held)
+        tree.rmdir(b"d")
+        attr = fs.getattr(held)
+        assert stat.S_ISDIR(attr.st.st_mode)
+        assert list(fs.readdir(fh, 0)) == []
+        assert fs.lookup(held, b"x") is None
+        assert fs.lookup(held, b"..") is not None
+        fs.forget(ROOT_NODEID, 1)
+        file = nodeid_of_new(tree)
+        for make in (
+            lambda: fs.mkdir(held, b"x", 0o700, 0, 0, 0),
+            lambda: fs.create(held, b"x", 0o600, os.O_RDWR, 0, 0, 0),
+            lambda: fs.symlink(held, b"x", b"to", 0, 0),
+            lambda: fs.mknod(held, b"x", stat.S_IFIFO, 0, 0, 0, 0),
+            lambda: fs.link(file, held, b"x"),
+            lambda: fs.unlink(held, b"x"),
+            lambda: fs.rmdir(held, b"x"),
+            lambda: fs.rename(ROOT_NODEID, b"file", held, b"x", 0),
+            lambda: fs.rename(held, b"x", ROOT_NODEID, b"y", 0),
+        ):
+            assert errno_of(make) == errno.ENOENT
+        if where == "lower":
+            assert errno_of(lambda: fs.setattr(held, SetAttr(mode=0o700), None, 0)) == errno.ENOENT
+        else:
+            fs.setattr(held, SetAttr(mode=0o711), None, 0)
+            assert stat.S_IMODE(fs.getattr(held).st.st_mode) == 0o711
+        fs.fsyncdir(fh)
+        fs.releasedir(fh)
+        tree.mkdir(b"d", 0o700)
+        assert nodeid(tree, b"d") != held
+    assert set(layers.look()) == {b"", b"d", b"file"}
+
+
+def nodeid_of_new(tree: CoreDriver) -> int:
+    tree.create(b"file", 0o600)
+    return nodeid(tree, b"file")
+
+
+def test_a_replaced_directory_still_held(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"target": {"gone": ""}, "source": {"file": "x"}})
+    with layers.union() as tree:
+        tree.unlink(b"target/gone")
+        held = nodeid(tree, b"target")
+        tree.rename(b"source", b"target", 0)
+        assert stat.S_ISDIR(tree.fs.getattr(held).st.st_mode)
+        assert tree.fs.lookup(held, b"file") is None
+        assert tree.read(b"target/file") == b"x"
+    assert set(layers.look()) == {b"", b"target", b"target/file"}
+
+
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    with Layers(tmp_path).union() as tree:
+        fs = tree.fs
+        assert (
+            errno_of(lambda: fs.mkdir(ROOT_NODEID, b"n" * 256, 0o700, 0, 0, 0))
+            == errno.ENAMETOOLONG
+        )
+        tree.mkdir(b"n" * 255, 0o700)
+        tree.rmdir(b"n" * 255)
+
+
+def test_a_file_without_a_name_can_be_given_one(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    with layers.union() as tree:
+        attr, fh = core(tree).tmpfile(ROOT_NODEID, 0o666, os.O_RDWR, 0o022, 3, 4)
+        tree.lookups[attr.nodeid] += 1
+        assert (attr.st_nlink, attr.st_uid, stat.S_IMODE(attr.st.st_mode)) == (0, 3, 0o644)
+        tree.fs.write(fh, 0, b"data")
+        tree.lookups[tree.fs.link(attr.nodeid, ROOT_NODEID, b"named").nodeid] += 1
+        tree.fs.release(fh)
+        assert nodeid(tree, b"named") == attr.nodeid
+        assert tree.lstat(b"named").nlink == 1
+    assert layers.look()[b"named"].content == b"data"

@@ -1,0 +1,82 @@
+"""Open files: flags, and what a handle sees when its file is copied up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.unions import Layers, core, errno_of, nodeid
+from unionfs.types import SetAttr
+
+
+def test_a_handle_of_before_the_copy_up_sees_what_was_written(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "lower"})
+    with layers.union() as tree:
+        reader = tree.open(b"file", os.O_RDONLY, 0)
+        tree.write(b"file", 0, b"UPPER")
+        assert tree.pread(reader, 9, 0) == b"UPPER"
+        assert tree.fstat(reader).size == 5
+        tree.unlink(b"file")
+        assert tree.pread(reader, 9, 0) == b"UPPER"
+
+
+def test_truncating_at_open_copies_no_data(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x" * 100})
+    with layers.union() as tree:
+        handle = tree.open(b"file", os.O_WRONLY | os.O_TRUNC, 0)
+        assert tree.fstat(handle).size == 0
+        assert not core(tree).slow_open(nodeid(tree, b"file"), os.O_WRONLY | os.O_TRUNC)
+    assert layers.look()[b"file"].content == b""
+
+
+def test_what_waits_for_a_disk_is_slow(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"file": "x" * 1_000_000, "empty": ""}).union() as tree:
+        fs, file, empty = tree.fs, nodeid(tree, b"file"), nodeid(tree, b"empty")
+        assert fs.slow_open(file, os.O_RDWR)
+        assert not fs.slow_open(file, os.O_RDONLY)
+        assert not fs.slow_open(empty, os.O_RDWR)
+        assert fs.slow_setattr(file, SetAttr(mode=0o600))
+        assert not fs.slow_setattr(file, SetAttr(size=0))
+        tree.chmod(b"file", 0o600)
+        assert not fs.slow_open(file, os.O_RDWR)
+        assert not fs.slow_setattr(file, SetAttr(mode=0o600))
+
+
+def test_a_handle_that_reads_cannot_write(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"file": "x"}).union() as tree:
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY, 0)
+        assert errno_of(lambda: tree.fs.write(fh, 0, b"y")) == errno.EBADF
+        tree.fs.release(fh)
+        assert errno_of(lambda: tree.fs.read(fh, 0, 1)) == errno.EBADF
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    os.mkfifo(layers.lowers[0] / "fifo")
+    with layers.union() as tree:
+        held = nodeid(tree, b"fifo")
+        assert errno_of(lambda: tree.fs.open(held, os.O_RDONLY, 0)) == errno.ENXIO
+
+
+def test_reading_without_waiting(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"file": "0123456789"}).union() as tree:
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY, 0)
+        tree.fs.read(fh, 0, 10)
+        quick = tree.fs.read_nowait(fh, 4, 100)
+        assert quick is None or bytes(quick) == b"456789"
+        tree.fs.release(fh)
+
+
+@pytest.mark.parametrize(("uid", "left"), [(0, 0o6755), (1000, 0o755)])
+def test_writing_takes_suid_unless_by_root(tmp_path: Path, uid: int, left: int) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    (layers.lowers[0] / "file").chmod(0o6755)
+    with layers.union() as tree:
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_WRONLY, uid)
+        tree.fs.write(fh, 0, b"y")
+        tree.fs.release(fh)
+        assert stat.S_IMODE(tree.lstat(b"file").mode) == left

@@ -1,0 +1,65 @@
+"""The table of inodes: references counted, one inode for one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.unions import Layers, core, nodeid
+from unionfs.core.inode import InodeTable, Node
+from unionfs.types import ROOT_NODEID
+
+
+def test_a_nodeid_given_back_is_stale(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"file": "x"}).union() as tree:
+        held = nodeid(tree, b"file")
+        tree.forget_all()
+        for call in (tree.fs.getattr, tree.fs.readlink, tree.fs.listxattr):
+            with pytest.raises(OSError, match="Stale"):
+                call(held)
+        tree.fs.forget(held, 1)  # never raises
+
+
+def test_the_root_is_never_forgotten(tmp_path: Path) -> None:
+    with Layers(tmp_path).union() as tree:
+        tree.fs.forget(ROOT_NODEID, 100)
+        assert tree.lstat(b"").is_dir
+
+
+def test_one_layer_twice_gives_each_inode_a_nodeid_of_its_own(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"d": {"one": "x"}})
+    layers.lowers *= 2
+    with layers.union() as tree:
+        assert {entry.name for entry in tree.listdir(b"d")} == {b"one"}
+        assert tree.lstat(b"d/one").ino == (layers.lowers[0] / "d/one").stat().st_ino
+
+
+def test_two_names_of_a_lower_file_are_one_inode(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"a": "x", "d": {}})
+    (layers.lowers[0] / "d/b").hardlink_to(layers.lowers[0] / "a")
+    with layers.union() as tree:
+        assert nodeid(tree, b"a") == nodeid(tree, b"d/b")
+
+
+@pytest.mark.parametrize("path", [b"d", b"d/file"])
+def test_an_inode_forgotten_as_it_is_found_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    """Else there would be two for one file, and one would not know what the other did."""
+    hold = InodeTable.hold
+    forgotten: list[Node] = []
+
+    def forget_first(self: InodeTable, node: Node) -> bool:
+        if node.name == path.rpartition(b"/")[2] and not forgotten:
+            forgotten.append(node)
+            self.forget(node.nodeid, 0)
+        return hold(self, node)
+
+    with Layers(tmp_path, {"d": {"file": "x"}}).union() as tree:
+        monkeypatch.setattr(InodeTable, "hold", forget_first)
+        held = nodeid(tree, path)
+        assert nodeid(tree, path) == held
+        assert core(tree)._table.get(held) is not forgotten[0]
+        tree.create(b"d/new", 0o600)
+        assert {entry.name for entry in tree.listdir(b"d")} == {b"file", b"new"}

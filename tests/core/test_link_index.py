@@ -1,0 +1,103 @@
+"""Hard links of a lower file, kept together by the index."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.trees import assert_same, snapshot
+from tests.helpers.unions import Layers, nodeid
+from unionfs.core.link_index import decode_delta, encode_delta
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Layers:
+    """Return a lower in which `a`, `b` and `d/c` are one file."""
+    layers = Layers(tmp_path, {"a": "data", "d": {}})
+    for name in ("b", "d/c"):
+        (layers.lowers[0] / name).hardlink_to(layers.lowers[0] / "a")
+    return layers
+
+
+NAMES = (b"a", b"b", b"d/c")
+
+
+def entries(layers: Layers) -> list[str]:
+    return os.listdir(layers.work / "index")
+
+
+@pytest.mark.parametrize(("delta", "value"), [(3, b"U+3"), (-2, b"U-2"), (0, b"U+0")])
+def test_the_mark_of_the_count(delta: int, value: bytes) -> None:
+    assert encode_delta(delta) == value
+    assert decode_delta(value + b"\0", 5) == delta
+
+
+@pytest.mark.parametrize("value", [b"", b"3", b"L+1", b"U+", b"U-9", b"U+12345678901"])
+def test_a_count_without_sense_is_ignored(value: bytes) -> None:
+    assert decode_delta(value, 5) == 0
+
+
+@pytest.mark.parametrize("first", NAMES)
+def test_links_stay_one_file(layers: Layers, first: bytes) -> None:
+    with layers.union() as tree:
+        ino = tree.lstat(first).ino
+        tree.write(first, 0, b"DATA")
+        for name in NAMES:
+            st = tree.lstat(name)
+            assert (tree.read(name), st.ino, st.nlink) == (b"DATA", ino, 3)
+        assert len({nodeid(tree, name) for name in NAMES}) == 1
+        wanted = snapshot(tree)
+    assert len(entries(layers)) == 1
+    assert_same(wanted, layers.look())
+    with layers.union() as tree:
+        other = NAMES[(NAMES.index(first) + 1) % 3]
+        tree.append(other, b"!")
+        assert tree.read(first) == b"DATA!"
+        assert tree.lstat(first).ino == ino
+
+
+def test_the_entry_goes_with_the_last_name(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.chmod(b"a", 0o600)
+    with layers.union() as tree:
+        for left, name in ((2, b"b"), (1, b"a")):
+            tree.unlink(name)
+            assert tree.lstat(b"d/c").nlink == left
+    with layers.union() as tree:
+        assert tree.lstat(b"d/c").nlink == 1
+        assert len(entries(layers)) == 1
+        tree.unlink(b"d/c")
+        assert entries(layers) == []
+
+
+def test_a_new_link_and_a_rename_over_one(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.link(b"a", b"new")
+        assert tree.lstat(b"b").nlink == 4
+        tree.create(b"other", 0o600)
+        tree.rename(b"other", b"b", 0)
+        assert tree.lstat(b"d/c").nlink == 3
+        tree.rename(b"d/c", b"moved", 0)
+        wanted = snapshot(tree)
+    assert_same(wanted, layers.look())
+
+
+def test_without_the_index_links_are_broken(layers: Layers) -> None:
+    with layers.union(index=False) as tree:
+        tree.write(b"a", 0, b"DATA")
+        assert tree.read(b"b") == b"data"
+        assert tree.lstat(b"a").nlink == 1
+    assert not (layers.work / "index").exists()
+    assert layers.look(index=False)[b"b"].content == b"data"
+
+
+def test_links_of_other_files_are_left_alone(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.link(b"a", b"x")
+        tree.create(b"one", 0o600)
+        tree.link(b"one", b"two")
+        tree.unlink(b"one")
+        assert tree.lstat(b"two").nlink == 1
+    assert len(entries(layers)) == 1

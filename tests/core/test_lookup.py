@@ -1,0 +1,232 @@
+"""What a name is: however many layers, and while layers change beneath a mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.drivers import OsDriver
+from tests.helpers.trees import assert_same, merge_layers, snapshot
+from tests.helpers.unions import Layers, errno_of, nodeid
+from unionfs.core.setup import MAX_LOWERS
+from unionfs.types import ROOT_NODEID
+
+LAYER_COUNTS = (1, 3, 40, MAX_LOWERS)
+
+
+def names(tree: CoreDriver, path: bytes) -> set[bytes]:
+    return {entry.name for entry in tree.listdir(path)}
+
+
+# -- many layers --
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> Counter[str]:
+    """Return how often `action` calls what `os` offers to look at files."""
+    counted: Counter[str] = Counter()
+
+    def wrap(name: str) -> None:
+        original = getattr(os, name)
+
+        def counting(*args: object, **keywords: object) -> object:
+            counted[name] += 1
+            return original(*args, **keywords)
+
+        monkeypatch.setattr(os, name, counting)
+
+    with monkeypatch.context() as patched:
+        monkeypatch = patched
+        for name in ("stat", "open", "scandir", "listdir", "listxattr", "getxattr", "lstat"):
+            wrap(name)
+        action()
+    return counted
+
+
+@pytest.mark.parametrize("layer_count", LAYER_COUNTS)
+def test_a_lookup_costs_the_same_with_any_number_of_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer_count: int
+) -> None:
+    layers = Layers(tmp_path, *({} for _ in range(layer_count)))
+    for lower in layers.lowers:
+        (lower / "d").mkdir()
+    (layers.lowers[-1] / "d/bottom").touch()
+    (layers.lowers[-1] / "d/other").touch()
+    with layers.union() as tree:
+        folder = nodeid(tree, b"d")
+        tree.fs.lookup(folder, b"other")  # the directory is read now
+        tree.lookups[nodeid(tree, b"d/other")] += 1
+        absent = count_calls(monkeypatch, lambda: tree.fs.lookup(folder, b"absent"))
+        assert not absent
+        first = count_calls(monkeypatch, lambda: nodeid(tree, b"d/bottom"))
+        again = count_calls(monkeypatch, lambda: nodeid(tree, b"d/bottom"))
+        # One stat of the directory and one of the file.
+        assert first == again == Counter(stat=2)
+
+
+@pytest.mark.parametrize("layer_count", LAYER_COUNTS)
+def test_every_layer_shows(tmp_path: Path, layer_count: int) -> None:
+    layers = Layers(
+        tmp_path, *({"d": {f"only{n}": str(n), "all": str(n)}} for n in range(layer_count))
+    )
+    with layers.union() as tree:
+        assert len(names(tree, b"d")) == layer_count + 1
+        assert tree.read(b"d/all") == b"0"
+        bottom = b"d/only%d" % (layer_count - 1)
+        tree.append(bottom, b"!")
+        assert tree.read(bottom) == b"%d!" % (layer_count - 1)
+        tree.rename(b"d", b"moved", 0)
+    assert len(layers.look()) == layer_count + 3
+
+
+def test_layers_equal_their_copies_over_each_other(tmp_path: Path) -> None:
+    layers = Layers(
+        tmp_path,
+        {"file-over-dir": "top", "dir-over-file": {"in": "top"}, "d": {"gone": None, "new": "1"}},
+        {"d": {"gone": "2", "deep": {"two": "2"}}, "gone-dir": None, "file-over-dir": {"x": "2"}},
+        {
+            "d": {"gone": "3", "kept": "3", "deep": {"three": "3"}},
+            "gone-dir": {"f": "3"},
+            "dir-over-file": "3",
+        },
+    )
+    merge_layers([layers.upper, *layers.lowers], tmp_path / "wanted")
+    assert_same(snapshot(OsDriver(tmp_path / "wanted"), d_ino=False), layers.look())
+
+
+def test_names_longer_than_255_bytes_are_refused(tmp_path: Path) -> None:
+    with Layers(tmp_path).union() as tree:
+        assert errno_of(lambda: tree.fs.lookup(ROOT_NODEID, b"n" * 256)) == errno.ENAMETOOLONG
+
+
+def test_a_file_lost_beneath_the_mount_is_an_error_of_that_name_only(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"lost": "x", "kept": "y"})
+    with layers.union(lowers_change=True) as tree:
+        tree.listdir(b"")
+        (layers.lowers[0] / "lost").unlink()
+        assert errno_of(lambda: tree.lstat(b"lost")) == errno.EIO
+        assert tree.read(b"kept") == b"y"
+
+
+# -- changes beneath a mount with timeout=0 --
+
+
+@pytest.fixture(params=["lower", "upper"])
+def beneath(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Layers, Path]:
+    """Return layers, and the directory `d` of one of them, to be changed underneath."""
+    layers = Layers(tmp_path, {"d": {"old": "old", "sub": {"in": "in"}}}, {"d": {"low": "low"}})
+    if request.param == "lower":
+        return layers, layers.lowers[0] / "d"
+    (layers.upper / "d/sub").mkdir(parents=True)
+    (layers.upper / "d/old").write_text("old")
+    (layers.upper / "d/sub/in").write_text("in")
+    return layers, layers.upper / "d"
+
+
+Beneath = tuple[Layers, Path]
+
+
+def test_new_files_are_seen(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        assert names(tree, b"d") == {b"old", b"sub", b"low"}
+        with pytest.raises(FileNotFoundError):
+            tree.lstat(b"d/new")
+        (folder / "new").write_text("new")
+        assert tree.read(b"d/new") == b"new"
+        (folder / "second").mkdir()
+        assert names(tree, b"d") == {b"old", b"sub", b"low", b"new", b"second"}
+        (folder / "second/third").write_text("third")
+        assert tree.read(b"d/second/third") == b"third"
+
+
+def test_removed_files_are_gone(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        tree.read(b"d/old")
+        (folder / "old").unlink()
+        if folder.is_relative_to(layers.upper):
+            assert tree.read(b"d/old") == b"old", "the lower's shows now"
+            (layers.lowers[0] / "d/old").unlink()
+        with pytest.raises(FileNotFoundError):
+            tree.lstat(b"d/old")
+        assert names(tree, b"d") == {b"sub", b"low"}
+
+
+def test_replaced_files_are_the_new_ones(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        tree.read(b"d/old")
+        (folder / "fresh").write_text("fresh one")
+        (folder / "fresh").rename(folder / "old")
+        assert tree.read(b"d/old") == b"fresh one"
+        assert tree.lstat(b"d/old").size == 9
+
+
+def test_changed_files_show_their_new_content(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        tree.read(b"d/old")
+        (folder / "old").write_text("changed")
+        (folder / "old").chmod(0o600)
+        assert tree.read(b"d/old") == b"changed"
+        assert tree.lstat(b"d/old").mode & 0o777 == 0o600
+
+
+def test_a_file_put_into_a_higher_layer_shows(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {}, {"file": "low", "d": {"file": "low"}})
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        assert tree.read(b"file") == tree.read(b"d/file") == b"low"
+        (layers.lowers[0] / "file").write_text("middle")
+        assert tree.read(b"file") == b"middle"
+        (layers.upper / "file").write_text("upper")
+        assert tree.read(b"file") == b"upper"
+
+
+def test_a_directory_made_anew_is_the_new_one(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        assert tree.read(b"d/sub/in") == b"in"
+        (folder / "sub/in").unlink()
+        (folder / "sub").rmdir()
+        (folder / "sub").mkdir()
+        (folder / "sub/other").write_text("other")
+        assert b"other" in names(tree, b"d/sub")
+        assert tree.read(b"d/sub/other") == b"other"
+
+
+def test_a_file_in_the_place_of_a_directory_shows(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        assert tree.read(b"d/sub/in") == b"in"
+        (folder / "sub/in").unlink()
+        (folder / "sub").rmdir()
+        (folder / "sub").write_text("a file now")
+        assert tree.read(b"d/sub") == b"a file now"
+
+
+def test_a_lower_directory_that_comes_later_is_merged(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"d": {"top": "1"}}, {})
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        assert names(tree, b"d") == {b"top"}
+        (layers.lowers[1] / "d").mkdir()
+        (layers.lowers[1] / "d/bottom").write_text("2")
+        tree.forget_all()
+        assert names(tree, b"d") == {b"top", b"bottom"}
+
+
+def test_changes_through_the_union_and_beneath_it_meet(beneath: Beneath) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        tree.create(b"d/ours", 0o600)
+        tree.unlink(b"d/low")
+        (folder / "theirs").write_text("theirs")
+        assert names(tree, b"d") == {b"old", b"sub", b"ours", b"theirs"}
+        tree.rename(b"d/theirs", b"d/taken", 0)
+        assert names(tree, b"d") == {b"old", b"sub", b"ours", b"taken"}
+    assert b"d/taken" in layers.look()

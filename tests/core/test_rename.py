@@ -1,0 +1,82 @@
+"""Renames: what is left on disk, for the next mount and for kernel overlayfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.trees import snapshot
+from tests.helpers.unions import Layers, errno_of
+from unionfs.core.config import RedirectDir
+
+
+def test_a_lower_directory_moved_twice_is_listed_with_its_own_number(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"low": {"file": "x"}})
+    with layers.union() as tree:
+        ino = tree.lstat(b"low").ino
+        for target in (b"new1", b"new2"):
+            tree.mkdir(target, 0o755)
+        tree.rename(b"low", b"new1/moved", 0)
+        tree.rename(b"new1/moved", b"new2/moved", 0)
+        tree.forget_all()
+        assert [entry.ino for entry in tree.listdir(b"new2")] == [ino]
+    seen = layers.look()
+    assert seen[b"new2/moved"].ino == ino
+    assert seen[b"new2/moved/file"].content == b"x"
+
+
+def test_a_redirect_is_absolute_and_names_the_lower_path(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"a": {"b": {"c": {"file": "x"}}}})
+    with layers.union() as tree:
+        tree.rename(b"a/b/c", b"c", 0)
+        tree.rename(b"a/b", b"b", 0)
+        tree.rename(b"c", b"b/c", 0)
+    assert os.getxattr(layers.upper / "b", "trusted.overlay.redirect") == b"/a/b"
+    assert os.getxattr(layers.upper / "b/c", "trusted.overlay.redirect") == b"/a/b/c"
+    assert layers.look()[b"b/c/file"].content == b"x"
+
+
+def test_what_lies_beneath_a_moved_directory_moves_along(tmp_path: Path) -> None:
+    """A directory inside, not copied up, has to be found where the redirect leads."""
+    layers = Layers(tmp_path, {"a": {"b": {"c": {"file": "1"}}}}, {"a": {"b": {"low": "2"}}})
+    with layers.union() as tree:
+        tree.rename(b"a", b"z", 0)
+        tree.rename(b"z/b/c", b"z/b/d", 0)
+        tree.create(b"z/b/d/new", 0o600)
+        wanted = snapshot(tree)
+    assert layers.look().keys() == wanted.keys()
+    assert os.getxattr(layers.upper / "z/b/d", "trusted.overlay.redirect") == b"/a/b/c"
+
+
+@pytest.mark.parametrize("how", [RedirectDir.OFF, RedirectDir.FOLLOW, RedirectDir.NOFOLLOW])
+def test_without_redirects_a_lower_directory_cannot_be_renamed(
+    tmp_path: Path, how: RedirectDir
+) -> None:
+    layers = Layers(tmp_path, {"low": {"file": "x"}})
+    with layers.union(redirect_dir=how) as tree:
+        assert errno_of(lambda: tree.rename(b"low", b"moved", 0)) == errno.EXDEV
+        tree.mkdir(b"new", 0o755)
+        tree.rename(b"new", b"newer", 0)
+        assert tree.read(b"low/file") == b"x"
+
+
+def test_a_redirect_is_followed_unless_told_not_to(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"low": {"file": "x"}})
+    with layers.union() as tree:
+        tree.rename(b"low", b"moved", 0)
+    assert b"moved/file" in layers.look(redirect_dir=RedirectDir.FOLLOW)
+    assert b"moved/file" not in layers.look(redirect_dir=RedirectDir.NOFOLLOW)
+
+
+def test_a_redirect_too_long_gives_exdev(tmp_path: Path) -> None:
+    long = ["n" * 250] * 5
+    layers = Layers(tmp_path)
+    folder = layers.lowers[0].joinpath(*long)
+    folder.mkdir(parents=True)
+    with layers.union() as tree:
+        path = "/".join(long).encode()
+        assert errno_of(lambda: tree.rename(path, b"short", 0)) == errno.EXDEV
+        assert tree.lstat(path).is_dir

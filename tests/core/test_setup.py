@@ -1,0 +1,268 @@
+"""Opening a union: every sentence a person may read, and that nothing is left when it fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.mounts import kernel_overlay
+from tests.helpers.unions import Layers, open_fds
+from unionfs.core import setup
+from unionfs.core.config import WhiteoutForm
+from unionfs.core.setup import MAX_LOWERS
+from unionfs.core.union import open_union
+from unionfs.errors import ConfigError
+
+
+def refusal(layers: Layers, **settings: Any) -> str:
+    """Return the sentence with which the union is refused."""
+    try:
+        open_union(layers.config(**settings)).close()
+    except ConfigError as error:
+        return str(error)
+    finally:
+        gc.collect()  # a program would end now
+    raise AssertionError("the union was opened")
+
+
+def refused(layers: Layers, **settings: Any) -> str:
+    """As `refusal`; nothing may be left open, and nothing made."""
+    before = sorted(layers.base.rglob("*"))
+    fds = open_fds()
+    sentence = refusal(layers, **settings)
+    assert "\n" not in sentence
+    assert open_fds() == fds
+    made = set(layers.base.rglob("*")) - set(before)
+    assert not made, f"a refused union made {made}"
+    return sentence.replace(str(layers.base), "BASE")
+
+
+def test_missing_and_wrong_directories(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    gone, file = os.fsencode(tmp_path / "gone"), os.fsencode(layers.lowers[0] / "file")
+    for setting, what, given in (
+        ("lowers", "lowerdir", lambda path: (path,)),
+        ("data", "data-only lowerdir", lambda path: (path,)),
+        ("upper", "upperdir", lambda path: path),
+        ("work", "workdir", lambda path: path),
+    ):
+        sentence = refused(layers, **{setting: given(gone)})
+        assert sentence == f"{what} BASE/gone does not exist: create it, or correct the path"
+        assert refused(layers, **{setting: given(file)}) == (
+            f"{what} BASE/lower0/file is not a directory"
+        )
+
+
+def test_a_name_too_long_cannot_be_opened(tmp_path: Path) -> None:
+    sentence = refused(Layers(tmp_path), lowers=(b"/" + b"n" * 300,))
+    assert sentence.endswith("cannot be opened: File name too long")
+
+
+def test_no_lower(tmp_path: Path) -> None:
+    assert refused(Layers(tmp_path), lowers=()) == (
+        "a union needs at least one lower layer: give lowerdir=DIR"
+    )
+
+
+def test_too_many_lowers(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    lowers = (os.fsencode(layers.lowers[0]),) * (MAX_LOWERS + 1)
+    assert refused(layers, lowers=lowers) == (
+        "501 lower layers are too many: a union takes 500 at most"
+    )
+
+
+def test_upper_and_work_come_together(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    assert refused(layers, work=None) == (
+        "upperdir is given without workdir: give both, or neither"
+    )
+    assert refused(layers, upper=None) == (
+        "workdir is given without upperdir: give both, or neither"
+    )
+
+
+def test_upper_and_work_are_apart(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    (layers.upper / "in").mkdir()
+    (tmp_path / "link").symlink_to(layers.upper / "in")
+    for work in (layers.upper, layers.upper / "in", tmp_path / "link", tmp_path):
+        sentence = refused(layers, work=os.fsencode(work))
+        assert sentence.endswith("lie one inside the other: make them two directories side by side")
+
+
+@pytest.mark.parametrize("setting", ["upper", "work"])
+def test_lowers_are_apart_from_what_is_written(tmp_path: Path, setting: str) -> None:
+    layers = Layers(tmp_path)
+    inside = layers.lowers[0] / "in"
+    inside.mkdir()
+    sentence = refused(layers, **{setting: os.fsencode(inside)})
+    assert sentence == (
+        f"{setting}dir BASE/lower0/in and lowerdir BASE/lower0 lie one inside the other: "
+        "what is written to the one would change the other"
+    )
+
+
+def test_upper_and_work_on_different_filesystems(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other filesystem at /dev/shm")
+    assert refused(layers, work=os.fsencode(other)).endswith(
+        "are on different filesystems: put the workdir beside the upperdir"
+    )
+
+
+@pytest.mark.parametrize("setting", ["upper", "work"])
+def test_a_second_union_over_the_same_upper(tmp_path: Path, setting: str) -> None:
+    layers = Layers(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    with layers.union():
+        (layers.base / "new").mkdir()
+        sentence = refused(layers, **{setting: os.fsencode(other)})
+        taken = {"upper": "workdir BASE/work", "work": "upperdir BASE/upper"}[setting]
+        assert sentence == (
+            f"{taken} is in use by another mount: unmount that first, or choose another directory"
+        )
+    with layers.union():
+        pass
+
+
+def test_an_upper_that_kernel_overlayfs_works_in(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    with kernel_overlay(layers.lowers, layers.upper, layers.work) as root:
+        assert refused(layers) == (
+            f"upperdir BASE/upper is in use by the overlay mounted at {root}: unmount that first, "
+            "or choose another directory"
+        )
+
+
+def test_an_upper_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_args, **_keywords: False)
+    assert refused(Layers(tmp_path)) == (
+        "upperdir BASE/upper is not writable: change its mode or owner, or mount without an "
+        "upperdir to read only"
+    )
+
+
+def test_too_few_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (100, 100))
+    assert refused(Layers(tmp_path)) == (
+        "the limit of 100 open files is too low for 1 layers: raise it with `ulimit -n`"
+    )
+
+
+def test_a_root_that_cannot_be_read_leaves_no_volatile_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    layers = Layers(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(setup, "resolve_locked", fail)
+        assert refusal(layers, volatile=True) == "a lower layer cannot be read: Input/output error"
+    with layers.union(volatile=True):
+        pass
+
+
+def test_attributes_that_cannot_be_stored(tmp_path: Path) -> None:
+    """ramfs has no attributes."""
+    place = tmp_path / "ramfs"
+    place.mkdir()
+    mounting = ["mount", "-t", "ramfs", "ramfs", str(place)]
+    if subprocess.run(mounting, capture_output=True).returncode:
+        pytest.skip("ramfs cannot be mounted here")
+    try:
+        layers = Layers(place)
+        assert re.fullmatch(
+            rf"the filesystem of upperdir {place}/upper cannot store the attribute "
+            r"trusted\.overlay\.opaque \(.*\): put upperdir and workdir on ext4, xfs, btrfs or "
+            r"tmpfs",
+            refusal(layers),
+        )
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_char_whiteouts_where_mknod_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_keywords: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    layers = Layers(tmp_path, {"file": "x"})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mknod", fail)
+        assert refusal(layers, whiteout=WhiteoutForm.CHAR) == (
+            "whiteout=char needs mknod of a device 0:0, which fails here (Operation not "
+            "permitted): use whiteout=auto"
+        )
+        with layers.union() as tree:
+            tree.unlink(b"file")
+    assert "trusted.overlay.whiteout" in os.listxattr(layers.upper / "file")
+    assert set(layers.look()) == {b""}
+
+
+# -- volatile --
+
+
+def test_a_volatile_union_that_did_not_end_well_is_refused(tmp_path: Path) -> None:
+    layers = Layers(tmp_path)
+    mark = layers.work / "work/incompat/volatile"
+    with layers.union(volatile=True):
+        assert mark.is_dir()
+    assert not mark.exists()
+    mark.mkdir(parents=True)
+    assert refused(layers) == (
+        "upperdir BASE/upper was mounted volatile and not unmounted cleanly, so files may be "
+        "incomplete: start with a new upperdir, or remove BASE/work/work/incompat/volatile to "
+        "use it all the same"
+    )
+    mark.rmdir()
+    with layers.union():
+        pass
+
+
+# -- read-only --
+
+
+def test_without_an_upper_nothing_can_be_written(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    with layers.union(**layers.read_only()) as tree:
+        for change in (
+            lambda: tree.create(b"new", 0o600),
+            lambda: tree.unlink(b"file"),
+            lambda: tree.chmod(b"file", 0o600),
+            lambda: tree.write(b"file", 0, b"y"),
+            lambda: tree.setxattr(b"file", "user.x", b"1", 0),
+            lambda: tree.rename(b"file", b"new", 0),
+            lambda: tree.link(b"file", b"new"),
+        ):
+            with pytest.raises(OSError, match="Read-only"):
+                change()
+        assert tree.read(b"file") == b"x"
+
+
+def test_read_only_with_an_upper_shows_the_upper(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x", "gone": "y"})
+    with layers.union() as tree:
+        tree.write(b"file", 0, b"X")
+        tree.unlink(b"gone")
+    with layers.union(read_only=True) as tree:
+        assert tree.read(b"file") == b"X"
+        assert [entry.name for entry in tree.listdir(b"")] == [b"file"]
+        with pytest.raises(OSError, match="Read-only"):
+            tree.create(b"new", 0o600)
+
+
+def test_closing_twice_is_well(tmp_path: Path) -> None:
+    fs = open_union(Layers(tmp_path).config())
+    fs.close()
+    fs.close()

@@ -1,0 +1,66 @@
+"""The workdir: swept at both ends, whatever a crash left there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.unions import Layers
+from unionfs.core.layer import Fd
+from unionfs.core.workdir import WorkDir
+
+
+def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    staging = layers.work / "work"
+    (staging / "#1/deep/er").mkdir(parents=True)
+    (staging / "#1/deep/file").write_text("x")
+    (staging / "#1/link").symlink_to(layers.lowers[0])
+    (staging / "#2").write_text("x")
+    (staging / "#1/deep").chmod(0)
+    with layers.union() as tree:
+        (whiteout,) = staging.iterdir()
+        assert whiteout.is_char_device(), "the one that others are links of"
+        tree.unlink(b"file")
+        assert tree.listdir(b"") == []
+
+
+def test_a_directory_of_overlayfs_with_mode_0_is_used(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    (layers.work / "work").mkdir(mode=0)
+    with layers.union() as tree:
+        tree.chmod(b"file", 0o600)
+
+
+def test_names_are_new_and_discarding_nothing_is_well(tmp_path: Path) -> None:
+    work = WorkDir(Fd(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)))
+    assert work.new_name() != work.new_name()
+    work.discard(b"nothing")
+    first = work.shared_whiteout()
+    assert work.shared_whiteout() == first
+    work.drop_shared_whiteout()
+    assert os.listdir(tmp_path / "work") == []
+    assert work.shared_whiteout() != first
+
+
+def test_whiteouts_beyond_the_links_of_one(tmp_path: Path) -> None:
+    """A filesystem allows so many links of the shared whiteout, and then no more."""
+    layers = Layers(tmp_path, {str(n): "" for n in range(6)})
+    link, links = os.link, []
+
+    def few_links(*args: Any, **keywords: Any) -> None:
+        links.append(args)
+        if len(links) % 3 == 0:
+            raise OSError(31, "Too many links")
+        link(*args, **keywords)
+
+    with layers.union() as tree:
+        os.link = few_links
+        try:
+            for number in range(6):
+                tree.unlink(b"%d" % number)
+        finally:
+            os.link = link
+        assert tree.listdir(b"") == []
+    assert set(layers.look()) == {b""}

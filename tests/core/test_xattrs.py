@@ -1,0 +1,92 @@
+"""Private names hidden and escaped, so that unions nest; capabilities and ACLs carried along."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import security
+from tests.helpers.unions import Layers, errno_of
+
+
+@pytest.mark.parametrize("userxattr", [False, True], ids=["trusted", "user"])
+def test_private_names_are_escaped(tmp_path: Path, userxattr: bool) -> None:
+    prefix = "user.overlay." if userxattr else "trusted.overlay."
+    layers = Layers(tmp_path, {"d": {"file": "x"}})
+    with layers.union(userxattr=userxattr) as tree:
+        tree.setxattr(b"d", prefix + "opaque", b"y", 0)
+        assert tree.listxattr(b"d") == [prefix + "opaque"]
+        assert tree.getxattr(b"d", prefix + "opaque") == b"y"
+        assert [entry.name for entry in tree.listdir(b"d")] == [b"file"]
+        tree.rename(b"d", b"e", 0)
+        assert errno_of(lambda: tree.getxattr(b"e", prefix + "redirect")) == errno.ENODATA
+        assert errno_of(lambda: tree.removexattr(b"e", prefix + "redirect")) == errno.ENODATA
+    assert os.getxattr(layers.upper / "e", prefix + "overlay.opaque") == b"y"
+    seen = layers.look(userxattr=userxattr)
+    assert seen[b"e"].xattrs == {prefix + "opaque": b"y"}
+    with layers.union(userxattr=userxattr) as tree:
+        tree.removexattr(b"e", prefix + "opaque")
+        assert tree.listxattr(b"e") == []
+
+
+def test_escaped_names_of_a_lower_are_copied_up(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    os.setxattr(layers.lowers[0] / "file", "trusted.overlay.overlay.metacopy", b"z")
+    with layers.union() as tree:
+        tree.chmod(b"file", 0o600)
+    assert layers.look()[b"file"].xattrs == {"trusted.overlay.metacopy": b"z"}
+
+
+def test_the_names_of_the_other_form_are_ordinary(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"d": {"file": ""}})
+    os.setxattr(layers.lowers[0] / "d", "user.overlay.opaque", b"y")
+    with layers.union(userxattr=False) as tree:
+        assert tree.listxattr(b"d") == ["user.overlay.opaque"]
+
+
+def test_a_name_too_long_to_be_escaped(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"file": ""}).union() as tree:
+        name = "trusted.overlay." + "n" * 239
+        assert errno_of(lambda: tree.setxattr(b"file", name, b"", 0)) == errno.EOPNOTSUPP
+
+
+def test_names_of_fuse_overlayfs_are_hidden(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": ""})
+    name = "user.fuseoverlayfs.origin"
+    os.setxattr(layers.lowers[0] / "file", name, b"1")
+    with layers.union() as tree:
+        assert tree.listxattr(b"file") == []
+        assert errno_of(lambda: tree.setxattr(b"file", name, b"2", 0)) == errno.EPERM
+        tree.chmod(b"file", 0o600)
+    assert name not in os.listxattr(layers.upper / "file")
+
+
+def test_removing_what_is_not_there_copies_nothing(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": ""})
+    with layers.union() as tree:
+        assert errno_of(lambda: tree.removexattr(b"file", "user.none")) == errno.ENODATA
+        change = os.XATTR_REPLACE
+        assert errno_of(lambda: tree.setxattr(b"file", "user.none", b"", change)) == errno.ENODATA
+    assert os.listdir(layers.upper) == []
+
+
+def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    capability = security.capability(1 << 10)
+    os.setxattr(layers.lowers[0] / "file", security.CAPABILITY, capability)
+    access = security.acl(
+        (security.USER_OBJ, 6),
+        (security.USER, 4, 77),
+        (security.GROUP_OBJ, 4),
+        (security.MASK, 4),
+        (security.OTHER, 0),
+    )
+    os.setxattr(layers.lowers[0] / "file", security.ACCESS, access)
+    with layers.union() as tree:
+        tree.utimens(b"file", 1, 2)
+        assert tree.getxattr(b"file", security.CAPABILITY) == capability
+        assert tree.getxattr(b"file", security.ACCESS) == access
+        assert tree.lstat(b"file").mode & 0o777 == 0o640

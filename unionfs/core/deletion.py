@@ -1,0 +1,143 @@
+"""Writing whiteouts into the upper, in the form the mount uses, and taking them out again.
+
+Decided here and only here: the order of steps, so that a crash between any
+two leaves a name either as it was or gone, never something from beneath it
+shown again.
+
+All functions want the lock of the directory held, the directory in the upper,
+and keep `Dir.up` and `Dir.whiteouts` true.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unionfs.core.config import WhiteoutForm
+from unionfs.core.inode import Dir
+from unionfs.core.state import State
+from unionfs.core.whiteout import (
+    make_aufs_whiteout,
+    make_char_whiteout,
+    make_xattr_whiteout,
+    remove_aufs_whiteout,
+)
+from unionfs.core.workdir import WorkDir
+from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
+
+
+def stage_whiteout(state: State, d: Dir) -> bytes:
+    """Return the name of a staged whiteout that may be renamed into `d`."""
+    work = _work(state)
+    name = work.new_name()
+    if state.whiteout_form is WhiteoutForm.XATTR:
+        allow_xattr_whiteouts(state, d)
+        make_xattr_whiteout(state.marks, work.fd, name)
+    else:
+        _link_whiteout(work, work.fd, name)
+    return name
+
+
+def allow_xattr_whiteouts(state: State, d: Dir) -> None:
+    """Mark the upper directory of `d` as one whose empty files may be whiteouts."""
+    assert d.upper is not None
+    if not d.upper.xwhiteouts:
+        os.setxattr(d.upper.fd(), state.marks.opaque, b"x")
+        d.upper.xwhiteouts = True
+
+
+def add_whiteout(state: State, d: Dir, name: bytes) -> None:
+    """Hide `name`, which the upper does not have, with a whiteout."""
+    assert d.upper is not None
+    fd = d.upper.fd()
+    if state.whiteout_form is WhiteoutForm.AUFS:
+        make_aufs_whiteout(fd, name)
+    elif state.whiteout_form is WhiteoutForm.XATTR:
+        staged = stage_whiteout(state, d)
+        os.rename(staged, name, src_dir_fd=_work(state).fd, dst_dir_fd=fd)
+    else:
+        _link_whiteout(_work(state), fd, name)
+    d.whiteouts.add(name)
+
+
+def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
+    """Put a whiteout in the place of `name`, an entry of the upper that hides a lower one."""
+    assert d.upper is not None and d.up is not None
+    work, fd = _work(state), d.upper.fd()
+    if state.whiteout_form is WhiteoutForm.AUFS:
+        # The whiteout file hides nothing as long as the entry itself is there.
+        make_aufs_whiteout(fd, name)
+        remove_entry(state, d, name, is_dir=is_dir)
+    else:
+        staged = stage_whiteout(state, d)
+        if is_dir:
+            renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+            work.discard(staged)
+        else:
+            os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
+        d.up.pop(name, None)
+    d.whiteouts.add(name)
+
+
+def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
+    """Remove `name` from the upper; a directory goes with the whiteouts left in it."""
+    assert d.upper is not None and d.up is not None
+    fd = d.upper.fd()
+    if not is_dir:
+        os.unlink(name, dir_fd=fd)
+    else:
+        try:
+            os.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            work = _work(state)
+            staged = work.new_name()
+            os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd)
+            work.discard(staged)
+    d.up.pop(name, None)
+
+
+def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:
+    """Rename what is `staged` to `name`, where the upper has a whiteout."""
+    assert d.upper is not None
+    work, fd = _work(state), d.upper.fd()
+    if is_dir and not _is_aufs_whiteout(fd, name):
+        renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+        work.discard(staged)
+    else:
+        os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
+    forget_whiteout(d, name)
+
+
+def forget_whiteout(d: Dir, name: bytes) -> None:
+    """Note that `name` is in the upper now; a whiteout file beside it has had its day."""
+    assert d.upper is not None
+    if name in d.whiteouts:
+        remove_aufs_whiteout(d.upper.fd(), name)
+        d.whiteouts.discard(name)
+
+
+def _is_aufs_whiteout(fd: int, name: bytes) -> bool:
+    """Tell whether a name known as whited out has nothing of its own in the upper."""
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _link_whiteout(work: WorkDir, dir_fd: int, name: bytes) -> None:
+    try:
+        shared = work.shared_whiteout()
+        os.link(shared, name, src_dir_fd=work.fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT):
+            raise
+        work.drop_shared_whiteout()
+        make_char_whiteout(dir_fd, name)
+
+
+def _work(state: State) -> WorkDir:
+    assert state.work is not None
+    return state.work

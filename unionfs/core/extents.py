@@ -1,0 +1,45 @@
+"""Operations on the extents of open files: allocation, holes, copies within the union.
+
+Source: fallocate(2), lseek(2), copy_file_range(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unionfs.core.file import Handle, current_fd, drop_privileges
+from unionfs.core.state import State
+from unionfs.syscalls.fallocate import fallocate as real_fallocate
+
+
+def fallocate(state: State, handle: Handle, mode: int, offset: int, length: int) -> None:
+    """Allocate or deallocate a range of a file open for writing."""
+    _require_writable(handle)
+    fd = current_fd(state, handle)
+    real_fallocate(fd, mode, offset, length)
+    drop_privileges(fd, handle.uid)
+
+
+def lseek(state: State, handle: Handle, offset: int, whence: int) -> int:
+    """Return the offset of the next data or hole; ENXIO behind the last.
+
+    The position of the real file moves, which nobody depends on.
+    """
+    return os.lseek(current_fd(state, handle), offset, whence)
+
+
+def copy_range(
+    state: State, source: Handle, offset: int, target: Handle, target_offset: int, length: int
+) -> int:
+    """Copy between two open files inside the kernel; return the bytes copied."""
+    _require_writable(target)
+    src, dst = current_fd(state, source), current_fd(state, target)
+    done = os.copy_file_range(src, dst, length, offset, target_offset)
+    drop_privileges(dst, target.uid)
+    return done
+
+
+def _require_writable(handle: Handle) -> None:
+    if not handle.writable:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -1,0 +1,143 @@
+"""Open files: handles, and what they do when their file is copied up meanwhile.
+
+Decided here and only here: by which flags the real file is opened, and when a
+handle opened on a lower file moves on to the copy in the upper, so that every
+reader sees what was written, as it would in a plain directory.
+
+Source: open(2); overlayfs.rst "Non-standard behavior" for what we do not do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs.core.copy_up import copy_up_file, in_upper, is_slow_copy, require_upper
+from unionfs.core.inode import File
+from unionfs.core.layer import Fd
+from unionfs.core.place import open_node, stat_node
+from unionfs.core.state import State
+
+# The kernel does these itself, before or after a request reaches us: creation
+# and truncation by requests of their own, offsets for O_APPEND, cache for
+# O_DIRECT, FSYNC for O_SYNC.  O_NOATIME would ask for ownership again.
+_KERNELS = (
+    os.O_CREAT
+    | os.O_EXCL
+    | os.O_TRUNC
+    | os.O_NOCTTY
+    | os.O_APPEND
+    | os.O_DIRECT
+    | os.O_SYNC
+    | os.O_DSYNC
+    | os.O_NOATIME
+    | os.O_NONBLOCK
+    | os.O_ASYNC
+)
+_WRITES = (os.O_WRONLY, os.O_RDWR)
+
+
+class Handle:
+    """One open file.
+
+    `changed` is the copy_up count of `node` that `fd` belongs to; `uid` is the
+    opener's, whose writes take suid away unless he is root.
+    """
+
+    __slots__ = ("changed", "fd", "flags", "node", "uid", "writable")
+
+    def __init__(self, node: File, fd: Fd, flags: int, uid: int) -> None:
+        self.node = node
+        self.fd = fd
+        self.flags = flags
+        self.uid = uid
+        self.writable = flags & os.O_ACCMODE in _WRITES
+        self.changed = node.changed
+
+
+def real_flags(flags: int) -> int:
+    """Return the flags to open the real file with, for open(2) in the mount with `flags`."""
+    return flags & ~_KERNELS
+
+
+def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
+    """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
+    writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
+    if writes:
+        require_upper(state)
+        copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
+    changed = node.changed
+    try:
+        fd = reopen(state, node, real_flags(flags))
+    except PermissionError:
+        if not flags & os.O_APPEND:
+            raise
+        # A file marked append-only opens for writing in no other way.
+        fd = reopen(state, node, real_flags(flags) | os.O_APPEND)
+    if flags & os.O_TRUNC:
+        to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
+        os.ftruncate(to_empty, 0)
+        drop_privileges(to_empty, uid)
+    handle = Handle(node, fd, flags, uid)
+    handle.changed = changed
+    return handle
+
+
+def drop_privileges(fd: int, uid: int) -> None:
+    """Take suid and sgid from a file changed by somebody who is not root, as write(2) does."""
+    if uid == 0:
+        return
+    mode = os.fstat(fd).st_mode
+    lost = mode & stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        lost |= mode & stat.S_ISGID
+    if lost and stat.S_ISREG(mode):
+        os.chmod(fd, stat.S_IMODE(mode & ~lost))
+
+
+def reopen(state: State, node: File, flags: int) -> Fd:
+    """Open the real file behind `node`; a lower one keeps its atime."""
+    if node.kind != stat.S_IFREG:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    if in_upper(state, node) and node.data is None:
+        return open_node(state, node, flags)
+    try:
+        return open_node(state, node, flags | os.O_NOATIME)
+    except PermissionError:
+        return open_node(state, node, flags)
+
+
+def slow_open(state: State, node: File, flags: int) -> bool:
+    """Tell whether `open_file` would copy much data, or wait for a disk."""
+    if flags & os.O_ACCMODE not in _WRITES or flags & os.O_TRUNC:
+        return False
+    if node.kind != stat.S_IFREG or (in_upper(state, node) and node.data is None):
+        return False
+    return is_slow_copy(state, source_bytes(node))
+
+
+def source_bytes(node: File) -> int:
+    """Return how many bytes of data lie in the lower behind `node`; 0 where it is gone."""
+    real, name = node.data or (node.real, node.rname)
+    try:
+        return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
+    except OSError:
+        return 0  # opening it will tell why
+
+
+def current_fd(state: State, handle: Handle) -> Fd:
+    """Return the fd to use for `handle`: that of the upper file, once there is one."""
+    node = handle.node
+    if handle.changed != node.changed:
+        changed = node.changed
+        handle.fd = reopen(state, node, real_flags(handle.flags))
+        handle.changed = changed
+    return handle.fd
+
+
+def stat_handle(state: State, handle: Handle) -> os.stat_result:
+    """Return the real attributes of an open file."""
+    if handle.node.data is not None:
+        return stat_node(state, handle.node)
+    return os.stat(current_fd(state, handle))

@@ -1,0 +1,302 @@
+"""The inodes the kernel knows: what each is, where it really lies, who refers to it.
+
+Decided here and only here: nodeids, nlookup, and which names are one inode.
+
+A `File` is everything but a directory.  It has one real place, `real`/`rname`,
+good for as long as `unlinked` is False; a file in the upper may have further
+`aliases`, and moves to one of them when its place is removed.  The inode number
+of that place is kept as `rino`, so that an operation by name can tell that the
+name was given to another file under its hands.
+
+A `Dir` remembers what it holds: `up` and `whiteouts` for the upper directory,
+`low` for all lower ones merged.  Lowers do not change and the upper changes
+through us alone, so a name that is in neither is absent without a system call.
+
+Threading: `Dir.lock` guards the directory's names (`kids`, `up`, `whiteouts`,
+and the `parent`, `name`, `real` of the files in it); `InodeTable.lock` guards
+the table and every `nlookup`.  The order is drawn in `unionfs.core`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections import Counter
+
+from unionfs.core.layer import Fd, Layer, RealDir
+from unionfs.types import ROOT_NODEID
+
+# Positions in `low` values: `st_ino << LOW_SHIFT | position << 4 | d_type`.
+POSITION_BITS = 12
+LOW_SHIFT = 4 + POSITION_BITS
+POSITION_MASK = (1 << POSITION_BITS) - 1
+
+_INO_BITS = 56
+_INO_MASK = (1 << _INO_BITS) - 1
+_FIRST_SPARE = 1 << 62
+
+Key = tuple[int, int]  # st_dev, st_ino
+
+
+class Node:
+    """What files and directories have in common."""
+
+    __slots__ = ("name", "nlookup", "nodeid", "parent", "st_ino")
+
+    nodeid: int
+    st_ino: int
+    nlookup: int
+    parent: Dir
+    name: bytes
+
+
+class File(Node):
+    """An inode that is not a directory.
+
+    `data` is where the bytes lie while the upper has only the metadata;
+    `nlink_delta` what to add to the upper's count of links, of which the index
+    holds some, and `lost_links` how many of the lower's are whited out;
+    `changed` counts copy_ups, so that an open handle notices.
+    `orphan` keeps an upper file alive that lost its last known name.
+    """
+
+    __slots__ = (
+        "aliases",
+        "changed",
+        "data",
+        "key",
+        "kind",
+        "lost_links",
+        "nlink_delta",
+        "orphan",
+        "real",
+        "rino",
+        "rname",
+        "unlinked",
+    )
+
+    def __init__(self, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> None:
+        self.parent = parent
+        self.name = name
+        self.nlookup = 0
+        self.nodeid = 0
+        self.st_ino = 0
+        self.real = real
+        self.rname = name
+        self.rino = st.st_ino
+        self.kind = stat.S_IFMT(st.st_mode)
+        self.key: Key | None = None
+        self.aliases: list[tuple[Dir, bytes]] | None = None
+        self.data: tuple[RealDir, bytes] | None = None
+        self.nlink_delta = 0
+        self.lost_links = 0
+        self.changed = 0
+        self.orphan: Fd | None = None
+        self.unlinked = False
+
+
+class Listing:
+    """The order in which a directory lists its names, those since removed included."""
+
+    __slots__ = ("generation", "names", "previous")
+
+    def __init__(self, names: list[bytes]) -> None:
+        self.names = names
+        self.generation = 0
+        self.previous: list[bytes] | None = None
+
+
+class Dir(Node):
+    """A directory, merged or not.
+
+    `lowers` are the real directories beneath the upper one, topmost first; as
+    long as `resolved` is False they are candidates whose marks nobody has read.
+    `up` and `low` are None until the directory is first looked into.
+    `stamp` is what the real directories looked like then, for mounts whose
+    layers may change underneath.
+    """
+
+    __slots__ = (
+        "dead",
+        "default_acl",
+        "impure",
+        "kids",
+        "listing",
+        "lock",
+        "low",
+        "low_dirs",
+        "lowers",
+        "merged",
+        "redirect",
+        "resolved",
+        "stamp",
+        "stamped_at",
+        "up",
+        "upper",
+        "whiteouts",
+    )
+
+    def __init__(
+        self, parent: Dir | None, name: bytes, upper: RealDir | None, lowers: tuple[RealDir, ...]
+    ) -> None:
+        self.parent = self if parent is None else parent
+        self.name = name
+        self.nlookup = 0
+        self.nodeid = 0
+        self.st_ino = 0
+        self.upper = upper
+        self.lowers = lowers
+        self.resolved = not lowers
+        self.merged = len(lowers) + (upper is not None) > 1
+        self.redirect: bytes | None = None
+        self.kids: dict[bytes, Node] = {}
+        self.up: dict[bytes, int] | None = None
+        self.whiteouts: set[bytes] = set()
+        self.low: dict[bytes, int] | None = None
+        self.low_dirs: dict[bytes, tuple[int, ...]] = {}
+        self.default_acl: bool | None = None
+        self.impure = False
+        self.dead = False
+        self.listing: Listing | None = None
+        self.stamp: tuple[Key, ...] = ()
+        self.stamped_at = 0
+        self.lock = threading.Lock()
+
+    def changeable(self) -> RealDir:
+        """Return the upper directory of one that was removed; ENOENT where it has none."""
+        if self.upper is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self.upper
+
+    def top(self) -> RealDir:
+        """Return the real directory whose attributes this one shows."""
+        return self.upper if self.upper is not None else self.lowers[0]
+
+    def holds(self, name: bytes) -> bool:
+        """Tell whether `name` is visible.  Precondition: loaded."""
+        assert self.up is not None and self.low is not None
+        return name in self.up or (name in self.low and name not in self.whiteouts)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is visible.  Precondition: loaded."""
+        assert self.up is not None and self.low is not None
+        return not self.up and self.low.keys() <= self.whiteouts
+
+
+def union_ino(layer: Layer, ino: int) -> int:
+    """Return the st_ino to show for inode `ino` of `layer`.
+
+    The same in every mount of the same layers: the filesystem's number among
+    those of the union stands above the inode's own, as with overlayfs's xino.
+    """
+    return ino if layer.fsid == 0 else layer.fsid << _INO_BITS | (ino & _INO_MASK)
+
+
+class InodeTable:
+    """Every inode the kernel, or a child of it, refers to."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.by_key: dict[Key, File] = {}
+        # Links of a lower file that were whited out.  Nothing on disk tells of
+        # them before the file is copied up, and the inode may be forgotten.
+        self.lost_links: Counter[Key] = Counter()
+        self.lock = threading.Lock()
+        self._spare = _FIRST_SPARE
+
+    def add_root(self, root: Dir) -> None:
+        """Enter the root, which is never forgotten."""
+        root.nodeid = ROOT_NODEID
+        root.nlookup = 1
+        self.nodes[ROOT_NODEID] = root
+
+    def add_locked(self, node: Node, st_ino: int) -> None:
+        """Give `node` its nodeid: its st_ino, or a number apart where that is taken.
+
+        It is taken where two inodes claim one number: a number reused while the
+        kernel still holds the old file, or one layer that stands in the stack twice.
+        """
+        node.st_ino = st_ino
+        nodeid = st_ino
+        if nodeid <= ROOT_NODEID or nodeid in self.nodes:
+            nodeid = self._spare
+            self._spare += 1
+        node.nodeid = nodeid
+        self.nodes[nodeid] = node
+
+    def hold(self, node: Node) -> bool:
+        """Count one reference to `node`; False where it was forgotten just now."""
+        with self.lock:
+            if self.nodes.get(node.nodeid) is not node:
+                return False
+            node.nlookup += 1
+            return True
+
+    def get(self, nodeid: int) -> Node:
+        """Return the inode `nodeid`; ESTALE where there is none."""
+        node = self.nodes.get(nodeid)
+        if node is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node
+
+    def directory(self, nodeid: int) -> Dir:
+        """Return the directory `nodeid`; ESTALE or ENOTDIR where there is none."""
+        node = self.nodes.get(nodeid)
+        if type(node) is Dir:
+            return node
+        code = errno.ESTALE if node is None else errno.ENOTDIR
+        raise OSError(code, os.strerror(code))
+
+    def file(self, nodeid: int) -> File:
+        """Return the inode `nodeid`, which must not be a directory; ESTALE or EISDIR else."""
+        node = self.nodes.get(nodeid)
+        if type(node) is File:
+            return node
+        code = errno.ESTALE if node is None else errno.EISDIR
+        raise OSError(code, os.strerror(code))
+
+    def forget(self, nodeid: int, nlookup: int) -> None:
+        """Give back `nlookup` references, and free what nobody refers to any more."""
+        with self.lock:
+            node = self.nodes.get(nodeid)
+            if node is None:
+                return
+            node.nlookup = max(0, node.nlookup - nlookup)
+            if node.nlookup == 0:
+                self._free(node)
+
+    def clear(self) -> None:
+        """Let go of every inode, and of the files kept alive by one."""
+        with self.lock:
+            for node in self.nodes.values():
+                if isinstance(node, File):
+                    node.orphan = None
+                elif isinstance(node, Dir) and node.dead:
+                    node.top().unpin()
+            self.nodes.clear()
+            self.by_key.clear()
+
+    def _free(self, node: Node) -> None:
+        # A directory whose children live on is kept for their sake, and goes
+        # with the last of them.
+        doubtful = [node]
+        while doubtful:
+            node = doubtful.pop()
+            if node.nlookup or node.nodeid == ROOT_NODEID:
+                continue
+            places = [(node.parent, node.name)]
+            if isinstance(node, Dir):
+                if node.kids:
+                    continue
+            elif isinstance(node, File):
+                if node.key is not None and self.by_key.get(node.key) is node:
+                    del self.by_key[node.key]
+                places += node.aliases or ()
+            if self.nodes.get(node.nodeid) is node:
+                del self.nodes[node.nodeid]
+            for parent, name in places:
+                if parent.kids.get(name) is node:
+                    del parent.kids[name]
+                    doubtful.append(parent)

@@ -1,0 +1,191 @@
+"""Layers, and the real directories in them, reached component by component.
+
+Decided here and only here: how a path inside a layer becomes an open
+directory.  Each component is opened beneath its parent's fd with O_NOFOLLOW,
+so that no link in a layer leads out of it.
+
+Threading: fds close themselves when nobody refers to them any more; a caller
+that keeps the `Fd` in a local variable may use it whatever happens to the
+cache meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+from collections import deque
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_SWEEP = 64  # how many directories to open before looking for some that are gone
+
+
+class Fd(int):
+    """An open file descriptor that closes itself with its last reference."""
+
+    __slots__ = ()
+
+    def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
+        # Bound at definition: at interpreter exit the module may be gone first.
+        close(self)
+
+
+class Layer:
+    """One directory of the stack.
+
+    `number` counts from 0 for the topmost lower; the upper has -1.  `fsid`
+    tells the filesystems of a union apart, `bottom` says that nothing lies
+    beneath, `reflinks` turns False when the backing refused one.
+    """
+
+    __slots__ = ("bottom", "dev", "fds", "fsid", "number", "path", "reflinks", "root", "uuid")
+
+    def __init__(
+        self, path: bytes, fd: Fd, number: int, dev: int, fsid: int, uuid: bytes, fds: FdCache
+    ) -> None:
+        self.path = path
+        self.number = number
+        self.dev = dev
+        self.fsid = fsid
+        self.uuid = uuid
+        self.bottom = False
+        self.reflinks = True
+        self.fds = fds
+        self.root = RealDir(self, None, b"")
+        self.root.pin(fd)
+
+
+class RealDir:
+    """A directory of one layer, known by its name in the one above it.
+
+    `xwhiteouts` says that it is marked opaque=x.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "layer", "name", "parent", "pinned", "xwhiteouts")
+
+    def __init__(self, layer: Layer, parent: RealDir | None, name: bytes) -> None:
+        self.layer = layer
+        self.parent = parent
+        self.name = name
+        self.xwhiteouts = False
+        self.pinned = False
+        self._fd: Fd | None = None
+
+    def fd(self) -> Fd:
+        """Return an fd of this directory, to keep in a local variable while it is used.
+
+        Raises ENOENT, ENOTDIR or ELOOP where the layer no longer has a
+        directory there.
+        """
+        fd = self._fd
+        if fd is not None:
+            return fd
+        return self.layer.fds.open(self)
+
+    def pin(self, fd: Fd) -> None:
+        """Keep `fd` for good: the directory has no name, or soon none, to be found by."""
+        self.pinned = True
+        self._fd = fd
+
+    def unpin(self) -> None:
+        """Give the fd up, as a closed union does with its layers."""
+        self.pinned = False
+        self._fd = None
+
+    def path(self) -> bytes:
+        """Return the path from the layer's root, b"" for the root itself."""
+        parts: list[bytes] = []
+        at: RealDir | None = self
+        while at is not None and at.parent is not None:
+            parts.append(at.name)
+            at = at.parent
+        return b"/".join(reversed(parts))
+
+    def full_path(self) -> bytes:
+        """Return the path on the host."""
+        return b"/".join(part for part in (self.layer.path, self.path()) if part)
+
+
+class FdCache:
+    """The open fds of real directories, the longest open given up first.
+
+    It keeps no directory alive: one that the union forgot closes with it.
+
+    `lock` also guards the `parent` and `name` of upper directories, so that a
+    directory is never opened by a name it has just lost.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity  # 1 at least
+        self.lock = threading.RLock()
+        self._open: deque[weakref.ref[RealDir]] = deque()
+        self._sweep_at = _SWEEP
+
+    def __len__(self) -> int:
+        with self.lock:
+            return sum(ref() is not None for ref in self._open)
+
+    def open(self, real: RealDir) -> Fd:
+        """Open `real`, and what lies between it and the nearest open directory above."""
+        with self.lock:
+            missing: list[RealDir] = []
+            at: RealDir | None = real
+            while at is not None and at._fd is None:
+                missing.append(at)
+                at = at.parent
+            if at is None or at._fd is None:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            fd = at._fd
+            for below in reversed(missing):
+                fd = _open_dir(below.name, fd)
+                below._fd = fd
+                self._open.append(weakref.ref(below))
+            if len(self._open) > self._sweep_at:
+                self._open = deque(ref for ref in self._open if ref() is not None)
+                self._sweep_at = max(_SWEEP, 2 * len(self._open))
+            while len(self._open) > self.capacity:
+                # The one asked for is last, and stays.
+                oldest = self._open.popleft()()
+                if oldest is not None and not oldest.pinned:
+                    oldest._fd = None
+            return fd
+
+    def close(self) -> None:
+        """Give up every fd in the cache."""
+        with self.lock:
+            for ref in self._open:
+                real = ref()
+                if real is not None:
+                    real.unpin()
+            self._open.clear()
+
+    def rename(self, real: RealDir, parent: RealDir, name: bytes) -> None:
+        """Note that `real` is now `name` in `parent`; the caller holds `lock`."""
+        real.parent = parent
+        real.name = name
+
+
+def _open_dir(name: bytes, dir_fd: int) -> Fd:
+    try:
+        return Fd(os.open(name, _OPEN_DIR, dir_fd=dir_fd))
+    except PermissionError:
+        # Searchable but not readable by us: good for all but listing it.
+        return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))
+
+
+def open_path(name: bytes, dir_fd: int) -> Fd:
+    """Return an O_PATH fd of `name`, whatever it is."""
+    return Fd(os.open(name, _OPEN_PATH, dir_fd=dir_fd))
+
+
+def open_untouched(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
+    """Return an fd of the file `name` of a lower layer; reading it leaves its atime alone."""
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return Fd(os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd))
+    except PermissionError:
+        # Only the owner, or root, may ask for O_NOATIME.
+        return Fd(os.open(name, flags, dir_fd=dir_fd))

@@ -1,0 +1,485 @@
+"""Finding what a name is: the stack of real objects behind it.
+
+Decided here and only here: which layer provides a name, which directories are
+merged, and what makes an inode of the union out of a real one.
+
+A directory is read, all its real directories at once, when it is first looked
+into; from then on a name costs dictionary look-ups, however many layers there
+are, and one stat(2) where it exists.
+
+Source: overlayfs.rst "Upper and lower", "whiteouts and opaque directories",
+"redirect_dir", "Metadata only copy up"; fs/overlayfs/namei.c:ovl_lookup().
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import time
+
+from unionfs.core.config import RedirectDir
+from unionfs.core.inode import (
+    LOW_SHIFT,
+    POSITION_MASK,
+    Dir,
+    File,
+    Key,
+    Node,
+    union_ino,
+)
+from unionfs.core.layer import RealDir
+from unionfs.core.link_index import decode_delta
+from unionfs.core.origin import decode_origin, encode_origin, origin_layer
+from unionfs.core.redirect import (
+    follow_dir,
+    follow_file,
+    marks_of,
+    split_redirect,
+)
+from unionfs.core.state import State
+from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK, read_dir_marks, scan
+from unionfs.syscalls import xattr
+
+log = logging.getLogger(__name__)
+
+Found = tuple[Node, os.stat_result]
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def lookup(state: State, parent: Dir, name: bytes) -> Found | None:
+    """Return the inode of `name` in `parent` and its real attributes, None where absent.
+
+    The inode is entered into the table, with one reference more.
+    """
+    if len(name) > 255:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    with parent.lock:
+        while True:
+            found = lookup_locked(state, parent, name)
+            if found is None or state.table.hold(found[0]):
+                return found
+            # Forgotten just as it was found.  Were it used all the same, there
+            # could be two inodes for one file, and one would not know what
+            # was done through the other.
+            detach_locked(parent, name, found[0])
+
+
+def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
+    """As `lookup`, for who holds the lock of `parent`."""
+    load_locked(state, parent)
+    kid = parent.kids.get(name)
+    if kid is not None:
+        st = stat_kid(state, kid) if state.static or _is_current(state, parent, name, kid) else None
+        if st is not None:
+            return kid, st
+        detach_locked(parent, name, kid)
+    assert parent.up is not None and parent.low is not None
+    if name in parent.up:
+        real = parent.upper
+        lower_at = _positions(parent, name)
+    elif name in parent.whiteouts:
+        return None
+    else:
+        at = _positions(parent, name)
+        if not at:
+            return None
+        real, lower_at = parent.lowers[at[0]], at
+    assert real is not None
+    try:
+        st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+    except FileNotFoundError:
+        if not state.static:
+            return None
+        log.error("%r has vanished from the layer %r", name, real.full_path())
+        raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+    if stat.S_ISDIR(st.st_mode):
+        return _make_dir(state, parent, name, real, lower_at, st), st
+    node = _make_file(state, parent, name, real, st)
+    if node.real is not real:
+        # One of several links, which shows what became of another of them.
+        return node, stat_place(node)
+    return node, st
+
+
+def _is_current(state: State, parent: Dir, name: bytes, kid: Node) -> bool:
+    """Tell whether `name` leads to `kid` still, in a mount whose layers may change."""
+    assert parent.up is not None
+    if name in parent.up:
+        real = parent.upper
+    else:
+        at = () if name in parent.whiteouts else _positions(parent, name)
+        real = parent.lowers[at[0]] if at else None
+    if real is None:
+        return False
+    try:
+        st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+        if isinstance(kid, Dir):
+            top = kid.top()
+            return top.layer is real.layer and os.stat(top.fd()).st_ino == st.st_ino
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
+    assert isinstance(kid, File)
+    if kid.real.layer is not real.layer:
+        # One of several lower links shows what another became in the upper.
+        return real.layer is not state.upper and kid.key is not None
+    return st.st_ino == kid.rino and stat.S_IFMT(st.st_mode) == kid.kind
+
+
+def stat_kid(state: State, kid: Node) -> os.stat_result | None:
+    """Return the real attributes of a known inode, None where its place holds another now."""
+    if isinstance(kid, Dir):
+        real = kid.top()
+        try:
+            return os.stat(real.fd())
+        except OSError as error:
+            if error.errno in _GONE and not state.static:
+                return None
+            raise
+    assert isinstance(kid, File)
+    try:
+        st = stat_place(kid)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return st if st.st_ino == kid.rino else None
+
+
+def stat_place(node: File) -> os.stat_result:
+    """Return the real attributes of what is at the place of `node` now."""
+    return os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False)
+
+
+def detach_locked(parent: Dir, name: bytes, kid: Node) -> None:
+    """Let `name` no longer lead to `kid`."""
+    if parent.kids.get(name) is kid:
+        del parent.kids[name]
+
+
+def load_locked(state: State, d: Dir) -> None:
+    """Read what `d` holds, unless that is known; the caller holds its lock.
+
+    Raises ENOENT for a removed directory.
+    """
+    if d.up is not None and d.low is not None and (state.static or not _is_stale(state, d)):
+        return
+    if d.dead:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not d.resolved:
+        resolve_locked(state, d)
+    if d.up is None:
+        if d.upper is None:
+            d.up = {}
+        else:
+            found = scan(state.marks, d.upper.fd(), xwhiteouts=d.upper.xwhiteouts)
+            if found.opaque:
+                d.lowers, d.merged = (), False
+            d.up, d.whiteouts = found.names, found.whiteouts
+    if d.low is None:
+        d.low, d.low_dirs = _merge(state, d.lowers)
+
+
+def _merge(
+    state: State, lowers: tuple[RealDir, ...]
+) -> tuple[dict[bytes, int], dict[bytes, tuple[int, ...]]]:
+    """Return what the merged `lowers` hold: the provider of each name, and of directories all.
+
+    The second dict has only the directories found in more than one layer.
+    """
+    low: dict[bytes, int] = {}
+    several: dict[bytes, tuple[int, ...]] = {}
+    closed: set[bytes] = set()  # whited out, or ended by something that is no directory
+    for position, real in enumerate(lowers):
+        try:
+            found = scan(state.marks, real.fd(), xwhiteouts=real.xwhiteouts)
+        except OSError as error:
+            log.error("the layer directory %r cannot be read: %s", real.full_path(), error)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+        last = position == len(lowers) - 1
+        for name, packed in found.names.items():
+            if name in closed:
+                continue
+            before = low.get(name)
+            if before is None:
+                low[name] = (
+                    packed >> INO_SHIFT << LOW_SHIFT | position << INO_SHIFT | packed & TYPE_MASK
+                )
+            elif before & TYPE_MASK == DT_DIR == packed & TYPE_MASK:
+                places = several.get(name) or (before >> INO_SHIFT & POSITION_MASK,)
+                several[name] = (*places, position)
+                continue
+            if not last and packed & TYPE_MASK != DT_DIR:
+                closed.add(name)
+        closed |= found.whiteouts
+        if found.opaque:
+            break
+    return low, several
+
+
+def _positions(parent: Dir, name: bytes) -> tuple[int, ...]:
+    """Return the places in `parent.lowers` that provide `name`: one, or all of a directory's."""
+    assert parent.low is not None
+    packed = parent.low.get(name)
+    if packed is None:
+        return ()
+    return parent.low_dirs.get(name) or (packed >> INO_SHIFT & POSITION_MASK,)
+
+
+def resolve_locked(state: State, d: Dir) -> None:
+    """Read the marks on the real directories of `d`, and settle what is merged into it."""
+    if d.resolved:
+        return
+    follow = state.config.redirect_dir is not RedirectDir.NOFOLLOW
+    stack: list[RealDir] = []
+    for candidate in d.lowers:
+        stack.append(candidate)
+        try:
+            found = marks_of(state.marks, candidate)
+        except OSError as error:
+            log.error("the layer directory %r cannot be read: %s", candidate.full_path(), error)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+        if found.opaque or candidate.layer.bottom:
+            break
+        if found.redirect is not None and follow and d.parent is not d:
+            stack += _beneath_redirect(state, d, candidate, found.redirect)
+            break
+    d.lowers = tuple(stack)
+    d.merged = len(d.lowers) + (d.upper is not None) > 1
+    d.resolved = True
+
+
+def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> list[RealDir]:
+    """Return what a redirect on lower `real` leads to in the layers beneath its own."""
+    absolute, names = split_redirect(redirect)
+    if not absolute:
+        names = [*lower_names(d)[:-1], *names]
+    return follow_dir(state.marks, state.lowers[real.layer.number + 1 :], names, redirects=True)
+
+
+def lower_names(node: Node) -> list[bytes]:
+    """Return the path by which the lowers, merged among themselves, know `node`.
+
+    That is its path in the mount, but for directories that were moved: they
+    are still where their redirect says.
+    """
+    names: list[bytes] = []
+    at = node
+    while at.parent is not at:
+        redirect = at.redirect if isinstance(at, Dir) else None
+        if redirect is None:
+            names.append(at.name)
+        else:
+            absolute, parts = split_redirect(redirect)
+            names += reversed(parts)
+            if absolute:
+                break
+        at = at.parent
+    names.reverse()
+    return names
+
+
+def _make_dir(
+    state: State,
+    parent: Dir,
+    name: bytes,
+    real: RealDir,
+    lower_at: tuple[int, ...],
+    st: os.stat_result,
+) -> Dir:
+    """Make the inode of a directory: `name` in the upper, or in the lowers at `lower_at`."""
+    lowers = [
+        RealDir(parent.lowers[position].layer, parent.lowers[position], name)
+        for position in lower_at
+        if _is_dir_at(state, parent, name)
+    ]
+    upper = None
+    if real.layer is state.upper:
+        upper = RealDir(real.layer, real, name)
+    node = Dir(parent, name, upper, tuple(lowers))
+    ino = union_ino(real.layer, st.st_ino)
+    if upper is not None:
+        ino = _read_upper_marks(state, node, upper) or ino
+    with state.table.lock:
+        state.table.add_locked(node, ino)
+        parent.kids[name] = node
+    return node
+
+
+def _is_dir_at(state: State, parent: Dir, name: bytes) -> bool:
+    assert parent.low is not None
+    return parent.low[name] & TYPE_MASK == DT_DIR
+
+
+def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> int | None:
+    """Apply the marks on an upper directory to `node`; return the st_ino it was copied from."""
+    fd = upper.fd()
+    found = read_dir_marks(state.marks, fd)
+    upper.xwhiteouts = found.xwhiteouts
+    node.impure = found.impure
+    if found.opaque:
+        node.lowers = ()
+        node.resolved = True
+    elif found.redirect is not None and state.config.redirect_dir is not RedirectDir.NOFOLLOW:
+        node.redirect = found.redirect.rstrip(b"\0")
+        node.lowers = tuple(_upper_redirect(state, node, found.redirect))
+        node.resolved = True
+    node.merged = len(node.lowers) > 0
+    return None if found.origin is None else _origin_ino(state, found.origin)
+
+
+def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
+    absolute, names = split_redirect(redirect)
+    if not absolute:
+        names = [*lower_names(node.parent), *names]
+    return follow_dir(state.marks, state.lowers, names, redirects=True)
+
+
+def _origin_ino(state: State, value: bytes) -> int | None:
+    origin = decode_origin(value)
+    if origin is None:
+        return None
+    layer = origin_layer(origin, state.lowers)
+    return None if layer is None else union_ino(layer, origin.ino)
+
+
+def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
+    """Make the inode of a file found as `name` in `real`, or find the one it is a link of."""
+    in_upper = real.layer is state.upper
+    if not in_upper and st.st_nlink > 1 and state.index:
+        linked = _indexed(state, parent, name, real, st)
+        if linked is not None:
+            return linked
+    key: Key | None = None
+    if st.st_nlink > 1 and (in_upper or state.index is not None or state.upper is None):
+        key = (st.st_dev, st.st_ino)
+    with state.table.lock:
+        if key is not None:
+            known = state.table.by_key.get(key)
+            if known is not None:
+                add_alias(known, parent, name, real, name)
+                return known
+    node = File(parent, name, real, st)
+    ino = union_ino(real.layer, st.st_ino)
+    if in_upper:
+        ino = _read_file_marks(state, node, real.fd(), name, st) or ino
+    elif (
+        not real.layer.bottom
+        and stat.S_ISREG(st.st_mode)
+        and state.marks.metacopy in xattr.list_at(real.fd(), name)
+    ):
+        node.data = _find_data(state, node, real)
+    with state.table.lock:
+        state.table.add_locked(node, ino)
+        parent.kids[name] = node
+        if key is not None:
+            node.key = key
+            node.lost_links = state.table.lost_links[key]
+            state.table.by_key[key] = node
+    return node
+
+
+def add_alias(node: File, parent: Dir, name: bytes, real: RealDir, rname: bytes) -> None:
+    """Make `name` in `parent`, which really is `rname` in `real`, one more name of `node`."""
+    place = parent, name
+    if node.unlinked:
+        # Its last known name was removed, and here is one that nobody knew.
+        node.parent, node.name, node.aliases = parent, name, None
+        node.real, node.rname = real, rname
+        node.unlinked, node.orphan = False, None
+    elif place != (node.parent, node.name):
+        if node.aliases is None:
+            node.aliases = [place]
+        elif place not in node.aliases:
+            node.aliases.append(place)
+    parent.kids[name] = node
+
+
+def _indexed(
+    state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result
+) -> File | None:
+    """Return the inode of a lower hard link of which another was copied up before."""
+    assert state.index is not None and state.upper is not None
+    origin = encode_origin(real.layer, real.fd(), name)
+    found = state.index.find(origin) if origin is not None else None
+    if found is None:
+        return None
+    entry, upper_st = found
+    key = (upper_st.st_dev, upper_st.st_ino)
+    with state.table.lock:
+        known = state.table.by_key.get(key)
+        if known is not None:
+            add_alias(known, parent, name, state.index_dir(), entry)
+            return known
+    node = File(parent, name, state.index_dir(), upper_st)
+    node.rname = entry
+    ino = _read_file_marks(state, node, state.index.fd, entry, upper_st)
+    with state.table.lock:
+        state.table.add_locked(node, ino or union_ino(real.layer, st.st_ino))
+        parent.kids[name] = node
+        node.key = key
+        state.table.by_key[key] = node
+    return node
+
+
+def _read_file_marks(
+    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
+) -> int | None:
+    """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
+    marks = state.marks
+    present = xattr.list_at(dir_fd, name)
+    if not present:
+        return None
+    if marks.metacopy in present and node.kind == stat.S_IFREG:
+        node.data = _find_data(state, node, node.real)
+    if marks.nlink in present and st.st_nlink > 1:
+        delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
+        node.nlink_delta = decode_delta(delta, st.st_nlink)
+    if marks.origin not in present:
+        return None
+    value = xattr.get_at(dir_fd, name, marks.origin.encode())
+    return None if value is None else _origin_ino(state, value)
+
+
+def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
+    """Return where the data of a metacopy lies; EIO where that is nowhere."""
+    dir_fd = real.fd()
+    value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
+    names = lower_names(node)
+    absolute = False
+    if value is not None:
+        absolute, parts = split_redirect(value)
+        names = parts if absolute else [*names[:-1], *parts]
+    layers = state.lowers[real.layer.number + 1 :]
+    place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
+    if place is None:
+        log.error("%r is a metacopy whose data is in no layer beneath", b"/".join(names))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return place
+
+
+def stamp_of(d: Dir) -> tuple[Key, ...]:
+    """Return what changes whenever an entry of one of the real directories of `d` does."""
+    reals = d.lowers if d.upper is None else (d.upper, *d.lowers)
+    stats = [os.stat(real.fd()) for real in reals]
+    return tuple((st.st_mtime_ns, st.st_ctime_ns) for st in stats)
+
+
+def _is_stale(state: State, d: Dir) -> bool:
+    """Tell whether `d` has to be read again, in a mount whose layers may change."""
+    now = time.monotonic_ns()
+    timeout_ns = int((state.config.timeout or 0.0) * 1e9)
+    if d.stamp and now - d.stamped_at < timeout_ns:
+        return False
+    stamp = stamp_of(d)
+    changed = stamp != d.stamp
+    d.stamp, d.stamped_at = stamp, now
+    if changed:
+        d.up = d.low = None
+        d.low_dirs = {}
+        d.whiteouts = set()
+    return changed

@@ -1,0 +1,82 @@
+"""Who owns what: ids as stored on disk, as shown in the mount, and those to create under.
+
+Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+from unionfs.core.config import IdRange, UnionConfig
+from unionfs.syscalls.fsids import FsIds
+
+OVERFLOW_ID = 65534
+
+_AS_OURSELVES = nullcontext()
+
+
+class Owners:
+    """The id rules of one mount.
+
+    `plain` says that ids are shown as they are stored.
+    """
+
+    def __init__(self, config: UnionConfig) -> None:
+        self._uid_map = config.uid_map
+        self._gid_map = config.gid_map
+        self._squash_uid = config.squash_uid
+        self._squash_gid = config.squash_gid
+        self.plain = not config.uid_map and not config.gid_map
+        self.plain = self.plain and config.squash_uid is None and config.squash_gid is None
+        self._own = (os.geteuid(), os.getegid())
+        self.privileged = self._own[0] == 0
+
+    def shown_uid(self, uid: int) -> int:
+        if self._squash_uid is not None:
+            return self._squash_uid
+        return _shown(self._uid_map, uid)
+
+    def shown_gid(self, gid: int) -> int:
+        if self._squash_gid is not None:
+            return self._squash_gid
+        return _shown(self._gid_map, gid)
+
+    def stored_uid(self, uid: int) -> int:
+        """Return the id to store for a user seen as `uid`; EOVERFLOW where none is."""
+        return uid if self._squash_uid is not None else _stored(self._uid_map, uid)
+
+    def stored_gid(self, gid: int) -> int:
+        """Return the id to store for a group seen as `gid`; EOVERFLOW where none is."""
+        return gid if self._squash_gid is not None else _stored(self._gid_map, gid)
+
+    def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:
+        """Return a context in which what this thread creates belongs to `uid`:`gid`.
+
+        An unprivileged daemon can create only as itself, and with ids squashed
+        everything is stored as the daemon's own.
+        """
+        if (uid, gid) == self._own and self.plain:
+            return _AS_OURSELVES
+        if not self.privileged or self._squash_uid is not None or self._squash_gid is not None:
+            return _AS_OURSELVES
+        return FsIds(self.stored_uid(uid), self.stored_gid(gid))
+
+
+def _shown(ranges: tuple[IdRange, ...], stored: int) -> int:
+    if not ranges:
+        return stored
+    for span in ranges:
+        if span.stored <= stored < span.stored + span.length:
+            return span.shown + stored - span.stored
+    return OVERFLOW_ID
+
+
+def _stored(ranges: tuple[IdRange, ...], shown: int) -> int:
+    if not ranges:
+        return shown
+    for span in ranges:
+        if span.shown <= shown < span.shown + span.length:
+            return span.stored + shown - span.shown
+    raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))

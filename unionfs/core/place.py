@@ -1,0 +1,150 @@
+"""Reaching the real object behind an inode, while names move under one's hands.
+
+An inode is reached by a name in a real directory.  Another thread may rename
+it, or give its name to another file, between reading that place and using it;
+so what was reached is compared with what was meant, and if need be the
+directory's lock is waited for and the place read again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.layer import Fd, RealDir, open_path
+from unionfs.core.state import State
+from unionfs.syscalls.statx import statx
+
+_TRIES = 8
+
+
+def stat_node(state: State, node: Node) -> os.stat_result:
+    """Return the real attributes of `node`, those of its upper object where it has one."""
+    if isinstance(node, Dir):
+        return os.stat(node.top().fd())
+    assert isinstance(node, File)
+    for _ in range(_TRIES):
+        orphan = node.orphan
+        if orphan is not None:
+            return os.stat(orphan)
+        real, rname = node.real, node.rname
+        try:
+            st = os.stat(rname, dir_fd=real.fd(), follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if st.st_ino == node.rino:
+                return st
+        wait_for(node)
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -> Fd:
+    """Open the real file behind `node` with `flags`.
+
+    That is the file its data is in, where that lies apart, unless the
+    `metacopy` itself is asked for.
+    """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    for _ in range(_TRIES):
+        orphan, data = node.orphan, node.data
+        if data is not None and not metacopy:
+            return Fd(os.open(data[1], flags, dir_fd=data[0].fd()))
+        if orphan is not None:
+            # The link is the kernel's own and leads to exactly this file.
+            return Fd(os.open(b"/proc/self/fd/%d" % orphan, flags & ~os.O_NOFOLLOW))
+        real, rname = node.real, node.rname
+        try:
+            # Should the name be a fifo's by now, opening it must not block.
+            fd = Fd(os.open(rname, flags | os.O_NONBLOCK, dir_fd=real.fd()))
+        except OSError:
+            if _is_there(node, real, rname):
+                raise
+        else:
+            if os.fstat(fd).st_ino == node.rino:
+                return fd
+        wait_for(node)
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
+    try:
+        return os.stat(rname, dir_fd=real.fd(), follow_symlinks=False).st_ino == node.rino
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
+    """Yield where `node` is, and let nobody move it or give its name away meanwhile.
+
+    That is a directory and a name in it, or an fd of the file itself (O_PATH)
+    and None.  The caller holds no lock of a directory.
+    """
+    for _ in range(_TRIES):
+        orphan, real, rname = node.orphan, node.real, node.rname
+        if orphan is not None:
+            yield orphan, None
+            return
+        folder = _directory_of(node, real)
+        if folder is None:
+            yield real.fd(), rname
+            return
+        with folder.lock:
+            if node.orphan is None and node.real is real and node.rname == rname:
+                yield real.fd(), rname
+                return
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def _directory_of(node: File, real: RealDir) -> Dir | None:
+    """Return the directory whose upper is `real`; None for a lower or the index."""
+    if node.parent.upper is real:
+        return node.parent
+    return next((folder for folder, _ in node.aliases or () if folder.upper is real), None)
+
+
+def statx_node(state: State, node: Node, mask: int) -> bytearray:
+    """Return struct statx of the real object behind `node`."""
+    if isinstance(node, Dir):
+        return statx(node.top().fd(), b"", mask)
+    assert isinstance(node, File)
+    with at_rest(node) as (fd, name):
+        return statx(fd if name is None else open_path(name, fd), b"", mask)
+
+
+def renew_file(state: State, node: File) -> None:
+    """Let every known name of `node` lead to a new inode of the same real file.
+
+    The old one keeps its file by an fd, for those who have it open.
+    """
+    table = state.table
+    with node.parent.lock:
+        if node.unlinked:
+            return
+        orphan = open_path(node.rname, node.real.fd())
+        st = os.stat(orphan)
+        if st.st_ino != node.rino:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        fresh = File(node.parent, node.name, node.real, st)
+        for slot in ("rname", "aliases", "data", "nlink_delta", "lost_links", "key"):
+            setattr(fresh, slot, getattr(node, slot))
+        with table.lock:
+            table.add_locked(fresh, node.st_ino)
+            if fresh.key is not None:
+                table.by_key[fresh.key] = fresh
+            for parent, name in [(node.parent, node.name), *(node.aliases or ())]:
+                if parent.kids.get(name) is node:
+                    parent.kids[name] = fresh
+            node.orphan, node.unlinked = orphan, True
+            node.key, node.aliases = None, None
+
+
+def wait_for(node: File) -> None:
+    """Wait until whoever is changing a directory of `node` is done with it."""
+    for folder in {node.parent, *(other for other, _ in node.aliases or ())}:
+        with folder.lock:
+            pass

@@ -1,0 +1,109 @@
+"""Listing a merged directory: every visible name once, by cookies that stay good.
+
+A directory remembers the order in which it has listed its names.  New names
+are added behind, removed ones leave a gap, so a cookie means the same to
+everyone who reads the directory, however it changes meanwhile, and a listing
+needs no state of its own.
+
+Source: readdir(3); overlayfs.rst "Readdir"; fs/overlayfs/readdir.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, union_ino
+from unionfs.core.lookup import load_locked, lookup_locked
+from unionfs.core.state import State
+from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
+from unionfs.types import DirEntry
+
+# Cookies: the listing's generation above, a position below.  Position 1 is
+# behind ".", 2 behind "..", and n + 3 behind the n-th name.
+_GENERATION_SHIFT = 32
+_POSITION_MASK = (1 << _GENERATION_SHIFT) - 1
+_DOTS = 2
+
+
+def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
+    """Yield the entries behind cookie `offset`; those of a directory removed are none."""
+    if offset == 0:
+        with d.lock:
+            if d.dead:
+                return
+            load_locked(state, d)
+            _renew(d)
+    listing = d.listing
+    if listing is None or d.dead:
+        return
+    names, generation = listing.names, listing.generation
+    if offset >> _GENERATION_SHIFT == generation - 1 and listing.previous:
+        names, generation = listing.previous, generation - 1
+    base = generation << _GENERATION_SHIFT
+    position = offset & _POSITION_MASK
+    if position == 0:
+        yield DirEntry(base | 1, b".", DT_DIR, d.st_ino)
+    if position <= 1:
+        yield DirEntry(base | _DOTS, b"..", DT_DIR, d.parent.st_ino)
+    for index in range(max(position - _DOTS, 0), len(names)):
+        name = names[index]
+        packed, in_upper = _visible(d, name)
+        if packed is not None:
+            st_ino = _entry_ino(state, d, name, packed, in_upper)
+            yield DirEntry(base | (index + _DOTS + 1), name, packed & TYPE_MASK, st_ino)
+
+
+def _renew(d: Dir) -> None:
+    """Bring the order of names up to date; what is mostly gaps is written anew."""
+    assert d.up is not None and d.low is not None
+    up, whiteouts = d.up, d.whiteouts
+    visible = [name for name in d.low if name not in up and name not in whiteouts]
+    visible += up
+    listing = d.listing
+    if listing is None:
+        d.listing = Listing(visible)
+        return
+    known = set(listing.names)
+    listing.names += [name for name in visible if name not in known]
+    if len(listing.names) > 2 * len(visible) + 64:
+        # Who is in the middle of the old order may finish with it.
+        renewed = Listing(visible)
+        renewed.generation = listing.generation + 1
+        renewed.previous = listing.names
+        d.listing = renewed
+
+
+def _visible(d: Dir, name: bytes) -> tuple[int | None, bool]:
+    """Return what was scanned of `name`, and whether in the upper; None where it is gone."""
+    up, low = d.up, d.low
+    if up is None or low is None:
+        return None, False
+    packed = up.get(name)
+    if packed is not None:
+        return packed, True
+    if name in d.whiteouts:
+        return None, False
+    return low.get(name), False
+
+
+def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -> int:
+    """Return the st_ino that stat(2) shows for `name`."""
+    kid = d.kids.get(name)
+    if kid is not None:
+        return kid.st_ino
+    if in_upper:
+        if not d.lowers and not d.impure and d.upper is not None:
+            return union_ino(d.upper.layer, packed >> INO_SHIFT)
+        # It may have been copied up, and show another number than its own.
+        try:
+            with d.lock:
+                found = lookup_locked(state, d, name)
+        except OSError:
+            found = None  # the name is there; whoever looks it up hears why it cannot be had
+        if found is None:
+            return packed >> INO_SHIFT
+        # Nobody asked for the inode itself, and so nobody would ever forget it.
+        state.table.forget(found[0].nodeid, 0)
+        return found[0].st_ino
+    position = packed >> INO_SHIFT & POSITION_MASK
+    return union_ino(d.lowers[position].layer, packed >> LOW_SHIFT)

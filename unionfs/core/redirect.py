@@ -1,0 +1,180 @@
+"""Redirects: where the lower part of a moved directory, or the data of a metacopy, lies.
+
+Decided here and only here: how a path is followed down the stack of lowers.
+In each layer it is walked from the root; a redirect met on the way changes the
+path for the layers beneath, an opaque directory or anything that is no
+directory ends the search, unless an absolute redirect further on restarts it.
+
+Source: overlayfs.rst "renaming directories", "Metadata only copy up";
+fs/overlayfs/namei.c:ovl_lookup(), ovl_lookup_layer(), ovl_check_redirect().
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from dataclasses import dataclass, replace
+
+from unionfs.core.layer import Layer, RealDir
+from unionfs.core.whiteout import (
+    DirMarks,
+    Marks,
+    has_aufs_opaque,
+    has_aufs_whiteout,
+    is_whiteout,
+    is_xattr_whiteout,
+    read_dir_marks,
+)
+from unionfs.syscalls import xattr
+
+log = logging.getLogger(__name__)
+
+MAX_REDIRECT = 1024
+
+
+@dataclass(slots=True)
+class _Step:
+    """What walking one layer found, and how the search goes on beneath it."""
+
+    parent: RealDir | None = None
+    name: bytes = b""
+    st: os.stat_result | None = None
+    stop: bool = False
+
+
+def split_redirect(value: bytes) -> tuple[bool, list[bytes]]:
+    """Return whether a redirect is absolute, and its names.
+
+    Raises EIO for one that no union writes: empty, relative with more than one
+    name, or with `.`, `..` or nothing between slashes.
+    """
+    value = value.rstrip(b"\0")
+    absolute = value.startswith(b"/")
+    names = value[1:].split(b"/") if absolute else [value]
+    if any(name in (b"", b".", b"..") or b"/" in name or b"\0" in name for name in names):
+        log.error("the mark overlay.redirect has the value %r, which leads nowhere", value)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return absolute, names
+
+
+def marks_of(marks: Marks, real: RealDir) -> DirMarks:
+    """Return the marks on a lower directory that decide what is merged beneath it."""
+    fd = real.fd()
+    found = read_dir_marks(marks, fd)
+    real.xwhiteouts = found.xwhiteouts
+    if not found.opaque and not real.layer.bottom and has_aufs_opaque(fd):
+        return replace(found, opaque=True)
+    return found
+
+
+def follow_dir(
+    marks: Marks, layers: tuple[Layer, ...], names: list[bytes], *, redirects: bool
+) -> list[RealDir]:
+    """Return the directories at `names` from the roots of `layers`, topmost first."""
+    stack: list[RealDir] = []
+    for layer in layers:
+        step, names = _walk(marks, layer, names, redirects=redirects, want_dir=True)
+        if step.parent is not None:
+            real = RealDir(layer, step.parent, step.name)
+            marks_of(marks, real)
+            stack.append(real)
+        if step.stop:
+            break
+    return stack
+
+
+def follow_file(
+    marks: Marks,
+    layers: tuple[Layer, ...],
+    data: tuple[Layer, ...],
+    names: list[bytes],
+    *,
+    absolute: bool,
+) -> tuple[RealDir, bytes] | None:
+    """Return the place of the data at `names`: the first regular file that is no metacopy.
+
+    Only an `absolute` redirect, or one met on the way, leads into the
+    data-only layers `data`.
+    """
+    for layer in layers:
+        step, names = _walk(marks, layer, names, redirects=True, want_dir=False)
+        if step.parent is not None:
+            place = step.parent, step.name
+            dir_fd = step.parent.fd()
+            present = xattr.list_at(dir_fd, step.name)
+            if marks.metacopy not in present:
+                return place
+            if marks.redirect in present:
+                value = xattr.get_at(dir_fd, step.name, marks.redirect.encode())
+                rooted, parts = split_redirect(value or b"")
+                names = parts if rooted else [*names[:-1], *parts]
+                absolute = absolute or rooted
+        elif step.stop:
+            break
+    if absolute:
+        for layer in data:
+            found = plain_file(layer, names)
+            if found is not None:
+                return found
+    return None
+
+
+def plain_file(layer: Layer, names: list[bytes]) -> tuple[RealDir, bytes] | None:
+    """Return the regular file at `names` of a data-only layer, whose marks mean nothing."""
+    real = layer.root
+    for name in names[:-1]:
+        real = RealDir(layer, real, name)
+    try:
+        st = os.stat(names[-1], dir_fd=real.fd(), follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    return (real, names[-1]) if stat.S_ISREG(st.st_mode) else None
+
+
+def _walk(
+    marks: Marks, layer: Layer, names: list[bytes], *, redirects: bool, want_dir: bool
+) -> tuple[_Step, list[bytes]]:
+    """Walk `names` from the root of `layer`; return what is there and the names beneath it."""
+    step = _Step()
+    onward = list(names)
+    real = layer.root
+    last = len(names) - 1
+    for position, name in enumerate(names):
+        fd = real.fd()
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            step.stop = step.stop or has_aufs_whiteout(fd, name)
+            return step, onward
+        if is_whiteout(st) or (real.xwhiteouts and is_xattr_whiteout(marks, fd, name, st)):
+            step.stop = True
+            return step, onward
+        if not stat.S_ISDIR(st.st_mode):
+            if want_dir or position < last or not stat.S_ISREG(st.st_mode):
+                step.stop = True
+                return step, onward
+            step.parent, step.name, step.st = real, name, st
+            return step, onward
+        if not want_dir and position == last:
+            step.stop = True
+            return step, onward
+        child = RealDir(layer, real, name)
+        found = marks_of(marks, child)
+        if found.opaque:
+            step.stop = True
+        elif found.redirect is not None and redirects:
+            absolute, parts = split_redirect(found.redirect)
+            at = len(onward) - (len(names) - position)
+            if absolute:
+                step.stop = False
+                onward = parts + onward[at + 1 :]
+            else:
+                onward = onward[:at] + parts + onward[at + 1 :]
+        if position == last:
+            step.parent, step.name, step.st = real, name, st
+        real = child
+    return step, onward

@@ -1,0 +1,345 @@
+"""rename: of files and directories, wherever they lie, as one step for whoever looks.
+
+Decided here and only here: what a rename needs beforehand (copy_ups, redirects,
+opaque marks, an empty target) and which one renameat2(2) then does it.
+
+The upper's rename is the moment of truth: before it nothing has changed that
+shows, after it only remains of no meaning are cleared away.
+
+Source: overlayfs.rst "renaming directories"; fs/overlayfs/dir.c:ovl_rename().
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from unionfs.core.config import RedirectDir, WhiteoutForm
+from unionfs.core.copy_up import (
+    copy_attributes,
+    copy_up_dir,
+    copy_up_file,
+    in_upper,
+    link_up,
+    mark_impure,
+    redirect_data,
+    require_upper,
+)
+from unionfs.core.deletion import add_whiteout, forget_whiteout
+from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.layer import Fd
+from unionfs.core.lookup import load_locked, lookup_locked, lower_names
+from unionfs.core.redirect import MAX_REDIRECT
+from unionfs.core.state import State
+from unionfs.core.whiteout import make_aufs_whiteout
+from unionfs.syscalls.renameat2 import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
+    renameat2,
+)
+
+
+@dataclass(slots=True)
+class End:
+    """One end of a rename: a name in a directory, and what is there now."""
+
+    parent: Dir
+    name: bytes
+    node: Node | None = None
+    st: os.stat_result | None = None
+
+    def in_lower(self) -> bool:
+        """Tell whether a lower would show through if the upper had nothing here."""
+        assert self.parent.low is not None
+        return self.name in self.parent.low
+
+
+def rename(
+    state: State, parent: Dir, name: bytes, new_parent: Dir, new_name: bytes, flags: int
+) -> None:
+    """Rename `name` in `parent` to `new_name` in `new_parent`, as renameat2(2)."""
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    check_new_name(new_name)
+    require_upper(state)
+    source, target = End(parent, name), End(new_parent, new_name)
+    exchange = flags == RENAME_EXCHANGE
+    _bring_up(state, source, target, exchange)
+    with state.tree, _both_locked(parent, new_parent):
+        _look(state, source)
+        _look(state, target)
+        _check(state, source, target, flags)
+        if source.node is target.node:
+            return
+        if exchange:
+            _exchange(state, source, target)
+        else:
+            _move(state, source, target)
+
+
+def _bring_up(state: State, source: End, target: End, exchange: bool) -> None:
+    """Give the upper what the rename works on, before any lock is taken."""
+    copy_up_dir(state, source.parent)
+    copy_up_dir(state, target.parent)
+    for end in (source, target) if exchange else (source,):
+        with end.parent.lock:
+            _look(state, end)
+        node = end.node
+        if node is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if isinstance(node, Dir):
+            with node.lock:
+                load_locked(state, node)
+            if node.lowers and state.config.redirect_dir is not RedirectDir.ON:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            copy_up_dir(state, node)
+        elif isinstance(node, File):
+            copy_up_file(state, node, metadata_only=True)
+            link_up(state, node, end.parent, end.name)
+            redirect_data(state, node)
+
+
+@contextmanager
+def _both_locked(one: Dir, other: Dir) -> Iterator[None]:
+    """Hold the locks of both, an ancestor's first.  Precondition: `State.tree` is held."""
+    first, second = one, other
+    if _is_within(first, second) or (
+        second.nodeid < first.nodeid and not _is_within(second, first)
+    ):
+        first, second = second, first
+    with first.lock:
+        if second is first:
+            yield
+        else:
+            with second.lock:
+                yield
+
+
+def _look(state: State, end: End) -> None:
+    if end.parent.dead:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    found = lookup_locked(state, end.parent, end.name)
+    end.node, end.st = found if found is not None else (None, None)
+
+
+def _check(state: State, source: End, target: End, flags: int) -> None:
+    """Raise what rename(2) raises for these two ends."""
+    moved, there = source.node, target.node
+    if moved is None or (flags == RENAME_EXCHANGE and there is None):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if flags == RENAME_NOREPLACE and there is not None:
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+    for node, new_parent in ((moved, target.parent), (there, source.parent)):
+        if isinstance(node, Dir) and _is_within(new_parent, node):
+            code = errno.EINVAL if node is moved or flags == RENAME_EXCHANGE else errno.ENOTEMPTY
+            raise OSError(code, os.strerror(code))
+    for end in (source, target) if flags == RENAME_EXCHANGE else (source,):
+        assert end.parent.up is not None
+        if end.name not in end.parent.up:
+            # Replaced by something of the lowers since it was brought up.
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    if there is None or flags == RENAME_EXCHANGE:
+        return
+    if isinstance(there, Dir) and not isinstance(moved, Dir):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if isinstance(moved, Dir) and not isinstance(there, Dir):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def _is_within(d: Dir, ancestor: Dir) -> bool:
+    while d is not ancestor:
+        if d.parent is d:
+            return False
+        d = d.parent
+    return True
+
+
+def _exchange(state: State, source: End, target: End) -> None:
+    assert source.node is not None and target.node is not None
+    _prepare(state, source, target)
+    _prepare(state, target, source)
+    src, dst = _upper_fds(source, target)
+    with state.fds.lock:
+        renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
+        one, other = source.node, target.node
+        assert source.parent.up is not None and target.parent.up is not None
+        up_source, up_target = source.parent.up, target.parent.up
+        up_source[source.name], up_target[target.name] = (
+            up_target[target.name],
+            up_source[source.name],
+        )
+        _settle(state, one, source, target)
+        _settle(state, other, target, source)
+        source.parent.kids[source.name] = other
+        target.parent.kids[target.name] = one
+
+
+def _move(state: State, source: End, target: End) -> None:
+    moved = source.node
+    assert moved is not None
+    with ExitStack() as held:
+        if isinstance(target.node, Dir):
+            held.enter_context(target.node.lock)
+            load_locked(state, target.node)
+            if not target.node.is_empty():
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        _prepare(state, source, target)
+        _clear_target(state, target)
+        leaving = _leave_target(state, target)
+        _rename_upper(state, source, target)
+        _note_moved(state, source, target)
+        if leaving is not None:
+            leaving()
+
+
+def _prepare(state: State, end: End, other: End) -> None:
+    """Mark a directory so that, at its other end, it shows what it shows now.
+
+    One with lower parts is told where they stay; one without must not be
+    merged with what the lowers have at the new place.
+    """
+    node = end.node
+    if isinstance(node, Dir):
+        assert node.upper is not None
+        if node.lowers:
+            _redirect(state, node)
+        elif other.in_lower():
+            if node.upper.xwhiteouts:
+                # One mark cannot say both, and its whiteouts would show as files.
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            os.setxattr(node.upper.fd(), state.marks.opaque, b"y")
+    mark_impure(state, other.parent)
+
+
+def _redirect(state: State, d: Dir) -> None:
+    """Note on the upper directory of `d` where its lower parts are; EXDEV where that fails."""
+    assert d.upper is not None
+    redirect = b"/" + b"/".join(lower_names(d))
+    if d.redirect == redirect:
+        return
+    if len(redirect) > MAX_REDIRECT:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    try:
+        os.setxattr(d.upper.fd(), state.marks.redirect, redirect)
+    except OSError as error:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from error
+    d.redirect = redirect
+
+
+def _clear_target(state: State, target: End) -> None:
+    """Replace a target directory that holds whiteouts by an empty opaque one.
+
+    rename(2) wants it really empty, and emptying it name by name would show
+    what the whiteouts hide.
+    """
+    d = target.node
+    if not isinstance(d, Dir) or d.upper is None:
+        return
+    fd = d.upper.fd()
+    if not os.listdir(b"/proc/self/fd/%d" % fd):
+        return
+    assert state.work is not None and target.parent.upper is not None
+    work = state.work
+    name = work.new_name()
+    try:
+        os.mkdir(name, 0o700, dir_fd=work.fd)
+        staged = Fd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=work.fd))
+        copy_attributes(state, (fd, None), (staged, None), os.stat(fd), None)
+        os.setxattr(staged, state.marks.opaque, b"y")
+        renameat2(work.fd, name, target.parent.upper.fd(), target.name, RENAME_EXCHANGE)
+    finally:
+        work.discard(name)
+
+
+def _leave_target(state: State, target: End) -> Callable[[], None] | None:
+    """Prepare what is at the target for being replaced; return what to do once it is."""
+    node = target.node
+    if isinstance(node, Dir):
+        return leave_dir_locked(node)
+    if isinstance(node, File):
+        assert target.st is not None
+        return leave_name_locked(state, node, target.parent, target.name, target.st)
+    return None
+
+
+def _rename_upper(state: State, source: End, target: End) -> None:
+    """Do the rename in the upper, leaving a whiteout behind where a lower would show."""
+    src, dst = _upper_fds(source, target)
+    is_dir = isinstance(source.node, Dir)
+    hide = source.in_lower()
+    over_whiteout = is_dir and _has_whiteout_entry(target, dst)
+    form = state.whiteout_form
+    with state.fds.lock:
+        if over_whiteout:
+            # The whiteout comes to where the directory was, which is where
+            # one is wanted, or else is harmless until it is removed.
+            renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
+            if hide:
+                source.parent.whiteouts.add(source.name)
+            else:
+                os.unlink(source.name, dir_fd=src)
+        elif hide and form is WhiteoutForm.CHAR:
+            renameat2(src, source.name, dst, target.name, RENAME_WHITEOUT)
+            source.parent.whiteouts.add(source.name)
+        else:
+            if hide and form is WhiteoutForm.AUFS:
+                # It hides nothing as long as the entry itself is there.
+                make_aufs_whiteout(src, source.name)
+            os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
+            if hide and form is WhiteoutForm.AUFS:
+                source.parent.whiteouts.add(source.name)
+            elif hide:
+                add_whiteout(state, source.parent, source.name)
+        assert source.node is not None
+        _settle(state, source.node, source, target)
+
+
+def _has_whiteout_entry(target: End, dst: int) -> bool:
+    """Tell whether the upper has a whiteout by the very name of the target."""
+    if target.name not in target.parent.whiteouts:
+        return False
+    try:
+        os.stat(target.name, dir_fd=dst, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _note_moved(state: State, source: End, target: End) -> None:
+    """Make the union's memory of both directories what the upper is now."""
+    assert source.node is not None
+    assert source.parent.up is not None and target.parent.up is not None
+    packed = source.parent.up.pop(source.name)
+    target.parent.up[target.name] = packed
+    forget_whiteout(target.parent, target.name)
+    if source.parent.kids.get(source.name) is source.node:
+        del source.parent.kids[source.name]
+    target.parent.kids[target.name] = source.node
+
+
+def _settle(state: State, node: Node, source: End, target: End) -> None:
+    """Note the new place of `node`, which was at `source`."""
+    assert target.parent.upper is not None
+    was, now = (source.parent, source.name), (target.parent, target.name)
+    if isinstance(node, Dir):
+        assert node.upper is not None
+        state.fds.rename(node.upper, target.parent.upper, target.name)
+        node.parent, node.name = now
+        return
+    assert isinstance(node, File)
+    if (node.parent, node.name) == was:
+        node.parent, node.name = now
+    elif node.aliases is not None and was in node.aliases:
+        node.aliases[node.aliases.index(was)] = now
+    if in_upper(state, node):
+        node.real, node.rname = target.parent.upper, target.name
+
+
+def _upper_fds(source: End, target: End) -> tuple[Fd, Fd]:
+    assert source.parent.upper is not None and target.parent.upper is not None
+    return source.parent.upper.fd(), target.parent.upper.fd()

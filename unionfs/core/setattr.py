@@ -1,0 +1,106 @@
+"""chmod, chown, truncate and utimensat on the upper, after a copy_up where needed.
+
+Decided here and only here: the order of changes (size, owner, mode, times:
+each would undo a later one), and who loses suid and sgid by a truncate.
+
+Source: chown(2), truncate(2), utimensat(2); fs/overlayfs/inode.c:ovl_setattr().
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from unionfs.core.copy_up import (
+    copy_up_dir,
+    copy_up_file,
+    in_upper,
+    is_slow_copy,
+    require_upper,
+)
+from unionfs.core.file import Handle, drop_privileges, reopen, source_bytes
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.layer import Fd
+from unionfs.core.place import at_rest
+from unionfs.core.state import State
+from unionfs.syscalls.attributes import chmod_at, utimens_at
+from unionfs.types import SetAttr
+
+
+def setattr_node(
+    state: State, node: Node, change: SetAttr, handle: Handle | None, uid: int
+) -> None:
+    """Apply `change` to `node`; `handle` is one it is open by, `uid` the caller's."""
+    require_upper(state)
+    if isinstance(node, Dir):
+        upper = node.changeable() if node.dead else copy_up_dir(state, node)
+        _apply(state, upper.fd(), None, change)
+        return
+    assert isinstance(node, File)
+    if change.size is not None:
+        copy_up_file(state, node, size=change.size)
+        _truncate(state, node, change.size, handle, uid)
+    else:
+        copy_up_file(state, node, metadata_only=True)
+    with at_rest(node) as (fd, name):
+        if name is None:
+            _apply_orphan(state, fd, change)
+        else:
+            _apply(state, fd, name, change)
+
+
+def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
+    """Tell whether `setattr_node` would copy much data, or wait for a disk."""
+    if not isinstance(node, File) or node.kind != stat.S_IFREG:
+        return False
+    if in_upper(state, node) and (node.data is None or change.size is None):
+        return False
+    if change.size is None and state.config.metacopy:
+        return False
+    wanted = source_bytes(node) if change.size is None else min(change.size, source_bytes(node))
+    return is_slow_copy(state, wanted)
+
+
+def _truncate(state: State, node: File, size: int, handle: Handle | None, uid: int) -> None:
+    if handle is not None and handle.writable:
+        fd = handle.fd
+    else:
+        fd = reopen(state, node, os.O_WRONLY)
+    os.ftruncate(fd, size)
+    drop_privileges(fd, uid)
+
+
+def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
+    if change.uid is not None or change.gid is not None:
+        uid, gid = _stored(state, change)
+        if name is None:
+            os.chown(fd, uid, gid)
+        else:
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+    if change.mode is not None:
+        if name is None:
+            os.chmod(fd, stat.S_IMODE(change.mode))
+        else:
+            chmod_at(fd, name, stat.S_IMODE(change.mode))
+    if change.atime_ns is not None or change.mtime_ns is not None:
+        utimens_at(fd, name, change.atime_ns, change.mtime_ns)
+
+
+def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
+    path = b"/proc/self/fd/%d" % orphan
+    if change.uid is not None or change.gid is not None:
+        os.chown(path, *_stored(state, change))
+    if change.mode is not None:
+        os.chmod(path, stat.S_IMODE(change.mode))
+    if change.atime_ns is not None or change.mtime_ns is not None:
+        st = os.stat(orphan)
+        atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
+        mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
+        os.utime(path, ns=(atime, mtime))
+
+
+def _stored(state: State, change: SetAttr) -> tuple[int, int]:
+    owners = state.owners
+    uid = -1 if change.uid is None else owners.stored_uid(change.uid)
+    gid = -1 if change.gid is None else owners.stored_gid(change.gid)
+    return uid, gid

@@ -1,0 +1,349 @@
+"""Opening a union: its directories checked against each other, then taken.
+
+Decided here and only here: which stacks cannot work, and in which words that is
+said.  Nothing on disk is changed before every check has passed.
+
+Source: overlayfs.rst "Multiple lower layers", "Sharing and copying layers",
+"Volatile mount"; fs/overlayfs/super.c, params.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import resource
+from dataclasses import replace
+
+from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.inode import Dir, union_ino
+from unionfs.core.layer import Fd, FdCache, Layer
+from unionfs.core.link_index import LinkIndex
+from unionfs.core.lookup import resolve_locked
+from unionfs.core.owners import Owners
+from unionfs.core.state import State
+from unionfs.core.whiteout import Marks, read_dir_marks
+from unionfs.core.workdir import WorkDir, open_private_dir
+from unionfs.errors import ConfigError
+from unionfs.syscalls.handles import filesystem_uuid
+from unionfs.syscalls.syncfs import syncfs
+
+log = logging.getLogger(__name__)
+
+MAX_LOWERS = 500
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def open_state(config: UnionConfig) -> State:
+    """Check and open everything `config` names.
+
+    Raises `ConfigError`.
+    """
+    if not config.lowers:
+        raise ConfigError("a union needs at least one lower layer: give lowerdir=DIR")
+    if len(config.lowers) > MAX_LOWERS:
+        raise ConfigError(
+            f"{len(config.lowers)} lower layers are too many: a union takes {MAX_LOWERS} at most"
+        )
+    if (config.upper is None) != (config.work is None):
+        given, missing = ("upperdir", "workdir")
+        if config.upper is None:
+            given, missing = missing, given
+        raise ConfigError(f"{given} is given without {missing}: give both, or neither")
+    if config.read_only and config.upper is not None:
+        # What is in the upper shows; that it may not change makes it a lower.
+        config = replace(config, lowers=(config.upper, *config.lowers), upper=None, work=None)
+    opened = [_open_dir("lowerdir", path) for path in config.lowers]
+    data = [_open_dir("data-only lowerdir", path) for path in config.data]
+    upper = work = None
+    if config.upper is not None and config.work is not None:
+        upper, work = _open_upper(config.upper, config.work, config.lowers)
+    layers, fds = _number_layers(config, opened, data, upper)
+    return _assemble(config, layers, fds, work)
+
+
+def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd | None) -> State:
+    userxattr = config.userxattr
+    if userxattr is None:
+        userxattr = not _trusted_works(layers)
+    marks = Marks(userxattr=userxattr)
+    owners = Owners(config)
+    form, work, index = WhiteoutForm.CHAR, None, None
+    if layers.upper is not None and work_base is not None:
+        _refuse_volatile_leftover(work_base, config)
+        work = WorkDir(work_base)
+        form = _whiteout_form(config.whiteout, work)
+        _check_xattrs(marks, work, config)
+        if config.index:
+            index = _open_index(work_base)
+    state = State(
+        config=config,
+        marks=marks,
+        lowers=layers.lowers,
+        data=layers.data,
+        upper=layers.upper,
+        work=work,
+        index=index,
+        whiteout_form=form,
+        owners=owners,
+        fds=fds,
+        static=config.timeout is None,
+    )
+    state.table.add_root(_make_root(state))
+    if work is not None and config.volatile:
+        _leave_volatile_mark(work)  # last: a union that did not open has nothing to lose
+    return state
+
+
+def close_state(state: State) -> None:
+    """Write the upper back, empty the staging directory, close every fd."""
+    if state.work is not None and state.upper is not None:
+        try:
+            # For a volatile mount too: its mark may go only if all of it got there.
+            syncfs(state.upper.root.fd())
+            state.work.sweep()
+        except OSError as error:
+            log.error("the upper %r could not be written back: %s", state.upper.path, error)
+    state.table.clear()
+    state.fds.close()
+    for layer in (*state.lowers, *state.data, *([state.upper] if state.upper else ())):
+        layer.root.unpin()
+    state.work = state.index = None
+
+
+class _Layers:
+    """The layers of a union, opened."""
+
+    def __init__(
+        self, lowers: tuple[Layer, ...], data: tuple[Layer, ...], upper: Layer | None
+    ) -> None:
+        self.lowers = lowers
+        self.data = data
+        self.upper = upper
+
+
+def _show(path: bytes) -> str:
+    return os.fsdecode(path)
+
+
+def _open_dir(what: str, path: bytes) -> tuple[bytes, Fd]:
+    try:
+        fd = Fd(os.open(path, _OPEN_DIR))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{what} {_show(path)} does not exist: create it, or correct the path"
+        ) from None
+    except NotADirectoryError:
+        raise ConfigError(f"{what} {_show(path)} is not a directory") from None
+    except OSError as error:
+        raise ConfigError(f"{what} {_show(path)} cannot be opened: {error.strerror}") from None
+    return os.path.abspath(path), fd
+
+
+def _open_upper(
+    upper_path: bytes, work_path: bytes, lowers: tuple[bytes, ...]
+) -> tuple[tuple[bytes, Fd], Fd]:
+    """Open the upper and the workdir, take the upper for ourselves, check both."""
+    upper = _open_dir("upperdir", upper_path)
+    work = _open_dir("workdir", work_path)
+    if os.fstat(upper[1]).st_dev != os.fstat(work[1]).st_dev:
+        raise ConfigError(
+            f"upperdir {_show(upper_path)} and workdir {_show(work_path)} are on different "
+            "filesystems: put the workdir beside the upperdir"
+        )
+    real_upper, real_work = os.path.realpath(upper_path), os.path.realpath(work_path)
+    if _nested(real_upper, real_work):
+        raise ConfigError(
+            f"upperdir {_show(upper_path)} and workdir {_show(work_path)} lie one inside the "
+            "other: make them two directories side by side"
+        )
+    for lower in lowers:
+        real_lower = os.path.realpath(lower)
+        for what, path, real in (
+            ("upperdir", upper_path, real_upper),
+            ("workdir", work_path, real_work),
+        ):
+            if _nested(real_lower, real):
+                raise ConfigError(
+                    f"{what} {_show(path)} and lowerdir {_show(lower)} lie one inside the other: "
+                    "what is written to the one would change the other"
+                )
+    for what, path, fd in (("upperdir", *upper), ("workdir", *work)):
+        if not os.access(b"/proc/self/fd/%d" % fd, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{what} {_show(path)} is not writable: change its mode or owner, or mount "
+                "without an upperdir to read only"
+            )
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{what} {_show(path)} is in use by another mount: unmount that first, or "
+                "choose another directory"
+            ) from None
+        except OSError as error:
+            log.warning("%s %s cannot be locked against other mounts: %s", what, path, error)
+    _refuse_kernel_mount(real_upper, real_work)
+    return upper, work[1]
+
+
+def _nested(one: bytes, other: bytes) -> bool:
+    return one == other or _inside(one, other) or _inside(other, one)
+
+
+def _inside(inner: bytes, outer: bytes) -> bool:
+    return inner.startswith(outer.rstrip(b"/") + b"/")
+
+
+def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
+    """Refuse directories that a mount of kernel overlayfs works in."""
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            fields, _, rest = line.partition(b" - ")
+            kind, _, options = rest.partition(b" ")
+            if kind != b"overlay":
+                continue
+            for option in options.rstrip(b"\n").split(b","):
+                name, _, value = option.partition(b"=")
+                if (name, value) in ((b"upperdir", upper), (b"workdir", work)):
+                    where = fields.split(b" ")[4]
+                    raise ConfigError(
+                        f"{name.decode()} {_show(value)} is in use by the overlay mounted at "
+                        f"{_show(where)}: unmount that first, or choose another directory"
+                    )
+
+
+def _number_layers(
+    config: UnionConfig,
+    opened: list[tuple[bytes, Fd]],
+    data: list[tuple[bytes, Fd]],
+    upper: tuple[bytes, Fd] | None,
+) -> tuple[_Layers, FdCache]:
+    """Make the layers; filesystems are numbered from the upper, or the bottom, upwards.
+
+    So the numbers in st_ino stay the same when layers are added on top.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    spare = limit - len(opened) - len(data) - 64
+    if spare < 64:
+        raise ConfigError(
+            f"the limit of {limit} open files is too low for {len(opened)} layers: raise it "
+            "with `ulimit -n`"
+        )
+    fds = FdCache(spare // 2)
+    fsids: dict[int, int] = {}
+
+    def make(number: int, path: bytes, fd: Fd) -> Layer:
+        dev = os.fstat(fd).st_dev
+        fsid = fsids.setdefault(dev, len(fsids))
+        return Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
+
+    top = None if upper is None else make(-1, *upper)
+    lowers = [make(number, *opened[number]) for number in reversed(range(len(opened)))]
+    lowers.reverse()
+    lowers[-1].bottom = not data
+    datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
+    return _Layers(tuple(lowers), datas, top), fds
+
+
+def _trusted_works(layers: _Layers) -> bool:
+    """Tell whether trusted.* can be read and written here: not in a user namespace."""
+    layer = layers.upper or layers.lowers[0]
+    fd = layer.root.fd()
+    if os.geteuid() != 0:
+        return False
+    probe = "trusted.overlay.pyunion"
+    if layers.upper is None:
+        with open("/proc/self/uid_map", "rb") as ids:
+            return ids.read().split() == [b"0", b"0", b"4294967295"]
+    try:
+        os.setxattr(fd, probe, b"")
+        os.removexattr(fd, probe)
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # no attributes at all: the check of the workdir says so
+    return True
+
+
+def _check_xattrs(marks: Marks, work: WorkDir, config: UnionConfig) -> None:
+    """Refuse an upper whose filesystem cannot store what a union has to remember."""
+    try:
+        os.setxattr(work.fd, marks.opaque, b"y")
+        os.removexattr(work.fd, marks.opaque)
+    except OSError as error:
+        raise ConfigError(
+            f"the filesystem of upperdir {_show(config.upper or b'')} cannot store the attribute "
+            f"{marks.opaque} ({error.strerror}): put upperdir and workdir on ext4, xfs, btrfs or "
+            "tmpfs"
+        ) from None
+
+
+def _whiteout_form(asked: WhiteoutForm, work: WorkDir) -> WhiteoutForm:
+    if asked not in (WhiteoutForm.AUTO, WhiteoutForm.CHAR):
+        return asked
+    try:
+        work.shared_whiteout()
+    except OSError as error:
+        if asked is WhiteoutForm.CHAR:
+            raise ConfigError(
+                f"whiteout=char needs mknod of a device 0:0, which fails here ({error.strerror}): "
+                "use whiteout=auto"
+            ) from None
+        log.info("whiteouts are written as attributes, since mknod fails: %s", error)
+        return WhiteoutForm.XATTR
+    return WhiteoutForm.CHAR
+
+
+def _open_index(work_base: Fd) -> LinkIndex | None:
+    try:
+        return LinkIndex(open_private_dir(work_base, b"index"))
+    except OSError as error:
+        log.warning("hard links will be broken by copy_up: the index cannot be opened: %s", error)
+        return None
+
+
+def _refuse_volatile_leftover(work_base: Fd, config: UnionConfig) -> None:
+    """Refuse an upper that was written by a volatile mount which did not end well."""
+    try:
+        os.stat(b"work/incompat/volatile", dir_fd=work_base, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return
+        raise ConfigError(
+            f"workdir {_show(config.work or b'')} cannot be read: {error.strerror}"
+        ) from None
+    raise ConfigError(
+        f"upperdir {_show(config.upper or b'')} was mounted volatile and not unmounted cleanly, so "
+        "files may be incomplete: start with a new upperdir, or remove "
+        f"{_show(config.work or b'')}/work/incompat/volatile to use it all the same"
+    )
+
+
+def _leave_volatile_mark(work: WorkDir) -> None:
+    os.mkdir(b"incompat", 0o700, dir_fd=work.fd)
+    os.mkdir(b"incompat/volatile", 0o700, dir_fd=work.fd)
+    os.close(os.open(b"incompat/volatile/dirty", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=work.fd))
+
+
+def _make_root(state: State) -> Dir:
+    upper = None if state.upper is None else state.upper.root
+    root = Dir(None, b"", upper, tuple(layer.root for layer in state.lowers))
+    top = root.top()
+    root.st_ino = union_ino(top.layer, os.stat(top.fd()).st_ino)
+    if upper is not None:
+        found = read_dir_marks(state.marks, upper.fd())
+        upper.xwhiteouts = found.xwhiteouts
+        root.impure = found.impure
+        if found.opaque:
+            root.lowers, root.resolved = (), True
+    try:
+        resolve_locked(state, root)
+    except OSError as error:
+        raise ConfigError(f"a lower layer cannot be read: {error.strerror}") from None
+    root.merged = len(root.lowers) + (upper is not None) > 1
+    return root

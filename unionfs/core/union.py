@@ -1,0 +1,383 @@
+"""The union as the transports see it: `vfs.Filesystem`, by delegation.
+
+Decided here and only here: what an inode of the union shows of the real one,
+and the table of open handles.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+
+from unionfs.core import dirops, extents, xattrs
+from unionfs.core.config import UnionConfig
+from unionfs.core.copy_up import in_upper, require_upper
+from unionfs.core.file import (
+    Handle,
+    current_fd,
+    drop_privileges,
+    open_file,
+    real_flags,
+    slow_open,
+    stat_handle,
+)
+from unionfs.core.fileattr import fileattr
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.lookup import lookup
+from unionfs.core.place import at_rest, renew_file, stat_node, statx_node
+from unionfs.core.readdir import list_dir
+from unionfs.core.rename import rename
+from unionfs.core.setattr import setattr_node, slow_setattr
+from unionfs.core.setup import close_state, open_state
+from unionfs.core.state import State
+from unionfs.core.virtual import counters
+from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
+from unionfs.types import Attr, Buffer, DirEntry, SetAttr
+
+
+def open_union(config: UnionConfig) -> UnionFs:
+    """Open the union that `config` describes.
+
+    Raises `ConfigError` where it cannot be, with nothing changed on disk.
+    """
+    return UnionFs(open_state(config))
+
+
+class UnionFs:
+    """One open union; see `vfs.Filesystem` for what each method promises."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._table = state.table
+        self._plain_owners = state.owners.plain
+        self._handles: dict[int, Handle] = {}
+        self._dir_handles: dict[int, Dir] = {}
+        self._next_fh = itertools.count(1)
+        self._closed = False
+
+    # -- names and inodes --
+
+    def lookup(self, parent: int, name: bytes) -> Attr | None:
+        d = self._table.directory(parent)
+        if name == b"." or name == b"..":
+            node: Node = d if name == b"." else d.parent
+            return self._hold(node, stat_node(self._state, node))
+        found = lookup(self._state, d, name)
+        return None if found is None else self._attr(*found)
+
+    def forget(self, nodeid: int, nlookup: int) -> None:
+        self._table.forget(nodeid, nlookup)
+
+    def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
+        node = self._table.get(nodeid)
+        handle = self._handles.get(fh) if fh is not None else None
+        if handle is not None:
+            return self._attr(node, stat_handle(self._state, handle))
+        return self._attr(node, stat_node(self._state, node))
+
+    def setattr(self, nodeid: int, change: SetAttr, fh: int | None, uid: int) -> Attr:
+        node = self._table.get(nodeid)
+        handle = self._handles.get(fh) if fh is not None else None
+        setattr_node(self._state, node, change, handle, uid)
+        return self._attr(node, stat_node(self._state, node))
+
+    def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
+        return slow_setattr(self._state, self._table.get(nodeid), change)
+
+    def readlink(self, nodeid: int) -> bytes:
+        with at_rest(self._table.file(nodeid)) as (fd, name):
+            return os.readlink(name or b"", dir_fd=fd)
+
+    def access(self, nodeid: int, mask: int, uid: int, gid: int) -> None:
+        # The kernel checks permissions itself; what it cannot know is that
+        # nothing here can be written.
+        node = self._table.get(nodeid)
+        if mask & os.W_OK and (isinstance(node, Dir) or node_is_regular(node)):
+            require_upper(self._state)
+
+    def statfs(self) -> os.statvfs_result:
+        state = self._state
+        layer = state.upper if state.upper is not None else state.lowers[0]
+        return os.statvfs(layer.root.fd())
+
+    # -- changing directories --
+
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+    ) -> Attr:
+        maker = dirops.make_node(rdev)
+        return self._make(parent, name, mode, umask, uid, gid, maker)
+
+    def mkdir(self, parent: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
+        mode |= stat.S_IFDIR
+        return self._make(parent, name, mode, umask, uid, gid, dirops.make_directory)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
+        mode = stat.S_IFLNK | 0o777
+        return self._make(parent, name, mode, 0, uid, gid, dirops.make_symlink(target))
+
+    def link(self, nodeid: int, new_parent: int, new_name: bytes) -> Attr:
+        node, d = self._table.file(nodeid), self._table.directory(new_parent)
+        return self._hold(*dirops.link(self._state, node, d, new_name))
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        dirops.unlink(self._state, self._table.directory(parent), name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        dirops.rmdir(self._state, self._table.directory(parent), name)
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+    ) -> None:
+        old, new = self._table.directory(parent), self._table.directory(new_parent)
+        rename(self._state, old, name, new, new_name, flags)
+
+    # -- files --
+
+    def open(self, nodeid: int, flags: int, uid: int) -> int:
+        node = self._table.file(nodeid)
+        return self._add_handle(open_file(self._state, node, flags, uid))
+
+    def slow_open(self, nodeid: int, flags: int) -> bool:
+        return slow_open(self._state, self._table.file(nodeid), flags)
+
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+    ) -> tuple[Attr, int]:
+        d = self._table.directory(parent)
+        maker = dirops.make_file(real_flags(flags))
+        mode = stat.S_IFREG | stat.S_IMODE(mode)
+        found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
+        node = found[0]
+        assert isinstance(node, File) and fd is not None
+        return self._attr(*found), self._add_handle(Handle(node, fd, flags, uid))
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return os.pread(current_fd(self._state, self._handle(fh)), size, offset)
+
+    def read_nowait(self, fh: int, offset: int, size: int) -> Buffer | None:
+        fd = current_fd(self._state, self._handle(fh))
+        buffer = bytearray(size)
+        try:
+            done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise
+        if done < size and offset + done < os.fstat(fd).st_size:
+            return None
+        return buffer if done == size else memoryview(buffer)[:done]
+
+    def write(self, fh: int, offset: int, data: Buffer) -> int:
+        handle = self._handle(fh)
+        if not handle.writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        fd = current_fd(self._state, handle)
+        if handle.uid:
+            drop_privileges(fd, handle.uid)
+        total = len(data)
+        done = os.pwrite(fd, data, offset)
+        while done < total:
+            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        return total
+
+    def flush(self, fh: int) -> None:
+        self._handle(fh)
+
+    def fsync(self, fh: int, datasync: bool) -> None:
+        handle = self._handle(fh)
+        if self._state.config.volatile or not in_upper(self._state, handle.node):
+            return
+        fd = current_fd(self._state, handle)
+        if datasync:
+            os.fdatasync(fd)
+        else:
+            os.fsync(fd)
+
+    def release(self, fh: int) -> None:
+        self._handles.pop(fh, None)
+
+    def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
+        fd = current_fd(self._state, self._handle(fh))
+        if wait:
+            return os.preadv(fd, [view], offset)
+        try:
+            done = os.preadv(fd, [view], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise
+        if done < len(view) and offset + done < os.fstat(fd).st_size:
+            return None
+        return done
+
+    def backing(self, fh: int) -> tuple[int, int]:
+        handle = self._handle(fh)
+        return current_fd(self._state, handle), handle.changed
+
+    def renew(self, nodeid: int) -> None:
+        renew_file(self._state, self._table.file(nodeid))
+
+    def drop_privileges(self, fh: int) -> None:
+        drop_privileges(current_fd(self._state, self._handle(fh)), 1)
+
+    def tmpfile(
+        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
+    ) -> tuple[Attr, int]:
+        d = self._table.directory(parent)
+        node, st, fd = dirops.make_nameless(
+            self._state, d, mode, real_flags(flags), umask, uid, gid
+        )
+        return self._attr(node, st), self._add_handle(Handle(node, fd, flags, uid))
+
+    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None:
+        extents.fallocate(self._state, self._handle(fh), mode, offset, length)
+
+    def lseek(self, fh: int, offset: int, whence: int) -> int:
+        return extents.lseek(self._state, self._handle(fh), offset, whence)
+
+    def copy_range(
+        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
+    ) -> int:
+        source, target = self._handle(fh), self._handle(target_fh)
+        return extents.copy_range(self._state, source, offset, target, target_offset, length)
+
+    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
+        node = self._table.get(nodeid)
+        attr = self._attr(node, stat_node(self._state, node))
+        return attr, statx_node(self._state, node, mask)
+
+    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
+        return fileattr(self._state, self._table.get(nodeid), command, data)
+
+    # -- reading directories --
+
+    def stack_depth(self) -> int:
+        state = self._state
+        layers = (*state.lowers, *state.data, *((state.upper,) if state.upper else ()))
+        kinds = {filesystem_type(layer.root.fd()) for layer in layers}
+        return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
+
+    def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
+        return list_dir(self._state, self._table.directory(nodeid), offset)
+
+    def syncdir(self, nodeid: int) -> None:
+        d = self._table.directory(nodeid)
+        if not self._state.config.volatile and d.upper is not None and not d.dead:
+            os.fsync(d.upper.fd())
+
+    def opendir(self, nodeid: int) -> int:
+        fh = next(self._next_fh)
+        self._dir_handles[fh] = self._table.directory(nodeid)
+        return fh
+
+    def readdir(self, fh: int, offset: int) -> Iterator[DirEntry]:
+        return list_dir(self._state, self._dir_handle(fh), offset)
+
+    def fsyncdir(self, fh: int) -> None:
+        self.syncdir(self._dir_handle(fh).nodeid)
+
+    def releasedir(self, fh: int) -> None:
+        self._dir_handles.pop(fh, None)
+
+    # -- extended attributes --
+
+    def getxattr(self, nodeid: int, name: bytes) -> bytes:
+        return xattrs.getxattr(self._state, self._table.get(nodeid), name)
+
+    def listxattr(self, nodeid: int) -> list[bytes]:
+        return xattrs.listxattr(self._state, self._table.get(nodeid))
+
+    def setxattr(self, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+        xattrs.setxattr(self._state, self._table.get(nodeid), name, value, flags)
+
+    def removexattr(self, nodeid: int, name: bytes) -> None:
+        xattrs.removexattr(self._state, self._table.get(nodeid), name)
+
+    # -- the mount as a whole --
+
+    def counters(self) -> dict[str, int]:
+        self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)
+        return counters(self._state)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._handles.clear()
+        self._dir_handles.clear()
+        close_state(self._state)
+
+    # -- inside --
+
+    def _make(
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        umask: int,
+        uid: int,
+        gid: int,
+        maker: dirops.Maker,
+    ) -> Attr:
+        d = self._table.directory(parent)
+        found, _ = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
+        return self._attr(*found)
+
+    def _hold(self, node: Node, st: os.stat_result) -> Attr:
+        """Count one more reference of the kernel's, who has one already."""
+        if not self._table.hold(node):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self._attr(node, st)
+
+    def _attr(self, node: Node, st: os.stat_result) -> Attr:
+        nlink, blocks = st.st_nlink, st.st_blocks
+        if type(node) is Dir:
+            if node.merged:
+                nlink = 1
+            elif node.dead:
+                nlink = 0
+        else:
+            assert isinstance(node, File)
+            if node.nlink_delta:
+                nlink += node.nlink_delta
+            elif node.lost_links:
+                nlink = max(0, nlink - node.lost_links)
+            if node.data is not None:
+                blocks = self._data_blocks(node, blocks)
+        uid, gid = st.st_uid, st.st_gid
+        if not self._plain_owners:
+            owners = self._state.owners
+            uid, gid = owners.shown_uid(uid), owners.shown_gid(gid)
+        return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
+
+    def _data_blocks(self, node: File, blocks: int) -> int:
+        data = node.data
+        if data is None:
+            return blocks
+        return os.stat(data[1], dir_fd=data[0].fd(), follow_symlinks=False).st_blocks
+
+    def _add_handle(self, handle: Handle) -> int:
+        fh = next(self._next_fh)
+        self._handles[fh] = handle
+        return fh
+
+    def _handle(self, fh: int) -> Handle:
+        handle = self._handles.get(fh)
+        if handle is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return handle
+
+    def _dir_handle(self, fh: int) -> Dir:
+        handle = self._dir_handles.get(fh)
+        if handle is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return handle
+
+
+def node_is_regular(node: Node) -> bool:
+    """Tell whether `node` is a regular file."""
+    return isinstance(node, File) and node.kind == stat.S_IFREG

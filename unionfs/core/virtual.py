@@ -1,0 +1,99 @@
+"""Seeing inside: attributes that answer where a merged path comes from.
+
+`user.pyunion.NAME`, and `trusted.pyunion.NAME` where user.* has no place (links
+and devices), on any path of the mount; never listed, never stored:
+
+- `layer`: the directory, as the mount was given it, of the layer that provides it
+- `path`: its path from there
+- `fullpath`: both joined
+- `layers`: on a directory, every directory merged into it, topmost first; on
+  anything else every place that has the name, the one that shows first
+
+On the root also `stack` (the layers, upper first) and `counters` (JSON).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.layer import RealDir
+from unionfs.core.lookup import load_locked
+from unionfs.core.state import State
+from unionfs.core.whiteout import has_aufs_whiteout, is_whiteout, is_xattr_whiteout
+
+VIRTUAL_PREFIXES = (b"user.pyunion.", b"trusted.pyunion.")
+
+
+def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
+    """Return what the virtual attribute `name` answers on `node`, None for one unknown."""
+    asked = name.split(b".", 2)[2]
+    if asked == b"layer":
+        return _real_dir(node).layer.path
+    if asked == b"path":
+        return _path(node)
+    if asked == b"fullpath":
+        return b"/".join(part for part in (_real_dir(node).layer.path, _path(node)) if part)
+    if asked == b"layers":
+        return b"\n".join(_layers(state, node))
+    if node.parent is node:
+        if asked == b"stack":
+            upper = [] if state.upper is None else [state.upper.path]
+            return b"\n".join([*upper, *(layer.path for layer in state.lowers)])
+        if asked == b"counters":
+            return json.dumps(counters(state)).encode()
+    return None
+
+
+def counters(state: State) -> dict[str, int]:
+    """Return what the union has in memory and what it has done."""
+    nodes = list(state.table.nodes.values())
+    return {
+        "inodes": len(nodes),
+        "directories": sum(isinstance(node, Dir) for node in nodes),
+        "lookups": sum(node.nlookup for node in nodes),
+        "open_directories": len(state.fds),
+        "copy_ups": state.counts["copy_ups"],
+        "handles": state.counts["handles"],
+    }
+
+
+def _real_dir(node: Node) -> RealDir:
+    if isinstance(node, Dir):
+        return node.top()
+    assert isinstance(node, File)
+    return node.real
+
+
+def _path(node: Node) -> bytes:
+    if isinstance(node, Dir):
+        return node.top().path()
+    assert isinstance(node, File)
+    return b"/".join(part for part in (node.real.path(), node.rname) if part)
+
+
+def _layers(state: State, node: Node) -> list[bytes]:
+    if isinstance(node, Dir):
+        with node.lock:
+            load_locked(state, node)
+        reals = node.lowers if node.upper is None else (node.upper, *node.lowers)
+        return [real.full_path() for real in reals]
+    parent = node.parent
+    reals = parent.lowers if parent.upper is None else (parent.upper, *parent.lowers)
+    places = []
+    for real in reals:
+        fd = real.fd()
+        try:
+            st = os.stat(node.name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if is_whiteout(st) or (
+                real.xwhiteouts and is_xattr_whiteout(state.marks, fd, node.name, st)
+            ):
+                break
+            places.append(real.full_path() + b"/" + node.name)
+        if has_aufs_whiteout(fd, node.name):
+            break
+    return places

@@ -1,0 +1,249 @@
+"""The marks a layer bears: whiteouts, opaque directories, redirects, in every on-disk form.
+
+Decided here and only here: what counts as a whiteout or an opaque directory,
+by what names the marks are stored, and how they are written.
+
+- whiteout: character device 0:0; an empty regular file with
+  `overlay.whiteout` in a directory marked opaque=x; AUFS's `.wh.NAME`.
+- opaque: `overlay.opaque`=y, `user.fuseoverlayfs.opaque`=y, a file
+  `.wh..wh..opq` in the directory.
+- Every other name that begins with `.wh..wh.` is AUFS's own and no entry.
+
+A whiteout hides what lies beneath its layer, never its own layer's entry of
+the same name.
+
+Source: overlayfs.rst "whiteouts and opaque directories"; image-spec layer.md
+"Whiteouts"; fuse-overlayfs(1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+
+from unionfs.syscalls import xattr
+
+AUFS_PREFIX = b".wh."
+AUFS_META = b".wh..wh."
+AUFS_OPAQUE = b".wh..wh..opq"
+
+FUSE_OVERLAYFS_PREFIX = "user.fuseoverlayfs."
+
+DT_FIFO, DT_CHR, DT_DIR, DT_BLK, DT_REG, DT_LNK, DT_SOCK = 1, 2, 4, 6, 8, 10, 12
+
+# A scanned name is one integer, `st_ino << INO_SHIFT | d_type`: a directory of
+# 100,000 names is remembered without an object for each.
+INO_SHIFT = 4
+TYPE_MASK = (1 << INO_SHIFT) - 1
+
+
+class Marks:
+    """The names of the private attributes of one mount: trusted.overlay.* or user.overlay.*."""
+
+    __slots__ = (
+        "escaped",
+        "impure",
+        "index_upper",
+        "metacopy",
+        "nlink",
+        "opaque",
+        "origin",
+        "prefix",
+        "redirect",
+        "whiteout",
+    )
+
+    def __init__(self, *, userxattr: bool) -> None:
+        self.prefix = "user.overlay." if userxattr else "trusted.overlay."
+        # A private name that a user sets inside the mount is kept one level
+        # further in, so that unions nest.  Source: overlayfs.rst "Nesting
+        # overlayfs mounts".
+        self.escaped = self.prefix + "overlay."
+        self.opaque = self.prefix + "opaque"
+        self.redirect = self.prefix + "redirect"
+        self.metacopy = self.prefix + "metacopy"
+        self.origin = self.prefix + "origin"
+        self.impure = self.prefix + "impure"
+        self.nlink = self.prefix + "nlink"
+        self.whiteout = self.prefix + "whiteout"
+        self.index_upper = self.prefix + "upper"
+
+
+@dataclass(slots=True)
+class DirMarks:
+    """What the marks on one real directory say."""
+
+    opaque: bool = False  # nothing beneath is merged
+    xwhiteouts: bool = False  # may hold whiteouts of the xattr form
+    impure: bool = False  # may hold copied-up children
+    redirect: bytes | None = None
+    origin: bytes | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """What one real directory holds."""
+
+    names: dict[bytes, int] = field(default_factory=dict)
+    whiteouts: set[bytes] = field(default_factory=set)
+    opaque: bool = False  # by an AUFS mark among the names
+
+
+NO_MARKS = DirMarks()
+
+
+def read_dir_marks(marks: Marks, fd: int) -> DirMarks:
+    """Return the marks on the directory open as `fd`, without looking at its entries."""
+    names = xattr.list_fd(fd)
+    if not names:
+        return NO_MARKS
+    found = DirMarks()
+    fuse_opaque = FUSE_OVERLAYFS_PREFIX + "opaque"
+    for name in names:
+        if name == marks.opaque:
+            value = xattr.get_fd(fd, name.encode())
+            found.opaque = found.opaque or value == b"y"
+            found.xwhiteouts = value == b"x"
+        elif name == marks.redirect:
+            found.redirect = xattr.get_fd(fd, name.encode())
+        elif name == marks.impure:
+            found.impure = True
+        elif name == marks.origin:
+            found.origin = xattr.get_fd(fd, name.encode())
+        elif name == fuse_opaque:
+            found.opaque = found.opaque or xattr.get_fd(fd, name.encode()) == b"y"
+    return found
+
+
+def has_aufs_opaque(fd: int) -> bool:
+    """Tell whether the directory `fd` holds AUFS's mark of an opaque directory."""
+    try:
+        os.stat(AUFS_OPAQUE, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def has_aufs_whiteout(fd: int, name: bytes) -> bool:
+    """Tell whether the directory `fd` holds AUFS's whiteout of `name`."""
+    try:
+        os.stat(AUFS_PREFIX + name, dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return False
+        raise
+    return True
+
+
+def is_whiteout(st: os.stat_result) -> bool:
+    """Tell whether `st` is that of a whiteout of the device form."""
+    return stat.S_ISCHR(st.st_mode) and st.st_rdev == 0
+
+
+def is_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes, st: os.stat_result) -> bool:
+    """Tell whether `name`, in a directory marked opaque=x, is a whiteout of the xattr form."""
+    return (
+        stat.S_ISREG(st.st_mode)
+        and st.st_size == 0
+        and marks.whiteout in xattr.list_at(dir_fd, name)
+    )
+
+
+def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
+    """List the directory `fd`, telling its entries from its whiteouts.
+
+    Raises the `OSError` of reading it.
+    """
+    found = Scan()
+    own = _open_untouched(fd)
+    try:
+        _scan_open(marks, own, found, xwhiteouts=xwhiteouts)
+    finally:
+        os.close(own)
+    # A name and its own whiteout in one layer: the name is what the layer adds.
+    found.whiteouts.difference_update(found.names)
+    return found
+
+
+def _open_untouched(fd: int) -> int:
+    """Open the directory `fd` once more, so that reading it leaves its atime alone."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(b".", flags | os.O_NOATIME, dir_fd=fd)
+    except PermissionError:
+        # Only the owner, or root, may ask for O_NOATIME.
+        return os.open(b".", flags, dir_fd=fd)
+
+
+def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
+    """Enter into `found` what the directory `fd` lists."""
+    names = found.names
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if name.startswith(AUFS_PREFIX):
+                if not name.startswith(AUFS_META):
+                    found.whiteouts.add(name[len(AUFS_PREFIX) :])
+                elif name == AUFS_OPAQUE:
+                    found.opaque = True
+                continue
+            if entry.is_file(follow_symlinks=False):
+                if xwhiteouts and is_xattr_whiteout(
+                    marks, fd, name, entry.stat(follow_symlinks=False)
+                ):
+                    found.whiteouts.add(name)
+                    continue
+                d_type = DT_REG
+            elif entry.is_dir(follow_symlinks=False):
+                d_type = DT_DIR
+            elif entry.is_symlink():
+                d_type = DT_LNK
+            else:
+                try:
+                    st = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if is_whiteout(st):
+                    found.whiteouts.add(name)
+                    continue
+                d_type = stat.S_IFMT(st.st_mode) >> 12
+            names[name] = entry.inode() << INO_SHIFT | d_type
+
+
+def make_char_whiteout(dir_fd: int, name: bytes) -> None:
+    """Make `name` a whiteout of the device form.
+
+    Raises EPERM where mknod(2) refuses it (a user namespace before Linux 5.8).
+    """
+    os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=dir_fd)
+
+
+def make_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes) -> None:
+    """Make `name` a whiteout of the xattr form; its directory has to be marked opaque=x."""
+    # Writable by its owner: an ordinary user has to set the mark.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+    try:
+        os.setxattr(fd, marks.whiteout, b"y")
+    finally:
+        os.close(fd)
+
+
+def make_aufs_whiteout(dir_fd: int, name: bytes) -> None:
+    """Make the whiteout file of `name`, whether or not there is one already.
+
+    Raises ENAMETOOLONG for names over 251 bytes, which have no such form.
+    """
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(AUFS_PREFIX + name, flags, 0o444, dir_fd=dir_fd))
+
+
+def remove_aufs_whiteout(dir_fd: int, name: bytes) -> None:
+    """Remove the whiteout file of `name` where there is one."""
+    try:
+        os.unlink(AUFS_PREFIX + name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise

@@ -1,0 +1,98 @@
+"""The workdir: where everything is built before it is renamed into the upper.
+
+`<workdir>/work` holds what is being staged; it is emptied when a union opens
+and when it closes, so that a crash leaves nothing behind.  `<workdir>/index`
+is `unionfs.core.link_index`'s.  Layout and names are overlayfs's.
+
+Source: overlayfs.rst "Upper and lower", "Volatile mount"; super.c:ovl_workdir_create().
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from contextlib import suppress
+
+from unionfs.core.layer import Fd
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class WorkDir:
+    """An open `<workdir>/work`."""
+
+    def __init__(self, base_fd: Fd) -> None:
+        """Open the staging directory beneath `base_fd`, making or emptying it."""
+        self.base_fd = base_fd
+        self.fd = open_private_dir(base_fd, b"work")
+        self._names = itertools.count(1)
+        self._shared_whiteout: bytes | None = None
+        self.sweep()
+
+    def new_name(self) -> bytes:
+        """Return a name not in use in the staging directory."""
+        return b"#%x" % next(self._names)
+
+    def shared_whiteout(self) -> bytes:
+        """Return the name of a staged whiteout that others may be hard links of.
+
+        A link costs less than an inode each.  Source: super.c:ovl_whiteout().
+        """
+        name = self._shared_whiteout
+        if name is None:
+            name = self.new_name()
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=self.fd)
+            self._shared_whiteout = name
+        return name
+
+    def drop_shared_whiteout(self) -> None:
+        """Stop using the shared whiteout: it has all the links its filesystem allows."""
+        name, self._shared_whiteout = self._shared_whiteout, None
+        if name is not None:
+            os.unlink(name, dir_fd=self.fd)
+
+    def discard(self, name: bytes) -> None:
+        """Remove the staged `name`, a whole tree where it is one; absent is well."""
+        remove_tree(self.fd, name)
+
+    def sweep(self) -> None:
+        """Empty the staging directory."""
+        self._shared_whiteout = None
+        for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
+            remove_tree(self.fd, name)
+
+
+def open_private_dir(base_fd: int, name: bytes) -> Fd:
+    """Open the directory `name` beneath `base_fd`, making it where it is absent."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0, dir_fd=base_fd)
+    return Fd(_open_own(base_fd, name))
+
+
+def _open_own(base_fd: int, name: bytes) -> int:
+    try:
+        return os.open(name, _OPEN_DIR, dir_fd=base_fd)
+    except PermissionError:
+        # overlayfs makes it with mode 0, which keeps out an unprivileged owner.
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=base_fd)
+        try:
+            os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
+        finally:
+            os.close(fd)
+        return os.open(name, _OPEN_DIR, dir_fd=base_fd)
+
+
+def remove_tree(dir_fd: int, name: bytes) -> None:
+    """Remove `name` beneath `dir_fd` with all it holds, never following a link."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        fd = Fd(_open_own(dir_fd, name))
+    for child in os.listdir(b"/proc/self/fd/%d" % fd):
+        remove_tree(fd, child)
+    del fd
+    os.rmdir(name, dir_fd=dir_fd)

@@ -1,0 +1,132 @@
+"""Extended attributes: the user's own, the union's hidden ones, and the virtual ones.
+
+Decided here and only here: which names are private and how a user's attribute
+of a private name is stored (one level further in, so that unions nest), and
+what `user.pyunion.*` answers.
+
+Source: overlayfs.rst "Nesting overlayfs mounts"; fs/overlayfs/xattrs.c; xattr(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from unionfs.core.copy_up import copy_up_dir, copy_up_file, require_upper
+from unionfs.core.dirops import DEFAULT_ACL
+from unionfs.core.inode import Dir, File, Node
+from unionfs.core.place import at_rest
+from unionfs.core.state import State
+from unionfs.core.virtual import VIRTUAL_PREFIXES, virtual_value
+from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
+from unionfs.syscalls import xattr
+
+_XATTR_NAME_MAX = 255
+
+
+def getxattr(state: State, node: Node, name: bytes) -> bytes:
+    """Return a value; ENODATA where there is none."""
+    if name.startswith(VIRTUAL_PREFIXES):
+        value = virtual_value(state, node, name)
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return value
+    with _reach(node) as (path, follows):
+        return os.getxattr(path, _stored_name(state, name), follow_symlinks=follows)
+
+
+def listxattr(state: State, node: Node) -> list[bytes]:
+    """Return the names a user set, in either form of storage."""
+    prefix, escaped = state.marks.prefix, state.marks.escaped
+    names: list[bytes] = []
+    try:
+        with _reach(node) as (path, follows):
+            stored = os.listxattr(path, follow_symlinks=follows)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return names
+        raise
+    for name in stored:
+        if name.startswith(prefix):
+            if not name.startswith(escaped):
+                continue
+            name = prefix + name[len(escaped) :]
+        elif name.startswith(FUSE_OVERLAYFS_PREFIX):
+            continue
+        names.append(os.fsencode(name))
+    return names
+
+
+def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) -> None:
+    """Set a value on the upper object."""
+    require_upper(state)
+    stored = _changeable_name(state, name)
+    if flags & os.XATTR_REPLACE:
+        getxattr(state, node, name)
+    _bring_up(state, node)
+    with _reach(node) as (path, follows):
+        os.setxattr(path, stored, value, flags, follow_symlinks=follows)
+    _note_acl(node, name)
+
+
+def removexattr(state: State, node: Node, name: bytes) -> None:
+    """Remove a value; ENODATA where there is none, and then nothing is copied up."""
+    require_upper(state)
+    stored = _changeable_name(state, name)
+    getxattr(state, node, name)
+    _bring_up(state, node)
+    with _reach(node) as (path, follows):
+        os.removexattr(path, stored, follow_symlinks=follows)
+    _note_acl(node, name)
+
+
+def _note_acl(node: Node, name: bytes) -> None:
+    if isinstance(node, Dir) and name == DEFAULT_ACL.encode():
+        node.default_acl = None
+
+
+def _bring_up(state: State, node: Node) -> None:
+    if isinstance(node, Dir):
+        if node.dead:
+            node.changeable()
+        else:
+            copy_up_dir(state, node)
+    elif isinstance(node, File):
+        copy_up_file(state, node, metadata_only=True)
+
+
+def _stored_name(state: State, name: bytes) -> bytes:
+    """Return the name under which a user's `name` is stored; EOPNOTSUPP where none fits."""
+    if not name.startswith(state.marks.prefix.encode()):
+        return name
+    stored = state.marks.escaped.encode() + name[len(state.marks.prefix) :]
+    if len(stored) > _XATTR_NAME_MAX:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    return stored
+
+
+def _changeable_name(state: State, name: bytes) -> bytes:
+    if name.startswith((*VIRTUAL_PREFIXES, FUSE_OVERLAYFS_PREFIX.encode())):
+        raise OSError(errno.EPERM, "the attribute is the union's own")
+    return _stored_name(state, name)
+
+
+@contextmanager
+def _reach(node: Node) -> Iterator[tuple[bytes, bool]]:
+    """Yield a path to the real object, good meanwhile, and whether to follow it.
+
+    It ends in a link of /proc itself, which has to be followed, where an fd of
+    the object's own leads there.
+    """
+    if isinstance(node, Dir):
+        fd = node.top().fd()
+        yield b"/proc/self/fd/%d" % fd, True
+        return
+    assert isinstance(node, File)
+    with at_rest(node) as (fd, name):
+        if name is None:
+            yield b"/proc/self/fd/%d" % fd, True
+        else:
+            yield xattr.at(fd, name), False
