@@ -1,0 +1,290 @@
+"""The protocol without a kernel: request bytes in, reply bytes out, over a real union."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import UnionFs, open_union
+from unionfs.types import ROOT_NODEID
+from unionfs.wire import abi
+from unionfs.wire.abi import Init, Opcode
+from unionfs.wire.request import Defer, Request
+from unionfs.wire.session import MAX_WRITE, Session, Terms
+
+EVERYTHING = (1 << 62) - 1
+
+
+class Table:
+    """Stands for the kernel's table of backing files."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, int] = {}
+
+    def register(self, fd: int) -> int:
+        backing_id = 100 + len(self.open)
+        self.open[backing_id] = fd
+        return backing_id
+
+    def close(self, backing_id: int) -> None:
+        del self.open[backing_id]
+
+
+class Kernel:
+    """Asks a session what the kernel would, and takes the replies apart."""
+
+    def __init__(self, fs: UnionFs, terms: Terms, offered: int = EVERYTHING) -> None:
+        self.session = Session(fs, terms)
+        self.reply = self.session.init(init_request(offered))
+
+    def ask(
+        self,
+        opcode: Opcode,
+        nodeid: int,
+        args: bytes = b"",
+        data: bytes = b"",
+        *,
+        uid: int = 0,
+        wait: bool = True,
+    ) -> bytes:
+        """Return the reply's body."""
+        message = bytearray(args + data)
+        out = bytearray(16 + MAX_WRITE)
+        request = Request(message, 0, message, out, 16)
+        request.opcode, request.nodeid, request.uid = opcode, nodeid, uid
+        request.start, request.end, request.wait = len(args), len(message), wait
+        assert self.session.argument_size(opcode) == len(args)
+        size = self.session.serve(request)
+        return bytes(out[16 : 16 + size])
+
+    def lookup(self, parent: int, name: bytes) -> tuple[int, ...]:
+        return abi.ENTRY_OUT.unpack(self.ask(Opcode.LOOKUP, parent, data=name + b"\0"))
+
+    def open(self, nodeid: int, flags: int, *, wait: bool = True) -> tuple[int, int, int]:
+        """Return fh, open_flags, backing_id."""
+        body = self.ask(Opcode.OPEN, nodeid, abi.OPEN_IN.pack(flags, 0), wait=wait)
+        fh, open_flags, backing_id = abi.OPEN_OUT.unpack(body)
+        return fh, open_flags, backing_id
+
+    def release(self, nodeid: int, fh: int) -> None:
+        self.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(fh, 0, 0, 0))
+
+
+def init_request(offered: int, minor: int = 45) -> bytes:
+    body = abi.INIT_IN.pack(7, minor, 1 << 17, offered & 0xFFFFFFFF)
+    body += abi.INIT_IN_FLAGS2.pack(offered >> 32) + bytes(44)
+    return abi.IN_HEADER.pack(40 + len(body), Opcode.INIT, 7, 0, 0, 0, 0, 0) + body
+
+
+@pytest.fixture
+def fs(tmp_path: Path) -> Iterator[UnionFs]:
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/f").write_bytes(b"data")
+    (tmp_path / "lower/d").mkdir()
+    for number in range(50):
+        (tmp_path / f"lower/d/name{number}").touch()
+    lower, upper, work = (bytes(tmp_path / name) for name in ("lower", "upper", "work"))
+    union = open_union(UnionConfig(lowers=(lower,), upper=upper, work=work))
+    yield union
+    union.close()
+
+
+@pytest.fixture
+def kernel(fs: UnionFs) -> Kernel:
+    return Kernel(fs, Terms())
+
+
+def test_init_agrees_on_what_both_know(fs: UnionFs) -> None:
+    """Flags not offered are not asked for, and those of flags2 come back there."""
+    offered = Init.INIT_EXT | Init.PASSTHROUGH | Init.BIG_WRITES | Init.WRITEBACK_CACHE
+    kernel = Kernel(fs, Terms(backings=Table(), stack_depth=2), offered)
+    length, error, unique = abi.OUT_HEADER.unpack_from(kernel.reply)
+    fields = abi.INIT_OUT.unpack_from(kernel.reply, 16)
+    assert (length, error, unique) == (len(kernel.reply), 0, 7)
+    assert fields[:2] == (7, 45)
+    assert fields[3] == Init.INIT_EXT | Init.BIG_WRITES
+    assert fields[6] == MAX_WRITE
+    assert fields[10:12] == (Init.PASSTHROUGH >> 32, 2)
+
+
+def test_init_of_an_older_kernel(fs: UnionFs) -> None:
+    """7.31 has no flags2; what it leaves behind its flags is not read."""
+    session = Session(fs, Terms(backings=Table()))
+    session.init(init_request(EVERYTHING & ~Init.INIT_EXT, minor=31))
+    assert session.minor == 31
+    assert not session.flags & (Init.PASSTHROUGH | Init.OVER_IO_URING)
+
+
+def test_init_of_a_kernel_too_old(fs: UnionFs) -> None:
+    with pytest.raises(OSError, match=r"7\.30") as caught:
+        Session(fs, Terms()).init(init_request(0, minor=30))
+    assert caught.value.errno == errno.EPROTO
+
+
+def test_lookup_tells_everything_stat_shows(kernel: Kernel, tmp_path: Path) -> None:
+    st = os.stat(tmp_path / "lower/f")
+    entry = kernel.lookup(ROOT_NODEID, b"f")
+    assert entry[0] == entry[6] == st.st_ino
+    assert entry[7] == 4
+    assert entry[10] * 10**9 + entry[13] == st.st_mtime_ns
+    assert entry[15:19] == (st.st_mode, 1, st.st_uid, st.st_gid)
+
+
+def test_an_absent_name_is_remembered_unless_layers_change(fs: UnionFs) -> None:
+    """nodeid 0 with a time to live, or ENOENT where there is none."""
+    assert Kernel(fs, Terms()).lookup(ROOT_NODEID, b"none")[:3] == (0, 0, 1 << 31)
+    with pytest.raises(FileNotFoundError):
+        Kernel(fs, Terms(timeout=0.0)).lookup(ROOT_NODEID, b"none")
+
+
+def test_unknown_requests_are_not_asked_again(kernel: Kernel) -> None:
+    for opcode in (Opcode.ACCESS, Opcode.OPENDIR, Opcode.SYNCFS):
+        with pytest.raises(OSError) as caught:
+            kernel.ask(opcode, ROOT_NODEID)
+        assert caught.value.errno == errno.ENOSYS
+
+
+def test_forgets_free_inodes(kernel: Kernel, fs: UnionFs) -> None:
+    nodes = [kernel.lookup(ROOT_NODEID, name)[0] for name in (b"f", b"d", b"d")]
+    single = abi.FORGET_IN.pack(1)
+    kernel.session.forget(Opcode.FORGET, nodes[0], single, 0)
+    batch = abi.BATCH_FORGET_IN.pack(1, 0) + abi.FORGET_ONE.pack(nodes[1], 2)
+    kernel.session.forget(Opcode.BATCH_FORGET, 0, batch, 0)
+    assert fs.counters()["inodes"] == 1
+
+
+def test_a_copy_up_is_deferred_before_anything_is_done(kernel: Kernel, tmp_path: Path) -> None:
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    with pytest.raises(Defer):
+        kernel.open(nodeid, os.O_RDWR, wait=False)
+    assert not (tmp_path / "upper/f").exists()
+    kernel.open(nodeid, os.O_RDWR, wait=True)
+    assert (tmp_path / "upper/f").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("opcode", [Opcode.READDIR, Opcode.READDIRPLUS])
+def test_a_listing_in_small_pieces_is_whole(kernel: Kernel, fs: UnionFs, opcode: Opcode) -> None:
+    """Each reply keeps to its size; cookies lead on; . and .. carry no inode."""
+    nodeid = kernel.lookup(ROOT_NODEID, b"d")[0]
+    skip = abi.ENTRY_OUT.size if opcode is Opcode.READDIRPLUS else 0
+    names: list[bytes] = []
+    counted: list[int] = []
+    offset = 0
+    while body := kernel.ask(opcode, nodeid, abi.READ_IN.pack(0, offset, 600, 0, 0, 0, 0)):
+        assert len(body) <= 600
+        at = 0
+        while at < len(body):
+            if skip:
+                counted.append(struct.unpack_from("=Q", body, at)[0])
+            at += skip
+            _, offset, length, _ = abi.DIRENT.unpack_from(body, at)
+            names.append(body[at + 24 : at + 24 + length])
+            at += 24 + length + 7 & ~7
+    assert names[:2] == [b".", b".."]
+    assert sorted(names[2:]) == sorted(b"name%d" % number for number in range(50))
+    if skip:
+        assert counted[:2] == [0, 0]
+        assert 0 not in counted[2:]
+        assert fs.counters()["inodes"] == 52
+
+
+def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
+    """Registered by the first open, given up by the last release."""
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
+    second = kernel.open(nodeid, os.O_RDONLY)
+    assert flags == abi.FOPEN_PASSTHROUGH
+    assert second[2] == backing_id
+    kernel.release(nodeid, first)
+    assert list(table.open) == [backing_id]
+    kernel.release(nodeid, second[0])
+    assert not table.open
+
+
+def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) -> None:
+    """ESTALE makes the kernel look the name up again; readers keep the old inode."""
+    kernel = Kernel(fs, Terms(backings=Table()))
+    old = kernel.lookup(ROOT_NODEID, b"f")
+    reader, _, backing_id = kernel.open(old[0], os.O_RDONLY)
+    with pytest.raises(OSError) as caught:
+        kernel.open(old[0], os.O_RDWR)
+    assert caught.value.errno == errno.ESTALE
+    new = kernel.lookup(ROOT_NODEID, b"f")
+    assert new[0] != old[0]
+    assert new[6] == old[6], "st_ino"
+    assert kernel.open(new[0], os.O_RDWR)[2] != backing_id
+    kernel.release(old[0], reader)
+
+
+def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
+    class Refusing(Table):
+        def register(self, fd: int) -> int:
+            raise OSError(errno.EOPNOTSUPP, "not this one")
+
+    kernel = Kernel(fs, Terms(backings=Refusing()))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
+    assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE, 0)
+    read = abi.READ_IN.pack(fh, 1, 4096, 0, 0, 0, 0)
+    assert kernel.ask(Opcode.READ, nodeid, read) == b"ata"
+
+
+def test_attributes_of_both_sizes(kernel: Kernel) -> None:
+    """Size 0 asks how much room a value takes; too little of it is ERANGE."""
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    value = b"x" * 10
+    kernel.ask(
+        Opcode.SETXATTR, nodeid, abi.SETXATTR_IN.pack(len(value), 0, 0, 0), b"user.a\0" + value
+    )
+    asked = b"user.a\0"
+    assert kernel.ask(Opcode.GETXATTR, nodeid, abi.GETXATTR_IN.pack(0, 0), asked)[:4] == b"\n\0\0\0"
+    assert kernel.ask(Opcode.GETXATTR, nodeid, abi.GETXATTR_IN.pack(10, 0), asked) == value
+    with pytest.raises(OSError) as caught:
+        kernel.ask(Opcode.GETXATTR, nodeid, abi.GETXATTR_IN.pack(9, 0), asked)
+    assert caught.value.errno == errno.ERANGE
+
+
+def test_setxattr_in_the_short_form(fs: UnionFs) -> None:
+    """Without SETXATTR_EXT the struct is half as long."""
+    kernel = Kernel(fs, Terms(), EVERYTHING & ~Init.SETXATTR_EXT)
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    kernel.ask(Opcode.SETXATTR, nodeid, abi.SETXATTR_IN_SHORT.pack(1, 0), b"user.a\0v")
+    assert fs.getxattr(nodeid, b"user.a") == b"v"
+
+
+def test_setattr_takes_only_what_is_valid(kernel: Kernel, tmp_path: Path) -> None:
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    values = (0, 99, 0, 0, 0, 0, 0, 0, 0, 0o100600, 77, 78)
+    args = abi.SETATTR_IN.pack(abi.FATTR_MODE | abi.FATTR_GID, *values)
+    fields = abi.ATTR_OUT.unpack(kernel.ask(Opcode.SETATTR, nodeid, args))
+    assert fields[4] == 4, "size"
+    assert (tmp_path / "upper/f").stat().st_mode & 0o7777 == 0o600
+    assert (tmp_path / "upper/f").stat().st_gid == 78
+    assert (tmp_path / "upper/f").stat().st_uid == (tmp_path / "lower/f").stat().st_uid
+
+
+def test_truncate_by_somebody_without_fsetid_takes_suid(kernel: Kernel, tmp_path: Path) -> None:
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    (tmp_path / "lower/f").chmod(0o4755)
+    values = (0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    args = abi.SETATTR_IN.pack(abi.FATTR_SIZE | abi.FATTR_KILL_SUIDGID, *values)
+    kernel.ask(Opcode.SETATTR, nodeid, args)
+    assert (tmp_path / "upper/f").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "upper/f").read_bytes() == b"d"
+
+
+def test_trusted_names_are_listed_for_root_alone(kernel: Kernel) -> None:
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    kernel.ask(Opcode.SETXATTR, nodeid, abi.SETXATTR_IN.pack(1, 0, 0, 0), b"trusted.a\0v")
+    room = abi.GETXATTR_IN.pack(100, 0)
+    assert kernel.ask(Opcode.LISTXATTR, nodeid, room) == b"trusted.a\0"
+    assert kernel.ask(Opcode.LISTXATTR, nodeid, room, uid=1000) == b""

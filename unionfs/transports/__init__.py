@@ -1,0 +1,1 @@
+"""What carries the kernel's requests to a `vfs.Filesystem`; no policy here."""

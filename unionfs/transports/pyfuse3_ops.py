@@ -1,0 +1,459 @@
+"""The portable transport: a `Filesystem` carried by pyfuse3 on trio.
+
+It translates and holds no policy.  Quick operations are called inline, since a
+hop to a thread costs more than they do; what may block for long goes to a
+worker thread, never abandoned, so that other requests go on.  Whatever an
+operation raises becomes an errno: no request ends the daemon.
+
+pyfuse3 sends one number as nodeid and as st_ino; the core keeps the two equal
+but for the root and rare collisions.
+
+Source: pyfuse3 3.4 `handlers.pxi`; libfuse `fuse_lowlevel.c`;
+Linux `fs/fuse/readdir.c:fuse_direntplus_link()` for what a listing may leave out.
+
+Threading: all methods run in the trio thread; the session is pyfuse3's own and
+there is one in a process.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+import pyfuse3
+import trio
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from unionfs.errors import errno_of
+from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
+from unionfs.vfs import Filesystem
+
+FOREVER = 1e9  # seconds; what libfuse turns into the kernel's 64 bits without overflow
+
+# A copy into the page cache below this size is cheaper than a hop to a thread.
+INLINE_WRITE = 256 * 1024
+
+SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
+
+# An attribute any copy_up for metadata has to serve: asks whether that is slow.
+TOUCH = SetAttr(mtime_ns=0)
+
+ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Handler = Callable[Concatenate["Pyfuse3Ops", P], Coroutine[object, object, R]]
+
+
+def answered(handler: Handler[P, R]) -> Handler[P, R]:
+    """Turn whatever `handler` raises into the one exception pyfuse3 survives."""
+    where = handler.__name__
+
+    async def answer(self: Pyfuse3Ops, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except Exception as error:
+            code = errno_of(error, where)
+            # The kernel drops an answer it does not know, and the caller would wait for ever.
+            raise FUSEError(code if 0 < code < 512 else errno.EIO) from None
+
+    functools.update_wrapper(answer, handler)
+    return answer
+
+
+async def in_worker(function: Callable[..., R], *args: object) -> R:
+    """Call `function(*args)` in a worker thread; wait for it whatever happens."""
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=False)
+
+
+async def carry(
+    fs: Filesystem,
+    fuse_fd: int,
+    *,
+    timeout: float | None,
+    acl: bool,
+    xattrs: bool,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
+
+    `timeout` is how long the kernel may remember names and attributes, in
+    seconds; None is for good.  `on_ready` is called once, when the kernel has
+    begun to talk.  Closes `fuse_fd`.
+    """
+    ops = Pyfuse3Ops(fs, timeout=timeout, acl=acl, xattrs=xattrs, on_ready=on_ready)
+    # libfuse takes a descriptor that is mounted already by this name.
+    pyfuse3.init(ops, f"/dev/fd/{fuse_fd}", set())
+    try:
+        # A few idle readers; otherwise a task is started and ended for every burst.
+        await pyfuse3.main(min_tasks=4)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+class Pyfuse3Ops(pyfuse3.Operations):
+    """One mounted `Filesystem` as pyfuse3 calls it."""
+
+    def __init__(
+        self,
+        fs: Filesystem,
+        *,
+        timeout: float | None,
+        acl: bool,
+        xattrs: bool,
+        on_ready: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.enable_acl = acl
+        self._fs = fs
+        self._on_ready = on_ready
+        self._acl = acl
+        self._xattrs = xattrs
+        self._timeout = FOREVER if timeout is None else timeout
+        self._keep_cache = timeout is None
+        self._absent = EntryAttributes()
+        self._absent.st_ino = InodeT(0)
+        self._absent.entry_timeout = self._timeout
+        # Handles whose writes wait for the disk, so never in the trio thread.
+        self._synchronous: set[int] = set()
+        # The nodeid behind each open directory; a READDIR names only its handle.
+        self._directories: dict[int, int] = {}
+
+    def init(self) -> None:
+        self._on_ready()
+
+    # -- names and inodes --
+
+    def _entry(self, attr: Attr) -> EntryAttributes:
+        entry = EntryAttributes()
+        st = attr.st
+        entry.st_ino = InodeT(attr.nodeid)
+        entry.st_mode = ModeT(st.st_mode)
+        entry.st_nlink = attr.st_nlink
+        entry.st_uid = attr.st_uid
+        entry.st_gid = attr.st_gid
+        entry.st_rdev = st.st_rdev
+        entry.st_size = st.st_size
+        entry.st_blksize = st.st_blksize
+        entry.st_blocks = attr.st_blocks
+        entry.st_atime_ns = st.st_atime_ns
+        entry.st_mtime_ns = st.st_mtime_ns
+        entry.st_ctime_ns = st.st_ctime_ns
+        entry.entry_timeout = entry.attr_timeout = self._timeout
+        return entry
+
+    def _attributes(self, attr: Attr) -> EntryAttributes:
+        """As `_entry`, for an answer without a nodeid: the root shows its own st_ino."""
+        entry = self._entry(attr)
+        if attr.nodeid == ROOT_NODEID:
+            entry.st_ino = InodeT(attr.st_ino)
+        return entry
+
+    @answered
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        attr = self._fs.lookup(parent_inode, name)
+        if attr is not None:
+            return self._entry(attr)
+        if not self._timeout:
+            raise FUSEError(errno.ENOENT)
+        return self._absent
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        forget = self._fs.forget
+        for nodeid, nlookup in inode_list:
+            # The root is never forgotten; see `_listed` for what comes here in its name.
+            if nodeid != ROOT_NODEID:
+                forget(nodeid, nlookup)
+
+    @answered
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return self._attributes(self._fs.getattr(inode))
+
+    @answered
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        change = SetAttr(
+            mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        fs = self._fs
+        if fs.slow_setattr(inode, change):
+            return self._attributes(await in_worker(fs.setattr, inode, change, fh, ctx.uid))
+        return self._attributes(fs.setattr(inode, change, fh, ctx.uid))
+
+    @answered
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        return FileNameT(self._fs.readlink(inode))
+
+    @answered
+    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+        self._fs.access(inode, mode, ctx.uid, ctx.gid)
+        return True
+
+    @answered
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        real = self._fs.statfs()
+        answer = StatvfsData()
+        answer.f_bsize = real.f_bsize
+        answer.f_frsize = real.f_frsize
+        answer.f_blocks = real.f_blocks
+        answer.f_bfree = real.f_bfree
+        answer.f_bavail = real.f_bavail
+        answer.f_files = real.f_files
+        answer.f_ffree = real.f_ffree
+        answer.f_favail = real.f_favail
+        answer.f_namemax = real.f_namemax
+        return answer
+
+    # -- changing directories --
+
+    @answered
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(
+            self._fs.mknod(parent_inode, name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
+        )
+
+    @answered
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._fs.mkdir(parent_inode, name, mode, ctx.umask, ctx.uid, ctx.gid))
+
+    @answered
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._fs.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+
+    @answered
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        fs = self._fs
+        if fs.slow_setattr(inode, TOUCH):
+            return self._entry(await in_worker(fs.link, inode, new_parent_inode, new_name))
+        return self._entry(fs.link(inode, new_parent_inode, new_name))
+
+    @answered
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._fs.unlink(parent_inode, name)
+
+    @answered
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._fs.rmdir(parent_inode, name)
+
+    @answered
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        move = (parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        swaps = flags & pyfuse3.RENAME_EXCHANGE
+        if self._slow_to_move(parent_inode_old, name_old) or (
+            swaps and self._slow_to_move(parent_inode_new, name_new)
+        ):
+            await in_worker(self._fs.rename, *move)
+        else:
+            self._fs.rename(*move)
+
+    def _slow_to_move(self, parent: int, name: bytes) -> bool:
+        """Tell whether renaming `name` would first copy much data to the upper."""
+        attr = self._fs.lookup(parent, name)
+        if attr is None:
+            return False
+        try:
+            return self._fs.slow_setattr(attr.nodeid, TOUCH)
+        finally:
+            self._fs.forget(attr.nodeid, 1)
+
+    # -- files --
+
+    @answered
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        fs = self._fs
+        if fs.slow_open(inode, flags):
+            fh = await in_worker(fs.open, inode, flags, ctx.uid)
+        else:
+            fh = fs.open(inode, flags, ctx.uid)
+        return self._opened(fh, flags)
+
+    @answered
+    async def create(
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> tuple[FileInfo, EntryAttributes]:
+        attr, fh = self._fs.create(parent_inode, name, mode, flags, ctx.umask, ctx.uid, ctx.gid)
+        return self._opened(fh, flags), self._entry(attr)
+
+    def _opened(self, fh: int, flags: int) -> FileInfo:
+        if flags & SYNCHRONOUS:
+            self._synchronous.add(fh)
+        return FileInfo(fh=FileHandleT(fh), keep_cache=self._keep_cache)
+
+    @answered
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        data = self._fs.read_nowait(fh, off, size)
+        if data is None:
+            data = await in_worker(self._fs.read, fh, off, size)
+        return cast(bytes, data)  # pyfuse3 asks only for a buffer
+
+    @answered
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        if len(buf) > INLINE_WRITE or fh in self._synchronous:
+            return await in_worker(self._fs.write, fh, off, buf)
+        return self._fs.write(fh, off, buf)
+
+    @answered
+    async def flush(self, fh: FileHandleT) -> None:
+        self._fs.flush(fh)
+
+    @answered
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await in_worker(self._fs.fsync, fh, datasync)
+
+    @answered
+    async def release(self, fh: FileHandleT) -> None:
+        self._synchronous.discard(fh)
+        self._fs.release(fh)
+
+    # -- reading directories --
+
+    @answered
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        fh = self._fs.opendir(inode)
+        self._directories[fh] = inode
+        return FileHandleT(fh)
+
+    @answered
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        fs = self._fs
+        parent = self._directories[fh]
+        for found in fs.readdir(fh, start_id):
+            entry, nodeid = self._listed(parent, found)
+            if entry is None:
+                continue
+            if not pyfuse3.readdir_reply(token, FileNameT(found.name), entry, found.cookie):
+                if nodeid:
+                    fs.forget(nodeid, 1)
+                return
+
+    def _listed(self, parent: int, found: DirEntry) -> tuple[EntryAttributes | None, int]:
+        """Return what a listing says of `found`, and the nodeid it counts a reference to.
+
+        A name that has gone since is None.  For "." and ".." the kernel takes
+        no attributes and counts no reference.
+        """
+        if found.name in (b".", b".."):
+            return self._name_only(found.st_ino, found.d_type), 0
+        try:
+            attr = self._fs.lookup(parent, found.name)
+        except OSError:
+            # The name is there though its inode cannot be had: whoever looks it
+            # up hears why.  The kernel lists an entry whose nodeid is the
+            # root's, links nothing to it, and forgets the root once, in vain.
+            return self._name_only(ROOT_NODEID, found.d_type), 0
+        if attr is None:
+            return None, 0
+        return self._entry(attr), attr.nodeid
+
+    def _name_only(self, st_ino: int, d_type: int) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = InodeT(st_ino)
+        entry.st_mode = ModeT(d_type << 12)
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
+    @answered
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await in_worker(self._fs.fsyncdir, fh)
+
+    @answered
+    async def releasedir(self, fh: FileHandleT) -> None:
+        del self._directories[fh]
+        self._fs.releasedir(fh)
+
+    # -- extended attributes --
+
+    def _check_xattr(self, name: bytes | None) -> None:
+        if not self._xattrs:
+            raise FUSEError(errno.ENOSYS)  # the kernel asks no more and says EOPNOTSUPP
+        if not self._acl and name in ACL_NAMES:
+            raise FUSEError(errno.EOPNOTSUPP)
+
+    @answered
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        self._check_xattr(name)
+        return self._fs.getxattr(inode, name)
+
+    @answered
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        self._check_xattr(None)
+        # xattr(7) hides trusted.* from who may not use it; for FUSE the kernel leaves that to us.
+        hidden = b"trusted." if ctx.uid else b"\0"
+        return [
+            XAttrNameT(name) for name in self._fs.listxattr(inode) if not name.startswith(hidden)
+        ]
+
+    @answered
+    async def setxattr(
+        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
+    ) -> None:
+        self._check_xattr(name)
+        fs = self._fs
+        # pyfuse3 has judged XATTR_CREATE and XATTR_REPLACE by a getxattr of its own.
+        if fs.slow_setattr(inode, TOUCH):
+            await in_worker(fs.setxattr, inode, name, value, 0)
+        else:
+            fs.setxattr(inode, name, value, 0)
+
+    @answered
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        self._check_xattr(name)
+        fs = self._fs
+        if fs.slow_setattr(inode, TOUCH):
+            await in_worker(fs.removexattr, inode, name)
+        else:
+            fs.removexattr(inode, name)

@@ -1,0 +1,204 @@
+"""FUSE-over-io_uring: requests handed over in shared memory, on the CPU they were made on.
+
+A queue for every CPU the machine may have, each with a thread pinned there:
+the caller's CPU serves the request, so that none has to be woken, and one
+system call both sends a reply and waits for the next request.  FORGET and
+INTERRUPT still come by read(2).
+
+Source: Documentation/filesystems/fuse/fuse-io-uring.rst; fs/fuse/dev_uring.c.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from unionfs.errors import errno_of
+from unionfs.syscalls.io_uring import WAKE, Pinned, Ring
+from unionfs.wire import abi
+from unionfs.wire.abi import Opcode
+from unionfs.wire.request import Defer, Request
+from unionfs.wire.session import MAX_WRITE, Session
+
+log = logging.getLogger(__name__)
+
+# Requests of one CPU under way at once; those behind wait in the kernel.
+_DEPTH = 4
+
+_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+_POSSIBLE = Path("/sys/devices/system/cpu/possible")
+_IOVEC = struct.Struct("=QQQQ")
+
+
+def is_enabled() -> bool:
+    """Tell whether the administrator has switched FUSE-over-io_uring on."""
+    try:
+        return _SWITCH.read_text().strip() == "Y"
+    except OSError:
+        return False
+
+
+def possible_cpus() -> int:
+    """Return for how many CPUs the kernel wants queues: those it may ever have."""
+    last = _POSSIBLE.read_text().strip().split(",")[-1].split("-")[-1]
+    return int(last) + 1
+
+
+class Entry:
+    """A place for one request: headers and payload, shared with the kernel."""
+
+    __slots__ = ("head", "iovecs", "payload", "request")
+
+    def __init__(self) -> None:
+        self.head = Pinned(abi.URING_HEADER_SIZE)
+        self.payload = Pinned(MAX_WRITE)
+        self.iovecs = Pinned(_IOVEC.size)
+        _IOVEC.pack_into(
+            self.iovecs.buffer,
+            0,
+            self.head.address,
+            abi.URING_HEADER_SIZE,
+            self.payload.address,
+            MAX_WRITE,
+        )
+        payload = self.payload.buffer
+        self.request = Request(self.head.buffer, abi.URING_OP_IN, payload, payload, 0)
+
+
+class Queue:
+    """The ring of one CPU, and the thread that serves it."""
+
+    def __init__(self, cpu: int) -> None:
+        """Set up the ring; raises the `OSError` of io_uring_setup(2)."""
+        self.cpu = cpu
+        self.ring = Ring(2 * _DEPTH)
+        self._entries = [Entry() for _ in range(_DEPTH)]
+        self._done: deque[int] = deque()
+        self._thread: threading.Thread | None = None
+        self._alive = 0
+
+    def start(
+        self,
+        session: Session,
+        fuse_fd: int,
+        workers: ThreadPoolExecutor,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Register with the connection `fuse_fd` and serve it from a thread of our own."""
+        self._session, self._fd, self._workers = session, fuse_fd, workers
+
+        def run() -> None:
+            try:
+                with suppress(OSError):  # the CPU may be off, and come later
+                    os.sched_setaffinity(0, {self.cpu})
+                self._serve()
+            except BaseException as error:
+                failed(error)
+
+        self._thread = threading.Thread(target=run, name=f"fuse-ring-{self.cpu}")
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end of the connection and give the ring up."""
+        if self._thread is not None:
+            self._thread.join()
+        self.ring.close()
+
+    def _serve(self) -> None:
+        ring = self.ring
+        for index, entry in enumerate(self._entries):
+            command = abi.URING_CMD_REQ.pack(0, 0, self.cpu)
+            address = entry.iovecs.address
+            ring.command(self._fd, abi.URING_CMD_REGISTER, index, command, address, 2)
+        self._alive = len(self._entries)
+        while self._alive:
+            for user_data, result in ring.wait():
+                if user_data == WAKE:
+                    self._commit_done()
+                elif result < 0:
+                    # ENOTCONN and ECANCELED at the end of the connection.
+                    self._alive -= 1
+                else:
+                    self._take(user_data)
+
+    def _take(self, index: int) -> None:
+        entry = self._entries[index]
+        head, request = entry.head.buffer, entry.request
+        (
+            _,
+            request.opcode,
+            request.unique,
+            request.nodeid,
+            request.uid,
+            request.gid,
+            _,
+            _,
+        ) = abi.IN_HEADER.unpack_from(head)
+        request.end = abi.URING_ENT_IN_OUT.unpack_from(head, abi.URING_ENT)[2]
+        request.wait = False
+        try:
+            self._answer(entry)
+        except Defer:
+            self._workers.submit(self._answer_later, index)
+            return
+        self._commit(index)
+
+    def _answer_later(self, index: int) -> None:
+        entry = self._entries[index]
+        entry.request.wait = True
+        self._answer(entry)
+        self._done.append(index)
+        self.ring.wake()
+
+    def _answer(self, entry: Entry) -> None:
+        """Serve the request in `entry` and put the reply in; raises `Defer` with nothing done."""
+        request = entry.request
+        size, code = 0, 0
+        try:
+            size = self._session.serve(request)
+        except Defer:
+            raise
+        except OSError as error:
+            code = -errno_of(error, "a request")
+        except Exception as error:
+            code = -errno_of(error, Opcode(request.opcode).name)
+        head = entry.head.buffer
+        abi.OUT_HEADER.pack_into(head, 0, abi.OUT_HEADER.size + size, code, request.unique)
+        _PAYLOAD_SIZE.pack_into(head, abi.URING_ENT + 16, size)
+
+    def _commit_done(self) -> None:
+        while self._done:
+            self._commit(self._done.popleft())
+
+    def _commit(self, index: int) -> None:
+        head = self._entries[index].head.buffer
+        commit_id = abi.URING_ENT_IN_OUT.unpack_from(head, abi.URING_ENT)[1]
+        command = abi.URING_CMD_REQ.pack(0, commit_id, self.cpu)
+        self.ring.command(self._fd, abi.URING_CMD_COMMIT_AND_FETCH, index, command)
+
+
+_PAYLOAD_SIZE = struct.Struct("=I")
+
+
+def open_queues() -> list[Queue]:
+    """Set up a queue for every CPU; none where that is switched off or refused."""
+    if not is_enabled():
+        log.info("io_uring is off: %s is not Y", _SWITCH)
+        return []
+    queues: list[Queue] = []
+    try:
+        for cpu in range(possible_cpus()):
+            queues.append(Queue(cpu))
+    except OSError as error:
+        log.info("io_uring cannot be used: %s", error)
+        for queue in queues:
+            queue.join()
+        return []
+    return queues

@@ -1,0 +1,1 @@
+"""The FUSE protocol, spoken without file descriptors: bytes in, calls, bytes out."""

@@ -1,0 +1,204 @@
+"""The requests about open files, and the real files the kernel reads by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from unionfs.types import Attr
+from unionfs.vfs import DirectFilesystem
+from unionfs.wire import abi
+from unionfs.wire.abi import Opcode
+from unionfs.wire.encode import Encoder
+from unionfs.wire.request import DEFER, Handlers, Request
+
+# A copy into the page cache below these sizes is cheaper than a hop to a thread.
+INLINE_WRITE = 256 << 10
+INLINE_COPY = 1 << 20
+
+
+class Backings(Protocol):
+    """The kernel's table of real files that it may read and write by itself."""
+
+    def register(self, fd: int) -> int:
+        """Return the backing id of the real file `fd`, above 0; raises `OSError`."""
+        ...
+
+    def close(self, backing_id: int) -> None: ...
+
+
+@dataclass(slots=True)
+class Backed:
+    """An inode's real file in the kernel's table, and by how many handles it is open.
+
+    `version` tells an inode's real files apart; `backing_id` is 0 for one that
+    the kernel cannot take.
+    """
+
+    backing_id: int
+    version: int
+    handles: int = 1
+
+
+class Files:
+    """OPEN to RELEASE, CREATE and TMPFILE.
+
+    `backings` is None where the kernel asks us for every read and write.
+    """
+
+    def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool) -> None:
+        self._fs = fs
+        self._encoder = encoder
+        self.backings: Backings | None = None
+        self._keep = abi.FOPEN_KEEP_CACHE if keep_cache else 0
+        self._backed: dict[int, Backed] = {}
+        self._opened: dict[int, int] = {}  # fh -> nodeid, of files in `_backed`
+
+    def handlers(self) -> Handlers:
+        """Return each opcode with its handler and the size in bytes of its struct."""
+        return [
+            (Opcode.OPEN, self._open, abi.OPEN_IN.size),
+            (Opcode.CREATE, self._create, abi.CREATE_IN.size),
+            (Opcode.TMPFILE, self._tmpfile, abi.CREATE_IN.size),
+            (Opcode.READ, self._read, abi.READ_IN.size),
+            (Opcode.WRITE, self._write, abi.WRITE_IN.size),
+            (Opcode.RELEASE, self._release, abi.RELEASE_IN.size),
+            (Opcode.FSYNC, self._fsync, abi.FSYNC_IN.size),
+            (Opcode.FALLOCATE, self._fallocate, abi.FALLOCATE_IN.size),
+            (Opcode.LSEEK, self._lseek, abi.LSEEK_IN.size),
+            (Opcode.COPY_FILE_RANGE, self._copy_range, abi.COPY_FILE_RANGE_IN.size),
+            (Opcode.COPY_FILE_RANGE_64, self._copy_range_64, abi.COPY_FILE_RANGE_IN.size),
+        ]
+
+    def _open(self, request: Request) -> int:
+        flags, open_flags = abi.OPEN_IN.unpack_from(request.args, request.at)
+        fs = self._fs
+        if not request.wait and fs.slow_open(request.nodeid, flags):
+            raise DEFER
+        fh = fs.open(request.nodeid, flags, 0)
+        if open_flags & abi.OPEN_KILL_SUIDGID or (
+            request.uid and self.backings is not None and flags & os.O_ACCMODE
+        ):
+            # Writes by passthrough are made with our own privileges, and none
+            # of them tells us who made it.
+            fs.drop_privileges(fh)
+        return self._put_open(fh, request.nodeid, request, request.body)
+
+    def _create(self, request: Request) -> int:
+        flags, mode, umask, _ = abi.CREATE_IN.unpack_from(request.args, request.at)
+        attr, fh = self._fs.create(
+            request.nodeid, request.name(), mode, flags, umask, request.uid, request.gid
+        )
+        return self._created(attr, fh, request)
+
+    def _tmpfile(self, request: Request) -> int:
+        flags, mode, umask, _ = abi.CREATE_IN.unpack_from(request.args, request.at)
+        attr, fh = self._fs.tmpfile(request.nodeid, mode, flags, umask, request.uid, request.gid)
+        return self._created(attr, fh, request)
+
+    def _created(self, attr: Attr, fh: int, request: Request) -> int:
+        size = self._encoder.entry(attr, request)
+        return size + self._put_open(fh, attr.nodeid, request, request.body + size)
+
+    def _put_open(self, fh: int, nodeid: int, request: Request, at: int) -> int:
+        flags, backing_id = self._keep, 0
+        if self.backings is not None:
+            backing_id = self._back(self.backings, fh, nodeid)
+            if backing_id:
+                flags = abi.FOPEN_PASSTHROUGH
+        abi.OPEN_OUT.pack_into(request.out, at, fh, flags, backing_id)
+        return abi.OPEN_OUT.size
+
+    def _back(self, backings: Backings, fh: int, nodeid: int) -> int:
+        """Return the backing id to open `nodeid` by, 0 where it goes through us.
+
+        Raises ESTALE when the kernel has the inode open by another real file:
+        it allows one at a time, and on ESTALE looks the name up again, which
+        then leads to a new nodeid.
+        """
+        fd, version = self._fs.backing(fh)
+        backed = self._backed.get(nodeid)
+        if backed is not None:
+            if backed.version != version:
+                self._fs.release(fh)
+                self._fs.renew(nodeid)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            backed.handles += 1
+        else:
+            try:
+                backing_id = backings.register(fd)
+            except OSError:
+                # A filesystem the kernel cannot read through, such as FUSE.
+                backing_id = 0
+            backed = self._backed[nodeid] = Backed(backing_id, version)
+        self._opened[fh] = nodeid
+        return backed.backing_id
+
+    def _release(self, request: Request) -> int:
+        fh = abi.RELEASE_IN.unpack_from(request.args, request.at)[0]
+        nodeid = self._opened.pop(fh, None)
+        if nodeid is not None and self.backings is not None:
+            backed = self._backed[nodeid]
+            backed.handles -= 1
+            if not backed.handles:
+                del self._backed[nodeid]
+                if backed.backing_id:
+                    self.backings.close(backed.backing_id)
+        self._fs.release(fh)
+        return 0
+
+    def _read(self, request: Request) -> int:
+        fh, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
+        at = request.body
+        view = memoryview(request.out)[at : at + min(size, request.limit)]
+        done = self._fs.readinto(fh, offset, view, request.wait)
+        if done is None:
+            raise DEFER
+        return done
+
+    def _write(self, request: Request) -> int:
+        fh, offset, size, flags, *_ = abi.WRITE_IN.unpack_from(request.args, request.at)
+        if size > INLINE_WRITE and not request.wait:
+            raise DEFER
+        if flags & abi.WRITE_KILL_SUIDGID:
+            self._fs.drop_privileges(fh)
+        view = memoryview(request.data)[request.start : request.start + size]
+        done = self._fs.write(fh, offset, view)
+        abi.WRITE_OUT.pack_into(request.out, request.body, done, 0)
+        return abi.WRITE_OUT.size
+
+    def _fsync(self, request: Request) -> int:
+        if not request.wait:
+            raise DEFER
+        fh, flags, _ = abi.FSYNC_IN.unpack_from(request.args, request.at)
+        self._fs.fsync(fh, bool(flags & abi.FSYNC_FDATASYNC))
+        return 0
+
+    def _fallocate(self, request: Request) -> int:
+        if not request.wait:
+            raise DEFER
+        fh, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request.args, request.at)
+        self._fs.fallocate(fh, mode, offset, length)
+        return 0
+
+    def _lseek(self, request: Request) -> int:
+        fh, offset, whence, _ = abi.LSEEK_IN.unpack_from(request.args, request.at)
+        abi.LSEEK_OUT.pack_into(request.out, request.body, self._fs.lseek(fh, offset, whence))
+        return abi.LSEEK_OUT.size
+
+    def _copy(self, request: Request) -> int:
+        fh, offset, _, target, target_offset, length, _ = abi.COPY_FILE_RANGE_IN.unpack_from(
+            request.args, request.at
+        )
+        # We may copy less than asked, so nothing has to wait for a long copy.
+        return self._fs.copy_range(fh, offset, target, target_offset, min(length, INLINE_COPY))
+
+    def _copy_range(self, request: Request) -> int:
+        abi.WRITE_OUT.pack_into(request.out, request.body, self._copy(request), 0)
+        return abi.WRITE_OUT.size
+
+    def _copy_range_64(self, request: Request) -> int:
+        abi.COPY_FILE_RANGE_OUT.pack_into(request.out, request.body, self._copy(request))
+        return abi.COPY_FILE_RANGE_OUT.size

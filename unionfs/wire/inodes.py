@@ -1,0 +1,162 @@
+"""The requests about inodes: attributes, links' targets, xattrs, ioctls."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs.types import SetAttr
+from unionfs.vfs import DirectFilesystem
+from unionfs.wire import abi
+from unionfs.wire.abi import Opcode
+from unionfs.wire.encode import NS, Encoder
+from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
+
+
+class Inodes:
+    """GETATTR, SETATTR, STATX, READLINK, STATFS, IOCTL and the xattr requests.
+
+    `extended` says that SETXATTR_EXT was agreed on.
+    """
+
+    def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, xattrs: bool) -> None:
+        self._fs = fs
+        self._encoder = encoder
+        self._xattrs = xattrs
+        self.extended = True
+
+    def handlers(self) -> Handlers:
+        """Return each opcode with its handler and the size in bytes of its struct."""
+        setxattr_in = abi.SETXATTR_IN if self.extended else abi.SETXATTR_IN_SHORT
+        return [
+            (Opcode.GETATTR, self._getattr, abi.GETATTR_IN.size),
+            (Opcode.SETATTR, self._setattr, abi.SETATTR_IN.size),
+            (Opcode.STATX, self._statx, abi.STATX_IN.size),
+            (Opcode.READLINK, self._readlink, 0),
+            (Opcode.STATFS, self._statfs, 0),
+            (Opcode.GETXATTR, self._getxattr, abi.GETXATTR_IN.size),
+            (Opcode.LISTXATTR, self._listxattr, abi.GETXATTR_IN.size),
+            (Opcode.SETXATTR, self._setxattr, setxattr_in.size),
+            (Opcode.REMOVEXATTR, self._removexattr, 0),
+            (Opcode.IOCTL, self._ioctl, abi.IOCTL_IN.size),
+        ]
+
+    def _getattr(self, request: Request) -> int:
+        flags, _, fh = abi.GETATTR_IN.unpack_from(request.args, request.at)
+        attr = self._fs.getattr(request.nodeid, fh if flags & abi.GETATTR_FH else None)
+        return self._encoder.put_attr(attr, request.out, request.body)
+
+    def _statx(self, request: Request) -> int:
+        _, _, _, mask = abi.STATX_IN.unpack_from(request.args, request.at)
+        attr, real = self._fs.statx(request.nodeid, mask)
+        real[16:28] = attr.st_nlink.to_bytes(4, "little") + b"".join(
+            value.to_bytes(4, "little") for value in (attr.st_uid, attr.st_gid)
+        )
+        real[32:40] = attr.st_ino.to_bytes(8, "little")
+        real[48:56] = attr.st_blocks.to_bytes(8, "little")
+        head = abi.STATX_OUT.pack(self._encoder.valid, self._encoder.valid_ns, 0)
+        return request.answer(head + real)
+
+    def _setattr(self, request: Request) -> int:
+        (valid, fh, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, uid, gid) = (
+            abi.SETATTR_IN.unpack_from(request.args, request.at)
+        )
+        change = SetAttr()
+        if valid & abi.FATTR_MODE:
+            change.mode = stat.S_IMODE(mode)
+        if valid & abi.FATTR_UID:
+            change.uid = uid
+        if valid & abi.FATTR_GID:
+            change.gid = gid
+        if valid & abi.FATTR_SIZE:
+            change.size = size
+        # The kernel fills in the time for the _NOW forms as well.
+        if valid & abi.FATTR_ATIME:
+            change.atime_ns = atime * NS + atime_ns
+        if valid & abi.FATTR_MTIME:
+            change.mtime_ns = mtime * NS + mtime_ns
+        fs = self._fs
+        if not request.wait and fs.slow_setattr(request.nodeid, change):
+            raise DEFER
+        killer = 1 if valid & abi.FATTR_KILL_SUIDGID else 0
+        attr = fs.setattr(request.nodeid, change, fh if valid & abi.FATTR_FH else None, killer)
+        return self._encoder.put_attr(attr, request.out, request.body)
+
+    def _readlink(self, request: Request) -> int:
+        return request.answer(self._fs.readlink(request.nodeid))
+
+    def _statfs(self, request: Request) -> int:
+        st = self._fs.statfs()
+        abi.STATFS_OUT.pack_into(
+            request.out,
+            request.body,
+            st.f_blocks,
+            st.f_bfree,
+            st.f_bavail,
+            st.f_files,
+            st.f_ffree,
+            st.f_bsize,
+            st.f_namemax,
+            st.f_frsize,
+        )
+        return abi.STATFS_OUT.size
+
+    def _ioctl(self, request: Request) -> int:
+        _, _, command, _, in_size, _ = abi.IOCTL_IN.unpack_from(request.args, request.at)
+        data = bytes(request.data[request.start : request.start + in_size])
+        if not request.wait and data and self._fs.slow_setattr(request.nodeid, TOUCH):
+            raise DEFER
+        reply = self._fs.fileattr(request.nodeid, command, data)
+        return request.answer(abi.IOCTL_OUT.pack(0, 0, 0, 0) + reply)
+
+    def _require_xattrs(self) -> None:
+        if not self._xattrs:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    def _getxattr(self, request: Request) -> int:
+        self._require_xattrs()
+        size, _ = abi.GETXATTR_IN.unpack_from(request.args, request.at)
+        return self._sized(self._fs.getxattr(request.nodeid, request.name()), size, request)
+
+    def _listxattr(self, request: Request) -> int:
+        self._require_xattrs()
+        size, _ = abi.GETXATTR_IN.unpack_from(request.args, request.at)
+        names = self._fs.listxattr(request.nodeid)
+        if request.uid:
+            names = [name for name in names if not name.startswith(b"trusted.")]
+        return self._sized(b"".join(name + b"\0" for name in names), size, request)
+
+    def _sized(self, value: bytes, size: int, request: Request) -> int:
+        """Answer a value, or with no room for it offered its size; ERANGE for too little."""
+        if size == 0:
+            return request.answer(abi.GETXATTR_OUT.pack(len(value), 0))
+        if len(value) > size:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+        return request.answer(value)
+
+    def _setxattr(self, request: Request) -> int:
+        self._require_xattrs()
+        kill_sgid = 0
+        if self.extended:
+            size, flags, kill_sgid, _ = abi.SETXATTR_IN.unpack_from(request.args, request.at)
+        else:
+            size, flags = abi.SETXATTR_IN_SHORT.unpack_from(request.args, request.at)
+        fs = self._fs
+        if not request.wait and fs.slow_setattr(request.nodeid, TOUCH):
+            raise DEFER
+        name, _, _ = bytes(request.data[request.start : request.end]).partition(b"\0")
+        begin = request.start + len(name) + 1
+        value = bytes(request.data[begin : begin + size])
+        fs.setxattr(request.nodeid, name, value, flags)
+        if kill_sgid & abi.SETXATTR_ACL_KILL_SGID:
+            mode = stat.S_IMODE(fs.getattr(request.nodeid).st.st_mode)
+            fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None, 0)
+        return 0
+
+    def _removexattr(self, request: Request) -> int:
+        self._require_xattrs()
+        if not request.wait and self._fs.slow_setattr(request.nodeid, TOUCH):
+            raise DEFER
+        self._fs.removexattr(request.nodeid, request.name())
+        return 0

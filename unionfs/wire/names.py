@@ -1,0 +1,107 @@
+"""The requests about names: finding, making, linking, renaming, removing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs.vfs import DirectFilesystem
+from unionfs.wire import abi
+from unionfs.wire.abi import Opcode
+from unionfs.wire.encode import Encoder
+from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
+
+_RENAME_EXCHANGE = 2
+_ENOENT = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+class Names:
+    """LOOKUP and every change of a directory."""
+
+    def __init__(self, fs: DirectFilesystem, encoder: Encoder) -> None:
+        self._fs = fs
+        self._encoder = encoder
+
+    def handlers(self) -> Handlers:
+        """Return each opcode with its handler and the size in bytes of its struct."""
+        return [
+            (Opcode.LOOKUP, self._lookup, 0),
+            (Opcode.SYMLINK, self._symlink, 0),
+            (Opcode.MKNOD, self._mknod, abi.MKNOD_IN.size),
+            (Opcode.MKDIR, self._mkdir, abi.MKDIR_IN.size),
+            (Opcode.UNLINK, self._unlink, 0),
+            (Opcode.RMDIR, self._rmdir, 0),
+            (Opcode.RENAME, self._rename, abi.RENAME_IN.size),
+            (Opcode.RENAME2, self._rename2, abi.RENAME2_IN.size),
+            (Opcode.LINK, self._link, abi.LINK_IN.size),
+        ]
+
+    def _lookup(self, request: Request) -> int:
+        attr = self._fs.lookup(request.nodeid, request.name())
+        if attr is not None:
+            self._encoder.put_entry(attr, request.out, request.body)
+            return abi.ENTRY_OUT.size
+        if not self._encoder.valid and not self._encoder.valid_ns:
+            raise _ENOENT
+        return self._encoder.absent(request)
+
+    def _symlink(self, request: Request) -> int:
+        name, target = request.names()[:2]
+        attr = self._fs.symlink(request.nodeid, name, target, request.uid, request.gid)
+        return self._encoder.entry(attr, request)
+
+    def _mknod(self, request: Request) -> int:
+        mode, rdev, umask, _ = abi.MKNOD_IN.unpack_from(request.args, request.at)
+        name = request.name()
+        attr = self._fs.mknod(request.nodeid, name, mode, rdev, umask, request.uid, request.gid)
+        return self._encoder.entry(attr, request)
+
+    def _mkdir(self, request: Request) -> int:
+        mode, umask = abi.MKDIR_IN.unpack_from(request.args, request.at)
+        attr = self._fs.mkdir(request.nodeid, request.name(), mode, umask, request.uid, request.gid)
+        return self._encoder.entry(attr, request)
+
+    def _unlink(self, request: Request) -> int:
+        self._fs.unlink(request.nodeid, request.name())
+        return 0
+
+    def _rmdir(self, request: Request) -> int:
+        self._fs.rmdir(request.nodeid, request.name())
+        return 0
+
+    def _rename(self, request: Request) -> int:
+        (new_parent,) = abi.RENAME_IN.unpack_from(request.args, request.at)
+        return self._move(request, new_parent, 0)
+
+    def _rename2(self, request: Request) -> int:
+        new_parent, flags, _ = abi.RENAME2_IN.unpack_from(request.args, request.at)
+        return self._move(request, new_parent, flags)
+
+    def _move(self, request: Request, new_parent: int, flags: int) -> int:
+        fs = self._fs
+        name, new_name = request.names()[:2]
+        if not request.wait and (
+            self._slow_to_move(request.nodeid, name)
+            or (flags & _RENAME_EXCHANGE and self._slow_to_move(new_parent, new_name))
+        ):
+            raise DEFER
+        fs.rename(request.nodeid, name, new_parent, new_name, flags)
+        return 0
+
+    def _slow_to_move(self, parent: int, name: bytes) -> bool:
+        """Tell whether renaming `name` would first copy data to the upper."""
+        fs = self._fs
+        attr = fs.lookup(parent, name)
+        if attr is None:
+            return False
+        try:
+            return stat.S_ISREG(attr.st.st_mode) and fs.slow_setattr(attr.nodeid, TOUCH)
+        finally:
+            fs.forget(attr.nodeid, 1)
+
+    def _link(self, request: Request) -> int:
+        (nodeid,) = abi.LINK_IN.unpack_from(request.args, request.at)
+        if not request.wait and self._fs.slow_setattr(nodeid, TOUCH):
+            raise DEFER
+        return self._encoder.entry(self._fs.link(nodeid, request.nodeid, request.name()), request)

@@ -1,0 +1,80 @@
+"""One request as the session sees it, whichever way it came.
+
+A request read from /dev/fuse lies in one piece; one from an io_uring has its
+fixed part and its payload in two buffers, and the reply goes where the payload
+came from.  `Request` says where the parts are; it is made once for each place
+a request can lie in, and filled anew for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unionfs.types import SetAttr
+from unionfs.wire.abi import Opcode
+
+
+class Request:
+    """Where one request and its reply lie.
+
+    The opcode's own struct is in `args` from `at`; names and data in `data`
+    from `start` up to `end`.  The reply's body goes into `out` from `body`, up
+    to `limit` bytes.  `wait` says that the thread has the time to wait for a
+    disk.
+    """
+
+    __slots__ = (
+        "args",
+        "at",
+        "body",
+        "data",
+        "end",
+        "gid",
+        "limit",
+        "nodeid",
+        "opcode",
+        "out",
+        "start",
+        "uid",
+        "unique",
+        "wait",
+    )
+
+    def __init__(
+        self, args: bytearray, at: int, data: bytearray, out: bytearray, body: int
+    ) -> None:
+        self.args = args
+        self.at = at
+        self.data = data
+        self.start = self.end = 0
+        self.out = out
+        self.body = body
+        self.limit = len(out) - body
+        self.wait = False
+        self.unique = self.opcode = self.nodeid = self.uid = self.gid = 0
+
+    def name(self) -> bytes:
+        """Return the payload as the one name it is."""
+        return bytes(self.data[self.start : self.end - 1])
+
+    def names(self) -> list[bytes]:
+        """Return the names in the payload, each ended by a NUL."""
+        return bytes(self.data[self.start : self.end]).split(b"\0")
+
+    def answer(self, value: bytes | bytearray) -> int:
+        """Put `value` into the reply's body; return its length in bytes."""
+        self.out[self.body : self.body + len(value)] = value
+        return len(value)
+
+
+Handlers = list[tuple[Opcode, Callable[[Request], int], int]]
+
+# A change of attributes that copies a whole file up: asks whether that is slow.
+TOUCH = SetAttr(mtime_ns=0)
+
+
+class Defer(Exception):
+    """The request may take long; nothing has been done yet."""
+
+
+DEFER = Defer()

@@ -1,0 +1,171 @@
+"""One FUSE connection: INIT, and each opcode as a call of the filesystem.
+
+Decided here and only here: what is agreed with the kernel, and what each
+request and reply mean.  No fd of the connection is known here; passthrough
+goes through the `Backings` that a transport provides.
+
+A handler returns the length of the reply's body in bytes, raises the `OSError`
+to answer, or raises `Defer` before it has done anything, if it may take a
+disk's time and `Request.wait` does not allow that.
+
+Source: include/uapi/linux/fuse.h; fs/fuse/*.c for which opcode is asked when.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unionfs.vfs import DirectFilesystem
+from unionfs.wire import abi
+from unionfs.wire.abi import Init, Opcode
+from unionfs.wire.dirs import Directories
+from unionfs.wire.encode import Encoder
+from unionfs.wire.files import Backings, Files
+from unionfs.wire.inodes import Inodes
+from unionfs.wire.names import Names
+from unionfs.wire.request import Request
+
+MAX_PAGES = 256
+PAGE = 4096
+MAX_WRITE = MAX_PAGES * PAGE
+# Requests beside max_write: header and the largest struct before the data.
+BUFFER_SIZE = MAX_WRITE + PAGE
+
+_OPCODES = 64
+
+_ALWAYS = (
+    Init.ASYNC_READ
+    | Init.ATOMIC_O_TRUNC
+    | Init.EXPORT_SUPPORT
+    | Init.BIG_WRITES
+    | Init.DONT_MASK
+    | Init.HAS_IOCTL_DIR
+    | Init.DO_READDIRPLUS
+    | Init.READDIRPLUS_AUTO
+    | Init.ASYNC_DIO
+    | Init.PARALLEL_DIROPS
+    | Init.MAX_PAGES
+    | Init.NO_OPENDIR_SUPPORT
+    | Init.HANDLE_KILLPRIV_V2
+    | Init.SETXATTR_EXT
+    | Init.INIT_EXT
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Terms:
+    """What a mount asks for.
+
+    `timeout` in seconds, None for good; `backings` where passthrough may be
+    used, `stack_depth` how deep the layers' own filesystem is stacked.
+    """
+
+    timeout: float | None = None
+    acl: bool = True
+    xattrs: bool = True
+    uring: bool = False
+    backings: Backings | None = None
+    stack_depth: int = 1
+
+
+class Session:
+    """One connection to the kernel.
+
+    `counts` says how often each opcode was asked.
+    """
+
+    def __init__(self, fs: DirectFilesystem, terms: Terms) -> None:
+        self.terms = terms
+        self.flags = Init(0)
+        self.minor = 0
+        self.counts = [0] * _OPCODES
+        self._forget = fs.forget
+        encoder = Encoder(terms.timeout)
+        self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs)
+        self._files = Files(fs, encoder, keep_cache=terms.timeout is None)
+        self._parts = (Names(fs, encoder), self._inodes, self._files, Directories(fs, encoder))
+        self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
+
+    def init(self, request: bytes | bytearray | memoryview) -> bytes:
+        """Agree on the terms by the INIT `request`, header included; return the whole reply.
+
+        Raises EPROTO for a kernel whose protocol is too old.
+        """
+        unique = abi.IN_HEADER.unpack_from(request)[2]
+        at = abi.IN_HEADER.size
+        major, minor, readahead, offered = abi.INIT_IN.unpack_from(request, at)
+        if major != abi.MAJOR or minor < abi.OLDEST_MINOR:
+            raise OSError(errno.EPROTO, f"the kernel speaks FUSE {major}.{minor}, 7.31 is needed")
+        if offered & Init.INIT_EXT and len(request) >= at + abi.INIT_IN.size + 4:
+            (flags2,) = abi.INIT_IN_FLAGS2.unpack_from(request, at + abi.INIT_IN.size)
+            offered |= flags2 << 32
+        self.minor = min(minor, abi.MINOR)
+        self.flags = Init(self._wanted() & offered)
+        self._inodes.extended = bool(self.flags & Init.SETXATTR_EXT)
+        self._files.backings = self.terms.backings if self.flags & Init.PASSTHROUGH else None
+        for part in self._parts:
+            for opcode, handler, size in part.handlers():
+                self._table[opcode] = (handler, size)
+        body = abi.INIT_OUT.pack(
+            abi.MAJOR,
+            self.minor,
+            readahead,
+            self.flags & 0xFFFFFFFF,
+            64,  # max_background: readahead and writeback under way at once
+            48,  # congestion_threshold
+            MAX_WRITE,
+            1,  # time_gran, in ns
+            MAX_PAGES,
+            0,
+            self.flags >> 32,
+            self.terms.stack_depth if self.flags & Init.PASSTHROUGH else 0,
+            0,
+        )
+        return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), 0, unique) + body
+
+    def _wanted(self) -> int:
+        wanted = int(_ALWAYS)
+        if self.terms.acl:
+            wanted |= Init.POSIX_ACL
+        if self.terms.timeout is None:
+            wanted |= Init.CACHE_SYMLINKS
+        else:
+            wanted |= Init.AUTO_INVAL_DATA
+        if self.terms.backings is not None:
+            wanted |= Init.PASSTHROUGH
+        if self.terms.uring:
+            wanted |= Init.OVER_IO_URING
+        return wanted
+
+    def argument_size(self, opcode: int) -> int:
+        """Return the size in bytes of the opcode's own struct; 0 for one not known."""
+        entry = self._table[opcode] if opcode < _OPCODES else None
+        return 0 if entry is None else entry[1]
+
+    def serve(self, request: Request) -> int:
+        """Do what `request` asks; return the length in bytes of the reply's body.
+
+        Raises `OSError` to answer, or `Defer`.
+        """
+        opcode = request.opcode
+        entry = self._table[opcode] if opcode < _OPCODES else None
+        if entry is None:
+            # The kernel does without it from now on.
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        self.counts[opcode] += 1
+        return entry[0](request)
+
+    def forget(self, opcode: int, nodeid: int, data: bytes | bytearray, at: int) -> None:
+        """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
+        self.counts[opcode] += 1
+        forget = self._forget
+        if opcode == Opcode.FORGET:
+            forget(nodeid, abi.FORGET_IN.unpack_from(data, at)[0])
+            return
+        (count, _) = abi.BATCH_FORGET_IN.unpack_from(data, at)
+        at += abi.BATCH_FORGET_IN.size
+        for position in range(at, at + count * abi.FORGET_ONE.size, abi.FORGET_ONE.size):
+            forget(*abi.FORGET_ONE.unpack_from(data, position))
