@@ -1,0 +1,116 @@
+"""The grammar of `-o`: where words and values begin and end.
+
+Decided here and only here: quoting and escapes.
+
+- Words are separated by commas; empty words mean nothing.
+- A backslash takes the next character literally, in every value: `\\,` in any,
+  `\\:` in a list of layers, `\\\\` is a backslash.
+- A value in double quotes may hold commas: `context="a:b:s0:c1,c2"`.  The quote
+  counts only as the first character of a value, so a name with a quote in it
+  needs nothing special.
+- `lowerdir=` separates layers by `:`, topmost first, and data-only layers,
+  which come last, by `::`.
+
+Source: overlayfs.rst "Multiple lower layers", "Data-only lower layers";
+fuse-overlayfs `config.rs`; libmount `optstr.c`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class OptionError(Exception):
+    """An option that cannot be understood; the text is a sentence for the user."""
+
+
+class Word(NamedTuple):
+    """One word of `-o`; `value` is None without `=`, and still has its escapes."""
+
+    name: str
+    value: str | None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value}"
+
+
+# What ends a word: a comma that no backslash and no quoted value holds.
+_WORD = re.compile(
+    r'(?P<name>[^,="\\]*)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?!")(?:[^,\\]|\\.)*)))?',
+    re.DOTALL,
+)
+_LAYER_OR_SEPARATOR = re.compile(r"::?|(?:[^:\\]|\\.)+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def words(text: str) -> Iterator[Word]:
+    """Yield the words of one option string.
+
+    Raises `OptionError` for a quote that is not closed or not followed by a
+    comma, and for a backslash with nothing behind it.
+    """
+    at = 0
+    while at < len(text):
+        found = _WORD.match(text, at)
+        assert found is not None  # every part of the pattern may be empty
+        end = found.end()
+        if end < len(text) and text[end] != ",":
+            raise OptionError(_what_is_wrong(text[at:], text[end:]))
+        quoted, plain = found["quoted"], found["plain"]
+        value = quoted if quoted is not None else plain
+        if found["name"] or value is not None:
+            yield Word(found["name"], value)
+        at = end + 1
+
+
+def _what_is_wrong(word: str, rest: str) -> str:
+    shown = shortened(word)
+    if rest == "\\":
+        return f"option {shown!r} ends in a backslash; write \\\\ for a backslash itself"
+    if rest.startswith('"') or word.partition("=")[2].startswith('"'):
+        return f"the quote in option {shown!r} must be closed and be followed by a comma or the end"
+    return f"option {shown!r} is not NAME or NAME=VALUE"
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """Return `text`, cut where it is too long for an error message."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def unescaped(value: str) -> str:
+    """Return `value` with each `\\c` replaced by `c`."""
+    return _ESCAPE.sub(r"\1", value)
+
+
+def escaped(value: str, special: str = ",\\") -> str:
+    """Return `value` with a backslash before each of the `special` characters."""
+    return re.sub(f"([{re.escape(special)}])", r"\\\1", value)
+
+
+def split_layers(value: str) -> tuple[list[str], list[str]]:
+    """Split the value of `lowerdir=` into its lower layers and its data-only layers.
+
+    Raises `OptionError` for an empty name, and for a `:` behind the first `::`.
+    """
+    tokens = _LAYER_OR_SEPARATOR.findall(value)
+    paths, separators = tokens[::2], ["", *tokens[1::2]]
+    if len(paths) != len(separators) or any(path.startswith(":") for path in paths):
+        raise OptionError(
+            f"lowerdir={shortened(value)} names an empty layer; "
+            f"layers are separated by one ':', data-only layers by '::'"
+        )
+    layers: list[str] = []
+    data: list[str] = []
+    for separator, path in zip(separators, map(unescaped, paths), strict=True):
+        if separator == "::":
+            data.append(path)
+        elif data:
+            raise OptionError(
+                f"in lowerdir={shortened(value)} the layer {path!r} follows data-only layers; "
+                f"data-only layers come last, each behind '::'"
+            )
+        else:
+            layers.append(path)
+    return layers, data

@@ -1,0 +1,194 @@
+"""Without root: through fusermount3, and as root of a user namespace."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.as_user import NOBODY
+from tests.helpers.mounts import (
+    helper_environment,
+    layer_options,
+    mount_type,
+    require,
+    require_fuse,
+    require_root,
+    run,
+    wait_until,
+)
+
+MODES = {"user": "fusermount3 -u", "namespace": "umount"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _device_for_everybody() -> Iterator[None]:
+    """Open /dev/fuse up as distributions ship it, and put it back."""
+    require_root()
+    require_fuse()
+    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
+    os.chmod("/dev/fuse", 0o666)
+    yield
+    os.chmod("/dev/fuse", mode)
+
+
+@pytest.fixture(params=sorted(MODES))
+def mode(request: pytest.FixtureRequest) -> str:
+    if request.param == "namespace":
+        limit = Path("/proc/sys/user/max_user_namespaces")
+        require(limit.exists() and int(limit.read_text()) > 0, "there are no user namespaces here")
+    return str(request.param)
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A tree of layers that belongs to an ordinary user.
+
+    Not in pytest's own directory: each start of pytest closes that to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyunion-user-") as scratch:
+        top = Path(scratch).resolve()
+        for name in ("lower/dir/sub", "lower/empty", "upper", "work", "merged"):
+            (top / name).mkdir(parents=True)
+        (top / "lower/file").write_text("low\n")
+        (top / "lower/gone").write_text("low\n")
+        (top / "lower/dir/old").write_text("old\n")
+        for path in [top, *top.rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+        yield top
+        if mount_type(top / "merged") is not None:
+            run("umount", "-l", top / "merged")
+
+
+def as_user(
+    mode: str, base: Path, script: str, options: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    words = os.fsdecode(layer_options([base / "lower"], base / "upper", base / "work"))
+    words += f",log={base}/log" + (options and f",{options}")
+    return run(
+        *(sys.executable, "-m", "tests.helpers.as_user", mode, script),
+        *("-o", words, base / "merged"),
+        env=helper_environment(),
+        cwd=Path(helper_environment()["PYTHONPATH"].split(":")[0]),
+        check=False,
+        timeout=60,
+    )
+
+
+def ended(base: Path) -> None:
+    log = base / "log"
+    wait_until(lambda: "unmounted from" in log.read_text(), "the daemon to end")
+    assert "ERROR" not in log.read_text()
+    log.unlink()
+
+
+def test_reading_changing_deleting_and_again_after_a_remount(mode: str, base: Path) -> None:
+    merged = base / "merged"
+    done = as_user(
+        mode,
+        base,
+        f"""
+        cd {merged}
+        test "$(cat file)" = low
+        echo more >> file
+        rm gone
+        rm -r dir
+        mkdir dir
+        echo new > dir/new
+        mv empty renamed
+        ln file link
+        setfattr -n user.note -v x file
+        test "$(stat -c %h file)" = 2
+        grep -q ' {merged} fuse.pyunion ' /proc/mounts
+        cd /
+        {MODES[mode]} {merged}
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    ended(base)
+    assert (base / "lower/file").read_text() == "low\n"
+    again = as_user(
+        mode,
+        base,
+        f"""
+        cd {merged}
+        ls -R . | tr '\\n' ' '
+        cat link
+        getfattr --only-values -n user.note file
+        cd /
+        {MODES[mode]} {merged}
+        """,
+    )
+    assert (again.returncode, again.stderr) == (0, b"")
+    assert again.stdout == b".: dir file link renamed  ./dir: new  ./renamed: low\nmore\nx"
+    ended(base)
+    assert mount_type(merged) is None
+
+
+def test_the_owner_is_the_mounter(mode: str, base: Path) -> None:
+    merged = base / "merged"
+    done = as_user(
+        mode, base, f"touch {merged}/new; stat -c %u {merged}/new; {MODES[mode]} {merged}"
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == (b"0\n" if mode == "namespace" else b"65534\n")
+    assert (base / "upper/new").stat().st_uid == NOBODY
+    ended(base)
+
+
+@pytest.mark.parametrize("form", ["char", "xattr", "aufs"])
+def test_every_form_of_whiteout(mode: str, form: str, base: Path) -> None:
+    merged = base / "merged"
+    script = f"""
+        cd {merged}
+        rm gone
+        rm -r dir
+        mkdir dir
+        ls -A . dir | tr '\\n' ' '
+        cd /
+        {MODES[mode]} {merged}
+    """
+    done = as_user(mode, base, script, f"whiteout={form}")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b".: dir empty file  dir: "
+    ended(base)
+    names = os.listdir(base / "upper")
+    marks = {
+        "char": lambda: stat.S_ISCHR((base / "upper/gone").lstat().st_mode),
+        "xattr": lambda: "user.overlay.whiteout" in os.listxattr(base / "upper/gone"),
+        "aufs": lambda: ".wh.gone" in names,
+    }
+    assert marks[form]()
+
+
+def test_a_directory_that_is_not_his(base: Path) -> None:
+    os.chown(base / "merged", 0, 0)
+    done = as_user("user", base, "true")
+    assert done.returncode == 32
+    assert done.stderr.startswith(b"mount.pyunion: fusermount3: ")
+    assert done.stderr.count(b"\n") == 1
+    assert mount_type(base / "merged") is None
+
+
+def test_allow_other_needs_fuse_conf(base: Path) -> None:
+    allowed = "\nuser_allow_other" in "\n" + Path("/etc/fuse.conf").read_text()
+    require(not allowed, "/etc/fuse.conf allows allow_other here")
+    done = as_user("user", base, "true", "allow_other")
+    assert done.returncode == 32
+    assert b"user_allow_other" in done.stderr
+
+
+def test_a_device_that_is_closed_to_users(base: Path) -> None:
+    os.chmod("/dev/fuse", 0o600)
+    try:
+        done = as_user("namespace", base, "true")
+    finally:
+        os.chmod("/dev/fuse", 0o666)
+    assert done.returncode == 32
+    assert b"chmod 0666 /dev/fuse" in done.stderr
