@@ -1,0 +1,47 @@
+"""What the fault tests on the core share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.scenarios import Bench
+from tests.helpers import trees
+from tests.helpers.mounts import require_root
+from tests.interop.layers import Layers
+from unionfs.core import setup
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Layers for `SCENARIOS`; fails where a test changed one of the lowers.
+
+    Nothing is really written back: it is the process that dies here, not the
+    machine, and waiting for the disk thousands of times would take minutes.
+    """
+    require_root()
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda fd: None)
+    monkeypatch.setattr(setup, "syncfs", lambda fd: None)
+    # A captured record would keep its exception, that the frames, and those their descriptors.
+    logging.disable(logging.CRITICAL)
+    old_umask = os.umask(0o022)
+    bench = Bench.make(tmp_path)
+    before = [trees.raw(lower) for lower in bench.lowers]
+    yield bench
+    os.umask(old_umask)
+    logging.disable(logging.NOTSET)
+    assert [trees.raw(lower) for lower in bench.lowers] == before, "a lower layer was changed"
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Iterator[Layers]:
+    """A place for layers; fails where one of them was changed by a mount."""
+    require_root()
+    made = Layers(tmp_path)
+    yield made
+    made.check()

@@ -1,0 +1,93 @@
+"""The daemon dies before its n-th system call, for every n there is: all or nothing.
+
+Each operation runs in a forked child on the core, in process, and the child
+exits without cleaning up.  Opened anew, the union must show the tree of before
+or of after the operation, have swept its workdir, and do the operation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+
+from tests.faults.scenarios import (
+    SCENARIOS,
+    Bench,
+    Scenario,
+    assert_old_or_new,
+    forgive_link_counts,
+    is_torn,
+    seen,
+)
+from tests.helpers import trees
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.faults import Countdown, system_calls
+from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.union import open_union
+
+CRASHED = 77
+MOST = 400
+"""No operation on these small trees needs so many system calls."""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_a_crash_leaves_old_or_new(bench: Bench, scenario: Scenario) -> None:
+    old, new = bench.wanted(scenario)
+    for number in itertools.count(1):
+        assert number < MOST
+        upper, work = bench.fresh(number)
+        config = bench.config(upper, work, scenario)
+        crashed = _crash(config, scenario, number)
+        _check_after_crash(config, work, scenario, old, new, f"crash at call {number}")
+        if not crashed:
+            assert number > 1, "the operation made no system call"
+            break
+
+
+def _crash(config: UnionConfig, scenario: Scenario, number: int) -> bool:
+    """Run the operation in a child that dies at call `number`; False where it came to its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            driver = CoreDriver(open_union(config))
+            scenario.prepare(driver)
+            hook = Countdown(number, lambda: os._exit(CRASHED))
+            with system_calls(hook):
+                scenario.run(driver)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, CRASHED), "the operation failed without any fault"
+    return code == CRASHED
+
+
+def _check_after_crash(
+    config: UnionConfig,
+    work: Path,
+    scenario: Scenario,
+    old: trees.Tree,
+    new: trees.Tree,
+    when: str,
+) -> None:
+    union = open_union(config)
+    try:
+        driver = CoreDriver(union)
+        found = forgive_link_counts(seen(driver), old, new)
+        torn = scenario.settings.get("whiteout") is WhiteoutForm.XATTR and is_torn(found, old, new)
+        if not torn:
+            assert_old_or_new(found, old, new, when)
+        if found == old:
+            scenario.run(driver)
+            again = forgive_link_counts(seen(driver), new)
+            trees.assert_same(new, again, f"done again after {when}")
+        driver.finish()
+    finally:
+        union.close()
+    assert trees.leftovers(work) == [], when

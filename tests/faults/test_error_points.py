@@ -1,0 +1,132 @@
+"""The n-th system call of an operation fails, for every n there is: all or nothing.
+
+The union lives on afterwards: it shows the tree of before or of after, in
+memory and on disk alike, does the operation when asked again, and has leaked
+neither a staged file nor a descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import itertools
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.scenarios import SCENARIOS, Bench, Scenario, assert_old_or_new, seen
+from tests.helpers import trees
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.faults import Countdown, DiskFull, system_calls
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import open_union
+
+MOST = 400
+
+Hook = Countdown | DiskFull
+
+
+def _fail_once(at: int) -> Hook:
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return Countdown(at, fail)
+
+
+def _stay_full(at: int) -> Hook:
+    return DiskFull(at, errno.ENOSPC)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_an_io_error_leaves_old_or_new(bench: Bench, scenario: Scenario) -> None:
+    _try_every_call(bench, scenario, _fail_once, errno.EIO)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_a_full_disk_leaves_old_or_new(bench: Bench, scenario: Scenario) -> None:
+    _try_every_call(bench, scenario, _stay_full, errno.ENOSPC)
+
+
+def _try_every_call(
+    bench: Bench,
+    scenario: Scenario,
+    make_hook: Callable[[int], Hook],
+    code: int,
+) -> None:
+    old, new = bench.wanted(scenario)
+    for number in itertools.count(1):
+        assert number < MOST
+        upper, work = bench.fresh(number)
+        gc.collect()
+        fds = _open_fds()
+        config = bench.config(upper, work, scenario)
+        hook = make_hook(number)
+        _fail_and_go_on(config, scenario, hook, code, old, new)
+        assert trees.leftovers(work) == [], hook.struck
+        _reopen(config, new, f"reopened after {hook.struck}")
+        gc.collect()
+        assert _open_fds() == fds, f"descriptors leaked after {hook.struck}"
+        if hook.struck is None:
+            break
+
+
+def _fail_and_go_on(
+    config: UnionConfig,
+    scenario: Scenario,
+    hook: Hook,
+    code: int,
+    old: trees.Tree,
+    new: trees.Tree,
+) -> None:
+    union = open_union(config)
+    try:
+        driver = CoreDriver(union)
+        scenario.prepare(driver)
+        failed = _run(driver, scenario, hook)
+        assert failed in (None, code) or _is_asked_to_copy(failed, hook), (
+            f"gave {errno.errorcode[failed or 0]} after {hook.struck}"
+        )
+        found = seen(driver)
+        if failed is None:
+            trees.assert_same(new, found, f"succeeded in spite of {hook.struck}")
+        else:
+            assert_old_or_new(found, old, new, f"after {hook.struck}")
+        if found == old:
+            scenario.run(driver)
+            trees.assert_same(new, seen(driver), f"done again after {hook.struck}")
+        driver.finish(f"after {hook.struck}")
+    finally:
+        union.close()
+
+
+def _is_asked_to_copy(failed: int | None, hook: Hook) -> bool:
+    """Tell whether a directory's redirect could not be set, which overlayfs answers with EXDEV.
+
+    The caller then copies instead (dir.c:ovl_set_redirect()).
+    """
+    return failed == errno.EXDEV and "overlay.redirect" in (hook.struck or "")
+
+
+def _run(driver: CoreDriver, scenario: Scenario, hook: Hook) -> int | None:
+    """Return the errno with which the operation fails, None where it does not."""
+    try:
+        with system_calls(hook):
+            scenario.run(driver)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def _reopen(config: UnionConfig, wanted: trees.Tree, when: str) -> None:
+    union = open_union(config)
+    try:
+        driver = CoreDriver(union)
+        trees.assert_same(wanted, seen(driver), when)
+        driver.finish()
+    finally:
+        union.close()
+
+
+def _open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))

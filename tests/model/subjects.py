@@ -1,0 +1,75 @@
+"""The unions the machines run on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.drivers import Driver, OsDriver
+from tests.helpers.mounts import kernel_overlay, mounted
+from tests.model.deviations import Subject as Kind
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import open_union
+
+
+class KernelOverlay:
+    """Kernel overlayfs, with the options that PyUnion has on by default."""
+
+    kind = Kind.KERNEL
+
+    def __init__(self, *options: str) -> None:
+        self.options = ("redirect_dir=on", "index=on", "metacopy=off", *options)
+        self._stack = contextlib.ExitStack()
+
+    def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
+        root = self._stack.enter_context(kernel_overlay(lowers, upper, work, self.options))
+        return OsDriver(root)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class Mount:
+    """PyUnion behind a mount point."""
+
+    kind = Kind.MOUNT
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        self._stack = contextlib.ExitStack()
+
+    def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
+        root = self._stack.enter_context(mounted(lowers, upper, work, self.options))
+        return OsDriver(root)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class Core:
+    """PyUnion's core, called in this process."""
+
+    kind = Kind.CORE
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
+        config = UnionConfig(
+            lowers=tuple(os.fsencode(lower) for lower in lowers),
+            upper=os.fsencode(upper),
+            work=os.fsencode(work),
+            **self.settings,
+        )
+        self.driver = CoreDriver(open_union(config))
+        return self.driver
+
+    def close(self) -> None:
+        try:
+            self.driver.finish()
+        finally:
+            self.driver.fs.close()
