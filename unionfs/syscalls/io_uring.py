@@ -14,7 +14,6 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 
 from unionfs.syscalls.libc import fail, libc
 
@@ -32,8 +31,9 @@ _OP_URING_CMD = 46
 _SQE_SIZE = 128
 # opcode, flags, ioprio, fd, cmd_op, pad, addr, len, cmd_flags, user_data, 16 bytes unused
 _SQE = struct.Struct("=BBHiIIQIIQ16x")
-_SQE_CMD = 48  # where the 80 bytes for the command begin
-_CQE = struct.Struct("=QiI")
+COMMAND_AT = 48  # where the 80 bytes for the command begin
+_CQE_SIZE = 16
+_CQE = struct.Struct("=Qi4x")
 # sq_entries, cq_entries, flags, ..., features, ..., then the two tables of offsets
 _PARAMS = struct.Struct("=IIIIIIIIII")
 _OFFSETS = struct.Struct("=IIIIIIIIQ")
@@ -45,6 +45,20 @@ WAKE = (1 << 64) - 1  # the user_data of a completion that `Ring.wake` caused
 _enter = ctypes.CFUNCTYPE(
     ctypes.c_long, *([ctypes.c_long] * 5), ctypes.c_void_p, ctypes.c_size_t, use_errno=True
 )(("syscall", libc))
+
+
+def entry_of(
+    fd: int, operation: int, user_data: int, command: bytes, iovecs: int = 0, count: int = 0
+) -> bytearray:
+    """Return the submission entry of a command for `fd`, for `Ring.exchange`.
+
+    The command, of at most 80 bytes, lies in it from `COMMAND_AT`, and may be
+    written anew between two uses.
+    """
+    entry = bytearray(_SQE_SIZE)
+    _SQE.pack_into(entry, 0, _OP_URING_CMD, 0, 0, fd, operation, 0, iovecs, count, 0, user_data)
+    entry[COMMAND_AT : COMMAND_AT + len(command)] = command
+    return entry
 
 
 class Pinned:
@@ -88,7 +102,7 @@ class Ring:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         sq = _OFFSETS.unpack_from(params, _PARAMS.size)
         cq = _OFFSETS.unpack_from(params, _PARAMS.size + _OFFSETS.size)
-        size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * _CQE.size)
+        size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * _CQE_SIZE)
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         self._rings = mmap.mmap(self._fd, size, flags, offset=_OFF_SQ_RING)
         self._sqes = mmap.mmap(self._fd, sq_entries * _SQE_SIZE, flags, offset=_OFF_SQES)
@@ -109,59 +123,57 @@ class Ring:
         iovecs: int = 0,
         count: int = 0,
     ) -> None:
-        """Queue a command for `fd`, sent by the next `wait`.
+        """Queue a command for `fd`, sent by the next `exchange`.
 
         `command` is at most 80 bytes; `iovecs` the address of `count` iovecs.
         """
-        tail = self._words[self._sq_tail]
+        self.queue(entry_of(fd, operation, user_data, command, iovecs, count))
+
+    def queue(self, entry: bytes | bytearray) -> None:
+        """Queue `entry`, sent by the next `exchange`."""
+        words = self._words
+        tail = words[self._sq_tail]
         at = (tail & self._sq_mask) * _SQE_SIZE
-        _SQE.pack_into(
-            self._sqes, at, _OP_URING_CMD, 0, 0, fd, operation, 0, iovecs, count, 0, user_data
-        )
-        at += _SQE_CMD
-        self._sqes[at : at + len(command)] = command
-        self._words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
+        self._sqes[at : at + _SQE_SIZE] = entry
+        words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
         self._unsubmitted += 1
 
     def _listen(self) -> None:
         """Queue the read that ends when somebody calls `wake`."""
-        tail = self._words[self._sq_tail]
-        at = (tail & self._sq_mask) * _SQE_SIZE
-        _SQE.pack_into(
-            self._sqes, at, _OP_READ, 0, 0, self._wake_fd, 0, 0, self._woken.address, 8, 0, WAKE
-        )
-        self._words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
-        self._unsubmitted += 1
+        head = _SQE.pack(_OP_READ, 0, 0, self._wake_fd, 0, 0, self._woken.address, 8, 0, WAKE)
+        self.queue(head.ljust(_SQE_SIZE, b"\0"))
 
     def wake(self) -> None:
-        """Make `wait` return with `WAKE` among the completions."""
+        """Make `exchange` return a completion with the user_data `WAKE`."""
         os.eventfd_write(self._wake_fd, 1)
 
-    def wait(self) -> Iterator[tuple[int, int]]:
-        """Submit what is queued, wait for a completion, and yield all there are.
+    def exchange(self, entry: bytearray | None) -> tuple[int, int] | None:
+        """Queue `entry`, as `entry_of` makes them, and take the next completion.
 
-        Each is its user_data and its result, a negative errno for a failure.
+        Submits what is queued and waits for it where none is there yet; None is
+        for another try, after a signal.  The answer is a user_data and a
+        result, a negative errno for a failure.
         """
+        if entry is not None:
+            self.queue(entry)
         words = self._words
         head = words[self._cq_head]
-        if head == words[self._cq_tail] or self._unsubmitted:
+        if self._unsubmitted or head == words[self._cq_tail]:
             want = 1 if head == words[self._cq_tail] else 0
             done = _enter(_NR_ENTER, self._fd, self._unsubmitted, want, _ENTER_GETEVENTS, None, 0)
-            if done < 0:
-                error = fail()
-                if error.errno != errno.EINTR:
-                    raise error
-            else:
+            if done >= 0:
                 self._unsubmitted -= done
-        while head != words[self._cq_tail]:
-            user_data, result, _ = _CQE.unpack_from(
-                self._rings, self._cqes + (head & self._cq_mask) * _CQE.size
-            )
-            head = head + 1 & 0xFFFFFFFF
-            words[self._cq_head] = head
-            if user_data == WAKE:
-                self._listen()
-            yield user_data, result
+            elif (error := fail()).errno != errno.EINTR:
+                raise error
+            if head == words[self._cq_tail]:
+                return None
+        found: tuple[int, int] = _CQE.unpack_from(
+            self._rings, self._cqes + (head & self._cq_mask) * _CQE_SIZE
+        )
+        words[self._cq_head] = head + 1 & 0xFFFFFFFF
+        if found[0] == WAKE:
+            self._listen()
+        return found
 
     def close(self) -> None:
         """Give the ring up; what is under way in it is cancelled."""

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from unionfs.errors import errno_of
-from unionfs.syscalls.io_uring import WAKE, Pinned, Ring
+from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer, Request
@@ -54,9 +54,10 @@ def possible_cpus() -> int:
 class Entry:
     """A place for one request: headers and payload, shared with the kernel."""
 
-    __slots__ = ("head", "iovecs", "payload", "request")
+    __slots__ = ("commit", "head", "iovecs", "payload", "request")
 
     def __init__(self) -> None:
+        self.commit = bytearray()  # what sends the reply and asks for the next request
         self.head = Pinned(abi.URING_HEADER_SIZE)
         self.payload = Pinned(MAX_WRITE)
         self.iovecs = Pinned(_IOVEC.size)
@@ -82,7 +83,6 @@ class Queue:
         self._entries = [Entry() for _ in range(_DEPTH)]
         self._done: deque[int] = deque()
         self._thread: threading.Thread | None = None
-        self._alive = 0
 
     def start(
         self,
@@ -112,43 +112,55 @@ class Queue:
         self.ring.close()
 
     def _serve(self) -> None:
-        ring = self.ring
-        for index, entry in enumerate(self._entries):
+        ring, entries = self.ring, self._entries
+        for index, entry in enumerate(entries):
+            entry.commit = entry_of(
+                self._fd,
+                abi.URING_CMD_COMMIT_AND_FETCH,
+                index,
+                abi.URING_CMD_REQ.pack(0, 0, self.cpu),
+            )
             command = abi.URING_CMD_REQ.pack(0, 0, self.cpu)
             address = entry.iovecs.address
             ring.command(self._fd, abi.URING_CMD_REGISTER, index, command, address, 2)
-        self._alive = len(self._entries)
-        while self._alive:
-            for user_data, result in ring.wait():
-                if user_data == WAKE:
-                    self._commit_done()
-                elif result < 0:
-                    # ENOTCONN and ECANCELED at the end of the connection.
-                    self._alive -= 1
-                else:
-                    self._take(user_data)
+        alive = len(entries)
+        answer: bytearray | None = None
+        exchange, take = ring.exchange, self._take
+        while alive:
+            found = exchange(answer)
+            answer = None
+            if found is None:
+                continue
+            index, result = found
+            if index == WAKE:
+                self._commit_done()
+            elif result < 0:
+                # ENOTCONN and ECANCELED at the end of the connection.
+                alive -= 1
+            else:
+                answer = take(index)
 
-    def _take(self, index: int) -> None:
+    def _take(self, index: int) -> bytearray | None:
+        """Serve the request in entry `index`; return what commits the reply, if there is one."""
         entry = self._entries[index]
-        head, request = entry.head.buffer, entry.request
+        request = entry.request
         (
-            _,
             request.opcode,
             request.unique,
             request.nodeid,
             request.uid,
             request.gid,
-            _,
-            _,
-        ) = abi.IN_HEADER.unpack_from(head)
-        request.end = abi.URING_ENT_IN_OUT.unpack_from(head, abi.URING_ENT)[2]
+            commit_id,
+            request.end,
+        ) = abi.URING_REQUEST.unpack_from(entry.head.buffer)
+        _COMMIT_ID.pack_into(entry.commit, _COMMIT_ID_AT, commit_id)
         request.wait = False
         try:
             self._answer(entry)
         except Defer:
             self._workers.submit(self._answer_later, index)
-            return
-        self._commit(index)
+            return None
+        return entry.commit
 
     def _answer_later(self, index: int) -> None:
         entry = self._entries[index]
@@ -175,16 +187,12 @@ class Queue:
 
     def _commit_done(self) -> None:
         while self._done:
-            self._commit(self._done.popleft())
-
-    def _commit(self, index: int) -> None:
-        head = self._entries[index].head.buffer
-        commit_id = abi.URING_ENT_IN_OUT.unpack_from(head, abi.URING_ENT)[1]
-        command = abi.URING_CMD_REQ.pack(0, commit_id, self.cpu)
-        self.ring.command(self._fd, abi.URING_CMD_COMMIT_AND_FETCH, index, command)
+            self.ring.queue(self._entries[self._done.popleft()].commit)
 
 
 _PAYLOAD_SIZE = struct.Struct("=I")
+_COMMIT_ID = struct.Struct("=Q")
+_COMMIT_ID_AT = COMMAND_AT + 8
 
 
 def open_queues() -> list[Queue]:

@@ -197,6 +197,8 @@ URING_ENT = 256
 URING_HEADER_SIZE = 288
 # flags, commit_id, payload_sz
 URING_ENT_IN_OUT = Struct("=QQI4x8x")
+# of IN_HEADER opcode, unique, nodeid, uid, gid; of URING_ENT_IN_OUT commit_id, payload_sz
+URING_REQUEST = Struct("=4xIQQII232xQI")
 # flags, commit_id, qid: the command area of a 128-byte SQE
 URING_CMD_REQ = Struct("=QQH6x")
 URING_CMD_REGISTER = 1
