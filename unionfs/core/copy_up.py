@@ -32,6 +32,7 @@ from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.writeback import start_writeback
 
 # Copying more than this takes longer than handing it to a thread.
 SLOW_BYTES = 256 << 10
@@ -43,10 +44,18 @@ _copies_lock = threading.Lock()
 def is_slow_copy(state: State, size: int) -> bool:
     """Tell whether copying `size` bytes up would keep others waiting.
 
-    Unless the mount is volatile any data is written back first, and that may
-    take a disk's time.
+    Data that has to be on disk before it shows takes a disk's time.
     """
-    return size > (SLOW_BYTES if state.config.volatile else 0)
+    return size > (0 if _waits_for_disk(state) else SLOW_BYTES)
+
+
+def _waits_for_disk(state: State) -> bool:
+    """Tell whether the data of a copy is written back before the copy shows.
+
+    A filesystem that keeps the order by itself need not be waited for: a crash
+    then leaves the copy whole or takes its name along.
+    """
+    return not state.config.volatile and not (state.upper is not None and state.upper.ordered)
 
 
 def require_upper(state: State) -> Layer:
@@ -231,14 +240,22 @@ def _stage(
         else:
             copy_data(state, node, staged, size)
         copy_attributes(state, source, (staged, None), st, origin)
-        if not state.config.volatile and not metacopy and st.st_size:
-            os.fsync(staged)
+        if not metacopy and st.st_size:
+            _secure_data(state, staged)
         return
     if node.kind == stat.S_IFLNK:
         os.symlink(os.readlink(source[1], dir_fd=source[0]), name, dir_fd=work_fd)
     else:
         os.mknod(name, node.kind | 0o600, st.st_rdev, dir_fd=work_fd)
     copy_attributes(state, source, (work_fd, name), st, origin)
+
+
+def _secure_data(state: State, staged: int) -> None:
+    """See to it that the data of `staged` reaches the disk no later than its name."""
+    if _waits_for_disk(state):
+        os.fsync(staged)
+    elif not state.config.volatile:
+        start_writeback(staged)
 
 
 def copy_data(state: State, node: File, staged: int, size: int | None) -> None:

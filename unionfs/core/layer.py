@@ -38,10 +38,22 @@ class Layer:
 
     `number` counts from 0 for the topmost lower; the upper has -1.  `fsid`
     tells the filesystems of a union apart, `bottom` says that nothing lies
-    beneath, `reflinks` turns False when the backing refused one.
+    beneath, `reflinks` turns False when the backing refused one.  `ordered`
+    says of an upper that its filesystem writes data before what leads to it.
     """
 
-    __slots__ = ("bottom", "dev", "fds", "fsid", "number", "path", "reflinks", "root", "uuid")
+    __slots__ = (
+        "bottom",
+        "dev",
+        "fds",
+        "fsid",
+        "number",
+        "ordered",
+        "path",
+        "reflinks",
+        "root",
+        "uuid",
+    )
 
     def __init__(
         self, path: bytes, fd: Fd, number: int, dev: int, fsid: int, uuid: bytes, fds: FdCache
@@ -53,6 +65,7 @@ class Layer:
         self.uuid = uuid
         self.bottom = False
         self.reflinks = True
+        self.ordered = False
         self.fds = fds
         self.root = RealDir(self, None, b"")
         self.root.pin(fd)

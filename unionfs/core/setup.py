@@ -28,6 +28,7 @@ from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.syncfs import syncfs
+from unionfs.syscalls.writeback import is_ordered
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +243,10 @@ def _number_layers(
         fsid = fsids.setdefault(dev, len(fsids))
         return Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
 
-    top = None if upper is None else make(-1, *upper)
+    top = None
+    if upper is not None:
+        top = make(-1, *upper)
+        top.ordered = is_ordered(upper[1])
     lowers = [make(number, *opened[number]) for number in reversed(range(len(opened)))]
     lowers.reverse()
     lowers[-1].bottom = not data

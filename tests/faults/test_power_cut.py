@@ -1,0 +1,116 @@
+"""The power fails: a file that was copied up is, after a restart, wholly old or wholly new.
+
+The upper lies on an ext4 of its own, which is shut down without writing its
+log, as a machine that loses its power would leave it, and mounted anew: what
+had not reached the disk is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.tree import build, file
+from tests.helpers.mounts import mounted_union, require_root, run
+from unionfs.syscalls.writeback import is_ordered
+
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
+NO_LOG_FLUSH = 2
+
+SIZE = 64 << 20
+FILES = 60
+
+
+class Disk:
+    """An ext4 whose power can be cut."""
+
+    def __init__(self, base: Path, options: tuple[str, ...]) -> None:
+        self.image, self.top = base / "disk", base / "top"
+        self.top.mkdir()
+        with self.image.open("wb") as out:
+            out.truncate(SIZE)
+        run("mkfs.ext4", "-q", "-F", *options, self.image)
+
+    def mount(self, *options: str) -> None:
+        run("mount", "-o", ",".join(("loop", *options)), self.image, self.top)
+
+    def unmount(self) -> None:
+        run("umount", "-l", self.top)
+
+    def cut(self) -> None:
+        fd = os.open(self.top, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("=I", NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def mounted(self, *options: str) -> Iterator[Path]:
+        self.mount(*options)
+        try:
+            yield self.top
+        finally:
+            self.unmount()
+
+
+@pytest.mark.parametrize(
+    ("made", "mounted", "ordered"),
+    [
+        ((), (), True),
+        ((), ("data=journal",), True),
+        ((), ("data=writeback",), False),
+        (("-O", "^has_journal"), (), False),
+    ],
+    ids=["ordered", "journal", "writeback", "no journal"],
+)
+def test_which_ext4_keeps_the_order(
+    tmp_path: Path, made: tuple[str, ...], mounted: tuple[str, ...], ordered: bool
+) -> None:
+    require_root()
+    with Disk(tmp_path, made).mounted(*mounted) as top:
+        fd = os.open(top, os.O_RDONLY)
+        try:
+            assert is_ordered(fd) is ordered
+        finally:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int) -> None:
+    require_root()
+    chance = random.Random(seed)
+    old = {f"f{n}": chance.randbytes(chance.randrange(1, 60_000)) for n in range(FILES)}
+    lower = tmp_path / "lower"
+    build([file(name, data, mode=0o600) for name, data in old.items()], os.fsencode(lower))
+    disk = Disk(tmp_path, ())
+    disk.mount()
+    try:
+        upper, work = disk.top / "upper", disk.top / "work"
+        upper.mkdir()
+        work.mkdir()
+        os.sync()
+        with mounted_union([lower], upper, work) as union:
+            last = chance.randrange(FILES // 2, FILES)
+            for number in range(last):
+                os.chmod(union.root / f"f{number}", 0o640)
+                if number == last // 2:
+                    # Commits what is there by now, and leaves the rest in memory.
+                    fd = os.open(union.root / "f0", os.O_WRONLY)
+                    os.fsync(fd)
+                    os.close(fd)
+            disk.cut()
+            union.crash()
+    finally:
+        disk.unmount()
+    with disk.mounted() as top:
+        found = {path.name: path.read_bytes() for path in (top / "upper").iterdir()}
+        assert found, "nothing at all had reached the disk, so nothing was shown"
+        torn = [name for name, data in found.items() if data != old[name]]
+        assert torn == []
