@@ -1,0 +1,139 @@
+"""Blobs: content stored under its own digest, written once and never changed.
+
+A blob that is there is whole: it is built in staging, held to its digest and
+size, synced, and only then renamed to its name.  Putting what is there already
+replaces it by the same bytes, which heals one that was damaged.
+
+A blob that no image names yet is collected unless its maker holds a work lease.
+
+Source: image-spec image-layout.md "Blobs".
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from layerstore.database import Database
+from layerstore.digest import Digest, VerifyingReader
+from layerstore.durability import Durability
+from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
+from layerstore.leases import Leases
+from layerstore.staging import StagingArea
+
+_CHUNK = 1 << 20
+
+
+class BlobStore:
+    """The directory `<root>/blobs`."""
+
+    def __init__(
+        self,
+        path: Path,
+        database: Database,
+        staging: StagingArea,
+        durability: Durability,
+        leases: Leases,
+    ) -> None:
+        self._directory = path / "sha256"
+        self._database = database
+        self._staging = staging
+        self._durability = durability
+        self._leases = leases
+
+    def put(
+        self, content: bytes | BinaryIO, expected: Digest | None = None, size: int | None = None
+    ) -> Digest:
+        """Store `content` and return its digest; once this returns it is safe on disk.
+
+        Raises DigestMismatch or SizeMismatch, and stores nothing, where it is
+        not what was expected.
+        """
+        stream = io.BytesIO(content) if isinstance(content, bytes) else content
+        with self._staging.directory() as own:
+            reader = VerifyingReader(stream, expected, size)
+            with open(own / "blob", "xb", buffering=0) as out:
+                while data := reader.read(_CHUNK):
+                    _write(out, data)
+                self._durability.file(out.fileno())
+            digest = reader.digest
+            self._leases.hold("blob", digest)
+            os.rename(own / "blob", self.path(digest))
+            self._durability.directory(self._directory)
+        return digest
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open the blob `digest`; raises NotFound."""
+        try:
+            return open(self.path(digest), "rb")
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}") from None
+
+    def read(self, digest: Digest) -> bytes:
+        """Return the whole of a blob, a document of the store's own, held to its digest.
+
+        Raises NotFound, and DigestMismatch where it was damaged on disk.
+        """
+        with self.open(digest) as blob:
+            data = blob.read()
+        with suppress(DigestMismatch):
+            VerifyingReader(io.BytesIO(data), digest).finish()
+            return data
+        raise DigestMismatch(
+            f"the blob {digest} is damaged: its content has another digest; "
+            "`pyunion check` tells what depends on it"
+        )
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether the blob is there."""
+        return self.path(digest).exists()
+
+    def size(self, digest: Digest) -> int:
+        """Return the size of a blob in bytes; raises NotFound."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}") from None
+
+    def path(self, digest: Digest) -> Path:
+        """Return where the blob is, or would be."""
+        return self._directory / digest.encoded
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a blob that nothing needs any more; absent is well."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(digest))
+
+    def collect(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Remove those of the blobs that nothing names and nobody leases; return them."""
+        gone = []
+        with self._database.transaction() as tx:
+            leased = {lease.key for lease in self._leases.all() if lease.holder.alive()}
+            for digest in digests:
+                named = tx.execute(
+                    "SELECT 1 FROM images WHERE id = ?1 UNION ALL"
+                    " SELECT 1 FROM manifests WHERE digest = ?1 UNION ALL"
+                    " SELECT 1 FROM layer_blobs WHERE digest = ?1 LIMIT 1",
+                    (digest,),
+                ).fetchone()
+                if named is None and digest not in leased:
+                    self.remove(digest)
+                    gone.append(digest)
+        return gone
+
+    def all(self) -> Iterator[Digest]:
+        """Yield the digest of every blob."""
+        for name in sorted(os.listdir(self._directory)):
+            with suppress(InvalidDigest):
+                yield Digest.of_hex(name)
+
+
+def _write(out: io.RawIOBase, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = out.write(view)
+        view = view[written or 0 :]

@@ -1,0 +1,56 @@
+"""What a crash may take: nothing that was published, unless the store was opened so.
+
+Every publication is: write, sync the content, rename into place, sync the
+directory.  A store opened with `sync=False` leaves out the syncs, and only a
+crash of the machine, never one of the process, can then tear it.
+
+Source: fsync(2), syncfs(2); ext4's and xfs's rules for rename after fsync.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from unionfs.syscalls.syncfs import syncfs
+
+
+class Durability:
+    """The syncs of one open store, or none of them."""
+
+    def __init__(self, *, sync: bool) -> None:
+        self.sync = sync
+
+    def file(self, fd: int) -> None:
+        """Write back the file open as `fd`."""
+        if self.sync:
+            os.fsync(fd)
+
+    def directory(self, path: Path) -> None:
+        """Write back the names in the directory `path`."""
+        if self.sync:
+            with open_directory(path) as directory:
+                os.fsync(directory.fd)
+
+    def tree(self, path: Path) -> None:
+        """Write back all that lies beneath `path`.
+
+        One syncfs of the whole filesystem: an fsync of each of ten thousand
+        files takes minutes, and this takes as long as their bytes need.
+        """
+        if self.sync:
+            with open_directory(path) as directory:
+                syncfs(directory.fd)
+
+
+class open_directory:
+    """A context manager: the directory `path` open for reading, as `fd`."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> open_directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)

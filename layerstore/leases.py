@@ -1,0 +1,98 @@
+"""Leases: work in flight keeps what it needs from being collected.
+
+A lease is a row with the process that holds it; it ends with the `with` or
+with the process.  One that outlived its process also tells the next open that
+something was cut short, which is when the store looks for what is half done.
+
+Kinds:
+    work   something is being made; `key` says what, for people.  What this
+           process publishes while it holds one is leased within it.
+    layer  the layer of that chain_id is needed, and so are those beneath it
+    blob   the blob of that digest is needed
+
+Threading: one `Leases` serves all threads of a process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+from layerstore.database import Database
+from layerstore.processes import ProcessId, this_process
+
+Kind = Literal["work", "layer", "blob"]
+
+
+class Lease(NamedTuple):
+    """A lease as the database has it."""
+
+    id: int
+    within: int | None
+    kind: str
+    key: str
+    holder: ProcessId
+
+
+class Leases:
+    """The leases of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._works: list[tuple[int, int]] = []  # (pid, id): a fork inherits the list
+
+    @contextmanager
+    def lease(self, kind: Kind, key: str) -> Iterator[int]:
+        """Hold a lease; yields its id."""
+        with self._database.transaction() as tx:
+            number = _insert(tx, None, kind, key)
+        work = (os.getpid(), number)
+        if kind == "work":
+            self._works.append(work)
+        try:
+            yield number
+        finally:
+            if kind == "work":
+                self._works.remove(work)
+            self._database.write("DELETE FROM leases WHERE id = ?", (number,))
+
+    def hold(self, kind: Kind, key: str) -> None:
+        """Lease `key` within every work that this process has under way."""
+        pid = os.getpid()
+        works = [number for owner, number in self._works if owner == pid]
+        if works:
+            with self._database.transaction() as tx:
+                for number in works:
+                    _insert(tx, number, kind, key)
+
+    def stale(self) -> list[Lease]:
+        """Return the leases whose process is gone."""
+        return [lease for lease in self.all() if not lease.holder.alive()]
+
+    def all(self) -> list[Lease]:
+        """Return every lease there is, stale ones too."""
+        rows = self._database.read("SELECT id, within, kind, key, pid, pid_start FROM leases")
+        return [
+            Lease(number, within, kind, key, ProcessId(pid, start))
+            for number, within, kind, key, pid, start in rows
+        ]
+
+    def end(self, leases: list[Lease]) -> None:
+        """Remove `leases`, which are stale."""
+        with self._database.transaction() as tx:
+            tx.executemany("DELETE FROM leases WHERE id = ?", [(lease.id,) for lease in leases])
+
+
+def _insert(tx: sqlite3.Connection, within: int | None, kind: Kind, key: str) -> int:
+    holder = this_process()
+    made = tx.execute(
+        "INSERT INTO leases (within, kind, key, pid, pid_start, created_ns)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (within, kind, key, *holder, time.time_ns()),
+    ).lastrowid
+    assert made is not None
+    return made

@@ -1,0 +1,59 @@
+"""Who a process is: its pid and its start, which together name it once and for all.
+
+A pid alone is given again to others, so a row that says "pid 4711 does this"
+is believed only while the process of that pid also started then.  The start is
+one integer: the clock ticks since boot, and above them some bits of the boot's
+own id, so that a row of before a reboot is never believed.
+
+Source: proc_pid_stat(5), field starttime; /proc/sys/kernel/random/boot_id.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import zlib
+from typing import NamedTuple
+
+_TICK_BITS = 40
+_BOOT_MASK = (1 << 22) - 1
+
+
+class ProcessId(NamedTuple):
+    """One process of this machine."""
+
+    pid: int
+    start: int
+
+    def alive(self) -> bool:
+        """Tell whether the process still runs; a zombie does not."""
+        return process_start(self.pid) == self.start
+
+
+def process_start(pid: int) -> int | None:
+    """Return when the process `pid` started, or None where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            line = stat.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name, in parentheses, may hold anything, spaces and ")" too.
+    fields = line[line.rindex(b")") + 2 :].split()
+    if fields[0] in b"ZX":
+        return None
+    return _boot_bits() << _TICK_BITS | int(fields[19])
+
+
+def this_process() -> ProcessId:
+    """Return the calling process."""
+    pid = os.getpid()
+    start = process_start(pid)
+    if start is None:
+        raise RuntimeError(f"/proc/{pid}/stat is not there; is /proc mounted?")
+    return ProcessId(pid, start)
+
+
+@functools.cache
+def _boot_bits() -> int:
+    with open("/proc/sys/kernel/random/boot_id", "rb") as boot_id:
+        return zlib.crc32(boot_id.read()) & _BOOT_MASK

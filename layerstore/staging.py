@@ -1,0 +1,174 @@
+"""Staging: where everything is built before it is renamed into place.
+
+A staging directory lives as long as its flock, which the kernel drops with the
+process that held it.  What is unlocked is nobody's and is swept; what is taken
+out of the store is first renamed in here, so that a removal cut short is
+finished by the next sweep.
+
+Source: flock(2), rename(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagingArea:
+    """The directory `<root>/staging`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """Make a directory of the caller's own; what is left in it at the end goes."""
+        path, fd = self._make()
+        try:
+            yield path
+        finally:
+            remove_tree(path)
+            os.close(fd)
+
+    def discard(self, path: Path) -> None:
+        """Remove the tree `path` of the same filesystem: gone from its place at once.
+
+        Nothing is wrong with one that is not there.
+        """
+        with self.directory() as own:
+            try:
+                os.rename(path, own / "gone")
+            except FileNotFoundError:
+                return
+
+    def sweep(self) -> list[Path]:
+        """Remove what processes that ended have left behind; return what it was."""
+        swept = []
+        for path in sorted(self.path.iterdir()):
+            with _claimed(path) as ours:
+                if ours:
+                    remove_tree(path)
+                    swept.append(path)
+        return swept
+
+    def leftovers(self) -> list[Path]:
+        """Return what is in here and belongs to no process."""
+        found = []
+        for path in sorted(self.path.iterdir()):
+            with _claimed(path) as ours:
+                if ours:
+                    found.append(path)
+        return found
+
+    def _make(self) -> tuple[Path, int]:
+        while True:
+            path = self.path / secrets.token_hex(8)
+            os.mkdir(path, 0o700)
+            with suppress(FileNotFoundError):  # swept before it could be locked
+                fd = os.open(path, _OPEN)
+                if _lock(fd) and _is_at(fd, path):
+                    return path, fd
+                os.close(fd)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Lock `path` against its owner, if it has none any more; tell whether it had none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        yield False
+        return
+    except OSError:
+        yield True  # no directory of ours: a link, a device
+        return
+    try:
+        yield _lock(fd) and _is_at(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Tell whether what is open as `fd` still is what `path` names."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path` with all it holds, of any depth, following no link; absent is well.
+
+    Each directory found is first moved to the top, so that neither descriptors
+    nor path lengths bound the depth.
+    """
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+    except FileNotFoundError:
+        return
+    # A removal that was cut short may have left names of its own at the top.
+    run = secrets.token_hex(4)
+    names = (f".{run}.{number:x}" for number in itertools.count())
+    pending = [path]
+    while pending:
+        directory = pending[-1]
+        children = _empty(directory, path, names)
+        if directory != path:
+            pending.pop()
+            os.rmdir(directory)
+        elif not children:
+            break
+        pending.extend(children)
+    os.rmdir(path)
+
+
+def _empty(directory: Path, top: Path, names: Iterator[str]) -> list[Path]:
+    """Unlink the files in `directory` and move its directories up to `top`; return these."""
+    moved = []
+    try:
+        fd = os.open(directory, _OPEN)
+    except PermissionError:
+        os.chmod(directory, 0o700)
+        fd = os.open(directory, _OPEN)
+    try:
+        if os.fstat(fd).st_mode & 0o700 != 0o700:
+            os.chmod(fd, 0o700)
+        with os.scandir(fd) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_dir in found:
+            if not is_dir:
+                os.unlink(name, dir_fd=fd)
+                continue
+            target = top / name
+            if directory != top:
+                target = top / next(names)
+                _let_move(name, fd)
+                os.rename(name, target, src_dir_fd=fd)
+            moved.append(target)
+    finally:
+        os.close(fd)
+    return moved
+
+
+def _let_move(name: str, dir_fd: int) -> None:
+    # A directory can be moved only by who may write to it: its ".." changes.
+    if os.geteuid() != 0:
+        os.chmod(name, 0o700, dir_fd=dir_fd)

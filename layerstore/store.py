@@ -1,0 +1,134 @@
+"""The store: one directory, opened by as many processes as there are.
+
+    with Store.open() as store:
+        image = store.images.resolve("debian:12")
+        container = store.containers.create(image, name="box")
+
+Decided here and only here: where the store is, what it consists of, and what
+is put right when it is opened.  That is next to nothing for a store that was
+left in peace: a look at the leases and at staging.  A lease whose process is
+gone says that something was cut short, and what it left is finished or removed.
+
+Threading: a store may be used from several threads, and goes on working in a
+process that forked from the one that opened it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from layerstore import database, gc
+from layerstore.blobs import BlobStore
+from layerstore.containers import ContainerStore
+from layerstore.database import Database
+from layerstore.durability import Durability
+from layerstore.errors import NotFound, StoreError
+from layerstore.images import ImageStore
+from layerstore.layers import LayerStore
+from layerstore.leases import Leases
+from layerstore.staging import StagingArea
+
+_SYSTEM_ROOT = Path("/var/lib/pyunion")
+_DIRECTORIES = ("staging", "blobs", "blobs/sha256", "layers", "containers")
+
+
+def default_root() -> Path:
+    """Return where the store is unless told: $PYUNION_ROOT, the system's, or the user's own."""
+    told = os.environ.get("PYUNION_ROOT")
+    if told:
+        return Path(told)
+    if os.geteuid() == 0:
+        return _SYSTEM_ROOT
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "pyunion"
+
+
+class Store:
+    """An open store."""
+
+    def __init__(self, root: Path, *, sync: bool) -> None:
+        """For `open`, which makes what is missing."""
+        self.root = root
+        self.durability = Durability(sync=sync)
+        self.staging = StagingArea(root / "staging")
+        self.database = Database(root / "store.db", sync=sync)
+        self.leases = Leases(self.database)
+        self.blobs = BlobStore(
+            root / "blobs", self.database, self.staging, self.durability, self.leases
+        )
+        self.layers = LayerStore(root, self.database, self.staging, self.durability, self.leases)
+        self.images = ImageStore(self.database, self.blobs, self.layers, self.leases)
+        self.containers = ContainerStore(
+            root / "containers",
+            self.database,
+            self.layers,
+            self.staging,
+            self.durability,
+            self.leases,
+        )
+
+    @classmethod
+    def open(
+        cls, root: Path | str | None = None, *, sync: bool = True, create: bool = True
+    ) -> Store:
+        """Open the store at `root`, by default `default_root()`; make it where it is missing.
+
+        `sync=False` trades what a crash of the machine may take for speed.
+        Raises StoreError where it cannot be used, NotFound where it is missing
+        and not to be made, and WrongVersion for a store of a newer PyUnion.
+        """
+        path = Path(root if root is not None else default_root()).absolute()
+        try:
+            if not (path / "store.db").exists():
+                if not create:
+                    raise NotFound(f"there is no store at {path}")
+                _make(path, Durability(sync=sync))
+            store = cls(path, sync=sync)
+            store.recover()
+        except OSError as error:
+            raise StoreError(f"the store {path} cannot be opened: {error}") from error
+        return store
+
+    def close(self) -> None:
+        """Close the store; nothing of it may be used afterwards."""
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def recover(self) -> bool:
+        """Finish or remove what processes left that are gone; tell whether there was anything."""
+        stale = self.leases.stale()
+        if stale:
+            self.layers.settle()
+            gc.sweep(self)
+            # Last: a recovery that is cut short is then begun again.
+            self.leases.end(stale)
+        elif any(self.staging.path.iterdir()):
+            self.staging.sweep()
+        return bool(stale)
+
+
+def _make(root: Path, durability: Durability) -> None:
+    """Make an empty store; where another process does so too, both find it made."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = root.stat()
+    if stat.S_IMODE(mode.st_mode) & 0o077 and mode.st_uid == os.geteuid():
+        # Setuid files and devices of images lie in here, for no other user to run or open.
+        os.chmod(root, 0o700)
+    for name in _DIRECTORIES:
+        (root / name).mkdir(mode=0o700, exist_ok=True)
+    staging = StagingArea(root / "staging")
+    with staging.directory() as own:
+        database.create(root / "store.db", own / "store.db", durability)
