@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,22 @@ def test_a_copy_up_is_deferred_before_anything_is_done(kernel: Kernel, tmp_path:
     assert not (tmp_path / "upper/f").exists()
     kernel.open(nodeid, os.O_RDWR, wait=True)
     assert (tmp_path / "upper/f").read_bytes() == b"data"
+
+
+def test_what_is_raised_for_each_request_keeps_no_frames(fs: UnionFs) -> None:
+    """An exception raised a second time would hold all that raised it before, for good."""
+    kernel = Kernel(fs, Terms(timeout=0))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    for ask in (
+        lambda: kernel.open(nodeid, os.O_RDWR, wait=False),
+        lambda: kernel.ask(Opcode.LOOKUP, ROOT_NODEID, b"", b"absent\0"),
+    ):
+        depths = []
+        for _ in range(3):
+            with pytest.raises((Defer, OSError)) as caught:
+                ask()
+            depths.append(len(list(traceback.walk_tb(caught.value.__traceback__))))
+        assert len(set(depths)) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
 
 _RENAME_EXCHANGE = 2
-_ENOENT = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 class Names:
@@ -47,7 +46,7 @@ class Names:
                 self._demand.looked_up(request.nodeid)
             return abi.ENTRY_OUT.size
         if not self._encoder.valid and not self._encoder.valid_ns:
-            raise _ENOENT
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return self._encoder.absent(request)
 
     def _symlink(self, request: Request) -> int:
