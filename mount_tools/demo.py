@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from mount_tools.changes import Change, changes
+from layerstore.changes import Change, changes
 from mount_tools.option_grammar import escaped
 from unionfs.errors import ConfigError
 

@@ -1,0 +1,185 @@
+"""What a layer changes: one letter and one path for each name it adds, changes or deletes.
+
+Decided here and only here: what counts as a change.  How whiteouts, opaque
+marks and redirects look is the core's to know; here two read-only unions are
+compared, the lowers alone and the lowers with the layer on top, so every form
+the core reads is read here too, and nothing outside the layers is followed.
+
+The letters are those of `docker diff`:
+
+- A: the path is new.  So is every path beneath a directory that is new or was
+  renamed to there.
+- C: the path was there and the layer holds it too, whatever in it differs; so a
+  directory is C when something beneath it is A, C or D.
+- D: the path is gone, by a whiteout or beneath an opaque directory.  A
+  directory that is gone is one D, without its content.
+
+Only directories the layer holds are read, and of their names only those it
+holds itself are looked up, so the cost goes with the size of the change and
+not with that of what lies beneath; but where it renamed a directory, all in it
+is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from layerstore.union_files import UnionFiles
+from unionfs.core.whiteout import Marks
+from unionfs.types import ROOT_NODEID, Attr
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Change(NamedTuple):
+    """One changed path, absolute in the union."""
+
+    kind: Literal["A", "C", "D"]
+    path: bytes
+
+
+class Changed(NamedTuple):
+    """One changed path, relative to the root, with what it is now.
+
+    `own` is the layer's own directory where it holds the name itself, open
+    until the next step of the walk.  `attr` is None for what is gone.
+    """
+
+    kind: Literal["A", "C", "D"]
+    path: bytes
+    name: bytes = b""
+    attr: Attr | None = None
+    own: int | None = None
+
+
+def changes(upper: bytes, lowers: Sequence[bytes]) -> list[Change]:
+    """Return what `upper` changes of `lowers`, topmost first, in the order of a sorted walk.
+
+    Raises StoreError where a layer cannot be opened, OSError where one cannot be read.
+    """
+    below = [Path(os.fsdecode(lower)) for lower in lowers]
+    with ChangeWalk(Path(os.fsdecode(upper)), below) as walk:
+        return [Change(found.kind, b"/" + found.path) for found in walk]
+
+
+class _Pair(NamedTuple):
+    """One directory to be compared with what it was: `old` is None where it is new.
+
+    `aligned` says that what the layer does not hold itself is as it was.
+    """
+
+    path: bytes
+    old: int | None
+    new: int
+    own: int | None
+    aligned: bool
+
+
+class ChangeWalk:
+    """Walks over what the layer `diff` changes of `lowers`.  A context manager.
+
+    Without lowers everything is new.  `whiteouts_first` yields what is gone
+    from a directory before what is in it.  What an entry's nodeid leads to is
+    good until the walk goes on.
+    """
+
+    def __init__(
+        self, diff: Path, lowers: Sequence[Path], *, whiteouts_first: bool = False
+    ) -> None:
+        self._first = whiteouts_first
+        self.before = UnionFiles(lowers) if lowers else None
+        self.after = UnionFiles((diff, *lowers))
+        self.root = os.open(diff, _OPEN_DIR)
+        self._marks = [Marks(userxattr=userxattr).redirect for userxattr in (False, True)]
+
+    def __enter__(self) -> ChangeWalk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.root)
+        self.after.close()
+        if self.before is not None:
+            self.before.close()
+
+    def __iter__(self) -> Iterator[Changed]:
+        old = None if self.before is None else ROOT_NODEID
+        own = os.dup(self.root)
+        # A stack of its own: an archive nests deeper than Python calls.
+        stack = [(own, self._directory(_Pair(b"", old, ROOT_NODEID, own, True)))]
+        try:
+            while stack:
+                found = next(stack[-1][1], None)
+                if isinstance(found, Changed):
+                    yield found
+                elif found is not None:
+                    stack.append((-1 if found.own is None else found.own, self._directory(found)))
+                else:
+                    fd, _ = stack.pop()
+                    if fd >= 0:
+                        os.close(fd)
+        finally:
+            for fd, _ in stack:
+                if fd >= 0:
+                    os.close(fd)
+
+    def _directory(self, pair: _Pair) -> Iterator[Changed | _Pair]:
+        """Yield the changes in one directory, and each directory in it to be walked next."""
+        new_names = self.after.names(pair.new)
+        old_names: list[bytes] = []
+        if pair.old is not None and self.before is not None:
+            old_names = self.before.names(pair.old)
+        known = frozenset(new_names)
+        gone = [name for name in old_names if name not in known]
+        prefix = pair.path + b"/" if pair.path else b""
+        own_names: frozenset[bytes] = frozenset()
+        if pair.own is not None:
+            own_names = frozenset(os.listdir(b"/proc/self/fd/%d" % pair.own))
+        if self._first:
+            yield from (Changed("D", prefix + name, name) for name in gone)
+            names = new_names
+        else:
+            names = sorted(new_names + gone)
+        was_there = frozenset(old_names)
+        for name in names:
+            if name not in known:
+                yield Changed("D", prefix + name, name)
+            elif name in own_names or not pair.aligned or pair.old is None:
+                own = pair.own if name in own_names else None
+                yield from self._name(pair, prefix + name, name, own, name in was_there)
+
+    def _name(
+        self, pair: _Pair, path: bytes, name: bytes, own: int | None, was_there: bool
+    ) -> Iterator[Changed | _Pair]:
+        new = self.after.fs.lookup(pair.new, name)
+        if new is None:
+            return
+        folder = stat.S_ISDIR(new.st.st_mode)
+        old = None
+        if was_there and (folder or own is None) and self.before is not None:
+            assert pair.old is not None
+            old = self.before.fs.lookup(pair.old, name)
+        if old is None or own is not None or not _same_file(new, old):
+            yield Changed("C" if was_there else "A", path, name, new, own)
+            if folder:
+                below = None
+                if old is not None and stat.S_ISDIR(old.st.st_mode):
+                    below = old.nodeid
+                fd = None if own is None else os.open(name, _OPEN_DIR, dir_fd=own)
+                moved = fd is not None and self._is_redirected(fd)
+                yield _Pair(path, below, new.nodeid, fd, pair.aligned and not moved)
+        self.after.release(new)
+        if old is not None and self.before is not None:
+            self.before.release(old)
+
+    def _is_redirected(self, fd: int) -> bool:
+        names = os.listxattr(fd)
+        return any(mark in names for mark in self._marks)
+
+
+def _same_file(new: Attr, old: Attr) -> bool:
+    """Tell whether the same real inode stands at the top on both sides, so not in the layer."""
+    return (new.st.st_dev, new.st.st_ino) == (old.st.st_dev, old.st.st_ino)

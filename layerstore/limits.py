@@ -1,0 +1,30 @@
+"""How much an archive may ask for before it is taken for a bomb.
+
+Decided here and only here: the bounds.  They are far above what images in use
+need and far below what would fill a machine's memory or keep it busy for days.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one archive; what goes over one raises LimitExceeded.
+
+    `ratio` is that of unpacked to packed bytes, from `ratio_from` bytes on.
+    Deflate cannot go over 1,032, and a file of zeros reaches that honestly.
+    """
+
+    entries: int = 2_000_000
+    size: int = 256 << 30  # bytes of the unpacked archive, and of all files in it
+    header: int = 1 << 20  # bytes of one extended header, long name or sparse map
+    layers: int = 500  # what a union can be mounted of
+    ratio: int = 2_000
+    ratio_from: int = 256 << 20
+    window: int = 128 << 20  # bytes of memory a decompressor may ask for
+    scans: int = 100_000_000  # names looked through to replace directories
+
+
+DEFAULT = Limits()

@@ -1,0 +1,234 @@
+"""Packing: a layer in overlay format, or a whole tree of layers, becomes a tar stream.
+
+Decided here and only here: what of a tree goes into its archive, and in which
+order.  A directory comes before what is in it, what was deleted from it
+(explicit whiteouts) before what is left, names in order of their bytes; so the
+same change of the same tree has the same diff_id on every machine, whatever
+forms its marks have, in whatever order the disk lists it, and whether a
+directory was renamed or copied.
+
+The tree is read through the union's own core: a redirect becomes whiteouts and
+the whole directory, a metacopy the whole file, an opaque directory whiteouts of
+what it hides.  The root is an entry where its attributes other than the time
+were changed, or nothing lies beneath.  Sockets are left out: tar has none.
+
+Source: image-spec layer.md "Representing Changes".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.changes import Changed, ChangeWalk
+from layerstore.digest import Digest
+from layerstore.feed import Sink, Tick, Writable
+from layerstore.layer_index import INDEX, scan, write_index
+from layerstore.metadata import Metadata, Shown, Xattrs
+from layerstore.tar_headers import (
+    BLOCK_DEVICE,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    LINK,
+    REGULAR,
+    SYMLINK,
+    format_entry,
+)
+from layerstore.tar_split import TAR_SPLIT, SplitWriter
+from layerstore.tar_write import TarWriter
+from layerstore.union_files import UnionFiles, open_node
+from unionfs.core.whiteout import AUFS_PREFIX
+from unionfs.syscalls import xattr
+from unionfs.types import ROOT_NODEID, Attr
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFCHR: CHAR,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFREG: REGULAR,
+    stat.S_IFDIR: DIRECTORY,
+}
+
+
+class Packed(NamedTuple):
+    """What was packed: `size` is the bytes of the files in it, `archive_size` of it all.
+
+    No `entries` mean that the layer changes nothing.
+    """
+
+    diff_id: Digest
+    size: int
+    entries: int
+    archive_size: int
+
+
+def pack(
+    diff: Path,
+    lowers: Sequence[Path],
+    out: Writable | None = None,
+    *,
+    privileged: bool,
+    record: Path | None = None,
+    tick: Tick | None = None,
+) -> Packed:
+    """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
+
+    `record` is the directory in which to write the layer's `index` and
+    `tar-split`; `tick` is told how many bytes have gone by, on another thread.
+    Nothing may change `diff` meanwhile.  Raises StoreError, and OSError where
+    a file cannot be read or `out` not be written.
+    """
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink(out, tick))
+        split = None
+        if record is not None:
+            split = SplitWriter(record / TAR_SPLIT)
+            stack.callback(split.abandon)
+        walk = stack.enter_context(ChangeWalk(diff, lowers, whiteouts_first=True))
+        packer = _Packer(walk, TarWriter(sink, split), Metadata(privileged=privileged))
+        packed = packer.run(sink)
+        if record is not None and split is not None:
+            split.close()
+            write_index(record / INDEX, scan(diff, known=packer.digests))
+        return packed
+
+
+class _Packer:
+    """One archive on its way out.
+
+    `digests` are those of the files that lie in the layer's own directory.
+    """
+
+    def __init__(self, walk: ChangeWalk, tar: TarWriter, metadata: Metadata) -> None:
+        self.digests: dict[bytes, str] = {}
+        self._walk = walk
+        self._union = walk.after
+        self._tar = tar
+        self._metadata = metadata
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._size = 0
+        self._redirecting = (metadata.marks.metacopy, metadata.marks.redirect)
+
+    def run(self, sink: Sink) -> Packed:
+        """Write everything."""
+        self._root()
+        for found in self._walk:
+            if found.attr is None:
+                folder = found.path[: len(found.path) - len(found.name)]
+                name = folder + AUFS_PREFIX + found.name
+                self._tar.header(format_entry(name=name, kind=REGULAR, mode=0))
+            else:
+                self._entry(found, found.attr)
+        self._tar.end()
+        diff_id = sink.finish()
+        return Packed(diff_id, self._size, self._tar.entries, sink.size)
+
+    def _root(self) -> None:
+        now = self._look(self._union, self._union.fs.getattr(ROOT_NODEID))
+        if self._walk.before is not None:
+            before = self._walk.before
+            was = self._look(before, before.fs.getattr(ROOT_NODEID))
+            if now._replace(mtime_ns=0) == was._replace(mtime_ns=0):
+                return
+        self._tar.header(_header(b"./", DIRECTORY, now))
+
+    def _look(self, union: UnionFiles, attr: Attr) -> Shown:
+        return self._metadata.shown(attr.st, union.xattrs(attr.nodeid))
+
+    def _entry(self, found: Changed, attr: Attr) -> None:
+        st, path = attr.st, found.path
+        own = self._own_stat(found, st)
+        key = (st.st_dev, st.st_ino)
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            first = self._links.setdefault(key, path)
+            if first != path:
+                if own and first in self.digests:
+                    self.digests[path] = self.digests[first]
+                self._tar.header(self._link(path, first, found, attr))
+                return
+        xattrs, plain = self._xattrs(found, attr, own=own)
+        shown = self._metadata.shown(st, xattrs)
+        kind = _KINDS.get(stat.S_IFMT(shown.mode))
+        if kind == REGULAR:
+            self._tar.header(_header(path, kind, shown, size=st.st_size))
+            self._content(found, attr, own=own and plain)
+        elif kind == SYMLINK:
+            target = self._union.fs.readlink(attr.nodeid)
+            self._tar.header(_header(path, kind, shown, linkname=target))
+        elif kind == DIRECTORY:
+            self._tar.header(_header(path + b"/", kind, shown))
+        elif kind is not None:
+            self._tar.header(_header(path, kind, shown))
+
+    def _link(self, path: bytes, first: bytes, found: Changed, attr: Attr) -> bytes:
+        shown = self._metadata.shown(attr.st, self._xattrs(found, attr, own=False)[0])
+        return _header(path, LINK, shown._replace(xattrs=[]), linkname=first)
+
+    def _own_stat(self, found: Changed, st: os.stat_result) -> bool:
+        """Tell whether the file that shows lies under its own name in the layer itself."""
+        if found.own is None:
+            return False
+        try:
+            there = os.stat(found.name, dir_fd=found.own, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (st.st_dev, st.st_ino)
+
+    def _xattrs(self, found: Changed, attr: Attr, *, own: bool) -> tuple[Xattrs, bool]:
+        """Return the attributes a user sees, and whether the content lies with them."""
+        if own and found.own is not None:
+            names = xattr.list_at(found.own, found.name)
+            if not names:
+                return [], True
+            plain = not any(name in names for name in self._redirecting)
+            return self._union.xattrs(attr.nodeid), plain
+        return self._union.xattrs(attr.nodeid), False
+
+    def _content(self, found: Changed, attr: Attr, *, own: bool) -> None:
+        st = attr.st
+        self._size += st.st_size
+        if not st.st_size:
+            return
+        if own and found.own is not None:
+            fd = _open(found.name, found.own)
+        else:
+            fd = open_node(self._union.fs, attr.nodeid)
+        try:
+            blocks = st.st_blocks if own else os.fstat(fd).st_blocks
+            digest = self._tar.content(fd, found.path, st.st_size, blocks, shown=not own)
+        finally:
+            os.close(fd)
+        if own:
+            self.digests[found.path] = digest
+
+
+def _open(name: bytes, dir_fd: int) -> int:
+    try:
+        return os.open(name, _OPEN, dir_fd=dir_fd)
+    except PermissionError:
+        # Only the owner, or root, may ask for O_NOATIME.
+        return os.open(name, _OPEN & ~os.O_NOATIME, dir_fd=dir_fd)
+
+
+def _header(
+    name: bytes, kind: bytes, shown: Shown, *, size: int = 0, linkname: bytes = b""
+) -> bytes:
+    return format_entry(
+        name=name,
+        kind=kind,
+        mode=stat.S_IMODE(shown.mode),
+        uid=shown.uid,
+        gid=shown.gid,
+        size=size,
+        mtime_ns=shown.mtime_ns,
+        linkname=linkname,
+        device=(os.major(shown.rdev), os.minor(shown.rdev)),
+        xattrs=shown.xattrs,
+    )

@@ -1,0 +1,94 @@
+"""The files of a stack of layers as they show: whiteouts, redirects, metacopies resolved.
+
+Decided here and only here: how the store looks into a union of layers, which
+it does through the union's own core and without a mount.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from layerstore.errors import StoreError
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import UnionFs, open_union
+from unionfs.errors import ConfigError
+from unionfs.types import ROOT_NODEID, Attr
+
+
+class UnionFiles:
+    """The union of `layers`, topmost first, as a tree of files.  A context manager."""
+
+    def __init__(self, layers: Sequence[Path]) -> None:
+        try:
+            self.fs = open_union(UnionConfig(lowers=tuple(os.fsencode(path) for path in layers)))
+        except ConfigError as error:
+            raise StoreError(f"the layers cannot be read as one tree: {error}") from None
+        self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
+
+    def find(self, path: bytes) -> Attr | None:
+        """Return what `path`, relative to the root, is; None where it is absent."""
+        if not path:
+            return self.fs.getattr(ROOT_NODEID)
+        folder, _, name = path.rpartition(b"/")
+        nodeid = self._dirs.get(folder)
+        if nodeid is None:
+            above = self.find(folder)
+            if above is None:
+                return None
+            nodeid = self._dirs[folder] = above.nodeid
+        try:
+            return self.fs.lookup(nodeid, name)
+        except (NotADirectoryError, FileNotFoundError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # `folder` is no directory
+                return None
+            raise
+
+    def open(self, path: bytes) -> BinaryIO:
+        """Open the regular file `path` for reading."""
+        found = self.find(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        try:
+            return open(open_node(self.fs, found.nodeid), "rb", buffering=0)
+        finally:
+            self.release(found)
+
+    def xattrs(self, nodeid: int) -> list[tuple[bytes, bytes]]:
+        """Return the attributes of `nodeid` that a user of the union sees."""
+        return [(name, self.fs.getxattr(nodeid, name)) for name in self.fs.listxattr(nodeid)]
+
+    def names(self, nodeid: int) -> list[bytes]:
+        """Return the names in the directory `nodeid`, sorted."""
+        dots_first = self.fs.listdir(nodeid, 0)
+        return sorted([entry.name for entry in dots_first][2:])
+
+    def release(self, found: Attr) -> None:
+        """Let go of what a look-up found."""
+        self.fs.forget(found.nodeid, 1)
+
+    def close(self) -> None:
+        """Close the layers."""
+        self.fs.close()
+
+    def __enter__(self) -> UnionFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_node(fs: UnionFs, nodeid: int) -> int:
+    """Return an fd of the regular file `nodeid`, open for reading; the caller closes it."""
+    fh = fs.open(nodeid, os.O_RDONLY, 0)
+    try:
+        return os.dup(fs.backing(fh)[0])
+    finally:
+        fs.release(fh)
