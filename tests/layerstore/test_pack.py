@@ -182,7 +182,7 @@ def test_every_form_of_a_deletion_has_one_digest(
 
 def test_digest_depends_on_neither_inodes_nor_order(box: Box, tmp_path: Path) -> None:
     names = [f"n{number}" for number in range(50)]
-    digests = set()
+    digests: set[str] = set()
     for order in (names, names[::-1]):
         other = Box(tmp_path / f"box{len(digests)}{order[0]}")
         for name in order:
