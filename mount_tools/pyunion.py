@@ -1,37 +1,41 @@
-"""`pyunion`: for now, what `mount -t fuse.pyunion SPEC DIR` runs.
+"""`pyunion`: the command line over the layer store, and what `mount -t fuse.pyunion` runs.
 
 mount.fuse3 runs the program named by the type as `pyunion SPEC DIR -o OPTIONS`;
-that form is mount.pyunion's own.
+that form is mount.pyunion's own.  It always has the directory in full, by which a union
+that is called as a command of ours is told from that command.
 
 Source: libfuse `util/mount.fuse.c`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-
-from mount_tools import mount_helper
-from mount_tools.daemon import USAGE
+from importlib import import_module
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    if is_mount_call(words):
-        return mount_helper.main(words)
-    print("usage: pyunion SPEC DIR -o OPTIONS; see mount.pyunion --help", file=sys.stderr)
-    return USAGE
+    # Each imports what the other has no use for, and both are to start at once.
+    module = "mount_tools.mount_helper" if is_mount_call(words) else "mount_tools.cli.main"
+    run: object = import_module(module).main
+    assert callable(run)
+    status = run(words)
+    assert isinstance(status, int)
+    return status
 
 
 def is_mount_call(words: Sequence[str]) -> bool:
     """Tell whether `words` are those of mount.fuse3: two operands, then -o and its value."""
-    return (
-        len(words) >= 4
-        and not words[0].startswith("-")
-        and not words[1].startswith("-")
-        and words[2] == "-o"
-    )
+    if len(words) < 4 or words[2] != "-o" or words[0].startswith("-") or words[1].startswith("-"):
+        return False
+    if words[1].startswith("/") and os.path.isdir(words[1]):
+        return True
+    from mount_tools.cli.main import COMMANDS
+
+    return words[0] not in COMMANDS
 
 
 if __name__ == "__main__":

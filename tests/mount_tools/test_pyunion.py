@@ -1,6 +1,8 @@
-"""`pyunion` recognises the call of mount.fuse3, and nothing else yet."""
+"""`pyunion` tells the call of mount.fuse3 from its own commands."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +15,21 @@ def test_the_call_of_mount_fuse3() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["--help"], ["spec", "/mnt"], ["-o", "x", "a", "b"], ["images", "ls", "--all", "x"]],
+    [[], ["--help"], ["spec", "/mnt"], ["-o", "x", "a", "b"], ["image", "ls", "--all", "x"]],
 )
-def test_everything_else_is_a_usage_error(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pyunion.main(words) == 1
-    assert capsys.readouterr().err.startswith("usage: pyunion")
+def test_everything_else_is_a_command(words: list[str]) -> None:
+    assert not pyunion.is_mount_call(words)
+
+
+def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Path) -> None:
+    assert pyunion.is_mount_call(["images", str(tmp_path), "-o", "rw"])
+    assert not pyunion.is_mount_call(["images", "busy:1", "-o", "file"])
+    assert not pyunion.is_mount_call(["images", str(tmp_path / "nope"), "-o", "file"])
+
+
+def test_a_command_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pyunion.main(["nope"]) == 1
+    assert capsys.readouterr().err.startswith("pyunion: 'nope' is not a pyunion command.")
 
 
 def test_a_mount_call_goes_to_the_mount_helper(capsys: pytest.CaptureFixture[str]) -> None:

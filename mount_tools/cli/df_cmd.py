@@ -1,0 +1,165 @@
+"""`pyunion system df`: what the store takes on disk, and what removing could give back.
+
+Source: docker/cli `cli/command/formatter/disk_usage.go`.
+Differs from docker: what is reclaimable of images is what no container needs, each layer
+counted once; there are no volumes and no build cache; documents and the tars that layers
+came as are a row of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from layerstore.store import Store
+from mount_tools.cli import words
+from mount_tools.cli.container_words import command_line, image_text, quoted, status_text
+from mount_tools.cli.human import NS, age, ellipsis, human_size
+from mount_tools.cli.images_cmd import rows_of
+from mount_tools.cli.layer_use import Uses
+from mount_tools.cli.listing import Listing, as_json
+from mount_tools.cli.ps_cmd import COMMAND_WIDTH
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.template_functions import Row, Value
+
+LISTING = Listing(
+    {
+        "Type": "TYPE",
+        "TotalCount": "TOTAL",
+        "Active": "ACTIVE",
+        "Size": "SIZE",
+        "Reclaimable": "RECLAIMABLE",
+    },
+    ("Type", "TotalCount", "Active", "Size", "Reclaimable"),
+    identity="Type",
+)
+IMAGES = Listing(
+    {
+        "Repository": "REPOSITORY",
+        "Tag": "TAG",
+        "ID": "IMAGE ID",
+        "CreatedSince": "CREATED",
+        "VirtualSize": "SIZE",
+        "SharedSize": "SHARED SIZE",
+        "UniqueSize": "UNIQUE SIZE",
+        "Containers": "CONTAINERS",
+    },
+    (
+        "Repository", "Tag", "ID", "CreatedSince", "VirtualSize", "SharedSize", "UniqueSize",
+        "Containers",
+    ),
+)  # fmt: skip
+CONTAINERS = Listing(
+    {
+        "ID": "CONTAINER ID",
+        "Image": "IMAGE",
+        "Command": "COMMAND",
+        "Size": "SIZE",
+        "RunningFor": "CREATED",
+        "Status": "STATUS",
+        "Names": "NAMES",
+    },
+    ("ID", "Image", "Command", "Size", "RunningFor", "Status", "Names"),
+)
+
+
+class DiskRow(Row):
+    type_name = "*formatter.diskUsageContext"
+
+
+@words.command("Show disk usage of the store")
+@words.text("--format", "template", says="Print each row by a Go template, or as 'json'")
+@words.flag("--json", "json", says="Print a JSON array with sizes in bytes")
+@words.flag("-v", "--verbose", says="Show detailed information on space usage")
+@pass_session
+def df(session: Session, template: str | None, json: bool, verbose: bool) -> None:
+    store = session.store
+    uses = Uses(store)
+    counted = usage(store, uses)
+    if json:
+        say(as_json(counted), end="")
+    elif verbose and not template:
+        say(f"Images space usage:\n\n{_image_table(uses)}")
+        say(f"Containers space usage:\n\n{_container_table(store, uses)}")
+        say(f"Blobs space usage: {human_size(_number(counted[2], 'size'))}")
+    else:
+        say(LISTING.text(map(_row, counted), template), end="")
+
+
+def usage(store: Store, uses: Uses) -> list[dict[str, Value]]:
+    """Return the rows as `--json` has them."""
+    total = uses.total()
+    sizes = {one.id: store.containers.size(one) for one in uses.containers}
+    running = [one for one in uses.containers if one.running]
+    own = sum(sizes.values())
+    digests = list(store.blobs.all())
+    return [
+        {
+            "type": "Images",
+            "total": len(uses.images),
+            "active": len({one.image for one in uses.containers} & {i.id for i in uses.images}),
+            "size": total,
+            "reclaimable": total - uses.in_use(),
+        },
+        {
+            "type": "Containers",
+            "total": len(uses.containers),
+            "active": len(running),
+            "size": own,
+            "reclaimable": own - sum(sizes[one.id] for one in running),
+        },
+        {
+            "type": "Blobs",
+            "total": len(digests),
+            "active": len(digests),
+            "size": sum(store.blobs.path(digest).stat().st_size for digest in digests),
+            "reclaimable": 0,
+        },
+    ]
+
+
+def _number(row: Mapping[str, Value], name: str) -> int:
+    value = row[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _row(counted: Mapping[str, Value]) -> DiskRow:
+    size, reclaimable = _number(counted, "size"), _number(counted, "reclaimable")
+    share = f" ({reclaimable * 100 // size}%)" if size and counted["type"] != "Blobs" else ""
+    return DiskRow(
+        Type=counted["type"],
+        TotalCount=str(counted["total"]),
+        Active=str(counted["active"]),
+        Size=human_size(size),
+        Reclaimable=human_size(reclaimable) + share,
+    )
+
+
+def _image_table(uses: Uses) -> str:
+    rows = []
+    for image in uses.images:
+        shared, unique = uses.shared_and_unique(image)
+        count = sum(one.image == image.id for one in uses.containers)
+        for row in rows_of(image, False, whole=False):
+            row |= {
+                "SharedSize": human_size(shared),
+                "UniqueSize": human_size(unique),
+                "Containers": str(count),
+            }
+            rows.append(row)
+    return IMAGES.text(rows)
+
+
+def _container_table(store: Store, uses: Uses) -> str:
+    return CONTAINERS.text(
+        Row(
+            ID=one.short,
+            Image=image_text(store, one),
+            Command=quoted(ellipsis(command_line(one), COMMAND_WIDTH)),
+            Size=human_size(store.containers.size(one)),
+            RunningFor=age(one.created_ns // NS * NS),
+            Status=status_text(one),
+            Names=one.name,
+        )
+        for one in uses.containers
+    )

@@ -1,0 +1,89 @@
+"""`pyunion history`: how an image came to be, the newest step first.
+
+Source: docker/cli `cli/command/image/formatter_history.go`.
+"""
+
+from __future__ import annotations
+
+from layerstore.images import HistoryLine
+from layerstore.reference import familiar
+from layerstore.timestamps import format_timestamp
+from mount_tools.cli import words
+from mount_tools.cli.human import NS, age, ellipsis, human_size, short_id
+from mount_tools.cli.listing import Listing, as_json
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.template_functions import Row, Value
+
+MISSING = "<missing>"
+CREATED_BY_WIDTH = 45
+
+LISTING = Listing(
+    {
+        "ID": "IMAGE",
+        "CreatedSince": "CREATED",
+        "CreatedAt": "CREATED AT",
+        "CreatedBy": "CREATED BY",
+        "Size": "SIZE",
+        "Comment": "COMMENT",
+    },
+    ("ID", "CreatedSince", "CreatedBy", "Size", "Comment"),
+)
+NOT_HUMAN = ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")
+
+
+class HistoryRow(Row):
+    type_name = "*image.historyContext"
+
+
+@words.command("Show the history of an image", "IMAGE", least=1, most=1)
+@words.text("--format", "template", says="Print each step by a Go template, or as 'json'")
+@words.flag(
+    "-H", "--human", says="Print sizes and dates in human readable format (default true)",
+    default=True,
+)  # fmt: skip
+@words.flag("--json", "json", says="Print a JSON array, nothing cut")
+@words.flag("--no-trunc", says="Don't truncate output")
+@words.flag("-q", "--quiet", says="Only show image IDs")
+@pass_session
+def history(
+    session: Session,
+    operands: tuple[str, ...],
+    template: str | None,
+    human: bool,
+    json: bool,
+    no_trunc: bool,
+    quiet: bool,
+) -> None:
+    images = session.store.images
+    lines = images.history(images.resolve(operands[0]))
+    if json:
+        say(as_json(map(as_object, lines)), end="")
+        return
+    rows = [_row(line, human=human, whole=no_trunc) for line in lines]
+    say(LISTING.text(rows, template, quiet=quiet, plain=None if human else NOT_HUMAN), end="")
+
+
+def _row(line: HistoryLine, *, human: bool, whole: bool) -> HistoryRow:
+    identity = str(line.id) if line.id else MISSING
+    created_by = line.created_by.replace("\t", " ")
+    moment = line.created_ns // NS * NS
+    return HistoryRow(
+        ID=identity if whole or not line.id else short_id(identity),
+        CreatedSince=age(line.created_ns) if line.created_ns else "N/A",
+        CreatedAt=format_timestamp(moment),
+        CreatedBy=created_by if whole else ellipsis(created_by, CREATED_BY_WIDTH),
+        Size=human_size(line.size, 3) if human else str(line.size),
+        Comment=line.comment,
+    )
+
+
+def as_object(line: HistoryLine) -> dict[str, Value]:
+    """Return a step as `--json` has it."""
+    return {
+        "id": line.id,
+        "tags": [familiar(reference) for reference in line.tags],
+        "created": format_timestamp(line.created_ns),
+        "created_by": line.created_by,
+        "size": line.size,
+        "comment": line.comment,
+    }

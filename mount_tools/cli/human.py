@@ -1,0 +1,76 @@
+"""How sizes, ages, ids and long texts are shown: decided here and only here.
+
+Source: docker/go-units `size.go`, `duration.go`; docker/cli `cli/command/formatter`.
+Differs from go-units: a size that rounds to a thousand takes the next unit, where
+Go's `%.3g` prints `1e+03`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+SHORT_ID = 12
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+NS = 1_000_000_000
+
+
+def human_size(size: int, digits: int = 4) -> str:
+    """Return a number of bytes in decimal units with at most `digits` significant digits."""
+    value = float(size)
+    for unit in UNITS[:-1]:
+        shown = f"{value:.{digits}g}"
+        if value < 1000 and float(shown) < 1000:
+            return shown + unit
+        value /= 1000
+    return f"{value:.{digits}g}{UNITS[-1]}"
+
+
+def human_duration(seconds: float) -> str:
+    """Return a length of time in the one unit that says enough."""
+    whole = int(seconds)
+    minutes = whole // 60
+    hours = int(seconds / 3600 + 0.5)
+    if whole < 1:
+        return "Less than a second"
+    if whole < 60:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for unit, length, limit in (("days", 24, 2 * 7), ("weeks", 24 * 7, 2 * 30)):
+        if hours < 24 * limit:
+            return f"{hours // length} {unit}"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{whole // 3600 // 24 // 365} years"
+
+
+def age(moment_ns: int, now_ns: int | None = None) -> str:
+    """Return how long ago `moment_ns` was, as docker's CREATED column does."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    return f"{human_duration((now_ns - moment_ns) / NS)} ago"
+
+
+def go_time(moment_ns: int) -> str:
+    """Return the time as Go's time.String() prints whole seconds of UTC."""
+    return datetime.fromtimestamp(moment_ns // NS, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+
+
+def rfc3339(moment_ns: int, *, fraction: bool = True) -> str:
+    """Return the time in RFC 3339, its fraction without trailing zeros as Go writes it."""
+    text = datetime.fromtimestamp(moment_ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    digits = f"{moment_ns % NS:09d}".rstrip("0") if fraction else ""
+    return f"{text}.{digits}Z" if digits else f"{text}Z"
+
+
+def short_id(identity: str) -> str:
+    """Return the 12 hex digits by which people know an id."""
+    return identity.removeprefix("sha256:")[:SHORT_ID]
+
+
+def ellipsis(text: str, width: int) -> str:
+    """Return `text` in at most `width` characters, the last an ellipsis where it was cut."""
+    return text if len(text) <= width else text[: width - 1] + ELLIPSIS

@@ -1,0 +1,124 @@
+"""`pyunion inspect`: all there is to tell of images and containers.
+
+Source: docker/cli `cli/command/inspect/inspector.go`, `cli/command/system/inspect.go`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+from layerstore.containers import Container
+from layerstore.errors import InvalidReference, NotFound
+from layerstore.images import Image
+from layerstore.store import Store
+from mount_tools.cli import words
+from mount_tools.cli.errors import TemplateError, WrongWords
+from mount_tools.cli.inspect_documents import container_document, image_document
+from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.cli.template import Template
+from mount_tools.cli.template_functions import Value, go_json
+
+TEMPLATE_ERROR = 64
+TYPES = ("container", "image")
+
+Document = dict[str, Value]
+
+
+@words.command(
+    "Return low-level information on objects", "NAME|ID [NAME|ID...]", least=1, most=None
+)
+@words.text("-f", "--format", "template", says="Print each object by a Go template, or as 'json'")
+@words.flag("-s", "--size", says="Display total file sizes if the type is container")
+@words.text("--type", "kind", says="Only objects of this type: container or image", default="")
+@pass_session
+def inspect(
+    session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
+) -> None:
+    """A name that is both a container's and an image's is the container's."""
+    if kind and kind not in TYPES:
+        raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
+    show(session, operands, template, (kind,) if kind else TYPES, size=size)
+
+
+@words.command(
+    "Display detailed information on one or more images", "IMAGE [IMAGE...]", least=1, most=None
+)
+@words.text("-f", "--format", "template", says="Print each image by a Go template, or as 'json'")
+@pass_session
+def inspect_image(session: Session, operands: tuple[str, ...], template: str | None) -> None:
+    show(session, operands, template, ("image",), size=False)
+
+
+@words.command(
+    "Display detailed information on one or more containers", "CONTAINER [CONTAINER...]",
+    least=1, most=None,
+)  # fmt: skip
+@words.text(
+    "-f", "--format", "template", says="Print each container by a Go template, or as 'json'"
+)
+@words.flag("-s", "--size", says="Display total file sizes")
+@pass_session
+def inspect_container(
+    session: Session, operands: tuple[str, ...], template: str | None, size: bool
+) -> None:
+    show(session, operands, template, ("container",), size=size)
+
+
+def show(
+    session: Session,
+    names: tuple[str, ...],
+    template: str | None,
+    kinds: tuple[str, ...],
+    *,
+    size: bool,
+) -> None:
+    """Print what was found as one array or by the template; then say what was not, and exit 1."""
+    render: Callable[[Document], str] | None = None
+    if template and template != "json":
+        try:
+            render = Template(template).render
+        except TemplateError as error:
+            raise WrongWords(f"template parsing error: {error}", TEMPLATE_ERROR) from None
+    found: list[Document] = []
+    missing: list[str] = []
+    for name in names:
+        try:
+            found.append(_document(session.store, name, kinds, size=size))
+        except NotFound as error:
+            missing.append(str(error))
+    if render is not None:
+        say("\n".join(map(render, found)))
+    elif template:
+        say(go_json(found))
+    else:
+        say(json.dumps(found, indent=4, ensure_ascii=False))
+    for text in missing:
+        complain(text)
+    if missing:
+        raise click.exceptions.Exit(1)
+
+
+def _document(store: Store, name: str, kinds: tuple[str, ...], *, size: bool) -> Document:
+    found = resolved(store, name, kinds)
+    if isinstance(found, Image):
+        return image_document(store, found)
+    return container_document(store, found, size=size)
+
+
+def resolved(store: Store, name: str, kinds: tuple[str, ...]) -> Image | Container:
+    """Return what `name` is a name or id of, the first of `kinds` first; raises NotFound."""
+    for kind in kinds:
+        try:
+            if kind == "container":
+                return store.containers.resolve(name)
+            return store.images.resolve(name)
+        except NotFound:
+            continue
+        except InvalidReference as error:
+            if "multiple IDs" in str(error):
+                raise
+    what = kinds[0] if len(kinds) == 1 else "object"
+    raise NotFound(f"No such {what}: {name}")

@@ -1,0 +1,169 @@
+"""`pyunion COMMAND`: the commands there are, and what a failure looks like.
+
+Decided here and only here: which words name which command, and that whatever goes
+wrong is one sentence on stderr and an exit status, never a traceback:
+
+    0    done
+    1    refused or failed, for each reason the sentence tells
+    125  a flag is wrong; for `run` and `create` also everything before the command starts
+    130  interrupted
+    141  nobody read what was printed
+
+`run`, `exec` and `start -a` exit as the command did that they ran.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from layerstore.errors import StoreError
+from mount_tools.cli.errors import TemplateError, WrongWords
+from mount_tools.cli.session import Session, complain
+from mount_tools.cli.words import Group
+
+PROGRAM = "pyunion"
+INTERRUPTED = 130
+NOBODY_READS = 141
+
+IMAGE = {
+    "history": "history_cmd.history",
+    "inspect": "inspect_cmd.inspect_image",
+    "ls": "images_cmd.images",
+    "list": "images_cmd.images",
+    "prune": "prune_cmd.prune_images",
+    "rm": "rmi_cmd.rmi",
+    "tag": "tag_cmd.tag",
+}
+CONTAINER = {
+    "inspect": "inspect_cmd.inspect_container",
+    "ls": "ps_cmd.ps",
+    "list": "ps_cmd.ps",
+    "prune": "prune_cmd.prune_containers",
+    "rm": "rm_cmd.rm",
+}
+SYSTEM = {
+    "df": "df_cmd.df",
+    "info": "info_cmd.info",
+    "prune": "prune_cmd.prune",
+}
+COMMANDS = {
+    "container": "main.container",
+    "history": "history_cmd.history",
+    "image": "main.image",
+    "images": "images_cmd.images",
+    "info": "info_cmd.info",
+    "inspect": "inspect_cmd.inspect",
+    "layers": "layers_cmd.layers",
+    "prune": "prune_cmd.prune",
+    "ps": "ps_cmd.ps",
+    "rm": "rm_cmd.rm",
+    "rmi": "rmi_cmd.rmi",
+    "system": "main.system",
+    "tag": "tag_cmd.tag",
+    "version": "info_cmd.version",
+    "which": "which_cmd.which",
+}
+
+image = Group("image", "Manage images", IMAGE)
+container = Group("container", "Manage containers", CONTAINER)
+system = Group("system", "Manage the store", SYSTEM)
+
+
+@click.pass_context
+def _open(context: click.Context, root: str | None, no_sync: bool, version: bool) -> None:
+    if version:
+        from mount_tools.cli.info_cmd import own_version
+
+        print(f"PyUnion version {own_version()}")
+        context.exit(0)
+    session = Session(root, sync=not no_sync)
+    context.obj = session
+    context.call_on_close(session.close)
+
+
+top = Group(
+    PROGRAM,
+    "Images made of shared layers, containers over them, and commit in an instant",
+    COMMANDS,
+    params=[
+        click.Option(
+            ["--root"],
+            metavar="string",
+            envvar="PYUNION_ROOT",
+            help="Where the store is (default /var/lib/pyunion; as an ordinary user "
+            "$XDG_DATA_HOME/pyunion; or $PYUNION_ROOT)",
+        ),
+        click.Option(
+            ["--no-sync"],
+            is_flag=True,
+            help="Do not wait for the disk: faster, and what was just made may be lost in a "
+            "power cut",
+        ),
+        click.Option(["-v", "--version"], is_flag=True, help="Print the version and quit"),
+    ],
+    callback=_open,
+)
+top.allow_interspersed_args = False
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command that `words` name; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files are bytes, and are printed as they are.
+            stream.reconfigure(errors="surrogateescape")
+    try:
+        status = _guarded(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    return status
+
+
+def _guarded(words: Sequence[str]) -> int:
+    """Return the exit status of the command, an error being printed."""
+    try:
+        with top.make_context(PROGRAM, list(words)) as context:
+            top.invoke(context)
+        return 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except WrongWords as error:
+        print(error.message, file=sys.stderr)
+        return error.status
+    except TemplateError as error:
+        print(f"template parsing error: {error}", file=sys.stderr)
+        return 1
+    except StoreError as error:
+        complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        complain(_os_error(error))
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except MemoryError:
+        complain("out of memory")
+        return 1
+    except Exception as error:
+        if os.environ.get("PYUNION_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        complain(f"a bug in PyUnion ({what}); please report it with what PYUNION_DEBUG=1 adds")
+        return 1
+
+
+def _os_error(error: OSError) -> str:
+    """Return an error of the system as a sentence with the paths it is about."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
+    return f"{' -> '.join(names)}: {error.strerror}" if names else str(error)

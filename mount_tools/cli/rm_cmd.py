@@ -1,0 +1,21 @@
+"""`pyunion rm`: remove containers."""
+
+from __future__ import annotations
+
+from layerstore.errors import NotFound
+from mount_tools.cli import words
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@words.command("Remove one or more containers", "CONTAINER [CONTAINER...]", least=1, most=None)
+@words.flag("-f", "--force", says="Force the removal of a running container (uses SIGKILL)")
+@words.flag("-v", "--volumes", says="Accepted and without effect: there are no volumes")
+@pass_session
+def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
+    containers = session.store.containers
+
+    def remove(name: str) -> None:
+        containers.remove(containers.resolve(name))
+        say(name)
+
+    session.each(operands, remove, harmless=(NotFound,) if force else ())

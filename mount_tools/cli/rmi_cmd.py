@@ -1,0 +1,23 @@
+"""`pyunion rmi`: remove images, or names of them."""
+
+from __future__ import annotations
+
+from layerstore.errors import NotFound
+from mount_tools.cli import words
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@words.command("Remove one or more images", "IMAGE [IMAGE...]", least=1, most=None)
+@words.flag("-f", "--force", says="Force removal of the image")
+@words.flag("--no-prune", says="Do not delete untagged parents")
+@pass_session
+def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
+    def remove(name: str) -> None:
+        try:
+            removed = session.store.images.remove(name, force=force, prune=not no_prune)
+        except NotFound:
+            raise NotFound(f"No such image: {name}") from None
+        for what, text in removed:
+            say(f"{what}: {text}")
+
+    session.each(operands, remove, harmless=(NotFound,) if force else ())

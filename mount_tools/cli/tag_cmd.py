@@ -1,0 +1,18 @@
+"""`pyunion tag`: one more name for an image."""
+
+from __future__ import annotations
+
+from mount_tools.cli import words
+from mount_tools.cli.session import Session, pass_session
+
+
+@words.command(
+    "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+    least=2,
+    most=2,
+)
+@pass_session
+def tag(session: Session, operands: tuple[str, ...]) -> None:
+    source, target = operands
+    session.store.images.tag(session.store.images.resolve(source), target)

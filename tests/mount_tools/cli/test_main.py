@@ -1,0 +1,103 @@
+"""The command line as a whole: what there is, and what a failure looks like."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from layerstore import Image
+from mount_tools.cli import main
+from mount_tools.cli.words import Command, Group
+from tests.helpers.cli import Cli
+
+PYUNION = Path(sys.executable).with_name("pyunion")
+
+
+@pytest.mark.parametrize("group", [main.top, main.image, main.container, main.system])
+def test_every_command_is_where_it_is_said_to_be(group: Group) -> None:
+    context = click.Context(group, info_name=group.name)
+    for name in group.members:
+        found = group.get_command(context, name)
+        assert isinstance(found, Command | Group), name
+        assert found.get_short_help_str()
+
+
+def test_help_lists_what_there_is(cli: Cli) -> None:
+    result = cli("--help")
+    assert result.status == 0
+    assert "\nUsage:  pyunion [OPTIONS] COMMAND\n" in result.out
+    assert "  images      List images\n" in result.out
+    assert cli("image").err.startswith("\nUsage:  pyunion image COMMAND\n\nManage images\n")
+    assert cli("image").status == 0
+
+
+def test_no_such_command(cli: Cli) -> None:
+    assert cli.fails("nope") == (
+        "pyunion: 'nope' is not a pyunion command.\nSee 'pyunion --help'\n"
+    )
+    assert cli.fails("--nope", status=125) == "unknown flag: --nope\nSee 'pyunion --help'.\n"
+
+
+def test_a_store_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    error = Cli(tmp_path / "file/store").fails("images")
+    assert error.startswith("Error: ")
+    assert "file/store" in error
+
+
+def test_a_bug_is_a_sentence_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("layerstore.images.ImageStore.list", broken)
+    result = cli("images")
+    assert result.status == 1
+    assert "a bug in PyUnion" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: object, *_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("layerstore.images.ImageStore.list", interrupted)
+    assert cli("images").status == 130
+
+
+@pytest.mark.usefixtures("base")
+def test_nobody_reads(cli: Cli) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [PYUNION, "--root", cli.root, "images"], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_root_comes_from_the_environment(cli: Cli, base: Image) -> None:
+    done = subprocess.run(
+        [PYUNION, "images", "-q"],
+        env={**os.environ, "PYUNION_ROOT": str(cli.root)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{base.id.short}\n", "")
+
+
+def test_starting_imports_nothing_heavy(cli: Cli) -> None:
+    """`images` is to answer at once: what takes long to import is for those who need it."""
+    program = (
+        "import sys; from mount_tools.pyunion import main;"
+        f"main(['--root', {str(cli.root)!r}, 'images']);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    heavy = {"rich", "trio", "pyfuse3", "httpx", "asyncio", "subprocess", "zstandard", "isal"}
+    assert not heavy & set(done.stderr.split())
