@@ -190,10 +190,11 @@ class DirectFilesystem(Filesystem, Protocol):
         """As `fsyncdir`, for a directory that nobody opened."""
         ...
 
-    def backing(self, fh: int) -> tuple[int, int]:
+    def backing(self, fh: int) -> tuple[int, int] | None:
         """Return the fd of the real file behind `fh`, and which of its files that is.
 
-        The second number changes when the inode is copied up.
+        The second number changes when the inode is copied up.  None is for a file
+        that the kernel had better read through us, once, and keep.
         """
         ...
 

@@ -87,6 +87,7 @@ def fs(tmp_path: Path) -> Iterator[UnionFs]:
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
     (tmp_path / "lower/f").write_bytes(b"data")
+    (tmp_path / "lower/big").write_bytes(bytes(100_000))
     (tmp_path / "lower/d").mkdir()
     for number in range(50):
         (tmp_path / f"lower/d/name{number}").touch()
@@ -199,10 +200,10 @@ def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
     """Registered by the first open, given up by the last release."""
     table = Table()
     kernel = Kernel(fs, Terms(backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     second = kernel.open(nodeid, os.O_RDONLY)
-    assert flags == abi.FOPEN_PASSTHROUGH
+    assert flags == abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
     assert second[2] == backing_id
     kernel.release(nodeid, first)
     assert list(table.open) == [backing_id]
@@ -213,12 +214,12 @@ def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
 def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) -> None:
     """ESTALE makes the kernel look the name up again; readers keep the old inode."""
     kernel = Kernel(fs, Terms(backings=Table()))
-    old = kernel.lookup(ROOT_NODEID, b"f")
+    old = kernel.lookup(ROOT_NODEID, b"big")
     reader, _, backing_id = kernel.open(old[0], os.O_RDONLY)
     with pytest.raises(OSError) as caught:
         kernel.open(old[0], os.O_RDWR)
     assert caught.value.errno == errno.ESTALE
-    new = kernel.lookup(ROOT_NODEID, b"f")
+    new = kernel.lookup(ROOT_NODEID, b"big")
     assert new[0] != old[0]
     assert new[6] == old[6], "st_ino"
     assert kernel.open(new[0], os.O_RDWR)[2] != backing_id
@@ -231,11 +232,39 @@ def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
             raise OSError(errno.EOPNOTSUPP, "not this one")
 
     kernel = Kernel(fs, Terms(backings=Refusing()))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
-    assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE, 0)
-    read = abi.READ_IN.pack(fh, 1, 4096, 0, 0, 0, 0)
-    assert kernel.ask(Opcode.READ, nodeid, read) == b"ata"
+    assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH, 0)
+    read = abi.READ_IN.pack(fh, 99_997, 4096, 0, 0, 0, 0)
+    assert kernel.ask(Opcode.READ, nodeid, read) == bytes(3)
+
+
+def test_a_small_lower_file_is_kept_by_the_kernel(fs: UnionFs) -> None:
+    """Also by who writes to it meanwhile; only then is the upper passed through."""
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH
+    reader, *opened = kernel.open(nodeid, os.O_RDONLY)
+    assert opened == [kept, 0]
+    writer, *opened = kernel.open(nodeid, os.O_RDWR)
+    assert opened == [kept, 0]
+    kernel.release(nodeid, reader)
+    kernel.release(nodeid, writer)
+    assert not table.open
+    assert kernel.open(nodeid, os.O_RDONLY)[1] & abi.FOPEN_PASSTHROUGH
+
+
+def test_a_failure_of_the_moment_keeps_no_pages(fs: UnionFs) -> None:
+    """The kernel was short of memory; at the next open it may not be."""
+
+    class Exhausted(Table):
+        def register(self, fd: int) -> int:
+            raise OSError(errno.ENOMEM, "not now")
+
+    kernel = Kernel(fs, Terms(backings=Exhausted()))
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    assert kernel.open(nodeid, os.O_RDONLY)[1:] == (0, 0)
 
 
 def test_attributes_of_both_sizes(kernel: Kernel) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 
 from unionfs.core.copy_up import (
@@ -335,6 +336,7 @@ def leave_name_locked(
             node.lost_links += 1
             if node.key is not None:
                 state.table.lost_links[node.key] = node.lost_links
+                state.table.lost_at_ns[node.key] = time.time_ns()
         if rest:
             node.parent, node.name = rest[0]
             node.aliases = rest[1:] or None

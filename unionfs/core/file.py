@@ -41,13 +41,14 @@ _WRITES = (os.O_WRONLY, os.O_RDWR)
 class Handle:
     """One open file.
 
-    `changed` is the copy_up count of `node` that `fd` belongs to; `uid` is the
-    opener's, whose writes take suid away unless he is root.
+    `fd` is None until somebody reads what the kernel does not have.  `changed` is
+    the copy_up count of `node` that `fd` belongs to; `uid` is the opener's, whose
+    writes take suid away unless he is root.
     """
 
     __slots__ = ("changed", "fd", "flags", "node", "uid", "writable")
 
-    def __init__(self, node: File, fd: Fd, flags: int, uid: int) -> None:
+    def __init__(self, node: File, fd: Fd | None, flags: int, uid: int) -> None:
         self.node = node
         self.fd = fd
         self.flags = flags
@@ -67,6 +68,9 @@ def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
     if writes:
         require_upper(state)
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
+    elif node.small and state.reads_all and not in_upper(state, node):
+        # The kernel has mostly kept it from the last time, and never asks.
+        return Handle(node, None, flags, uid)
     changed = node.changed
     try:
         fd = reopen(state, node, real_flags(flags))
@@ -128,16 +132,16 @@ def source_bytes(node: File) -> int:
 
 def current_fd(state: State, handle: Handle) -> Fd:
     """Return the fd to use for `handle`: that of the upper file, once there is one."""
-    node = handle.node
-    if handle.changed != node.changed:
+    node, fd = handle.node, handle.fd
+    if fd is None or handle.changed != node.changed:
         changed = node.changed
-        handle.fd = reopen(state, node, real_flags(handle.flags))
+        fd = handle.fd = reopen(state, node, real_flags(handle.flags))
         handle.changed = changed
-    return handle.fd
+    return fd
 
 
 def stat_handle(state: State, handle: Handle) -> os.stat_result:
     """Return the real attributes of an open file."""
-    if handle.node.data is not None:
+    if handle.node.data is not None or handle.fd is None:
         return stat_node(state, handle.node)
     return os.stat(current_fd(state, handle))

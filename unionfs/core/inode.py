@@ -39,6 +39,10 @@ _FIRST_SPARE = 1 << 62
 
 Key = tuple[int, int]  # st_dev, st_ino
 
+# A lower file of fewer bytes is not worth the trouble of sharing its pages with
+# other mounts of the layer: see `UnionFs.backing`.
+SMALL = 64 << 10
+
 
 class Node:
     """What files and directories have in common."""
@@ -59,7 +63,8 @@ class File(Node):
     `nlink_delta` what to add to the upper's count of links, of which the index
     holds some, and `lost_links` how many of the lower's are whited out;
     `changed` counts copy_ups, so that an open handle notices.
-    `orphan` keeps an upper file alive that lost its last known name.
+    `orphan` keeps an upper file alive that lost its last known name.  `small` says
+    that it was found in a lower, which will not change, and has few bytes.
     """
 
     __slots__ = (
@@ -74,6 +79,7 @@ class File(Node):
         "real",
         "rino",
         "rname",
+        "small",
         "unlinked",
     )
 
@@ -95,6 +101,7 @@ class File(Node):
         self.changed = 0
         self.orphan: Fd | None = None
         self.unlinked = False
+        self.small = False
 
 
 class Listing:
@@ -203,6 +210,7 @@ class InodeTable:
         # Links of a lower file that were whited out.  Nothing on disk tells of
         # them before the file is copied up, and the inode may be forgotten.
         self.lost_links: Counter[Key] = Counter()
+        self.lost_at_ns: dict[Key, int] = {}  # when the last of them was
         self.lock = threading.Lock()
         self._spare = _FIRST_SPARE
 

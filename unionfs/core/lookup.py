@@ -23,6 +23,7 @@ from unionfs.core.config import RedirectDir
 from unionfs.core.inode import (
     LOW_SHIFT,
     POSITION_MASK,
+    SMALL,
     Dir,
     File,
     Key,
@@ -373,6 +374,8 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
         and state.marks.metacopy in xattr.list_at(real.fd(), name)
     ):
         node.data = _find_data(state, node, real)
+    elif state.static and stat.S_ISREG(st.st_mode):
+        node.small = st.st_size < SMALL
     with state.table.lock:
         state.table.add_locked(node, ino)
         parent.kids[name] = node

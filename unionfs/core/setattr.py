@@ -18,7 +18,7 @@ from unionfs.core.copy_up import (
     is_slow_copy,
     require_upper,
 )
-from unionfs.core.file import Handle, drop_privileges, reopen, source_bytes
+from unionfs.core.file import Handle, current_fd, drop_privileges, reopen, source_bytes
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
 from unionfs.core.place import at_rest
@@ -63,7 +63,7 @@ def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
 
 def _truncate(state: State, node: File, size: int, handle: Handle | None, uid: int) -> None:
     if handle is not None and handle.writable:
-        fd = handle.fd
+        fd = current_fd(state, handle)
     else:
         fd = reopen(state, node, os.O_WRONLY)
     os.ftruncate(fd, size)

@@ -27,6 +27,7 @@ from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError
 from unionfs.syscalls.handles import filesystem_uuid
+from unionfs.syscalls.privilege import rules_machine
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 
@@ -91,6 +92,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         owners=owners,
         fds=fds,
         static=config.timeout is None,
+        reads_all=rules_machine(),
     )
     state.table.add_root(_make_root(state))
     if work is not None and config.volatile:

@@ -21,8 +21,8 @@ class State:
 
     `lowers` has the topmost first; `upper`, `work` and `index` are None in a
     read-only union, `index` also where hard links are not kept together.
-    `static` says that nobody but us changes the layers.  `tree` is held by
-    whatever moves a directory.
+    `static` says that nobody but us changes the layers, `reads_all` that we may
+    open any file in them.  `tree` is held by whatever moves a directory.
     """
 
     config: UnionConfig
@@ -36,6 +36,7 @@ class State:
     owners: Owners
     fds: FdCache
     static: bool
+    reads_all: bool
     table: InodeTable = field(default_factory=InodeTable)
     tree: threading.Lock = field(default_factory=threading.Lock)
     counts: Counter[str] = field(default_factory=Counter)

@@ -214,8 +214,11 @@ class UnionFs:
             return None
         return done
 
-    def backing(self, fh: int) -> tuple[int, int]:
+    def backing(self, fh: int) -> tuple[int, int] | None:
         handle = self._handle(fh)
+        node = handle.node
+        if node.small and not in_upper(self._state, node):
+            return None
         return current_fd(self._state, handle), handle.changed
 
     def renew(self, nodeid: int) -> None:
@@ -346,6 +349,8 @@ class UnionFs:
                 nlink += node.nlink_delta
             elif node.lost_links:
                 nlink = max(0, nlink - node.lost_links)
+                if node.key is not None:
+                    st = with_ctime(st, self._table.lost_at_ns[node.key])
             if node.data is not None:
                 blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid
@@ -376,6 +381,15 @@ class UnionFs:
         if handle is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return handle
+
+
+def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
+    """Return `st` with a ctime of its own, or as it is where its own is later."""
+    if st.st_ctime_ns >= ctime_ns:
+        return st
+    named = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
+    changed = {**named, "st_ctime": ctime_ns / 1e9, "st_ctime_ns": ctime_ns}
+    return os.stat_result(tuple(st), changed)
 
 
 def node_is_regular(node: Node) -> bool:

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,21 +45,23 @@ async def carry(
     timeout: float | None,
     acl: bool,
     xattrs: bool,
+    io_uring: str = "auto",
+    passthrough: bool = True,
     on_ready: Callable[[], None],
 ) -> None:
     """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
 
     `timeout` is how long the kernel may remember names and attributes, in
-    seconds; None is for good.  `on_ready` is called once, when the kernel has
-    begun to talk.  Closes `fuse_fd`.
+    seconds; None is for good.  `io_uring` is "auto", "on" or "off".  `on_ready`
+    is called once, when the kernel has begun to talk.  Closes `fuse_fd`.
     """
     terms = Terms(
         timeout=timeout,
         acl=acl,
         xattrs=xattrs,
-        backings=DeviceBackings(fuse_fd),
+        backings=DeviceBackings(fuse_fd) if passthrough else None,
         stack_depth=fs.stack_depth(),
-        uring=True,
+        uring=io_uring != "off",
     )
     connection = Connection(fs, fuse_fd, terms)
     try:
@@ -219,3 +222,10 @@ def _request_in(buffer: bytearray) -> Request:
     """Return a request that lies in one piece in `buffer`, with room for the largest reply."""
     out = bytearray(abi.OUT_HEADER.size + MAX_WRITE)
     return Request(buffer, abi.IN_HEADER.size, buffer, out, abi.OUT_HEADER.size)
+
+
+def why_not() -> str:
+    """Return why this machine cannot have this transport, or an empty string if it can."""
+    release = os.uname().release
+    numbers = [int(part) for part in re.findall(r"\d+", release)[:2]]
+    return f"Linux {release} speaks FUSE before 7.31" if numbers < [5, 2] else ""

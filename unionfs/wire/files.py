@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+import threading
 from typing import Protocol
 
 from unionfs.types import Attr
@@ -29,32 +29,43 @@ class Backings(Protocol):
     def close(self, backing_id: int) -> None: ...
 
 
-@dataclass(slots=True)
-class Backed:
-    """An inode's real file in the kernel's table, and by how many handles it is open.
+# What the kernel answers for a file it will never take: it is on a filesystem
+# that cannot be read so (FUSE, or stacked too deep), or we are not root.
+_NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
-    `version` tells an inode's real files apart; `backing_id` is 0 for one that
-    the kernel cannot take.
+
+class Mode:
+    """How the kernel has an inode open, which is one and the same way for all handles.
+
+    By passthrough to the real file number `version` of the inode, or with a
+    `backing_id` of 0 through us and its page cache.
     """
 
-    backing_id: int
-    version: int
-    handles: int = 1
+    __slots__ = ("backing_id", "flags", "handles", "version")
+
+    def __init__(self, backing_id: int, version: int, flags: int) -> None:
+        self.backing_id = backing_id
+        self.version = version
+        self.flags = flags
+        self.handles = 1
 
 
 class Files:
     """OPEN to RELEASE, CREATE and TMPFILE.
 
     `backings` is None where the kernel asks us for every read and write.
+
+    Pages are kept from one open to the next (KEEP_CACHE) only while nobody can
+    have changed the file past them, by passthrough.
     """
 
     def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool) -> None:
         self._fs = fs
         self._encoder = encoder
         self.backings: Backings | None = None
-        self._keep = abi.FOPEN_KEEP_CACHE if keep_cache else 0
-        self._backed: dict[int, Backed] = {}
-        self._opened: dict[int, int] = {}  # fh -> nodeid, of files in `_backed`
+        self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
+        self._modes: dict[int, Mode] = {}
+        self._lock = threading.Lock()
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -105,47 +116,54 @@ class Files:
     def _put_open(self, fh: int, nodeid: int, request: Request, at: int) -> int:
         flags, backing_id = self._keep, 0
         if self.backings is not None:
-            backing_id = self._back(self.backings, fh, nodeid)
-            if backing_id:
-                flags = abi.FOPEN_PASSTHROUGH
-        abi.OPEN_OUT.pack_into(request.out, at, fh, flags, backing_id)
-        return abi.OPEN_OUT.size
-
-    def _back(self, backings: Backings, fh: int, nodeid: int) -> int:
-        """Return the backing id to open `nodeid` by, 0 where it goes through us.
-
-        Raises ESTALE when the kernel has the inode open by another real file:
-        it allows one at a time, and on ESTALE looks the name up again, which
-        then leads to a new nodeid.
-        """
-        fd, version = self._fs.backing(fh)
-        backed = self._backed.get(nodeid)
-        if backed is not None:
-            if backed.version != version:
+            backing = self._fs.backing(fh)
+            with self._lock:
+                mode = self._enter(self.backings, nodeid, backing)
+            if mode is None:
                 self._fs.release(fh)
                 self._fs.renew(nodeid)
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            backed.handles += 1
+            flags, backing_id = mode.flags, mode.backing_id
+        abi.OPEN_OUT.pack_into(request.out, at, fh, flags, backing_id)
+        return abi.OPEN_OUT.size
+
+    def _enter(
+        self, backings: Backings, nodeid: int, backing: tuple[int, int] | None
+    ) -> Mode | None:
+        """Return the mode to open `nodeid` in; the caller holds the lock.
+
+        None where the kernel has the inode open by another real file: it allows
+        one at a time.  On ESTALE it looks the name up again, which then has to
+        lead to a new nodeid.
+        """
+        mode = self._modes.get(nodeid)
+        if mode is not None:
+            if mode.backing_id and (backing is None or mode.version != backing[1]):
+                return None
+            mode.handles += 1
+            return mode
+        if backing is None:
+            mode = Mode(0, 0, self._keep)
         else:
+            fd, version = backing
             try:
-                backing_id = backings.register(fd)
-            except OSError:
-                # A filesystem the kernel cannot read through, such as FUSE.
-                backing_id = 0
-            backed = self._backed[nodeid] = Backed(backing_id, version)
-        self._opened[fh] = nodeid
-        return backed.backing_id
+                passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
+                mode = Mode(backings.register(fd), version, passthrough)
+            except OSError as error:
+                mode = Mode(0, version, self._keep if error.errno in _NEVER else 0)
+        self._modes[nodeid] = mode
+        return mode
 
     def _release(self, request: Request) -> int:
         fh = abi.RELEASE_IN.unpack_from(request.args, request.at)[0]
-        nodeid = self._opened.pop(fh, None)
-        if nodeid is not None and self.backings is not None:
-            backed = self._backed[nodeid]
-            backed.handles -= 1
-            if not backed.handles:
-                del self._backed[nodeid]
-                if backed.backing_id:
-                    self.backings.close(backed.backing_id)
+        if self.backings is not None:
+            with self._lock:
+                mode = self._modes[request.nodeid]
+                mode.handles -= 1
+                if not mode.handles:
+                    del self._modes[request.nodeid]
+                    if mode.backing_id:
+                        self.backings.close(mode.backing_id)
         self._fs.release(fh)
         return 0
 

@@ -1,0 +1,32 @@
+"""What a process may do to the machine: root may, root of a user namespace may not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.mounts import helper_environment, require_root
+
+ASK = "from unionfs.syscalls.privilege import rules_machine; print(rules_machine())"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "answer"),
+    [
+        ([], "True"),
+        (["unshare", "--user", "--map-root-user"], "False"),
+        (["setpriv", "--bounding-set=-sys_admin"], "False"),
+    ],
+)
+def test_who_rules_the_machine(prefix: list[str], answer: str) -> None:
+    require_root()
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", ASK],
+        env=helper_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == answer
