@@ -25,6 +25,7 @@ from unionfs.syscalls.mount import MS_RDONLY
 
 MAX_LAYERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
 TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")
+IO_URING = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,9 @@ class MountOptions:
 
     `flags` are MS_* of mount(2).  `selinux` are words such as `context="…"`,
     for the kernel where SELinux is on.  `acl` and `xattrs` say whether the
-    mount offers POSIX ACLs and extended attributes at all.  `log` is the file
-    to log to instead of syslog.
+    mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of
+    `IO_URING`, and `passthrough` concern dev_fuse alone.  `log` is the file to
+    log to instead of syslog.
     """
 
     union: UnionConfig
@@ -45,6 +47,8 @@ class MountOptions:
     acl: bool = True
     xattrs: bool = True
     transport: str = "auto"
+    io_uring: str = "auto"
+    passthrough: bool = True
     foreground: bool = False
     debug: bool = False
     log: str | None = None
@@ -91,6 +95,8 @@ class _Draft:
     acl: bool = True
     xattrs: bool = True
     transport: str = "auto"
+    io_uring: str = "auto"
+    passthrough: bool = True
     foreground: bool = False
     debug: bool = False
     log: str | None = None
@@ -126,6 +132,11 @@ class _Draft:
                 f"{given}= was given without {missing}=; a writable mount needs both, "
                 f"on the same filesystem"
             )
+        transport = self.transport
+        if self.io_uring == "on":
+            if transport == "pyfuse3":
+                raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
+            transport = "dev_fuse"
         # Without an upper nothing can be written, and mount(8) is to say so too.
         flags = self.flags | (MS_RDONLY if self.upper is None else 0)
         return MountOptions(
@@ -153,7 +164,9 @@ class _Draft:
             selinux=tuple(self.selinux.values()),
             acl=self.acl,
             xattrs=self.xattrs,
-            transport=self.transport,
+            transport=transport,
+            io_uring=self.io_uring,
+            passthrough=self.passthrough,
             foreground=self.foreground,
             debug=self.debug,
             log=self.log,
@@ -283,6 +296,8 @@ _HANDLERS: dict[str, _Handler] = {
     "allow_other": _set_flag("allow_other"),
     "fsname": _set_text("fsname"),
     "transport": lambda draft, word: setattr(draft, "transport", _choice(word, TRANSPORTS)),
+    "io_uring": lambda draft, word: setattr(draft, "io_uring", _choice(word, IO_URING)),
+    "passthrough": _set_switch("passthrough"),
     "foreground": _set_flag("foreground"),
     "debug": _set_flag("debug"),
     "log": _set_text("log"),

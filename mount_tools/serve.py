@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -35,11 +36,10 @@ log = logging.getLogger(__name__)
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-# In the order in which `-o transport=auto` tries them.  dev_fuse, the faster one,
-# goes first on the day it passes every suite that pyfuse3 does.
+# In the order in which `-o transport=auto` tries them, the faster one first.
 TRANSPORTS = {
-    "pyfuse3": "unionfs.transports.pyfuse3_ops",
     "dev_fuse": "unionfs.transports.dev_fuse",
+    "pyfuse3": "unionfs.transports.pyfuse3_ops",
 }
 
 
@@ -58,22 +58,32 @@ class Carry(Protocol):
     ) -> None: ...
 
 
-def load_transport(wanted: str) -> Carry:
-    """Return the transport `wanted`, or for "auto" the first that can be imported.
+def load_transport(options: MountOptions) -> Carry:
+    """Return the transport that is asked for, or for "auto" the first that can be had here.
 
     Raises `MountError` with the reasons where there is none.
     """
+    wanted = options.transport
     names = TRANSPORTS if wanted == "auto" else (wanted,)
     reasons = []
+    carry: Carry
     for name in names:
         try:
             module = importlib.import_module(TRANSPORTS[name])
         except ImportError as error:
             reasons.append(f"{name}: {error}")
             continue
+        if name == "dev_fuse":
+            if wanted == "auto" and (reason := module.why_not()):
+                reasons.append(f"{name}: {reason}")
+                continue
+            carry = partial(
+                module.carry, io_uring=options.io_uring, passthrough=options.passthrough
+            )
+        else:
+            carry = module.carry
         passed_over = f" (not {'; '.join(reasons)})" if reasons else ""
         log.info("transport %s%s", name, passed_over)
-        carry: Carry = module.carry
         return carry
     raise MountError(f"no transport can be had: {'; '.join(reasons)}")
 
@@ -91,7 +101,7 @@ def serve(
     """
     os.umask(0)
     _raise_file_limit()
-    carry = load_transport(options.transport)
+    carry = load_transport(options)
     if namespace is not None:
         # Not earlier: the modules above come from the namespace we started in.
         enter_mount_namespace(os.fsencode(namespace))

@@ -45,7 +45,11 @@ What the union does
 How it is mounted
   ro rw suid nosuid dev nodev exec noexec sync dirsync noatime ... of mount(8)
   allow_other            for all users; the default for root
-  transport=auto|pyfuse3|dev_fuse
+  transport=auto|dev_fuse|pyfuse3       speak FUSE ourselves, or by libfuse (auto)
+  io_uring=auto|on|off   take requests through io_uring, where the administrator
+                         has written Y to /sys/module/fuse/parameters/enable_uring
+  passthrough=on|off     let the kernel read and write the layers' files by itself,
+                         which only root may (on)
   fsname=TEXT            shown instead of SPEC
   context="...", fscontext=, defcontext=, rootcontext=   where SELinux is on
   foreground, debug, log=FILE           without log=, a daemon logs to syslog; where

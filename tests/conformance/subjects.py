@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.conformance.tree import LOWER_COUNT, UPPER, Node, Placement, build, split
 from tests.helpers.calls import syncfs
+from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import kernel_overlay, mounted
 
 NO_TREE = (Placement.FRESH, Placement.LOWER)
@@ -180,18 +181,23 @@ def _kernel(layers: Layers) -> Iterator[Path]:
         yield top
 
 
-def _pyunion(transport: str) -> Callable[[Layers], AbstractContextManager[Path]]:
+def _pyunion(*options: str) -> Callable[[Layers], AbstractContextManager[Path]]:
     def mount(layers: Layers) -> AbstractContextManager[Path]:
-        options = (f"transport={transport}",)
         return mounted(layers.lowers, layers.upper, layers.work, options)
 
     return mount
 
 
-TRANSPORTS = ("pyfuse3",)
+@contextlib.contextmanager
+def _io_uring(layers: Layers) -> Iterator[Path]:
+    with io_uring_enabled(), _pyunion("io_uring=on")(layers) as top:
+        yield top
+
 
 SUBJECTS = (
     Subject("plain"),
     Subject("kernel", _kernel),
-    *(Subject(f"pyunion.{transport}", _pyunion(transport)) for transport in TRANSPORTS),
+    Subject("pyunion.pyfuse3", _pyunion("transport=pyfuse3")),
+    Subject("pyunion.dev_fuse", _pyunion("transport=dev_fuse", "io_uring=off")),
+    Subject("pyunion.io_uring", _io_uring),
 )

@@ -108,6 +108,14 @@ def test_ids() -> None:
     assert (root.squash_uid, root.squash_gid) == (0, 0)
 
 
+def test_io_uring_belongs_to_dev_fuse() -> None:
+    assert parse(WRITABLE).io_uring == "auto"
+    assert parse(WRITABLE, "io_uring=off,transport=pyfuse3").transport == "pyfuse3"
+    assert parse(WRITABLE, "io_uring=on").transport == "dev_fuse"
+    with pytest.raises(OptionError, match="needs transport=dev_fuse"):
+        parse(WRITABLE, "io_uring=on", "transport=pyfuse3")
+
+
 def test_how_it_is_mounted() -> None:
     options = parse(
         WRITABLE,

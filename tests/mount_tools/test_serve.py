@@ -196,16 +196,31 @@ def test_a_log_that_cannot_be_written_is_refused(layers: Layers) -> None:
     assert mount_type(layers.merged) is None
 
 
+def transport(name: str) -> serve.Carry:
+    return serve.load_transport(parse_options([f"lowerdir=/l,transport={name}"], privileged=True))
+
+
 def test_the_wanted_transport_or_the_reason() -> None:
     from unionfs.transports import pyfuse3_ops
 
-    assert serve.load_transport("pyfuse3") is pyfuse3_ops.carry
-    assert callable(serve.load_transport("auto"))
+    assert transport("pyfuse3") is pyfuse3_ops.carry
+    assert callable(transport("auto"))
+
+
+def test_a_kernel_too_old_for_the_fast_transport(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from unionfs.transports import dev_fuse, pyfuse3_ops
+
+    monkeypatch.setattr(dev_fuse, "why_not", lambda: "Linux 4.19 is too old")
+    with caplog.at_level("INFO"):
+        assert transport("auto") is pyfuse3_ops.carry
+    assert "transport pyfuse3 (not dev_fuse: Linux 4.19 is too old)" in caplog.text
 
 
 def test_transports_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "TRANSPORTS", {"pyfuse3": "no_such_a", "dev_fuse": "no_such_b"})
     with pytest.raises(MountError, match=r"pyfuse3: .*no_such_a.*dev_fuse: .*no_such_b"):
-        serve.load_transport("auto")
+        transport("auto")
     with pytest.raises(MountError, match="no transport can be had: dev_fuse: "):
-        serve.load_transport("dev_fuse")
+        transport("dev_fuse")
