@@ -89,6 +89,6 @@ def open_node(fs: UnionFs, nodeid: int) -> int:
     """Return an fd of the regular file `nodeid`, open for reading; the caller closes it."""
     fh = fs.open(nodeid, os.O_RDONLY, 0)
     try:
-        return os.dup(fs.backing(fh)[0])
+        return os.dup(fs.fileno(fh))
     finally:
         fs.release(fh)

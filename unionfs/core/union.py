@@ -214,6 +214,10 @@ class UnionFs:
             return None
         return done
 
+    def fileno(self, fh: int) -> int:
+        """Return the fd of the real file behind `fh`, good until its release."""
+        return current_fd(self._state, self._handle(fh))
+
     def backing(self, fh: int) -> tuple[int, int] | None:
         handle = self._handle(fh)
         node = handle.node
