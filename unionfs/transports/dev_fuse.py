@@ -80,18 +80,18 @@ class DeviceBackings:
 
     def __init__(self, fuse_fd: int) -> None:
         self._fuse_fd = fuse_fd
-        self._refused: OSError | None = None
+        self._refused = False
 
     def register(self, fd: int) -> int:
-        if self._refused is not None:
-            raise self._refused
+        if self._refused:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         try:
             # With a mutable argument the answer is the number, not the buffer.
             backing_map = bytearray(abi.BACKING_MAP.pack(fd, 0, 0))
             return int(fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_OPEN, backing_map))
-        except PermissionError as error:
+        except PermissionError:
             # Not for us, and so not for any file.
-            self._refused = error
+            self._refused = True
             raise
 
     def close(self, backing_id: int) -> None:

@@ -1,4 +1,10 @@
-"""The requests about directories: listing them, and writing them back."""
+"""The requests about directories: listing them, and writing them back.
+
+Decided here and only here: which names a listing brings the attributes of.  A
+directory's always, since whoever walks a tree asks for them next.  A file's
+cost as much as the rest of the listing several times over, and save a request
+each if they are wanted, so `Demand` watches whether they are.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,56 @@ from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.request import DEFER, Handlers, Request
 
+_DT_DIR = 4
+_TRIAL = 32  # directories
+_WATCHED = 64  # directories
+
+
+class Demand:
+    """Whether those who list directories want the attributes of the files in them.
+
+    They do from the first file that is looked up in a directory listed without.
+    Whether they still do is tried anew with one directory in `_TRIAL`: nobody
+    tells us of attributes that were of no use.
+    """
+
+    __slots__ = ("_bare", "_listed", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._listed = 0
+        self._bare: dict[int, None] = {}  # directories listed without, the latest last
+
+    def begin(self, nodeid: int) -> bool:
+        """Tell whether to list the files of directory `nodeid` with their attributes."""
+        bare = self._bare
+        if self.wanted:
+            self._listed += 1
+            if self._listed < _TRIAL:
+                bare.pop(nodeid, None)
+                return True
+            self.wanted = False
+        self._listed = 0
+        bare[nodeid] = None
+        if len(bare) > _WATCHED:
+            # Another thread may be doing the same.
+            bare.pop(next(iter(bare), 0), None)
+        return False
+
+    def looked_up(self, parent: int) -> None:
+        """Note that a file of directory `parent` was looked up by its name."""
+        if parent in self._bare:
+            self.wanted = True
+            self._bare.clear()
+
 
 class Directories:
     """READDIR, READDIRPLUS and FSYNCDIR; directories are never opened."""
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder) -> None:
+    def __init__(self, fs: DirectFilesystem, encoder: Encoder, demand: Demand) -> None:
         self._fs = fs
         self._encoder = encoder
+        self._demand = demand
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -46,13 +95,15 @@ class Directories:
         pack, head, entry_size = abi.DIRENT.pack_into, abi.DIRENTPLUS_SIZE, abi.ENTRY_OUT.size
         no_entry = bytes(entry_size)
         lookup = self._fs.lookup
+        demand = self._demand
+        files = demand.begin(nodeid) if offset == 0 else demand.wanted
         for cookie, name, d_type, st_ino in self._fs.listdir(nodeid, offset):
             length = len(name)
             end = at + (head + length + 7 & ~7)
             if end > limit:
                 break
             attr = None
-            if name != b"." and name != b"..":
+            if (files or d_type == _DT_DIR) and name != b"." and name != b"..":
                 try:
                     attr = lookup(nodeid, name)
                 except OSError:

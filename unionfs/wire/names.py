@@ -9,19 +9,20 @@ import stat
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
+from unionfs.wire.dirs import Demand
 from unionfs.wire.encode import Encoder
 from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
 
 _RENAME_EXCHANGE = 2
-_ENOENT = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 class Names:
     """LOOKUP and every change of a directory."""
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder) -> None:
+    def __init__(self, fs: DirectFilesystem, encoder: Encoder, demand: Demand) -> None:
         self._fs = fs
         self._encoder = encoder
+        self._demand = demand
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -41,9 +42,11 @@ class Names:
         attr = self._fs.lookup(request.nodeid, request.name())
         if attr is not None:
             self._encoder.put_entry(attr, request.out, request.body)
+            if not self._demand.wanted and not stat.S_ISDIR(attr.st.st_mode):
+                self._demand.looked_up(request.nodeid)
             return abi.ENTRY_OUT.size
         if not self._encoder.valid and not self._encoder.valid_ns:
-            raise _ENOENT
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return self._encoder.absent(request)
 
     def _symlink(self, request: Request) -> int:

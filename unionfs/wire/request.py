@@ -77,4 +77,6 @@ class Defer(Exception):
     """The request may take long; nothing has been done yet."""
 
 
-DEFER = Defer()
+# The class and no instance: one that is raised again and again keeps every
+# frame it ever passed through.
+DEFER = Defer

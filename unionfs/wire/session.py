@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode
-from unionfs.wire.dirs import Directories
+from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Backings, Files
 from unionfs.wire.inodes import Inodes
@@ -44,7 +44,6 @@ _ALWAYS = (
     | Init.DONT_MASK
     | Init.HAS_IOCTL_DIR
     | Init.DO_READDIRPLUS
-    | Init.READDIRPLUS_AUTO
     | Init.ASYNC_DIO
     | Init.PARALLEL_DIROPS
     | Init.MAX_PAGES
@@ -86,7 +85,13 @@ class Session:
         encoder = Encoder(terms.timeout)
         self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs)
         self._files = Files(fs, encoder, keep_cache=terms.timeout is None)
-        self._parts = (Names(fs, encoder), self._inodes, self._files, Directories(fs, encoder))
+        demand = Demand()
+        self._parts = (
+            Names(fs, encoder, demand),
+            self._inodes,
+            self._files,
+            Directories(fs, encoder, demand),
+        )
         self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
 
     def init(self, request: bytes | bytearray | memoryview) -> bytes:

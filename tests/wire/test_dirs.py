@@ -1,0 +1,50 @@
+"""Which listings bring the attributes of files."""
+
+from __future__ import annotations
+
+from unionfs.wire.dirs import _TRIAL, _WATCHED, Demand
+
+
+def test_nobody_wants_files_before_one_is_looked_up() -> None:
+    demand = Demand()
+    assert not any(demand.begin(nodeid) for nodeid in range(2, 200))
+
+
+def test_a_file_looked_up_where_it_was_listed_without_makes_them_wanted() -> None:
+    demand = Demand()
+    demand.begin(2)
+    demand.looked_up(3)
+    assert not demand.wanted
+    demand.looked_up(2)
+    assert demand.wanted
+    assert demand.begin(4)
+
+
+def test_a_directory_listed_long_ago_says_nothing() -> None:
+    demand = Demand()
+    for nodeid in range(2, 2 + _WATCHED + 1):
+        demand.begin(nodeid)
+    demand.looked_up(2)
+    assert not demand.wanted
+    demand.looked_up(2 + _WATCHED)
+    assert demand.wanted
+
+
+def test_what_is_no_longer_wanted_is_found_out_by_trying() -> None:
+    demand = Demand()
+    demand.begin(2)
+    demand.looked_up(2)
+    answers = [demand.begin(nodeid) for nodeid in range(10, 10 + 2 * _TRIAL)]
+    assert answers == [True] * (_TRIAL - 1) + [False] * (_TRIAL + 1)
+
+
+def test_what_is_still_wanted_stays_so() -> None:
+    demand = Demand()
+    demand.begin(2)
+    bare = 0
+    for nodeid in range(10, 10 + 4 * _TRIAL):
+        demand.looked_up(2)
+        if not demand.begin(nodeid):
+            bare += 1
+            demand.looked_up(nodeid)
+    assert bare <= 5
