@@ -40,6 +40,7 @@ IMAGE = {
     "tag": "tag_cmd.tag",
 }
 CONTAINER = {
+    "diff": "diff_cmd.diff",
     "inspect": "inspect_cmd.inspect_container",
     "ls": "ps_cmd.ps",
     "list": "ps_cmd.ps",
@@ -53,6 +54,7 @@ SYSTEM = {
 }
 COMMANDS = {
     "container": "main.container",
+    "diff": "diff_cmd.diff",
     "history": "history_cmd.history",
     "image": "main.image",
     "images": "images_cmd.images",

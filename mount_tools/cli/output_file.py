@@ -1,0 +1,83 @@
+"""Where an archive goes: a file that appears whole, or stdout unless that is a terminal.
+
+Source: docker/cli `cli/command/utils.go` (CopyToFile, ValidateOutputPath),
+`cli/command/image/save.go`.
+Differs from docker: a device or a FIFO as FILE is written to, and not refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from mount_tools.cli.errors import WrongWords
+
+TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect"
+
+
+@contextmanager
+def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
+    """Give the stream for what goes to `path`, or to stdout where there is none.
+
+    A file is written beside its place and renamed to it at the end; where the block fails,
+    nothing of it is left and what was there before stays.  `failed` says what could not be
+    done where the path cannot be.  Raises WrongWords.
+    """
+    if not path:
+        if sys.stdout.isatty():
+            raise WrongWords(TERMINAL, 1)
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = os.path.realpath(path)
+    directory = os.path.dirname(target)
+    if not os.path.isdir(directory):
+        shown = os.path.dirname(path) or "."
+        raise WrongWords(f'{failed}: invalid output path: directory "{shown}" does not exist', 1)
+    if os.path.isdir(target):
+        raise WrongWords(f'{failed}: invalid output path: "{path}" is a directory', 1)
+    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+        with open(target, "wb") as stream:
+            yield stream
+        return
+    with _beside(target) as stream:
+        yield stream
+
+
+@contextmanager
+def _beside(target: str) -> Iterator[BinaryIO]:
+    staged = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            yield stream
+        os.rename(staged, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(staged)
+        raise
+
+
+@contextmanager
+def source(path: str | None, empty: str) -> Iterator[BinaryIO]:
+    """Give the stream of `path`, or stdin where there is none.
+
+    `empty` is what is said where stdin is a terminal, on which nobody types an archive.
+    Raises WrongWords.
+    """
+    if not path:
+        if sys.stdin.isatty():
+            raise WrongWords(empty, 1)
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 - closed below; only opening it is in the try
+    except OSError as error:
+        # Docker's sentence, which is Go's for a file that cannot be opened.
+        raise WrongWords(f"open {path}: {(error.strerror or '').lower()}", 1) from None
+    with stream:
+        yield stream
