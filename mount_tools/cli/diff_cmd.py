@@ -18,6 +18,7 @@ from layerstore.errors import NotFound
 from layerstore.images import Image
 from layerstore.store import Store
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.inspect_cmd import resolved
 from mount_tools.cli.listing import as_json
 from mount_tools.cli.session import Session, pass_session, say
@@ -28,6 +29,7 @@ from mount_tools.cli.session import Session, pass_session, say
     "CONTAINER | IMAGE IMAGE",
     least=1,
     most=2,
+    completes=named("image", "container"),
 )
 @words.flag("--json", "json", says="Print a JSON array")
 @pass_session

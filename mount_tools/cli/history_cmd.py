@@ -9,6 +9,7 @@ from layerstore.images import HistoryLine
 from layerstore.reference import familiar
 from layerstore.timestamps import format_timestamp
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.human import NS, age, ellipsis, human_size, short_id
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
@@ -35,7 +36,7 @@ class HistoryRow(Row):
     type_name = "*image.historyContext"
 
 
-@words.command("Show the history of an image", "IMAGE", least=1, most=1)
+@words.command("Show the history of an image", "IMAGE", least=1, most=1, completes=named("image"))
 @words.text("--format", "template", says="Print each step by a Go template, or as 'json'")
 @words.flag(
     "-H", "--human", says="Print sizes and dates in human readable format (default true)",

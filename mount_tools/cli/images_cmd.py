@@ -14,6 +14,7 @@ from layerstore.reference import familiar, familiar_name
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp, parse_until
 from mount_tools.cli import filter_words, words
+from mount_tools.cli.complete import named
 from mount_tools.cli.human import age, go_time, human_size, short_id
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
@@ -45,7 +46,7 @@ class ImageRow(Row):
     type_name = "*formatter.imageContext"
 
 
-@words.command("List images", "[REPOSITORY[:TAG]]", most=1)
+@words.command("List images", "[REPOSITORY[:TAG]]", most=1, completes=named("image"))
 @words.flag("-a", "--all", says="Show all images (default hides intermediate images)")
 @words.flag("--digests", says="Show digests")
 @words.filters(

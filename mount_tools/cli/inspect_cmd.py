@@ -15,6 +15,7 @@ from layerstore.errors import InvalidReference, NotFound
 from layerstore.images import Image
 from layerstore.store import Store
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.errors import TemplateError, WrongWords
 from mount_tools.cli.inspect_documents import container_document, image_document
 from mount_tools.cli.session import Session, complain, pass_session, say
@@ -28,7 +29,11 @@ Document = dict[str, Value]
 
 
 @words.command(
-    "Return low-level information on objects", "NAME|ID [NAME|ID...]", least=1, most=None
+    "Return low-level information on objects",
+    "NAME|ID [NAME|ID...]",
+    least=1,
+    most=None,
+    completes=named("image", "container"),
 )
 @words.text("-f", "--format", "template", says="Print each object by a Go template, or as 'json'")
 @words.flag("-s", "--size", says="Display total file sizes if the type is container")
@@ -44,7 +49,11 @@ def inspect(
 
 
 @words.command(
-    "Display detailed information on one or more images", "IMAGE [IMAGE...]", least=1, most=None
+    "Display detailed information on one or more images",
+    "IMAGE [IMAGE...]",
+    least=1,
+    most=None,
+    completes=named("image"),
 )
 @words.text("-f", "--format", "template", says="Print each image by a Go template, or as 'json'")
 @pass_session
@@ -53,9 +62,12 @@ def inspect_image(session: Session, operands: tuple[str, ...], template: str | N
 
 
 @words.command(
-    "Display detailed information on one or more containers", "CONTAINER [CONTAINER...]",
-    least=1, most=None,
-)  # fmt: skip
+    "Display detailed information on one or more containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
 @words.text(
     "-f", "--format", "template", says="Print each container by a Go template, or as 'json'"
 )

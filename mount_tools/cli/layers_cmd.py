@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.human import human_size, short_id
 from mount_tools.cli.layer_use import LayerUse, Uses, names_of
 from mount_tools.cli.listing import Listing, as_json
@@ -30,7 +31,12 @@ LISTING = Listing(
 )
 
 
-@words.command("Show layers as a tree, with the images and containers on each", "[IMAGE]", most=1)
+@words.command(
+    "Show layers as a tree, with the images and containers on each",
+    "[IMAGE]",
+    most=1,
+    completes=named("image"),
+)
 @words.text("--format", "template", says="Print each layer by a Go template, or as 'json'")
 @words.flag("--json", "json", says="Print a JSON array, nothing cut")
 @words.flag("--no-trunc", says="Don't truncate output")

@@ -27,6 +27,7 @@ from mount_tools.cli.session import Session, complain
 from mount_tools.cli.words import Group
 
 PROGRAM = "pyunion"
+COMPLETION = "_PYUNION_COMPLETE"
 INTERRUPTED = 130
 NOBODY_READS = 141
 
@@ -119,6 +120,10 @@ def main(words: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Names of files are bytes, and are printed as they are.
             stream.reconfigure(errors="surrogateescape")
+    if instruction := os.environ.get(COMPLETION):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(top, {}, PROGRAM, COMPLETION, instruction)
     try:
         status = _guarded(words)
         sys.stdout.flush()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from layerstore.errors import NotFound
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 
 
-@words.command("Remove one or more containers", "CONTAINER [CONTAINER...]", least=1, most=None)
+@words.command(
+    "Remove one or more containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
 @words.flag("-f", "--force", says="Force the removal of a running container (uses SIGKILL)")
 @words.flag("-v", "--volumes", says="Accepted and without effect: there are no volumes")
 @pass_session

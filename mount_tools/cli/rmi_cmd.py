@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from layerstore.errors import NotFound
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 
 
-@words.command("Remove one or more images", "IMAGE [IMAGE...]", least=1, most=None)
+@words.command(
+    "Remove one or more images", "IMAGE [IMAGE...]", least=1, most=None, completes=named("image")
+)
 @words.flag("-f", "--force", says="Force removal of the image")
 @words.flag("--no-prune", says="Do not delete untagged parents")
 @pass_session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session
 
 
@@ -11,6 +12,7 @@ from mount_tools.cli.session import Session, pass_session
     "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
     least=2,
     most=2,
+    completes=named("image"),
 )
 @pass_session
 def tag(session: Session, operands: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from layerstore.layers import Layer
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp
 from mount_tools.cli import words
+from mount_tools.cli.complete import named
 from mount_tools.cli.human import ellipsis, human_size
 from mount_tools.cli.inspect_cmd import resolved
 from mount_tools.cli.layer_use import Uses, names_of
@@ -66,6 +67,7 @@ class Place(NamedTuple):
     "PATH IMAGE|CONTAINER",
     least=2,
     most=2,
+    completes=named("image", "container"),
 )
 @words.text("--format", "template", says="Print each place by a Go template, or as 'json'")
 @words.flag("--json", "json", says="Print a JSON array, nothing cut")

@@ -27,6 +27,7 @@ OPERAND_ERROR = 1
 
 BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
@@ -205,14 +206,18 @@ def command(
     least: int = 0,
     most: int | None = 0,
     interspersed: bool = True,
+    completes: Completer | None = None,
 ) -> Callable[[Callable[..., None]], Command]:
     """Make a command of a function; its docstring is what help adds to `summary`.
 
     `operands` is how they read in the usage line; the function gets them as a tuple.
+    `completes` completes them in the shell.
     """
 
     def decorate(function: Callable[..., None]) -> Command:
-        function = click.argument("operands", nargs=-1, type=click.UNPROCESSED)(function)
+        function = click.argument(
+            "operands", nargs=-1, type=click.UNPROCESSED, shell_complete=completes
+        )(function)
         made = click.command(cls=Command)(function)
         made.summary, made.operands, made.least, made.most = summary, operands, least, most
         made.allow_interspersed_args = interspersed
