@@ -22,10 +22,15 @@ PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
 help:
 	@echo 'make demo       apt-get install in a chroot on a union of a Debian rootfs'
 	@echo 'make test       lint and the whole test suite (PYTEST="-k lookup" for a part)'
+	@echo 'make bench      PyUnion beside its peers, all workloads (ARGS="--only find --rounds 9")'
+	@echo 'make bench-quick  the same on less data, in under 3 minutes'
 	@echo 'make lint       ruff, mypy, import contracts'
 	@echo 'make install    make `mount -t pyunion` and `pyunion` work on this machine'
 	@echo 'make uninstall  undo that'
 	@echo 'make clean      remove everything made here, the cached Debian rootfs included'
+
+# The peers, and what the workloads run.
+PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 
 .PHONY: demo
 demo: $(VENV)/product
@@ -36,6 +41,14 @@ test: lint
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
 	@$(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
 	    $(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: bench
+bench: $(VENV)/product $(VENV)/peers
+	@$(ROOT) $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-quick
+bench-quick:
+	@$(MAKE) bench ARGS='--quick $(ARGS)'
 
 .PHONY: lint
 lint: $(VENV)/tools
@@ -63,10 +76,13 @@ clean:
 
 # -- set-up, once; each file made is the record that its step is done --
 
-$(VENV)/packages: Makefile
+$(VENV)/packages: WANTED := $(PACKAGES)
+$(VENV)/peers: WANTED := $(PEERS)
+
+$(VENV)/packages $(VENV)/peers: Makefile
 	@if command -v apt-get >/dev/null; then \
 	    missing=; \
-	    for package in $(PACKAGES); do \
+	    for package in $(WANTED); do \
 	        dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null \
 	            | grep -qx installed || missing+=" $$package"; \
 	    done; \
@@ -77,7 +93,7 @@ $(VENV)/packages: Makefile
 	        $$apt install -y --no-install-recommends $$missing >/dev/null </dev/null; \
 	    fi; \
 	else \
-	    echo 'no apt-get here; what is needed, by the Debian names: $(PACKAGES)'; \
+	    echo 'no apt-get here; what is needed, by the Debian names: $(WANTED)'; \
 	fi
 	@mkdir -p $(@D) && touch $@
 

@@ -4,7 +4,8 @@ A blob that is there is whole: it is built in staging, held to its digest and
 size, synced, and only then renamed to its name.  Putting what is there already
 replaces it by the same bytes, which heals one that was damaged.
 
-A blob that no image names yet is collected unless its maker holds a work lease.
+A blob that no image names yet is collected unless its maker holds a work lease
+(`Leases.lease`) from before `put`, or before `need` said that it is there.
 
 Source: image-spec image-layout.md "Blobs".
 """
@@ -92,6 +93,12 @@ class BlobStore:
         """Tell whether the blob is there."""
         return self.path(digest).exists()
 
+    def need(self, digest: Digest) -> bool:
+        """Tell whether the blob is there, and keep it from now on for the work under way."""
+        with self._database.transaction():
+            self._leases.hold("blob", digest)
+            return self.has(digest)
+
     def size(self, digest: Digest) -> int:
         """Return the size of a blob in bytes; raises NotFound."""
         try:
@@ -112,7 +119,7 @@ class BlobStore:
         """Remove those of the blobs that nothing names and nobody leases; return them."""
         gone = []
         with self._database.transaction() as tx:
-            leased = {lease.key for lease in self._leases.all() if lease.holder.alive()}
+            leased = self._leases.keys()
             for digest in digests:
                 named = tx.execute(
                     "SELECT 1 FROM images WHERE id = ?1 UNION ALL"

@@ -3,7 +3,10 @@
 `containers/<id>` holds `upper` and `work`, the `lock` of who changes the
 container, and `layers/<n>`: uppers that a commit froze, counted from 1, of
 which the first `published` are in `base` by now.  The row is the container;
-a directory without one is nobody's.
+a directory without one is nobody's.  A frozen layer is a directory with `diff`
+in it, as every layer is: the upper is renamed to `layers/<n>/diff`.
+
+Locks: a container's `lock`, then the database's write lock; never the reverse.
 
 Whether a container runs is never believed from its row: a container runs while
 the process of that pid and start is alive.
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from layerstore.blobs import BlobStore
 from layerstore.database import Database, Row, Value
 from layerstore.digest import SHORT, Digest
 from layerstore.durability import Durability
@@ -93,6 +97,7 @@ class ContainerStore:
         path: Path,
         database: Database,
         layers: LayerStore,
+        blobs: BlobStore,
         staging: StagingArea,
         durability: Durability,
         leases: Leases,
@@ -100,6 +105,7 @@ class ContainerStore:
         self.path = path
         self._database = database
         self._layers = layers
+        self._blobs = blobs
         self._staging = staging
         self._durability = durability
         self._leases = leases
@@ -216,7 +222,8 @@ class ContainerStore:
             staged = own / "container"
             for directory in (staged, staged / "work", staged / "layers"):
                 directory.mkdir(mode=0o700)
-            (staged / "upper").mkdir(mode=0o755)
+            top = self._layers.get(image.top).diff if image.top else None
+            make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
             with self._database.transaction() as tx:
@@ -287,7 +294,11 @@ class ContainerStore:
                         "before attempting removal or force remove"
                     )
                 tx.execute("DELETE FROM containers WHERE id = ?", (container.id,))
+                # Its image may be gone, and it the last to need these layers.
+                freed = self._layers.free(container.base)
             self.collect([container.id])
+            self._layers.collect([layer.chain_id for layer in freed.layers])
+            self._blobs.collect(freed.blobs)
 
     @contextmanager
     def lock(self, container: Container, *, wait: bool = True) -> Iterator[None]:
@@ -342,6 +353,15 @@ class ContainerStore:
 
     def _own_name(self, container_id: str) -> str:
         return f"pyunion_{container_id[:8]}"
+
+
+def make_upper(path: Path, below: Path | None) -> None:
+    """Make an empty upper whose root is as the root of `below`, which it hides."""
+    path.mkdir()
+    found = below.stat() if below is not None else None
+    if found is not None and os.geteuid() == 0:
+        os.chown(path, found.st_uid, found.st_gid)
+    path.chmod(stat.S_IMODE(found.st_mode) if found is not None else 0o755)
 
 
 def _tree_size(path: Path) -> int:

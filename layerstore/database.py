@@ -29,6 +29,7 @@ from layerstore.durability import Durability
 from layerstore.errors import Busy, StoreError, WrongVersion
 
 BUSY_SECONDS = 60
+_REMEDY = "restore it from a backup, or load the images into another --root"
 
 Value = str | int | bytes | None
 # What a column holds is for the schema to say.
@@ -51,8 +52,12 @@ class Database:
         self._sync = sync
         self._local = threading.local()
         self._connections: list[tuple[int, sqlite3.Connection]] = []
-        with _sentences(path):
-            self._migrate()
+        try:
+            with _sentences(path):
+                self._migrate()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close every connection this process opened."""
@@ -129,6 +134,8 @@ class Database:
             )
         if version == schema.VERSION:
             return
+        if version == 0:
+            raise StoreError(f"{self.path} is damaged: it is empty; {_REMEDY}")
         with self.transaction() as tx:
             # Another process may have been faster.
             for step in range(self._version(), schema.VERSION):
@@ -145,12 +152,14 @@ def create(path: Path, staged: Path, durability: Durability) -> None:
     """
     with _sentences(path):
         connection = _connect(staged, sync=durability.sync)
-        connection.execute("PRAGMA journal_mode = WAL")
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for step in range(schema.VERSION):
-                apply_step(connection, step)
-        connection.close()
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for step in range(schema.VERSION):
+                    apply_step(connection, step)
+        finally:
+            connection.close()
     os.chmod(staged, 0o600)
     with suppress(FileExistsError):
         os.link(staged, path)
@@ -186,8 +195,12 @@ def _connect(path: Path, *, sync: bool) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -211,9 +224,7 @@ def _sentences(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise StoreError(f"{path} cannot grow: no space left on its disk") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreError(
-                f"{path} is damaged ({error}); its images can be loaded anew into another --root"
-            ) from error
+            raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
             raise StoreError(f"{path} cannot be used: {error}") from error
         raise

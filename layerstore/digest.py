@@ -30,7 +30,7 @@ class Digest(str):
         """Return `text` as a digest; raises InvalidDigest."""
         if _SHA256.fullmatch(text):
             return cls(text)
-        if _GRAMMAR.fullmatch(text):
+        if _GRAMMAR.fullmatch(text) and not text.startswith("sha256:"):
             raise InvalidDigest(f'unsupported digest "{text}": this store keeps sha256 only')
         raise InvalidDigest(f'invalid digest "{text}": not "sha256:" and 64 hexadecimal digits')
 

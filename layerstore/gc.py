@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from layerstore.digest import Digest
 from layerstore.errors import Conflict, NotFound
 from layerstore.image_removal import ImageRemoval, Removed
 
@@ -110,13 +109,8 @@ def _has_label(labels: dict[str, str], name: str, value: str | None) -> bool:
 
 def _free_unreferenced(store: Store, removal: ImageRemoval) -> None:
     """Free the layers that nothing stands on, of loads and commits that were cut short."""
-    with store.database.transaction() as tx:
-        tops = tx.execute(
-            "SELECT chain_id FROM layers AS layer WHERE NOT EXISTS"
-            " (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
-        ).fetchall()
-        for row in tops:
-            removal.free_layers(tx, Digest(row[0]))
+    for top in store.layers.unneeded():
+        removal.free_layers(top)
 
 
 def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool = False) -> Pruned:

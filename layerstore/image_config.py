@@ -80,9 +80,10 @@ class ImageConfig:
     def parse(cls, data: bytes) -> ImageConfig:
         """Read a configuration; raises InvalidImage with what is wrong in it."""
         config = cls(data, parse_document(data, "image configuration"))
-        _ = config.diff_ids, config.history  # raise now, not at some later use
-        if not isinstance(config.fields.get("config") or {}, dict):
-            raise InvalidImage('an image configuration\'s "config" is not an object')
+        # What is wrong in it is to be said now, not at some later use.
+        for name in ("architecture", "os", "variant", "author", "created", "comment"):
+            text_of(config.fields, name)
+        _ = config.config, config.diff_ids, config.history
         return config
 
     @classmethod
@@ -145,7 +146,8 @@ class ImageConfig:
         kind = rootfs.get("type", "layers")
         if kind != "layers":
             raise InvalidImage(f'an image configuration has a rootfs of the type "{kind}"')
-        listed = rootfs.get("diff_ids") or []
+        listed = rootfs.get("diff_ids")
+        listed = [] if listed is None else listed
         if not isinstance(listed, list):
             raise InvalidImage('an image configuration\'s "diff_ids" is not a list')
         return tuple(Digest.parse(str(entry)) for entry in listed)
@@ -161,7 +163,8 @@ class ImageConfig:
     @property
     def history(self) -> tuple[HistoryEntry, ...]:
         """How it came to be, the oldest first."""
-        listed = self.fields.get("history") or []
+        listed = self.fields.get("history")
+        listed = [] if listed is None else listed
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
             raise InvalidImage('an image configuration\'s "history" is not a list of objects')
         return tuple(

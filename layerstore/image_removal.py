@@ -6,7 +6,7 @@ stopped container); force overcomes soft ones.  Given by name, an image first
 loses that name, and goes itself only when it was the last and nothing is in
 the way; given by id, all goes or nothing does.
 
-A layer goes with its last image, container, layer above it and lease.
+Which layers go along is `layerstore.layers`' to say.
 
 The whole is one transaction: all of it happens or none.  Threading: any thread.
 
@@ -22,7 +22,7 @@ from layerstore.database import Database
 from layerstore.digest import SHORT, Digest
 from layerstore.errors import Conflict
 from layerstore.image_rows import Image, ImageRows
-from layerstore.leases import Leases
+from layerstore.layers import LayerStore
 from layerstore.processes import ProcessId
 from layerstore.reference import Reference, familiar, parse_reference
 
@@ -37,14 +37,14 @@ class Removed(NamedTuple):
 class ImageRemoval:
     """One removal, of one image or many, within one transaction."""
 
-    def __init__(self, database: Database, images: ImageRows, leases: Leases) -> None:
+    def __init__(self, database: Database, images: ImageRows, layers: LayerStore) -> None:
         self._database = database
         self._images = images
+        self._layers = layers
         self.done: list[Removed] = []
         self.layers: list[Digest] = []
         self.blobs: list[Digest] = []
         self.freed = 0
-        self._leased = {lease.key for lease in leases.all() if lease.holder.alive()}
 
     def remove(self, text: str, *, force: bool = False, prune: bool = True) -> None:
         """Remove what `text` names; `prune` removes untagged parents too.
@@ -107,33 +107,15 @@ class ImageRemoval:
         self.blobs += [image.id, *(Digest(row[0]) for row in manifests.fetchall())]
         tx.execute("DELETE FROM images WHERE id = ?", (image.id,))
         self.done.append(Removed("Deleted", image.id))
-        self.free_layers(tx, image.top)
+        self.free_layers(image.top)
 
-    def free_layers(self, tx: sqlite3.Connection, top: Digest | None) -> None:
+    def free_layers(self, top: Digest | None) -> None:
         """Remove the rows of the chain `top` that nothing needs, the topmost first."""
-        while top is not None and not self._needed(tx, top):
-            parent, diff_id, size = tx.execute(
-                "SELECT parent, diff_id, size FROM layers WHERE chain_id = ?", (top,)
-            ).fetchone()
-            tx.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
-            self.layers.append(top)
-            self.freed += size
-            self.done.append(Removed("Deleted", top))
-            self.blobs += [
-                Digest(row[0])
-                for row in tx.execute(
-                    "SELECT digest FROM layer_blobs WHERE diff_id = ?", (diff_id,)
-                )
-            ]
-            top = Digest(parent) if parent else None
-
-    def _needed(self, tx: sqlite3.Connection, chain: Digest) -> bool:
-        found = tx.execute(
-            "SELECT 1 FROM layers WHERE parent = ?1 UNION ALL SELECT 1 FROM images WHERE top = ?1"
-            " UNION ALL SELECT 1 FROM containers WHERE base = ?1 LIMIT 1",
-            (chain,),
-        ).fetchone()
-        return found is not None or chain in self._leased
+        freed = self._layers.free(top)
+        self.layers += [layer.chain_id for layer in freed.layers]
+        self.blobs += freed.blobs
+        self.freed += sum(layer.size for layer in freed.layers)
+        self.done += [Removed("Deleted", layer.chain_id) for layer in freed.layers]
 
     def _refuse_conflict(self, image: Image, *, hard_only: bool, ignore_names: bool) -> None:
         conflict = self._conflict(image, hard_only=hard_only, ignore_names=ignore_names)

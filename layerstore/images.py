@@ -23,8 +23,10 @@ from layerstore.image_config import (
     HistoryEntry,
     ImageConfig,
     Manifest,
+    Object,
 )
 from layerstore.image_filters import ImageFilters, matching
+from layerstore.image_inspect import inspect_image
 from layerstore.image_removal import ImageRemoval, Removed
 from layerstore.image_rows import COLUMNS, Image, ImageRows, id_of
 from layerstore.layers import LayerStore
@@ -107,6 +109,13 @@ class ImageStore(ImageRows):
             step = self._parent(step)
         return done
 
+    def inspect(self, image: Image | Digest) -> Object:
+        """Return all there is to say of the image, in the fields of `docker image inspect`."""
+        image = self.get(id_of(image))
+        row = self._database.one("SELECT max(tagged_ns) FROM tags WHERE image = ?", (image.id,))
+        layers = self._layers.chain(image.top)
+        return inspect_image(image, self.config(image), layers, row[0] if row else None)
+
     def add(self, config_bytes: bytes, *, parent: Digest | None = None) -> Image:
         """Add the image of that configuration, whose layers are in the store; return it.
 
@@ -184,14 +193,10 @@ class ImageStore(ImageRows):
 
     def removal(self) -> ImageRemoval:
         """Begin a removal within the caller's transaction; `collect` ends it after."""
-        return ImageRemoval(self._database, self, self._leases)
+        return ImageRemoval(self._database, self, self._layers)
 
     def collect(self, removal: ImageRemoval) -> None:
         """Take from disk what a committed removal freed."""
-        self._database.write(
-            "DELETE FROM layer_blobs WHERE NOT EXISTS"
-            " (SELECT 1 FROM layers WHERE layers.diff_id = layer_blobs.diff_id)"
-        )
         self._layers.collect(removal.layers)
         self._blobs.collect(removal.blobs)
 

@@ -11,6 +11,9 @@ A commit publishes a tree that a mount is using, which cannot wait in staging:
 `adopt` inserts the row with the `location` where the tree is, and `settle`
 moves it to its own place afterwards.
 
+A layer of no image is collected unless its maker holds a work lease from
+before `publish` or `adopt`, or before `need` found it.
+
 Threading: any thread; the database's write lock orders them.
 Source: image-spec config.md "Layer ChainID".
 """
@@ -81,6 +84,14 @@ class Staging:
         return self.path / "tar-split"
 
 
+@dataclass(frozen=True)
+class Freed:
+    """What lost its last user: layers, the topmost first, and the blobs they came from."""
+
+    layers: list[Layer]
+    blobs: list[Digest]
+
+
 class LayerStore:
     """The directory `<root>/layers` and its rows."""
 
@@ -105,7 +116,8 @@ class LayerStore:
         with self._leases.lease("work", "layer"), self._staging.directory() as own:
             staging = Staging(own / "layer")
             staging.path.mkdir(mode=0o700)
-            staging.diff.mkdir(mode=0o755)
+            staging.diff.mkdir()
+            staging.diff.chmod(0o755)  # whatever the umask
             yield staging
 
     def publish(self, staging: Staging, parent: Digest | None, diff_id: Digest, size: int) -> Layer:
@@ -148,7 +160,8 @@ class LayerStore:
         """Record the tree at `location`, beneath the store's root, as a layer.
 
         Part of the caller's transaction `within`, which is to make the image and
-        the container follow; `settle` then moves the tree to its place.  Where
+        the container follow; the caller has written the tree back
+        (`Durability.tree`) before it, and calls `settle` after it.  Where
         the same layer is there already, that one is returned and `location`
         stays the caller's.
         """
@@ -226,10 +239,60 @@ class LayerStore:
         """Return every layer, also one that lost its tree, in no order."""
         return [self._layer(row) for row in self._database.read(f"SELECT {_COLUMNS} FROM layers")]
 
-    def remove(self, chain: Digest) -> None:
-        """Remove a layer nothing stands on; one still in use raises IntegrityError."""
-        self._database.write("DELETE FROM layers WHERE chain_id = ?", (chain,))
-        self.collect([chain])
+    def remove(self, chain: Digest) -> bool:
+        """Remove a layer unless something needs it; tell whether it was removed."""
+        with self._leases.lease("work", "layer"):
+            with self._database.transaction() as tx:
+                needed = self._needed(tx, chain, self._leases.keys())
+                if not needed:
+                    tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
+            self.collect([chain])
+        return not needed
+
+    def free(self, top: Digest | None) -> Freed:
+        """Remove the rows of the chain `top` that nothing needs, the topmost first.
+
+        A layer goes with its last image, container, layer above it and lease,
+        and its blobs with the last layer of its diff_id.  The caller `collect`s
+        both after its transaction.
+        """
+        freed = Freed([], [])
+        with self._database.transaction() as tx:
+            leased = self._leases.keys()
+            while top is not None and not self._needed(tx, top, leased):
+                row = self._row(top)
+                if row is None:
+                    break
+                layer = self._layer(row)
+                tx.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
+                freed.layers.append(layer)
+                blobs = tx.execute(
+                    "DELETE FROM layer_blobs WHERE diff_id = ?1 AND NOT EXISTS"
+                    " (SELECT 1 FROM layers WHERE diff_id = ?1) RETURNING digest",
+                    (layer.diff_id,),
+                )
+                freed.blobs.extend(Digest(row[0]) for row in blobs.fetchall())
+                top = layer.parent
+        return freed
+
+    def unneeded(self) -> list[Digest]:
+        """Return the layers at the top of a chain that no image, container or lease needs."""
+        rows = self._database.read(
+            "SELECT chain_id FROM layers AS layer"
+            " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
+            " AND NOT EXISTS (SELECT 1 FROM images WHERE top = layer.chain_id)"
+            " AND NOT EXISTS (SELECT 1 FROM containers WHERE base = layer.chain_id)"
+        )
+        leased = self._leases.keys()
+        return [Digest(row[0]) for row in rows if row[0] not in leased]
+
+    def _needed(self, tx: sqlite3.Connection, chain: Digest, leased: set[str]) -> bool:
+        found = tx.execute(
+            "SELECT 1 FROM layers WHERE parent = ?1 UNION ALL SELECT 1 FROM images WHERE top = ?1"
+            " UNION ALL SELECT 1 FROM containers WHERE base = ?1 LIMIT 1",
+            (chain,),
+        ).fetchone()
+        return found is not None or chain in leased
 
     def collect(self, chains: list[Digest]) -> None:
         """Remove the trees of `chains` that have no row any more."""

@@ -81,6 +81,10 @@ class Leases:
             for number, within, kind, key, pid, start in rows
         ]
 
+    def keys(self) -> set[str]:
+        """Return what live processes lease: the layers and blobs to spare."""
+        return {lease.key for lease in self.all() if lease.holder.alive()}
+
     def end(self, leases: list[Lease]) -> None:
         """Remove `leases`, which are stale."""
         with self._database.transaction() as tx:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_DEPTH = 64
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -113,62 +114,59 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` with all it holds, of any depth, following no link; absent is well.
-
-    Each directory found is first moved to the top, so that neither descriptors
-    nor path lengths bound the depth.
-    """
+    """Remove `path` with all it holds, of any depth, following no link; absent is well."""
     try:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
             return
     except FileNotFoundError:
         return
-    # A removal that was cut short may have left names of its own at the top.
-    run = secrets.token_hex(4)
-    names = (f".{run}.{number:x}" for number in itertools.count())
-    pending = [path]
-    while pending:
-        directory = pending[-1]
-        children = _empty(directory, path, names)
-        if directory != path:
-            pending.pop()
-            os.rmdir(directory)
-        elif not children:
-            break
-        pending.extend(children)
+    top = _open_own(str(path), None)
+    try:
+        # A removal that was cut short may have left names of its own at the top.
+        run = secrets.token_hex(4)
+        names = (f".{run}.{number:x}" for number in itertools.count())
+        while _clear(top, 0, top, names):
+            continue
+    finally:
+        os.close(top)
     os.rmdir(path)
 
 
-def _empty(directory: Path, top: Path, names: Iterator[str]) -> list[Path]:
-    """Unlink the files in `directory` and move its directories up to `top`; return these."""
-    moved = []
-    try:
-        fd = os.open(directory, _OPEN)
-    except PermissionError:
-        os.chmod(directory, 0o700)
-        fd = os.open(directory, _OPEN)
-    try:
-        if os.fstat(fd).st_mode & 0o700 != 0o700:
-            os.chmod(fd, 0o700)
-        with os.scandir(fd) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for name, is_dir in found:
-            if not is_dir:
-                os.unlink(name, dir_fd=fd)
+def _clear(fd: int, depth: int, top: int, names: Iterator[str]) -> bool:
+    """Empty the directory open as `fd`, `depth` levels beneath the one open as `top`.
+
+    What lies deeper than `_DEPTH` is moved up to `top`, so that the depth is
+    bounded neither by descriptors nor by the stack; tells whether anything was.
+    """
+    moved = False
+    with os.scandir(fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_dir in found:
+        if not is_dir:
+            os.unlink(name, dir_fd=fd)
+            continue
+        child = _open_own(name, fd)
+        try:
+            if depth < _DEPTH:
+                moved |= _clear(child, depth + 1, top, names)
+            else:
+                os.rename(name, next(names), src_dir_fd=fd, dst_dir_fd=top)
+                moved = True
                 continue
-            target = top / name
-            if directory != top:
-                target = top / next(names)
-                _let_move(name, fd)
-                os.rename(name, target, src_dir_fd=fd)
-            moved.append(target)
-    finally:
-        os.close(fd)
+        finally:
+            os.close(child)
+        os.rmdir(name, dir_fd=fd)
     return moved
 
 
-def _let_move(name: str, dir_fd: int) -> None:
-    # A directory can be moved only by who may write to it: its ".." changes.
-    if os.geteuid() != 0:
+def _open_own(name: str, dir_fd: int | None) -> int:
+    """Open a directory to empty it, by its owner's right where its mode denies that."""
+    try:
+        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+    except PermissionError:
         os.chmod(name, 0o700, dir_fd=dir_fd)
+        return os.open(name, _OPEN, dir_fd=dir_fd)
+    if os.geteuid() != 0 and os.fstat(fd).st_mode & 0o700 != 0o700:
+        os.chmod(fd, 0o700)
+    return fd

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -65,6 +66,7 @@ class Store:
             root / "containers",
             self.database,
             self.layers,
+            self.blobs,
             self.staging,
             self.durability,
             self.leases,
@@ -86,8 +88,11 @@ class Store:
                 if not create:
                     raise NotFound(f"there is no store at {path}")
                 _make(path, Durability(sync=sync))
-            store = cls(path, sync=sync)
-            store.recover()
+            with ExitStack() as undo:
+                store = cls(path, sync=sync)
+                undo.callback(store.close)
+                store.recover()
+                undo.pop_all()
         except OSError as error:
             raise StoreError(f"the store {path} cannot be opened: {error}") from error
         return store
@@ -120,6 +125,21 @@ class Store:
         return bool(stale)
 
 
+def _refuse_orphaned(root: Path) -> None:
+    """Refuse to make a store of one that lost its database: all it has would be nobody's."""
+    for name in ("layers", "containers"):
+        try:
+            held = any((root / name).iterdir())
+        except FileNotFoundError:
+            continue
+        # Another process may be making the same store.
+        if held and not (root / "store.db").exists():
+            raise StoreError(
+                f"{root} holds {name} but its store.db is missing: restore it from a backup, or "
+                "load the images into another --root"
+            )
+
+
 def _make(root: Path, durability: Durability) -> None:
     """Make an empty store; where another process does so too, both find it made."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,6 +147,7 @@ def _make(root: Path, durability: Durability) -> None:
     if stat.S_IMODE(mode.st_mode) & 0o077 and mode.st_uid == os.geteuid():
         # Setuid files and devices of images lie in here, for no other user to run or open.
         os.chmod(root, 0o700)
+    _refuse_orphaned(root)
     for name in _DIRECTORIES:
         (root / name).mkdir(mode=0o700, exist_ok=True)
     staging = StagingArea(root / "staging")

@@ -14,6 +14,7 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent
 PRODUCT = ("unionfs", "layerstore", "mount_tools")
 MODULES = sorted(module for name in PRODUCT for module in (TOP / name).rglob("*.py"))
+BENCHMARKS = sorted((TOP / "benchmarks").rglob("*.py"))
 
 
 def test_imports_keep_their_contracts() -> None:
@@ -32,7 +33,7 @@ def test_every_package_is_installed() -> None:
     assert listed == there, "setup.cfg lists the packages one by one"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(TOP)))
+@pytest.mark.parametrize("module", MODULES + BENCHMARKS, ids=lambda m: str(m.relative_to(TOP)))
 def test_module_says_what_it_decides_and_stays_small(module: Path) -> None:
     source = module.read_text()
     tree = ast.parse(source)

@@ -1,0 +1,153 @@
+"""`python -m benchmarks`: the command line, and what is written where."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks.chart import chart
+from benchmarks.isolation import INSIDE, run_isolated
+from benchmarks.report import report
+from benchmarks.results import Results, from_json
+from benchmarks.runner import Runner
+from benchmarks.scale import SCALES
+from benchmarks.subjects import BY_NAME, said_by, versions
+from benchmarks.workloads import WORKLOADS
+from mount_tools.demo import DemoError
+
+TOP = Path(__file__).resolve().parent.parent
+CACHE = TOP / ".cache"
+
+INTERRUPTED = 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure PyUnion beside its peers.  As root; leaves nothing mounted.",
+    )
+    parser.add_argument("--scale", choices=SCALES, default="full", help="how much work (full)")
+    parser.add_argument("--quick", action="store_const", const="quick", dest="scale")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of the scale's own")
+    parser.add_argument("--only", metavar="WORKLOAD,…", help="these workloads alone")
+    parser.add_argument("--subjects", metavar="SUBJECT,…", help="these subjects alone")
+    parser.add_argument("--list", action="store_true", help="name the subjects and workloads")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=CACHE / "benchmark",
+        metavar="PATH",
+        help="where PATH.json and PATH.svg are written (.cache/benchmark)",
+    )
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show results of an earlier run")
+    parser.add_argument("--work", type=Path, default=CACHE, help="where layers and mounts lie")
+    parser.add_argument(INSIDE, type=Path, help=argparse.SUPPRESS)
+    return parser
+
+
+def _chosen(asked: str | None, known: Sequence[str], what: str) -> list[str]:
+    """Return the names asked for, in the order in which they are known; all without `asked`."""
+    names = list(known) if asked is None else asked.split(",")
+    if unknown := set(names) - set(known):
+        sys.exit(f"no such {what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+def _about(scale: str, rounds: int) -> dict[str, str]:
+    """Say what was measured on what; nothing that names this machine."""
+    model = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    commit = said_by("git", "-C", str(TOP), "describe", "--always", "--dirty", "--abbrev=12")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit or "not from git",
+        "scale": f"{scale}, {rounds} rounds",
+        "machine": f"{len(model)} × {model[0] if model else platform.machine()}",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **versions(),
+    }
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """Run inside, as the first process of the namespaces."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _interrupt)
+    scale = SCALES[options.scale]
+    rounds = options.rounds or scale.rounds
+    subjects = _chosen(options.subjects, list(BY_NAME), "subject")
+    workloads = _chosen(options.only, [workload.name for workload in WORKLOADS], "workload")
+    runner = Runner(
+        options.inside,
+        scale,
+        [BY_NAME[name] for name in subjects],
+        [workload for workload in WORKLOADS if workload.name in workloads],
+        _say,
+    )
+    status = 0
+    try:
+        runner.run(rounds)
+    except KeyboardInterrupt:
+        _say("interrupted; these are the figures until here")
+        status = INTERRUPTED
+    except (DemoError, OSError, subprocess.CalledProcessError) as error:
+        _say(f"the benchmarks cannot go on: {error}")
+        status = 1
+    runner.results.about = _about(scale.name, rounds)
+    _write(runner.results, options.out)
+    return status
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _write(results: Results, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(results.to_json())
+    out.with_suffix(".svg").write_text(chart(results))
+    print(report(results))
+    _say(f"written: {out.with_suffix('.json')} and {out.with_suffix('.svg')}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments)
+    if options.list:
+        print("subjects: ", ", ".join(BY_NAME))
+        print("workloads:", ", ".join(workload.name for workload in WORKLOADS))
+        return 0
+    if options.show is not None:
+        try:
+            print(report(from_json(options.show.read_text())))
+        except (OSError, ValueError) as error:
+            sys.exit(f"{options.show}: {error}")
+        return 0
+    _chosen(options.subjects, list(BY_NAME), "subject")
+    _chosen(options.only, [workload.name for workload in WORKLOADS], "workload")
+    if os.geteuid() != 0:
+        sys.exit("the benchmarks mount and drop caches: run them as root")
+    os.umask(0o022)
+    if options.inside is not None:
+        return _measure(options)
+    return run_isolated(arguments, options.work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

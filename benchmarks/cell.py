@@ -1,0 +1,185 @@
+"""One workload of one subject in one round, and how time is taken in it.
+
+Decided here and only here: what "timed" and "cold" mean.
+
+Timed: the wall time of a process from before its start to after its end, stdin
+empty, stdout read or thrown away; for the loops of `client` the time within.
+
+Cold: right before, dirty pages were written and the kernel told to drop its page
+cache, dentries and inodes (`echo 3 > /proc/sys/vm/drop_caches`).  That forgets
+what the kernel cached of the mount and of the layers beneath; what a daemon
+holds in its own memory stays.
+
+Every command has a time-out.  This process itself never touches a mount: a
+daemon that hangs could not be ended any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.layers import Stack
+from benchmarks.scale import Scale
+from benchmarks.subjects import Mount, Place, Subject
+
+CLIENT = Path(__file__).with_name("client.py")
+
+ENVIRONMENT = {
+    **os.environ,
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "benchmark",
+    "GIT_AUTHOR_EMAIL": "benchmark@example.invalid",
+    "GIT_COMMITTER_NAME": "benchmark",
+    "GIT_COMMITTER_EMAIL": "benchmark@example.invalid",
+}
+
+
+class Wrong(Exception):
+    """A command failed, took too long, or did not do the work; the text says which."""
+
+
+@dataclass
+class Cell:
+    """Where the steps of a workload run; `root` is the merged tree."""
+
+    subject: Subject
+    place: Place
+    scale: Scale
+    mount: Mount
+    token: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    @property
+    def root(self) -> Path:
+        return self.mount.root
+
+    @property
+    def stack(self) -> Stack:
+        return self.place.stack
+
+    # -- running --
+
+    def run(self, *argv: str | Path, cwd: Path | None = None, good: Sequence[int] = (0,)) -> str:
+        """Run a command and return what it printed; not timed."""
+        return self._finish(self._start(argv, cwd), argv, good)
+
+    def timed(
+        self, *argv: str | Path, cwd: Path | None = None, good: Sequence[int] = (0,)
+    ) -> float:
+        """Run a command and return the milliseconds it took."""
+        start = time.perf_counter()
+        process = self._start(argv, cwd, stdout=subprocess.DEVNULL)
+        self._finish(process, argv, good)
+        return (time.perf_counter() - start) * 1e3
+
+    def timed_together(self, *commands: Sequence[str | Path]) -> float:
+        """Run commands at the same time; return the milliseconds until the last has ended."""
+        start = time.perf_counter()
+        processes = [self._start(argv, None, stdout=subprocess.DEVNULL) for argv in commands]
+        try:
+            for process, argv in zip(processes, commands, strict=True):
+                self._finish(process, argv, (0,))
+        finally:
+            for process in processes:
+                process.kill()
+        return (time.perf_counter() - start) * 1e3
+
+    def loop(self, name: str, count: int, *, cwd: Path, clients: int = 1, token: str = "") -> float:
+        """Run a loop of `client` in `clients` processes; return ms from the first to the last.
+
+        One client runs where the scheduler puts it, several are pinned to a CPU each.
+        """
+        cpus = sorted(os.sched_getaffinity(0))
+        processes, times = [], []
+        try:
+            for client in range(clients):
+                argv: list[str | Path] = [sys.executable, "-I", "-S", CLIENT, name, str(count)]
+                argv.append(token or f"{self.token}-{secrets.token_hex(4)}")
+                if clients > 1:
+                    argv = ["taskset", "--cpu-list", str(cpus[client % len(cpus)]), *argv]
+                processes.append(self._start(argv, cwd, stdin=subprocess.PIPE))
+            for process in processes:
+                assert process.stdout is not None
+                process.stdout.readline()
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+            for process in processes:
+                times.append(self._finish(process, ["client", name], (0,)).split())
+        finally:
+            for process in processes:
+                process.kill()
+        took = max(float(end) for _, end in times) - min(float(start) for start, _ in times)
+        return took * 1e3
+
+    def _start(
+        self,
+        argv: Sequence[str | Path],
+        cwd: Path | None,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                argv, cwd=cwd, env=ENVIRONMENT, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            raise Wrong(f"{argv[0]} cannot be run: {error.strerror}") from None
+
+    def _finish(
+        self, process: subprocess.Popen[bytes], argv: Sequence[str | Path], good: Sequence[int]
+    ) -> str:
+        name = " ".join(str(word) for word in argv[:3]).replace(str(self.root), "ROOT")
+        try:
+            out, err = process.communicate(timeout=self.scale.patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            # Whoever waits for a daemon that hangs cannot be killed before it.
+            self.mount.abort()
+            process.wait()
+            raise Wrong(f"{name} took longer than {self.scale.patience:.0f} s") from None
+        if process.returncode not in good:
+            said = err.decode(errors="replace").replace(str(self.root), "ROOT").splitlines()
+            raise Wrong(f"{name} ended with status {process.returncode}: {' / '.join(said[-2:])}")
+        return (out or b"").decode(errors="replace")
+
+    # -- before and after --
+
+    def drop_caches(self) -> None:
+        """Make what follows cold."""
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+
+    def warm_layers(self) -> None:
+        """Read all that lies beneath once, so that no disk is waited for."""
+        there = [self.root] if self.subject.command is None else [*self.stack.layers]
+        read = ["find", *there, "-type", "f", "-exec", "cat", "{}", "+"]
+        subprocess.run(read, cwd=self.stack.where, stdout=subprocess.DEVNULL, check=True)
+
+    def count(self, *words: str | Path) -> int:
+        """Return how many lines `find` prints for `words`."""
+        return self.run("find", *words).count("\n")
+
+    def expect(self, what: str, found: object, wanted: object) -> None:
+        """Raise `Wrong` unless what was found is what was wanted."""
+        if found != wanted:
+            raise Wrong(f"{what}: {json.dumps(found)} instead of {json.dumps(wanted)}")
+
+    def memory(self) -> int:
+        """Return the daemon's resident memory in bytes."""
+        daemon = self.mount.daemon
+        assert daemon is not None
+        for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise Wrong("its daemon has ended")

@@ -1,0 +1,183 @@
+"""The figures of a run, what follows from them, and their form as JSON.
+
+Decided here and only here: medians, ratios and means.  A figure is the median
+of its rounds; a ratio is one of medians; a mean is geometric, over the rows that
+are work and that both sides have.  Less is better throughout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TypedDict
+
+from benchmarks.subjects import BY_NAME, KERNEL
+from benchmarks.workload import Row
+
+FORMAT = 1
+
+
+@dataclass
+class Series:
+    """What one subject gave for one row: a value a round, or why there is none."""
+
+    values: list[float] = field(default_factory=list)
+    failed: str = ""
+    not_applicable: str = ""
+
+    @property
+    def median(self) -> float | None:
+        if self.failed or not self.values:
+            return None
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half the way from the least to the largest value, as a part of the median."""
+        median = self.median
+        return (max(self.values) - min(self.values)) / 2 / median if median else 0.0
+
+
+@dataclass
+class Results:
+    """All figures of a run, by row and subject, in the order in which they are shown."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    series: dict[str, dict[str, Series]] = field(default_factory=dict)
+    subjects: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
+
+    def of(self, row: str, subject: str) -> Series:
+        return self.series[row][subject]
+
+    def add_row(self, row: Row) -> None:
+        self.rows[row.name] = row
+        self.series[row.name] = {subject: Series() for subject in self.subjects}
+
+    # -- what follows --
+
+    def median(self, row: str, subject: str) -> float | None:
+        series = self.series[row].get(subject)
+        return None if series is None else series.median
+
+    def ratio(self, row: str, subject: str, base: str = KERNEL) -> float | None:
+        """Return how many times as long as `base` it took `subject`."""
+        return _quotient(self.median(row, subject), self.median(row, base))
+
+    def best_peer(self, row: str) -> str | None:
+        """Return the FUSE union of somebody else with the least figure."""
+        medians = {
+            subject: median
+            for subject in self.subjects
+            if BY_NAME[subject].is_peer and (median := self.median(row, subject)) is not None
+        }
+        return min(medians, key=medians.__getitem__) if medians else None
+
+    def mean(self, subject: str, base: str = KERNEL) -> tuple[float | None, int]:
+        """Return the geometric mean of the ratios to `base`, and of how many rows it is."""
+        return _geometric(self.ratio(row, subject, base) for row in self._work())
+
+    def mean_to_best_peer(self, subject: str) -> tuple[float | None, int]:
+        """As `mean`, to the best peer of each row."""
+        return _geometric(
+            self.ratio(row, subject, peer) for row in self._work() if (peer := self.best_peer(row))
+        )
+
+    def _work(self) -> Sequence[str]:
+        return [name for name, row in self.rows.items() if row.in_mean]
+
+    # -- JSON --
+
+    def to_json(self) -> str:
+        """Return all figures, with the medians and ratios for who reads the file alone."""
+        rows = [
+            {
+                **asdict(row),
+                "results": {
+                    subject: {
+                        **asdict(series),
+                        "median": series.median,
+                        "spread": round(series.spread, 4),
+                        "ratio_to_overlayfs": self.ratio(name, subject),
+                    }
+                    for subject, series in self.series[name].items()
+                },
+                "best_peer": self.best_peer(name),
+            }
+            for name, row in self.rows.items()
+        ]
+        means = {
+            subject: {
+                "to_overlayfs": self.mean(subject)[0],
+                "rows": self.mean(subject)[1],
+                "to_best_peer": self.mean_to_best_peer(subject)[0],
+            }
+            for subject in self.subjects
+        }
+        document = {
+            "format": FORMAT,
+            "about": self.about,
+            "subjects": self.subjects,
+            "rows": rows,
+            "geometric_means": means,
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+class _SeriesJson(TypedDict):
+    values: list[float]
+    failed: str
+    not_applicable: str
+
+
+class _RowJson(TypedDict):
+    name: str
+    title: str
+    how: str
+    unit: str
+    in_mean: bool
+    results: dict[str, _SeriesJson]
+
+
+class _DocumentJson(TypedDict):
+    format: int
+    about: dict[str, str]
+    subjects: list[str]
+    rows: list[_RowJson]
+
+
+def from_json(text: str) -> Results:
+    """Return the results that `to_json` wrote.  Raises ValueError for anything else."""
+    try:
+        document: _DocumentJson = json.loads(text)
+        if document["format"] != FORMAT:
+            raise ValueError(f"results of format {document['format']}, not {FORMAT}")
+        results = Results(subjects=document["subjects"], about=document["about"])
+        for line in document["rows"]:
+            row = Row(
+                name=line["name"],
+                title=line["title"],
+                how=line["how"],
+                unit=line["unit"],
+                in_mean=line["in_mean"],
+            )
+            results.rows[row.name] = row
+            results.series[row.name] = {
+                subject: Series(found["values"], found["failed"], found["not_applicable"])
+                for subject, found in line["results"].items()
+            }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"these are no benchmark results: {error!r}") from None
+    return results
+
+
+def _quotient(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None
+
+
+def _geometric(ratios: Iterable[float | None]) -> tuple[float | None, int]:
+    logs = [math.log(ratio) for ratio in ratios if ratio is not None and ratio > 0]
+    return (math.exp(statistics.fmean(logs)) if logs else None), len(logs)

@@ -1,0 +1,33 @@
+"""The table says what was measured, what was not, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.report import figure, report, table
+from benchmarks.results import Results
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1234.5, "1234"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.12"), (0.01234, "0.012")],
+)
+def test_figures_have_the_digits_that_count(value: float, shown: str) -> None:
+    assert figure(value) == shown
+
+
+def test_table_is_in_columns() -> None:
+    assert table([["", "one"], ["first", "2"]]) == "       one\nfirst    2"
+
+
+def test_report_shows_medians_ratios_and_reasons(results: Results) -> None:
+    lines = report(results).splitlines()
+    find, touch = (
+        next(line for line in lines if line.startswith(row)) for row in ("find", "touch")
+    )
+    assert "2.00 ±75%" in find
+    assert "3.00 ±0% 1.50×" in find
+    assert "failed" in touch
+    assert "n/a" in touch
+    assert "failed: touch, fuse-overlayfs: it <hung> & died" in lines
+    assert any(line.split() == ["find", "fuse-overlayfs", "0.50×"] for line in lines)

@@ -1,0 +1,59 @@
+"""Medians, ratios and means, and their way through JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.results import Results, Series, from_json
+
+
+def test_median_and_spread() -> None:
+    series = Series([2.0, 1.0, 4.0])
+    assert series.median == 2.0
+    assert series.spread == pytest.approx(0.75)
+
+
+def test_failure_has_no_figure_even_after_good_rounds() -> None:
+    assert Series([1.0, 2.0], failed="in round 3").median is None
+
+
+def test_ratio_is_to_overlayfs_or_another(results: Results) -> None:
+    assert results.ratio("find", "pyunion-uring") == 1.5
+    assert results.ratio("find", "pyunion-uring", "fuse-overlayfs") == 0.5
+    assert results.ratio("touch", "fuse-overlayfs") is None
+
+
+def test_best_peer_is_neither_ours_nor_the_kernel(results: Results) -> None:
+    assert results.best_peer("find") == "fuse-overlayfs"
+    assert results.best_peer("touch") is None
+
+
+def test_mean_is_geometric_over_work_that_both_did(results: Results) -> None:
+    mean, rows = results.mean("pyunion-uring")
+    assert mean == pytest.approx((1.5 * 2.0) ** 0.5)
+    assert rows == 2
+    to_best, rows = results.mean_to_best_peer("pyunion-uring")
+    assert to_best == pytest.approx(0.5)
+    assert rows == 1
+
+
+def test_json_holds_everything(results: Results) -> None:
+    text = results.to_json()
+    again = from_json(text)
+    assert again.series == results.series
+    assert again.rows == results.rows
+    assert again.to_json() == text
+
+
+def test_json_can_be_read_without_us(results: Results) -> None:
+    find, touch, _ = json.loads(results.to_json())["rows"]
+    assert find["results"]["pyunion-uring"]["ratio_to_overlayfs"] == 1.5
+    assert touch["results"]["fuse-overlayfs"]["failed"] == "it <hung> & died"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "rows": 3}'])
+def test_what_is_no_result_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        from_json(text)

@@ -1,0 +1,158 @@
+"""The store as a whole: where it is, how it is made and shared, what an opening puts right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store, default_root
+from layerstore.errors import NotFound, StoreError
+from tests.helpers import children
+from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
+
+A, B = {"a": b"1"}, {"b": b"22"}
+
+
+def test_store_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYUNION_ROOT", "/somewhere")
+    assert default_root() == Path("/somewhere")
+    monkeypatch.delenv("PYUNION_ROOT")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_root() == Path("/var/lib/pyunion")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/me/data")
+    assert default_root() == Path("/home/me/data/pyunion")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_root() == Path("/home/me/.local/share/pyunion")
+
+
+def test_store_is_made_for_its_owner_alone(root: Path) -> None:
+    before = os.umask(0)
+    try:
+        Store.open(root / "deep" / "store", sync=False).close()
+    finally:
+        os.umask(before)
+    made = root / "deep" / "store"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert stat.S_IMODE((made / "store.db").stat().st_mode) == 0o600
+    assert sorted(os.listdir(made)) == ["blobs", "containers", "layers", "staging", "store.db"]
+
+
+def test_directory_that_was_there_is_closed_to_others(root: Path) -> None:
+    root.mkdir(mode=0o755)
+    Store.open(root, sync=False).close()
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def test_what_is_stored_is_there_again(root: Path) -> None:
+    with Store.open(root) as store:  # with all syncs
+        image = add_image(store, A, B, names=["x"])
+    with Store.open(root, create=False) as store:
+        assert store.images.resolve("x").id == image.id
+        assert len(store.layers.chain(image.top)) == 2
+
+
+def test_store_that_is_not_there(root: Path) -> None:
+    with pytest.raises(NotFound, match=f"there is no store at {root}"):
+        Store.open(root, create=False)
+    assert not root.exists()
+
+
+def test_place_that_cannot_hold_a_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"the store .* cannot be opened: "):
+        Store.open(tmp_path / "file" / "store")
+
+
+def test_store_that_lost_its_database_is_not_taken_for_a_new_one(root: Path) -> None:
+    with Store.open(root, sync=False) as store:
+        image = add_image(store, A)
+    os.unlink(root / "store.db")
+    with pytest.raises(StoreError, match=r"its store\.db is missing: restore it"):
+        Store.open(root)
+    assert image.top is not None and (root / "layers" / image.top.encoded).is_dir()
+
+
+def test_many_that_make_the_same_store_find_it_made(root: Path) -> None:
+    def work() -> None:
+        with Store.open(root, sync=False) as store:
+            add_image(store, A, names=[f"x:{os.getpid()}"])
+
+    pids = [children.spawn(work) for _ in range(6)]
+    assert [children.wait(pid) for pid in pids] == [0] * 6
+    with Store.open(root, sync=False) as store:
+        (image,) = store.images.all()
+        assert len(image.tags) == 6 and os.listdir(store.staging.path) == []
+
+
+def killed(root: Path, work: str) -> None:
+    """Do `work` in a process that is killed in the midst of it."""
+
+    def run() -> None:
+        store = Store.open(root, sync=False)
+        with store.leases.lease("work", work):
+            if work == "layer":
+                add_layer(store, None, B)
+            elif work == "staged":
+                with store.layers.stage() as staging:
+                    (staging.diff / "f").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            elif work == "blob":
+                store.blobs.put(b"of nobody")
+            elif work == "container":
+                (root / "containers" / "stray" / "upper").mkdir(parents=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert children.wait(children.spawn(run)) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("work", ["layer", "staged", "blob", "container"])
+def test_opening_removes_what_was_cut_short(root: Path, work: str) -> None:
+    with Store.open(root, sync=False) as store:
+        add_image(store, A, names=["x"])
+    killed(root, work)
+    with Store.open(root, sync=False) as store:
+        assert store.leases.all() == [] and os.listdir(store.staging.path) == []
+        assert len(list(store.blobs.all())) == 1
+        assert store.containers.strays() == [] and store.layers.strays() == []
+        assert store.images.resolve("x").size == 1
+
+
+def test_opening_finishes_a_commit_that_was_cut_short(root: Path) -> None:
+    chain = some_digest("frozen")
+
+    def commit() -> None:
+        store = Store.open(root, sync=False)
+        container = store.containers.create(add_image(store), name="box")
+        location = store.containers.directory(container) / "layers" / "1"
+        (location / "diff").mkdir(parents=True)
+        (location / "diff" / "f").write_text("committed")
+        with store.leases.lease("work", "commit"):
+            with store.database.transaction() as tx:
+                store.layers.adopt(location, None, chain, 9, tx)
+                image = store.images.add(config_of([chain]).data)
+                store.images.tag(image, "committed")
+                store.containers.update(container, base=chain, published=1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert children.wait(children.spawn(commit)) == -signal.SIGKILL
+    with Store.open(root, sync=False) as store:
+        (layer,) = store.layers.chain(store.images.resolve("committed").top)
+        assert layer.path == root / "layers" / chain.encoded
+        assert (layer.diff / "f").read_text() == "committed"
+        container = store.containers.resolve("box")
+        assert store.containers.lowers(container) == [layer.diff]
+
+
+def test_work_of_others_is_left_alone(root: Path) -> None:
+    with Store.open(root, sync=False) as store, store.leases.lease("work", "load"):
+        layer = add_layer(store, None, A)
+        killed(root, "blob")
+        with Store.open(root, sync=False) as other:
+            assert other.layers.find(layer.chain_id) == layer
+        store.images.add(config_of([diff_id(A)]).data)
