@@ -3,7 +3,7 @@
 `containers/<id>` holds `upper` and `work`, the `lock` of who changes the
 container, and `layers/<n>`: uppers that a commit froze, counted from 1, of
 which the first `published` are in `base` by now.  The row is the container;
-a directory without one is nobody's.  A frozen layer is a directory with `diff`
+a directory without one is no container.  A frozen layer is a directory with `diff`
 in it, as every layer is: the upper is renamed to `layers/<n>/diff`.
 
 Locks: a container's `lock`, then the database's write lock; never the reverse.
@@ -24,7 +24,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +227,7 @@ class ContainerStore:
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
             with self._database.transaction() as tx:
+                self._leases.hold("container", container_id)
                 self._free_name(name)
                 tx.execute(
                     "INSERT INTO containers (id, name, image, image_name, base, config, created_ns,"
@@ -293,6 +294,7 @@ class ContainerStore:
                         f"You cannot remove a running container {container.id}. Stop the container "
                         "before attempting removal or force remove"
                     )
+                self._leases.hold("gone", container.id)
                 tx.execute("DELETE FROM containers WHERE id = ?", (container.id,))
                 # Its image may be gone, and it the last to need these layers.
                 freed = self._layers.free(container.base)
@@ -324,8 +326,8 @@ class ContainerStore:
         finally:
             os.close(fd)
 
-    def collect(self, container_ids: builtins.list[str]) -> None:
-        """Remove the directories of `container_ids` that have no row any more."""
+    def collect(self, container_ids: Iterable[str]) -> None:
+        """Remove the directories of `container_ids` that have no row, or none any more."""
         for container_id in container_ids:
             with self._staging.directory() as own, self._database.transaction():
                 if not self._exists(container_id):
@@ -334,8 +336,10 @@ class ContainerStore:
 
     def strays(self) -> builtins.list[str]:
         """Return the names of directories without a row."""
-        known = {row[0] for row in self._database.read("SELECT id FROM containers")}
-        return sorted(set(os.listdir(self.path)) - known)
+        with self._database.transaction():  # nobody is between a rename and its row now
+            names = set(os.listdir(self.path))
+            rows = self._database.read("SELECT id FROM containers")
+        return sorted(names - {row[0] for row in rows})
 
     def _exists(self, container_id: str) -> bool:
         return (

@@ -5,7 +5,8 @@ reports exactly what the same run would do: it is that run, rolled back.
 
 Rows go first, in one transaction; what they named goes from disk after it,
 each thing only if it still has no row by then.  What a crash leaves between
-the two is found by the next open, since the lease outlives its process.
+the two is removed by the next open, since a lease that names it outlives the
+process.
 
 Threading: any thread.  Source: moby `daemon/images/image_prune.go`.
 """
@@ -132,15 +133,8 @@ def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool
 
 
 def collect(store: Store) -> Pruned:
-    """Remove the layers, blobs, directories and staging that nothing needs; images stay."""
+    """Remove the layers, blobs and staging that nothing needs; images and containers stay."""
     removal = _run(store, lambda removal: _free_unreferenced(store, removal), dry_run=False)
-    sweep(store)
-    return Pruned(images=removal.done, freed=removal.freed)
-
-
-def sweep(store: Store) -> None:
-    """Remove what has no row: staging, and the trees and blobs of what was cut short."""
-    store.layers.collect(store.layers.strays())
-    store.containers.collect(store.containers.strays())
     store.blobs.collect(list(store.blobs.all()))
     store.staging.sweep()
+    return Pruned(images=removal.done, freed=removal.freed)

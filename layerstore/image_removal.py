@@ -23,6 +23,7 @@ from layerstore.digest import SHORT, Digest
 from layerstore.errors import Conflict
 from layerstore.image_rows import Image, ImageRows
 from layerstore.layers import LayerStore
+from layerstore.leases import Leases
 from layerstore.processes import ProcessId
 from layerstore.reference import Reference, familiar, parse_reference
 
@@ -37,10 +38,13 @@ class Removed(NamedTuple):
 class ImageRemoval:
     """One removal, of one image or many, within one transaction."""
 
-    def __init__(self, database: Database, images: ImageRows, layers: LayerStore) -> None:
+    def __init__(
+        self, database: Database, images: ImageRows, layers: LayerStore, leases: Leases
+    ) -> None:
         self._database = database
         self._images = images
         self._layers = layers
+        self._leases = leases
         self.done: list[Removed] = []
         self.layers: list[Digest] = []
         self.blobs: list[Digest] = []
@@ -106,6 +110,7 @@ class ImageRemoval:
         manifests = tx.execute("SELECT digest FROM manifests WHERE image = ?", (image.id,))
         self.blobs += [image.id, *(Digest(row[0]) for row in manifests.fetchall())]
         tx.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        self._leases.hold("gone", *self.blobs)
         self.done.append(Removed("Deleted", image.id))
         self.free_layers(image.top)
 

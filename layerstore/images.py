@@ -193,7 +193,7 @@ class ImageStore(ImageRows):
 
     def removal(self) -> ImageRemoval:
         """Begin a removal within the caller's transaction; `collect` ends it after."""
-        return ImageRemoval(self._database, self, self._layers)
+        return ImageRemoval(self._database, self, self._layers, self._leases)
 
     def collect(self, removal: ImageRemoval) -> None:
         """Take from disk what a committed removal freed."""

@@ -3,8 +3,8 @@
 A layer is a directory named by its chain_id, with `diff` (the tree), `index`
 (what `check` compares it with) and `tar-split` (what re-creates its tar).  It
 is published whole: built in staging, written back, and renamed into place in
-the transaction that inserts its row.  A directory without a row is nobody's
-and is replaced; a row without its directory, as a repair can leave, is made
+the transaction that inserts its row.  A directory without a row is no layer, and
+a publication replaces it; a row without its directory, as a repair can leave, is made
 whole by the next publication of the same layer.
 
 A commit publishes a tree that a mount is using, which cannot wait in staging:
@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,6 +245,7 @@ class LayerStore:
             with self._database.transaction() as tx:
                 needed = self._needed(tx, chain, self._leases.keys())
                 if not needed:
+                    self._leases.hold("gone", chain)
                     tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
             self.collect([chain])
         return not needed
@@ -273,6 +274,7 @@ class LayerStore:
                 )
                 freed.blobs.extend(Digest(row[0]) for row in blobs.fetchall())
                 top = layer.parent
+            self._leases.hold("gone", *(layer.chain_id for layer in freed.layers), *freed.blobs)
         return freed
 
     def unneeded(self) -> list[Digest]:
@@ -294,18 +296,19 @@ class LayerStore:
         ).fetchone()
         return found is not None or chain in leased
 
-    def collect(self, chains: list[Digest]) -> None:
-        """Remove the trees of `chains` that have no row any more."""
+    def collect(self, chains: Iterable[Digest]) -> None:
+        """Remove the trees of `chains` that have no row, or none any more."""
         for chain in chains:
             with self._staging.directory() as own, self._database.transaction():
                 if self._row(chain) is None and self._place(chain).exists():
                     os.rename(self._place(chain), own / chain.encoded)
 
-    def strays(self) -> list[Digest]:
-        """Return the chain_ids of trees without a row, of publications or removals cut short."""
-        known = {row[0] for row in self._database.read("SELECT chain_id FROM layers")}
-        names = sorted(os.listdir(self._directory))
-        return [Digest.of_hex(name) for name in names if f"sha256:{name}" not in known]
+    def strays(self) -> list[str]:
+        """Return the names of directories without a row: of no layer, or of one lost from there."""
+        with self._database.transaction():  # nobody is between a rename and its row now
+            names = set(os.listdir(self._directory))
+            rows = self._database.read("SELECT chain_id FROM layers")
+        return sorted(names - {Digest(row[0]).encoded for row in rows})
 
     def add_blob(self, diff_id: Digest, digest: Digest, media_type: str, size: int) -> None:
         """Record that the blob `digest` is a tar of the layers `diff_id`, to be kept with them."""

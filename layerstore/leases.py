@@ -1,14 +1,17 @@
 """Leases: work in flight keeps what it needs from being collected.
 
 A lease is a row with the process that holds it; it ends with the `with` or
-with the process.  One that outlived its process also tells the next open that
-something was cut short, which is when the store looks for what is half done.
+with the process.  One that outlived its process also tells the next open what was cut
+short, and what of it to look for: nothing else is ever taken for its remains.
 
 Kinds:
-    work   something is being made; `key` says what, for people.  What this
-           process publishes while it holds one is leased within it.
-    layer  the layer of that chain_id is needed, and so are those beneath it
-    blob   the blob of that digest is needed
+    work       something is being made; `key` says what, for people.  What this
+               process publishes while it holds one is leased within it.
+    layer      the layer of that chain_id is needed, and so are those beneath it
+    blob       the blob of that digest is needed
+    container  the container of that id is being made
+    gone       what was a layer, a blob or a container by that name has lost its
+               row and is being removed
 
 Threading: one `Leases` serves all threads of a process.
 """
@@ -25,7 +28,8 @@ from typing import Literal, NamedTuple
 from layerstore.database import Database
 from layerstore.processes import ProcessId, this_process
 
-Kind = Literal["work", "layer", "blob"]
+Kind = Literal["work", "layer", "blob", "container", "gone"]
+_KEEPS = ("layer", "blob")
 
 
 class Lease(NamedTuple):
@@ -60,14 +64,15 @@ class Leases:
                 self._works.remove(work)
             self._database.write("DELETE FROM leases WHERE id = ?", (number,))
 
-    def hold(self, kind: Kind, key: str) -> None:
-        """Lease `key` within every work that this process has under way."""
+    def hold(self, kind: Kind, *keys: str) -> None:
+        """Lease `keys` within every work that this process has under way."""
         pid = os.getpid()
         works = [number for owner, number in self._works if owner == pid]
-        if works:
+        if works and keys:
             with self._database.transaction() as tx:
                 for number in works:
-                    _insert(tx, number, kind, key)
+                    for key in keys:
+                        _insert(tx, number, kind, key)
 
     def stale(self) -> list[Lease]:
         """Return the leases whose process is gone."""
@@ -83,7 +88,7 @@ class Leases:
 
     def keys(self) -> set[str]:
         """Return what live processes lease: the layers and blobs to spare."""
-        return {lease.key for lease in self.all() if lease.holder.alive()}
+        return {lease.key for lease in self.all() if lease.kind in _KEEPS and lease.holder.alive()}
 
     def end(self, leases: list[Lease]) -> None:
         """Remove `leases`, which are stale."""

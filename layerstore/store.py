@@ -7,7 +7,8 @@
 Decided here and only here: where the store is, what it consists of, and what
 is put right when it is opened.  That is next to nothing for a store that was
 left in peace: a look at the leases and at staging.  A lease whose process is
-gone says that something was cut short, and what it left is finished or removed.
+gone says that something was cut short and by which names, and what it left is
+finished or removed.  What nobody speaks of is left alone, for `check` to find.
 
 Threading: a store may be used from several threads, and goes on working in a
 process that forked from the one that opened it.
@@ -17,16 +18,17 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from layerstore import database, gc
+from layerstore import database
 from layerstore.blobs import BlobStore
 from layerstore.containers import ContainerStore
 from layerstore.database import Database
+from layerstore.digest import Digest
 from layerstore.durability import Durability
-from layerstore.errors import NotFound, StoreError
+from layerstore.errors import InvalidDigest, NotFound, StoreError
 from layerstore.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.leases import Leases
@@ -117,12 +119,24 @@ class Store:
         stale = self.leases.stale()
         if stale:
             self.layers.settle()
-            gc.sweep(self)
+            self._collect({lease.key for lease in stale if lease.kind != "work"})
             # Last: a recovery that is cut short is then begun again.
             self.leases.end(stale)
-        elif any(self.staging.path.iterdir()):
+        if any(self.staging.path.iterdir()):
             self.staging.sweep()
         return bool(stale)
+
+    def _collect(self, keys: set[str]) -> None:
+        """Remove what `keys` name, a layer, a blob or a container, where nothing needs it."""
+        digests = []
+        for key in keys:
+            with suppress(InvalidDigest):
+                digests.append(Digest.parse(key))
+        for digest in digests:
+            self.layers.free(digest)
+        self.layers.collect(digests)
+        self.blobs.collect(digests)
+        self.containers.collect(keys.difference(digests))
 
 
 def _refuse_orphaned(root: Path) -> None:

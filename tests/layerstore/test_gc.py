@@ -100,12 +100,10 @@ def test_stopped_containers_go(store: Store, images: dict[str, Image]) -> None:
     assert [container.name for container in store.containers.list()] == ["running"]
 
 
-def test_collect_takes_what_has_no_row_and_nothing_else(
+def test_collect_takes_what_nothing_needs_and_no_image(
     store: Store, images: dict[str, Image]
 ) -> None:
     before = snapshot(store.root)
-    (store.root / "layers" / ("0" * 64) / "diff").mkdir(parents=True)
-    (store.root / "containers" / "stray" / "upper").mkdir(parents=True)
     (store.root / "staging" / "left").mkdir()
     store.blobs.put(b"of nobody")
     layer = add_layer(store, images["named"].top, C)

@@ -52,7 +52,7 @@ def test_what_is_not_published_goes(store: Store) -> None:
 def test_directory_without_a_row_is_replaced(store: Store) -> None:
     stray = store.root / "layers" / diff_id(BASE).encoded
     (stray / "diff" / "half").mkdir(parents=True)
-    assert store.layers.strays() == [diff_id(BASE)]
+    assert store.layers.strays() == [diff_id(BASE).encoded]
     assert store.layers.find(diff_id(BASE)) is None
     layer = add_layer(store, None, BASE)
     assert sorted(os.listdir(layer.diff)) == ["bin", "etc"] and store.layers.strays() == []

@@ -105,10 +105,22 @@ def killed(root: Path, work: str) -> None:
             elif work == "blob":
                 store.blobs.put(b"of nobody")
             elif work == "container":
+                store.leases.hold("container", "stray")
                 (root / "containers" / "stray" / "upper").mkdir(parents=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert children.wait(children.spawn(run)) == -signal.SIGKILL
+
+
+def test_what_nobody_spoke_of_is_left_alone(root: Path) -> None:
+    """A database restored from a backup knows nothing of what was made since."""
+    with Store.open(root, sync=False):
+        (root / "containers" / "unknown" / "upper").mkdir(parents=True)
+        (root / "layers" / "unknown" / "diff").mkdir(parents=True)
+    killed(root, "layer")
+    with Store.open(root, sync=False) as store:
+        assert store.leases.all() == []
+        assert store.containers.strays() == store.layers.strays() == ["unknown"]
 
 
 @pytest.mark.parametrize("work", ["layer", "staged", "blob", "container"])
