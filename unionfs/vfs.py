@@ -198,6 +198,17 @@ class DirectFilesystem(Filesystem, Protocol):
         """
         ...
 
+    def is_lasting(self, fh: int) -> bool:
+        """Tell whether `fh`, open for reading, may be kept for whoever opens its file next.
+
+        So may a lower file, which neither changes nor goes away.
+        """
+        ...
+
+    def is_current(self, fh: int, nodeid: int, version: int) -> bool:
+        """Tell whether `nodeid` is the inode behind `fh` still, with its real file `version`."""
+        ...
+
     def renew(self, nodeid: int) -> None:
         """Let the names of the file `nodeid` lead to a new nodeid from now on.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import struct
 import traceback
@@ -27,9 +28,10 @@ class Table:
 
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
+        self._ids = itertools.count(100)
 
     def register(self, fd: int) -> int:
-        backing_id = 100 + len(self.open)
+        backing_id = next(self._ids)
         self.open[backing_id] = fd
         return backing_id
 
@@ -88,7 +90,8 @@ def fs(tmp_path: Path) -> Iterator[UnionFs]:
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
     (tmp_path / "lower/f").write_bytes(b"data")
-    (tmp_path / "lower/big").write_bytes(bytes(100_000))
+    for name in ("big", "big1", "big2"):
+        (tmp_path / "lower" / name).write_bytes(bytes(100_000))
     (tmp_path / "lower/d").mkdir()
     for number in range(50):
         (tmp_path / f"lower/d/name{number}").touch()
@@ -230,6 +233,7 @@ def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
     table = Table()
     kernel = Kernel(fs, Terms(backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    kernel.release(nodeid, kernel.open(nodeid, os.O_RDWR)[0])
     first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     second = kernel.open(nodeid, os.O_RDONLY)
     assert flags == abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
@@ -253,6 +257,66 @@ def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) ->
     assert new[6] == old[6], "st_ino"
     assert kernel.open(new[0], os.O_RDWR)[2] != backing_id
     kernel.release(old[0], reader)
+
+
+def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) -> None:
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    first = kernel.open(nodeid, os.O_RDONLY)
+    assert kernel.open(nodeid, os.O_RDONLY) == first
+    for _ in range(2):
+        kernel.release(nodeid, first[0])
+    assert list(table.open) == [first[2]]
+    assert kernel.open(nodeid, os.O_RDONLY) == first
+    read = abi.READ_IN.pack(first[0], 99_997, 4096, 0, 0, 0, 0)
+    assert kernel.ask(Opcode.READ, nodeid, read) == bytes(3)
+
+
+def test_a_kept_handle_gives_way_to_a_writer(fs: UnionFs, tmp_path: Path) -> None:
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    reader = kernel.open(nodeid, os.O_RDONLY)
+    kernel.release(nodeid, reader[0])
+    writer = kernel.open(nodeid, os.O_RDWR)
+    assert list(table.open) == [writer[2]]
+    kernel.release(nodeid, writer[0])
+    again = kernel.open(nodeid, os.O_RDONLY)
+    assert os.fstat(table.open[again[2]]).st_ino != (tmp_path / "lower/big").stat().st_ino
+    kernel.release(nodeid, again[0])
+    assert not table.open, "a file of the upper is not kept open: it may be deleted"
+
+
+def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
+    """Forgotten, copied up under another handle, and opened by the same nodeid."""
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    reader = kernel.open(nodeid, os.O_RDONLY)
+    kernel.release(nodeid, reader[0])
+    kernel.session.forget(Opcode.FORGET, nodeid, abi.FORGET_IN.pack(1), 0)
+    assert kernel.lookup(ROOT_NODEID, b"big")[0] == nodeid
+    writer = kernel.open(nodeid, os.O_RDWR)
+    kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer[0], 0, 3, 0, 0, 0, 0), data=b"new")
+    kernel.release(nodeid, writer[0])
+    again = kernel.open(nodeid, os.O_RDONLY)
+    assert os.pread(table.open[again[2]], 3, 0) == b"new"
+    kernel.release(nodeid, again[0])
+
+
+def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unionfs.wire.files._KEPT", 2)
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table))
+    opened = []
+    for name in (b"big", b"big1", b"big2", b"big"):
+        nodeid = kernel.lookup(ROOT_NODEID, name)[0]
+        opened.append(kernel.open(nodeid, os.O_RDONLY))
+        kernel.release(nodeid, opened[-1][0])
+    assert len(table.open) == 2
+    assert opened[3][0] != opened[0][0]
+    assert fs.counters()["handles"] == 2
 
 
 def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:

@@ -225,6 +225,15 @@ class UnionFs:
             return None
         return current_fd(self._state, handle), handle.changed
 
+    def is_lasting(self, fh: int) -> bool:
+        handle, state = self._handle(fh), self._state
+        lower = not in_upper(state, handle.node) and handle.node.orphan is None
+        return lower and state.static and not handle.writable
+
+    def is_current(self, fh: int, nodeid: int, version: int) -> bool:
+        node = self._handle(fh).node
+        return node is self._table.nodes.get(nodeid) and node.changed == version
+
     def renew(self, nodeid: int) -> None:
         renew_file(self._state, self._table.file(nodeid))
 

@@ -18,6 +18,8 @@ from unionfs.wire.request import DEFER, Handlers, Request
 INLINE_WRITE = 256 << 10
 INLINE_COPY = 1 << 20
 
+_CHANGES = os.O_ACCMODE | os.O_TRUNC
+
 
 class Backings(Protocol):
     """The kernel's table of real files that it may read and write by itself."""
@@ -34,20 +36,26 @@ class Backings(Protocol):
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 
+# How many lower files stay open, and registered, after their last close.
+_KEPT = 256
+
+
 class Mode:
     """How the kernel has an inode open, which is one and the same way for all handles.
 
     By passthrough to the real file number `version` of the inode, or with a
-    `backing_id` of 0 through us and its page cache.
+    `backing_id` of 0 through us and its page cache.  `fh` is the one that all
+    readers of a lower file share, 0 for none.
     """
 
-    __slots__ = ("backing_id", "flags", "handles", "version")
+    __slots__ = ("backing_id", "fh", "flags", "handles", "version")
 
     def __init__(self, backing_id: int, version: int, flags: int) -> None:
         self.backing_id = backing_id
         self.version = version
         self.flags = flags
         self.handles = 1
+        self.fh = 0
 
 
 class Files:
@@ -57,6 +65,9 @@ class Files:
 
     Pages are kept from one open to the next (KEEP_CACHE) only while nobody can
     have changed the file past them, by passthrough.
+
+    A lower file read by passthrough stays open after its last close, and whoever
+    reads it next gets the same handle, without a system call.
     """
 
     def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool) -> None:
@@ -65,6 +76,7 @@ class Files:
         self.backings: Backings | None = None
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes: dict[int, Mode] = {}
+        self._kept: dict[int, Mode] = {}  # those of `_modes` with no handle, latest last
         self._lock = threading.Lock()
 
     def handlers(self) -> Handlers:
@@ -86,6 +98,13 @@ class Files:
     def _open(self, request: Request) -> int:
         flags, open_flags = abi.OPEN_IN.unpack_from(request.args, request.at)
         fs = self._fs
+        if flags & _CHANGES == os.O_RDONLY and self.backings is not None:
+            mode = self._share(request.nodeid)
+            if mode is not None:
+                abi.OPEN_OUT.pack_into(
+                    request.out, request.body, mode.fh, mode.flags, mode.backing_id
+                )
+                return abi.OPEN_OUT.size
         if not request.wait and fs.slow_open(request.nodeid, flags):
             raise DEFER
         fh = fs.open(request.nodeid, flags, 0)
@@ -119,6 +138,8 @@ class Files:
             backing = self._fs.backing(fh)
             with self._lock:
                 mode = self._enter(self.backings, nodeid, backing)
+                if mode is not None and mode.handles == 1 and mode.backing_id:
+                    mode.fh = fh if self._fs.is_lasting(fh) else 0
             if mode is None:
                 self._fs.release(fh)
                 self._fs.renew(nodeid)
@@ -137,6 +158,9 @@ class Files:
         lead to a new nodeid.
         """
         mode = self._modes.get(nodeid)
+        if mode is not None and not mode.handles:
+            self._close(backings, nodeid, mode)
+            mode = None
         if mode is not None:
             if mode.backing_id and (backing is None or mode.version != backing[1]):
                 return None
@@ -154,18 +178,50 @@ class Files:
         self._modes[nodeid] = mode
         return mode
 
+    def _share(self, nodeid: int) -> Mode | None:
+        """Return the mode of `nodeid` with one reader more, None where it has to be opened."""
+        with self._lock:
+            mode = self._modes.get(nodeid)
+            if mode is None or not mode.fh:
+                return None
+            if not self._fs.is_current(mode.fh, nodeid, mode.version):
+                return None
+            if not mode.handles:
+                del self._kept[nodeid]
+            mode.handles += 1
+            return mode
+
     def _release(self, request: Request) -> int:
         fh = abi.RELEASE_IN.unpack_from(request.args, request.at)[0]
-        if self.backings is not None:
-            with self._lock:
-                mode = self._modes[request.nodeid]
-                mode.handles -= 1
-                if not mode.handles:
-                    del self._modes[request.nodeid]
-                    if mode.backing_id:
-                        self.backings.close(mode.backing_id)
-        self._fs.release(fh)
+        backings = self.backings
+        if backings is None:
+            self._fs.release(fh)
+            return 0
+        with self._lock:
+            nodeid = request.nodeid
+            mode = self._modes[nodeid]
+            mode.handles -= 1
+            shared = fh == mode.fh
+            if not mode.handles:
+                if mode.fh:
+                    self._kept[nodeid] = mode
+                    if len(self._kept) > _KEPT:
+                        oldest = next(iter(self._kept))
+                        self._close(backings, oldest, self._kept[oldest])
+                else:
+                    self._close(backings, nodeid, mode)
+        if not shared:
+            self._fs.release(fh)
         return 0
+
+    def _close(self, backings: Backings, nodeid: int, mode: Mode) -> None:
+        """Give up the mode of `nodeid`, which no handle needs; the caller holds the lock."""
+        del self._modes[nodeid]
+        if mode.backing_id:
+            backings.close(mode.backing_id)
+        if mode.fh:
+            self._kept.pop(nodeid, None)
+            self._fs.release(mode.fh)
 
     def _read(self, request: Request) -> int:
         fh, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
