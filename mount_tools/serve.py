@@ -30,7 +30,7 @@ from mount_tools.succession import announce_closing, await_predecessor
 from unionfs.core.union import open_union
 from unionfs.errors import ConfigError, MountError
 from unionfs.syscalls.mount import enter_mount_namespace
-from unionfs.vfs import Filesystem
+from unionfs.vfs import Filesystem, Notifier
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Carry(Protocol):
         timeout: float | None,
         acl: bool,
         xattrs: bool,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[Notifier], None],
     ) -> None: ...
 
 
@@ -134,7 +134,11 @@ async def _run(
             fs.close()
             raise
         log.info("mounted on %s", mount.point)
-        healthy = await _Session(fs, mount, options, live).run(carry, signals)
+        try:
+            healthy = await _Session(fs, mount, options, live).run(carry, signals)
+        except MountError:
+            fs.close()
+            raise
         announce_closing()
         try:
             fs.close()
@@ -165,10 +169,15 @@ class _Session:
         self._options = options
         self._live = live
         self._ready = trio.Event()
+        self.notifier: Notifier | None = None
 
     async def run(self, carry: Carry, signals: AsyncIterator[int]) -> bool:
-        """Serve until the kernel ends the connection; tell whether it went well."""
+        """Serve until the kernel ends the connection; tell whether it went well.
+
+        Raises `MountError` where the transport cannot do what was asked of it.
+        """
         healthy = True
+        refused: MountError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, signals)
             nursery.start_soon(self._announce)
@@ -179,8 +188,12 @@ class _Session:
                     timeout=self._options.union.timeout,
                     acl=self._options.acl,
                     xattrs=self._options.xattrs,
-                    on_ready=self._ready.set,
+                    on_ready=self._on_ready,
                 )
+            except MountError as error:
+                # Nobody has used the mount yet: what was asked of it cannot be had.
+                refused = error
+                await self._unmount()
             except Exception:
                 # The dead mount stays if it was in use: whoever works on it must
                 # get errors, not an empty directory (think of rsync --delete).
@@ -189,7 +202,13 @@ class _Session:
                 if not self._ready.is_set():
                     await self._unmount()
             nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
         return healthy
+
+    def _on_ready(self, notifier: Notifier) -> None:
+        self.notifier = notifier
+        self._ready.set()
 
     async def _announce(self) -> None:
         await self._ready.wait()

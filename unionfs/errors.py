@@ -13,6 +13,11 @@ import logging
 log = logging.getLogger(__name__)
 
 
+# From here on numbers are the kernel's own; it takes no reply that holds one, and
+# whoever waits for that would wait for ever.  include/linux/errno.h ERESTARTSYS.
+FIRST_INTERNAL = 512
+
+
 class ConfigError(Exception):
     """A mount was described in a way that cannot work.
 
@@ -31,10 +36,10 @@ class MountError(Exception):
 def errno_of(error: BaseException, where: str) -> int:
     """Return the errno to answer for `error`, raised while serving `where`.
 
-    An `OSError` answers its own errno; anything else is a bug, logged with
-    its traceback and answered with EIO.
+    An `OSError` answers its own errno, or EIO where that is none of a user's;
+    anything else is a bug, logged with its traceback and answered with EIO.
     """
     if isinstance(error, OSError) and error.errno:
-        return error.errno
+        return error.errno if 0 < error.errno < FIRST_INTERNAL else errno.EIO
     log.error("%s failed by a bug in PyUnion; please report it", where, exc_info=error)
     return errno.EIO

@@ -20,7 +20,7 @@ hands them over; permission has been checked by the kernel
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from unionfs.types import Attr, Buffer, DirEntry, SetAttr
@@ -168,6 +168,27 @@ class Filesystem(Protocol):
         ...
 
 
+class Notifier(Protocol):
+    """Tells the kernel to forget what it remembers of the filesystem.
+
+    For who changes the filesystem from outside the mount; what the kernel
+    changes itself it knows.  Any of these may wait until requests under way
+    are answered, so the thread that answers them must not call it.
+    """
+
+    def forget_attributes(self, nodeid: int) -> None:
+        """Forget size, times, links and ACLs of `nodeid`."""
+        ...
+
+    def forget_inode(self, nodeid: int) -> None:
+        """Forget its attributes and its pages, or for a directory its listing."""
+        ...
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """Forget what `name` is in `parent`, or that it is absent; and the listing of `parent`."""
+        ...
+
+
 class DirectFilesystem(Filesystem, Protocol):
     """What only a transport that speaks the kernel's protocol itself can carry."""
 
@@ -246,4 +267,8 @@ class DirectFilesystem(Filesystem, Protocol):
 
     def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
         """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
+        ...
+
+    def count_also(self, others: Callable[[], dict[str, int]]) -> None:
+        """Let `counters` include what `others` returns, such as the requests by opcode."""
         ...

@@ -28,7 +28,7 @@ from tests.helpers.mounts import (
 )
 from tests.mount_tools.conftest import Layers
 from unionfs.errors import MountError
-from unionfs.vfs import Filesystem
+from unionfs.vfs import Filesystem, Notifier
 
 
 def is_running(pid: int) -> bool:
@@ -128,6 +128,9 @@ def test_the_daemon_logs_and_ends(layers: Layers) -> None:
     assert "unmounted from" in log.read_text()
 
 
+Ready = Callable[[Notifier], None]
+
+
 class FakeMount:
     """A mount that only notes when it is unmounted."""
 
@@ -155,8 +158,8 @@ async def test_a_mount_nobody_waits_for_is_undone() -> None:
     """The command was killed before the mount was live: its report has no reader."""
     mount = FakeMount()
 
-    async def carry(*args: object, on_ready: Callable[[], None], **settings: object) -> None:
-        on_ready()
+    async def carry(*args: object, on_ready: Ready, **settings: object) -> None:
+        on_ready(cast(Notifier, None))
         with trio.fail_after(20):
             await mount.unmounted.wait()
 
@@ -173,9 +176,9 @@ async def test_a_transport_that_fails(in_use: bool, caplog: pytest.LogCaptureFix
     """A mount in use stays, dead: its users must see errors and not an empty directory."""
     mount = FakeMount()
 
-    async def carry(*args: object, on_ready: Callable[[], None], **settings: object) -> None:
+    async def carry(*args: object, on_ready: Ready, **settings: object) -> None:
         if in_use:
-            on_ready()
+            on_ready(cast(Notifier, None))
         raise RuntimeError("the kernel speaks in tongues")
 
     async with aclosing(no_signals()) as signals:

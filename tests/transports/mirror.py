@@ -200,7 +200,7 @@ def main() -> None:
     )
 
     async def run() -> None:
-        await carry(fs, mount.fd, timeout=None, acl=True, xattrs=True, on_ready=lambda: None)
+        await carry(fs, mount.fd, timeout=None, acl=True, xattrs=True, on_ready=lambda _: None)
 
     trio.run(run)
     # The root was listed and never counted; all else the kernel has given back or holds.

@@ -76,7 +76,7 @@ def directory(tmp_path: Path) -> Path:
 def ops_over(
     fs: Mirror, *, timeout: float | None = None, acl: bool = True, xattrs: bool = True
 ) -> Pyfuse3Ops:
-    return Pyfuse3Ops(fs, timeout=timeout, acl=acl, xattrs=xattrs, on_ready=lambda: None)
+    return Pyfuse3Ops(fs, timeout=timeout, acl=acl, xattrs=xattrs, on_ready=lambda _: None)
 
 
 async def nodeid_of(ops: Pyfuse3Ops, name: bytes) -> InodeT:

@@ -29,6 +29,7 @@ from unionfs.core.origin import encode_origin
 from unionfs.core.place import at_rest, open_node
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
+from unionfs.giving_up import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
@@ -272,7 +273,8 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
         if try_reflink(source, staged):
             return
         real.layer.reflinks = False
-    copy_range(source, staged, length, holes=st.st_blocks * 512 < st.st_size)
+    holes = st.st_blocks * 512 < st.st_size
+    copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
 
 
 Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd itself

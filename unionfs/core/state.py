@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from unionfs.core.config import UnionConfig, WhiteoutForm
@@ -22,7 +23,8 @@ class State:
     `lowers` has the topmost first; `upper`, `work` and `index` are None in a
     read-only union, `index` also where hard links are not kept together.
     `static` says that nobody but us changes the layers, `reads_all` that we may
-    open any file in them.  `tree` is held by whatever moves a directory.
+    open any file in them.  `tree` is held by whatever moves a directory.  `others`
+    counts what the transport does.
     """
 
     config: UnionConfig
@@ -40,6 +42,7 @@ class State:
     table: InodeTable = field(default_factory=InodeTable)
     tree: threading.Lock = field(default_factory=threading.Lock)
     counts: Counter[str] = field(default_factory=Counter)
+    others: Callable[[], dict[str, int]] = dict
 
     def index_dir(self) -> RealDir:
         """Return the index directory as a place for files of the upper."""

@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from unionfs.core import dirops, extents, xattrs
 from unionfs.core.config import UnionConfig
@@ -314,6 +314,9 @@ class UnionFs:
         xattrs.removexattr(self._state, self._table.get(nodeid), name)
 
     # -- the mount as a whole --
+
+    def count_also(self, others: Callable[[], dict[str, int]]) -> None:
+        self._state.others = others
 
     def counters(self) -> dict[str, int]:
         self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
+_STRETCH = 32 << 20  # what the kernel copies before anybody can stop it
 _NOT_HERE = frozenset(
     (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 )
@@ -28,17 +30,20 @@ def try_reflink(src: int, dst: int) -> bool:
     return True
 
 
-def copy_range(src: int, dst: int, size: int, *, holes: bool) -> None:
+def copy_range(
+    src: int, dst: int, size: int, *, holes: bool, pause: Callable[[], None] = lambda: None
+) -> None:
     """Copy the first `size` bytes of `src` into the empty file `dst`.
 
     `holes` says that `src` may have some, which are then looked for and kept;
-    the file ends up `size` bytes long in any case.
+    the file ends up `size` bytes long in any case.  `pause` is called every now
+    and then, and stops the copy by an exception.
     """
     if not holes:
         if size <= _SMALL:
             _write_all(dst, os.pread(src, size, 0), 0)
         else:
-            _copy_segment(src, dst, 0, size)
+            _copy_segment(src, dst, 0, size, pause)
     else:
         offset = 0
         while offset < size:
@@ -50,27 +55,29 @@ def copy_range(src: int, dst: int, size: int, *, holes: bool) -> None:
                 raise
             end = min(os.lseek(src, start, os.SEEK_HOLE), size)
             if start < size:
-                _copy_segment(src, dst, start, end)
+                _copy_segment(src, dst, start, end, pause)
             offset = max(end, start)
     if os.fstat(dst).st_size != size:
         os.ftruncate(dst, size)
 
 
-def _copy_segment(src: int, dst: int, start: int, end: int) -> None:
+def _copy_segment(src: int, dst: int, start: int, end: int, pause: Callable[[], None]) -> None:
     try:
         while start < end:
-            done = os.copy_file_range(src, dst, end - start, start, start)
+            pause()
+            done = os.copy_file_range(src, dst, min(_STRETCH, end - start), start, start)
             if done == 0:
                 return
             start += done
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
-        _read_write(src, dst, start, end)
+        _read_write(src, dst, start, end, pause)
 
 
-def _read_write(src: int, dst: int, start: int, end: int) -> None:
+def _read_write(src: int, dst: int, start: int, end: int, pause: Callable[[], None]) -> None:
     while start < end:
+        pause()
         data = os.pread(src, min(_CHUNK, end - start), start)
         if not data:
             return

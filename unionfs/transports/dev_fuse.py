@@ -11,31 +11,35 @@ Source: fs/fuse/dev.c; Documentation/filesystems/fuse.rst.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import trio
 
-from unionfs.errors import errno_of
-from unionfs.transports.uring import open_queues
-from unionfs.vfs import DirectFilesystem
+from unionfs.errors import MountError, errno_of
+from unionfs.transports.deferred import Deferred
+from unionfs.transports.device import DeviceBackings, DeviceNotifier
+from unionfs.transports.uring import Queue, open_queues
+from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi
-from unionfs.wire.abi import Init, Opcode
+from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.request import Defer, Request
 from unionfs.wire.session import BUFFER_SIZE, MAX_WRITE, Session, Terms
 
 log = logging.getLogger(__name__)
 
-_WORKERS = 8
+_READERS = 2
 _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)
+_BODY = abi.IN_HEADER.size
 
 # Errnos of a read: the request was withdrawn before we got it.
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
+# Errnos of a read or write: the connection is over, by an unmount or by force.
+_ENDED = (errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN)
 
 
 async def carry(
@@ -47,13 +51,15 @@ async def carry(
     xattrs: bool,
     io_uring: str = "auto",
     passthrough: bool = True,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Notifier], None],
 ) -> None:
     """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
 
     `timeout` is how long the kernel may remember names and attributes, in
     seconds; None is for good.  `io_uring` is "auto", "on" or "off".  `on_ready`
     is called once, when the kernel has begun to talk.  Closes `fuse_fd`.
+
+    Raises `MountError` where `io_uring` is "on" and cannot be had.
     """
     terms = Terms(
         timeout=timeout,
@@ -61,95 +67,105 @@ async def carry(
         xattrs=xattrs,
         backings=DeviceBackings(fuse_fd) if passthrough else None,
         stack_depth=fs.stack_depth(),
-        uring=io_uring != "off",
     )
-    connection = Connection(fs, fuse_fd, terms)
     try:
+        connection = Connection(fs, fuse_fd, terms, io_uring)
+        fs.count_also(connection.session.counters)
         await trio.to_thread.run_sync(connection.start)
-        on_ready()
+        on_ready(DeviceNotifier(fuse_fd))
         await trio.to_thread.run_sync(connection.join)
     finally:
         os.close(fuse_fd)
 
 
-class DeviceBackings:
-    """The real files the kernel reads and writes by itself, registered at /dev/fuse.
-
-    Source: fs/fuse/backing.c.
-    """
-
-    def __init__(self, fuse_fd: int) -> None:
-        self._fuse_fd = fuse_fd
-        self._refused = False
-
-    def register(self, fd: int) -> int:
-        if self._refused:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-        try:
-            # With a mutable argument the answer is the number, not the buffer.
-            backing_map = bytearray(abi.BACKING_MAP.pack(fd, 0, 0))
-            return int(fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_OPEN, backing_map))
-        except PermissionError:
-            # Not for us, and so not for any file.
-            self._refused = True
-            raise
-
-    def close(self, backing_id: int) -> None:
-        fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_CLOSE, backing_id.to_bytes(4, "little"))
-
-
 class Connection:
     """A connection and the threads that serve it."""
 
-    def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms) -> None:
+    def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
+        """Raises `MountError` where io_uring is "on" and cannot be had."""
         self._fd = fuse_fd
-        self._workers = ThreadPoolExecutor(_WORKERS, "fuse-worker")
+        self._deferred = Deferred()
         self._readers: list[threading.Thread] = []
-        self._queues = open_queues() if terms.uring else []
+        self._required = io_uring == "on"
+        self._queues: list[Queue] = []
+        if io_uring != "off":
+            try:
+                self._queues = open_queues()
+            except OSError as error:
+                self._without_rings(error.strerror)
         # Agreed on only with the rings in hand: the kernel waits for all of them.
         terms.uring = bool(self._queues)
         self.session = Session(fs, terms)
+        self._over = threading.Event()
         self._failure: BaseException | None = None
 
     def start(self) -> None:
-        """Answer INIT, then start to serve.  Raises `OSError` where the kernel is too old."""
+        """Answer INIT, then start to serve.
+
+        Raises `OSError` where the kernel is too old, `MountError` where it
+        offers no io_uring and that is required.
+        """
         os.set_blocking(self._fd, True)
         buffer = bytearray(BUFFER_SIZE)
         length = os.readv(self._fd, [buffer])
         opcode = abi.IN_HEADER.unpack_from(buffer)[1]
         if opcode != Opcode.INIT:
             raise OSError(errno.EPROTO, f"the kernel began with opcode {opcode}, not with INIT")
-        os.write(self._fd, self.session.init(memoryview(buffer)[:length]))
-        log.info("FUSE 7.%d, %s", self.session.minor, self.session.flags)
-        reader = threading.Thread(target=self._serve, name="fuse-reader")
-        self._readers.append(reader)
-        reader.start()
-        if self.session.flags & Init.OVER_IO_URING:
-            for queue in self._queues:
-                queue.start(self.session, self._fd, self._workers, self._fail)
+        reply = self.session.init(memoryview(buffer)[:length])
+        flags = self.session.flags
+        if self._queues and not flags & Init.OVER_IO_URING:
+            self._without_rings("the kernel does not offer it")
+        os.write(self._fd, reply)
+        log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
+        for queue in self._queues:
+            queue.start(self.session, self._fd, self._deferred, self._fail)
+        # With rings only FORGET and INTERRUPT come this way.
+        for number in range(1 if self._queues else _READERS):
+            name = f"fuse-reader-{number}"
+            reader = threading.Thread(target=self._serve, name=name, daemon=True)
+            self._readers.append(reader)
+            reader.start()
 
-    def _fail(self, error: BaseException) -> None:
-        log.error("serving ended by an error", exc_info=error)
-        self._failure = error
-
-    def join(self) -> None:
-        """Wait for the end of the connection; raise what ended it before its time."""
-        for reader in self._readers:
-            reader.join()
-        self._workers.shutdown()
+    def _without_rings(self, reason: str | None) -> None:
         for queue in self._queues:
             queue.join()
+        self._queues = []
+        if self._required:
+            raise MountError(f"io_uring=on cannot be had: {reason}; leave it out")
+        log.info("without io_uring: %s", reason)
+
+    def join(self) -> None:
+        """Wait for the end of the connection; raise what ended it before its time.
+
+        After a failure the other threads are left to end with the process,
+        which closes the connection: who is waiting for an answer gets an error.
+        """
+        self._over.wait()
+        if self._failure is None:
+            for reader in self._readers:
+                reader.join()
+            for queue in self._queues:
+                queue.join()
+            self._deferred.join()
         if self._failure is not None:
             raise self._failure
+
+    def _fail(self, error: BaseException) -> None:
+        """Note what ended a thread before its time, and the connection with it."""
+        self._failure = error
+        self._over.set()
 
     def _serve(self) -> None:
         try:
             self._read_requests()
         except OSError as error:
-            if error.errno not in (errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN):
-                self._failure = error
+            if error.errno not in _ENDED:
+                self._fail(error)
+            elif error.errno == errno.ECONNABORTED and not self._over.is_set():
+                log.warning("the connection was aborted")
+            self._over.set()
         except BaseException as error:
-            self._failure = error
+            self._fail(error)
 
     def _read_requests(self) -> None:
         fd, session = self._fd, self.session
@@ -164,37 +180,38 @@ class Connection:
                 if error.errno in _AGAIN:
                     continue
                 raise
-            _, opcode, unique, nodeid, uid, gid, _, _ = unpack(buffer)
+            _, opcode, unique, nodeid, uid, gid, pid, _ = unpack(buffer)
             if opcode in _FORGETS:
                 session.forget(opcode, nodeid, buffer, abi.IN_HEADER.size)
                 continue
             if opcode == Opcode.INTERRUPT:
-                # What we do is either quick or must not stop half-way.
+                self._deferred.interrupt(abi.INTERRUPT_IN.unpack_from(buffer, _BODY)[0])
                 continue
             request.opcode = opcode
             request.unique = unique
             request.nodeid = nodeid
             request.uid = uid
             request.gid = gid
-            request.start = abi.IN_HEADER.size + session.argument_size(opcode)
+            request.start = _BODY + session.argument_size(opcode)
             request.end = length
             try:
                 self._answer(request)
             except Defer:
-                self._workers.submit(self._answer_later, bytes(buffer[:length]))
+                later = partial(self._answer_later, bytes(buffer[:length]))
+                self._deferred.submit(unique, pid, later)
 
     def _answer_later(self, message: bytes) -> None:
         buffer = bytearray(message)
         request = _request_in(buffer)
         header = abi.IN_HEADER.unpack_from(buffer)
         _, request.opcode, request.unique, request.nodeid, request.uid, request.gid, _, _ = header
-        request.start = abi.IN_HEADER.size + self.session.argument_size(request.opcode)
+        request.start = _BODY + self.session.argument_size(request.opcode)
         request.end = len(message)
         request.wait = True
         try:
             self._answer(request)
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in _ENDED:
                 log.exception("a reply was not taken")
 
     def _answer(self, request: Request) -> None:
@@ -204,10 +221,8 @@ class Connection:
             size = self.session.serve(request)
         except Defer:
             raise
-        except OSError as error:
-            code = -(error.errno or errno.EIO)
         except Exception as error:
-            code = -errno_of(error, Opcode(request.opcode).name)
+            code = -errno_of(error, opcode_name(request.opcode))
         length = abi.OUT_HEADER.size + size
         abi.OUT_HEADER.pack_into(request.out, 0, length, code, request.unique)
         try:

@@ -22,6 +22,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
@@ -44,7 +45,7 @@ from pyfuse3 import (
 
 from unionfs.errors import errno_of
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
-from unionfs.vfs import Filesystem
+from unionfs.vfs import Filesystem, Notifier
 
 FOREVER = 1e9  # seconds; what libfuse turns into the kernel's 64 bits without overflow
 
@@ -73,9 +74,7 @@ def answered(handler: Handler[P, R]) -> Handler[P, R]:
         except FUSEError:
             raise
         except Exception as error:
-            code = errno_of(error, where)
-            # The kernel drops an answer it does not know, and the caller would wait for ever.
-            raise FUSEError(code if 0 < code < 512 else errno.EIO) from None
+            raise FUSEError(errno_of(error, where)) from None
 
     functools.update_wrapper(answer, handler)
     return answer
@@ -93,7 +92,7 @@ async def carry(
     timeout: float | None,
     acl: bool,
     xattrs: bool,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Notifier], None],
 ) -> None:
     """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
 
@@ -111,6 +110,22 @@ async def carry(
         pyfuse3.close(unmount=False)
 
 
+class Pyfuse3Notifier:
+    """Notices to the kernel; see `vfs.Notifier`."""
+
+    def forget_attributes(self, nodeid: int) -> None:
+        with suppress(FileNotFoundError):
+            pyfuse3.invalidate_inode(InodeT(nodeid), attr_only=True)
+
+    def forget_inode(self, nodeid: int) -> None:
+        with suppress(FileNotFoundError):
+            pyfuse3.invalidate_inode(InodeT(nodeid))
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
+
+
 class Pyfuse3Ops(pyfuse3.Operations):
     """One mounted `Filesystem` as pyfuse3 calls it."""
 
@@ -121,7 +136,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         timeout: float | None,
         acl: bool,
         xattrs: bool,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[Notifier], None],
     ) -> None:
         super().__init__()
         self.enable_acl = acl
@@ -140,7 +155,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._directories: dict[int, int] = {}
 
     def init(self) -> None:
-        self._on_ready()
+        self._on_ready(Pyfuse3Notifier())
 
     # -- names and inodes --
 

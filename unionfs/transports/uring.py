@@ -10,27 +10,33 @@ Source: Documentation/filesystems/fuse/fuse-io-uring.rst; fs/fuse/dev_uring.c.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import struct
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from unionfs.errors import errno_of
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
+from unionfs.transports.deferred import Deferred
 from unionfs.wire import abi
-from unionfs.wire.abi import Opcode
+from unionfs.wire.abi import opcode_name
 from unionfs.wire.request import Defer, Request
 from unionfs.wire.session import MAX_WRITE, Session
 
 log = logging.getLogger(__name__)
 
-# Requests of one CPU under way at once; those behind wait in the kernel.
-_DEPTH = 4
+# Requests of one CPU under way at once; those behind wait in the kernel.  One that
+# waits for a disk keeps its place, so there are more of them than are ever quick.
+_DEPTH = 32
+
+# What is answered to an entry when the connection ends.
+_ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV)
 
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
@@ -88,11 +94,14 @@ class Queue:
         self,
         session: Session,
         fuse_fd: int,
-        workers: ThreadPoolExecutor,
+        deferred: Deferred,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Register with the connection `fuse_fd` and serve it from a thread of our own."""
-        self._session, self._fd, self._workers = session, fuse_fd, workers
+        """Register with the connection `fuse_fd` and serve it from a thread of our own.
+
+        `failed` is called with what ends that thread before the connection.
+        """
+        self._session, self._fd, self._deferred = session, fuse_fd, deferred
 
         def run() -> None:
             try:
@@ -102,7 +111,8 @@ class Queue:
             except BaseException as error:
                 failed(error)
 
-        self._thread = threading.Thread(target=run, name=f"fuse-ring-{self.cpu}")
+        name = f"fuse-ring-{self.cpu}"
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
         self._thread.start()
 
     def join(self) -> None:
@@ -135,8 +145,10 @@ class Queue:
             if index == WAKE:
                 self._commit_done()
             elif result < 0:
-                # ENOTCONN and ECANCELED at the end of the connection.
                 alive -= 1
+                if -result not in _ENDED:
+                    # The kernel goes back to read(2) by itself.
+                    log.warning("no io_uring on CPU %d: %s", self.cpu, os.strerror(-result))
             else:
                 answer = take(index)
 
@@ -158,7 +170,8 @@ class Queue:
         try:
             self._answer(entry)
         except Defer:
-            self._workers.submit(self._answer_later, index)
+            pid = abi.IN_HEADER.unpack_from(entry.head.buffer)[6]
+            self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
             return None
         return entry.commit
 
@@ -177,10 +190,8 @@ class Queue:
             size = self._session.serve(request)
         except Defer:
             raise
-        except OSError as error:
-            code = -errno_of(error, "a request")
         except Exception as error:
-            code = -errno_of(error, Opcode(request.opcode).name)
+            code = -errno_of(error, opcode_name(request.opcode))
         head = entry.head.buffer
         abi.OUT_HEADER.pack_into(head, 0, abi.OUT_HEADER.size + size, code, request.unique)
         _PAYLOAD_SIZE.pack_into(head, abi.URING_ENT + 16, size)
@@ -196,17 +207,15 @@ _COMMIT_ID_AT = COMMAND_AT + 8
 
 
 def open_queues() -> list[Queue]:
-    """Set up a queue for every CPU; none where that is switched off or refused."""
+    """Set up a queue for every CPU.  Raises `OSError` with the reason where that is refused."""
     if not is_enabled():
-        log.info("io_uring is off: %s is not Y", _SWITCH)
-        return []
+        raise OSError(errno.EOPNOTSUPP, f"{_SWITCH} is not Y")
     queues: list[Queue] = []
     try:
         for cpu in range(possible_cpus()):
             queues.append(Queue(cpu))
     except OSError as error:
-        log.info("io_uring cannot be used: %s", error)
         for queue in queues:
             queue.join()
-        return []
+        raise OSError(error.errno, f"io_uring_setup(2): {error.strerror}") from error
     return queues

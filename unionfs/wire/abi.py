@@ -62,6 +62,14 @@ class Opcode(IntEnum):
     COPY_FILE_RANGE_64 = 53  # 7.45
 
 
+def opcode_name(opcode: int) -> str:
+    """Return the name of `opcode`, its number where we know none."""
+    try:
+        return Opcode(opcode).name
+    except ValueError:
+        return f"opcode {opcode}"
+
+
 class Init(IntFlag):
     """Flags of INIT; those from bit 32 on travel in flags2 (7.36)."""
 
@@ -78,6 +86,7 @@ class Init(IntFlag):
     WRITEBACK_CACHE = 1 << 16
     PARALLEL_DIROPS = 1 << 18
     POSIX_ACL = 1 << 20
+    ABORT_ERROR = 1 << 21
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
@@ -113,6 +122,9 @@ FOPEN_CACHE_DIR = 1 << 3
 FOPEN_NOFLUSH = 1 << 5
 FOPEN_PASSTHROUGH = 1 << 7
 
+NOTIFY_INVAL_INODE = 2
+NOTIFY_INVAL_ENTRY = 3
+
 # len, opcode, unique, nodeid, uid, gid, pid, total_extlen
 IN_HEADER = Struct("=IIQQIIIH2x")
 # len, error, unique
@@ -132,6 +144,10 @@ ENTRY_OUT = Struct("=QQQQII" + ATTR)
 # attr_valid, attr_valid_nsec, dummy, attr
 ATTR_OUT = Struct("=QII" + ATTR)
 
+INTERRUPT_IN = Struct("=Q")
+# ino, off, len; and parent, namelen, flags, before the name
+NOTIFY_INVAL_INODE_OUT = Struct("=Qqq")
+NOTIFY_INVAL_ENTRY_OUT = Struct("=QII")
 FORGET_IN = Struct("=Q")
 FORGET_ONE = Struct("=QQ")
 BATCH_FORGET_IN = Struct("=II")

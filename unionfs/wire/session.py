@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
-from unionfs.wire.abi import Init, Opcode
+from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Backings, Files
@@ -46,6 +46,7 @@ _ALWAYS = (
     | Init.DO_READDIRPLUS
     | Init.ASYNC_DIO
     | Init.PARALLEL_DIROPS
+    | Init.ABORT_ERROR
     | Init.MAX_PAGES
     | Init.NO_OPENDIR_SUPPORT
     | Init.HANDLE_KILLPRIV_V2
@@ -149,6 +150,10 @@ class Session:
         """Return the size in bytes of the opcode's own struct; 0 for one not known."""
         entry = self._table[opcode] if opcode < _OPCODES else None
         return 0 if entry is None else entry[1]
+
+    def counters(self) -> dict[str, int]:
+        """Return how often the kernel asked each opcode that it has asked at all."""
+        return {opcode_name(opcode): asked for opcode, asked in enumerate(self.counts) if asked}
 
     def serve(self, request: Request) -> int:
         """Do what `request` asks; return the length in bytes of the reply's body.

@@ -1,0 +1,52 @@
+"""What is asked of /dev/fuse beside requests and replies: real files, and notices.
+
+Source: fs/fuse/backing.c; fs/fuse/dev.c:fuse_notify().
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from unionfs.wire import abi, notify
+
+
+class DeviceBackings:
+    """The real files the kernel reads and writes by itself, registered at /dev/fuse."""
+
+    def __init__(self, fuse_fd: int) -> None:
+        self._fuse_fd = fuse_fd
+
+    def register(self, fd: int) -> int:
+        # With a mutable argument the answer is the number, not the buffer.
+        backing_map = bytearray(abi.BACKING_MAP.pack(fd, 0, 0))
+        return int(fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_OPEN, backing_map))
+
+    def close(self, backing_id: int) -> None:
+        fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_CLOSE, backing_id.to_bytes(4, "little"))
+
+
+class DeviceNotifier:
+    """Notices to the kernel; see `vfs.Notifier`."""
+
+    def __init__(self, fuse_fd: int) -> None:
+        self._fuse_fd = fuse_fd
+
+    def forget_attributes(self, nodeid: int) -> None:
+        self._send(notify.inode(nodeid, -1, 0))
+
+    def forget_inode(self, nodeid: int) -> None:
+        self._send(notify.inode(nodeid, 0, 0))
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        self._send(notify.entry(parent, name))
+
+    def _send(self, message: bytes) -> None:
+        try:
+            os.write(self._fuse_fd, message)
+        except OSError as error:
+            # What the kernel does not know, it has forgotten already; and after
+            # the unmount it knows nothing.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV):
+                raise

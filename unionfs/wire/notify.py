@@ -1,0 +1,28 @@
+"""Notices: what we tell the kernel without being asked, so that it forgets what it knows.
+
+Source: include/uapi/linux/fuse.h enum fuse_notify_code; fs/fuse/inode.c
+fuse_reverse_inval_inode(), fs/fuse/dir.c fuse_reverse_inval_entry().
+"""
+
+from __future__ import annotations
+
+from unionfs.wire import abi
+
+
+def inode(nodeid: int, offset: int, length: int) -> bytes:
+    """Forget attributes and ACLs of `nodeid`, and its pages from `offset`, to the end for 0.
+
+    A negative `offset` leaves the pages alone.
+    """
+    return _notice(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(nodeid, offset, length))
+
+
+def entry(parent: int, name: bytes) -> bytes:
+    """Forget what `name` in directory `parent` is, and the listing of that directory."""
+    head = abi.NOTIFY_INVAL_ENTRY_OUT.pack(parent, len(name), 0)
+    return _notice(abi.NOTIFY_INVAL_ENTRY, head + name + b"\0")
+
+
+def _notice(code: int, body: bytes) -> bytes:
+    # No request is number 0: that is what makes it a notice.
+    return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body
