@@ -62,11 +62,10 @@ def entry_of(
 
 
 class Pinned:
-    """A buffer whose address is known to the kernel for as long as this object lives."""
+    """What keeps a buffer where it is, at an address for the kernel, as long as it lives."""
 
-    def __init__(self, size: int) -> None:
-        self.buffer = bytearray(size)
-        self._exported = (ctypes.c_char * size).from_buffer(self.buffer)
+    def __init__(self, buffer: bytearray | mmap.mmap) -> None:
+        self._exported = (ctypes.c_char * len(buffer)).from_buffer(buffer)
         self.address = ctypes.addressof(self._exported)
 
 
@@ -92,7 +91,7 @@ class Ring:
         except BaseException:
             os.close(self._fd)
             raise
-        self._woken = Pinned(8)
+        self._woken = Pinned(bytearray(8))
         self._unsubmitted = 0
         self._listen()
 

@@ -27,7 +27,7 @@ from unionfs.transports.uring import Queue, open_queues
 from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
-from unionfs.wire.request import Defer, Request
+from unionfs.wire.request import Defer, Request, Room, room_of
 from unionfs.wire.session import BUFFER_SIZE, MAX_WRITE, Session, Terms
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _READERS = 2
 _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)
 _BODY = abi.IN_HEADER.size
+_SHORT = 4096  # bytes that hold any reply but data and listings
 
 # Errnos of a read: the request was withdrawn before we got it.
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
@@ -106,7 +107,7 @@ class Connection:
         offers no io_uring and that is required.
         """
         os.set_blocking(self._fd, True)
-        buffer = bytearray(BUFFER_SIZE)
+        buffer = room_of(BUFFER_SIZE)
         length = os.readv(self._fd, [buffer])
         opcode = abi.IN_HEADER.unpack_from(buffer)[1]
         if opcode != Opcode.INIT:
@@ -169,9 +170,9 @@ class Connection:
 
     def _read_requests(self) -> None:
         fd, session = self._fd, self.session
-        buffer = bytearray(BUFFER_SIZE)
+        buffer = room_of(BUFFER_SIZE)
         into = [buffer]
-        request = _request_in(buffer)
+        request = _request_in(buffer, room_of(_BODY + MAX_WRITE))
         unpack, readv = abi.IN_HEADER.unpack_from, os.readv
         while True:
             try:
@@ -201,9 +202,11 @@ class Connection:
                 self._deferred.submit(unique, pid, later)
 
     def _answer_later(self, message: bytes) -> None:
-        buffer = bytearray(message)
-        request = _request_in(buffer)
-        header = abi.IN_HEADER.unpack_from(buffer)
+        header = abi.IN_HEADER.unpack_from(message)
+        # Nothing but a READ is both slow and answered at length.
+        is_read = header[1] == Opcode.READ
+        size = abi.READ_IN.unpack_from(message, _BODY)[2] if is_read else 0
+        request = _request_in(bytearray(message), bytearray(_SHORT + size))
         _, request.opcode, request.unique, request.nodeid, request.uid, request.gid, _, _ = header
         request.start = _BODY + self.session.argument_size(request.opcode)
         request.end = len(message)
@@ -233,10 +236,9 @@ class Connection:
                 raise
 
 
-def _request_in(buffer: bytearray) -> Request:
-    """Return a request that lies in one piece in `buffer`, with room for the largest reply."""
-    out = bytearray(abi.OUT_HEADER.size + MAX_WRITE)
-    return Request(buffer, abi.IN_HEADER.size, buffer, out, abi.OUT_HEADER.size)
+def _request_in(buffer: Room, out: Room) -> Request:
+    """Return a request that lies in one piece in `buffer`, and its reply in `out`."""
+    return Request(buffer, _BODY, buffer, out, abi.OUT_HEADER.size)
 
 
 def why_not() -> str:

@@ -26,7 +26,7 @@ from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
 from unionfs.wire import abi
 from unionfs.wire.abi import opcode_name
-from unionfs.wire.request import Defer, Request
+from unionfs.wire.request import Defer, Request, room_of
 from unionfs.wire.session import MAX_WRITE, Session
 
 log = logging.getLogger(__name__)
@@ -60,23 +60,17 @@ def possible_cpus() -> int:
 class Entry:
     """A place for one request: headers and payload, shared with the kernel."""
 
-    __slots__ = ("commit", "head", "iovecs", "payload", "request")
+    __slots__ = ("_pinned", "commit", "head", "iovecs", "request")
 
     def __init__(self) -> None:
         self.commit = bytearray()  # what sends the reply and asks for the next request
-        self.head = Pinned(abi.URING_HEADER_SIZE)
-        self.payload = Pinned(MAX_WRITE)
-        self.iovecs = Pinned(_IOVEC.size)
-        _IOVEC.pack_into(
-            self.iovecs.buffer,
-            0,
-            self.head.address,
-            abi.URING_HEADER_SIZE,
-            self.payload.address,
-            MAX_WRITE,
-        )
-        payload = self.payload.buffer
-        self.request = Request(self.head.buffer, abi.URING_OP_IN, payload, payload, 0)
+        self.head, payload = bytearray(abi.URING_HEADER_SIZE), room_of(MAX_WRITE)
+        head, body = Pinned(self.head), Pinned(payload)
+        parts = bytearray(_IOVEC.size)
+        _IOVEC.pack_into(parts, 0, head.address, len(self.head), body.address, MAX_WRITE)
+        self._pinned = (head, body, Pinned(parts))
+        self.iovecs = self._pinned[2].address
+        self.request = Request(self.head, abi.URING_OP_IN, payload, payload, 0)
 
 
 class Queue:
@@ -131,7 +125,7 @@ class Queue:
                 abi.URING_CMD_REQ.pack(0, 0, self.cpu),
             )
             command = abi.URING_CMD_REQ.pack(0, 0, self.cpu)
-            address = entry.iovecs.address
+            address = entry.iovecs
             ring.command(self._fd, abi.URING_CMD_REGISTER, index, command, address, 2)
         alive = len(entries)
         answer: bytearray | None = None
@@ -164,13 +158,13 @@ class Queue:
             request.gid,
             commit_id,
             request.end,
-        ) = abi.URING_REQUEST.unpack_from(entry.head.buffer)
+        ) = abi.URING_REQUEST.unpack_from(entry.head)
         _COMMIT_ID.pack_into(entry.commit, _COMMIT_ID_AT, commit_id)
         request.wait = False
         try:
             self._answer(entry)
         except Defer:
-            pid = abi.IN_HEADER.unpack_from(entry.head.buffer)[6]
+            pid = abi.IN_HEADER.unpack_from(entry.head)[6]
             self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
             return None
         return entry.commit
@@ -192,7 +186,7 @@ class Queue:
             raise
         except Exception as error:
             code = -errno_of(error, opcode_name(request.opcode))
-        head = entry.head.buffer
+        head = entry.head
         abi.OUT_HEADER.pack_into(head, 0, abi.OUT_HEADER.size + size, code, request.unique)
         _PAYLOAD_SIZE.pack_into(head, abi.URING_ENT + 16, size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unionfs.types import Attr
 from unionfs.wire import abi
-from unionfs.wire.request import Request
+from unionfs.wire.request import Request, Room
 
 FOREVER = 1 << 31  # seconds
 NS = 1_000_000_000
@@ -22,7 +22,7 @@ class Encoder:
         self.valid = int(seconds)
         self.valid_ns = int((seconds - int(seconds)) * NS)
 
-    def put_entry(self, attr: Attr, out: bytearray, at: int) -> None:
+    def put_entry(self, attr: Attr, out: Room, at: int) -> None:
         st = attr.st
         atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
         valid, valid_ns = self.valid, self.valid_ns
@@ -53,7 +53,7 @@ class Encoder:
             0,
         )
 
-    def put_attr(self, attr: Attr, out: bytearray, at: int) -> int:
+    def put_attr(self, attr: Attr, out: Room, at: int) -> int:
         st = attr.st
         atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
         abi.ATTR_OUT.pack_into(

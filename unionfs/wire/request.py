@@ -8,10 +8,20 @@ a request can lie in, and filled anew for each request.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 from unionfs.types import SetAttr
 from unionfs.wire.abi import Opcode
+
+Room = bytearray | mmap.mmap
+
+
+def room_of(size: int) -> mmap.mmap:
+    """Return `size` bytes for requests and replies, of which only those used take memory."""
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room.madvise(mmap.MADV_NOHUGEPAGE)
+    return room
 
 
 class Request:
@@ -40,9 +50,7 @@ class Request:
         "wait",
     )
 
-    def __init__(
-        self, args: bytearray, at: int, data: bytearray, out: bytearray, body: int
-    ) -> None:
+    def __init__(self, args: Room, at: int, data: Room, out: Room, body: int) -> None:
         self.args = args
         self.at = at
         self.data = data

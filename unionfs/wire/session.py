@@ -26,7 +26,7 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Backings, Files
 from unionfs.wire.inodes import Inodes
 from unionfs.wire.names import Names
-from unionfs.wire.request import Request
+from unionfs.wire.request import Request, Room
 
 MAX_PAGES = 256
 PAGE = 4096
@@ -95,7 +95,7 @@ class Session:
         )
         self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
 
-    def init(self, request: bytes | bytearray | memoryview) -> bytes:
+    def init(self, request: bytes | Room | memoryview) -> bytes:
         """Agree on the terms by the INIT `request`, header included; return the whole reply.
 
         Raises EPROTO for a kernel whose protocol is too old.
@@ -168,7 +168,7 @@ class Session:
         self.counts[opcode] += 1
         return entry[0](request)
 
-    def forget(self, opcode: int, nodeid: int, data: bytes | bytearray, at: int) -> None:
+    def forget(self, opcode: int, nodeid: int, data: bytes | Room, at: int) -> None:
         """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
         self.counts[opcode] += 1
         forget = self._forget
