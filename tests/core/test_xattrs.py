@@ -90,3 +90,15 @@ def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
         assert tree.getxattr(b"file", security.CAPABILITY) == capability
         assert tree.getxattr(b"file", security.ACCESS) == access
         assert tree.lstat(b"file").mode & 0o777 == 0o640
+
+
+def test_a_new_file_has_a_capability_once_one_is_set(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {})
+    name, value = "security.capability", bytes.fromhex("0100000200000000000000000000000000000000")
+    with layers.union() as tree:
+        tree.create(b"new", 0o755)
+        with pytest.raises(OSError) as caught:
+            tree.getxattr(b"new", name)
+        assert caught.value.errno == errno.ENODATA
+        tree.setxattr(b"new", name, value, 0)
+        assert tree.getxattr(b"new", name) == value

@@ -85,7 +85,11 @@ def make(
             with state.owners.creating(uid, gid):
                 fd = maker(upper_fd, name, mode)
             st = os.fstat(fd) if fd is not None else _lstat(upper_fd, name)
-        return enter_locked(state, parent, name, st), fd
+        found = enter_locked(state, parent, name, st)
+        if fd is not None:
+            assert isinstance(found[0], File)
+            found[0].bare = True
+        return found, fd
 
 
 def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> Found:

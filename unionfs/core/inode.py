@@ -65,11 +65,13 @@ class File(Node):
     holds some, and `lost_links` how many of the lower's are whited out;
     `changed` counts copy_ups, so that an open handle notices.
     `orphan` keeps an upper file alive that lost its last known name.  `small` says
-    that it was found in a lower, which will not change, and has few bytes.
+    that it was found in a lower, which will not change, and has few bytes; `bare`
+    that it has no capability, which the kernel asks before a write and a chown.
     """
 
     __slots__ = (
         "aliases",
+        "bare",
         "changed",
         "data",
         "key",
@@ -103,6 +105,7 @@ class File(Node):
         self.orphan: Fd | None = None
         self.unlinked = False
         self.small = False
+        self.bare = False
 
 
 class Listing:

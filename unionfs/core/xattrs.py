@@ -24,10 +24,13 @@ from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 
 _XATTR_NAME_MAX = 255
+_CAPABILITY = b"security.capability"
 
 
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
     """Return a value; ENODATA where there is none."""
+    if name == _CAPABILITY and type(node) is File and node.bare:
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
     if name.startswith(VIRTUAL_PREFIXES):
         value = virtual_value(state, node, name)
         if value is None:
@@ -66,6 +69,8 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
     if flags & os.XATTR_REPLACE:
         getxattr(state, node, name)
     _bring_up(state, node)
+    if isinstance(node, File):
+        node.bare = False
     with _reach(node) as (path, follows):
         os.setxattr(path, stored, value, flags, follow_symlinks=follows)
     _note_acl(node, name)
