@@ -119,7 +119,7 @@ class BlobStore:
         """Remove those of the blobs that nothing names and nobody leases; return them."""
         gone = []
         with self._database.transaction() as tx:
-            leased = self._leases.keys()
+            leased = self._leases.kept()
             for digest in digests:
                 named = tx.execute(
                     "SELECT 1 FROM images WHERE id = ?1 UNION ALL"

@@ -25,7 +25,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -287,7 +287,10 @@ class ContainerStore:
 
     def remove(self, container: Container) -> None:
         """Remove a container that does not run, with all it holds; raises Conflict otherwise."""
-        with self._leases.lease("work", "rm"), self.lock(container):
+        # One that lost its directory has nothing to lock and is to go all the same.
+        lost = not self.directory(container).exists()
+        alone = nullcontext() if lost else self.lock(container)
+        with self._leases.lease("work", "rm"), alone:
             with self._database.transaction() as tx:
                 if self.get(container.id).running:
                     raise Conflict(
@@ -330,7 +333,7 @@ class ContainerStore:
         """Remove the directories of `container_ids` that have no row, or none any more."""
         for container_id in container_ids:
             with self._staging.directory() as own, self._database.transaction():
-                if not self._exists(container_id):
+                if not self.exists(container_id):
                     with suppress(FileNotFoundError):
                         os.rename(self.path / container_id, own / container_id)
 
@@ -341,7 +344,8 @@ class ContainerStore:
             rows = self._database.read("SELECT id FROM containers")
         return sorted(names - {row[0] for row in rows})
 
-    def _exists(self, container_id: str) -> bool:
+    def exists(self, container_id: str) -> bool:
+        """Tell whether there is a container of that id."""
         return (
             self._database.one("SELECT 1 FROM containers WHERE id = ?", (container_id,)) is not None
         )

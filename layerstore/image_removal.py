@@ -103,7 +103,7 @@ class ImageRemoval:
         with self._database.transaction() as tx:
             self._delete_rows(tx, image)
         parent = image.parent
-        if prune and parent is not None and self._exists(parent):
+        if prune and parent is not None and self._images.exists(parent):
             self._delete(parent, force=False, prune=True, quiet=True)
 
     def _delete_rows(self, tx: sqlite3.Connection, image: Image) -> None:
@@ -156,9 +156,6 @@ class ImageRemoval:
             _User(row[0][:SHORT], row[1] == "running" and ProcessId(row[2], row[3]).alive())
             for row in rows
         ]
-
-    def _exists(self, image_id: Digest) -> bool:
-        return self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
 
 
 class _User(NamedTuple):

@@ -86,6 +86,10 @@ class ImageRows:
         image_id = self._named(reference.with_default_tag())
         return self.get(image_id) if image_id else None
 
+    def exists(self, image_id: Digest) -> bool:
+        """Tell whether there is an image of that id."""
+        return self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
+
     def all(self) -> list[Image]:
         """Return every image, the newest first."""
         return self._read("ORDER BY created_ns DESC, added_ns DESC, id")

@@ -236,14 +236,15 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Return every layer, also one that lost its tree, in no order."""
-        return [self._layer(row) for row in self._database.read(f"SELECT {_COLUMNS} FROM layers")]
+        """Return every layer, also one that lost its tree, those beneath before those above."""
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM layers ORDER BY created_ns, chain_id")
+        return [self._layer(row) for row in rows]
 
     def remove(self, chain: Digest) -> bool:
         """Remove a layer unless something needs it; tell whether it was removed."""
         with self._leases.lease("work", "layer"):
             with self._database.transaction() as tx:
-                needed = self._needed(tx, chain, self._leases.keys())
+                needed = self._needed(tx, chain, self._leases.kept())
                 if not needed:
                     self._leases.hold("gone", chain)
                     tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
@@ -259,7 +260,7 @@ class LayerStore:
         """
         freed = Freed([], [])
         with self._database.transaction() as tx:
-            leased = self._leases.keys()
+            leased = self._leases.kept()
             while top is not None and not self._needed(tx, top, leased):
                 row = self._row(top)
                 if row is None:
@@ -285,7 +286,7 @@ class LayerStore:
             " AND NOT EXISTS (SELECT 1 FROM images WHERE top = layer.chain_id)"
             " AND NOT EXISTS (SELECT 1 FROM containers WHERE base = layer.chain_id)"
         )
-        leased = self._leases.keys()
+        leased = self._leases.kept()
         return [Digest(row[0]) for row in rows if row[0] not in leased]
 
     def _needed(self, tx: sqlite3.Connection, chain: Digest, leased: set[str]) -> bool:
@@ -302,6 +303,17 @@ class LayerStore:
             with self._staging.directory() as own, self._database.transaction():
                 if self._row(chain) is None and self._place(chain).exists():
                     os.rename(self._place(chain), own / chain.encoded)
+
+    def known(self, chain: Digest) -> Layer | None:
+        """Return the layer, also one that lost its tree, or None."""
+        row = self._row(chain)
+        return self._layer(row) if row is not None else None
+
+    def unsettled(self) -> list[Digest]:
+        """Return the adopted layers that nobody is about to settle."""
+        rows = self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL")
+        leased = self._leases.kept()
+        return [Digest(row[0]) for row in rows if row[0] not in leased]
 
     def strays(self) -> list[str]:
         """Return the names of directories without a row: of no layer, or of one lost from there."""

@@ -86,7 +86,7 @@ class Leases:
             for number, within, kind, key, pid, start in rows
         ]
 
-    def keys(self) -> set[str]:
+    def kept(self) -> set[str]:
         """Return what live processes lease: the layers and blobs to spare."""
         return {lease.key for lease in self.all() if lease.kind in _KEEPS and lease.holder.alive()}
 

@@ -54,6 +54,14 @@ _TYPES = {
 _MODES = {name: kind for kind, name in _TYPES.items()}
 
 
+def is_privileged() -> bool:
+    """Tell whether this process is root, and not of a user namespace only."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/uid_map", "rb") as ids:
+        return ids.read().split() == [b"0", b"0", b"4294967295"]
+
+
 class Override(NamedTuple):
     """Whom a file belongs to and what it is, where the file itself cannot say so."""
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from layerstore import Digest, Image, ImageConfig, Layer, Store
 from layerstore.digest import sha256_digest
 from layerstore.image_config import Object
+from layerstore.layer_index import scan, write_index
+from layerstore.tar_split import SplitWriter
 
 CREATED = "2024-05-06T07:08:09.000000001Z"
 
@@ -15,12 +17,14 @@ Files = Mapping[str, bytes]
 
 
 def add_layer(store: Store, parent: Digest | None, files: Files) -> Layer:
-    """Publish a layer of `files`; its diff_id is a digest of them, not that of a tar."""
+    """Publish a layer of `files`; its diff_id is a digest of them, and its tar is empty."""
     with store.layers.stage() as staging:
         for name, content in files.items():
             path = staging.diff / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        write_index(staging.index, scan(staging.diff))
+        SplitWriter(staging.tar_split).close()
         size = sum(len(content) for content in files.values())
         return store.layers.publish(staging, parent, diff_id(files), size)
 
