@@ -44,11 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=Path,
-        default=CACHE / "benchmark",
         metavar="PATH",
-        help="where PATH.json and PATH.svg are written (.cache/benchmark)",
+        help="write PATH.json and PATH.svg (.cache/benchmark)",
     )
-    parser.add_argument("--show", type=Path, metavar="FILE", help="show results of an earlier run")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE", help="show a JSON; draw it anew with --out"
+    )
     parser.add_argument("--work", type=Path, default=CACHE, help="where layers and mounts lie")
     parser.add_argument(INSIDE, type=Path, help=argparse.SUPPRESS)
     return parser
@@ -110,7 +111,7 @@ def _measure(options: argparse.Namespace) -> int:
         _say(f"the benchmarks cannot go on: {error}")
         status = 1
     runner.results.about = _about(scale.name, rounds)
-    _write(runner.results, options.out)
+    _write(runner.results, options.out or CACHE / "benchmark")
     return status
 
 
@@ -135,9 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.show is not None:
         try:
-            print(report(from_json(options.show.read_text())))
+            results = from_json(options.show.read_text())
         except (OSError, ValueError) as error:
             sys.exit(f"{options.show}: {error}")
+        if options.out is not None:
+            options.out.with_suffix(".svg").write_text(chart(results))
+        print(report(results))
         return 0
     _chosen(options.subjects, list(BY_NAME), "subject")
     _chosen(options.only, [workload.name for workload in WORKLOADS], "workload")

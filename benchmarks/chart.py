@@ -41,7 +41,7 @@ MARKS = {
 
 
 class Axis:
-    """Where a ratio lies, in pixels from the left."""
+    """Where a ratio lies, in pixels from the left; a whisker that goes further is cut."""
 
     def __init__(self, ratios: list[float]) -> None:
         least, most = min([0.8, *ratios]), max([2.0, *ratios])
@@ -50,7 +50,7 @@ class Axis:
 
     def at(self, ratio: float) -> float:
         part = (math.log(ratio) - self._low) / (self._high - self._low)
-        return LEFT + part * (WIDTH - LEFT - RIGHT)
+        return LEFT + min(max(part, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
 
 
 def chart(results: Results) -> str:

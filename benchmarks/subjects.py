@@ -24,7 +24,7 @@ from benchmarks.layers import Stack
 NATIVE = "native"
 KERNEL = "overlayfs"
 
-# Whether the kernel offers io_uring to the mounts to come.
+# Whether the kernel offers io_uring to the mounts to come; `isolation` puts it back.
 URING = Path("/sys/module/fuse/parameters/enable_uring")
 
 LIVE_WITHIN = 30.0
@@ -61,7 +61,8 @@ class Subject:
 
     `command` gives what mounts it, in the foreground or not; without it the
     subject is a plain directory.  `package` is its Debian package, `serves` says
-    that a daemon does, `copies_up` that it can change what lies in a lower.
+    that a daemon does, `copies_up` that it can change what lies in a lower,
+    `uring` that it needs the kernel's switch for io_uring.
     """
 
     name: str
@@ -123,8 +124,9 @@ def _unionfs_fuse(place: Place, foreground: bool) -> Sequence[str]:
 
 def _mergerfs(place: Place, foreground: bool) -> Sequence[str]:
     # minfreespace: by default it refuses to create where less than 4 GiB are free.
+    # fsname: the default names all branches, and 256 are more than mount(2) takes.
     options = (
-        "category.create=ff,minfreespace=0,allow_other,"
+        "category.create=ff,minfreespace=0,allow_other,fsname=mergerfs,"
         "cache.files=auto-full,cache.readdir=true,cache.symlinks=true,"
         f"cache.entry={_REMEMBERED},cache.attr={_REMEMBERED},cache.negative_entry={_REMEMBERED}"
     )
@@ -138,14 +140,14 @@ SUBJECTS = (
     Subject(
         name="pyunion-uring",
         title="PyUnion, io_uring",
-        command=_pyunion("transport=dev_fuse"),
+        command=_pyunion("transport=dev_fuse", "io_uring=on"),
         uring=True,
         ours=True,
     ),
     Subject(
         name="pyunion-dev",
         title="PyUnion, dev_fuse",
-        command=_pyunion("transport=dev_fuse"),
+        command=_pyunion("transport=dev_fuse", "io_uring=off"),
         ours=True,
     ),
     Subject(
@@ -229,8 +231,8 @@ def mounted(subject: Subject, place: Place) -> Iterator[Mount]:
 def _start(subject: Subject, place: Place) -> subprocess.Popen[bytes] | None:
     assert subject.command is not None
     argv = subject.command(place, True)
-    if URING.exists():
-        URING.write_text("Y" if subject.uring else "N")
+    if subject.uring and URING.exists():
+        URING.write_text("Y")
     with open(place.log, "wb") as log:
         try:
             process = subprocess.Popen(

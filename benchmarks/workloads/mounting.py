@@ -73,7 +73,7 @@ WORKLOADS = (
             Step(
                 Row(
                     name="mount-beyond",
-                    title="the same, beyond Python's start",
+                    title="mount, beyond Python's start",
                     how="less the time of `python -c pass`, for those who need one",
                     in_mean=False,
                 ),

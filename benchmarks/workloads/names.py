@@ -53,7 +53,7 @@ WORKLOADS = (
             Step(
                 Row(
                     name="miss-2",
-                    title="the same, 2 clients",
+                    title="negative lookup, 2 clients",
                     how="as above, by two clients pinned to a CPU each",
                     unit="µs",
                 ),
@@ -71,7 +71,7 @@ WORKLOADS = (
             Step(
                 Row(
                     name="churn-2",
-                    title="the same, 2 clients",
+                    title="create … unlink, 2 clients",
                     how="as above, by two clients pinned to a CPU each, in a directory each",
                     unit="µs",
                 ),
