@@ -82,16 +82,21 @@ class _Pair(NamedTuple):
 class ChangeWalk:
     """Walks over what the layer `diff` changes of `lowers`.  A context manager.
 
-    Without lowers everything is new.  `whiteouts_first` yields what is gone
+    Without lowers, and with `flat`, everything is new.  `whiteouts_first` yields what is gone
     from a directory before what is in it.  What an entry's nodeid leads to is
     good until the walk goes on.
     """
 
     def __init__(
-        self, diff: Path, lowers: Sequence[Path], *, whiteouts_first: bool = False
+        self,
+        diff: Path,
+        lowers: Sequence[Path],
+        *,
+        whiteouts_first: bool = False,
+        flat: bool = False,
     ) -> None:
         self._first = whiteouts_first
-        self.before = UnionFiles(lowers) if lowers else None
+        self.before = UnionFiles(lowers) if lowers and not flat else None
         self.after = UnionFiles((diff, *lowers))
         self.root = os.open(diff, _OPEN_DIR)
         self._marks = [Marks(userxattr=userxattr).redirect for userxattr in (False, True)]

@@ -11,19 +11,28 @@ isal and zstandard give up the GIL while they work.
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import lzma
 import zlib
 from typing import IO, BinaryIO, Protocol, cast
 
 import zstandard
-from isal import igzip
+from isal import igzip, igzip_lib
 
 from layerstore.errors import InvalidImage, LimitExceeded
 from layerstore.limits import DEFAULT, Limits
 
 _CHUNK = 1 << 18
 _LONGEST_MAGIC = 6
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    gzip.BadGzipFile,
+    cast("type[Exception]", igzip_lib.IsalError),
+    zlib.error,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+)
 
 GZIP, ZSTD, XZ, BZIP2 = "gzip", "zstd", "xz", "bzip2"
 
@@ -146,7 +155,7 @@ class Decompressed(io.RawIOBase):
         """Fill some of `buffer`; raises InvalidImage for damaged data, LimitExceeded."""
         try:
             size: int = self._into(buffer)
-        except (EOFError, igzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError) as e:
+        except _DAMAGE as e:
             raise InvalidImage(
                 f"the {self.kind} stream is damaged, cut short, or needs more than "
                 f"{self._limits.window >> 20} MiB of memory to unpack: {e}"

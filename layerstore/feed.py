@@ -129,6 +129,14 @@ class Feed:
             size -= step
             yield self._view[at : at + step]
 
+    def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int:
+        """Hand the next `size` bytes to `raw`; return how many there were."""
+        done = 0
+        for view in self.views(size):
+            raw(view)
+            done += len(view)
+        return done
+
     def rest(self) -> Iterator[memoryview]:
         """Yield all that is left."""
         while self.at < self._end or self._next():
@@ -158,11 +166,15 @@ class Feed:
 class Sink:
     """Bytes that are hashed, and written to `out` where there is one.
 
-    `finish` returns the digest; an error of writing comes out of the next call.
+    `finish` returns the digest, of nothing where `hashing` is off; an error of
+    writing comes out of the next call.
     """
 
-    def __init__(self, out: Writable | None = None, tick: Tick | None = None) -> None:
+    def __init__(
+        self, out: Writable | None = None, tick: Tick | None = None, *, hashing: bool = True
+    ) -> None:
         self._out = out
+        self._hashing = hashing
         self._tick = tick
         self._hash = hashlib.sha256()
         self._free: SimpleQueue[bytearray] = SimpleQueue()
@@ -185,7 +197,8 @@ class Sink:
             if self._error is None:
                 try:
                     view = memoryview(buffer)[:size]
-                    self._hash.update(view)
+                    if self._hashing:
+                        self._hash.update(view)
                     if self._out is not None:
                         write_all(self._out, view)
                     done += size

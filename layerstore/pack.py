@@ -77,21 +77,25 @@ def pack(
     privileged: bool,
     record: Path | None = None,
     tick: Tick | None = None,
+    flat: bool = False,
+    hashing: bool = True,
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
 
     `record` is the directory in which to write the layer's `index` and
     `tar-split`; `tick` is told how many bytes have gone by, on another thread.
+    `flat` packs all that the layers show together; without `hashing` there is
+    no diff_id.
     Nothing may change `diff` meanwhile.  Raises StoreError, and OSError where
     a file cannot be read or `out` not be written.
     """
     with ExitStack() as stack:
-        sink = stack.enter_context(Sink(out, tick))
+        sink = stack.enter_context(Sink(out, tick, hashing=hashing))
         split = None
         if record is not None:
             split = SplitWriter(record / TAR_SPLIT)
             stack.callback(split.abandon)
-        walk = stack.enter_context(ChangeWalk(diff, lowers, whiteouts_first=True))
+        walk = stack.enter_context(ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat))
         packer = _Packer(walk, TarWriter(sink, split), Metadata(privileged=privileged))
         packed = packer.run(sink)
         if record is not None and split is not None:

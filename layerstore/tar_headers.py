@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 
 from layerstore.errors import InvalidImage
 
@@ -92,7 +93,9 @@ def _check_sum(block: bytes, field: bytes) -> None:
     The sum is taken from Adler-32, whose low half is one plus the sum of the
     bytes modulo 65521, and which is fifteen times faster than `sum`.
     """
-    wanted = read_number(field)
+    wanted = -1
+    with suppress(InvalidImage):
+        wanted = read_number(field)
     blank = 8 * 0x20 - sum(field)
     if ((zlib.adler32(block) & 0xFFFF) - 1 + blank - wanted) % _ADLER_MODULUS == 0:
         return
@@ -110,16 +113,15 @@ def read_number(field: bytes) -> int:
         if field[0] & 0x40:
             return value - (1 << bits)  # negative, in two's complement
         return value & ~(1 << (bits - 1))
-    text = field.strip(b" \0")
+    # Octal digits end at the first NUL; what lies behind it is nobody's.
+    text = field.lstrip(b" \0").partition(b"\0")[0].rstrip(b" ")
+    if not text:
+        return 0
     try:
-        return int(text, 8) if text else 0
+        if text.isdigit():  # int() takes signs and underscores too
+            return int(text, 8)
     except ValueError:
-        # Octal digits end at the first NUL; what lies behind it is nobody's.
-        head = text.partition(b"\0")[0].rstrip(b" ")
-        try:
-            return int(head, 8)
-        except ValueError:
-            pass
+        pass
     raise InvalidImage(f"the archive is damaged: {field!r} in a header is not a number")
 
 

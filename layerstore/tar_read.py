@@ -14,9 +14,10 @@ Source: POSIX pax(1); the GNU tar manual, "Sparse Formats"; image-spec layer.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from layerstore.errors import InvalidImage, LimitExceeded, UnsafePath
-from layerstore.feed import Feed, short
+from layerstore.feed import short
 from layerstore.limits import DEFAULT, Limits
 from layerstore.tar_headers import (
     BLOCK,
@@ -117,15 +118,24 @@ def show(path: bytes) -> str:
     return f"“{text[:197] + '…' if len(text) > 200 else text or '/'}”"
 
 
+class Source(Protocol):
+    """Where the bytes of an archive come from; see `Feed`."""
+
+    def take(self, size: int) -> bytes: ...
+    def views(self, size: int) -> Iterator[memoryview]: ...
+    def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int: ...
+    def rest(self) -> Iterator[memoryview]: ...
+
+
 class TarReader:
-    """Iterates over the entries of `feed`.
+    """Iterates over the entries of the archive that comes from `feed`.
 
     The content of an entry is read by `content` before the next entry is
     asked for; what is not read is handed to `raw` like everything else.
     """
 
     def __init__(
-        self, feed: Feed, raw: Callable[[bytes | memoryview], None], limits: Limits = DEFAULT
+        self, feed: Source, raw: Callable[[bytes | memoryview], None], limits: Limits = DEFAULT
     ) -> None:
         self._feed = feed
         self._raw = raw
@@ -152,8 +162,9 @@ class TarReader:
 
     def skip(self) -> None:
         """Hand the content of the present entry, or what is left of it, to `raw`."""
-        for view in self.content():
-            self._raw(view)
+        left, self._left = self._left, 0
+        if self._feed.pass_over(left, self._raw) < left:
+            raise short("a file")
 
     def _next(self) -> Entry | None:
         if self._left:

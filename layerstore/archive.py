@@ -1,0 +1,354 @@
+"""save and load: images between the store and an archive.
+
+Decided here and only here: what makes an archive's image one of the store's.
+Sizes bound what is read, a blob's digest is checked before it is unpacked, and
+a layer is published only when what it unpacked to has the diff_id that the
+configuration names.  Nothing is named before all of it is there.
+
+What is written can be read as an OCI layout and by every docker: one tar with
+both indexes over the same blobs, as docker writes from version 25 on.  Layers
+are put together again from what lies unpacked in the store, and every byte is
+held to its digest on the way out; so the digests of images, layers and
+manifests are the same after a round trip.
+
+Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.archive_docker import MANIFEST_FILE, Packaged, blob_path, manifest_file, read_docker
+from layerstore.archive_members import Members, Section, open_members
+from layerstore.archive_oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
+from layerstore.archive_write import ArchiveWriter, DirectoryWriter, TarArchiveWriter
+from layerstore.compression import Readable, open_decompressed
+from layerstore.digest import Digest, VerifyingReader, chain_id
+from layerstore.errors import (
+    DigestMismatch,
+    InvalidImage,
+    InvalidReference,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+)
+from layerstore.feed import Tick, Writable
+from layerstore.image_config import OCI_CONFIG, OCI_LAYER, Descriptor, ImageConfig, Manifest
+from layerstore.images import Image
+from layerstore.layers import Layer
+from layerstore.limits import DEFAULT, Limits
+from layerstore.metadata import is_privileged
+from layerstore.progress import Progress, Report
+from layerstore.reference import Reference, parse_reference
+from layerstore.store import Store
+from layerstore.tar_split import archive_size, assemble
+from layerstore.unpack import unpack
+
+DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
+
+
+class Loaded(NamedTuple):
+    """One name, or one image without a name, that `load` brought into the store.
+
+    `renamed` is the image that had the name before.
+    """
+
+    image: Digest
+    name: Reference | None
+    renamed: Digest | None = None
+
+
+def load(
+    store: Store,
+    source: Path | Readable,
+    *,
+    progress: Report | None = None,
+    limits: Limits = DEFAULT,
+) -> list[Loaded]:
+    """Bring the images of `source` into the store: a file, a directory, or a stream.
+
+    Raises InvalidImage for what is no image, StoreError.
+    """
+    with store.leases.lease("work", "load"), store.staging.directory() as spool:
+        members = open_members(source, spool, limits)
+        try:
+            loader = _Loader(store, members, progress, limits)
+            images = [(loader.image(packaged), packaged) for packaged in _read(members)]
+            return [line for image, packaged in images for line in _name(store, image, packaged)]
+        finally:
+            members.close()
+
+
+def _read(members: Members) -> list[Packaged]:
+    """Return what an archive holds: OCI's manifests where there are any, and docker's names."""
+    oci, docker = read_oci(members), read_docker(members)
+    if oci is None and docker is None:
+        raise InvalidImage(
+            f"the archive is neither an OCI layout nor one of docker's: it has no {INDEX_FILE} "
+            f"and no {MANIFEST_FILE}; a root filesystem is brought in by import"
+        )
+    if not oci:
+        return docker or []
+    named = {packaged.config: packaged.names for packaged in docker or ()}
+    return [
+        Packaged(
+            found.config,
+            found.layers,
+            tuple(dict.fromkeys((*found.names, *named.get(found.config, ())))),
+            found.descriptors,
+            found.manifest,
+        )
+        for found in oci
+    ]
+
+
+def _name(store: Store, image: Image, packaged: Packaged) -> list[Loaded]:
+    lines = []
+    for name in packaged.names:
+        if packaged.manifest is not None:
+            store.images.add_repo_digest(image, name.repository, packaged.manifest.digest)
+        before = store.images.tag(image, name)
+        lines.append(Loaded(image.id, name, None if before == image.id else before))
+    return lines or [Loaded(image.id, None)]
+
+
+class _Loader:
+    """Brings the images of one archive in."""
+
+    def __init__(
+        self, store: Store, members: Members, progress: Report | None, limits: Limits
+    ) -> None:
+        self._store = store
+        self._members = members
+        self._progress = progress
+        self._limits = limits
+        self._privileged = is_privileged()
+
+    def image(self, packaged: Packaged) -> Image:
+        """Bring one image in, its layers first."""
+        config = ImageConfig.parse(packaged.config)
+        diff_ids = config.diff_ids
+        if len(diff_ids) != len(packaged.layers):
+            raise InvalidImage(
+                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, "
+                f"got {len(packaged.layers)}"
+            )
+        if len(diff_ids) > self._limits.layers:
+            raise LimitExceeded(
+                f"the image has {len(diff_ids)} layers; a union takes {self._limits.layers}"
+            )
+        below: list[Layer] = []
+        descriptors = packaged.descriptors or (None,) * len(diff_ids)
+        for name, diff_id, descriptor in zip(packaged.layers, diff_ids, descriptors, strict=True):
+            below.insert(0, self._layer(name, diff_id, descriptor, below))
+        image = self._store.images.add(config.data)
+        if packaged.manifest is not None:
+            self._store.images.add_manifest(image, packaged.manifest)
+        return image
+
+    def _layer(
+        self, name: str, diff_id: Digest, descriptor: Descriptor | None, below: list[Layer]
+    ) -> Layer:
+        parent = below[0].chain_id if below else None
+        there = self._store.layers.need(chain_id(parent, diff_id))
+        packed = descriptor is not None and descriptor.digest != diff_id
+        if there is not None and not (
+            packed and descriptor and not self._store.blobs.has(descriptor.digest)
+        ):
+            return there
+        section = self._members.open(name)
+        if section is None:
+            raise InvalidImage(f"the archive lacks {name}, a layer of the image")
+        if descriptor is not None and section.size != descriptor.size:
+            raise SizeMismatch(
+                f"{name} in the archive has {section.size} bytes; {descriptor.size} were announced"
+            )
+        if packed and descriptor is not None:
+            section = self._keep(name, section, descriptor)
+        layer = there or self._unpack(section, diff_id, below)
+        if packed and descriptor is not None:
+            self._store.layers.add_blob(
+                diff_id, descriptor.digest, descriptor.media_type, descriptor.size
+            )
+        return layer
+
+    def _keep(self, name: str, section: Section, descriptor: Descriptor) -> Section:
+        """Keep the packed layer as a blob, which checks it, and read on from there."""
+        self._store.blobs.put(
+            io.BufferedReader(section, 1 << 20), descriptor.digest, descriptor.size
+        )
+        again = self._members.open(name)
+        assert again is not None
+        return again
+
+    def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
+        with self._store.layers.stage() as staging:
+            done = unpack(
+                open_decompressed(section, self._limits),
+                staging.path,
+                privileged=self._privileged,
+                lowers=[layer.diff for layer in below],
+                limits=self._limits,
+                tick=self._tick(diff_id, section.size),
+            )
+            if done.diff_id != diff_id:
+                raise DigestMismatch(
+                    f'invalid diffID for layer {len(below)}: expected "{diff_id}", '
+                    f'got "{done.diff_id}"'
+                )
+            parent = below[0].chain_id if below else None
+            return self._store.layers.publish(staging, parent, diff_id, done.size)
+
+    def _tick(self, diff_id: Digest, size: int) -> Tick | None:
+        return ticker(self._progress, diff_id.short, "Loading layer", size)
+
+
+def ticker(progress: Report | None, layer: str, status: str, total: int | None) -> Tick | None:
+    """Return what tells `progress` how many bytes of a layer are done."""
+    if progress is None:
+        return None
+    return lambda done: progress(Progress(layer, status, done, total))
+
+
+# -- save --
+
+
+@dataclass
+class _Saved:
+    """An image to be saved, with the names it is saved by and what stands for its layers."""
+
+    image: Image
+    config: ImageConfig
+    manifest: Manifest
+    names: list[Reference]
+
+
+def save(
+    store: Store,
+    names: Sequence[str],
+    out: Writable | Path,
+    form: str = DOCKER_ARCHIVE,
+    *,
+    progress: Report | None = None,
+) -> None:
+    """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a directory to be made.
+
+    A repository without a tag means all its tags.  Raises NotFound before
+    anything is written, DigestMismatch where a layer of the store is damaged.
+    """
+    with store.leases.lease("work", "save"):
+        images = [_plan(store, *found) for found in _resolve(store, names)]
+        writer: ArchiveWriter
+        if isinstance(out, Path):
+            writer = DirectoryWriter(out)
+        else:
+            writer = TarArchiveWriter(out)
+        for saved in images:
+            _write_image(store, saved, writer, progress)
+        writer.file(INDEX_FILE, index_file([(saved.manifest, saved.names) for saved in images]))
+        writer.file(LAYOUT_FILE, LAYOUT)
+        if form == DOCKER_ARCHIVE:
+            docker = [
+                (saved.image.id, saved.names, [layer.digest for layer in saved.manifest.layers])
+                for saved in images
+            ]
+            writer.file(MANIFEST_FILE, manifest_file(docker))
+        writer.end()
+
+
+def _resolve(store: Store, names: Sequence[str]) -> list[tuple[Image, list[Reference]]]:
+    """Return the images that `names` mean, each once, with the names to save it by."""
+    found: dict[Digest, tuple[Image, list[Reference]]] = {}
+    for text in names:
+        for image, reference in _meant(store, text):
+            _, kept = found.setdefault(image.id, (image, []))
+            if reference is not None and reference not in kept:
+                kept.append(reference)
+    return list(found.values())
+
+
+def _meant(store: Store, text: str) -> list[tuple[Image, Reference | None]]:
+    try:
+        reference = parse_reference(text)
+    except InvalidReference:
+        return [(store.images.resolve(text), None)]
+    if reference.tag is None and reference.digest is None:
+        tagged = [
+            (image, tag)
+            for image in store.images.all()
+            for tag in image.tags
+            if tag.repository == reference.repository
+        ]
+        if tagged:
+            return list(tagged)
+    image = store.images.resolve(text)
+    named = reference if reference in image.tags else None
+    return [(image, named)]
+
+
+def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
+    config = store.images.config(image)
+    # Missing layers are told of before anything is written.
+    chain = store.layers.chain(image.top)[::-1]
+    repositories = {name.repository for name in names}
+    preferred = {name.digest for name in image.repo_digests if name.repository in repositories}
+    manifests = store.images.manifests(image)
+    for kept in sorted(manifests, key=lambda kept: kept.digest not in preferred):
+        if len(kept.layers) == len(chain) and all(
+            layer.digest == own.diff_id or store.blobs.has(layer.digest)
+            for layer, own in zip(kept.layers, chain, strict=True)
+        ):
+            return _Saved(image, config, kept, names)
+    layers = tuple(
+        Descriptor(OCI_LAYER, layer.diff_id, archive_size(layer.path)) for layer in chain
+    )
+    about = Descriptor(OCI_CONFIG, image.id, len(config.data))
+    return _Saved(image, config, Manifest.of(about, layers), names)
+
+
+def _write_image(
+    store: Store, saved: _Saved, writer: ArchiveWriter, progress: Report | None
+) -> None:
+    chain = store.layers.chain(saved.image.top)
+    for number, descriptor in enumerate(saved.manifest.layers):
+        above = len(chain) - 1 - number
+        layer, lowers = chain[above], [lower.diff for lower in chain[above + 1 :]]
+        tick = ticker(progress, layer.diff_id.short, "Saving layer", descriptor.size)
+        if descriptor.digest == layer.diff_id:
+            write = _assembler(layer, lowers, tick)
+        else:
+            write = _copier(store, descriptor)
+        writer.blob(blob_path(descriptor.digest), descriptor.size, write)
+    writer.file(blob_path(saved.image.id), saved.config.data)
+    writer.file(blob_path(saved.manifest.digest), saved.manifest.data)
+
+
+def _assembler(layer: Layer, lowers: list[Path], tick: Tick | None) -> Callable[[Writable], None]:
+    def write(out: Writable) -> None:
+        found = assemble(layer.path, out, lowers=lowers, tick=tick)
+        if found.diff_id != layer.diff_id:
+            raise DigestMismatch(
+                f"the layer {layer.diff_id.short} has changed on disk since it was published: its "
+                f"digest is now {found.diff_id}; `pyunion check` tells what changed"
+            )
+
+    return write
+
+
+def _copier(store: Store, descriptor: Descriptor) -> Callable[[Writable], None]:
+    def write(out: Writable) -> None:
+        try:
+            with store.blobs.open(descriptor.digest) as blob:
+                reader = VerifyingReader(blob, descriptor.digest, descriptor.size)
+                while data := reader.read(1 << 20):
+                    view = memoryview(data)
+                    while view:
+                        view = view[out.write(view) or 0 :]
+        except NotFound:
+            raise NotFound(f"the blob {descriptor.digest} is missing from the store") from None
+
+    return write

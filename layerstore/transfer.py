@@ -1,0 +1,99 @@
+"""import and export: root filesystems between the store and a tar or a directory.
+
+Decided here and only here: what an imported image's configuration says, and
+that the tar of a root filesystem has to have its end, since nothing else
+tells that it is whole.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from layerstore.archive import ticker
+from layerstore.archive_oci import this_platform
+from layerstore.compression import Readable, open_decompressed
+from layerstore.containers import Container
+from layerstore.errors import StoreError
+from layerstore.feed import Writable
+from layerstore.flatten import TreeStream, write_flat_tar
+from layerstore.image_config import HistoryEntry, ImageConfig, Object
+from layerstore.images import Image
+from layerstore.limits import DEFAULT, Limits
+from layerstore.metadata import is_privileged
+from layerstore.progress import Report
+from layerstore.reference import Reference
+from layerstore.store import Store
+from layerstore.timestamps import format_timestamp
+from layerstore.unpack import Unpacked, unpack
+
+
+def import_image(
+    store: Store,
+    source: Path | Readable,
+    reference: Reference | str | None = None,
+    *,
+    config: Object | None = None,
+    message: str = "Imported from -",
+    progress: Report | None = None,
+    limits: Limits = DEFAULT,
+) -> Image:
+    """Make an image of one layer out of a root filesystem, and return it.
+
+    `source` is a directory, or a tar as a file or a stream, packed in any way
+    that is known.  `config` is what containers of the image run with.
+    """
+    if not isinstance(source, Path):
+        return _import(store, source, reference, config, message, progress, limits)
+    try:
+        if source.is_dir():
+            with TreeStream(source) as stream:
+                return _import(store, stream, reference, config, message, progress, limits)
+        with source.open("rb", buffering=0) as file:
+            return _import(store, file, reference, config, message, progress, limits)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
+
+
+def _import(
+    store: Store,
+    stream: Readable,
+    reference: Reference | str | None,
+    config: Object | None,
+    message: str,
+    progress: Report | None,
+    limits: Limits,
+) -> Image:
+    with store.leases.lease("work", "import"), store.layers.stage() as staging:
+        done = unpack(
+            open_decompressed(stream, limits),
+            staging.path,
+            privileged=is_privileged(),
+            limits=limits,
+            tick=ticker(progress, "", "Importing", None),
+            whole=True,
+        )
+        store.layers.publish(staging, None, done.diff_id, done.size)
+        image = store.images.add(_configuration(done, config, message).data)
+        if reference is not None:
+            store.images.tag(image, reference)
+        return store.images.get(image.id)
+
+
+def _configuration(done: Unpacked, config: Object | None, message: str) -> ImageConfig:
+    architecture, variant = this_platform()
+    fields: Object = {"architecture": architecture, "os": "linux", "config": config or {}}
+    if variant:
+        fields["variant"] = variant
+    created = format_timestamp(time.time_ns())
+    entry = HistoryEntry(created=created, comment=message)
+    return ImageConfig.of(fields).derive(entry, diff_id=done.diff_id)
+
+
+def export_container(
+    store: Store, container: Container, out: Writable, *, progress: Report | None = None
+) -> None:
+    """Write all that the container shows to `out`, as a tar."""
+    layers = [store.containers.upper(container), *store.containers.lowers(container)]
+    with store.leases.lease("work", "export"):
+        write_flat_tar(layers, out, tick=ticker(progress, container.short, "Exporting", None))
