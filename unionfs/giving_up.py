@@ -1,27 +1,51 @@
 """How a long operation learns that nobody waits for it any more.
 
 A transport marks the thread that works on a request with a `Caller`, and says
-there when it was killed; what may take long asks `stop_if_abandoned` between
-two steps that are safe to stop at.
+there when the kernel interrupts it; what may take long asks `stop_if_abandoned`
+between two steps that are safe to stop at.
 
 Only a killed caller counts: an open(2) that fails with EINTR because of some
-SIGCHLD is more than programs are prepared for.  Source: overlayfs asks the
-same, copy_up.c:ovl_copy_up_file().
+SIGCHLD is more than programs are prepared for.  The kernel interrupts a request
+once, at the first signal, and a later one may kill.
+
+Source: overlayfs asks the same, copy_up.c:ovl_copy_up_file(); fs/fuse/dev.c
+request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+_KILLED = 1 << signal.SIGKILL - 1
 
 
 class Caller:
-    """Who waits for the request a thread is working on."""
+    """The thread `pid` that waits for a request; 0 for one not to be seen from here."""
 
-    killed = False
+    __slots__ = ("interrupted", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.interrupted = False
+
+    def is_killed(self) -> bool:
+        """Tell whether the caller is about to end."""
+        if not self.interrupted or not self.pid:
+            return False
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_bytes()
+        except OSError:
+            return False
+        pending = 0
+        for word in (b"SigPnd:", b"ShdPnd:"):
+            pending |= int(status.partition(word)[2].split(maxsplit=1)[0], 16)
+        return bool(pending & _KILLED)
 
 
 class _Mark(threading.local):
@@ -42,7 +66,7 @@ def working_for(caller: Caller) -> Iterator[None]:
 
 
 def stop_if_abandoned() -> None:
-    """Raise EINTR where whoever asked for this has been killed."""
+    """Raise EINTR where whoever asked for this is being killed."""
     caller = _mark.caller
-    if caller is not None and caller.killed:
+    if caller is not None and caller.is_killed():
         raise OSError(errno.EINTR, os.strerror(errno.EINTR))

@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 
 from mount_tools import log, mount_helper, serve
-from unionfs.transports import pyfuse3_ops
+from unionfs.transports import dev_fuse, pyfuse3_ops
 
-PRELOADED = (log, serve, pyfuse3_ops)
+PRELOADED = (log, serve, dev_fuse, pyfuse3_ops)
 
 NOBODY = 65534
 

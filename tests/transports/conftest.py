@@ -1,0 +1,31 @@
+"""The direct transport, with io_uring and without."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.mounts import require_fuse, require_root
+from tests.interop.layers import Layers
+
+
+@pytest.fixture(params=["off", "on"])
+def io_uring(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield what to say to `-o io_uring=`; on is switched on for the machine meanwhile."""
+    require_root()
+    require_fuse()
+    with io_uring_enabled() if request.param == "on" else contextlib.nullcontext():
+        yield request.param
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Iterator[Layers]:
+    """A place for layers; fails where one of them was changed after its `freeze`."""
+    require_root()
+    made = Layers(tmp_path)
+    yield made
+    made.check()
