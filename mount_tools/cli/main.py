@@ -32,6 +32,9 @@ INTERRUPTED = 130
 NOBODY_READS = 141
 
 IMAGE = {
+    "import": "import_cmd.import_",
+    "load": "load_cmd.load",
+    "save": "save_cmd.save",
     "history": "history_cmd.history",
     "inspect": "inspect_cmd.inspect_image",
     "ls": "images_cmd.images",
@@ -41,6 +44,7 @@ IMAGE = {
     "tag": "tag_cmd.tag",
 }
 CONTAINER = {
+    "export": "export_cmd.export",
     "diff": "diff_cmd.diff",
     "inspect": "inspect_cmd.inspect_container",
     "ls": "ps_cmd.ps",
@@ -54,6 +58,11 @@ SYSTEM = {
     "prune": "prune_cmd.prune",
 }
 COMMANDS = {
+    "check": "check_cmd.check",
+    "export": "export_cmd.export",
+    "import": "import_cmd.import_",
+    "load": "load_cmd.load",
+    "save": "save_cmd.save",
     "container": "main.container",
     "diff": "diff_cmd.diff",
     "history": "history_cmd.history",

@@ -28,19 +28,24 @@ class Cli:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def __call__(self, *words: str, given: str = "") -> Result:
+    def __call__(self, *words: str, given: str | bytes = "") -> Result:
         """Run one command with `given` on its stdin."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.BytesIO(), io.BytesIO()
+        stdout = io.TextIOWrapper(out, encoding="utf-8")
+        stderr = io.TextIOWrapper(err, encoding="utf-8")
         stdin = sys.stdin
-        sys.stdin = io.StringIO(given)
+        typed = given.encode() if isinstance(given, str) else given
+        sys.stdin = io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8")
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
                 status = main(["--root", str(self.root), "--no-sync", *words])
         finally:
             sys.stdin = stdin
-        return Result(status, out.getvalue(), err.getvalue())
+        stdout.flush()
+        stderr.flush()
+        return Result(status, _text(out), _text(err))
 
-    def ok(self, *words: str, given: str = "") -> str:
+    def ok(self, *words: str, given: str | bytes = "") -> str:
         """Run a command that is to work and say nothing on stderr; return what it printed."""
         result = self(*words, given=given)
         assert (result.status, result.err) == (0, ""), result
@@ -62,3 +67,7 @@ class Cli:
     def store(self) -> Store:
         """Open the store, to look behind the command's back."""
         return Store.open(self.root, sync=False)
+
+
+def _text(printed: io.BytesIO) -> str:
+    return printed.getvalue().decode("utf-8", "surrogateescape")
