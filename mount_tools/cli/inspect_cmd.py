@@ -102,7 +102,7 @@ def show(
         except NotFound as error:
             missing.append(str(error))
     if render is not None:
-        say("\n".join(map(render, found)))
+        _render(render, found)
     elif template:
         say(go_json(found))
     else:
@@ -111,6 +111,18 @@ def show(
         complain(text)
     if missing:
         raise click.exceptions.Exit(1)
+
+
+def _render(render: Callable[[Document], str], found: list[Document]) -> None:
+    """Print each object by the template, a line each, and an empty one where there is none.
+
+    Raises TemplateError where one does not fit, after what was printed before.
+    """
+    lines: list[str] = []
+    try:
+        lines.extend(map(render, found))
+    finally:
+        say("\n".join(lines))
 
 
 def _document(store: Store, name: str, kinds: tuple[str, ...], *, size: bool) -> Document:

@@ -46,10 +46,11 @@ def go_text(value: Value, *, nested: bool = False) -> str:
 
 
 def go_json(value: Value) -> str:
-    """Return a value as Go's encoder writes it, a whole row with `<`, `>` and `&` escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=list)
+    """Return a value as Go's encoder writes it, a row sorted and with `<`, `>`, `&` escaped."""
+    row = isinstance(value, Row)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=row)
     text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    if isinstance(value, Row):
+    if row:
         for character in "<>&":
             text = text.replace(character, f"\\u{ord(character):04x}")
     return text

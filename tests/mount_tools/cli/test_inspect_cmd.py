@@ -61,6 +61,8 @@ def test_templates_that_cannot_be(cli: Cli) -> None:
     assert cli.fails("inspect", "-f", "{{.Id", "busy:1", status=64) == (
         "template parsing error: template: :1: unclosed action\n"
     )
+    # docker's empty line on stdout, which a script's $(...) does not see.
+    assert cli("inspect", "-f", "{{.Nope}}", "busy:1").out == "\n"
     assert cli.fails("inspect", "-f", "{{.Nope}}", "busy:1") == (
         'template parsing error: template: :1:2: executing "" at <.Nope>: '
         'map has no entry for key "Nope"\n'

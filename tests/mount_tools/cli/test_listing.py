@@ -38,7 +38,7 @@ def test_quiet_is_ids_unless_a_template_says_otherwise() -> None:
 def test_a_line_for_each_row_and_tabs_written_as_they_are_typed() -> None:
     assert LISTING.text(ROWS, r"{{.Tag}}\t{{.ID}}") == "1\tfcbfba63d1eb\n<none>\t00340ac76a44\n"
     assert LISTING.text(ROWS[1:], "json") == (
-        '{"ID":"00340ac76a44","Tag":"\\u003cnone\\u003e","Size":""}\n'
+        '{"ID":"00340ac76a44","Size":"","Tag":"\\u003cnone\\u003e"}\n'
     )
     assert LISTING.text([], "{{.Tag}}") == ""
 

@@ -1,0 +1,241 @@
+"""What pyunion prints is what docker's client and daemon print for the same images.
+
+Both load one archive that docker saved, so ids are the same on both sides; what is left to
+differ is who says it ("Error response from daemon: " is "Error: " here) and how long ago.
+Needs docker.io 20.10, which is not installed where CI runs; what it printed is expected,
+string by string, in tests/mount_tools/cli.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.helpers.cli import Cli
+from tests.helpers.mounts import require_root, wait_until
+
+CLIENT = "/usr/bin/docker"  # Debian's, of the daemon's version
+
+SAME = [
+    "images",
+    "images -q",
+    "images -a",
+    "images --no-trunc",
+    "images --digests",
+    "images -q --no-trunc",
+    "images busy",
+    "images busy:1",
+    "images b*",
+    "images nope",
+    "images -f dangling=true",
+    "images -f reference=c*",
+    "images -f since=busy:1",
+    "images -f before=changed:1",
+    "images -f label=a",
+    "images -f label=a=1",
+    "images -f label=a=2",
+    "images --format {{.ID}}|{{.Repository}}|{{.Tag}}|{{.Digest}}|{{.CreatedAt}}|{{.Size}}",
+    "images --format {{.VirtualSize}}|{{.Containers}}|{{.SharedSize}}|{{.UniqueSize}}",
+    "images --format table\\s{{.ID}}\\t{{.Repository}}\\t{{.Size}}",
+    "images --format {{json\\s.}}",
+    "images --format {{upper\\s.Tag}}-{{title\\s.Repository}}",
+    "images --format {{.Nope}}",
+    "images --format {{.ID",
+    "images -f bad=1",
+    "images -f noequal",
+    "images -f dangling=maybe",
+    "images -f before=nope",
+    "images --nope",
+    "images -x",
+    "images --format",
+    "images a b",
+    "history changed:1",
+    "history --no-trunc changed:1",
+    "history -q changed:1",
+    "history -H=false changed:1",
+    "history --format {{.ID}}|{{.CreatedAt}}|{{.CreatedBy}}|{{.Size}}|{{.Comment}} changed:1",
+    "history --format table\\s{{.ID}}\\t{{.Comment}} changed:1",
+    "history nope",
+    "history",
+    "history -f x changed:1",
+    "inspect -f {{.Id}} changed:1",
+    "inspect -f {{.RepoTags}}{{.RepoDigests}}|{{.Comment}}|{{.Created}}|{{.Author}} changed:1",
+    "inspect -f {{.Architecture}}/{{.Os}}|{{.Size}}|{{.VirtualSize}} changed:1",
+    "inspect -f {{json\\s.Config.Env}}{{.Config.Cmd}}{{.Config.Labels}} changed:1",
+    "inspect -f {{json\\s.RootFS}} changed:1",
+    "inspect -f {{range\\s$i,$l\\s:=\\s.RootFS.Layers}}{{$i}}={{$l}};{{end}} changed:1 busy:1",
+    "inspect -f {{if\\s.Config.Cmd}}yes{{else}}no{{end}} changed:1",
+    'inspect -f {{index\\s.Config.Labels\\s"a"}} changed:1',
+    "inspect -f {{len\\s.RootFS.Layers}} changed:1",
+    "inspect -f {{printf\\s\"%-8s|%d\"\\s.Os\\s.Size}} changed:1",
+    "inspect -f {{.Nope}} changed:1",
+    "inspect -f {{.Config.Nope}} changed:1",
+    "inspect -f {{nope}} changed:1",
+    "inspect -f {{.Id changed:1",
+    "inspect nope",
+    "inspect nope changed:1 -f {{.Id}}",
+    "image inspect nope",
+    "container inspect nope",
+    "inspect --type foo x",
+    "inspect --type container changed:1",
+    "inspect",
+    "tag nope x",
+    "tag busy:1",
+    "tag busy:1 sha256:2",
+    "tag busy:1 new:2",
+    "tag busy:1 host.example:5000/a/b",
+    "images --digests",
+    "rmi",
+    "rmi nope",
+    "rmi -f nope",
+    "rmi nope busy:nope",
+    "rmi new:2",
+    "image rm host.example:5000/a/b",
+    "rm nope",
+    "rm -f nope",
+    "rm",
+    "ps",
+    "ps -a",
+    "ps -q",
+    "ps -s",
+    "ps a",
+    "ps -n x",
+    "ps -a --filter status=foo",
+    "ps -a --filter foo=bar",
+    "ps -a --format {{json\\s.}}",
+    "diff nope",
+    "export nope",
+    "save",
+    "save busy:1 -o /nope/x",
+    "load -i /nope",
+    "load --nope",
+    "import /nope",
+    "image prune -f --filter bad=1",
+    "container prune -f",
+    "image prune -f",
+    "rmi changed:1",
+    "rmi busy:1",
+    "images",
+]  # fmt: skip
+
+
+class Printed(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """A daemon of its own, and the words that call its client."""
+    require_root()
+    if not (shutil.which("dockerd") and os.path.exists(CLIENT)):
+        pytest.skip("docker.io is not installed")
+    version = subprocess.run(["dockerd", "--version"], capture_output=True, text=True).stdout
+    if " 20.10." not in version:
+        pytest.skip(f"docker 20.10 is wanted, this is {version.strip()}")
+    # Not beneath pytest's directory: the path of a socket has 107 bytes at most.
+    base = Path(tempfile_root())
+    socket = f"unix://{base}/s"
+    with open(tmp_path_factory.mktemp("docker") / "log", "wb") as log:
+        daemon = subprocess.Popen(
+            [
+                *("dockerd", "--data-root", base / "data", "--exec-root", base / "exec"),
+                *("--pidfile", base / "pid", "-H", socket, "--iptables=false", "--bridge=none"),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    call = [CLIENT, "-H", socket]
+    try:
+        wait_until(
+            lambda: subprocess.run([*call, "version"], capture_output=True).returncode == 0,
+            "dockerd to answer",
+            deadline=60,
+        )
+        yield call
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def tempfile_root() -> str:
+    done = subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def both(docker: list[str], cli: Cli, tmp_path: Path) -> tuple[list[str], Cli]:
+    """The same two images in docker and in a store."""
+    rootfs = tmp_path / "rootfs.tar"
+    with tarfile.open(rootfs, "w") as tar:
+        for name in ("etc", "bin"):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
+        tar.add("/bin/true", "bin/true")
+    change = ["-c", "CMD /bin/true", "-c", "ENV A=b", "-c", "LABEL a=1"]
+    run([*docker, "import", rootfs, "busy:1"])
+    second = int(time.time())
+    # Docker orders images by the second, and those of one second anyhow.
+    wait_until(lambda: int(time.time()) != second, "the clock")
+    box = run([*docker, "create", "busy:1", "/bin/true", "of", "a", "rather", "long command line"])
+    run([*docker, "commit", "-m", "a message", "-a", "Me <me@x>", *change, box, "changed:1"])
+    run([*docker, "rm", box])
+    for name in ("busy:1", "changed:1"):
+        run([*docker, "save", "-o", tmp_path / name, name])
+    # Loaded anew and one by one, so that neither side knows whose child an image is.
+    run([*docker, "rmi", "changed:1", "busy:1"])
+    for name in ("busy:1", "changed:1"):
+        run([*docker, "load", "-i", tmp_path / name])
+        cli.ok("load", "-i", str(tmp_path / name))
+    return docker, cli
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path / "store")
+
+
+def run(words: list[str | Path]) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def same(text: str) -> str:
+    """Return what is printed without what is bound to differ."""
+    text = text.replace("Error response from daemon: ", "Error: ")
+    text = re.sub(r"\b[dD]ocker\b", "pyunion", text)
+    text = re.sub(r"(\d+|About an?|Less than an?) (second|minute)s?( ago)?", "AGE", text)
+    text = re.sub(r"(CREATED|AGE|STATUS) +", r"\1   ", text)
+    # What is known to differ, with the reason.
+    return text.replace("pyunion objects", "objects")
+
+
+def test_every_line_is_dockers(both: tuple[list[str], Cli]) -> None:
+    docker, cli = both
+    differ = []
+    for line in SAME:
+        words = [word.replace("\\s", " ") for word in line.split(" ")]
+        done = subprocess.run(
+            [*docker, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        theirs = Printed(done.returncode, same(done.stdout), same(done.stderr))
+        ours = cli(*words)
+        if Printed(ours.status, same(ours.out), same(ours.err)) != theirs:
+            differ.append(f"$ {line}\ndocker  {theirs}\npyunion {tuple(map_same(ours))}")
+    assert not differ, "\n\n".join(differ)
+
+
+def map_same(result: tuple[int, str, str]) -> tuple[int, str, str]:
+    status, out, err = result
+    return status, same(out), same(err)
