@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,36 @@ def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool
         removed.append(container.id)
         freed += size
     return Pruned(containers=removed, freed=freed)
+
+
+def prune(
+    store: Store,
+    *,
+    all_unused: bool = False,
+    until_ns: int | None = None,
+    labels: dict[str, str | None] | None = None,
+    without_labels: dict[str, str | None] | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove the containers that do not run, then images as `prune_images` does, and leftovers."""
+    containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
+    with ExitStack() as stack:
+        if dry_run:
+            # The images that only these containers hold are to be reported too.
+            tx = stack.enter_context(store.database.rehearsal())
+            rows = [(container_id,) for container_id in containers.containers]
+            tx.executemany("DELETE FROM containers WHERE id = ?", rows)
+        images = prune_images(
+            store,
+            all_unused=all_unused,
+            until_ns=until_ns,
+            labels=labels,
+            without_labels=without_labels,
+            dry_run=dry_run,
+        )
+    if not dry_run:
+        collect(store)
+    return Pruned(images.images, containers.containers, images.freed + containers.freed)
 
 
 def collect(store: Store) -> Pruned:

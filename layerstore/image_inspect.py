@@ -17,7 +17,7 @@ from layerstore.timestamps import format_timestamp
 _DRIVER = "pyunion"
 
 # docker shows these whether the configuration has them or not.
-_CONFIG: Object = {
+NO_CONFIG: Object = {
     "Hostname": "",
     "Domainname": "",
     "User": "",
@@ -52,7 +52,7 @@ def inspect_image(
         "Created": config.created or format_timestamp(0),
         "DockerVersion": docker_version if isinstance(docker_version, str) else "",
         "Author": config.author,
-        "Config": {**_CONFIG, **config.config},
+        "Config": {**NO_CONFIG, **config.config},
         "Architecture": image.architecture,
         **({"Variant": config.variant} if config.variant else {}),
         "Os": image.os,

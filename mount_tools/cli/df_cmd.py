@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from layerstore.store import Store
+from layerstore.usage import Usage, usage
 from mount_tools.cli import words
 from mount_tools.cli.container_words import command_line, image_text, quoted, status_text
 from mount_tools.cli.human import NS, age, ellipsis, human_size
 from mount_tools.cli.images_cmd import rows_of
-from mount_tools.cli.layer_use import Uses
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.ps_cmd import COMMAND_WIDTH
 from mount_tools.cli.session import Session, pass_session, say
@@ -73,45 +73,40 @@ class DiskRow(Row):
 @pass_session
 def df(session: Session, template: str | None, json: bool, verbose: bool) -> None:
     store = session.store
-    uses = Uses(store)
-    counted = usage(store, uses)
+    found = usage(store)
+    counted = as_objects(found, len(list(store.blobs.all())))
     if json:
         say(as_json(counted), end="")
     elif verbose and not template:
-        say(f"Images space usage:\n\n{_image_table(uses)}")
-        say(f"Containers space usage:\n\n{_container_table(store, uses)}")
-        say(f"Blobs space usage: {human_size(_number(counted[2], 'size'))}")
+        say(f"Images space usage:\n\n{_image_table(found)}")
+        say(f"Containers space usage:\n\n{_container_table(store, found)}")
+        say(f"Blobs space usage: {human_size(found.blobs_size)}")
     else:
         say(LISTING.text(map(_row, counted), template), end="")
 
 
-def usage(store: Store, uses: Uses) -> list[dict[str, Value]]:
+def as_objects(found: Usage, blobs: int) -> list[dict[str, Value]]:
     """Return the rows as `--json` has them."""
-    total = uses.total()
-    sizes = {one.id: store.containers.size(one) for one in uses.containers}
-    running = [one for one in uses.containers if one.running]
-    own = sum(sizes.values())
-    digests = list(store.blobs.all())
     return [
         {
             "type": "Images",
-            "total": len(uses.images),
-            "active": len({one.image for one in uses.containers} & {i.id for i in uses.images}),
-            "size": total,
-            "reclaimable": total - uses.in_use(),
+            "total": len(found.images),
+            "active": found.images_active,
+            "size": found.layers_size,
+            "reclaimable": found.images_reclaimable,
         },
         {
             "type": "Containers",
-            "total": len(uses.containers),
-            "active": len(running),
-            "size": own,
-            "reclaimable": own - sum(sizes[one.id] for one in running),
+            "total": len(found.containers),
+            "active": found.containers_active,
+            "size": found.containers_size,
+            "reclaimable": found.containers_reclaimable,
         },
         {
             "type": "Blobs",
-            "total": len(digests),
-            "active": len(digests),
-            "size": sum(store.blobs.path(digest).stat().st_size for digest in digests),
+            "total": blobs,
+            "active": blobs,
+            "size": found.blobs_size,
             "reclaimable": 0,
         },
     ]
@@ -135,31 +130,29 @@ def _row(counted: Mapping[str, Value]) -> DiskRow:
     )
 
 
-def _image_table(uses: Uses) -> str:
+def _image_table(found: Usage) -> str:
     rows = []
-    for image in uses.images:
-        shared, unique = uses.shared_and_unique(image)
-        count = sum(one.image == image.id for one in uses.containers)
-        for row in rows_of(image, False, whole=False):
+    for use in found.images:
+        for row in rows_of(use.image, False, whole=False):
             row |= {
-                "SharedSize": human_size(shared),
-                "UniqueSize": human_size(unique),
-                "Containers": str(count),
+                "SharedSize": human_size(use.shared),
+                "UniqueSize": human_size(use.unique),
+                "Containers": str(use.containers),
             }
             rows.append(row)
     return IMAGES.text(rows)
 
 
-def _container_table(store: Store, uses: Uses) -> str:
+def _container_table(store: Store, found: Usage) -> str:
     return CONTAINERS.text(
         Row(
-            ID=one.short,
-            Image=image_text(store, one),
-            Command=quoted(ellipsis(command_line(one), COMMAND_WIDTH)),
-            Size=human_size(store.containers.size(one)),
-            RunningFor=age(one.created_ns // NS * NS),
-            Status=status_text(one),
-            Names=one.name,
+            ID=use.container.short,
+            Image=image_text(store, use.container),
+            Command=quoted(ellipsis(command_line(use.container), COMMAND_WIDTH)),
+            Size=human_size(use.size),
+            RunningFor=age(use.container.created_ns // NS * NS),
+            Status=status_text(use.container),
+            Names=use.container.name,
         )
-        for one in uses.containers
+        for use in found.containers
     )

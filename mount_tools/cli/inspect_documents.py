@@ -1,6 +1,6 @@
 """What `inspect` tells of an image and of a container: docker's fields in docker's order.
 
-Source: moby `api/types/types.go` (ImageInspect, ContainerJSON).
+Source: moby `api/types/types.go` (ContainerJSON).
 Differs from docker: what a daemon, cgroups and networks would answer for is left out, and
 `GraphDriver.Data` names the trees of our layers.
 """
@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerstore.containers import Container
-from layerstore.errors import StoreError
 from layerstore.image_config import Object
+from layerstore.image_inspect import NO_CONFIG
 from layerstore.images import Image
-from layerstore.layers import Layer
-from layerstore.reference import familiar
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp
 from mount_tools.cli.container_words import command_words
@@ -25,52 +23,12 @@ from mount_tools.cli.template_functions import Labels, Value
 DRIVER = "pyunion"
 NO_TIME = "0001-01-01T00:00:00Z"
 
-# Go prints each field of its struct, whether it was set or not.
-CONFIG: dict[str, Value] = {
-    "Hostname": "",
-    "Domainname": "",
-    "User": "",
-    "AttachStdin": False,
-    "AttachStdout": False,
-    "AttachStderr": False,
-    "Tty": False,
-    "OpenStdin": False,
-    "StdinOnce": False,
-    "Env": None,
-    "Cmd": None,
-    "Image": "",
-    "Volumes": None,
-    "WorkingDir": "",
-    "Entrypoint": None,
-    "OnBuild": None,
-    "Labels": None,
-}
-
 
 def image_document(store: Store, image: Image) -> dict[str, Value]:
     """Return what there is to tell of an image."""
-    config = store.images.config(image)
-    layers = _chain(store, image)
-    variant: dict[str, Value] = {"Variant": config.variant} if config.variant else {}
-    return {
-        "Id": image.id,
-        "RepoTags": [familiar(reference) for reference in image.tags],
-        "RepoDigests": [familiar(reference) for reference in image.repo_digests],
-        "Parent": image.parent or "",
-        "Comment": config.comment,
-        "Created": config.created or NO_TIME,
-        "DockerVersion": str(config.fields.get("docker_version") or ""),
-        "Author": config.author,
-        "Config": _config(config.config),
-        "Architecture": image.architecture,
-        **variant,
-        "Os": image.os,
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "GraphDriver": _driver([layer.diff for layer in layers]),
-        "RootFS": {"Type": "layers", "Layers": list(config.diff_ids)},
-        "Metadata": {"LastTagTime": NO_TIME},
-    }
+    found: dict[str, Value] = {**store.images.inspect(image)}
+    found["Config"] = _config(store.images.config(image).config)
+    return found
 
 
 def container_document(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
@@ -119,13 +77,6 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     }
 
 
-def _chain(store: Store, image: Image) -> list[Layer]:
-    try:
-        return store.layers.chain(image.top)
-    except StoreError:
-        return []  # a layer lost its files, which `check` tells; the rest is still worth telling
-
-
 def _driver(trees: Sequence[Path]) -> dict[str, Value]:
     data: dict[str, Value] = {}
     if len(trees) > 1:
@@ -136,7 +87,7 @@ def _driver(trees: Sequence[Path]) -> dict[str, Value]:
 
 
 def _config(config: Object) -> dict[str, Value]:
-    known: dict[str, Value] = {**CONFIG, **config}
+    known: dict[str, Value] = {**NO_CONFIG, **config}
     labels = known["Labels"]
     if isinstance(labels, dict):
         known["Labels"] = Labels(labels)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from layerstore.images import Image
+from layerstore.reference import familiar
+from layerstore.usage import LayerNode, layer_forest
 from mount_tools.cli import words
 from mount_tools.cli.complete import named
 from mount_tools.cli.human import human_size, short_id
-from mount_tools.cli.layer_use import LayerUse, Uses, names_of
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.cli.template_functions import Row, Value
@@ -53,34 +55,33 @@ def layers(
     """SHARED BY counts the images that need the layer. IMAGES and CONTAINERS are
     those whose topmost layer it is."""
     store = session.store
-    uses = Uses(store)
     shown: set[str] | None = None
     if operands:
         top = store.images.resolve(operands[0]).top
-        shown = {use.layer.chain_id for use in uses.chain(top)}
-    found = list(_walked(uses.roots, shown))
+        shown = {layer.chain_id for layer in store.layers.chain(top)}
+    found = list(_walked(layer_forest(store), shown))
     if json:
-        say(as_json(as_object(use) for _, use in found), end="")
+        say(as_json(as_object(node) for _, node in found), end="")
         return
-    rows = [_row(prefix, use, whole=no_trunc) for prefix, use in found]
+    rows = [_row(prefix, node, whole=no_trunc) for prefix, node in found]
     say(LISTING.text(rows, template, quiet=quiet), end="")
 
 
-def _walked(roots: Iterable[LayerUse], shown: set[str] | None) -> Iterator[tuple[str, LayerUse]]:
+def _walked(roots: Iterable[LayerNode], shown: set[str] | None) -> Iterator[tuple[str, LayerNode]]:
     """Yield each layer after the one it lies on, with the lines that lead to it.
 
     Chains are hundreds of layers deep, so this is no recursion; and an only child stays in
     its parent's column, or such a chain would run off the screen.
     """
 
-    def wanted(uses: Iterable[LayerUse]) -> list[LayerUse]:
-        return [use for use in uses if shown is None or use.layer.chain_id in shown]
+    def wanted(nodes: Iterable[LayerNode]) -> list[LayerNode]:
+        return [node for node in nodes if shown is None or node.layer.chain_id in shown]
 
-    ahead = [("", "", use) for use in reversed(wanted(roots))]
+    ahead = [("", "", node) for node in reversed(wanted(roots))]
     while ahead:
-        prefix, below, use = ahead.pop()
-        yield prefix, use
-        children = wanted(use.children)
+        prefix, below, node = ahead.pop()
+        yield prefix, node
+        children = wanted(node.above)
         for at, child in enumerate(reversed(children)):
             if len(children) == 1:
                 ahead.append((below, below, child))
@@ -90,8 +91,8 @@ def _walked(roots: Iterable[LayerUse], shown: set[str] | None) -> Iterator[tuple
                 ahead.append((below + branch, below + rest, child))
 
 
-def _row(prefix: str, use: LayerUse, *, whole: bool) -> Row:
-    layer = use.layer
+def _row(prefix: str, node: LayerNode, *, whole: bool) -> Row:
+    layer = node.layer
     identity = str(layer.chain_id) if whole else layer.chain_id.short
     parent = layer.parent or ""
     return Row(
@@ -100,22 +101,30 @@ def _row(prefix: str, use: LayerUse, *, whole: bool) -> Row:
         Parent=str(parent) if whole else short_id(parent),
         DiffID=str(layer.diff_id) if whole else layer.diff_id.short,
         Size=human_size(layer.size, 3),
-        SharedBy=str(use.by_images),
-        Images=", ".join(names_of(use)),
-        Containers=", ".join(container.name for container in use.containers),
+        SharedBy=str(node.users),
+        Images=", ".join(names_of(node.images)),
+        Containers=", ".join(container.name for container in node.containers),
         Path=str(layer.path),
     )
 
 
-def as_object(use: LayerUse) -> dict[str, Value]:
+def as_object(node: LayerNode) -> dict[str, Value]:
     """Return a layer as `--json` has it."""
     return {
-        "chain_id": use.layer.chain_id,
-        "parent": use.layer.parent,
-        "diff_id": use.layer.diff_id,
-        "size": use.layer.size,
-        "path": str(use.layer.path),
-        "shared_by": use.by_images,
-        "images": list(names_of(use)),
-        "containers": [container.name for container in use.containers],
+        "chain_id": node.layer.chain_id,
+        "parent": node.layer.parent,
+        "diff_id": node.layer.diff_id,
+        "size": node.layer.size,
+        "path": str(node.layer.path),
+        "shared_by": node.users,
+        "images": list(names_of(node.images)),
+        "containers": [container.name for container in node.containers],
     }
+
+
+def names_of(images: Iterable[Image]) -> list[str]:
+    """Return all names of `images`, or an id where one has none."""
+    names: list[str] = []
+    for image in images:
+        names += [familiar(reference) for reference in image.references] or [image.id.short]
+    return names

@@ -50,14 +50,15 @@ def prune(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: boo
     )
     if not (force or dry_run or confirmed(warning)):
         return
-    store = session.store
-    containers = limits.containers(store, dry_run=dry_run)
-    images = limits.images(store, everything=all, dry_run=dry_run)
-    if not dry_run:
-        gc.collect(store)
-    _report(
-        gc.Pruned(images.images, containers.containers, images.freed + containers.freed), dry_run
+    pruned = gc.prune(
+        session.store,
+        all_unused=all,
+        until_ns=limits.until_ns,
+        labels=limits.labels,
+        without_labels=limits.without,
+        dry_run=dry_run,
     )
+    _report(pruned, dry_run)
 
 
 @words.command("Remove unused images")

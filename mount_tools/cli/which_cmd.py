@@ -23,7 +23,7 @@ from mount_tools.cli import words
 from mount_tools.cli.complete import named
 from mount_tools.cli.human import ellipsis, human_size
 from mount_tools.cli.inspect_cmd import resolved
-from mount_tools.cli.layer_use import Uses, names_of
+from mount_tools.cli.layers_cmd import names_of
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.cli.template_functions import Row, Value
@@ -46,6 +46,9 @@ LISTING = Listing(
     },
     ("ID", "Type", "Size", "Images", "CreatedBy"),
 )
+
+
+Images = dict[Digest, list[Image]]  # those whose topmost layer it is
 
 
 class Tree(NamedTuple):
@@ -92,11 +95,14 @@ def which(
     if not places:
         raise NotFound(f"{_absent(os.fsencode(path), trees)} in {name}: {path}")
     made_by = _made_by(store, found)
-    uses = Uses(store)
+    on: Images = {}
+    for image in store.images.all():
+        if image.top is not None:
+            on.setdefault(image.top, []).append(image)
     if json:
-        say(as_json(_as_object(place, uses, made_by) for place in places), end="")
+        say(as_json(_as_object(place, on, made_by) for place in places), end="")
         return
-    rows = [_row(place, uses, made_by, whole=no_trunc) for place in places]
+    rows = [_row(place, on, made_by, whole=no_trunc) for place in places]
     say(LISTING.text(rows, template, quiet=quiet), end="")
 
 
@@ -191,26 +197,26 @@ def _kind(mode: int) -> str:
     return "unknown"
 
 
-def _row(place: Place, uses: Uses, made_by: dict[Digest, str], *, whole: bool) -> Row:
+def _row(place: Place, on: Images, made_by: dict[Digest, str], *, whole: bool) -> Row:
     st = os.lstat(place.path)
     layer = place.tree.layer
     said = made_by.get(layer.chain_id, "") if layer else ""
-    use = uses.by_chain.get(layer.chain_id) if layer else None
+    images = on.get(layer.chain_id, []) if layer else []
     return Row(
         ID="(upper)" if layer is None else str(layer.chain_id) if whole else layer.chain_id.short,
         Type=_kind(st.st_mode),
         Size=human_size(st.st_size, 3) if stat.S_ISREG(st.st_mode) else "",
-        Images=", ".join(names_of(use)) if use else "",
+        Images=", ".join(names_of(images)),
         CreatedBy=said if whole else ellipsis(said, CREATED_BY_WIDTH),
         Path=os.fsdecode(place.path),
     )
 
 
-def _as_object(place: Place, uses: Uses, made_by: dict[Digest, str]) -> dict[str, Value]:
+def _as_object(place: Place, on: Images, made_by: dict[Digest, str]) -> dict[str, Value]:
     """Return a place as `--json` has it."""
     st = os.lstat(place.path)
     layer = place.tree.layer
-    use = uses.by_chain.get(layer.chain_id) if layer else None
+    images = on.get(layer.chain_id, []) if layer else []
     return {
         "layer": layer.chain_id if layer else None,
         "path": os.fsdecode(place.path),
@@ -220,6 +226,6 @@ def _as_object(place: Place, uses: Uses, made_by: dict[Digest, str]) -> dict[str
         "gid": st.st_gid,
         "size": st.st_size,
         "modified": format_timestamp(st.st_mtime_ns),
-        "images": list(names_of(use)) if use else [],
+        "images": list(names_of(images)),
         "created_by": made_by.get(layer.chain_id, "") if layer else "",
     }

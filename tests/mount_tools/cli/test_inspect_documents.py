@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from layerstore import Image
-from mount_tools.cli.inspect_documents import CONFIG, container_document, image_document
+from layerstore.image_inspect import NO_CONFIG
+from mount_tools.cli.inspect_documents import container_document, image_document
 from tests.helpers.cli import Cli
 
 
@@ -21,9 +22,13 @@ def test_an_image(cli: Cli, child: Image, base: Image) -> None:
         "Me <me@x>",
         "a message",
     )
-    assert found["Config"] == {**CONFIG, "Cmd": ["/bin/sh"], "Labels": {}}
+    assert found["Config"] == {**NO_CONFIG, "Cmd": ["/bin/sh"], "Labels": {}}
     assert found["GraphDriver"] == {
-        "Data": {"LowerDir": str(layers[1].diff), "UpperDir": str(layers[0].diff)},
+        "Data": {
+            "LowerDir": str(layers[1].diff),
+            "UpperDir": str(layers[0].diff),
+            "ChainID": child.top,
+        },
         "Name": "pyunion",
     }
     assert found["RootFS"] == {"Type": "layers", "Layers": list(diff_ids)}

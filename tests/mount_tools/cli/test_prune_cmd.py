@@ -61,11 +61,17 @@ def test_unused_images_go_with_all(cli: Cli, child: Image, base: Image) -> None:
 def test_containers_and_then_the_images_they_held(cli: Cli, base: Image) -> None:
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-    assert cli.ok("prune", "-a", "--force") == (
+        (store.containers.upper(box) / "x").write_bytes(b"y" * 100)
+    told = (
         f"Deleted Containers:\n{box.id}\n\n"
         f"Deleted Images:\nuntagged: busy:1\ndeleted: {base.id}\ndeleted: {base.top}\n\n"
-        "Total reclaimed space: 1.006kB\n"
+        "Total reclaimed space: 1.106kB\n"
     )
+    would = told.replace("Deleted", "Would delete").replace("reclaimed", "reclaimable")
+    assert cli.ok("prune", "-a", "--dry-run") == would
+    assert cli.ok("ps", "-aq") == f"{box.short}\n"
+    assert cli.ok("prune", "-a", "--force") == told
+    assert cli.ok("images", "-q") + cli.ok("ps", "-aq") == ""
 
 
 @pytest.mark.usefixtures("base")
