@@ -56,3 +56,14 @@ class SetAttr:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+
+
+class Frozen(NamedTuple):
+    """What a freeze did: how long requests had to wait, and for what copies.
+
+    `copied` are the paths of the files that were open for writing.
+    """
+
+    pause_ns: int
+    copied: tuple[bytes, ...]
+    copied_bytes: int

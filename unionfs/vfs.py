@@ -23,11 +23,18 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from unionfs.types import Attr, Buffer, DirEntry, SetAttr
+from unionfs.gate import Gate
+from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
 
 
 class Filesystem(Protocol):
-    """A union as the transports see it."""
+    """A union as the transports see it.
+
+    A transport passes the `gate` with every call, so that `freeze` finds a
+    moment when there is none.
+    """
+
+    gate: Gate
 
     # -- names and inodes --
 
@@ -158,6 +165,14 @@ class Filesystem(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Return what SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
+        ...
+
+    def freeze(self, upper_to: bytes) -> Frozen:
+        """Make the upper the topmost lower, moved to the new path `upper_to`, under a fresh one.
+
+        Whoever uses the union goes on without noticing.  Called outside the
+        gate; a second call waits for the first.
+        """
         ...
 
     def close(self) -> None:

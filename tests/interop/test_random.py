@@ -40,6 +40,9 @@ class Either:
     def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
         return self.chosen.open(lowers, upper, work)
 
+    def freeze(self, upper_to: Path) -> None:
+        self.chosen.freeze(upper_to)
+
     def close(self) -> None:
         self.chosen.close()
 

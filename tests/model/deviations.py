@@ -25,13 +25,17 @@ class Deviation(enum.Enum):
         "whiteout made by a user would be a deletion mark (dir.c:ovl_rename() refuses it too)"
     )
     HIDDEN_LINKS_COUNT = (
-        "st_nlink of a lower file counts its names that another layer hides, as overlayfs's does; "
-        "so the start states have no such files"
+        "st_nlink of a lower file counts its names that another layer hides, as overlayfs's does: "
+        "so the start states have no such files, and what once had several names may count more"
     )
     ROTATION_BREAKS_LINKS = (
         "an upper that becomes a lower leaves the index behind, so names of a copied-up file that "
         "are in lowers only would show the old data; so every hard link is made anew before a "
         'rotation (overlayfs.rst "Index": an upper without its index is only half of one)'
+    )
+    USER_MARKS_ON_FILES_ONLY = (
+        "user.* has no place on links, fifos and devices (xattr(7)), so with marks in "
+        "user.overlay.* nothing tells after a remount which lower inode one was copied from"
     )
     STAGED_WHITEOUT_STAYS = (
         "kernel overlayfs leaves the whiteout it links others to in workdir/work; the next mount "

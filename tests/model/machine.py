@@ -4,7 +4,7 @@ Two trees get the same operations: the subject, a union, and the model, a plain
 directory made from the same layers by `merge_layers`.  Each operation must
 return the same or fail with the same errno on both, and after it the trees are
 the same.  Between operations the union is remounted, or its upper becomes its
-topmost lower.  What may differ is in `deviations`.
+topmost lower, by a remount or by a freeze.  What may differ is in `deviations`.
 
 Invariants besides: lowers never change on disk; st_ino stays over copy_up and
 remount and is unique; listings agree with lstat (`trees.snapshot` sees to
@@ -43,6 +43,10 @@ class Subject(Protocol):
     kind: Kind
 
     def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver: ...
+
+    def freeze(self, upper_to: Path) -> None:
+        """Make the upper the topmost lower, while the union is in use."""
+        ...
 
     def close(self) -> None: ...
 
@@ -95,6 +99,7 @@ class UnionMachine(RuleBasedStateMachine):
     whiteout_form = layers.WhiteoutForm.CHAR
     mark_prefix = "trusted.overlay."
     max_lowers = MAX_LOWERS
+    can_freeze = False
 
     def make_subject(self) -> Subject:
         raise NotImplementedError
@@ -178,6 +183,11 @@ class UnionMachine(RuleBasedStateMachine):
         found = trees.snapshot(
             self.union, self.since_ns, d_ino=Deviation.D_INO_OF_A_LINK not in self.allowed
         )
+        if Deviation.HIDDEN_LINKS_COUNT in self.allowed:
+            for path, thing in wanted.items():
+                there = found.get(path)
+                if there is not None and thing.ino in self.linked and there.nlink > thing.nlink:
+                    wanted[path] = thing.with_nlink(there.nlink)
         trees.assert_same(wanted, found, when)
         for path, thing in wanted.items():
             here = found[path].ino
@@ -471,11 +481,25 @@ class UnionMachine(RuleBasedStateMachine):
         """Forget every name, as the kernel does when memory is short."""
         if isinstance(self.union, CoreDriver):
             self.union.forget_all()
+            self.forget_unmarked()
+
+    def forget_unmarked(self) -> None:
+        """Forget the st_ino of what cannot bear a mark that tells it."""
+        if self.mark_prefix == "user.overlay.":
+            assert Deviation.USER_MARKS_ON_FILES_ONLY in self.allowed
+            self.list_model()
+            kept = {
+                st.st_ino
+                for st in self.found.values()
+                if stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)
+            }
+            self.inos = {ino: here for ino, here in self.inos.items() if ino in kept}
 
     @rule()
     def remount(self) -> None:
         self.compare("before a remount")
         self.close()
+        self.forget_unmarked()
         self.open()
 
     @precondition(lambda self: len(self.lowers) < self.max_lowers)
@@ -493,6 +517,18 @@ class UnionMachine(RuleBasedStateMachine):
         self.inos.clear()
         self.open()
 
+    @precondition(lambda self: self.can_freeze and len(self.lowers) < self.max_lowers)
+    @rule()
+    def freeze(self) -> None:
+        """Make the upper the topmost lower, and let nothing else notice."""
+        frozen = self.base / f"frozen{self.rotations}"
+        self.rotations += 1
+        note(f"freeze {frozen.name}")
+        self.subject.freeze(frozen)
+        self.lowers.insert(0, frozen)
+        self.before.insert(0, trees.raw(frozen))
+        self.compare("after a freeze")
+
     def _link_anew(self) -> None:
         """Make every hard link again, so that the upper holds all names of each."""
         assert Deviation.ROTATION_BREAKS_LINKS in self.allowed
@@ -508,6 +544,14 @@ class UnionMachine(RuleBasedStateMachine):
             if others:
                 # A change of the inode need not have brought up this very name.
                 self._link_again(others[0], first)
+            else:
+                self._link_by_moving(first)
+
+    def _link_by_moving(self, path: bytes) -> None:
+        """Bring the one name left of a file up, which may be known to the index only."""
+        aside = path + b"~"
+        self.both(lambda tree: tree.rename(path, aside, 0), f"rename {path!r} aside")
+        self.both(lambda tree: tree.rename(aside, path, 0), f"rename {path!r} back")
 
     def _copy_up(self, path: bytes, found: os.stat_result) -> None:
         if found.st_mtime_ns < self.since_ns:

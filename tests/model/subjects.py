@@ -29,6 +29,9 @@ class KernelOverlay:
         root = self._stack.enter_context(kernel_overlay(lowers, upper, work, self.options))
         return OsDriver(root)
 
+    def freeze(self, upper_to: Path) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         self._stack.close()
 
@@ -45,6 +48,9 @@ class Mount:
     def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
         root = self._stack.enter_context(mounted(lowers, upper, work, self.options))
         return OsDriver(root)
+
+    def freeze(self, upper_to: Path) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         self._stack.close()
@@ -67,6 +73,9 @@ class Core:
         )
         self.driver = CoreDriver(open_union(config))
         return self.driver
+
+    def freeze(self, upper_to: Path) -> None:
+        self.driver.fs.freeze(os.fsencode(upper_to))
 
     def close(self) -> None:
         try:

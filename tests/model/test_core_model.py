@@ -31,12 +31,16 @@ pytestmark = pytest.mark.timeout(3600 if EXAMPLES else 120)
 
 
 class CoreMachine(UnionMachine):
+    can_freeze = True
+
     def make_subject(self) -> Subject:
         require_root()
         return Core()
 
 
 class MetacopyMachine(UnionMachine):
+    can_freeze = True
+
     def make_subject(self) -> Subject:
         require_root()
         return Core(metacopy=True)
@@ -48,6 +52,8 @@ class UserXattrMachine(UnionMachine):
     whiteout_form = WhiteoutForm.XATTR
     mark_prefix = "user.overlay."
 
+    can_freeze = True
+
     def make_subject(self) -> Subject:
         require_root()  # the start states hold devices and files of others
         return Core(userxattr=True, whiteout=Written.XATTR)
@@ -56,6 +62,8 @@ class UserXattrMachine(UnionMachine):
 class AufsMachine(UnionMachine):
     whiteout_form = WhiteoutForm.AUFS
 
+    can_freeze = True
+
     def make_subject(self) -> Subject:
         require_root()
         return Core(whiteout=Written.AUFS)
@@ -63,6 +71,8 @@ class AufsMachine(UnionMachine):
 
 class TimeoutMachine(UnionMachine):
     """Nothing is remembered between operations."""
+
+    can_freeze = True
 
     def make_subject(self) -> Subject:
         require_root()

@@ -14,13 +14,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, SetAttr
+from unionfs.gate import Gate
+from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Frozen, SetAttr
 
 
 class Mirror:
     """One directory, seen through the seam; `references` is what the kernel holds."""
 
     def __init__(self, root: str, *, slow: bool = False, cached: bool = True) -> None:
+        self.gate = Gate()
         self.paths: dict[int, str] = {ROOT_NODEID: root}
         self.references: Counter[int] = Counter()
         self.calls: list[str] = []
@@ -178,6 +180,9 @@ class Mirror:
 
     def removexattr(self, nodeid: int, name: bytes) -> None:
         os.removexattr(self.paths[nodeid], name, follow_symlinks=False)
+
+    def freeze(self, upper_to: bytes) -> Frozen:
+        raise OSError(errno.EROFS, "a mirror has no upper")
 
     def counters(self) -> dict[str, int]:
         return {"references": self.references.total()}

@@ -24,8 +24,7 @@ from contextlib import suppress
 from unionfs.core.inode import Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
 from unionfs.core.link_index import encode_delta, entry_name
-from unionfs.core.lookup import lower_names
-from unionfs.core.origin import encode_origin
+from unionfs.core.lookup import lower_names, origin_of
 from unionfs.core.place import at_rest, open_node
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
@@ -105,7 +104,7 @@ def _copy_up_one_dir(state: State, d: Dir) -> None:
             )
             origin = None
             if source.parent is not None:
-                origin = encode_origin(source.layer, source.parent.fd(), source.name)
+                origin = origin_of(state, source.parent, source.name)
             copy_attributes(state, (source.fd(), None), (staged, None), st, origin)
             publish_locked(state, parent, d.name, name)
         except BaseException:
@@ -115,6 +114,8 @@ def _copy_up_one_dir(state: State, d: Dir) -> None:
         d.up, d.whiteouts = {}, set()
         d.merged = True
         d.upper = upper
+        with state.table.lock:
+            state.table.uppers.add(d)
         if parent.up is not None:
             parent.up[d.name] = os.stat(staged).st_ino << INO_SHIFT | DT_DIR
     state.counts["copy_ups"] += 1
@@ -190,7 +191,7 @@ def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -
     st = os.stat(source_name, dir_fd=source_fd, follow_symlinks=False)
     name = work.new_name()
     try:
-        origin = encode_origin(node.real.layer, source_fd, source_name)
+        origin = origin_of(state, node.real, source_name)
         linked = st.st_nlink > 1
         if linked and state.index is None:
             # The other links keep showing the lower's number; this copy cannot.
@@ -254,7 +255,8 @@ def _stage(
 def _secure_data(state: State, staged: int) -> None:
     """See to it that the data of `staged` reaches the disk no later than its name."""
     if _waits_for_disk(state):
-        os.fsync(staged)
+        with state.gate.outside():
+            os.fsync(staged)
     elif not state.config.volatile:
         start_writeback(staged)
 
@@ -274,7 +276,12 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
             return
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
-    copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+    if in_upper(state, node):
+        # The metacopy gets its data in place, and is the upper's until it has.
+        copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+    else:
+        with state.gate.outside():
+            copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
 
 
 Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd itself
@@ -336,9 +343,9 @@ def _publish(state: State, node: File, staged: bytes) -> None:
     while True:
         parent, name = node.parent, node.name
         if node.unlinked:
-            node.orphan = open_path(staged, state.work.fd)
+            orphan = open_path(staged, state.work.fd)
             node.rino = st.st_ino
-            node.real = RealDir(state.upper, None, b"")
+            state.table.make_orphan(node, state.nowhere, orphan)
             os.unlink(staged, dir_fd=state.work.fd)
             break
         copy_up_dir(state, parent)
@@ -349,6 +356,7 @@ def _publish(state: State, node: File, staged: bytes) -> None:
             settle_locked(state, node, parent, name, st)
             break
     node.changed += 1
+    node.small = False  # for good: the kernel may have pages of before
 
 
 def settle_locked(state: State, node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
@@ -381,6 +389,7 @@ def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delt
     node.nlink_delta, node.lost_links = delta, 0
     node.rino, node.rname, node.real = st.st_ino, entry, place
     node.changed += 1
+    node.small = False
     if not node.unlinked:
         link_up(state, node, node.parent, node.name)
 

@@ -20,6 +20,7 @@ from unionfs.core.copy_up import (
     copy_up_dir,
     copy_up_file,
     in_upper,
+    mark_impure,
     redirect_data,
     require_upper,
     set_delta,
@@ -106,6 +107,8 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
         state.table.add_locked(node, union_ino(parent.upper.layer, st.st_ino))
         node.nlookup = 1
         parent.kids[name] = node
+        if isinstance(node, Dir):
+            state.table.uppers.add(node)
     return node, st
 
 
@@ -219,11 +222,11 @@ def make_nameless(
         fd = Fd(os.open(b".", flags | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=upper.fd()))
     st = os.fstat(fd)
     node = File(parent, b"", upper, st)
-    node.orphan = Fd(os.open(b"/proc/self/fd/%d" % fd, os.O_PATH | os.O_CLOEXEC))
-    node.unlinked = True
     with state.table.lock:
         state.table.add_locked(node, union_ino(upper.layer, st.st_ino))
         node.nlookup = 1
+    orphan = Fd(os.open(b"/proc/self/fd/%d" % fd, os.O_PATH | os.O_CLOEXEC))
+    state.table.make_orphan(node, state.nowhere, orphan)
     return node, st, fd
 
 
@@ -256,6 +259,8 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             os.unlink(name, dir_fd=fd)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
+        if node.st_ino != union_ino(parent.upper.layer, st.st_ino):
+            mark_impure(state, parent)
         with state.table.lock:
             if node.key is None:
                 node.key = (st.st_dev, st.st_ino)
@@ -346,8 +351,10 @@ def leave_name_locked(
             node.aliases = rest[1:] or None
             node.real, node.rname = place
             return
-        node.orphan = orphan
-        node.unlinked = True
+        if orphan is None:
+            node.unlinked = True
+        else:
+            state.table.make_orphan(node, state.nowhere, orphan)
         if links <= 1 and orphan is not None and _drop_index_entry(state, orphan):
             node.nlink_delta += 1
 
@@ -369,6 +376,7 @@ def _place_without(
         origin = read_origin(node.real.fd(), node.rname, state.marks.origin)
         found = None if origin is None else state.index.find(origin)
         if found is not None:
+            state.index.used.add(found[0])
             return state.index_dir(), found[0]
     return node.real, node.rname
 

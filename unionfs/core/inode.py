@@ -206,10 +206,16 @@ def union_ino(layer: Layer, ino: int) -> int:
 
 
 class InodeTable:
-    """Every inode the kernel, or a child of it, refers to."""
+    """Every inode the kernel, or a child of it, refers to.
+
+    `uppers` are the directories that have a part in the upper, `orphans` the
+    files kept alive by an fd: what a freeze has to go through.
+    """
 
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
+        self.uppers: set[Dir] = set()
+        self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
         # Links of a lower file that were whited out.  Nothing on disk tells of
         # them before the file is copied up, and the inode may be forgotten.
@@ -223,6 +229,8 @@ class InodeTable:
         root.nodeid = ROOT_NODEID
         root.nlookup = 1
         self.nodes[ROOT_NODEID] = root
+        if root.upper is not None:
+            self.uppers.add(root)
 
     def add_locked(self, node: Node, st_ino: int) -> None:
         """Give `node` its nodeid: its st_ino, or a number apart where that is taken.
@@ -237,6 +245,14 @@ class InodeTable:
             self._spare += 1
         node.nodeid = nodeid
         self.nodes[nodeid] = node
+
+    def make_orphan(self, node: File, nowhere: RealDir, orphan: Fd) -> None:
+        """Note that the upper file `node` has no name left but is kept by the fd `orphan`."""
+        with self.lock:
+            node.real, node.rname = nowhere, b""
+            node.orphan, node.unlinked = orphan, True
+            if self.nodes.get(node.nodeid) is node:
+                self.orphans.add(node)
 
     def hold(self, node: Node) -> bool:
         """Count one reference to `node`; False where it was forgotten just now."""
@@ -289,6 +305,8 @@ class InodeTable:
                     node.top().unpin()
             self.nodes.clear()
             self.by_key.clear()
+            self.uppers.clear()
+            self.orphans.clear()
 
     def _free(self, node: Node) -> None:
         # A directory whose children live on is kept for their sake, and goes
@@ -302,7 +320,9 @@ class InodeTable:
             if isinstance(node, Dir):
                 if node.kids:
                     continue
+                self.uppers.discard(node)
             elif isinstance(node, File):
+                self.orphans.discard(node)
                 if node.key is not None and self.by_key.get(node.key) is node:
                     del self.by_key[node.key]
                 places += node.aliases or ()

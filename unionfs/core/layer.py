@@ -39,7 +39,8 @@ class Layer:
     `number` counts from 0 for the topmost lower; the upper has -1.  `fsid`
     tells the filesystems of a union apart, `bottom` says that nothing lies
     beneath, `reflinks` turns False when the backing refused one.  `ordered`
-    says of an upper that its filesystem writes data before what leads to it.
+    says of an upper that its filesystem writes data before what leads to it,
+    `settled` of any layer that all of it is on disk and an fsync has nothing to do.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Layer:
         "path",
         "reflinks",
         "root",
+        "settled",
         "uuid",
     )
 
@@ -66,6 +68,7 @@ class Layer:
         self.bottom = False
         self.reflinks = True
         self.ordered = False
+        self.settled = number >= 0
         self.fds = fds
         self.root = RealDir(self, None, b"")
         self.root.pin(fd)
@@ -74,16 +77,27 @@ class Layer:
 class RealDir:
     """A directory of one layer, known by its name in the one above it.
 
-    `xwhiteouts` says that it is marked opaque=x.
+    `xwhiteouts` says that it is marked opaque=x, `impure` that what it holds may
+    be a copy from a layer beneath, which shows the st_ino of its origin.
     """
 
-    __slots__ = ("__weakref__", "_fd", "layer", "name", "parent", "pinned", "xwhiteouts")
+    __slots__ = (
+        "__weakref__",
+        "_fd",
+        "impure",
+        "layer",
+        "name",
+        "parent",
+        "pinned",
+        "xwhiteouts",
+    )
 
     def __init__(self, layer: Layer, parent: RealDir | None, name: bytes) -> None:
         self.layer = layer
         self.parent = parent
         self.name = name
         self.xwhiteouts = False
+        self.impure = False
         self.pinned = False
         self._fd: Fd | None = None
 

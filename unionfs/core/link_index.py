@@ -25,11 +25,16 @@ _NLINK = re.compile(rb"U([+-]\d{1,9})")
 
 
 class LinkIndex:
-    """An open index directory, its names remembered."""
+    """An open index directory, its names remembered.
+
+    `used` are the entries by which a name is reached that the upper may not
+    have; a freeze cannot do with any.
+    """
 
     def __init__(self, fd: Fd) -> None:
         self.fd = fd
         self._names = set(os.listdir(b"/proc/self/fd/%d" % fd))
+        self.used = set(self._names)
 
     def __bool__(self) -> bool:
         return bool(self._names)
@@ -51,12 +56,14 @@ class LinkIndex:
     def add(self, name: bytes) -> None:
         """Note that the entry `name` is there now."""
         self._names.add(name)
+        self.used.add(name)
 
     def remove(self, name: bytes) -> bool:
         """Remove the entry `name` of a file with no name left; tell whether it was there."""
         if name not in self._names:
             return False
         self._names.discard(name)
+        self.used.discard(name)
         os.unlink(name, dir_fd=self.fd)
         return True
 

@@ -32,7 +32,7 @@ from unionfs.core.inode import (
 )
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
-from unionfs.core.origin import decode_origin, encode_origin, origin_layer
+from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
 from unionfs.core.redirect import (
     follow_dir,
     follow_file,
@@ -305,9 +305,13 @@ def _make_dir(
     ino = union_ino(real.layer, st.st_ino)
     if upper is not None:
         ino = _read_upper_marks(state, node, upper) or ino
+    elif real.impure:
+        ino = _mark_ino(state, real, name) or ino
     with state.table.lock:
         state.table.add_locked(node, ino)
         parent.kids[name] = node
+        if upper is not None:
+            state.table.uppers.add(node)
     return node
 
 
@@ -348,6 +352,38 @@ def _origin_ino(state: State, value: bytes) -> int | None:
     return None if layer is None else union_ino(layer, origin.ino)
 
 
+def _mark_ino(state: State, real: RealDir, name: bytes) -> int | None:
+    """Return the st_ino of what `name` in `real` was copied from, None where it was not."""
+    value = read_origin(real.fd(), name, state.marks.origin)
+    return None if value is None else _origin_ino(state, value)
+
+
+def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
+    """Return the origin mark for a copy of lower `name` in `real`.
+
+    A copy of a copy has the origin of the first, whose st_ino all of them show.
+    """
+    if real.impure:
+        value = read_origin(real.fd(), name, state.marks.origin)
+        if value is not None and _origin_ino(state, value) is not None:
+            return value
+    return encode_origin(real.layer, real.fd(), name)
+
+
+def _read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None:
+    """Apply the marks on a lower file to `node`; return the st_ino it was copied from."""
+    real = node.real
+    is_regular = stat.S_ISREG(st.st_mode)
+    if real.layer.bottom or not (real.impure or is_regular):
+        return None
+    present = xattr.list_at(real.fd(), node.rname)
+    if is_regular and state.marks.metacopy in present:
+        node.data = _find_data(state, node, real)
+    if real.impure and state.marks.origin in present:
+        return _mark_ino(state, real, node.rname)
+    return None
+
+
 def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
     """Make the inode of a file found as `name` in `real`, or find the one it is a link of."""
     in_upper = real.layer is state.upper
@@ -356,7 +392,9 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
         if linked is not None:
             return linked
     key: Key | None = None
-    if st.st_nlink > 1 and (in_upper or state.index is not None or state.upper is None):
+    # With one link left, it may be the last unknown name of a file kept by an fd.
+    shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
+    if shared and (in_upper or state.index is not None or state.upper is None):
         key = (st.st_dev, st.st_ino)
     with state.table.lock:
         if key is not None:
@@ -368,14 +406,10 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     ino = union_ino(real.layer, st.st_ino)
     if in_upper:
         ino = _read_file_marks(state, node, real.fd(), name, st) or ino
-    elif (
-        not real.layer.bottom
-        and stat.S_ISREG(st.st_mode)
-        and state.marks.metacopy in xattr.list_at(real.fd(), name)
-    ):
-        node.data = _find_data(state, node, real)
-    elif state.static and stat.S_ISREG(st.st_mode):
-        node.small = st.st_size < SMALL
+    else:
+        ino = _read_lower_marks(state, node, st) or ino
+        if node.data is None and state.static and stat.S_ISREG(st.st_mode):
+            node.small = st.st_size < SMALL
     with state.table.lock:
         state.table.add_locked(node, ino)
         parent.kids[name] = node
@@ -407,11 +441,12 @@ def _indexed(
 ) -> File | None:
     """Return the inode of a lower hard link of which another was copied up before."""
     assert state.index is not None and state.upper is not None
-    origin = encode_origin(real.layer, real.fd(), name)
+    origin = origin_of(state, real, name)
     found = state.index.find(origin) if origin is not None else None
     if found is None:
         return None
     entry, upper_st = found
+    state.index.used.add(entry)
     key = (upper_st.st_dev, upper_st.st_ino)
     with state.table.lock:
         known = state.table.by_key.get(key)
@@ -452,17 +487,46 @@ def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]
     """Return where the data of a metacopy lies; EIO where that is nowhere."""
     dir_fd = real.fd()
     value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
-    names = lower_names(node)
-    absolute = False
-    if value is not None:
-        absolute, parts = split_redirect(value)
-        names = parts if absolute else [*names[:-1], *parts]
-    layers = state.lowers[real.layer.number + 1 :]
-    place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
+    absolute, parts = (False, [node.rname]) if value is None else split_redirect(value)
+    if not absolute and real in node.parent.lowers:
+        place = _data_beneath(state, node.parent.lowers, real, parts[0])
+    else:
+        names = lower_names(node)
+        if value is not None:
+            names = parts if absolute else [*names[:-1], *parts]
+        layers = state.lowers[real.layer.number + 1 :]
+        place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
     if place is None:
-        log.error("%r is a metacopy whose data is in no layer beneath", b"/".join(names))
+        log.error("%r in %r is a metacopy of nothing", node.rname, real.full_path())
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     return place
+
+
+def _data_beneath(
+    state: State, lowers: tuple[RealDir, ...], real: RealDir, name: bytes
+) -> tuple[RealDir, bytes] | None:
+    """Return the place of the data of metacopy `name` of `real` in the directories beneath.
+
+    Those are merged with its own, wherever a redirect has them.
+    """
+    for below in lowers[lowers.index(real) + 1 :]:
+        try:
+            st = os.stat(name, dir_fd=below.fd(), follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(st.st_mode):
+            return None
+        present = xattr.list_at(below.fd(), name)
+        if state.marks.metacopy not in present:
+            return below, name
+        if state.marks.redirect in present:
+            value = xattr.get_at(below.fd(), name, state.marks.redirect.encode())
+            absolute, parts = split_redirect(value or b"")
+            if absolute:
+                layers = state.lowers[below.layer.number + 1 :]
+                return follow_file(state.marks, layers, state.data, parts, absolute=True)
+            name = parts[0]
+    return None
 
 
 def stamp_of(d: Dir) -> tuple[Key, ...]:

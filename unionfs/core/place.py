@@ -91,6 +91,8 @@ def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
             return
         folder = _directory_of(node, real)
         if folder is None:
+            if node.orphan is not orphan:
+                continue
             yield real.fd(), rname
             return
         with folder.lock:
@@ -139,8 +141,8 @@ def renew_file(state: State, node: File) -> None:
             for parent, name in [(node.parent, node.name), *(node.aliases or ())]:
                 if parent.kids.get(name) is node:
                     parent.kids[name] = fresh
-            node.orphan, node.unlinked = orphan, True
             node.key, node.aliases = None, None
+        table.make_orphan(node, state.nowhere, orphan)
 
 
 def wait_for(node: File) -> None:

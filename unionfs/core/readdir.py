@@ -33,6 +33,9 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
                 return
             load_locked(state, d)
             _renew(d)
+    elif d.up is None or d.low is None:
+        with d.lock:
+            load_locked(state, d)
     listing = d.listing
     if listing is None or d.dead:
         return
@@ -94,16 +97,21 @@ def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -
     if in_upper:
         if not d.lowers and not d.impure and d.upper is not None:
             return union_ino(d.upper.layer, packed >> INO_SHIFT)
-        # It may have been copied up, and show another number than its own.
-        try:
-            with d.lock:
-                found = lookup_locked(state, d, name)
-        except OSError:
-            found = None  # the name is there; whoever looks it up hears why it cannot be had
-        if found is None:
-            return packed >> INO_SHIFT
-        # Nobody asked for the inode itself, and so nobody would ever forget it.
-        state.table.forget(found[0].nodeid, 0)
-        return found[0].st_ino
-    position = packed >> INO_SHIFT & POSITION_MASK
-    return union_ino(d.lowers[position].layer, packed >> LOW_SHIFT)
+        return _copied_ino(state, d, name) or packed >> INO_SHIFT
+    real = d.lowers[packed >> INO_SHIFT & POSITION_MASK]
+    own = union_ino(real.layer, packed >> LOW_SHIFT)
+    return _copied_ino(state, d, name) or own if real.impure else own
+
+
+def _copied_ino(state: State, d: Dir, name: bytes) -> int | None:
+    """Return the st_ino of what may have been copied up, and so show another than its own."""
+    try:
+        with d.lock:
+            found = lookup_locked(state, d, name)
+    except OSError:
+        return None  # the name is there; whoever looks it up hears why it cannot be had
+    if found is None:
+        return None
+    # Nobody asked for the inode itself, and so nobody would ever forget it.
+    state.table.forget(found[0].nodeid, 0)
+    return found[0].st_ino

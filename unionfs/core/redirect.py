@@ -63,7 +63,7 @@ def marks_of(marks: Marks, real: RealDir) -> DirMarks:
     """Return the marks on a lower directory that decide what is merged beneath it."""
     fd = real.fd()
     found = read_dir_marks(marks, fd)
-    real.xwhiteouts = found.xwhiteouts
+    real.xwhiteouts, real.impure = found.xwhiteouts, found.impure
     if not found.opaque and not real.layer.bottom and has_aufs_opaque(fd):
         return replace(found, opaque=True)
     return found

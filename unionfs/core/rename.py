@@ -84,6 +84,15 @@ def rename(
 
 def _bring_up(state: State, source: End, target: End, exchange: bool) -> None:
     """Give the upper what the rename works on, before any lock is taken."""
+    while True:
+        generation = state.generation
+        _bring_up_once(state, source, target, exchange)
+        if state.generation == generation:
+            return
+        # The upper was frozen while data was copied, and with it what came before.
+
+
+def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> None:
     copy_up_dir(state, source.parent)
     copy_up_dir(state, target.parent)
     for end in (source, target) if exchange else (source,):

@@ -21,11 +21,13 @@ from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import resolve_locked
+from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
 from unionfs.core.state import State
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError
+from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.privilege import rules_machine
 from unionfs.syscalls.syncfs import syncfs
@@ -113,6 +115,7 @@ def close_state(state: State) -> None:
     state.fds.close()
     for layer in (*state.lowers, *state.data, *([state.upper] if state.upper else ())):
         layer.root.unpin()
+    state.nowhere.unpin()
     state.work = state.index = None
 
 
@@ -179,17 +182,22 @@ def _open_upper(
                 f"{what} {_show(path)} is not writable: change its mode or owner, or mount "
                 "without an upperdir to read only"
             )
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{what} {_show(path)} is in use by another mount: unmount that first, or "
-                "choose another directory"
-            ) from None
-        except OSError as error:
-            log.warning("%s %s cannot be locked against other mounts: %s", what, path, error)
+        take_for_ourselves(what, path, fd)
     _refuse_kernel_mount(real_upper, real_work)
     return upper, work[1]
+
+
+def take_for_ourselves(what: str, path: bytes, fd: int) -> None:
+    """Lock the directory `fd` against other mounts; ConfigError where one has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{what} {_show(path)} is in use by another mount: unmount that first, or "
+            "choose another directory"
+        ) from None
+    except OSError as error:
+        log.warning("%s %s cannot be locked against other mounts: %s", what, path, error)
 
 
 def _nested(one: bytes, other: bytes) -> bool:
@@ -339,8 +347,6 @@ def _leave_volatile_mark(work: WorkDir) -> None:
 def _make_root(state: State) -> Dir:
     upper = None if state.upper is None else state.upper.root
     root = Dir(None, b"", upper, tuple(layer.root for layer in state.lowers))
-    top = root.top()
-    root.st_ino = union_ino(top.layer, os.stat(top.fd()).st_ino)
     if upper is not None:
         found = read_dir_marks(state.marks, upper.fd())
         upper.xwhiteouts = found.xwhiteouts
@@ -352,4 +358,22 @@ def _make_root(state: State) -> Dir:
     except OSError as error:
         raise ConfigError(f"a lower layer cannot be read: {error.strerror}") from None
     root.merged = len(root.lowers) + (upper is not None) > 1
+    root.st_ino = _root_ino(state, root)
     return root
+
+
+def _root_ino(state: State, root: Dir) -> int:
+    """Return the st_ino of the root, which a freeze leaves what it was.
+
+    The root of a fresh upper has its predecessor for its origin, and so on down.
+    """
+    at = root.top()
+    ino = os.stat(at.fd()).st_ino
+    for below in root.lowers if root.upper is not None else root.lowers[1:]:
+        value = xattr.get_fd(at.fd(), state.marks.origin.encode())
+        origin = None if value is None else decode_origin(value)
+        lower_ino = os.stat(below.fd()).st_ino
+        if origin is None or origin.ino != lower_ino or origin.uuid != below.layer.uuid:
+            break
+        at, ino = below, lower_ino
+    return union_ino(at.layer, ino)

@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 
 from unionfs.core import dirops, extents, xattrs
@@ -25,6 +26,7 @@ from unionfs.core.file import (
     stat_handle,
 )
 from unionfs.core.fileattr import fileattr
+from unionfs.core.freeze import freeze
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.lookup import lookup
 from unionfs.core.place import at_rest, renew_file, stat_node, statx_node
@@ -35,7 +37,7 @@ from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
 from unionfs.core.virtual import counters
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
-from unionfs.types import Attr, Buffer, DirEntry, SetAttr
+from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -51,12 +53,14 @@ class UnionFs:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.gate = state.gate
         self._table = state.table
         self._plain_owners = state.owners.plain
         self._handles: dict[int, Handle] = {}
         self._dir_handles: dict[int, Dir] = {}
         self._next_fh = itertools.count(1)
         self._closed = False
+        self._freezing = threading.Lock()
 
     # -- names and inodes --
 
@@ -156,7 +160,9 @@ class UnionFs:
         return self._attr(*found), self._add_handle(Handle(node, fd, flags, uid))
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
-        return os.pread(current_fd(self._state, self._handle(fh)), size, offset)
+        fd = current_fd(self._state, self._handle(fh))
+        with self.gate.outside():
+            return os.pread(fd, size, offset)
 
     def read_nowait(self, fh: int, offset: int, size: int) -> Buffer | None:
         fd = current_fd(self._state, self._handle(fh))
@@ -189,13 +195,14 @@ class UnionFs:
 
     def fsync(self, fh: int, datasync: bool) -> None:
         handle = self._handle(fh)
-        if self._state.config.volatile or not in_upper(self._state, handle.node):
+        if self._state.config.volatile or handle.node.real.layer.settled:
             return
         fd = current_fd(self._state, handle)
-        if datasync:
-            os.fdatasync(fd)
-        else:
-            os.fsync(fd)
+        with self.gate.outside():
+            if datasync:
+                os.fdatasync(fd)
+            else:
+                os.fsync(fd)
 
     def release(self, fh: int) -> None:
         self._handles.pop(fh, None)
@@ -203,7 +210,8 @@ class UnionFs:
     def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
         fd = current_fd(self._state, self._handle(fh))
         if wait:
-            return os.preadv(fd, [view], offset)
+            with self.gate.outside():
+                return os.preadv(fd, [view], offset)
         try:
             done = os.preadv(fd, [view], offset, os.RWF_NOWAIT)
         except OSError as error:
@@ -221,7 +229,7 @@ class UnionFs:
     def backing(self, fh: int) -> tuple[int, int] | None:
         handle = self._handle(fh)
         node = handle.node
-        if node.small and not in_upper(self._state, node):
+        if node.small:
             return None
         return current_fd(self._state, handle), handle.changed
 
@@ -282,8 +290,11 @@ class UnionFs:
 
     def syncdir(self, nodeid: int) -> None:
         d = self._table.directory(nodeid)
-        if not self._state.config.volatile and d.upper is not None and not d.dead:
-            os.fsync(d.upper.fd())
+        top = d.top()
+        if not self._state.config.volatile and not top.layer.settled and not d.dead:
+            fd = top.fd()
+            with self.gate.outside():
+                os.fsync(fd)
 
     def opendir(self, nodeid: int) -> int:
         fh = next(self._next_fh)
@@ -321,6 +332,10 @@ class UnionFs:
     def counters(self) -> dict[str, int]:
         self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)
         return counters(self._state)
+
+    def freeze(self, upper_to: bytes) -> Frozen:
+        with self._freezing:
+            return freeze(self._state, lambda: self._handles.copy().values(), upper_to)
 
     def close(self) -> None:
         if self._closed:

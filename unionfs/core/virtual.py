@@ -56,6 +56,7 @@ def counters(state: State) -> dict[str, int]:
         "open_directories": len(state.fds),
         "copy_ups": state.counts["copy_ups"],
         "handles": state.counts["handles"],
+        "freezes": state.generation,
         **state.others(),
     }
 

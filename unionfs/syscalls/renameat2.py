@@ -6,6 +6,8 @@ import ctypes
 
 from unionfs.syscalls.libc import fail, libc
 
+AT_FDCWD = -100
+
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4

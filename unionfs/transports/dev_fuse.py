@@ -21,6 +21,7 @@ from functools import partial
 import trio
 
 from unionfs.errors import MountError, errno_of
+from unionfs.gate import Lane
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceNotifier
 from unionfs.transports.uring import Queue, open_queues
@@ -98,6 +99,7 @@ class Connection:
         terms.uring = bool(self._queues)
         self.session = Session(fs, terms)
         self._over = threading.Event()
+        self._gate = fs.gate
         self._failure: BaseException | None = None
 
     def start(self) -> None:
@@ -119,7 +121,7 @@ class Connection:
         os.write(self._fd, reply)
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         for queue in self._queues:
-            queue.start(self.session, self._fd, self._deferred, self._fail)
+            queue.start(self.session, self._gate, self._fd, self._deferred, self._fail)
         # With rings only FORGET and INTERRUPT come this way.
         for number in range(1 if self._queues else _READERS):
             name = f"fuse-reader-{number}"
@@ -169,18 +171,29 @@ class Connection:
             self._fail(error)
 
     def _read_requests(self) -> None:
-        fd, session = self._fd, self.session
+        lane = self._gate.lane()
+        try:
+            self._read_all(lane)
+        finally:
+            lane.busy = 0
+
+    def _read_all(self, lane: Lane) -> None:
+        fd, session, gate = self._fd, self.session, self._gate
         buffer = room_of(BUFFER_SIZE)
         into = [buffer]
         request = _request_in(buffer, room_of(_BODY + MAX_WRITE))
         unpack, readv = abi.IN_HEADER.unpack_from, os.readv
         while True:
+            lane.busy = 0
             try:
                 length = readv(fd, into)
             except OSError as error:
                 if error.errno in _AGAIN:
                     continue
                 raise
+            lane.busy = 1
+            if gate.closed:
+                gate.wait(lane)
             _, opcode, unique, nodeid, uid, gid, pid, _ = unpack(buffer)
             if opcode in _FORGETS:
                 session.forget(opcode, nodeid, buffer, abi.IN_HEADER.size)
@@ -212,7 +225,8 @@ class Connection:
         request.end = len(message)
         request.wait = True
         try:
-            self._answer(request)
+            with self._gate.passing():
+                self._answer(request)
         except OSError as error:
             if error.errno not in _ENDED:
                 log.exception("a reply was not taken")

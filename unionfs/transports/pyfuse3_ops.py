@@ -52,6 +52,9 @@ FOREVER = 1e9  # seconds; what libfuse turns into the kernel's 64 bits without o
 # A copy into the page cache below this size is cheaper than a hop to a thread.
 INLINE_WRITE = 256 * 1024
 
+# How often to see whether the gate is open again; it is closed for some milliseconds.
+GATE_LOOK_S = 0.0005
+
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
 
 # An attribute any copy_up for metadata has to serve: asks whether that is slow.
@@ -69,20 +72,23 @@ def answered(handler: Handler[P, R]) -> Handler[P, R]:
     where = handler.__name__
 
     async def answer(self: Pyfuse3Ops, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        lane = self.lane
+        lane.busy += 1
         try:
+            while self.gate.closed:
+                lane.busy -= 1
+                await trio.sleep(GATE_LOOK_S)
+                lane.busy += 1
             return await handler(self, *args, **kwargs)
         except FUSEError:
             raise
         except Exception as error:
             raise FUSEError(errno_of(error, where)) from None
+        finally:
+            lane.busy -= 1
 
     functools.update_wrapper(answer, handler)
     return answer
-
-
-async def in_worker(function: Callable[..., R], *args: object) -> R:
-    """Call `function(*args)` in a worker thread; wait for it whatever happens."""
-    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=False)
 
 
 async def carry(
@@ -141,6 +147,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
         super().__init__()
         self.enable_acl = acl
         self._fs = fs
+        self.gate = fs.gate
+        self.lane = fs.gate.lane()  # the trio thread's
         self._on_ready = on_ready
         self._acl = acl
         self._xattrs = xattrs
@@ -156,6 +164,19 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     def init(self) -> None:
         self._on_ready(Pyfuse3Notifier())
+
+    async def _in_worker(self, function: Callable[..., R], *args: object) -> R:
+        """Call `function(*args)` in a worker thread; wait for it whatever happens."""
+
+        def work() -> R:
+            with self.gate.passing():
+                return function(*args)
+
+        self.lane.busy -= 1
+        try:
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=False)
+        finally:
+            self.lane.busy += 1
 
     # -- names and inodes --
 
@@ -225,7 +246,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         )
         fs = self._fs
         if fs.slow_setattr(inode, change):
-            return self._attributes(await in_worker(fs.setattr, inode, change, fh, ctx.uid))
+            return self._attributes(await self._in_worker(fs.setattr, inode, change, fh, ctx.uid))
         return self._attributes(fs.setattr(inode, change, fh, ctx.uid))
 
     @answered
@@ -280,7 +301,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> EntryAttributes:
         fs = self._fs
         if fs.slow_setattr(inode, TOUCH):
-            return self._entry(await in_worker(fs.link, inode, new_parent_inode, new_name))
+            return self._entry(await self._in_worker(fs.link, inode, new_parent_inode, new_name))
         return self._entry(fs.link(inode, new_parent_inode, new_name))
 
     @answered
@@ -306,7 +327,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         if self._slow_to_move(parent_inode_old, name_old) or (
             swaps and self._slow_to_move(parent_inode_new, name_new)
         ):
-            await in_worker(self._fs.rename, *move)
+            await self._in_worker(self._fs.rename, *move)
         else:
             self._fs.rename(*move)
 
@@ -326,7 +347,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         fs = self._fs
         if fs.slow_open(inode, flags):
-            fh = await in_worker(fs.open, inode, flags, ctx.uid)
+            fh = await self._in_worker(fs.open, inode, flags, ctx.uid)
         else:
             fh = fs.open(inode, flags, ctx.uid)
         return self._opened(fh, flags)
@@ -352,13 +373,13 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         data = self._fs.read_nowait(fh, off, size)
         if data is None:
-            data = await in_worker(self._fs.read, fh, off, size)
+            data = await self._in_worker(self._fs.read, fh, off, size)
         return cast(bytes, data)  # pyfuse3 asks only for a buffer
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
-            return await in_worker(self._fs.write, fh, off, buf)
+            return await self._in_worker(self._fs.write, fh, off, buf)
         return self._fs.write(fh, off, buf)
 
     @answered
@@ -367,7 +388,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await in_worker(self._fs.fsync, fh, datasync)
+        await self._in_worker(self._fs.fsync, fh, datasync)
 
     @answered
     async def release(self, fh: FileHandleT) -> None:
@@ -423,7 +444,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await in_worker(self._fs.fsyncdir, fh)
+        await self._in_worker(self._fs.fsyncdir, fh)
 
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -460,7 +481,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         fs = self._fs
         # pyfuse3 has judged XATTR_CREATE and XATTR_REPLACE by a getxattr of its own.
         if fs.slow_setattr(inode, TOUCH):
-            await in_worker(fs.setxattr, inode, name, value, 0)
+            await self._in_worker(fs.setxattr, inode, name, value, 0)
         else:
             fs.setxattr(inode, name, value, 0)
 
@@ -469,6 +490,6 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._check_xattr(name)
         fs = self._fs
         if fs.slow_setattr(inode, TOUCH):
-            await in_worker(fs.removexattr, inode, name)
+            await self._in_worker(fs.removexattr, inode, name)
         else:
             fs.removexattr(inode, name)

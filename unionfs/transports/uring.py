@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from unionfs.errors import errno_of
+from unionfs.gate import Gate
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
 from unionfs.wire import abi
@@ -87,6 +88,7 @@ class Queue:
     def start(
         self,
         session: Session,
+        gate: Gate,
         fuse_fd: int,
         deferred: Deferred,
         failed: Callable[[BaseException], None],
@@ -96,6 +98,7 @@ class Queue:
         `failed` is called with what ends that thread before the connection.
         """
         self._session, self._fd, self._deferred = session, fuse_fd, deferred
+        self._gate, self._lane = gate, gate.lane()
 
         def run() -> None:
             try:
@@ -161,18 +164,25 @@ class Queue:
         ) = abi.URING_REQUEST.unpack_from(entry.head)
         _COMMIT_ID.pack_into(entry.commit, _COMMIT_ID_AT, commit_id)
         request.wait = False
+        lane = self._lane
+        lane.busy = 1
+        if self._gate.closed:
+            self._gate.wait(lane)
         try:
             self._answer(entry)
         except Defer:
             pid = abi.IN_HEADER.unpack_from(entry.head)[6]
             self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
             return None
+        finally:
+            lane.busy = 0
         return entry.commit
 
     def _answer_later(self, index: int) -> None:
         entry = self._entries[index]
         entry.request.wait = True
-        self._answer(entry)
+        with self._gate.passing():
+            self._answer(entry)
         self._done.append(index)
         self.ring.wake()
 

@@ -1,0 +1,128 @@
+"""The gate: whoever is inside is waited for, whoever comes meanwhile waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.helpers.mounts import wait_until
+from unionfs import gate as gate_module
+from unionfs.gate import Gate, Lane
+
+
+def started(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def enter(gate: Gate, lane: Lane) -> None:
+    lane.busy = 1
+    if gate.closed:
+        gate.wait(lane)
+
+
+def test_a_busy_lane_is_waited_for() -> None:
+    gate = Gate()
+    lane = gate.lane()
+    enter(gate, lane)
+    reached = threading.Event()
+
+    def pause() -> None:
+        with gate.paused():
+            reached.set()
+
+    thread = started(pause)
+    wait_until(lambda: gate.closed, "the gate to close")
+    assert not reached.is_set()
+    lane.busy = 0
+    thread.join(10)
+    assert reached.is_set() and not gate.closed
+
+
+def test_a_lane_waits_for_a_closed_gate() -> None:
+    gate = Gate()
+    lane = gate.lane()
+    with gate.paused():
+        thread = started(lambda: enter(gate, lane))
+        wait_until(lambda: lane.busy == 0, "the lane to step back")
+        assert thread.is_alive()
+    thread.join(10)
+    assert lane.busy == 1
+
+
+def test_who_passes_is_waited_for_unless_outside() -> None:
+    gate = Gate()
+    steps = [threading.Event() for _ in range(3)]
+    done = threading.Event()
+
+    def work() -> None:
+        with gate.passing():
+            steps[0].wait(10)
+            with gate.outside():
+                steps[1].set()
+                steps[2].wait(10)
+            assert not gate.closed
+        done.set()
+
+    started(work)
+    wait_until(lambda: gate._passing == 1, "the thread to pass")
+    steps[0].set()
+    steps[1].wait(10)
+    with gate.paused():
+        steps[2].set()
+        assert not done.is_set()
+    assert done.wait(10)
+    assert (gate._passing, gate._outside) == (0, 0)
+
+
+def test_outside_is_nothing_to_a_thread_with_a_lane() -> None:
+    gate = Gate()
+    with gate.outside():
+        assert gate._outside == 0
+
+
+def test_nobody_waits_long_for_one_who_stays_inside() -> None:
+    """The gate opens again, and closes for good as soon as it is empty."""
+    gate = Gate()
+    slow, quick = gate.lane(), gate.lane()
+    enter(gate, slow)
+    waited: list[int] = []
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            before = time.monotonic_ns()
+            enter(gate, quick)
+            waited.append(time.monotonic_ns() - before)
+            quick.busy = 0
+
+    thread = started(serve)
+    paused = gate.paused()
+    pause = started(paused.__enter__)
+    wait_until(lambda: max(waited, default=0) > gate_module.PATIENCE_NS // 2, "somebody to wait")
+    count = len(waited)
+    wait_until(lambda: len(waited) > count, "the gate to open again")
+    slow.busy = 0
+    pause.join(10)
+    assert gate.closed
+    paused.__exit__(None, None, None)
+    stop.set()
+    thread.join(10)
+
+
+def test_pauses_take_turns() -> None:
+    gate = Gate()
+    inside: list[int] = []
+    together: list[int] = []
+
+    def pause() -> None:
+        with gate.paused():
+            inside.append(1)
+            together.append(len(inside))
+            inside.pop()
+
+    for thread in [started(pause) for _ in range(8)]:
+        thread.join(10)
+    assert together == [1] * 8

@@ -1,0 +1,344 @@
+"""freeze: the upper becomes the topmost lower, under a fresh one, while the union is in use.
+
+Decided here and only here: what has to be so beforehand, what happens while
+everybody waits at the gate, and in which order.
+
+Beforehand, with the union live: names of a copied-up hard link that only the
+index knows get their place in the upper, since the index is the upper's; and
+the names of a hard link that is open for writing are looked up, since all of
+them have to move.  Then, with the gate closed:
+
+1. The fresh upper, made where the old one is to go, takes its place by one
+   RENAME_EXCHANGE; a crash leaves either the one or the other.
+2. Every known directory with a part in the upper gets that as its topmost
+   lower.  Nothing else in memory changes: what a file is called, where it
+   lies and its st_ino stay, and the directories are read again as they are
+   looked into.
+3. A file open for writing goes to the new upper, since those who have it open,
+   the kernel itself with passthrough, write on; the old upper gets a copy.
+
+Only the copies of step 3 take time; they are made before step 1, so that a full
+disk changes nothing.
+
+Source: renameat2(2); overlayfs.rst "Index", "Sharing and copying layers".
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from unionfs.core.copy_up import copy_up_dir, mark_impure, require_upper
+from unionfs.core.file import Handle, current_fd
+from unionfs.core.inode import Dir, File
+from unionfs.core.layer import Fd, Layer, RealDir, open_path
+from unionfs.core.links_ahead import adopt_names, known_names, settle_index
+from unionfs.core.origin import encode_origin
+from unionfs.core.setup import MAX_LOWERS, take_for_ourselves
+from unionfs.core.state import State
+from unionfs.core.whiteout import DT_REG, INO_SHIFT
+from unionfs.syscalls import xattr
+from unionfs.syscalls.attributes import utimens_at
+from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
+from unionfs.syscalls.syncfs import syncfs
+from unionfs.types import Frozen
+
+TRIES = 5  # for the preparations to be still true when the gate is closed
+
+Handles = Callable[[], Iterable[Handle]]
+
+
+class _Writer:
+    """A file open for writing, and its copy in the staging directory."""
+
+    def __init__(self, node: File, copy: bytes, size: int) -> None:
+        self.node = node
+        self.copy = copy
+        self.size = size
+
+
+def freeze(state: State, handles: Handles, upper_to: bytes) -> Frozen:
+    """Make the upper the topmost lower, at the path `upper_to`, which is new.
+
+    `handles` returns what is open now.  Raises EROFS without an upper, EINVAL
+    where another layer does not fit, and what making, copying or renaming
+    raises; the union is then as it was.
+    """
+    upper = require_upper(state)
+    if len(state.lowers) >= MAX_LOWERS:
+        raise OSError(errno.EINVAL, f"the union has {MAX_LOWERS} lower layers, which is the most")
+    upper_to = os.path.abspath(upper_to)
+    if upper_to.startswith(upper.path + b"/"):
+        raise OSError(errno.EINVAL, "the upper cannot be moved into itself", upper_to)
+    os.mkdir(upper_to, 0o700)
+    try:
+        fresh = Fd(os.open(upper_to, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        if os.fstat(fresh).st_dev != upper.dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
+        take_for_ourselves("upperdir", upper_to, fresh)
+        frozen = _attempt(state, handles, upper_to, fresh)
+    except BaseException:
+        if state.upper is upper:
+            os.rmdir(upper_to)
+        raise
+    if not state.config.volatile:
+        syncfs(upper.root.fd())
+    upper.settled = True
+    return frozen
+
+
+def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd) -> Frozen:
+    for attempt in range(TRIES):
+        settle_index(state)
+        adopt_names(state, _open_for_writing(state, handles()))
+        with state.gate.paused() as since:
+            # Whoever came between does so once more, and at last while all wait.
+            last = attempt == TRIES - 1
+            if last:
+                settle_index(state, paused=True)
+                adopt_names(state, _open_for_writing(state, handles()))
+            nodes = _open_for_writing(state, handles())
+            if not last and (_index_used(state) or not all(map(_has_all_names, nodes))):
+                continue
+            copied = _freeze_paused(state, nodes, upper_to, fresh)
+            return copied._replace(pause_ns=time.monotonic_ns() - since)
+    raise AssertionError("the last attempt returns")
+
+
+def _index_used(state: State) -> bool:
+    return state.index is not None and bool(state.index.used)
+
+
+def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
+    """Return the files with a name in the upper that somebody writes to, or may at any moment."""
+    nodes = {handle.node: handle for handle in handles if handle.writable}
+    return [
+        node
+        for node, handle in nodes.items()
+        if node.real.layer is state.upper and os.fstat(current_fd(state, handle)).st_nlink
+    ]
+
+
+def _has_all_names(node: File) -> bool:
+    if node.unlinked:
+        return False
+    st = os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False)
+    return len(known_names(node)) == st.st_nlink
+
+
+def _freeze_paused(state: State, nodes: list[File], upper_to: bytes, fresh: Fd) -> Frozen:
+    """Do the steps in the head of this module; nobody else is inside the union."""
+    upper = state.upper
+    assert upper is not None and state.work is not None
+    work = state.work
+    writers: list[_Writer] = []
+    try:
+        for node in nodes:
+            writers.append(_stage_copy(state, node))
+        keep_orphans(state)
+        work.drop_shared_whiteout()
+        _match_root(state, upper, fresh)
+        _exchange_uppers(upper, upper_to)
+    except BaseException:
+        for writer in writers:
+            work.discard(writer.copy)
+        raise
+    _swap(state, upper, upper_to, fresh)
+    for writer in writers:
+        _move(state, writer)
+    return Frozen(
+        0,
+        tuple(_path_of(writer.node) for writer in writers),
+        sum(writer.size for writer in writers),
+    )
+
+
+def _path_of(node: File) -> bytes:
+    names = [node.name]
+    at = node.parent
+    while at.parent is not at:
+        names.append(at.name)
+        at = at.parent
+    return b"/" + b"/".join(reversed(names))
+
+
+# -- copies --
+
+
+def _stage_copy(state: State, node: File) -> _Writer:
+    """Make a copy of the upper file of `node`, marks and all, in the staging directory."""
+    source = Fd(os.open(node.rname, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=node.real.fd()))
+    assert state.work is not None
+    name = state.work.new_name()
+    try:
+        size = _copy_exactly(state, source, name)
+    except BaseException:
+        state.work.discard(name)
+        raise
+    return _Writer(node, name, size)
+
+
+def _copy_exactly(state: State, source: Fd, name: bytes) -> int:
+    assert state.work is not None and state.upper is not None
+    st = os.fstat(source)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = Fd(os.open(name, flags, 0o600, dir_fd=state.work.fd))
+    if st.st_size and not (state.upper.reflinks and try_reflink(source, copy)):
+        state.upper.reflinks = False
+        copy_range(source, copy, st.st_size, holes=st.st_blocks * 512 < st.st_size)
+    os.chown(copy, st.st_uid, st.st_gid)
+    for attribute in xattr.list_fd(source):
+        value = xattr.get_fd(source, os.fsencode(attribute))
+        if value is not None:
+            os.setxattr(copy, attribute, value)
+    os.chmod(copy, st.st_mode & 0o7777)
+    utimens_at(copy, None, st.st_atime_ns, st.st_mtime_ns)
+    return st.st_size
+
+
+def keep_orphans(state: State) -> None:
+    """Give files known by an fd only, that have a name in the upper none the less, their own inode.
+
+    Such is the inode of those who read a lower file by passthrough when it was
+    copied up: what they change through it must not reach the frozen layer.
+    """
+    assert state.work is not None
+    for node in list(state.table.orphans):
+        orphan = node.orphan
+        if orphan is None or not os.stat(orphan).st_nlink or node.kind != DT_REG << 12:
+            continue
+        source = Fd(os.open(b"/proc/self/fd/%d" % orphan, os.O_RDONLY | os.O_CLOEXEC))
+        name = state.work.new_name()
+        try:
+            _copy_exactly(state, source, name)
+            node.orphan = open_path(name, state.work.fd)
+            node.rino = os.stat(node.orphan).st_ino
+        finally:
+            state.work.discard(name)
+
+
+def _match_root(state: State, upper: Layer, fresh: Fd) -> None:
+    """Make the root of the fresh upper look like that of the old one, which is its origin."""
+    root = upper.root.fd()
+    st = os.fstat(root)
+    os.chown(fresh, st.st_uid, st.st_gid)
+    for attribute in xattr.list_fd(root):
+        private = attribute.startswith(state.marks.prefix)
+        if private and not attribute.startswith(state.marks.escaped):
+            continue
+        value = xattr.get_fd(root, os.fsencode(attribute))
+        if value is not None:
+            os.setxattr(fresh, attribute, value)
+    origin = encode_origin(upper, root, b".")
+    if origin is not None:
+        os.setxattr(fresh, state.marks.origin, origin)
+    os.chmod(fresh, st.st_mode & 0o7777)
+    utimens_at(fresh, None, st.st_atime_ns, st.st_mtime_ns)
+
+
+# -- the stack --
+
+
+def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
+    """Swap the upper with the fresh one; the old is then at `upper_to`."""
+    here, meant = os.stat(upper.path), os.stat(upper.root.fd())
+    if (here.st_dev, here.st_ino) != (meant.st_dev, meant.st_ino):
+        raise OSError(errno.ESTALE, "the upper is not where it was when mounted", upper.path)
+    try:
+        renameat2(AT_FDCWD, upper.path, AT_FDCWD, upper_to, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A filesystem that cannot swap.  A crash in between leaves no upper,
+        # which whoever mounts next makes anew.
+        aside = upper_to + b".fresh"
+        os.rename(upper_to, aside)
+        os.rename(upper.path, upper_to)
+        os.rename(aside, upper.path)
+
+
+def _swap(state: State, upper: Layer, upper_to: bytes, fresh: Fd) -> None:
+    with suppress(OSError):  # where there are no locks, there is none to give up
+        fcntl.flock(upper.root.fd(), fcntl.LOCK_UN)
+    new = Layer(upper.path, fresh, -1, upper.dev, upper.fsid, upper.uuid, state.fds)
+    new.reflinks, new.ordered = upper.reflinks, upper.ordered
+    upper.path = upper_to
+    state.generation += 1
+    state.lowers = (upper, *state.lowers)
+    for number, layer in enumerate((*state.lowers, *state.data)):
+        layer.number = number
+    state.upper = state.nowhere.layer = new
+    state.nowhere.pin(fresh)
+    lowers = (upper_to, *state.config.lowers)
+    state.config = replace(state.config, lowers=lowers)
+    with state.table.lock:
+        uppers = state.table.uppers
+        root = next(d for d in uppers if d.parent is d)
+        for d in uppers:
+            if not d.dead:
+                _push_down(d)
+        uppers.clear()
+        uppers.add(root)
+    root.upper = new.root
+    root.merged = True
+
+
+def _push_down(d: Dir) -> None:
+    """Make the upper part of `d` its topmost lower; what it holds is read when it is needed."""
+    real = d.upper
+    assert real is not None
+    real.impure = d.impure
+    d.lowers = (real, *d.lowers)
+    d.upper = d.low = d.redirect = None
+    d.up, d.low_dirs, d.whiteouts = {}, {}, set()
+    d.impure = False
+    d.stamp = ()
+
+
+# -- files open for writing --
+
+
+def _move(state: State, writer: _Writer) -> None:
+    """Bring the file of `writer` into the new upper, its copy to where it was."""
+    assert state.work is not None
+    node = writer.node
+    ino = node.rino
+    copy_fd, copy_name = state.work.fd, writer.copy
+    for position, (parent, name) in enumerate(known_names(node)):
+        to = copy_up_dir(state, parent)
+        mark_impure(state, parent)
+        old = parent.lowers[0]
+        times = [(real, os.stat(real.fd())) for real in (old, to)]
+        if position:
+            os.link(copy_name, name, src_dir_fd=copy_fd, dst_dir_fd=to.fd(), follow_symlinks=False)
+        else:
+            os.rename(copy_name, name, src_dir_fd=copy_fd, dst_dir_fd=to.fd())
+        _exchange(old, to, name)
+        copy_fd, copy_name = old.fd(), name
+        for real, st in times:
+            utimens_at(real.fd(), None, st.st_atime_ns, st.st_mtime_ns)
+        if parent.up is not None:
+            parent.up[name] = ino << INO_SHIFT | DT_REG
+        if position == 0:
+            node.real, node.rname = to, name
+
+
+def _exchange(old: RealDir, new: RealDir, name: bytes) -> None:
+    """Swap `name` of the old upper with that of the new one."""
+    try:
+        renameat2(old.fd(), name, new.fd(), name, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        aside = name[:200] + b".pyunion-swap"
+        with suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=old.fd())
+        os.rename(name, aside, src_dir_fd=new.fd(), dst_dir_fd=old.fd())
+        os.rename(name, name, src_dir_fd=old.fd(), dst_dir_fd=new.fd())
+        os.rename(aside, name, src_dir_fd=old.fd(), dst_dir_fd=old.fd())

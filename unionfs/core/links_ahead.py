@@ -1,0 +1,219 @@
+"""What a freeze wants to know of hard links: every name of those that it has to do with.
+
+Decided here and only here: how the names of a copied-up hard link that are in
+lowers only get their place in the upper, after which its index entry has done
+its work, and how the unknown names of a link in the upper are found.
+
+Both look through the directories of the union as anybody would, so what they
+find is kept true by whatever happens to it afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+
+from unionfs.core.copy_up import link_up, swap_place
+from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, File
+from unionfs.core.link_index import LinkIndex, decode_delta
+from unionfs.core.lookup import load_locked, lookup, origin_of
+from unionfs.core.origin import decode_origin
+from unionfs.core.state import State
+from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
+from unionfs.syscalls import xattr
+from unionfs.types import ROOT_NODEID
+
+_BATCH = 64  # index entries dropped in one pause
+
+Place = tuple[Dir, bytes]
+Names = list[tuple[bytes, int, bool]]
+
+
+def known_names(node: File) -> list[Place]:
+    """Return the names by which `node` is known, its place first."""
+    if node.unlinked:
+        return []
+    return [(node.parent, node.name), *(node.aliases or ())]
+
+
+# -- the index --
+
+
+def settle_index(state: State, *, paused: bool = False) -> None:
+    """Give every name of a copied-up hard link its place in the upper, and empty the index."""
+    index = state.index
+    if index is None or not index.used:
+        return
+    entries = list(index.used)
+    missing = sum(_missing(state, index, entry) for entry in entries)
+    if missing > 0:
+        _link_missing(state, set(entries), missing)
+    for start in range(0, len(entries), _BATCH):
+        with nullcontext() if paused else state.gate.paused():
+            for entry in entries[start : start + _BATCH]:
+                _drop_entry(state, index, entry)
+
+
+def _missing(state: State, index: LinkIndex, entry: bytes) -> int:
+    """Return how many names of the file behind `entry` the upper does not have."""
+    try:
+        st = os.stat(entry, dir_fd=index.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return max(0, 1 + _delta(state, index, entry, st.st_nlink))
+
+
+def _delta(state: State, index: LinkIndex, entry: bytes, nlink: int) -> int:
+    value = xattr.get_at(index.fd, entry, state.marks.nlink.encode())
+    return 0 if value is None else decode_delta(value, nlink)
+
+
+def _link_missing(state: State, entries: set[bytes], missing: int) -> None:
+    origins = {bytes.fromhex(entry.decode()) for entry in entries}
+    parsed = [decode_origin(origin) for origin in origins]
+    inos = {origin.ino for origin in parsed if origin is not None}
+    left = missing
+    for d, names in _walk(state, lambda d: True):
+        for name, packed, in_upper in names:
+            if in_upper:
+                continue
+            real = d.lowers[packed >> INO_SHIFT & POSITION_MASK]
+            if packed >> LOW_SHIFT not in inos and not real.impure:
+                continue
+            if origin_of(state, real, name) in origins:
+                left -= _link_one(state, d, name)
+        if left <= 0:
+            return
+
+
+def _link_one(state: State, d: Dir, name: bytes) -> bool:
+    """Give `name` in `d` its place in the upper; tell whether it is a file copied up before."""
+    found = lookup(state, d, name)
+    if found is None:
+        return False
+    node = found[0]
+    try:
+        if not isinstance(node, File) or node.real.layer is not state.upper:
+            return False
+        link_up(state, node, d, name)
+        return True
+    finally:
+        state.table.forget(node.nodeid, 1)
+
+
+def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
+    """Remove an index entry whose file has all of its names in the upper."""
+    try:
+        st = os.stat(entry, dir_fd=index.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        index.used.discard(entry)
+        return
+    delta = _delta(state, index, entry, st.st_nlink)
+    if delta >= 0 and st.st_nlink == 1:
+        return  # it would lose its only name
+    node = state.table.by_key.get((st.st_dev, st.st_ino))
+    if node is not None:
+        if not _place_by_name(node, st.st_ino):
+            return
+        node.nlink_delta = 0
+    target = xattr.at(index.fd, entry)
+    if state.marks.nlink in xattr.list_at(index.fd, entry):
+        os.removexattr(target, state.marks.nlink, follow_symlinks=False)
+    index.remove(entry)
+
+
+def _place_by_name(node: File, ino: int) -> bool:
+    """Let `node` be known by a name in the upper instead of the index; tell whether it is."""
+    if node.unlinked:
+        return True
+    for parent, name in known_names(node):
+        if parent.upper is None:
+            continue
+        try:
+            st = os.stat(name, dir_fd=parent.upper.fd(), follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if st.st_ino == ino:
+            if (parent, name) != (node.parent, node.name):
+                swap_place(node, parent, name)
+            node.real, node.rname = parent.upper, name
+            return True
+    return False
+
+
+# -- links in the upper --
+
+
+def adopt_names(state: State, nodes: Iterable[File]) -> None:
+    """Look up all names in the upper of those `nodes`, and orphans, that have unknown ones."""
+    wanted = set()
+    for node in {*nodes, *state.table.orphans}:
+        orphan = node.orphan
+        if orphan is not None:
+            nlink = os.stat(orphan).st_nlink
+        else:
+            try:
+                nlink = os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False).st_nlink
+            except FileNotFoundError:
+                continue
+        if nlink > len(known_names(node)):
+            wanted.add(node.rino)
+    if not wanted:
+        return
+
+    for d, names in _walk(state, lambda d: d.upper is not None):
+        for name, packed, in_upper in names:
+            if in_upper and packed >> INO_SHIFT in wanted:
+                found = lookup(state, d, name)
+                if found is not None:
+                    state.table.forget(found[0].nodeid, 1)
+
+
+def _walk(state: State, enter: Callable[[Dir], bool]) -> Iterator[tuple[Dir, Names]]:
+    """Yield each directory that `enter` lets in, and the files visible in it.
+
+    A name comes with what was scanned of it, and whether that was in the upper.
+    """
+    pending = [state.table.directory(ROOT_NODEID)]
+    try:
+        while pending:
+            d = pending[-1]
+            files, folders = _names(state, d)
+            yield d, files
+            pending.pop()
+            for name in folders:
+                try:
+                    found = lookup(state, d, name)
+                except OSError:
+                    continue  # whoever looks it up hears why it cannot be had
+                if found is not None and isinstance(found[0], Dir) and enter(found[0]):
+                    pending.append(found[0])
+                elif found is not None:
+                    state.table.forget(found[0].nodeid, 1)
+            _let_go(state, d)
+    finally:
+        for d in pending:
+            _let_go(state, d)
+
+
+def _let_go(state: State, d: Dir) -> None:
+    if d.parent is not d:
+        state.table.forget(d.nodeid, 1)
+
+
+def _names(state: State, d: Dir) -> tuple[Names, list[bytes]]:
+    """Return the files visible in `d`, and the directories."""
+    with d.lock:
+        if d.dead:
+            return [], []
+        load_locked(state, d)
+        assert d.up is not None and d.low is not None
+        visible = [(name, packed, True) for name, packed in d.up.items()]
+        visible += [
+            (name, packed, False)
+            for name, packed in d.low.items()
+            if name not in d.up and name not in d.whiteouts
+        ]
+    files = [entry for entry in visible if entry[1] & TYPE_MASK != DT_DIR]
+    return files, [name for name, packed, _ in visible if packed & TYPE_MASK == DT_DIR]

@@ -1,0 +1,143 @@
+"""The gate every request passes, so that a union can change its stack between two of them.
+
+Decided here and only here: how serving threads and the one that freezes the
+upper keep out of each other's way.  A thread that serves one request after the
+other has a `Lane`, which it alone marks busy and free again: two stores and a
+look at `closed` for each request, no lock.  Other threads pass with `passing`,
+which costs a lock; they are about to wait for a disk anyway.
+
+`paused` closes the gate and waits until nobody is inside.  What takes long and
+does not care for the stack (a copy between two files, an fsync) runs `outside`,
+so nobody waits for it; and where the gate does not get empty soon, it is
+opened again for a while, so that the requests never wait for long either.
+
+Threading: with the GIL a store is seen by all threads at once.  A lane is
+marked before `closed` is looked at, and `closed` set before the lanes are
+looked at, so one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PATIENCE_NS = 3_000_000  # how long requests may wait for those before them to end
+TRIES = 200  # from then on the gate stays closed until it is empty
+_LOOK_S = 20e-6
+_PAUSE_S = 1e-3  # grows with each try, up to _LONGEST_S
+_LONGEST_S = 20e-3
+
+
+class Lane:
+    """One serving thread; `busy` counts the requests it is at."""
+
+    __slots__ = ("busy",)
+
+    def __init__(self) -> None:
+        self.busy = 0
+
+
+class Gate:
+    """The gate of one union."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._lanes: list[Lane] = []
+        self._passing = 0
+        self._outside = 0
+        self._open = threading.Condition()
+        self._turn = threading.Lock()
+        self._here = threading.local()
+
+    def lane(self) -> Lane:
+        """Return a lane for the thread that calls, and no other."""
+        lane = Lane()
+        with self._open:
+            self._lanes.append(lane)
+        return lane
+
+    def wait(self, lane: Lane) -> None:
+        """Step back with a busy `lane` until the gate is open.
+
+        Call it, before the request is begun, whenever `closed` is seen.
+        """
+        while self.closed:
+            lane.busy -= 1
+            with self._open:
+                while self.closed:
+                    self._open.wait()
+            lane.busy += 1
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Be inside, from a thread without a lane."""
+        with self._open:
+            while self.closed:
+                self._open.wait()
+            self._passing += 1
+        self._here.inside = True
+        try:
+            yield
+        finally:
+            self._here.inside = False
+            with self._open:
+                self._passing -= 1
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Step out for something long; the stack may be another one afterwards.
+
+        Does nothing in a thread with a lane, which does nothing long.
+        """
+        if not getattr(self._here, "inside", False):
+            yield
+            return
+        with self._open:
+            self._outside += 1
+        try:
+            yield
+        finally:
+            with self._open:
+                while self.closed:
+                    self._open.wait()
+                self._outside -= 1
+
+    @contextmanager
+    def paused(self) -> Iterator[int]:
+        """Keep everybody outside; yields the `time.monotonic_ns` at which they began to wait.
+
+        One caller at a time; another waits for its turn.
+        """
+        with self._turn:
+            since = self._close()
+            try:
+                yield since
+            finally:
+                self._reopen()
+
+    def _close(self) -> int:
+        for attempt in range(TRIES):
+            since = time.monotonic_ns()
+            self.closed = True
+            last = since + PATIENCE_NS if attempt < TRIES - 1 else None
+            while not self._is_empty():
+                if last is not None and time.monotonic_ns() > last:
+                    break
+                time.sleep(_LOOK_S)
+            else:
+                return since
+            self._reopen()
+            time.sleep(min(_PAUSE_S * (attempt + 1), _LONGEST_S))
+        raise AssertionError("the last attempt has no end but success")
+
+    def _is_empty(self) -> bool:
+        if self._passing - self._outside:
+            return False
+        return not any(lane.busy for lane in self._lanes)
+
+    def _reopen(self) -> None:
+        with self._open:
+            self.closed = False
+            self._open.notify_all()
