@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+from layerstore.changes_instructions import apply_changes
 from layerstore.reference import parse_reference
 from layerstore.transfer import import_image
 from mount_tools.cli import words
@@ -44,8 +45,9 @@ def import_(
     path, *names = operands
     if path.startswith(("http://", "https://")):
         raise WrongWords(f"{path}: fetch it and pipe it in: curl -L URL | pyunion import -", 1)
-    # A name that cannot be is told before minutes of work, not after.
+    # What cannot be is told before minutes of work, not after.
     reference = parse_reference(names[0]) if names else None
+    config = apply_changes({}, change)
     with ExitStack() as stack:
         found: Path | BinaryIO
         if path != "-" and os.path.isdir(path):
@@ -54,6 +56,11 @@ def import_(
             found = stack.enter_context(source(None if path == "-" else path, EMPTY))
         progress = stack.enter_context(reported(quiet=quiet))
         image = import_image(
-            session.store, found, reference, message=message or MESSAGE, progress=progress
+            session.store,
+            found,
+            reference,
+            config=config,
+            message=message or MESSAGE,
+            progress=progress,
         )
     say(image.id)

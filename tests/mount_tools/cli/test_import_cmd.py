@@ -43,6 +43,15 @@ def test_without_a_name_it_dangles(cli: Cli, rootfs: Path) -> None:
     assert cli.ok("history", line, "--format", "{{.Comment}}") == "a message\n"
 
 
+def test_instructions_apply(cli: Cli, rootfs: Path) -> None:
+    cli.ok("import", "-c", 'CMD ["/bin/sh"]', "--change", "ENV A=b", str(rootfs), "x:1")
+    template = "{{.Config.Cmd}} {{.Config.Env}}"
+    assert cli.ok("inspect", "-f", template, "x:1") == "[/bin/sh] [A=b]\n"
+    assert cli.fails("import", "-c", "RUN x", str(rootfs)) == (
+        "Error: run is not a valid change command\n"
+    )
+
+
 def test_refusals(cli: Cli, rootfs: Path, tmp_path: Path) -> None:
     assert cli.fails("import", f"{tmp_path}/nope") == (
         f"open {tmp_path}/nope: no such file or directory\n"
