@@ -34,7 +34,7 @@ from unionfs.vfs import Notifier
 class OddUnion(UnionFs):
     """See above."""
 
-    gate: str
+    held_back_by: str
     odd: dict[int, bytes]
 
     def lookup(self, parent: int, name: bytes) -> Attr | None:
@@ -52,7 +52,7 @@ class OddUnion(UnionFs):
 
     def open(self, nodeid: int, flags: int, uid: int) -> int:
         name = self.odd.get(nodeid)
-        while name is not None and (name == b"endless" or os.path.exists(self.gate)):
+        while name is not None and (name == b"endless" or os.path.exists(self.held_back_by)):
             stop_if_abandoned()
             time.sleep(0.01)
         return super().open(nodeid, flags, uid)
@@ -74,7 +74,7 @@ def main() -> None:
     io_uring, directory, point = sys.argv[1:]
     lower, upper, work = (os.fsencode(f"{directory}/{name}") for name in ("lower", "upper", "work"))
     fs = OddUnion(open_state(UnionConfig(lowers=(lower,), upper=upper, work=work)))
-    fs.gate = f"{directory}/gate"
+    fs.held_back_by = f"{directory}/gate"
     fs.odd = {}
     words = f"lowerdir={directory}/lower,upperdir={directory}/upper,workdir={directory}/work"
     options = parse_options([words], privileged=True)
