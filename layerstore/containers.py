@@ -21,7 +21,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -205,10 +204,11 @@ class ContainerStore:
         config: Object | None = None,
         auto_remove: bool = False,
     ) -> Container:
-        """Make a container of `image`; raises Conflict where the name is taken.
+        """Make a container of `image`.
 
         `image_name` is what the image was called, by default its short id;
-        without a `name` it gets one of its own.
+        without a `name` it gets one of its own.  Raises Conflict where the
+        name is taken, NotFound where the image went away.
         """
         if name is not None:
             found = _NAME.fullmatch(name)
@@ -217,7 +217,7 @@ class ContainerStore:
                     f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
                 )
             name = found[1]
-        container_id = secrets.token_hex(32)
+        container_id = os.urandom(32).hex()
         with self._leases.lease("work", "container"), self._staging.directory() as own:
             staged = own / "container"
             for directory in (staged, staged / "work", staged / "layers"):
@@ -226,26 +226,38 @@ class ContainerStore:
             make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
+            row = (
+                container_id,
+                name or self._own_name(container_id),
+                image.id,
+                image_name or image.id.short,
+                image.top,
+                json.dumps(config or {}, ensure_ascii=False),
+                time.time_ns(),
+                int(auto_remove),
+            )
+            self._insert(image, row, staged)
+        return self.get(container_id)
+
+    def _insert(self, image: Image, row: tuple[Value, ...], staged: Path) -> None:
+        container_id, name = str(row[0]), str(row[1])
+        # Committed before anything is at its place, for a recovery to know of it.
+        self._leases.hold("container", container_id)
+        try:
             with self._database.transaction() as tx:
-                self._leases.hold("container", container_id)
+                if tx.execute("SELECT 1 FROM images WHERE id = ?", (image.id,)).fetchone() is None:
+                    raise NotFound(f"No such image: {image.id}")
                 self._free_name(name)
                 tx.execute(
                     "INSERT INTO containers (id, name, image, image_name, base, config, created_ns,"
-                    " status, auto_remove) VALUES (?, ?, ?, ?, ?, ?, ?, 'created', ?)",
-                    (
-                        container_id,
-                        name or self._own_name(container_id),
-                        image.id,
-                        image_name or image.id.short,
-                        image.top,
-                        json.dumps(config or {}, ensure_ascii=False),
-                        time.time_ns(),
-                        int(auto_remove),
-                    ),
+                    " auto_remove, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'created')",
+                    row,
                 )
                 os.rename(staged, self.path / container_id)
                 self._durability.directory(self.path)
-        return self.get(container_id)
+        except BaseException:
+            self.collect([container_id])
+            raise
 
     def started(
         self, container: Container, pid: int, *, mount_point: str | None = None
@@ -350,8 +362,8 @@ class ContainerStore:
             self._database.one("SELECT 1 FROM containers WHERE id = ?", (container_id,)) is not None
         )
 
-    def _free_name(self, name: str | None) -> None:
-        row = name and self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
+    def _free_name(self, name: str) -> None:
+        row = self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
         if row:
             raise Conflict(
                 f'Conflict. The container name "/{name}" is already in use by container '

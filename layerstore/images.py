@@ -120,8 +120,9 @@ class ImageStore(ImageRows):
         """Add the image of that configuration, whose layers are in the store; return it.
 
         Where it is there already it stays as it is.  `parent` is the image it
-        was committed from.  Raises InvalidImage, and NotFound for a layer that
-        is not there.
+        was committed from.  Within a transaction of the caller's, who then has
+        put the configuration as a blob before it, for a crash to leave it named.
+        Raises InvalidImage, and NotFound for a layer that is not there.
         """
         config = ImageConfig.parse(config_bytes)
         with self._leases.lease("work", "image"):

@@ -128,9 +128,10 @@ class LayerStore:
         """
         self._durability.tree(staging.path)
         chain = chain_id(parent, diff_id)
+        # Committed before anything is at its place, for a recovery to know of it.
+        self._leases.hold("layer", chain)
         try:
             with self._database.transaction() as tx:
-                self._leases.hold("layer", chain)
                 there = self.find(chain)
                 if there is not None:
                     return there

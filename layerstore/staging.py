@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,7 +70,7 @@ class StagingArea:
 
     def _make(self) -> tuple[Path, int]:
         while True:
-            path = self.path / secrets.token_hex(8)
+            path = self.path / os.urandom(8).hex()
             os.mkdir(path, 0o700)
             with suppress(FileNotFoundError):  # swept before it could be locked
                 fd = os.open(path, _OPEN)
@@ -124,7 +123,7 @@ def remove_tree(path: Path) -> None:
     top = _open_own(str(path), None)
     try:
         # A removal that was cut short may have left names of its own at the top.
-        run = secrets.token_hex(4)
+        run = os.urandom(4).hex()
         names = (f".{run}.{number:x}" for number in itertools.count())
         while _clear(top, 0, top, names):
             continue

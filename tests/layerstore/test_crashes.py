@@ -1,0 +1,251 @@
+"""kill -9 before every change of every operation: what follows is the state before, or after.
+
+The next opening puts right what was cut short, so that a check has nothing to
+say, and what was committed is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from layerstore import Container, Store, gc
+from layerstore.examine import examine
+from layerstore.layer_index import scan, write_index
+from layerstore.layers import Staging
+from layerstore.reference import familiar
+from layerstore.tar_split import SplitWriter
+from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
+from tests.layerstore.crashes import Work, count_changes, kill_at, points
+
+BASE, TOP, NEW = {"etc/motd": b"hello"}, {"etc/motd": b"bye", "d/e/f": b"x"}, {"new": b"1"}
+FROZEN = some_digest("frozen")
+
+# Each point takes a process; a run with MOST = 1000 tries every one of them.
+MOST = 20
+
+State = tuple[object, ...]
+
+
+def prepare(store: Store) -> None:
+    """Make what every scenario begins with: two images, a dangling one, three containers."""
+    image = add_image(store, BASE, TOP, names=["x:1"])
+    add_image(store, BASE, names=["base:1", "base:2"])
+    dangling = add_image(store, BASE, TOP, {"dangling": b"1"}, parent=image.id)
+    store.containers.create(image, name="box")
+    write_upper(store, store.containers.create(image, name="full"))
+    last = store.containers.create(dangling, name="last")
+    write_upper(store, last)
+    store.images.remove(dangling.id.encoded, force=True)
+
+
+def write_upper(store: Store, container: Container) -> None:
+    (store.containers.upper(container) / "data").write_text(container.name)
+
+
+def state(store: Store) -> State:
+    """Return what people see: names, layers by image, containers with what they hold."""
+    images = tuple(
+        (image.id, tuple(familiar(tag) for tag in image.tags), len(store.layers.chain(image.top)))
+        for image in store.images.all()
+    )
+    containers = tuple(
+        (container.name, container.published, contents(store, container))
+        for container in sorted(store.containers.list(), key=lambda c: c.name)
+    )
+    return images, containers
+
+
+def contents(store: Store, container: Container) -> tuple[tuple[str, str], ...]:
+    """Return the files one sees in a container."""
+    seen: dict[str, str] = {}
+    for tree in (store.containers.upper(container), *store.containers.lowers(container)):
+        for path in tree.rglob("*"):
+            if path.is_file():
+                seen.setdefault(str(path.relative_to(tree)), path.read_text())
+    return tuple(sorted(seen.items()))
+
+
+# -- what is done --
+
+
+def load(store: Store) -> None:
+    add_image(store, BASE, TOP, NEW, names=["new:1", "x:1"])
+
+
+def load_without_a_lease(store: Store) -> None:
+    layer = add_layer(store, None, NEW)
+    store.images.add(config_of([layer.diff_id]).data)
+
+
+def tag(store: Store) -> None:
+    store.images.tag(store.images.resolve("base:1"), "x:1")
+
+
+def remove(store: Store) -> None:
+    store.images.remove("x:1", force=True)
+
+
+def untag(store: Store) -> None:
+    store.images.remove("base:2")
+
+
+def create(store: Store) -> None:
+    store.containers.create(store.images.resolve("x:1"), name="another")
+
+
+def remove_container(store: Store) -> None:
+    store.containers.remove(store.containers.resolve("last"))
+
+
+def prune(store: Store) -> None:
+    gc.prune_containers(store)
+    gc.prune_images(store, all_unused=True)
+
+
+def collect(store: Store) -> None:
+    store.blobs.put(b"of nobody")
+    gc.collect(store)
+
+
+def commit(store: Store) -> None:
+    """Freeze and publish the upper of a container, in the steps that a commit takes."""
+    container = store.containers.resolve("full")
+    with store.leases.lease("work", "commit"), store.containers.lock(container):
+        directory = store.containers.directory(container)
+        frozen = Staging(directory / "layers" / "1")
+        if not frozen.path.exists():
+            frozen.path.mkdir()
+        if not frozen.diff.exists():
+            os.rename(directory / "upper", frozen.diff)
+        if not (directory / "upper").exists():
+            (directory / "upper").mkdir()
+        write_index(frozen.index, scan(frozen.diff))
+        SplitWriter(frozen.tar_split).close()
+        config = config_of([diff_id(BASE), diff_id(TOP), FROZEN])
+        store.blobs.put(config.data)
+        with store.database.transaction() as tx:
+            layer = store.layers.adopt(frozen.path, container.base, FROZEN, 4, tx)
+            image = store.images.add(config.data, parent=container.image)
+            store.images.tag(image, "committed")
+            store.containers.update(container, base=layer.chain_id, published=1)
+        store.layers.settle()
+
+
+class Scenario(NamedTuple):
+    """`between` tells whether a state that is neither the first nor the last may be."""
+
+    work: Work
+    between: Callable[[State, State, State], bool] = lambda now, before, after: False
+    litters: bool = False  # makes without a lease what it may then leave behind, harmless
+
+
+def names_moved_one_by_one(now: State, before: State, after: State) -> bool:
+    """Tags are given one by one: the image may be there with some of them."""
+    return now[1] == after[1]
+
+
+def removed_one_by_one(now: State, before: State, after: State) -> bool:
+    """Containers are removed one by one, and the images after them."""
+    return set(now[1]) <= set(before[1]) and (now[0] == before[0] or now[1] == after[1])  # type: ignore[call-overload]
+
+
+def as_seen(now: State, before: State, after: State) -> bool:
+    """A freeze changes nothing that one sees of the container or of the images."""
+    return now == before
+
+
+SCENARIOS = {
+    "load": Scenario(load, names_moved_one_by_one),
+    "load without a lease": Scenario(load_without_a_lease, litters=True),
+    "tag": Scenario(tag),
+    "remove": Scenario(remove),
+    "untag": Scenario(untag),
+    "create": Scenario(create),
+    "remove container": Scenario(remove_container),
+    "prune": Scenario(prune, removed_one_by_one),
+    "collect": Scenario(collect, litters=True),
+}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    root = tmp_path / "prepared"
+    with Store.open(root, sync=False) as store:
+        prepare(store)
+        assert [str(finding) for finding in examine(store)] == []
+    return root
+
+
+def copy(root: Path, to: Path) -> Path:
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(root, to, symlinks=True)
+    return to
+
+
+def look(root: Path, *, litters: bool = False) -> State:
+    """Open the store, which recovers; see that it is sound; return its state."""
+    with Store.open(root, sync=False, create=False) as store:
+        findings = [finding for finding in examine(store) if not (litters and finding.harmless)]
+        assert [str(finding) for finding in findings] == []
+        assert store.leases.all() == [] and os.listdir(store.staging.path) == []
+        return state(store)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_operation_killed_at_any_change_happened_or_not(prepared: Path, name: str) -> None:
+    scenario = SCENARIOS[name]
+    before = look(prepared)
+    done = copy(prepared, prepared.with_name("done"))
+    count = count_changes(done, scenario.work)
+    after = look(done)
+    seen = set()
+    for at in points(count, MOST):
+        root = copy(prepared, prepared.with_name("killed"))
+        kill_at(root, scenario.work, at)
+        now = look(root, litters=scenario.litters)
+        assert now in (before, after) or scenario.between(now, before, after), f"change {at}"
+        seen.add(now)
+    assert before in seen
+
+
+def test_commit_killed_at_any_change_loses_nothing(prepared: Path) -> None:
+    before = look(prepared)
+    count = count_changes(copy(prepared, prepared.with_name("done")), commit)
+    after = look(prepared.with_name("done"))
+    for at in points(count, MOST):
+        root = copy(prepared, prepared.with_name("killed"))
+        kill_at(root, commit, at)
+        with Store.open(root, sync=False, create=False) as store:
+            container = store.containers.resolve("full")
+            assert dict(contents(store, container))["data"] == "full", f"change {at}"
+            committed = (
+                store.images.exists(store.images.resolve("committed").id)
+                if any(
+                    "committed:latest" in map(familiar, image.tags) for image in store.images.all()
+                )
+                else False
+            )
+        if committed:
+            assert look(root) == after, f"change {at}"
+    assert before != after
+
+
+def test_opening_killed_at_any_change_is_begun_again(prepared: Path) -> None:
+    """The recovery of each operation, cut short itself."""
+    for work in (load, remove, remove_container, commit):
+        count = count_changes(copy(prepared, prepared.with_name("done")), work)
+        broken = copy(prepared, prepared.with_name("broken"))
+        kill_at(broken, work, count // 2)
+        recovered = look(copy(broken, prepared.with_name("recovered")))
+        changes = count_changes(copy(broken, prepared.with_name("counted")), None)
+        assert changes > 0
+        for at in points(changes, MOST):
+            root = copy(broken, prepared.with_name("killed"))
+            kill_at(root, None, at)
+            assert look(root) == recovered, f"change {at}"
