@@ -118,8 +118,8 @@ class Connection:
         flags = self.session.flags
         if self._queues and not flags & Init.OVER_IO_URING:
             self._without_rings("the kernel does not offer it")
-        os.write(self._fd, reply)
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
+        os.write(self._fd, reply)
         for queue in self._queues:
             queue.start(self.session, self._gate, self._fd, self._deferred, self._fail)
         # With rings only FORGET and INTERRUPT come this way.
@@ -211,6 +211,7 @@ class Connection:
             try:
                 self._answer(request)
             except Defer:
+                session.counts[opcode] -= 1  # it will be served again
                 later = partial(self._answer_later, bytes(buffer[:length]))
                 self._deferred.submit(unique, pid, later)
 

@@ -171,6 +171,7 @@ class Queue:
         try:
             self._answer(entry)
         except Defer:
+            self._session.counts[request.opcode] -= 1  # it will be served again
             pid = abi.IN_HEADER.unpack_from(entry.head)[6]
             self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
             return None

@@ -1,0 +1,215 @@
+"""Files the kernel reads and writes by itself, and what happens when one is written meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.tree import file
+from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run
+from tests.interop.layers import Layers
+
+BIG = bytes(range(256)) * 1024
+SMALL = b"a few bytes"
+CACHESTAT = 451
+
+
+@pytest.fixture
+def options(io_uring: str) -> tuple[str, ...]:
+    return ("transport=dev_fuse", f"io_uring={io_uring}")
+
+
+def asked(union: Union) -> dict[str, int]:
+    """Return how often each request was made so far."""
+    counters = json.loads(os.getxattr(union.root, "user.pyunion.counters"))
+    return {name: count for name, count in counters.items() if name.isupper()}
+
+
+def requires_passthrough(union: Union) -> None:
+    union.root.stat()
+    if "passthrough" not in union.log():
+        pytest.skip("this kernel has no FUSE passthrough (Linux 6.9)")
+
+
+def test_reads_writes_and_maps_ask_nothing(layers: Layers, options: tuple[str, ...]) -> None:
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        requires_passthrough(union)
+        assert (union.root / "big").read_bytes() == BIG
+        with open(union.root / "new", "w+b") as new:
+            new.write(BIG)
+            new.flush()
+            with mmap.mmap(new.fileno(), len(BIG)) as view:
+                view[1000:1004] = b"mmap"
+                view.flush()
+        assert (union.root / "new").read_bytes()[1000:1004] == b"mmap"
+        counts = asked(union)
+        assert "READ" not in counts
+        assert "WRITE" not in counts
+    assert (layers.upper / "new").read_bytes()[1000:1004] == b"mmap"
+
+
+def test_a_small_lower_file_is_asked_for_once(layers: Layers, options: tuple[str, ...]) -> None:
+    """After that neither its pages nor its attributes cost a request, only the open.
+
+    Nothing can keep the kernel from asking whether it is a terminal (IOCTL).
+    """
+    layers.layer(file("small", SMALL))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        path = union.root / "small"
+        for _ in range(2):  # the first read makes the kernel ask for the atime again
+            assert path.read_bytes() == SMALL
+            path.stat()
+        before = asked(union)
+        assert path.read_bytes() == SMALL
+        path.stat()
+        after = asked(union)
+        assert after.get("READ", 0) == 1
+        changed = {name for name in after if after[name] != before.get(name, 0)}
+        assert changed <= {"OPEN", "RELEASE", "GETXATTR", "IOCTL"}
+
+
+def test_a_writer_beside_readers_of_the_lower(layers: Layers, options: tuple[str, ...]) -> None:
+    """The readers keep what they opened; everybody else sees the new file."""
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        requires_passthrough(union)
+        path = union.root / "big"
+        before = path.stat()
+        with open(path, "rb") as reader, open(path, "r+b") as writer:
+            writer.write(b"written")
+            writer.flush()
+            assert reader.read(7) == BIG[:7]
+            assert os.fstat(reader.fileno()).st_ino == os.fstat(writer.fileno()).st_ino
+            with open(path, "rb") as later:
+                assert later.read(7) == b"written"
+            assert reader.read(7) == BIG[7:14]
+        assert path.read_bytes() == b"written" + BIG[7:]
+        assert path.stat().st_ino == before.st_ino
+
+
+def test_truncate_chmod_and_rename_beside_a_reader(
+    layers: Layers, options: tuple[str, ...]
+) -> None:
+    layers.layer(*(file(name, BIG) for name in ("cut", "mode", "name", "gone")))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        root = union.root
+        readers = [open(root / name, "rb") for name in ("cut", "mode", "name", "gone")]  # noqa: SIM115
+        os.truncate(root / "cut", 5)
+        os.chmod(root / "mode", 0o600)
+        os.rename(root / "name", root / "moved")
+        os.unlink(root / "gone")
+        for reader in readers[1:]:
+            assert reader.read() == BIG
+        assert (root / "cut").read_bytes() == BIG[:5]
+        assert stat_mode(root / "mode") == 0o600
+        assert (root / "moved").read_bytes() == BIG
+        for name in ("mode", "moved"):
+            with open(root / name, "ab") as writer:
+                writer.write(b"more")
+            assert (root / name).read_bytes() == BIG + b"more"
+        for reader in readers:
+            reader.close()
+        assert sorted(os.listdir(root)) == ["cut", "mode", "moved"]
+        assert (root / "cut").stat().st_size == 5
+
+
+def stat_mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_a_running_program_is_not_written_to(layers: Layers, options: tuple[str, ...]) -> None:
+    lower = layers.layer()
+    shutil.copy("/bin/sleep", lower / "program")
+    with open(lower / "program", "ab") as program:
+        program.write(bytes(100_000))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        child = subprocess.Popen([union.root / "program", "60"])
+        try:
+            with pytest.raises(OSError) as caught:
+                open(union.root / "program", "r+b")  # noqa: SIM115
+            assert caught.value.errno == errno.ETXTBSY
+        finally:
+            child.kill()
+            child.wait(20)
+        with open(union.root / "program", "ab") as program:
+            program.write(b"x")
+        run(union.root / "program", "0")
+
+
+def test_layers_on_a_stacked_filesystem(layers: Layers, options: tuple[str, ...]) -> None:
+    """The kernel passes through to an overlayfs as well; nothing can be stacked on us then."""
+    below = layers.base / "below"
+    for name in ("lower", "upper", "work"):
+        (below / name).mkdir(parents=True)
+    with kernel_overlay([below / "lower"], below / "upper", below / "work") as stacked:
+        for name in ("lower", "upper", "work"):
+            (stacked / name).mkdir()
+        (stacked / "lower/big").write_bytes(BIG)
+        words = (stacked / "lower", stacked / "upper", stacked / "work")
+        with mounted_union([words[0]], words[1], words[2], options) as union:
+            requires_passthrough(union)
+            assert (union.root / "big").read_bytes() == BIG
+            with open(union.root / "big", "ab") as writer:
+                writer.write(b"more")
+            assert (union.root / "big").read_bytes() == BIG + b"more"
+            counts = asked(union)
+            assert "READ" not in counts
+            assert "WRITE" not in counts
+
+
+def cached_pages(path: Path) -> int:
+    """Return how many pages of `path` are in memory, as cachestat(2) tells."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    everything = (ctypes.c_uint64 * 2)(0, 0)
+    found = (ctypes.c_uint64 * 5)()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syscall(CACHESTAT, fd, everything, found, 0) != 0:
+            pytest.skip(f"cachestat(2): {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(fd)
+    return struct.unpack_from("=Q", bytes(found))[0]  # type: ignore[no-any-return]
+
+
+def test_four_mounts_hold_a_layer_in_memory_once(layers: Layers) -> None:
+    lower = layers.layer(file("big", BIG))
+    pages = len(BIG) // mmap.PAGESIZE
+    mounts = [mounted_union(layers.stack, options=["transport=dev_fuse"]) for _ in range(4)]
+    with mounts[0] as first, mounts[1] as second, mounts[2] as third, mounts[3] as fourth:
+        requires_passthrough(first)
+        for union in (first, second, third, fourth):
+            assert (union.root / "big").read_bytes() == BIG
+            assert cached_pages(union.root / "big") == 0
+    assert cached_pages(lower / "big") == pages
+
+
+def test_without_passthrough_every_reader_sees_every_write(
+    layers: Layers, options: tuple[str, ...]
+) -> None:
+    layers.layer(file("big", BIG))
+    words = (*options, "passthrough=off")
+    with mounted_union(layers.stack, layers.upper, layers.work, words) as union:
+        path = union.root / "big"
+        with open(path, "rb") as reader, open(path, "r+b") as writer:
+            view = mmap.mmap(reader.fileno(), 0, prot=mmap.PROT_READ)
+            writer.write(b"written")
+            writer.flush()
+            assert reader.read(7) == b"written"
+            assert view[:7] == b"written"
+            view.close()
+        counts = asked(union)
+        assert counts["WRITE"] == 1
+        reads = counts["READ"]
+        assert path.read_bytes() == b"written" + BIG[7:]
+        assert path.read_bytes() == b"written" + BIG[7:]
+        assert asked(union)["READ"] <= reads + len(BIG) // (128 << 10)
