@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import platform
 import signal
@@ -11,16 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
+from benchmarks.cell import Wrong
 from benchmarks.chart import chart
 from benchmarks.isolation import INSIDE, run_isolated
 from benchmarks.report import report
+from benchmarks.requests import COUNTED, count_requests, shown
 from benchmarks.results import Results, from_json
 from benchmarks.runner import Runner
-from benchmarks.scale import SCALES
-from benchmarks.subjects import BY_NAME, said_by, versions
+from benchmarks.scale import SCALES, Scale
+from benchmarks.subjects import BY_NAME, SUBJECTS, said_by, versions
 from benchmarks.workloads import WORKLOADS
 from mount_tools.demo import DemoError
 
@@ -28,6 +32,9 @@ TOP = Path(__file__).resolve().parent.parent
 CACHE = TOP / ".cache"
 
 INTERRUPTED = 130
+
+SERVED = [subject.name for subject in SUBJECTS if subject.serves]
+COUNTED_SUBJECT = "pyunion-dev"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="WORKLOAD,…", help="these workloads alone")
     parser.add_argument("--subjects", metavar="SUBJECT,…", help="these subjects alone")
     parser.add_argument("--list", action="store_true", help="name the subjects and workloads")
+    parser.add_argument(
+        "--requests",
+        action="store_true",
+        help="count FUSE requests by opcode instead, of pyunion-dev unless --subjects says more",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -63,6 +75,18 @@ def _chosen(asked: str | None, known: Sequence[str], what: str) -> list[str]:
     return [name for name in known if name in names]
 
 
+def _choice(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the subjects and workloads asked for.  Exits for one unknown."""
+    if options.requests:
+        subjects = _chosen(options.subjects or COUNTED_SUBJECT, SERVED, "subject with a daemon")
+        return subjects, _chosen(options.only, [counted.name for counted in COUNTED], "workload")
+    workloads = [workload.name for workload in WORKLOADS]
+    return (
+        _chosen(options.subjects, list(BY_NAME), "subject"),
+        _chosen(options.only, workloads, "workload"),
+    )
+
+
 def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
@@ -78,7 +102,7 @@ def _about(scale: str, rounds: int) -> dict[str, str]:
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit or "not from git",
-        "scale": f"{scale}, {rounds} rounds",
+        "scale": f"{scale}, {rounds} rounds" if rounds > 1 else scale,
         "machine": f"{len(model)} × {model[0] if model else platform.machine()}",
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -92,8 +116,10 @@ def _measure(options: argparse.Namespace) -> int:
         signal.signal(signum, _interrupt)
     scale = SCALES[options.scale]
     rounds = options.rounds or scale.rounds
-    subjects = _chosen(options.subjects, list(BY_NAME), "subject")
-    workloads = _chosen(options.only, [workload.name for workload in WORKLOADS], "workload")
+    subjects, workloads = _choice(options)
+    out = options.out or CACHE / "benchmark"
+    if options.requests:
+        return _count(options.inside, scale, subjects, workloads, out.with_suffix(".requests.json"))
     runner = Runner(
         options.inside,
         scale,
@@ -111,8 +137,28 @@ def _measure(options: argparse.Namespace) -> int:
         _say(f"the benchmarks cannot go on: {error}")
         status = 1
     runner.results.about = _about(scale.name, rounds)
-    _write(runner.results, options.out or CACHE / "benchmark")
+    _write(runner.results, out)
     return status
+
+
+def _count(
+    work: Path, scale: Scale, subjects: Sequence[str], only: Sequence[str], out: Path
+) -> int:
+    """Count requests instead of taking time."""
+    chosen = [BY_NAME[name] for name in subjects]
+    try:
+        counts = list(count_requests(work, scale, chosen, only, _say))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (Wrong, DemoError, OSError, subprocess.CalledProcessError) as error:
+        _say(f"requests cannot be counted: {error}")
+        return 1
+    document = {"about": _about(scale.name, 1), "counts": [asdict(count) for count in counts]}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=1) + "\n")
+    print(shown(counts))
+    _say(f"written: {out}")
+    return 0
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -133,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print("subjects: ", ", ".join(BY_NAME))
         print("workloads:", ", ".join(workload.name for workload in WORKLOADS))
+        print("counted:  ", ", ".join(counted.name for counted in COUNTED))
         return 0
     if options.show is not None:
         try:
@@ -143,8 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out.with_suffix(".svg").write_text(chart(results))
         print(report(results))
         return 0
-    _chosen(options.subjects, list(BY_NAME), "subject")
-    _chosen(options.only, [workload.name for workload in WORKLOADS], "workload")
+    _choice(options)
     if os.geteuid() != 0:
         sys.exit("the benchmarks mount and drop caches: run them as root")
     os.umask(0o022)

@@ -16,19 +16,21 @@ daemon that hangs could not be ended any more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.layers import Stack
 from benchmarks.scale import Scale
-from benchmarks.subjects import Mount, Place, Subject
+from benchmarks.subjects import Mount, Place, Subject, mounted
 
 CLIENT = Path(__file__).with_name("client.py")
 
@@ -183,3 +185,41 @@ class Cell:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise Wrong("its daemon has ended")
+
+
+@contextlib.contextmanager
+def opened_cell(
+    work: Path,
+    scale: Scale,
+    subject: Subject,
+    stack: Stack,
+    *,
+    writes: bool = True,
+    is_mounted: bool = True,
+) -> Iterator[Cell]:
+    """Mount `subject` over `stack` with a fresh upper; all of it is gone afterwards.
+
+    With `is_mounted` false only the directories are made.  Raises as `subjects.mounted`.
+    """
+    here = work / "cell"
+    place = Place(
+        stack,
+        upper=here / "upper",
+        work=here / "work",
+        merged=here / "merged",
+        log=here / "log",
+        writes=writes,
+    )
+    try:
+        for directory in (place.upper, place.work, place.merged):
+            directory.mkdir(parents=True)
+        if scale.settles:
+            os.sync()  # what the last one wrote is not this one's burden
+        with (
+            mounted(subject, place)
+            if is_mounted
+            else contextlib.nullcontext(Mount(place.merged)) as mount
+        ):
+            yield Cell(subject, place, scale, mount)
+    finally:
+        shutil.rmtree(here)

@@ -32,12 +32,12 @@ def times(ratio: float | None) -> str:
     return "" if ratio is None else f"{figure(ratio)}×"
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells in columns, the first to the left and the others to the right."""
+def table(lines: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Return lines of cells in columns, those of `left` to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
+            cell.ljust(width) if index in left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -11,17 +11,14 @@ again; the others go on.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.cell import Cell, Wrong
+from benchmarks.cell import Cell, Wrong, opened_cell
 from benchmarks.layers import Stack
 from benchmarks.results import Results
 from benchmarks.scale import Scale
-from benchmarks.subjects import Mount, Place, Refused, Subject, mounted
+from benchmarks.subjects import Refused, Subject
 from benchmarks.workload import Step, Workload
 
 Say = Callable[[str], None]
@@ -74,7 +71,14 @@ class Runner:
                 continue
             self._say(f"round {number + 1} of {rounds}: {workload.name}, {subject.title}")
             try:
-                with self._cell(workload, subject) as cell:
+                with opened_cell(
+                    self._work,
+                    self._scale,
+                    subject,
+                    self._stacks[workload.name],
+                    writes=workload.writes,
+                    is_mounted=not workload.mounts_itself,
+                ) as cell:
                     for step in steps:
                         self._measure(step, cell, verify=number == 0)
             except (Refused, OSError) as error:
@@ -106,31 +110,6 @@ class Runner:
             for step in workload.steps:
                 for series in self.results.series[step.row.name].values():
                     series.failed = series.failed or "some subject changed the lower layers"
-
-    @contextlib.contextmanager
-    def _cell(self, workload: Workload, subject: Subject) -> Iterator[Cell]:
-        stack = self._stacks[workload.name]
-        here = self._work / "cell"
-        place = Place(
-            stack,
-            upper=here / "upper",
-            work=here / "work",
-            merged=here / "merged",
-            log=here / "log",
-            writes=workload.writes,
-        )
-        try:
-            for directory in (place.upper, place.work, place.merged):
-                directory.mkdir(parents=True)
-            os.sync()  # what the last one wrote is not this one's burden
-            with (
-                contextlib.nullcontext(Mount(place.merged))
-                if workload.mounts_itself
-                else mounted(subject, place) as mount
-            ):
-                yield Cell(subject, place, self._scale, mount)
-        finally:
-            shutil.rmtree(here)
 
 
 def _why_not(subject: Subject, workload: Workload, step: Step) -> str:

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The sizes of one run; a time-out in seconds for each command that is measured."""
+    """The sizes of one run.
+
+    `patience` is the time-out in seconds of each command that is measured;
+    `settles` says that dirty pages are written before each mount.
+    """
 
     name: str
     rounds: int
@@ -26,6 +30,7 @@ class Scale:
     deepest: int
     many_files: int
     patience: float
+    settles: bool = True
 
 
 FULL = Scale(
@@ -71,6 +76,7 @@ TINY = Scale(
     deepest=8,
     many_files=200,
     patience=30,
+    settles=False,
 )
 
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}

@@ -13,7 +13,8 @@ from benchmarks.workload import Row, Step, Workload
 ARCHIVE = "tree.tar"
 
 
-def _layers(where: Path, scale: Scale) -> Stack:
+def archived_tree(where: Path, scale: Scale) -> Stack:
+    """Make the layers of a source tree, and an archive of it beside them."""
     stack = source_tree(where, scale.files)
     subprocess.run(["tar", "-cf", where / ARCHIVE, "-C", stack.plain_copy(), "."], check=True)
     return stack
@@ -51,7 +52,7 @@ def _it_is_gone(cell: Cell) -> None:
 WORKLOADS = (
     Workload(
         name="tar-read",
-        prepare=_layers,
+        prepare=archived_tree,
         writes=False,
         steps=(
             Step(
@@ -67,7 +68,7 @@ WORKLOADS = (
     ),
     Workload(
         name="tar-extract",
-        prepare=_layers,
+        prepare=archived_tree,
         steps=(
             Step(
                 Row(

@@ -19,10 +19,14 @@ _EXEC_LOOP = 'i=0; while [ $i -lt "$0" ]; do /usr/bin/env true || exit; i=$((i+1
 _IN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C")
 
 
-def _layers(where: Path, scale: Scale) -> Stack:
+def kept_debian() -> Path:
+    """Return the demo's Debian root filesystem, made now where it is not there."""
     with contextlib.redirect_stdout(sys.stderr), demo.workspace():
-        rootfs = demo.debian_rootfs()
-    return root_filesystem(where, rootfs)
+        return demo.debian_rootfs()
+
+
+def _layers(where: Path, scale: Scale) -> Stack:
+    return root_filesystem(where, kept_debian())
 
 
 def _exec(cell: Cell) -> float:
