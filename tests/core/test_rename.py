@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.trees import snapshot
 from tests.helpers.unions import Layers, errno_of
-from unionfs.core.config import RedirectDir
+from unionfs.core.config import RedirectDir, WhiteoutForm
 
 
 def test_a_lower_directory_moved_twice_is_listed_with_its_own_number(tmp_path: Path) -> None:
@@ -80,3 +80,12 @@ def test_a_redirect_too_long_gives_exdev(tmp_path: Path) -> None:
         path = "/".join(long).encode()
         assert errno_of(lambda: tree.rename(path, b"short", 0)) == errno.EXDEV
         assert tree.lstat(path).is_dir
+
+
+def test_a_directory_renamed_over_a_whiteout_of_the_xattr_form_stays_away(tmp_path: Path) -> None:
+    """The whiteout takes its place, in a directory whose empty files were none until then."""
+    layers = Layers(tmp_path, {"x": {"gone": "g"}, "d": {"file": "1"}})
+    with layers.union(whiteout=WhiteoutForm.XATTR) as tree:
+        tree.unlink(b"x/gone")
+        tree.rename(b"d", b"x/gone", 0)
+    assert sorted(layers.look()) == [b"", b"x", b"x/gone", b"x/gone/file"]

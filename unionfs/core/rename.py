@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from unionfs.core.copy_up import (
     redirect_data,
     require_upper,
 )
-from unionfs.core.deletion import add_whiteout, forget_whiteout
+from unionfs.core.deletion import add_whiteout, allow_xattr_whiteouts, forget_whiteout
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
@@ -281,10 +282,12 @@ def _rename_upper(state: State, source: End, target: End) -> None:
     src, dst = _upper_fds(source, target)
     is_dir = isinstance(source.node, Dir)
     hide = source.in_lower()
-    over_whiteout = is_dir and _has_whiteout_entry(target, dst)
+    whiteout = _whiteout_entry(target, dst) if is_dir else None
     form = state.whiteout_form
+    if whiteout is not None and hide and stat.S_ISREG(whiteout.st_mode):
+        allow_xattr_whiteouts(state, source.parent)
     with state.fds.lock:
-        if over_whiteout:
+        if whiteout is not None:
             # The whiteout comes to where the directory was, which is where
             # one is wanted, or else is harmless until it is removed.
             renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
@@ -308,15 +311,14 @@ def _rename_upper(state: State, source: End, target: End) -> None:
         _settle(state, source.node, source, target)
 
 
-def _has_whiteout_entry(target: End, dst: int) -> bool:
-    """Tell whether the upper has a whiteout by the very name of the target."""
+def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
+    """Return what the upper has as a whiteout by the very name of the target, if it has one."""
     if target.name not in target.parent.whiteouts:
-        return False
+        return None
     try:
-        os.stat(target.name, dir_fd=dst, follow_symlinks=False)
+        return os.stat(target.name, dir_fd=dst, follow_symlinks=False)
     except FileNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _note_moved(state: State, source: End, target: End) -> None:
