@@ -72,6 +72,28 @@ def test_the_entry_goes_with_the_last_name(layers: Layers) -> None:
         assert entries(layers) == []
 
 
+def test_the_entry_outlives_a_name_that_is_not_the_last(layers: Layers) -> None:
+    """Two names of a changed file are in the lower only; one goes, and nobody knew the other."""
+    with layers.union() as tree:
+        tree.write(b"a", 0, b"DATA")
+        tree.unlink(b"a")
+    with layers.union() as tree:
+        tree.unlink(b"b")
+        assert tree.read(b"d/c") == b"DATA"
+        assert tree.lstat(b"d/c").nlink == 1
+    assert layers.look()[b"d/c"].content == b"DATA"
+
+
+def test_the_listing_of_a_new_link_has_its_number(layers: Layers) -> None:
+    with layers.union() as tree:
+        ino = tree.lstat(b"a").ino
+        tree.chmod(b"a", 0o600)
+        tree.mkdir(b"new", 0o755)
+        tree.link(b"a", b"new/a")
+    with layers.union() as tree:
+        assert [entry.ino for entry in tree.listdir(b"new")] == [ino] == [tree.lstat(b"new/a").ino]
+
+
 def test_a_new_link_and_a_rename_over_one(layers: Layers) -> None:
     with layers.union() as tree:
         tree.link(b"a", b"new")

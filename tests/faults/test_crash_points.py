@@ -20,6 +20,7 @@ from tests.faults.scenarios import (
     Scenario,
     assert_old_or_new,
     forgive_link_counts,
+    forgive_mtimes,
     is_torn,
     seen,
 )
@@ -79,7 +80,7 @@ def _check_after_crash(
     union = open_union(config)
     try:
         driver = CoreDriver(union)
-        found = forgive_link_counts(seen(driver), old, new)
+        found = forgive_link_counts(forgive_mtimes(seen(driver), scenario, old), old, new)
         torn = scenario.settings.get("whiteout") is WhiteoutForm.XATTR and is_torn(found, old, new)
         if not torn:
             assert_old_or_new(found, old, new, when)

@@ -16,23 +16,26 @@ fs/overlayfs/copy_up.c.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
 from contextlib import suppress
 
-from unionfs.core.inode import Dir, File
+from unionfs.core.inode import NOTHING_LOST, Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
 from unionfs.core.link_index import encode_delta, entry_name
 from unionfs.core.lookup import lower_names, origin_of
-from unionfs.core.place import at_rest, open_node
+from unionfs.core.place import at_rest, open_node, stat_node
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
 from unionfs.giving_up import stop_if_abandoned
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import chmod_at, utimens_at
+from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.writeback import start_writeback
+
+log = logging.getLogger(__name__)
 
 # Copying more than this takes longer than handing it to a thread.
 SLOW_BYTES = 256 << 10
@@ -68,6 +71,15 @@ def require_upper(state: State) -> Layer:
 def in_upper(state: State, node: File) -> bool:
     """Tell whether the metadata of `node` lies in the upper."""
     return node.real.layer is state.upper
+
+
+def source_bytes(node: File) -> int:
+    """Return how many bytes of data lie in the lower behind `node`; 0 where it is gone."""
+    real, name = node.data or (node.real, node.rname)
+    try:
+        return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
+    except OSError:
+        return 0  # opening it will tell why
 
 
 def copy_up_dir(state: State, d: Dir) -> RealDir:
@@ -200,7 +212,7 @@ def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -
         _stage(state, node, name, st, origin, None if metacopy else size, metacopy)
         if metacopy:
             node.data = data_place
-        names = st.st_nlink - node.lost_links
+        names = st.st_nlink - node.lost.links
         if linked and state.index is not None and origin is not None and names > 0:
             delta = names - 1
             if delta:
@@ -242,6 +254,9 @@ def _stage(
         else:
             copy_data(state, node, staged, size)
         copy_attributes(state, source, (staged, None), st, origin)
+        if size is not None:
+            # Not all of it is there, which must not show under the old mtime.
+            touch(staged)
         if not metacopy and st.st_size:
             _secure_data(state, staged)
         return
@@ -384,9 +399,10 @@ def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delt
     with state.table.lock:
         if node.key is not None and state.table.by_key.get(node.key) is node:
             del state.table.by_key[node.key]
+            state.lost.forget(node.key)
         node.key = (st.st_dev, st.st_ino)
         state.table.by_key[node.key] = node
-    node.nlink_delta, node.lost_links = delta, 0
+    node.nlink_delta, node.lost = delta, NOTHING_LOST
     node.rino, node.rname, node.real = st.st_ino, entry, place
     node.changed += 1
     node.small = False
@@ -402,12 +418,16 @@ def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
         if parent.kids.get(name) is not node or parent.up is None or name in parent.up:
             return
         staged = state.work.new_name()
-        set_delta(state, node, node.nlink_delta - 1)
         fd = node.real.fd()
         os.link(node.rname, staged, src_dir_fd=fd, dst_dir_fd=state.work.fd, follow_symlinks=False)
-        publish_locked(state, parent, name, staged)
+        try:
+            publish_locked(state, parent, name, staged)
+        except BaseException:
+            state.work.discard(staged)
+            raise
         st = os.stat(name, dir_fd=parent.upper.fd(), follow_symlinks=False)  # type: ignore[union-attr]
         settle_locked(state, node, parent, name, st)
+        set_delta(state, node, node.nlink_delta - 1)
         if (node.parent, node.name) != (parent, name):
             swap_place(node, parent, name)
 
@@ -420,13 +440,20 @@ def swap_place(node: File, parent: Dir, name: bytes) -> None:
 
 
 def set_delta(state: State, node: File, delta: int) -> None:
-    """Record how the union's count of links differs from the upper inode's own."""
+    """Record how the union's count of links differs from the upper inode's own.
+
+    To be called when the names are what the count will say: a crash before may
+    leave it too high, but never too low, by which programs that copy would
+    miss that names belong together.
+    """
     node.nlink_delta = delta
     if node.orphan is not None:
         return
-    fd = node.real.fd()
-    target = xattr.at(fd, node.rname)
-    os.setxattr(target, state.marks.nlink, encode_delta(delta), follow_symlinks=False)
+    target = xattr.at(node.real.fd(), node.rname)
+    try:
+        os.setxattr(target, state.marks.nlink, encode_delta(delta), follow_symlinks=False)
+    except OSError as error:
+        log.error("the link count of %r stays too high: %s", node.name, error)
 
 
 def redirect_data(state: State, node: File) -> None:
@@ -439,23 +466,32 @@ def redirect_data(state: State, node: File) -> None:
             os.setxattr(xattr.at(fd, name), state.marks.redirect, value, follow_symlinks=False)
 
 
+def is_cut_short(state: State, node: File) -> bool:
+    """Tell whether a crash left `node` a metacopy that was truncated, its data not yet."""
+    if node.data is None or not in_upper(state, node):
+        return False
+    return stat_node(state, node).st_size != source_bytes(node)
+
+
 def _complete_data(state: State, node: File, size: int | None) -> None:
     """Bring the data of a metacopy into the upper.
 
     The upper file gets its bytes in place, and loses its mark when they are
-    safe; before that its data is still the lower's, so a crash harms nothing.
+    safe; before that its data is still the lower's, as far as its own size
+    goes, so a crash harms nothing.
     """
     fd = open_node(state, node, os.O_RDWR, metacopy=True)
     before = os.fstat(fd)
     present = xattr.list_fd(fd)
     capability = xattr.get_fd(fd, b"security.capability")
-    os.ftruncate(fd, 0)
-    copy_data(state, node, fd, size)
-    if size is None and os.fstat(fd).st_size != before.st_size:
-        os.ftruncate(fd, before.st_size)
+    kept = before.st_size if size is None else min(size, before.st_size)
+    if kept < before.st_size:
+        os.ftruncate(fd, kept)
+    copy_data(state, node, fd, kept)
     if capability is not None:
         os.setxattr(fd, "security.capability", capability)
-    utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
+    if kept == before.st_size:
+        utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
     if not state.config.volatile:
         os.fsync(fd)
     for mark in (state.marks.metacopy, state.marks.redirect):

@@ -31,11 +31,11 @@ from unionfs.core.deletion import (
     remove_entry,
     replace_by_whiteout,
 )
-from unionfs.core.inode import Dir, File, Node, union_ino
+from unionfs.core.inode import Dir, File, Lost, Node, union_ino
 from unionfs.core.layer import Fd, RealDir, open_path
 from unionfs.core.link_index import entry_name
-from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked
-from unionfs.core.origin import read_origin
+from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_on_error
+from unionfs.core.origin import encode_origin, read_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
 from unionfs.syscalls import xattr
@@ -78,14 +78,15 @@ def make(
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         if umask and not _has_default_acl(state, parent):
             mode &= ~umask
-        assert parent.upper is not None and parent.up is not None
+        assert parent.upper is not None
         upper_fd = parent.upper.fd()
-        if name in parent.whiteouts:
-            fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
-        else:
-            with state.owners.creating(uid, gid):
-                fd = maker(upper_fd, name, mode)
-            st = os.fstat(fd) if fd is not None else _lstat(upper_fd, name)
+        with reread_on_error(parent):
+            if name in parent.whiteouts:
+                fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
+            else:
+                with state.owners.creating(uid, gid):
+                    fd = maker(upper_fd, name, mode)
+                st = os.fstat(fd) if fd is not None else _lstat(upper_fd, name)
         found = enter_locked(state, parent, name, st)
         if fd is not None:
             assert isinstance(found[0], File)
@@ -246,6 +247,8 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         assert parent.upper is not None and parent.up is not None
         fd = parent.upper.fd()
+        if node.st_ino != union_ino(parent.upper.layer, node.rino):
+            mark_impure(state, parent)
         if name in parent.whiteouts:
             staged = state.work.new_name()
             _link_real(node, state.work.fd, staged)
@@ -333,19 +336,16 @@ def leave_name_locked(
             place = _place_without(state, node, rest)
         else:
             orphan = open_path(node.rname, node.real.fd())
-    if in_upper(state, node) and not upper_name:
-        # The upper inode keeps its links; the union has one less.
-        set_delta(state, node, node.nlink_delta - 1)
     links = st.st_nlink + (node.nlink_delta if in_upper(state, node) else 0)
 
     def done() -> None:
         if parent.kids.get(name) is node:
             del parent.kids[name]
+        if in_upper(state, node) and not upper_name:
+            # The upper inode keeps its links; the union has one less.
+            set_delta(state, node, node.nlink_delta - 1)
         if not in_upper(state, node):
-            node.lost_links += 1
-            if node.key is not None:
-                state.table.lost_links[node.key] = node.lost_links
-                state.table.lost_at_ns[node.key] = time.time_ns()
+            _lose_link(state, node, parent)
         if rest:
             node.parent, node.name = rest[0]
             node.aliases = rest[1:] or None
@@ -359,6 +359,17 @@ def leave_name_locked(
             node.nlink_delta += 1
 
     return done
+
+
+def _lose_link(state: State, node: File, parent: Dir) -> None:
+    """Count one link less of a lower file, which lost one to a change of `parent`."""
+    if node.key is None:
+        node.lost = Lost(node.lost.links + 1, time.time_ns())
+        return
+    assert parent.upper is not None
+    now = os.stat(parent.upper.fd()).st_ctime_ns  # the filesystem's own clock
+    origin = encode_origin(node.real.layer, node.real.fd(), node.rname)
+    node.lost = state.lost.add(node.key, origin, now)
 
 
 def _place_without(

@@ -13,7 +13,14 @@ import errno
 import os
 import stat
 
-from unionfs.core.copy_up import copy_up_file, in_upper, is_slow_copy, require_upper
+from unionfs.core.copy_up import (
+    copy_up_file,
+    in_upper,
+    is_cut_short,
+    is_slow_copy,
+    require_upper,
+    source_bytes,
+)
 from unionfs.core.inode import File
 from unionfs.core.layer import Fd
 from unionfs.core.place import open_node, stat_node
@@ -65,7 +72,7 @@ def real_flags(flags: int) -> int:
 def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
     """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
-    if writes:
+    if writes or is_cut_short(state, node):
         require_upper(state)
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
     elif node.small and state.reads_all and not in_upper(state, node):
@@ -119,15 +126,6 @@ def slow_open(state: State, node: File, flags: int) -> bool:
     if node.kind != stat.S_IFREG or (in_upper(state, node) and node.data is None):
         return False
     return is_slow_copy(state, source_bytes(node))
-
-
-def source_bytes(node: File) -> int:
-    """Return how many bytes of data lie in the lower behind `node`; 0 where it is gone."""
-    real, name = node.data or (node.real, node.rname)
-    try:
-        return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
-    except OSError:
-        return 0  # opening it will tell why
 
 
 def current_fd(state: State, handle: Handle) -> Fd:

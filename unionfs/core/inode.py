@@ -23,7 +23,7 @@ import errno
 import os
 import stat
 import threading
-from collections import Counter
+from typing import NamedTuple
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.types import ROOT_NODEID
@@ -45,6 +45,16 @@ Key = tuple[int, int]  # st_dev, st_ino
 SMALL = 16 << 10
 
 
+class Lost(NamedTuple):
+    """How many links of a lower file are gone, and when the last of them went, in ns."""
+
+    links: int
+    ctime_ns: int
+
+
+NOTHING_LOST = Lost(0, 0)
+
+
 class Node:
     """What files and directories have in common."""
 
@@ -62,7 +72,7 @@ class File(Node):
 
     `data` is where the bytes lie while the upper has only the metadata;
     `nlink_delta` what to add to the upper's count of links, of which the index
-    holds some, and `lost_links` how many of the lower's are whited out;
+    holds some, and `lost` which of the lower's are whited out;
     `changed` counts copy_ups, so that an open handle notices.
     `orphan` keeps an upper file alive that lost its last known name.  `small` says
     that it was found in a lower, which will not change, and has few bytes; `bare`
@@ -76,7 +86,7 @@ class File(Node):
         "data",
         "key",
         "kind",
-        "lost_links",
+        "lost",
         "nlink_delta",
         "orphan",
         "real",
@@ -100,7 +110,7 @@ class File(Node):
         self.aliases: list[tuple[Dir, bytes]] | None = None
         self.data: tuple[RealDir, bytes] | None = None
         self.nlink_delta = 0
-        self.lost_links = 0
+        self.lost = NOTHING_LOST
         self.changed = 0
         self.orphan: Fd | None = None
         self.unlinked = False
@@ -217,10 +227,6 @@ class InodeTable:
         self.uppers: set[Dir] = set()
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
-        # Links of a lower file that were whited out.  Nothing on disk tells of
-        # them before the file is copied up, and the inode may be forgotten.
-        self.lost_links: Counter[Key] = Counter()
-        self.lost_at_ns: dict[Key, int] = {}  # when the last of them was
         self.lock = threading.Lock()
         self._spare = _FIRST_SPARE
 

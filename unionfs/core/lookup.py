@@ -18,6 +18,8 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.inode import (
@@ -183,6 +185,18 @@ def load_locked(state: State, d: Dir) -> None:
             d.up, d.whiteouts = found.names, found.whiteouts
     if d.low is None:
         d.low, d.low_dirs = _merge(state, d.lowers)
+
+
+@contextmanager
+def reread_on_error(*changed: Dir) -> Iterator[None]:
+    """Forget what the directories hold if the block fails: how far it got, the disk tells."""
+    try:
+        yield
+    except OSError:
+        for d in changed:
+            if not d.dead:
+                d.up = None
+        raise
 
 
 def _merge(
@@ -396,12 +410,10 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
     if shared and (in_upper or state.index is not None or state.upper is None):
         key = (st.st_dev, st.st_ino)
-    with state.table.lock:
-        if key is not None:
-            known = state.table.by_key.get(key)
-            if known is not None:
-                add_alias(known, parent, name, real, name)
-                return known
+    if key in state.table.by_key:
+        linked = _known_link(state, key, parent, name, (real, name))
+        if linked is not None:
+            return linked
     node = File(parent, name, real, st)
     ino = union_ino(real.layer, st.st_ino)
     if in_upper:
@@ -410,14 +422,34 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
         ino = _read_lower_marks(state, node, st) or ino
         if node.data is None and state.static and stat.S_ISREG(st.st_mode):
             node.small = st.st_size < SMALL
+    return _enter_file(state, node, ino, key)
+
+
+def _known_link(
+    state: State, key: Key | None, parent: Dir, name: bytes, place: tuple[RealDir, bytes]
+) -> File | None:
+    """Make `name` in `parent`, really `place`, one more name of the inode `key` if it is known."""
     with state.table.lock:
+        known = None if key is None else state.table.by_key.get(key)
+        if known is not None:
+            add_alias(known, parent, name, *place)
+        return known
+
+
+def _enter_file(state: State, node: File, ino: int, key: Key | None) -> File:
+    """Enter `node`, unless it has become known under another of its names meanwhile."""
+    with state.table.lock:
+        known = None if key is None else state.table.by_key.get(key)
+        if known is not None:
+            add_alias(known, node.parent, node.name, node.real, node.rname)
+            return known
         state.table.add_locked(node, ino)
-        parent.kids[name] = node
+        node.parent.kids[node.name] = node
         if key is not None:
             node.key = key
-            node.lost_links = state.table.lost_links[key]
+            node.lost = state.lost.get(key)
             state.table.by_key[key] = node
-    return node
+        return node
 
 
 def add_alias(node: File, parent: Dir, name: bytes, real: RealDir, rname: bytes) -> None:
@@ -448,20 +480,13 @@ def _indexed(
     entry, upper_st = found
     state.index.used.add(entry)
     key = (upper_st.st_dev, upper_st.st_ino)
-    with state.table.lock:
-        known = state.table.by_key.get(key)
-        if known is not None:
-            add_alias(known, parent, name, state.index_dir(), entry)
-            return known
+    known = _known_link(state, key, parent, name, (state.index_dir(), entry))
+    if known is not None:
+        return known
     node = File(parent, name, state.index_dir(), upper_st)
     node.rname = entry
     ino = _read_file_marks(state, node, state.index.fd, entry, upper_st)
-    with state.table.lock:
-        state.table.add_locked(node, ino or union_ino(real.layer, st.st_ino))
-        parent.kids[name] = node
-        node.key = key
-        state.table.by_key[key] = node
-    return node
+    return _enter_file(state, node, ino or union_ino(real.layer, st.st_ino), key)
 
 
 def _read_file_marks(
@@ -474,7 +499,8 @@ def _read_file_marks(
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:
         node.data = _find_data(state, node, node.real)
-    if marks.nlink in present and st.st_nlink > 1:
+    indexed = state.index is not None and dir_fd == state.index.fd
+    if marks.nlink in present and (indexed or st.st_nlink > 1):
         delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
         node.nlink_delta = decode_delta(delta, st.st_nlink)
     if marks.origin not in present:

@@ -132,7 +132,7 @@ def renew_file(state: State, node: File) -> None:
         if st.st_ino != node.rino:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         fresh = File(node.parent, node.name, node.real, st)
-        for slot in ("rname", "aliases", "data", "nlink_delta", "lost_links", "key"):
+        for slot in ("rname", "aliases", "data", "nlink_delta", "lost", "key"):
             setattr(fresh, slot, getattr(node, slot))
         with table.lock:
             table.add_locked(fresh, node.st_ino)

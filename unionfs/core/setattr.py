@@ -17,8 +17,9 @@ from unionfs.core.copy_up import (
     in_upper,
     is_slow_copy,
     require_upper,
+    source_bytes,
 )
-from unionfs.core.file import Handle, current_fd, drop_privileges, reopen, source_bytes
+from unionfs.core.file import Handle, current_fd, drop_privileges, reopen
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
 from unionfs.core.place import at_rest

@@ -21,6 +21,7 @@ from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import resolve_locked
+from unionfs.core.lost_links import LostLinks
 from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
 from unionfs.core.state import State
@@ -90,6 +91,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         upper=layers.upper,
         work=work,
         index=index,
+        lost=LostLinks(None if index is None else work_base, layers.lowers),
         whiteout_form=form,
         owners=owners,
         fds=fds,
@@ -112,6 +114,7 @@ def close_state(state: State) -> None:
         except OSError as error:
             log.error("the upper %r could not be written back: %s", state.upper.path, error)
     state.table.clear()
+    state.lost.close()
     state.fds.close()
     for layer in (*state.lowers, *state.data, *([state.upper] if state.upper else ())):
         layer.root.unpin()

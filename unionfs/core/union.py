@@ -378,10 +378,9 @@ class UnionFs:
             assert isinstance(node, File)
             if node.nlink_delta:
                 nlink += node.nlink_delta
-            elif node.lost_links:
-                nlink = max(0, nlink - node.lost_links)
-                if node.key is not None:
-                    st = with_ctime(st, self._table.lost_at_ns[node.key])
+            elif node.lost.links:
+                nlink = max(0, nlink - node.lost.links)
+                st = with_ctime(st, node.lost.ctime_ns)
             if node.data is not None:
                 blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid

@@ -13,6 +13,7 @@ import os
 from unionfs.syscalls.libc import fail, libc
 
 AT_SYMLINK_NOFOLLOW = 0x100
+UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 
 _NR_FCHMODAT2 = 452
@@ -64,6 +65,13 @@ def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: 
             raise fail()
     elif _utimensat(dir_fd, name, ctypes.addressof(times), AT_SYMLINK_NOFOLLOW) != 0:
         raise fail(name)
+
+
+def touch(fd: int) -> None:
+    """Set the mtime of the open file `fd` to now, by the clock of its filesystem."""
+    times = _Times(_Timespec(0, UTIME_OMIT), _Timespec(0, UTIME_NOW))
+    if _futimens(fd, ctypes.addressof(times)) != 0:
+        raise fail()
 
 
 def _timespec(ns: int | None) -> _Timespec:

@@ -1,0 +1,84 @@
+"""Links of a lower file that go before the file is ever copied up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.trees import assert_same, snapshot
+from tests.helpers.unions import Layers
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Layers:
+    """Return a lower in which `a`, `b` and `c` are one file."""
+    layers = Layers(tmp_path, {"a": "data", "new": "other"})
+    for name in ("b", "c"):
+        (layers.lowers[0] / name).hardlink_to(layers.lowers[0] / "a")
+    return layers
+
+
+def test_the_count_outlives_a_remount(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.unlink(b"a")
+        assert tree.lstat(b"b").nlink == 2
+    with layers.union() as tree:
+        assert tree.lstat(b"b").nlink == 2
+        tree.rename(b"new", b"c", 0)
+        assert tree.lstat(b"b").nlink == 1
+        wanted = snapshot(tree)
+    assert_same(wanted, layers.look())
+
+
+def test_nothing_is_copied_up(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.unlink(b"a")
+        assert tree.fs.counters()["copy_ups"] == 0
+
+
+def test_ctime_tells_of_the_loss(layers: Layers) -> None:
+    def ctime_ns() -> int:
+        attr = tree.fs.lookup(1, b"b")
+        assert attr is not None
+        tree.fs.forget(attr.nodeid, 1)
+        return attr.st.st_ctime_ns
+
+    with layers.union() as tree:
+        before = ctime_ns()
+        tree.unlink(b"a")
+        after = ctime_ns()
+        assert after > before
+        tree.forget_all()
+        assert ctime_ns() == after
+    with layers.union() as tree:
+        assert ctime_ns() == after
+        tree.chmod(b"b", 0o600)
+        assert ctime_ns() >= after
+
+
+def test_a_copy_up_takes_the_count_over(layers: Layers) -> None:
+    """What the index counts is not counted down once more at the next mount."""
+    with layers.union() as tree:
+        tree.unlink(b"a")
+        tree.chmod(b"b", 0o600)
+        assert tree.lstat(b"c").nlink == 2
+        tree.link(b"c", b"a")
+        wanted = snapshot(tree)
+    assert wanted[b"a"].nlink == 3
+    assert_same(wanted, layers.look())
+
+
+def test_a_line_without_sense_is_ignored(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.unlink(b"a")
+    with (layers.work / "lostlinks").open("ab") as file:
+        file.write(b"nonsense\n00fb 1\n00")
+    assert layers.look()[b"b"].nlink == 2
+
+
+def test_without_an_index_each_name_is_a_file_of_its_own(layers: Layers) -> None:
+    with layers.union(index=False) as tree:
+        tree.unlink(b"a")
+        assert tree.lstat(b"b").nlink == 3
+    assert not (layers.work / "lostlinks").exists()
