@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import Layers
+from tests.helpers.unions import Layers, core, nodeid
+
+STATX_CTIME = 0x80
 
 
 @pytest.fixture
@@ -55,6 +58,15 @@ def test_ctime_tells_of_the_loss(layers: Layers) -> None:
         assert ctime_ns() == after
         tree.chmod(b"b", 0o600)
         assert ctime_ns() >= after
+
+
+def test_statx_tells_of_it_too(layers: Layers) -> None:
+    with layers.union() as tree:
+        before = core(tree).statx(nodeid(tree, b"b"), STATX_CTIME)[1][96:108]
+        tree.unlink(b"a")
+        attr, after = core(tree).statx(nodeid(tree, b"b"), STATX_CTIME)
+        assert after[96:108] != before
+        assert divmod(attr.st.st_ctime_ns, 10**9) == struct.unpack("=qI", after[96:108])
 
 
 def test_a_copy_up_takes_the_count_over(layers: Layers) -> None:

@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import stat
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -38,6 +39,8 @@ from unionfs.core.state import State
 from unionfs.core.virtual import counters
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
+
+_STATX_CTIME = slice(96, 108)  # stx_ctime of struct statx: seconds and ns
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -272,7 +275,9 @@ class UnionFs:
     def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
         node = self._table.get(nodeid)
         attr = self._attr(node, stat_node(self._state, node))
-        return attr, statx_node(self._state, node, mask)
+        real = statx_node(self._state, node, mask)
+        real[_STATX_CTIME] = struct.pack("=qI", *divmod(attr.st.st_ctime_ns, 10**9))
+        return attr, real
 
     def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
         return fileattr(self._state, self._table.get(nodeid), command, data)
