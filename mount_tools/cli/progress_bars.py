@@ -28,7 +28,7 @@ class Bars:
             console=Console(file=stream),
         )
         self._drawing.start()
-        self._total = self._drawing.add_task(TOTAL, total=None)
+        self._total = self._drawing.add_task(TOTAL, total=None, visible=False)
         self._tasks: dict[str, TaskID] = {}
         self._known: dict[str, Progress] = {}
 
@@ -47,7 +47,9 @@ class Bars:
         known_all = None not in totals
         self._drawing.tasks[self._total].total = sum(filter(None, totals)) if known_all else None
         self._drawing.update(
-            self._total, completed=sum(known.done for known in self._known.values())
+            self._total,
+            completed=sum(known.done for known in self._known.values()),
+            visible=len(self._known) > 1,
         )
 
     def close(self) -> None:
