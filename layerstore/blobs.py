@@ -55,7 +55,7 @@ class BlobStore:
         not what was expected.
         """
         stream = io.BytesIO(content) if isinstance(content, bytes) else content
-        with self._staging.directory() as own:
+        with self._staging.to_build() as own:
             reader = VerifyingReader(stream, expected, size)
             with open(own / "blob", "xb", buffering=0) as out:
                 while data := reader.read(_CHUNK):

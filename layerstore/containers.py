@@ -218,7 +218,7 @@ class ContainerStore:
                 )
             name = found[1]
         container_id = os.urandom(32).hex()
-        with self._leases.lease("work", "container"), self._staging.directory() as own:
+        with self._leases.lease("work", "container"), self._staging.to_build() as own:
             staged = own / "container"
             for directory in (staged, staged / "work", staged / "layers"):
                 directory.mkdir(mode=0o700)

@@ -226,5 +226,7 @@ def _sentences(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
-            raise StoreError(f"{path} cannot be used: {error}") from error
+            free = os.statvfs(path.parent).f_bfree if path.parent.exists() else 1
+            why = error if free else "no space left on its disk"
+            raise StoreError(f"{path} cannot be used: {why}") from error
         raise

@@ -104,7 +104,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     while position < len(text):
         found = token.match(text, position)
         if found is None:
-            raise StoreError(f'invalid filter "reference={text}": syntax error in pattern')
+            raise StoreError("syntax error in pattern")
         position = found.end()
         if found[0] == "*":
             expression += "[^/]*"
@@ -118,4 +118,4 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(expression, re.DOTALL)
     except re.error:
-        raise StoreError(f'invalid filter "reference={text}": syntax error in pattern') from None
+        raise StoreError("syntax error in pattern") from None

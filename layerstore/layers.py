@@ -113,7 +113,7 @@ class LayerStore:
     @contextmanager
     def stage(self) -> Iterator[Staging]:
         """Make the directory to build a layer in; it goes at the end unless published."""
-        with self._leases.lease("work", "layer"), self._staging.directory() as own:
+        with self._leases.lease("work", "layer"), self._staging.to_build() as own:
             staging = Staging(own / "layer")
             staging.path.mkdir(mode=0o700)
             staging.diff.mkdir()

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from layerstore.reserve import Reserve
+
 _DEPTH = 64
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,8 +27,18 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class StagingArea:
     """The directory `<root>/staging`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: Reserve | None = None) -> None:
         self.path = path
+        self._reserve = reserve or Reserve(path.parent)
+
+    @contextmanager
+    def to_build(self) -> Iterator[Path]:
+        """Make a directory to build in what the store is to grow by.
+
+        Raises StoreError where there is no room, also while it is being built.
+        """
+        with self._reserve.growing(), self.directory() as own:
+            yield own
 
     @contextmanager
     def directory(self) -> Iterator[Path]:

@@ -32,6 +32,7 @@ from layerstore.errors import InvalidDigest, NotFound, StoreError
 from layerstore.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.leases import Leases
+from layerstore.reserve import Reserve
 from layerstore.staging import StagingArea
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
@@ -56,8 +57,9 @@ class Store:
         """For `open`, which makes what is missing."""
         self.root = root
         self.durability = Durability(sync=sync)
-        self.staging = StagingArea(root / "staging")
-        self.database = Database(root / "store.db", sync=sync)
+        self.reserve = Reserve(root)
+        self.staging = StagingArea(root / "staging", self.reserve)
+        self.database = self._open_database(sync=sync)
         self.leases = Leases(self.database)
         self.blobs = BlobStore(
             root / "blobs", self.database, self.staging, self.durability, self.leases
@@ -99,9 +101,22 @@ class Store:
             raise StoreError(f"the store {path} cannot be opened: {error}") from error
         return store
 
+    def _open_database(self, *, sync: bool) -> Database:
+        path = self.root / "store.db"
+        try:
+            opened = Database(path, sync=sync)
+        except StoreError:
+            # To open it takes some room, which a full disk has not.
+            if not self.reserve.give_up():
+                raise
+            return Database(path, sync=sync)
+        self.reserve.settle()
+        return opened
+
     def close(self) -> None:
         """Close the store; nothing of it may be used afterwards."""
         self.database.close()
+        self.reserve.settle()
 
     def __enter__(self) -> Store:
         return self

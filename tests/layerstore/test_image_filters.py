@@ -113,5 +113,5 @@ def test_pattern_is_one_of_gos(pattern: str, name: str, expected: bool) -> None:
 
 @pytest.mark.parametrize("pattern", ["a[", "a\\", "[]", "[b-a]"])
 def test_pattern_that_is_none(pattern: str) -> None:
-    with pytest.raises(StoreError, match="invalid filter"):
+    with pytest.raises(StoreError, match="syntax error in pattern"):
         matches(pattern, parse_reference("a"))

@@ -40,7 +40,14 @@ def test_store_is_made_for_its_owner_alone(root: Path) -> None:
     made = root / "deep" / "store"
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert stat.S_IMODE((made / "store.db").stat().st_mode) == 0o600
-    assert sorted(os.listdir(made)) == ["blobs", "containers", "layers", "staging", "store.db"]
+    assert sorted(os.listdir(made)) == [
+        "blobs",
+        "containers",
+        "layers",
+        "reserve",
+        "staging",
+        "store.db",
+    ]
 
 
 def test_directory_that_was_there_is_closed_to_others(root: Path) -> None:
