@@ -45,6 +45,7 @@ IMAGE = {
 }
 CONTAINER = {
     "export": "export_cmd.export",
+    "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
     "inspect": "inspect_cmd.inspect_container",
     "ls": "ps_cmd.ps",
@@ -64,6 +65,7 @@ COMMANDS = {
     "load": "load_cmd.load",
     "save": "save_cmd.save",
     "container": "main.container",
+    "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
     "history": "history_cmd.history",
     "image": "main.image",

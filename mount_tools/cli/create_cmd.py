@@ -1,0 +1,37 @@
+"""`pyunion create`: a container that is ready to be started or mounted."""
+
+from __future__ import annotations
+
+from layerstore.containers import Container
+from layerstore.store import Store
+from mount_tools.cli import words
+from mount_tools.cli.complete import named
+from mount_tools.cli.container_flags import ContainerFlags, config_of, container_flags
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@words.command(
+    "Create a new container",
+    "IMAGE [COMMAND] [ARG...]",
+    least=1,
+    most=None,
+    interspersed=False,
+    completes=named("image"),
+)
+@container_flags
+@pass_session
+def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
+    said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
+    say(create_container(session.store, operands, said_flags).id)
+
+
+def create_container(
+    store: Store, operands: tuple[str, ...], flags: ContainerFlags, *, auto_remove: bool = False
+) -> Container:
+    """Make the container that a command line asks for; raises StoreError, WrongWords."""
+    image_name, *command = operands
+    image = store.images.resolve(image_name)
+    config = config_of(store.images.config(image).config, image_name, flags, command)
+    return store.containers.create(
+        image, name=flags.name, image_name=image_name, config=config, auto_remove=auto_remove
+    )
