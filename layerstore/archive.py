@@ -157,7 +157,7 @@ class _Loader:
         there = self._store.layers.need(chain_id(parent, diff_id))
         packed = descriptor is not None and descriptor.digest != diff_id
         if there is not None and not (
-            packed and descriptor and not self._store.blobs.has(descriptor.digest)
+            packed and descriptor and not self._store.blobs.need(descriptor.digest)
         ):
             return there
         section = self._members.open(name)
@@ -292,6 +292,8 @@ def _meant(store: Store, text: str) -> list[tuple[Image, Reference | None]]:
 
 def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
     config = store.images.config(image)
+    if image.top is not None:
+        store.layers.need(image.top)  # a removal meanwhile leaves them
     # Missing layers are told of before anything is written.
     chain = store.layers.chain(image.top)[::-1]
     repositories = {name.repository for name in names}
@@ -299,7 +301,7 @@ def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
     manifests = store.images.manifests(image)
     for kept in sorted(manifests, key=lambda kept: kept.digest not in preferred):
         if len(kept.layers) == len(chain) and all(
-            layer.digest == own.diff_id or store.blobs.has(layer.digest)
+            layer.digest == own.diff_id or store.blobs.need(layer.digest)
             for layer, own in zip(kept.layers, chain, strict=True)
         ):
             return _Saved(image, config, kept, names)

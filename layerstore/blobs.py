@@ -127,9 +127,13 @@ class BlobStore:
                     " SELECT 1 FROM layer_blobs WHERE digest = ?1 LIMIT 1",
                     (digest,),
                 ).fetchone()
-                if named is None and digest not in leased:
-                    self.remove(digest)
-                    gone.append(digest)
+                if named is not None:
+                    continue
+                if digest in leased:
+                    self._leases.afterwards(digest)
+                    continue
+                self.remove(digest)
+                gone.append(digest)
         return gone
 
     def all(self) -> Iterator[Digest]:

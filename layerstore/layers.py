@@ -245,7 +245,7 @@ class LayerStore:
         """Remove a layer unless something needs it; tell whether it was removed."""
         with self._leases.lease("work", "layer"):
             with self._database.transaction() as tx:
-                needed = self._needed(tx, chain, self._leases.kept())
+                needed = self._used(tx, chain) or chain in self._leases.kept()
                 if not needed:
                     self._leases.hold("gone", chain)
                     tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
@@ -262,9 +262,12 @@ class LayerStore:
         freed = Freed([], [])
         with self._database.transaction() as tx:
             leased = self._leases.kept()
-            while top is not None and not self._needed(tx, top, leased):
+            while top is not None and not self._used(tx, top):
                 row = self._row(top)
                 if row is None:
+                    break
+                if top in leased:
+                    self._leases.afterwards(top)
                     break
                 layer = self._layer(row)
                 tx.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
@@ -290,13 +293,13 @@ class LayerStore:
         leased = self._leases.kept()
         return [Digest(row[0]) for row in rows if row[0] not in leased]
 
-    def _needed(self, tx: sqlite3.Connection, chain: Digest, leased: set[str]) -> bool:
+    def _used(self, tx: sqlite3.Connection, chain: Digest) -> bool:
         found = tx.execute(
             "SELECT 1 FROM layers WHERE parent = ?1 UNION ALL SELECT 1 FROM images WHERE top = ?1"
             " UNION ALL SELECT 1 FROM containers WHERE base = ?1 LIMIT 1",
             (chain,),
         ).fetchone()
-        return found is not None or chain in leased
+        return found is not None
 
     def collect(self, chains: Iterable[Digest]) -> None:
         """Remove the trees of `chains` that have no row, or none any more."""

@@ -29,6 +29,7 @@ from layerstore.database import Database
 from layerstore.processes import ProcessId, this_process
 
 Kind = Literal["work", "layer", "blob", "container", "gone"]
+_NOBODY = ProcessId(0, 0)
 _KEEPS = ("layer", "blob")
 
 
@@ -74,6 +75,15 @@ class Leases:
                     for key in keys:
                         _insert(tx, number, kind, key)
 
+    def afterwards(self, *keys: str) -> None:
+        """Have `keys`, which live leases spare, looked at again by an opening after them.
+
+        Part of the caller's transaction.  What says so is a lease of nobody.
+        """
+        with self._database.transaction() as tx:
+            for key in keys:
+                _insert(tx, None, "gone", key, _NOBODY)
+
     def stale(self) -> list[Lease]:
         """Return the leases whose process is gone."""
         return [lease for lease in self.all() if not lease.holder.alive()]
@@ -96,8 +106,14 @@ class Leases:
             tx.executemany("DELETE FROM leases WHERE id = ?", [(lease.id,) for lease in leases])
 
 
-def _insert(tx: sqlite3.Connection, within: int | None, kind: Kind, key: str) -> int:
-    holder = this_process()
+def _insert(
+    tx: sqlite3.Connection,
+    within: int | None,
+    kind: Kind,
+    key: str,
+    holder: ProcessId | None = None,
+) -> int:
+    holder = holder or this_process()
     made = tx.execute(
         "INSERT INTO leases (within, kind, key, pid, pid_start, created_ns)"
         " VALUES (?, ?, ?, ?, ?, ?)",

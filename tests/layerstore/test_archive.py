@@ -486,3 +486,21 @@ def test_an_output_that_fails(store: Store) -> None:
     with pytest.raises(OSError, match="No space"):
         save(store, ["box:1"], Full())
     assert store.leases.all() == []
+
+
+def test_what_is_being_saved_outlasts_its_removal(store: Store, other: Store) -> None:
+    (image,) = loaded(store, old_docker(tar_of({"a": b"x" * 1000}), tar_of({"b": b"y"})))
+
+    class Remover(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            if store.images.all():
+                store.images.remove("box:1")
+            assert isinstance(data, (bytes, bytearray, memoryview))
+            return super().write(data)
+
+    out = Remover()
+    save(store, ["box:1"], out)
+    assert [found.image for found in loaded(other, out.getvalue())] == [image.image]
+    assert store.images.all() == []
+    Store.open(store.root, sync=False).close()
+    assert store.layers.all() == [], "they went as soon as nobody needed them"

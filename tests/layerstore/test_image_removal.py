@@ -190,6 +190,8 @@ def test_leased_layer_stays_until_the_lease_ends(store: Store) -> None:
         assert lines(store.images.remove("x")) == expected
         assert store.layers.get(base.chain_id).diff.is_dir()
     assert trees(store) == {base.chain_id.encoded}
+    Store.open(store.root, sync=False).close()
+    assert trees(store) == set(), "and goes with the next opening after that"
 
 
 def test_blob_of_a_layer_goes_with_the_last_layer_of_its_diff_id(store: Store) -> None:
