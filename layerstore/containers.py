@@ -38,6 +38,7 @@ from layerstore.image_config import Object
 from layerstore.images import Image
 from layerstore.layers import LayerStore
 from layerstore.leases import Leases
+from layerstore.names import new_name
 from layerstore.processes import ProcessId, process_start
 from layerstore.staging import StagingArea
 
@@ -228,7 +229,6 @@ class ContainerStore:
             self._durability.directory(staged)
             row = (
                 container_id,
-                name or self._own_name(container_id),
                 image.id,
                 image_name or image.id.short,
                 image.top,
@@ -236,22 +236,29 @@ class ContainerStore:
                 time.time_ns(),
                 int(auto_remove),
             )
-            self._insert(image, row, staged)
+            self._insert(image, row, name, staged)
         return self.get(container_id)
 
-    def _insert(self, image: Image, row: tuple[Value, ...], staged: Path) -> None:
-        container_id, name = str(row[0]), str(row[1])
+    def _insert(self, image: Image, row: tuple[Value, ...], name: str | None, staged: Path) -> None:
+        container_id = str(row[0])
         # Committed before anything is at its place, for a recovery to know of it.
         self._leases.hold("container", container_id)
         try:
             with self._database.transaction() as tx:
                 if tx.execute("SELECT 1 FROM images WHERE id = ?", (image.id,)).fetchone() is None:
                     raise NotFound(f"No such image: {image.id}")
-                self._free_name(name)
+                if name is None:
+                    name = new_name(lambda name: self._holder(name) is not None)
+                elif (holder := self._holder(name)) is not None:
+                    raise Conflict(
+                        f'Conflict. The container name "/{name}" is already in use by container '
+                        f'"{holder}". You have to remove (or rename) that container to be able to '
+                        "reuse that name."
+                    )
                 tx.execute(
-                    "INSERT INTO containers (id, name, image, image_name, base, config, created_ns,"
-                    " auto_remove, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'created')",
-                    row,
+                    "INSERT INTO containers (id, image, image_name, base, config, created_ns,"
+                    " auto_remove, name, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'created')",
+                    (*row, name),
                 )
                 os.rename(staged, self.path / container_id)
                 self._durability.directory(self.path)
@@ -362,17 +369,10 @@ class ContainerStore:
             self._database.one("SELECT 1 FROM containers WHERE id = ?", (container_id,)) is not None
         )
 
-    def _free_name(self, name: str) -> None:
+    def _holder(self, name: str) -> str | None:
+        """Return the id of the container of that name, or None."""
         row = self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
-        if row:
-            raise Conflict(
-                f'Conflict. The container name "/{name}" is already in use by container '
-                f'"{row[0]}". You have to remove (or rename) that container to be able to reuse '
-                "that name."
-            )
-
-    def _own_name(self, container_id: str) -> str:
-        return f"pyunion_{container_id[:8]}"
+        return str(row[0]) if row is not None else None
 
 
 def make_upper(path: Path, below: Path | None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from layerstore import Store, default_root
 from layerstore.errors import NotFound, StoreError
+from layerstore.examine import examine
 from tests.helpers import children
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
 
@@ -175,3 +177,21 @@ def test_work_of_others_is_left_alone(root: Path) -> None:
         with Store.open(root, sync=False) as other:
             assert other.layers.find(layer.chain_id) == layer
         store.images.add(config_of([diff_id(A)]).data)
+
+
+def test_ordinary_user_has_a_store_of_its_own() -> None:
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as name:
+            with Store.open(Path(name) / "store") as store:
+                image = add_image(store, A, B, names=["x"])
+                container = store.containers.create(image, name="box")
+                assert len(store.containers.lowers(container)) == 2
+                assert list(examine(store)) == []
+                store.containers.remove(container)
+                assert len(store.images.remove("x")) == 4
+            closed = Path(name) / "closed"
+            closed.mkdir(mode=0)
+            with pytest.raises(StoreError, match=r"cannot be opened: .*Permission denied"):
+                Store.open(closed / "store")
+
+    children.run(work, nobody=os.geteuid() == 0)
