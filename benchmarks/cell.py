@@ -91,8 +91,7 @@ class Cell:
             for process, argv in zip(processes, commands, strict=True):
                 self._finish(process, argv, (0,))
         finally:
-            for process in processes:
-                process.kill()
+            _end(processes)
         return (time.perf_counter() - start) * 1e3
 
     def loop(self, name: str, count: int, *, cwd: Path, clients: int = 1, token: str = "") -> float:
@@ -119,8 +118,7 @@ class Cell:
             for process in processes:
                 times.append(self._finish(process, ["client", name], (0,)).split())
         finally:
-            for process in processes:
-                process.kill()
+            _end(processes)
         took = max(float(end) for _, end in times) - min(float(start) for start, _ in times)
         return took * 1e3
 
@@ -148,7 +146,7 @@ class Cell:
             process.kill()
             # Whoever waits for a daemon that hangs cannot be killed before it.
             self.mount.abort()
-            process.wait()
+            _end([process])
             raise Wrong(f"{name} took longer than {self.scale.patience:.0f} s") from None
         if process.returncode not in good:
             said = err.decode(errors="replace").replace(str(self.root), "ROOT").splitlines()
@@ -185,6 +183,15 @@ class Cell:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise Wrong("its daemon has ended")
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End those that still run, and close their pipes."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        with process:
+            pass
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ FULL = Scale(
 
 QUICK = Scale(
     name="quick",
-    rounds=3,
+    rounds=2,
     files=400,
     misses=2000,
     churns=300,
