@@ -10,6 +10,7 @@ Sans-I/O: bytes in, values out.  Source: POSIX pax(1) "pax Interchange Format",
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterable
@@ -105,8 +106,12 @@ def _check_sum(block: bytes, field: bytes) -> None:
     raise InvalidImage("the archive is damaged, or no tar archive: a header has the wrong checksum")
 
 
+@functools.lru_cache(maxsize=4096)
 def read_number(field: bytes) -> int:
-    """Return a number in octal, or in GNU's base 256; raises InvalidImage."""
+    """Return a number in octal, or in GNU's base 256; raises InvalidImage.
+
+    Most fields of a header are those of the one before, and so remembered.
+    """
     if field[0] & 0x80:
         value = int.from_bytes(field, "big")
         bits = len(field) * 8

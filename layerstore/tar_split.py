@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -65,17 +66,16 @@ class SplitWriter:
         self._out = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(
             self._file
         )
-        self._out.write(_MAGIC)
+        self._records = bytearray(_MAGIC)
         self._pending = bytearray()
         self._count = 0
         self._size = 0
 
     def raw(self, data: bytes | memoryview) -> None:
         """Keep `data` as it is."""
-        pending = self._pending
-        pending += data
-        if len(pending) >= _RAW_MOST:
-            self._flush()
+        self._pending += data
+        if len(self._pending) >= _RAW_MOST:
+            self._end_raw()
 
     def file(
         self, path: bytes, stored: int, segments: Segments | None, *, shown: bool = False
@@ -84,34 +84,38 @@ class SplitWriter:
 
         Where the file is sparse they are those at `segments`.
         """
-        self._flush()
+        self._end_raw()
         pairs = segments or ()
         kind = _SHOWN if shown else _FILE
-        self._out.write(
-            _FILE_HEAD.pack(kind, len(path), stored, len(pairs))
-            + path
-            + b"".join(_PAIR.pack(*pair) for pair in pairs)
-        )
+        self._records += _FILE_HEAD.pack(kind, len(path), stored, len(pairs)) + path
+        for pair in pairs:
+            self._records += _PAIR.pack(*pair)
         self._size += stored
         self._count += 1
         return self._count - 1
 
     def close(self) -> None:
         """End the file."""
-        self._flush()
-        self._out.write(_END_HEAD.pack(_END, self._size))
+        self._end_raw()
+        self._records += _END_HEAD.pack(_END, self._size)
+        self._out.write(self._records)
         self._out.close()  # type: ignore[no-untyped-call]
 
     def abandon(self) -> None:
         """Close the file unfinished; whoever reads it is told so."""
         self._file.close()
 
-    def _flush(self) -> None:
-        pending = self._pending
+    def _end_raw(self) -> None:
+        """Make what is pending a record; the compressor is called for many at once."""
+        pending, records = self._pending, self._records
         if pending:
-            self._out.write(_RAW_HEAD.pack(_RAW, len(pending)) + pending)
+            records += _RAW_HEAD.pack(_RAW, len(pending))
+            records += pending
             self._size += len(pending)
-            self._pending = bytearray()
+            pending.clear()
+        if len(records) >= _RAW_MOST:
+            self._out.write(records)
+            records.clear()
 
 
 class _Piece(NamedTuple):
@@ -262,6 +266,9 @@ class _LayerFiles:
                 f"{show(path)} of the layer {self._layer} cannot be read ({error.strerror}): the "
                 "layer is damaged"
             ) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise DigestMismatch(f"{show(path)} of the layer {self._layer} is no file any more")
         return open(fd, "rb", buffering=0)
 
     def _folder(self, folder: bytes) -> int:
