@@ -16,7 +16,8 @@ EDITABLE := --config-settings editable_mode=compat
 # fuse3, libfuse3-dev, gcc, pkg-config, python3-dev: pyfuse3 is compiled here.
 # The others are what the demo and the tests call.
 PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
-            mmdebstrap acl attr e2fsprogs libcap2-bin uidmap
+            mmdebstrap acl attr e2fsprogs libcap2-bin uidmap \
+            skopeo umoci libarchive-tools
 
 .PHONY: help
 help:

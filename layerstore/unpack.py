@@ -9,8 +9,9 @@ archive put there.
 - An entry for a path that the archive had before replaces it, but for a
   directory over a directory, which only changes its attributes.
 - Whiteouts are made last, so that their place in the archive does not matter:
-  they hide what lies beneath the layer and never an entry of its own, and one
-  within an opaque directory says nothing more and is left out.
+  they hide what lies beneath the layer and never an entry of its own.  One
+  within an opaque directory, or beneath what is no directory in this layer,
+  says nothing more and is left out.
 - Attributes of directories are set when all is in them.
 - A device 0:0 is overlayfs's whiteout and is taken for one.
 - Runs of zeros become holes.
@@ -296,9 +297,13 @@ class _Unpacker:
 
     def _make_whiteouts(self) -> None:
         """Turn what the archive deletes into marks of overlayfs."""
-        opaque = {self.tree.folder(path).path for path in sorted(self._opaque)}
+        opaque = {
+            self.tree.folder(path).path for path in sorted(self._opaque) if not self._ends(path)
+        }
         for path in sorted(self._whiteouts):
             folder_path, _, name = path.rpartition(b"/")
+            if self._ends(folder_path):
+                continue
             folder = self.tree.folder(folder_path)
             if _is_within(folder.path, opaque):
                 continue
@@ -310,6 +315,19 @@ class _Unpacker:
                 opaque.add(real)
         for real in opaque:
             self._mark(real, self._metadata.marks.opaque, b"y")
+
+    def _ends(self, path: bytes) -> bool:
+        """Tell whether this layer has something other than a directory at `path` or above it.
+
+        That replaces all that lies beneath it, and a whiteout there says nothing
+        more; nor may it be led elsewhere by a link.
+        """
+        while path:
+            own = self.entries.get(path)
+            if own is not None and not stat.S_ISDIR(own.mode):
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
 
     def _make_whiteout(self, folder: Folder, name: bytes, real: bytes) -> None:
         marks = self._metadata.marks

@@ -152,10 +152,10 @@ def test_streams_that_only_begin_as_packed(magic: bytes, data: bytes) -> None:
         said(error)
 
 
-KEYS = (
-    "Config Layers RepoTags rootfs diff_ids type history config manifests layers "
-    "digest size mediaType annotations platform"
-).split()
+KEYS = [
+    *("Config", "Layers", "RepoTags", "rootfs", "diff_ids", "type", "history", "config"),
+    *("manifests", "layers", "digest", "size", "mediaType", "annotations", "platform"),
+]
 VALUES = st.recursive(
     st.none()
     | st.booleans()
