@@ -110,6 +110,7 @@ def _options_of(call: Call) -> MountOptions:
         foreground=options.foreground or call.foreground,
         debug=options.debug or call.debug,
         log=None if options.log is None else _absolute(options.log),
+        control=None if options.control is None else _absolute(options.control),
     )
 
 

@@ -36,7 +36,7 @@ class MountOptions:
     for the kernel where SELinux is on.  `acl` and `xattrs` say whether the
     mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of
     `IO_URING`, and `passthrough` concern dev_fuse alone.  `log` is the file to
-    log to instead of syslog.
+    log to instead of syslog, `control` where to make the control socket.
     """
 
     union: UnionConfig
@@ -52,6 +52,7 @@ class MountOptions:
     foreground: bool = False
     debug: bool = False
     log: str | None = None
+    control: str | None = None
 
 
 def parse_options(texts: Iterable[str], *, privileged: bool, sloppy: bool = False) -> MountOptions:
@@ -100,6 +101,7 @@ class _Draft:
     foreground: bool = False
     debug: bool = False
     log: str | None = None
+    control: str | None = None
 
     def take(self, word: Word, sloppy: bool) -> None:
         name = word.name
@@ -170,6 +172,7 @@ class _Draft:
             foreground=self.foreground,
             debug=self.debug,
             log=self.log,
+            control=self.control,
         )
 
 
@@ -301,6 +304,7 @@ _HANDLERS: dict[str, _Handler] = {
     "foreground": _set_flag("foreground"),
     "debug": _set_flag("debug"),
     "log": _set_text("log"),
+    "control": _set_text("control"),
 }
 
 KNOWN = frozenset(_HANDLERS) | frozenset(VFS_FLAGS) | frozenset(REFUSED) | TUNING | IGNORED

@@ -11,17 +11,21 @@ before it is through.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import trio
 
+from mount_tools.control import Control, listen, serve_control
 from mount_tools.daemon import BUG, OK, SYSTEM, Outcome
 from mount_tools.fuse_mount import FuseMount, adopt, mount_fuse
 from mount_tools.mount_point import check_layers_apart, checked_mount_point, inherited_fd
@@ -129,16 +133,21 @@ async def _run(
         except OSError as error:
             raise ConfigError(_why_not_open(error)) from None
         try:
+            listener = _listen(options.control)
             mount = mount_fuse(directory, options) if fd is None else adopt(fd)
         except BaseException:
             fs.close()
             raise
         log.info("mounted on %s", mount.point)
         try:
-            healthy = await _Session(fs, mount, options, live).run(carry, signals)
+            healthy = await _Session(fs, mount, options, live).run(carry, signals, listener)
         except MountError:
             fs.close()
             raise
+        finally:
+            if options.control is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(options.control)
         announce_closing()
         try:
             fs.close()
@@ -151,6 +160,18 @@ async def _run(
         )
     log.info("unmounted from %s", mount.point)
     return Outcome(OK)
+
+
+def _listen(path: str | None) -> socket.socket | None:
+    """Return the control socket at `path`, if one is asked for."""
+    if path is None:
+        return None
+    try:
+        return listen(path)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"control={path} is another mount's; choose another path") from None
+        raise ConfigError(f"control={path} cannot be made: {error.strerror}") from None
 
 
 def _why_not_open(error: OSError) -> str:
@@ -171,7 +192,12 @@ class _Session:
         self._ready = trio.Event()
         self.notifier: Notifier | None = None
 
-    async def run(self, carry: Carry, signals: AsyncIterator[int]) -> bool:
+    async def run(
+        self,
+        carry: Carry,
+        signals: AsyncIterator[int],
+        listener: socket.socket | None = None,
+    ) -> bool:
         """Serve until the kernel ends the connection; tell whether it went well.
 
         Raises `MountError` where the transport cannot do what was asked of it.
@@ -181,6 +207,9 @@ class _Session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, signals)
             nursery.start_soon(self._announce)
+            if listener is not None:
+                control = Control(self._fs, self._mount.point, lambda: self.notifier)
+                nursery.start_soon(serve_control, listener, control)
             try:
                 await carry(
                     self._fs,

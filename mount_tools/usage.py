@@ -54,6 +54,7 @@ How it is mounted
   context="...", fscontext=, defcontext=, rootcontext=   where SELinux is on
   foreground, debug, log=FILE           without log=, a daemon logs to syslog; where
                          none listens, warnings to /run/mount.pyunion.PID.log
+  control=PATH           a socket on which `pyunion` talks to the live mount
 
 Accepted, and decided otherwise here: default_permissions (always on), xino,
 override_creds, static_nlink, fast_ino, threaded, writeback, kernel_cache,

@@ -167,11 +167,20 @@ class Filesystem(Protocol):
         """Return what SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
         ...
 
-    def freeze(self, upper_to: bytes) -> Frozen:
+    def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         """Make the upper the topmost lower, moved to the new path `upper_to`, under a fresh one.
 
-        Whoever uses the union goes on without noticing.  Called outside the
-        gate; a second call waits for the first.
+        Whoever uses the union goes on without noticing.  Files open for writing
+        are copied while requests wait; with `ahead` before that, as they then
+        are.  Called outside the gate; a second call waits for the first.
+        """
+        ...
+
+    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+        """Forget what directories hold, all of them or that which `path` leads to.
+
+        For layers that were changed from outside.  Returns nodeid, parent's
+        nodeid and name of what the kernel should forget too.
         """
         ...
 

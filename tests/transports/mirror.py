@@ -181,7 +181,10 @@ class Mirror:
     def removexattr(self, nodeid: int, name: bytes) -> None:
         os.removexattr(self.paths[nodeid], name, follow_symlinks=False)
 
-    def freeze(self, upper_to: bytes) -> Frozen:
+    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+        return []
+
+    def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         raise OSError(errno.EROFS, "a mirror has no upper")
 
     def counters(self) -> dict[str, int]:

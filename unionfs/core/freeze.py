@@ -29,8 +29,8 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from unionfs.core.copy_up import copy_up_dir, mark_impure, require_upper
@@ -63,10 +63,11 @@ class _Writer:
         self.size = size
 
 
-def freeze(state: State, handles: Handles, upper_to: bytes) -> Frozen:
+def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = False) -> Frozen:
     """Make the upper the topmost lower, at the path `upper_to`, which is new.
 
-    `handles` returns what is open now.  Raises EROFS without an upper, EINVAL
+    `handles` returns what is open now.  With `ahead` files open for writing are
+    copied before the pause, while they may be written to.  Raises EROFS without an upper, EINVAL
     where another layer does not fit, and what making, copying or renaming
     raises; the union is then as it was.
     """
@@ -82,7 +83,7 @@ def freeze(state: State, handles: Handles, upper_to: bytes) -> Frozen:
         if os.fstat(fresh).st_dev != upper.dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
         take_for_ourselves("upperdir", upper_to, fresh)
-        frozen = _attempt(state, handles, upper_to, fresh)
+        frozen = _attempt(state, handles, upper_to, fresh, ahead=ahead)
     except BaseException:
         if state.upper is upper:
             os.rmdir(upper_to)
@@ -93,11 +94,13 @@ def freeze(state: State, handles: Handles, upper_to: bytes) -> Frozen:
     return frozen
 
 
-def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd) -> Frozen:
+def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd, *, ahead: bool) -> Frozen:
     for attempt in range(TRIES):
         settle_index(state)
-        adopt_names(state, _open_for_writing(state, handles()))
-        with state.gate.paused() as since:
+        nodes = _open_for_writing(state, handles())
+        adopt_names(state, nodes)
+        early = [_stage_copy(state, node) for node in nodes] if ahead else []
+        with _discarding(state, early), state.gate.paused() as since:
             # Whoever came between does so once more, and at last while all wait.
             last = attempt == TRIES - 1
             if last:
@@ -106,9 +109,20 @@ def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd) -> Froz
             nodes = _open_for_writing(state, handles())
             if not last and (_index_used(state) or not all(map(_has_all_names, nodes))):
                 continue
-            copied = _freeze_paused(state, nodes, upper_to, fresh)
+            copied = _freeze_paused(state, nodes, early, upper_to, fresh)
             return copied._replace(pause_ns=time.monotonic_ns() - since)
     raise AssertionError("the last attempt returns")
+
+
+@contextmanager
+def _discarding(state: State, writers: list[_Writer]) -> Iterator[None]:
+    """Remove in the end the copies that are still in `writers`."""
+    try:
+        yield
+    finally:
+        for writer in writers:
+            if state.work is not None:
+                state.work.discard(writer.copy)
 
 
 def _index_used(state: State) -> bool:
@@ -132,15 +146,21 @@ def _has_all_names(node: File) -> bool:
     return len(known_names(node)) == st.st_nlink
 
 
-def _freeze_paused(state: State, nodes: list[File], upper_to: bytes, fresh: Fd) -> Frozen:
-    """Do the steps in the head of this module; nobody else is inside the union."""
+def _freeze_paused(
+    state: State, nodes: list[File], early: list[_Writer], upper_to: bytes, fresh: Fd
+) -> Frozen:
+    """Do the steps in the head of this module; nobody else is inside the union.
+
+    `early` are copies made before, to be used for those who write still.
+    """
     upper = state.upper
     assert upper is not None and state.work is not None
     work = state.work
     writers: list[_Writer] = []
     try:
+        ready = {writer.node: writer for writer in early}
         for node in nodes:
-            writers.append(_stage_copy(state, node))
+            writers.append(ready.get(node) or _stage_copy(state, node))
         keep_orphans(state)
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
@@ -149,6 +169,7 @@ def _freeze_paused(state: State, nodes: list[File], upper_to: bytes, fresh: Fd) 
         for writer in writers:
             work.discard(writer.copy)
         raise
+    early[:] = [writer for writer in early if writer not in writers]
     _swap(state, upper, upper_to, fresh)
     for writer in writers:
         _move(state, writer)

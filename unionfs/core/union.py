@@ -33,6 +33,7 @@ from unionfs.core.lookup import lookup
 from unionfs.core.place import at_rest, renew_file, stat_node, statx_node
 from unionfs.core.readdir import list_dir
 from unionfs.core.rename import rename
+from unionfs.core.reread import reread
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
@@ -338,9 +339,13 @@ class UnionFs:
         self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)
         return counters(self._state)
 
-    def freeze(self, upper_to: bytes) -> Frozen:
+    def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         with self._freezing:
-            return freeze(self._state, lambda: self._handles.copy().values(), upper_to)
+            handles = self._handles
+            return freeze(self._state, lambda: handles.copy().values(), upper_to, ahead=ahead)
+
+    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+        return reread(self._state, path)
 
     def close(self) -> None:
         if self._closed:
