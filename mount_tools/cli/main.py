@@ -44,6 +44,7 @@ IMAGE = {
     "tag": "tag_cmd.tag",
 }
 CONTAINER = {
+    "commit": "commit_cmd.commit",
     "export": "export_cmd.export",
     "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
@@ -64,6 +65,7 @@ COMMANDS = {
     "import": "import_cmd.import_",
     "load": "load_cmd.load",
     "save": "save_cmd.save",
+    "commit": "commit_cmd.commit",
     "container": "main.container",
     "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
@@ -73,12 +75,14 @@ COMMANDS = {
     "info": "info_cmd.info",
     "inspect": "inspect_cmd.inspect",
     "layers": "layers_cmd.layers",
+    "mount": "mount_cmd.mount",
     "prune": "prune_cmd.prune",
     "ps": "ps_cmd.ps",
     "rm": "rm_cmd.rm",
     "rmi": "rmi_cmd.rmi",
     "system": "main.system",
     "tag": "tag_cmd.tag",
+    "umount": "mount_cmd.umount",
     "version": "info_cmd.version",
     "which": "which_cmd.which",
 }

@@ -1,0 +1,275 @@
+"""commit: a container's upper becomes a layer, and the layer an image, in an instant.
+
+Decided here and only here: the order of steps, so that nothing is lost by a
+crash between any two.
+
+1. The upper is frozen to `containers/<id>/layers/<n>/diff`: by the mount itself
+   where there is one, through its control socket, else here.  From then on
+   it is one of the container's own lowers, whatever becomes of the rest.
+2. Its diff_id is computed; nobody waits meanwhile.
+3. One transaction makes it a layer where it lies, adds the image and its
+   name, and sets the container on the new chain.
+4. The layer moves to its own place.
+
+A frozen layer of a commit that was cut short lies beneath the new one, and
+becomes a layer of the image too.
+
+Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerstore import control
+from layerstore.archive import ticker
+from layerstore.archive_oci import this_platform
+from layerstore.changes_instructions import apply_changes
+from layerstore.containers import Container
+from layerstore.control import NoMount
+from layerstore.digest import Digest, chain_id
+from layerstore.errors import Busy, Conflict, NotFound, StoreError
+from layerstore.image_config import HistoryEntry, ImageConfig, Object
+from layerstore.images import Image
+from layerstore.metadata import is_privileged
+from layerstore.pack import Packed, pack
+from layerstore.progress import Report
+from layerstore.reference import Reference, parse_tag_target
+from layerstore.store import Store
+from layerstore.timestamps import format_timestamp
+from layerstore.unchanged import drop_unchanged
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import open_union
+from unionfs.errors import ConfigError
+
+SOCKET = "control.sock"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The new image, how long requests to the container waited, and for which copies."""
+
+    image: Image
+    pause_ns: int
+    copied: tuple[bytes, ...]
+    copied_bytes: int
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    number: int
+    path: Path
+    packed: Packed
+
+
+def commit(
+    store: Store,
+    container: Container,
+    reference: Reference | str | None = None,
+    *,
+    author: str = "",
+    message: str = "",
+    changes: Sequence[str] = (),
+    pause: bool = True,
+    prune_unchanged: bool = False,
+    progress: Report | None = None,
+) -> Committed:
+    """Make an image of what the container is now; return it.
+
+    Files open for writing at that moment are copied while requests wait, so that
+    each copy is whole, or with `pause` not set before that.  The container may
+    run all the while.  Raises StoreError; the container keeps all it has.
+    """
+    target = None if reference is None else parse_tag_target(reference)
+    config = apply_changes(_runs_with(container), changes)
+    with store.leases.lease("work", "commit"), store.containers.lock(container):
+        container = store.containers.get(container.id)
+        copied = _freeze(store, container, pause=pause, prune=prune_unchanged)
+        layers = _pack_all(store, container, progress, prune=prune_unchanged)
+        entry = HistoryEntry(
+            created=format_timestamp(time.time_ns()),
+            created_by=_command_line(container),
+            author=author,
+            comment=message,
+        )
+        if any(layer.packed.entries for layer in layers):
+            # Trees are synced before the rows that name them.
+            store.durability.tree(store.containers.directory(container))
+        image = _publish(store, container, layers, entry, config, target)
+        store.layers.settle()
+        if not container.running:
+            # Nobody has them mounted: layers with nothing in them, or there before.
+            for layer in layers:
+                shutil.rmtree(layer.path, ignore_errors=True)
+        return Committed(image, *copied)
+
+
+def _runs_with(container: Container) -> Object:
+    # A host name is the container's own and not the image's.
+    return {name: value for name, value in container.config.items() if name != "Hostname"}
+
+
+def _command_line(container: Container) -> str:
+    words = []
+    for name in ("Entrypoint", "Cmd"):
+        found = container.config.get(name)
+        words += [str(word) for word in found] if isinstance(found, list) else []
+    return " ".join(words)
+
+
+# -- freezing --
+
+
+def _freeze(
+    store: Store, container: Container, *, pause: bool, prune: bool
+) -> tuple[int, tuple[bytes, ...], int]:
+    """Freeze the upper; return how long requests waited, what was copied, and how much."""
+    directory = store.containers.directory(container)
+    place = directory / "layers" / str(_next_number(store, container))
+    upper_to = place / "diff"
+    place.mkdir(mode=0o700, parents=True)
+    store.durability.directory(place.parent)
+    try:
+        try:
+            if prune:
+                control.ask(directory / SOCKET, "status")
+                raise Conflict(
+                    f"the container {container.name} is in use, and unchanged files can only be "
+                    "dropped from one that is not: stop or unmount it, or leave out "
+                    "--prune-unchanged"
+                )
+            pause_ns, copied, size = control.freeze(directory / SOCKET, upper_to, ahead=not pause)
+        except NoMount:
+            _freeze_at_rest(store, container, upper_to)
+            pause_ns, copied, size = 0, [], 0
+    except BaseException:
+        if not upper_to.exists():
+            place.rmdir()
+        raise
+    store.durability.directory(place)
+    return pause_ns, tuple(copied), size
+
+
+def _next_number(store: Store, container: Container) -> int:
+    """Return the number of the next frozen layer, which nothing has."""
+    names = os.listdir(store.containers.directory(container) / "layers")
+    numbers = [int(name) for name in names if name.isdecimal()]
+    return max([container.published, *numbers]) + 1
+
+
+def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
+    """Freeze the upper of a container that nobody has mounted."""
+    containers = store.containers
+    config = UnionConfig(
+        lowers=tuple(os.fsencode(path) for path in containers.lowers(container))
+        or (os.fsencode(_empty_lower(store, container)),),
+        upper=os.fsencode(containers.upper(container)),
+        work=os.fsencode(containers.work(container)),
+    )
+    try:
+        union = open_union(config)
+    except ConfigError as error:
+        if "in use" in str(error):
+            raise Busy(
+                f"the container {container.name} is mounted by a process that does not answer: "
+                "unmount it first"
+            ) from None
+        raise StoreError(f"the container {container.name} cannot be opened: {error}") from None
+    try:
+        union.freeze(os.fsencode(upper_to))
+    finally:
+        union.close()
+
+
+def _empty_lower(store: Store, container: Container) -> Path:
+    """Return an empty directory for a container of an image without layers to lie on."""
+    empty = store.containers.directory(container) / "empty"
+    empty.mkdir(mode=0o755, exist_ok=True)
+    return empty
+
+
+# -- layers --
+
+
+def _pack_all(
+    store: Store, container: Container, progress: Report | None, *, prune: bool
+) -> list[_Frozen]:
+    """Compute what the container's frozen layers are, the lowest first."""
+    below = [layer.diff for layer in store.layers.chain(container.base)]
+    done = []
+    for number, path in reversed(store.containers.frozen(container)):
+        diff = path / "diff"
+        if prune:
+            drop_unchanged(diff, below)
+        tick = ticker(progress, container.short, "Committing", None)
+        for leftover in ("index", "tar-split"):
+            (path / leftover).unlink(missing_ok=True)
+        packed = pack(diff, below, privileged=is_privileged(), record=path, tick=tick)
+        done.append(_Frozen(number, path, packed))
+        below.insert(0, diff)
+    return done
+
+
+def _publish(
+    store: Store,
+    container: Container,
+    layers: list[_Frozen],
+    entry: HistoryEntry,
+    config: Object,
+    target: Reference | None,
+) -> Image:
+    """Make the frozen `layers` layers of the store, and the image and its name, at once."""
+    with store.database.transaction() as tx:
+        parent = _image_of_base(store, container)
+        made = _config_of_base(store, container, parent)
+        base = container.base
+        filled = [layer for layer in layers if layer.packed.entries]
+        for layer in filled:
+            packed = layer.packed
+            store.layers.adopt(layer.path, base, packed.diff_id, packed.size, tx)
+            base = chain_id(base, packed.diff_id)
+            last = layer is filled[-1]
+            step = entry if last else HistoryEntry(entry.created, entry.created_by)
+            made = made.derive(step, diff_id=packed.diff_id, config=config)
+        if not filled:
+            empty = HistoryEntry(
+                entry.created, entry.created_by, entry.author, entry.comment, empty_layer=True
+            )
+            made = made.derive(empty, diff_id=None, config=config)
+        image = store.images.add(made.data, parent=parent)
+        if target is not None:
+            store.images.tag(image, target)
+        published = max([container.published, *(layer.number for layer in layers)])
+        store.containers.update(container, base=base, published=published)
+    return store.images.get(image.id)
+
+
+def _image_of_base(store: Store, container: Container) -> Digest | None:
+    """Return the image that the container's base is the layers of: its own, or its last commit."""
+    row = store.database.one(
+        "SELECT id FROM images WHERE top IS ? ORDER BY id = ? DESC, added_ns DESC LIMIT 1",
+        (container.base, container.image),
+    )
+    return Digest(row[0]) if row is not None else None
+
+
+def _config_of_base(store: Store, container: Container, parent: Digest | None) -> ImageConfig:
+    """Return the configuration to derive from, whose layers are the container's base."""
+    if parent is not None:
+        return store.images.config(parent)
+    # Every image of these layers was removed, and only what they are is known.
+    diff_ids = [layer.diff_id for layer in reversed(store.layers.chain(container.base))]
+    try:
+        fields = dict(store.images.config(container.image).fields)
+    except NotFound:
+        fields = {"architecture": this_platform()[0], "os": "linux"}
+    fields["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
+    history = fields.get("history")
+    known = [] if not isinstance(history, list) else history[: len(diff_ids)]
+    fields["history"] = known + [{} for _ in range(len(diff_ids) - len(known))]
+    return ImageConfig.of(fields)
