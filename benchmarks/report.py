@@ -2,7 +2,8 @@
 
 Decided here and only here: what of them is shown, and how.  One line a row: the
 median, its spread, and how many times kernel overlayfs it is; then PyUnion
-beside the best of the FUSE peers, the means, and what failed and why.
+beside the best of the FUSE peers, what grows with clients and layers, the means,
+and what failed and why.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from benchmarks.subjects import BY_NAME, KERNEL
 
 def report(results: Results) -> str:
     """Return the whole report."""
-    parts = [_about(results), _figures(results), _against_peers(results), _means(results)]
-    parts.append("\n".join(_failures(results)))
+    parts = [_about(results), _figures(results), _against_peers(results), _growth(results)]
+    parts += [_means(results), "\n".join(_failures(results))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -83,6 +84,24 @@ def _against_peers(results: Results) -> str:
     if len(lines) == 1 or not ours:
         return ""
     return f"How many times the best FUSE peer of each row; below 1 is faster.\n{table(lines)}"
+
+
+# What is told, and the rows of which it is the ratio.
+_GROWTH = (
+    ("lookups, throughput of 2 clients to 1", "miss", "miss-2"),
+    ("create … unlink, of 2 clients to 1", "churn", "churn-2"),
+    ("lookups, time over 256 layers to 2", "miss-256-layers", "miss-2-layers"),
+    ("find, over 256 layers to 2", "find-256-layers", "find-2-layers"),
+)
+
+
+def _growth(results: Results) -> str:
+    lines = [["", *(BY_NAME[subject].title for subject in results.subjects)]]
+    for title, row, base in _GROWTH:
+        if row in results.rows and base in results.rows:
+            ratios = [results.growth(row, base, subject) for subject in results.subjects]
+            lines.append([title, *map(times, ratios)])
+    return f"What more clients and more layers do.\n{table(lines)}" if len(lines) > 1 else ""
 
 
 def _means(results: Results) -> str:

@@ -67,6 +67,10 @@ class Results:
         """Return how many times as long as `base` it took `subject`."""
         return _quotient(self.median(row, subject), self.median(row, base))
 
+    def growth(self, row: str, base: str, subject: str) -> float | None:
+        """Return how many times as long as row `base` it took `subject` for `row`."""
+        return _quotient(self.median(row, subject), self.median(base, subject))
+
     def best_peer(self, row: str) -> str | None:
         """Return the FUSE union of somebody else with the least figure."""
         medians = {

@@ -25,6 +25,11 @@ def test_ratio_is_to_overlayfs_or_another(results: Results) -> None:
     assert results.ratio("touch", "fuse-overlayfs") is None
 
 
+def test_growth_is_of_one_subject(results: Results) -> None:
+    assert results.growth("touch", "find", "overlayfs") == 5.0
+    assert results.growth("touch", "find", "mergerfs") is None
+
+
 def test_best_peer_is_neither_ours_nor_the_kernel(results: Results) -> None:
     assert results.best_peer("find") == "fuse-overlayfs"
     assert results.best_peer("touch") is None
