@@ -110,8 +110,9 @@ def commit(
 
 
 def _runs_with(container: Container) -> Object:
-    # A host name is the container's own and not the image's.
-    return {name: value for name, value in container.config.items() if name != "Hostname"}
+    # What is the container's own is not the image's.
+    own = ("Hostname", "HostConfig", "Tty", "OpenStdin")
+    return {name: value for name, value in container.config.items() if name not in own}
 
 
 def _command_line(container: Container) -> str:

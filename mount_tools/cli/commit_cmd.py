@@ -1,8 +1,6 @@
-"""`pyunion commit`: a new image from what a container is now.
+"""`pyunion commit`: an image of what a container is now, while it goes on.
 
 Source: docker/cli `cli/command/container/commit.go`.
-Differs from docker: a running container is not stopped for it; what files open for
-writing had to be copied, and how long requests waited for that, is said on stderr.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from mount_tools.cli.human import human_size
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session, say
 
-NOTABLE_NS = 10_000_000
+NAMES_SHOWN = 3
 
 
 @words.command(
@@ -29,56 +27,62 @@ NOTABLE_NS = 10_000_000
     most=2,
     completes=named("container"),
 )
-@words.text("-a", "--author", says='Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")')
+@words.text(
+    "-a", "--author", says='Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', default=""
+)
 @words.texts("-c", "--change", says="Apply Dockerfile instruction to the created image")
-@words.text("-m", "--message", says="Commit message")
+@words.text("-m", "--message", says="Commit message", default="")
 @words.flag(
     "-p",
     "--pause",
+    says="Copy files open for writing while the container waits (default true)",
     default=True,
-    says="Let requests wait while files open for writing are copied (default true)",
 )
-@words.flag("--no-pause", says="Copy them before that, while they may be written to")
-@words.flag("--prune-unchanged", says="Leave out what is as in the layers beneath")
-@words.flag("-q", "--quiet", says="Do not show progress")
+@words.flag("--no-pause", says="Copy them before it waits, as they are then")
+@words.flag("--prune-unchanged", says="Leave out files that are as they are in the layers beneath")
+@words.flag("-q", "--quiet", says="Do not show progress, nor what was copied")
 @pass_session
 def commit(
     session: Session,
     operands: tuple[str, ...],
-    author: str | None,
+    author: str,
     change: tuple[str, ...],
-    message: str | None,
+    message: str,
     pause: bool,
     no_pause: bool,
     prune_unchanged: bool,
     quiet: bool,
 ) -> None:
+    """What the container changed becomes a layer where it lies, so the container waits for
+    the time of a rename, whatever the size. Only files that are open for writing are copied."""
+    store = session.store
     name, *names = operands
+    # docker's client looks at the name first, and calls it by no other name.
     reference = parse_reference(names[0]) if names else None
-    container = session.store.containers.resolve(name)
+    container = store.containers.resolve(name)
     with reported(quiet=quiet) as progress:
         done = commit_container(
-            session.store,
+            store,
             container,
             reference,
-            author=author or "",
-            message=message or "",
+            author=author,
+            message=message,
             changes=change,
             pause=pause and not no_pause,
             prune_unchanged=prune_unchanged,
             progress=progress,
         )
-    _tell_wait(done)
+    if done.copied and not quiet:
+        print(copied_text(done), file=sys.stderr)
     say(done.image.id)
 
 
-def _tell_wait(done: Committed) -> None:
-    if done.pause_ns < NOTABLE_NS or not done.copied:
-        return
-    names = ", ".join(os.fsdecode(path) for path in done.copied[:3])
-    more = f" and {len(done.copied) - 3} more" if len(done.copied) > 3 else ""
-    print(
-        f"requests waited {done.pause_ns / 1e6:.0f} ms while {human_size(done.copied_bytes)} of "
-        f"files open for writing were copied: {names}{more}",
-        file=sys.stderr,
+def copied_text(done: Committed) -> str:
+    """Say what was copied because it was open for writing, and how long requests waited."""
+    names = [os.fsdecode(path) for path in done.copied[:NAMES_SHOWN]]
+    if len(done.copied) > NAMES_SHOWN:
+        names.append(f"{len(done.copied) - NAMES_SHOWN} more")
+    return (
+        f"open for writing, so copied ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
+        f"the container waited {done.pause_ns / 1e6:.1f} ms"
     )
