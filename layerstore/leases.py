@@ -21,11 +21,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple
 
 from layerstore.database import Database
+from layerstore.errors import StoreError
 from layerstore.processes import ProcessId, this_process
 
 Kind = Literal["work", "layer", "blob", "container", "gone"]
@@ -49,10 +50,15 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._works: list[tuple[int, int]] = []  # (pid, id): a fork inherits the list
+        self.recover: Callable[[], object] = lambda: None
 
     @contextmanager
     def lease(self, kind: Kind, key: str) -> Iterator[int]:
-        """Hold a lease; yields its id."""
+        """Hold a lease; yields its id.
+
+        Work that fails is left to nobody, and `recover` then undoes what it had
+        made; should that fail too, the next opening does it.
+        """
         with self._database.transaction() as tx:
             number = _insert(tx, None, kind, key)
         work = (os.getpid(), number)
@@ -60,10 +66,30 @@ class Leases:
             self._works.append(work)
         try:
             yield number
-        finally:
-            if kind == "work":
-                self._works.remove(work)
-            self._database.write("DELETE FROM leases WHERE id = ?", (number,))
+        except BaseException:
+            # What fails again ends with this process; the first error is the one to be seen.
+            with suppress(StoreError, OSError):
+                self._leave(work)
+            raise
+        self._end(work)
+
+    def _end(self, work: tuple[int, int]) -> None:
+        if work in self._works:
+            self._works.remove(work)
+        self._database.write("DELETE FROM leases WHERE id = ?", work[1:])
+
+    def _leave(self, work: tuple[int, int]) -> None:
+        if self._database.one("SELECT 1 FROM leases WHERE within = ?", work[1:]) is None:
+            self._end(work)
+            return
+        if work in self._works:
+            self._works.remove(work)
+        self._database.write(
+            "UPDATE leases SET pid = ?, pid_start = ? WHERE id = ? OR within = ?",
+            (*_NOBODY, work[1], work[1]),
+        )
+        if not self._database.connection.in_transaction:
+            self.recover()
 
     def hold(self, kind: Kind, *keys: str) -> None:
         """Lease `keys` within every work that this process has under way."""

@@ -37,6 +37,7 @@ from layerstore.staging import StagingArea
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
 _DIRECTORIES = ("staging", "blobs", "blobs/sha256", "layers", "containers")
+_FILES = {"reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
 def default_root() -> Path:
@@ -61,6 +62,7 @@ class Store:
         self.staging = StagingArea(root / "staging", self.reserve)
         self.database = self._open_database(sync=sync)
         self.leases = Leases(self.database)
+        self.leases.recover = self._recover_if_possible
         self.blobs = BlobStore(
             root / "blobs", self.database, self.staging, self.durability, self.leases
         )
@@ -141,6 +143,11 @@ class Store:
             self.staging.sweep()
         return bool(stale)
 
+    def _recover_if_possible(self) -> None:
+        """Recover after a failure, whose error is the one to be seen."""
+        with suppress(StoreError, OSError):  # what fails again is left to the next opening
+            self.recover()
+
     def _collect(self, keys: set[str]) -> None:
         """Remove what `keys` name, a layer, a blob or a container, where nothing needs it."""
         digests = []
@@ -154,31 +161,41 @@ class Store:
         self.containers.collect(keys.difference(digests))
 
 
-def _refuse_orphaned(root: Path) -> None:
-    """Refuse to make a store of one that lost its database: all it has would be nobody's."""
-    for name in ("layers", "containers"):
-        try:
-            held = any((root / name).iterdir())
-        except FileNotFoundError:
-            continue
-        # Another process may be making the same store.
-        if held and not (root / "store.db").exists():
-            raise StoreError(
-                f"{root} holds {name} but its store.db is missing: restore it from a backup, or "
-                "load the images into another --root"
-            )
-
-
 def _make(root: Path, durability: Durability) -> None:
     """Make an empty store; where another process does so too, both find it made."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_held(root)
     mode = root.stat()
     if stat.S_IMODE(mode.st_mode) & 0o077 and mode.st_uid == os.geteuid():
         # Setuid files and devices of images lie in here, for no other user to run or open.
         os.chmod(root, 0o700)
-    _refuse_orphaned(root)
     for name in _DIRECTORIES:
         (root / name).mkdir(mode=0o700, exist_ok=True)
     staging = StagingArea(root / "staging")
     with staging.directory() as own:
         database.create(root / "store.db", own / "store.db", durability)
+
+
+def _refuse_held(root: Path) -> None:
+    """Refuse to make a store of a directory that is used for something else.
+
+    So is a store that lost its database: a new one would know nothing of what
+    it holds.
+    """
+    ours = {name.partition("/")[0] for name in _DIRECTORIES} | _FILES
+    held = next((name for name in os.listdir(root) if name not in ours), None)
+    for name in ("layers", "containers"):
+        if held is None and (root / name).is_dir() and os.listdir(root / name):
+            held = name
+    # Another process may have made the same store meanwhile.
+    if held is None or (root / "store.db").exists():
+        return
+    if held in ours:
+        raise StoreError(
+            f"{root} holds {held} but its store.db is missing: restore it from a backup, or "
+            "load the images into another --root"
+        )
+    raise StoreError(
+        f"{root} is no store and holds other things, {held} for one: name an empty directory, or "
+        "one to be made, as --root"
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from layerstore import Store
+from layerstore.errors import StoreError
 from tests.helpers import children
 from tests.helpers.faults import system_calls
 
@@ -20,11 +23,16 @@ CHANGES = frozenset(
 _READING = ("SELECT", "PRAGMA")
 
 
-class Strike:
-    """A hook that kills this process before the `at`-th change; counts them all without `at`."""
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, at: int = 0) -> None:
+
+class Strike:
+    """A hook that acts before the `at`-th change, by default kills; counts them without `at`."""
+
+    def __init__(self, at: int = 0, act: Callable[[], None] = kill) -> None:
         self.at = at
+        self.act = act
         self.count = 0
         self.armed = False
 
@@ -33,7 +41,7 @@ class Strike:
         if self.armed and (name.startswith("sql ") or (name in CHANGES and creates)):
             self.count += 1
             if self.count == self.at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.act()
 
 
 class _Connection(sqlite3.Connection):
@@ -85,6 +93,19 @@ def kill_at(root: Path, work: Work | None, at: int) -> None:
     """Run `work` in a process that is killed before its `at`-th change."""
     status = children.wait(children.spawn(lambda: _work(root, work, Strike(at))))
     assert status == -signal.SIGKILL, f"the work ended before change {at}, with {status}"
+
+
+def fail_at(root: Path, work: Work, at: int) -> None:
+    """Run `work` in a process whose `at`-th change fails; it ends as the work decides."""
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def run() -> None:
+        with suppress(OSError, StoreError):
+            _work(root, work, Strike(at, fail))
+
+    children.run(run)
 
 
 def points(count: int, most: int) -> Iterator[int]:

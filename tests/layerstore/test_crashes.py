@@ -21,13 +21,13 @@ from layerstore.layers import Staging
 from layerstore.reference import familiar
 from layerstore.tar_split import SplitWriter
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
-from tests.layerstore.crashes import Work, count_changes, kill_at, points
+from tests.layerstore.crashes import Work, count_changes, fail_at, kill_at, points
 
 BASE, TOP, NEW = {"etc/motd": b"hello"}, {"etc/motd": b"bye", "d/e/f": b"x"}, {"new": b"1"}
 FROZEN = some_digest("frozen")
 
 # Each point takes a process; a run with MOST = 1000 tries every one of them.
-MOST = 20
+MOST = 12
 
 State = tuple[object, ...]
 
@@ -212,6 +212,20 @@ def test_operation_killed_at_any_change_happened_or_not(prepared: Path, name: st
         assert now in (before, after) or scenario.between(now, before, after), f"change {at}"
         seen.add(now)
     assert before in seen
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_operation_whose_change_fails_happened_or_not(prepared: Path, name: str) -> None:
+    scenario = SCENARIOS[name]
+    before = look(prepared)
+    done = copy(prepared, prepared.with_name("done"))
+    count = count_changes(done, scenario.work)
+    after = look(done)
+    for at in points(count, MOST):
+        root = copy(prepared, prepared.with_name("failed"))
+        fail_at(root, scenario.work, at)
+        now = look(root, litters=scenario.litters)
+        assert now in (before, after) or scenario.between(now, before, after), f"change {at}"
 
 
 def test_commit_killed_at_any_change_loses_nothing(prepared: Path) -> None:

@@ -22,6 +22,16 @@ def test_lease_lasts_as_long_as_the_work(store: Store) -> None:
 def test_lease_ends_with_a_failure_too(store: Store) -> None:
     with pytest.raises(KeyError), store.leases.lease("work", "x"):
         raise KeyError
+    with pytest.raises(KeyError), store.leases.lease("work", "y"):
+        store.leases.hold("layer", "l")
+        raise KeyError
+    assert store.leases.all() == []
+
+
+def test_failure_within_a_transaction_goes_with_it(store: Store) -> None:
+    with pytest.raises(KeyError), store.database.transaction(), store.leases.lease("work", "x"):
+        store.leases.hold("layer", "l")
+        raise KeyError
     assert store.leases.all() == []
 
 

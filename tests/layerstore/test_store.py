@@ -78,6 +78,14 @@ def test_place_that_cannot_hold_a_store(tmp_path: Path) -> None:
         Store.open(tmp_path / "file" / "store")
 
 
+def test_directory_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(StoreError, match=r"is no store and holds other things, thesis\.tex"):
+        Store.open(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.tex"] and tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_store_that_lost_its_database_is_not_taken_for_a_new_one(root: Path) -> None:
     with Store.open(root, sync=False) as store:
         image = add_image(store, A)
@@ -97,6 +105,15 @@ def test_many_that_make_the_same_store_find_it_made(root: Path) -> None:
     with Store.open(root, sync=False) as store:
         (image,) = store.images.all()
         assert len(image.tags) == 6 and os.listdir(store.staging.path) == []
+
+
+def test_work_that_fails_is_undone_at_once(store: Store) -> None:
+    add_image(store, A, names=["x"])
+    with pytest.raises(KeyError), store.leases.lease("work", "load"):
+        add_layer(store, None, B)
+        store.blobs.put(b"of a load")
+        raise KeyError
+    assert len(store.layers.all()) == 1 and len(list(store.blobs.all())) == 1
 
 
 def killed(root: Path, work: str) -> None:
