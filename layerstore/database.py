@@ -8,7 +8,10 @@ away, only within such a transaction: whoever holds it knows that a directory
 without a row is nobody's.
 
 Each thread has its own connection, and so has each process after a fork; a
-transaction within a transaction of the same thread joins it.
+transaction within a transaction of the same thread joins it.  SQLite keeps one
+state per file for all connections of a process, and a child that inherited it
+would believe in locks that are its parent's: so a fork closes the connection of
+the thread that forks, and each side opens a new one when it needs it.
 
 Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
 """
@@ -19,6 +22,7 @@ import itertools
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +56,7 @@ class Database:
         self._sync = sync
         self._local = threading.local()
         self._connections: list[tuple[int, sqlite3.Connection]] = []
+        _open.add(self)
         try:
             with _sentences(path):
                 self._migrate()
@@ -70,6 +75,15 @@ class Database:
                 # the process that owns it, so it is kept open and out of use.
                 self._connections.append((pid, connection))
         self._local = threading.local()
+
+    def let_go(self) -> None:
+        """Close the calling thread's connection, unless it is in the midst of a transaction."""
+        opened: tuple[int, sqlite3.Connection] | None = getattr(self._local, "opened", None)
+        if opened is None or opened[0] != os.getpid() or opened[1].in_transaction:
+            return
+        del self._local.opened
+        self._connections.remove(opened)
+        opened[1].close()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -143,6 +157,17 @@ class Database:
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for database in tuple(_open):
+        database.let_go()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 def create(path: Path, staged: Path, durability: Durability) -> None:

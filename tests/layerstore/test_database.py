@@ -179,3 +179,19 @@ def test_full_disk_is_a_sentence(path: Path, db: Database) -> None:
         for _ in range(1000):
             tx.execute(INSERT)
     assert lease_count(db) == 0
+
+
+def test_a_daemon_that_closes_what_it_inherited_can_write(db: Database) -> None:
+    """As the daemon of a mount does, whose command had the store open when it forked."""
+    db.write(INSERT)
+
+    def daemon() -> None:
+        os.closerange(3, 1024)
+        assert lease_count(db) == 1
+        db.write(INSERT)
+        # Another process comes and goes, which is when it is seen whose locks are whose.
+        children.run(lambda: Database(db.path, sync=False).close())
+        db.write(INSERT)
+
+    children.run(daemon)
+    assert lease_count(db) == 3
