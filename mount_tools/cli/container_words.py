@@ -47,12 +47,13 @@ def labels_of(container: Container) -> dict[str, str]:
 
 
 def status_text(container: Container) -> str:
-    """Return the STATUS column."""
+    """Return the STATUS column; a mounted container is up without running anything."""
     if container.status == "created":
         return "Created"
     if container.running:
         since = time.time_ns() - (container.started_ns or container.created_ns)
-        return f"Up {human_duration(since / NS)}"
+        mounted = " (Mounted)" if container.mount_point else ""
+        return f"Up {human_duration(since / NS)}{mounted}"
     code = 0 if container.exit_code is None else container.exit_code
     return f"Exited ({code}) {age(container.finished_ns or container.created_ns)}"
 

@@ -94,11 +94,11 @@ def which(
     places = places_of(os.fsencode(path), trees)
     if not places:
         raise NotFound(f"{_absent(os.fsencode(path), trees)} in {name}: {path}")
-    made_by = _made_by(store, found)
     on: Images = {}
     for image in store.images.all():
         if image.top is not None:
             on.setdefault(image.top, []).append(image)
+    made_by = _made_by(store, found, on)
     if json:
         say(as_json(_as_object(place, on, made_by) for place in places), end="")
         return
@@ -168,9 +168,16 @@ def _absent(path: bytes, trees: Sequence[Tree]) -> str:
     return "no layer has this path"
 
 
-def _made_by(store: Store, found: Image | Container) -> dict[Digest, str]:
-    """Return what made each layer, by chain_id, as the image's history tells it."""
-    image = found.id if isinstance(found, Image) else found.image
+def _made_by(store: Store, found: Image | Container, on: Images) -> dict[Digest, str]:
+    """Return what made each layer, by chain_id, as the history of the image tells it.
+
+    A container that was committed stands on the image of its last commit.
+    """
+    if isinstance(found, Image):
+        image = found.id
+    else:
+        committed = on.get(found.base, []) if found.base else []
+        image = committed[0].id if committed else found.image
     try:
         config = store.images.config(image)
     except NotFound:

@@ -122,6 +122,13 @@ def test_refusals(cli: Cli, words: tuple[str, ...], complaint: str, status: int)
     assert cli.fails("ps", *words, status=status) == complaint
 
 
+@pytest.mark.usefixtures("boxes")
+def test_a_mounted_container_says_so(cli: Cli) -> None:
+    with cli.store() as store:
+        store.containers.update(store.containers.resolve("runs"), mount_point="/mnt")
+    assert cli.ok("ps", "--format", "{{.Status}}") == "Up Less than a second (Mounted)\n"
+
+
 def test_json(cli: Cli, boxes: dict[str, Container], base: Image) -> None:
     (found,) = list_of(cli.json("ps", "-s"))
     assert found == {

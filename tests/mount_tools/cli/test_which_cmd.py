@@ -36,6 +36,15 @@ def test_what_a_container_changed_itself(cli: Cli, base: Image) -> None:
     assert (found[0]["layer"], found[0]["size"], found[0]["type"]) == (None, 5, "file")
 
 
+def test_what_a_container_committed_was_made_by_its_command(cli: Cli, base: Image) -> None:
+    cli.ok("create", "--name", "box", "busy:1", "sh", "-c", "echo hi")
+    with cli.store() as store:
+        (store.containers.upper(store.containers.resolve("box")) / "new").write_bytes(b"1")
+    cli.ok("commit", "box", "new:1")
+    template = "{{.Images}}|{{.CreatedBy}}"
+    assert cli.ok("which", "/new", "box", "--format", template) == "new:1|sh -c echo hi\n"
+
+
 def test_a_path_that_is_nowhere(cli: Cli, base: Image) -> None:
     assert cli.fails("which", "/nope", "busy:1") == (
         "Error: no layer has this path in busy:1: /nope\n"
