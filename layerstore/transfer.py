@@ -8,10 +8,12 @@ tells that it is whole.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from layerstore.archive import ticker
 from layerstore.archive_oci import this_platform
+from layerstore.changes_instructions import apply_changes
 from layerstore.compression import Readable, open_decompressed
 from layerstore.containers import Container
 from layerstore.errors import StoreError
@@ -22,7 +24,7 @@ from layerstore.images import Image
 from layerstore.limits import DEFAULT, Limits
 from layerstore.metadata import is_privileged
 from layerstore.progress import Report
-from layerstore.reference import Reference
+from layerstore.reference import Reference, parse_tag_target
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp
 from layerstore.unpack import Unpacked, unpack
@@ -34,6 +36,7 @@ def import_image(
     reference: Reference | str | None = None,
     *,
     config: Object | None = None,
+    changes: Sequence[str] = (),
     message: str = "Imported from -",
     progress: Report | None = None,
     limits: Limits = DEFAULT,
@@ -41,8 +44,12 @@ def import_image(
     """Make an image of one layer out of a root filesystem, and return it.
 
     `source` is a directory, or a tar as a file or a stream, packed in any way
-    that is known.  `config` is what containers of the image run with.
+    that is known.  `config` is what containers of the image run with, `changes`
+    are Dockerfile instructions applied to it.
     """
+    if isinstance(reference, str):
+        reference = parse_tag_target(reference)
+    config = apply_changes(config or {}, changes)
     if not isinstance(source, Path):
         return _import(store, source, reference, config, message, progress, limits)
     try:
@@ -58,8 +65,8 @@ def import_image(
 def _import(
     store: Store,
     stream: Readable,
-    reference: Reference | str | None,
-    config: Object | None,
+    reference: Reference | None,
+    config: Object,
     message: str,
     progress: Report | None,
     limits: Limits,
@@ -80,9 +87,9 @@ def _import(
         return store.images.get(image.id)
 
 
-def _configuration(done: Unpacked, config: Object | None, message: str) -> ImageConfig:
+def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
     architecture, variant = this_platform()
-    fields: Object = {"architecture": architecture, "os": "linux", "config": config or {}}
+    fields: Object = {"architecture": architecture, "os": "linux", "config": config}
     if variant:
         fields["variant"] = variant
     created = format_timestamp(time.time_ns())

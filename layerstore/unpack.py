@@ -118,9 +118,12 @@ def unpack(
         unpacker = _Unpacker(feed, split, staging, privileged, limits)
         stack.enter_context(unpacker.tree)
         unpacker.run(lowers, whole=whole)
-        split.close()
         entries = unpacker.entries
-        write_index(staging / INDEX, [entries[path] for path in sorted(entries)])
+        try:
+            split.close()
+            write_index(staging / INDEX, [entries[path] for path in sorted(entries)])
+        except OSError as error:
+            raise StoreError(f"the layer cannot be recorded: {error.strerror}") from error
         return Unpacked(feed.digest(), unpacker.size, len(entries))
 
 

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.archive import load, save
 from layerstore.errors import InvalidImage, StoreError
 from layerstore.flatten import TreeStream, write_flat_tar
 from layerstore.pack import pack
+from layerstore.staging import remove_tree
 from layerstore.store import Store
 from layerstore.transfer import export_container, import_image
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import require_root
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import fill
-from tests.layerstore.archives import file, folder, whole
+from tests.layerstore.archives import Site, as_nobody, file, folder, whole
 
 ROOTFS = whole(folder(b"./"), folder(b"./etc"), file(b"./etc/motd", b"hello"))
 
@@ -63,6 +65,57 @@ def test_import_of_a_file_and_of_a_directory_is_the_same_layer(
     assert len(tops) == 1
     (layer,) = store.layers.chain(tops.pop())
     assert_same(snapshot(OsDriver(tree)), snapshot(OsDriver(layer.diff)))
+
+
+def test_changes_and_names_that_cannot_be(store: Store) -> None:
+    image = import_image(store, io.BytesIO(ROOTFS), changes=["CMD sh", "ENV a=b"])
+    assert store.images.config(image).config["Env"] == ["a=b"]
+    with pytest.raises(StoreError):
+        import_image(store, io.BytesIO(ROOTFS), changes=["RUN sh"])
+    with pytest.raises(StoreError, match="not a valid repository/tag"):
+        import_image(store, io.BytesIO(ROOTFS), "Not:Valid:")
+    assert len(store.images.all()) == 1
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    require_root()
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", small], check=True)
+    try:
+        with Store.open(small / "store") as store:
+            big = [file(b"f%d" % number, os.urandom(1 << 20)) for number in range(12)]
+            for source in (whole(*big), gzip.compress(whole(*big))):
+                with pytest.raises(StoreError, match="No space left on device"):
+                    import_image(store, io.BytesIO(source))
+            archive = file(b"manifest.json", b"[]") + whole(*big)
+            with pytest.raises(StoreError, match="No space left on device"):
+                load(store, io.BytesIO(archive))
+            assert store.images.all() == [] and store.layers.all() == []
+            assert list(store.staging.path.iterdir()) == []
+            import_image(store, io.BytesIO(ROOTFS))
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+@as_nobody
+def test_without_privilege(site: Site) -> None:
+    with Store.open(site.base / "store", sync=False) as store:
+        owned = folder(b"./"), file(b"./shadow", b"x", mode=0, gid=42), folder(b"./closed", uid=7)
+        image = import_image(store, io.BytesIO(whole(*owned)), "box:1")
+        out = io.BytesIO()
+        save(store, ["box:1"], out)
+        container = store.containers.create(image)
+        flat = io.BytesIO()
+        export_container(store, container, flat)
+    with tarfile.open(fileobj=io.BytesIO(flat.getvalue())) as tar:
+        found = {member.name: (member.uid, member.gid, member.mode) for member in tar}
+    assert found["shadow"] == (0, 42, 0) and found["closed"] == (7, 0, 0o755)
+    with Store.open(site.base / "other", sync=False) as other:
+        (line,) = load(other, io.BytesIO(out.getvalue()))
+        assert line.image == image.id
+    for name in ("store", "other"):
+        remove_tree(site.base / name)
 
 
 def test_a_root_filesystem_that_is_cut_short(store: Store) -> None:
