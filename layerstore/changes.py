@@ -22,6 +22,7 @@ is compared.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -82,9 +83,10 @@ class _Pair(NamedTuple):
 class ChangeWalk:
     """Walks over what the layer `diff` changes of `lowers`.  A context manager.
 
-    Without lowers, and with `flat`, everything is new.  `whiteouts_first` yields what is gone
-    from a directory before what is in it.  What an entry's nodeid leads to is
-    good until the walk goes on.
+    Without lowers, and with `flat`, everything is new.  `whiteouts_first` yields
+    what is gone from a directory before what is in it.  `live` says that `diff`
+    may change, and passes over what vanishes.  What an entry's nodeid leads to
+    is good until the walk goes on.
     """
 
     def __init__(
@@ -94,10 +96,12 @@ class ChangeWalk:
         *,
         whiteouts_first: bool = False,
         flat: bool = False,
+        live: bool = False,
     ) -> None:
         self._first = whiteouts_first
+        self._live = live
         self.before = UnionFiles(lowers) if lowers and not flat else None
-        self.after = UnionFiles((diff, *lowers))
+        self.after = UnionFiles((diff, *lowers), live=live)
         self.root = os.open(diff, _OPEN_DIR)
         self._marks = [Marks(userxattr=userxattr).redirect for userxattr in (False, True)]
 
@@ -133,7 +137,12 @@ class ChangeWalk:
 
     def _directory(self, pair: _Pair) -> Iterator[Changed | _Pair]:
         """Yield the changes in one directory, and each directory in it to be walked next."""
-        new_names = self.after.names(pair.new)
+        try:
+            new_names = self.after.names(pair.new)
+        except OSError as error:
+            if self._live and has_vanished(error):
+                return
+            raise
         old_names: list[bytes] = []
         if pair.old is not None and self.before is not None:
             old_names = self.before.names(pair.old)
@@ -159,7 +168,12 @@ class ChangeWalk:
     def _name(
         self, pair: _Pair, path: bytes, name: bytes, own: int | None, was_there: bool
     ) -> Iterator[Changed | _Pair]:
-        new = self.after.fs.lookup(pair.new, name)
+        try:
+            new = self.after.fs.lookup(pair.new, name)
+        except OSError as error:
+            if self._live and has_vanished(error):
+                return
+            raise
         if new is None:
             return
         folder = stat.S_ISDIR(new.st.st_mode)
@@ -173,16 +187,29 @@ class ChangeWalk:
                 below = None
                 if old is not None and stat.S_ISDIR(old.st.st_mode):
                     below = old.nodeid
-                fd = None if own is None else os.open(name, _OPEN_DIR, dir_fd=own)
+                fd = None if own is None else self._open(name, own)
                 moved = fd is not None and self._is_redirected(fd)
                 yield _Pair(path, below, new.nodeid, fd, pair.aligned and not moved)
         self.after.release(new)
         if old is not None and self.before is not None:
             self.before.release(old)
 
+    def _open(self, name: bytes, own: int) -> int | None:
+        try:
+            return os.open(name, _OPEN_DIR, dir_fd=own)
+        except OSError as error:
+            if self._live and has_vanished(error):
+                return None
+            raise
+
     def _is_redirected(self, fd: int) -> bool:
         names = os.listxattr(fd)
         return any(mark in names for mark in self._marks)
+
+
+def has_vanished(error: OSError) -> bool:
+    """Tell whether `error` says that something has gone, or become something else, meanwhile."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP)
 
 
 def _same_file(new: Attr, old: Attr) -> bool:

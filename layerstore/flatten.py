@@ -21,9 +21,17 @@ from layerstore.pack import Packed, pack
 
 
 def write_flat_tar(
-    layers: Sequence[Path], out: Writable | None, *, tick: Tick | None = None, hashing: bool = False
+    layers: Sequence[Path],
+    out: Writable | None,
+    *,
+    tick: Tick | None = None,
+    live: bool = False,
+    hashing: bool = False,
 ) -> Packed:
-    """Write the tree that `layers`, topmost first, show together as a tar to `out`."""
+    """Write the tree that `layers`, topmost first, show together as a tar to `out`.
+
+    `live` says that a mount may be changing the topmost meanwhile.
+    """
     return pack(
         layers[0],
         layers[1:],
@@ -31,6 +39,7 @@ def write_flat_tar(
         privileged=is_privileged(),
         tick=tick,
         flat=True,
+        live=live,
         hashing=hashing,
     )
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from layerstore.changes import Changed, ChangeWalk
+from layerstore.changes import Changed, ChangeWalk, has_vanished
 from layerstore.digest import Digest
 from layerstore.feed import Sink, Tick, Writable
 from layerstore.layer_index import INDEX, scan, write_index
@@ -78,6 +78,7 @@ def pack(
     record: Path | None = None,
     tick: Tick | None = None,
     flat: bool = False,
+    live: bool = False,
     hashing: bool = True,
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
@@ -85,8 +86,8 @@ def pack(
     `record` is the directory in which to write the layer's `index` and
     `tar-split`; `tick` is told how many bytes have gone by, on another thread.
     `flat` packs all that the layers show together; without `hashing` there is
-    no diff_id.
-    Nothing may change `diff` meanwhile.  Raises StoreError, and OSError where
+    no diff_id.  Nothing may change `diff` meanwhile, unless `live` says so: what
+    vanishes is then left out.  Raises StoreError, and OSError where
     a file cannot be read or `out` not be written.
     """
     with ExitStack() as stack:
@@ -95,8 +96,11 @@ def pack(
         if record is not None:
             split = SplitWriter(record / TAR_SPLIT)
             stack.callback(split.abandon)
-        walk = stack.enter_context(ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat))
-        packer = _Packer(walk, TarWriter(sink, split), Metadata(privileged=privileged))
+        walk = stack.enter_context(
+            ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live)
+        )
+        metadata = Metadata(privileged=privileged)
+        packer = _Packer(walk, TarWriter(sink, split), metadata, live=live)
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
@@ -110,12 +114,13 @@ class _Packer:
     `digests` are those of the files that lie in the layer's own directory.
     """
 
-    def __init__(self, walk: ChangeWalk, tar: TarWriter, metadata: Metadata) -> None:
+    def __init__(self, walk: ChangeWalk, tar: TarWriter, metadata: Metadata, *, live: bool) -> None:
         self.digests: dict[bytes, str] = {}
         self._walk = walk
         self._union = walk.after
         self._tar = tar
         self._metadata = metadata
+        self._live = live
         self._links: dict[tuple[int, int], bytes] = {}
         self._size = 0
         self._redirecting = (metadata.marks.metacopy, metadata.marks.redirect)
@@ -129,7 +134,11 @@ class _Packer:
                 name = folder + AUFS_PREFIX + found.name
                 self._tar.header(format_entry(name=name, kind=REGULAR, mode=0))
             else:
-                self._entry(found, found.attr)
+                try:
+                    self._entry(found, found.attr)
+                except OSError as error:
+                    if not self._live or not has_vanished(error):
+                        raise
         self._tar.end()
         diff_id = sink.finish()
         return Packed(diff_id, self._size, self._tar.entries, sink.size)
@@ -161,8 +170,7 @@ class _Packer:
         shown = self._metadata.shown(st, xattrs)
         kind = _KINDS.get(stat.S_IFMT(shown.mode))
         if kind == REGULAR:
-            self._tar.header(_header(path, kind, shown, size=st.st_size))
-            self._content(found, attr, own=own and plain)
+            self._regular(found, attr, shown, own=own and plain)
         elif kind == SYMLINK:
             target = self._union.fs.readlink(attr.nodeid)
             self._tar.header(_header(path, kind, shown, linkname=target))
@@ -195,22 +203,27 @@ class _Packer:
             return self._union.xattrs(attr.nodeid), plain
         return self._union.xattrs(attr.nodeid), False
 
-    def _content(self, found: Changed, attr: Attr, *, own: bool) -> None:
-        st = attr.st
-        self._size += st.st_size
-        if not st.st_size:
+    def _regular(self, found: Changed, attr: Attr, shown: Shown, *, own: bool) -> None:
+        path, size = found.path, attr.st.st_size
+        if not size and not self._live:
+            self._tar.header(_header(path, REGULAR, shown))
             return
         if own and found.own is not None:
             fd = _open(found.name, found.own)
         else:
             fd = open_node(self._union.fs, attr.nodeid)
         try:
-            blocks = st.st_blocks if own else os.fstat(fd).st_blocks
-            digest = self._tar.content(fd, found.path, st.st_size, blocks, shown=not own)
+            blocks = attr.st.st_blocks
+            if self._live or not own:
+                st = os.fstat(fd)
+                size, blocks = st.st_size, st.st_blocks
+            self._tar.header(_header(path, REGULAR, shown, size=size))
+            digest = self._tar.content(fd, path, size, blocks, shown=not own)
         finally:
             os.close(fd)
+        self._size += size
         if own:
-            self.digests[found.path] = digest
+            self.digests[path] = digest
 
 
 def _open(name: bytes, dir_fd: int) -> int:

@@ -267,6 +267,11 @@ class TarReader:
         entry.path = normal_path(entry.path)
         if not -_MOST_NS <= entry.mtime_ns <= _MOST_NS:
             entry.mtime_ns = _MOST_NS if entry.mtime_ns > 0 else -_MOST_NS
+        if b"\0" in entry.linkname:
+            raise InvalidImage(f"{entry.shown} in the archive is a link to no possible name")
+        major, minor = entry.device
+        if not 0 <= major < 1 << 12 or not 0 <= minor < 1 << 20:
+            raise InvalidImage(f"there is no device {major}:{minor}, which {entry.shown} is to be")
         if not 0 <= entry.uid < 0xFFFFFFFF or not 0 <= entry.gid < 0xFFFFFFFF:
             raise InvalidImage(
                 f"the owner {entry.uid}:{entry.gid} of {entry.shown} is not one a file can have"

@@ -103,4 +103,5 @@ def export_container(
     """Write all that the container shows to `out`, as a tar."""
     layers = [store.containers.upper(container), *store.containers.lowers(container)]
     with store.leases.lease("work", "export"):
-        write_flat_tar(layers, out, tick=ticker(progress, container.short, "Exporting", None))
+        tick = ticker(progress, container.short, "Exporting", None)
+        write_flat_tar(layers, out, tick=tick, live=True)

@@ -22,11 +22,15 @@ from unionfs.types import ROOT_NODEID, Attr
 
 
 class UnionFiles:
-    """The union of `layers`, topmost first, as a tree of files.  A context manager."""
+    """The union of `layers`, topmost first, as a tree of files.  A context manager.
 
-    def __init__(self, layers: Sequence[Path]) -> None:
+    `live` says that a mount may be changing the topmost meanwhile.
+    """
+
+    def __init__(self, layers: Sequence[Path], *, live: bool = False) -> None:
+        lowers = tuple(os.fsencode(path) for path in layers)
         try:
-            self.fs = open_union(UnionConfig(lowers=tuple(os.fsencode(path) for path in layers)))
+            self.fs = open_union(UnionConfig(lowers=lowers, timeout=0 if live else None))
         except ConfigError as error:
             raise StoreError(f"the layers cannot be read as one tree: {error}") from None
         self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}

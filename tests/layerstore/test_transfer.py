@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from layerstore.pack import pack
 from layerstore.staging import remove_tree
 from layerstore.store import Store
 from layerstore.transfer import export_container, import_image
+from layerstore.union_files import UnionFiles
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import require_root
 from tests.helpers.trees import assert_same, merge_layers, snapshot
@@ -138,6 +140,37 @@ def test_export_shows_what_the_container_shows(store: Store, tmp_path: Path) -> 
     export_container(store, container, out)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         assert sorted(tar.getnames()) == [".", "etc", "etc/new", "srv"]
+
+
+def test_export_while_the_container_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
+    image = import_image(store, io.BytesIO(ROOTFS), "box:1")
+    container = store.containers.create(image)
+    upper = store.containers.upper(container)
+    fill(upper, {name: {"f": "x", "g": "y"} for name in "abcd"} | {"e": "x", "f": "x"})
+    read_names = UnionFiles.names
+
+    def changing(union: UnionFiles, nodeid: int) -> list[bytes]:
+        names = read_names(union, nodeid)
+        if b"g" in names:
+            for name in "abcd":
+                (upper / name / "g").unlink(missing_ok=True)
+            shutil.rmtree(upper / "c", ignore_errors=True)
+            shutil.rmtree(upper / "d", ignore_errors=True)
+            (upper / "d").write_text("a file now")
+            (upper / "e").unlink(missing_ok=True)
+            (upper / "f").write_text("longer than it was")
+        return names
+
+    monkeypatch.setattr(UnionFiles, "names", changing)
+    out = io.BytesIO()
+    export_container(store, container, out)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        names = {member.name for member in tar}
+        longer = tar.extractfile("f")
+        assert longer is not None and longer.read() == b"longer than it was"
+    assert {"a", "a/f", "b", "b/f", "etc/motd"} <= names
+    assert not {"a/g", "c/f", "e"} & names
 
 
 def test_flat_is_the_merged_tree(tmp_path: Path) -> None:
