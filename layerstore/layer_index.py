@@ -154,11 +154,16 @@ def _what(wanted: IndexEntry, found: IndexEntry) -> str:
 
 
 def scan(
-    diff: Path, *, content: bool = True, known: Mapping[bytes, str] = MappingProxyType({})
+    diff: Path,
+    *,
+    content: bool = True,
+    known: Mapping[bytes, IndexEntry] = MappingProxyType({}),
+    digests: Mapping[bytes, str] = MappingProxyType({}),
 ) -> Iterator[IndexEntry]:
     """Yield what lies beneath `diff`, in the order of an index.
 
-    Files whose digest is `known` are not read, and without `content` none are.
+    Paths that are `known` are not looked at.  Files of which the digest is
+    known are not read, and without `content` none are.
     """
     top = os.fsencode(diff)
     yield _look(top, b"", "")
@@ -168,7 +173,7 @@ def scan(
         folder = todo.pop()
         for name in os.listdir(top + b"/" + folder):
             path = folder + b"/" + name if folder else name
-            entry = _look(top, path, known.get(path) if content else "")
+            entry = known.get(path) or _look(top, path, digests.get(path) if content else "")
             found.append(entry)
             if stat.S_ISDIR(entry.mode):
                 todo.append(path)

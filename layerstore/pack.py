@@ -27,7 +27,7 @@ from typing import NamedTuple
 from layerstore.changes import Changed, ChangeWalk, has_vanished
 from layerstore.digest import Digest
 from layerstore.feed import Sink, Tick, Writable
-from layerstore.layer_index import INDEX, scan, write_index
+from layerstore.layer_index import INDEX, IndexEntry, scan, write_index
 from layerstore.metadata import Metadata, Shown, Xattrs
 from layerstore.tar_headers import (
     BLOCK_DEVICE,
@@ -104,18 +104,20 @@ def pack(
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
-            write_index(record / INDEX, scan(diff, known=packer.digests))
+            write_index(record / INDEX, scan(diff, known=packer.known, digests=packer.digests))
         return packed
 
 
 class _Packer:
     """One archive on its way out.
 
-    `digests` are those of the files that lie in the layer's own directory.
+    `digests` are those of files that lie in the layer's own directory, `known`
+    is all about others of them.
     """
 
     def __init__(self, walk: ChangeWalk, tar: TarWriter, metadata: Metadata, *, live: bool) -> None:
         self.digests: dict[bytes, str] = {}
+        self.known: dict[bytes, IndexEntry] = {}
         self._walk = walk
         self._union = walk.after
         self._tar = tar
@@ -123,6 +125,7 @@ class _Packer:
         self._live = live
         self._links: dict[tuple[int, int], bytes] = {}
         self._size = 0
+        self._hidden = (metadata.marks.prefix, metadata.marks.escaped)
         self._redirecting = (metadata.marks.metacopy, metadata.marks.redirect)
 
     def run(self, sink: Sink) -> Packed:
@@ -157,6 +160,8 @@ class _Packer:
 
     def _entry(self, found: Changed, attr: Attr) -> None:
         st, path = attr.st, found.path
+        if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and self._plain_file(found, st):
+            return
         own = self._own_stat(found, st)
         key = (st.st_dev, st.st_ino)
         if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
@@ -179,6 +184,30 @@ class _Packer:
         elif kind is not None:
             self._tar.header(_header(path, kind, shown))
 
+    def _plain_file(self, found: Changed, st: os.stat_result) -> bool:
+        """Write a file without attributes that lies in the layer itself; False if it is another.
+
+        Most files are such, and by their own fd all about them is had cheaply.
+        """
+        if found.own is None or not st.st_size:
+            return False
+        fd = _open(found.name, found.own)
+        try:
+            there = os.fstat(fd)
+            if (there.st_dev, there.st_ino) != (st.st_dev, st.st_ino) or xattr.list_fd(fd):
+                return False
+            path, size = found.path, there.st_size
+            shown = self._metadata.shown(there, [])
+            self._tar.header(_header(path, REGULAR, shown, size=size))
+            digest = self._tar.content(fd, path, size, there.st_blocks, shown=False)
+        finally:
+            os.close(fd)
+        self._size += size
+        self.known[path] = IndexEntry(
+            path, st.st_mode, st.st_uid, st.st_gid, size, st.st_mtime_ns, digest
+        )
+        return True
+
     def _link(self, path: bytes, first: bytes, found: Changed, attr: Attr) -> bytes:
         shown = self._metadata.shown(attr.st, self._xattrs(found, attr, own=False)[0])
         return _header(path, LINK, shown._replace(xattrs=[]), linkname=first)
@@ -197,9 +226,11 @@ class _Packer:
         """Return the attributes a user sees, and whether the content lies with them."""
         if own and found.own is not None:
             names = xattr.list_at(found.own, found.name)
-            if not names:
-                return [], True
             plain = not any(name in names for name in self._redirecting)
+            if all(name.startswith(self._hidden[0]) for name in names) and not any(
+                name.startswith(self._hidden[1]) for name in names
+            ):
+                return [], plain
             return self._union.xattrs(attr.nodeid), plain
         return self._union.xattrs(attr.nodeid), False
 

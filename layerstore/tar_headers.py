@@ -275,6 +275,7 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=4096)
 def _octal(value: int, width: int) -> bytes:
     if not 0 <= value <= _MOST_OCTAL[width]:
         value = 0  # the PAX record has it

@@ -79,7 +79,7 @@ def test_content_changed_behind_its_time(tree: Path) -> None:
 
 
 def test_known_digests_are_not_computed_again(tree: Path) -> None:
-    found = {entry.path: entry.digest for entry in scan(tree, known={b"e": "known"})}
+    found = {entry.path: entry.digest for entry in scan(tree, digests={b"e": "known"})}
     assert found[b"e"] == "known"
     assert found[b"d/f"] == indexed(tree)[b"d/f"].digest
 
