@@ -235,6 +235,10 @@ class DirectFilesystem(Filesystem, Protocol):
         """As `fsyncdir`, for a directory that nobody opened."""
         ...
 
+    def syncfs(self) -> None:
+        """Write the upper's whole filesystem back, as syncfs(2)."""
+        ...
+
     def backing(self, fh: int) -> tuple[int, int] | None:
         """Return the fd of the real file behind `fh`, and which of its files that is.
 

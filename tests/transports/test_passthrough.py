@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.tree import file
+from tests.conformance.tree import directory, file, hard_link
 from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run
 from tests.interop.layers import Layers
 
@@ -95,6 +95,27 @@ def test_a_writer_beside_readers_of_the_lower(layers: Layers, options: tuple[str
             assert reader.read(7) == BIG[7:14]
         assert path.read_bytes() == b"written" + BIG[7:]
         assert path.stat().st_ino == before.st_ino
+
+
+def test_a_writer_by_another_name_of_a_file_being_read(
+    layers: Layers, options: tuple[str, ...]
+) -> None:
+    """The names stay one file; the reader keeps the lower one."""
+    layers.layer(file("one", BIG), directory("d"), hard_link("d/two", "one"))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        requires_passthrough(union)
+        one, two = union.root / "one", union.root / "d/two"
+        inode = one.stat().st_ino
+        with open(one, "rb") as reader:
+            with open(two, "r+b") as writer:
+                writer.write(b"written")
+            assert one.read_bytes() == two.read_bytes() == b"written" + BIG[7:]
+            assert reader.read() == BIG
+        assert one.stat().st_ino == two.stat().st_ino == inode
+        assert one.stat().st_nlink == 2
+        one.unlink()
+        assert two.stat().st_nlink == 1
+        assert two.read_bytes() == b"written" + BIG[7:]
 
 
 def test_truncate_chmod_and_rename_beside_a_reader(

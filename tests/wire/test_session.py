@@ -149,8 +149,14 @@ def test_an_absent_name_is_remembered_unless_layers_change(fs: UnionFs) -> None:
         Kernel(fs, Terms(timeout=0.0)).lookup(ROOT_NODEID, b"none")
 
 
+def test_syncfs_waits_for_the_disk(kernel: Kernel) -> None:
+    with pytest.raises(Defer):
+        kernel.ask(Opcode.SYNCFS, ROOT_NODEID, abi.SYNCFS_IN.pack(), wait=False)
+    assert kernel.ask(Opcode.SYNCFS, ROOT_NODEID, abi.SYNCFS_IN.pack()) == b""
+
+
 def test_unknown_requests_are_not_asked_again(kernel: Kernel) -> None:
-    for opcode in (Opcode.ACCESS, Opcode.OPENDIR, Opcode.SYNCFS):
+    for opcode in (Opcode.ACCESS, Opcode.OPENDIR, Opcode.FLUSH):
         with pytest.raises(OSError) as caught:
             kernel.ask(opcode, ROOT_NODEID)
         assert caught.value.errno == errno.ENOSYS

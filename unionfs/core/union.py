@@ -39,6 +39,7 @@ from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
 from unionfs.core.virtual import counters
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
+from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
 
 _STATX_CTIME = slice(96, 108)  # stx_ctime of struct statx: seconds and ns
@@ -293,6 +294,11 @@ class UnionFs:
 
     def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
         return list_dir(self._state, self._table.directory(nodeid), offset)
+
+    def syncfs(self) -> None:
+        upper = self._state.upper
+        if upper is not None and not self._state.config.volatile:
+            syncfs(upper.root.fd())
 
     def syncdir(self, nodeid: int) -> None:
         d = self._table.directory(nodeid)

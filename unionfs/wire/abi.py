@@ -171,6 +171,7 @@ WRITE_IN = READ_IN
 WRITE_OUT = Struct("=II")
 # blocks, bfree, bavail, files, ffree, bsize, namelen, frsize
 STATFS_OUT = Struct("=QQQQQIII28x")
+SYNCFS_IN = Struct("=8x")
 FSYNC_IN = Struct("=QII")
 # size, flags, setxattr_flags (7.33, where SETXATTR_EXT was agreed)
 SETXATTR_IN = Struct("=IIII")

@@ -35,6 +35,7 @@ class Inodes:
             (Opcode.STATX, self._statx, abi.STATX_IN.size),
             (Opcode.READLINK, self._readlink, 0),
             (Opcode.STATFS, self._statfs, 0),
+            (Opcode.SYNCFS, self._syncfs, abi.SYNCFS_IN.size),
             (Opcode.GETXATTR, self._getxattr, abi.GETXATTR_IN.size),
             (Opcode.LISTXATTR, self._listxattr, abi.GETXATTR_IN.size),
             (Opcode.SETXATTR, self._setxattr, setxattr_in.size),
@@ -101,6 +102,13 @@ class Inodes:
             st.f_frsize,
         )
         return abi.STATFS_OUT.size
+
+    def _syncfs(self, request: Request) -> int:
+        # Linux asks it of virtiofs and fuseblk alone, up to 6.18.
+        if not request.wait:
+            raise DEFER
+        self._fs.syncfs()
+        return 0
 
     def _ioctl(self, request: Request) -> int:
         _, _, command, _, in_size, _ = abi.IOCTL_IN.unpack_from(request.args, request.at)
