@@ -1,0 +1,117 @@
+"""io_uring: taken where it can be had, done without where not, and refused by a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.io_uring import SWITCH, io_uring_enabled, io_uring_unavailable
+from tests.helpers.mounts import (
+    helper_command,
+    helper_environment,
+    layer_options,
+    mount_type,
+    mounted_union,
+    require_root,
+    run,
+)
+from tests.interop.layers import Layers
+from unionfs.core.config import UnionConfig
+from unionfs.core.union import open_union
+from unionfs.errors import MountError
+from unionfs.syscalls.io_uring import Ring
+from unionfs.transports import dev_fuse, uring
+from unionfs.wire.session import Terms
+
+
+@pytest.fixture
+def switched_off() -> Iterator[None]:
+    require_root()
+    if reason := io_uring_unavailable():
+        pytest.skip(reason)
+    before = SWITCH.read_text()
+    SWITCH.write_text("N")
+    yield
+    SWITCH.write_text(before)
+
+
+def test_a_ring_for_each_cpu(layers: Layers) -> None:
+    """Each with a thread that stays there, and the mount ends with all of them."""
+    layers.layer()
+    with (
+        io_uring_enabled(),
+        mounted_union(layers.stack, layers.upper, layers.work, ["io_uring=on"]) as union,
+    ):
+        (union.root / "file").write_text("x")
+        assert "over_io_uring" in union.log()
+        threads = [int(task) for task in os.listdir(f"/proc/{union.pid}/task")]
+        own = [os.sched_getaffinity(thread) for thread in threads]
+        pinned = [cpus for cpus in own if len(cpus) == 1]
+        if len(os.sched_getaffinity(0)) > 1:
+            assert {cpu for cpus in pinned for cpu in cpus} == set(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_it_is_done_without(layers: Layers) -> None:
+    layers.layer()
+    options = ["transport=dev_fuse", "io_uring=auto"]
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        (union.root / "file").write_text("x")
+        assert f"without io_uring: {SWITCH} is not Y" in union.log()
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_it_cannot_be_required(layers: Layers) -> None:
+    layers.layer()
+    words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
+    point = layers.base / "merged"
+    point.mkdir()
+    done = run(*helper_command("-f", "-o", words, point), env=helper_environment(), check=False)
+    assert done.returncode == 32
+    said = f"mount.pyunion: io_uring=on cannot be had: {SWITCH} is not Y; leave it out\n"
+    assert done.stderr.decode().endswith(said)
+    assert mount_type(point) is None
+    assert os.listdir(layers.work / "work") == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOMEM, errno.EMFILE])
+def test_a_kernel_that_refuses_rings(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kernel.io_uring_disabled and seccomp say EPERM, limits ENOMEM or EMFILE."""
+    monkeypatch.setattr(uring, "is_enabled", lambda: True)
+    monkeypatch.setattr(uring, "possible_cpus", lambda: 2)
+    made: list[int] = []
+
+    def refuse(self: Ring, entries: int) -> None:
+        if made:
+            raise OSError(code, os.strerror(code))
+        made.append(entries)
+
+    monkeypatch.setattr(Ring, "__init__", refuse)
+    monkeypatch.setattr(Ring, "close", lambda self: made.clear())
+    with pytest.raises(OSError, match=r"io_uring_setup\(2\): ") as caught:
+        uring.open_queues()
+    assert caught.value.errno == code
+    assert not made, "the first ring was given up again"
+
+
+def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out at INIT, with the rings already made: they are given up."""
+
+    class Queue:
+        joined = False
+
+        def join(self) -> None:
+            self.joined = True
+
+    queue = Queue()
+    monkeypatch.setattr(dev_fuse, "open_queues", lambda: [queue])
+    fs = open_union(UnionConfig(lowers=(os.fsencode(tmp_path),)))
+    connection = dev_fuse.Connection(fs, -1, Terms(), "on")
+    with pytest.raises(MountError, match="io_uring=on cannot be had: the kernel does not"):
+        connection._without_rings("the kernel does not offer it")
+    assert queue.joined
+    fs.close()
