@@ -357,9 +357,9 @@ class ContainerStore:
                         os.rename(self.path / container_id, own / container_id)
 
     def strays(self) -> builtins.list[str]:
-        """Return the names of directories without a row."""
+        """Return the names of directories that no row and no lease speaks of."""
         with self._database.transaction():  # nobody is between a rename and its row now
-            names = set(os.listdir(self.path))
+            names = set(os.listdir(self.path)) - self._leases.named()
             rows = self._database.read("SELECT id FROM containers")
         return sorted(names - {row[0] for row in rows})
 

@@ -124,9 +124,10 @@ def named_blobs(store: Store) -> dict[Digest, str]:
 
 
 def unneeded_blob(store: Store, digest: Digest) -> bool:
-    """Tell whether nothing names or leases the blob."""
+    """Tell whether the blob is there and nothing names or leases it."""
     with store.database.transaction():
-        return digest not in named_blobs(store) and digest not in store.leases.kept()
+        spoken_of = digest in named_blobs(store) or digest in store.leases.named()
+        return not spoken_of and store.blobs.has(digest)
 
 
 def _is_whole(store: Store, digest: Digest) -> bool:

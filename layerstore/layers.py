@@ -284,13 +284,14 @@ class LayerStore:
 
     def unneeded(self) -> list[Digest]:
         """Return the layers at the top of a chain that no image, container or lease needs."""
-        rows = self._database.read(
-            "SELECT chain_id FROM layers AS layer"
-            " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
-            " AND NOT EXISTS (SELECT 1 FROM images WHERE top = layer.chain_id)"
-            " AND NOT EXISTS (SELECT 1 FROM containers WHERE base = layer.chain_id)"
-        )
-        leased = self._leases.kept()
+        with self._database.transaction():  # rows and leases are of the same moment
+            rows = self._database.read(
+                "SELECT chain_id FROM layers AS layer"
+                " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
+                " AND NOT EXISTS (SELECT 1 FROM images WHERE top = layer.chain_id)"
+                " AND NOT EXISTS (SELECT 1 FROM containers WHERE base = layer.chain_id)"
+            )
+            leased = self._leases.kept()
         return [Digest(row[0]) for row in rows if row[0] not in leased]
 
     def _used(self, tx: sqlite3.Connection, chain: Digest) -> bool:
@@ -315,16 +316,18 @@ class LayerStore:
 
     def unsettled(self) -> list[Digest]:
         """Return the adopted layers that nobody is about to settle."""
-        rows = self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL")
-        leased = self._leases.kept()
+        with self._database.transaction():
+            rows = self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL")
+            leased = self._leases.kept()
         return [Digest(row[0]) for row in rows if row[0] not in leased]
 
     def strays(self) -> list[str]:
-        """Return the names of directories without a row: of no layer, or of one lost from there."""
+        """Return the names of directories that no row and no lease speaks of."""
         with self._database.transaction():  # nobody is between a rename and its row now
             names = set(os.listdir(self._directory))
-            rows = self._database.read("SELECT chain_id FROM layers")
-        return sorted(names - {Digest(row[0]).encoded for row in rows})
+            known = self._leases.named()
+            known.update(row[0] for row in self._database.read("SELECT chain_id FROM layers"))
+        return sorted(name for name in names if f"sha256:{name}" not in known)
 
     def add_blob(self, diff_id: Digest, digest: Digest, media_type: str, size: int) -> None:
         """Record that the blob `digest` is a tar of the layers `diff_id`, to be kept with them."""

@@ -126,6 +126,10 @@ class Leases:
         """Return what live processes lease: the layers and blobs to spare."""
         return {lease.key for lease in self.all() if lease.kind in _KEEPS and lease.holder.alive()}
 
+    def named(self) -> set[str]:
+        """Return all that any lease names: what is being made, needed or removed."""
+        return {lease.key for lease in self.all() if lease.kind != "work"}
+
     def end(self, leases: list[Lease]) -> None:
         """Remove `leases`, which are stale."""
         with self._database.transaction() as tx:

@@ -114,5 +114,25 @@ CREATE INDEX leases_key ON leases (kind, key);
 CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
 """
 
-STEPS: tuple[str, ...] = (BASE,)
+# The number of a lease that ended is never given to another: whoever ends a
+# stale one by its number would end that.
+LEASE_NUMBERS = """
+CREATE TABLE new_leases (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    within     INTEGER REFERENCES new_leases (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    pid        INTEGER NOT NULL,
+    pid_start  INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL
+) STRICT;
+INSERT INTO new_leases (id, within, kind, key, pid, pid_start, created_ns)
+    SELECT id, within, kind, key, pid, pid_start, created_ns FROM leases ORDER BY id;
+DROP TABLE leases;
+ALTER TABLE new_leases RENAME TO leases;
+CREATE INDEX leases_key ON leases (kind, key);
+CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS)
 VERSION = len(STEPS)

@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 from layerstore.reserve import Reserve
 
 _DEPTH = 64
+_YOUNG_SECONDS = 10
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,11 +74,14 @@ class StagingArea:
         return swept
 
     def leftovers(self) -> list[Path]:
-        """Return what is in here and belongs to no process."""
+        """Return what is in here and belongs to no process.
+
+        What was made a moment ago does not count: it may be about to be locked.
+        """
         found = []
         for path in sorted(self.path.iterdir()):
-            with _claimed(path) as ours:
-                if ours:
+            with _claimed(path) as ours, suppress(FileNotFoundError):
+                if ours and time.time() - path.lstat().st_mtime > _YOUNG_SECONDS:
                     found.append(path)
         return found
 
@@ -89,6 +94,9 @@ class StagingArea:
                 if _lock(fd) and _is_at(fd, path):
                     return path, fd
                 os.close(fd)
+                # Somebody looked whether it was left behind; if it was to be swept it is gone.
+                with suppress(OSError):
+                    os.rmdir(path)
 
 
 @contextmanager
@@ -130,9 +138,9 @@ def remove_tree(path: Path) -> None:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
             return
+        top = _open_own(str(path), None)
     except FileNotFoundError:
         return
-    top = _open_own(str(path), None)
     try:
         # A removal that was cut short may have left names of its own at the top.
         run = os.urandom(4).hex()
@@ -141,7 +149,8 @@ def remove_tree(path: Path) -> None:
             continue
     finally:
         os.close(top)
-    os.rmdir(path)
+    with suppress(FileNotFoundError):  # its maker, who found it claimed, was faster
+        os.rmdir(path)
 
 
 def _clear(fd: int, depth: int, top: int, names: Iterator[str]) -> bool:

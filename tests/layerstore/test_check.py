@@ -142,6 +142,7 @@ def test_leftovers_are_moved_aside(store: Store) -> None:
     for name in ("layers/stray", "containers/stray", "staging/stray"):
         (store.root / name).mkdir()
         (store.root / name / "f").write_text("precious")
+        os.utime(store.root / name, (0, 0))
     findings = repair(store)
     assert all(finding.repaired for finding in findings)
     assert check(store) == []

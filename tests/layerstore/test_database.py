@@ -122,6 +122,27 @@ def test_waiting_for_a_writer_ends_in_a_sentence(
             pass
 
 
+def test_store_of_the_first_version_is_brought_up_to_date(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "VERSION", 1)
+        with Store.open(root, sync=False) as old:
+            image = add_image(old, {"f": b"x"}, names=["a:1"])
+            container = old.containers.create(image, name="box")
+            old.database.write(INSERT)  # by a process that is gone
+    with Store.open(root, sync=False) as new:
+        assert new.images.resolve("a:1").id == image.id
+        assert new.containers.resolve("box") == container
+        assert new.leases.all() == [], "the lease came along, and was stale"
+        assert new.database.read("PRAGMA user_version") == [(schema.VERSION,)]
+        assert new.database.read("PRAGMA foreign_key_check") == []
+        with new.leases.lease("work", "x") as first:
+            new.leases.hold("layer", "l")
+        with new.leases.lease("work", "x") as second:
+            assert second > first, "a number is given once"
+
+
 def test_older_store_is_brought_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(root, sync=False) as old:
         image = add_image(old, {"f": b"x"}, names=["a:1"])

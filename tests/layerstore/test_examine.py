@@ -165,6 +165,7 @@ def test_leftovers_are_harmless(store: Store, image: Image) -> None:
     (store.root / "layers" / "stray").mkdir()
     (store.root / "containers" / "stray").mkdir()
     (store.root / "staging" / "stray").mkdir()
+    os.utime(store.root / "staging" / "stray", (0, 0))
     findings = list(examine(store))
     assert [str(finding) for finding in findings] == [
         f"blob {loose} belongs to nothing",

@@ -131,6 +131,22 @@ def test_loading_removing_collecting_and_containers_at_once(shared: Path) -> Non
     sound(shared)
 
 
+def test_check_of_a_store_at_work_finds_nothing(shared: Path) -> None:
+    def work(store: Store, number: int) -> None:
+        for turn in range(ROUNDS):
+            image = add_image(store, BASE, {f"w{number}": b"%d" % turn}, names=[f"w{number}"])
+            container = store.containers.create(image)
+            store.containers.remove(container)
+            store.images.remove(f"w{number}")
+
+    def check(store: Store, number: int) -> None:
+        for _ in range(ROUNDS):
+            assert [str(finding) for finding in examine(store)] == []
+
+    at_once(shared, work, work, work, check, check)
+    sound(shared)
+
+
 def test_found_layer_stays_for_the_work_that_found_it(shared: Path) -> None:
     """A load that builds on a layer which a removal takes away meanwhile."""
 

@@ -10,6 +10,7 @@ from layerstore import Store, schema
 
 TAKEN = [
     "93a921c4fb9929ea77147a52e49c180904aa8239b085cd3c20f9f9ce9f0bdfac",
+    "7cec1e5f1032f5cf9f3559f75432b6496a53b99909a1831272902200ced87197",
 ]
 
 

@@ -48,6 +48,8 @@ def test_leftovers_of_a_killed_process_are_swept(area: StagingArea) -> None:
     left = Path(child.stdout.strip())
     assert (left / "f").exists()
     with area.directory() as own:
+        assert area.leftovers() == [], "it may be about to be locked"
+        os.utime(left, (0, 0))
         assert area.leftovers() == [left]
         assert area.sweep() == [left]
         assert own.exists()
@@ -102,3 +104,21 @@ def test_unprivileged_owner_removes_directories_closed_to_itself() -> None:
             assert not top.exists()
 
     children.run(work, nobody=os.geteuid() == 0)
+
+
+def test_directory_claimed_before_it_was_locked_is_given_up(
+    area: StagingArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, True])
+    monkeypatch.setattr("layerstore.staging._lock", lambda fd: next(answers))
+    with area.directory() as own:
+        assert list(area.path.iterdir()) == [own]
+
+
+def test_tree_that_its_maker_removes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("layerstore.staging._clear", lambda *_: (tmp_path / "t").rmdir())
+    remove_tree(tmp_path / "t")
+    assert not (tmp_path / "t").exists()
