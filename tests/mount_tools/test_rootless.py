@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -192,3 +193,25 @@ def test_a_device_that_is_closed_to_users(base: Path) -> None:
         os.chmod("/dev/fuse", 0o666)
     assert done.returncode == 32
     assert b"chmod 0666 /dev/fuse" in done.stderr
+
+
+def test_pages_are_kept_where_the_kernel_may_not_pass_through(mode: str, base: Path) -> None:
+    """Large requests, and each page asked for once."""
+    merged = base / "merged"
+    (base / "lower/big").write_bytes(bytes(4 << 20))
+    counters = f"getfattr --absolute-names --only-values -n user.pyunion.counters {merged}; echo"
+    done = as_user(
+        mode,
+        base,
+        f"""
+        cat {merged}/big > /dev/null; {counters}
+        cat {merged}/big > /dev/null; {counters}
+        {MODES[mode]} {merged}
+        """,
+        "transport=dev_fuse",
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "passthrough" not in (base / "log").read_text()
+    first, second = (json.loads(line)["READ"] for line in done.stdout.splitlines())
+    assert first == second
+    assert first <= 4 * 8, "128 KiB of readahead at least"

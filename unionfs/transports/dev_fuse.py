@@ -22,6 +22,7 @@ import trio
 
 from unionfs.errors import MountError, errno_of
 from unionfs.gate import Lane
+from unionfs.syscalls.privilege import rules_machine
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceNotifier
 from unionfs.transports.uring import Queue, open_queues
@@ -67,7 +68,8 @@ async def carry(
         timeout=timeout,
         acl=acl,
         xattrs=xattrs,
-        backings=DeviceBackings(fuse_fd) if passthrough else None,
+        # For others the kernel refuses, and a mount that asks can have less stacked on it.
+        backings=DeviceBackings(fuse_fd) if passthrough and rules_machine() else None,
         stack_depth=fs.stack_depth(),
     )
     try:
