@@ -17,10 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mount_tools import log, mount_helper, serve
+from mount_tools import log, mount_helper, serve, supervise
 from unionfs.transports import dev_fuse, pyfuse3_ops
 
-PRELOADED = (log, serve, dev_fuse, pyfuse3_ops)
+PRELOADED = (log, serve, supervise, dev_fuse, pyfuse3_ops)
 
 NOBODY = 65534
 

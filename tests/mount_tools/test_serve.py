@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+import sys
 from pathlib import Path
-from typing import cast
 
 import pytest
-import trio
 
 from mount_tools import serve
-from mount_tools.fuse_mount import FuseMount
-from mount_tools.options import parse_options
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -27,8 +22,6 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.mount_tools.conftest import Layers
-from unionfs.errors import MountError
-from unionfs.vfs import Filesystem, Notifier
 
 
 def is_running(pid: int) -> bool:
@@ -128,66 +121,6 @@ def test_the_daemon_logs_and_ends(layers: Layers) -> None:
     assert "unmounted from" in log.read_text()
 
 
-Ready = Callable[[Notifier], None]
-
-
-class FakeMount:
-    """A mount that only notes when it is unmounted."""
-
-    fd = -1
-    point = "/nowhere"
-
-    def __init__(self) -> None:
-        self.unmounted = trio.Event()
-
-    def unmount(self) -> None:
-        trio.from_thread.run_sync(self.unmounted.set)
-
-
-def session_on(mount: FakeMount, live: Callable[[], None]) -> serve._Session:
-    options = parse_options(["lowerdir=/l"], privileged=True)
-    return serve._Session(cast(Filesystem, None), cast(FuseMount, mount), options, live)
-
-
-async def no_signals() -> AsyncGenerator[int, None]:
-    await trio.sleep_forever()
-    yield 0
-
-
-async def test_a_mount_nobody_waits_for_is_undone() -> None:
-    """The command was killed before the mount was live: its report has no reader."""
-    mount = FakeMount()
-
-    async def carry(*args: object, on_ready: Ready, **settings: object) -> None:
-        on_ready(cast(Notifier, None))
-        with trio.fail_after(20):
-            await mount.unmounted.wait()
-
-    def live() -> None:
-        raise BrokenPipeError
-
-    async with aclosing(no_signals()) as signals:
-        assert await session_on(mount, live).run(cast(serve.Carry, carry), signals)
-    assert mount.unmounted.is_set()
-
-
-@pytest.mark.parametrize("in_use", [False, True])
-async def test_a_transport_that_fails(in_use: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A mount in use stays, dead: its users must see errors and not an empty directory."""
-    mount = FakeMount()
-
-    async def carry(*args: object, on_ready: Ready, **settings: object) -> None:
-        if in_use:
-            on_ready(cast(Notifier, None))
-        raise RuntimeError("the kernel speaks in tongues")
-
-    async with aclosing(no_signals()) as signals:
-        session = session_on(mount, lambda: None)
-        assert not await session.run(cast(serve.Carry, carry), signals)
-    assert mount.unmounted.is_set() == (not in_use)
-    assert "the kernel speaks in tongues" in caplog.text
-
-
 def test_a_log_that_cannot_be_written_is_refused(layers: Layers) -> None:
     done = run(
         *helper_command("-o", f"{layers.words},log=/proc/no/such.log", layers.merged),
@@ -199,31 +132,19 @@ def test_a_log_that_cannot_be_written_is_refused(layers: Layers) -> None:
     assert mount_type(layers.merged) is None
 
 
-def transport(name: str) -> serve.Carry:
-    return serve.load_transport(parse_options([f"lowerdir=/l,transport={name}"], privileged=True))
+@pytest.mark.parametrize(
+    ("directory", "covers"), [("/", True), ("/usr", True), (sys.prefix, True), ("/mnt", False)]
+)
+def test_whether_a_mount_hides_our_own_code(directory: str, covers: bool) -> None:
+    assert serve._covers_our_code(directory) is covers
 
 
-def test_the_wanted_transport_or_the_reason() -> None:
-    from unionfs.transports import pyfuse3_ops
-
-    assert transport("pyfuse3") is pyfuse3_ops.carry
-    assert callable(transport("auto"))
-
-
-def test_a_kernel_too_old_for_the_fast_transport(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from unionfs.transports import dev_fuse, pyfuse3_ops
-
-    monkeypatch.setattr(dev_fuse, "why_not", lambda: "Linux 4.19 is too old")
-    with caplog.at_level("INFO"):
-        assert transport("auto") is pyfuse3_ops.carry
-    assert "transport pyfuse3 (not dev_fuse: Linux 4.19 is too old)" in caplog.text
-
-
-def test_transports_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "TRANSPORTS", {"pyfuse3": "no_such_a", "dev_fuse": "no_such_b"})
-    with pytest.raises(MountError, match=r"pyfuse3: .*no_such_a.*dev_fuse: .*no_such_b"):
-        transport("auto")
-    with pytest.raises(MountError, match="no transport can be had: dev_fuse: "):
-        transport("dev_fuse")
+def test_a_mount_over_the_libraries(layers: Layers) -> None:
+    """Whatever is loaded after the mount is live would be loaded through it."""
+    require_root()
+    apart = layers.base / "apart"
+    apart.mkdir()
+    helper = f"{sys.executable} -m mount_tools.mount_helper -o lowerdir={apart} /usr"
+    script = f"mount --bind /usr {apart} && {helper} && ls /usr/bin/env && umount -l /usr"
+    done = run("unshare", "--mount", "sh", "-ec", script, env=helper_environment())
+    assert done.stdout == b"/usr/bin/env\n"

@@ -18,15 +18,13 @@ import threading
 import time
 from collections.abc import Callable
 
-import trio
-
 from mount_tools.fuse_mount import mount_fuse
 from mount_tools.options import parse_options
 from unionfs.core.config import UnionConfig
 from unionfs.core.setup import open_state
 from unionfs.core.union import UnionFs
 from unionfs.giving_up import stop_if_abandoned
-from unionfs.transports.dev_fuse import carry
+from unionfs.transports.dev_fuse import begin
 from unionfs.types import ROOT_NODEID, Attr
 from unionfs.vfs import Notifier
 
@@ -80,21 +78,9 @@ def main() -> None:
     options = parse_options([words], privileged=True)
     mount = mount_fuse(point, options)
 
-    def ready(notifier: Notifier) -> None:
-        threading.Thread(target=take_orders, args=(notifier,), daemon=True).start()
-
-    async def run() -> None:
-        await carry(
-            fs,
-            mount.fd,
-            timeout=None,
-            acl=True,
-            xattrs=True,
-            io_uring=io_uring,
-            on_ready=ready,
-        )
-
-    trio.run(run)
+    connection = begin(fs, mount.fd, timeout=None, acl=True, xattrs=True, io_uring=io_uring)
+    threading.Thread(target=take_orders, args=(connection.notifier,), daemon=True).start()
+    connection.join()
     fs.close()
 
 

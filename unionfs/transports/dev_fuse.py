@@ -15,10 +15,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
 from functools import partial
-
-import trio
 
 from unionfs.errors import MountError, errno_of
 from unionfs.gate import Lane
@@ -26,7 +23,7 @@ from unionfs.syscalls.privilege import rules_machine
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceNotifier
 from unionfs.transports.uring import Queue, open_queues
-from unionfs.vfs import DirectFilesystem, Notifier
+from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.request import Defer, Request, Room, room_of
@@ -45,7 +42,7 @@ _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
 _ENDED = (errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN)
 
 
-async def carry(
+def begin(
     fs: DirectFilesystem,
     fuse_fd: int,
     *,
@@ -54,15 +51,15 @@ async def carry(
     xattrs: bool,
     io_uring: str = "auto",
     passthrough: bool = True,
-    on_ready: Callable[[Notifier], None],
-) -> None:
-    """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
+) -> Connection:
+    """Begin to serve `fs` over the mounted `fuse_fd`, which the connection closes at its end.
 
     `timeout` is how long the kernel may remember names and attributes, in
-    seconds; None is for good.  `io_uring` is "auto", "on" or "off".  `on_ready`
-    is called once, when the kernel has begun to talk.  Closes `fuse_fd`.
+    seconds; None is for good.  `io_uring` is "auto", "on" or "off".  Returns
+    when the kernel has begun to talk.
 
-    Raises `MountError` where `io_uring` is "on" and cannot be had.
+    Raises `MountError` where `io_uring` is "on" and cannot be had, `OSError`
+    where the kernel is too old.
     """
     terms = Terms(
         timeout=timeout,
@@ -75,11 +72,11 @@ async def carry(
     try:
         connection = Connection(fs, fuse_fd, terms, io_uring)
         fs.count_also(connection.session.counters)
-        await trio.to_thread.run_sync(connection.start)
-        on_ready(DeviceNotifier(fuse_fd))
-        await trio.to_thread.run_sync(connection.join)
-    finally:
+        connection.start()
+    except BaseException:
         os.close(fuse_fd)
+        raise
+    return connection
 
 
 class Connection:
@@ -88,6 +85,7 @@ class Connection:
     def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
         """Raises `MountError` where io_uring is "on" and cannot be had."""
         self._fd = fuse_fd
+        self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred()
         self._readers: list[threading.Thread] = []
         self._required = io_uring == "on"
@@ -140,20 +138,24 @@ class Connection:
         log.info("without io_uring: %s", reason)
 
     def join(self) -> None:
-        """Wait for the end of the connection; raise what ended it before its time.
+        """Wait for the end of the connection and close it; raise what ended it before its time.
 
-        After a failure the other threads are left to end with the process,
-        which closes the connection: who is waiting for an answer gets an error.
+        After a failure the other threads are left to end with the process:
+        who is waiting for an answer gets an error.
         """
         self._over.wait()
-        if self._failure is None:
+        try:
+            if self._failure is not None:
+                raise self._failure
             for reader in self._readers:
                 reader.join()
             for queue in self._queues:
                 queue.join()
             self._deferred.join()
-        if self._failure is not None:
-            raise self._failure
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            os.close(self._fd)
 
     def _fail(self, error: BaseException) -> None:
         """Note what ended a thread before its time, and the connection with it."""
