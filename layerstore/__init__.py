@@ -6,7 +6,9 @@ defined.  All is synchronous.  Times are ns since 1970, sizes bytes, and errors
 
 Imports point one way: store -> gc -> image_removal -> containers -> images ->
 layers, blobs -> leases -> database -> schema, durability; digest, reference,
-image_config and errors know none of them.
+image_config and errors know none of them.  Beside them the codec, which knows
+no store: unpack, pack, tar_split -> tar_read, tar_write -> feed, tar_headers;
+and above both, archive and transfer.
 """
 
 from layerstore.containers import Container

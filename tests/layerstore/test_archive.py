@@ -147,6 +147,7 @@ def nothing_in(store: Store) -> None:
     """Check that a failed load left nothing behind."""
     assert store.images.all() == []
     assert store.layers.all() == []
+    assert list(store.blobs.all()) == []
     assert list(store.staging.path.iterdir()) == []
     assert os.listdir(store.root / "layers") == []
 
@@ -439,6 +440,13 @@ def test_digests_and_sizes_of_a_layout(store: Store) -> None:
     refuse(lambda files: files.__delitem__(name(config)), InvalidImage, "lacks")
     refuse(set_to("oci-layout", b'{"imageLayoutVersion":"2.0"}'), InvalidImage, "unknown version")
     refuse(set_to("index.json", b'{"manifests":[],"layers":[]}'), InvalidImage, "both")
+
+
+def test_a_load_that_fails_halfway_leaves_nothing(store: Store) -> None:
+    files = layout(BASE, TOP, pack=lambda data: gzip.compress(data, mtime=0), ref=REF)
+    top = f"blobs/sha256/{hex_of(gzip.compress(TOP, mtime=0))}"
+    files[top] = files[top][:-1] + bytes([files[top][-1] ^ 1])
+    refused(store, tar_of(files), DigestMismatch, "damaged or altered")
 
 
 def test_a_manifest_that_is_an_index_too(store: Store) -> None:
