@@ -26,7 +26,7 @@ from layerstore.archive_docker import MANIFEST_FILE, Packaged, blob_path, manife
 from layerstore.archive_members import Members, Section, open_members
 from layerstore.archive_oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
 from layerstore.archive_write import ArchiveWriter, DirectoryWriter, TarArchiveWriter
-from layerstore.compression import Readable, open_decompressed
+from layerstore.compression import Decompressed, Readable, open_decompressed
 from layerstore.digest import Digest, VerifyingReader, chain_id
 from layerstore.errors import (
     DigestMismatch,
@@ -187,13 +187,17 @@ class _Loader:
 
     def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
         with self._store.layers.stage() as staging:
+            stream = open_decompressed(section, self._limits)
+            tick = packed_ticker(
+                self._progress, diff_id.short, "Loading layer", stream, section.size
+            )
             done = unpack(
-                open_decompressed(section, self._limits),
+                stream,
                 staging.path,
                 privileged=self._privileged,
                 lowers=[layer.diff for layer in below],
                 limits=self._limits,
-                tick=self._tick(diff_id, section.size),
+                tick=tick,
             )
             if done.diff_id != diff_id:
                 raise DigestMismatch(
@@ -203,15 +207,21 @@ class _Loader:
             parent = below[0].chain_id if below else None
             return self._store.layers.publish(staging, parent, diff_id, done.size)
 
-    def _tick(self, diff_id: Digest, size: int) -> Tick | None:
-        return ticker(self._progress, diff_id.short, "Loading layer", size)
-
 
 def ticker(progress: Report | None, layer: str, status: str, total: int | None) -> Tick | None:
     """Return what tells `progress` how many bytes of a layer are done."""
     if progress is None:
         return None
     return lambda done: progress(Progress(layer, status, done, total))
+
+
+def packed_ticker(
+    progress: Report | None, layer: str, status: str, stream: Decompressed, total: int | None
+) -> Tick | None:
+    """As `ticker`, counting the bytes of `stream` as it is packed, of which `total` is known."""
+    if progress is None:
+        return None
+    return lambda _: progress(Progress(layer, status, stream.packed, total))
 
 
 # -- save --

@@ -7,11 +7,12 @@ tells that it is whole.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from layerstore.archive import ticker
+from layerstore.archive import packed_ticker, ticker
 from layerstore.archive_oci import this_platform
 from layerstore.changes_instructions import apply_changes
 from layerstore.compression import Readable, open_decompressed
@@ -57,7 +58,8 @@ def import_image(
             with TreeStream(source) as stream:
                 return _import(store, stream, reference, config, message, progress, limits)
         with source.open("rb", buffering=0) as file:
-            return _import(store, file, reference, config, message, progress, limits)
+            size = os.fstat(file.fileno()).st_size or None
+            return _import(store, file, reference, config, message, progress, limits, size)
     except OSError as error:
         raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
 
@@ -70,14 +72,16 @@ def _import(
     message: str,
     progress: Report | None,
     limits: Limits,
+    size: int | None = None,
 ) -> Image:
     with store.leases.lease("work", "import"), store.layers.stage() as staging:
+        unpacked = open_decompressed(stream, limits)
         done = unpack(
-            open_decompressed(stream, limits),
+            unpacked,
             staging.path,
             privileged=is_privileged(),
             limits=limits,
-            tick=ticker(progress, "", "Importing", None),
+            tick=packed_ticker(progress, "", "Importing", unpacked, size),
             whole=True,
         )
         store.layers.publish(staging, None, done.diff_id, done.size)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -248,14 +249,16 @@ def test_files_and_streams_packed_or_not(
     with path.open("rb") as stream:
         ids.add(load(store, stream)[0].image)
     read, write = os.pipe()
-    if os.fork() == 0:
-        with open(write, "wb") as pipe:
+    with open(write, "wb") as pipe, open(read, "rb") as stream:
+
+        def send() -> None:
             pipe.write(archive)
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as stream:
+            pipe.close()
+
+        sender = threading.Thread(target=send)
+        sender.start()
         ids.add(load(store, stream)[0].image)
-    os.wait()
+        sender.join()
     assert len(ids) == 1
 
 
@@ -293,7 +296,11 @@ def test_image_without_layers(store: Store, other: Store) -> None:
 def test_progress(store: Store) -> None:
     seen: list[Progress] = []
     load(store, io.BytesIO(old_docker(BASE)), progress=seen.append)
-    assert seen[-1] == Progress(Digest(sha(BASE)).short, "Loading layer", len(BASE), len(BASE))
+    short = Digest(sha(BASE)).short
+    assert seen[-1] == Progress(short, "Loading layer", len(BASE), len(BASE))
+    files = layout(BASE, TOP, pack=gzip.compress)
+    load(store, io.BytesIO(tar_of(files)), progress=seen.append)
+    assert seen[-1].done == seen[-1].total, "counted as it is packed"
 
 
 def test_platform_of_this_machine(store: Store) -> None:
