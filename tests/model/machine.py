@@ -510,7 +510,7 @@ class UnionMachine(RuleBasedStateMachine):
         self.close()
         # The index goes with the workdir, and its links would count in st_nlink.
         shutil.rmtree(self.work)
-        self.lowers.insert(0, self.upper)
+        self.lowers.insert(0, self.as_lower(self.upper))
         self.rotations += 1
         self.fresh_upper()
         assert Deviation.NEW_INO_BY_ROTATION in self.allowed
@@ -528,6 +528,10 @@ class UnionMachine(RuleBasedStateMachine):
         self.lowers.insert(0, frozen)
         self.before.insert(0, trees.raw(frozen))
         self.compare("after a freeze")
+
+    def as_lower(self, upper: Path) -> Path:
+        """Return what takes the place of `upper`, which nobody has open, as a lower."""
+        return upper
 
     def _link_anew(self) -> None:
         """Make every hard link again, so that the upper holds all names of each."""
