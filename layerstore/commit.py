@@ -225,23 +225,28 @@ def _publish(
     target: Reference | None,
 ) -> Image:
     """Make the frozen `layers` layers of the store, and the image and its name, at once."""
+    parent = _image_of_base(store, container)
+    made = _config_of_base(store, container, parent)
+    filled = [layer for layer in layers if layer.packed.entries]
+    for layer in filled:
+        last = layer is filled[-1]
+        step = entry if last else HistoryEntry(entry.created, entry.created_by)
+        made = made.derive(step, diff_id=layer.packed.diff_id, config=config)
+    if not filled:
+        empty = HistoryEntry(
+            entry.created, entry.created_by, entry.author, entry.comment, empty_layer=True
+        )
+        made = made.derive(empty, diff_id=None, config=config)
+    # Before the transaction, which a crash takes back with all that names the blob.
+    store.blobs.put(made.data)
     with store.database.transaction() as tx:
-        parent = _image_of_base(store, container)
-        made = _config_of_base(store, container, parent)
         base = container.base
-        filled = [layer for layer in layers if layer.packed.entries]
         for layer in filled:
             packed = layer.packed
             store.layers.adopt(layer.path, base, packed.diff_id, packed.size, tx)
             base = chain_id(base, packed.diff_id)
-            last = layer is filled[-1]
-            step = entry if last else HistoryEntry(entry.created, entry.created_by)
-            made = made.derive(step, diff_id=packed.diff_id, config=config)
-        if not filled:
-            empty = HistoryEntry(
-                entry.created, entry.created_by, entry.author, entry.comment, empty_layer=True
-            )
-            made = made.derive(empty, diff_id=None, config=config)
+        if parent is not None and not store.images.exists(parent):
+            parent = None  # removed meanwhile
         image = store.images.add(made.data, parent=parent)
         if target is not None:
             store.images.tag(image, target)

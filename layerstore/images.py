@@ -126,7 +126,10 @@ class ImageStore(ImageRows):
         """
         config = ImageConfig.parse(config_bytes)
         with self._leases.lease("work", "image"):
-            self._blobs.put(config_bytes, config.id)
+            # A caller in a transaction has put it: see above.
+            within = self._database.connection.in_transaction
+            if not (within and self._blobs.need(config.id)):
+                self._blobs.put(config_bytes, config.id)
             with self._database.transaction() as tx:
                 chain = config.chain
                 size = self._size_of(chain)
