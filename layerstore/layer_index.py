@@ -25,6 +25,7 @@ import xxhash
 import zstandard
 
 from layerstore.errors import InvalidImage
+from unionfs.syscalls import xattr
 
 INDEX = "index"
 _LEVEL = 3
@@ -198,22 +199,29 @@ def _look(top: bytes, path: bytes, digest: str | None) -> IndexEntry:
         (digest_file(full) if digest is None else digest) if regular else "",
         os.readlink(full) if stat.S_ISLNK(st.st_mode) else b"",
         st.st_rdev if device else 0,
-        tuple(
-            (name, os.getxattr(full, name, follow_symlinks=False))
-            for name in sorted(_attributes(full))
-        ),
+        attributes(full),
     )
 
 
-def _attributes(path: bytes) -> list[str]:
-    # security.selinux and its like are this machine's, not the layer's.
+def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
+    """Return the attributes that an index has of a path, whose last link is not followed, or fd."""
+    if isinstance(place, int):
+        names = xattr.list_fd(place)
+        return tuple((name, os.getxattr(place, name)) for name in _tracked(names))
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(place, follow_symlinks=False)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        return []
-    return [name for name in names if not name.startswith(UNTRACKED)]
+        names = []
+    return tuple(
+        (name, os.getxattr(place, name, follow_symlinks=False)) for name in _tracked(names)
+    )
+
+
+def _tracked(names: list[str]) -> list[str]:
+    # security.selinux and its like are this machine's, not the layer's.
+    return sorted(name for name in names if not name.startswith(UNTRACKED))
 
 
 UNTRACKED = ("security.selinux", "security.ima", "security.evm")

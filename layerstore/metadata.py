@@ -183,32 +183,27 @@ class Metadata:
         # Whoever owns the store must be able to read it, and to remove it.
         return mode | (0o700 if stat.S_ISDIR(mode) else 0o600)
 
-    def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> Xattrs:
-        """Set `xattrs` on `path`, following no link; return those that were set, as stored."""
-        done: Xattrs = []
-        for name, value in xattrs:
-            stored = self._set(path, name, value)
-            if stored is not None:
-                done.append((stored, value))
-        return done
+    def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> bool:
+        """Set `xattrs` on `path`, following no link; tell whether any could be."""
+        done = [self._set(path, name, value) for name, value in xattrs]
+        return any(done)
 
-    def _set(self, path: bytes | int, name: bytes, value: bytes) -> bytes | None:
+    def _set(self, path: bytes | int, name: bytes, value: bytes) -> bool:
         try:
             _setxattr(path, name, value)
-            return name
+            return True
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
         if self.privileged or not name.startswith(b"security."):
-            return None
-        name = OVERRIDE_PREFIX + name
+            return False
         try:
-            _setxattr(path, name, value)
-            return name
+            _setxattr(path, OVERRIDE_PREFIX + name, value)
+            return True
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-        return None
+        return False
 
 
 class Owned(Protocol):

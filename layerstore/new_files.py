@@ -14,9 +14,9 @@ import stat
 import xxhash
 
 from layerstore.feed import Feed
-from layerstore.layer_index import EMPTY, IndexEntry
+from layerstore.layer_index import EMPTY, IndexEntry, attributes
 from layerstore.layer_tree import Folder
-from layerstore.metadata import OVERRIDE_STAT, Metadata, Override, Owned, Xattrs
+from layerstore.metadata import OVERRIDE_STAT, Metadata, Override, Owned
 from layerstore.tar_headers import BLOCK_DEVICE, CHAR, FIFO
 from layerstore.tar_read import Entry, TarReader
 from layerstore.tar_write import hash_zeros
@@ -49,9 +49,11 @@ class FileMaker:
         fd = os.open(name, _CREATE, first, dir_fd=folder.fd)
         try:
             digest = self._write(fd, entry)
-            uid, gid, xattrs = self.own(fd, entry, stat.S_IFREG | entry.mode)
-            if stat.S_IMODE(mode) != first & ~self._umask:
+            uid, gid, any_set = self.own(fd, entry, stat.S_IFREG | entry.mode)
+            if any_set or stat.S_IMODE(mode) != first & ~self._umask:
                 os.fchmod(fd, stat.S_IMODE(mode))
+            # As they are now: an ACL follows the mode, and a kernel may rewrite a capability.
+            xattrs = attributes(fd) if any_set else ()
             mtime_ns = entry.mtime_ns
             os.utime(fd, ns=(mtime_ns, mtime_ns))
             if not 0 <= mtime_ns < _USUAL_NS:
@@ -66,7 +68,8 @@ class FileMaker:
         target = entry.linkname
         os.symlink(target, name, dir_fd=folder.fd)
         mode = stat.S_IFLNK | 0o777
-        uid, gid, xattrs = self.own((folder.fd, name), entry, mode)
+        uid, gid, any_set = self.own((folder.fd, name), entry, mode)
+        xattrs = attributes(xattr.at(folder.fd, name)) if any_set else ()
         mtime_ns = self._set_times(entry, folder, name)
         return IndexEntry(path, mode, uid, gid, 0, mtime_ns, "", target, 0, xattrs)
 
@@ -80,8 +83,9 @@ class FileMaker:
         else:
             on_disk, rdev_on_disk = self._metadata.mode_on_disk(mode), rdev
         os.mknod(name, on_disk, rdev_on_disk, dir_fd=folder.fd)
-        uid, gid, xattrs = self.own((folder.fd, name), entry, mode, rdev, record=recorded)
+        uid, gid, any_set = self.own((folder.fd, name), entry, mode, rdev, record=recorded)
         chmod_at(folder.fd, name, stat.S_IMODE(on_disk))
+        xattrs = attributes(xattr.at(folder.fd, name)) if any_set else ()
         mtime_ns = self._set_times(entry, folder, name)
         digest = xxhash.xxh3_128_hexdigest(b"") if recorded else ""
         return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, digest, b"", rdev_on_disk, xattrs)
@@ -94,10 +98,11 @@ class FileMaker:
         rdev: int = 0,
         *,
         record: bool = False,
-    ) -> tuple[int, int, tuple[tuple[str, bytes], ...]]:
+    ) -> tuple[int, int, bool]:
         """Set owner and attributes of the file at `place`, an fd or a name in a directory.
 
-        `record` says that its type has to be recorded.  Returns what it has on disk.
+        `record` says that its type has to be recorded.  Returns the owner it has
+        on disk, and whether it has attributes.
         """
         metadata = self._metadata
         uid, gid = entry.uid, entry.gid
@@ -107,12 +112,12 @@ class FileMaker:
         uid, gid = metadata.owner(uid, gid, kept=not record)
         xattrs = entry.xattrs
         if not xattrs and not record and metadata.mode_on_disk(mode) == mode:
-            return uid, gid, ()
+            return uid, gid, False
         kept = metadata.stored_xattrs(xattrs)
         if record or metadata.mode_on_disk(mode) != mode:
             value = Override(entry.uid, entry.gid, mode, rdev).encode()
             kept.append((OVERRIDE_STAT, value))
-        return uid, gid, as_indexed(metadata.set_xattrs(at, kept))
+        return uid, gid, metadata.set_xattrs(at, kept)
 
     def _set_times(self, entry: Entry, folder: Folder, name: bytes) -> int:
         mtime_ns = entry.mtime_ns
@@ -193,11 +198,6 @@ def _write_at(fd: int, view: memoryview, offset: int) -> None:
         done = os.pwrite(fd, view, offset)
         view = view[done:]
         offset += done
-
-
-def as_indexed(xattrs: Xattrs) -> tuple[tuple[str, bytes], ...]:
-    """Return attributes in the form and the order of the index."""
-    return tuple(sorted((os.fsdecode(name), value) for name, value in xattrs))
 
 
 def _umask() -> int:

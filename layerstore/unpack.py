@@ -33,11 +33,11 @@ from layerstore.compression import Readable
 from layerstore.digest import Digest
 from layerstore.errors import InvalidImage, LimitExceeded, StoreError, UnsafePath
 from layerstore.feed import Feed, Tick
-from layerstore.layer_index import EMPTY, INDEX, IndexEntry, write_index
+from layerstore.layer_index import EMPTY, INDEX, IndexEntry, attributes, write_index
 from layerstore.layer_tree import Folder, LayerTree
 from layerstore.limits import DEFAULT, Limits
 from layerstore.metadata import Metadata, Xattrs
-from layerstore.new_files import FileMaker, as_indexed
+from layerstore.new_files import FileMaker
 from layerstore.tar_headers import CHAR, DIRECTORY, LINK, REGULAR, SYMLINK
 from layerstore.tar_read import Entry, TarReader, normal_path, show
 from layerstore.tar_split import REPLACED, TAR_SPLIT, SplitWriter
@@ -374,13 +374,12 @@ class _Unpacker:
         metadata = self._metadata
         mode = stat.S_IFDIR | wanted.mode
         on_disk = metadata.mode_on_disk(mode)
-        uid, gid, xattrs = self._maker.own(fd, wanted, mode)
+        uid, gid, any_set = self._maker.own(fd, wanted, mode)
         marks = self._marks.get(path, [])
         for name, value in marks:
             os.setxattr(fd, name, value)
-        if marks:
-            xattrs = tuple(sorted((*xattrs, *as_indexed(marks))))
         os.fchmod(fd, stat.S_IMODE(on_disk))
+        xattrs = attributes(fd) if any_set or marks else ()
         os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
         mtime_ns = os.fstat(fd).st_mtime_ns
         return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, "", b"", 0, xattrs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -382,6 +383,20 @@ def test_marks_of_overlayfs_are_not_taken_from_an_archive(site: Site) -> None:
     kept = {SPACE + "overlay.opaque": b"y"}
     last = "redirect" if PRIVILEGED else "metacopy"
     assert site.marks("d") == site.marks("f") == kept | {f"{SPACE}overlay.{last}": b"y"}
+
+
+def acl(mask: int, other: int) -> bytes:
+    entries = [(1, 6, -1), (2, 7, 1000), (4, 4, -1), (0x10, mask, -1), (0x20, other, -1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
+def test_an_acl_that_contradicts_the_mode(site: Site) -> None:
+    record = {b"SCHILY.xattr.system.posix_acl_access": acl(7, 5)}
+    site.good(
+        pax_of(record), file(b"f", b"x", mode=0o600), pax_of(record), header(b"p", b"6", mode=0o640)
+    )
+    assert stat.S_IMODE((site.diff / "f").stat().st_mode) == 0o600
+    assert site.marks("f") == {"system.posix_acl_access": acl(0, 0)}
 
 
 def test_default_acls_are_not_inherited_while_unpacking(site: Site) -> None:
