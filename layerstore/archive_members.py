@@ -115,8 +115,10 @@ class TarMembers:
         source = _FileSource(self._fd, os.fstat(self._fd).st_size)
         try:
             self._list(source, limits)
-        except BaseException:
+        except BaseException as error:
             file.close()
+            if type(error) is InvalidImage and not self._members:
+                raise InvalidImage(f"this is no tar archive of images: {error}") from None
             raise
 
     def _list(self, source: _FileSource, limits: Limits) -> None:

@@ -471,7 +471,8 @@ def test_digests_are_never_paths(store: Store, digest: str) -> None:
 
 def test_no_archive_of_images(store: Store) -> None:
     refused(store, BASE, InvalidImage, "neither an OCI layout nor one of docker's")
-    refused(store, b"no tar at all" * 100, InvalidImage, "no tar archive")
+    for rubbish in (b"no tar at all" * 100, b"short"):
+        refused(store, rubbish, InvalidImage, "this is no tar archive of images")
     refused(store, b"", InvalidImage, "neither")
     with pytest.raises(StoreError, match="cannot be read"):
         load(store, Path("/none/such"))
