@@ -216,3 +216,31 @@ def test_a_daemon_that_closes_what_it_inherited_can_write(db: Database) -> None:
 
     children.run(daemon)
     assert lease_count(db) == 3
+
+
+def test_child_goes_on_when_its_parent_closes(path: Path) -> None:
+    """As a daemon does: SQLite keeps what it knows of locks over a fork, and the kernel not."""
+    db = Database(path, sync=False)
+    db.write(INSERT)
+    go, ready = os.pipe(), os.pipe()
+
+    def daemon() -> None:
+        os.close(go[1])
+        assert lease_count(db) == 1
+        os.write(ready[1], b".")
+        os.read(go[0], 1)  # until the parent has closed
+        db.write(INSERT)
+        assert lease_count(db) == 2
+
+    pid = children.spawn(daemon)
+    os.read(ready[0], 1)
+    db.close()
+    with closing(Database(path, sync=False)) as other:
+        assert lease_count(other) == 1
+        for end in (go[1], *ready):
+            os.close(end)
+        assert children.wait(pid) == 0
+        os.close(go[0])
+        assert lease_count(other) == 2
+    with closing(Database(path, sync=False)) as last:
+        assert lease_count(last) == 2
