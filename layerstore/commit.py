@@ -49,6 +49,9 @@ from unionfs.errors import ConfigError
 
 SOCKET = "control.sock"
 
+# What of a container's configuration is its own and not of the image made from it.
+_ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
+
 
 @dataclass(frozen=True)
 class Committed:
@@ -110,9 +113,7 @@ def commit(
 
 
 def _runs_with(container: Container) -> Object:
-    # What is the container's own is not the image's.
-    own = ("Hostname", "HostConfig", "Tty", "OpenStdin")
-    return {name: value for name, value in container.config.items() if name not in own}
+    return {name: value for name, value in container.config.items() if name not in _ITS_OWN}
 
 
 def _command_line(container: Container) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,8 @@ def mount_container(
             container = store.containers.get(container.id)
             refuse_running(container)
             options = container_options(store, container, transport=transport)
+            # SQLite's locks do not survive a fork, and its memory of them does.
+            store.database.close()
             outcome = run_detached(
                 lambda live: serve_container(store, container, point, options, live)
             )
@@ -87,19 +90,20 @@ def serve_container(
     directory: str,
     options: MountOptions,
     live: Callable[[], None],
+    namespace: str | None = None,
 ) -> Outcome:
     """Serve the container's mount to its end, in the daemon, and keep its row true."""
     from mount_tools import log as log_to
     from mount_tools.serve import serve
 
-    log_to.set_up(foreground=False, debug=False, file=options.log)
+    log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
 
     def ready() -> None:
         store.containers.started(container, os.getpid(), mount_point=directory)
         live()
 
     try:
-        outcome = serve(directory, options, ready)
+        outcome = serve(directory, options, ready, namespace)
     except (ConfigError, MountError) as error:
         return Outcome(1, str(error))
     except OSError as error:
@@ -109,6 +113,20 @@ def serve_container(
     except StoreError as error:
         logging.getLogger(__name__).info("the container has gone: %s", error)
     return outcome
+
+
+def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None]) -> Outcome:
+    """Serve the mount behind `fuse`, made in another mount namespace, to its end."""
+    from mount_tools import log as log_to
+    from mount_tools.serve import serve
+
+    # Whoever runs the container keeps signals for later; we do not.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    log_to.set_up(foreground=False, debug=False, file=options.log)
+    try:
+        return serve(f"/dev/fd/{fuse}", options, live)
+    except (ConfigError, MountError, OSError) as error:
+        return Outcome(1, str(error))
 
 
 def unmount_container(container: Container) -> None:

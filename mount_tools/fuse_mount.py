@@ -107,22 +107,35 @@ def mount_fuse(point: str, options: MountOptions) -> FuseMount:
 
 
 def _mount_as_root(point: str, options: MountOptions) -> FuseMount:
-    fd = _open_device()
+    fd = open_device()
     try:
-        words = [
-            f"fd={fd}",
-            f"rootmode={stat.S_IFDIR:o}",
-            f"user_id={os.geteuid()}",
-            f"group_id={os.getegid()}",
-            "default_permissions",
-        ]
-        if options.allow_other:
-            words.append("allow_other")
-        if Path("/sys/fs/selinux/enforce").exists():
-            words += options.selinux
-        # MS_POSIXACL makes the kernel leave the umask to us, since a default
-        # ACL of the parent takes its place (fs/fuse/inode.c, fc->dont_mask).
-        flags = options.flags | (sys_mount.MS_POSIXACL if options.acl else 0)
+        mount_on_fd(fd, point, options)
+    except BaseException:
+        os.close(fd)
+        raise
+    return FuseMount(fd, point)
+
+
+def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
+    """Mount on `point` what will be served at `fd`, a `/dev/fuse` that is not mounted yet.
+
+    Raises `MountError`.
+    """
+    words = [
+        f"fd={fd}",
+        f"rootmode={stat.S_IFDIR:o}",
+        f"user_id={os.geteuid()}",
+        f"group_id={os.getegid()}",
+        "default_permissions",
+    ]
+    if options.allow_other:
+        words.append("allow_other")
+    if Path("/sys/fs/selinux/enforce").exists():
+        words += options.selinux
+    # MS_POSIXACL makes the kernel leave the umask to us, since a default
+    # ACL of the parent takes its place (fs/fuse/inode.c, fc->dont_mask).
+    flags = options.flags | (sys_mount.MS_POSIXACL if options.acl else 0)
+    try:
         sys_mount.mount(
             os.fsencode(options.fsname or SUBTYPE),
             os.fsencode(point),
@@ -131,12 +144,11 @@ def _mount_as_root(point: str, options: MountOptions) -> FuseMount:
             ",".join(words).encode(),
         )
     except OSError as error:
-        os.close(fd)
         raise MountError(_why_refused(point, error)) from None
-    return FuseMount(fd, point)
 
 
-def _open_device() -> int:
+def open_device() -> int:
+    """Open `/dev/fuse`; raises `MountError` with what to do where that cannot be."""
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

@@ -26,8 +26,8 @@ from mount_tools.daemon import (
     run_detached,
 )
 from mount_tools.mount_point import check_layers_apart, checked_mount_point, inherited_fd
-from mount_tools.option_grammar import OptionError
-from mount_tools.options import MountOptions, parse_options
+from mount_tools.option_grammar import OptionError, words
+from mount_tools.options import LAYER_OPTIONS, MountOptions, parse_options
 from unionfs.core.config import UnionConfig
 from unionfs.errors import ConfigError, MountError
 
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     keep_standard_fds()
-    words = sys.argv[1:] if arguments is None else arguments
-    status, message = _guarded(lambda: _run(words))
+    given = sys.argv[1:] if arguments is None else arguments
+    status, message = _guarded(lambda: _run(given))
     if message:
         # One line whatever the message holds: mount(8) and container engines show it as it is.
         _print(f"{PROGRAM}: {' '.join(message.split())}\n", sys.stderr)
@@ -77,18 +77,22 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
         return Outcome(BUG, f"a bug in PyUnion ({what}); please report it with the output of -f -d")
 
 
-def _run(words: Sequence[str]) -> Outcome:
-    call = parse_call(words)
+def _run(arguments: Sequence[str]) -> Outcome:
+    call = parse_call(arguments)
     if call.help:
         return _help()
     if call.version:
         return _version()
-    options = _options_of(call)
+    of_image = _means_image(call)
+    options = _options_of(call, of_image=of_image)
     directory = _absolute(call.directory)
     if call.fake:
         if inherited_fd(directory) is None:
             check_layers_apart(options.union, checked_mount_point(directory))
         return Outcome(OK)
+
+    if of_image:
+        return _mount_image(call, directory, options)
 
     def attempt(live: Callable[[], None]) -> Outcome:
         return _guarded(lambda: _serve(directory, options, live, call.namespace))
@@ -101,8 +105,32 @@ def _run(words: Sequence[str]) -> Outcome:
     return outcome
 
 
-def _options_of(call: Call) -> MountOptions:
-    options = parse_options(call.options, privileged=os.geteuid() == 0, sloppy=call.sloppy)
+def _means_image(call: Call) -> bool:
+    """Tell whether SPEC names an image: there is one, and no word about layers."""
+    named = {word.name for text in call.options for word in words(text)}
+    return bool(call.spec) and not named & LAYER_OPTIONS
+
+
+def _mount_image(call: Call, directory: str, options: MountOptions) -> Outcome:
+    # Imported only here: whoever mounts layers by their paths needs no store.
+    from mount_tools.image_mount import opened_image
+
+    assert call.spec is not None
+    directory = checked_mount_point(directory)
+    with opened_image(call.spec, directory, options) as serve:
+
+        def attempt(live: Callable[[], None]) -> Outcome:
+            return _guarded(lambda: serve(live, call.namespace))
+
+        if options.foreground:
+            return attempt(lambda: None)
+        return run_detached(attempt)
+
+
+def _options_of(call: Call, *, of_image: bool) -> MountOptions:
+    options = parse_options(
+        call.options, privileged=os.geteuid() == 0, sloppy=call.sloppy, of_image=of_image
+    )
     return replace(
         options,
         union=_with_absolute_paths(options.union),

@@ -25,6 +25,7 @@ from unionfs.syscalls.mount import MS_RDONLY
 
 MAX_LAYERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
 TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")
+LAYER_OPTIONS = frozenset(("lowerdir", "lowerdir+", "upperdir", "workdir", "datadir+"))
 IO_URING = ("auto", "on", "off")
 
 
@@ -53,13 +54,17 @@ class MountOptions:
     debug: bool = False
     log: str | None = None
     control: str | None = None
+    container: str | None = None
 
 
-def parse_options(texts: Iterable[str], *, privileged: bool, sloppy: bool = False) -> MountOptions:
+def parse_options(
+    texts: Iterable[str], *, privileged: bool, sloppy: bool = False, of_image: bool = False
+) -> MountOptions:
     """Return what the `-o` strings `texts` ask for; paths stay as they are written.
 
     A `privileged` mount is for every user (allow_other) unless it says
-    otherwise.  With `sloppy`, unknown options are ignored (mount -s).
+    otherwise.  With `sloppy`, unknown options are ignored (mount -s).  The layers
+    `of_image` are not among the options, and come later.
 
     Raises `OptionError` with a sentence that names the option and what to do.
     """
@@ -67,7 +72,7 @@ def parse_options(texts: Iterable[str], *, privileged: bool, sloppy: bool = Fals
     for text in texts:
         for word in words(text):
             draft.take(word, sloppy)
-    return draft.finish()
+    return draft.finish(of_image)
 
 
 @dataclass
@@ -102,6 +107,7 @@ class _Draft:
     debug: bool = False
     log: str | None = None
     control: str | None = None
+    container: str | None = None
 
     def take(self, word: Word, sloppy: bool) -> None:
         name = word.name
@@ -118,8 +124,10 @@ class _Draft:
         elif not is_ignored(name) and not sloppy:
             _unknown(word)
 
-    def finish(self) -> MountOptions:
-        if not self.lowers:
+    def finish(self, of_image: bool) -> MountOptions:
+        if self.container is not None and not of_image:
+            raise OptionError("container= goes with the name of an image, not with lowerdir=")
+        if not self.lowers and not of_image:
             raise OptionError("there is no layer to mount; give lowerdir=DIR[:DIR…]")
         count = len(self.lowers) + len(self.data)
         if count > MAX_LAYERS:
@@ -140,7 +148,8 @@ class _Draft:
                 raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
             transport = "dev_fuse"
         # Without an upper nothing can be written, and mount(8) is to say so too.
-        flags = self.flags | (MS_RDONLY if self.upper is None else 0)
+        writable = self.upper is not None or of_image
+        flags = self.flags | (0 if writable else MS_RDONLY)
         return MountOptions(
             union=UnionConfig(
                 lowers=tuple(map(os.fsencode, self.lowers)),
@@ -173,6 +182,7 @@ class _Draft:
             debug=self.debug,
             log=self.log,
             control=self.control,
+            container=self.container,
         )
 
 
@@ -305,6 +315,7 @@ _HANDLERS: dict[str, _Handler] = {
     "debug": _set_flag("debug"),
     "log": _set_text("log"),
     "control": _set_text("control"),
+    "container": _set_text("container"),
 }
 
 KNOWN = frozenset(_HANDLERS) | frozenset(VFS_FLAGS) | frozenset(REFUSED) | TUNING | IGNORED

@@ -7,7 +7,8 @@ usage: mount.pyunion [-sfnv] SPEC DIR -o OPTIONS     as mount(8) calls it
        mount.pyunion [-fd] -o OPTIONS DIR            as fuse-overlayfs is called
 
 Mount a union of directories on DIR.  Returns once the mount is live; ends by
-itself at umount DIR.  SPEC is a free text that `mount` shows.
+itself at umount DIR.  SPEC is a free text that `mount` shows;
+without lowerdir= it is the name of an image in the store.
 
   -o OPTIONS         mount options, separated by commas; may be given again
   -f                 with SPEC: fake, check the options and do nothing;
@@ -55,6 +56,7 @@ How it is mounted
   foreground, debug, log=FILE           without log=, a daemon logs to syslog; where
                          none listens, warnings to /run/mount.pyunion.PID.log
   control=PATH           a socket on which `pyunion` talks to the live mount
+  container=NAME         with an image for SPEC: the container whose upper to use
 
 Accepted, and decided otherwise here: default_permissions (always on), xino,
 override_creds, static_nlink, fast_ino, threaded, writeback, kernel_cache,

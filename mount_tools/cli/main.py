@@ -44,6 +44,10 @@ IMAGE = {
     "tag": "tag_cmd.tag",
 }
 CONTAINER = {
+    "exec": "run_cmd.exec_",
+    "run": "run_cmd.run",
+    "start": "run_cmd.start",
+    "stop": "run_cmd.stop",
     "commit": "commit_cmd.commit",
     "export": "export_cmd.export",
     "create": "create_cmd.create",
@@ -60,6 +64,10 @@ SYSTEM = {
     "prune": "prune_cmd.prune",
 }
 COMMANDS = {
+    "exec": "run_cmd.exec_",
+    "run": "run_cmd.run",
+    "start": "run_cmd.start",
+    "stop": "run_cmd.stop",
     "check": "check_cmd.check",
     "export": "export_cmd.export",
     "import": "import_cmd.import_",

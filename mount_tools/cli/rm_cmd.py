@@ -6,6 +6,7 @@ from layerstore.errors import NotFound
 from mount_tools.cli import words
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.run import end_container
 
 
 @words.command(
@@ -22,6 +23,9 @@ def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) 
     containers = session.store.containers
 
     def remove(name: str) -> None:
+        container = containers.resolve(name)
+        if force and container.running:
+            end_container(session.store, container)
         containers.remove(containers.resolve(name))
         say(name)
 

@@ -1,0 +1,412 @@
+"""Running containers: the mount, the namespaces, the command in them, and its end.
+
+Decided here and only here: the order of these, and who is told what.  The
+kernel's side of the mount is made inside the container's mount namespace and
+served by a daemon outside of it: when the last process of the container is gone
+so is the mount, whatever else was killed, and the daemon writes back and ends.
+
+Threading: one thread, since it forks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, NoReturn
+
+from layerstore.containers import Container
+from layerstore.errors import StoreError
+from layerstore.image_config import Object
+from layerstore.processes import ProcessId
+from layerstore.store import Store
+from mount_tools.container_mount import (
+    container_options,
+    refuse_running,
+    serve_in_namespace,
+    unmount_container,
+    wait_for_end,
+)
+from mount_tools.daemon import OK, run_detached
+from mount_tools.fuse_mount import mount_on_fd, open_device
+from mount_tools.options import MountOptions
+from mount_tools.run_init import FROM_TERMINAL, PASSED_ON, Inside, exit_code, run_outer
+from mount_tools.run_process import REFUSED, CannotStart, Launch, become, in_child, restrict
+from mount_tools.run_root import Volume, parse_volume
+from mount_tools.succession import await_predecessor
+from unionfs.errors import MountError
+from unionfs.syscalls.mount import MS_NODEV
+from unionfs.syscalls.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    die_with_parent,
+    setns,
+)
+
+_SECONDS_TO_DIE = 10.0
+_SECONDS_TO_NOTE = 5.0
+_LOOK = 0.01
+
+_NAMESPACES = {
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "pid": CLONE_NEWPID,
+    "mnt": CLONE_NEWNS,
+}
+
+
+class Started(NamedTuple):
+    """A container that runs: the process that waits for init, and init itself."""
+
+    outer: int
+    init: int
+
+
+def launch_of(config: Object, words: Sequence[str] = ()) -> Launch:
+    """Return what a container of `config` runs; `words` replace its Cmd."""
+    entrypoint, command = _list(config, "Entrypoint"), _list(config, "Cmd")
+    return Launch(
+        (*entrypoint, *(words or command)),
+        tuple(_list(config, "Env")),
+        str(config.get("WorkingDir") or "/"),
+        str(config.get("User") or ""),
+    )
+
+
+def _volumes(host: Object) -> list[Volume]:
+    return [parse_volume(text) for text in _list(host, "Binds")]
+
+
+def _list(config: Object, name: str) -> list[str]:
+    found = config.get(name)
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+def run_container(
+    store: Store,
+    container: Container,
+    launch: Launch,
+    *,
+    transport: str = "auto",
+    on_start: Callable[[], None] = lambda: None,
+) -> int:
+    """Run the container to its end; return the exit status of its command.
+
+    `on_start` is called once the command runs.  Raises CannotStart, with which
+    status to end where it does not, and StoreError.
+    """
+    if os.geteuid() != 0:
+        raise StoreError("only root can run containers: try sudo, or `pyunion mount` and chroot")
+    # What comes before the command can be told of it waits.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    try:
+        with store.containers.lock(container):
+            container = store.containers.get(container.id)
+            refuse_running(container)
+            started = _start(store, container, launch, transport)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        on_start()
+        code = _attend(started, before)
+    finally:
+        upper = os.fsencode(store.containers.upper(container))
+        _end(started)
+        await_predecessor(upper)
+    store.containers.finished(container, code)
+    return code
+
+
+def _start(
+    store: Store,
+    container: Container,
+    launch: Launch,
+    transport: str,
+) -> Started:
+    # Devices of an image are no devices of ours; those in /dev are on a filesystem of their own.
+    options = container_options(store, container, transport=transport, flags=MS_NODEV)
+    directory = store.containers.directory(container)
+    point = directory / "merged"
+    point.mkdir(mode=0o755, exist_ok=True)
+    await_predecessor(os.fsencode(store.containers.upper(container)))
+    hostname = str(container.config.get("Hostname") or container.short)
+    host = container.config.get("HostConfig")
+    host = host if isinstance(host, dict) else {}
+    inside = Inside(
+        hostname,
+        launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
+        _volumes(host),
+        host.get("ReadonlyRootfs") is True,
+        _etc_files(os.fspath(directory), hostname),
+        sys.stdin is not None and sys.stdin.isatty(),
+    )
+    fuse = open_device()
+    try:
+        with _Pipes() as pipes:
+            outer = os.fork()
+            if outer == 0:
+                pipes.keep_inner()
+                run_outer(
+                    inside,
+                    lambda: _mounted(fuse, os.fspath(point), options),
+                    pipes.mounted[1],
+                    pipes.go[0],
+                    pipes.pids[1],
+                    pipes.report[1],
+                )
+            pipes.keep_outer()
+            try:
+                if os.read(pipes.mounted[0], 1) == b"m":
+                    outcome = run_detached(
+                        lambda live: serve_in_namespace(fuse, options, live), keep=fuse
+                    )
+                    if outcome.status != OK:
+                        raise StoreError(outcome.message)
+                    os.write(pipes.go[1], b"g")
+                pid = os.read(pipes.pids[0], 32)
+                if pid:
+                    # Written down before it begins: it may be all that is left of us.
+                    store.containers.started(container, int(pid))
+                    os.write(pipes.go[1], b"s")
+                _raise_reported(pipes.report[0])
+                return Started(outer, int(pid))
+            except CannotStart as error:
+                os.waitpid(outer, 0)
+                store.containers.finished(container, error.status)
+                raise
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.kill(outer, signal.SIGKILL)
+                os.waitpid(outer, 0)
+                raise
+    finally:
+        os.close(fuse)
+
+
+def _mounted(fuse: int, point: str, options: MountOptions) -> str:
+    try:
+        mount_on_fd(fuse, point, options)
+    except MountError as error:
+        raise StoreError(str(error)) from None
+    return point
+
+
+class _Pipes:
+    """The pipes between a container's outer process and whoever starts it."""
+
+    def __init__(self) -> None:
+        self.mounted, self.go, self.pids, self.report = (os.pipe() for _ in range(4))
+        self._open = {*self.mounted, *self.go, *self.pids, *self.report}
+
+    def keep_inner(self) -> None:
+        self._close(self.mounted[0], self.go[1], self.pids[0], self.report[0])
+
+    def keep_outer(self) -> None:
+        self._close(self.mounted[1], self.go[0], self.pids[1], self.report[1])
+
+    def _close(self, *fds: int) -> None:
+        for fd in fds:
+            self._open.discard(fd)
+            os.close(fd)
+
+    def __enter__(self) -> _Pipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close(*self._open.copy())
+
+
+def _raise_reported(report: int) -> None:
+    """Wait until the command runs, or raise CannotStart with why it does not."""
+    with open(report, "rb", closefd=False) as pipe:
+        told = pipe.read()
+    if told:
+        status, _, text = told.partition(b" ")
+        raise CannotStart(int(status), text.decode(errors="surrogateescape"))
+
+
+def _etc_files(directory: str, hostname: str) -> dict[str, str]:
+    """Return what is shown in the container's /etc, and from where."""
+    files = {}
+    contents = {
+        "hostname": f"{hostname}\n",
+        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
+    }
+    for name, content in contents.items():
+        path = os.path.join(directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(content)
+        files[f"etc/{name}"] = path
+    if os.path.exists("/etc/resolv.conf"):
+        files["etc/resolv.conf"] = os.path.realpath("/etc/resolv.conf")
+    return files
+
+
+def _attend(started: Started, mask: Iterable[int]) -> int:
+    """Pass signals on until the command ends; return its exit status.
+
+    `mask` is what to block from now on.
+    """
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    with _passing_on(started.init, terminal=terminal):
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _, status = os.waitpid(started.outer, 0)
+        return exit_code(status)
+
+
+@contextmanager
+def _passing_on(pid: int, *, terminal: bool) -> Iterator[None]:
+    def pass_on(number: int, frame: object) -> None:
+        if not (terminal and number in FROM_TERMINAL):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(started: Started) -> None:
+    """Make sure that nothing of the container runs any more."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        if os.waitpid(started.outer, os.WNOHANG) == (0, 0):
+            os.kill(started.outer, signal.SIGKILL)
+            os.waitpid(started.outer, 0)
+
+
+def start_container(store: Store, container: Container, launch: Launch) -> None:
+    """Run the container in the background; return once its command runs."""
+    result, report = os.pipe()
+    # SQLite's locks do not survive a fork, and its memory of them does: each opens its own.
+    store.database.close()
+    keeper = os.fork()
+    if keeper:
+        os.close(report)
+        os.waitpid(keeper, 0)
+        with open(result, "rb") as pipe:
+            told = pipe.read()
+        if told:
+            status, _, text = told.partition(b" ")
+            raise CannotStart(int(status), text.decode(errors="surrogateescape"))
+        return
+    os.close(result)
+    _keep(store, container, launch, report)
+
+
+def _keep(store: Store, container: Container, launch: Launch, report: int) -> None:
+    """Be the background process of a container; never returns."""
+    status, text = REFUSED, ""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        told = False
+
+        def tell() -> None:
+            nonlocal told
+            told = True
+            os.close(report)
+
+        try:
+            run_container(store, container, launch, on_start=tell)
+            if container.auto_remove:
+                store.containers.remove(store.containers.get(container.id))
+        except CannotStart as error:
+            status, text = error.status, str(error)
+        except (StoreError, OSError) as error:
+            text = str(error)
+        if text and not told:
+            os.write(report, f"{status} {text}".encode(errors="surrogateescape"))
+    finally:
+        os._exit(0)
+
+
+def stop_container(store: Store, container: Container, seconds: float) -> None:
+    """End the container's command: ask it, and after so many seconds kill it."""
+    if not container.running or container.pid is None:
+        return
+    process = ProcessId(container.pid, container.pid_start or 0)
+    name = str(container.config.get("StopSignal") or "SIGTERM")
+    name = name if name.startswith("SIG") or name.isdecimal() else f"SIG{name}"
+    number = int(name) if name.isdecimal() else getattr(signal, name, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        if seconds > 0:
+            os.kill(container.pid, number)
+        if seconds <= 0 or not wait_for_end(process, seconds):
+            os.kill(container.pid, signal.SIGKILL)
+            wait_for_end(process, _SECONDS_TO_DIE)
+    end = time.monotonic() + _SECONDS_TO_NOTE
+    # Whoever ran it writes down how it ended; but he may have been killed, too.
+    while time.monotonic() < end and store.containers.exists(container.id):
+        if store.containers.get(container.id).finished_ns is not None:
+            break
+        time.sleep(_LOOK)
+
+
+def end_container(store: Store, container: Container) -> None:
+    """End a container at once, however it runs, as `rm -f` does."""
+    if container.mount_point is not None:
+        unmount_container(container)
+    else:
+        stop_container(store, container, 0)
+
+
+def exec_in_container(container: Container, launch: Launch) -> int:
+    """Run one more command in a running container; return its exit status."""
+    if not container.running or container.pid is None or container.mount_point is not None:
+        raise StoreError(f"container {container.id} is not running")
+    fds = {
+        name: os.open(f"/proc/{container.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        for name in _NAMESPACES
+    }
+    result, report = os.pipe()
+    pids, pid_to = os.pipe()
+    outer = os.fork()
+    if outer == 0:
+
+        def work() -> NoReturn:
+            die_with_parent(signal.SIGKILL)
+            for number in PASSED_ON:
+                signal.signal(number, signal.SIG_IGN)
+            for name, kind in _NAMESPACES.items():
+                setns(fds[name], kind)
+            child = os.fork()
+            if child == 0:
+                in_child(lambda: _become_one_more(launch), report)
+            os.write(pid_to, b"%d" % child)
+            os.close(pid_to)
+            os.close(report)
+            _, status = os.waitpid(child, 0)
+            os._exit(exit_code(status))
+
+        in_child(work, report)
+    for fd in (report, pid_to, *fds.values()):
+        os.close(fd)
+    pid = int(os.read(pids, 32) or b"0")
+    os.close(pids)
+    try:
+        _raise_reported(result)
+    except CannotStart:
+        os.waitpid(outer, 0)
+        raise
+    finally:
+        os.close(result)
+    return _attend(Started(outer, pid), ())
+
+
+def _become_one_more(launch: Launch) -> NoReturn:
+    die_with_parent(signal.SIGKILL)
+    restrict()
+    become(launch)

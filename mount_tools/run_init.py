@@ -1,0 +1,144 @@
+"""Inside a container: the process that makes its namespaces, and the init in them.
+
+The outer process has the mount, UTS and IPC namespaces and waits; init, its
+child, is process 1 of the PID namespace.  Init furnishes the root, enters
+it, starts the command, passes signals on to it and reaps whatever is orphaned.
+Each dies with its parent (PR_SET_PDEATHSIG), and with init the kernel ends
+everything in the namespace; with the last of them goes the mount namespace and every
+mount in it.  So nothing is left, whoever is killed.
+
+Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from mount_tools.run_process import Launch, become, in_child, restrict
+from mount_tools.run_root import Volume, furnish, make_private
+from unionfs.syscalls.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    die_with_parent,
+    enter_root,
+    unshare,
+)
+
+PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+
+
+class Inside(NamedTuple):
+    """What a container looks like from inside; `terminal` says that it shares ours."""
+
+    hostname: str
+    launch: Launch
+    volumes: Sequence[Volume]
+    read_only: bool
+    files: Mapping[str, str]
+    terminal: bool
+
+
+def run_outer(
+    inside: Inside, mount_root: Callable[[], str], mounted: int, go: int, pids: int, report: int
+) -> NoReturn:
+    """Make the namespaces, mount the root, and wait for init; the caller has just forked.
+
+    `mount_root` mounts and returns where; then a byte goes to `mounted`, one is waited
+    for on `go`, init's pid is written to `pids`, and init waits for one more.
+    """
+
+    parent = os.getppid()
+
+    def work() -> NoReturn:
+        _die_with(parent)
+        for number in PASSED_ON:
+            signal.signal(number, signal.SIG_IGN)
+        unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
+        make_private()
+        point = mount_root()
+        # Locks, and above all /dev/fuse: while we held it nobody would hear of its daemon's end.
+        _close_all_but(mounted, go, pids, report)
+        os.write(mounted, b"m")
+        os.close(mounted)
+        if os.read(go, 1) != b"g":
+            os._exit(1)
+        init = os.fork()
+        if init == 0:
+            in_child(lambda: _run_init(inside, point, go, report), report)
+        os.write(pids, b"%d" % init)
+        os.close(pids)
+        os.close(report)
+        _, status = os.waitpid(init, 0)
+        os._exit(exit_code(status))
+
+    in_child(work, report)
+
+
+def _close_all_but(*kept: int) -> None:
+    start = 3
+    for fd in sorted(kept):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def _die_with(parent: int) -> None:
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it had died already
+
+
+def _run_init(inside: Inside, point: str, go: int, report: int) -> NoReturn:
+    die_with_parent(signal.SIGKILL)
+    if os.read(go, 1) != b"s":
+        os._exit(1)
+    socket.sethostname(inside.hostname)
+    root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    furnish(root, inside.volumes, inside.files, read_only=inside.read_only)
+    enter_root(os.fsencode(point))
+    os.close(root)
+    restrict()
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        for number in PASSED_ON:
+            signal.signal(number, signal.SIG_DFL)
+        in_child(lambda: become(inside.launch), report)
+    os.close(report)
+
+    def pass_on(number: int, frame: object) -> None:
+        # What comes from the terminal the command has got itself.
+        if not (inside.terminal and number in FROM_TERMINAL):
+            os.kill(child, number)
+
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            # The kernel ends all others with us.
+            os._exit(exit_code(status))
+
+
+def exit_code(status: int) -> int:
+    """Return what a shell makes of a wait status: 128 and the signal for one who was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code

@@ -1,0 +1,132 @@
+"""The process a container runs: from a fresh fork inside its namespaces to execve(2).
+
+Decided here and only here: its environment, ids, capabilities and working
+directory, and how it is told when it cannot start: 127 for a command that is
+not there, 126 for one that cannot be invoked, 125 for all else.
+
+Everything is imported before the root changes: from then on Python's own files
+are out of reach, and what is found by their names is the image's.
+
+Source: docker-run(1) "Exit Status"; moby `oci/caps/defaults.go`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from layerstore.errors import StoreError
+from mount_tools.run_user import identity
+from unionfs.syscalls.namespaces import drop_capability
+
+REFUSED = 125
+CANNOT_INVOKE = 126
+NOT_FOUND = 127
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
+# sys_chroot mknod audit_write setfcap, by their numbers in linux/capability.h
+_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+_HIGHEST_CAPABILITY = 63
+
+
+class Launch(NamedTuple):
+    """What to run, and as what: `environment` is of words NAME=VALUE."""
+
+    words: tuple[str, ...]
+    environment: tuple[str, ...]
+    directory: str
+    user: str
+
+
+class CannotStart(Exception):
+    """The command cannot be run: the exit status and what to say."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def restrict() -> None:
+    """Take from whatever is run from now on the capabilities that containers do not have."""
+    for number in range(_HIGHEST_CAPABILITY + 1):
+        if number not in _CAPABILITIES and not drop_capability(number):
+            break
+
+
+def become(launch: Launch) -> NoReturn:
+    """Run what `launch` says in the place of this process, whose root is the container's.
+
+    Raises CannotStart.
+    """
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        who = identity(root, launch.user)
+    except StoreError as error:
+        raise CannotStart(REFUSED, str(error)) from None
+    environment = _environment(launch, who.home)
+    directory = launch.directory or "/"
+    try:
+        os.makedirs(directory, exist_ok=True)
+        os.umask(0o022)
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+        os.chdir(directory)
+    except OSError as error:
+        text = f"the working directory {directory} cannot be used: {error.strerror}"
+        raise CannotStart(REFUSED, text) from None
+    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    if not launch.words:
+        raise CannotStart(REFUSED, "No command specified")
+    _execute(launch.words, environment)
+
+
+def _environment(launch: Launch, home: str) -> dict[str, str]:
+    environment = {"PATH": PATH}
+    for word in launch.environment:
+        name, _, value = word.partition("=")
+        environment[name] = value
+    environment.setdefault("HOME", home)
+    return environment
+
+
+def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    command = words[0]
+    found = OSError(errno.ENOENT, "executable file not found in $PATH")
+    folders = [""] if "/" in command else environment["PATH"].split(":")
+    for folder in folders:
+        path = os.path.join(folder, command) if folder else command
+        try:
+            os.execve(path, words, environment)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR) or "/" in command:
+                found = error
+    status = NOT_FOUND if found.errno in (errno.ENOENT, errno.ENOTDIR) else CANNOT_INVOKE
+    raise CannotStart(status, f'exec: "{command}": {found.strerror}')
+
+
+def in_child(work: Callable[[], NoReturn], report: int) -> NoReturn:
+    """Do `work` in a fresh fork; what stops it goes to the fd `report` as `STATUS text`."""
+    status, text = REFUSED, "it ended without a reason"
+    try:
+        work()
+    except CannotStart as error:
+        status, text = error.status, str(error)
+    except StoreError as error:
+        text = str(error)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}"
+    except BaseException as error:
+        text = f"a bug in PyUnion ({type(error).__name__}: {error})"
+    finally:
+        try:
+            os.write(report, f"{status} {text}".encode(errors="surrogateescape"))
+        finally:
+            os._exit(status)

@@ -1,0 +1,193 @@
+"""A container's root: what is mounted into the image's tree before it becomes `/`.
+
+Decided here and only here: which mounts there are and with which flags.  All of
+it happens in the container's own mount namespace.  Every mount point is found,
+or made, beneath the root's fd, so that no link of the image leads out; mounts go
+onto /proc/self/fd/N, whose own link leads to exactly what was found.
+
+Source: runtime-spec config-linux.md "Default Filesystems"; moby
+`oci/defaults.go` for what of /proc is masked and read-only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from layerstore.errors import StoreError
+from unionfs.syscalls.mount import (
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_STRICTATIME,
+    mount,
+)
+from unionfs.syscalls.openat2 import open_in_root
+
+MS_REMOUNT = 1 << 5
+MS_BIND = 1 << 12
+MS_REC = 1 << 14
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+
+_SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+_READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+_MASKED = (
+    "proc/acpi",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+)
+
+
+class Volume(NamedTuple):
+    """A directory or file of the host, shown at `target` in the container."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+def parse_volume(text: str) -> Volume:
+    """Read `src:dst[:ro|rw]`; raises StoreError."""
+    source, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target or mode not in ("", "ro", "rw"):
+        raise StoreError(f'invalid volume specification: "{text}": it is SRC:DST[:ro]')
+    if not target.startswith("/"):
+        raise StoreError(f'invalid volume specification: "{text}": DST must be an absolute path')
+    source = os.path.abspath(source)
+    if not os.path.exists(source):
+        raise StoreError(f"{source} does not exist: create it, or correct the path")
+    return Volume(source, target, mode == "ro")
+
+
+def make_private() -> None:
+    """Let no mount made from now on be seen outside of this namespace."""
+    mount(b"none", b"/", b"", MS_REC | MS_SLAVE, b"")
+
+
+def furnish(
+    root: int, volumes: Sequence[Volume], files: Mapping[str, str], *, read_only: bool
+) -> None:
+    """Mount into `root` what a container finds there; `files` are those of /etc."""
+    with _mount_point(root, "proc", folder=True) as place:
+        mount(b"proc", place.path, b"proc", _SAFE, b"")
+    with _mount_point(root, "sys", folder=True) as place:
+        mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
+    _furnish_dev(root)
+    for path in _MASKED:
+        _mask(root, path)
+    for path in _READ_ONLY:
+        with suppress(FileNotFoundError), _Place(root, path) as place:
+            _bind(place.path, place.path)
+            _remount(root, path, MS_RDONLY | _SAFE)
+    for target, source in files.items():
+        with suppress(OSError), _mount_point(root, target, folder=False) as place:
+            _bind(os.fsencode(source), place.path)
+    for volume in volumes:
+        _show(root, volume)
+    if read_only:
+        _remount(root, ".", MS_RDONLY | MS_NODEV)
+
+
+def _furnish_dev(root: int) -> None:
+    with _mount_point(root, "dev", folder=True) as place:
+        flags = MS_NOSUID | MS_STRICTATIME
+        mount(b"tmpfs", place.path, b"tmpfs", flags, b"mode=755,size=65536k")
+    with _Place(root, "dev") as dev:
+        for name, minor in _DEVICES.items():
+            os.mknod(name, stat.S_IFCHR, os.makedev(1, minor), dir_fd=dev.fd)
+            os.chmod(dev.path + b"/" + name.encode(), 0o666)
+        os.mknod("tty", stat.S_IFCHR, os.makedev(5, 0), dir_fd=dev.fd)
+        os.chmod(dev.path + b"/tty", 0o666)
+        for name, target in _LINKS.items():
+            os.symlink(target, name, dir_fd=dev.fd)
+        for name in ("pts", "shm"):
+            os.mkdir(name, 0o755, dir_fd=dev.fd)
+    with _Place(root, "dev/pts") as place:
+        options = b"newinstance,ptmxmode=0666,mode=0620,gid=5"
+        mount(b"devpts", place.path, b"devpts", MS_NOSUID | MS_NOEXEC, options)
+    with _Place(root, "dev/shm") as place:
+        mount(b"shm", place.path, b"tmpfs", _SAFE, b"mode=1777,size=65536k")
+
+
+def _mask(root: int, path: str) -> None:
+    with suppress(FileNotFoundError), _Place(root, path) as place:
+        if stat.S_ISDIR(os.fstat(place.fd).st_mode):
+            mount(b"tmpfs", place.path, b"tmpfs", _SAFE | MS_RDONLY, b"size=0")
+        else:
+            _bind(b"/dev/null", place.path)
+
+
+def _show(root: int, volume: Volume) -> None:
+    folder = os.path.isdir(volume.source)
+    try:
+        with _mount_point(root, volume.target.strip("/"), folder=folder) as place:
+            _bind(os.fsencode(volume.source), place.path)
+        if volume.read_only:
+            _remount(root, volume.target.strip("/"), MS_RDONLY)
+    except OSError as error:
+        raise StoreError(
+            f"{volume.source} cannot be mounted on {volume.target}: {error.strerror}"
+        ) from None
+
+
+def _bind(source: bytes, target: bytes) -> None:
+    mount(source, target, b"", MS_BIND | MS_REC, b"")
+
+
+def _remount(root: int, path: str, flags: int) -> None:
+    with _Place(root, path) as place:
+        mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
+
+
+class _Place:
+    """What `path` is beneath `root`, open; `path` then leads to exactly that."""
+
+    def __init__(self, root: int, path: str) -> None:
+        self.fd = open_in_root(root, os.fsencode(path), os.O_PATH)
+        self.path = b"/proc/self/fd/%d" % self.fd
+
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _mount_point(root: int, path: str, *, folder: bool) -> _Place:
+    """Return the place of `path`, made where it is missing."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise OSError(errno.EINVAL, "a mount point has no ..", path)
+    for depth in range(1, len(parts) + 1):
+        here = "/".join(parts[:depth])
+        try:
+            with _Place(root, here):
+                continue
+        except FileNotFoundError:
+            with _Place(root, "/".join(parts[: depth - 1])) as above:
+                if depth < len(parts) or folder:
+                    os.mkdir(parts[depth - 1], 0o755, dir_fd=above.fd)
+                else:
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+                    os.close(os.open(parts[depth - 1], flags, 0o644, dir_fd=above.fd))
+    return _Place(root, "/".join(parts))

@@ -1,0 +1,271 @@
+"""run, exec, start, stop: real containers of a busybox root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.transfer import import_image
+from tests.helpers.mounts import (
+    helper_environment,
+    mount_type,
+    require,
+    require_fuse,
+    require_root,
+    wait_until,
+)
+
+TOOLS = ["sh", "cat", "echo", "id", "ls", "sleep", "kill", "touch", "mknod", "mount", "ps", "stty"]
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    busybox = shutil.which("busybox")
+    require(busybox is not None, "busybox is not installed")
+    assert busybox is not None
+    root = tmp_path_factory.mktemp("rootfs")
+    root.chmod(0o755)  # ordinary users of the image are to get in
+    for folder in ("bin", "etc", "tmp"):
+        (root / folder).mkdir()
+    shutil.copy(busybox, root / "bin/busybox")
+    for name in TOOLS:
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:\n")
+    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nwheel:x:10:bob\n")
+    (root / "etc/hosts").symlink_to("/outside")
+    (root / "file").write_text("of the image")
+    return root
+
+
+class Containers:
+    """`pyunion` in processes of its own, on a store that holds busy:1."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "mount_tools.pyunion", "--root", str(self.store), *words]
+
+    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            env=helper_environment(),
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *words: str) -> str:
+        done = self(*words)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=helper_environment(),
+        )
+
+    def mine(self) -> list[int]:
+        """Return the processes that hold something of the store open, or were started for it."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(self.store) in line:
+                found.append(int(entry.name))
+        return found
+
+    def daemons(self) -> list[int]:
+        """Return the processes that hold /dev/fuse open."""
+        return [
+            pid
+            for pid in self.mine()
+            if "/dev/fuse" in {_target(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        ]
+
+
+@pytest.fixture
+def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
+    require_root()
+    require_fuse()
+    path = tmp_path / "store"
+    with Store.open(path, sync=False) as store:
+        import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
+    ran = Containers(path)
+    yield ran
+    wait_until(lambda: not ran.mine(), "every process of the store to end")
+    assert str(path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_command_sees_the_image_and_nothing_else(containers: Containers) -> None:
+    script = "cat /file; echo; echo $$ $A $HOME; id; ls /; ls /proc/self/fd | cat; cat /sys/x"
+    done = containers("run", "--rm", "-h", "boxy", "busy:1", "sh", "-c", script)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["of the image", "2 b /root"]
+    assert lines[2].startswith("uid=0(root) gid=0(root)")
+    assert {"proc", "sys", "dev", "bin", "file"} <= set(lines)
+    assert containers.ok("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "kill -9 $$"], 137, ""),
+        (["nosuch"], 127, 'exec: "nosuch": executable file not found in $PATH'),
+        (["/nosuch"], 127, 'exec: "/nosuch"'),
+        (["/etc"], 126, "Permission denied"),
+    ],
+)
+def test_it_ends_as_its_command_does(
+    containers: Containers, command: list[str], status: int, says: str
+) -> None:
+    done = containers("run", "--rm", "busy:1", *command)
+    assert done.returncode == status and says in done.stderr, done
+
+
+def test_what_is_wrong_before_it_starts_is_125(containers: Containers) -> None:
+    assert containers("run", "nosuch:1", "sh").returncode == 125
+    assert containers("run", "--rm", "-u", "alice", "busy:1", "sh").returncode == 125
+    assert containers("run", "--rm", "-v", "/nosuch:/x", "busy:1", "sh").returncode == 125
+
+
+def test_user_directory_and_volumes(containers: Containers, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "in").write_text("hello")
+    script = "id; echo $PWD $HOME; cat /data/in; echo no > /data/out"
+    flags = ("--rm", "-u", "bob", "-w", "/work", "-v", f"{shared}:/data:ro")
+    done = containers("run", *flags, "busy:1", "sh", "-c", script)
+    assert "uid=1000(bob) gid=1001(bob) groups=10(wheel)" in done.stdout
+    assert "/work /home/bob" in done.stdout and "hello" in done.stdout
+    assert done.returncode == 1 and os.listdir(shared) == ["in"]
+    containers.ok("run", "--rm", "-v", f"{shared}:/a/b", "busy:1", "sh", "-c", "echo 1 > /a/b/out")
+    assert (shared / "out").read_text() == "1\n"
+
+
+def test_it_cannot_reach_the_host(containers: Containers) -> None:
+    script = (
+        "mount -t tmpfs none /tmp; mknod /tmp/sda b 8 0 && cat /tmp/sda; "
+        "echo x > /proc/sys/kernel/hostname; cat /outside"
+    )
+    done = containers("run", "--rm", "busy:1", "sh", "-c", script)
+    assert done.returncode != 0 and done.stderr.count("\n") >= 4, done
+    assert not os.path.exists("/outside")
+
+
+def test_start_exec_commit_stop(containers: Containers) -> None:
+    identity = containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
+    assert len(identity) == 64
+    assert containers("start", "bg").returncode == 0
+    containers.ok("exec", "bg", "sh", "-c", "echo made > /new")
+    assert containers("exec", "bg", "sh", "-c", "exit 3").returncode == 3
+    assert containers("exec", "bg", "nosuch").returncode == 127
+    assert containers("rm", "bg").returncode == 1
+    containers.ok("commit", "bg", "busy:2")
+    assert containers.ok("exec", "bg", "cat", "/new") == "made"
+    containers.ok("stop", "-t", "5", "bg")
+    assert "Exited (143)" in containers.ok("ps", "-a")
+    assert containers("exec", "bg", "ls").returncode == 125
+    assert containers.ok("run", "--rm", "busy:2", "cat", "/new") == "made"
+    containers.ok("start", "bg")
+    containers.ok("rm", "-f", "bg")
+    assert containers.ok("ps", "-aq") == ""
+
+
+def test_signals_reach_the_command(containers: Containers) -> None:
+    script = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    running = containers.start("run", "--rm", "busy:1", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=30)
+    assert (out, running.returncode) == ("got it\n", 9)
+
+
+def test_orphans_are_reaped(containers: Containers) -> None:
+    script = "(sleep 0.01 &) ; sleep 0.3; ps | cat"
+    out = containers.ok("run", "--rm", "busy:1", "sh", "-c", script)
+    assert "sleep" not in out.replace(script, "")
+
+
+def test_nothing_is_left_of_one_whose_runner_is_killed(containers: Containers) -> None:
+    running = containers.start(
+        "run", "--name", "killed", "busy:1", "sh", "-c", "echo data > /new; echo ready; sleep 1000"
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.kill()
+    running.communicate(timeout=30)
+    wait_until(lambda: not containers.mine(), "the container to end")
+    assert "Exited" in containers.ok("ps", "-a")
+    containers.ok("commit", "killed", "busy:3")
+    assert containers.ok("run", "--rm", "busy:3", "cat", "/new") == "data"
+
+
+def test_a_container_without_its_daemon_gets_errors_and_ends(containers: Containers) -> None:
+    running = containers.start("run", "busy:1", "sh", "-c", "echo ready; sleep 0.3; cat /file")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    wait_until(lambda: len(containers.daemons()) == 1, "all but the daemon to close /dev/fuse")
+    os.kill(containers.daemons()[0], signal.SIGKILL)
+    running.communicate(timeout=30)
+    assert running.returncode != 0
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    env = {**helper_environment(), "PYUNION_ROOT": str(containers.store)}
+    helper = [sys.executable, "-m", "mount_tools.mount_helper"]
+
+    def mounted(*words: str) -> None:
+        subprocess.run([*helper, *words], env=env, check=True, timeout=60)
+
+    mounted("busy:1", str(point), "-o", "rw")
+    assert mount_type(point) == "fuse.pyunion"
+    assert (point / "file").read_text() == "of the image"
+    (point / "new").write_text("1")
+    subprocess.run(["umount", point], check=True)
+    wait_until(lambda: containers.ok("ps", "-aq") == "", "the upper of the mount to go")
+    for text in ("one", "two"):
+        mounted("busy:1", str(point), "-o", "container=kept")
+        before = (point / "new").read_text() if (point / "new").exists() else ""
+        (point / "new").write_text(before + text)
+        subprocess.run(["umount", point], check=True)
+    wait_until(lambda: "Exited" in containers.ok("ps", "-a"), "the daemon to end")
+    mounted("busy:1", str(point), "-o", "ro,container=kept")
+    assert (point / "new").read_text() == "onetwo"
+    with pytest.raises(OSError, match="Read-only"):
+        (point / "new").write_text("3")
+    subprocess.run(["umount", point], check=True)
+    failed = subprocess.run(
+        [*helper, "nosuch:9", str(point)], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert failed.returncode == 32 and "nosuch:9" in failed.stderr

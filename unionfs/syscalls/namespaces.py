@@ -1,0 +1,73 @@
+"""Namespaces, roots and capabilities of a process: what a container is made of.
+
+unshare(2), setns(2), pivot_root(2), prctl(2); Python before 3.12 has none of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from unionfs.syscalls.libc import fail, libc
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+
+_NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
+_PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+
+_unshare = libc.unshare
+_unshare.argtypes = [ctypes.c_int]
+_setns = libc.setns
+_setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_prctl = libc.prctl
+_prctl.argtypes = [
+    ctypes.c_int,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+]
+_pivot_root = libc["syscall"]  # an object of its own: others pass other types
+_pivot_root.restype = ctypes.c_long
+_pivot_root.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
+
+
+def unshare(flags: int) -> None:
+    """Give this process, or with CLONE_NEWPID its children, namespaces of its own."""
+    if _unshare(flags) != 0:
+        raise fail()
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace open as `fd`, of that CLONE_NEW* kind."""
+    if _setns(fd, kind) != 0:
+        raise fail()
+
+
+def enter_root(path: bytes) -> None:
+    """Make the mount point `path` the root of this mount namespace, and let the old one go.
+
+    Source: pivot_root(2) "pivot_root(\".\", \".\")".
+    """
+    os.chdir(path)
+    if _pivot_root(_NR_PIVOT_ROOT, b".", b".") != 0:
+        raise fail(path)
+    if libc.umount2(b".", 2) != 0:  # MNT_DETACH
+        raise fail(b".")
+    os.chdir(b"/")
+
+
+def die_with_parent(signal: int) -> None:
+    """Get `signal` when the thread that forked this process ends."""
+    if _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0:
+        raise fail()
+
+
+def drop_capability(number: int) -> bool:
+    """Take a capability from all this process will run; False for one that does not exist."""
+    return bool(_prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0)
