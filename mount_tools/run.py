@@ -135,18 +135,11 @@ def _start(
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
-    hostname = str(container.config.get("Hostname") or container.short)
-    host = container.config.get("HostConfig")
-    host = host if isinstance(host, dict) else {}
-    inside = Inside(
-        hostname,
-        launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
-        _volumes(host),
-        host.get("ReadonlyRootfs") is True,
-        _etc_files(os.fspath(directory), hostname),
-        sys.stdin is not None and sys.stdin.isatty(),
-    )
-    fuse = open_device()
+    inside = _inside_of(container, launch, os.fspath(directory))
+    try:
+        fuse = open_device()
+    except MountError as error:
+        raise StoreError(str(error)) from None
     try:
         with _Pipes() as pipes:
             outer = os.fork()
@@ -162,20 +155,7 @@ def _start(
                 )
             pipes.keep_outer()
             try:
-                if os.read(pipes.mounted[0], 1) == b"m":
-                    outcome = run_detached(
-                        lambda live: serve_in_namespace(fuse, options, live), keep=fuse
-                    )
-                    if outcome.status != OK:
-                        raise StoreError(outcome.message)
-                    os.write(pipes.go[1], b"g")
-                pid = os.read(pipes.pids[0], 32)
-                if pid:
-                    # Written down before it begins: it may be all that is left of us.
-                    store.containers.started(container, int(pid))
-                    os.write(pipes.go[1], b"s")
-                _raise_reported(pipes.report[0])
-                return Started(outer, int(pid))
+                return _accompany(store, container, outer, pipes, fuse, options)
             except CannotStart as error:
                 os.waitpid(outer, 0)
                 store.containers.finished(container, error.status)
@@ -187,6 +167,45 @@ def _start(
                 raise
     finally:
         os.close(fuse)
+
+
+def _inside_of(container: Container, launch: Launch, directory: str) -> Inside:
+    hostname = str(container.config.get("Hostname") or container.short)
+    host = container.config.get("HostConfig")
+    host = host if isinstance(host, dict) else {}
+    return Inside(
+        hostname,
+        launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
+        _volumes(host),
+        host.get("ReadonlyRootfs") is True,
+        _etc_files(directory, hostname),
+        sys.stdin is not None and sys.stdin.isatty(),
+    )
+
+
+def _accompany(
+    store: Store,
+    container: Container,
+    outer: int,
+    pipes: _Pipes,
+    fuse: int,
+    options: MountOptions,
+) -> Started:
+    """Do our part of a start: serve the mount, write init down, wait for the command."""
+    if os.read(pipes.mounted[0], 1) == b"m":
+        outcome = run_detached(lambda live: serve_in_namespace(fuse, options, live), keep=fuse)
+        if outcome.status != OK:
+            raise StoreError(outcome.message)
+        os.write(pipes.go[1], b"g")
+    pid = os.read(pipes.pids[0], 32)
+    if pid:
+        # Written down before it begins: it may be all that is left of us.
+        store.containers.started(container, int(pid))
+        os.write(pipes.go[1], b"s")
+    _raise_reported(pipes.report[0])
+    if not pid:
+        raise StoreError(f"container {container.name} ended before it began")
+    return Started(outer, int(pid))
 
 
 def _mounted(fuse: int, point: str, options: MountOptions) -> str:
