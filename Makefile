@@ -16,12 +16,12 @@ EDITABLE := --config-settings editable_mode=compat
 # fuse3, libfuse3-dev, gcc, pkg-config, python3-dev: pyfuse3 is compiled here.
 # The others are what the demo and the tests call.
 PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
-            mmdebstrap acl attr e2fsprogs libcap2-bin uidmap \
+            mmdebstrap busybox-static acl attr e2fsprogs libcap2-bin uidmap \
             skopeo umoci libarchive-tools
 
 .PHONY: help
 help:
-	@echo 'make demo       apt-get install in a chroot on a union of a Debian rootfs'
+	@echo 'make demo       a Debian becomes an image, is run, changed and committed'
 	@echo 'make test       lint and the whole test suite (PYTEST="-k lookup" for a part)'
 	@echo 'make bench      PyUnion beside its peers, all workloads (ARGS="--only find --rounds 9")'
 	@echo 'make bench-quick  the same on less data, in under 3 minutes'

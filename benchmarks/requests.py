@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.apt_chroot import in_chroot, site_layer
 from benchmarks.cell import Cell, Wrong, opened_cell
 from benchmarks.layers import NEEDLE, Stack, source_tree
 from benchmarks.report import figure, table
@@ -128,16 +129,16 @@ def _status(cell: Cell) -> None:
 
 
 def _debian(where: Path, scale: Scale) -> Stack:
-    demo.site_layer(where / "0")
+    site_layer(where / "0")
     return Stack(where, ("0", str(kept_debian())), 0)
 
 
 def _update(cell: Cell) -> None:
-    demo.in_chroot(cell.root, "apt-get", "update")
+    in_chroot(cell.root, "apt-get", "update")
 
 
 def _install(cell: Cell) -> None:
-    demo.in_chroot(cell.root, "apt-get", "install", "-y", demo.PACKAGE)
+    in_chroot(cell.root, "apt-get", "install", "-y", demo.PACKAGE)
 
 
 def _python(where: Path, scale: Scale) -> Stack:

@@ -1,14 +1,14 @@
-"""`make demo`: install a package in a chroot on a union of a real Debian.
+"""`make demo`: a Debian becomes an image, is run, changed, committed, and the commit is run.
 
 A Debian root filesystem made by mmdebstrap (kept in `.cache` between runs) is
-the lowest layer, a small layer of site settings lies on it, and an empty upper
-takes what apt changes.  Mirrors and proxies are those this machine's own apt is
-set up with.
+imported into a store of the demo's own; apt installs a package in a container
+of it, which is committed while it goes on running.  Each command is shown as
+one would type it.  Mirrors and proxies are those this machine's own apt is set
+up with.
 
-Whatever fails, and on Ctrl-C and SIGTERM, nothing stays mounted: the union is
-unmounted on every way out, and /proc, /sys and /dev of the chroot exist only in
-the mount namespace that apt runs in.  When the demo itself is killed outright,
-a guard detaches the union, and the next run clears what lies in `.cache`.
+Whatever fails, and on Ctrl-C and SIGTERM, nothing is left running or mounted:
+the containers are removed on every way out.  When the demo itself is killed
+outright, a guard removes them, and the next run clears what lies in `.cache`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -29,28 +29,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from layerstore.changes import Change, changes
-from mount_tools.option_grammar import escaped
-from unionfs.errors import ConfigError
-
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 PACKAGE = "tree"
-SHOWN = 24
+SHOWN = 16
+WORTH_SAYING = 0.5  # seconds
 
 # The settings of apt that say how to reach a mirror; the rest are this machine's business.
 ACQUIRE = re.compile(r"Acquire::(https?(?!.*Auto-Detect)|Check-|Languages|Retries|ForceIPv)")
 
-MOTD = "Debian with a layer of this site's settings on it.\n"
+IMAGE, CHANGED = "debian:demo", "debian:with-tree"
+BOX = "box"
 NO_SERVICES = (
-    "#!/bin/sh\n# Packages installed in a chroot start no services (policy-rc.d(8)).\nexit 101\n"
+    "#!/bin/sh\n# Packages installed in a container start no services (policy-rc.d(8)).\nexit 101\n"
 )
-
-IN_CHROOT = """
-mount -t proc proc "$0/proc"
-mount --rbind /sys "$0/sys"
-mount --rbind /dev "$0/dev"
-exec chroot "$0" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
-"""
 
 
 class DemoError(Exception):
@@ -133,7 +124,7 @@ def isolated(*argv: str | os.PathLike[str], given: str = "", name: str = "") -> 
     )
 
 
-# -- the layers --
+# -- the root filesystem --
 
 
 def debian_sources(release: str) -> str:
@@ -170,18 +161,7 @@ def debian_rootfs() -> Path:
     return root
 
 
-def site_layer(layer: Path) -> None:
-    """Make a second lower: a greeting, this machine's resolver, no services, one file gone."""
-    for directory in ("etc", "usr/sbin"):
-        (layer / directory).mkdir(parents=True)
-    (layer / "etc/motd").write_text(MOTD)
-    (layer / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
-    (layer / "usr/sbin/policy-rc.d").write_text(NO_SERVICES)
-    (layer / "usr/sbin/policy-rc.d").chmod(0o755)
-    os.mknod(layer / "etc/issue.net", stat.S_IFCHR, os.makedev(0, 0))  # a whiteout
-
-
-# -- the mount --
+# -- what must not be left --
 
 
 def mounts_beneath(directory: Path) -> list[Path]:
@@ -206,6 +186,8 @@ def workspace() -> Iterator[Path]:
     """Hold the cache and a fresh directory in it; in the end nothing is mounted there."""
 
     def clear() -> None:
+        for store in CACHE.glob("demo-*/store"):
+            subprocess.run([*Pyunion(store).words, "rm", "-f", BOX], capture_output=True)
         for point in mounts_beneath(CACHE):
             unmount(point)
         for left in (*CACHE.glob("demo-*"), *CACHE.glob("*.partial")):
@@ -225,70 +207,81 @@ def workspace() -> Iterator[Path]:
                 clear()
 
 
+class Pyunion:
+    """The command, as `make install` links it, on a store of the demo's own."""
+
+    def __init__(self, root: Path) -> None:
+        command = Path(sys.executable).with_name("pyunion")
+        self.words: list[str | Path] = [command, "--root", root]
+
+    def quietly(self, *words: str | Path) -> str:
+        return run(*self.words, *words, name=f"pyunion {words[0]}")
+
+    def show(self, *words: str, lines: int = SHOWN) -> None:
+        """Run a command, and print what was typed, what it printed and how long it took."""
+        say(f"\n$ pyunion {shlex.join(words)}")
+        start = time.perf_counter()
+        printed = self.quietly(*words).splitlines()
+        seconds = time.perf_counter() - start
+        for line in printed[:lines]:
+            say(f"  {line}")
+        if len(printed) > lines:
+            say(f"  ... and {len(printed) - lines} lines more")
+        if seconds >= WORTH_SAYING:
+            say(f"  ({seconds:.1f} s)")
+
+
 @contextlib.contextmanager
-def mounted(lowers: list[Path], upper: Path, work: Path, merged: Path) -> Iterator[None]:
-    """Mount the union as a user would, by the command that `make install` links."""
-    layers = ":".join(escaped(str(lower), r"\,:") for lower in lowers)
-    options = f"lowerdir={layers},upperdir={escaped(str(upper))},workdir={escaped(str(work))}"
-    command = Path(sys.executable).with_name("mount.pyunion")
+def container(pyunion: Pyunion) -> Iterator[None]:
+    """Run the container of the demo; whatever happens, it is gone in the end."""
     # The guard outlives us and acts at the end of its input, should we be killed outright.
-    guard = ("sh", "-c", 'cat; umount --lazy "$0" 2>/dev/null', merged)
+    guard = ("sh", "-c", 'cat; exec "$@" >/dev/null 2>&1', "sh", *pyunion.words, "rm", "-f", BOX)
     with subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True):
         try:
-            # Cut short, the command could still mount behind our back.
-            with step("Mounting it, a layer of site settings and an empty upper"), uninterrupted():
-                run(command, "demo", merged, "-o", options)
+            pyunion.show("run", "--detach", "--name", BOX, IMAGE, "sleep", "infinity")
             yield
         finally:
-            if merged in mounts_beneath(CACHE):
-                with step("Unmounting"), uninterrupted():
-                    unmount(merged)
-
-
-def in_chroot(root: Path, *argv: str) -> str:
-    return isolated("sh", "-euc", IN_CHROOT, root, *argv, name=" ".join(argv))
+            with uninterrupted():
+                pyunion.show("rm", "--force", BOX)
 
 
 # -- the demo --
 
 
-def use(merged: Path) -> None:
-    """Do on the mount what one does in a chroot."""
-    say("  " + next(line for line in run("mount").splitlines() if f" on {merged} " in line))
-    say("  /etc/motd: " + in_chroot(merged, "cat", "/etc/motd").strip())
-    with step("apt-get update in a chroot on it"):
-        in_chroot(merged, "apt-get", "update")
-    with step(f"apt-get install {PACKAGE}"):
-        in_chroot(merged, "apt-get", "install", "-y", PACKAGE)
-        in_chroot(merged, "apt-get", "clean")
-    say(f"Running {PACKAGE} there, and deleting a file of the Debian layer:")
-    tree = in_chroot(merged, PACKAGE, "--noreport", "-L", "1", "/etc/apt")
-    say("".join(f"  {line}\n" for line in tree.splitlines()).rstrip())
-    in_chroot(merged, "rm", "/etc/issue")
-
-
-def show(found: list[Change]) -> None:
-    say(f"What changed, {len(found)} paths, all in the upper (A added, C changed, D deleted):")
-    for change in found[:SHOWN]:
-        say(f"  {change.kind} {change.path.decode(errors='backslashreplace')}")
-    if len(found) > SHOWN:
-        say(f"  ... and {len(found) - SHOWN} more")
-
-
 def demo() -> None:
     with workspace() as here:
         rootfs = debian_rootfs()
-        site, upper, work, merged = (here / name for name in ("site", "upper", "work", "merged"))
-        for directory in (site, upper, work, merged):
-            directory.mkdir()
-        site_layer(site)
-        with mounted([site, rootfs], upper, work, merged):
-            use(merged)
-        show(changes(bytes(upper), [bytes(site), bytes(rootfs)]))
+        pyunion = Pyunion(here / "store")
+        say("The Debian becomes an image of one layer.")
+        pyunion.show("import", "--quiet", str(rootfs), IMAGE)
+        say("\nA container of it runs; apt installs a package in it, and a file goes.")
+        with container(pyunion):
+            use(pyunion)
+            say("\nIt is committed while it runs: what it changed becomes a layer, in place.")
+            pyunion.show("commit", "--message", f"with {PACKAGE}", BOX, CHANGED)
+            pyunion.show("exec", BOX, PACKAGE, "--version")
+            say("\nWhat it changed, and what there is now:")
+            pyunion.show("diff", BOX)
+            pyunion.show("images")
+            pyunion.show("history", CHANGED)
+            pyunion.show("layers")
+            pyunion.show("which", f"/usr/bin/{PACKAGE}", CHANGED)
+        say("\nThe commit is an image like any other:")
+        pyunion.show("run", "--rm", CHANGED, PACKAGE, "--noreport", "-L", "1", "/etc/apt")
+        pyunion.show("check")
     left = mounts_beneath(CACHE)
     if left:
         raise DemoError("still mounted: " + ", ".join(map(str, left)))
-    say("Nothing is left mounted; the Debian layer stays in .cache for the next run.")
+    say("\nNothing is left mounted or running; the Debian stays in .cache for the next run.")
+
+
+def use(pyunion: Pyunion) -> None:
+    """Do in the container what one does in one."""
+    policy = f"printf %s {shlex.quote(NO_SERVICES)} >/usr/sbin/policy-rc.d"
+    pyunion.quietly("exec", BOX, "sh", "-c", f"{policy}; chmod 755 /usr/sbin/policy-rc.d")
+    pyunion.show("exec", BOX, "apt-get", "--quiet=2", "update")
+    pyunion.show("exec", BOX, "apt-get", "--quiet=2", "install", "--yes", PACKAGE, lines=3)
+    pyunion.show("exec", BOX, "sh", "-c", "apt-get clean; rm -r /var/lib/apt/lists/* /etc/issue")
 
 
 def main() -> int:
@@ -300,7 +293,7 @@ def main() -> int:
         signal.signal(signum, stop)
     try:
         demo()
-    except (DemoError, ConfigError, OSError) as error:
+    except (DemoError, OSError) as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 1
     return 0

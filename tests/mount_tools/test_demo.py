@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,47 +12,69 @@ from pathlib import Path
 import pytest
 
 from mount_tools import demo
-from tests.helpers.mounts import mount_type, require_fuse, require_root, wait_until
-from tests.mount_tools.conftest import Layers
+from tests.helpers.mounts import require, require_fuse, require_root, wait_until
 
 KILLED_OUTRIGHT = """
 import os, signal, sys
 from pathlib import Path
 from mount_tools import demo
-lower, upper, work, merged = map(Path, sys.argv[1:])
-with demo.mounted([lower], upper, work, merged):
+with demo.container(demo.Pyunion(Path(sys.argv[1]))):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.fixture
-def cache(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> Layers:
-    """Layers in the demo's cache, for a demo that can mount them."""
+def pyunion(tmp_path: Path) -> demo.Pyunion:
+    """The command on a store with an image to run."""
     require_fuse()
     require_root()
-    command = Path(sys.executable).with_name("mount.pyunion")
+    busybox = shutil.which("busybox")
+    require(busybox is not None, "busybox is not installed")
+    assert busybox is not None
+    command = Path(sys.executable).with_name("pyunion")
     if not command.exists():
         pytest.skip(f"{command} is not installed (pip install -e .)")
-    monkeypatch.setattr(demo, "CACHE", layers.base)
-    return layers
+    (tmp_path / "rootfs/bin").mkdir(parents=True)
+    shutil.copy(busybox, tmp_path / "rootfs/bin/sleep")
+    made = demo.Pyunion(tmp_path / "store")
+    made.quietly("import", tmp_path / "rootfs", demo.IMAGE)
+    return made
 
 
-def test_unmounted_when_a_step_fails(cache: Layers, capfd: pytest.CaptureFixture[str]) -> None:
+def containers(pyunion: demo.Pyunion) -> list[str]:
+    return pyunion.quietly("ps", "--all", "--format", "{{.Names}} {{.State}}").splitlines()
+
+
+def test_removed_when_a_step_fails(
+    pyunion: demo.Pyunion, capfd: pytest.CaptureFixture[str]
+) -> None:
     with (
         pytest.raises(demo.DemoError, match="false ended with status 1"),
-        demo.mounted([cache.high, cache.low], cache.upper, cache.work, cache.merged),
+        demo.container(pyunion),
     ):
-        assert mount_type(cache.merged) == "fuse.pyunion"
+        assert containers(pyunion) == [f"{demo.BOX} running"]
         demo.run("false")
-    assert demo.mounts_beneath(cache.base) == []
-    assert "Unmounting" in capfd.readouterr().out
+    assert containers(pyunion) == []
+    assert "$ pyunion rm --force" in capfd.readouterr().out
 
 
-def test_unmounted_when_killed_outright(cache: Layers) -> None:
-    paths = (cache.low, cache.upper, cache.work, cache.merged)
-    done = subprocess.run([sys.executable, "-c", KILLED_OUTRIGHT, *paths], capture_output=True)
+def test_removed_when_killed_outright(pyunion: demo.Pyunion, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_OUTRIGHT, tmp_path / "store"], capture_output=True
+    )
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: mount_type(cache.merged) is None, "the guard to unmount")
+    wait_until(lambda: containers(pyunion) == [], "the guard to remove the container")
+
+
+def test_what_is_shown_is_what_was_typed_and_printed(
+    pyunion: demo.Pyunion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyunion.show("images", "--format", "{{.Repository}}")
+    assert capsys.readouterr().out.startswith(
+        "\n$ pyunion images --format '{{.Repository}}'\n  debian\n"
+    )
+    with pytest.raises(demo.DemoError, match="pyunion rmi ended with status 1:\n  Error: No such"):
+        pyunion.show("rmi", "nope")
 
 
 def test_next_run_clears_what_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
