@@ -369,8 +369,8 @@ def test_hard_link_to_a_directory(site: Site) -> None:
 @pytest.mark.parametrize("name", [b"./", b"/", b".", b"./."])
 @pytest.mark.parametrize("kind", [b"0", b"2", b"1", b"6"])
 def test_the_root_stays_a_directory(site: Site, name: bytes, kind: bytes) -> None:
-    if kind == b"0" and name.endswith(b"/"):
-        pytest.skip("a file whose name ends in a slash is a directory of before POSIX")
+    if kind == b"0":
+        name = name.rstrip(b"/") or b"//."  # with a slash it is a directory of before POSIX
     with pytest.raises(UnsafePath, match="in place of the root"):
         site.unpack(whole(header(name, kind, linkname=b"/")))
 
