@@ -108,17 +108,23 @@ class Countdown:
 
 
 class DiskFull:
-    """A hook by which from the `at`-th call on nothing that needs room works."""
+    """A hook by which from the `at`-th call that needs room on none of them works.
 
-    def __init__(self, at: int, code: int) -> None:
+    With `once`, it is that one only.
+    """
+
+    def __init__(self, at: int, code: int, *, once: bool = False) -> None:
         self.at = at
         self.code = code
+        self.once = once
         self.count = 0
         self.struck: str | None = None
 
     def __call__(self, name: str, args: tuple[Any, ...]) -> None:
-        self.count += 1
         creates = name == "open" and len(args) > 1 and args[1] & os.O_CREAT
-        if self.count >= self.at and (name in CHANGING or creates):
+        if name not in CHANGING and not creates:
+            return
+        self.count += 1
+        if self.count == self.at or (self.count > self.at and not self.once):
             self.struck = self.struck or f"call {self.count}, {name}{args!r}"
             raise OSError(self.code, os.strerror(self.code))

@@ -118,6 +118,7 @@ def _copy_up_one_dir(state: State, d: Dir) -> None:
             if source.parent is not None:
                 origin = origin_of(state, source.parent, source.name)
             copy_attributes(state, (source.fd(), None), (staged, None), st, origin)
+            ino = os.stat(staged).st_ino
             publish_locked(state, parent, d.name, name)
         except BaseException:
             state.work.discard(name)
@@ -129,7 +130,7 @@ def _copy_up_one_dir(state: State, d: Dir) -> None:
         with state.table.lock:
             state.table.uppers.add(d)
         if parent.up is not None:
-            parent.up[d.name] = os.stat(staged).st_ino << INO_SHIFT | DT_DIR
+            parent.up[d.name] = ino << INO_SHIFT | DT_DIR
     state.counts["copy_ups"] += 1
 
 
@@ -144,7 +145,11 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     before = os.stat(fd)
     mark_impure(state, parent)
     os.rename(staged, name, src_dir_fd=state.work.fd, dst_dir_fd=fd)
-    utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
+    try:
+        utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
+    except OSError as error:
+        # It is done, and must not be taken for undone.
+        log.error("the times of %r cannot be restored: %s", parent.upper.full_path(), error)
 
 
 def mark_impure(state: State, parent: Dir) -> None:
@@ -419,13 +424,13 @@ def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
             return
         staged = state.work.new_name()
         fd = node.real.fd()
+        st = os.stat(node.rname, dir_fd=fd, follow_symlinks=False)
         os.link(node.rname, staged, src_dir_fd=fd, dst_dir_fd=state.work.fd, follow_symlinks=False)
         try:
             publish_locked(state, parent, name, staged)
         except BaseException:
             state.work.discard(staged)
             raise
-        st = os.stat(name, dir_fd=parent.upper.fd(), follow_symlinks=False)  # type: ignore[union-attr]
         settle_locked(state, node, parent, name, st)
         set_delta(state, node, node.nlink_delta - 1)
         if (node.parent, node.name) != (parent, name):

@@ -11,6 +11,7 @@ Source: overlayfs.rst "whiteouts and opaque directories"; fs/overlayfs/dir.c.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
@@ -39,6 +40,8 @@ from unionfs.core.origin import encode_origin, read_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
 from unionfs.syscalls import xattr
+
+log = logging.getLogger(__name__)
 
 DEFAULT_ACL = "system.posix_acl_default"
 
@@ -245,29 +248,30 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         if parent.holds(name):
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-        assert parent.upper is not None and parent.up is not None
+        assert parent.upper is not None
         fd = parent.upper.fd()
-        if node.st_ino != union_ino(parent.upper.layer, node.rino):
-            mark_impure(state, parent)
-        if name in parent.whiteouts:
-            staged = state.work.new_name()
-            _link_real(node, state.work.fd, staged)
-            place_over_whiteout(state, parent, name, staged, is_dir=False)
-        else:
-            _link_real(node, fd, name)
-        st = _lstat(fd, name)
+        if node.key is None:
+            with state.table.lock:
+                node.key = (parent.upper.layer.dev, node.rino)
+                state.table.by_key[node.key] = node
+        with reread_on_error(parent):
+            if name in parent.whiteouts:
+                staged = state.work.new_name()
+                _link_real(node, state.work.fd, staged)
+                place_over_whiteout(state, parent, name, staged, is_dir=False)
+            else:
+                _link_real(node, fd, name)
+            st = _lstat(fd, name)
         if st.st_ino != node.rino:
             # The file was renamed and its name given away meanwhile; the
             # kernel looks it up again.
             os.unlink(name, dir_fd=fd)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        assert parent.up is not None
         parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
         if node.st_ino != union_ino(parent.upper.layer, st.st_ino):
             mark_impure(state, parent)
         with state.table.lock:
-            if node.key is None:
-                node.key = (st.st_dev, st.st_ino)
-                state.table.by_key[node.key] = node
             add_alias(node, parent, name, parent.upper, name)
     return node, st
 
@@ -367,8 +371,13 @@ def _lose_link(state: State, node: File, parent: Dir) -> None:
         node.lost = Lost(node.lost.links + 1, time.time_ns())
         return
     assert parent.upper is not None
-    now = os.stat(parent.upper.fd()).st_ctime_ns  # the filesystem's own clock
-    origin = encode_origin(node.real.layer, node.real.fd(), node.rname)
+    origin = None
+    now = time.time_ns()
+    try:
+        origin = encode_origin(node.real.layer, node.real.fd(), node.rname)
+        now = os.stat(parent.upper.fd()).st_ctime_ns  # the filesystem's own clock
+    except OSError as error:
+        log.error("the link count of %r will be too high after a remount: %s", node.name, error)
     node.lost = state.lost.add(node.key, origin, now)
 
 
@@ -396,8 +405,13 @@ def _drop_index_entry(state: State, orphan: Fd) -> bool:
     """Remove the index entry, if any, of a file that has no name in the union any more."""
     if not state.index:
         return False
-    origin = xattr.get_fd(orphan, state.marks.origin.encode())
-    return origin is not None and state.index.remove(entry_name(origin))
+    try:
+        origin = xattr.get_fd(orphan, state.marks.origin.encode())
+        return origin is not None and state.index.remove(entry_name(origin))
+    except OSError as error:
+        # The names are gone; nothing leads to what is left of it.
+        log.error("an index entry of no use stays: %s", error)
+        return False
 
 
 def rmdir(state: State, parent: Dir, name: bytes) -> None:
