@@ -35,7 +35,7 @@ from unionfs.core.deletion import (
 from unionfs.core.inode import Dir, File, Lost, Node, union_ino
 from unionfs.core.layer import Fd, RealDir, open_path
 from unionfs.core.link_index import entry_name
-from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_on_error
+from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_later
 from unionfs.core.origin import encode_origin, read_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
@@ -83,13 +83,16 @@ def make(
             mode &= ~umask
         assert parent.upper is not None
         upper_fd = parent.upper.fd()
-        with reread_on_error(parent):
+        try:
             if name in parent.whiteouts:
                 fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
             else:
                 with state.owners.creating(uid, gid):
                     fd = maker(upper_fd, name, mode)
                 st = os.fstat(fd) if fd is not None else _lstat(upper_fd, name)
+        except OSError:
+            reread_later(parent)
+            raise
         found = enter_locked(state, parent, name, st)
         if fd is not None:
             assert isinstance(found[0], File)
@@ -254,7 +257,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             with state.table.lock:
                 node.key = (parent.upper.layer.dev, node.rino)
                 state.table.by_key[node.key] = node
-        with reread_on_error(parent):
+        try:
             if name in parent.whiteouts:
                 staged = state.work.new_name()
                 _link_real(node, state.work.fd, staged)
@@ -262,6 +265,9 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             else:
                 _link_real(node, fd, name)
             st = _lstat(fd, name)
+        except OSError:
+            reread_later(parent)
+            raise
         if st.st_ino != node.rino:
             # The file was renamed and its name given away meanwhile; the
             # kernel looks it up again.

@@ -18,8 +18,6 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.inode import (
@@ -187,16 +185,13 @@ def load_locked(state: State, d: Dir) -> None:
         d.low, d.low_dirs = _merge(state, d.lowers)
 
 
-@contextmanager
-def reread_on_error(*changed: Dir) -> Iterator[None]:
-    """Forget what the directories hold if the block fails: how far it got, the disk tells."""
-    try:
-        yield
-    except OSError:
-        for d in changed:
-            if not d.dead:
-                d.up = None
-        raise
+def reread_later(d: Dir) -> None:
+    """Forget what `d` holds after a failure in its midst: how far it got, the disk tells.
+
+    The caller holds its lock.
+    """
+    if not d.dead:
+        d.up = None
 
 
 def _merge(
