@@ -307,14 +307,14 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
             assert parent.up is not None and parent.low is not None
             if parent.upper is not None:
-                _unlink_locked(state, parent, name, node, found[1])
+                _unlink_locked(state, parent, name, node)
                 return
         copy_up_dir(state, parent)
 
 
-def _unlink_locked(state: State, parent: Dir, name: bytes, node: File, st: os.stat_result) -> None:
+def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
     assert parent.up is not None and parent.low is not None
-    leaving = leave_name_locked(state, node, parent, name, st)
+    leaving = leave_name_locked(state, node, parent, name)
     if name not in parent.up:
         add_whiteout(state, parent, name)
     elif name in parent.low:
@@ -324,9 +324,7 @@ def _unlink_locked(state: State, parent: Dir, name: bytes, node: File, st: os.st
     leaving()
 
 
-def leave_name_locked(
-    state: State, node: File, parent: Dir, name: bytes, st: os.stat_result
-) -> Callable[[], None]:
+def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Callable[[], None]:
     """Prepare `node` for losing `name` in `parent`; return what to do once it has.
 
     A file that loses its last known name is kept alive by an fd: the kernel may
@@ -339,14 +337,12 @@ def leave_name_locked(
         for other, alias in [(node.parent, node.name), *(node.aliases or ())]
         if (other, alias) != (parent, name)
     ]
-    orphan = None
-    place = node.real, node.rname
+    orphan = place = None
     if in_upper(state, node):
         if rest:
             place = _place_without(state, node, rest)
         else:
             orphan = open_path(node.rname, node.real.fd())
-    links = st.st_nlink + (node.nlink_delta if in_upper(state, node) else 0)
 
     def done() -> None:
         if parent.kids.get(name) is node:
@@ -359,14 +355,14 @@ def leave_name_locked(
         if rest:
             node.parent, node.name = rest[0]
             node.aliases = rest[1:] or None
-            node.real, node.rname = place
+            if place is not None:
+                node.real, node.rname = place
             return
         if orphan is None:
             node.unlinked = True
         else:
             state.table.make_orphan(node, state.nowhere, orphan)
-        if links <= 1 and orphan is not None and _drop_index_entry(state, orphan):
-            node.nlink_delta += 1
+            _drop_index_entry(state, node, orphan)
 
     return done
 
@@ -407,17 +403,22 @@ def _place_without(
     return node.real, node.rname
 
 
-def _drop_index_entry(state: State, orphan: Fd) -> bool:
+def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
     """Remove the index entry, if any, of a file that has no name in the union any more."""
-    if not state.index:
-        return False
+    if not state.index or node.key is None:
+        return
+    # Whoever gives the upper a name that the lower had writes the count last,
+    # so in this order the sum is never too low.
+    delta = node.nlink_delta
     try:
+        if os.stat(orphan).st_nlink + delta > 0:
+            return
         origin = xattr.get_fd(orphan, state.marks.origin.encode())
-        return origin is not None and state.index.remove(entry_name(origin))
+        if origin is not None and state.index.remove(entry_name(origin)):
+            node.nlink_delta += 1
     except OSError as error:
         # The names are gone; nothing leads to what is left of it.
         log.error("an index entry of no use stays: %s", error)
-        return False
 
 
 def rmdir(state: State, parent: Dir, name: bytes) -> None:

@@ -52,7 +52,6 @@ class End:
     parent: Dir
     name: bytes
     node: Node | None = None
-    st: os.stat_result | None = None
 
     def in_lower(self) -> bool:
         """Tell whether a lower would show through if the upper had nothing here."""
@@ -134,7 +133,7 @@ def _look(state: State, end: End) -> None:
     if end.parent.dead:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     found = lookup_locked(state, end.parent, end.name)
-    end.node, end.st = found if found is not None else (None, None)
+    end.node = None if found is None else found[0]
 
 
 def _check(state: State, source: End, target: End, flags: int) -> None:
@@ -272,8 +271,7 @@ def _leave_target(state: State, target: End) -> Callable[[], None] | None:
     if isinstance(node, Dir):
         return leave_dir_locked(node)
     if isinstance(node, File):
-        assert target.st is not None
-        return leave_name_locked(state, node, target.parent, target.name, target.st)
+        return leave_name_locked(state, node, target.parent, target.name)
     return None
 
 
