@@ -29,7 +29,7 @@ from unionfs.core.copy_up import (
     redirect_data,
     require_upper,
 )
-from unionfs.core.deletion import add_whiteout, allow_xattr_whiteouts, forget_whiteout
+from unionfs.core.deletion import allow_xattr_whiteouts, forget_whiteout, stage_whiteout
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
@@ -200,10 +200,12 @@ def _move(state: State, source: End, target: End) -> None:
         _prepare(state, source, target)
         _clear_target(state, target)
         leaving = _leave_target(state, target)
-        _rename_upper(state, source, target)
+        failed = _rename_upper(state, source, target)
         _note_moved(state, source, target)
         if leaving is not None:
             leaving()
+        if failed is not None:
+            raise failed
 
 
 def _prepare(state: State, end: End, other: End) -> None:
@@ -275,8 +277,12 @@ def _leave_target(state: State, target: End) -> Callable[[], None] | None:
     return None
 
 
-def _rename_upper(state: State, source: End, target: End) -> None:
-    """Do the rename in the upper, leaving a whiteout behind where a lower would show."""
+def _rename_upper(state: State, source: End, target: End) -> OSError | None:
+    """Do the rename in the upper, leaving a whiteout behind where a lower would show.
+
+    What is returned kept the whiteout from being written; the rename is done.
+    """
+    failed: OSError | None = None
     src, dst = _upper_fds(source, target)
     is_dir = isinstance(source.node, Dir)
     hide = source.in_lower()
@@ -300,13 +306,39 @@ def _rename_upper(state: State, source: End, target: End) -> None:
             if hide and form is WhiteoutForm.AUFS:
                 # It hides nothing as long as the entry itself is there.
                 make_aufs_whiteout(src, source.name)
-            os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
-            if hide and form is WhiteoutForm.AUFS:
                 source.parent.whiteouts.add(source.name)
-            elif hide:
-                add_whiteout(state, source.parent, source.name)
+            if hide and form is WhiteoutForm.XATTR:
+                failed = _rename_and_hide(state, source, target)
+            else:
+                os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
         assert source.node is not None
         _settle(state, source.node, source, target)
+    return failed
+
+
+def _rename_and_hide(state: State, source: End, target: End) -> OSError | None:
+    """Rename, and put a whiteout of the xattr form where the source was, which are two steps.
+
+    Where the second fails the first is undone.  If it cannot be, for it replaced
+    something, that is returned: the lower then shows where the source was.
+    """
+    assert state.work is not None and target.parent.up is not None
+    src, dst = _upper_fds(source, target)
+    replaces = target.name in target.parent.up
+    staged = stage_whiteout(state, source.parent)
+    try:
+        os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
+        try:
+            os.rename(staged, source.name, src_dir_fd=state.work.fd, dst_dir_fd=src)
+        except OSError as error:
+            if replaces:
+                return error
+            os.rename(target.name, source.name, src_dir_fd=dst, dst_dir_fd=src)
+            raise
+    finally:
+        state.work.discard(staged)
+    source.parent.whiteouts.add(source.name)
+    return None
 
 
 def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
