@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.tree import build, file
-from tests.helpers.mounts import mounted_union, require_root, run
+from tests.helpers.mounts import mounted_union, require_root, run, wait_until
 from unionfs.syscalls.writeback import is_ordered
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
@@ -42,7 +42,12 @@ class Disk:
         run("mount", "-o", ",".join(("loop", *options)), self.image, self.top)
 
     def unmount(self) -> None:
-        run("umount", "-l", self.top)
+        """Unmount for good: the same image mounted again would be the one without power."""
+
+        def unmounted() -> bool:
+            return run("umount", self.top, check=False).returncode == 0
+
+        wait_until(unmounted, f"umount {self.top}")
 
     def cut(self) -> None:
         fd = os.open(self.top, os.O_RDONLY)

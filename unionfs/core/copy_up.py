@@ -33,7 +33,7 @@ from unionfs.giving_up import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
-from unionfs.syscalls.writeback import start_writeback
+from unionfs.syscalls.writeback import write_back
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,7 @@ def is_slow_copy(state: State, size: int) -> bool:
 
     Data that has to be on disk before it shows takes a disk's time.
     """
-    return size > (0 if _waits_for_disk(state) else SLOW_BYTES)
-
-
-def _waits_for_disk(state: State) -> bool:
-    """Tell whether the data of a copy is written back before the copy shows.
-
-    A filesystem that keeps the order by itself need not be waited for: a crash
-    then leaves the copy whole or takes its name along.
-    """
-    return not state.config.volatile and not (state.upper is not None and state.upper.ordered)
+    return size > (SLOW_BYTES if state.config.volatile else 0)
 
 
 def require_upper(state: State) -> Layer:
@@ -273,12 +264,14 @@ def _stage(
 
 
 def _secure_data(state: State, staged: int) -> None:
-    """See to it that the data of `staged` reaches the disk no later than its name."""
-    if _waits_for_disk(state):
-        with state.gate.outside():
+    """See to it that the data of `staged` is on disk when its name is."""
+    if state.config.volatile:
+        return
+    with state.gate.outside():
+        if state.upper is not None and state.upper.ordered:
+            write_back(staged)  # without the commit of the journal that fsync waits for
+        else:
             os.fsync(staged)
-    elif not state.config.volatile:
-        start_writeback(staged)
 
 
 def copy_data(state: State, node: File, staged: int, size: int | None) -> None:

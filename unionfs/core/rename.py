@@ -319,7 +319,7 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
 def _rename_and_hide(state: State, source: End, target: End) -> OSError | None:
     """Rename, and put a whiteout of the xattr form where the source was, which are two steps.
 
-    Where the second fails the first is undone.  If it cannot be, for it replaced
+    Where the second fails the first is undone.  If it cannot be, because it replaced
     something, that is returned: the lower then shows where the source was.
     """
     assert state.work is not None and target.parent.up is not None
@@ -331,14 +331,22 @@ def _rename_and_hide(state: State, source: End, target: End) -> OSError | None:
         try:
             os.rename(staged, source.name, src_dir_fd=state.work.fd, dst_dir_fd=src)
         except OSError as error:
-            if replaces:
+            if replaces or not _moved_back(source, target):
                 return error
-            os.rename(target.name, source.name, src_dir_fd=dst, dst_dir_fd=src)
             raise
     finally:
         state.work.discard(staged)
     source.parent.whiteouts.add(source.name)
     return None
+
+
+def _moved_back(source: End, target: End) -> bool:
+    src, dst = _upper_fds(source, target)
+    try:
+        os.rename(target.name, source.name, src_dir_fd=dst, dst_dir_fd=src)
+    except OSError:
+        return False
+    return True
 
 
 def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""Data on its way to the disk: sync_file_range(2), and which filesystems keep data in order.
+"""Data written before its name: sync_file_range(2), and where that is enough.
 
 Source: sync_file_range(2); Documentation/admin-guide/ext4.rst "data=", "auto_da_alloc".
 """
@@ -11,23 +11,25 @@ from pathlib import Path
 
 from unionfs.syscalls.libc import fail, libc
 
-_WRITE = 2  # SYNC_FILE_RANGE_WRITE
+_WRITE_AND_WAIT = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 
 _sync_file_range = libc.sync_file_range
 _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
-def start_writeback(fd: int) -> None:
-    """Give the data of `fd` its blocks and begin to write it, without waiting for the disk."""
-    if _sync_file_range(fd, 0, 0, _WRITE) != 0:
+def write_back(fd: int) -> None:
+    """Write the data of `fd`, and wait until it is written; its metadata is not waited for."""
+    if _sync_file_range(fd, 0, 0, _WRITE_AND_WAIT) != 0:
         raise fail()
 
 
 def is_ordered(fd: int) -> bool:
-    """Tell whether the filesystem of `fd` writes data before the metadata that needs it.
+    """Tell whether on the filesystem of `fd` data that was written is there when a later name is.
 
-    So does ext4 with a journal, unless it is mounted data=writeback: what was
-    given its blocks before a rename is on disk when the rename is.  False
+    So it is on ext4 with a journal, unless that is mounted data=writeback: the end
+    of a write enters the blocks into the journal, and a rename thereafter is
+    committed with them or after them, the disk's cache flushed before.  It has to
+    be waited for: blocks only given, and not yet written, read as zeros.  False
     wherever that cannot be told.
     """
     dev = os.fstat(fd).st_dev
