@@ -1,20 +1,26 @@
 """`pyunion run`, `exec`, `start` and `stop`: commands in containers.
 
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
-Differs from docker: the network is the host's own; a terminal is used where there is one,
-and -i and -t say nothing more.
+Differs from docker: the network is the host's own; a terminal that stdin is with -i is
+used as it is, so -t adds nothing to it.
 """
 
 from __future__ import annotations
 
-from layerstore.errors import Conflict
+import os
+from pathlib import Path
+
+import click
+
+from layerstore.errors import Conflict, StoreError
 from mount_tools.cli import words
 from mount_tools.cli.complete import named
-from mount_tools.cli.container_flags import ContainerFlags, container_flags
+from mount_tools.cli.container_flags import ContainerFlags, config_of, container_flags
 from mount_tools.cli.create_cmd import create_container
-from mount_tools.cli.run_words import exit_with
-from mount_tools.cli.session import Session, pass_session, say
-from mount_tools.container_mount import refuse_running
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.run_words import discard, exit_with, take_stdin
+from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.container_mount import refuse_running, unmount_container
 from mount_tools.run import (
     exec_in_container,
     launch_of,
@@ -22,6 +28,7 @@ from mount_tools.run import (
     start_container,
     stop_container,
 )
+from mount_tools.run_process import CannotStart
 
 
 @words.command(
@@ -35,15 +42,33 @@ from mount_tools.run import (
 @container_flags
 @words.flag("--rm", says="Automatically remove the container when it exits")
 @words.flag("-d", "--detach", says="Run container in background and print container ID")
+@words.text("--cidfile", says="Write the container ID to the file")
 @pass_session
 def run(
-    session: Session, /, operands: tuple[str, ...], rm: bool, detach: bool, **said: object
+    session: Session,
+    /,
+    operands: tuple[str, ...],
+    rm: bool,
+    detach: bool,
+    cidfile: str | None,
+    **said: object,
 ) -> None:
+    """Exits as the command does; with 125 where the container cannot be started, 126 where
+    the command cannot be run, and 127 where it is not there."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
 
     def work() -> int:
         store = session.store
+        if not detach:
+            take_stdin(flags.interactive, flags.tty)
+        if cidfile and os.path.exists(cidfile):
+            raise Conflict(
+                "Container ID file found, make sure the other container isn't running or delete "
+                f"{cidfile}"
+            )
         container = create_container(store, operands, flags, auto_remove=rm)
+        if cidfile:
+            Path(cidfile).write_text(container.id)
         launch = launch_of(container.config)
         if detach:
             start_container(store, container, launch)
@@ -53,7 +78,7 @@ def run(
             return run_container(store, container, launch)
         finally:
             if rm:
-                store.containers.remove(store.containers.get(container.id))
+                discard(store, container)
 
     exit_with(work)
 
@@ -69,32 +94,28 @@ def run(
 @words.texts("-e", "--env", says="Set environment variables")
 @words.text("-w", "--workdir", says="Working directory inside the container")
 @words.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])")
-@words.flag("-i", "--interactive", says="Accepted: stdin is the command's in any case")
-@words.flag("-t", "--tty", says="Accepted: a terminal is the command's in any case")
+@words.texts("--env-file", says="Read in a file of environment variables")
+@words.flag("-i", "--interactive", says="Keep STDIN open")
+@words.flag("-t", "--tty", says="Accepted: a terminal that stdin is with -i is used as it is")
 @pass_session
 def exec_(
     session: Session,
     operands: tuple[str, ...],
     env: tuple[str, ...],
+    env_file: tuple[str, ...],
     workdir: str | None,
     user: str | None,
     interactive: bool,
     tty: bool,
 ) -> None:
     name, *command = operands
-
-    def work() -> int:
-        container = session.store.containers.resolve(name)
-        launch = launch_of(container.config)
-        launch = launch._replace(
-            words=tuple(command),
-            environment=(*launch.environment, *env),
-            directory=workdir or launch.directory,
-            user=launch.user if user is None else user,
-        )
-        return exec_in_container(container, launch)
-
-    exit_with(work)
+    container = session.store.containers.resolve(name)
+    if not container.running or container.mount_point is not None:
+        raise Conflict(f"Container {container.id} is not running")
+    flags = ContainerFlags(entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir)
+    config = config_of(container.config, container.image_name, flags, command)
+    take_stdin(interactive, tty)
+    exit_with(lambda: exec_in_container(container, launch_of(config)))
 
 
 @words.command(
@@ -104,25 +125,32 @@ def exec_(
     most=None,
     completes=named("container"),
 )
-@words.flag("-a", "--attach", says="Wait for it, and exit as it does")
+@words.flag("-a", "--attach", says="Attach STDOUT/STDERR and forward signals")
+@words.flag("-i", "--interactive", says="Attach container's STDIN")
 @pass_session
-def start(session: Session, operands: tuple[str, ...], attach: bool) -> None:
+def start(session: Session, operands: tuple[str, ...], attach: bool, interactive: bool) -> None:
     store = session.store
-    if attach and len(operands) > 1:
-        raise Conflict("you cannot start and attach multiple containers at once")
-    if attach:
+    if attach or interactive:
+        if len(operands) > 1:
+            raise WrongWords("you cannot start and attach multiple containers at once", 1)
         container = store.containers.resolve(operands[0])
+        take_stdin(interactive, False)
         exit_with(lambda: run_container(store, container, launch_of(container.config)))
-
-    def start_one(name: str) -> None:
-        container = store.containers.resolve(name)
-        if not container.running:
-            start_container(store, container, launch_of(container.config))
-        elif container.mount_point is not None:
-            refuse_running(container)
-        say(name)
-
-    session.each(operands, start_one)
+    failed = []
+    for name in operands:
+        try:
+            container = store.containers.resolve(name)
+            if not container.running:
+                start_container(store, container, launch_of(container.config))
+            elif container.mount_point is not None:
+                refuse_running(container)
+            say(name)
+        except (StoreError, CannotStart) as error:
+            complain(str(error))
+            failed.append(name)
+    if failed:
+        complain(f"failed to start containers: {', '.join(failed)}")
+        raise click.exceptions.Exit(1)
 
 
 @words.command(
@@ -135,11 +163,14 @@ def start(session: Session, operands: tuple[str, ...], attach: bool) -> None:
 @words.number("-t", "--time", says="Seconds to wait before killing the container", default=10)
 @pass_session
 def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
+    """A container that is mounted is unmounted."""
+
     def stop_one(name: str) -> None:
         container = session.store.containers.resolve(name)
         if container.mount_point is not None:
-            refuse_running(container)
-        stop_container(session.store, container, max(0, time))
+            unmount_container(container)
+        else:
+            stop_container(session.store, container, max(0, time))
         say(name)
 
     session.each(operands, stop_one)

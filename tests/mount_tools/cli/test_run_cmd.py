@@ -185,7 +185,9 @@ def test_start_exec_commit_stop(containers: Containers) -> None:
     assert containers.ok("exec", "bg", "cat", "/new") == "made"
     containers.ok("stop", "-t", "5", "bg")
     assert "Exited (143)" in containers.ok("ps", "-a")
-    assert containers("exec", "bg", "ls").returncode == 125
+    late = containers("exec", "bg", "ls")
+    assert late.returncode == 1
+    assert late.stderr.endswith(" is not running\n")
     assert containers.ok("run", "--rm", "busy:2", "cat", "/new") == "made"
     containers.ok("start", "bg")
     containers.ok("rm", "-f", "bg")
@@ -269,3 +271,68 @@ def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> 
         [*helper, "nosuch:9", str(point)], env=env, capture_output=True, text=True, timeout=60
     )
     assert failed.returncode == 32 and "nosuch:9" in failed.stderr
+
+
+def test_stdin_is_the_commands_only_where_that_is_asked_for(containers: Containers) -> None:
+    """A loop over lines that runs a container for each keeps its lines."""
+    for words, seen in ((("run", "--rm"), ""), (("run", "--rm", "-i"), "lines\n")):
+        done = subprocess.run(
+            containers.command(*words, "busy:1", "cat"),
+            input="lines\n",
+            capture_output=True,
+            text=True,
+            env=helper_environment(),
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, seen, "")
+
+
+def test_a_terminal_that_is_none(containers: Containers) -> None:
+    done = containers("run", "--rm", "-it", "busy:1", "true")
+    assert (done.returncode, done.stderr) == (1, "the input device is not a TTY\n")
+
+
+def test_an_image_that_is_not_there(containers: Containers) -> None:
+    done = containers("run", "nope", "true")
+    assert done.returncode == 125
+    assert done.stderr == (
+        "Unable to find image 'nope:latest' locally\nError: No such image: nope:latest\n"
+    )
+
+
+def test_the_id_goes_to_a_file_once(containers: Containers, tmp_path: Path) -> None:
+    words = ("run", "--cidfile", f"{tmp_path}/id", "busy:1", "sh", "-c", "exit 0")
+    assert containers(*words).returncode == 0
+    identity = (tmp_path / "id").read_text()
+    assert containers.ok("inspect", "-f", "{{.State.ExitCode}}", identity) == "0"
+    assert "Container ID file found" in containers(*words).stderr
+    containers.ok("rm", identity)
+
+
+def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> None:
+    containers.ok("create", "--name", "bad", "busy:1", "nosuch")
+    containers.ok("create", "--name", "good", "busy:1", "sleep", "1000")
+    done = containers("start", "bad", "good", "nope")
+    assert (done.returncode, done.stdout) == (1, "good\n")
+    assert done.stderr.splitlines() == [
+        'Error: exec: "nosuch": executable file not found in $PATH',
+        "Error: No such container: nope",
+        "Error: failed to start containers: bad, nope",
+    ]
+    done = containers("start", "-a", "bad", "good")
+    assert "multiple containers at once" in done.stderr
+    containers.ok("exec", "-e", "A=1", "good", "sh", "-c", 'test "$A" = 1')
+    containers.ok("rm", "-f", "bad", "good")
+
+
+def test_a_mounted_container_is_unmounted_by_stop_and_by_rm(
+    containers: Containers, tmp_path: Path
+) -> None:
+    containers.ok("create", "--name", "box", "busy:1")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    for words in (("stop", "box"), ("rm", "-f", "box")):
+        containers.ok("mount", "box", str(point))
+        assert mount_type(point) == "fuse.pyunion"
+        assert "(Mounted)" in containers.ok("ps")
+        assert containers.ok(*words) == "box"
+        assert mount_type(point) is None
