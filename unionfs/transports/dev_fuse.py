@@ -1,9 +1,14 @@
 """The direct transport: the kernel's own protocol, read from and written to /dev/fuse.
 
 It carries what libfuse cannot: passthrough, zero-message opendir, fallocate,
-lseek and the rest of `vfs.DirectFilesystem`.  One thread reads requests and
-answers the quick ones at once; a request that may wait for a disk is handed to
-a worker, which answers it by itself.
+lseek and the rest of `vfs.DirectFilesystem`.
+
+Threading: a few readers take requests and answer the quick ones at once, so
+that one which waits for a cold directory does not keep the next from being
+read; with io_uring there is a ring for each CPU instead, and one reader for
+what does not come that way.  A request that may wait for a disk is handed to a
+worker, which answers it by itself.  What ends a thread before the connection
+ends the daemon: an error is better than no answer.
 
 Source: fs/fuse/dev.c; Documentation/filesystems/fuse.rst.
 """

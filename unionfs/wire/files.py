@@ -113,7 +113,11 @@ class Files:
         ):
             # Writes by passthrough are made with our own privileges, and none
             # of them tells us who made it.
-            fs.drop_privileges(fh)
+            try:
+                fs.drop_privileges(fh)
+            except OSError:
+                fs.release(fh)
+                raise
         return self._put_open(fh, request.nodeid, request, request.body)
 
     def _create(self, request: Request) -> int:
