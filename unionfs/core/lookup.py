@@ -148,7 +148,8 @@ def stat_kid(state: State, kid: Node) -> os.stat_result | None:
         if error.errno in _GONE:
             return None
         raise
-    return st if st.st_ino == kid.rino else None
+    # A number may be used again, by a whiteout of that very name.
+    return st if st.st_ino == kid.rino and stat.S_IFMT(st.st_mode) == kid.kind else None
 
 
 def stat_place(node: File) -> os.stat_result:

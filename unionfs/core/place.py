@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,7 +37,7 @@ def stat_node(state: State, node: Node) -> os.stat_result:
         except FileNotFoundError:
             pass
         else:
-            if st.st_ino == node.rino:
+            if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
                 return st
         wait_for(node)
     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
