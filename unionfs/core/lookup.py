@@ -33,6 +33,7 @@ from unionfs.core.inode import (
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
+from unionfs.core.place import stat_node
 from unionfs.core.redirect import (
     follow_dir,
     follow_file,
@@ -61,15 +62,23 @@ def lookup(state: State, parent: Dir, name: bytes) -> Found | None:
         while True:
             found = lookup_locked(state, parent, name)
             if found is None or state.table.hold(found[0]):
-                return found
+                break
             # Forgotten just as it was found.  Were it used all the same, there
             # could be two inodes for one file, and one would not know what
             # was done through the other.
             detach_locked(parent, name, found[0])
+    if found is not None and type(found[0]) is File and found[0].rino != found[1].st_ino:
+        # It lies in another directory, and somebody is at work there.
+        return found[0], stat_node(state, found[0])
+    return found
 
 
 def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
-    """As `lookup`, for who holds the lock of `parent`."""
+    """As `lookup`, for who holds the lock of `parent`.
+
+    The attributes of a link that lies in another directory may be another
+    link's of the same file, with another inode number.
+    """
     load_locked(state, parent)
     kid = parent.kids.get(name)
     if kid is not None:
@@ -101,7 +110,7 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
     node = _make_file(state, parent, name, real, st)
     if node.real is not real:
         # One of several links, which shows what became of another of them.
-        return node, stat_place(node)
+        return node, stat_kid(state, node) or st
     return node, st
 
 
