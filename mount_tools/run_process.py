@@ -15,12 +15,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
 from mount_tools.run_user import identity
-from unionfs.syscalls.namespaces import drop_capability
+from unionfs.syscalls.namespaces import drop_capability, hide_from_others
 
 REFUSED = 125
 CANNOT_INVOKE = 126
@@ -32,6 +33,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # sys_chroot mknod audit_write setfcap, by their numbers in linux/capability.h
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _HIGHEST_CAPABILITY = 63
+
+# Of what execve(2) follows: "#!" lines, and how much of them is read.
+_SCRIPTS_OF_SCRIPTS = 6
+_LONGEST_HEAD = 256
 
 
 class Launch(NamedTuple):
@@ -53,6 +58,7 @@ class CannotStart(Exception):
 
 def restrict() -> None:
     """Take from whatever is run from now on the capabilities that containers do not have."""
+    hide_from_others()
     for number in range(_HIGHEST_CAPABILITY + 1):
         if number not in _CAPABILITIES and not drop_capability(number):
             break
@@ -103,12 +109,35 @@ def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     for folder in folders:
         path = os.path.join(folder, command) if folder else command
         try:
+            _refuse_ourselves(path)
             os.execve(path, words, environment)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR) or "/" in command:
                 found = error
     status = NOT_FOUND if found.errno in (errno.ENOENT, errno.ENOTDIR) else CANNOT_INVOKE
     raise CannotStart(status, f'exec: "{command}": {found.strerror}')
+
+
+def _refuse_ourselves(path: str) -> None:
+    """Refuse what would run our own interpreter, by /proc/self/exe: it lies on the host.
+
+    Through the process that runs it, a hostile image could write to it (CVE-2019-5736).
+    """
+    own = os.stat("/proc/self/exe")
+    for _ in range(_SCRIPTS_OF_SCRIPTS):
+        found = os.stat(path)
+        if os.path.samestat(found, own):
+            raise OSError(errno.EACCES, "it is PyUnion's own interpreter", path)
+        if not stat.S_ISREG(found.st_mode):
+            return
+        try:
+            with open(path, "rb", buffering=0) as file:
+                head = file.read(_LONGEST_HEAD).split(b"\n", 1)[0]
+        except PermissionError:
+            return  # to be run and not read, by one who could not write to ours either
+        if not head.startswith(b"#!") or not head[2:].split():
+            return
+        path = os.fsdecode(head[2:].split()[0])
 
 
 def in_child(work: Callable[[], NoReturn], report: int) -> NoReturn:

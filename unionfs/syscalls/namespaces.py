@@ -17,8 +17,8 @@ CLONE_NEWPID = 0x20000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
-_PR_SET_CHILD_SUBREAPER = 36
 
 _unshare = libc.unshare
 _unshare.argtypes = [ctypes.c_int]
@@ -65,6 +65,12 @@ def enter_root(path: bytes) -> None:
 def die_with_parent(signal: int) -> None:
     """Get `signal` when the thread that forked this process ends."""
     if _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0:
+        raise fail()
+
+
+def hide_from_others() -> None:
+    """Let nobody without CAP_SYS_PTRACE look into this process until it runs another program."""
+    if _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise fail()
 
 

@@ -23,7 +23,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 
-TOOLS = ["sh", "cat", "echo", "id", "ls", "sleep", "kill", "touch", "mknod", "mount", "ps", "stty"]
+TOOLS = ["sh", "cat", "chmod", "echo", "id", "ls", "sleep", "kill", "touch", "mknod", "mount", "ps", "stty"]
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,16 @@ def test_it_cannot_reach_the_host(containers: Containers) -> None:
     done = containers("run", "--rm", "busy:1", "sh", "-c", script)
     assert done.returncode != 0 and done.stderr.count("\n") >= 4, done
     assert not os.path.exists("/outside")
+
+
+def test_our_own_interpreter_is_out_of_reach(containers: Containers) -> None:
+    assert containers("run", "--rm", "busy:1", "/proc/self/exe", "-c", "1").returncode == 126
+    script = "echo '#!/proc/self/exe' > /x; chmod +x /x; ls -l /proc/1/exe"
+    done = containers("run", "--name", "evil", "busy:1", "sh", "-c", script)
+    assert "cannot read link: Permission denied" in done.stderr
+    containers.ok("commit", "evil", "evil:1")
+    done = containers("run", "--rm", "evil:1", "/x", "-c", "1")
+    assert done.returncode == 126, done
 
 
 def test_start_exec_commit_stop(containers: Containers) -> None:
