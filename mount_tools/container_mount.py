@@ -16,17 +16,19 @@ from pathlib import Path
 
 from layerstore.commit import SOCKET
 from layerstore.containers import Container
-from layerstore.errors import Conflict, StoreError
+from layerstore.errors import Busy, Conflict, StoreError
 from layerstore.processes import ProcessId
 from layerstore.store import Store
 from mount_tools.daemon import OK, Outcome, run_detached
 from mount_tools.fuse_mount import FuseMount
 from mount_tools.mount_point import checked_mount_point
+from mount_tools.mount_table import device_on
 from mount_tools.options import MountOptions
 from unionfs.core.config import UnionConfig
 from unionfs.errors import ConfigError, MountError
 
 PATIENCE = 60.0  # seconds for a daemon to write its upper back
+PATIENCE_DETACHED = 2.0
 
 
 def container_options(store: Store, container: Container, **others: object) -> MountOptions:
@@ -129,16 +131,26 @@ def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None
         return Outcome(1, str(error))
 
 
-def unmount_container(container: Container) -> None:
-    """Unmount the container, and wait until its daemon has written everything back."""
+def unmount_container(container: Container, *, detach: bool = False) -> None:
+    """Unmount the container, and wait until its daemon has written everything back.
+
+    With `detach` also where it is in use.  Raises Busy where the daemon does not end.
+    """
     if not container.running or container.mount_point is None or container.pid is None:
         raise StoreError(f"container {container.name} is not mounted")
     daemon = ProcessId(container.pid, container.pid_start or 0)
+    point = container.mount_point
     try:
-        FuseMount(-1, container.mount_point).unmount()
+        # Somebody may have unmounted it here already, and its daemon be about to end.
+        if device_on(point) is not None:
+            FuseMount(-1, point).unmount(detach=detach)
     except (OSError, MountError) as error:
-        raise StoreError(f"cannot unmount {container.mount_point}: {error}") from None
-    wait_for_end(daemon, PATIENCE)
+        raise StoreError(f"cannot unmount {point}: {error}") from None
+    if not wait_for_end(daemon, PATIENCE_DETACHED if detach else PATIENCE):
+        raise Busy(
+            f"{point} is unmounted here, but files in it are still open, or another mount "
+            f"namespace shows it; its daemon, process {daemon.pid}, ends with the last of them"
+        )
 
 
 def wait_for_end(process: ProcessId, seconds: float) -> bool:

@@ -54,9 +54,10 @@ class FuseMount:
         """Tell whether this mount is still the one on its directory."""
         return self._device is not None and device_on(self.point) == self._device
 
-    def unmount(self) -> None:
+    def unmount(self, *, detach: bool = True) -> None:
         """Detach the mount; files still open on it go on working.
 
+        Without `detach` a mount that is in use stays, and that is a MountError.
         Must not run in the thread that serves the mount: the kernel may have
         pages to write back first.
         """
@@ -66,18 +67,20 @@ class FuseMount:
             log.info("%s is no longer mounted here; nothing to unmount", self.point)
             return
         if os.geteuid() == 0:
-            _unmount_as_root(self.point)
+            _unmount_as_root(self.point, detach)
         else:
-            _run_fusermount("-u", "-z", "--", self.point)
+            _run_fusermount("-u", *(("-z",) if detach else ()), "--", self.point)
 
 
-def _unmount_as_root(point: str) -> None:
+def _unmount_as_root(point: str, detach: bool) -> None:
     target = os.fsencode(point)
     try:
         sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
+        if not detach:
+            raise MountError(f"it is in use; `fuser -vm {point}` tells by whom") from None
         log.info("%s is in use: detached; it ends when its last file is closed", point)
         sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW | sys_mount.MNT_DETACH)
 

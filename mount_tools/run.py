@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple, NoReturn
 
 from layerstore.containers import Container
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, StoreError
 from layerstore.image_config import Object
 from layerstore.processes import ProcessId
 from layerstore.store import Store
@@ -376,9 +376,13 @@ def stop_container(store: Store, container: Container, seconds: float) -> None:
 
 def end_container(store: Store, container: Container) -> None:
     """End a container at once, however it runs, as `rm -f` does."""
-    if container.mount_point is not None:
-        unmount_container(container)
-    else:
+    if container.mount_point is None:
+        stop_container(store, container, 0)
+        return
+    try:
+        unmount_container(container, detach=True)
+    except Busy:
+        # Whoever still uses it gets errors from now on.
         stop_container(store, container, 0)
 
 

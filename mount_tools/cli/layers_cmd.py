@@ -123,8 +123,8 @@ def as_object(node: LayerNode) -> dict[str, Value]:
 
 
 def names_of(images: Iterable[Image]) -> list[str]:
-    """Return all names of `images`, or an id where one has none."""
+    """Return the tags of `images`, or an id where one has none."""
     names: list[str] = []
     for image in images:
-        names += [familiar(reference) for reference in image.references] or [image.id.short]
+        names += [familiar(reference) for reference in image.tags] or [image.id.short]
     return names

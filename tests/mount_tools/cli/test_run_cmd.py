@@ -346,3 +346,22 @@ def test_a_mounted_container_is_unmounted_by_stop_and_by_rm(
         assert "(Mounted)" in containers.ok("ps")
         assert containers.ok(*words) == "box"
         assert mount_type(point) is None
+
+
+def test_a_mount_in_use_stays_unless_forced(containers: Containers, tmp_path: Path) -> None:
+    containers.ok("create", "--name", "busy", "busy:1")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    containers.ok("mount", "busy", str(point))
+    user = subprocess.Popen(["sleep", "1000"], cwd=point)
+    try:
+        done = containers("umount", "busy")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"cannot unmount {point}: it is in use" in done.stderr
+        assert mount_type(point) == "fuse.pyunion"
+        assert containers.ok("rm", "-f", "busy") == "busy"
+        assert mount_type(point) is None
+        assert containers.ok("ps", "-aq") == ""
+    finally:
+        user.kill()
+        user.wait()
