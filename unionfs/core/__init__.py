@@ -2,6 +2,8 @@
 
 Locks are taken in this order, each before those below it:
 
+    UnionFs._freezing (freeze)
+    the gate (unionfs.gate), which everybody else is inside of
     a copy_up in progress (copy_up)
       State.tree (rename)
         Dir.lock of an ancestor
