@@ -23,7 +23,21 @@ from tests.helpers.mounts import (
     wait_until,
 )
 
-TOOLS = ["sh", "cat", "chmod", "echo", "id", "ls", "sleep", "kill", "touch", "mknod", "mount", "ps", "stty"]
+TOOLS = [
+    "sh",
+    "cat",
+    "chmod",
+    "echo",
+    "id",
+    "ls",
+    "sleep",
+    "kill",
+    "touch",
+    "mknod",
+    "mount",
+    "ps",
+    "stty",
+]
 
 
 @pytest.fixture(scope="module")
