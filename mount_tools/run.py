@@ -87,6 +87,12 @@ def _list(config: Object, name: str) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
+def require_root() -> None:
+    """Raise StoreError where this process cannot run containers."""
+    if os.geteuid() != 0:
+        raise StoreError("only root can run containers: try sudo, or `pyunion mount` and chroot")
+
+
 def run_container(
     store: Store,
     container: Container,
@@ -100,8 +106,7 @@ def run_container(
     `on_start` is called once the command runs.  Raises CannotStart, with which
     status to end where it does not, and StoreError.
     """
-    if os.geteuid() != 0:
-        raise StoreError("only root can run containers: try sudo, or `pyunion mount` and chroot")
+    require_root()
     # What comes before the command can be told of it waits.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     try:

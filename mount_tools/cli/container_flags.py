@@ -74,9 +74,12 @@ def config_of(
     flags: ContainerFlags,
     command: Sequence[str],
     environ: Mapping[str, str] = os.environ,
+    *,
+    runs: bool = True,
 ) -> Object:
     """Return what a container runs with, of the image's configuration and the command line.
 
+    One that is not to run at once needs no command: it may only be mounted.
     Raises StoreError in docker's words, WrongWords.
     """
     config: Object = {**image, "Image": image_name}
@@ -85,7 +88,7 @@ def config_of(
         config["Cmd"] = list(command) or None
     elif command:
         config["Cmd"] = list(command)
-    if not config.get("Entrypoint") and not config.get("Cmd"):
+    if runs and not config.get("Entrypoint") and not config.get("Cmd"):
         raise StoreError("No command specified")
     config["Env"] = _environment(image, flags, environ)
     config["Labels"] = _labels(image, flags)

@@ -1,4 +1,7 @@
-"""`pyunion create`: a container that is ready to be started or mounted."""
+"""`pyunion create`: a container that is ready to be started or mounted.
+
+Differs from docker: an image without a command makes one too, which can be mounted.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,21 @@ from mount_tools.cli.session import Session, pass_session, say
 @pass_session
 def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
-    say(create_container(session.store, operands, said_flags).id)
+    say(create_container(session.store, operands, said_flags, runs=False).id)
 
 
 def create_container(
-    store: Store, operands: tuple[str, ...], flags: ContainerFlags, *, auto_remove: bool = False
+    store: Store,
+    operands: tuple[str, ...],
+    flags: ContainerFlags,
+    *,
+    auto_remove: bool = False,
+    runs: bool = True,
 ) -> Container:
     """Make the container that a command line asks for; raises StoreError, WrongWords."""
     image_name, *command = operands
     image = store.images.resolve(image_name)
-    config = config_of(store.images.config(image).config, image_name, flags, command)
+    config = config_of(store.images.config(image).config, image_name, flags, command, runs=runs)
     return store.containers.create(
         image, name=flags.name, image_name=image_name, config=config, auto_remove=auto_remove
     )

@@ -24,6 +24,7 @@ from mount_tools.container_mount import refuse_running, unmount_container
 from mount_tools.run import (
     exec_in_container,
     launch_of,
+    require_root,
     run_container,
     start_container,
     stop_container,
@@ -59,6 +60,7 @@ def run(
 
     def work() -> int:
         store = session.store
+        require_root()
         if not detach:
             take_stdin(flags.interactive, flags.tty)
         if cidfile and os.path.exists(cidfile):

@@ -44,6 +44,7 @@ def test_words_replace_the_command_and_an_entrypoint_both() -> None:
     assert (config["Entrypoint"], config["Cmd"]) == (None, ["x"])
     with pytest.raises(StoreError, match=r"^No command specified$"):
         made((), {})
+    assert config_of({}, "busy:1", ContainerFlags(), (), {}, runs=False).get("Cmd") is None
 
 
 def test_variables_add_up(tmp_path: Path) -> None:
