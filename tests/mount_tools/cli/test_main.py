@@ -101,3 +101,62 @@ def test_starting_imports_nothing_heavy(cli: Cli) -> None:
     assert done.returncode == 0
     heavy = {"rich", "trio", "pyfuse3", "httpx", "asyncio", "subprocess", "zstandard", "isal"}
     assert not heavy & set(done.stderr.split())
+
+
+def leaves(group: Group = main.top, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the words of every command there is."""
+    context = click.Context(group, info_name=group.name)
+    found = []
+    for name in group.members:
+        member = group.get_command(context, name)
+        words = (*prefix, name)
+        found.extend(leaves(member, words) if isinstance(member, Group) else [words])
+    return found
+
+
+@pytest.mark.parametrize("words", leaves(), ids=" ".join)
+def test_every_command_has_help_and_refuses_flags_it_does_not_know(
+    cli: Cli, words: tuple[str, ...]
+) -> None:
+    line = " ".join(("pyunion", *words))
+    assert f"\nUsage:  {line}" in cli.ok(*words, "--help")
+    assert cli.fails(*words, "--nope", status=125) == (
+        f"unknown flag: --nope\nSee '{line} --help'.\n"
+    )
+
+
+MISSING = {
+    "image": [
+        "create nope", "diff busy:1 nope", "history nope", "image inspect nope", "layers nope",
+        "rmi nope", "save nope", "tag nope x", "which / nope", "images -f since=nope",
+    ],
+    "container": [
+        "commit nope", "container inspect nope", "diff nope", "exec nope ls", "export nope",
+        "mount nope /mnt", "ps -f before=nope", "rm nope", "start nope", "stop nope",
+        "umount nope",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [*MISSING["image"], *MISSING["container"]])
+@pytest.mark.usefixtures("base")
+def test_what_is_not_there_is_named(cli: Cli, line: str) -> None:
+    error = cli.fails(*line.split())
+    assert error.startswith("Error: No such ")
+    assert "nope" in error
+
+
+@pytest.mark.parametrize("line", [text for text in MISSING["image"] if "images" not in text])
+@pytest.mark.usefixtures("base")
+def test_what_is_no_name_at_all_is_refused(cli: Cli, line: str) -> None:
+    error = cli.fails(*line.replace("nope", "No!pe").split())
+    assert error.startswith(("Error: invalid reference format", "Error: No such "))
+
+
+@pytest.mark.parametrize("line", MISSING["container"])
+def test_the_beginning_of_several_ids_is_refused(cli: Cli, base: Image, line: str) -> None:
+    with cli.store() as store:
+        made = [store.containers.create(base).id for _ in range(17)]
+    begun = next(one[0] for one in made if sum(other[0] == one[0] for other in made) > 1)
+    error = cli.fails(*line.replace("nope", begun).split())
+    assert f"multiple IDs found with provided prefix: {begun}" in error
