@@ -33,7 +33,7 @@ from unionfs.vfs import Filesystem, Notifier
 log = logging.getLogger(__name__)
 
 LONGEST = 64 << 10  # bytes of a request
-PATIENCE = 5.0  # seconds for a request to arrive
+PATIENCE = 5.0  # seconds for a request to arrive, and for its answer to be taken
 _AT_ONCE = 16
 _CREDENTIALS = struct.Struct("=iII")
 
@@ -152,13 +152,14 @@ def _clear(address: str) -> None:
 
 
 async def serve_control(listening: socket.socket, control: Control) -> None:
-    """Answer whoever connects, until cancelled."""
+    """Answer whoever connects, until cancelled; where descriptors run out, they wait."""
     limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await _converse(stream.socket, control, limit)
+
     with trio.socket.from_stdlib_socket(listening) as listener:
-        async with trio.open_nursery() as nursery:
-            while True:
-                connection, _ = await listener.accept()
-                nursery.start_soon(_converse, connection, control, limit)
+        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
 
 
 async def _converse(
@@ -176,8 +177,9 @@ async def _converse(
                     answer = await trio.to_thread.run_sync(control.answer, line)
                 data = json.dumps(answer).encode() + b"\n"
                 while data:
-                    data = data[await connection.send(data) :]
-        except OSError as error:
+                    with trio.fail_after(PATIENCE):
+                        data = data[await connection.send(data) :]
+        except (OSError, trio.TooSlowError) as error:
             log.debug("who asked has gone: %s", error)
 
 

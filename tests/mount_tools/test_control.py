@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import trio
 
 from layerstore.control import NoMount, ask, freeze
 from layerstore.errors import StoreError
-from mount_tools.control import listen
+from mount_tools.control import Control, listen, serve_control
 from tests.helpers.mounts import Union, mounted_union
 from tests.helpers.unions import Layers
 
@@ -109,6 +113,33 @@ def test_nonsense_costs_only_itself(union: Union, path: Path, line: bytes) -> No
         answer = connection.makefile("rb").readline()
     assert not answer or json.loads(answer)["ok"] is False
     assert ask(path, "status")["ok"] is True
+
+
+def test_descriptors_that_run_out_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = listen(os.fspath(tmp_path / "control"))
+    kind = type(trio.socket.from_stdlib_socket(listener))
+    accept, refusals = kind.accept, [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED]
+
+    async def refusing(self: Any) -> Any:
+        if refusals:
+            number = refusals.pop()
+            raise OSError(number, os.strerror(number))
+        return await accept(self)
+
+    monkeypatch.setattr(kind, "accept", refusing)
+    control = Control(Mock(), "/", lambda: None)
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_control, listener, control)
+            with pytest.raises(StoreError, match="no command"):
+                await trio.to_thread.run_sync(ask, tmp_path / "control", "dance")
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    assert not refusals
 
 
 def test_what_changed_from_outside_shows_after_invalidate(
