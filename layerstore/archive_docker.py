@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from layerstore.archive_members import Members, read_document
 from layerstore.digest import Digest, sha256_digest
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
-from layerstore.image_config import DOCUMENT_LIMIT, JSON, Descriptor, Manifest
+from layerstore.image_config import DOCUMENT_LIMIT, JSON, Descriptor, Manifest, parse_json
 from layerstore.reference import Reference, familiar, parse_reference
 
 MANIFEST_FILE = "manifest.json"
@@ -44,10 +44,7 @@ def read_docker(members: Members) -> list[Packaged] | None:
     data = read_document(members, MANIFEST_FILE)
     if data is None:
         return None
-    try:
-        listed: JSON = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidImage(f"{MANIFEST_FILE} in the archive is not JSON: {error}") from None
+    listed = parse_json(data, f"{MANIFEST_FILE} in the archive")
     if not isinstance(listed, list):
         raise InvalidImage(f"{MANIFEST_FILE} in the archive is not a list of images")
     return [_image(members, entry) for entry in listed]

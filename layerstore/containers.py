@@ -41,6 +41,7 @@ from layerstore.leases import Leases
 from layerstore.names import new_name
 from layerstore.processes import ProcessId, process_start
 from layerstore.staging import StagingArea
+from layerstore.tree_walk import walk
 
 Status = Literal["created", "running", "exited"]
 
@@ -232,7 +233,7 @@ class ContainerStore:
                 image.id,
                 image_name or image.id.short,
                 image.top,
-                json.dumps(config or {}, ensure_ascii=False),
+                json.dumps(config or {}),  # in ASCII: a word may be no UTF-8
                 time.time_ns(),
                 int(auto_remove),
             )
@@ -388,14 +389,18 @@ def _tree_size(path: Path) -> int:
     """Return the bytes of the files beneath `path`, each counted once."""
     total = 0
     seen: set[tuple[int, int]] = set()
-    for _, _, names, fd in os.fwalk(path):
-        for name in names:
-            with suppress(FileNotFoundError):  # a running container removes files
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if found.st_nlink > 1 and (found.st_dev, found.st_ino) in seen:
-                    continue
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    with suppress(FileNotFoundError):
+        for folder in walk(path, live=True):
+            for name in folder.names:
+                with suppress(FileNotFoundError):  # a running container removes files
+                    found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+                    if not stat.S_ISREG(found.st_mode):
+                        continue
+                    if found.st_nlink > 1:
+                        if (found.st_dev, found.st_ino) in seen:
+                            continue
+                        seen.add((found.st_dev, found.st_ino))
+                    total += found.st_size
     return total
 
 

@@ -15,6 +15,7 @@ docker-image-spec v1.2, manifest v2 schema 2.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
 from layerstore.digest import Digest, chain_id, sha256_digest
@@ -41,6 +42,9 @@ DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
 INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
 MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 CONFIG_TYPES = frozenset((OCI_CONFIG, DOCKER_CONFIG))
+
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,9 @@ class ImageConfig:
 
     @classmethod
     def of(cls, fields: Object) -> ImageConfig:
-        """Write a configuration of `fields`."""
+        """Write a configuration of `fields`; what is no UTF-8 becomes U+FFFD, as in Go."""
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        return cls.parse(text.encode("utf-8", "surrogateescape"))
+        return cls.parse(text.encode("utf-8", "surrogateescape").decode(errors="replace").encode())
 
     @property
     def id(self) -> Digest:
@@ -308,13 +312,27 @@ def parse_document(data: bytes, what: str) -> Object:
     """Return the JSON object `data` is; raises InvalidImage or LimitExceeded."""
     if len(data) > DOCUMENT_LIMIT:
         raise LimitExceeded(f"the {what} is larger than {DOCUMENT_LIMIT >> 20} MiB")
-    try:
-        fields: JSON = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidImage(f"the {what} is not JSON: {error}") from None
+    fields = parse_json(data, what)
     if not isinstance(fields, dict):
         raise InvalidImage(f"the {what} is not a JSON object")
     return fields
+
+
+def parse_json(data: bytes, what: str) -> JSON:
+    """Return what the JSON `data` says; raises InvalidImage.
+
+    Half of a surrogate pair is no character: no database, no terminal and no
+    other document takes it.  It is read as U+FFFD, as Go does.
+    """
+    try:
+        found: JSON = json.loads(_ESCAPE.sub(_whole, data.decode()))
+    except (ValueError, RecursionError) as error:
+        raise InvalidImage(f"the {what} is not JSON: {error}") from None
+    return found
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
 
 
 def text_of(fields: Object, name: str) -> str:

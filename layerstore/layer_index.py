@@ -25,12 +25,14 @@ import xxhash
 import zstandard
 
 from layerstore.errors import InvalidImage
+from layerstore.tree_walk import walk
 from unionfs.syscalls import xattr
 
 INDEX = "index"
 _LEVEL = 3
 _CHUNK = 1 << 20
 _VERSION = 1
+_LONGEST_PATH = 4096  # with the zero at its end: what the kernel takes
 
 
 class IndexEntry(NamedTuple):
@@ -168,22 +170,21 @@ def scan(
     """
     top = os.fsencode(diff)
     yield _look(top, b"", "")
-    todo = [b""]
     found: list[IndexEntry] = []
-    while todo:
-        folder = todo.pop()
-        for name in os.listdir(top + b"/" + folder):
-            path = folder + b"/" + name if folder else name
-            entry = known.get(path) or _look(top, path, digests.get(path) if content else "")
+    for folder in walk(top):
+        for name in folder.names:
+            path = folder.path + b"/" + name if folder.path else name
+            entry = known.get(path)
+            if entry is None:
+                full = top + b"/" + path
+                where = full if len(full) < _LONGEST_PATH else xattr.at(folder.fd, name)
+                entry = _look(where, path, digests.get(path) if content else "")
             found.append(entry)
-            if stat.S_ISDIR(entry.mode):
-                todo.append(path)
     yield from sorted(found)
 
 
-def _look(top: bytes, path: bytes, digest: str | None) -> IndexEntry:
-    """Return what `path` is; a regular file is read where its `digest` is None."""
-    full = top + b"/" + path if path else top
+def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
+    """Return what `path`, to be found at `full`, is; a file is read where its `digest` is None."""
     st = os.lstat(full)
     regular = stat.S_ISREG(st.st_mode)
     if regular and digest is None and not st.st_size:

@@ -48,6 +48,7 @@ _LEVEL = 3
 _RAW_MOST = 1 << 20
 _MOST_PAIRS = 1 << 17
 _DIRS = 256
+_LONGEST_PATH = 4096
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -276,9 +277,24 @@ class _LayerFiles:
         if fd is None:
             if len(self._dirs) >= _DIRS:
                 self._forget()
-            flags = os.O_PATH | os.O_DIRECTORY
-            fd = self._dirs[folder] = open_in_root(self._root, folder, flags)
+            fd = self._dirs[folder] = self._open_folder(folder)
         return fd
+
+    def _open_folder(self, folder: bytes) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY
+        at = self._root
+        try:
+            # The kernel takes no longer path at once, and a container may have made one.
+            while len(folder) >= _LONGEST_PATH:
+                cut = max(folder.rfind(b"/", 0, _LONGEST_PATH), 0)
+                below = open_in_root(at, folder[:cut], flags)
+                if at != self._root:
+                    os.close(at)
+                at, folder = below, folder[cut + 1 :]
+            return open_in_root(at, folder, flags)
+        finally:
+            if at != self._root:
+                os.close(at)
 
     def _forget(self) -> None:
         for fd in self._dirs.values():

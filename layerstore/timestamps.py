@@ -14,11 +14,12 @@ import time
 from layerstore.errors import InvalidImage, StoreError
 
 _SECOND = 1_000_000_000
+_LAST = (1 << 63) - 1
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?"
     r"(?:[Zz]|([+-])(\d\d):(\d\d))?"
 )
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"(\d{1,18}(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -33,7 +34,8 @@ _UNITS = {
 def parse_timestamp(text: str) -> int:
     """Return the ns of an RFC 3339 `text`; raises InvalidImage.
 
-    The year 1, which Go writes for "no time", is 0.
+    The year 1, which Go writes for "no time", is 0; what is later than the
+    database can keep, in the year 2262, is then.
     """
     found = _RFC3339.fullmatch(text)
     if found is None:
@@ -48,7 +50,7 @@ def parse_timestamp(text: str) -> int:
     if found[8]:
         offset = int(found[9]) * 3600 + int(found[10]) * 60
         seconds += offset if found[8] == "-" else -offset
-    return seconds * _SECOND + int((found[7] or "").ljust(9, "0"))
+    return min(seconds * _SECOND + int((found[7] or "").ljust(9, "0")), _LAST)
 
 
 def format_timestamp(ns: int) -> str:
@@ -72,7 +74,7 @@ def parse_until(text: str, now_ns: int) -> int:
         total += int(float(found[1]) * _UNITS[found[2]])
     if text and position == len(text):
         return now_ns - total
-    seconds = re.fullmatch(r"(\d+)(?:\.(\d{1,9}))?", text)
+    seconds = re.fullmatch(r"(\d{1,18})(?:\.(\d{1,9}))?", text)
     if seconds:
         return int(seconds[1]) * _SECOND + int((seconds[2] or "").ljust(9, "0"))
     try:

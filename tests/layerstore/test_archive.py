@@ -412,6 +412,8 @@ def test_layers_that_are_not_what_the_configuration_says(store: Store) -> None:
         (b"[1]", "not an object"),
         (b"[", "not JSON"),
         (b"[" * 100_000, "JSON"),
+        (rb'[{"Config": "\ud800"}]', "lacks \ufffd"),
+        (rb'[{"Config": "manifest.json", "Layers": ["\udcff"]}]', "not a JSON object"),
     ],
 )
 def test_manifest_json_of_another_shape(store: Store, data: bytes, match: str) -> None:

@@ -14,6 +14,7 @@ from layerstore import Container, Store
 from layerstore.errors import Busy, Conflict, InvalidReference, NotFound
 from tests.helpers import children
 from tests.helpers.images import add_image, some_digest
+from tests.layerstore.test_tree_walk import deepen
 
 A, B = {"a": b"1"}, {"b": b"22"}
 
@@ -166,6 +167,9 @@ def test_size_is_of_what_the_container_wrote(store: Store, container: Container)
     frozen.mkdir(parents=True)
     (frozen / "f").write_bytes(b"y" * 10)
     assert store.containers.size(container) == 1010
+    deepen(store.containers.upper(container))
+    assert store.containers.size(container) == 1010 + len(b"content")
+    store.containers.remove(container)  # which pytest cannot
 
 
 def test_one_at_a_time_changes_a_container(store: Store, container: Container) -> None:

@@ -127,3 +127,17 @@ def test_index() -> None:
     assert parse_index(data) == (Descriptor(OCI_MANIFEST, A, 1, platform={"os": "linux"}),)
     with pytest.raises(InvalidImage):
         parse_index(manifest(manifests=[]))
+
+
+def test_half_a_surrogate_pair_is_read_as_go_reads_it() -> None:
+    data = rb'{"architecture": "a\ud800", "os": "\uDCff\ud83d\ude00\\ud800", "author": "\u00e9"}'
+    config = ImageConfig.parse(data)
+    assert config.data == data
+    assert (config.architecture, config.os) == ("a\ufffd", "\ufffd\U0001f600\\ud800")
+    assert config.author == "\u00e9"
+    with pytest.raises(InvalidImage, match="not JSON"):
+        ImageConfig.parse(b'{"os": "\xed\xa0\x80"}')
+
+
+def test_what_is_no_utf_8_is_written_as_go_writes_it() -> None:
+    assert ImageConfig.of({"author": "\udcff\u00e9"}).author == "\ufffd\u00e9"

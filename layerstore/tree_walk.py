@@ -1,0 +1,93 @@
+"""Walking a tree of any depth, deeper than a path can be long or Python can call.
+
+Decided here and only here: how that is done with two descriptors.  Each
+directory is opened from the one above it, and that is opened again as its
+`..`, held to be the same; so a tree in which directories are moved meanwhile
+leads nowhere else.
+
+Source: fts(3), which does the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASSED_OVER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+
+
+class Folder(NamedTuple):
+    """A directory: its path beneath the top, its fd, good until the next step, and its names."""
+
+    path: bytes
+    fd: int
+    names: list[bytes]
+
+
+class _Level(NamedTuple):
+    path: bytes
+    identity: tuple[int, int]
+    todo: list[bytes]
+
+
+def walk(top: bytes | str | os.PathLike[str], *, live: bool = False) -> Iterator[Folder]:
+    """Yield the directory `top`, with the path b"", and every one beneath it.
+
+    `live` says that the tree may change meanwhile: what vanishes is passed
+    over, and what lies beside a directory that was moved, and what may not be
+    read.  Raises OSError.
+    """
+    fd = os.open(top, _OPEN)
+    try:
+        names, level = _read(fd, b"")
+        levels = [level]
+        yield Folder(b"", fd, names)
+        while levels:
+            level = levels[-1]
+            if not level.todo:
+                levels.pop()
+                if levels:
+                    fd = _replace(fd, os.open(b"..", _OPEN, dir_fd=fd))
+                    if not _is_same(fd, levels[-1]):
+                        if not live:
+                            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), level.path)
+                        return
+                continue
+            name = level.todo.pop()
+            try:
+                below = os.open(name, _OPEN, dir_fd=fd)
+            except OSError as error:
+                if live and error.errno in _PASSED_OVER:
+                    continue
+                raise
+            fd = _replace(fd, below)
+            names, level = _read(fd, level.path + b"/" + name if level.path else name)
+            levels.append(level)
+            yield Folder(level.path, fd, names)
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, path: bytes) -> tuple[list[bytes], _Level]:
+    names, todo = [], []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            names.append(name)
+            if entry.is_dir(follow_symlinks=False):
+                todo.append(name)
+    st = os.fstat(fd)
+    return names, _Level(path, (st.st_dev, st.st_ino), todo)
+
+
+def _replace(fd: int, by: int) -> int:
+    os.close(fd)
+    return by
+
+
+def _is_same(fd: int, level: _Level) -> bool:
+    st = os.fstat(fd)
+    return (st.st_dev, st.st_ino) == level.identity
