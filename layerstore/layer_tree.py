@@ -85,12 +85,12 @@ class LayerTree:
                     f"the archive has something beneath {show(at + b'/' + name)}, which is a link "
                     "to nowhere in the image"
                 ) from None
-            self._made(found.under(name))
+            real = found.under(name)
+            self._made(real)
             at = at + b"/" + name if at else name
-            made = self._try(at)
-            if made is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), at)
-            found = made
+            # From where it was made: from the root each would cost as much as all above it.
+            fd = os.open(name, _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found.fd)
+            found = self._remember(at, Folder(fd, real))
         return found
 
     def _try(self, path: bytes) -> Folder | None:
@@ -112,12 +112,19 @@ class LayerTree:
                     f"the archive has something beneath {show(path)}, where links go in circles"
                 ) from None
             raise
+        try:
+            where = os.readlink(b"/proc/self/fd/%d" % fd)
+        except OSError:
+            os.close(fd)
+            raise
+        real = where[len(self._prefix) :] if where + b"/" != self._prefix else b""
+        return self._remember(path, Folder(fd, real))
+
+    def _remember(self, path: bytes, folder: Folder) -> Folder:
         if len(self._folders) >= _MOST_OPEN:
             # The one the caller may still hold is the last; the oldest goes.
             os.close(self._folders.pop(next(iter(self._folders))).fd)
-        where = os.readlink(b"/proc/self/fd/%d" % fd)
-        real = where[len(self._prefix) :] if where + b"/" != self._prefix else b""
-        folder = self._folders[path] = Folder(fd, real)
+        self._folders[path] = folder
         return folder
 
     def __enter__(self) -> LayerTree:

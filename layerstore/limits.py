@@ -17,7 +17,8 @@ class Limits:
     Deflate cannot go over 1,032, and a file of zeros reaches that honestly.
     """
 
-    entries: int = 1_000_000  # headers of one archive; each takes half a kilobyte while unpacking
+    entries: int = 1_000_000  # headers, and paths made; each takes half a kilobyte while unpacking
+    names: int = 512 << 20  # bytes of the paths made, all together
     size: int = 256 << 30  # bytes of the unpacked archive, and of all files in it
     header: int = 1 << 20  # bytes of one extended header, long name or sparse map
     layers: int = 500  # what a union can be mounted of

@@ -259,7 +259,9 @@ class TarReader:
             # Before POSIX a directory was a file whose name ends in a slash.
             if entry.path.endswith(b"/") and header.kind in (REGULAR, OLD_REGULAR):
                 entry.kind = DIRECTORY
-                entry.size = entry.stored = 0
+                if entry.stored:
+                    # GNU tar passes over it, Go takes it for headers or makes a file.
+                    raise InvalidImage(f"{entry.shown} in the archive is a directory with content")
             else:
                 self._find_content(entry, header, block, pax)
         else:
@@ -329,20 +331,20 @@ class TarReader:
 
     def _sparse_map_in_content(self, entry: Entry) -> list[int]:
         """Read the map of format 1.0, decimal numbers a line, in whole blocks before the data."""
-        text, wanted = b"", 1
-        lines: list[bytes] = []
-        while len(lines) < wanted:
+        text, wanted, found = bytearray(), 1, 0
+        while found < wanted:
             if entry.stored < BLOCK or len(text) > self._limits.header:
                 raise InvalidImage(f"the archive is damaged: the sparse map of {entry.shown}")
             text += self._take(BLOCK, "a sparse map")
             entry.stored -= BLOCK
             self._left -= BLOCK
-            lines = text.split(b"\n")[:-1]
-            if lines:
-                wanted = 1 + 2 * pax_number(lines[0], "sparse map")
+            before, found = found, found + text.count(b"\n", len(text) - BLOCK)
+            if found and not before:
+                count = bytes(text).partition(b"\n")[0]
+                wanted = 1 + 2 * pax_number(count, "sparse map")
                 if not 0 < wanted <= 2 * _MOST_PAIRS:
                     raise LimitExceeded("the archive holds a sparse file of too many pieces")
-        return [pax_number(line, "sparse map") for line in lines[1:wanted]]
+        return [pax_number(line, "sparse map") for line in bytes(text).split(b"\n")[1:wanted]]
 
 
 def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:

@@ -153,6 +153,7 @@ class _Unpacker:
         self._opaque: set[bytes] = set()
         self._marks: dict[bytes, Xattrs] = {}
         self._scanned = 0
+        self._names = 0
         _take_root(self.tree.fd, self._metadata)
         self._note_directory(b"")
 
@@ -188,6 +189,7 @@ class _Unpacker:
         folder_path, _, name = path.rpartition(b"/")
         folder = self.tree.folder(folder_path)
         real = folder.path + b"/" + name if folder.path else name
+        self._make_room(real)
         kind = entry.kind
         old = self.entries.get(real)
         if old is not None:
@@ -215,7 +217,17 @@ class _Unpacker:
         else:
             self.entries[real] = self._maker.special(entry, folder, name, real)
 
+    def _make_room(self, real: bytes) -> None:
+        """Raise LimitExceeded where one path more would be too many; few headers imply many."""
+        self._names += len(real)
+        if len(self.entries) > self._limits.entries or self._names > self._limits.names:
+            raise LimitExceeded(
+                f"the archive makes more than {self._limits.entries:,} paths, or "
+                f"{self._limits.names >> 20} MiB of names, which is the limit"
+            )
+
     def _note_directory(self, real: bytes) -> None:
+        self._make_room(real)
         self.entries[real] = IndexEntry(real, stat.S_IFDIR, 0, 0, 0, 0)
 
     # -- links, and what is there already --

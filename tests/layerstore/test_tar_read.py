@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import InvalidImage, LimitExceeded
+from layerstore.tar_headers import pax_number
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import require_root
 from tests.helpers.trees import assert_same, snapshot
@@ -158,6 +159,12 @@ def test_links_and_directories_have_no_content(site: Site) -> None:
     assert (site.diff / "e").is_dir() and (site.diff / "f").is_dir()
 
 
+def test_a_directory_by_its_slash_hides_nothing_in_its_content(site: Site) -> None:
+    for kind in (b"0", b"\0"):
+        with pytest.raises(InvalidImage, match="a directory with content"):
+            site.unpack(whole(header(b"e/", kind, 512), file(b"smuggled")))
+
+
 def sparse_header(pairs: list[tuple[int, int]], size: int, stored: int) -> bytes:
     block = bytearray(header(b"sparse", b"S", stored, magic=b"ustar  \0"))
     for index, (offset, length) in enumerate(pairs):
@@ -191,3 +198,19 @@ def test_sparse_bombs(site: Site) -> None:
         site.unpack(whole(pax_of(version), file(b"sparse", b"99999999\n".ljust(512))))
     with pytest.raises(InvalidImage, match="the sparse map"):
         site.unpack(whole(pax_of(version), file(b"sparse", b"1\n5".ljust(512, b"5"))))
+
+
+def test_a_long_sparse_map_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[bytes] = []
+
+    def counted(value: bytes, what: str) -> int:
+        numbers.append(value)
+        return pax_number(value, what)
+
+    monkeypatch.setattr("layerstore.tar_read.pax_number", counted)
+    pairs = 10_000
+    table = padded(b"%d\n" % pairs + b"0\n0\n" * pairs)
+    version = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}
+    site.good(pax_of(version), file(b"sparse", table))
+    assert (site.diff / "sparse").read_bytes() == bytes(9)
+    assert len(numbers) == 2 * pairs + 2

@@ -461,6 +461,10 @@ def test_limits_of_entries_sizes_and_replacements(site: Site) -> None:
         site.unpack(whole(*[folder(b"d")] * 11), limits=Limits(entries=10))
     with pytest.raises(LimitExceeded, match="files of the archive"):
         site.unpack(whole(file(b"x", bytes(2048))), limits=Limits(size=2000))
+    implied = pax(path=b"/".join([b"d"] * 20)) + file(b"x")
+    for limits in (Limits(entries=10), Limits(names=100)):
+        with pytest.raises(LimitExceeded, match="paths"):
+            site.unpack(whole(implied), limits=limits)
     with pytest.raises(LimitExceeded, match="replaces its own directories"):
         site.unpack(whole(*[folder(b"d"), file(b"d")] * 20), limits=Limits(scans=20))
 
