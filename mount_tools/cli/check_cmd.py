@@ -27,7 +27,8 @@ from mount_tools.cli.session import Session, pass_session, say
 @pass_session
 def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
     """Exits with 1 where something is damaged and was not repaired. Nothing is deleted that
-    cannot be made anew: it goes to quarantine/ beneath the root, under the name it had."""
+    cannot be made anew: it goes to quarantine/ beneath the root, under the name it had. With
+    --json each finding has kind, key, path, problem, harmless and repaired."""
     store = session.store
     with reported(quiet=quiet) as progress:
         found = check_store(store, repair=repair, content=not quick, report=progress)

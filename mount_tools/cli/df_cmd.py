@@ -72,6 +72,8 @@ class DiskRow(Row):
 @words.flag("-v", "--verbose", says="Show detailed information on space usage")
 @pass_session
 def df(session: Session, template: str | None, json: bool, verbose: bool) -> None:
+    """Each layer counts once. With --json each row has type, total, active, size and
+    reclaimable (bytes)."""
     store = session.store
     found = usage(store)
     counted = as_objects(found, len(list(store.blobs.all())))

@@ -34,7 +34,8 @@ from mount_tools.cli.session import Session, pass_session, say
 @words.flag("--json", "json", says="Print a JSON array")
 @pass_session
 def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
-    """A: added, C: changed, D: deleted. A directory that was deleted is one line."""
+    """A: added, C: changed, D: deleted. A directory that was deleted is one line. With
+    --json each change has kind and path."""
     store = session.store
     if len(operands) == 1:
         container = store.containers.resolve(operands[0])

@@ -55,6 +55,7 @@ def history(
     no_trunc: bool,
     quiet: bool,
 ) -> None:
+    """With --json each step has id, tags, created, created_by, size (bytes) and comment."""
     images = session.store.images
     lines = images.history(images.resolve(operands[0]))
     if json:

@@ -69,6 +69,8 @@ def images(
     no_trunc: bool,
     quiet: bool,
 ) -> None:
+    """With --json each image has id, tags, digests, parent, created, size (bytes),
+    architecture and os."""
     wanted += tuple(("reference", operand) for operand in operands)
     found = selected(session.store, wanted, intermediate=all)
     if json:

@@ -53,7 +53,8 @@ def layers(
     quiet: bool,
 ) -> None:
     """SHARED BY counts the images that need the layer. IMAGES and CONTAINERS are
-    those whose topmost layer it is."""
+    those whose topmost layer it is. With --json each layer has chain_id, parent, diff_id,
+    size (bytes), path, shared_by, images and containers."""
     store = session.store
     shown: set[str] | None = None
     if operands:

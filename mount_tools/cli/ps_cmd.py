@@ -85,6 +85,9 @@ def ps(
     quiet: bool,
     size: bool,
 ) -> None:
+    """With --json each container has id, name, image, image_id, command, status, exit_code,
+    pid, created, started, finished, mount_point and labels; with --size also size and
+    virtual_size (bytes)."""
     store = session.store
     found = selected(store, wanted, everything=all, last=1 if latest and last < 0 else last)
     if json:

@@ -86,7 +86,8 @@ def which(
     quiet: bool,
 ) -> None:
     """The first line is the layer whose file is seen. CREATED BY is what made the layer;
-    what a container changed and nobody committed is in (upper)."""
+    what a container changed and nobody committed is in (upper). With --json each place has
+    layer, path, type, mode, uid, gid, size (bytes), modified, images and created_by."""
     path, name = operands
     store = session.store
     found = resolved(store, name, ("container", "image"))
