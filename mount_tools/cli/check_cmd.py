@@ -6,12 +6,14 @@ docker has no such command; podman has `podman system check`.
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
 from layerstore.check import QUARANTINE
 from layerstore.check import check as check_store
 from layerstore.examine import Finding
+from layerstore.progress import Report
 from layerstore.store import Store
 from mount_tools.cli import words
 from mount_tools.cli.listing import as_json
@@ -30,14 +32,22 @@ def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) 
     cannot be made anew: it goes to quarantine/ beneath the root, under the name it had. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = session.store
-    with reported(quiet=quiet) as progress:
-        found = check_store(store, repair=repair, content=not quick, report=progress)
+    # One line for all: a store has more blobs than a screen has lines, and a pipe no use for them.
+    with reported(quiet=quiet or not sys.stderr.isatty()) as progress:
+        report = None if progress is None else _on_one_line(progress)
+        found = check_store(store, repair=repair, content=not quick, report=report)
     if json:
         say(as_json(map(as_object, found)), end="")
     elif not quiet:
         _tell(store, found, repair=repair)
     if any(is_damage(finding) for finding in found):
         raise click.exceptions.Exit(1)
+
+
+def _on_one_line(progress: Report) -> Report:
+    return lambda event: progress(
+        event._replace(layer="", status=f"{event.status} {event.layer}".rstrip())
+    )
 
 
 def is_damage(finding: Finding) -> bool:

@@ -33,7 +33,7 @@ from mount_tools.run_process import CannotStart
 
 
 @words.command(
-    "Create and run a new container from an image",
+    "Run a command in a new container",
     "IMAGE [COMMAND] [ARG...]",
     least=1,
     most=None,
@@ -86,7 +86,7 @@ def run(
 
 
 @words.command(
-    "Execute a command in a running container",
+    "Run a command in a running container",
     "CONTAINER COMMAND [ARG...]",
     least=2,
     most=None,
