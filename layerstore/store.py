@@ -100,7 +100,9 @@ class Store:
                 store.recover()
                 undo.pop_all()
         except OSError as error:
-            raise StoreError(f"the store {path} cannot be opened: {error}") from error
+            raise StoreError(
+                f"the store {path} cannot be opened: {error.strerror or error}"
+            ) from error
         return store
 
     def _open_database(self, *, sync: bool) -> Database:

@@ -139,10 +139,7 @@ top.allow_interspersed_args = False
 
 def main(words: Sequence[str]) -> int:
     """Run the command that `words` name; return the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files are bytes, and are printed as they are.
-            stream.reconfigure(errors="surrogateescape")
+    _prepare_streams()
     if instruction := os.environ.get(COMPLETION):
         from click.shell_completion import shell_complete
 
@@ -155,6 +152,17 @@ def main(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     return status
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams fit for what is printed, in any locale and where one is closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream: object = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the life of the process
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            # Names of files are bytes and printed as they are; a table has its ellipses.
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _guarded(words: Sequence[str]) -> int:
@@ -196,4 +204,5 @@ def _guarded(words: Sequence[str]) -> int:
 def _os_error(error: OSError) -> str:
     """Return an error of the system as a sentence with the paths it is about."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
-    return f"{' -> '.join(names)}: {error.strerror}" if names else str(error)
+    said = error.strerror or str(error)
+    return f"{' -> '.join(names)}: {said}" if names else said

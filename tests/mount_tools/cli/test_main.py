@@ -69,6 +69,21 @@ def test_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("images").status == 130
 
 
+@pytest.mark.usefixtures("child")
+def test_any_locale_and_closed_streams_will_do(cli: Cli) -> None:
+    words = [str(PYUNION), "--root", str(cli.root), "history", "changed:1"]
+    plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(words, env=plain, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "motd;…".encode() in done.stdout
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+    with open("/dev/full", "w") as full:
+        filled = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (filled.returncode, filled.stderr) == (1, "Error: No space left on device\n")
+
+
 @pytest.mark.usefixtures("base")
 def test_nobody_reads(cli: Cli) -> None:
     reader, writer = os.pipe()
