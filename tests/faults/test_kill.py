@@ -28,8 +28,11 @@ from tests.helpers.mounts import DEADLINE, mounted, mounted_union, require_root
 KILLS = int(os.environ.get("UNIONFS_KILLS", "15"))
 LONGEST = 0.2  # seconds of work before a kill
 
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV)
-"""What a system call says on a mount whose daemon died."""
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV, errno.ECANCELED)
+"""What a system call says on a mount whose daemon died.
+
+ECANCELED is dev_uring.c:fuse_uring_send_in_task() finding the task of the ring dead.
+"""
 
 Operation = Callable[[Driver], object]
 
