@@ -247,6 +247,14 @@ class DirectFilesystem(Filesystem, Protocol):
         """
         ...
 
+    def first_content(self, fh: int) -> bytes | bytearray | None:
+        """Return all a small lower file holds, the first time it is asked of the inode.
+
+        None ever after, for any other file, for an empty one, and where a disk
+        would have to be waited for.
+        """
+        ...
+
     def is_lasting(self, fh: int) -> bool:
         """Tell whether `fh`, open for reading, may be kept for whoever opens its file next.
 

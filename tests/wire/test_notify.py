@@ -16,3 +16,13 @@ def test_a_name() -> None:
     assert notify.entry(1, b"name") == bytes.fromhex(
         "25000000 03000000 0000000000000000 0100000000000000 04000000 00000000 6e616d65 00"
     )
+
+
+def test_pages() -> None:
+    assert (
+        notify.pages(0x1122, b"data")
+        == bytes.fromhex(
+            "2c000000 04000000 0000000000000000 2211000000000000 0000000000000000 04000000 00000000"
+        )
+        + b"data"
+    )

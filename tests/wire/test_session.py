@@ -416,3 +416,35 @@ def test_trusted_names_are_listed_for_root_alone(kernel: Kernel) -> None:
     room = abi.GETXATTR_IN.pack(100, 0)
     assert kernel.ask(Opcode.LISTXATTR, nodeid, room) == b"trusted.a\0"
     assert kernel.ask(Opcode.LISTXATTR, nodeid, room, uid=1000) == b""
+
+
+class Given:
+    """Stands for the kernel's pages."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[int, bytes]] = []
+
+    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+        self.files.append((nodeid, bytes(data)))
+
+
+def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
+    given = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), pages=given))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    for _ in range(2):
+        kernel.open(nodeid, os.O_RDONLY)
+    assert given.files == [(nodeid, b"data")]
+
+
+def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:
+    given = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), pages=given))
+    kernel.open(kernel.lookup(ROOT_NODEID, b"big")[0], os.O_RDONLY)
+    kernel.open(kernel.lookup(kernel.lookup(ROOT_NODEID, b"d")[0], b"name0")[0], os.O_RDONLY)
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    writer = kernel.open(nodeid, os.O_RDWR)[0]
+    kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer, 0, 3, 0, 0, 0, 0), data=b"new")
+    kernel.release(nodeid, writer)
+    kernel.open(nodeid, os.O_RDONLY)
+    assert given.files == []

@@ -369,7 +369,7 @@ def _publish(state: State, node: File, staged: bytes) -> None:
             settle_locked(state, node, parent, name, st)
             break
     node.changed += 1
-    node.small = False  # for good: the kernel may have pages of before
+    node.small = 0  # for good: the kernel may have pages of before
 
 
 def settle_locked(state: State, node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
@@ -403,7 +403,7 @@ def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delt
     node.nlink_delta, node.lost = delta, NOTHING_LOST
     node.rino, node.rname, node.real = st.st_ino, entry, place
     node.changed += 1
-    node.small = False
+    node.small = 0
     if not node.unlinked:
         link_up(state, node, node.parent, node.name)
 

@@ -74,9 +74,11 @@ class File(Node):
     `nlink_delta` what to add to the upper's count of links, of which the index
     holds some, and `lost` which of the lower's are whited out;
     `changed` counts copy_ups, so that an open handle notices.
-    `orphan` keeps an upper file alive that lost its last known name.  `small` says
-    that it was found in a lower, which will not change, and has few bytes; `bare`
-    that it has no capability, which the kernel asks before a write and a chown.
+    `orphan` keeps an upper file alive that lost its last known name.  `small` is
+    one more than the bytes of a file found in a lower, which will not change, if
+    these are few, and 0 for all others; negative once the kernel was given them.
+    `bare` says that it has no capability, which the kernel asks before a write and
+    a chown.
     """
 
     __slots__ = (
@@ -114,7 +116,7 @@ class File(Node):
         self.changed = 0
         self.orphan: Fd | None = None
         self.unlinked = False
-        self.small = False
+        self.small = 0
         self.bare = False
 
 

@@ -426,7 +426,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     else:
         ino = _read_lower_marks(state, node, st) or ino
         if node.data is None and state.static and stat.S_ISREG(st.st_mode):
-            node.small = st.st_size < SMALL
+            node.small = st.st_size + 1 if st.st_size < SMALL else 0
     return _enter_file(state, node, ino, key)
 
 

@@ -23,6 +23,7 @@ from unionfs.core.file import (
     drop_privileges,
     open_file,
     real_flags,
+    reopen,
     slow_open,
     stat_handle,
 )
@@ -237,6 +238,23 @@ class UnionFs:
         if node.small:
             return None
         return current_fd(self._state, handle), handle.changed
+
+    def first_content(self, fh: int) -> bytes | bytearray | None:
+        node = self._handle(fh).node
+        size = node.small - 1
+        if size <= 0:
+            return None
+        node.small = -node.small
+        buffer = bytearray(size + 1)
+        try:
+            fd = reopen(self._state, node, os.O_RDONLY)
+            done = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
+        except OSError:
+            return None  # a disk to wait for, or an error that a READ will tell
+        if done != size:
+            return None
+        del buffer[size:]
+        return buffer
 
     def is_lasting(self, fh: int) -> bool:
         handle, state = self._handle(fh), self._state

@@ -26,7 +26,7 @@ from unionfs.errors import MountError, errno_of
 from unionfs.gate import Lane
 from unionfs.syscalls.privilege import rules_machine
 from unionfs.transports.deferred import Deferred
-from unionfs.transports.device import DeviceBackings, DeviceNotifier
+from unionfs.transports.device import DeviceBackings, DeviceNotifier, DevicePages
 from unionfs.transports.uring import Queue, open_queues
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -72,6 +72,7 @@ def begin(
         xattrs=xattrs,
         # For others the kernel refuses, and a mount that asks can have less stacked on it.
         backings=DeviceBackings(fuse_fd) if passthrough and rules_machine() else None,
+        pages=DevicePages(fuse_fd),
         stack_depth=fs.stack_depth(),
     )
     try:

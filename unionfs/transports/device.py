@@ -27,6 +27,19 @@ class DeviceBackings:
         fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_CLOSE, backing_id.to_bytes(4, "little"))
 
 
+class DevicePages:
+    """The kernel's pages of files that nobody has open yet."""
+
+    def __init__(self, fuse_fd: int) -> None:
+        self._fuse_fd = fuse_fd
+
+    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+        try:
+            os.write(self._fuse_fd, notify.pages(nodeid, data))
+        except OSError:
+            return  # out of memory, or unmounted: it will ask for what it needs
+
+
 class DeviceNotifier:
     """Notices to the kernel; see `vfs.Notifier`."""
 

@@ -124,6 +124,7 @@ FOPEN_PASSTHROUGH = 1 << 7
 
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
+NOTIFY_STORE = 4
 
 # len, opcode, unique, nodeid, uid, gid, pid, total_extlen
 IN_HEADER = Struct("=IIQQIIIH2x")
@@ -146,6 +147,8 @@ ATTR_OUT = Struct("=QII" + ATTR)
 
 INTERRUPT_IN = Struct("=Q")
 # ino, off, len; and parent, namelen, flags, before the name
+# nodeid, offset, size; the data follows
+NOTIFY_STORE_OUT = Struct("=QQI4x")
 NOTIFY_INVAL_INODE_OUT = Struct("=Qqq")
 NOTIFY_INVAL_ENTRY_OUT = Struct("=QII")
 FORGET_IN = Struct("=Q")

@@ -31,6 +31,14 @@ class Backings(Protocol):
     def close(self, backing_id: int) -> None: ...
 
 
+class Pages(Protocol):
+    """The kernel's pages of the files it has."""
+
+    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+        """Have `data` in the pages of `nodeid`, the whole of it; best effort."""
+        ...
+
+
 # What the kernel answers for a file it will never take: it is on a filesystem
 # that cannot be read so (FUSE, or stacked too deep), or we are not root.
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
@@ -66,14 +74,21 @@ class Files:
     Pages are kept from one open to the next (KEEP_CACHE) only while nobody can
     have changed the file past them, by passthrough.
 
+    A small lower file is given to the kernel with its first open: that saves the
+    READ, and the GETATTR that a READ makes necessary, since the kernel then takes
+    its atime for changed.
+
     A lower file read by passthrough stays open after its last close, and whoever
     reads it next gets the same handle, without a system call.
     """
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool) -> None:
+    def __init__(
+        self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool, pages: Pages | None
+    ) -> None:
         self._fs = fs
         self._encoder = encoder
         self.backings: Backings | None = None
+        self._pages = pages
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes: dict[int, Mode] = {}
         self._kept: dict[int, Mode] = {}  # those of `_modes` with no handle, latest last
@@ -118,7 +133,21 @@ class Files:
             except OSError:
                 fs.release(fh)
                 raise
+        if self._pages is not None and flags & _CHANGES == os.O_RDONLY:
+            self._give(self._pages, fh, request.nodeid)
         return self._put_open(fh, request.nodeid, request, request.body)
+
+    def _give(self, pages: Pages, fh: int, nodeid: int) -> None:
+        """Give the kernel what a small file holds, unless it was given that before.
+
+        Under the lock, and before any open of the inode is answered: so there is
+        no READ of it under way, whose pages the kernel would wait for while it
+        waits for us.
+        """
+        with self._lock:
+            data = self._fs.first_content(fh)
+            if data is not None:
+                pages.store(nodeid, data)
 
     def _create(self, request: Request) -> int:
         flags, mode, umask, _ = abi.CREATE_IN.unpack_from(request.args, request.at)

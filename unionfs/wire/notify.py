@@ -1,7 +1,8 @@
-"""Notices: what we tell the kernel without being asked, so that it forgets what it knows.
+"""Notices: what we tell the kernel without being asked, to forget what it knows or to learn.
 
 Source: include/uapi/linux/fuse.h enum fuse_notify_code; fs/fuse/inode.c
-fuse_reverse_inval_inode(), fs/fuse/dir.c fuse_reverse_inval_entry().
+fuse_reverse_inval_inode(), fs/fuse/dir.c fuse_reverse_inval_entry(), fs/fuse/dev.c
+fuse_notify_store().
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ def entry(parent: int, name: bytes) -> bytes:
     """Forget what `name` in directory `parent` is, and the listing of that directory."""
     head = abi.NOTIFY_INVAL_ENTRY_OUT.pack(parent, len(name), 0)
     return _notice(abi.NOTIFY_INVAL_ENTRY, head + name + b"\0")
+
+
+def pages(nodeid: int, data: bytes | bytearray) -> bytes:
+    """Have `data`, the whole of the file `nodeid`, in its pages."""
+    return _notice(abi.NOTIFY_STORE, abi.NOTIFY_STORE_OUT.pack(nodeid, 0, len(data)) + data)
 
 
 def _notice(code: int, body: bytes) -> bytes:

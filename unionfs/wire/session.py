@@ -23,7 +23,7 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
-from unionfs.wire.files import Backings, Files
+from unionfs.wire.files import Backings, Files, Pages
 from unionfs.wire.inodes import Inodes
 from unionfs.wire.names import Names
 from unionfs.wire.request import Request, Room
@@ -60,7 +60,8 @@ class Terms:
     """What a mount asks for.
 
     `timeout` in seconds, None for good; `backings` where passthrough may be
-    used, `stack_depth` how deep the layers' own filesystem is stacked.
+    used, `pages` where small files are given away unasked, `stack_depth` how
+    deep the layers' own filesystem is stacked.
     """
 
     timeout: float | None = None
@@ -68,6 +69,7 @@ class Terms:
     xattrs: bool = True
     uring: bool = False
     backings: Backings | None = None
+    pages: Pages | None = None
     stack_depth: int = 1
 
 
@@ -85,7 +87,7 @@ class Session:
         self._forget = fs.forget
         encoder = Encoder(terms.timeout)
         self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs)
-        self._files = Files(fs, encoder, keep_cache=terms.timeout is None)
+        self._files = Files(fs, encoder, keep_cache=terms.timeout is None, pages=terms.pages)
         demand = Demand()
         self._parts = (
             Names(fs, encoder, demand),
