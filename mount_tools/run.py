@@ -388,7 +388,11 @@ def end_container(store: Store, container: Container) -> None:
         unmount_container(container, detach=True)
     except Busy:
         # Whoever still uses it gets errors from now on.
-        stop_container(store, container, 0)
+        daemon = ProcessId(container.pid or 0, container.pid_start or 0)
+        if daemon.alive():
+            with suppress(ProcessLookupError):
+                os.kill(daemon.pid, signal.SIGKILL)
+            wait_for_end(daemon, _SECONDS_TO_DIE)
 
 
 def exec_in_container(container: Container, launch: Launch) -> int:
