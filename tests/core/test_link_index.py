@@ -94,6 +94,20 @@ def test_the_listing_of_a_new_link_has_its_number(layers: Layers) -> None:
         assert [entry.ino for entry in tree.listdir(b"new")] == [ino] == [tree.lstat(b"new/a").ino]
 
 
+def test_links_of_a_symlink_without_privileged_marks(tmp_path: Path) -> None:
+    """user.* has no place on a symlink, which must not keep it from being moved."""
+    layers = Layers(tmp_path, {"d": {}})
+    (layers.lowers[0] / "a").symlink_to("target")
+    for name in ("b", "c"):
+        os.link(layers.lowers[0] / "a", layers.lowers[0] / name, follow_symlinks=False)
+    with layers.union(userxattr=True) as tree:
+        tree.rename(b"a", b"d/a", 0)
+        tree.rename(b"b", b"c2", 0)
+        assert {tree.lstat(name).nlink for name in (b"d/a", b"c2", b"c")} == {3}
+    with layers.union(userxattr=True) as tree:
+        assert {tree.readlink(name) for name in (b"d/a", b"c2", b"c")} == {b"target"}
+
+
 def test_a_new_link_and_a_rename_over_one(layers: Layers) -> None:
     with layers.union() as tree:
         tree.link(b"a", b"new")

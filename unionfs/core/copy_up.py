@@ -212,12 +212,7 @@ def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -
         if linked and state.index is not None and origin is not None and names > 0:
             delta = names - 1
             if delta:
-                os.setxattr(
-                    xattr.at(work.fd, name),
-                    state.marks.nlink,
-                    encode_delta(delta),
-                    follow_symlinks=False,
-                )
+                _set_xattr((work.fd, name), state.marks.nlink, encode_delta(delta))
             _publish_indexed(state, node, name, entry_name(origin), delta)
         else:
             _publish(state, node, name)
@@ -447,9 +442,8 @@ def set_delta(state: State, node: File, delta: int) -> None:
     node.nlink_delta = delta
     if node.orphan is not None:
         return
-    target = xattr.at(node.real.fd(), node.rname)
     try:
-        os.setxattr(target, state.marks.nlink, encode_delta(delta), follow_symlinks=False)
+        _set_xattr((node.real.fd(), node.rname), state.marks.nlink, encode_delta(delta))
     except OSError as error:
         log.error("the link count of %r stays too high: %s", node.name, error)
 
