@@ -11,6 +11,7 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -33,7 +34,14 @@ from mount_tools.container_mount import (
 from mount_tools.daemon import OK, run_detached
 from mount_tools.fuse_mount import mount_on_fd, open_device
 from mount_tools.options import MountOptions
-from mount_tools.run_init import FROM_TERMINAL, PASSED_ON, Inside, exit_code, run_outer
+from mount_tools.run_init import (
+    FROM_TERMINAL,
+    PASSED_ON,
+    Inside,
+    close_all_but,
+    exit_code,
+    run_outer,
+)
 from mount_tools.run_process import REFUSED, CannotStart, Launch, become, in_child, restrict
 from mount_tools.run_root import Volume, parse_volume
 from mount_tools.succession import await_predecessor
@@ -52,6 +60,7 @@ _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
 _LOOK = 0.01
 
+_HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAMESPACES = {
     "ipc": CLONE_NEWIPC,
     "uts": CLONE_NEWUTS,
@@ -176,6 +185,8 @@ def _start(
 
 def _inside_of(container: Container, launch: Launch, directory: str) -> Inside:
     hostname = str(container.config.get("Hostname") or container.short)
+    if not _HOSTNAME.fullmatch(hostname):
+        raise StoreError(f"invalid hostname {hostname!r}: give another with --hostname")
     host = container.config.get("HostConfig")
     host = host if isinstance(host, dict) else {}
     return Inside(
@@ -262,13 +273,14 @@ def _etc_files(directory: str, hostname: str) -> dict[str, str]:
         "hostname": f"{hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
     }
+    with suppress(OSError), open("/etc/resolv.conf", errors="surrogateescape") as file:
+        # A copy: what root of a container writes is not to be the host's.
+        contents["resolv.conf"] = file.read()
     for name, content in contents.items():
         path = os.path.join(directory, name)
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path, "w", errors="surrogateescape") as file:
             file.write(content)
         files[f"etc/{name}"] = path
-    if os.path.exists("/etc/resolv.conf"):
-        files["etc/resolv.conf"] = os.path.realpath("/etc/resolv.conf")
     return files
 
 
@@ -416,7 +428,7 @@ def exec_in_container(container: Container, launch: Launch) -> int:
                 setns(fds[name], kind)
             child = os.fork()
             if child == 0:
-                in_child(lambda: _become_one_more(launch), report)
+                in_child(lambda: _become_one_more(launch, report), report)
             os.write(pid_to, b"%d" % child)
             os.close(pid_to)
             os.close(report)
@@ -438,7 +450,9 @@ def exec_in_container(container: Container, launch: Launch) -> int:
     return _attend(Started(outer, pid), ())
 
 
-def _become_one_more(launch: Launch) -> NoReturn:
+def _become_one_more(launch: Launch, report: int) -> NoReturn:
     die_with_parent(signal.SIGKILL)
+    # A directory of the host, had from whoever ran us, would lead out by /proc/self/fd.
+    close_all_but(report)
     restrict()
     become(launch)

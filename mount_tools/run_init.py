@@ -73,7 +73,7 @@ def run_outer(
         make_private()
         point = mount_root()
         # Locks, and above all /dev/fuse: while we held it nobody would hear of its daemon's end.
-        _close_all_but(mounted, go, pids, report)
+        close_all_but(mounted, go, pids, report)
         os.write(mounted, b"m")
         os.close(mounted)
         if os.read(go, 1) != b"g":
@@ -90,7 +90,8 @@ def run_outer(
     in_child(work, report)
 
 
-def _close_all_but(*kept: int) -> None:
+def close_all_but(*kept: int) -> None:
+    """Close every fd but those, and the three that everybody has."""
     start = 3
     for fd in sorted(kept):
         os.closerange(start, fd)

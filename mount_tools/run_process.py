@@ -30,8 +30,9 @@ NOT_FOUND = 127
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
-# sys_chroot mknod audit_write setfcap, by their numbers in linux/capability.h
-_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+# sys_chroot audit_write setfcap, by their numbers in linux/capability.h.  Not mknod, which
+# docker gives: there a cgroup forbids to open the devices made, and here nothing would.
+_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
 _HIGHEST_CAPABILITY = 63
 
 # Of what execve(2) follows: "#!" lines, and how much of them is read.
@@ -69,6 +70,9 @@ def become(launch: Launch) -> NoReturn:
 
     Raises CannotStart.
     """
+    if any("\0" in word for word in (*launch.words, *launch.environment, launch.directory)):
+        text = "the command, its environment or its working directory has a NUL byte in it"
+        raise CannotStart(REFUSED, text)
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         who = identity(root, launch.user)
@@ -97,7 +101,8 @@ def _environment(launch: Launch, home: str) -> dict[str, str]:
     environment = {"PATH": PATH}
     for word in launch.environment:
         name, _, value = word.partition("=")
-        environment[name] = value
+        if name:
+            environment[name] = value
     environment.setdefault("HOME", home)
     return environment
 

@@ -56,7 +56,7 @@ def identity(root_fd: int, user: str) -> Identity:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) > _HIGHEST:
+    if not text.isdecimal() or len(text) > 10 or int(text) > _HIGHEST:
         raise StoreError(f"uids and gids must be in range 0-{_HIGHEST}")
     return int(text)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
+from layerstore.image_config import ImageConfig, Object
+from layerstore.reference import Reference
 from layerstore.transfer import import_image
 from tests.helpers.mounts import (
     helper_environment,
@@ -185,6 +187,60 @@ def test_it_cannot_reach_the_host(containers: Containers) -> None:
     done = containers("run", "--rm", "busy:1", "sh", "-c", script)
     assert done.returncode != 0 and done.stderr.count("\n") >= 4, done
     assert not os.path.exists("/outside")
+
+
+def test_the_hosts_files_and_devices_are_not_the_containers(containers: Containers) -> None:
+    before = Path("/etc/resolv.conf").read_bytes() if os.path.exists("/etc/resolv.conf") else b""
+    # No cgroup forbids to open a device that could be made in /dev, which has to have some.
+    script = "echo '# no' >> /etc/resolv.conf; mknod /dev/made c 1 3 || echo refused"
+    assert containers.ok("run", "--rm", "busy:1", "sh", "-c", script) == "refused"
+    if before:
+        assert Path("/etc/resolv.conf").read_bytes() == before
+
+
+def test_no_descriptor_of_the_host_leads_out(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "600")
+    host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for words in (("run", "--rm"), ("exec",)):
+            name = "box" if words[0] == "exec" else "busy:1"
+            flag = ("-w", f"/proc/self/fd/{host}")
+            done = subprocess.run(
+                containers.command(*words, *flag, name, "ls"),
+                capture_output=True,
+                text=True,
+                env=helper_environment(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(host,),
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (125, ""), done
+    finally:
+        os.close(host)
+    containers.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"Cmd": ["a\0b"]}, "NUL byte"),
+        ({"Cmd": ["sh"], "Env": ["A=\0"]}, "NUL byte"),
+        ({"Cmd": ["sh"], "WorkingDir": "/\0"}, "NUL byte"),
+        ({"Cmd": ["sh"], "Hostname": "a\nb"}, "invalid hostname"),
+        ({"Cmd": ["sh"], "User": "9" * 5000}, "in range"),
+    ],
+)
+def test_what_an_odd_image_wants_is_refused_in_a_sentence(
+    containers: Containers, config: Object, match: str
+) -> None:
+    with Store.open(containers.store, sync=False) as store:
+        image = store.images.resolve("busy:1")
+        old = store.images.config(image)
+        odd = ImageConfig.of({**old.fields, "config": {"Env": ["=x", "A"], **config}})
+        store.images.tag(store.images.add(odd.data), Reference("docker.io/library/odd", "1"))
+    done = containers("run", "--rm", "odd:1")
+    assert done.returncode == 125 and match in done.stderr and "a bug" not in done.stderr, done
 
 
 def test_our_own_interpreter_is_out_of_reach(containers: Containers) -> None:
