@@ -33,10 +33,11 @@ _MOST_MEMBERS = 100_000
 
 
 class Section(io.RawIOBase):
-    """`size` bytes of the file `fd` from `offset` on, which stays somebody else's."""
+    """`size` bytes of the file `fd` from `offset` on, which is closed with it if it is `owned`."""
 
-    def __init__(self, fd: int, offset: int, size: int) -> None:
+    def __init__(self, fd: int, offset: int, size: int, *, owned: bool = False) -> None:
         self._fd = fd
+        self._owned = owned
         self._at = offset
         self._end = offset + size
         self.size = size
@@ -51,6 +52,12 @@ class Section(io.RawIOBase):
         done = os.preadv(self._fd, [view], self._at)
         self._at += done
         return done
+
+    def close(self) -> None:
+        """Let go of the file; so does who drops the last reference."""
+        if self._owned and not self.closed:
+            os.close(self._fd)
+        super().close()
 
 
 class Members(Protocol):
@@ -164,7 +171,6 @@ class DirectoryMembers:
 
     def __init__(self, path: Path) -> None:
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open: list[int] = []
 
     def open(self, name: str) -> Section | None:
         # Not to be kept waiting by a fifo.
@@ -175,14 +181,12 @@ class DirectoryMembers:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 return None
             raise
-        self._open.append(fd)
         st = os.fstat(fd)
-        return Section(fd, 0, st.st_size) if stat.S_ISREG(st.st_mode) else None
+        section = Section(fd, 0, st.st_size, owned=True)
+        return section if stat.S_ISREG(st.st_mode) else None
 
     def close(self) -> None:
-        for fd in (*self._open, self._root):
-            os.close(fd)
-        self._open.clear()
+        os.close(self._root)
 
 
 def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT) -> Members:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from layerstore.errors import (
 from layerstore.image_config import DOCUMENT_LIMIT
 from layerstore.progress import Progress
 from layerstore.store import Store
+from tests.helpers.unions import open_fds
 from tests.layerstore.archives import file, folder, hardlink, symlink, whole
 
 BASE = whole(folder(b"etc"), file(b"etc/motd", b"hello"), file(b"etc/gone", b"x"))
@@ -383,6 +385,24 @@ def test_a_directory_whose_files_lead_out(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidImage, match="lacks"):
         load(store, tmp_path / "layout")
     nothing_in(store)
+
+
+def test_a_directory_of_many_documents_takes_no_descriptor_for_each(
+    store: Store, tmp_path: Path
+) -> None:
+    files = layout(BASE)
+    index = json.loads(files["index.json"])
+    index["manifests"] *= 200
+    files["index.json"] = json.dumps(index).encode()
+    for name, data in files.items():
+        (tmp_path / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "layout" / name).write_bytes(data)
+    was = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_fds() + 100, was[1]))
+    try:
+        assert len(load(store, tmp_path / "layout")) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, was)
 
 
 def test_layers_that_are_not_what_the_configuration_says(store: Store) -> None:
