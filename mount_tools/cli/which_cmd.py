@@ -6,6 +6,7 @@ form count as they do in a mount.  docker has no such command.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.cli.template_functions import Row, Value
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
+from unionfs.core.virtual import places
 from unionfs.types import ROOT_NODEID
 from unionfs.vfs import Filesystem
 
@@ -92,8 +94,8 @@ def which(
     store = session.store
     found = resolved(store, name, ("container", "image"))
     trees = trees_of(store, found)
-    places = places_of(os.fsencode(path), trees)
-    if not places:
+    there = places_of(os.fsencode(path), trees)
+    if not there:
         raise NotFound(f"{_absent(os.fsencode(path), trees)} in {name}: {path}")
     on: Images = {}
     for image in store.images.all():
@@ -101,9 +103,9 @@ def which(
             on.setdefault(image.top, []).append(image)
     made_by = _made_by(store, found, on)
     if json:
-        say(as_json(_as_object(place, on, made_by) for place in places), end="")
+        say(as_json(_as_object(place, on, made_by) for place in there), end="")
         return
-    rows = [_row(place, on, made_by, whole=no_trunc) for place in places]
+    rows = [_row(place, on, made_by, whole=no_trunc) for place in there]
     say(LISTING.text(rows, template, quiet=quiet), end="")
 
 
@@ -129,8 +131,8 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
             return []
         value = union.getxattr(nodeid, PLACES)
     by_path = {tree.path: tree for tree in trees}
-    places = []
-    for place in value.split(b"\n"):
+    found = []
+    for place in places(value):
         tree = next(
             (
                 by_path[prefix]
@@ -140,8 +142,8 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
             None,
         )
         if tree is not None:
-            places.append(Place(tree, place))
-    return places
+            found.append(Place(tree, place))
+    return found
 
 
 def _walk(union: Filesystem, path: bytes) -> int | None:
@@ -151,7 +153,9 @@ def _walk(union: Filesystem, path: bytes) -> int | None:
             continue
         try:
             attr = union.lookup(nodeid, name)
-        except NotADirectoryError:
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise
             return None
         if attr is None:
             return None

@@ -7,7 +7,8 @@ and devices), on any path of the mount; never listed, never stored:
 - `path`: its path from there
 - `fullpath`: both joined
 - `layers`: on a directory, every directory merged into it, topmost first; on
-  anything else every place that has the name, the one that shows first
+  anything else every place that has the name, the one that shows first; a line
+  each, a newline in one written as `\\012` and a backslash as `\\134`
 
 On the root also `stack` (the layers, upper first) and `counters` (JSON).
 """
@@ -36,7 +37,7 @@ def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
     if asked == b"fullpath":
         return b"/".join(part for part in (_real_dir(node).layer.path, _path(node)) if part)
     if asked == b"layers":
-        return b"\n".join(_layers(state, node))
+        return b"\n".join(map(_line, _layers(state, node)))
     if node.parent is node:
         if asked == b"stack":
             upper = [] if state.upper is None else [state.upper.path]
@@ -44,6 +45,16 @@ def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
         if asked == b"counters":
             return json.dumps(counters(state)).encode()
     return None
+
+
+def places(value: bytes) -> list[bytes]:
+    """Return the paths in the `value` of `layers`."""
+    lines = value.split(b"\n")
+    return [line.replace(b"\\012", b"\n").replace(b"\\134", b"\\") for line in lines]
+
+
+def _line(path: bytes) -> bytes:
+    return path.replace(b"\\", b"\\134").replace(b"\n", b"\\012")
 
 
 def counters(state: State) -> dict[str, int]:

@@ -36,6 +36,18 @@ def test_what_a_container_changed_itself(cli: Cli, base: Image) -> None:
     assert (found[0]["layer"], found[0]["size"], found[0]["type"]) == (None, 5, "file")
 
 
+def test_names_hold_anything(cli: Cli, base: Image) -> None:
+    names = ("a\nb", "a\\012b", "a\\134\n", os.fsdecode(b"\xff"))
+    with cli.store() as store:
+        upper = store.containers.upper(store.containers.create(base, name="box"))
+        for name in names:
+            (upper / name).write_bytes(b"1")
+    for name in names:
+        assert cli.ok("which", "-q", f"/{name}", "box") == "(upper)\n"
+    for name in ("/" + "x" * 300, "x/" * 3000):
+        assert "no layer has this path" in cli.fails("which", name, "box")
+
+
 def test_what_a_container_committed_was_made_by_its_command(cli: Cli, base: Image) -> None:
     cli.ok("create", "--name", "box", "busy:1", "sh", "-c", "echo hi")
     with cli.store() as store:
