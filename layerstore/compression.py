@@ -27,6 +27,7 @@ _CHUNK = 1 << 18
 _LONGEST_MAGIC = 6
 _DAMAGE: tuple[type[Exception], ...] = (
     EOFError,
+    OverflowError,  # isal's, for a gzip header that does not end
     gzip.BadGzipFile,
     cast("type[Exception]", igzip_lib.IsalError),
     zlib.error,

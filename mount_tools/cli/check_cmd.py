@@ -16,6 +16,7 @@ from layerstore.examine import Finding
 from layerstore.progress import Report
 from layerstore.store import Store
 from mount_tools.cli import words
+from mount_tools.cli.human import one_line
 from mount_tools.cli.listing import as_json
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session, say
@@ -59,7 +60,7 @@ def is_damage(finding: Finding) -> bool:
 
 def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:
     for finding in found:
-        say(str(finding))
+        say(one_line(str(finding)))
     damaged = sum(map(is_damage, found))
     counted = (
         f"{_counted(len(store.images.all()), 'image')}, "

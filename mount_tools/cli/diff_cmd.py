@@ -8,6 +8,7 @@ path and byte by byte, which docker was asked for in 2015 (moby#12641).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from layerstore.images import Image
 from layerstore.store import Store
 from mount_tools.cli import words
 from mount_tools.cli.complete import named
+from mount_tools.cli.human import one_line
 from mount_tools.cli.inspect_cmd import resolved
 from mount_tools.cli.listing import as_json
 from mount_tools.cli.session import Session, pass_session, say
@@ -67,9 +69,10 @@ def trees(store: Store, found: Image | Container) -> list[Path]:
 
 
 def _print(found: Iterable[Change]) -> None:
+    shown = one_line if sys.stdout.isatty() else str
     lines = []
     for kind, path in found:
-        lines.append(f"{kind} {os.fsdecode(path)}\n")
+        lines.append(f"{kind} {shown(os.fsdecode(path))}\n")
         if len(lines) == 1000:
             say("".join(lines), end="")
             lines.clear()

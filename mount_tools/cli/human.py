@@ -15,6 +15,20 @@ SHORT_ID = 12
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 NS = 1_000_000_000
 
+# A terminal obeys these, and what an image says of itself is anybody's.
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+_LINES = {ord("\n"): " ", ord("\t"): " "}
+
+
+def one_line(text: str) -> str:
+    """Return `text` for a terminal, in one line and without characters that control it."""
+    return text.translate({**_CONTROLS, **_LINES})
+
+
+def harmless(text: str) -> str:
+    """Return `text` for a terminal, without characters that control it but for line breaks."""
+    return text.translate({**_CONTROLS, ord("\n"): "\n", ord("\t"): "\t"})
+
 
 def human_size(size: int, digits: int = 4) -> str:
     """Return a number of bytes in decimal units with at most `digits` significant digits."""

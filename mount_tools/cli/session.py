@@ -14,6 +14,7 @@ import click
 
 from layerstore.errors import StoreError
 from layerstore.store import Store
+from mount_tools.cli.human import harmless
 
 pass_session = click.pass_obj
 
@@ -71,4 +72,4 @@ def say(text: str, end: str = "\n") -> None:
 def complain(text: str) -> None:
     """Print an error of the store to stderr."""
     sys.stdout.flush()
-    print(f"Error: {text}", file=sys.stderr, flush=True)
+    print(f"Error: {harmless(text)}", file=sys.stderr, flush=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mount_tools.cli.human import one_line
+
 MINIMUM = 10
 PADDING = 3
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
     """Return lines of cells as text, each line ended by a newline."""
-    rows = [[cell.replace("\n", " ").replace("\t", " ") for cell in line] for line in lines]
+    rows = [[one_line(cell) for cell in line] for line in lines]
     widths = [max(MINIMUM, max(map(len, column)) + PADDING) for column in zip(*rows, strict=True)]
     return "".join(
         "".join(map(str.ljust, row[:-1], widths)) + (row[-1] if row else "") + "\n" for row in rows

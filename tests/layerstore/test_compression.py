@@ -76,6 +76,11 @@ def test_damaged(kind: str) -> None:
         read(bytes(packed))
 
 
+def test_a_header_that_does_not_end() -> None:
+    with pytest.raises(InvalidImage, match="gzip"):
+        read(b"\x1f\x8b\x08\x08" + bytes(6) + b"name" * (1 << 20))
+
+
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f\x8b", b"PK\x03\x04 no tar"])
 def test_short_and_unknown(data: bytes) -> None:
     if data == b"\x1f\x8b":

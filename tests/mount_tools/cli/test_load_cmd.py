@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.cli import Cli
+from tests.layerstore.archives import file, whole
 
 
 @pytest.fixture
@@ -53,3 +55,10 @@ def test_refusals(cli: Cli, tmp_path: Path) -> None:
     assert cli("load", given="").status == 1
     assert cli.fails("load", "x").startswith('"pyunion load" accepts no arguments.\n')
     assert cli.ok("images", "-aq") == ""
+
+
+def test_a_terminal_is_told_nothing_by_an_archive(cli: Cli, tmp_path: Path) -> None:
+    said = json.dumps([{"Config": "\x1b[2Jc", "Layers": []}]).encode()
+    (tmp_path / "a.tar").write_bytes(whole(file(b"manifest.json", said)))
+    found = cli.fails("load", "-i", str(tmp_path / "a.tar"))
+    assert "\ufffd[2Jc" in found and "\x1b" not in found

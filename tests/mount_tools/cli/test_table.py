@@ -24,3 +24,9 @@ def test_a_heading_stands_alone_over_nothing() -> None:
 
 def test_an_ellipsis_counts_as_one_column_and_a_line_break_as_a_space() -> None:
     assert aligned([("sh -c 'e…", "x"), ("a\nb", "y")]) == "sh -c 'e…   x\na b         y\n"
+
+
+def test_a_terminal_is_told_nothing_by_a_cell() -> None:
+    assert aligned([("a\x1b[2J\x9bb\x7f", "é"), ("", "")]).startswith(
+        "a\ufffd[2J\ufffdb\ufffd   é\n"
+    )
