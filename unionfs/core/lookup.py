@@ -35,6 +35,7 @@ from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
 from unionfs.core.place import stat_node
 from unionfs.core.redirect import (
+    follow_beneath,
     follow_dir,
     follow_file,
     marks_of,
@@ -277,6 +278,10 @@ def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> l
     """Return what a redirect on lower `real` leads to in the layers beneath its own."""
     absolute, names = split_redirect(redirect)
     if not absolute:
+        parents = d.parent.lowers
+        if real.parent in parents:
+            beneath = parents[parents.index(real.parent) + 1 :]
+            return follow_beneath(state.marks, state.lowers, beneath, names[0])
         names = [*lower_names(d)[:-1], *names]
     return follow_dir(state.marks, state.lowers[real.layer.number + 1 :], names, redirects=True)
 

@@ -85,6 +85,38 @@ def follow_dir(
     return stack
 
 
+def follow_beneath(
+    marks: Marks, layers: tuple[Layer, ...], parents: tuple[RealDir, ...], name: bytes
+) -> list[RealDir]:
+    """Return the directories `name` in `parents`, merged ones of the lowers `layers`.
+
+    Where a redirect led to the parents, this is what a relative one in them means.
+    """
+    stack: list[RealDir] = []
+    for parent in parents:
+        fd = parent.fd()
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if has_aufs_whiteout(fd, name):
+                break
+            continue
+        if not stat.S_ISDIR(st.st_mode):
+            break  # a whiteout, or what hides all beneath it
+        real = RealDir(parent.layer, parent, name)
+        stack.append(real)
+        found = marks_of(marks, real)
+        if found.opaque:
+            break
+        if found.redirect is not None:
+            absolute, parts = split_redirect(found.redirect)
+            if absolute:
+                below = layers[real.layer.number + 1 :]
+                return stack + follow_dir(marks, below, parts, redirects=True)
+            name = parts[0]
+    return stack
+
+
 def follow_file(
     marks: Marks,
     layers: tuple[Layer, ...],
