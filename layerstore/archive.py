@@ -77,7 +77,10 @@ def load(
         members = open_members(source, spool, limits)
         try:
             loader = _Loader(store, members, progress, limits)
-            images = [(loader.image(packaged), packaged) for packaged in _read(members)]
+            listed = _read(members)
+            if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
+                raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
+            images = [(loader.image(packaged), packaged) for packaged in listed]
             return [line for image, packaged in images for line in _name(store, image, packaged)]
         finally:
             members.close()

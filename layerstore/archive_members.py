@@ -61,7 +61,9 @@ class Section(io.RawIOBase):
 
 
 class Members(Protocol):
-    """An open archive."""
+    """An open archive; `room` is how many bytes of documents may still be read from it."""
+
+    room: int
 
     def open(self, name: str) -> Section | None:
         """Open the file `name`, None where there is none."""
@@ -77,6 +79,9 @@ def read_document(members: Members, name: str) -> bytes | None:
         return None
     if section.size > DOCUMENT_LIMIT:
         raise LimitExceeded(f"{name} in the archive is larger than {DOCUMENT_LIMIT >> 20} MiB")
+    members.room -= section.size
+    if members.room < 0:
+        raise LimitExceeded("the documents of the archive are too large together")
     return section.readall()
 
 
@@ -116,6 +121,7 @@ class TarMembers:
     """The members of the uncompressed tar open as `file`, which is closed with this."""
 
     def __init__(self, file: BinaryIO, limits: Limits = DEFAULT) -> None:
+        self.room = limits.documents
         self._file = file
         self._fd = file.fileno()
         self._members: dict[bytes, _Member] = {}
@@ -169,7 +175,8 @@ def _ignore(_: bytes | memoryview) -> None:
 class DirectoryMembers:
     """The files beneath the directory `path`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULT) -> None:
+        self.room = limits.documents
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open(self, name: str) -> Section | None:
@@ -199,7 +206,7 @@ def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT)
     try:
         if isinstance(source, Path):
             if source.is_dir():
-                return DirectoryMembers(source)
+                return DirectoryMembers(source, limits)
             with source.open("rb", buffering=0) as stream:
                 return TarMembers(_plain_file(stream, spool, limits), limits)
         return TarMembers(_plain_file(source, spool, limits), limits)

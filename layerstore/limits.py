@@ -21,6 +21,8 @@ class Limits:
     names: int = 512 << 20  # bytes of the paths made, all together
     size: int = 256 << 30  # bytes of the unpacked archive, and of all files in it
     header: int = 1 << 20  # bytes of one extended header, long name or sparse map
+    documents: int = 128 << 20  # bytes of the configurations and manifests of one archive
+    images: int = 10_000  # images of one archive, and names of them
     layers: int = 500  # what a union can be mounted of
     ratio: int = 2_000
     ratio_from: int = 256 << 20

@@ -29,6 +29,7 @@ from layerstore.errors import (
     UnknownMediaType,
 )
 from layerstore.image_config import DOCUMENT_LIMIT
+from layerstore.limits import Limits
 from layerstore.progress import Progress
 from layerstore.store import Store
 from tests.helpers.unions import open_fds
@@ -443,6 +444,16 @@ def test_manifest_json_of_another_shape(store: Store, data: bytes, match: str) -
 def test_documents_have_a_limit(store: Store) -> None:
     big = bytes(DOCUMENT_LIMIT + 1)
     refused(store, tar_of({"manifest.json": big}), LimitExceeded, "larger than")
+
+
+def test_images_and_documents_together_have_a_limit(store: Store) -> None:
+    entry = {"Config": "c", "RepoTags": ["a:1", "b:1"], "Layers": ["l"]}
+    files = {"c": config_of(BASE), "l": BASE, "manifest.json": json.dumps([entry] * 2).encode()}
+    for limits in (Limits(images=3), Limits(documents=2 * len(files["c"]))):
+        with pytest.raises(LimitExceeded, match=r"images or names|too large together"):
+            load(store, io.BytesIO(tar_of(files)), limits=limits)
+        nothing_in(store)
+    assert len(load(store, io.BytesIO(tar_of(files)), limits=Limits(images=4))) == 4
 
 
 def test_digests_and_sizes_of_a_layout(store: Store) -> None:
