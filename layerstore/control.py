@@ -38,7 +38,7 @@ def ask(socket_path: Path, command: str, *, seconds: float = SECONDS, **fields: 
             connection.settimeout(seconds)
             connection.sendall(request)
             line = _read_line(connection)
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):  # the latter where too many wait in line
         raise Busy(f"the mount behind {socket_path} has not answered for {seconds:.0f} s") from None
     except (FileNotFoundError, ConnectionError):
         raise NoMount(f"no mount is served behind {socket_path}") from None

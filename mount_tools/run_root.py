@@ -156,6 +156,8 @@ def _bind(source: bytes, target: bytes) -> None:
 
 def _remount(root: int, path: str, flags: int) -> None:
     with _Place(root, path) as place:
+        # What is not said again is taken away.
+        flags |= os.fstatvfs(place.fd).f_flag & _SAFE
         mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from layerstore.control import NoMount, ask, freeze
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, StoreError
 from mount_tools.control import Control, listen, serve_control
 from tests.helpers.mounts import Union, mounted_union
 from tests.helpers.unions import Layers
@@ -113,6 +113,16 @@ def test_nonsense_costs_only_itself(union: Union, path: Path, line: bytes) -> No
         answer = connection.makefile("rb").readline()
     assert not answer or json.loads(answer)["ok"] is False
     assert ask(path, "status")["ok"] is True
+
+
+def test_a_line_too_long_to_wait_in_is_a_busy_mount(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(os.fspath(path))
+        listener.listen(0)
+        first.connect(os.fspath(path))
+        with pytest.raises(Busy):
+            ask(path, "status")
 
 
 def test_descriptors_that_run_out_end_nothing(

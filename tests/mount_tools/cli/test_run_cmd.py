@@ -198,6 +198,20 @@ def test_the_hosts_files_and_devices_are_not_the_containers(containers: Containe
         assert Path("/etc/resolv.conf").read_bytes() == before
 
 
+def test_a_volume_keeps_the_flags_of_its_mount(containers: Containers, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec", "none", str(shared)]
+    subprocess.run(mount, check=True)
+    try:
+        flags = ("--rm", "-v", f"{shared}:/data:ro")
+        mounts = containers.ok("run", *flags, "busy:1", "cat", "/proc/mounts")
+    finally:
+        subprocess.run(["umount", str(shared)], check=True)
+    (line,) = (line.split() for line in mounts.splitlines() if line.split()[1] == "/data")
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(line[3].split(","))
+
+
 def test_no_descriptor_of_the_host_leads_out(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "600")
     host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
