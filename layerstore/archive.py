@@ -17,6 +17,7 @@ Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ class _Loader:
         there = self._store.layers.need(chain_id(parent, diff_id))
         packed = descriptor is not None and descriptor.digest != diff_id
         if there is not None and not (
-            packed and descriptor and not self._store.blobs.need(descriptor.digest)
+            packed and descriptor and not self._is_kept(descriptor.digest, diff_id)
         ):
             return there
         section = self._members.open(name)
@@ -171,7 +172,9 @@ class _Loader:
                 f"{name} in the archive has {section.size} bytes; {descriptor.size} were announced"
             )
         if packed and descriptor is not None:
-            section = self._keep(name, section, descriptor)
+            section = self._keep(section, descriptor)
+            if there is not None:
+                self._refuse_other(section, diff_id, len(below))
         layer = there or self._unpack(section, diff_id, below)
         if packed and descriptor is not None:
             self._store.layers.add_blob(
@@ -179,14 +182,31 @@ class _Loader:
             )
         return layer
 
-    def _keep(self, name: str, section: Section, descriptor: Descriptor) -> Section:
-        """Keep the packed layer as a blob, which checks it, and read on from there."""
+    def _is_kept(self, blob: Digest, diff_id: Digest) -> bool:
+        """Tell whether `blob` is there, and known to unpack to the layer `diff_id`."""
+        return self._store.blobs.need(blob) and any(
+            known.digest == blob for known in self._store.layers.blobs(diff_id)
+        )
+
+    def _keep(self, section: Section, descriptor: Descriptor) -> Section:
+        """Keep the packed layer as a blob, which checks it; return that, which cannot change."""
         self._store.blobs.put(
             io.BufferedReader(section, 1 << 20), descriptor.digest, descriptor.size
         )
-        again = self._members.open(name)
-        assert again is not None
-        return again
+        with self._store.blobs.open(descriptor.digest) as blob:
+            return Section(os.dup(blob.fileno()), 0, descriptor.size, owned=True)
+
+    def _refuse_other(self, section: Section, diff_id: Digest, number: int) -> None:
+        """Raise DigestMismatch unless `section` unpacks to the layer that is there already.
+
+        It would stand for that layer in every archive that is saved.
+        """
+        reader = VerifyingReader(
+            io.BufferedReader(open_decompressed(section, self._limits), 1 << 20)
+        )
+        found = reader.finish()
+        if found != diff_id:
+            raise _mismatch(number, diff_id, found)
 
     def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
         with self._store.layers.stage() as staging:
@@ -203,12 +223,15 @@ class _Loader:
                 tick=tick,
             )
             if done.diff_id != diff_id:
-                raise DigestMismatch(
-                    f'invalid diffID for layer {len(below)}: expected "{diff_id}", '
-                    f'got "{done.diff_id}"'
-                )
+                raise _mismatch(len(below), diff_id, done.diff_id)
             parent = below[0].chain_id if below else None
             return self._store.layers.publish(staging, parent, diff_id, done.size)
+
+
+def _mismatch(number: int, expected: Digest, found: Digest) -> DigestMismatch:
+    return DigestMismatch(
+        f'invalid diffID for layer {number}: expected "{expected}", got "{found}"'
+    )
 
 
 def ticker(progress: Report | None, layer: str, status: str, total: int | None) -> Tick | None:

@@ -230,6 +230,19 @@ def test_a_packed_layer_that_is_there_unpacked_is_kept_all_the_same(store: Store
     )
 
 
+def test_a_packed_layer_of_other_content_does_not_come_to_stand_for_one_that_is_there(
+    store: Store,
+) -> None:
+    loaded(store, old_docker(BASE))
+    evil = layout(BASE, pack=lambda _: gzip.compress(TOP), suffix="+gzip", ref=REF)
+    with pytest.raises(DigestMismatch, match="invalid diffID for layer 0"):
+        loaded(store, tar_of(evil))
+    assert list(store.blobs.all()) == [store.images.resolve("box:1").id]
+    loaded(store, tar_of(layout(TOP, pack=gzip.compress, suffix="+gzip")))
+    with pytest.raises(DigestMismatch, match="invalid diffID for layer 0"):
+        loaded(store, tar_of(evil))  # nor where the blob is another layer's
+
+
 def test_directories(store: Store, other: Store, tmp_path: Path) -> None:
     loaded(store, old_docker(BASE, TOP))
     save(store, ["box:1"], tmp_path / "layout", OCI_DIRECTORY)
