@@ -11,7 +11,7 @@ import errno
 import gc
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -32,15 +32,6 @@ from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.union import open_union
 
 MOST = 400
-
-
-@pytest.fixture(autouse=True)
-def _frozen_heap() -> Iterator[None]:
-    """Let `gc.collect` look at what these tests make only, hundreds of times as they call it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 Hook = Countdown | DiskFull
