@@ -8,7 +8,6 @@ neither a staged file nor a descriptor.
 from __future__ import annotations
 
 import errno
-import gc
 import itertools
 import os
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from tests.faults.scenarios import (
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import Countdown, DiskFull, system_calls
+from tests.helpers.unions import settle
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.union import open_union
 
@@ -81,7 +81,7 @@ def _try_every_call(
     for number in itertools.count(1):
         assert number < MOST
         upper, work = bench.fresh(number)
-        gc.collect()
+        settle()
         fds = _open_fds()
         config = bench.config(upper, work, scenario)
         hook = make_hook(number)
@@ -89,7 +89,7 @@ def _try_every_call(
         assert trees.leftovers(work) == [], hook.struck
         if done:
             _reopen(config, new, hook)
-        gc.collect()
+        settle()
         assert _open_fds() == fds, f"descriptors leaked after {hook.struck}"
         if hook.struck is None:
             break
