@@ -37,11 +37,16 @@ PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 demo: $(VENV)/product
 	@$(ROOT) $(BIN)/python -m mount_tools.demo
 
+RUN_TESTS = $(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
+    $(BIN)/python -m pytest
+
+# The conformance suite in a process of its own: its 14,000 tests would weigh on
+# every process that the other tests fork.
 .PHONY: test
 test: lint
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
-	@$(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
-	    $(BIN)/python -m pytest $(PYTEST)
+	@$(RUN_TESTS) $(or $(PYTEST),--ignore=tests/conformance)
+	@$(if $(PYTEST),,$(RUN_TESTS) tests/conformance)
 
 .PHONY: bench
 bench: $(VENV)/product $(VENV)/peers
