@@ -39,14 +39,9 @@ from layerstore.staging import StagingArea
 _COLUMNS = "chain_id, parent, diff_id, size, location"
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A published layer; `size` is the bytes of its files' content."""
+class _Parts:
+    """What lies in the directory of a layer, published or being built."""
 
-    chain_id: Digest
-    parent: Digest | None
-    diff_id: Digest
-    size: int
     path: Path
 
     @property
@@ -66,22 +61,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Staging:
+class Layer(_Parts):
+    """A published layer; `size` is the bytes of its files' content."""
+
+    chain_id: Digest
+    parent: Digest | None
+    diff_id: Digest
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Staging(_Parts):
     """A layer that is being built: `diff` is there and empty, the rest is the builder's."""
 
     path: Path
-
-    @property
-    def diff(self) -> Path:
-        return self.path / "diff"
-
-    @property
-    def index(self) -> Path:
-        return self.path / "index"
-
-    @property
-    def tar_split(self) -> Path:
-        return self.path / "tar-split"
 
 
 @dataclass(frozen=True)

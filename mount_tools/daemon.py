@@ -32,6 +32,11 @@ BUG = 4
 INTERRUPTED = 8
 FAILED = 32
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that unmount."""
+WATCHED = (*ENDING, signal.SIGUSR1)
+"""The signals a daemon holds back until somebody watches for them."""
+
 Serve = Callable[[Callable[[], None]], Outcome]
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from mount_tools.daemon import BUG, OK, SYSTEM, Outcome
+from mount_tools.daemon import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.fuse_mount import FuseMount, adopt, mount_fuse
 from mount_tools.mount_point import check_layers_apart, checked_mount_point, inherited_fd
 from mount_tools.options import MountOptions
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 _SUPERVISE = "mount_tools.supervise"
 _LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/etc")
-_HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 def serve(
@@ -86,7 +85,7 @@ def _raise_file_limit() -> None:
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Let signals wait until there is a mount to undo, and somebody who undoes it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
     finally:

@@ -19,15 +19,13 @@ from collections.abc import AsyncIterator, Callable
 import trio
 
 from mount_tools.control import Control, serve_control
+from mount_tools.daemon import WATCHED
 from mount_tools.fuse_mount import FuseMount
 from mount_tools.transport import Carry, Running
 from unionfs.errors import MountError
 from unionfs.vfs import Filesystem, Notifier
 
 log = logging.getLogger(__name__)
-
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-WATCHED = (*ENDING, signal.SIGUSR1)
 
 
 def supervise(

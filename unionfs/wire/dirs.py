@@ -12,7 +12,7 @@ from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
-from unionfs.wire.request import DEFER, Handlers, Request
+from unionfs.wire.request import Defer, Handlers, Request
 
 _DT_DIR = 4
 _TRIAL = 32  # directories
@@ -120,6 +120,6 @@ class Directories:
 
     def _fsyncdir(self, request: Request) -> int:
         if not request.wait:
-            raise DEFER
+            raise Defer
         self._fs.syncdir(request.nodeid)
         return 0

@@ -12,7 +12,7 @@ from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
-from unionfs.wire.request import DEFER, Handlers, Request
+from unionfs.wire.request import Defer, Handlers, Request
 
 # A copy into the page cache below these sizes is cheaper than a hop to a thread.
 INLINE_WRITE = 256 << 10
@@ -121,7 +121,7 @@ class Files:
                 )
                 return abi.OPEN_OUT.size
         if not request.wait and fs.slow_open(request.nodeid, flags):
-            raise DEFER
+            raise Defer
         fh = fs.open(request.nodeid, flags, 0)
         if open_flags & abi.OPEN_KILL_SUIDGID or (
             request.uid and self.backings is not None and flags & os.O_ACCMODE
@@ -262,13 +262,13 @@ class Files:
         view = memoryview(request.out)[at : at + min(size, request.limit)]
         done = self._fs.readinto(fh, offset, view, request.wait)
         if done is None:
-            raise DEFER
+            raise Defer
         return done
 
     def _write(self, request: Request) -> int:
         fh, offset, size, flags, *_ = abi.WRITE_IN.unpack_from(request.args, request.at)
         if size > INLINE_WRITE and not request.wait:
-            raise DEFER
+            raise Defer
         if flags & abi.WRITE_KILL_SUIDGID:
             self._fs.drop_privileges(fh)
         view = memoryview(request.data)[request.start : request.start + size]
@@ -278,14 +278,14 @@ class Files:
 
     def _fsync(self, request: Request) -> int:
         if not request.wait:
-            raise DEFER
+            raise Defer
         fh, flags, _ = abi.FSYNC_IN.unpack_from(request.args, request.at)
         self._fs.fsync(fh, bool(flags & abi.FSYNC_FDATASYNC))
         return 0
 
     def _fallocate(self, request: Request) -> int:
         if not request.wait:
-            raise DEFER
+            raise Defer
         fh, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request.args, request.at)
         self._fs.fallocate(fh, mode, offset, length)
         return 0

@@ -11,7 +11,7 @@ from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import NS, Encoder
-from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
+from unionfs.wire.request import TOUCH, Defer, Handlers, Request
 
 
 class Inodes:
@@ -79,7 +79,7 @@ class Inodes:
             change.mtime_ns = mtime * NS + mtime_ns
         fs = self._fs
         if not request.wait and fs.slow_setattr(request.nodeid, change):
-            raise DEFER
+            raise Defer
         killer = 1 if valid & abi.FATTR_KILL_SUIDGID else 0
         attr = fs.setattr(request.nodeid, change, fh if valid & abi.FATTR_FH else None, killer)
         return self._encoder.put_attr(attr, request.out, request.body)
@@ -106,7 +106,7 @@ class Inodes:
     def _syncfs(self, request: Request) -> int:
         # Linux asks it of virtiofs and fuseblk alone, up to 6.18.
         if not request.wait:
-            raise DEFER
+            raise Defer
         self._fs.syncfs()
         return 0
 
@@ -114,7 +114,7 @@ class Inodes:
         _, _, command, _, in_size, _ = abi.IOCTL_IN.unpack_from(request.args, request.at)
         data = bytes(request.data[request.start : request.start + in_size])
         if not request.wait and data and self._fs.slow_setattr(request.nodeid, TOUCH):
-            raise DEFER
+            raise Defer
         reply = self._fs.fileattr(request.nodeid, command, data)
         return request.answer(abi.IOCTL_OUT.pack(0, 0, 0, 0) + reply)
 
@@ -152,7 +152,7 @@ class Inodes:
             size, flags = abi.SETXATTR_IN_SHORT.unpack_from(request.args, request.at)
         fs = self._fs
         if not request.wait and fs.slow_setattr(request.nodeid, TOUCH):
-            raise DEFER
+            raise Defer
         name, _, _ = bytes(request.data[request.start : request.end]).partition(b"\0")
         begin = request.start + len(name) + 1
         value = bytes(request.data[begin : begin + size])
@@ -165,6 +165,6 @@ class Inodes:
     def _removexattr(self, request: Request) -> int:
         self._require_xattrs()
         if not request.wait and self._fs.slow_setattr(request.nodeid, TOUCH):
-            raise DEFER
+            raise Defer
         self._fs.removexattr(request.nodeid, request.name())
         return 0

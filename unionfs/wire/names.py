@@ -11,7 +11,7 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
 from unionfs.wire.encode import Encoder
-from unionfs.wire.request import DEFER, TOUCH, Handlers, Request
+from unionfs.wire.request import TOUCH, Defer, Handlers, Request
 
 _RENAME_EXCHANGE = 2
 
@@ -88,7 +88,7 @@ class Names:
             self._slow_to_move(request.nodeid, name)
             or (flags & _RENAME_EXCHANGE and self._slow_to_move(new_parent, new_name))
         ):
-            raise DEFER
+            raise Defer
         fs.rename(request.nodeid, name, new_parent, new_name, flags)
         return 0
 
@@ -106,5 +106,5 @@ class Names:
     def _link(self, request: Request) -> int:
         (nodeid,) = abi.LINK_IN.unpack_from(request.args, request.at)
         if not request.wait and self._fs.slow_setattr(nodeid, TOUCH):
-            raise DEFER
+            raise Defer
         return self._encoder.entry(self._fs.link(nodeid, request.nodeid, request.name()), request)

@@ -82,9 +82,8 @@ TOUCH = SetAttr(mtime_ns=0)
 
 
 class Defer(Exception):
-    """The request may take long; nothing has been done yet."""
+    """The request may take long; nothing has been done yet.
 
-
-# The class and no instance: one that is raised again and again keeps every
-# frame it ever passed through.
-DEFER = Defer
+    Raised anew each time: one instance raised again and again keeps every frame
+    it ever passed through.
+    """
