@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import Layers, nodeid
+from unionfs.core.config import WhiteoutForm
 from unionfs.core.link_index import decode_delta, encode_delta
 
 
@@ -137,3 +139,59 @@ def test_links_of_other_files_are_left_alone(layers: Layers) -> None:
         tree.unlink(b"one")
         assert tree.lstat(b"two").nlink == 1
     assert len(entries(layers)) == 1
+
+
+USER: dict[str, Any] = {"userxattr": True, "whiteout": WhiteoutForm.XATTR}
+
+
+@pytest.fixture
+def fifos(tmp_path: Path) -> Layers:
+    """Return a lower in which `a`, `b` and `d/c` are one fifo, which cannot bear user.*."""
+    layers = Layers(tmp_path, {"d": {}})
+    os.mkfifo(layers.lowers[0] / "a", 0o644)
+    for name in ("b", "d/c"):
+        os.link(layers.lowers[0] / "a", layers.lowers[0] / name)
+    return layers
+
+
+def test_what_bears_no_mark_stays_one_file(fifos: Layers) -> None:
+    with fifos.union(**USER) as tree:
+        ino = tree.lstat(b"a").ino
+        tree.chmod(b"b", 0o600)
+    for _ in range(2):
+        with fifos.union(**USER) as tree:
+            for name in NAMES:
+                st = tree.lstat(name)
+                assert (st.ino, st.nlink, st.mode & 0o777) == (ino, 3, 0o600), name
+            assert len({nodeid(tree, name) for name in NAMES}) == 1
+            assert {entry.ino for entry in tree.listdir(b"d")} == {ino}
+
+
+def test_the_count_of_what_bears_no_mark_outlives_the_mount(fifos: Layers) -> None:
+    for left, name in ((3, b"a"), (2, b"b"), (1, b"d/c")):
+        with fifos.union(**USER) as tree:
+            assert tree.lstat(name).nlink == left
+            tree.chmod(name, 0o600)
+            tree.unlink(name)
+    assert entries(fifos) == []
+
+
+def test_a_name_in_lowers_only_leads_to_what_bears_no_mark(fifos: Layers) -> None:
+    """The name it was copied up by goes; the others find it by the index."""
+    with fifos.union(**USER) as tree:
+        nodeid(tree, b"b")
+        tree.chmod(b"a", 0o600)
+        tree.unlink(b"a")
+        for name in NAMES[1:]:
+            assert tree.lstat(name).mode & 0o777 == 0o600
+        tree.rename(b"b", b"e", 0)
+        assert tree.lstat(b"e").nlink == 2
+
+
+def test_a_count_without_its_entry_is_swept(fifos: Layers) -> None:
+    """A crash came between the note of a copy and the copy."""
+    with fifos.union(**USER):
+        pass
+    (fifos.work / "index/00fb.nlink").touch()
+    with fifos.union(**USER):
+        assert entries(fifos) == []

@@ -84,10 +84,6 @@ for machine in (CoreMachine, MetacopyMachine, UserXattrMachine, AufsMachine, Tim
 
 TestCoreModel = CoreMachine.TestCase
 TestMetacopyModel = MetacopyMachine.TestCase
-# A bug that is not mended yet, found in some runs: after renames and links of a file
-# that was copied up, with marks that links cannot bear, a name gives ESTALE.
-TestUserXattrModel = pytest.mark.xfail(
-    reason="marks in user.* have no place on links; a name of one may be lost", strict=False
-)(UserXattrMachine.TestCase)
+TestUserXattrModel = UserXattrMachine.TestCase
 TestAufsModel = AufsMachine.TestCase
 TestTimeoutModel = TimeoutMachine.TestCase

@@ -211,7 +211,9 @@ def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -
         names = st.st_nlink - node.lost.links
         if linked and state.index is not None and origin is not None and names > 0:
             delta = names - 1
-            if delta:
+            if not state.marks.fit(st.st_mode):
+                state.index.note_delta(entry_name(origin), delta)
+            elif delta:
                 _set_xattr((work.fd, name), state.marks.nlink, encode_delta(delta))
             _publish_indexed(state, node, name, entry_name(origin), delta)
         else:
@@ -386,8 +388,8 @@ def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delt
     """
     assert state.work is not None and state.index is not None and state.upper is not None
     os.rename(staged, entry, src_dir_fd=state.work.fd, dst_dir_fd=state.index.fd)
-    state.index.add(entry)
     st = os.stat(entry, dir_fd=state.index.fd, follow_symlinks=False)
+    state.index.add(entry, st.st_ino)
     place = state.index_dir()
     with state.table.lock:
         if node.key is not None and state.table.by_key.get(node.key) is node:
@@ -442,8 +444,15 @@ def set_delta(state: State, node: File, delta: int) -> None:
     node.nlink_delta = delta
     if node.orphan is not None:
         return
+    place = (node.real.fd(), node.rname)
     try:
-        _set_xattr((node.real.fd(), node.rname), state.marks.nlink, encode_delta(delta))
+        if state.marks.fit(node.kind):
+            _set_xattr(place, state.marks.nlink, encode_delta(delta))
+        elif state.index is not None:
+            st = os.stat(node.rname, dir_fd=place[0], follow_symlinks=False)
+            entry = state.index.entry_of(*place, st)
+            if entry is not None:
+                state.index.note_delta(entry, delta)
     except OSError as error:
         log.error("the link count of %r stays too high: %s", node.name, error)
 

@@ -34,9 +34,8 @@ from unionfs.core.deletion import (
 )
 from unionfs.core.inode import Dir, File, Lost, Node, union_ino
 from unionfs.core.layer import Fd, RealDir, open_path
-from unionfs.core.link_index import entry_name
 from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_later
-from unionfs.core.origin import encode_origin, read_origin
+from unionfs.core.origin import encode_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
 from unionfs.syscalls import xattr
@@ -395,11 +394,11 @@ def _place_without(
         if parent.up is not None and name in parent.up and parent.upper is not None:
             return parent.upper, name
     if state.index:
-        origin = read_origin(node.real.fd(), node.rname, state.marks.origin)
-        found = None if origin is None else state.index.find(origin)
-        if found is not None:
-            state.index.used.add(found[0])
-            return state.index_dir(), found[0]
+        dir_fd = node.real.fd()
+        entry = state.index.entry_of(dir_fd, node.rname, _lstat(dir_fd, node.rname))
+        if entry is not None:
+            state.index.used.add(entry)
+            return state.index_dir(), entry
     return node.real, node.rname
 
 
@@ -411,10 +410,11 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
     # so in this order the sum is never too low.
     delta = node.nlink_delta
     try:
-        if os.stat(orphan).st_nlink + delta > 0:
+        st = os.stat(orphan)
+        if st.st_nlink + delta > 0:
             return
-        origin = xattr.get_fd(orphan, state.marks.origin.encode())
-        if origin is not None and state.index.remove(entry_name(origin)):
+        entry = state.index.entry_of(orphan, None, st)
+        if entry is not None and state.index.remove(entry):
             node.nlink_delta += 1
     except OSError as error:
         # The names are gone; nothing leads to what is left of it.

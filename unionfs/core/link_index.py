@@ -3,7 +3,9 @@
 `<workdir>/index/<hex of the origin mark>` is a hard link of the upper inode, so
 any other lower name of the same inode leads to it, also after a remount.
 `overlay.nlink` on it says how the union's count of links differs from the
-upper inode's own.
+upper inode's own.  Where the inode cannot bear a mark, a file of its own beside
+the entry does, and the name of the entry tells the origin; overlayfs has no
+such file, nor an index where marks are in user.*.
 
 Source: overlayfs.rst "Index"; fs/overlayfs/namei.c:ovl_get_index_name_fh(),
 inode.c:ovl_get_nlink().
@@ -15,13 +17,17 @@ import logging
 import os
 import re
 import stat
+from contextlib import suppress
 
 from unionfs.core.layer import Fd
-from unionfs.core.whiteout import is_whiteout
+from unionfs.core.whiteout import Marks, is_whiteout
+from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
 
 _NLINK = re.compile(rb"U([+-]\d{1,9})")
+_ENTRY = re.compile(rb"(?:[0-9a-f]{2})+")
+_NOTE = b".nlink"
 
 
 class LinkIndex:
@@ -31,17 +37,22 @@ class LinkIndex:
     have; a freeze cannot do with any.
     """
 
-    def __init__(self, fd: Fd) -> None:
+    def __init__(self, fd: Fd, marks: Marks) -> None:
         self.fd = fd
-        self._names = set(os.listdir(b"/proc/self/fd/%d" % fd))
+        self._marks = marks
+        found = os.listdir(b"/proc/self/fd/%d" % fd)
+        self._names = {name for name in found if _ENTRY.fullmatch(name)}
+        self._by_ino: dict[int, bytes] | None = None
         self.used = set(self._names)
+        for name in found:
+            if name.endswith(_NOTE) and name.removesuffix(_NOTE) not in self._names:
+                os.unlink(name, dir_fd=fd)  # of a copy that came to nothing
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def find(self, origin: bytes) -> tuple[bytes, os.stat_result] | None:
-        """Return the entry of the lower inode `origin` and its attributes, if it was copied up."""
-        name = entry_name(origin)
+    def find(self, name: bytes) -> os.stat_result | None:
+        """Return the attributes of the entry `name`, None where there is none."""
         if name not in self._names:
             return None
         try:
@@ -51,12 +62,51 @@ class LinkIndex:
             return None
         if stat.S_ISDIR(st.st_mode) or is_whiteout(st):
             return None
-        return name, st
+        return st
 
-    def add(self, name: bytes) -> None:
-        """Note that the entry `name` is there now."""
+    def entry_of(self, dir_fd: int, name: bytes | None, st: os.stat_result) -> bytes | None:
+        """Return the entry of the upper file `name` beneath `dir_fd`, or of the fd itself.
+
+        None where it has none.
+        """
+        if not self._names:
+            return None
+        if not self._marks.fit(st.st_mode):
+            return self._inos().get(st.st_ino)
+        mark = self._marks.origin.encode()
+        origin = xattr.get_fd(dir_fd, mark) if name is None else xattr.get_at(dir_fd, name, mark)
+        entry = None if origin is None else entry_name(origin)
+        return entry if entry in self._names else None
+
+    def _inos(self) -> dict[int, bytes]:
+        if self._by_ino is None:
+            self._by_ino = {}
+            for name in self._names.copy():
+                st = self.find(name)
+                if st is not None:
+                    self._by_ino[st.st_ino] = name
+        return self._by_ino
+
+    def add(self, name: bytes, ino: int) -> None:
+        """Note that the entry `name`, of inode `ino`, is there now."""
         self._names.add(name)
         self.used.add(name)
+        if self._by_ino is not None:
+            self._by_ino[ino] = name
+
+    def delta(self, name: bytes, st: os.stat_result) -> int:
+        """Return how many more links the union has than the inode `st` of entry `name`."""
+        bearer = name if self._marks.fit(st.st_mode) else name + _NOTE
+        value = None
+        with suppress(FileNotFoundError):
+            value = xattr.get_at(self.fd, bearer, self._marks.nlink.encode())
+        return 0 if value is None else decode_delta(value, st.st_nlink)
+
+    def note_delta(self, name: bytes, delta: int) -> None:
+        """Write down the `delta` of an entry, to come or there, that cannot bear the mark."""
+        flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        note = Fd(os.open(name + _NOTE, flags, 0o600, dir_fd=self.fd))
+        os.setxattr(note, self._marks.nlink, encode_delta(delta))
 
     def remove(self, name: bytes) -> bool:
         """Remove the entry `name` of a file with no name left; tell whether it was there."""
@@ -64,7 +114,11 @@ class LinkIndex:
             return False
         self._names.discard(name)
         self.used.discard(name)
+        if self._by_ino is not None:
+            self._by_ino = {ino: entry for ino, entry in self._by_ino.items() if entry != name}
         os.unlink(name, dir_fd=self.fd)
+        with suppress(FileNotFoundError):
+            os.unlink(name + _NOTE, dir_fd=self.fd)
         return True
 
 

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 
 from unionfs.core.copy_up import link_up, swap_place
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, File
-from unionfs.core.link_index import LinkIndex, decode_delta
+from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup, origin_of
 from unionfs.core.origin import decode_origin
 from unionfs.core.state import State
@@ -46,7 +46,7 @@ def settle_index(state: State, *, paused: bool = False) -> None:
     if index is None or not index.used:
         return
     entries = list(index.used)
-    missing = sum(_missing(state, index, entry) for entry in entries)
+    missing = sum(_missing(index, entry) for entry in entries)
     if missing > 0:
         _link_missing(state, set(entries), missing)
     for start in range(0, len(entries), _BATCH):
@@ -55,18 +55,13 @@ def settle_index(state: State, *, paused: bool = False) -> None:
                 _drop_entry(state, index, entry)
 
 
-def _missing(state: State, index: LinkIndex, entry: bytes) -> int:
+def _missing(index: LinkIndex, entry: bytes) -> int:
     """Return how many names of the file behind `entry` the upper does not have."""
     try:
         st = os.stat(entry, dir_fd=index.fd, follow_symlinks=False)
     except FileNotFoundError:
         return 0
-    return max(0, 1 + _delta(state, index, entry, st.st_nlink))
-
-
-def _delta(state: State, index: LinkIndex, entry: bytes, nlink: int) -> int:
-    value = xattr.get_at(index.fd, entry, state.marks.nlink.encode())
-    return 0 if value is None else decode_delta(value, nlink)
+    return max(0, 1 + index.delta(entry, st))
 
 
 def _link_missing(state: State, entries: set[bytes], missing: int) -> None:
@@ -109,7 +104,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
     except FileNotFoundError:
         index.used.discard(entry)
         return
-    delta = _delta(state, index, entry, st.st_nlink)
+    delta = index.delta(entry, st)
     if delta >= 0 and st.st_nlink == 1:
         return  # it would lose its only name
     node = state.table.by_key.get((st.st_dev, st.st_ino))

@@ -31,7 +31,7 @@ from unionfs.core.inode import (
     union_ino,
 )
 from unionfs.core.layer import RealDir
-from unionfs.core.link_index import decode_delta
+from unionfs.core.link_index import decode_delta, entry_name
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
 from unionfs.core.place import stat_node
 from unionfs.core.redirect import (
@@ -484,10 +484,12 @@ def _indexed(
     """Return the inode of a lower hard link of which another was copied up before."""
     assert state.index is not None and state.upper is not None
     origin = origin_of(state, real, name)
-    found = state.index.find(origin) if origin is not None else None
-    if found is None:
+    if origin is None:
         return None
-    entry, upper_st = found
+    entry = entry_name(origin)
+    upper_st = state.index.find(entry)
+    if upper_st is None:
+        return None
     state.index.used.add(entry)
     key = (upper_st.st_dev, upper_st.st_ino)
     known = _known_link(state, key, parent, name, (state.index_dir(), entry))
@@ -504,6 +506,8 @@ def _read_file_marks(
 ) -> int | None:
     """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
     marks = state.marks
+    if not marks.fit(st.st_mode):
+        return _read_index(state, node, dir_fd, name, st)
     present = xattr.list_at(dir_fd, name)
     if not present:
         return None
@@ -517,6 +521,18 @@ def _read_file_marks(
         return None
     value = xattr.get_at(dir_fd, name, marks.origin.encode())
     return None if value is None else _origin_ino(state, value)
+
+
+def _read_index(
+    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
+) -> int | None:
+    """As `_read_file_marks`, of what can bear none: the index knows, of hard links only."""
+    entry = None if state.index is None else state.index.entry_of(dir_fd, name, st)
+    if entry is None:
+        return None
+    assert state.index is not None
+    node.nlink_delta = state.index.delta(entry, st)
+    return _origin_ino(state, bytes.fromhex(entry.decode()))
 
 
 def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:

@@ -82,7 +82,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         form = _whiteout_form(config.whiteout, work)
         _check_xattrs(marks, work, config)
         if config.index:
-            index = _open_index(work_base)
+            index = _open_index(work_base, marks)
     state = State(
         config=config,
         marks=marks,
@@ -316,9 +316,9 @@ def _whiteout_form(asked: WhiteoutForm, work: WorkDir) -> WhiteoutForm:
     return WhiteoutForm.CHAR
 
 
-def _open_index(work_base: Fd) -> LinkIndex | None:
+def _open_index(work_base: Fd, marks: Marks) -> LinkIndex | None:
     try:
-        return LinkIndex(open_private_dir(work_base, b"index"))
+        return LinkIndex(open_private_dir(work_base, b"index"), marks)
     except OSError as error:
         log.warning("hard links will be broken by copy_up: the index cannot be opened: %s", error)
         return None

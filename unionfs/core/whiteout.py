@@ -43,6 +43,7 @@ class Marks:
     """The names of the private attributes of one mount: trusted.overlay.* or user.overlay.*."""
 
     __slots__ = (
+        "_anywhere",
         "escaped",
         "impure",
         "index_upper",
@@ -57,6 +58,7 @@ class Marks:
 
     def __init__(self, *, userxattr: bool) -> None:
         self.prefix = "user.overlay." if userxattr else "trusted.overlay."
+        self._anywhere = not userxattr
         # A private name that a user sets inside the mount is kept one level
         # further in, so that unions nest.  Source: overlayfs.rst "Nesting
         # overlayfs mounts".
@@ -69,6 +71,13 @@ class Marks:
         self.nlink = self.prefix + "nlink"
         self.whiteout = self.prefix + "whiteout"
         self.index_upper = self.prefix + "upper"
+
+    def fit(self, mode: int) -> bool:
+        """Tell whether something of that `st_mode` can bear a mark.
+
+        user.* has no place on links, fifos, sockets and devices (xattr(7)).
+        """
+        return self._anywhere or stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 @dataclass(slots=True)
