@@ -5,6 +5,11 @@ synchronous and may be called from several threads at once; a transport calls
 those that may block for long (see `Filesystem.slow_open` and `slow_setattr`)
 from a worker thread.
 
+What the kernel sees to is relied upon: it refers to every inode that a call is
+about, names included, until the call is answered, and never has two calls at once
+change the names in one directory, or the names of one file (the inode locks of
+directory-locking.rst).
+
 Errors: every method raises `OSError` whose errno is the answer.  A nodeid or
 fh that was never handed out, or was given back, raises ESTALE or EBADF.
 

@@ -6,19 +6,20 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.core.test_threads import LOWER, Worker
+from tests.core.test_threads import LOWER, InodeLocks, Worker
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import run
 from tests.helpers.trees import Tree, assert_same, raw, snapshot
 from tests.helpers.unions import Content, Layers, core, errno_of, nodeid
 from unionfs.core import freeze as freeze_module
 from unionfs.core.setup import MAX_LOWERS
-from unionfs.core.union import open_union
+from unionfs.core.union import UnionFs, open_union
 from unionfs.types import SetAttr
 
 STACK: Content = {
@@ -346,7 +347,8 @@ def test_threads_do_not_notice(tmp_path: Path, seed: int) -> None:
     os.link(layers.lowers[0] / "a/link1", layers.lowers[0] / "c/link2")
     with layers.union(lowers_change=True, strict=False, volatile=True) as tree:
         union = Frozen(layers, tree)
-        workers = [GatedWorker(tree, 100 * seed + n, 400) for n in range(4)]
+        locks, gated = InodeLocks(), Gated(core(tree))
+        workers = [Worker(gated, locks, 100 * seed + n, 400) for n in range(4)]
         for worker in workers:
             worker.start()
         was = []
@@ -360,7 +362,7 @@ def test_threads_do_not_notice(tmp_path: Path, seed: int) -> None:
         for frozen, content in was:
             assert raw(frozen) == content, "a frozen layer was changed"
         live = snapshot(tree)
-        tree.forget_all()
+        tree.finish()
         core(tree).close()
         again = layers.look()
         # What hides a link of a lower file is known to the mount that did it only.
@@ -369,12 +371,21 @@ def test_threads_do_not_notice(tmp_path: Path, seed: int) -> None:
         assert inos(live) == inos(again)
 
 
-class GatedWorker(Worker):
-    """One that passes the gate with each call, as a transport does."""
+class Gated:
+    """A union whose every call passes the gate, as a transport's do."""
 
-    def attempt(self, action: object) -> None:
-        with self.fs.gate.passing():
-            super().attempt(action)  # type: ignore[arg-type]
+    def __init__(self, fs: UnionFs) -> None:
+        self.fs = fs
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self.fs, name)
+
+        def passing(*args: object) -> Any:
+            with self.fs.gate.passing():
+                answer = call(*args)
+                return list(answer) if isinstance(answer, Iterator) else answer
+
+        return passing
 
 
 def test_freezes_take_turns(union: Frozen) -> None:

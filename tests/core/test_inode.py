@@ -63,3 +63,18 @@ def test_an_inode_forgotten_as_it_is_found_is_made_anew(
         assert core(tree)._table.get(held) is not forgotten[0]
         tree.create(b"d/new", 0o600)
         assert {entry.name for entry in tree.listdir(b"d")} == {b"file", b"new"}
+
+
+def test_a_key_that_leads_to_a_forgotten_inode_is_forgotten_too(tmp_path: Path) -> None:
+    """Whoever was at work on the inode as it was forgotten entered it once more."""
+    layers = Layers(tmp_path, {"a": "x"})
+    (layers.lowers[0] / "b").hardlink_to(layers.lowers[0] / "a")
+    with layers.union() as tree:
+        table = core(tree)._state.table
+        stale = table.file(nodeid(tree, b"a"))
+        key = stale.key
+        assert key is not None
+        tree.forget_all()
+        table.by_key[key] = stale
+        assert nodeid(tree, b"a") == nodeid(tree, b"b")
+        assert table.by_key[key] is not stale

@@ -266,6 +266,8 @@ class InodeTable:
         """Count one reference to `node`; False where it was forgotten just now."""
         with self.lock:
             if self.nodes.get(node.nodeid) is not node:
+                # Whoever used it meanwhile may have entered it again.
+                self._forget_key(node)
                 return False
             node.nlookup += 1
             return True
@@ -316,6 +318,10 @@ class InodeTable:
             self.uppers.clear()
             self.orphans.clear()
 
+    def _forget_key(self, node: Node) -> None:
+        if isinstance(node, File) and node.key is not None and self.by_key.get(node.key) is node:
+            del self.by_key[node.key]
+
     def _free(self, node: Node) -> None:
         # A directory whose children live on is kept for their sake, and goes
         # with the last of them.
@@ -331,8 +337,7 @@ class InodeTable:
                 self.uppers.discard(node)
             elif isinstance(node, File):
                 self.orphans.discard(node)
-                if node.key is not None and self.by_key.get(node.key) is node:
-                    del self.by_key[node.key]
+                self._forget_key(node)
                 places += node.aliases or ()
             if self.nodes.get(node.nodeid) is node:
                 del self.nodes[node.nodeid]

@@ -73,9 +73,10 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
 
 def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
     try:
-        return os.stat(rname, dir_fd=real.fd(), follow_symlinks=False).st_ino == node.rino
+        st = os.stat(rname, dir_fd=real.fd(), follow_symlinks=False)
     except FileNotFoundError:
         return False
+    return st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind
 
 
 @contextmanager
