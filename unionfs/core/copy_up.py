@@ -22,18 +22,19 @@ import stat
 import threading
 from contextlib import suppress
 
+from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
 from unionfs.core.link_index import encode_delta, entry_name
-from unionfs.core.lookup import lower_names, origin_of
 from unionfs.core.place import at_rest, open_node, stat_node
+from unionfs.core.redirect import lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
 from unionfs.giving_up import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
-from unionfs.syscalls.writeback import write_back
+from unionfs.syscalls.writeback import begin_write_back, write_back
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +247,8 @@ def _stage(
             os.setxattr(staged, state.marks.metacopy, b"")
         else:
             copy_data(state, node, staged, size)
+            if st.st_size and _is_ordered(state):
+                begin_write_back(staged)  # the disk works while we do the rest
         copy_attributes(state, source, (staged, None), st, origin)
         if size is not None:
             # Not all of it is there, which must not show under the old mtime.
@@ -265,10 +268,14 @@ def _secure_data(state: State, staged: int) -> None:
     if state.config.volatile:
         return
     with state.gate.outside():
-        if state.upper is not None and state.upper.ordered:
+        if _is_ordered(state):
             write_back(staged)  # without the commit of the journal that fsync waits for
         else:
             os.fsync(staged)
+
+
+def _is_ordered(state: State) -> bool:
+    return state.upper is not None and state.upper.ordered and not state.config.volatile
 
 
 def copy_data(state: State, node: File, staged: int, size: int | None) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 
 from unionfs.core.copy_up import link_up, swap_place
+from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, File
 from unionfs.core.link_index import LinkIndex
-from unionfs.core.lookup import load_locked, lookup, origin_of
+from unionfs.core.lookup import load_locked, lookup
 from unionfs.core.origin import decode_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK

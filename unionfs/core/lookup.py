@@ -20,6 +20,13 @@ import stat
 import time
 
 from unionfs.core.config import RedirectDir
+from unionfs.core.file_marks import (
+    mark_ino,
+    origin_ino,
+    origin_of,
+    read_file_marks,
+    read_lower_marks,
+)
 from unionfs.core.inode import (
     LOW_SHIFT,
     POSITION_MASK,
@@ -31,19 +38,17 @@ from unionfs.core.inode import (
     union_ino,
 )
 from unionfs.core.layer import RealDir
-from unionfs.core.link_index import decode_delta, entry_name
-from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
+from unionfs.core.link_index import entry_name
 from unionfs.core.place import stat_node
 from unionfs.core.redirect import (
     follow_beneath,
     follow_dir,
-    follow_file,
+    lower_names,
     marks_of,
     split_redirect,
 )
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK, read_dir_marks, scan
-from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
 
@@ -286,28 +291,6 @@ def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> l
     return follow_dir(state.marks, state.lowers[real.layer.number + 1 :], names, redirects=True)
 
 
-def lower_names(node: Node) -> list[bytes]:
-    """Return the path by which the lowers, merged among themselves, know `node`.
-
-    That is its path in the mount, but for directories that were moved: they
-    are still where their redirect says.
-    """
-    names: list[bytes] = []
-    at = node
-    while at.parent is not at:
-        redirect = at.redirect if isinstance(at, Dir) else None
-        if redirect is None:
-            names.append(at.name)
-        else:
-            absolute, parts = split_redirect(redirect)
-            names += reversed(parts)
-            if absolute:
-                break
-        at = at.parent
-    names.reverse()
-    return names
-
-
 def _make_dir(
     state: State,
     parent: Dir,
@@ -330,7 +313,7 @@ def _make_dir(
     if upper is not None:
         ino = _read_upper_marks(state, node, upper) or ino
     elif real.impure:
-        ino = _mark_ino(state, real, name) or ino
+        ino = mark_ino(state, real, name) or ino
     with state.table.lock:
         state.table.add_locked(node, ino)
         parent.kids[name] = node
@@ -358,7 +341,7 @@ def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> int | None:
         node.lowers = tuple(_upper_redirect(state, node, found.redirect))
         node.resolved = True
     node.merged = len(node.lowers) > 0
-    return None if found.origin is None else _origin_ino(state, found.origin)
+    return None if found.origin is None else origin_ino(state, found.origin)
 
 
 def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
@@ -366,46 +349,6 @@ def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
     if not absolute:
         names = [*lower_names(node.parent), *names]
     return follow_dir(state.marks, state.lowers, names, redirects=True)
-
-
-def _origin_ino(state: State, value: bytes) -> int | None:
-    origin = decode_origin(value)
-    if origin is None:
-        return None
-    layer = origin_layer(origin, state.lowers)
-    return None if layer is None else union_ino(layer, origin.ino)
-
-
-def _mark_ino(state: State, real: RealDir, name: bytes) -> int | None:
-    """Return the st_ino of what `name` in `real` was copied from, None where it was not."""
-    value = read_origin(real.fd(), name, state.marks.origin)
-    return None if value is None else _origin_ino(state, value)
-
-
-def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
-    """Return the origin mark for a copy of lower `name` in `real`.
-
-    A copy of a copy has the origin of the first, whose st_ino all of them show.
-    """
-    if real.impure:
-        value = read_origin(real.fd(), name, state.marks.origin)
-        if value is not None and _origin_ino(state, value) is not None:
-            return value
-    return encode_origin(real.layer, real.fd(), name)
-
-
-def _read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None:
-    """Apply the marks on a lower file to `node`; return the st_ino it was copied from."""
-    real = node.real
-    is_regular = stat.S_ISREG(st.st_mode)
-    if real.layer.bottom or not (real.impure or is_regular):
-        return None
-    present = xattr.list_at(real.fd(), node.rname)
-    if is_regular and state.marks.metacopy in present:
-        node.data = _find_data(state, node, real)
-    if real.impure and state.marks.origin in present:
-        return _mark_ino(state, real, node.rname)
-    return None
 
 
 def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
@@ -427,9 +370,9 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     node = File(parent, name, real, st)
     ino = union_ino(real.layer, st.st_ino)
     if in_upper:
-        ino = _read_file_marks(state, node, real.fd(), name, st) or ino
+        ino = read_file_marks(state, node, real.fd(), name, st) or ino
     else:
-        ino = _read_lower_marks(state, node, st) or ino
+        ino = read_lower_marks(state, node, st) or ino
         if node.data is None and state.static and stat.S_ISREG(st.st_mode):
             node.small = st.st_size + 1 if st.st_size < SMALL else 0
     return _enter_file(state, node, ino, key)
@@ -497,88 +440,8 @@ def _indexed(
         return known
     node = File(parent, name, state.index_dir(), upper_st)
     node.rname = entry
-    ino = _read_file_marks(state, node, state.index.fd, entry, upper_st)
+    ino = read_file_marks(state, node, state.index.fd, entry, upper_st)
     return _enter_file(state, node, ino or union_ino(real.layer, st.st_ino), key)
-
-
-def _read_file_marks(
-    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
-) -> int | None:
-    """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
-    marks = state.marks
-    if not marks.fit(st.st_mode):
-        return _read_index(state, node, dir_fd, name, st)
-    present = xattr.list_at(dir_fd, name)
-    if not present:
-        return None
-    if marks.metacopy in present and node.kind == stat.S_IFREG:
-        node.data = _find_data(state, node, node.real)
-    indexed = state.index is not None and dir_fd == state.index.fd
-    if marks.nlink in present and (indexed or st.st_nlink > 1):
-        delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
-        node.nlink_delta = decode_delta(delta, st.st_nlink)
-    if marks.origin not in present:
-        return None
-    value = xattr.get_at(dir_fd, name, marks.origin.encode())
-    return None if value is None else _origin_ino(state, value)
-
-
-def _read_index(
-    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
-) -> int | None:
-    """As `_read_file_marks`, of what can bear none: the index knows, of hard links only."""
-    entry = None if state.index is None else state.index.entry_of(dir_fd, name, st)
-    if entry is None:
-        return None
-    assert state.index is not None
-    node.nlink_delta = state.index.delta(entry, st)
-    return _origin_ino(state, bytes.fromhex(entry.decode()))
-
-
-def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
-    """Return where the data of a metacopy lies; EIO where that is nowhere."""
-    dir_fd = real.fd()
-    value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
-    absolute, parts = (False, [node.rname]) if value is None else split_redirect(value)
-    if not absolute and real in node.parent.lowers:
-        place = _data_beneath(state, node.parent.lowers, real, parts[0])
-    else:
-        names = lower_names(node)
-        if value is not None:
-            names = parts if absolute else [*names[:-1], *parts]
-        layers = state.lowers[real.layer.number + 1 :]
-        place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
-    if place is None:
-        log.error("%r in %r is a metacopy of nothing", node.rname, real.full_path())
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return place
-
-
-def _data_beneath(
-    state: State, lowers: tuple[RealDir, ...], real: RealDir, name: bytes
-) -> tuple[RealDir, bytes] | None:
-    """Return the place of the data of metacopy `name` of `real` in the directories beneath.
-
-    Those are merged with its own, wherever a redirect has them.
-    """
-    for below in lowers[lowers.index(real) + 1 :]:
-        try:
-            st = os.stat(name, dir_fd=below.fd(), follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISREG(st.st_mode):
-            return None
-        present = xattr.list_at(below.fd(), name)
-        if state.marks.metacopy not in present:
-            return below, name
-        if state.marks.redirect in present:
-            value = xattr.get_at(below.fd(), name, state.marks.redirect.encode())
-            absolute, parts = split_redirect(value or b"")
-            if absolute:
-                layers = state.lowers[below.layer.number + 1 :]
-                return follow_file(state.marks, layers, state.data, parts, absolute=True)
-            name = parts[0]
-    return None
 
 
 def stamp_of(d: Dir) -> tuple[Key, ...]:

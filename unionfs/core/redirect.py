@@ -17,6 +17,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 
+from unionfs.core.inode import Dir, Node
 from unionfs.core.layer import Layer, RealDir
 from unionfs.core.whiteout import (
     DirMarks,
@@ -210,3 +211,25 @@ def _walk(
             step.parent, step.name, step.st = real, name, st
         real = child
     return step, onward
+
+
+def lower_names(node: Node) -> list[bytes]:
+    """Return the path by which the lowers, merged among themselves, know `node`.
+
+    That is its path in the mount, but for directories that were moved: they
+    are still where their redirect says.
+    """
+    names: list[bytes] = []
+    at = node
+    while at.parent is not at:
+        redirect = at.redirect if isinstance(at, Dir) else None
+        if redirect is None:
+            names.append(at.name)
+        else:
+            absolute, parts = split_redirect(redirect)
+            names += reversed(parts)
+            if absolute:
+                break
+        at = at.parent
+    names.reverse()
+    return names

@@ -33,8 +33,8 @@ from unionfs.core.deletion import allow_xattr_whiteouts, forget_whiteout, stage_
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
-from unionfs.core.lookup import load_locked, lookup_locked, lower_names
-from unionfs.core.redirect import MAX_REDIRECT
+from unionfs.core.lookup import load_locked, lookup_locked
+from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
 from unionfs.syscalls.renameat2 import (

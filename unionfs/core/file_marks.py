@@ -1,0 +1,145 @@
+"""What the marks on a file say: what it is a copy of, where its data lies, how many links it has.
+
+Decided here and only here: the st_ino an upper or copied file shows, and the way
+from a metacopy to its data.
+
+Source: overlayfs.rst "Metadata only copy up", "Index"; fs/overlayfs/namei.c:
+ovl_check_metacopy_xattr(), ovl_verify_origin().
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+
+from unionfs.core.inode import File, union_ino
+from unionfs.core.layer import RealDir
+from unionfs.core.link_index import decode_delta
+from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
+from unionfs.core.redirect import follow_file, lower_names, split_redirect
+from unionfs.core.state import State
+from unionfs.syscalls import xattr
+
+log = logging.getLogger(__name__)
+
+
+def origin_ino(state: State, value: bytes) -> int | None:
+    origin = decode_origin(value)
+    if origin is None:
+        return None
+    layer = origin_layer(origin, state.lowers)
+    return None if layer is None else union_ino(layer, origin.ino)
+
+
+def mark_ino(state: State, real: RealDir, name: bytes) -> int | None:
+    """Return the st_ino of what `name` in `real` was copied from, None where it was not."""
+    value = read_origin(real.fd(), name, state.marks.origin)
+    return None if value is None else origin_ino(state, value)
+
+
+def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
+    """Return the origin mark for a copy of lower `name` in `real`.
+
+    A copy of a copy has the origin of the first, whose st_ino all of them show.
+    """
+    if real.impure:
+        value = read_origin(real.fd(), name, state.marks.origin)
+        if value is not None and origin_ino(state, value) is not None:
+            return value
+    return encode_origin(real.layer, real.fd(), name)
+
+
+def read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None:
+    """Apply the marks on a lower file to `node`; return the st_ino it was copied from."""
+    real = node.real
+    is_regular = stat.S_ISREG(st.st_mode)
+    if real.layer.bottom or not (real.impure or is_regular):
+        return None
+    present = xattr.list_at(real.fd(), node.rname)
+    if is_regular and state.marks.metacopy in present:
+        node.data = _find_data(state, node, real)
+    if real.impure and state.marks.origin in present:
+        return mark_ino(state, real, node.rname)
+    return None
+
+
+def read_file_marks(
+    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
+) -> int | None:
+    """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
+    marks = state.marks
+    if not marks.fit(st.st_mode):
+        return _read_index(state, node, dir_fd, name, st)
+    present = xattr.list_at(dir_fd, name)
+    if not present:
+        return None
+    if marks.metacopy in present and node.kind == stat.S_IFREG:
+        node.data = _find_data(state, node, node.real)
+    indexed = state.index is not None and dir_fd == state.index.fd
+    if marks.nlink in present and (indexed or st.st_nlink > 1):
+        delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
+        node.nlink_delta = decode_delta(delta, st.st_nlink)
+    if marks.origin not in present:
+        return None
+    value = xattr.get_at(dir_fd, name, marks.origin.encode())
+    return None if value is None else origin_ino(state, value)
+
+
+def _read_index(
+    state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
+) -> int | None:
+    """As `read_file_marks`, of what can bear none: the index knows, of hard links only."""
+    entry = None if state.index is None else state.index.entry_of(dir_fd, name, st)
+    if entry is None:
+        return None
+    assert state.index is not None
+    node.nlink_delta = state.index.delta(entry, st)
+    return origin_ino(state, bytes.fromhex(entry.decode()))
+
+
+def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
+    """Return where the data of a metacopy lies; EIO where that is nowhere."""
+    dir_fd = real.fd()
+    value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
+    absolute, parts = (False, [node.rname]) if value is None else split_redirect(value)
+    if not absolute and real in node.parent.lowers:
+        place = _data_beneath(state, node.parent.lowers, real, parts[0])
+    else:
+        names = lower_names(node)
+        if value is not None:
+            names = parts if absolute else [*names[:-1], *parts]
+        layers = state.lowers[real.layer.number + 1 :]
+        place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
+    if place is None:
+        log.error("%r in %r is a metacopy of nothing", node.rname, real.full_path())
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return place
+
+
+def _data_beneath(
+    state: State, lowers: tuple[RealDir, ...], real: RealDir, name: bytes
+) -> tuple[RealDir, bytes] | None:
+    """Return the place of the data of metacopy `name` of `real` in the directories beneath.
+
+    Those are merged with its own, wherever a redirect has them.
+    """
+    for below in lowers[lowers.index(real) + 1 :]:
+        try:
+            st = os.stat(name, dir_fd=below.fd(), follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(st.st_mode):
+            return None
+        present = xattr.list_at(below.fd(), name)
+        if state.marks.metacopy not in present:
+            return below, name
+        if state.marks.redirect in present:
+            value = xattr.get_at(below.fd(), name, state.marks.redirect.encode())
+            absolute, parts = split_redirect(value or b"")
+            if absolute:
+                layers = state.lowers[below.layer.number + 1 :]
+                return follow_file(state.marks, layers, state.data, parts, absolute=True)
+            name = parts[0]
+    return None
