@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from layerstore.containers import Container
@@ -35,8 +34,6 @@ from mount_tools.daemon import OK, run_detached
 from mount_tools.fuse_mount import mount_on_fd, open_device
 from mount_tools.options import MountOptions
 from mount_tools.run_init import (
-    FROM_TERMINAL,
-    PASSED_ON,
     Inside,
     close_all_but,
     exit_code,
@@ -44,6 +41,7 @@ from mount_tools.run_init import (
 )
 from mount_tools.run_process import REFUSED, CannotStart, Launch, become, in_child, restrict
 from mount_tools.run_root import Volume, parse_volume
+from mount_tools.run_signals import PASSED_ON, attend, held, is_typed
 from mount_tools.succession import await_predecessor
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
@@ -117,23 +115,19 @@ def run_container(
     """
     require_root()
     # What comes before the command can be told of it waits.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    try:
+    with held():
         with store.containers.lock(container):
             container = store.containers.get(container.id)
             refuse_running(container)
             started = _start(store, container, launch, transport)
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
-    try:
-        on_start()
-        code = _attend(started, before)
-    finally:
-        upper = os.fsencode(store.containers.upper(container))
-        _end(started)
-        await_predecessor(upper)
-    store.containers.finished(container, code)
+        try:
+            on_start()
+            code = _attend(started)
+        finally:
+            upper = os.fsencode(store.containers.upper(container))
+            _end(started)
+            await_predecessor(upper)
+        store.containers.finished(container, code)
     return code
 
 
@@ -195,7 +189,6 @@ def _inside_of(container: Container, launch: Launch, directory: str) -> Inside:
         _volumes(host),
         host.get("ReadonlyRootfs") is True,
         _etc_files(directory, hostname),
-        sys.stdin is not None and sys.stdin.isatty(),
     )
 
 
@@ -284,31 +277,16 @@ def _etc_files(directory: str, hostname: str) -> dict[str, str]:
     return files
 
 
-def _attend(started: Started, mask: Iterable[int]) -> int:
-    """Pass signals on until the command ends; return its exit status.
+def _attend(started: Started) -> int:
+    """Pass signals on until the command ends; return its exit status.  They are held."""
 
-    `mask` is what to block from now on.
-    """
-    terminal = sys.stdin is not None and sys.stdin.isatty()
-    with _passing_on(started.init, terminal=terminal):
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _, status = os.waitpid(started.outer, 0)
-        return exit_code(status)
-
-
-@contextmanager
-def _passing_on(pid: int, *, terminal: bool) -> Iterator[None]:
-    def pass_on(number: int, frame: object) -> None:
-        if not (terminal and number in FROM_TERMINAL):
+    def pass_on(taken: signal.struct_siginfo) -> None:
+        # Whoever ignores one, by nohup(1) say, means it for all he runs.
+        if signal.getsignal(taken.si_signo) != signal.SIG_IGN and not is_typed(taken):
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(started.init, taken.si_signo)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return exit_code(attend(started.outer, pass_on))
 
 
 def _end(started: Started) -> None:
@@ -411,8 +389,14 @@ def exec_in_container(container: Container, launch: Launch) -> int:
     """Run one more command in a running container; return its exit status."""
     if not container.running or container.pid is None or container.mount_point is not None:
         raise StoreError(f"container {container.id} is not running")
+    with held():
+        return _attend(_exec(container.pid, launch))
+
+
+def _exec(inside: int, launch: Launch) -> Started:
+    """Start a command in the namespaces of the process `inside`; raises CannotStart."""
     fds = {
-        name: os.open(f"/proc/{container.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        name: os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
         for name in _NAMESPACES
     }
     result, report = os.pipe()
@@ -447,7 +431,10 @@ def exec_in_container(container: Container, launch: Launch) -> int:
         raise
     finally:
         os.close(result)
-    return _attend(Started(outer, pid), ())
+    if not pid:
+        os.waitpid(outer, 0)
+        raise StoreError("the command ended before it began")
+    return Started(outer, pid)
 
 
 def _become_one_more(launch: Launch, report: int) -> NoReturn:

@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn
 
 from mount_tools.run_process import Launch, become, in_child, restrict
 from mount_tools.run_root import Volume, furnish, make_private
+from mount_tools.run_signals import PASSED_ON, TAKEN, attend, is_typed
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNS,
@@ -30,28 +31,15 @@ from unionfs.syscalls.namespaces import (
     unshare,
 )
 
-PASSED_ON = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGCONT,
-)
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-
 
 class Inside(NamedTuple):
-    """What a container looks like from inside; `terminal` says that it shares ours."""
+    """What a container looks like from inside."""
 
     hostname: str
     launch: Launch
     volumes: Sequence[Volume]
     read_only: bool
     files: Mapping[str, str]
-    terminal: bool
 
 
 def run_outer(
@@ -115,28 +103,19 @@ def _run_init(inside: Inside, point: str, go: int, report: int) -> NoReturn:
     enter_root(os.fsencode(point))
     os.close(root)
     restrict()
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    # Nobody sends process 1 what it does not handle, unless it blocks it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
     child = os.fork()
     if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-        for number in PASSED_ON:
-            signal.signal(number, signal.SIG_DFL)
         in_child(lambda: become(inside.launch), report)
     os.close(report)
 
-    def pass_on(number: int, frame: object) -> None:
-        # What comes from the terminal the command has got itself.
-        if not (inside.terminal and number in FROM_TERMINAL):
-            os.kill(child, number)
+    def pass_on(taken: signal.struct_siginfo) -> None:
+        if not is_typed(taken):
+            os.kill(child, taken.si_signo)
 
-    for number in PASSED_ON:
-        signal.signal(number, pass_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    while True:
-        pid, status = os.wait()
-        if pid == child:
-            # The kernel ends all others with us.
-            os._exit(exit_code(status))
+    # The kernel ends all others with us.
+    os._exit(exit_code(attend(child, pass_on, orphans=True)))
 
 
 def exit_code(status: int) -> int:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
+from mount_tools.run_signals import begin_afresh
 from mount_tools.run_user import identity
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others
 
@@ -90,8 +90,7 @@ def become(launch: Launch) -> NoReturn:
     except OSError as error:
         text = f"the working directory {directory} cannot be used: {error.strerror}"
         raise CannotStart(REFUSED, text) from None
-    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    begin_afresh()
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")
     _execute(launch.words, environment)

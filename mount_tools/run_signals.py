@@ -1,0 +1,85 @@
+"""Signals of whoever waits for a command: taken one by one and passed on, none lost.
+
+Decided here and only here: which signals are passed on, and that they are never handled
+but kept blocked and taken.  A handler of Python's runs between two steps of
+the interpreter, so a signal that comes after the last step before a wait would lie
+there until the wait is over: for ever, where it was to end it.
+
+Threading: a process of one thread; with another the kernel may give a signal to that.
+
+Source: signal(7), sigwaitinfo(2); sigaction(2) for `si_code`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
+_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+TAKEN = frozenset((*PASSED_ON, signal.SIGCHLD))
+"""What `attend` takes, and is to be blocked before the child it waits for is there."""
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let nothing of TAKEN disturb us; what nobody has taken at the end comes then."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+    # Of children one is told nothing, and their status is gone, where SIGCHLD is ignored.
+    on_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if on_child is not None:  # else set by something that is not Python
+            signal.signal(signal.SIGCHLD, on_child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def attend(
+    child: int, pass_on: Callable[[signal.struct_siginfo], None], *, orphans: bool = False
+) -> int:
+    """Wait until `child` ends; return its wait status.  With `orphans` reap all others too.
+
+    Every other signal of TAKEN, all of which are blocked, goes to `pass_on`.
+    """
+    while True:
+        # Before the first wait: what ended before SIGCHLD was blocked is never told.
+        status = _reaped(child, orphans=orphans)
+        if status is not None:
+            return status
+        taken = signal.sigwaitinfo(TAKEN)
+        if taken.si_signo != signal.SIGCHLD:
+            pass_on(taken)
+
+
+def _reaped(child: int, *, orphans: bool) -> int | None:
+    """Reap all who have ended, since one SIGCHLD may tell of many, up to `child`."""
+    while True:
+        pid, status = os.waitpid(-1 if orphans else child, os.WNOHANG)
+        if pid == child:
+            return status
+        if pid == 0:
+            return None
+
+
+def is_typed(taken: signal.struct_siginfo) -> bool:
+    """Tell whether a signal was typed at the terminal: then our whole process group has it."""
+    return taken.si_signo in _FROM_TERMINAL and taken.si_code > 0
+
+
+def begin_afresh() -> None:
+    """Undo, for a program about to be run, what is ignored and blocked: execve(2) keeps both."""
+    for number in (*TAKEN, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
