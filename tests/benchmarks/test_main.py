@@ -17,6 +17,7 @@ from benchmarks import __main__ as benchmarks_main
 from benchmarks.results import from_json
 from benchmarks.workloads import WORKLOADS
 from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, wait_until
+from tests.helpers.processes import end
 
 # The chroot's Debian comes from a mirror: that is for the whole benchmark, as is to
 # install what a workload runs.
@@ -88,7 +89,7 @@ def test_nothing_stays_behind_when_a_signal_ends_it(tmp_path: Path, signum: int)
         process.send_signal(signum)
         status = process.wait(30)
     finally:
-        process.kill()
+        end(process)
     wait_until(lambda: processes_that_name(tmp_path) == [], "the end of all its processes")
     if signum == signal.SIGKILL:
         return

@@ -23,6 +23,7 @@ import pytest
 
 from tests.helpers.cli import Cli
 from tests.helpers.mounts import require_root, wait_until
+from tests.helpers.processes import end
 
 CLIENT = "/usr/bin/docker"  # Debian's, of the daemon's version
 
@@ -202,7 +203,10 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         yield call
     finally:
         daemon.terminate()
-        daemon.wait()
+        try:
+            daemon.wait(60)
+        finally:
+            end(daemon)
         shutil.rmtree(base, ignore_errors=True)
 
 

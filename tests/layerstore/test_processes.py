@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from layerstore.processes import ProcessId, process_start, this_process
+from tests.helpers.processes import ending
 
 
 def test_this_process_is_alive_and_its_pid_of_another_start_is_not() -> None:
@@ -24,14 +25,14 @@ def test_start_fits_in_the_database() -> None:
 
 
 def test_process_that_ended_is_dead_even_before_it_is_waited_for() -> None:
-    child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
-    start = process_start(child.pid)
-    assert start is not None and ProcessId(child.pid, start).alive()
-    assert child.stdin is not None
-    child.stdin.close()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process_start(child.pid) is None
-    child.wait()
+    with ending(subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)) as child:
+        start = process_start(child.pid)
+        assert start is not None and ProcessId(child.pid, start).alive()
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process_start(child.pid) is None
+        child.wait()
     assert not ProcessId(child.pid, start).alive()
 
 
@@ -41,7 +42,7 @@ def test_command_name_may_be_anything() -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert child.stdout is not None
-    child.stdout.readline()
-    assert process_start(child.pid) is not None
-    child.communicate()
+    with ending(child):
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert process_start(child.pid) is not None

@@ -24,6 +24,7 @@ from layerstore.store import Store
 from layerstore.transfer import import_image
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import require_root
+from tests.helpers.processes import end
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import Content, fill
 
@@ -243,7 +244,10 @@ def docker(tmp_path: Path) -> Iterator[list[str]]:
         yield docker
     finally:
         daemon.terminate()
-        daemon.wait(60)
+        try:
+            daemon.wait(60)
+        finally:
+            end(daemon)
 
 
 @pytest.mark.slow

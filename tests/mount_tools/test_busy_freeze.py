@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from layerstore.control import freeze
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import Union, mounted_union, require_root, wait_until
+from tests.helpers.processes import ending
 from tests.helpers.unions import Layers
 
 FREEZES = 4
@@ -85,9 +87,13 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "transport=pyfuse3"
 
 
-def start(union: Union, program: str) -> subprocess.Popen[str]:
-    running = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=union.root, stdout=subprocess.PIPE, text=True
+def start(union: Union, program: str, stack: ExitStack) -> subprocess.Popen[str]:
+    running = stack.enter_context(
+        ending(
+            subprocess.Popen(
+                [sys.executable, "-c", program], cwd=union.root, stdout=subprocess.PIPE, text=True
+            )
+        )
     )
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
@@ -99,8 +105,11 @@ def test_programs_do_not_notice(tmp_path: Path, transport: str) -> None:
     control = layers.base / "control"
     options = (f"control={control}", transport)
     frozen = []
-    with mounted_union(layers.lowers, layers.upper, layers.work, options) as union:
-        running = {name: start(union, program) for name, program in PROGRAMS.items()}
+    with (
+        mounted_union(layers.lowers, layers.upper, layers.work, options) as union,
+        ExitStack() as stack,
+    ):
+        running = {name: start(union, program, stack) for name, program in PROGRAMS.items()}
         log = union.root / "log"
         for number in range(FREEZES):
             size = log.stat().st_size

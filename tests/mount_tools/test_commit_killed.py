@@ -19,6 +19,7 @@ from layerstore.processes import ProcessId
 from mount_tools.container_mount import wait_for_end
 from tests.helpers.images import add_image
 from tests.helpers.mounts import helper_environment, require_fuse, require_root, run
+from tests.helpers.processes import ending
 
 ROUNDS = 6
 FILES = 60
@@ -68,13 +69,14 @@ def test_nothing_is_lost(tmp_path: Path, victim: str) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            time.sleep(chance.uniform(0.2, 0.9))  # not to wait for anything: any moment will do
-            if victim != "mount":
-                running.kill()
-            if victim != "commit":
-                assert container.pid is not None
-                os.kill(container.pid, signal.SIGKILL)
-            running.wait(60)
+            with ending(running):
+                time.sleep(chance.uniform(0.2, 0.9))  # not to wait for anything: any moment will do
+                if victim != "mount":
+                    running.kill()
+                if victim != "commit":
+                    assert container.pid is not None
+                    os.kill(container.pid, signal.SIGKILL)
+                running.wait(60)
             try:
                 held.close()
             except OSError:

@@ -7,40 +7,54 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.processes import ending
+
+Detached = Callable[[str], subprocess.Popen[bytes]]
+
+SCRIPT = textwrap.dedent("""
+    import os, signal, sys, time
+    from mount_tools.daemon import Outcome, run_detached
+    directory = sys.argv[1]
+    def note(name, text=""):
+        with open(os.path.join(directory, name + "~"), "w") as file:
+            file.write(text)
+        os.rename(os.path.join(directory, name + "~"), os.path.join(directory, name))
+    def await_file(name):
+        end = time.monotonic() + 20
+        while not os.path.exists(os.path.join(directory, name)) and time.monotonic() < end:
+            time.sleep(0.005)
+    def serve(live):
+    {body}
+    print(tuple(run_detached(serve)), flush=True)
+""")
 
 
-def detached(body: str, tmp_path: Path) -> subprocess.Popen[bytes]:
-    """Start a process that calls run_detached(serve) and prints the outcome.
+@pytest.fixture
+def detached(tmp_path: Path) -> Iterator[Detached]:
+    """What starts a process that calls run_detached(serve) and prints the outcome.
 
-    `body` is that of `serve(live)`; it may use `directory`.
+    It is given the body of `serve(live)`, which may use `directory`.
     """
-    script = textwrap.dedent("""
-        import os, signal, sys, time
-        from mount_tools.daemon import Outcome, run_detached
-        directory = sys.argv[1]
-        def note(name, text=""):
-            with open(os.path.join(directory, name + "~"), "w") as file:
-                file.write(text)
-            os.rename(os.path.join(directory, name + "~"), os.path.join(directory, name))
-        def await_file(name):
-            end = time.monotonic() + 20
-            while not os.path.exists(os.path.join(directory, name)) and time.monotonic() < end:
-                time.sleep(0.005)
-        def serve(live):
-        {body}
-        print(tuple(run_detached(serve)), flush=True)
-    """).replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
-    return subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path],
-        env=helper_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    with ExitStack() as stack:
+
+        def start(body: str) -> subprocess.Popen[bytes]:
+            script = SCRIPT.replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, tmp_path],
+                env=helper_environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            return stack.enter_context(ending(process))
+
+        yield start
 
 
 def said(process: subprocess.Popen[bytes]) -> str:
@@ -48,15 +62,14 @@ def said(process: subprocess.Popen[bytes]) -> str:
     return out.decode().strip()
 
 
-def test_the_command_goes_on_when_the_mount_is_live(tmp_path: Path) -> None:
+def test_the_command_goes_on_when_the_mount_is_live(detached: Detached, tmp_path: Path) -> None:
     process = detached(
         """
         live()
         await_file("go")
         note("served", f"{os.getcwd()} {os.getpid() == os.getsid(0)}")
         return Outcome(0)
-        """,
-        tmp_path,
+        """
     )
     # The end of stdout comes though the daemon lives on.
     assert said(process) == "(0, '')"
@@ -66,8 +79,8 @@ def test_the_command_goes_on_when_the_mount_is_live(tmp_path: Path) -> None:
     assert (tmp_path / "served").read_text() == "/ True"
 
 
-def test_a_failure_reaches_the_command(tmp_path: Path) -> None:
-    process = detached("return Outcome(32, 'no, since \\udcff é')", tmp_path)
+def test_a_failure_reaches_the_command(detached: Detached, tmp_path: Path) -> None:
+    process = detached("return Outcome(32, 'no, since \\udcff é')")
     assert said(process) == r"(32, 'no, since \udcff é')"
 
 
@@ -79,11 +92,11 @@ def test_a_failure_reaches_the_command(tmp_path: Path) -> None:
         ("raise SystemExit(3)", "ended with status 4"),
     ],
 )
-def test_a_daemon_that_dies_is_not_waited_for(body: str, how: str, tmp_path: Path) -> None:
-    assert f"(2, 'the daemon {how} before the mount was up" in said(detached(body, tmp_path))
+def test_a_daemon_that_dies_is_not_waited_for(detached: Detached, body: str, how: str) -> None:
+    assert f"(2, 'the daemon {how} before the mount was up" in said(detached(body))
 
 
-def test_a_daemon_whose_command_was_killed_hears_of_it(tmp_path: Path) -> None:
+def test_a_daemon_whose_command_was_killed_hears_of_it(detached: Detached, tmp_path: Path) -> None:
     process = detached(
         """
         note("begun")
@@ -93,8 +106,7 @@ def test_a_daemon_whose_command_was_killed_hears_of_it(tmp_path: Path) -> None:
         except BrokenPipeError:
             note("alone")
         return Outcome(0)
-        """,
-        tmp_path,
+        """
     )
     wait_until((tmp_path / "begun").exists, "the daemon to begin")
     process.send_signal(signal.SIGKILL)
@@ -104,7 +116,7 @@ def test_a_daemon_whose_command_was_killed_hears_of_it(tmp_path: Path) -> None:
     assert said(process) == ""
 
 
-def test_ctrl_c_ends_the_daemon_too(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_daemon_too(detached: Detached, tmp_path: Path) -> None:
     process = detached(
         """
         import trio
@@ -116,8 +128,7 @@ def test_ctrl_c_ends_the_daemon_too(tmp_path: Path) -> None:
         trio.run(until_signal)
         note("ended")
         return Outcome(0)
-        """,
-        tmp_path,
+        """
     )
     wait_until((tmp_path / "begun").exists, "the daemon to begin")
     process.send_signal(signal.SIGINT)

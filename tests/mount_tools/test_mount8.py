@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, run
+from tests.helpers.processes import end
 from tests.mount_tools.conftest import Layers
 
 SBIN = Path("/sbin").resolve()
@@ -47,6 +48,7 @@ class Namespace:
         )
         assert self.process.stdout is not None
         if self.process.stdout.readline() != b"\n":
+            end(self.process)
             pytest.skip("kernel overlayfs cannot be mounted to install the helper")
 
     def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
@@ -66,11 +68,7 @@ class Namespace:
 
     def close(self) -> None:
         self.run("umount", "-l", "-a", "-t", "fuse.pyunion", check=False)
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(20)
+        end(self.process)
 
 
 @pytest.fixture
@@ -197,9 +195,8 @@ def test_into_another_mount_namespace(namespace: Namespace, layers: Layers) -> N
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
     try:
+        assert process.stdout is not None
         process.stdout.readline()
         inside = f"/proc/{process.pid}/ns/mnt"
         namespace.run(
@@ -210,6 +207,4 @@ def test_into_another_mount_namespace(namespace: Namespace, layers: Layers) -> N
         assert seen.stdout == b"low\n"
         run("nsenter", f"--mount={inside}", "umount", layers.merged)
     finally:
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(20)
+        end(process)

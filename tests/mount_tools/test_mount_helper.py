@@ -21,6 +21,7 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
+from tests.helpers.processes import end
 from tests.mount_tools.conftest import Layers
 
 
@@ -249,6 +250,7 @@ def test_stderr_is_at_its_end_when_the_command_returns(layers: Layers) -> None:
         assert process.returncode == 0
         assert mount_type(layers.merged) == "fuse.pyunion"
     finally:
+        end(process)
         run(*unmount_command(), layers.merged)
 
 

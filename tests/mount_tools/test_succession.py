@@ -19,6 +19,7 @@ from tests.helpers.mounts import (
     run,
     unmount_command,
 )
+from tests.helpers.processes import ending
 from tests.mount_tools.conftest import Layers
 
 HOLDER = """
@@ -63,9 +64,8 @@ class Holder:
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[Holder]:
     holder = Holder(tmp_path)
-    yield holder
-    if holder.process.poll() is None:
-        holder.end()
+    with ending(holder.process):
+        yield holder
 
 
 def seconds_waited(directory: Path) -> float:

@@ -21,6 +21,7 @@ from tests.helpers.mounts import (
     run,
     wait_until,
 )
+from tests.helpers.processes import end
 from tests.interop.layers import Layers
 
 SLOW = 20
@@ -53,7 +54,11 @@ class Odd:
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: mount_type(self.point) is not None, "the odd union to be mounted")
+        try:
+            wait_until(lambda: mount_type(self.point) is not None, "the odd union to be mounted")
+        except BaseException:
+            self.clear()
+            raise
 
     def tell(self, order: str) -> None:
         assert self.process.stdin is not None
@@ -72,16 +77,17 @@ class Odd:
     def clear(self) -> None:
         (self.base / "gate").unlink(missing_ok=True)
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+            end(self.process)
             run("umount", "-l", self.point, check=False)
 
 
 @pytest.fixture
 def odd(tmp_path: Path, io_uring: str) -> Iterator[Odd]:
     union = Odd(tmp_path, io_uring)
-    yield union
-    union.clear()
+    try:
+        yield union
+    finally:
+        union.clear()
 
 
 def open_child(path: Path) -> subprocess.Popen[bytes]:

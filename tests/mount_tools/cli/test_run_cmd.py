@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from layerstore import Store
 from layerstore.image_config import ImageConfig, Object
 from layerstore.reference import Reference
 from layerstore.transfer import import_image
+from mount_tools.run_signals import TAKEN
 from tests.helpers.mounts import (
     helper_environment,
     mount_type,
@@ -24,6 +26,7 @@ from tests.helpers.mounts import (
     require_root,
     wait_until,
 )
+from tests.helpers.processes import ending
 
 TOOLS = [
     "sh",
@@ -64,8 +67,9 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Containers:
     """`pyunion` in processes of its own, on a store that holds busy:1."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, stack: ExitStack) -> None:
         self.store = store
+        self._stack = stack
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "mount_tools.pyunion", "--root", str(self.store), *words]
@@ -87,7 +91,7 @@ class Containers:
         return done.stdout.strip()
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*words),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,6 +99,7 @@ class Containers:
             text=True,
             env=helper_environment(),
         )
+        return self._stack.enter_context(ending(process))
 
     def mine(self) -> list[int]:
         """Return the processes that hold something of the store open, or were started for it."""
@@ -109,6 +114,16 @@ class Containers:
             if os.fsencode(self.store) in line:
                 found.append(int(entry.name))
         return found
+
+    def end(self) -> None:
+        """Wait until every process of the store has ended; kill those that do not."""
+        try:
+            wait_until(lambda: not self.mine(), "every process of the store to end")
+        except BaseException:
+            for pid in self.mine():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
 
     def daemons(self) -> list[int]:
         """Return the processes that hold /dev/fuse open."""
@@ -126,9 +141,10 @@ def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
     path = tmp_path / "store"
     with Store.open(path, sync=False) as store:
         import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
-    ran = Containers(path)
-    yield ran
-    wait_until(lambda: not ran.mine(), "every process of the store to end")
+    with ExitStack() as stack:
+        ran = Containers(path, stack)
+        stack.callback(ran.end)
+        yield ran
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
 
 
@@ -296,6 +312,36 @@ def test_signals_reach_the_command(containers: Containers) -> None:
     running.send_signal(signal.SIGTERM)
     out, _ = running.communicate(timeout=30)
     assert (out, running.returncode) == ("got it\n", 9)
+
+
+def test_whoever_passes_signals_on_never_handles_them(containers: Containers) -> None:
+    """What is taken, and not caught, cannot come between two steps of the interpreter."""
+    running = containers.start("run", "--rm", "busy:1", "sh", "-c", "cat /proc/1/status; sleep 60")
+    assert running.stdout is not None
+    assert next(running.stdout).startswith("Name:")
+    runner = Path(f"/proc/{running.pid}/status").read_text().splitlines()
+    for lines in (running.stdout, runner):
+        caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+        # SIGINT's is Python's own, and blocked but while it is waited for.
+        assert not any(caught & 1 << number - 1 for number in TAKEN - {signal.SIGINT})
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=30)
+    assert running.returncode == 128 + signal.SIGTERM
+
+
+def test_the_command_begins_with_nothing_ignored_or_blocked(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
+    for words in (("run", "--rm", "busy:1"), ("exec", "bg")):
+        lines = containers.ok(*words, "cat", "/proc/self/status").splitlines()
+        found = {line.split()[0]: line.split()[1] for line in lines if line.startswith("Sig")}
+        assert {int(found[f"{name}:"], 16) for name in ("SigBlk", "SigIgn")} == {0}, words
+    running = containers.start("exec", "bg", "sh", "-c", "echo ready; sleep 1000")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGUSR1)
+    running.communicate(timeout=30)
+    assert running.returncode == 128 + signal.SIGUSR1
+    containers.ok("rm", "-f", "bg")
 
 
 def test_orphans_are_reaped(containers: Containers) -> None:

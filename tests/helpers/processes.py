@@ -1,0 +1,32 @@
+"""Processes that tests start, and that end with them whatever fails.
+
+One left running, or only not waited for, is a ResourceWarning some other test
+fails of.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import AnyStr
+
+
+def end(process: subprocess.Popen[AnyStr]) -> None:
+    """Kill the process where it runs, reap it and close its pipes."""
+    if process.poll() is None:
+        process.kill()
+    process.wait(20)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # of what it was to read and has not
+                pipe.close()
+
+
+@contextmanager
+def ending(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """Yield the process, and end it afterwards."""
+    try:
+        yield process
+    finally:
+        end(process)
