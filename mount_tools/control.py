@@ -73,7 +73,8 @@ class Control:
             return {"ok": False, "error": f"the request is not understood: {error}"}
         except OSError as error:
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            return {"ok": False, "error": f"{where}{error.strerror or error}"}
+            said = f"{where}{error.strerror or error}"
+            return {"ok": False, "error": said, "errno": error.errno}
         except Exception as error:
             log.exception("a bug in PyUnion; the request was %r", line[:200])
             return {"ok": False, "error": f"a bug in PyUnion: {type(error).__name__}: {error}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import threading
@@ -14,12 +15,14 @@ import pytest
 
 from tests.core.test_threads import LOWER, InodeLocks, Worker
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.faults import DiskFull, system_calls
 from tests.helpers.mounts import run
-from tests.helpers.trees import Tree, assert_same, raw, snapshot
+from tests.helpers.trees import Tree, assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import Content, Layers, core, errno_of, nodeid
 from unionfs.core import freeze as freeze_module
 from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
+from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import SetAttr
 
 STACK: Content = {
@@ -37,10 +40,10 @@ class Frozen:
         self.tree = tree
         self.count = 0
 
-    def freeze(self) -> Path:
+    def freeze(self, *, ahead: bool = False) -> Path:
         to = self.layers.base / f"frozen{self.count}"
+        self.result = core(self.tree).freeze(os.fsencode(to), ahead=ahead)
         self.count += 1
-        self.result = core(self.tree).freeze(os.fsencode(to))
         self.layers.lowers.insert(0, to)
         return to
 
@@ -400,3 +403,53 @@ def test_freezes_take_turns(union: Frozen) -> None:
         thread.join(30)
     assert len(core(union.tree)._state.lowers) == 6
     assert union.tree.lstat(b"file").size == 0
+
+
+class _Full(DiskFull):
+    """A full disk, on which what is there can still change places."""
+
+    def __call__(self, name: str, args: tuple[Any, ...]) -> None:
+        if name != "_renameat2" or not args[-1] & RENAME_EXCHANGE:
+            super().__call__(name, args)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_disk_that_fills_up_at_any_point(tmp_path: Path, ahead: bool) -> None:
+    for number in itertools.count(1):
+        layers = Layers(tmp_path / str(number), STACK)
+        with layers.union(lowers_change=True, strict=False) as tree:
+            union = Frozen(layers, tree)
+            tree.mkdir(b"etc/d/e", 0o750)
+            tree.create(b"etc/d/e/deep", 0o640)
+            tree.link(b"etc/d/e/deep", b"bin/other")
+            tree.rename(b"etc/d", b"moved", 0)
+            handles = [tree.open(name, os.O_RDWR, 0) for name in (b"moved/e/deep", b"etc/passwd")]
+            for handle in handles:
+                tree.pwrite(handle, b"before", 0)
+            before, on_disk = snapshot(tree), raw(layers.upper)
+            staged = set(leftovers(layers.work))
+            hook = _Full(number, errno.ENOSPC)
+            failed = None
+            try:
+                with system_calls(hook):
+                    union.freeze(ahead=ahead)
+            except OSError as error:
+                failed = error.errno
+            if failed is not None:
+                assert failed == errno.ENOSPC
+                assert not (layers.base / "frozen0").exists(), hook.struck
+                assert raw(layers.upper) == on_disk, hook.struck
+                assert set(leftovers(layers.work)) <= staged, hook.struck
+                union.freeze(ahead=ahead)
+            assert_same(before, snapshot(tree), f"a freeze after {hook.struck}")
+            was = raw(layers.lowers[0])
+            for handle in handles:
+                tree.pwrite(handle, b"after", 6)
+                assert tree.pread(handle, 20, 0)[:11] == b"beforeafter"
+                tree.close(handle)
+            assert raw(layers.lowers[0]) == was, hook.struck
+            assert tree.read(b"bin/other") == b"beforeafter"
+            check_reopened(union)
+        if hook.struck is None:
+            break
+    assert number > 10

@@ -17,8 +17,9 @@ them have to move.  Then, with the gate closed:
 3. A file open for writing goes to the new upper, since those who have it open,
    the kernel itself with passthrough, write on; the old upper gets a copy.
 
-Only the copies of step 3 take time; they are made before step 1, so that a full
-disk changes nothing.
+Only the copies of step 3 take time.  They are made before step 1, and laid out
+in the fresh upper with the directories that lead to them, so that step 3 has
+names to exchange and nothing else, and a full disk changes nothing.
 
 Source: renameat2(2); overlayfs.rst "Index", "Sharing and copying layers".
 """
@@ -33,15 +34,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from unionfs.core.copy_up import copy_up_dir, mark_impure, require_upper
+from unionfs.core.copy_up import copy_attributes, require_upper
 from unionfs.core.file import Handle, current_fd
 from unionfs.core.inode import Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
 from unionfs.core.links_ahead import adopt_names, known_names, settle_index
+from unionfs.core.lookup import origin_of
 from unionfs.core.origin import encode_origin
 from unionfs.core.setup import MAX_LOWERS, take_for_ourselves
 from unionfs.core.state import State
-from unionfs.core.whiteout import DT_REG, INO_SHIFT
+from unionfs.core.whiteout import DT_DIR, DT_REG, INO_SHIFT
+from unionfs.core.workdir import remove_tree
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
@@ -49,6 +52,7 @@ from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Frozen
 
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TRIES = 5  # for the preparations to be still true when the gate is closed
 
 Handles = Callable[[], Iterable[Handle]]
@@ -79,7 +83,7 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
         raise OSError(errno.EINVAL, "the upper cannot be moved into itself", upper_to)
     os.mkdir(upper_to, 0o700)
     try:
-        fresh = Fd(os.open(upper_to, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        fresh = Fd(os.open(upper_to, _OPEN_DIR))
         if os.fstat(fresh).st_dev != upper.dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
         take_for_ourselves("upperdir", upper_to, fresh)
@@ -99,18 +103,21 @@ def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd, *, ahea
         settle_index(state)
         nodes = _open_for_writing(state, handles())
         adopt_names(state, nodes)
-        early = [_stage_copy(state, node) for node in nodes] if ahead else []
-        with _discarding(state, early), state.gate.paused() as since:
-            # Whoever came between does so once more, and at last while all wait.
-            last = attempt == TRIES - 1
-            if last:
-                settle_index(state, paused=True)
-                adopt_names(state, _open_for_writing(state, handles()))
-            nodes = _open_for_writing(state, handles())
-            if not last and (_index_used(state) or not all(map(_has_all_names, nodes))):
-                continue
-            copied = _freeze_paused(state, nodes, early, upper_to, fresh)
-            return copied._replace(pause_ns=time.monotonic_ns() - since)
+        early: list[_Writer] = []
+        with _discarding(state, early):
+            for node in nodes if ahead else ():
+                early.append(_stage_copy(state, node))
+            with state.gate.paused() as since:
+                # Whoever came between does so once more, and at last while all wait.
+                last = attempt == TRIES - 1
+                if last:
+                    settle_index(state, paused=True)
+                    adopt_names(state, _open_for_writing(state, handles()))
+                nodes = _open_for_writing(state, handles())
+                if not last and (_index_used(state) or not all(map(_has_all_names, nodes))):
+                    continue
+                copied = _freeze_paused(state, nodes, early, upper_to, fresh)
+                return copied._replace(pause_ns=time.monotonic_ns() - since)
     raise AssertionError("the last attempt returns")
 
 
@@ -164,15 +171,19 @@ def _freeze_paused(
         keep_orphans(state)
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
+        made = _lay_out(state, fresh, writers)
         _exchange_uppers(upper, upper_to)
     except BaseException:
         for writer in writers:
             work.discard(writer.copy)
+        for name in os.listdir(b"/proc/self/fd/%d" % fresh):
+            remove_tree(fresh, name)
         raise
     early[:] = [writer for writer in early if writer not in writers]
     _swap(state, upper, upper_to, fresh)
+    _adopt(state, made)
     for writer in writers:
-        _move(state, writer)
+        _move(writer)
     return Frozen(
         0,
         tuple(_path_of(writer.node) for writer in writers),
@@ -325,29 +336,77 @@ def _push_down(d: Dir) -> None:
 # -- files open for writing --
 
 
-def _move(state: State, writer: _Writer) -> None:
-    """Bring the file of `writer` into the new upper, its copy to where it was."""
+def _lay_out(state: State, fresh: Fd, writers: list[_Writer]) -> dict[Dir, Fd]:
+    """Put the copies of `writers` into `fresh`, under all names of their files.
+
+    Returns the directories there that lead to them, those above before those beneath.
+    """
+    made: dict[Dir, Fd] = {}
     assert state.work is not None
+    for writer in writers:
+        at, first = state.work.fd, writer.copy
+        for position, (parent, name) in enumerate(known_names(writer.node)):
+            to = _lay_out_dir(state, fresh, made, parent)
+            if position:
+                os.link(first, name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
+            else:
+                os.rename(first, name, src_dir_fd=at, dst_dir_fd=to)
+                at, first = to, name
+    for d, fd in made.items():
+        with suppress(OSError):  # as in `mark_impure`
+            os.setxattr(fd, state.marks.impure, b"y")
+        st = os.stat(d.top().fd())
+        utimens_at(fd, None, st.st_atime_ns, st.st_mtime_ns)
+    return made
+
+
+def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
+    """Return the directory for `d` in `fresh`, making it and those above it where they are not."""
+    missing = []
+    while d not in made and d.parent is not d:
+        missing.append(d)
+        d = d.parent
+    fd = made.setdefault(d, fresh)
+    for below in reversed(missing):
+        source = below.top()
+        assert source.parent is not None
+        source.parent.impure = below.parent.impure
+        os.mkdir(below.name, 0o700, dir_fd=fd)
+        here = Fd(os.open(below.name, _OPEN_DIR, dir_fd=fd))
+        origin = origin_of(state, source.parent, source.name)
+        copy_attributes(state, (source.fd(), None), (here, None), os.stat(source.fd()), origin)
+        made[below] = fd = here
+    return fd
+
+
+def _adopt(state: State, made: dict[Dir, Fd]) -> None:
+    """Let the directories that are laid out be the upper parts of theirs."""
+    upper = state.upper
+    assert upper is not None
+    for d, fd in made.items():
+        if d.parent is not d:
+            d.upper = RealDir(upper, d.parent.upper, d.name)
+            d.merged = True
+            if d.parent.up is not None:
+                d.parent.up[d.name] = os.stat(fd).st_ino << INO_SHIFT | DT_DIR
+        d.impure = True
+    with state.table.lock:
+        state.table.uppers.update(made)
+
+
+def _move(writer: _Writer) -> None:
+    """Bring the file of `writer` into the new upper, its copy to where it was."""
     node = writer.node
-    ino = node.rino
-    copy_fd, copy_name = state.work.fd, writer.copy
     for position, (parent, name) in enumerate(known_names(node)):
-        to = copy_up_dir(state, parent)
-        mark_impure(state, parent)
-        old = parent.lowers[0]
-        times = [(real, os.stat(real.fd())) for real in (old, to)]
-        if position:
-            os.link(copy_name, name, src_dir_fd=copy_fd, dst_dir_fd=to.fd(), follow_symlinks=False)
-        else:
-            os.rename(copy_name, name, src_dir_fd=copy_fd, dst_dir_fd=to.fd())
-        _exchange(old, to, name)
-        copy_fd, copy_name = old.fd(), name
+        old, new = parent.lowers[0], parent.changeable()
+        times = [(real, os.stat(real.fd())) for real in (old, new)]
+        _exchange(old, new, name)
         for real, st in times:
             utimens_at(real.fd(), None, st.st_atime_ns, st.st_mtime_ns)
         if parent.up is not None:
-            parent.up[name] = ino << INO_SHIFT | DT_REG
+            parent.up[name] = node.rino << INO_SHIFT | DT_REG
         if position == 0:
-            node.real, node.rname = to, name
+            node.real, node.rname = new, name
 
 
 def _exchange(old: RealDir, new: RealDir, name: bytes) -> None:
