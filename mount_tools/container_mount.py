@@ -57,12 +57,22 @@ def container_options(store: Store, container: Container, **others: object) -> M
 
 def refuse_running(container: Container) -> None:
     """Raise Conflict where the container runs or is mounted."""
+    if container.running and container.mount_point and _is_ending(container):
+        return
     if container.running and container.mount_point:
         raise Conflict(
             f"container {container.name} is mounted on {container.mount_point}: unmount it first"
         )
     if container.running:
         raise Conflict(f"container {container.name} is running: stop it first")
+
+
+def _is_ending(container: Container) -> bool:
+    """Wait for the daemon of a mount that is gone already; tell whether it has ended."""
+    point, pid = container.mount_point, container.pid
+    if point is None or pid is None or device_on(point) is not None:
+        return False
+    return wait_for_end(ProcessId(pid, container.pid_start or 0), PATIENCE_DETACHED)
 
 
 def mount_container(
