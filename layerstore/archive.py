@@ -3,7 +3,8 @@
 Decided here and only here: what makes an archive's image one of the store's.
 Sizes bound what is read, a blob's digest is checked before it is unpacked, and
 a layer is published only when what it unpacked to has the diff_id that the
-configuration names.  Nothing is named before all of it is there.
+configuration names.  Once all of it is there, one transaction makes the images
+and their names: an archive is loaded whole or not at all.
 
 What is written can be read as an OCI layout and by every docker: one tar with
 both indexes over the same blobs, as docker writes from version 25 on.  Layers
@@ -81,8 +82,9 @@ def load(
             listed = _read(members)
             if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
                 raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
-            images = [(loader.image(packaged), packaged) for packaged in listed]
-            return [line for image, packaged in images for line in _name(store, image, packaged)]
+            ready = [(loader.bring(packaged), packaged) for packaged in listed]
+            with store.database.transaction():
+                return [line for image in ready for line in _publish(store, *image)]
         finally:
             members.close()
 
@@ -110,7 +112,11 @@ def _read(members: Members) -> list[Packaged]:
     ]
 
 
-def _name(store: Store, image: Image, packaged: Packaged) -> list[Loaded]:
+def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Loaded]:
+    """Make an image, whose layers and blobs are all there, one of the store, with its names."""
+    image = store.images.add(config.data)
+    if packaged.manifest is not None:
+        store.images.add_manifest(image, packaged.manifest)
     lines = []
     for name in packaged.names:
         if packaged.manifest is not None:
@@ -132,8 +138,8 @@ class _Loader:
         self._limits = limits
         self._privileged = is_privileged()
 
-    def image(self, packaged: Packaged) -> Image:
-        """Bring one image in, its layers first."""
+    def bring(self, packaged: Packaged) -> ImageConfig:
+        """Bring in what one image is made of; return its configuration."""
         config = ImageConfig.parse(packaged.config)
         diff_ids = config.diff_ids
         if len(diff_ids) != len(packaged.layers):
@@ -149,10 +155,10 @@ class _Loader:
         descriptors = packaged.descriptors or (None,) * len(diff_ids)
         for name, diff_id, descriptor in zip(packaged.layers, diff_ids, descriptors, strict=True):
             below.insert(0, self._layer(name, diff_id, descriptor, below))
-        image = self._store.images.add(config.data)
+        self._store.blobs.put(config.data)
         if packaged.manifest is not None:
-            self._store.images.add_manifest(image, packaged.manifest)
-        return image
+            self._store.blobs.put(packaged.manifest.data)
+        return config
 
     def _layer(
         self, name: str, diff_id: Digest, descriptor: Descriptor | None, below: list[Layer]

@@ -126,10 +126,7 @@ class ImageStore(ImageRows):
         """
         config = ImageConfig.parse(config_bytes)
         with self._leases.lease("work", "image"):
-            # A caller in a transaction has put it: see above.
-            within = self._database.connection.in_transaction
-            if not (within and self._blobs.need(config.id)):
-                self._blobs.put(config_bytes, config.id)
+            self._put(config_bytes, config.id)
             with self._database.transaction() as tx:
                 chain = config.chain
                 size = self._size_of(chain)
@@ -150,9 +147,13 @@ class ImageStore(ImageRows):
         return self.get(config.id)
 
     def add_manifest(self, image: Image | Digest, manifest: Manifest) -> Digest:
-        """Keep a manifest of the image, byte for byte; return its digest."""
+        """Keep a manifest of the image, byte for byte; return its digest.
+
+        Within a transaction of the caller's as `add`.
+        """
+        digest = manifest.digest
         with self._leases.lease("work", "manifest"):
-            digest = self._blobs.put(manifest.data)
+            self._put(manifest.data, digest)
             with self._database.transaction() as tx:
                 self.get(id_of(image))
                 tx.execute(
@@ -161,6 +162,12 @@ class ImageStore(ImageRows):
                     (digest, id_of(image), manifest.media_type),
                 )
         return digest
+
+    def _put(self, data: bytes, digest: Digest) -> None:
+        # A caller in a transaction has put it: see `add`.
+        within = self._database.connection.in_transaction
+        if not (within and self._blobs.need(digest)):
+            self._blobs.put(data, digest)
 
     def manifests(self, image: Image | Digest) -> builtins.list[Manifest]:
         """Return the manifests kept of the image."""

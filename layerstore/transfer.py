@@ -85,10 +85,13 @@ def _import(
             whole=True,
         )
         store.layers.publish(staging, None, done.diff_id, done.size)
-        image = store.images.add(_configuration(done, config, message).data)
-        if reference is not None:
-            store.images.tag(image, reference)
-        return store.images.get(image.id)
+        made = _configuration(done, config, message)
+        store.blobs.put(made.data)
+        with store.database.transaction():
+            image = store.images.add(made.data)
+            if reference is not None:
+                store.images.tag(image, reference)
+            return store.images.get(image.id)
 
 
 def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
