@@ -90,26 +90,37 @@ def commit(
     """
     target = None if reference is None else parse_tag_target(reference)
     config = apply_changes(_runs_with(container), changes)
-    with store.leases.lease("work", "commit"), store.containers.lock(container):
-        container = store.containers.get(container.id)
-        copied = _freeze(store, container, pause=pause, prune=prune_unchanged)
-        layers = _pack_all(store, container, progress, prune=prune_unchanged)
-        entry = HistoryEntry(
-            created=format_timestamp(time.time_ns()),
-            created_by=_command_line(container),
-            author=author,
-            comment=message,
-        )
-        if any(layer.packed.entries for layer in layers):
-            # Trees are synced before the rows that name them.
-            store.durability.tree(store.containers.directory(container))
-        image = _publish(store, container, layers, entry, config, target)
-        store.layers.settle()
-        if not container.running:
-            # Nobody has them mounted: layers with nothing in them, or there before.
-            for layer in layers:
-                shutil.rmtree(layer.path, ignore_errors=True)
-        return Committed(image, *copied)
+    committed: Committed | None = None
+    try:
+        with (
+            store.reserve.growing(),
+            store.leases.lease("work", "commit"),
+            store.containers.lock(container),
+        ):
+            container = store.containers.get(container.id)
+            copied = _freeze(store, container, pause=pause, prune=prune_unchanged)
+            layers = _pack_all(store, container, progress, prune=prune_unchanged)
+            entry = HistoryEntry(
+                created=format_timestamp(time.time_ns()),
+                created_by=_command_line(container),
+                author=author,
+                comment=message,
+            )
+            if any(layer.packed.entries for layer in layers):
+                # Trees are synced before the rows that name them.
+                store.durability.tree(store.containers.directory(container))
+            image = _publish(store, container, layers, entry, config, target)
+            committed = Committed(image, *copied)
+            store.layers.settle()
+            if not container.running:
+                # Nobody has them mounted: layers with nothing in them, or there before.
+                for layer in layers:
+                    shutil.rmtree(layer.path, ignore_errors=True)
+    except (StoreError, OSError):
+        # The image is there; what is still to be moved the next opening moves.
+        if committed is None:
+            raise
+    return committed
 
 
 def _runs_with(container: Container) -> Object:

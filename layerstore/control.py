@@ -17,6 +17,7 @@ from pathlib import Path
 
 from layerstore.errors import Busy, StoreError
 from layerstore.image_config import Object
+from layerstore.reserve import FULL
 
 SECONDS = 10.0
 FREEZE_SECONDS = 3600.0  # files open for writing are copied, whatever their size
@@ -30,7 +31,8 @@ def ask(socket_path: Path, command: str, *, seconds: float = SECONDS, **fields: 
     """Ask the mount behind the socket `socket_path`; return what it answers.
 
     Raises NoMount where nobody serves it, Busy where no answer comes in time,
-    and StoreError with the mount's own sentence.
+    OSError where the mount's disk is full, and else StoreError with the mount's
+    own sentence.
     """
     request = json.dumps({"command": command, **fields}).encode() + b"\n"
     try:
@@ -46,7 +48,11 @@ def ask(socket_path: Path, command: str, *, seconds: float = SECONDS, **fields: 
         raise NoMount(f"the mount behind {socket_path} ended before it answered")
     answer: Object = json.loads(line)
     if answer.get("ok") is not True:
-        raise StoreError(str(answer.get("error", "the mount gave no reason")))
+        said = str(answer.get("error", "the mount gave no reason"))
+        code = answer.get("errno")
+        if isinstance(code, int) and code in FULL:
+            raise OSError(code, said)
+        raise StoreError(said)
     return answer
 
 

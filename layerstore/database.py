@@ -31,9 +31,12 @@ from typing import Any
 from layerstore import schema
 from layerstore.durability import Durability
 from layerstore.errors import Busy, StoreError, WrongVersion
+from layerstore.reserve import ADVICE, has_room
 
 BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
+_FULL = f"no space left on its disk; {ADVICE}"
+_SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 
 Value = str | int | bytes | None
 # What a column holds is for the schema to say.
@@ -247,11 +250,10 @@ def _sentences(path: Path) -> Iterator[None]:
                 f"{path} is busy: another process has been writing to it for {BUSY_SECONDS} s"
             ) from error
         if code == sqlite3.SQLITE_FULL:
-            raise StoreError(f"{path} cannot grow: no space left on its disk") from error
+            raise StoreError(f"{path} cannot grow: {_FULL}") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
-            free = os.statvfs(path.parent).f_bfree if path.parent.exists() else 1
-            why = error if free else "no space left on its disk"
+            why = error if has_room(path.parent, _SHM) else _FULL
             raise StoreError(f"{path} cannot be used: {why}") from error
         raise

@@ -71,7 +71,8 @@ class Leases:
             with suppress(StoreError, OSError):
                 self._leave(work)
             raise
-        self._end(work)
+        with suppress(StoreError):  # the work is done; the lease then ends with this process
+            self._end(work)
 
     def _end(self, work: tuple[int, int]) -> None:
         if work in self._works:

@@ -97,7 +97,7 @@ class Store:
             with ExitStack() as undo:
                 store = cls(path, sync=sync)
                 undo.callback(store.close)
-                store.recover()
+                store.reserve.with_room(store.recover)
                 undo.pop_all()
         except OSError as error:
             raise StoreError(
@@ -106,14 +106,9 @@ class Store:
         return store
 
     def _open_database(self, *, sync: bool) -> Database:
-        path = self.root / "store.db"
-        try:
-            opened = Database(path, sync=sync)
-        except StoreError:
-            # To open it takes some room, which a full disk has not.
-            if not self.reserve.give_up():
-                raise
-            return Database(path, sync=sync)
+        # To open it takes some room, which a full disk has not.
+        self.reserve.look()
+        opened = self.reserve.with_room(lambda: Database(self.root / "store.db", sync=sync))
         self.reserve.settle()
         return opened
 

@@ -13,28 +13,11 @@ import pytest
 from tests.conformance.tree import build, file, hard_link, sparse
 from tests.helpers import trees
 from tests.helpers.drivers import OsDriver
-from tests.helpers.mounts import mounted, require, require_root, run
+from tests.helpers.mounts import mounted, require, require_root
+from tests.helpers.small_disks import small_disk
 
 SMALL = 8 << 20
 LARGE = b"0123456789abcdef" * (1 << 20)  # 16 MiB
-
-
-@contextlib.contextmanager
-def _small_filesystem(base: Path, kind: str) -> Iterator[Path]:
-    top = base / "small"
-    top.mkdir()
-    if kind == "ext4":
-        image = base / "image"
-        with image.open("wb") as out:
-            out.truncate(SMALL)
-        run("mkfs.ext4", "-q", "-F", "-N", "128", image)
-        run("mount", "-o", "loop", image, top)
-    else:
-        run("mount", "-t", "tmpfs", "-o", f"size={SMALL},nr_inodes=128", "small", top)
-    try:
-        yield top
-    finally:
-        run("umount", "-l", top)
 
 
 class Place:
@@ -72,7 +55,7 @@ class Place:
 @pytest.fixture(params=["ext4", "tmpfs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     require_root()
-    with _small_filesystem(tmp_path, request.param) as small:
+    with small_disk(tmp_path, request.param, SMALL) as small:
         probe = small / "probe"
         probe.touch()
         try:

@@ -124,7 +124,7 @@ def test_what_a_commit_cut_short_left_is_a_layer_of_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(commit_module, "pack", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StoreError, match="No space"):
             commit(store, container)
     assert len(store.containers.frozen(container)) == 1
     change(store, container, "etc/later", b"later")

@@ -1,0 +1,45 @@
+"""Small filesystems of a test's own, to be filled up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.helpers.mounts import run
+
+
+@contextlib.contextmanager
+def small_disk(base: Path, kind: str, size: int, inodes: int = 128) -> Iterator[Path]:
+    """Mount an empty filesystem of `size` bytes, an ext4 or a tmpfs, beneath `base`."""
+    top = base / "small"
+    top.mkdir()
+    if kind == "ext4":
+        image = base / "image"
+        with image.open("wb") as out:
+            out.truncate(size)
+        run("mkfs.ext4", "-q", "-F", "-N", str(inodes), image)
+        run("mount", "-o", "loop", image, top)
+    else:
+        run("mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes}", "small", top)
+    try:
+        yield top
+    finally:
+        run("umount", "-l", top)
+
+
+def fill(top: Path, left: int) -> Path:
+    """Take what there is but for `left` bytes; return the file that holds it.
+
+    What statvfs(2) calls free is not all to be had, so it is taken until there is no more.
+    """
+    filler, size = top / "filler", 0
+    with filler.open("wb") as out:
+        for step in (1 << 20, 1 << 14, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(out.fileno(), size, step)
+                    size += step
+        out.truncate(max(size - left, 0))
+    return filler
