@@ -10,6 +10,7 @@ Threading: one thread, since it forks.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -39,6 +40,7 @@ from mount_tools.run_init import (
     exit_code,
     run_outer,
 )
+from mount_tools.run_points import Point, with_points
 from mount_tools.run_process import REFUSED, CannotStart, Launch, become, in_child, restrict
 from mount_tools.run_root import Volume, parse_volume
 from mount_tools.run_signals import PASSED_ON, attend, held, is_typed
@@ -144,6 +146,9 @@ def _start(
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
     inside = _inside_of(container, launch, os.fspath(directory))
+    wanted = [Point(f"/{name}", folder=False) for name in inside.files]
+    wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in inside.volumes]
+    options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
     try:
         fuse = open_device()
     except MountError as error:

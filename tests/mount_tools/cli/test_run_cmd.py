@@ -42,6 +42,10 @@ TOOLS = [
     "mount",
     "ps",
     "stty",
+    "mv",
+    "mkdir",
+    "tty",
+    "test",
 ]
 
 
@@ -198,11 +202,61 @@ def test_user_directory_and_volumes(containers: Containers, tmp_path: Path) -> N
 def test_it_cannot_reach_the_host(containers: Containers) -> None:
     script = (
         "mount -t tmpfs none /tmp; mknod /tmp/sda b 8 0 && cat /tmp/sda; "
-        "echo x > /proc/sys/kernel/hostname; cat /outside"
+        "echo x > /proc/sys/kernel/hostname; cat /etc/hosts; cat /nosuch"
     )
     done = containers("run", "--rm", "busy:1", "sh", "-c", script)
     assert done.returncode != 0 and done.stderr.count("\n") >= 4, done
-    assert not os.path.exists("/outside")
+    # A link to where nothing is leads to there in the container.
+    assert "localhost" in done.stdout and not os.path.exists("/outside")
+
+
+@pytest.fixture
+def bare(containers: Containers, rootfs: Path, tmp_path: Path) -> Containers:
+    """bare:1 has a shell and no directory but for that: none to mount anything on."""
+    root = tmp_path / "bare"
+    shutil.copytree(rootfs / "bin", root / "bin", symlinks=True)
+    with Store.open(containers.store, sync=False) as store:
+        import_image(store, root, "bare:1", config={"Cmd": ["sh"]})
+    return containers
+
+
+@pytest.mark.parametrize("image", ["bare:1", "busy:1"])
+def test_what_the_image_lacks_is_no_change_of_the_container(
+    bare: Containers, image: str, tmp_path: Path
+) -> None:
+    flags = ("-v", f"{tmp_path}:/data/volume:ro")
+    script = "for f in hosts hostname; do test -s /etc/$f || echo lacks $f; done; ls /"
+    found = bare.ok("run", "--name", "one", *flags, image, "sh", "-c", script).split()
+    assert {"proc", "sys", "dev", "data", "etc"} <= set(found) and "lacks" not in found
+    running = bare.start("run", "--name", "two", *flags, image, "sh", "-c", "echo up; sleep 1000")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "up\n"
+    for name in ("one", "two"):
+        assert bare.ok("diff", name) == ""
+        bare.ok("commit", name, f"{name}:1")
+    running.kill()
+    running.communicate(timeout=30)
+    wait_until(lambda: not bare.mine(), "the container to end")
+    assert bare.ok("diff", "two") == ""
+    bare.ok("commit", "two", "three:1")
+    bare.ok("start", "-a", "one")
+    assert bare.ok("diff", "one") == ""
+    with Store.open(bare.store, sync=False) as store:
+        tops = {store.images.resolve(f"{name}:1").top for name in ("one", "two", "three")}
+        assert tops == {store.images.resolve(image).top}
+    assert bare("check").returncode == 0
+
+
+def test_changes_beside_a_mount_point_are_what_is_committed(bare: Containers) -> None:
+    script = "echo a > /etc/made; mv /etc /moved; mkdir /etc; echo b > /etc/more; ls /moved"
+    shown = bare.ok("run", "--name", "box", "bare:1", "sh", "-c", script).split()
+    assert {"made", "hosts"} <= set(shown)
+    wanted = ["A /etc", "A /etc/more", "A /moved", "A /moved/made"]
+    assert bare.ok("diff", "box").splitlines() == wanted
+    bare.ok("commit", "box", "moved:1")
+    assert bare.ok("diff", "bare:1", "moved:1").splitlines() == wanted
+    assert bare.ok("run", "--rm", "moved:1", "cat", "/moved/made", "/etc/more") == "a\nb"
+    bare.ok("start", "-a", "box")
 
 
 def test_the_hosts_files_and_devices_are_not_the_containers(containers: Containers) -> None:
