@@ -5,7 +5,13 @@ back, lies in the upper all the same.  It is unchanged where size, time, mode,
 owner and attributes are those of the file beneath and the content is too, by
 its xxh3; a directory, where nothing is left in it.
 
-Nobody may be using the layer: a mount would miss what vanished from it.
+Nobody may be using the layer, so a mounted container is refused.  Its mount has
+the frozen upper as its topmost lower: what vanished from it would be missing for
+every inode that the kernel knows by a name in there.  Nor can it keep that upper
+and the image have a pruned clone of it, to which the container would come at its
+next mount.  Hard links show a second link meanwhile, and where such a file is
+copied up the index takes the wrong count along for good; copies or reflinks have
+another st_ino, which is not to change over a remount.
 """
 
 from __future__ import annotations
