@@ -20,11 +20,18 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from layerstore.archive_docker import MANIFEST_FILE, Packaged, blob_path, manifest_file, read_docker
+from layerstore.archive_docker import (
+    MANIFEST_FILE,
+    Listed,
+    Packaged,
+    blob_path,
+    manifest_file,
+    read_docker,
+)
 from layerstore.archive_members import Members, Section, open_members
 from layerstore.archive_oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
 from layerstore.archive_write import ArchiveWriter, DirectoryWriter, TarArchiveWriter
@@ -84,7 +91,9 @@ def load(
                 raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
             ready = [(loader.bring(packaged), packaged) for packaged in listed]
             with store.database.transaction():
-                return [line for image in ready for line in _publish(store, *image)]
+                lines = [line for image in ready for line in _publish(store, *image)]
+                _link_parents(store, listed)
+                return lines
         finally:
             members.close()
 
@@ -99,17 +108,13 @@ def _read(members: Members) -> list[Packaged]:
         )
     if not oci:
         return docker or []
-    named = {packaged.config: packaged.names for packaged in docker or ()}
-    return [
-        Packaged(
-            found.config,
-            found.layers,
-            tuple(dict.fromkeys((*found.names, *named.get(found.config, ())))),
-            found.descriptors,
-            found.manifest,
-        )
-        for found in oci
-    ]
+    known = {packaged.config: packaged for packaged in docker or ()}
+    merged = []
+    for found in oci:
+        also = known.get(found.config, found)
+        names = tuple(dict.fromkeys((*found.names, *also.names)))
+        merged.append(replace(found, names=names, parent=also.parent))
+    return merged
 
 
 def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Loaded]:
@@ -124,6 +129,28 @@ def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Load
         before = store.images.tag(image, name)
         lines.append(Loaded(image.id, name, None if before == image.id else before))
     return lines or [Loaded(image.id, None)]
+
+
+def _link_parents(store: Store, listed: list[Packaged]) -> None:
+    """Link the images of an archive whose parents are in it too, as it says; docker's rules."""
+    ids = {packaged.id for packaged in listed}
+    for packaged in listed:
+        if packaged.parent in ids and packaged.parent != packaged.id:
+            parent = Digest(packaged.parent)
+            if not _is_next_step(store.images.config(packaged.id), store.images.config(parent)):
+                raise InvalidImage(f"image {parent} is not a valid parent for {packaged.id}")
+            store.images.set_parent(packaged.id, parent)
+
+
+def _is_next_step(config: ImageConfig, parent: ImageConfig) -> bool:
+    """Tell whether one image was made from the other, by their histories, in one step."""
+    history, before = config.history, parent.history
+    if not history and not before:
+        return len(config.diff_ids) > len(parent.diff_ids)  # so that no circle can be closed
+    return len(history) == len(before) + 1 and all(
+        old.created_ns == new.created_ns and replace(old, created="") == replace(new, created="")
+        for old, new in zip(before, history, strict=False)
+    )
 
 
 class _Loader:
@@ -294,12 +321,22 @@ def save(
         writer.file(INDEX_FILE, index_file([(saved.manifest, saved.names) for saved in images]))
         writer.file(LAYOUT_FILE, LAYOUT)
         if form == DOCKER_ARCHIVE:
-            docker = [
-                (saved.image.id, saved.names, [layer.digest for layer in saved.manifest.layers])
-                for saved in images
-            ]
-            writer.file(MANIFEST_FILE, manifest_file(docker))
+            writer.file(MANIFEST_FILE, manifest_file(_listed(images)))
         writer.end()
+
+
+def _listed(images: list[_Saved]) -> list[Listed]:
+    """Return what manifest.json is to say; of a parent only what docker takes for one."""
+    configs = {saved.image.id: saved.config for saved in images}
+    listed = []
+    for saved in images:
+        parent = saved.image.parent
+        before = None if parent is None else configs.get(parent)
+        if before is None or not _is_next_step(saved.config, before):
+            parent = None
+        layers = [layer.digest for layer in saved.manifest.layers]
+        listed.append(Listed(saved.image.id, saved.names, layers, parent))
+    return listed
 
 
 def _resolve(store: Store, names: Sequence[str]) -> list[tuple[Image, list[Reference]]]:

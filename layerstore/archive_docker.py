@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.archive_members import Members, read_document
 from layerstore.digest import Digest, sha256_digest
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
-from layerstore.image_config import DOCUMENT_LIMIT, JSON, Descriptor, Manifest, parse_json
+from layerstore.image_config import DOCUMENT_LIMIT, JSON, Descriptor, Manifest, Object, parse_json
 from layerstore.reference import Reference, familiar, parse_reference
 
 MANIFEST_FILE = "manifest.json"
@@ -29,7 +30,8 @@ class Packaged:
     """An image in an archive: where its parts are, and what it is called.
 
     `descriptors` and `manifest` are there where the archive has a manifest of
-    OCI's or the registry's form, whose digest is to be kept.
+    OCI's or the registry's form, whose digest is to be kept.  `parent` is what
+    it says the image was made from, which may be no image of the archive.
     """
 
     config: bytes
@@ -37,6 +39,11 @@ class Packaged:
     names: tuple[Reference, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     manifest: Manifest | None = None
+    parent: str = ""
+
+    @property
+    def id(self) -> Digest:
+        return sha256_digest(self.config)
 
 
 def read_docker(members: Members) -> list[Packaged] | None:
@@ -62,7 +69,9 @@ def _image(members: Members, entry: JSON) -> Packaged:
     if path.startswith(_BLOBS) and sha256_digest(config) != Digest.of_hex(path[len(_BLOBS) :]):
         raise DigestMismatch(f"{path} in the archive has the digest {sha256_digest(config)}")
     layers = _texts(entry, "Layers")
-    return Packaged(config, layers, tuple(_name(text) for text in _texts(entry, "RepoTags")))
+    names = tuple(_name(text) for text in _texts(entry, "RepoTags"))
+    parent = entry.get("Parent")
+    return Packaged(config, layers, names, parent=parent if isinstance(parent, str) else "")
 
 
 def _texts(entry: dict[str, JSON], name: str) -> tuple[str, ...]:
@@ -79,16 +88,27 @@ def _name(text: str) -> Reference:
     return reference.with_default_tag()
 
 
-def manifest_file(images: Sequence[tuple[Digest, Sequence[Reference], Sequence[Digest]]]) -> bytes:
-    """Return manifest.json for images given as (id, names, blobs of the layers)."""
-    listed = [
-        {
-            "Config": blob_path(image),
-            "RepoTags": [familiar(name) for name in names] or None,
-            "Layers": [blob_path(layer) for layer in layers],
+class Listed(NamedTuple):
+    """An image as manifest.json has it; `layers` are the digests of its blobs."""
+
+    id: Digest
+    names: Sequence[Reference]
+    layers: Sequence[Digest]
+    parent: Digest | None
+
+
+def manifest_file(images: Sequence[Listed]) -> bytes:
+    """Return manifest.json for `images`."""
+    listed: list[JSON] = []
+    for image in images:
+        entry: Object = {
+            "Config": blob_path(image.id),
+            "RepoTags": [familiar(name) for name in image.names] or None,
+            "Layers": [blob_path(layer) for layer in image.layers],
         }
-        for image, names, layers in images
-    ]
+        if image.parent is not None:
+            entry["Parent"] = image.parent
+        listed.append(entry)
     data = json.dumps(listed, separators=(",", ":")).encode()
     assert len(data) < DOCUMENT_LIMIT
     return data

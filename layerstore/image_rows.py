@@ -129,6 +129,10 @@ class ImageRows:
             )
         return before if before != id_of(image) else None
 
+    def set_parent(self, image_id: Digest, parent: Digest) -> None:
+        """Record that the image was made from `parent`."""
+        self._database.write("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
+
     def untag(self, reference: Reference) -> bool:
         """Take a name, a tag or one by digest, away; tell whether it was there."""
         reference = reference.with_default_tag()

@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -19,6 +20,7 @@ import zstandard
 from layerstore.archive import OCI_ARCHIVE, OCI_DIRECTORY, Loaded, load, save
 from layerstore.digest import Digest
 from layerstore.errors import (
+    Conflict,
     DigestMismatch,
     InvalidImage,
     InvalidReference,
@@ -63,6 +65,11 @@ def config_of(*layers: bytes, **fields: object) -> bytes:
 
 def tar_of(members: dict[str, bytes], *links: bytes) -> bytes:
     return whole(*[file(name.encode(), data) for name, data in members.items()], *links)
+
+
+def with_manifest(members: dict[str, bytes], listed: list[dict[str, Any]]) -> bytes:
+    """Return an archive of `members` with that manifest.json."""
+    return tar_of({**members, "manifest.json": json.dumps(listed).encode()})
 
 
 def old_docker(*layers: bytes, name: str | None = "box:1", **changes: object) -> bytes:
@@ -301,6 +308,46 @@ def test_a_name_that_moves(store: Store) -> None:
     assert second.renamed == first.image
     assert store.images.get(first.image).tags == ()
     assert loaded(store, old_docker(BASE, TOP))[0].renamed is None
+
+
+def test_the_parent_comes_along_where_it_is_in_the_archive(store: Store, other: Store) -> None:
+    base, top = config_of(BASE), config_of(BASE, TOP)
+    members = {"0/layer.tar": BASE, "1/layer.tar": TOP, "base.json": base, "top.json": top}
+    both = [
+        {"Config": "top.json", "Layers": ["0/layer.tar", "1/layer.tar"], "Parent": sha(base)},
+        {"Config": "base.json", "Layers": ["0/layer.tar"], "RepoTags": ["base:1"], "Parent": "x"},
+    ]
+    child, parent = (line.image for line in loaded(store, with_manifest(members, both)))
+    assert store.images.get(child).parent == parent
+    assert store.images.get(parent).parent is None
+    with pytest.raises(Conflict, match="image has dependent child images"):
+        store.images.remove(parent.encoded)
+    again = io.BytesIO()
+    save(store, [child.encoded, "base:1"], again)
+    load(other, io.BytesIO(again.getvalue()))
+    assert other.images.get(child).parent == parent
+    other.images.remove(child.encoded)
+    other.images.remove("base:1")
+    loaded(other, with_manifest(members, both[:1]))
+    assert other.images.get(child).parent is None, "it is not in the archive"
+
+
+def test_a_parent_that_can_be_none_is_refused(store: Store) -> None:
+    """As docker refuses it; nor can two images be each other's."""
+    one, two = config_of(BASE), config_of(BASE, comment="other")
+    members = {"0/layer.tar": BASE, "1.json": one, "2.json": two}
+    both = [
+        {"Config": "1.json", "Layers": ["0/layer.tar"], "RepoTags": ["x:1"], "Parent": sha(two)},
+        {"Config": "2.json", "Layers": ["0/layer.tar"], "Parent": sha(one)},
+    ]
+    with pytest.raises(InvalidImage, match=f"image {sha(two)} is not a valid parent for"):
+        loaded(store, with_manifest(members, both))
+    bare = [config_of(BASE, comment=str(n), history=None) for n in range(2)]
+    members |= {"1.json": bare[0], "2.json": bare[1]}
+    both[0]["Parent"], both[1]["Parent"] = sha(bare[1]), sha(bare[0])
+    with pytest.raises(InvalidImage, match="is not a valid parent for"):
+        loaded(store, with_manifest(members, both))
+    nothing_in(store)
 
 
 def test_image_without_layers(store: Store, other: Store) -> None:

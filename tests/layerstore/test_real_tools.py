@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.archive import OCI_ARCHIVE, OCI_DIRECTORY, load, save
+from layerstore.digest import Digest
 from layerstore.images import Image
 from layerstore.pack import pack
 from layerstore.store import Store
@@ -267,3 +268,13 @@ def test_dockerd(
     shown = snapshot(OsDriver(layer.diff))
     for name in merged(store, image, tmp_path / "three").rglob("*"):
         assert os.fsencode(name.relative_to(tmp_path / "three")) in shown
+    child = Digest(run(*docker, "commit", container, "child:1").strip())
+    run(*docker, "save", "-o", tmp_path / "both.tar", "child:1", "box:1")
+    load(other, tmp_path / "both.tar")
+    assert other.images.get(child).parent == image.id
+    with (tmp_path / "ours.tar").open("wb") as out:
+        save(other, ["child:1", "box:1"], out)
+    run(*docker, "rm", container)
+    run(*docker, "rmi", "child:1", "box:1")
+    run(*docker, "load", "-i", tmp_path / "ours.tar")
+    assert run(*docker, "inspect", "-f", "{{.Parent}}", "child:1").strip() == image.id
