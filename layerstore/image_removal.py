@@ -55,28 +55,30 @@ class ImageRemoval:
 
         Raises NotFound, InvalidReference or Conflict, having done nothing.
         """
-        image = self._images.resolve(text)
-        if _is_id_prefix(image.id, text):
+        image_id = self._images.identify(text)
+        if _is_id_prefix(image_id, text):
+            image = self._images.get(image_id)
             if is_single_reference(image.references):
                 self._refuse_conflict(image, hard_only=force, ignore_names=True)
                 for reference in image.references:
                     self._untag(reference)
-            self._delete(image.id, force=force, prune=prune, quiet=False)
+            self._delete(image_id, force=force, prune=prune, quiet=False)
             return
-        users = self._users(image.id)
-        if users and not force and is_single_reference(image.references):
+        # An image may have thousands of names, and each be removed in turn.
+        users = self._users(image_id)
+        if users and not force and is_single_reference(self._images.some_names(image_id)):
             raise Conflict(
                 f'conflict: unable to remove repository reference "{text}" (must force) - '
-                f"container {users[0].short} is using its referenced image {image.id.short}"
+                f"container {users[0].short} is using its referenced image {image_id.short}"
             )
         reference = parse_reference(text).with_default_tag()
         if reference.digest is not None:
             reference = reference._replace(tag=None)
         self._untag(reference)
         if reference.digest is None:
-            self._untag_lone_digests(image.id, reference.repository)
-        if not self._images.get(image.id).references:
-            self._delete(image.id, force=force, prune=prune, quiet=True)
+            self._untag_lone_digests(image_id, reference.repository)
+        if not self._images.some_names(image_id):
+            self._delete(image_id, force=force, prune=prune, quiet=True)
 
     def _untag(self, reference: Reference) -> None:
         self._images.untag(reference)
@@ -84,11 +86,9 @@ class ImageRemoval:
 
     def _untag_lone_digests(self, image_id: Digest, repository: str) -> None:
         """Take the names by digest of a repository away where it names the image by no tag."""
-        image = self._images.get(image_id)
-        if not any(tag.repository == repository for tag in image.tags):
-            for reference in image.repo_digests:
-                if reference.repository == repository:
-                    self._untag(reference)
+        if not self._images.is_tagged(image_id, repository):
+            for reference in self._images.repo_digests(image_id, repository):
+                self._untag(reference)
 
     def _delete(self, image_id: Digest, *, force: bool, prune: bool, quiet: bool) -> None:
         image = self._images.get(image_id)

@@ -72,14 +72,43 @@ class ImageRows:
         Raises NotFound, and InvalidReference where the text is no name at all
         or the beginning of several ids.
         """
+        return self.get(self.identify(text))
+
+    def identify(self, text: str) -> Digest:
+        """Return the id of the image that `text` names, as `resolve` does."""
         whole = re.fullmatch(r"(?:sha256:)?([0-9a-f]{64})", text)
         if whole:
-            return self.get(Digest.of_hex(whole[1]))
+            image_id = Digest.of_hex(whole[1])
+            if not self.exists(image_id):
+                raise NotFound(f"No such image: {image_id}")
+            return image_id
         reference = parse_reference(text).with_default_tag()
-        image_id = self._named(reference) or self._by_prefix(text)
-        if image_id is None:
+        found = self._named(reference) or self._by_prefix(text)
+        if found is None:
             raise NotFound(f"No such image: {familiar(reference)}")
-        return self.get(image_id)
+        return found
+
+    def some_names(self, image_id: Digest) -> tuple[Reference, ...]:
+        """Return up to two tags of the image, and one name by digest of up to two repositories."""
+        tags = self._database.read(
+            "SELECT repository, tag FROM tags WHERE image = ? LIMIT 2", (image_id,)
+        )
+        digests = self._database.read(
+            "SELECT repository, min(digest) FROM repo_digests WHERE image = ?"
+            " GROUP BY repository LIMIT 2",
+            (image_id,),
+        )
+        return (
+            *(Reference(repository, tag) for repository, tag in tags),
+            *(Reference(repository, None, Digest(digest)) for repository, digest in digests),
+        )
+
+    def is_tagged(self, image_id: Digest, repository: str) -> bool:
+        """Tell whether the image has a tag in `repository`."""
+        found = self._database.one(
+            "SELECT 1 FROM tags WHERE image = ? AND repository = ?", (image_id, repository)
+        )
+        return found is not None
 
     def find(self, reference: Reference) -> Image | None:
         """Return the image with that very name, or None."""
@@ -107,9 +136,13 @@ class ImageRows:
         """Return the image's tags as they are now."""
         return self.get(id_of(image)).tags
 
-    def repo_digests(self, image: Image | Digest) -> tuple[Reference, ...]:
-        """Return the image's names by digest as they are now."""
-        return self.get(id_of(image)).repo_digests
+    def repo_digests(self, image: Image | Digest, repository: str) -> tuple[Reference, ...]:
+        """Return the image's names by digest in `repository` as they are now."""
+        rows = self._database.read(
+            "SELECT digest FROM repo_digests WHERE image = ? AND repository = ? ORDER BY digest",
+            (id_of(image), repository),
+        )
+        return tuple(Reference(repository, None, Digest(row[0])) for row in rows)
 
     # -- what changes --
 

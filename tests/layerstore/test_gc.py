@@ -121,3 +121,29 @@ def test_work_under_way_is_spared(store: Store) -> None:
         assert store.layers.find(layer.chain_id) == layer and store.blobs.has(blob)
     gc.collect(store)
     assert store.layers.find(layer.chain_id) is None and not store.blobs.has(blob)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_work_grows_with_the_names_of_an_image_and_not_with_their_square(
+    store: Store, used: bool
+) -> None:
+    steps = []
+    for count in (100, 400):
+        image = add_image(store, {str(count): b"1"}, names=[f"r{count}:0"])
+        with store.database.transaction():
+            for number in range(count):
+                store.images.tag(image, f"r{count + number % 20}:t{number}")
+        if used:
+            store.containers.create(image)
+        done = 0
+
+        def count_steps() -> int:
+            nonlocal done
+            done += 1
+            return 0
+
+        store.database.connection.set_progress_handler(count_steps, 100)
+        gc.prune_images(store, all_unused=True)
+        steps.append(done)
+        assert len(store.images.all()) == used * len(steps)
+    assert steps[1] < 6 * steps[0]
