@@ -19,7 +19,15 @@ from unionfs.syscalls.libc import fail, libc
 
 _NR_SETUP = 425
 _NR_ENTER = 426
+_NR_REGISTER = 427
 _SETUP_SQE128 = 1 << 10
+# Completions are made ready by the thread that waits for them, and only then; so
+# the ring is disabled until that thread is there.
+_SETUP_R_DISABLED = 1 << 6
+_SETUP_SINGLE_ISSUER = 1 << 12
+_SETUP_DEFER_TASKRUN = 1 << 13
+_SETUP = _SETUP_SQE128 | _SETUP_R_DISABLED | _SETUP_SINGLE_ISSUER | _SETUP_DEFER_TASKRUN
+_REGISTER_ENABLE_RINGS = 12
 _FEAT_SINGLE_MMAP = 1 << 0
 _ENTER_GETEVENTS = 1 << 0
 _OFF_SQ_RING = 0
@@ -76,10 +84,10 @@ class Ring:
         """Set up a ring for `entries` requests under way at once.
 
         Raises EPERM where io_uring is switched off, ENOSYS where there is none,
-        EINVAL before Linux 5.19.
+        EINVAL before Linux 6.1.
         """
         params = bytearray(_PARAMS_SIZE)
-        _PARAMS.pack_into(params, 0, 0, 0, _SETUP_SQE128, 0, 0, 0, 0, 0, 0, 0)
+        _PARAMS.pack_into(params, 0, 0, 0, _SETUP, 0, 0, 0, 0, 0, 0, 0)
         shared = (ctypes.c_char * _PARAMS_SIZE).from_buffer(params)
         self._fd = libc.syscall(_NR_SETUP, ctypes.c_uint(entries), shared)
         if self._fd < 0:
@@ -94,6 +102,11 @@ class Ring:
         self._woken = Pinned(bytearray(8))
         self._unsubmitted = 0
         self._listen()
+
+    def enable(self) -> None:
+        """Let the thread that calls, and no other, use the ring from now on."""
+        if libc.syscall(_NR_REGISTER, self._fd, _REGISTER_ENABLE_RINGS, None, 0) != 0:
+            raise fail()
 
     def _map(self, params: bytearray) -> None:
         sq_entries, cq_entries, _, _, _, features, *_ = _PARAMS.unpack_from(params)

@@ -120,6 +120,7 @@ class Queue:
 
     def _serve(self) -> None:
         ring, entries = self.ring, self._entries
+        ring.enable()
         for index, entry in enumerate(entries):
             entry.commit = entry_of(
                 self._fd,
