@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.freezing import STACK, Frozen
 from tests.helpers.mounts import require_root
+from tests.helpers.unions import Layers
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +21,11 @@ def as_root() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def tracebacks_of_a_deadlock() -> None:
     faulthandler.enable()
+
+
+@pytest.fixture
+def union(tmp_path: Path) -> Iterator[Frozen]:
+    """A union over `STACK` that is about to be frozen."""
+    layers = Layers(tmp_path, STACK)
+    with layers.union(lowers_change=True, strict=False) as tree:
+        yield Frozen(layers, tree)

@@ -14,59 +14,16 @@ from typing import Any
 import pytest
 
 from tests.core.test_threads import LOWER, InodeLocks, Worker
-from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import DiskFull, system_calls
+from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.mounts import run
-from tests.helpers.trees import Tree, assert_same, leftovers, raw, snapshot
-from tests.helpers.unions import Content, Layers, core, errno_of, nodeid
+from tests.helpers.trees import assert_same, leftovers, raw, snapshot
+from tests.helpers.unions import Layers, core, errno_of, nodeid
 from unionfs.core import freeze as freeze_module
 from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import SetAttr
-
-STACK: Content = {
-    "etc": {"passwd": "root", "group": "wheel", "d": {"a": "1", "b": "2"}},
-    "bin": {"sh": "shell"},
-    "old": "old",
-}
-
-
-class Frozen:
-    """A union to freeze, and the stack it is to have afterwards."""
-
-    def __init__(self, layers: Layers, tree: CoreDriver) -> None:
-        self.layers = layers
-        self.tree = tree
-        self.count = 0
-
-    def freeze(self, *, ahead: bool = False) -> Path:
-        to = self.layers.base / f"frozen{self.count}"
-        self.result = core(self.tree).freeze(os.fsencode(to), ahead=ahead)
-        self.count += 1
-        self.layers.lowers.insert(0, to)
-        return to
-
-
-@pytest.fixture
-def union(tmp_path: Path) -> Iterator[Frozen]:
-    layers = Layers(tmp_path, STACK)
-    with layers.union(lowers_change=True, strict=False) as tree:
-        yield Frozen(layers, tree)
-
-
-def inos(tree: Tree) -> dict[bytes, int]:
-    return {path: thing.ino for path, thing in tree.items()}
-
-
-def check_reopened(union: Frozen) -> None:
-    """The stack, opened afresh, shows what the live union does, by the same st_ino."""
-    live = snapshot(union.tree)
-    union.tree.finish()
-    core(union.tree).close()
-    again = union.layers.look()
-    assert_same(live, again, "the stack opened afresh")
-    assert inos(live) == inos(again)
 
 
 def test_the_tree_stays_what_it_is(union: Frozen) -> None:
@@ -137,61 +94,6 @@ def test_a_file_open_for_writing_stays_with_the_union(union: Frozen) -> None:
     assert inos(snapshot(tree)) == was
     tree.close(handle)
     check_reopened(union)
-
-
-def test_all_names_of_a_link_open_for_writing_move(union: Frozen) -> None:
-    tree = union.tree
-    tree.mkdir(b"new", 0o755)
-    tree.create(b"new/one", 0o644)
-    for name in (b"etc/two", b"three"):
-        tree.link(b"new/one", name)
-    tree.forget_all()  # from now on the others are not known
-    handle = tree.open(b"etc/two", os.O_WRONLY, 0)
-    frozen = union.freeze()
-    tree.pwrite(handle, b"later", 0)
-    tree.close(handle)
-    names = ("new/one", "etc/two", "three")
-    assert {os.stat(frozen / name).st_size for name in names} == {0}
-    assert len({os.stat(frozen / name).st_ino for name in names}) == 1
-    assert {tree.read(os.fsencode(name)) for name in names} == {b"later"}
-    check_reopened(union)
-
-
-def test_an_open_link_whose_known_name_is_gone_moves_too(union: Frozen) -> None:
-    tree = union.tree
-    tree.create(b"one", 0o644)
-    tree.link(b"one", b"etc/two")
-    tree.forget_all()
-    handle = tree.open(b"one", os.O_RDWR, 0)
-    tree.unlink(b"one")
-    frozen = union.freeze()
-    tree.pwrite(handle, b"later", 0)
-    assert tree.read(b"etc/two") == b"later"
-    assert (frozen / "etc/two").read_bytes() == b""
-    tree.close(handle)
-    check_reopened(union)
-
-
-def test_names_of_a_lower_link_that_only_the_index_knows_show_the_change(tmp_path: Path) -> None:
-    layers = Layers(tmp_path, {"a": {"1": "old"}, "b": {}, "c": {"e": {}}})
-    for name in ("b/2", "c/e/3"):
-        os.link(layers.lowers[0] / "a/1", layers.lowers[0] / name)
-    with layers.union(lowers_change=True, strict=False) as tree:
-        union = Frozen(layers, tree)
-        tree.write(b"a/1", 0, b"new")
-        tree.rename(b"c", b"moved", 0)
-        before = snapshot(tree)
-        frozen = union.freeze()
-        assert_same(before, snapshot(tree), "a freeze")
-        assert os.listdir(layers.work / "index") == []
-        names = ("a/1", "b/2", "moved/e/3")
-        assert [(frozen / name).read_bytes() for name in names] == [b"new"] * 3
-        assert {os.stat(frozen / name).st_nlink for name in names} == {3}
-        tree.write(b"b/2", 0, b"NEWER")
-        assert {tree.read(os.fsencode(name)) for name in names} == {b"NEWER"}
-        union.freeze()
-        assert {tree.read(os.fsencode(name)) for name in names} == {b"NEWER"}
-        check_reopened(union)
 
 
 def test_a_file_without_a_name_stays_and_may_get_one(union: Frozen) -> None:
