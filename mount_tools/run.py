@@ -14,10 +14,10 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from layerstore.containers import Container
 from layerstore.errors import Busy, StoreError
@@ -34,46 +34,22 @@ from mount_tools.container_mount import (
 from mount_tools.daemon import OK, run_detached
 from mount_tools.fuse_mount import mount_on_fd, open_device
 from mount_tools.options import MountOptions
-from mount_tools.run_init import (
-    Inside,
-    close_all_but,
-    exit_code,
-    run_outer,
-)
+from mount_tools.run_init import Ends, Inside, run_outer
 from mount_tools.run_points import Point, with_points
-from mount_tools.run_process import REFUSED, CannotStart, Launch, become, in_child, restrict
+from mount_tools.run_process import REFUSED, CannotStart, Launch
 from mount_tools.run_root import Volume, parse_volume
-from mount_tools.run_signals import PASSED_ON, attend, held, is_typed
+from mount_tools.run_signals import held
+from mount_tools.run_started import Started, attend_started, raise_reported
+from mount_tools.run_terminal import received, size_of_ours
 from mount_tools.succession import await_predecessor
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
-from unionfs.syscalls.namespaces import (
-    CLONE_NEWIPC,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUTS,
-    die_with_parent,
-    setns,
-)
 
 _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
 _LOOK = 0.01
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NAMESPACES = {
-    "ipc": CLONE_NEWIPC,
-    "uts": CLONE_NEWUTS,
-    "pid": CLONE_NEWPID,
-    "mnt": CLONE_NEWNS,
-}
-
-
-class Started(NamedTuple):
-    """A container that runs: the process that waits for init, and init itself."""
-
-    outer: int
-    init: int
 
 
 def launch_of(config: Object, words: Sequence[str] = ()) -> Launch:
@@ -84,6 +60,7 @@ def launch_of(config: Object, words: Sequence[str] = ()) -> Launch:
         tuple(_list(config, "Env")),
         str(config.get("WorkingDir") or "/"),
         str(config.get("User") or ""),
+        config.get("Tty") is True,
     )
 
 
@@ -124,7 +101,7 @@ def run_container(
             started = _start(store, container, launch, transport)
         try:
             on_start()
-            code = _attend(started)
+            code = attend_started(started)
         finally:
             upper = os.fsencode(store.containers.upper(container))
             _end(started)
@@ -161,14 +138,17 @@ def _start(
                 run_outer(
                     inside,
                     lambda: _mounted(fuse, os.fspath(point), options),
-                    pipes.mounted[1],
-                    pipes.go[0],
-                    pipes.pids[1],
-                    pipes.report[1],
+                    Ends(
+                        pipes.mounted[1],
+                        pipes.go[0],
+                        pipes.pids[1],
+                        pipes.report[1],
+                        pipes.terminal[1],
+                    ),
                 )
             pipes.keep_outer()
             try:
-                return _accompany(store, container, outer, pipes, fuse, options)
+                return _accompany(store, container, outer, pipes, fuse, options, inside)
             except CannotStart as error:
                 os.waitpid(outer, 0)
                 store.containers.finished(container, error.status)
@@ -194,6 +174,7 @@ def _inside_of(container: Container, launch: Launch, directory: str) -> Inside:
         _volumes(host),
         host.get("ReadonlyRootfs") is True,
         _etc_files(directory, hostname),
+        size_of_ours(),
     )
 
 
@@ -204,6 +185,7 @@ def _accompany(
     pipes: _Pipes,
     fuse: int,
     options: MountOptions,
+    inside: Inside,
 ) -> Started:
     """Do our part of a start: serve the mount, write init down, wait for the command."""
     if os.read(pipes.mounted[0], 1) == b"m":
@@ -216,10 +198,11 @@ def _accompany(
         # Written down before it begins: it may be all that is left of us.
         store.containers.started(container, int(pid))
         os.write(pipes.go[1], b"s")
-    _raise_reported(pipes.report[0])
+    raise_reported(pipes.report[0])
     if not pid:
         raise StoreError(f"container {container.name} ended before it began")
-    return Started(outer, int(pid))
+    terminal = received(pipes.terminal[0]) if inside.launch.terminal else None
+    return Started(outer, int(pid), terminal)
 
 
 def _mounted(fuse: int, point: str, options: MountOptions) -> str:
@@ -235,13 +218,15 @@ class _Pipes:
 
     def __init__(self) -> None:
         self.mounted, self.go, self.pids, self.report = (os.pipe() for _ in range(4))
-        self._open = {*self.mounted, *self.go, *self.pids, *self.report}
+        ours, theirs = socket.socketpair()
+        self.terminal = ours.detach(), theirs.detach()
+        self._open = {*self.mounted, *self.go, *self.pids, *self.report, *self.terminal}
 
     def keep_inner(self) -> None:
-        self._close(self.mounted[0], self.go[1], self.pids[0], self.report[0])
+        self._close(self.mounted[0], self.go[1], self.pids[0], self.report[0], self.terminal[0])
 
     def keep_outer(self) -> None:
-        self._close(self.mounted[1], self.go[0], self.pids[1], self.report[1])
+        self._close(self.mounted[1], self.go[0], self.pids[1], self.report[1], self.terminal[1])
 
     def _close(self, *fds: int) -> None:
         for fd in fds:
@@ -253,15 +238,6 @@ class _Pipes:
 
     def __exit__(self, *_: object) -> None:
         self._close(*self._open.copy())
-
-
-def _raise_reported(report: int) -> None:
-    """Wait until the command runs, or raise CannotStart with why it does not."""
-    with open(report, "rb", closefd=False) as pipe:
-        told = pipe.read()
-    if told:
-        status, _, text = told.partition(b" ")
-        raise CannotStart(int(status), text.decode(errors="surrogateescape"))
 
 
 def _etc_files(directory: str, hostname: str) -> dict[str, str]:
@@ -280,18 +256,6 @@ def _etc_files(directory: str, hostname: str) -> dict[str, str]:
             file.write(content)
         files[f"etc/{name}"] = path
     return files
-
-
-def _attend(started: Started) -> int:
-    """Pass signals on until the command ends; return its exit status.  They are held."""
-
-    def pass_on(taken: signal.struct_siginfo) -> None:
-        # Whoever ignores one, by nohup(1) say, means it for all he runs.
-        if signal.getsignal(taken.si_signo) != signal.SIG_IGN and not is_typed(taken):
-            with suppress(ProcessLookupError):
-                os.kill(started.init, taken.si_signo)
-
-    return exit_code(attend(started.outer, pass_on))
 
 
 def _end(started: Started) -> None:
@@ -388,63 +352,3 @@ def end_container(store: Store, container: Container) -> None:
             with suppress(ProcessLookupError):
                 os.kill(daemon.pid, signal.SIGKILL)
             wait_for_end(daemon, _SECONDS_TO_DIE)
-
-
-def exec_in_container(container: Container, launch: Launch) -> int:
-    """Run one more command in a running container; return its exit status."""
-    if not container.running or container.pid is None or container.mount_point is not None:
-        raise StoreError(f"container {container.id} is not running")
-    with held():
-        return _attend(_exec(container.pid, launch))
-
-
-def _exec(inside: int, launch: Launch) -> Started:
-    """Start a command in the namespaces of the process `inside`; raises CannotStart."""
-    fds = {
-        name: os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        for name in _NAMESPACES
-    }
-    result, report = os.pipe()
-    pids, pid_to = os.pipe()
-    outer = os.fork()
-    if outer == 0:
-
-        def work() -> NoReturn:
-            die_with_parent(signal.SIGKILL)
-            for number in PASSED_ON:
-                signal.signal(number, signal.SIG_IGN)
-            for name, kind in _NAMESPACES.items():
-                setns(fds[name], kind)
-            child = os.fork()
-            if child == 0:
-                in_child(lambda: _become_one_more(launch, report), report)
-            os.write(pid_to, b"%d" % child)
-            os.close(pid_to)
-            os.close(report)
-            _, status = os.waitpid(child, 0)
-            os._exit(exit_code(status))
-
-        in_child(work, report)
-    for fd in (report, pid_to, *fds.values()):
-        os.close(fd)
-    pid = int(os.read(pids, 32) or b"0")
-    os.close(pids)
-    try:
-        _raise_reported(result)
-    except CannotStart:
-        os.waitpid(outer, 0)
-        raise
-    finally:
-        os.close(result)
-    if not pid:
-        os.waitpid(outer, 0)
-        raise StoreError("the command ended before it began")
-    return Started(outer, pid)
-
-
-def _become_one_more(launch: Launch, report: int) -> NoReturn:
-    die_with_parent(signal.SIGKILL)
-    # A directory of the host, had from whoever ran us, would lead out by /proc/self/fd.
-    close_all_but(report)
-    restrict()
-    become(launch)

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from mount_tools.run_process import Launch, become, in_child, restrict
-from mount_tools.run_root import Volume, furnish, make_private
+from mount_tools.run_root import Volume, furnish, make_private, show_console
 from mount_tools.run_signals import PASSED_ON, TAKEN, attend, is_typed
+from mount_tools.run_terminal import Size, open_terminal, send_out
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNS,
@@ -33,22 +34,32 @@ from unionfs.syscalls.namespaces import (
 
 
 class Inside(NamedTuple):
-    """What a container looks like from inside."""
+    """What a container looks like from inside; its terminal, if any, is of `size` at first."""
 
     hostname: str
     launch: Launch
     volumes: Sequence[Volume]
     read_only: bool
     files: Mapping[str, str]
+    size: Size | None
 
 
-def run_outer(
-    inside: Inside, mount_root: Callable[[], str], mounted: int, go: int, pids: int, report: int
-) -> NoReturn:
+class Ends(NamedTuple):
+    """Where the outer process and init hear and tell: pipes, and a socket for a terminal."""
+
+    mounted: int
+    go: int
+    pids: int
+    report: int
+    terminal: int
+
+
+def run_outer(inside: Inside, mount_root: Callable[[], str], ends: Ends) -> NoReturn:
     """Make the namespaces, mount the root, and wait for init; the caller has just forked.
 
     `mount_root` mounts and returns where; then a byte goes to `mounted`, one is waited
-    for on `go`, init's pid is written to `pids`, and init waits for one more.
+    for on `go`, init's pid is written to `pids`, and init waits for one more.  The master
+    of a terminal, where there is to be one, is sent to `terminal` before the command begins.
     """
 
     parent = os.getppid()
@@ -61,21 +72,21 @@ def run_outer(
         make_private()
         point = mount_root()
         # Locks, and above all /dev/fuse: while we held it nobody would hear of its daemon's end.
-        close_all_but(mounted, go, pids, report)
-        os.write(mounted, b"m")
-        os.close(mounted)
-        if os.read(go, 1) != b"g":
+        close_all_but(*ends)
+        os.write(ends.mounted, b"m")
+        os.close(ends.mounted)
+        if os.read(ends.go, 1) != b"g":
             os._exit(1)
         init = os.fork()
         if init == 0:
-            in_child(lambda: _run_init(inside, point, go, report), report)
-        os.write(pids, b"%d" % init)
-        os.close(pids)
-        os.close(report)
+            in_child(lambda: _run_init(inside, point, ends), ends.report)
+        os.write(ends.pids, b"%d" % init)
+        os.close(ends.pids)
+        os.close(ends.report)
         _, status = os.waitpid(init, 0)
         os._exit(exit_code(status))
 
-    in_child(work, report)
+    in_child(work, ends.report)
 
 
 def close_all_but(*kept: int) -> None:
@@ -93,13 +104,18 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it had died already
 
 
-def _run_init(inside: Inside, point: str, go: int, report: int) -> NoReturn:
+def _run_init(inside: Inside, point: str, ends: Ends) -> NoReturn:
     die_with_parent(signal.SIGKILL)
-    if os.read(go, 1) != b"s":
+    if os.read(ends.go, 1) != b"s":
         os._exit(1)
     socket.sethostname(inside.hostname)
     root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     furnish(root, inside.volumes, inside.files, read_only=inside.read_only)
+    slave = None
+    if inside.launch.terminal:
+        master, slave = open_terminal(root, inside.size)
+        show_console(root, slave)
+        send_out(master, ends.terminal)
     enter_root(os.fsencode(point))
     os.close(root)
     restrict()
@@ -107,8 +123,9 @@ def _run_init(inside: Inside, point: str, go: int, report: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
     child = os.fork()
     if child == 0:
-        in_child(lambda: become(inside.launch), report)
-    os.close(report)
+        in_child(lambda: begin(inside.launch, slave), ends.report)
+    os.close(ends.report)
+    # The slave stays open: a terminal that everybody has closed would look like one hung up.
 
     def pass_on(taken: signal.struct_siginfo) -> None:
         if not is_typed(taken):
@@ -116,6 +133,13 @@ def _run_init(inside: Inside, point: str, go: int, report: int) -> NoReturn:
 
     # The kernel ends all others with us.
     os._exit(exit_code(attend(child, pass_on, orphans=True)))
+
+
+def begin(launch: Launch, terminal: int | None) -> NoReturn:
+    """Run what `launch` says in the place of this process, on that terminal if there is one."""
+    if terminal is not None:
+        os.login_tty(terminal)
+    become(launch)
 
 
 def exit_code(status: int) -> int:

@@ -41,12 +41,16 @@ _LONGEST_HEAD = 256
 
 
 class Launch(NamedTuple):
-    """What to run, and as what: `environment` is of words NAME=VALUE."""
+    """What to run, and as what: `environment` is of words NAME=VALUE.
+
+    `terminal` says that it has one of its own, which its stdin is when it begins.
+    """
 
     words: tuple[str, ...]
     environment: tuple[str, ...]
     directory: str
     user: str
+    terminal: bool = False
 
 
 class CannotStart(Exception):
@@ -82,6 +86,8 @@ def become(launch: Launch) -> NoReturn:
     directory = launch.directory or "/"
     try:
         os.makedirs(directory, exist_ok=True)
+        if launch.terminal:
+            os.fchown(0, who.uid, -1)  # its group is that of all terminals
         os.umask(0o022)
         os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)
@@ -98,6 +104,8 @@ def become(launch: Launch) -> NoReturn:
 
 def _environment(launch: Launch, home: str) -> dict[str, str]:
     environment = {"PATH": PATH}
+    if launch.terminal:
+        environment["TERM"] = "xterm"
     for word in launch.environment:
         name, _, value = word.partition("=")
         if name:

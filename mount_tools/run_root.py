@@ -129,6 +129,12 @@ def _furnish_dev(root: int) -> None:
         mount(b"shm", place.path, b"tmpfs", _SAFE, b"mode=1777,size=65536k")
 
 
+def show_console(root: int, terminal: int) -> None:
+    """Show the terminal open as `terminal` as /dev/console."""
+    with _mount_point(root, "dev/console", folder=False) as place:
+        _bind(b"/proc/self/fd/%d" % terminal, place.path)
+
+
 def _mask(root: int, path: str) -> None:
     with suppress(FileNotFoundError), _Place(root, path) as place:
         if stat.S_ISDIR(os.fstat(place.fd).st_mode):

@@ -46,19 +46,29 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def next_signal() -> signal.struct_siginfo:
+    """Wait for a signal of TAKEN, and take it."""
+    return signal.sigwaitinfo(TAKEN)
+
+
 def attend(
-    child: int, pass_on: Callable[[signal.struct_siginfo], None], *, orphans: bool = False
+    child: int,
+    pass_on: Callable[[signal.struct_siginfo], None],
+    *,
+    orphans: bool = False,
+    wait: Callable[[], signal.struct_siginfo] = next_signal,
 ) -> int:
     """Wait until `child` ends; return its wait status.  With `orphans` reap all others too.
 
-    Every other signal of TAKEN, all of which are blocked, goes to `pass_on`.
+    Every other signal of TAKEN, all of which are blocked, goes to `pass_on`; `wait` takes
+    the next one.
     """
     while True:
         # Before the first wait: what ended before SIGCHLD was blocked is never told.
         status = _reaped(child, orphans=orphans)
         if status is not None:
             return status
-        taken = signal.sigwaitinfo(TAKEN)
+        taken = wait()
         if taken.si_signo != signal.SIGCHLD:
             pass_on(taken)
 

@@ -59,9 +59,7 @@ def container_flags(function: Decorated) -> Decorated:
         words.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])"),
         words.text("-h", "--hostname", says="Container host name"),
         words.flag("-i", "--interactive", says="Keep STDIN open"),
-        words.flag(
-            "-t", "--tty", says="Refuse a STDIN that is no terminal, which -i gives as it is"
-        ),
+        words.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
         words.flag("--read-only", says="Mount the container's root filesystem as read only"),
     ):
         function = add(function)

@@ -1,8 +1,8 @@
 """`pyunion run`, `exec`, `start` and `stop`: commands in containers.
 
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
-Differs from docker: the network is the host's own; a terminal that stdin is with -i is
-used as it is, so -t adds nothing to it.
+Differs from docker: the network is the host's own; there are no keys to detach from a
+container, which goes with whoever runs it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mount_tools.cli.run_words import discard, exit_with, take_stdin
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container_mount import refuse_running, unmount_container
 from mount_tools.run import (
-    exec_in_container,
     launch_of,
     require_root,
     run_container,
     start_container,
     stop_container,
 )
+from mount_tools.run_exec import exec_in_container
 from mount_tools.run_process import CannotStart
 
 
@@ -98,7 +98,7 @@ def run(
 @words.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])")
 @words.texts("--env-file", says="Read in a file of environment variables")
 @words.flag("-i", "--interactive", says="Keep STDIN open")
-@words.flag("-t", "--tty", says="Accepted: a terminal that stdin is with -i is used as it is")
+@words.flag("-t", "--tty", says="Allocate a pseudo-TTY")
 @pass_session
 def exec_(
     session: Session,
@@ -114,7 +114,9 @@ def exec_(
     container = session.store.containers.resolve(name)
     if not container.running or container.mount_point is not None:
         raise Conflict(f"Container {container.id} is not running")
-    flags = ContainerFlags(entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir)
+    flags = ContainerFlags(
+        entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
+    )
     config = config_of(container.config, container.image_name, flags, command)
     take_stdin(interactive, tty)
     exit_with(lambda: exec_in_container(container, launch_of(config)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import signal
 import stat
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from unionfs.syscalls.fallocate import fallocate
 from unionfs.syscalls.fsids import FsIds
 from unionfs.syscalls.handles import filesystem_uuid, handle_at
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from unionfs.syscalls.signalfd import signalfd
 from unionfs.syscalls.statx import SIZE, statx
 from unionfs.syscalls.syncfs import syncfs
 
@@ -162,3 +165,20 @@ def test_other_ids_are_of_this_thread_and_this_moment(tmp_path: Path) -> None:
     thread.join()
     assert (tmp_path / "theirs").stat()[4:6] == (1234, 5678)
     assert (tmp_path / "ours").stat()[4:6] == (0, 0)
+
+
+def test_signalfd_is_readable_while_a_signal_is_pending() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGRTMAX))
+    try:
+        for number in (signal.SIGUSR1, signal.SIGRTMAX):
+            fd = signalfd((number,))
+            try:
+                assert select.select((fd,), (), (), 0)[0] == []
+                os.kill(os.getpid(), number)
+                assert select.select((fd,), (), ())[0] == [fd]
+                assert signal.sigtimedwait((number,), 0) is not None
+                assert select.select((fd,), (), (), 0)[0] == []
+            finally:
+                os.close(fd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

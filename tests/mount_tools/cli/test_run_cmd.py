@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import ending
+from tests.helpers.terminals import Terminal, terminal
 
 TOOLS = [
     "sh",
@@ -483,6 +484,79 @@ def test_stdin_is_the_commands_only_where_that_is_asked_for(containers: Containe
 def test_a_terminal_that_is_none(containers: Containers) -> None:
     done = containers("run", "--rm", "-it", "busy:1", "true")
     assert (done.returncode, done.stderr) == (1, "the input device is not a TTY\n")
+
+
+@contextmanager
+def on_terminal(
+    containers: Containers, ours: Terminal, *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        containers.command(*words),
+        stdin=ours.program,
+        stdout=ours.program,
+        stderr=ours.program,
+        env=helper_environment(),
+    )
+    with ending(process):
+        yield process
+
+
+def test_a_terminal_of_its_own(containers: Containers) -> None:
+    """Typed at, resized, interrupted, ended: as at a terminal without a container."""
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    script = (
+        "trap 'echo caught' INT; tty; stty size; echo $TERM; read line; echo got $line;"
+        "stty size; kill -INT $$; echo; read line; exit 7"
+    )
+    for words in (("run", "--rm", "-it", "-u", "bob", "busy:1"), ("exec", "-it", "box")):
+        with terminal(33, 77) as ours:
+            before = ours.settings()
+            with on_terminal(containers, ours, *words, "sh", "-c", script) as process:
+                assert ours.await_text(b"xterm\r\n") == b"/dev/pts/0\r\n33 77\r\nxterm\r\n"
+                ours.resize(40, 100)
+                process.send_signal(signal.SIGWINCH)
+                # What is typed comes after a signal that was there before.
+                wait_until(lambda: not is_pending(process.pid, signal.SIGWINCH), "the signal")
+                ours.type(b"hello\r")
+                ours.await_text(b"got hello\r\n40 100\r\ncaught\r\n")
+                ours.type(b"\x03")
+                ours.await_text(b"^Ccaught\r\n")
+                ours.type(b"\r")
+                assert process.wait(30) == 7
+            assert ours.settings() == before
+    containers.ok("rm", "-f", "box")
+
+
+def is_pending(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (pending,) = (int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd"))
+    return bool(pending & 1 << number - 1)
+
+
+def test_our_terminal_is_as_before_however_it_ends(containers: Containers) -> None:
+    with terminal() as ours:
+        before = ours.settings()
+        flags = ("run", "--rm", "-it", "busy:1")
+        with on_terminal(containers, ours, *flags, "nosuch") as process:
+            assert process.wait(30) == 127
+        assert ours.settings() == before
+        with on_terminal(containers, ours, *flags, "sh", "-c", "echo up; sleep 1000") as process:
+            ours.await_text(b"up\r\n")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 128 + signal.SIGTERM
+        assert ours.settings() == before
+
+
+def test_a_terminal_without_ours(containers: Containers) -> None:
+    """With -t alone there is nothing to type at, and with -d nobody to read."""
+    done = containers("run", "--rm", "-t", "busy:1", "sh", "-c", "tty; ls -n /dev/console")
+    assert done.returncode == 0 and done.stdout.startswith("/dev/pts/0\ncrw--w----"), done
+    assert containers("run", "--rm", "busy:1", "tty").stdout == "not a tty\n"
+    script = "tty > /name; busybox yes | busybox head -c 300000; exit 4"
+    containers.ok("run", "-dt", "--name", "box", "busy:1", "sh", "-c", script)
+    wait_until(lambda: "Exited (4)" in containers.ok("ps", "-a"), "all of it to be read")
+    containers.ok("commit", "box", "box:1")
+    assert containers.ok("run", "--rm", "box:1", "cat", "/name") == "/dev/pts/0"
 
 
 def test_an_image_that_is_not_there(containers: Containers) -> None:
