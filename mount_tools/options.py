@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NoReturn, TypeVar
 
 from mount_tools.id_maps import parse_id, parse_id_map
 from mount_tools.option_grammar import OptionError, Word, shortened, split_layers, unescaped, words
 from mount_tools.option_names import IGNORED, REFUSED, TUNING, VFS_FLAGS, is_ignored
-from unionfs.core.config import IdRange, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.core.config import RedirectDir, UnionConfig, WhiteoutForm
 from unionfs.syscalls.mount import MS_RDONLY
 
 MAX_LAYERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
@@ -75,39 +76,16 @@ def parse_options(
     return draft.finish(of_image)
 
 
-@dataclass
 class _Draft:
-    """The options read so far."""
+    """The options read so far: `union` and `mount` by the names of the fields they are for."""
 
-    allow_other: bool
-    lowers: list[str] = field(default_factory=list)
-    data: list[str] = field(default_factory=list)
-    upper: str | None = None
-    work: str | None = None
-    flags: int = 0
-    userxattr: bool | None = None
-    whiteout: WhiteoutForm = WhiteoutForm.AUTO
-    redirect_dir: RedirectDir = RedirectDir.ON
-    metacopy: bool = False
-    index: bool = True
-    volatile: bool = False
-    timeout: float | None = None
-    uid_map: tuple[IdRange, ...] = ()
-    gid_map: tuple[IdRange, ...] = ()
-    squash_uid: int | None = None
-    squash_gid: int | None = None
-    fsname: str | None = None
-    selinux: dict[str, str] = field(default_factory=dict)
-    acl: bool = True
-    xattrs: bool = True
-    transport: str = "auto"
-    io_uring: str = "auto"
-    passthrough: bool = True
-    foreground: bool = False
-    debug: bool = False
-    log: str | None = None
-    control: str | None = None
-    container: str | None = None
+    def __init__(self, *, allow_other: bool) -> None:
+        self.lowers: list[str] = []
+        self.data: list[str] = []
+        self.flags = 0
+        self.selinux: dict[str, str] = {}
+        self.union: dict[str, Any] = {}
+        self.mount: dict[str, Any] = {"allow_other": allow_other}
 
     def take(self, word: Word, sloppy: bool) -> None:
         name = word.name
@@ -125,7 +103,7 @@ class _Draft:
             _unknown(word)
 
     def finish(self, of_image: bool) -> MountOptions:
-        if self.container is not None and not of_image:
+        if "container" in self.mount and not of_image:
             raise OptionError("container= goes with the name of an image, not with lowerdir=")
         if not self.lowers and not of_image:
             raise OptionError("there is no layer to mount; give lowerdir=DIR[:DIR…]")
@@ -134,56 +112,27 @@ class _Draft:
             raise OptionError(
                 f"{count} lower layers are too many; at most {MAX_LAYERS} can be stacked"
             )
-        if (self.upper is None) != (self.work is None):
-            given, missing = (
-                ("upperdir", "workdir") if self.work is None else ("workdir", "upperdir")
-            )
+        if ("upper" in self.union) != ("work" in self.union):
+            given, missing = ("upperdir", "workdir")[:: 1 if "upper" in self.union else -1]
             raise OptionError(
                 f"{given}= was given without {missing}=; a writable mount needs both, "
                 f"on the same filesystem"
             )
-        transport = self.transport
-        if self.io_uring == "on":
-            if transport == "pyfuse3":
+        if self.mount.get("io_uring") == "on":
+            if self.mount.get("transport") == "pyfuse3":
                 raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
-            transport = "dev_fuse"
+            self.mount["transport"] = "dev_fuse"
         # Without an upper nothing can be written, and mount(8) is to say so too.
-        writable = self.upper is not None or of_image
+        writable = "upper" in self.union or of_image
         flags = self.flags | (0 if writable else MS_RDONLY)
-        return MountOptions(
-            union=UnionConfig(
-                lowers=tuple(map(os.fsencode, self.lowers)),
-                data=tuple(map(os.fsencode, self.data)),
-                upper=None if self.upper is None else os.fsencode(self.upper),
-                work=None if self.work is None else os.fsencode(self.work),
-                read_only=bool(flags & MS_RDONLY),
-                userxattr=self.userxattr,
-                whiteout=self.whiteout,
-                redirect_dir=self.redirect_dir,
-                metacopy=self.metacopy,
-                index=self.index,
-                volatile=self.volatile,
-                timeout=self.timeout,
-                uid_map=self.uid_map,
-                gid_map=self.gid_map,
-                squash_uid=self.squash_uid,
-                squash_gid=self.squash_gid,
-            ),
-            flags=flags,
-            fsname=self.fsname,
-            allow_other=self.allow_other,
-            selinux=tuple(self.selinux.values()),
-            acl=self.acl,
-            xattrs=self.xattrs,
-            transport=transport,
-            io_uring=self.io_uring,
-            passthrough=self.passthrough,
-            foreground=self.foreground,
-            debug=self.debug,
-            log=self.log,
-            control=self.control,
-            container=self.container,
+        union = UnionConfig(
+            lowers=tuple(map(os.fsencode, self.lowers)),
+            data=tuple(map(os.fsencode, self.data)),
+            read_only=bool(flags & MS_RDONLY),
+            **self.union,
         )
+        selinux = tuple(self.selinux.values())
+        return MountOptions(union=union, flags=flags, selinux=selinux, **self.mount)
 
 
 # -- values --
@@ -225,6 +174,7 @@ def _seconds(word: Word) -> float | None:
 # -- one handler for each option with a meaning --
 
 _Handler = Callable[[_Draft, Word], None]
+_Kind = TypeVar("_Kind", bound=Enum)
 
 
 def _lowerdir(draft: _Draft, word: Word) -> None:
@@ -245,77 +195,81 @@ def _datadir_add(draft: _Draft, word: Word) -> None:
 
 def _squash_to_root(draft: _Draft, word: Word) -> None:
     _no_value(word)
-    draft.squash_uid = draft.squash_gid = 0
-
-
-def _userxattr(draft: _Draft, word: Word) -> None:
-    _no_value(word)
-    draft.userxattr = True
-
-
-def _fsync(draft: _Draft, word: Word) -> None:
-    draft.volatile = _choice(word, ("0", "1")) == "0"
-
-
-def _set_text(attribute: str) -> _Handler:
-    return lambda draft, word: setattr(draft, attribute, _text(word))
-
-
-def _set_flag(attribute: str, value: bool = True) -> _Handler:
-    def handle(draft: _Draft, word: Word) -> None:
-        _no_value(word)
-        setattr(draft, attribute, value)
-
-    return handle
-
-
-def _set_switch(attribute: str, on: str = "on", off: str = "off") -> _Handler:
-    return lambda draft, word: setattr(draft, attribute, _choice(word, (on, off)) == on)
+    draft.union |= {"squash_uid": 0, "squash_gid": 0}
 
 
 def _selinux(draft: _Draft, word: Word) -> None:
     draft.selinux[word.name] = f'{word.name}="{_text(word)}"'
 
 
+def _union(field: str, read: Callable[[Word], object]) -> _Handler:
+    return lambda draft, word: draft.union.update({field: read(word)})
+
+
+def _mount(field: str, read: Callable[[Word], object]) -> _Handler:
+    return lambda draft, word: draft.mount.update({field: read(word)})
+
+
+def _path(word: Word) -> bytes:
+    return os.fsencode(_text(word))
+
+
+def _flag(word: Word) -> bool:
+    _no_value(word)
+    return True
+
+
+def _no(word: Word) -> bool:
+    return not _flag(word)
+
+
+def _switch(on: str = "on", off: str = "off") -> Callable[[Word], bool]:
+    return lambda word: _choice(word, (on, off)) == on
+
+
+def _one_of(choices: Iterable[str]) -> Callable[[Word], str]:
+    return lambda word: _choice(word, choices)
+
+
+def _member(kind: type[_Kind]) -> Callable[[Word], _Kind]:
+    return lambda word: kind(_choice(word, [member.value for member in kind]))
+
+
 _HANDLERS: dict[str, _Handler] = {
     "lowerdir": _lowerdir,
     "lowerdir+": _lowerdir_add,
     "datadir+": _datadir_add,
-    "upperdir": _set_text("upper"),
-    "workdir": _set_text("work"),
-    "userxattr": _userxattr,
-    "redirect_dir": lambda draft, word: setattr(
-        draft, "redirect_dir", RedirectDir(_choice(word, [r.value for r in RedirectDir]))
-    ),
-    "whiteout": lambda draft, word: setattr(
-        draft, "whiteout", WhiteoutForm(_choice(word, [w.value for w in WhiteoutForm]))
-    ),
-    "metacopy": _set_switch("metacopy"),
-    "index": _set_switch("index"),
-    "volatile": _set_flag("volatile"),
-    "fsync": _fsync,
-    "timeout": lambda draft, word: setattr(draft, "timeout", _seconds(word)),
-    "uidmapping": lambda draft, word: setattr(draft, "uid_map", parse_id_map(word)),
-    "gidmapping": lambda draft, word: setattr(draft, "gid_map", parse_id_map(word)),
+    "upperdir": _union("upper", _path),
+    "workdir": _union("work", _path),
+    "userxattr": _union("userxattr", _flag),
+    "redirect_dir": _union("redirect_dir", _member(RedirectDir)),
+    "whiteout": _union("whiteout", _member(WhiteoutForm)),
+    "metacopy": _union("metacopy", _switch()),
+    "index": _union("index", _switch()),
+    "volatile": _union("volatile", _flag),
+    "fsync": _union("volatile", _switch(on="0", off="1")),
+    "timeout": _union("timeout", _seconds),
+    "uidmapping": _union("uid_map", parse_id_map),
+    "gidmapping": _union("gid_map", parse_id_map),
     "squash_to_root": _squash_to_root,
-    "squash_to_uid": lambda draft, word: setattr(draft, "squash_uid", parse_id(word)),
-    "squash_to_gid": lambda draft, word: setattr(draft, "squash_gid", parse_id(word)),
-    "noacl": _set_flag("acl", False),
-    "noxattrs": _set_switch("xattrs", on="0", off="1"),
+    "squash_to_uid": _union("squash_uid", parse_id),
+    "squash_to_gid": _union("squash_gid", parse_id),
+    "noacl": _mount("acl", _no),
+    "noxattrs": _mount("xattrs", _switch(on="0", off="1")),
     "context": _selinux,
     "fscontext": _selinux,
     "defcontext": _selinux,
     "rootcontext": _selinux,
-    "allow_other": _set_flag("allow_other"),
-    "fsname": _set_text("fsname"),
-    "transport": lambda draft, word: setattr(draft, "transport", _choice(word, TRANSPORTS)),
-    "io_uring": lambda draft, word: setattr(draft, "io_uring", _choice(word, IO_URING)),
-    "passthrough": _set_switch("passthrough"),
-    "foreground": _set_flag("foreground"),
-    "debug": _set_flag("debug"),
-    "log": _set_text("log"),
-    "control": _set_text("control"),
-    "container": _set_text("container"),
+    "allow_other": _mount("allow_other", _flag),
+    "fsname": _mount("fsname", _text),
+    "transport": _mount("transport", _one_of(TRANSPORTS)),
+    "io_uring": _mount("io_uring", _one_of(IO_URING)),
+    "passthrough": _mount("passthrough", _switch()),
+    "foreground": _mount("foreground", _flag),
+    "debug": _mount("debug", _flag),
+    "log": _mount("log", _text),
+    "control": _mount("control", _text),
+    "container": _mount("container", _text),
 }
 
 KNOWN = frozenset(_HANDLERS) | frozenset(VFS_FLAGS) | frozenset(REFUSED) | TUNING | IGNORED
