@@ -6,9 +6,6 @@ by default.  Timed is the `commit` command, from before its start to after its
 end, on a container that nobody else uses; the cache holds the change, since it was
 just written.  The pause is what PyUnion's mount itself writes down, for a container
 that is mounted; it is taken for 10 files and for 20,000 files as well.
-
-docker 20.10 and podman 4.3 are Debian's; each works in a store of its own
-beneath the directory, dockerd without a network.
 """
 
 from __future__ import annotations
@@ -20,27 +17,18 @@ import random
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from benchmarks.stores import REPOSITORY, DockerStore, PodmanStore, PyUnionStore, run
+
 SUBJECTS = ("pyunion", "docker", "podman")
 FAN_OUT = 100  # files in a directory
 
 Timed = tuple[float, float | None]  # seconds of the command, and of the pause where it is known
-
-
-def run(*words: str | Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        words, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip()[-400:]}")
-    return done.stdout.strip()
 
 
 def make_change(folder: Path, files: int, size: int) -> None:
@@ -59,17 +47,14 @@ def make_base(folder: Path) -> None:
     (folder / "etc/hostname").write_text("base\n")
 
 
-class PyUnion:
+class PyUnion(PyUnionStore):
     """Ours: the change is copied into the mounted container."""
 
     def __init__(self, base: Path, image: Path) -> None:
-        self.root = base / "pyunion"
+        super().__init__(base)
         self.point = base / "point"
         self.point.mkdir(exist_ok=True)
-        self.command("import", "-c", 'CMD ["x"]', str(image), "base:1")
-
-    def command(self, *words: str) -> str:
-        return run(sys.executable, "-m", "mount_tools.pyunion", "--root", self.root, *words)
+        self.command("import", "-c", 'CMD ["x"]', image, "base:1")
 
     def commit(self, change: Path, *, mounted: bool) -> Timed:
         name = f"c{time.monotonic_ns()}"
@@ -94,36 +79,15 @@ class PyUnion:
         log = (self.root / "containers" / identity / "mount.log").read_text()
         return float(re.findall(r"requests waited ([\d.]+) ms", log)[-1]) / 1000
 
-    def close(self) -> None:
-        """Nothing runs any more."""
 
-
-class Docker:
+class Docker(DockerStore):
     """dockerd, the change put in by `docker cp`."""
 
     def __init__(self, base: Path, image: Path) -> None:
-        self.host = f"unix://{base}/docker.sock"
-        words: list[str | Path] = [
-            "dockerd",
-            "--data-root",
-            base / "docker",
-            "--exec-root",
-            base / "docker-exec",
-        ]
-        words += ["-H", self.host, "-p", base / "docker.pid", "--iptables=false", "--bridge=none"]
-        with (base / "dockerd.log").open("wb") as log:
-            self.daemon = subprocess.Popen(words, stdout=log, stderr=log)
-        for _ in range(300):
-            with contextlib.suppress(RuntimeError):
-                self.command("version")
-                break
-            time.sleep(0.1)
+        super().__init__(base)
         archive = base / "base.tar"
         run("tar", "-C", image, "-cf", archive, ".")
-        self.command("import", "-c", 'CMD ["x"]', str(archive), "base:1")
-
-    def command(self, *words: str) -> str:
-        return run("docker", "-H", self.host, *words)
+        self.command("import", "-c", 'CMD ["x"]', archive, "base:1")
 
     def commit(self, change: Path, *, mounted: bool) -> Timed:
         identity = self.command("create", "--network", "none", "base:1")
@@ -135,23 +99,15 @@ class Docker:
         self.command("rmi", "made:1")
         return took, None
 
-    def close(self) -> None:
-        self.daemon.terminate()
-        self.daemon.wait(60)
 
-
-class Podman:
+class Podman(PodmanStore):
     """podman over kernel overlayfs, the change copied into the mounted container."""
 
     def __init__(self, base: Path, image: Path) -> None:
-        self.words = ["podman", "--root", str(base / "podman"), "--runroot", str(base / "run")]
-        self.words += ["--tmpdir", str(base / "podman-tmp"), "--storage-driver", "overlay"]
+        super().__init__(base)
         archive = base / "base-podman.tar"
         run("tar", "-C", image, "-cf", archive, ".")
-        self.command("import", "-c", 'CMD ["x"]', str(archive), "base:1")
-
-    def command(self, *words: str) -> str:
-        return run(*self.words, *words)
+        self.command("import", "-c", 'CMD ["x"]', archive, "base:1")
 
     def commit(self, change: Path, *, mounted: bool) -> Timed:
         identity = self.command("create", "--network", "none", "base:1")
@@ -164,9 +120,6 @@ class Podman:
         self.command("rm", identity)
         self.command("rmi", "made:1")
         return took, None
-
-    def close(self) -> None:
-        """Nothing runs any more."""
 
 
 Subject = PyUnion | Docker | Podman

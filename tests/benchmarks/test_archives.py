@@ -1,0 +1,80 @@
+"""Archives side by side: what each subject is asked to do, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.archives import Given, Series, as_json, measure, table
+from benchmarks.commit import make_change
+from tests.helpers.mounts import require_root
+
+NEEDS = {
+    "pyunion": ("skopeo",),
+    "docker": ("skopeo", "dockerd"),
+    "podman": ("skopeo", "podman"),
+    "umoci": ("skopeo", "umoci"),
+}
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory with a short name, as podman and dockerd want theirs."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pyunion",
+        "umoci",
+        pytest.param("docker", marks=pytest.mark.slow),
+        pytest.param("podman", marks=pytest.mark.slow),
+    ],
+)
+def test_subject_does_all_it_can_and_leaves_nothing(name: str, short: Path) -> None:
+    """A second round begins where the first did; an export that lacks a file is an error."""
+    require_root()
+    if missing := [tool for tool in NEEDS[name] if shutil.which(tool) is None]:
+        pytest.skip(f"{missing[0]} is not installed")
+    rootfs = short / "rootfs"
+    rootfs.mkdir()
+    make_change(rootfs, 30, 1 << 20)
+    taken = measure(short, Given.make(short, rootfs), [name], 2)
+    done = {row for row, by_name in taken.items() if by_name}
+    missing = {"docker": ["unpack"], "umoci": ["save", "load"]}.get(name, [])
+    assert done == {"import", "export", "save", "load", "unpack"} - set(missing)
+    assert all(len(taken[row][name].seconds) == 2 for row in done)
+    assert list((short / f"scratch-{name}").iterdir()) == []
+
+
+def test_table_and_json() -> None:
+    taken = {
+        "import": {
+            "pyunion": Series([1.0, 2.0, 9.0], [0.5, 0.5, 0.5]),
+            "umoci": Series([8.0], [1]),
+        },
+        "save": {"pyunion": Series([3.0], [2.0])},
+    }
+    lines = [line.split() for line in table(taken, ["pyunion", "umoci"]).splitlines()]
+    assert lines == [
+        ["pyunion", "umoci"],
+        ["import", "2.00", "s", "1.00x", "8.00", "s", "4.00x"],
+        ["cpu", "0.50", "s", "1.00x", "1.00", "s", "2.00x"],
+        ["save", "3.00", "s", "1.00x", "-"],
+        ["cpu", "2.00", "s", "1.00x", "-"],
+    ]
+    written = json.loads(as_json(taken, {"rounds": 3}))
+    assert written["about"] == {"rounds": 3}
+    assert written["rows"]["import"]["pyunion"] == {
+        "median": 2.0,
+        "cpu_median": 0.5,
+        "seconds": [1.0, 2.0, 9.0],
+        "cpu": [0.5, 0.5, 0.5],
+    }
