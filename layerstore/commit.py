@@ -43,6 +43,7 @@ from layerstore.reference import Reference, parse_tag_target
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp
 from layerstore.unchanged import drop_unchanged
+from layerstore.written_back import write_back
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 from unionfs.errors import ConfigError
@@ -156,6 +157,7 @@ def _freeze(
                     "dropped from one that is not: stop or unmount it, or leave out "
                     "--prune-unchanged"
                 )
+            write_back(container, directory / SOCKET)
             pause_ns, copied, size = control.freeze(directory / SOCKET, upper_to, ahead=not pause)
         except NoMount:
             _freeze_at_rest(store, container, upper_to)

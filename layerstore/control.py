@@ -63,13 +63,20 @@ def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> tuple[int, lis
     their bytes.  With `ahead` they are copied before the pause, as they are then.
     """
     answer = ask(path, "freeze", seconds=FREEZE_SECONDS, upper_to=os.fspath(upper_to), ahead=ahead)
-    copied = answer.get("copied")
-    names = copied if isinstance(copied, list) else []
     return (
         int(str(answer["pause_ns"])),
-        [base64.b64decode(str(name)) for name in names],
+        _paths(answer.get("copied")),
         int(str(answer["copied_bytes"])),
     )
+
+
+def writing(path: Path) -> list[bytes]:
+    """Return the paths, in the union behind `path`, of the files open for writing."""
+    return _paths(ask(path, "writing").get("paths"))
+
+
+def _paths(found: object) -> list[bytes]:
+    return [base64.b64decode(str(name)) for name in found] if isinstance(found, list) else []
 
 
 def _connect(path: Path) -> socket.socket:

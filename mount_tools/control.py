@@ -6,6 +6,7 @@ one answer, each a line of JSON; the client is `layerstore.control`.
 
     status                  what is mounted, of which layers
     counters                what the union has in memory and has done
+    writing                 which files are open for writing
     invalidate [path]       the layers were changed from outside: forget what is known
     freeze upper_to [ahead] the upper becomes the topmost lower, moved to `upper_to`
 
@@ -54,6 +55,7 @@ class Control:
         self._commands: dict[str, Callable[[Answer], Answer]] = {
             "status": self._status,
             "counters": self._counters,
+            "writing": self._writing,
             "invalidate": self._invalidate,
             "freeze": self._freeze,
         }
@@ -86,6 +88,11 @@ class Control:
 
     def _counters(self, request: Answer) -> Answer:
         return {"counters": self._fs.counters()}
+
+    def _writing(self, request: Answer) -> Answer:
+        with self._fs.gate.passing():
+            paths = self._fs.writing()
+        return {"paths": [base64.b64encode(path).decode() for path in paths]}
 
     def _invalidate(self, request: Answer) -> Answer:
         path = request.get("path")

@@ -172,6 +172,10 @@ class Filesystem(Protocol):
         """Return what SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
         ...
 
+    def writing(self) -> list[bytes]:
+        """Return the paths of the files that are open for writing."""
+        ...
+
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         """Make the upper the topmost lower, moved to the new path `upper_to`, under a fresh one.
 

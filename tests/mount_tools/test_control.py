@@ -15,10 +15,10 @@ from unittest.mock import Mock
 import pytest
 import trio
 
-from layerstore.control import NoMount, ask, freeze
+from layerstore.control import NoMount, ask, freeze, writing
 from layerstore.errors import Busy, StoreError
 from mount_tools.control import Control, listen, serve_control
-from tests.helpers.mounts import Union, mounted_union
+from tests.helpers.mounts import Union, mounted_union, wait_until
 from tests.helpers.unions import Layers
 
 TRANSPORTS = ("pyfuse3", "dev_fuse")
@@ -48,6 +48,19 @@ def test_status_and_counters(union: Union, layers: Layers, path: Path) -> None:
     (union.root / "file").write_text("new")
     counters = ask(path, "counters")["counters"]
     assert isinstance(counters, dict) and counters["copy_ups"] == 1
+
+
+def test_what_is_open_for_writing(union: Union, path: Path) -> None:
+    assert writing(path) == []
+    with (
+        (union.root / "file").open("ab"),
+        (union.root / "folder/new").open("wb"),
+        (union.root / "folder/gone").open("wb"),
+        (union.root / "folder/deep").open("rb"),
+    ):
+        (union.root / "folder/gone").unlink()
+        assert sorted(writing(path)) == [b"/file", b"/folder/new"]
+    wait_until(lambda: writing(path) == [], "the files to be closed")
 
 
 def test_only_its_owner_may_ask(union: Union, path: Path) -> None:

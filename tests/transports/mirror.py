@@ -184,6 +184,9 @@ class Mirror:
     def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
         return []
 
+    def writing(self) -> list[bytes]:
+        return []
+
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         raise OSError(errno.EROFS, "a mirror has no upper")
 

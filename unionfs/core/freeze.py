@@ -146,6 +146,11 @@ def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
     ]
 
 
+def paths_open_for_writing(state: State, handles: Iterable[Handle]) -> list[bytes]:
+    """Return where those files are that a freeze would copy now."""
+    return [_path_of(node) for node in _open_for_writing(state, handles)]
+
+
 def _has_all_names(node: File) -> bool:
     if node.unlinked:
         return False

@@ -28,7 +28,7 @@ from unionfs.core.file import (
     stat_handle,
 )
 from unionfs.core.fileattr import fileattr
-from unionfs.core.freeze import freeze
+from unionfs.core.freeze import freeze, paths_open_for_writing
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.lookup import lookup
 from unionfs.core.place import at_rest, renew_file, stat_node, statx_node
@@ -362,6 +362,9 @@ class UnionFs:
     def counters(self) -> dict[str, int]:
         self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)
         return counters(self._state)
+
+    def writing(self) -> list[bytes]:
+        return paths_open_for_writing(self._state, self._handles.copy().values())
 
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         with self._freezing:
