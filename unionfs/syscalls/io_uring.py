@@ -49,10 +49,10 @@ _PARAMS_SIZE = _PARAMS.size + 2 * _OFFSETS.size
 
 WAKE = (1 << 64) - 1  # the user_data of a completion that `Ring.wake` caused
 
-# A prototype of its own: every argument has to fill a register.
-_enter = ctypes.CFUNCTYPE(
-    ctypes.c_long, *([ctypes.c_long] * 5), ctypes.c_void_p, ctypes.c_size_t, use_errno=True
-)(("syscall", libc))
+# A function object of its own, without a prototype: ctypes passes an int as C's, which
+# is all that io_uring_enter(2) takes, and converting seven arguments by a declared type
+# costs as much again as the whole call.
+_enter = ctypes.CDLL(None, use_errno=True).syscall
 
 
 def entry_of(
@@ -101,6 +101,8 @@ class Ring:
             raise
         self._woken = Pinned(bytearray(8))
         self._unsubmitted = 0
+        # The two ends of the rings that only we move; the kernel is told of them.
+        self._queued = self._taken = 0
         self._listen()
 
     def enable(self) -> None:
@@ -144,10 +146,9 @@ class Ring:
     def queue(self, entry: bytes | bytearray) -> None:
         """Queue `entry`, sent by the next `exchange`."""
         words = self._words
-        tail = words[self._sq_tail]
-        at = (tail & self._sq_mask) * _SQE_SIZE
+        at = (self._queued & self._sq_mask) * _SQE_SIZE
         self._sqes[at : at + _SQE_SIZE] = entry
-        words[self._sq_tail] = tail + 1 & 0xFFFFFFFF
+        self._queued = words[self._sq_tail] = self._queued + 1 & 0xFFFFFFFF
         self._unsubmitted += 1
 
     def _listen(self) -> None:
@@ -169,20 +170,21 @@ class Ring:
         if entry is not None:
             self.queue(entry)
         words = self._words
-        head = words[self._cq_head]
-        if self._unsubmitted or head == words[self._cq_tail]:
-            want = 1 if head == words[self._cq_tail] else 0
-            done = _enter(_NR_ENTER, self._fd, self._unsubmitted, want, _ENTER_GETEVENTS, None, 0)
+        head = self._taken
+        wait = head == words[self._cq_tail]
+        if wait or self._unsubmitted:
+            queued = self._unsubmitted
+            done: int = _enter(_NR_ENTER, self._fd, queued, wait, _ENTER_GETEVENTS, None, 0)
             if done >= 0:
                 self._unsubmitted -= done
             elif (error := fail()).errno != errno.EINTR:
                 raise error
-            if head == words[self._cq_tail]:
+            if wait and head == words[self._cq_tail]:
                 return None
         found: tuple[int, int] = _CQE.unpack_from(
             self._rings, self._cqes + (head & self._cq_mask) * _CQE_SIZE
         )
-        words[self._cq_head] = head + 1 & 0xFFFFFFFF
+        self._taken = words[self._cq_head] = head + 1 & 0xFFFFFFFF
         if found[0] == WAKE:
             self._listen()
         return found
