@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import Layers, core, nodeid
+from unionfs.core.union import with_ctime
 
 STATX_CTIME = 0x80
 
@@ -94,3 +97,11 @@ def test_without_an_index_each_name_is_a_file_of_its_own(layers: Layers) -> None
         tree.unlink(b"a")
         assert tree.lstat(b"b").nlink == 3
     assert not (layers.work / "lostlinks").exists()
+
+
+def test_a_later_ctime_is_the_same_however_it_is_read(tmp_path: Path) -> None:
+    st = os.stat(tmp_path)
+    later = with_ctime(st, st.st_ctime_ns + 5 * 10**9)
+    assert later.st_ctime_ns == st.st_ctime_ns + 5 * 10**9
+    assert later[stat.ST_CTIME] == st[stat.ST_CTIME] + 5
+    assert (later.st_mtime_ns, later[stat.ST_MTIME]) == (st.st_mtime_ns, st[stat.ST_MTIME])

@@ -67,7 +67,13 @@ class Kernel:
         return bytes(out[16 : 16 + size])
 
     def lookup(self, parent: int, name: bytes) -> tuple[int, ...]:
-        return abi.ENTRY_OUT.unpack(self.ask(Opcode.LOOKUP, parent, data=name + b"\0"))
+        body = self.ask(Opcode.LOOKUP, parent, data=name + b"\0")
+        assert len(body) == abi.ENTRY_SIZE
+        return (
+            *abi.ENTRY_HEAD.unpack_from(body)[:1],
+            *abi.ENTRY_VALID.unpack_from(body, 8),
+            *abi.ATTR.unpack_from(body, abi.ENTRY_HEAD.size),
+        )
 
     def open(self, nodeid: int, flags: int, *, wait: bool = True) -> tuple[int, int, int]:
         """Return fh, open_flags, backing_id."""
@@ -212,7 +218,7 @@ def test_a_listing_in_small_pieces_is_whole(
     if wanted:
         kernel.ask(opcode, nodeid, abi.READ_IN.pack(0, 0, 600, 0, 0, 0, 0))
         kernel.lookup(nodeid, b"name0")
-    skip = abi.ENTRY_OUT.size if opcode is Opcode.READDIRPLUS else 0
+    skip = abi.ENTRY_SIZE if opcode is Opcode.READDIRPLUS else 0
     names: list[bytes] = []
     counted: list[int] = []
     offset = 0
@@ -393,8 +399,8 @@ def test_setattr_takes_only_what_is_valid(kernel: Kernel, tmp_path: Path) -> Non
     nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
     values = (0, 99, 0, 0, 0, 0, 0, 0, 0, 0o100600, 77, 78)
     args = abi.SETATTR_IN.pack(abi.FATTR_MODE | abi.FATTR_GID, *values)
-    fields = abi.ATTR_OUT.unpack(kernel.ask(Opcode.SETATTR, nodeid, args))
-    assert fields[4] == 4, "size"
+    body = kernel.ask(Opcode.SETATTR, nodeid, args)
+    assert abi.ATTR.unpack_from(body, abi.ATTR_HEAD.size)[1] == 4, "size"
     assert (tmp_path / "upper/f").stat().st_mode & 0o7777 == 0o600
     assert (tmp_path / "upper/f").stat().st_gid == 78
     assert (tmp_path / "upper/f").stat().st_uid == (tmp_path / "lower/f").stat().st_uid

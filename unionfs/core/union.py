@@ -459,7 +459,9 @@ def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
         return st
     named = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
     changed = {**named, "st_ctime": ctime_ns / 1e9, "st_ctime_ns": ctime_ns}
-    return os.stat_result(tuple(st), changed)
+    plain = list(st)
+    plain[stat.ST_CTIME] = ctime_ns // 10**9
+    return os.stat_result(plain, changed)
 
 
 def node_is_regular(node: Node) -> bool:

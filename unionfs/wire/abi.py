@@ -81,7 +81,6 @@ class Init(IntFlag):
     HAS_IOCTL_DIR = 1 << 11
     AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
-    READDIRPLUS_AUTO = 1 << 14
     ASYNC_DIO = 1 << 15
     WRITEBACK_CACHE = 1 << 16
     PARALLEL_DIROPS = 1 << 18
@@ -90,7 +89,6 @@ class Init(IntFlag):
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
-    EXPLICIT_INVAL_DATA = 1 << 25
     HANDLE_KILLPRIV_V2 = 1 << 28
     SETXATTR_EXT = 1 << 29
     INIT_EXT = 1 << 30
@@ -106,8 +104,6 @@ FATTR_SIZE = 1 << 3
 FATTR_ATIME = 1 << 4
 FATTR_MTIME = 1 << 5
 FATTR_FH = 1 << 6
-FATTR_ATIME_NOW = 1 << 7
-FATTR_MTIME_NOW = 1 << 8
 FATTR_KILL_SUIDGID = 1 << 11
 
 GETATTR_FH = 1 << 0
@@ -116,9 +112,7 @@ OPEN_KILL_SUIDGID = 1 << 0
 WRITE_KILL_SUIDGID = 1 << 2
 SETXATTR_ACL_KILL_SGID = 1 << 0
 
-FOPEN_DIRECT_IO = 1 << 0
 FOPEN_KEEP_CACHE = 1 << 1
-FOPEN_CACHE_DIR = 1 << 3
 FOPEN_NOFLUSH = 1 << 5
 FOPEN_PASSTHROUGH = 1 << 7
 
@@ -139,11 +133,15 @@ INIT_IN_FLAGS2 = Struct("=I")
 INIT_OUT = Struct("=IIIIHHIIHHIIH22x")
 
 # ino, size, blocks, atime, mtime, ctime, their ns, mode, nlink, uid, gid, rdev, blksize, flags
-ATTR = "QQQqqqIIIIIIIIII"
-# nodeid, generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec, attr
-ENTRY_OUT = Struct("=QQQQII" + ATTR)
-# attr_valid, attr_valid_nsec, dummy, attr
-ATTR_OUT = Struct("=QII" + ATTR)
+ATTR = Struct("=QQQqqqIIIIIIIIII")
+# nodeid, then ENTRY_VALID, which is the same for all; ATTR follows
+ENTRY_HEAD = Struct("=Q32s")
+# generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec
+ENTRY_VALID = Struct("=QQQII")
+ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
+# attr_valid, attr_valid_nsec, dummy; ATTR follows
+ATTR_HEAD = Struct("=QII")
+ATTR_SIZE = ATTR_HEAD.size + ATTR.size
 
 INTERRUPT_IN = Struct("=Q")
 # ino, off, len; and parent, namelen, flags, before the name
@@ -181,7 +179,6 @@ SETXATTR_IN = Struct("=IIII")
 SETXATTR_IN_SHORT = Struct("=II")
 GETXATTR_IN = Struct("=II")
 GETXATTR_OUT = Struct("=II")
-ACCESS_IN = Struct("=II")
 # fh, flags, cmd, arg, in_size, out_size
 IOCTL_IN = Struct("=QIIQII")
 # result, flags, in_iovs, out_iovs
@@ -197,16 +194,14 @@ COPY_FILE_RANGE_OUT = Struct("=Q")
 STATX_IN = Struct("=I4xQII")
 # attr_valid, attr_valid_nsec, flags; struct statx follows
 STATX_OUT = Struct("=QII16x")
-STATX_SIZE = 256
 
 # ino, off, namelen, type; the name follows, padded to 8 bytes
 DIRENT = Struct("=QQII")
 
 DIRENT_SIZE = DIRENT.size
-DIRENTPLUS_SIZE = ENTRY_OUT.size + DIRENT.size
+DIRENTPLUS_SIZE = ENTRY_SIZE + DIRENT.size
 
 # FUSE_DEV_IOC_*: ioctls of /dev/fuse
-DEV_IOC_CLONE = 0x8004E500
 DEV_IOC_BACKING_OPEN = 0x4010E501
 DEV_IOC_BACKING_CLOSE = 0x4004E502
 BACKING_MAP = Struct("=iIQ")
@@ -215,9 +210,7 @@ BACKING_MAP = Struct("=iIQ")
 URING_OP_IN = 128
 URING_ENT = 256
 URING_HEADER_SIZE = 288
-# flags, commit_id, payload_sz
-URING_ENT_IN_OUT = Struct("=QQI4x8x")
-# of IN_HEADER opcode, unique, nodeid, uid, gid; of URING_ENT_IN_OUT commit_id, payload_sz
+# of IN_HEADER opcode, unique, nodeid, uid, gid; of ring_ent_in_out commit_id, payload_sz
 URING_REQUEST = Struct("=4xIQQII232xQI")
 # flags, commit_id, qid: the command area of a 128-byte SQE
 URING_CMD_REQ = Struct("=QQH6x")

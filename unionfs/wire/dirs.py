@@ -92,7 +92,7 @@ class Directories:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
         out, begin, nodeid = request.out, request.body, request.nodeid
         at, limit = begin, begin + min(size, request.limit)
-        pack, head, entry_size = abi.DIRENT.pack_into, abi.DIRENTPLUS_SIZE, abi.ENTRY_OUT.size
+        pack, head, entry_size = abi.DIRENT.pack_into, abi.DIRENTPLUS_SIZE, abi.ENTRY_SIZE
         no_entry = bytes(entry_size)
         lookup = self._fs.lookup
         demand = self._demand

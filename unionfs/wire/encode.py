@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stat import ST_ATIME, ST_CTIME, ST_MTIME
+
 from unionfs.types import Attr
 from unionfs.wire import abi
 from unionfs.wire.request import Request, Room
@@ -19,74 +21,50 @@ class Encoder:
     def __init__(self, timeout: float | None) -> None:
         """`timeout` is in seconds, None for good."""
         seconds = FOREVER if timeout is None else timeout
-        self.valid = int(seconds)
-        self.valid_ns = int((seconds - int(seconds)) * NS)
+        self.valid = valid = int(seconds)
+        self.valid_ns = valid_ns = int((seconds - valid) * NS)
+        self._entry_valid = abi.ENTRY_VALID.pack(0, valid, valid, valid_ns, valid_ns)
+        self._attr_head = abi.ATTR_HEAD.pack(valid, valid_ns, 0)
+        absent = abi.ENTRY_VALID.pack(0, valid, 0, valid_ns, 0)
+        self._absent = abi.ENTRY_HEAD.pack(0, absent) + bytes(abi.ATTR.size)
 
     def put_entry(self, attr: Attr, out: Room, at: int) -> None:
-        st = attr.st
-        atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
-        valid, valid_ns = self.valid, self.valid_ns
-        abi.ENTRY_OUT.pack_into(
-            out,
-            at,
-            attr.nodeid,
-            0,
-            valid,
-            valid,
-            valid_ns,
-            valid_ns,
-            attr.st_ino,
-            st.st_size,
-            attr.st_blocks,
-            atime // NS,
-            mtime // NS,
-            ctime // NS,
-            atime % NS,
-            mtime % NS,
-            ctime % NS,
-            st.st_mode,
-            attr.st_nlink,
-            attr.st_uid,
-            attr.st_gid,
-            st.st_rdev & 0xFFFFFFFF,
-            st.st_blksize,
-            0,
-        )
-
-    def put_attr(self, attr: Attr, out: Room, at: int) -> int:
-        st = attr.st
-        atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
-        abi.ATTR_OUT.pack_into(
-            out,
-            at,
-            self.valid,
-            self.valid_ns,
-            0,
-            attr.st_ino,
-            st.st_size,
-            attr.st_blocks,
-            atime // NS,
-            mtime // NS,
-            ctime // NS,
-            atime % NS,
-            mtime % NS,
-            ctime % NS,
-            st.st_mode,
-            attr.st_nlink,
-            attr.st_uid,
-            attr.st_gid,
-            st.st_rdev & 0xFFFFFFFF,
-            st.st_blksize,
-            0,
-        )
-        return abi.ATTR_OUT.size
+        abi.ENTRY_HEAD.pack_into(out, at, attr.nodeid, self._entry_valid)
+        _put(attr, out, at + abi.ENTRY_HEAD.size)
 
     def entry(self, attr: Attr, request: Request) -> int:
         self.put_entry(attr, request.out, request.body)
-        return abi.ENTRY_OUT.size
+        return abi.ENTRY_SIZE
 
     def absent(self, request: Request) -> int:
         """Answer that a name is absent, which the kernel may remember."""
-        out, at = request.out, request.body
-        abi.ENTRY_OUT.pack_into(out, at, 0, 0, self.valid, 0, self.valid_ns, 0, *([0] * 16))
-        return abi.ENTRY_OUT.size
+        return request.answer(self._absent)
+
+    def attributes(self, attr: Attr, request: Request) -> int:
+        size = request.answer(self._attr_head)
+        _put(attr, request.out, request.body + size)
+        return abi.ATTR_SIZE
+
+
+def _put(attr: Attr, out: Room, at: int) -> None:
+    st = attr.st
+    abi.ATTR.pack_into(
+        out,
+        at,
+        attr.st_ino,
+        st.st_size,
+        attr.st_blocks,
+        st[ST_ATIME],
+        st[ST_MTIME],
+        st[ST_CTIME],
+        st.st_atime_ns % NS,
+        st.st_mtime_ns % NS,
+        st.st_ctime_ns % NS,
+        st.st_mode,
+        attr.st_nlink,
+        attr.st_uid,
+        attr.st_gid,
+        st.st_rdev & 0xFFFFFFFF,
+        st.st_blksize,
+        0,
+    )

@@ -46,7 +46,7 @@ class Inodes:
     def _getattr(self, request: Request) -> int:
         flags, _, fh = abi.GETATTR_IN.unpack_from(request.args, request.at)
         attr = self._fs.getattr(request.nodeid, fh if flags & abi.GETATTR_FH else None)
-        return self._encoder.put_attr(attr, request.out, request.body)
+        return self._encoder.attributes(attr, request)
 
     def _statx(self, request: Request) -> int:
         _, _, _, mask = abi.STATX_IN.unpack_from(request.args, request.at)
@@ -82,7 +82,7 @@ class Inodes:
             raise Defer
         killer = 1 if valid & abi.FATTR_KILL_SUIDGID else 0
         attr = fs.setattr(request.nodeid, change, fh if valid & abi.FATTR_FH else None, killer)
-        return self._encoder.put_attr(attr, request.out, request.body)
+        return self._encoder.attributes(attr, request)
 
     def _readlink(self, request: Request) -> int:
         return request.answer(self._fs.readlink(request.nodeid))

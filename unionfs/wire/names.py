@@ -44,7 +44,7 @@ class Names:
             self._encoder.put_entry(attr, request.out, request.body)
             if not self._demand.wanted and not stat.S_ISDIR(attr.st.st_mode):
                 self._demand.looked_up(request.nodeid)
-            return abi.ENTRY_OUT.size
+            return abi.ENTRY_SIZE
         if not self._encoder.valid and not self._encoder.valid_ns:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return self._encoder.absent(request)
