@@ -22,7 +22,7 @@ import re
 import threading
 from functools import partial
 
-from unionfs.errors import MountError, errno_of
+from unionfs.errors import MountError
 from unionfs.gate import Lane
 from unionfs.syscalls.privilege import rules_machine
 from unionfs.transports.deferred import Deferred
@@ -30,7 +30,7 @@ from unionfs.transports.device import DeviceBackings, DeviceNotifier, DevicePage
 from unionfs.transports.uring import Queue, open_queues
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
-from unionfs.wire.abi import Init, Opcode, opcode_name
+from unionfs.wire.abi import Init, Opcode
 from unionfs.wire.request import Defer, Request, Room, room_of
 from unionfs.wire.session import BUFFER_SIZE, MAX_WRITE, Session, Terms
 
@@ -221,7 +221,6 @@ class Connection:
             try:
                 self._answer(request)
             except Defer:
-                session.counts[opcode] -= 1  # it will be served again
                 later = partial(self._answer_later, bytes(buffer[:length]))
                 self._deferred.submit(unique, pid, later)
 
@@ -244,15 +243,7 @@ class Connection:
 
     def _answer(self, request: Request) -> None:
         """Serve `request` and write the reply; raises `Defer` with nothing done."""
-        size, code = 0, 0
-        try:
-            size = self.session.serve(request)
-        except Defer:
-            raise
-        except Exception as error:
-            code = -errno_of(error, opcode_name(request.opcode))
-        length = abi.OUT_HEADER.size + size
-        abi.OUT_HEADER.pack_into(request.out, 0, length, code, request.unique)
+        length = self.session.answer(request, request.out)
         try:
             os.write(self._fd, memoryview(request.out)[:length])
         except OSError as error:

@@ -21,12 +21,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from unionfs.errors import errno_of
 from unionfs.gate import Gate
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
 from unionfs.wire import abi
-from unionfs.wire.abi import opcode_name
 from unionfs.wire.request import Defer, Request, room_of
 from unionfs.wire.session import MAX_WRITE, Session
 
@@ -172,7 +170,6 @@ class Queue:
         try:
             self._answer(entry)
         except Defer:
-            self._session.counts[request.opcode] -= 1  # it will be served again
             pid = abi.IN_HEADER.unpack_from(entry.head)[6]
             self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
             return None
@@ -190,17 +187,8 @@ class Queue:
 
     def _answer(self, entry: Entry) -> None:
         """Serve the request in `entry` and put the reply in; raises `Defer` with nothing done."""
-        request = entry.request
-        size, code = 0, 0
-        try:
-            size = self._session.serve(request)
-        except Defer:
-            raise
-        except Exception as error:
-            code = -errno_of(error, opcode_name(request.opcode))
-        head = entry.head
-        abi.OUT_HEADER.pack_into(head, 0, abi.OUT_HEADER.size + size, code, request.unique)
-        _PAYLOAD_SIZE.pack_into(head, abi.URING_ENT + 16, size)
+        length = self._session.answer(entry.request, entry.head)
+        _PAYLOAD_SIZE.pack_into(entry.head, _PAYLOAD_SIZE_AT, length - abi.OUT_HEADER.size)
 
     def _commit_done(self) -> None:
         while self._done:
@@ -208,6 +196,7 @@ class Queue:
 
 
 _PAYLOAD_SIZE = struct.Struct("=I")
+_PAYLOAD_SIZE_AT = abi.URING_ENT + 16
 _COMMIT_ID = struct.Struct("=Q")
 _COMMIT_ID_AT = COMMAND_AT + 8
 

@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unionfs.errors import errno_of
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
@@ -26,7 +27,7 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Backings, Files, Pages
 from unionfs.wire.inodes import Inodes
 from unionfs.wire.names import Names
-from unionfs.wire.request import Request, Room
+from unionfs.wire.request import Defer, Request, Room
 
 MAX_PAGES = 256
 PAGE = 4096
@@ -169,6 +170,23 @@ class Session:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self.counts[opcode] += 1
         return entry[0](request)
+
+    def answer(self, request: Request, head: Room) -> int:
+        """Serve `request`, put the header of the reply into `head`; return the whole's length.
+
+        Raises `Defer`.
+        """
+        size, code = 0, 0
+        try:
+            size = self.serve(request)
+        except Defer:
+            self.counts[request.opcode] -= 1  # it will be served again
+            raise
+        except Exception as error:
+            code = -errno_of(error, opcode_name(request.opcode))
+        length = abi.OUT_HEADER.size + size
+        abi.OUT_HEADER.pack_into(head, 0, length, code, request.unique)
+        return length
 
     def forget(self, opcode: int, nodeid: int, data: bytes | Room, at: int) -> None:
         """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
