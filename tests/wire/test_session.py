@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import os
 import struct
@@ -146,6 +147,45 @@ def test_lookup_tells_everything_stat_shows(kernel: Kernel, tmp_path: Path) -> N
     assert entry[7] == 4
     assert entry[10] * 10**9 + entry[13] == st.st_mtime_ns
     assert entry[15:19] == (st.st_mode, 1, st.st_uid, st.st_gid)
+
+
+def test_requests_leave_nothing_to_the_garbage_collector(fs: UnionFs) -> None:
+    """The daemon keeps it from looking often: there may be millions of inodes."""
+    kernel = Kernel(fs, Terms(backings=Table()))
+
+    def ask_everything(name: bytes) -> None:
+        d = kernel.lookup(ROOT_NODEID, b"d")[0]
+        kernel.ask(Opcode.READDIRPLUS, d, abi.READ_IN.pack(0, 0, 4096, 0, 0, 0, 0))
+        lower = kernel.lookup(d, name)[0]
+        kernel.ask(Opcode.GETATTR, lower, abi.GETATTR_IN.pack(0, 0, 0))
+        kernel.release(lower, kernel.open(lower, os.O_RDONLY)[0])
+        times = abi.SETATTR_IN.pack(abi.FATTR_MTIME, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0)
+        kernel.ask(Opcode.SETATTR, lower, times)
+        created = kernel.ask(
+            Opcode.CREATE, d, abi.CREATE_IN.pack(os.O_CREAT | os.O_RDWR, 0o644, 0, 0), b"new\0"
+        )
+        new = abi.ENTRY_HEAD.unpack_from(created)[0]
+        kernel.release(new, abi.OPEN_OUT.unpack_from(created, abi.ENTRY_SIZE)[0])
+        to_d = abi.RENAME2_IN.pack(d, 0, 0)
+        kernel.ask(Opcode.RENAME2, d, to_d, b"new\0newer\0")
+        kernel.ask(Opcode.SYMLINK, d, b"", b"link\0target\0")
+        kernel.ask(Opcode.MKDIR, d, abi.MKDIR_IN.pack(0o755, 0), b"sub\0")
+        with pytest.raises(OSError):
+            kernel.ask(Opcode.RMDIR, d, b"", b"none\0")
+        kernel.ask(Opcode.RMDIR, d, b"", b"sub\0")
+        for gone in (b"newer", b"link", name):
+            kernel.ask(Opcode.UNLINK, d, b"", gone + b"\0")
+        for nodeid in (new, lower, d):
+            fs.forget(nodeid, 1)
+
+    ask_everything(b"name0")
+    gc.collect()
+    gc.disable()
+    try:
+        ask_everything(b"name1")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_an_absent_name_is_remembered_unless_layers_change(fs: UnionFs) -> None:

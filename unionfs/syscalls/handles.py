@@ -15,6 +15,8 @@ _MAX_HANDLE = 128
 _HEAD = 8  # handle_bytes and handle_type, a u32 and an int
 _FS_IOC_GETFSUUID = 0x80111500
 
+_Buffer = ctypes.c_char * (_HEAD + _MAX_HANDLE)
+
 _name_to_handle_at = libc.name_to_handle_at
 _name_to_handle_at.argtypes = [
     ctypes.c_int,
@@ -37,7 +39,7 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
 
     Raises EOPNOTSUPP where the filesystem has no handles.
     """
-    buffer = ctypes.create_string_buffer(_HEAD + _MAX_HANDLE)
+    buffer = _Buffer()
     ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
     mount_id = ctypes.c_int()
     if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), 0) != 0:

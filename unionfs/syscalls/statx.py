@@ -10,6 +10,8 @@ AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 SIZE = 256
 
+_Buffer = ctypes.c_char * SIZE
+
 _statx = libc.statx
 _statx.argtypes = [
     ctypes.c_int,
@@ -22,7 +24,7 @@ _statx.argtypes = [
 
 def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
     """Return struct statx of `name` beneath `dir_fd`, of `dir_fd` itself for b""."""
-    buffer = (ctypes.c_char * SIZE)()
+    buffer = _Buffer()
     flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
     if _statx(dir_fd, name, flags, mask, buffer) != 0:
         raise fail(name)
