@@ -100,6 +100,7 @@ def test_stores_before_a_commit_are_in_it(
     )
     try:
         with mapping(point / "mapped") as process, Store.open(path, sync=False) as store:
+            upper = store.containers.upper(store.containers.resolve("box"))
             for turn in ("one", "two"):
                 dirty(process, turn)
                 container = store.containers.resolve("box")
@@ -110,7 +111,6 @@ def test_stores_before_a_commit_are_in_it(
                 assert pages_of(store.layers.get(top).diff / "mapped", turn) == PAGES
                 assert pages_of(point / "mapped", turn) == PAGES
             dirty(process, "last")
-            upper = store.containers.upper(container)
     finally:
         run("umount", point, check=False)
         wait_until(lambda: mount_type(point) is None, "it to be unmounted")
