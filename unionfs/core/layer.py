@@ -17,7 +17,6 @@ import threading
 import weakref
 from collections import deque
 
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _SWEEP = 64  # how many directories to open before looking for some that are gone
@@ -195,9 +194,19 @@ class FdCache:
         real.name = name
 
 
+def open_dir(name: bytes, dir_fd: int | None = None, flags: int = os.O_NOFOLLOW) -> Fd:
+    """Return an fd of the directory `name`; listing it leaves its atime alone, where we may."""
+    flags |= os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return Fd(os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd))
+    except PermissionError:
+        # Only the owner, or root, may ask for O_NOATIME.
+        return Fd(os.open(name, flags, dir_fd=dir_fd))
+
+
 def _open_dir(name: bytes, dir_fd: int) -> Fd:
     try:
-        return Fd(os.open(name, _OPEN_DIR, dir_fd=dir_fd))
+        return open_dir(name, dir_fd)
     except PermissionError:
         # Searchable but not readable by us: good for all but listing it.
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))

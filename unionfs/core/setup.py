@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.inode import Dir, union_ino
-from unionfs.core.layer import Fd, FdCache, Layer
+from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import resolve_locked
 from unionfs.core.lost_links import LostLinks
@@ -37,8 +37,6 @@ from unionfs.syscalls.writeback import is_ordered
 log = logging.getLogger(__name__)
 
 MAX_LOWERS = 500
-
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_state(config: UnionConfig) -> State:
@@ -139,7 +137,7 @@ def _show(path: bytes) -> str:
 
 def _open_dir(what: str, path: bytes) -> tuple[bytes, Fd]:
     try:
-        fd = Fd(os.open(path, _OPEN_DIR))
+        fd = open_dir(path, flags=0)
     except FileNotFoundError:
         raise ConfigError(
             f"{what} {_show(path)} does not exist: create it, or correct the path"

@@ -163,27 +163,20 @@ def is_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes, st: os.stat_result
 def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
     """List the directory `fd`, telling its entries from its whiteouts.
 
-    Raises the `OSError` of reading it.
+    Nobody else may be reading from `fd`, or may from a copy of it.  Raises the
+    `OSError` of reading it.
     """
     found = Scan()
-    own = _open_untouched(fd)
     try:
-        _scan_open(marks, own, found, xwhiteouts=xwhiteouts)
-    finally:
-        os.close(own)
+        _scan_open(marks, fd, found, xwhiteouts=xwhiteouts)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        # Of a directory that we may search but not read there is an O_PATH fd only.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
     # A name and its own whiteout in one layer: the name is what the layer adds.
     found.whiteouts.difference_update(found.names)
     return found
-
-
-def _open_untouched(fd: int) -> int:
-    """Open the directory `fd` once more, so that reading it leaves its atime alone."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        return os.open(b".", flags | os.O_NOATIME, dir_fd=fd)
-    except PermissionError:
-        # Only the owner, or root, may ask for O_NOATIME.
-        return os.open(b".", flags, dir_fd=fd)
 
 
 def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
