@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from layerstore.containers import Container
 from layerstore.errors import Busy, NotFound, StoreError
@@ -24,11 +25,11 @@ from unionfs.syscalls.mount import MS_RDONLY
 
 log = logging.getLogger(__name__)
 
+Serve = Callable[[Callable[[], None], str | None], Outcome]
+
 
 @contextmanager
-def opened_image(
-    spec: str, directory: str, options: MountOptions
-) -> Iterator[Callable[[Callable[[], None], str | None], Outcome]]:
+def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[Serve]:
     """Make what mounting image `spec` needs; yields what serves it, in a fork or here.
 
     Raises MountError or OptionError with a sentence for the user.
@@ -38,27 +39,51 @@ def opened_image(
             _sweep(store)
             container, ephemeral = _container_for(store, spec, options.container)
             try:
-                with store.containers.lock(container):
+                with ExitStack() as alone:
+                    alone.enter_context(store.containers.lock(container))
                     container = store.containers.get(container.id)
                     refuse_running(container)
                     mixed = _mixed(options, container_options(store, container))
-
-                    def serve(live: Callable[[], None], namespace: str | None) -> Outcome:
-                        outcome = serve_container(
-                            store, container, directory, mixed, live, namespace
-                        )
-                        if ephemeral:
-                            _remove(store, container)
-                        return outcome
-
+                    serve = _server(store, container, directory, mixed, alone, ephemeral=ephemeral)
                     # SQLite's locks do not survive a fork, and its memory of them does.
                     store.database.close()
                     yield serve
             finally:
-                if ephemeral and not store.containers.get(container.id).running:
+                if ephemeral:
                     _remove(store, container)
     except StoreError as error:
         raise MountError(str(error)) from None
+
+
+def _server(
+    store: Store,
+    container: Container,
+    directory: str,
+    options: MountOptions,
+    alone: ExitStack,
+    *,
+    ephemeral: bool,
+) -> Serve:
+    """Return what serves the mount; once it is live, `alone`, the container's lock, is let go."""
+    locker = os.getpid()
+
+    def serve(live: Callable[[], None], namespace: str | None) -> Outcome:
+        served = False
+
+        def ready() -> None:
+            nonlocal served
+            served = True
+            # In a fork the lock is not ours, and whoever has it waits for us.
+            if os.getpid() == locker:
+                alone.close()
+            live()
+
+        outcome = serve_container(store, container, directory, options, ready, namespace)
+        if served and ephemeral:
+            _remove(store, container)
+        return outcome
+
+    return serve
 
 
 def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container, bool]:
@@ -110,7 +135,12 @@ def _sweep(store: Store) -> None:
 
 
 def _remove(store: Store, container: Container) -> None:
+    """Remove the container unless it runs, or somebody was faster."""
     try:
-        store.containers.remove(store.containers.get(container.id))
+        container = store.containers.get(container.id)
+        if not container.running:
+            store.containers.remove(container)
+    except NotFound:
+        return
     except (StoreError, OSError) as error:
         log.warning("the container %s of this mount stays: %s", container.short, error)
