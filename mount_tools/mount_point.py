@@ -44,10 +44,11 @@ def checked_mount_point(directory: str) -> str:
 def _why_not(directory: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return f"the mount point {directory} does not exist; create it with mkdir -p {directory}"
-    if error.errno == errno.ENOTCONN:
+    if error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED):
+        clear = "umount -l" if os.geteuid() == 0 else "fusermount3 -uz"
         return (
             f"the mount point {directory} holds a mount whose server has died; "
-            f"clear it with umount -l {directory}"
+            f"clear it with {clear} {directory}"
         )
     if error.errno == errno.ENOTDIR:
         return f"the mount point {directory} is not a directory; give a directory"
