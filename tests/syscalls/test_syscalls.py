@@ -133,6 +133,14 @@ def test_handles_name_an_inode_whatever_its_path(tmp_path: Path, folder: int) ->
     assert len(filesystem_uuid(folder)) == 16
 
 
+@pytest.fixture(params=["6.13", "before"])
+def xattr_calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the calls of Linux 6.13, if it has them itself, or do without."""
+    if request.param == "before":
+        monkeypatch.setattr(xattr, "_HAS_CALLS", False)
+
+
+@pytest.mark.usefixtures("xattr_calls")
 def test_xattrs_by_name_never_follow_a_link(tmp_path: Path, folder: int) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
@@ -145,6 +153,32 @@ def test_xattrs_by_name_never_follow_a_link(tmp_path: Path, folder: int) -> None
     assert xattr.list_fd(path_fd) == ["user.a"]
     assert xattr.get_fd(path_fd, b"user.a") == b"1"
     os.close(path_fd)
+
+
+@pytest.mark.usefixtures("xattr_calls")
+def test_xattrs_of_any_length(tmp_path: Path, folder: int) -> None:
+    """Long names and values too, and a name that is no UTF-8."""
+    values = {f"user.{'long' * 20}{number}": b"v" * 300 * number for number in range(4)}
+    name = os.fsencode(tmp_path / "file") + b"\xff"
+    open(name, "xb").close()
+    assert xattr.list_at(folder, b"file\xff") == []
+    for attribute, value in values.items():
+        os.setxattr(name, attribute, value)
+    assert sorted(xattr.list_at(folder, b"file\xff")) == sorted(values)
+    for attribute, value in values.items():
+        assert xattr.get_at(folder, b"file\xff", attribute.encode()) == value
+
+
+@pytest.mark.usefixtures("xattr_calls")
+def test_xattrs_that_cannot_be_had(tmp_path: Path, folder: int) -> None:
+    assert errno_of(lambda: xattr.list_at(folder, b"none")) == errno.ENOENT
+    assert errno_of(lambda: xattr.get_at(folder, b"none", b"user.a")) == errno.ENOENT
+    proc = os.open("/proc/self", os.O_RDONLY)
+    try:
+        assert xattr.list_at(proc, b"status") == []
+        assert xattr.get_at(proc, b"status", b"user.a") is None
+    finally:
+        os.close(proc)
 
 
 def test_other_ids_are_of_this_thread_and_this_moment(tmp_path: Path) -> None:
@@ -174,7 +208,7 @@ def test_signalfd_is_readable_while_a_signal_is_pending() -> None:
             fd = signalfd((number,))
             try:
                 assert select.select((fd,), (), (), 0)[0] == []
-                os.kill(os.getpid(), number)
+                signal.pthread_kill(threading.get_ident(), number)
                 assert select.select((fd,), (), ())[0] == [fd]
                 assert signal.sigtimedwait((number,), 0) is not None
                 assert select.select((fd,), (), (), 0)[0] == []
