@@ -49,10 +49,10 @@ _PARAMS_SIZE = _PARAMS.size + 2 * _OFFSETS.size
 
 WAKE = (1 << 64) - 1  # the user_data of a completion that `Ring.wake` caused
 
-# A function object of its own, without a prototype: ctypes passes an int as C's, which
+# An object of its own, without a prototype: ctypes passes an int as C's, which
 # is all that io_uring_enter(2) takes, and converting seven arguments by a declared type
 # costs as much again as the whole call.
-_enter = ctypes.CDLL(None, use_errno=True).syscall
+_enter = libc["syscall"]
 
 
 def entry_of(
