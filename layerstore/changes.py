@@ -33,6 +33,7 @@ from layerstore.union_files import UnionFiles
 from unionfs.core.whiteout import Marks
 from unionfs.types import ROOT_NODEID, Attr
 
+_MOST_OPEN = 64  # directories of the layer; those further up are opened again
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,6 +68,33 @@ def changes(upper: bytes, lowers: Sequence[bytes]) -> list[Change]:
         return [Change(found.kind, b"/" + found.path) for found in walk]
 
 
+class _Own:
+    """An open directory of the layer; `fd` is good unless it was let go and not reopened."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._identity = (0, 0)
+
+    def let_go(self) -> None:
+        st = os.fstat(self.fd)
+        self._identity = st.st_dev, st.st_ino
+        self.close()
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self, child: _Own) -> None:
+        """Open the directory again, where it was let go, as the one above `child`."""
+        if self.fd >= 0:
+            return
+        self.fd = os.open(b"..", _OPEN_DIR, dir_fd=child.fd)
+        st = os.fstat(self.fd)
+        if (st.st_dev, st.st_ino) != self._identity:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
 class _Pair(NamedTuple):
     """One directory to be compared with what it was: `old` is None where it is new.
 
@@ -76,8 +104,11 @@ class _Pair(NamedTuple):
     path: bytes
     old: int | None
     new: int
-    own: int | None
+    own: _Own | None
     aligned: bool
+
+
+_Step = tuple[_Own | None, Iterator["Changed | _Pair"]]
 
 
 class ChangeWalk:
@@ -116,24 +147,29 @@ class ChangeWalk:
 
     def __iter__(self) -> Iterator[Changed]:
         old = None if self.before is None else ROOT_NODEID
-        own = os.dup(self.root)
+        own = _Own(os.dup(self.root))
         # A stack of its own: an archive nests deeper than Python calls.
-        stack = [(own, self._directory(_Pair(b"", old, ROOT_NODEID, own, True)))]
+        stack: list[_Step] = [(own, self._directory(_Pair(b"", old, ROOT_NODEID, own, True)))]
+        held: list[_Own] = [own]
         try:
             while stack:
                 found = next(stack[-1][1], None)
                 if isinstance(found, Changed):
                     yield found
                 elif found is not None:
-                    stack.append((-1 if found.own is None else found.own, self._directory(found)))
-                else:
-                    fd, _ = stack.pop()
-                    if fd >= 0:
-                        os.close(fd)
+                    stack.append((found.own, self._directory(found)))
+                    if found.own is not None:
+                        held.append(found.own)
+                        if len(held) > _MOST_OPEN:
+                            held[-_MOST_OPEN - 1].let_go()
+                elif stack.pop()[0] is not None:
+                    child = held.pop()
+                    if held:
+                        held[-1].reopen(child)
+                    child.close()
         finally:
-            for fd, _ in stack:
-                if fd >= 0:
-                    os.close(fd)
+            for each in held:
+                each.close()
 
     def _directory(self, pair: _Pair) -> Iterator[Changed | _Pair]:
         """Yield the changes in one directory, and each directory in it to be walked next."""
@@ -151,7 +187,7 @@ class ChangeWalk:
         prefix = pair.path + b"/" if pair.path else b""
         own_names: frozenset[bytes] = frozenset()
         if pair.own is not None:
-            own_names = frozenset(os.listdir(b"/proc/self/fd/%d" % pair.own))
+            own_names = frozenset(os.listdir(b"/proc/self/fd/%d" % pair.own.fd))
         if self._first:
             yield from (Changed("D", prefix + name, name) for name in gone)
             names = new_names
@@ -162,7 +198,7 @@ class ChangeWalk:
             if name not in known:
                 yield Changed("D", prefix + name, name)
             elif name in own_names or not pair.aligned or pair.old is None:
-                own = pair.own if name in own_names else None
+                own = pair.own.fd if pair.own is not None and name in own_names else None
                 yield from self._name(pair, prefix + name, name, own, name in was_there)
 
     def _name(
@@ -189,7 +225,8 @@ class ChangeWalk:
                     below = old.nodeid
                 fd = None if own is None else self._open(name, own)
                 moved = fd is not None and self._is_redirected(fd)
-                yield _Pair(path, below, new.nodeid, fd, pair.aligned and not moved)
+                folder_own = None if fd is None else _Own(fd)
+                yield _Pair(path, below, new.nodeid, folder_own, pair.aligned and not moved)
         self.after.release(new)
         if old is not None and self.before is not None:
             self.before.release(old)

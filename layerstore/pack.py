@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from layerstore.changes import Changed, ChangeWalk, has_vanished
 from layerstore.digest import Digest
+from layerstore.errors import StoreError
 from layerstore.feed import Sink, Tick, Writable
 from layerstore.layer_index import INDEX, IndexEntry, scan, write_index
 from layerstore.metadata import Metadata, Shown, Xattrs
@@ -39,6 +40,7 @@ from layerstore.tar_headers import (
     SYMLINK,
     format_entry,
 )
+from layerstore.tar_read import LONGEST_PATH, show
 from layerstore.tar_split import TAR_SPLIT, SplitWriter
 from layerstore.tar_write import TarWriter
 from layerstore.union_files import UnionFiles, open_node
@@ -132,6 +134,8 @@ class _Packer:
         """Write everything."""
         self._root()
         for found in self._walk:
+            if len(found.path) > LONGEST_PATH:
+                raise self._too_long(found.path)
             if found.attr is None:
                 folder = found.path[: len(found.path) - len(found.name)]
                 name = folder + AUFS_PREFIX + found.name
@@ -145,6 +149,14 @@ class _Packer:
         self._tar.end()
         diff_id = sink.finish()
         return Packed(diff_id, self._size, self._tar.entries, sink.size)
+
+    def _too_long(self, path: bytes) -> StoreError:
+        # A frozen layer keeps it for good, but the container no longer shows it.
+        advice = "remove it" if self._walk.before is None else "remove it, and export what is left"
+        return StoreError(
+            f"{show(path)} cannot be packed: its path has {len(path):,} bytes, and one in an image "
+            f"or an archive {LONGEST_PATH:,} at most: {advice}"
+        )
 
     def _root(self) -> None:
         now = self._look(self._union, self._union.fs.getattr(ROOT_NODEID))

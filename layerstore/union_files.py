@@ -20,6 +20,8 @@ from unionfs.core.union import UnionFs, open_union
 from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr
 
+_OPEN_DIRS = 128  # so that two unions and a walk get by with 1,024 descriptors
+
 
 class UnionFiles:
     """The union of `layers`, topmost first, as a tree of files.  A context manager.
@@ -30,7 +32,9 @@ class UnionFiles:
     def __init__(self, layers: Sequence[Path], *, live: bool = False) -> None:
         lowers = tuple(os.fsencode(path) for path in layers)
         try:
-            self.fs = open_union(UnionConfig(lowers=lowers, timeout=0 if live else None))
+            self.fs = open_union(
+                UnionConfig(lowers=lowers, timeout=0 if live else None, open_dirs=_OPEN_DIRS)
+            )
         except ConfigError as error:
             raise StoreError(f"the layers cannot be read as one tree: {error}") from None
         self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
@@ -40,18 +44,33 @@ class UnionFiles:
         if not path:
             return self.fs.getattr(ROOT_NODEID)
         folder, _, name = path.rpartition(b"/")
-        nodeid = self._dirs.get(folder)
-        if nodeid is None:
-            above = self.find(folder)
-            if above is None:
+        nodeid = self._directory(folder)
+        return None if nodeid is None else self._look_up(nodeid, name)
+
+    def _directory(self, path: bytes) -> int | None:
+        """Return the nodeid of the directory `path`, which is kept from then on."""
+        missing: list[bytes] = []
+        at = path
+        while at not in self._dirs:
+            at, _, name = at.rpartition(b"/")
+            missing.append(name)
+        nodeid = self._dirs[at]
+        while missing:
+            name = missing.pop()
+            found = self._look_up(nodeid, name)
+            if found is None:
                 return None
-            nodeid = self._dirs[folder] = above.nodeid
+            at = at + b"/" + name if at else name
+            nodeid = self._dirs[at] = found.nodeid
+        return nodeid
+
+    def _look_up(self, nodeid: int, name: bytes) -> Attr | None:
         try:
             return self.fs.lookup(nodeid, name)
         except (NotADirectoryError, FileNotFoundError):
             return None
         except OSError as error:
-            if error.errno == errno.ESTALE:  # `folder` is no directory
+            if error.errno == errno.ESTALE:  # `nodeid` is no directory
                 return None
             raise
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.descriptors import few_descriptors, make_deep
 from tests.helpers.unions import Layers, core, nodeid, open_fds
 from unionfs.core.layer import Fd, FdCache, Layer, RealDir
 
@@ -106,3 +107,10 @@ def test_a_union_works_with_one_open_directory(tmp_path: Path) -> None:
         assert tree.fs.getattr(held).st.st_size >= 0
         assert tree.listdir(b"again") == []
     assert set(layers.look()) == {b"", b"again", b"c"}
+
+
+def test_a_way_longer_than_there_are_descriptors(tmp_path: Path) -> None:
+    make_deep(tmp_path, b"d", 200)
+    real = chain(a_layer(tmp_path, 5), *["d"] * 200)
+    with few_descriptors(20):
+        assert os.listdir(b"/proc/self/fd/%d" % real.fd()) == [b"end"]

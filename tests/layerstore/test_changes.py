@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.changes import changes
+from tests.helpers.descriptors import few_descriptors, make_deep
 
 SPACE = "trusted.overlay." if os.geteuid() == 0 else "user.overlay."
 
@@ -152,3 +153,14 @@ def test_symlinks_are_not_followed(layers: Layers) -> None:
 def test_names_are_bytes(layers: Layers) -> None:
     put(layers.upper / os.fsdecode(b"caf\xe9\n"))
     assert layers.found() == ["A /" + os.fsdecode(b"caf\xe9\n")]
+
+
+def test_a_tree_deeper_than_there_are_descriptors(layers: Layers) -> None:
+    levels = 400
+    for layer in (layers.upper, layers.base):
+        make_deep(layer, b"d", levels)
+    (layers.upper / "d/z").write_text("beside what lies deep")
+    with few_descriptors(400):
+        found = layers.found()
+    assert len(found) == levels + 2
+    assert found[levels:] == ["C /" + "d/" * levels + "end", "A /d/z"]

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.errors import StoreError
 from layerstore.layer_index import compare, read_index
 from layerstore.pack import Packed, pack
 from layerstore.tar_split import assemble
 from layerstore.unpack import unpack
+from tests.helpers.descriptors import make_deep
 from tests.helpers.mounts import require_root
 from tests.helpers.trees import merge_layers, raw
 from tests.helpers.unions import Content, fill
@@ -293,3 +295,13 @@ def test_owners_recorded_without_privilege_are_packed(site: Site) -> None:
         key: value for key, value in found["other"].pax_headers.items() if key == "mtime"
     }
     shutil.rmtree(folder)
+
+
+def test_a_path_longer_than_an_image_can_hold(box: Box) -> None:
+    make_deep(box.diff, b"d" * 200, 21)
+    with pytest.raises(StoreError, match="cannot be packed: its path has 4,220 bytes") as caught:
+        pack(box.diff, [box.lower], privileged=PRIVILEGED)
+    assert "remove it, and export what is left" in str(caught.value)
+    with pytest.raises(StoreError, match="cannot be packed") as caught:
+        pack(box.diff, [], privileged=PRIVILEGED, flat=True)
+    assert str(caught.value).endswith("4,096 at most: remove it")

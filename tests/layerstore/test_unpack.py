@@ -12,6 +12,7 @@ import pytest
 
 from layerstore.errors import InvalidImage, LimitExceeded, StoreError, UnsafePath
 from layerstore.limits import Limits
+from layerstore.staging import remove_tree
 from layerstore.unpack import unpack
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import fill
@@ -169,6 +170,12 @@ def test_link_to_itself_is_nothing(site: Site) -> None:
 def test_deep_trees(site: Site) -> None:
     path = b"/".join([b"d"] * 1500)
     site.good(pax(path=path + b"/end"), file(b"x", b"y"), file(b"d", b"a file in its place"))
+
+
+def test_deep_trees_over_other_layers(site: Site, tmp_path: Path) -> None:
+    path = b"/".join([b"d"] * 1500)
+    site.good(pax(path=path + b"/end"), file(b"x", b"y"), lowers=[tmp_path])
+    remove_tree(site.diff)  # pytest could not
 
 
 # -- whiteouts --

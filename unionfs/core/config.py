@@ -49,7 +49,8 @@ class UnionConfig:
     all; without them the union is read-only, as with `read_only`.
     `timeout` is how long, in seconds, the kernel and the union may remember
     names and attributes; None, the default, says the mount owns its layers
-    and may remember for good.
+    and may remember for good.  `open_dirs` bounds the directories kept open; None
+    is half of the files that this process may have open.
     """
 
     lowers: tuple[bytes, ...]
@@ -68,3 +69,4 @@ class UnionConfig:
     gid_map: tuple[IdRange, ...] = ()
     squash_uid: int | None = None
     squash_gid: int | None = None
+    open_dirs: int | None = None

@@ -169,14 +169,15 @@ class FdCache:
                 fd = _open_dir(below.name, fd)
                 below._fd = fd
                 self._open.append(weakref.ref(below))
+                # In between too: the way may be longer than what may be open.
+                while len(self._open) > self.capacity:
+                    # The one just opened is last, and stays.
+                    oldest = self._open.popleft()()
+                    if oldest is not None and not oldest.pinned:
+                        oldest._fd = None
             if len(self._open) > self._sweep_at:
                 self._open = deque(ref for ref in self._open if ref() is not None)
                 self._sweep_at = max(_SWEEP, 2 * len(self._open))
-            while len(self._open) > self.capacity:
-                # The one asked for is last, and stays.
-                oldest = self._open.popleft()()
-                if oldest is not None and not oldest.pinned:
-                    oldest._fd = None
             return fd
 
     def close(self) -> None:

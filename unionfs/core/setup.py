@@ -246,7 +246,7 @@ def _number_layers(
             f"the limit of {limit} open files is too low for {len(opened)} layers: raise it "
             "with `ulimit -n`"
         )
-    fds = FdCache(spare // 2)
+    fds = FdCache(min(config.open_dirs or spare, spare // 2))
     fsids: dict[int, int] = {}
 
     def make(number: int, path: bytes, fd: Fd) -> Layer:
