@@ -40,6 +40,7 @@ _NEVER_SET = (
 )
 _NAME_MAX = 255
 # What an archive says in vain on a filesystem, or for a kind of file, that has no attributes.
+_TOO_LARGE = (errno.E2BIG, errno.ENOSPC, errno.EDQUOT)
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
 
 Xattrs = list[tuple[bytes, bytes]]
@@ -193,6 +194,8 @@ class Metadata:
             _setxattr(path, name, value)
             return True
         except OSError as error:
+            if error.errno in _TOO_LARGE:
+                raise AttributesTooLarge(error.errno, error.strerror) from error
             if error.errno not in _UNSUPPORTED:
                 raise
         if self.privileged or not name.startswith(b"security."):
@@ -204,6 +207,13 @@ class Metadata:
             if error.errno not in _UNSUPPORTED:
                 raise
         return False
+
+
+class AttributesTooLarge(OSError):
+    """A file has more in attributes than its filesystem keeps, or the disk is full.
+
+    ext4, which has one block for those of a file, calls both ENOSPC.
+    """
 
 
 class Owned(Protocol):

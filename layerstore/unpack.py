@@ -36,8 +36,9 @@ from layerstore.feed import Feed, Tick
 from layerstore.layer_index import EMPTY, INDEX, IndexEntry, attributes, write_index
 from layerstore.layer_tree import Folder, LayerTree
 from layerstore.limits import DEFAULT, Limits
-from layerstore.metadata import Metadata, Xattrs
+from layerstore.metadata import AttributesTooLarge, Metadata, Xattrs
 from layerstore.new_files import FileMaker
+from layerstore.reserve import has_room
 from layerstore.tar_headers import CHAR, DIRECTORY, LINK, REGULAR, SYMLINK
 from layerstore.tar_read import Entry, TarReader, normal_path, show
 from layerstore.tar_split import REPLACED, TAR_SPLIT, SplitWriter
@@ -52,6 +53,7 @@ from unionfs.core.whiteout import (
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
 
+_SOME_ROOM = 1 << 20
 # What a disk says when the fault is the archive's.
 _IN_ARCHIVE = (
     errno.EEXIST,
@@ -169,12 +171,18 @@ class _Unpacker:
             shown = "the layer"
             self._make_whiteouts()
             self._finish_directories(lowers)
+        except AttributesTooLarge as error:
+            if error.errno != errno.E2BIG and not has_room(self._staging, _SOME_ROOM):
+                raise _failed(shown, error) from error
+            raise InvalidImage(
+                f"{shown} in the archive has more in attributes than a file here can have"
+            ) from error
         except OSError as error:
             if error.errno in _IN_ARCHIVE:
                 raise InvalidImage(
                     f"{shown} in the archive cannot be made: {error.strerror}"
                 ) from error
-            raise StoreError(f"unpacking {shown} failed: {error.strerror or error}") from error
+            raise _failed(shown, error) from error
 
     def _apply(self, entry: Entry) -> None:
         path = entry.path
@@ -395,6 +403,10 @@ class _Unpacker:
         os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
         mtime_ns = os.fstat(fd).st_mtime_ns
         return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, "", b"", 0, xattrs)
+
+
+def _failed(shown: str, error: OSError) -> StoreError:
+    return StoreError(f"unpacking {shown} failed: {error.strerror or error}")
 
 
 def _take_root(fd: int, metadata: Metadata) -> None:

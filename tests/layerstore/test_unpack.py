@@ -15,6 +15,7 @@ from layerstore.limits import Limits
 from layerstore.staging import remove_tree
 from layerstore.unpack import unpack
 from tests.helpers.mounts import require_root
+from tests.helpers.small_disks import small_disk
 from tests.helpers.unions import fill
 from tests.layerstore.archives import (
     PRIVILEGED,
@@ -511,6 +512,16 @@ def test_a_full_disk_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(StoreError, match="unpacking “x” failed: No space left") as caught:
         site.unpack(whole(file(b"x", b"y")))
     assert not isinstance(caught.value, InvalidImage)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("ext4", 10_000), ("tmpfs", 70_000)])
+def test_attributes_larger_than_the_filesystem_keeps(tmp_path: Path, kind: str, size: int) -> None:
+    require_root()
+    archive = pax_of({b"SCHILY.xattr.user.large": bytes(size)}) + file(b"x", b"y")
+    with small_disk(tmp_path, kind, 8 << 20) as top:
+        (top / "site").mkdir()
+        with pytest.raises(InvalidImage, match="“x” in the archive has more in attributes"):
+            Site(top / "site").unpack(archive)
 
 
 def test_a_stream_that_fails_is_let_go(site: Site) -> None:
