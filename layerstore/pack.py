@@ -40,8 +40,8 @@ from layerstore.tar_headers import (
     SYMLINK,
     format_entry,
 )
-from layerstore.tar_read import LONGEST_PATH, show
-from layerstore.tar_split import TAR_SPLIT, SplitWriter
+from layerstore.tar_read import show
+from layerstore.tar_split import MOST_PATH, TAR_SPLIT, SplitWriter
 from layerstore.tar_write import TarWriter
 from layerstore.union_files import UnionFiles, open_node
 from unionfs.core.whiteout import AUFS_PREFIX
@@ -134,7 +134,7 @@ class _Packer:
         """Write everything."""
         self._root()
         for found in self._walk:
-            if len(found.path) > LONGEST_PATH:
+            if len(found.path) > MOST_PATH:
                 raise self._too_long(found.path)
             if found.attr is None:
                 folder = found.path[: len(found.path) - len(found.name)]
@@ -155,7 +155,7 @@ class _Packer:
         advice = "remove it" if self._walk.before is None else "remove it, and export what is left"
         return StoreError(
             f"{show(path)} cannot be packed: its path has {len(path):,} bytes, and one in an image "
-            f"or an archive {LONGEST_PATH:,} at most: {advice}"
+            f"or an archive {MOST_PATH:,} at most: {advice}"
         )
 
     def _root(self) -> None:

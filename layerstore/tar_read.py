@@ -63,7 +63,7 @@ _KINDS = {
     GNU_DUMPDIR: DIRECTORY,
     FIFO: FIFO,
 }
-LONGEST_PATH = 4096
+_LONGEST_PATH = 4096
 _MOST_PAIRS = 1 << 16
 _MOST_NS = (1 << 63) - 1  # the year 2262, and 1677 before the epoch
 
@@ -390,6 +390,6 @@ def normal_path(name: bytes) -> bytes:
         if b".." in parts:
             raise UnsafePath(f"{show(name)} in the archive has “..” in it, which leads out")
         path = b"/".join(parts)
-    if b"\0" in path or len(path) > LONGEST_PATH:
+    if b"\0" in path or len(path) > _LONGEST_PATH:
         raise InvalidImage(f"{show(name)} in the archive is not a name a file can have")
     return path

@@ -38,6 +38,8 @@ from unionfs.syscalls.openat2 import open_in_root
 TAR_SPLIT = "tar-split"
 REPLACED = "replaced"
 
+MOST_PATH = (1 << 16) - 1  # bytes, for the two that its length has
+
 _MAGIC = b"pyunion-tar-split 1\n"
 _RAW, _FILE, _SHOWN, _END = b"RFUE"
 _RAW_HEAD = struct.Struct("<BI")

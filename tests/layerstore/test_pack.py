@@ -298,10 +298,10 @@ def test_owners_recorded_without_privilege_are_packed(site: Site) -> None:
 
 
 def test_a_path_longer_than_an_image_can_hold(box: Box) -> None:
-    make_deep(box.diff, b"d" * 200, 21)
-    with pytest.raises(StoreError, match="cannot be packed: its path has 4,220 bytes") as caught:
+    make_deep(box.diff, b"d" * 250, 262)
+    with pytest.raises(StoreError, match="cannot be packed: its path has 65,761 bytes") as caught:
         pack(box.diff, [box.lower], privileged=PRIVILEGED)
     assert "remove it, and export what is left" in str(caught.value)
     with pytest.raises(StoreError, match="cannot be packed") as caught:
         pack(box.diff, [], privileged=PRIVILEGED, flat=True)
-    assert str(caught.value).endswith("4,096 at most: remove it")
+    assert str(caught.value).endswith("65,535 at most: remove it")
