@@ -14,6 +14,10 @@ crash between any two.
 A frozen layer of a commit that was cut short lies beneath the new one, and
 becomes a layer of the image too.
 
+Unchanged copies are dropped from a frozen layer where it lies, unless it is
+mounted.  Then the mount keeps it, the container stays on the base it has, and
+the image gets a copy without them: what loading the archive of that would make.
+
 Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`.
 """
 
@@ -25,6 +29,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from layerstore import control
 from layerstore.archive import ticker
@@ -33,16 +38,20 @@ from layerstore.changes_instructions import apply_changes
 from layerstore.containers import Container
 from layerstore.control import NoMount
 from layerstore.digest import Digest, chain_id
-from layerstore.errors import Busy, Conflict, NotFound, StoreError
+from layerstore.errors import Busy, NotFound, StoreError
+from layerstore.feed import Writable
+from layerstore.flatten import PackStream
 from layerstore.image_config import HistoryEntry, ImageConfig, Object
 from layerstore.images import Image
+from layerstore.layers import Layer
 from layerstore.metadata import is_privileged
 from layerstore.pack import Packed, pack
 from layerstore.progress import Report
 from layerstore.reference import Reference, parse_tag_target
 from layerstore.store import Store
 from layerstore.timestamps import format_timestamp
-from layerstore.unchanged import drop_unchanged
+from layerstore.unchanged import drop_unchanged, find_unchanged
+from layerstore.unpack import unpack
 from layerstore.written_back import write_back
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
@@ -99,21 +108,25 @@ def commit(
             store.containers.lock(container),
         ):
             container = store.containers.get(container.id)
-            copied = _freeze(store, container, pause=pause, prune=prune_unchanged)
-            layers = _pack_all(store, container, progress, prune=prune_unchanged)
+            frozen = _freeze(store, container, pause=pause)
+            apart = prune_unchanged and frozen.mounted
+            if apart:
+                layers = _copy_pruned(store, container, progress)
+            else:
+                layers = _pack_all(store, container, progress, prune=prune_unchanged)
             entry = HistoryEntry(
                 created=format_timestamp(time.time_ns()),
                 created_by=_command_line(container),
                 author=author,
                 comment=message,
             )
-            if any(layer.packed.entries for layer in layers):
+            if not apart and any(layer.packed.entries for layer in layers):
                 # Trees are synced before the rows that name them.
                 store.durability.tree(store.containers.directory(container))
-            image = _publish(store, container, layers, entry, config, target)
-            committed = Committed(image, *copied)
+            image = _publish(store, container, layers, entry, config, target, apart=apart)
+            committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
             store.layers.settle()
-            if not container.running:
+            if not frozen.mounted:
                 # Nobody has them mounted: layers with nothing in them, or there before.
                 for layer in layers:
                     shutil.rmtree(layer.path, ignore_errors=True)
@@ -139,10 +152,17 @@ def _command_line(container: Container) -> str:
 # -- freezing --
 
 
-def _freeze(
-    store: Store, container: Container, *, pause: bool, prune: bool
-) -> tuple[int, tuple[bytes, ...], int]:
-    """Freeze the upper; return how long requests waited, what was copied, and how much."""
+class _Freezing(NamedTuple):
+    """How a freeze went: how long requests waited, and for the copies of which files."""
+
+    mounted: bool
+    pause_ns: int = 0
+    copied: tuple[bytes, ...] = ()
+    copied_bytes: int = 0
+
+
+def _freeze(store: Store, container: Container, *, pause: bool) -> _Freezing:
+    """Freeze the upper."""
     directory = store.containers.directory(container)
     place = directory / "layers" / str(_next_number(store, container))
     upper_to = place / "diff"
@@ -150,24 +170,18 @@ def _freeze(
     store.durability.directory(place.parent)
     try:
         try:
-            if prune:
-                control.ask(directory / SOCKET, "status")
-                raise Conflict(
-                    f"the container {container.name} is in use, and unchanged files can only be "
-                    "dropped from one that is not: stop or unmount it, or leave out "
-                    "--prune-unchanged"
-                )
             write_back(container, directory / SOCKET)
             pause_ns, copied, size = control.freeze(directory / SOCKET, upper_to, ahead=not pause)
+            frozen = _Freezing(True, pause_ns, tuple(copied), size)
         except NoMount:
             _freeze_at_rest(store, container, upper_to)
-            pause_ns, copied, size = 0, [], 0
+            frozen = _Freezing(False)
     except BaseException:
         if not upper_to.exists():
             place.rmdir()
         raise
     store.durability.directory(place)
-    return pause_ns, tuple(copied), size
+    return frozen
 
 
 def _next_number(store: Store, container: Container) -> int:
@@ -230,6 +244,43 @@ def _pack_all(
     return done
 
 
+def _copy_pruned(store: Store, container: Container, progress: Report | None) -> list[_Frozen]:
+    """Make layers of the store of the container's frozen ones, less what is unchanged in them."""
+    chain = store.layers.chain(container.base)
+    below, parent = [layer.diff for layer in chain], container.base
+    done = []
+    for number, path in reversed(store.containers.frozen(container)):
+        diff = path / "diff"
+        skip = find_unchanged(diff, below)
+        tick = ticker(progress, container.short, "Committing", None)
+        packed = pack(diff, below, privileged=is_privileged(), skip=skip, tick=tick)
+        done.append(_Frozen(number, path, packed))
+        if packed.entries:
+            layer = store.layers.need(chain_id(parent, packed.diff_id))
+            layer = layer or _copy(store, diff, tuple(below), skip, parent)
+            parent = layer.chain_id
+            below.insert(0, layer.diff)
+    return done
+
+
+def _copy(
+    store: Store,
+    diff: Path,
+    lowers: Sequence[Path],
+    skip: frozenset[bytes],
+    parent: Digest | None,
+) -> Layer:
+    """Publish a copy of the layer `diff` without the paths in `skip`."""
+    privileged = is_privileged()
+
+    def write(out: Writable) -> None:
+        pack(diff, lowers, out, privileged=privileged, skip=skip, hashing=False)
+
+    with store.layers.stage() as staging, PackStream(write) as stream:
+        made = unpack(stream, staging.path, privileged=privileged, lowers=lowers)
+        return store.layers.publish(staging, parent, made.diff_id, made.size)
+
+
 def _publish(
     store: Store,
     container: Container,
@@ -237,8 +288,13 @@ def _publish(
     entry: HistoryEntry,
     config: Object,
     target: Reference | None,
+    *,
+    apart: bool,
 ) -> Image:
-    """Make the frozen `layers` layers of the store, and the image and its name, at once."""
+    """Make the frozen `layers` layers of the store, and the image and its name, at once.
+
+    Where the image has layers `apart`, they are there and the container stays as it is.
+    """
     parent = _image_of_base(store, container)
     made = _config_of_base(store, container, parent)
     filled = [layer for layer in layers if layer.packed.entries]
@@ -257,15 +313,17 @@ def _publish(
         base = container.base
         for layer in filled:
             packed = layer.packed
-            store.layers.adopt(layer.path, base, packed.diff_id, packed.size, tx)
+            if not apart:
+                store.layers.adopt(layer.path, base, packed.diff_id, packed.size, tx)
             base = chain_id(base, packed.diff_id)
         if parent is not None and not store.images.exists(parent):
             parent = None  # removed meanwhile
         image = store.images.add(made.data, parent=parent)
         if target is not None:
             store.images.tag(image, target)
-        published = max([container.published, *(layer.number for layer in layers)])
-        store.containers.update(container, base=base, published=published)
+        if not apart:
+            published = max([container.published, *(layer.number for layer in layers)])
+            store.containers.update(container, base=base, published=published)
     return store.images.get(image.id)
 
 

@@ -2,16 +2,16 @@
 
 Decided here and only here: that a flat tar is packed as a layer over nothing
 is, so that whiteouts, redirects and metacopies of all layers are resolved; and
-how a directory becomes a stream that can be unpacked like any other.
+how what is being packed becomes a stream that can be unpacked like any other.
 
-Threading: `TreeStream` packs on a thread of its own.
+Threading: `PackStream` packs on a thread of its own.
 """
 
 from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from layerstore.errors import StoreError
@@ -44,19 +44,19 @@ def write_flat_tar(
     )
 
 
-class TreeStream(io.RawIOBase):
-    """The flat tar of the directory `tree`, to be read while it is made.  A context manager.
+class PackStream(io.RawIOBase):
+    """What `write` writes to the stream it is given, to be read meanwhile.  A context manager.
 
     Nothing is buffered: what is written is copied straight to who reads.
     """
 
-    def __init__(self, tree: Path) -> None:
-        self._tree = tree
+    def __init__(self, write: Callable[[Writable], object]) -> None:
+        self._write_to = write
         self._turn = threading.Condition()
         self._view = memoryview(b"")
         self._ended = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._pack, name="tree packer", daemon=True)
+        self._thread = threading.Thread(target=self._pack, name="packer", daemon=True)
         self._thread.start()
 
     def readable(self) -> bool:
@@ -82,13 +82,13 @@ class TreeStream(io.RawIOBase):
             self._turn.notify_all()
             self._turn.wait_for(lambda: not self._view or self._ended)
             if self._ended:
-                raise StoreError("nobody reads the tree any more")
+                raise StoreError("nobody reads what is packed any more")
             return len(data)
 
     def _pack(self) -> None:
         error: BaseException | None = None
         try:
-            write_flat_tar([self._tree], self)
+            self._write_to(self)
         except BaseException as caught:
             error = caught
         with self._turn:

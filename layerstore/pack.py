@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -82,15 +82,17 @@ def pack(
     flat: bool = False,
     live: bool = False,
     hashing: bool = True,
+    skip: Collection[bytes] = frozenset(),
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
 
     `record` is the directory in which to write the layer's `index` and
     `tar-split`; `tick` is told how many bytes have gone by, on another thread.
     `flat` packs all that the layers show together; without `hashing` there is
-    no diff_id.  Nothing may change `diff` meanwhile, unless `live` says so: what
-    vanishes is then left out.  Raises StoreError, and OSError where
-    a file cannot be read or `out` not be written.
+    no diff_id.  The paths in `skip` are left out; then there is no `record`.
+    Nothing may change `diff` meanwhile, unless `live` says so: what vanishes is
+    then left out.  Raises StoreError, and OSError where a file cannot be read or
+    `out` not be written.
     """
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(out, tick, hashing=hashing))
@@ -102,7 +104,7 @@ def pack(
             ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live)
         )
         metadata = Metadata(privileged=privileged)
-        packer = _Packer(walk, TarWriter(sink, split), metadata, live=live)
+        packer = _Packer(walk, TarWriter(sink, split), metadata, live=live, skip=skip)
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
@@ -117,7 +119,15 @@ class _Packer:
     is all about others of them.
     """
 
-    def __init__(self, walk: ChangeWalk, tar: TarWriter, metadata: Metadata, *, live: bool) -> None:
+    def __init__(
+        self,
+        walk: ChangeWalk,
+        tar: TarWriter,
+        metadata: Metadata,
+        *,
+        live: bool,
+        skip: Collection[bytes],
+    ) -> None:
         self.digests: dict[bytes, str] = {}
         self.known: dict[bytes, IndexEntry] = {}
         self._walk = walk
@@ -125,6 +135,7 @@ class _Packer:
         self._tar = tar
         self._metadata = metadata
         self._live = live
+        self._skip = skip
         self._links: dict[tuple[int, int], bytes] = {}
         self._size = 0
         self._hidden = (metadata.marks.prefix, metadata.marks.escaped)
@@ -134,6 +145,8 @@ class _Packer:
         """Write everything."""
         self._root()
         for found in self._walk:
+            if found.path in self._skip:
+                continue
             if len(found.path) > MOST_PATH:
                 raise self._too_long(found.path)
             if found.attr is None:

@@ -19,7 +19,7 @@ from layerstore.compression import Readable, open_decompressed
 from layerstore.containers import Container
 from layerstore.errors import StoreError
 from layerstore.feed import Writable
-from layerstore.flatten import TreeStream, write_flat_tar
+from layerstore.flatten import PackStream, write_flat_tar
 from layerstore.image_config import HistoryEntry, ImageConfig, Object
 from layerstore.images import Image
 from layerstore.limits import DEFAULT, Limits
@@ -55,7 +55,8 @@ def import_image(
         return _import(store, source, reference, config, message, progress, limits)
     try:
         if source.is_dir():
-            with TreeStream(source) as stream:
+            tree = source
+            with PackStream(lambda out: write_flat_tar([tree], out)) as stream:
                 return _import(store, stream, reference, config, message, progress, limits)
         with source.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size or None

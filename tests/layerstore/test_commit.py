@@ -14,7 +14,6 @@ from layerstore import commit as commit_module
 from layerstore.check import check
 from layerstore.commit import commit
 from layerstore.errors import InvalidReference, StoreError
-from layerstore.unchanged import drop_unchanged
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
@@ -189,20 +188,6 @@ def test_unchanged_copies_are_dropped_when_asked(store: Store, container: Contai
     image = commit(store, container, prune_unchanged=True).image
     assert image.top == container.base
     all_well(store)
-
-
-def test_what_differs_in_content_or_time_stays(tmp_path: Path) -> None:
-    below, diff = tmp_path / "below", tmp_path / "diff"
-    for layer in (below, diff):
-        layer.mkdir()
-        for name in ("content", "time", "same"):
-            (layer / name).write_bytes(b"1234")
-            os.utime(layer / name, ns=(0, 10**18))
-    (diff / "content").write_bytes(b"4321")
-    os.utime(diff / "content", ns=(0, 10**18))
-    os.utime(diff / "time", ns=(0, 10**18 + 1))
-    assert drop_unchanged(diff, [below]) == 1
-    assert sorted(os.listdir(diff)) == ["content", "time"]
 
 
 def test_wrong_words_change_nothing(store: Store, container: Container) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from layerstore.archive import load, save
 from layerstore.errors import InvalidImage, StoreError
-from layerstore.flatten import TreeStream, write_flat_tar
+from layerstore.flatten import PackStream, write_flat_tar
 from layerstore.pack import pack
 from layerstore.staging import remove_tree
 from layerstore.store import Store
@@ -194,12 +194,12 @@ def test_flat_is_the_merged_tree(tmp_path: Path) -> None:
 def test_a_tree_that_cannot_be_read(tmp_path: Path) -> None:
     with (
         pytest.raises(StoreError, match="cannot be read as one tree"),
-        TreeStream(tmp_path / "none") as stream,
+        PackStream(lambda out: write_flat_tar([tmp_path / "none"], out)) as stream,
     ):
         stream.readall()
 
 
 def test_a_tree_whose_reader_goes_away(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(os.urandom(5 << 20))
-    with TreeStream(tmp_path) as stream:
+    with PackStream(lambda out: write_flat_tar([tmp_path], out)) as stream:
         assert stream.read(100)
