@@ -10,6 +10,7 @@ The fork comes before the expensive imports and before any thread.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
@@ -111,6 +112,9 @@ def _run_daemon(serve: Serve, report: int, keep: int | None) -> NoReturn:
     try:
         os.setsid()
         os.chdir("/")
+        # What is garbage by now may close what it holds when it is found, and those
+        # numbers are other files' by then.
+        gc.freeze()
         _close_all_but(report, *(() if keep is None else (keep,)))
         outcome = serve(live)
         if not told:
