@@ -90,7 +90,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
             with suppress(OSError):
                 _make(union, point)
     finally:
-        union.close()
+        union.close(write_back=False)
     shutil.rmtree(work)
 
 

@@ -102,9 +102,12 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
     return state
 
 
-def close_state(state: State) -> None:
-    """Write the upper back, empty the staging directory, close every fd."""
-    if state.work is not None and state.upper is not None:
+def close_state(state: State, *, write_back: bool = True) -> None:
+    """Write the upper back, empty the staging directory, close every fd.
+
+    Without `write_back` only the last: for an upper that is of no use after a crash.
+    """
+    if write_back and state.work is not None and state.upper is not None:
         try:
             # For a volatile mount too: its mark may go only if all of it got there.
             syncfs(state.upper.root.fd())

@@ -374,13 +374,13 @@ class UnionFs:
     def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
         return reread(self._state, path)
 
-    def close(self) -> None:
+    def close(self, *, write_back: bool = True) -> None:
         if self._closed:
             return
         self._closed = True
         self._handles.clear()
         self._dir_handles.clear()
-        close_state(self._state)
+        close_state(self._state, write_back=write_back)
 
     # -- inside --
 
