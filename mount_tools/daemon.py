@@ -10,12 +10,13 @@ The fork comes before the expensive imports and before any thread.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+from mount_tools.forked import forget_descriptors
 
 
 class Outcome(NamedTuple):
@@ -112,9 +113,7 @@ def _run_daemon(serve: Serve, report: int, keep: int | None) -> NoReturn:
     try:
         os.setsid()
         os.chdir("/")
-        # What is garbage by now may close what it holds when it is found, and those
-        # numbers are other files' by then.
-        gc.freeze()
+        forget_descriptors()
         _close_all_but(report, *(() if keep is None else (keep,)))
         outcome = serve(live)
         if not told:

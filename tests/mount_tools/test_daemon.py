@@ -158,29 +158,6 @@ def test_descriptors_but_the_kept_ones_are_closed(tmp_path: Path) -> None:
     assert done.stdout in (b"[True, True, False]\n", b"[False, True, False]\n")
 
 
-def test_garbage_from_before_closes_no_descriptor_of_the_daemons() -> None:
-    """The number of one that closes itself is another's by then."""
-    script = (
-        "import gc, os\n"
-        "from mount_tools.daemon import Outcome, run_detached\n"
-        "from unionfs.core.layer import Fd\n"
-        "gc.disable()\n"
-        "garbage = [[Fd(os.open('/', os.O_RDONLY))] for _ in range(9)]\n"
-        "for one in garbage: one.append(one)\n"
-        "del one, garbage\n"
-        "def serve(live):\n"
-        "    fds = [os.open('/', os.O_RDONLY) for _ in range(12)]\n"
-        "    gc.collect()\n"
-        "    for fd in fds: os.fstat(fd)\n"
-        "    return Outcome(0, 'all there')\n"
-        "print(run_detached(serve).message)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=helper_environment(), capture_output=True, timeout=20
-    )
-    assert done.stdout == b"all there\n", done
-
-
 def test_standard_descriptors_are_opened_where_they_are_closed() -> None:
     script = (
         "import os\n"
