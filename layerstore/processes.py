@@ -44,6 +44,23 @@ def process_start(pid: int) -> int | None:
     return _boot_bits() << _TICK_BITS | int(fields[19])
 
 
+def way_in(init: int) -> int:
+    """Return the process whose entries in /proc lead us into the container of `init`.
+
+    Init hides itself, but for root of the machine; its parent has its mount
+    namespace, and that of process ids for children.
+    """
+    try:
+        os.readlink(f"/proc/{init}/ns/mnt")
+        return init
+    except OSError:
+        try:
+            with open(f"/proc/{init}/status", "rb") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith(b"PPid:"))
+        except OSError:
+            return init
+
+
 def this_process() -> ProcessId:
     """Return the calling process."""
     pid = os.getpid()

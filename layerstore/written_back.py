@@ -21,6 +21,7 @@ from pathlib import Path
 from layerstore import control
 from layerstore.containers import Container
 from layerstore.errors import StoreError
+from layerstore.processes import way_in
 from unionfs.syscalls.openat2 import open_in_root
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -48,7 +49,7 @@ def _root_of(container: Container) -> int | None:
     """Return the root of the container's mount, open; None where it is not mounted, or not here."""
     if not container.running:
         return None
-    point = container.mount_point or f"/proc/{container.pid}/root"
+    point = container.mount_point or f"/proc/{way_in(container.pid or 0)}/root"
     try:
         root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -44,6 +44,7 @@ from mount_tools.run_terminal import received, size_of_ours
 from mount_tools.succession import await_predecessor
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
+from unionfs.syscalls.namespaces import become_root_of_own
 
 _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
@@ -74,9 +75,19 @@ def _list(config: Object, name: str) -> list[str]:
 
 
 def require_root() -> None:
-    """Raise StoreError where this process cannot run containers."""
-    if os.geteuid() != 0:
-        raise StoreError("only root can run containers: try sudo, or `pyunion mount` and chroot")
+    """Make sure that we may run containers: an ordinary user does as root of a user namespace.
+
+    Raises StoreError where there are none for him.
+    """
+    if os.geteuid() == 0:
+        return
+    try:
+        become_root_of_own()
+    except OSError as error:
+        raise StoreError(
+            f"an ordinary user runs containers in a user namespace, and there is none to be had: "
+            f"{error.strerror}; try sudo, or `pyunion mount` and chroot"
+        ) from None
 
 
 def run_container(

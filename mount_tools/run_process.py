@@ -16,11 +16,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
+from mount_tools.forked import forget_descriptors
 from mount_tools.run_signals import begin_afresh
-from mount_tools.run_user import identity
+from mount_tools.run_user import Identity, identity
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others
 
 REFUSED = 125
@@ -89,9 +91,7 @@ def become(launch: Launch) -> NoReturn:
         if launch.terminal:
             os.fchown(0, who.uid, -1)  # its group is that of all terminals
         os.umask(0o022)
-        os.setgroups(who.groups)
-        os.setresgid(who.gid, who.gid, who.gid)
-        os.setresuid(who.uid, who.uid, who.uid)
+        _become(who)
         os.chdir(directory)
     except OSError as error:
         text = f"the working directory {directory} cannot be used: {error.strerror}"
@@ -100,6 +100,19 @@ def become(launch: Launch) -> NoReturn:
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")
     _execute(launch.words, environment)
+
+
+def _become(who: Identity) -> None:
+    try:
+        with suppress(PermissionError):  # in a user namespace of one user, who has no others
+            os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        text = f"there is no user {who.uid}:{who.gid} in a container that an ordinary user runs"
+        raise CannotStart(REFUSED, text) from None
 
 
 def _environment(launch: Launch, home: str) -> dict[str, str]:
@@ -155,6 +168,7 @@ def _refuse_ourselves(path: str) -> None:
 def in_child(work: Callable[[], NoReturn], report: int) -> NoReturn:
     """Do `work` in a fresh fork; what stops it goes to the fd `report` as `STATUS text`."""
     status, text = REFUSED, "it ended without a reason"
+    forget_descriptors()
     try:
         work()
     except CannotStart as error:

@@ -36,7 +36,14 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 
 _SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
-_DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
+_DEVICES = {
+    "null": os.makedev(1, 3),
+    "zero": os.makedev(1, 5),
+    "full": os.makedev(1, 7),
+    "random": os.makedev(1, 8),
+    "urandom": os.makedev(1, 9),
+    "tty": os.makedev(5, 0),
+}
 _LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -88,10 +95,8 @@ def furnish(
     root: int, volumes: Sequence[Volume], files: Mapping[str, str], *, read_only: bool
 ) -> None:
     """Mount into `root` what a container finds there; `files` are those of /etc."""
-    with _mount_point(root, "proc", folder=True) as place:
-        mount(b"proc", place.path, b"proc", _SAFE, b"")
-    with _mount_point(root, "sys", folder=True) as place:
-        mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
+    _furnish_proc(root)
+    _furnish_sys(root)
     _furnish_dev(root)
     for path in _MASKED:
         _mask(root, path)
@@ -108,25 +113,60 @@ def furnish(
         _remount(root, ".", MS_RDONLY | MS_NODEV)
 
 
+def _furnish_proc(root: int) -> None:
+    try:
+        with _mount_point(root, "proc", folder=True) as place:
+            mount(b"proc", place.path, b"proc", _SAFE, b"")
+    except PermissionError:
+        raise StoreError(
+            "/proc cannot be mounted for the container: an ordinary user may only where all of "
+            "the machine's own /proc is to be seen, and in other containers it is not; try sudo"
+        ) from None
+
+
+def _furnish_sys(root: int) -> None:
+    with _mount_point(root, "sys", folder=True) as place:
+        try:
+            mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
+            return
+        except PermissionError:
+            # In a user namespace the network, part of what it shows, is not ours.
+            _bind(b"/sys", place.path)
+    _remount(root, "sys", MS_RDONLY | _SAFE)
+    _mask(root, "sys/fs/cgroup")  # which a user may have been given to write to
+
+
 def _furnish_dev(root: int) -> None:
     with _mount_point(root, "dev", folder=True) as place:
         flags = MS_NOSUID | MS_STRICTATIME
         mount(b"tmpfs", place.path, b"tmpfs", flags, b"mode=755,size=65536k")
     with _Place(root, "dev") as dev:
-        for name, minor in _DEVICES.items():
-            os.mknod(name, stat.S_IFCHR, os.makedev(1, minor), dir_fd=dev.fd)
-            os.chmod(dev.path + b"/" + name.encode(), 0o666)
-        os.mknod("tty", stat.S_IFCHR, os.makedev(5, 0), dir_fd=dev.fd)
-        os.chmod(dev.path + b"/tty", 0o666)
+        for name, number in _DEVICES.items():
+            _make_device(dev, name, number)
         for name, target in _LINKS.items():
             os.symlink(target, name, dir_fd=dev.fd)
         for name in ("pts", "shm"):
             os.mkdir(name, 0o755, dir_fd=dev.fd)
     with _Place(root, "dev/pts") as place:
-        options = b"newinstance,ptmxmode=0666,mode=0620,gid=5"
-        mount(b"devpts", place.path, b"devpts", MS_NOSUID | MS_NOEXEC, options)
+        options, flags = b"newinstance,ptmxmode=0666,mode=0620", MS_NOSUID | MS_NOEXEC
+        try:
+            mount(b"devpts", place.path, b"devpts", flags, options + b",gid=5")
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # there is no such group in a user namespace
+                raise
+            mount(b"devpts", place.path, b"devpts", flags, options)
     with _Place(root, "dev/shm") as place:
         mount(b"shm", place.path, b"tmpfs", _SAFE, b"mode=1777,size=65536k")
+
+
+def _make_device(dev: _Place, name: str, number: int) -> None:
+    try:
+        os.mknod(name, stat.S_IFCHR, number, dir_fd=dev.fd)
+        os.chmod(dev.path + b"/" + name.encode(), 0o666)
+    except PermissionError:
+        # Nobody makes devices in a user namespace, and the machine's are shown instead.
+        with _mount_point(dev.fd, name, folder=False) as place:
+            _bind(b"/dev/" + name.encode(), place.path)
 
 
 def show_console(root: int, terminal: int) -> None:

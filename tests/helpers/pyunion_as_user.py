@@ -10,6 +10,7 @@ is the last, and its status that of all.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ import traceback
 import layerstore
 import mount_tools
 import unionfs
-from tests.helpers.as_user import become_nobody
+from tests.helpers.as_user import PR_SET_DUMPABLE, become_nobody
 
 PROGRAMS = {"pyunion": "mount_tools.pyunion", "mount.pyunion": "mount_tools.mount_helper"}
 
@@ -53,6 +54,8 @@ def main() -> int:
     preload()
     commands = [json.loads(line) for line in sys.stdin]
     become_nobody()
+    # As a program that this user started would be: else his /proc/self is root's.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     for words in commands:
         status = run(words)
         if status != 0:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +26,6 @@ from mount_tools.container_mount import (
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
-    helper_environment,
     mount_type,
     require_fuse,
     require_root,
@@ -37,6 +33,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import ending
+from tests.helpers.users import as_user, device_mode, give, home_of_a_user
 
 
 @pytest.fixture
@@ -162,58 +159,18 @@ def closed_device() -> Iterator[None]:
 
 @pytest.fixture
 def open_device() -> Iterator[None]:
-    """Open /dev/fuse up as distributions ship it, and put it back."""
     with device_mode(0o666):
         yield
 
 
-@contextmanager
-def device_mode(mode: int) -> Iterator[None]:
-    require_root()
-    require_fuse()
-    before = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-    os.chmod("/dev/fuse", mode)
-    try:
-        yield
-    finally:
-        os.chmod("/dev/fuse", before)
-
-
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A user's directory with a tree to import.
-
-    Not in pytest's own directory: each start of pytest closes that to others.
-    """
-    with tempfile.TemporaryDirectory(prefix="pyunion-user-") as scratch:
-        top = Path(scratch).resolve()
-        for name in ("root/dir", "point"):
-            (top / name).mkdir(parents=True)
-        (top / "root/file").write_text("low\n")
-        (top / "root/dir/old").write_text("old\n")
-        for path in [top, *top.rglob("*")]:
-            os.chown(path, NOBODY, NOBODY)
-        yield top
-        if mount_type(top / "point") is not None:
-            run("umount", "-l", top / "point")
-
-
-def as_user(home: Path, *commands: str) -> subprocess.CompletedProcess[str]:
-    """Run the commands; of one that begins with $ the rest is for the shell."""
-    lines = [
-        json.dumps(["sh", "-ec", line[1:]] if line.startswith("$") else line.split())
-        for line in commands
-    ]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.helpers.pyunion_as_user"],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        env={**helper_environment(), "PYUNION_ROOT": f"{home}/store", "HOME": str(home)},
-        cwd=Path(helper_environment()["PYTHONPATH"].split(":")[0]),
-        timeout=120,
-        check=False,
-    )
+    with home_of_a_user() as home:
+        (home / "root/dir").mkdir()
+        (home / "root/file").write_text("low\n")
+        (home / "root/dir/old").write_text("old\n")
+        give(home)
+        yield home
 
 
 @pytest.mark.usefixtures("open_device")

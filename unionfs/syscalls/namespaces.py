@@ -13,6 +13,7 @@ from unionfs.syscalls.libc import fail, libc
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
@@ -41,6 +42,22 @@ def unshare(flags: int) -> None:
     """Give this process, or with CLONE_NEWPID its children, namespaces of its own."""
     if _unshare(flags) != 0:
         raise fail()
+
+
+def become_root_of_own() -> None:
+    """Enter a new user namespace in which our user and group are root, and there are no others.
+
+    Source: user_namespaces(7).
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER)
+    for name, line in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {uid} 1"),
+        ("gid_map", f"0 {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(line)
 
 
 def setns(fd: int, kind: int) -> None:

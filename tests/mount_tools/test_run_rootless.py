@@ -1,0 +1,103 @@
+"""Containers run by an ordinary user, who is root in them and in nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.as_user import NOBODY
+from tests.helpers.mounts import require, wait_until
+from tests.helpers.users import as_user, device_mode, give, home_of_a_user
+
+TOOLS = ("sh", "cat", "echo", "id", "ls", "sleep", "tty", "touch", "true", "grep")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with device_mode(0o666), home_of_a_user() as home:
+        probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        probe += ["unshare", "-Urmpf", "--mount-proc", "true"]
+        tried = subprocess.run(probe, capture_output=True, text=True)
+        if tried.returncode != 0:
+            pytest.skip(f"an ordinary user cannot have namespaces here: {tried.stderr.strip()}")
+        busybox = shutil.which("busybox")
+        require(busybox is not None, "busybox is not installed")
+        assert busybox is not None
+        (home / "root/bin").mkdir()
+        shutil.copy(busybox, home / "root/bin/busybox")
+        for name in TOOLS:
+            (home / "root/bin" / name).symlink_to("busybox")
+        give(home)
+        assert as_user(home, f"pyunion import {home}/root one:1").returncode == 0
+        yield home
+        wait_until(lambda: not of(home), "every process of the store to end")
+
+
+def of(home: Path) -> list[str]:
+    """Return the processes whose mount namespace has something of the user's store in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and str(home) in (entry / "mountinfo").read_text():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
+def shell(script: str, *flags: str, image: str = "one:1") -> list[str]:
+    return ["pyunion", "run", "--rm", *flags, image, "sh", "-c", script]
+
+
+def test_he_is_root_in_it_and_nowhere_else(home: Path) -> None:
+    (home / "shared").mkdir()
+    give(home)
+    script = (
+        "id; touch /new /mnt/new; ls /sys/fs/cgroup; echo x > /dev/null; cat /etc/hosts; exit 7"
+    )
+    done = as_user(home, shell(script, "-v", f"{home}/shared:/mnt"))
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout.splitlines()[:2] == ["uid=0 gid=0", "127.0.0.1\tlocalhost"]
+    assert os.stat(home / "shared/new").st_uid == NOBODY
+    done = as_user(home, "pyunion run --rm -u 1000 one:1 true")
+    assert done.returncode == 125 and "there is no user 1000" in done.stderr
+    assert as_user(home, "pyunion run --rm one:1 nosuch").returncode == 127
+    assert as_user(home, "pyunion ps -aq").stdout == ""
+
+
+def test_he_starts_enters_commits_and_stops_it(home: Path) -> None:
+    begin = [
+        "pyunion",
+        "run",
+        "-d",
+        "--name",
+        "bg",
+        "one:1",
+        "sh",
+        "-c",
+        "echo up > /up; sleep 1000",
+    ]
+    done = as_user(
+        home,
+        begin,
+        "pyunion exec bg sh -c ls",
+        ["pyunion", "exec", "bg", "sh", "-c", "id; echo more > /more"],
+        "pyunion exec -t bg tty",
+        "pyunion diff bg",
+        "pyunion commit bg two:1",
+        "pyunion stop -t 5 bg",
+        "pyunion start bg",
+        "pyunion rm -f bg",
+        shell("cat /more", "-t", image="two:1"),
+        "pyunion check",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert {"uid=0 gid=0", "/dev/pts/0", "A /more", "A /up", "more"} <= set(said)
+    assert not [line for line in said if line.startswith(("A /proc", "A /etc", "C"))]
+    assert as_user(home, "pyunion exec bg ls").returncode == 1
