@@ -43,6 +43,14 @@ class Layers:
         self._data.append(path)
         return path
 
+    def rotate(self) -> None:
+        """Make the upper the topmost lower, under a fresh upper."""
+        self.stack.insert(0, self.upper)
+        for name in ("upper", "work"):
+            fresh = self.base / f"{name}{len(self.stack)}"
+            fresh.mkdir()
+            setattr(self, name, fresh)
+
     def freeze(self) -> None:
         """From here on no lower may change."""
         self.frozen = {layer: trees.raw(layer) for layer in (*self.stack, *self._data)}

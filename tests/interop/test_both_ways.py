@@ -161,6 +161,25 @@ def test_what_one_wrote_the_other_goes_on_with(
         trees.assert_same(wanted, _seen(look(root, d_ino=False)), "back in the first")
 
 
+@pytest.mark.parametrize(("writer", "reader"), PAIRS)
+def test_links_of_what_was_copied_up_in_a_lower_stay_one_file(
+    layers: Layers, writer: Mount, reader: Mount
+) -> None:
+    """What they are found by in the index is the inode they are links of, not what that copies."""
+    layers.layer(directory("d"), file("a", b"data"))
+    with layers.union() as root:
+        (root / "a").chmod(0o600)
+        (root / "d/b").hardlink_to(root / "a")
+    layers.rotate()
+    with writer(layers) as root:
+        (root / "a").chmod(0o640)
+    with reader(layers) as root:
+        one, other = (root / "a").stat(), (root / "d/b").stat()
+        assert (one.st_ino, one.st_nlink, one.st_mode & 0o777) == (other.st_ino, 2, 0o640)
+        (root / "d/b").write_bytes(b"DATA")
+        assert (root / "a").read_bytes() == b"DATA"
+
+
 @pytest.mark.parametrize(("writer", "reader"), LOOSE_PAIRS)
 def test_a_kernel_without_index_shows_all_but_link_groups(
     layers: Layers, writer: Mount, reader: Mount

@@ -26,6 +26,7 @@ from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
 from unionfs.core.link_index import encode_delta, entry_name
+from unionfs.core.origin import encode_origin
 from unionfs.core.place import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
 from unionfs.core.state import State
@@ -201,12 +202,18 @@ def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -
     name = work.new_name()
     try:
         origin = origin_of(state, node.real, source_name)
+        first = None
         linked = st.st_nlink > 1
         if linked and state.index is None:
             # The other links keep showing the lower's number; this copy cannot.
             origin = None
+        elif linked:
+            # What the other links are found by is the inode that they are links of.
+            first, origin = origin, encode_origin(node.real.layer, source_fd, source_name)
         metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0
         _stage(state, node, name, st, origin, None if metacopy else size, metacopy)
+        if first is not None and first != origin:
+            _set_xattr((work.fd, name), state.marks.first_origin, first)
         if metacopy:
             node.data = data_place
         names = st.st_nlink - node.lost.links

@@ -44,11 +44,20 @@ def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
 
     A copy of a copy has the origin of the first, whose st_ino all of them show.
     """
+    dir_fd = real.fd()
     if real.impure:
-        value = read_origin(real.fd(), name, state.marks.origin)
+        value = _copied_from(state, dir_fd, name, xattr.list_at(dir_fd, name))
         if value is not None and origin_ino(state, value) is not None:
             return value
-    return encode_origin(real.layer, real.fd(), name)
+    return encode_origin(real.layer, dir_fd, name)
+
+
+def _copied_from(state: State, dir_fd: int, name: bytes, present: list[str]) -> bytes | None:
+    """Return the origin whose st_ino a copy shows, by the marks `present` on it."""
+    for mark in (state.marks.first_origin, state.marks.origin):
+        if mark in present:
+            return xattr.get_at(dir_fd, name, mark.encode())
+    return None
 
 
 def read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None:
@@ -60,9 +69,8 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None
     present = xattr.list_at(real.fd(), node.rname)
     if is_regular and state.marks.metacopy in present:
         node.data = _find_data(state, node, real)
-    if real.impure and state.marks.origin in present:
-        return mark_ino(state, real, node.rname)
-    return None
+    value = _copied_from(state, real.fd(), node.rname, present) if real.impure else None
+    return None if value is None else origin_ino(state, value)
 
 
 def read_file_marks(
@@ -81,9 +89,7 @@ def read_file_marks(
     if marks.nlink in present and (indexed or st.st_nlink > 1):
         delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
         node.nlink_delta = decode_delta(delta, st.st_nlink)
-    if marks.origin not in present:
-        return None
-    value = xattr.get_at(dir_fd, name, marks.origin.encode())
+    value = _copied_from(state, dir_fd, name, present)
     return None if value is None else origin_ino(state, value)
 
 

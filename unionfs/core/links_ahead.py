@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 
 from unionfs.core.copy_up import link_up, swap_place
-from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, File
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup
-from unionfs.core.origin import decode_origin
+from unionfs.core.origin import decode_origin, encode_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.syscalls import xattr
@@ -75,9 +74,9 @@ def _link_missing(state: State, entries: set[bytes], missing: int) -> None:
             if in_upper:
                 continue
             real = d.lowers[packed >> INO_SHIFT & POSITION_MASK]
-            if packed >> LOW_SHIFT not in inos and not real.impure:
+            if packed >> LOW_SHIFT not in inos:
                 continue
-            if origin_of(state, real, name) in origins:
+            if encode_origin(real.layer, real.fd(), name) in origins:
                 left -= _link_one(state, d, name)
         if left <= 0:
             return

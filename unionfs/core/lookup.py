@@ -23,7 +23,6 @@ from unionfs.core.config import RedirectDir
 from unionfs.core.file_marks import (
     mark_ino,
     origin_ino,
-    origin_of,
     read_file_marks,
     read_lower_marks,
 )
@@ -39,6 +38,7 @@ from unionfs.core.inode import (
 )
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import entry_name
+from unionfs.core.origin import encode_origin
 from unionfs.core.place import stat_node
 from unionfs.core.redirect import (
     follow_beneath,
@@ -426,7 +426,7 @@ def _indexed(
 ) -> File | None:
     """Return the inode of a lower hard link of which another was copied up before."""
     assert state.index is not None and state.upper is not None
-    origin = origin_of(state, real, name)
+    origin = encode_origin(real.layer, real.fd(), name)
     if origin is None:
         return None
     entry = entry_name(origin)

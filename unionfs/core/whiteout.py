@@ -45,6 +45,7 @@ class Marks:
     __slots__ = (
         "_anywhere",
         "escaped",
+        "first_origin",
         "impure",
         "index_upper",
         "metacopy",
@@ -67,6 +68,9 @@ class Marks:
         self.redirect = self.prefix + "redirect"
         self.metacopy = self.prefix + "metacopy"
         self.origin = self.prefix + "origin"
+        # Ours alone.  Where `origin` has to name the inode beneath, as it has to of a
+        # hard link in the index, this one names what that was copied from.
+        self.first_origin = self.prefix + "pyunion.origin"
         self.impure = self.prefix + "impure"
         self.nlink = self.prefix + "nlink"
         self.whiteout = self.prefix + "whiteout"
