@@ -16,6 +16,7 @@ import pytest
 
 from mount_tools.run_process import CANNOT_INVOKE, NOT_FOUND, PATH, REFUSED
 from tests.helpers.mounts import helper_environment, require_root
+from tests.helpers.signal_masks import signal_masks
 
 SCRIPT = """
 import json, os, signal, sys
@@ -73,9 +74,8 @@ def test_it_begins_where_and_as_whom_it_is_to(tmp_path: Path) -> None:
 
 
 def test_it_ignores_no_signal() -> None:
-    lines = launched("cat", "/proc/self/status").stdout.splitlines()
-    ignored = next(line.split()[1] for line in lines if line.startswith("SigIgn:"))
-    assert int(ignored, 16) == 0
+    status = launched("cat", "/proc/self/status").stdout.splitlines()
+    assert signal_masks(status)["SigIgn"] == 0
     assert launched("sh", "-c", "kill -USR1 $$").returncode == 256 - signal.SIGUSR1
 
 

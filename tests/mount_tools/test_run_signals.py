@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.helpers.mounts import helper_environment
+from tests.helpers.signal_masks import signal_masks
 
 ROUNDS = 1000
 
@@ -123,8 +124,8 @@ with run_signals.held():
     run_signals.begin_afresh()
     os.execvp("cat", ["cat", "/proc/self/status"])
 """
-    lines = dict(line.split(":\t") for line in said(script).splitlines() if line.startswith("Sig"))
-    assert {int(lines[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")} == {0}, lines
+    found = signal_masks(said(script).splitlines())
+    assert (found["SigBlk"], found["SigIgn"], found["SigCgt"]) == (0, 0, 0)
 
 
 def test_what_is_typed_is_told_from_what_is_sent() -> None:

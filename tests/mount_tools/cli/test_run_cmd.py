@@ -27,6 +27,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import ending
+from tests.helpers.signal_masks import signal_masks
 from tests.helpers.terminals import Terminal, terminal
 
 TOOLS = [
@@ -387,9 +388,8 @@ def test_whoever_passes_signals_on_never_handles_them(containers: Containers) ->
 def test_the_command_begins_with_nothing_ignored_or_blocked(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
     for words in (("run", "--rm", "busy:1"), ("exec", "bg")):
-        lines = containers.ok(*words, "cat", "/proc/self/status").splitlines()
-        found = {line.split()[0]: line.split()[1] for line in lines if line.startswith("Sig")}
-        assert {int(found[f"{name}:"], 16) for name in ("SigBlk", "SigIgn")} == {0}, words
+        found = signal_masks(containers.ok(*words, "cat", "/proc/self/status").splitlines())
+        assert (found["SigBlk"], found["SigIgn"]) == (0, 0), words
     running = containers.start("exec", "bg", "sh", "-c", "echo ready; sleep 1000")
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
