@@ -74,7 +74,7 @@ def _list(config: Object, name: str) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
-def require_root() -> None:
+def be_root() -> None:
     """Make sure that we may run containers: an ordinary user does as root of a user namespace.
 
     Raises StoreError where there are none for him.
@@ -103,7 +103,7 @@ def run_container(
     `on_start` is called once the command runs.  Raises CannotStart, with which
     status to end where it does not, and StoreError.
     """
-    require_root()
+    be_root()
     # What comes before the command can be told of it waits.
     with held():
         with store.containers.lock(container):

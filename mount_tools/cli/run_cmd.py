@@ -1,8 +1,8 @@
 """`pyunion run`, `exec`, `start` and `stop`: commands in containers.
 
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
-Differs from docker: the network is the host's own; there are no keys to detach from a
-container, which goes with whoever runs it.
+Differs from docker: the network is the host's own; an ordinary user is root of a user
+namespace; there are no keys to detach from a container, which goes with whoever runs it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mount_tools.cli.run_words import discard, exit_with, take_stdin
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container_mount import refuse_running, unmount_container
 from mount_tools.run import (
+    be_root,
     launch_of,
-    require_root,
     run_container,
     start_container,
     stop_container,
@@ -60,7 +60,7 @@ def run(
 
     def work() -> int:
         store = session.store
-        require_root()
+        be_root()
         if not detach:
             take_stdin(flags.interactive, flags.tty)
         if cidfile and os.path.exists(cidfile):
