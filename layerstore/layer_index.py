@@ -25,6 +25,7 @@ import xxhash
 import zstandard
 
 from layerstore.errors import InvalidImage
+from layerstore.metadata import ids_of_root
 from layerstore.tree_walk import walk
 from unionfs.syscalls import xattr
 
@@ -131,6 +132,12 @@ def compare(
     Without `content` files are believed by their size and time.
     """
     missing = dict(index)
+    uids, gids = ids_of_root()
+
+    def comparable(entry: IndexEntry) -> IndexEntry:
+        uid = 0 if entry.uid in uids else entry.uid
+        return entry._replace(uid=uid, gid=0 if entry.gid in gids else entry.gid)
+
     for found in scan(diff, content=content):
         wanted = missing.pop(found.path, None)
         if wanted is None:
@@ -138,8 +145,8 @@ def compare(
             continue
         if not content:
             found = found._replace(digest=wanted.digest)
-        if found != wanted:
-            yield Difference(found.path, _what(wanted, found))
+        if found != wanted and comparable(found) != comparable(wanted):
+            yield Difference(found.path, _what(comparable(wanted), comparable(found)))
     for path in sorted(missing):
         yield Difference(path, "is missing")
 

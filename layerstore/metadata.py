@@ -63,6 +63,26 @@ def is_privileged() -> bool:
         return ids.read().split() == [b"0", b"0", b"4294967295"]
 
 
+def ids_of_root() -> tuple[frozenset[int], frozenset[int]]:
+    """Return the uids and gids that stand for root where this process has no privilege.
+
+    Our own do, by the numbers they have here and outside of our user namespace: what was
+    made in one and is looked at outside, or the reverse, has the other.
+    """
+    if is_privileged():
+        return frozenset((0,)), frozenset((0,))
+    return (
+        frozenset((0, os.geteuid(), _outside("uid"))),
+        frozenset((0, os.getegid(), _outside("gid"))),
+    )
+
+
+def _outside(kind: str) -> int:
+    with open(f"/proc/self/{kind}_map", "rb") as ids:
+        first = ids.readline().split()
+    return int(first[1]) if first else 0
+
+
 class Override(NamedTuple):
     """Whom a file belongs to and what it is, where the file itself cannot say so."""
 

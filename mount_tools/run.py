@@ -34,6 +34,7 @@ from mount_tools.container_mount import (
 from mount_tools.daemon import OK, run_detached
 from mount_tools.fuse_mount import mount_on_fd, open_device
 from mount_tools.options import MountOptions
+from mount_tools.own_namespace import be_root
 from mount_tools.run_init import Ends, Inside, run_outer
 from mount_tools.run_points import Point, with_points
 from mount_tools.run_process import REFUSED, CannotStart, Launch
@@ -44,7 +45,6 @@ from mount_tools.run_terminal import received, size_of_ours
 from mount_tools.succession import await_predecessor
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
-from unionfs.syscalls.namespaces import become_root_of_own
 
 _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
@@ -72,22 +72,6 @@ def _volumes(host: Object) -> list[Volume]:
 def _list(config: Object, name: str) -> list[str]:
     found = config.get(name)
     return [str(word) for word in found] if isinstance(found, list) else []
-
-
-def be_root() -> None:
-    """Make sure that we may run containers: an ordinary user does as root of a user namespace.
-
-    Raises StoreError where there are none for him.
-    """
-    if os.geteuid() == 0:
-        return
-    try:
-        become_root_of_own()
-    except OSError as error:
-        raise StoreError(
-            f"an ordinary user runs containers in a user namespace, and there is none to be had: "
-            f"{error.strerror}; try sudo, or `pyunion mount` and chroot"
-        ) from None
 
 
 def run_container(

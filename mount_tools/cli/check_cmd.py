@@ -20,6 +20,7 @@ from mount_tools.cli.human import one_line
 from mount_tools.cli.listing import as_json
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.own_namespace import read_all
 
 
 @words.command("Check every blob, layer, image and container of the store")
@@ -33,6 +34,7 @@ def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) 
     cannot be made anew: it goes to quarantine/ beneath the root, under the name it had. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = session.store
+    read_all()
     # One line for all: a store has more blobs than a screen has lines, and a pipe no use for them.
     with reported(quiet=quiet or not sys.stderr.isatty()) as progress:
         report = None if progress is None else _on_one_line(progress)

@@ -16,6 +16,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.human import human_size
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.own_namespace import read_all
 
 NAMES_SHOWN = 3
 
@@ -60,6 +61,7 @@ def commit(
     # docker's client looks at the name first, and calls it by no other name.
     reference = parse_reference(names[0]) if names else None
     container = store.containers.resolve(name)
+    read_all(container)
     with reported(quiet=quiet) as progress:
         done = commit_container(
             store,

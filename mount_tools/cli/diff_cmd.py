@@ -24,6 +24,7 @@ from mount_tools.cli.human import one_line
 from mount_tools.cli.inspect_cmd import resolved
 from mount_tools.cli.listing import as_json
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.own_namespace import read_all
 
 
 @words.command(
@@ -41,9 +42,11 @@ def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
     store = session.store
     if len(operands) == 1:
         container = store.containers.resolve(operands[0])
+        read_all()
         found = container_changes(store, container)
     else:
         first, second = (resolved(store, name, ("image", "container")) for name in operands)
+        read_all()
         found = differences(trees(store, first), trees(store, second), content=True)
     if json:
         say(as_json({"kind": kind, "path": os.fsdecode(path)} for kind, path in found), end="")

@@ -11,6 +11,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.output_file import opened
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session
+from mount_tools.own_namespace import read_all
 
 
 @words.command(
@@ -25,5 +26,6 @@ from mount_tools.cli.session import Session, pass_session
 def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
     store = session.store
     container = store.containers.resolve(operands[0])
+    read_all(container)
     with opened(output, "failed to export container") as stream, reported() as progress:
         export_container(store, container, stream, progress=progress)

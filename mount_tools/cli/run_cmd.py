@@ -21,8 +21,8 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.run_words import discard, exit_with, take_stdin
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container_mount import refuse_running, unmount_container
+from mount_tools.own_namespace import be_root
 from mount_tools.run import (
-    be_root,
     launch_of,
     run_container,
     start_container,

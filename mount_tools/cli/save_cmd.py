@@ -15,6 +15,7 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output_file import opened
 from mount_tools.cli.progress import reported
 from mount_tools.cli.session import Session, pass_session
+from mount_tools.own_namespace import read_all
 
 FORMS = (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY)
 FAILED = "failed to save image"
@@ -42,6 +43,7 @@ def save(
     if form not in FORMS:
         raise WrongWords(f'"{form}" is not a valid value for --format: {", ".join(FORMS)}', 1)
     store = session.store
+    read_all()
     if form == OCI_DIRECTORY:
         if not output:
             raise WrongWords(f"{FAILED}: {OCI_DIRECTORY} needs a directory to be made, -o DIR", 1)

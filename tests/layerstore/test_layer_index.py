@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore import layer_index
 from layerstore.errors import InvalidImage
 from layerstore.layer_index import Difference, IndexEntry, compare, read_index, scan, write_index
 from tests.helpers.unions import fill
@@ -95,3 +96,17 @@ def test_a_damaged_index(tree: Path) -> None:
     path.unlink()
     with pytest.raises(InvalidImage, match="is missing"):
         list(read_index(path))
+
+
+def test_ids_that_stand_for_root_are_as_good_as_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a user's layers some were made in his user namespace, and some outside of it."""
+    (tmp_path / "file").touch()
+    index = {entry.path: entry._replace(uid=4000, gid=5000) for entry in scan(tmp_path)}
+    own = (frozenset((0, 4000, os.getuid())), frozenset((0, 5000, os.getgid())))
+    assert [found.what for found in compare(tmp_path, index)] == ["differs in owner, group"] * 2
+    monkeypatch.setattr(layer_index, "ids_of_root", lambda: own)
+    assert list(compare(tmp_path, index)) == []
+    index[b"file"] = index[b"file"]._replace(uid=4001, mtime_ns=0)
+    assert [found.what for found in compare(tmp_path, index)] == ["differs in owner, time"]

@@ -14,7 +14,7 @@ from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import require, wait_until
 from tests.helpers.users import as_user, device_mode, give, home_of_a_user
 
-TOOLS = ("sh", "cat", "echo", "id", "ls", "sleep", "tty", "touch", "true", "grep")
+TOOLS = ("sh", "chmod", "mkdir", "cat", "echo", "id", "ls", "sleep", "tty", "touch", "true", "grep")
 
 
 @pytest.fixture
@@ -101,3 +101,33 @@ def test_he_starts_enters_commits_and_stops_it(home: Path) -> None:
     assert {"uid=0 gid=0", "/dev/pts/0", "A /more", "A /up", "more"} <= set(said)
     assert not [line for line in said if line.startswith(("A /proc", "A /etc", "C"))]
     assert as_user(home, "pyunion exec bg ls").returncode == 1
+
+
+def test_what_keeps_out_all_but_root_keeps_out_no_command(home: Path) -> None:
+    """Root of a container may read what its owner outside may not."""
+    script = "echo s > /s; mkdir /d; echo x > /d/x; chmod 0 /s /d; cat /s /d/x"
+    done = as_user(
+        home,
+        ["pyunion", "run", "--name", "box", "one:1", "sh", "-c", script],
+        "pyunion diff box",
+        "pyunion commit box two:1",
+        "pyunion check",
+        f"pyunion save -o {home}/two.tar two:1",
+        "pyunion rmi two:1",
+        f"pyunion load -i {home}/two.tar",
+        shell("cat /s /d/x", image="two:1"),
+        ["pyunion", "run", "-d", "--name", "live", "two:1", "sh", "-c", "touch /d/y; sleep 1000"],
+        "pyunion diff live",
+        "pyunion commit live three:1",
+        "pyunion rm -f live",
+        shell("cat /d/y", image="three:1"),
+        f"pyunion export -o {home}/box.tar box",
+        f"pyunion mount box {home}/point",
+        f"$echo more > {home}/point/more; cat {home}/point/more; fusermount3 -u {home}/point",
+        "pyunion check",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert said[:5] == ["s", "x", "A /d", "A /d/x", "A /s"]
+    assert said.count("s") == said.count("x") == 2 and "more" in said
+    assert len([line for line in said if line.endswith("all as it should be")]) == 2

@@ -327,8 +327,14 @@ def _open_index(work_base: Fd, marks: Marks) -> LinkIndex | None:
 
 def _refuse_volatile_leftover(work_base: Fd, config: UnionConfig) -> None:
     """Refuse an upper that was written by a volatile mount which did not end well."""
+    mark = b"work/incompat/volatile"
     try:
-        os.stat(b"work/incompat/volatile", dir_fd=work_base, follow_symlinks=False)
+        try:
+            os.stat(mark, dir_fd=work_base, follow_symlinks=False)
+        except PermissionError:
+            # Made with mode 0 by root of a user namespace, whom no mode keeps out.
+            open_private_dir(work_base, b"work")
+            os.stat(mark, dir_fd=work_base, follow_symlinks=False)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return
