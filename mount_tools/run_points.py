@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from unionfs.core.config import UnionConfig
+from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
 from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr, SetAttr
@@ -51,6 +52,8 @@ def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) ->
 
     `directory` is the container's, which nobody has mounted.  Raises StoreError.
     """
+    if len(union.lowers) >= MAX_LOWERS - 1:
+        return union  # a place is for the layer of a commit; these are made in the upper then
     points = [*_OURS, *wanted]
     place = directory / "points"
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
