@@ -34,7 +34,6 @@ import shutil
 import statistics
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from benchmarks.stores import (
     PyUnionStore,
     Store,
     run,
+    workspace,
 )
 from benchmarks.subjects import said_by
 from benchmarks.workloads.chroot import kept_debian
@@ -337,8 +337,7 @@ def main(words: list[str] | None = None) -> int:
     os.environ["PYTHONPATH"] = str(REPOSITORY)
     names = said.subjects.split(",")
     rounds = said.rounds or (2 if said.quick else 5)
-    with tempfile.TemporaryDirectory(prefix="archives-", dir=said.place) as scratch:
-        base = Path(scratch)
+    with workspace("archives-", said.place) as base:
         rootfs = base / "rootfs"
         if said.quick:
             rootfs.mkdir()
@@ -360,9 +359,9 @@ def main(words: list[str] | None = None) -> int:
             },
             "syncs": [name for name in names if name == "pyunion"],
         }
-    print(table(taken, names))
-    said.out.parent.mkdir(parents=True, exist_ok=True)
-    said.out.write_text(as_json(taken, about))
+        print(table(taken, names), flush=True)
+        said.out.parent.mkdir(parents=True, exist_ok=True)
+        said.out.write_text(as_json(taken, about))
     return 0
 
 

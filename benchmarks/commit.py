@@ -18,12 +18,11 @@ import re
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.stores import REPOSITORY, DockerStore, PodmanStore, PyUnionStore, run
+from benchmarks.stores import REPOSITORY, DockerStore, PodmanStore, PyUnionStore, run, workspace
 
 SUBJECTS = ("pyunion", "docker", "podman")
 FAN_OUT = 100  # files in a directory
@@ -182,8 +181,7 @@ def main() -> int:
     parser.add_argument("--subjects", default=",".join(SUBJECTS))
     said = parser.parse_args()
     os.environ["PYTHONPATH"] = str(REPOSITORY)
-    with tempfile.TemporaryDirectory(prefix="commit-", dir=said.place) as scratch:
-        base = Path(scratch)
+    with workspace("commit-", said.place) as base:
         image = base / "image"
         make_base(image)
         size = said.megabytes << 20

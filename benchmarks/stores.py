@@ -13,8 +13,12 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from mount_tools.demo import mounts_beneath, unmount
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -29,6 +33,17 @@ def run(*words: str | Path) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip()[-400:]}")
     return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def workspace(prefix: str, place: Path | None) -> Iterator[Path]:
+    """Hold a fresh directory in `place`; what the stores leave mounted beneath goes with it."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
+        try:
+            yield Path(name)
+        finally:
+            for point in mounts_beneath(Path(name).resolve()):
+                unmount(point)
 
 
 class Store:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks.archives import Given, Series, as_json, measure, table
 from benchmarks.commit import make_change
+from benchmarks.stores import workspace
 from tests.helpers.mounts import require_root
 
 NEEDS = {
@@ -25,8 +25,8 @@ NEEDS = {
 @pytest.fixture
 def short() -> Iterator[Path]:
     """A directory with a short name, as podman and dockerd want theirs."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
+    with workspace("pu-", None) as base:
+        yield base
 
 
 @pytest.mark.parametrize(
