@@ -297,6 +297,19 @@ class ContainerStore:
             mount_point=None,
         )
 
+    def unmounted(self, container: Container) -> Container:
+        """Record that what was mounted is no more: it ran and ended as `container` says."""
+        return self.update(
+            container,
+            status=container.status,
+            pid=None,
+            pid_start=None,
+            started_ns=container.started_ns,
+            finished_ns=container.finished_ns,
+            exit_code=container.exit_code,
+            mount_point=None,
+        )
+
     def update(self, container: Container, **columns: Value) -> Container:
         """Set columns of the container's row; raises NotFound where it was removed."""
         names = ", ".join(f"{name} = ?" for name in columns)

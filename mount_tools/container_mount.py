@@ -104,13 +104,20 @@ def serve_container(
     live: Callable[[], None],
     namespace: str | None = None,
 ) -> Outcome:
-    """Serve the container's mount to its end, in the daemon, and keep its row true."""
+    """Serve the container's mount to its end, in the daemon, and keep its row true.
+
+    Its row then says again what it said before.
+    """
     from mount_tools import log as log_to
     from mount_tools.serve import serve
 
     log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
 
+    before = container
+
     def ready() -> None:
+        nonlocal before
+        before = store.containers.get(container.id)
         store.containers.started(container, os.getpid(), mount_point=directory)
         live()
 
@@ -121,7 +128,7 @@ def serve_container(
     except OSError as error:
         return Outcome(1, str(error))
     try:
-        store.containers.finished(container, 0)
+        store.containers.unmounted(before)
     except StoreError as error:
         logging.getLogger(__name__).info("the container has gone: %s", error)
     return outcome

@@ -14,13 +14,19 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    # Each imports what the other has no use for, and both are to start at once.
-    module = "mount_tools.mount_helper" if is_mount_call(words) else "mount_tools.cli.main"
-    run: object = import_module(module).main
+    try:
+        # Each imports what the other has no use for, and both are to start at once.
+        module = "mount_tools.mount_helper" if is_mount_call(words) else "mount_tools.cli.main"
+        run: object = import_module(module).main
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
     assert callable(run)
     status = run(words)
     assert isinstance(status, int)

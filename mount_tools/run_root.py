@@ -72,10 +72,17 @@ class Volume(NamedTuple):
     read_only: bool
 
 
-def parse_volume(text: str) -> Volume:
-    """Read `src:dst[:ro|rw]`; raises StoreError."""
+def parse_bind(text: str) -> Volume:
+    """Read `src:dst[:ro|rw]`, whether or not it makes sense."""
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
+    return Volume(source, target, mode == "ro")
+
+
+def parse_volume(text: str) -> Volume:
+    """Read `src:dst[:ro|rw]`; raises StoreError."""
+    source, target, _ = parse_bind(text)
+    mode = text.partition(":")[2].partition(":")[2]
     if not source or not target or mode not in ("", "ro", "rw"):
         raise StoreError(f'invalid volume specification: "{text}": it is SRC:DST[:ro]')
     if not target.startswith("/"):

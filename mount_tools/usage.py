@@ -56,7 +56,8 @@ How it is mounted
   foreground, debug, log=FILE           without log=, a daemon logs to syslog; where
                          none listens, warnings to /run/mount.pyunion.PID.log
   control=PATH           a socket on which `pyunion` talks to the live mount
-  container=NAME         with an image for SPEC: the container whose upper to use
+  container=NAME         with an image for SPEC: the container whose upper to use, which is
+                         made where there is none
 
 Accepted, and decided otherwise here: default_permissions (always on), xino,
 override_creds, static_nlink, fast_ino, threaded, writeback, kernel_cache,

@@ -19,6 +19,7 @@ from layerstore.timestamps import format_timestamp
 from mount_tools.cli.container_words import command_words
 from mount_tools.cli.ps_cmd import base_size
 from mount_tools.cli.template_functions import Labels, Value
+from mount_tools.run_root import parse_bind
 
 DRIVER = "pyunion"
 NO_TIME = "0001-01-01T00:00:00Z"
@@ -46,6 +47,10 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "MergedDir": container.mount_point or "",
         "WorkDir": str(store.containers.work(container)),
     }
+    config = {**container.config}
+    given = config.pop("HostConfig", None)
+    host = given if isinstance(given, dict) else {}
+    binds = host.get("Binds")
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
@@ -69,11 +74,11 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "RestartCount": 0,
         "Driver": DRIVER,
         "Platform": "linux",
-        "HostConfig": {"AutoRemove": container.auto_remove},
+        "HostConfig": {"AutoRemove": container.auto_remove, **host},
         "GraphDriver": driver,
         **sizes,
-        "Mounts": [],
-        "Config": _config({"Image": container.image_name, **container.config}),
+        "Mounts": [_mount(str(bind)) for bind in binds] if isinstance(binds, list) else [],
+        "Config": _config({"Image": container.image_name, **config}),
     }
 
 
@@ -84,6 +89,19 @@ def _driver(trees: Sequence[Path]) -> dict[str, Value]:
     if trees:
         data["UpperDir"] = str(trees[0])
     return {"Data": data, "Name": DRIVER}
+
+
+def _mount(bind: str) -> Value:
+    """Return a volume `SRC:DST[:ro]` as docker lists the mounts of a container."""
+    volume = parse_bind(bind)
+    return {
+        "Type": "bind",
+        "Source": volume.source,
+        "Destination": volume.target,
+        "Mode": "ro" if volume.read_only else "",
+        "RW": not volume.read_only,
+        "Propagation": "rprivate",
+    }
 
 
 def _config(config: Object) -> dict[str, Value]:

@@ -35,6 +35,7 @@ from unionfs.types import ROOT_NODEID
 from unionfs.vfs import Filesystem
 
 CREATED_BY_WIDTH = 45
+_LINKS_FOLLOWED = 40
 PLACES = b"trusted.pyunion.layers"
 
 LISTING = Listing(
@@ -121,7 +122,8 @@ def trees_of(store: Store, found: Image | Container) -> list[Tree]:
 def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
     """Return the trees that have `path`, the one that shows first; none where it is not there.
 
-    A link in the path is not followed: it is itself what a layer provides.
+    A link on the way is followed, within the tree; one at its end is itself what a
+    layer provides.
     """
     if not trees:
         return []
@@ -147,20 +149,38 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
 
 
 def _walk(union: Filesystem, path: bytes) -> int | None:
-    nodeid = ROOT_NODEID
-    for name in path.split(b"/"):
-        if name in (b"", b"."):
+    above = [ROOT_NODEID]
+    rest = _names(path)
+    links = 0
+    while rest:
+        name = rest.pop()
+        if name == b"..":
+            above = above[:-1] or above
             continue
         try:
-            attr = union.lookup(nodeid, name)
+            attr = union.lookup(above[-1], name)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG):
                 raise
             return None
         if attr is None:
             return None
-        nodeid = attr.nodeid
-    return nodeid
+        if not rest or not stat.S_ISLNK(attr.st.st_mode):
+            above.append(attr.nodeid)
+            continue
+        links += 1
+        if links > _LINKS_FOLLOWED:
+            return None
+        target = union.readlink(attr.nodeid)
+        if target.startswith(b"/"):
+            above = [ROOT_NODEID]
+        rest += _names(target)
+    return above[-1]
+
+
+def _names(path: bytes) -> list[bytes]:
+    """Return the names in `path`, the last one first."""
+    return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
 
 
 def _absent(path: bytes, trees: Sequence[Tree]) -> str:

@@ -79,7 +79,7 @@ def test_the_row_says_what_is_mounted_and_who_serves_it(
         unmount_container(found)
         # It waits for the daemon, which has written all of it.
         after = store.containers.get(container.id)
-        assert (after.status, after.exit_code, after.mount_point) == ("exited", 0, None)
+        assert after == container
         assert (store.containers.upper(container) / "new").read_text() == "1"
     with pytest.raises(StoreError, match="box is not mounted"):
         unmount_container(after)
@@ -220,3 +220,14 @@ def test_a_user_who_may_not_open_the_device_is_told_so_at_once(home: Path) -> No
         assert done.returncode != 0 and "/dev/fuse" in done.stderr, done
         assert "Traceback" not in done.stderr
     assert as_user(home, "pyunion ps -aq --no-trunc").stdout.split() == made.stdout.split()[1:]
+
+
+def test_a_mount_leaves_what_is_known_of_the_last_run(
+    store: Store, container: Container, point: Path
+) -> None:
+    store.containers.started(container, os.getpid())
+    ran = store.containers.finished(container, 3)
+    mount_container(store, container, str(point))
+    unmount_container(store.containers.get(container.id))
+    wait_until(lambda: not store.containers.get(container.id).running, "the daemon to end")
+    assert store.containers.get(container.id) == ran

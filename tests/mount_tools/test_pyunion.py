@@ -35,3 +35,14 @@ def test_a_command_is_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_mount_call_goes_to_the_mount_helper(capsys: pytest.CaptureFixture[str]) -> None:
     assert pyunion.main(["spec", "/mnt", "-o", "rw,nonsense"]) == 1
     assert capsys.readouterr().err.startswith("mount.pyunion: unknown option 'nonsense'")
+
+
+def test_an_interrupt_while_modules_are_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyunion, "import_module", interrupted)
+    assert pyunion.main(["images"]) == 130
+    assert capsys.readouterr().err == "\n"

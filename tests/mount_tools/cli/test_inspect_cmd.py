@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,14 @@ def test_the_beginning_of_several_ids_is_no_name(cli: Cli, child: Image, base: I
 def _several(cli: Cli, digit: str) -> bool:
     with cli.store() as store:
         return sum(one.id.startswith(digit) for one in store.containers.list()) > 1
+
+
+def test_what_of_the_host_a_container_sees_is_where_docker_has_it(
+    cli: Cli, base: Image, tmp_path: Path
+) -> None:
+    cli.ok("create", "--name", "box", "--read-only", "-v", f"{tmp_path}:/srv:ro", "busy:1", "sh")
+    template = "{{.HostConfig.Binds}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.AutoRemove}}"
+    assert cli.ok("inspect", "-f", template, "box") == f"[{tmp_path}:/srv:ro] true false\n"
+    mounts = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}{{end}}"
+    assert cli.ok("inspect", "-f", mounts, "box") == f"bind {tmp_path} /srv false\n"
+    assert "HostConfig" not in cli.ok("inspect", "-f", "{{json .Config}}", "box")

@@ -456,7 +456,7 @@ def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> 
         before = (point / "new").read_text() if (point / "new").exists() else ""
         (point / "new").write_text(before + text)
         subprocess.run(["umount", point], check=True)
-    wait_until(lambda: "Exited" in containers.ok("ps", "-a"), "the daemon to end")
+    wait_until(lambda: "Created" in containers.ok("ps", "-a"), "the daemon to end")
     mounted("busy:1", str(point), "-o", "ro,container=kept")
     assert (point / "new").read_text() == "onetwo"
     with pytest.raises(OSError, match="Read-only"):

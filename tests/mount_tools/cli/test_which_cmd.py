@@ -82,3 +82,17 @@ def test_an_image_without_layers_has_no_paths(cli: Cli) -> None:
     with cli.store() as store:
         add_image(store, names=["void:1"])
     assert "no layer has this path" in cli.fails("which", "/", "void:1")
+
+
+def test_links_on_the_way_are_followed_within_the_tree(cli: Cli, base: Image) -> None:
+    """As /bin/ls is found where /bin leads to usr/bin; the last name is taken as it is."""
+    with cli.store() as store:
+        upper = store.containers.upper(store.containers.create(base, name="box"))
+        (upper / "usr/bin").mkdir(parents=True)
+        (upper / "usr/bin/new").write_bytes(b"1")
+        for name, target in (("b", "usr/bin"), ("abs", "/../b"), ("usr/up", "../b"), ("o", "o")):
+            (upper / name).symlink_to(target)
+    for path in ("/b/new", "/abs/new", "usr/up/new", "/usr/bin/../../b/new"):
+        assert cli.ok("which", path, "box", "--format", "{{.Type}}") == "file\n", path
+    assert cli.ok("which", "/b", "box", "--format", "{{.Type}}") == "symlink\n"
+    assert "no layer has this path" in cli.fails("which", "/o/new", "box")
