@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,12 +40,16 @@ def run(*words: str | Path) -> str:
 @contextlib.contextmanager
 def workspace(prefix: str, place: Path | None) -> Iterator[Path]:
     """Hold a fresh directory in `place`; what the stores leave mounted beneath goes with it."""
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
-        try:
-            yield Path(name)
-        finally:
-            for point in mounts_beneath(Path(name).resolve()):
-                unmount(point)
+    # Of letters and digits: podman takes the path of a layout for the name of an image, in
+    # which an underscore may not stand everywhere that tempfile puts one.
+    base = Path(place or tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(4)}"
+    base.mkdir(mode=0o700)
+    try:
+        yield base
+    finally:
+        for point in mounts_beneath(base.resolve()):
+            unmount(point)
+        shutil.rmtree(base)
 
 
 class Store:

@@ -13,6 +13,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import stat
 import threading
 from collections.abc import Callable
@@ -147,9 +148,11 @@ def _work_until_killed(
         client = Client(OsDriver(union.root), seed)
         client.start()
         client.join(delay)  # the random time of the kill
-        union.crash()
+        os.kill(union.pid, signal.SIGKILL)
+        # Unmounted before the client has met its end, it would go on beneath the mount.
         client.join(DEADLINE)
         assert not client.is_alive(), "a system call outlives the daemon"
+        union.crash()
         return client
 
 
