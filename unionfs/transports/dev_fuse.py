@@ -36,7 +36,7 @@ from unionfs.wire.session import BUFFER_SIZE, MAX_WRITE, Session, Terms
 
 log = logging.getLogger(__name__)
 
-_READERS = 2
+_READERS = 3
 _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)
 _BODY = abi.IN_HEADER.size
 _SHORT = 4096  # bytes that hold any reply but data and listings
