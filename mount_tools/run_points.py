@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
+from mount_tools.union_path import walk
 from unionfs.core.config import UnionConfig
 from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
@@ -33,7 +34,6 @@ from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr, SetAttr
 
 _MADE_OF = "made-of"
-_LINKS_FOLLOWED = 40
 
 
 class Point(NamedTuple):
@@ -45,6 +45,7 @@ class Point(NamedTuple):
 
 # Mounted by us, so what is to be beneath them is not for a layer to have.
 _OURS = (Point("/proc", True), Point("/sys", True), Point("/dev", True))
+_BENEATH_OURS = tuple(os.fsencode(own.path[1:]) for own in _OURS)
 
 
 def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) -> UnionConfig:
@@ -99,34 +100,16 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
 
 def _make(union: UnionFs, point: Point) -> None:
     """Make what is missing of `point`; links are followed as in the container."""
-    above = [ROOT_NODEID]
-    rest = _names(os.fsencode(point.path))
-    links = 0
-    while rest:
-        name = rest.pop()
-        if name == b"..":
-            above = above[:-1] or above
-            continue
-        if rest and len(above) == 1 and any(name == os.fsencode(own.path[1:]) for own in _OURS):
-            return
-        found = union.lookup(above[-1], name)
+
+    def look(parent: int, name: bytes, last: bool) -> Attr | None:
+        if not last and parent == ROOT_NODEID and name in _BENEATH_OURS:
+            return None
+        found = union.lookup(parent, name)
         if found is None:
-            found = _add(union, above[-1], name, folder=bool(rest) or point.folder)
-        if stat.S_ISLNK(found.st.st_mode):
-            links += 1
-            if links > _LINKS_FOLLOWED:
-                return
-            target = union.readlink(found.nodeid)
-            if target.startswith(b"/"):
-                above = [ROOT_NODEID]
-            rest += _names(target)
-        else:
-            above.append(found.nodeid)
+            found = _add(union, parent, name, folder=not last or point.folder)
+        return found
 
-
-def _names(path: bytes) -> list[bytes]:
-    """Return the names in `path`, the last one first."""
-    return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
+    walk(union, os.fsencode(point.path), look, follow_last=True)
 
 
 def _add(union: UnionFs, parent: int, name: bytes, *, folder: bool) -> Attr:

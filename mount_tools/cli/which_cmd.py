@@ -28,14 +28,14 @@ from mount_tools.cli.layers_cmd import names_of
 from mount_tools.cli.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.cli.template_functions import Row, Value
+from mount_tools.union_path import walk
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 from unionfs.core.virtual import places
-from unionfs.types import ROOT_NODEID
+from unionfs.types import Attr
 from unionfs.vfs import Filesystem
 
 CREATED_BY_WIDTH = 45
-_LINKS_FOLLOWED = 40
 PLACES = b"trusted.pyunion.layers"
 
 LISTING = Listing(
@@ -149,38 +149,15 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
 
 
 def _walk(union: Filesystem, path: bytes) -> int | None:
-    above = [ROOT_NODEID]
-    rest = _names(path)
-    links = 0
-    while rest:
-        name = rest.pop()
-        if name == b"..":
-            above = above[:-1] or above
-            continue
+    def look(parent: int, name: bytes, last: bool) -> Attr | None:
         try:
-            attr = union.lookup(above[-1], name)
+            return union.lookup(parent, name)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG):
                 raise
             return None
-        if attr is None:
-            return None
-        if not rest or not stat.S_ISLNK(attr.st.st_mode):
-            above.append(attr.nodeid)
-            continue
-        links += 1
-        if links > _LINKS_FOLLOWED:
-            return None
-        target = union.readlink(attr.nodeid)
-        if target.startswith(b"/"):
-            above = [ROOT_NODEID]
-        rest += _names(target)
-    return above[-1]
 
-
-def _names(path: bytes) -> list[bytes]:
-    """Return the names in `path`, the last one first."""
-    return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
+    return walk(union, path, look, follow_last=False)
 
 
 def _absent(path: bytes, trees: Sequence[Tree]) -> str:

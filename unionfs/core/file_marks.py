@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def origin_ino(state: State, value: bytes) -> int | None:
+    """Return the st_ino of what an origin mark of `value` names, None where that is not known."""
     origin = decode_origin(value)
     if origin is None:
         return None
