@@ -35,7 +35,7 @@ PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 
 .PHONY: demo
 demo: $(VENV)/product
-	@$(ROOT) $(BIN)/python -m mount_tools.demo
+	@$(ROOT) $(BIN)/python -m benchmarks.demo
 
 RUN_TESTS = $(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
     $(BIN)/python -m pytest

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from benchmarks.cell import Wrong
 from benchmarks.chart import chart
+from benchmarks.demo import DemoError
 from benchmarks.isolation import INSIDE, run_isolated
 from benchmarks.report import report
 from benchmarks.requests import COUNTED, count_requests, shown
@@ -26,7 +27,6 @@ from benchmarks.runner import Runner
 from benchmarks.scale import SCALES, Scale
 from benchmarks.subjects import BY_NAME, SUBJECTS, said_by, versions
 from benchmarks.workloads import WORKLOADS
-from mount_tools.demo import DemoError
 
 TOP = Path(__file__).resolve().parent.parent
 CACHE = TOP / ".cache"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mount_tools.demo import NO_SERVICES, isolated
+from benchmarks.demo import NO_SERVICES, isolated
 
 IN_CHROOT = """
 mount -t proc proc "$0/proc"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import demo
 from benchmarks.apt_chroot import in_chroot, site_layer
 from benchmarks.cell import Cell, Wrong, opened_cell
 from benchmarks.layers import NEEDLE, Stack, source_tree
@@ -24,7 +25,6 @@ from benchmarks.subjects import BY_NAME, Refused, Subject
 from benchmarks.tracing import Tracer, tracer
 from benchmarks.workloads.archives import ARCHIVE, archived_tree
 from benchmarks.workloads.chroot import kept_debian
-from mount_tools import demo
 
 Say = Callable[[str], None]
 Act = Callable[[Cell], object]

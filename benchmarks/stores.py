@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mount_tools.demo import mounts_beneath, unmount
+from benchmarks.demo import mounts_beneath, unmount
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")

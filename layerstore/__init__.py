@@ -11,12 +11,12 @@ no store: unpack, pack, tar_split -> tar_read, tar_write -> feed, tar_headers;
 and above both, archive and transfer.
 """
 
-from layerstore.containers import Container
-from layerstore.digest import Digest
+from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
-from layerstore.images import Image, ImageConfig
+from layerstore.images.images import Image, ImageConfig
 from layerstore.layers import Layer
-from layerstore.reference import Reference, parse_reference
+from layerstore.oci.digest import Digest
+from layerstore.oci.reference import Reference, parse_reference
 from layerstore.store import Store, default_root
 
 __all__ = [

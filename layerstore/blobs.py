@@ -19,12 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from layerstore.database import Database
-from layerstore.digest import Digest, VerifyingReader
-from layerstore.durability import Durability
+from layerstore.db.database import Database
+from layerstore.db.durability import Durability
+from layerstore.db.leases import Leases
+from layerstore.db.staging import StagingArea
 from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
-from layerstore.leases import Leases
-from layerstore.staging import StagingArea
+from layerstore.oci.digest import Digest, VerifyingReader
 
 _CHUNK = 1 << 20
 

@@ -28,13 +28,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerstore.database import Database, Row
-from layerstore.digest import Digest, chain_id
-from layerstore.durability import Durability
+from layerstore.db.database import Database, Row
+from layerstore.db.durability import Durability
+from layerstore.db.leases import Leases
+from layerstore.db.staging import StagingArea
 from layerstore.errors import NotFound
-from layerstore.image_config import Descriptor
-from layerstore.leases import Leases
-from layerstore.staging import StagingArea
+from layerstore.oci.digest import Digest, chain_id
+from layerstore.oci.documents import Descriptor
 
 _COLUMNS = "chain_id, parent, diff_id, size, location"
 

@@ -22,18 +22,18 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from layerstore import database
 from layerstore.blobs import BlobStore
-from layerstore.containers import ContainerStore
-from layerstore.database import Database
-from layerstore.digest import Digest
-from layerstore.durability import Durability
+from layerstore.containers.containers import ContainerStore
+from layerstore.db import database
+from layerstore.db.database import Database
+from layerstore.db.durability import Durability
+from layerstore.db.leases import Leases
+from layerstore.db.reserve import Reserve
+from layerstore.db.staging import StagingArea
 from layerstore.errors import InvalidDigest, NotFound, StoreError
-from layerstore.images import ImageStore
+from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
-from layerstore.leases import Leases
-from layerstore.reserve import Reserve
-from layerstore.staging import StagingArea
+from layerstore.oci.digest import Digest
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
 _DIRECTORIES = ("staging", "blobs", "blobs/sha256", "layers", "containers")

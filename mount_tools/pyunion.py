@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         # Each imports what the other has no use for, and both are to start at once.
-        module = "mount_tools.mount_helper" if is_mount_call(words) else "mount_tools.cli.main"
+        module = "mount_tools.helper.main" if is_mount_call(words) else "mount_tools.cli.main"
         run: object = import_module(module).main
     except KeyboardInterrupt:
         print(file=sys.stderr)

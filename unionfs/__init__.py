@@ -1,6 +1,68 @@
 """PyUnion's union filesystem: a copy-on-write upper over read-only layers.
 
-`core` decides, `vfs` is the one seam, `transports` carry requests from the
-kernel to it, `syscalls` is the only home of ctypes.  Imports point one way:
-transports -> vfs <- core -> syscalls -> errors, types.
+`core` decides, `vfs` is the one seam, `wire` speaks the FUSE protocol, `transports`
+carry requests from the kernel, `syscalls` is the only home of ctypes.  Imports point
+one way: transports -> core, wire -> vfs -> syscalls -> errors, gate, interrupts, types.
+
+This package is the face of the core.  The store and the tools import the names below
+from here and nothing from `unionfs.core`, so the core can change inside.  A module of
+the core is imported when one of its names is first asked for: a command that opens no
+union does not load the core.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unionfs.core.config import IdRange, RedirectDir, UnionConfig, WhiteoutForm
+    from unionfs.core.introspect import places
+    from unionfs.core.setup import MAX_LOWERS
+    from unionfs.core.union import UnionFs, open_union
+    from unionfs.core.whiteout import (
+        AUFS_META,
+        AUFS_OPAQUE,
+        AUFS_PREFIX,
+        FUSE_OVERLAYFS_PREFIX,
+        Marks,
+        make_char_whiteout,
+        make_xattr_whiteout,
+    )
+
+__all__ = [
+    "AUFS_META",
+    "AUFS_OPAQUE",
+    "AUFS_PREFIX",
+    "FUSE_OVERLAYFS_PREFIX",
+    "MAX_LOWERS",
+    "IdRange",
+    "Marks",
+    "RedirectDir",
+    "UnionConfig",
+    "UnionFs",
+    "WhiteoutForm",
+    "make_char_whiteout",
+    "make_xattr_whiteout",
+    "open_union",
+    "places",
+]
+
+_HOMES = {
+    "config": ("IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
+    "introspect": ("places",),
+    "setup": ("MAX_LOWERS",),
+    "union": ("UnionFs", "open_union"),
+    "whiteout": (
+        *("AUFS_META", "AUFS_OPAQUE", "AUFS_PREFIX", "FUSE_OVERLAYFS_PREFIX"),
+        *("Marks", "make_char_whiteout", "make_xattr_whiteout"),
+    ),
+}
+_HOME = {name: f"unionfs.core.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

@@ -9,11 +9,11 @@ import contextlib
 import sys
 from pathlib import Path
 
+from benchmarks import demo
 from benchmarks.cell import Cell
 from benchmarks.layers import Stack, root_filesystem
 from benchmarks.scale import Scale
 from benchmarks.workload import Row, Step, Workload
-from mount_tools import demo
 
 _EXEC_LOOP = 'i=0; while [ $i -lt "$0" ]; do /usr/bin/env true || exit; i=$((i+1)); done'
 _IN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import click
 
 from layerstore.errors import StoreError
-from layerstore.reference import familiar
+from layerstore.oci.reference import familiar
 from layerstore.store import Store
-from mount_tools.cli.words import Completer
+from mount_tools.cli.framework import Completer
 
 
 def named(*kinds: str) -> Completer:

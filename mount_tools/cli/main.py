@@ -23,46 +23,14 @@ import click
 
 from layerstore.errors import StoreError
 from mount_tools.cli.errors import TemplateError, WrongWords
+from mount_tools.cli.framework import Group
 from mount_tools.cli.session import Session, complain
-from mount_tools.cli.words import Group
 
 PROGRAM = "pyunion"
 COMPLETION = "_PYUNION_COMPLETE"
 INTERRUPTED = 130
 NOBODY_READS = 141
 
-IMAGE = {
-    "import": "import_cmd.import_",
-    "load": "load_cmd.load",
-    "save": "save_cmd.save",
-    "history": "history_cmd.history",
-    "inspect": "inspect_cmd.inspect_image",
-    "ls": "images_cmd.images",
-    "list": "images_cmd.images",
-    "prune": "prune_cmd.prune_images",
-    "rm": "rmi_cmd.rmi",
-    "tag": "tag_cmd.tag",
-}
-CONTAINER = {
-    "exec": "run_cmd.exec_",
-    "run": "run_cmd.run",
-    "start": "run_cmd.start",
-    "stop": "run_cmd.stop",
-    "commit": "commit_cmd.commit",
-    "export": "export_cmd.export",
-    "create": "create_cmd.create",
-    "diff": "diff_cmd.diff",
-    "inspect": "inspect_cmd.inspect_container",
-    "ls": "ps_cmd.ps",
-    "list": "ps_cmd.ps",
-    "prune": "prune_cmd.prune_containers",
-    "rm": "rm_cmd.rm",
-}
-SYSTEM = {
-    "df": "df_cmd.df",
-    "info": "info_cmd.info",
-    "prune": "prune_cmd.prune",
-}
 COMMANDS = {
     "exec": "run_cmd.exec_",
     "run": "run_cmd.run",
@@ -74,11 +42,11 @@ COMMANDS = {
     "load": "load_cmd.load",
     "save": "save_cmd.save",
     "commit": "commit_cmd.commit",
-    "container": "main.container",
+    "container": "groups.container",
     "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
     "history": "history_cmd.history",
-    "image": "main.image",
+    "image": "groups.image",
     "images": "images_cmd.images",
     "info": "info_cmd.info",
     "inspect": "inspect_cmd.inspect",
@@ -88,22 +56,18 @@ COMMANDS = {
     "ps": "ps_cmd.ps",
     "rm": "rm_cmd.rm",
     "rmi": "rmi_cmd.rmi",
-    "system": "main.system",
+    "system": "groups.system",
     "tag": "tag_cmd.tag",
     "umount": "mount_cmd.umount",
     "version": "info_cmd.version",
     "which": "which_cmd.which",
 }
 
-image = Group("image", "Manage images", IMAGE)
-container = Group("container", "Manage containers", CONTAINER)
-system = Group("system", "Manage the store", SYSTEM)
-
 
 @click.pass_context
 def _open(context: click.Context, root: str | None, no_sync: bool, version: bool) -> None:
     if version:
-        from mount_tools.cli.info_cmd import own_version
+        from mount_tools.cli.commands.info_cmd import own_version
 
         print(f"PyUnion version {own_version()}")
         context.exit(0)

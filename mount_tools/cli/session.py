@@ -14,7 +14,7 @@ import click
 
 from layerstore.errors import StoreError
 from layerstore.store import Store
-from mount_tools.cli.human import harmless
+from mount_tools.cli.output.human import harmless
 
 pass_session = click.pass_obj
 

@@ -17,7 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mount_tools import log, mount_helper, serve, supervise
+from mount_tools.daemon import log, serve, supervise
+from mount_tools.helper import main as mount_helper
 from unionfs.transports import dev_fuse, pyfuse3_ops
 
 PRELOADED = (log, serve, supervise, dev_fuse, pyfuse3_ops)

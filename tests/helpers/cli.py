@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from layerstore import Store
-from layerstore.image_config import JSON
+from layerstore.oci.documents import JSON
 from mount_tools.cli.main import main
 
 

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from layerstore import Digest, Image, ImageConfig, Layer, Store
-from layerstore.digest import sha256_digest
-from layerstore.image_config import Object
-from layerstore.layer_index import scan, write_index
-from layerstore.tar_split import SplitWriter
+from layerstore.layer.index import scan, write_index
+from layerstore.layer.tar_split import SplitWriter
+from layerstore.oci.digest import sha256_digest
+from layerstore.oci.documents import Object
 
 CREATED = "2024-05-06T07:08:09.000000001Z"
 

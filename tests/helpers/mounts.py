@@ -1,7 +1,7 @@
 """Mounts for tests: a union through `mount.pyunion`, or kernel overlayfs.
 
 A union is served by a child process that this module starts in the foreground
-(`python -m mount_tools.mount_helper -f`), never by the test's own process: a
+(`python -m mount_tools.helper.main -f`), never by the test's own process: a
 test that touches a mount it serves itself would wait for itself for ever.
 Every wait here has a deadline.  When a `with` block ends, the mount is gone,
 its process has ended with status 0, and its log held no error; otherwise the
@@ -127,7 +127,7 @@ def helper_environment() -> dict[str, str]:
 
 def helper_command(*arguments: Layer) -> list[Layer]:
     """Return the command line of `mount.pyunion` with `arguments`."""
-    return [sys.executable, "-m", "mount_tools.mount_helper", *arguments]
+    return [sys.executable, "-m", "mount_tools.helper.main", *arguments]
 
 
 def layer_options(

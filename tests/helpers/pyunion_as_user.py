@@ -24,7 +24,7 @@ import mount_tools
 import unionfs
 from tests.helpers.as_user import PR_SET_DUMPABLE, become_nobody
 
-PROGRAMS = {"pyunion": "mount_tools.pyunion", "mount.pyunion": "mount_tools.mount_helper"}
+PROGRAMS = {"pyunion": "mount_tools.pyunion", "mount.pyunion": "mount_tools.helper.main"}
 
 
 def preload() -> None:

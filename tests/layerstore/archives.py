@@ -15,10 +15,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from layerstore.layer_index import IndexEntry, compare, read_index
+from layerstore.layer.index import IndexEntry, compare, read_index
+from layerstore.layer.tar_split import assemble
+from layerstore.layer.unpack import Unpacked, unpack
 from layerstore.limits import DEFAULT, Limits
-from layerstore.tar_split import assemble
-from layerstore.unpack import Unpacked, unpack
 from tests.helpers.as_user import NOBODY, become_nobody
 from tests.helpers.mounts import require_root
 from tests.helpers.trees import raw

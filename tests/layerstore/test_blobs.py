@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
-from layerstore.digest import sha256_digest
 from layerstore.errors import DigestMismatch, NotFound, SizeMismatch
+from layerstore.oci.digest import sha256_digest
 from tests.helpers.images import add_image, some_digest
 
 CONTENT = b"content" * 100_000

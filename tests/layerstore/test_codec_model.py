@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from layerstore.layer_index import compare, read_index
-from layerstore.pack import pack
-from layerstore.tar_split import assemble
-from layerstore.unpack import unpack
+from layerstore.layer.index import compare, read_index
+from layerstore.layer.pack import pack
+from layerstore.layer.tar_split import assemble
+from layerstore.layer.unpack import unpack
 from tests.helpers.mounts import require_root
 from tests.model.layers import WhiteoutForm
 from tests.model.machine import Subject, UnionMachine

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import pytest
 
-from layerstore import Container, Store, gc
-from layerstore.commit import commit as commit_container
-from layerstore.examine import examine
-from layerstore.reference import familiar, parse_reference
+from layerstore import Container, Store
+from layerstore.oci.reference import familiar, parse_reference
+from layerstore.operations import gc
+from layerstore.operations.check import examine
+from layerstore.operations.commit import commit as commit_container
 from tests.helpers.images import add_image, add_layer, config_of
 from tests.helpers.mounts import require_root
 from tests.layerstore.crashes import Work, count_changes, fail_at, kill_at, points

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layerstore.archive import load
-from layerstore.compression import open_decompressed
+from layerstore.archive.archive import load
 from layerstore.errors import StoreError
 from layerstore.limits import Limits
 from layerstore.store import Store
-from layerstore.tar_headers import format_entry
+from layerstore.tar.compression import open_decompressed
+from layerstore.tar.headers import format_entry
 from tests.layerstore.archives import (
     END,
     Site,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from layerstore import Digest, Store
-from layerstore.digest import chain_id
 from layerstore.errors import NotFound
+from layerstore.oci.digest import chain_id
 from tests.helpers.images import add_image, add_layer, diff_id, some_digest
 
 BASE = {"etc/motd": b"hello", "bin/sh": b"#!"}

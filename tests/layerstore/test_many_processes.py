@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from layerstore import Store, gc
+from layerstore import Store
 from layerstore.errors import Conflict, NotFound
-from layerstore.examine import examine
-from layerstore.reference import familiar
+from layerstore.oci.reference import familiar
+from layerstore.operations import gc
+from layerstore.operations.check import examine
 from tests.helpers import children
 from tests.helpers.images import add_image, add_layer, config_of, diff_id
 

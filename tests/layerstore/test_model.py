@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from layerstore import Digest, Image, Store, gc
+from layerstore import Digest, Image, Store
 from layerstore.errors import Conflict, NotFound
-from layerstore.examine import examine
-from layerstore.images import Removed
-from layerstore.reference import familiar
+from layerstore.images.images import Removed
+from layerstore.oci.reference import familiar
+from layerstore.operations import gc
+from layerstore.operations.check import examine
 from tests.helpers.images import add_image
 
 NAMES = st.sampled_from(["a:1", "a:2", "b:1", "c:latest"])

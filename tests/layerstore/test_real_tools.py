@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.archive import OCI_ARCHIVE, OCI_DIRECTORY, load, save
-from layerstore.digest import Digest
-from layerstore.images import Image
-from layerstore.pack import pack
+from layerstore.archive.archive import OCI_ARCHIVE, OCI_DIRECTORY, load, save
+from layerstore.images.images import Image
+from layerstore.layer.pack import pack
+from layerstore.oci.digest import Digest
+from layerstore.operations.rootfs import import_image
 from layerstore.store import Store
-from layerstore.transfer import import_image
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import require_root
 from tests.helpers.processes import end

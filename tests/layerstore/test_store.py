@@ -12,7 +12,7 @@ import pytest
 
 from layerstore import Store, default_root
 from layerstore.errors import NotFound, StoreError
-from layerstore.examine import examine
+from layerstore.operations.check import examine
 from tests.helpers import children
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
 

@@ -1,7 +1,7 @@
 """What one union is made of: the settings the core works by.
 
 Decided here and only here: the names, types and defaults of the settings.
-The grammar of `-o` belongs to `mount_tools.options`; whether the directories
+The grammar of `-o` belongs to `mount_tools.mount.options`; whether the directories
 suit each other is checked by `unionfs.core.setup` when the union is opened.
 
 Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.

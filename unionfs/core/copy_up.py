@@ -27,11 +27,11 @@ from unionfs.core.inode import NOTHING_LOST, Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
 from unionfs.core.link_index import encode_delta, entry_name
 from unionfs.core.origin import encode_origin
-from unionfs.core.place import at_rest, open_node, stat_node
+from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
-from unionfs.giving_up import stop_if_abandoned
+from unionfs.interrupts import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink

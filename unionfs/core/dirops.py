@@ -26,18 +26,18 @@ from unionfs.core.copy_up import (
     require_upper,
     set_delta,
 )
-from unionfs.core.deletion import (
-    add_whiteout,
-    place_over_whiteout,
-    remove_entry,
-    replace_by_whiteout,
-)
 from unionfs.core.inode import Dir, File, Lost, Node, union_ino
 from unionfs.core.layer import Fd, RealDir, open_path
 from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_later
 from unionfs.core.origin import encode_origin
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
+from unionfs.core.whiteout_ops import (
+    add_whiteout,
+    place_over_whiteout,
+    remove_entry,
+    replace_by_whiteout,
+)
 from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.inode import File
 from unionfs.core.layer import Fd
-from unionfs.core.place import open_node, stat_node
+from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 
 # The kernel does these itself, before or after a request reaches us: creation

@@ -37,9 +37,9 @@ from dataclasses import replace
 from unionfs.core.copy_up import copy_attributes, require_upper
 from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
+from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
-from unionfs.core.links_ahead import adopt_names, known_names, settle_index
 from unionfs.core.origin import encode_origin
 from unionfs.core.setup import MAX_LOWERS, take_for_ourselves
 from unionfs.core.state import State

@@ -39,7 +39,7 @@ from unionfs.core.inode import (
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import entry_name
 from unionfs.core.origin import encode_origin
-from unionfs.core.place import stat_node
+from unionfs.core.real_file import stat_node
 from unionfs.core.redirect import (
     follow_beneath,
     follow_dir,

@@ -29,7 +29,6 @@ from unionfs.core.copy_up import (
     redirect_data,
     require_upper,
 )
-from unionfs.core.deletion import allow_xattr_whiteouts, forget_whiteout, stage_whiteout
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
@@ -37,6 +36,7 @@ from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
+from unionfs.core.whiteout_ops import allow_xattr_whiteouts, forget_whiteout, stage_whiteout
 from unionfs.syscalls.renameat2 import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,

@@ -22,7 +22,7 @@ from unionfs.core.copy_up import (
 from unionfs.core.file import Handle, current_fd, drop_privileges, reopen
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
-from unionfs.core.place import at_rest
+from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.syscalls.attributes import chmod_at, utimens_at
 from unionfs.types import SetAttr

@@ -21,7 +21,7 @@ from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import resolve_locked
-from unionfs.core.lost_links import LostLinks
+from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
 from unionfs.core.state import State

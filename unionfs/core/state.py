@@ -11,7 +11,7 @@ from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.inode import InodeTable
 from unionfs.core.layer import FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
-from unionfs.core.lost_links import LostLinks
+from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.owners import Owners
 from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir

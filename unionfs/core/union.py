@@ -30,15 +30,15 @@ from unionfs.core.file import (
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
 from unionfs.core.inode import Dir, File, Node
+from unionfs.core.introspect import counters
+from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
-from unionfs.core.place import at_rest, renew_file, stat_node, statx_node
 from unionfs.core.readdir import list_dir
+from unionfs.core.real_file import at_rest, renew_file, stat_node, statx_node
 from unionfs.core.rename import rename
-from unionfs.core.reread import reread
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
-from unionfs.core.virtual import counters
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr

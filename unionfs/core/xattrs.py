@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from unionfs.core.copy_up import copy_up_dir, copy_up_file, require_upper
 from unionfs.core.dirops import DEFAULT_ACL
 from unionfs.core.inode import Dir, File, Node
-from unionfs.core.place import at_rest
+from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
+from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
-from unionfs.core.virtual import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 

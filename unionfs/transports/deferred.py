@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from unionfs.giving_up import Caller, working_for
+from unionfs.interrupts import Caller, working_for
 
 _WORKERS = 64
 

@@ -12,13 +12,14 @@ import pytest
 
 from layerstore import Image
 from mount_tools.cli import main
-from mount_tools.cli.words import Command, Group
+from mount_tools.cli.commands import groups
+from mount_tools.cli.framework import Command, Group
 from tests.helpers.cli import Cli
 
 PYUNION = Path(sys.executable).with_name("pyunion")
 
 
-@pytest.mark.parametrize("group", [main.top, main.image, main.container, main.system])
+@pytest.mark.parametrize("group", [main.top, groups.image, groups.container, groups.system])
 def test_every_command_is_where_it_is_said_to_be(group: Group) -> None:
     context = click.Context(group, info_name=group.name)
     for name in group.members:
@@ -54,7 +55,7 @@ def test_a_bug_is_a_sentence_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     def broken(self: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("layerstore.images.ImageStore.list", broken)
+    monkeypatch.setattr("layerstore.images.images.ImageStore.list", broken)
     result = cli("images")
     assert result.status == 1
     assert "a bug in PyUnion" in result.err
@@ -65,7 +66,7 @@ def test_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: object, *_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("layerstore.images.ImageStore.list", interrupted)
+    monkeypatch.setattr("layerstore.images.images.ImageStore.list", interrupted)
     assert cli("images").status == 130
 
 

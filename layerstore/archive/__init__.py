@@ -1,0 +1,1 @@
+"""Images as files: docker and OCI archives, loaded and saved."""

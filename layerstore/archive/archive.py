@@ -1,0 +1,419 @@
+"""save and load: images between the store and an archive.
+
+Decided here and only here: what makes an archive's image one of the store's.
+Sizes bound what is read, a blob's digest is checked before it is unpacked, and
+a layer is published only when what it unpacked to has the diff_id that the
+configuration names.  Once all of it is there, one transaction makes the images
+and their names: an archive is loaded whole or not at all.
+
+What is written can be read as an OCI layout and by every docker: one tar with
+both indexes over the same blobs, as docker writes from version 25 on.  Layers
+are put together again from what lies unpacked in the store, and every byte is
+held to its digest on the way out; so the digests of images, layers and
+manifests are the same after a round trip.
+
+Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.archive.docker import (
+    MANIFEST_FILE,
+    Listed,
+    Packaged,
+    blob_path,
+    manifest_file,
+    read_docker,
+)
+from layerstore.archive.members import Members, Section, open_members
+from layerstore.archive.oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
+from layerstore.archive.writer import ArchiveWriter, DirectoryWriter, TarArchiveWriter
+from layerstore.errors import (
+    DigestMismatch,
+    InvalidImage,
+    InvalidReference,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+)
+from layerstore.images.images import Image
+from layerstore.layer.metadata import is_privileged
+from layerstore.layer.tar_split import archive_size, assemble
+from layerstore.layer.unpack import unpack
+from layerstore.layers import Layer
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.digest import Digest, VerifyingReader, chain_id
+from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, ImageConfig, Manifest
+from layerstore.oci.reference import Reference, parse_reference
+from layerstore.progress import Report, packed_ticker, ticker
+from layerstore.store import Store
+from layerstore.tar.compression import Readable, open_decompressed
+from layerstore.tar.pipeline import Tick, Writable
+
+DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
+
+
+class Loaded(NamedTuple):
+    """One name, or one image without a name, that `load` brought into the store.
+
+    `renamed` is the image that had the name before.
+    """
+
+    image: Digest
+    name: Reference | None
+    renamed: Digest | None = None
+
+
+def load(
+    store: Store,
+    source: Path | Readable,
+    *,
+    progress: Report | None = None,
+    limits: Limits = DEFAULT,
+) -> list[Loaded]:
+    """Bring the images of `source` into the store: a file, a directory, or a stream.
+
+    Raises InvalidImage for what is no image, StoreError.
+    """
+    with store.leases.lease("work", "load"), store.staging.directory() as spool:
+        members = open_members(source, spool, limits)
+        try:
+            loader = _Loader(store, members, progress, limits)
+            listed = _read(members)
+            if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
+                raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
+            ready = [(loader.bring(packaged), packaged) for packaged in listed]
+            with store.database.transaction():
+                lines = [line for image in ready for line in _publish(store, *image)]
+                _link_parents(store, listed)
+                return lines
+        finally:
+            members.close()
+
+
+def _read(members: Members) -> list[Packaged]:
+    """Return what an archive holds: OCI's manifests where there are any, and docker's names."""
+    oci, docker = read_oci(members), read_docker(members)
+    if oci is None and docker is None:
+        raise InvalidImage(
+            f"the archive is neither an OCI layout nor one of docker's: it has no {INDEX_FILE} "
+            f"and no {MANIFEST_FILE}; a root filesystem is brought in by import"
+        )
+    if not oci:
+        return docker or []
+    known = {packaged.config: packaged for packaged in docker or ()}
+    merged = []
+    for found in oci:
+        also = known.get(found.config, found)
+        names = tuple(dict.fromkeys((*found.names, *also.names)))
+        merged.append(replace(found, names=names, parent=also.parent))
+    return merged
+
+
+def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Loaded]:
+    """Make an image, whose layers and blobs are all there, one of the store, with its names."""
+    image = store.images.add(config.data)
+    if packaged.manifest is not None:
+        store.images.add_manifest(image, packaged.manifest)
+    lines = []
+    for name in packaged.names:
+        if packaged.manifest is not None:
+            store.images.add_repo_digest(image, name.repository, packaged.manifest.digest)
+        before = store.images.tag(image, name)
+        lines.append(Loaded(image.id, name, None if before == image.id else before))
+    return lines or [Loaded(image.id, None)]
+
+
+def _link_parents(store: Store, listed: list[Packaged]) -> None:
+    """Link the images of an archive whose parents are in it too, as it says; docker's rules."""
+    ids = {packaged.id for packaged in listed}
+    for packaged in listed:
+        if packaged.parent in ids and packaged.parent != packaged.id:
+            parent = Digest(packaged.parent)
+            if not _is_next_step(store.images.config(packaged.id), store.images.config(parent)):
+                raise InvalidImage(f"image {parent} is not a valid parent for {packaged.id}")
+            store.images.set_parent(packaged.id, parent)
+
+
+def _is_next_step(config: ImageConfig, parent: ImageConfig) -> bool:
+    """Tell whether one image was made from the other, by their histories, in one step."""
+    history, before = config.history, parent.history
+    if not history and not before:
+        return len(config.diff_ids) > len(parent.diff_ids)  # so that no circle can be closed
+    return len(history) == len(before) + 1 and all(
+        old.created_ns == new.created_ns and replace(old, created="") == replace(new, created="")
+        for old, new in zip(before, history, strict=False)
+    )
+
+
+class _Loader:
+    """Brings the images of one archive in."""
+
+    def __init__(
+        self, store: Store, members: Members, progress: Report | None, limits: Limits
+    ) -> None:
+        self._store = store
+        self._members = members
+        self._progress = progress
+        self._limits = limits
+        self._privileged = is_privileged()
+
+    def bring(self, packaged: Packaged) -> ImageConfig:
+        """Bring in what one image is made of; return its configuration."""
+        config = ImageConfig.parse(packaged.config)
+        diff_ids = config.diff_ids
+        if len(diff_ids) != len(packaged.layers):
+            raise InvalidImage(
+                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, "
+                f"got {len(packaged.layers)}"
+            )
+        if len(diff_ids) > self._limits.layers:
+            raise LimitExceeded(
+                f"the image has {len(diff_ids)} layers; a union takes {self._limits.layers}"
+            )
+        below: list[Layer] = []
+        descriptors = packaged.descriptors or (None,) * len(diff_ids)
+        for name, diff_id, descriptor in zip(packaged.layers, diff_ids, descriptors, strict=True):
+            below.insert(0, self._layer(name, diff_id, descriptor, below))
+        self._store.blobs.put(config.data)
+        if packaged.manifest is not None:
+            self._store.blobs.put(packaged.manifest.data)
+        return config
+
+    def _layer(
+        self, name: str, diff_id: Digest, descriptor: Descriptor | None, below: list[Layer]
+    ) -> Layer:
+        parent = below[0].chain_id if below else None
+        there = self._store.layers.need(chain_id(parent, diff_id))
+        packed = descriptor is not None and descriptor.digest != diff_id
+        if there is not None and not (
+            packed and descriptor and not self._is_kept(descriptor.digest, diff_id)
+        ):
+            return there
+        section = self._members.open(name)
+        if section is None:
+            raise InvalidImage(f"the archive lacks {name}, a layer of the image")
+        if descriptor is not None and section.size != descriptor.size:
+            raise SizeMismatch(
+                f"{name} in the archive has {section.size} bytes; {descriptor.size} were announced"
+            )
+        if packed and descriptor is not None:
+            section = self._keep(section, descriptor)
+            if there is not None:
+                self._refuse_other(section, diff_id, len(below))
+        layer = there or self._unpack(section, diff_id, below)
+        if packed and descriptor is not None:
+            self._store.layers.add_blob(
+                diff_id, descriptor.digest, descriptor.media_type, descriptor.size
+            )
+        return layer
+
+    def _is_kept(self, blob: Digest, diff_id: Digest) -> bool:
+        """Tell whether `blob` is there, and known to unpack to the layer `diff_id`."""
+        return self._store.blobs.need(blob) and any(
+            known.digest == blob for known in self._store.layers.blobs(diff_id)
+        )
+
+    def _keep(self, section: Section, descriptor: Descriptor) -> Section:
+        """Keep the packed layer as a blob, which checks it; return that, which cannot change."""
+        self._store.blobs.put(
+            io.BufferedReader(section, 1 << 20), descriptor.digest, descriptor.size
+        )
+        with self._store.blobs.open(descriptor.digest) as blob:
+            return Section(os.dup(blob.fileno()), 0, descriptor.size, owned=True)
+
+    def _refuse_other(self, section: Section, diff_id: Digest, number: int) -> None:
+        """Raise DigestMismatch unless `section` unpacks to the layer that is there already.
+
+        It would stand for that layer in every archive that is saved.
+        """
+        reader = VerifyingReader(
+            io.BufferedReader(open_decompressed(section, self._limits), 1 << 20)
+        )
+        found = reader.finish()
+        if found != diff_id:
+            raise _mismatch(number, diff_id, found)
+
+    def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
+        with self._store.layers.stage() as staging:
+            stream = open_decompressed(section, self._limits)
+            tick = packed_ticker(
+                self._progress, diff_id.short, "Loading layer", stream, section.size
+            )
+            done = unpack(
+                stream,
+                staging.path,
+                privileged=self._privileged,
+                lowers=[layer.diff for layer in below],
+                limits=self._limits,
+                tick=tick,
+            )
+            if done.diff_id != diff_id:
+                raise _mismatch(len(below), diff_id, done.diff_id)
+            parent = below[0].chain_id if below else None
+            return self._store.layers.publish(staging, parent, diff_id, done.size)
+
+
+def _mismatch(number: int, expected: Digest, found: Digest) -> DigestMismatch:
+    return DigestMismatch(
+        f'invalid diffID for layer {number}: expected "{expected}", got "{found}"'
+    )
+
+
+# -- save --
+
+
+@dataclass
+class _Saved:
+    """An image to be saved, with the names it is saved by and what stands for its layers."""
+
+    image: Image
+    config: ImageConfig
+    manifest: Manifest
+    names: list[Reference]
+
+
+def save(
+    store: Store,
+    names: Sequence[str],
+    out: Writable | Path,
+    form: str = DOCKER_ARCHIVE,
+    *,
+    progress: Report | None = None,
+) -> None:
+    """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a directory to be made.
+
+    A repository without a tag means all its tags.  Raises NotFound before
+    anything is written, DigestMismatch where a layer of the store is damaged.
+    """
+    with store.leases.lease("work", "save"):
+        images = [_plan(store, *found) for found in _resolve(store, names)]
+        writer: ArchiveWriter
+        if isinstance(out, Path):
+            writer = DirectoryWriter(out)
+        else:
+            writer = TarArchiveWriter(out)
+        for saved in images:
+            _write_image(store, saved, writer, progress)
+        writer.file(INDEX_FILE, index_file([(saved.manifest, saved.names) for saved in images]))
+        writer.file(LAYOUT_FILE, LAYOUT)
+        if form == DOCKER_ARCHIVE:
+            writer.file(MANIFEST_FILE, manifest_file(_listed(images)))
+        writer.end()
+
+
+def _listed(images: list[_Saved]) -> list[Listed]:
+    """Return what manifest.json is to say; of a parent only what docker takes for one."""
+    configs = {saved.image.id: saved.config for saved in images}
+    listed = []
+    for saved in images:
+        parent = saved.image.parent
+        before = None if parent is None else configs.get(parent)
+        if before is None or not _is_next_step(saved.config, before):
+            parent = None
+        layers = [layer.digest for layer in saved.manifest.layers]
+        listed.append(Listed(saved.image.id, saved.names, layers, parent))
+    return listed
+
+
+def _resolve(store: Store, names: Sequence[str]) -> list[tuple[Image, list[Reference]]]:
+    """Return the images that `names` mean, each once, with the names to save it by."""
+    found: dict[Digest, tuple[Image, list[Reference]]] = {}
+    for text in names:
+        for image, reference in _meant(store, text):
+            _, kept = found.setdefault(image.id, (image, []))
+            if reference is not None and reference not in kept:
+                kept.append(reference)
+    return list(found.values())
+
+
+def _meant(store: Store, text: str) -> list[tuple[Image, Reference | None]]:
+    try:
+        reference = parse_reference(text)
+    except InvalidReference:
+        return [(store.images.resolve(text), None)]
+    if reference.tag is None and reference.digest is None:
+        tagged = [
+            (image, tag)
+            for image in store.images.all()
+            for tag in image.tags
+            if tag.repository == reference.repository
+        ]
+        if tagged:
+            return list(tagged)
+    image = store.images.resolve(text)
+    named = reference if reference in image.tags else None
+    return [(image, named)]
+
+
+def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
+    config = store.images.config(image)
+    if image.top is not None:
+        store.layers.need(image.top)  # a removal meanwhile leaves them
+    # Missing layers are told of before anything is written.
+    chain = store.layers.chain(image.top)[::-1]
+    repositories = {name.repository for name in names}
+    preferred = {name.digest for name in image.repo_digests if name.repository in repositories}
+    manifests = store.images.manifests(image)
+    for kept in sorted(manifests, key=lambda kept: kept.digest not in preferred):
+        if len(kept.layers) == len(chain) and all(
+            layer.digest == own.diff_id or store.blobs.need(layer.digest)
+            for layer, own in zip(kept.layers, chain, strict=True)
+        ):
+            return _Saved(image, config, kept, names)
+    layers = tuple(
+        Descriptor(OCI_LAYER, layer.diff_id, archive_size(layer.path)) for layer in chain
+    )
+    about = Descriptor(OCI_CONFIG, image.id, len(config.data))
+    return _Saved(image, config, Manifest.of(about, layers), names)
+
+
+def _write_image(
+    store: Store, saved: _Saved, writer: ArchiveWriter, progress: Report | None
+) -> None:
+    chain = store.layers.chain(saved.image.top)
+    for number, descriptor in enumerate(saved.manifest.layers):
+        above = len(chain) - 1 - number
+        layer, lowers = chain[above], [lower.diff for lower in chain[above + 1 :]]
+        tick = ticker(progress, layer.diff_id.short, "Saving layer", descriptor.size)
+        if descriptor.digest == layer.diff_id:
+            write = _assembler(layer, lowers, tick)
+        else:
+            write = _copier(store, descriptor)
+        writer.blob(blob_path(descriptor.digest), descriptor.size, write)
+    writer.file(blob_path(saved.image.id), saved.config.data)
+    writer.file(blob_path(saved.manifest.digest), saved.manifest.data)
+
+
+def _assembler(layer: Layer, lowers: list[Path], tick: Tick | None) -> Callable[[Writable], None]:
+    def write(out: Writable) -> None:
+        found = assemble(layer.path, out, lowers=lowers, tick=tick)
+        if found.diff_id != layer.diff_id:
+            raise DigestMismatch(
+                f"the layer {layer.diff_id.short} has changed on disk since it was published: its "
+                f"digest is now {found.diff_id}; `pyunion check` tells what changed"
+            )
+
+    return write
+
+
+def _copier(store: Store, descriptor: Descriptor) -> Callable[[Writable], None]:
+    def write(out: Writable) -> None:
+        try:
+            with store.blobs.open(descriptor.digest) as blob:
+                reader = VerifyingReader(blob, descriptor.digest, descriptor.size)
+                while data := reader.read(1 << 20):
+                    view = memoryview(data)
+                    while view:
+                        view = view[out.write(view) or 0 :]
+        except NotFound:
+            raise NotFound(f"the blob {descriptor.digest} is missing from the store") from None
+
+    return write

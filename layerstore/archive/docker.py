@@ -1,0 +1,119 @@
+"""docker's archives of images: what their manifest.json says, and how ours is written.
+
+Decided here and only here: how docker's form is read.  manifest.json is all
+that counts, in the form of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`)
+and from 25 on (`blobs/sha256/…`); `repositories` and the old json files beside
+the layers are not looked at.
+
+Source: docker-image-spec v1.2; moby daemon/internal/image/tarexport.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from layerstore.archive.members import Members, read_document
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
+from layerstore.oci.digest import Digest, sha256_digest
+from layerstore.oci.documents import DOCUMENT_LIMIT, JSON, Descriptor, Manifest, Object, parse_json
+from layerstore.oci.reference import Reference, familiar, parse_reference
+
+MANIFEST_FILE = "manifest.json"
+_BLOBS = "blobs/sha256/"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """An image in an archive: where its parts are, and what it is called.
+
+    `descriptors` and `manifest` are there where the archive has a manifest of
+    OCI's or the registry's form, whose digest is to be kept.  `parent` is what
+    it says the image was made from, which may be no image of the archive.
+    """
+
+    config: bytes
+    layers: tuple[str, ...]
+    names: tuple[Reference, ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
+    manifest: Manifest | None = None
+    parent: str = ""
+
+    @property
+    def id(self) -> Digest:
+        return sha256_digest(self.config)
+
+
+def read_docker(members: Members) -> list[Packaged] | None:
+    """Return the images that manifest.json names, None where there is no such file."""
+    data = read_document(members, MANIFEST_FILE)
+    if data is None:
+        return None
+    listed = parse_json(data, f"{MANIFEST_FILE} in the archive")
+    if not isinstance(listed, list):
+        raise InvalidImage(f"{MANIFEST_FILE} in the archive is not a list of images")
+    return [_image(members, entry) for entry in listed]
+
+
+def _image(members: Members, entry: JSON) -> Packaged:
+    if not isinstance(entry, dict):
+        raise InvalidImage(f"an image in {MANIFEST_FILE} is not an object")
+    path = entry.get("Config")
+    if not isinstance(path, str):
+        raise InvalidImage(f'an image in {MANIFEST_FILE} has no "Config"')
+    config = read_document(members, path)
+    if config is None:
+        raise InvalidImage(f"the archive lacks {path}, the configuration of an image")
+    if path.startswith(_BLOBS) and sha256_digest(config) != Digest.of_hex(path[len(_BLOBS) :]):
+        raise DigestMismatch(f"{path} in the archive has the digest {sha256_digest(config)}")
+    layers = _texts(entry, "Layers")
+    names = tuple(_name(text) for text in _texts(entry, "RepoTags"))
+    parent = entry.get("Parent")
+    return Packaged(config, layers, names, parent=parent if isinstance(parent, str) else "")
+
+
+def _texts(entry: dict[str, JSON], name: str) -> tuple[str, ...]:
+    found = entry.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise InvalidImage(f'"{name}" of an image in {MANIFEST_FILE} is not a list of texts')
+    return tuple(str(text) for text in found)
+
+
+def _name(text: str) -> Reference:
+    reference = parse_reference(text)
+    if reference.digest is not None:
+        raise InvalidReference(f'"{text}" in {MANIFEST_FILE} names a digest, and not a tag')
+    return reference.with_default_tag()
+
+
+class Listed(NamedTuple):
+    """An image as manifest.json has it; `layers` are the digests of its blobs."""
+
+    id: Digest
+    names: Sequence[Reference]
+    layers: Sequence[Digest]
+    parent: Digest | None
+
+
+def manifest_file(images: Sequence[Listed]) -> bytes:
+    """Return manifest.json for `images`."""
+    listed: list[JSON] = []
+    for image in images:
+        entry: Object = {
+            "Config": blob_path(image.id),
+            "RepoTags": [familiar(name) for name in image.names] or None,
+            "Layers": [blob_path(layer) for layer in image.layers],
+        }
+        if image.parent is not None:
+            entry["Parent"] = image.parent
+        listed.append(entry)
+    data = json.dumps(listed, separators=(",", ":")).encode()
+    assert len(data) < DOCUMENT_LIMIT
+    return data
+
+
+def blob_path(digest: Digest) -> str:
+    """Return where the blob `digest` is in an archive."""
+    return f"blobs/{digest.algorithm}/{digest.encoded}"

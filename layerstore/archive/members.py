@@ -1,0 +1,247 @@
+"""The files in an archive of images, a tar or a directory, opened by name in any order.
+
+Decided here and only here: how a name becomes bytes.  A link in an archive is
+followed within it and no further; what is not a regular file is not there.
+Nothing is unpacked: a member of a tar is read where it lies.
+
+Threading: members may be read from several threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from layerstore.errors import InvalidImage, LimitExceeded, StoreError
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.documents import DOCUMENT_LIMIT
+from layerstore.tar.compression import Readable, open_decompressed
+from layerstore.tar.headers import LINK, REGULAR, SYMLINK
+from layerstore.tar.pipeline import CHUNK
+from layerstore.tar.reader import TarReader, show
+from unionfs.syscalls.openat2 import open_in_root
+
+_MOST_LINKS = 40
+_MOST_MEMBERS = 100_000
+
+
+class Section(io.RawIOBase):
+    """`size` bytes of the file `fd` from `offset` on, which is closed with it if it is `owned`."""
+
+    def __init__(self, fd: int, offset: int, size: int, *, owned: bool = False) -> None:
+        self._fd = fd
+        self._owned = owned
+        self._at = offset
+        self._end = offset + size
+        self.size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer).cast("B")[: self._end - self._at]
+        if not view:
+            return 0
+        done = os.preadv(self._fd, [view], self._at)
+        self._at += done
+        return done
+
+    def close(self) -> None:
+        """Let go of the file; so does who drops the last reference."""
+        if self._owned and not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+class Members(Protocol):
+    """An open archive; `room` is how many bytes of documents may still be read from it."""
+
+    room: int
+
+    def open(self, name: str) -> Section | None:
+        """Open the file `name`, None where there is none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def read_document(members: Members, name: str) -> bytes | None:
+    """Return the whole of the document `name`, None where there is none."""
+    section = members.open(name)
+    if section is None:
+        return None
+    if section.size > DOCUMENT_LIMIT:
+        raise LimitExceeded(f"{name} in the archive is larger than {DOCUMENT_LIMIT >> 20} MiB")
+    members.room -= section.size
+    if members.room < 0:
+        raise LimitExceeded("the documents of the archive are too large together")
+    return section.readall()
+
+
+class _Member(NamedTuple):
+    kind: bytes
+    offset: int
+    size: int
+    linkname: bytes
+
+
+class _FileSource:
+    """The bytes of a file for `TarReader`, which passes over content by seeking."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._size = size
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        data = os.pread(self._fd, size, self.at)
+        self.at += len(data)
+        return data
+
+    def views(self, size: int) -> Iterator[memoryview]:
+        yield memoryview(self.take(size))
+
+    def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int:
+        size = min(size, self._size - self.at)
+        self.at += size
+        return size
+
+    def rest(self) -> Iterator[memoryview]:
+        return iter(())
+
+
+class TarMembers:
+    """The members of the uncompressed tar open as `file`, which is closed with this."""
+
+    def __init__(self, file: BinaryIO, limits: Limits = DEFAULT) -> None:
+        self.room = limits.documents
+        self._file = file
+        self._fd = file.fileno()
+        self._members: dict[bytes, _Member] = {}
+        source = _FileSource(self._fd, os.fstat(self._fd).st_size)
+        try:
+            self._list(source, limits)
+        except BaseException as error:
+            file.close()
+            if type(error) is InvalidImage and not self._members:
+                raise InvalidImage(f"this is no tar archive of images: {error}") from None
+            raise
+
+    def _list(self, source: _FileSource, limits: Limits) -> None:
+        for entry in TarReader(source, _ignore, limits):
+            if len(self._members) >= _MOST_MEMBERS:
+                raise LimitExceeded(f"the archive has more than {_MOST_MEMBERS:,} members")
+            if entry.segments is not None:
+                raise InvalidImage(f"{entry.shown} in the archive is stored as a sparse file")
+            offset = source.at
+            self._members[entry.path] = _Member(entry.kind, offset, entry.stored, entry.linkname)
+
+    def open(self, name: str) -> Section | None:
+        member = self._resolve(os.fsencode(name))
+        if member is None:
+            return None
+        return Section(self._fd, member.offset, member.size)
+
+    def _resolve(self, path: bytes) -> _Member | None:
+        for _ in range(_MOST_LINKS):
+            member = self._members.get(posixpath.normpath(path))
+            if member is None or member.kind == REGULAR:
+                return member
+            if member.kind == SYMLINK:
+                # Beneath "/" no `..` leads any further.
+                path = posixpath.join(b"/", posixpath.dirname(path), member.linkname)
+            elif member.kind == LINK:
+                path = b"/" + member.linkname
+            else:
+                return None
+            path = posixpath.normpath(path).lstrip(b"/")
+        raise InvalidImage(f"{show(path)} in the archive is a link that goes in circles")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _ignore(_: bytes | memoryview) -> None:
+    """Let go of bytes that are read again when they are needed."""
+
+
+class DirectoryMembers:
+    """The files beneath the directory `path`."""
+
+    def __init__(self, path: Path, limits: Limits = DEFAULT) -> None:
+        self.room = limits.documents
+        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open(self, name: str) -> Section | None:
+        # Not to be kept waiting by a fifo.
+        flags = os.O_RDONLY | os.O_NONBLOCK
+        try:
+            fd = open_in_root(self._root, os.fsencode(name), flags)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                return None
+            raise
+        st = os.fstat(fd)
+        section = Section(fd, 0, st.st_size, owned=True)
+        return section if stat.S_ISREG(st.st_mode) else None
+
+    def close(self) -> None:
+        os.close(self._root)
+
+
+def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT) -> Members:
+    """Open the archive of images `source`: a directory, a file, or a stream, packed or not.
+
+    A stream, and a file that is packed, is first written to a file without a
+    name in the directory `spool`.  Raises StoreError where it cannot be read,
+    InvalidImage where it is no archive.
+    """
+    try:
+        if isinstance(source, Path):
+            if source.is_dir():
+                return DirectoryMembers(source, limits)
+            with source.open("rb", buffering=0) as stream:
+                return TarMembers(_plain_file(stream, spool, limits), limits)
+        return TarMembers(_plain_file(source, spool, limits), limits)
+    except OSError as error:
+        raise StoreError(f"the archive cannot be read: {error}") from error
+
+
+def _plain_file(stream: Readable, spool: Path, limits: Limits) -> BinaryIO:
+    """Return an uncompressed file with what `stream` has: its own where it is one, else a copy."""
+    unpacked = open_decompressed(stream, limits)
+    fd = _regular(stream)
+    if fd is not None and unpacked.kind is None:
+        return os.fdopen(os.dup(fd), "rb")
+    copy = os.fdopen(os.open(spool, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b", 0)
+    try:
+        buffer = memoryview(bytearray(CHUNK))
+        while size := unpacked.readinto(buffer):
+            view = buffer[:size]
+            while view:
+                view = view[copy.write(view) :]
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _regular(stream: Readable) -> int | None:
+    """Return the fd of `stream` where it is a regular file that began at its beginning."""
+    with suppress(AttributeError, OSError, io.UnsupportedOperation):
+        fd: int = stream.fileno()  # type: ignore[attr-defined]
+        if stat.S_ISREG(os.fstat(fd).st_mode) and _began_at_zero(stream):
+            return fd
+    return None
+
+
+def _began_at_zero(stream: Readable) -> bool:
+    # The few bytes that tell how it is packed have been read.
+    return int(stream.tell()) <= 6  # type: ignore[attr-defined]

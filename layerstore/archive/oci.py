@@ -1,0 +1,150 @@
+"""OCI image layouts: what their index.json says, and how ours is written.
+
+Decided here and only here: which of the images in a layout are meant, and what
+they are called.  An image index within is searched for the platform of this
+machine; what is an attestation, or of a kind no image is, is passed over, as
+the specification asks.  A name is containerd's annotation where there is one,
+else OCI's where that is more than a bare tag.
+
+Source: image-spec image-layout.md, image-index.md, annotations.md; containerd
+`images/archive`, docker ≥ 25.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from layerstore.archive.docker import Packaged, blob_path
+from layerstore.archive.members import Members, read_document
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, SizeMismatch
+from layerstore.oci.digest import Digest, sha256_digest
+from layerstore.oci.documents import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    Descriptor,
+    Manifest,
+    parse_document,
+    parse_index,
+    text_of,
+)
+from layerstore.oci.platform import choose_platform
+from layerstore.oci.reference import Reference, parse_reference
+
+LAYOUT_FILE = "oci-layout"
+INDEX_FILE = "index.json"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+
+_MOST_NESTED = 4
+
+
+def read_oci(members: Members) -> list[Packaged] | None:
+    """Return the images of a layout, None where there is none."""
+    layout = read_document(members, LAYOUT_FILE)
+    data = read_document(members, INDEX_FILE)
+    if layout is None or data is None:
+        return None
+    version = text_of(parse_document(layout, LAYOUT_FILE), "imageLayoutVersion")
+    if version.split(".")[0] != "1":
+        raise InvalidImage(f'the archive is an OCI layout of the unknown version "{version}"')
+    found: dict[Digest, tuple[Manifest, list[Reference]]] = {}
+    for descriptor in parse_index(data):
+        for manifest in _manifests(members, descriptor, _MOST_NESTED):
+            _, names = found.setdefault(manifest.digest, (manifest, []))
+            name = _name(descriptor)
+            if name is not None and name not in names:
+                names.append(name)
+    return [_image(members, manifest, names) for manifest, names in found.values()]
+
+
+def _manifests(members: Members, descriptor: Descriptor, depth: int) -> Iterator[Manifest]:
+    """Yield the manifests that `descriptor` means on this machine."""
+    kind = descriptor.media_type
+    if kind not in INDEX_TYPES and kind not in MANIFEST_TYPES:
+        return
+    data = read_blob(members, descriptor)
+    if data is None:
+        raise InvalidImage(f"the archive lacks the manifest {descriptor.digest}")
+    if kind in MANIFEST_TYPES:
+        yield Manifest.parse(data, kind)
+        return
+    if not depth:
+        raise InvalidImage("the image indexes in the archive are nested too deep")
+    chosen = choose_platform(
+        [
+            entry
+            for entry in parse_index(data)
+            # A layout may hold a part of what an index names.
+            if members.open(blob_path(entry.digest)) is not None
+        ]
+    )
+    if chosen is not None:
+        yield from _manifests(members, chosen, depth - 1)
+
+
+def _name(descriptor: Descriptor) -> Reference | None:
+    annotations = descriptor.annotations
+    text = annotations.get(CONTAINERD_NAME) or annotations.get(REF_NAME, "")
+    if "/" not in text and ":" not in text:
+        return None
+    try:
+        reference = parse_reference(text)
+    except InvalidReference:
+        return None  # the grammar of annotations is wider than that of names
+    return None if reference.digest is not None else reference.with_default_tag()
+
+
+def _image(members: Members, manifest: Manifest, names: list[Reference]) -> Packaged:
+    config = read_blob(members, manifest.config)
+    if config is None:
+        raise InvalidImage(f"the archive lacks {manifest.config.digest}, an image's configuration")
+    return Packaged(
+        config,
+        tuple(blob_path(layer.digest) for layer in manifest.layers),
+        tuple(names),
+        manifest.layers,
+        manifest,
+    )
+
+
+def read_blob(members: Members, descriptor: Descriptor) -> bytes | None:
+    """Return a document held to its descriptor, None where the archive lacks it."""
+    data = read_document(members, blob_path(descriptor.digest))
+    if data is None:
+        return None
+    if len(data) != descriptor.size:
+        raise SizeMismatch(
+            f"{descriptor.digest} in the archive has {len(data)} bytes; "
+            f"{descriptor.size} were announced"
+        )
+    if sha256_digest(data) != descriptor.digest:
+        raise DigestMismatch(
+            f"content announced as {descriptor.digest} has the digest {sha256_digest(data)}"
+        )
+    return data
+
+
+def index_file(manifests: Sequence[tuple[Manifest, Sequence[Reference]]]) -> bytes:
+    """Return index.json for manifests and their names."""
+    entries = []
+    for manifest, names in manifests:
+        plain = Descriptor(manifest.media_type, manifest.digest, len(manifest.data))
+        entries += [
+            Descriptor(
+                plain.media_type,
+                plain.digest,
+                plain.size,
+                {CONTAINERD_NAME: str(name), REF_NAME: str(name)},
+            )
+            for name in names
+        ] or [plain]
+    fields = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [entry.as_json() for entry in entries],
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()

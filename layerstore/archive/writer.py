@@ -1,0 +1,124 @@
+"""Writing an archive of images, as a tar or as a directory: names, and bytes of a known size.
+
+Decided here and only here: how a file of an archive is written.  A directory is
+made beside where it is to be, and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from layerstore.db.staging import remove_tree
+from layerstore.errors import Conflict, StoreError
+from layerstore.tar.headers import DIRECTORY, END, REGULAR, format_entry, padding
+from layerstore.tar.pipeline import Writable, write_all
+
+Write = Callable[[Writable], None]
+
+
+class ArchiveWriter(Protocol):
+    """Where the files of an archive go.  A name that was written before is passed over."""
+
+    def file(self, name: str, data: bytes) -> None:
+        """Write a file with what is in `data`."""
+        ...
+
+    def blob(self, name: str, size: int, write: Write) -> None:
+        """Write a file of `size` bytes, which `write` is to write."""
+        ...
+
+    def end(self) -> None:
+        """Finish the archive."""
+        ...
+
+
+class _Counted:
+    """Counts what is written to `out`."""
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self.count = 0
+
+    def write(self, data: memoryview) -> int | None:
+        done = self._out.write(data)
+        self.count += done or 0
+        return done
+
+
+def _check(name: str, counted: _Counted, size: int) -> None:
+    if counted.count != size:
+        raise StoreError(f"{name} came to {counted.count} bytes; {size} were announced")
+
+
+class TarArchiveWriter:
+    """Writes a tar to `out`; the same images give the same bytes."""
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self._written: set[str] = set()
+
+    def file(self, name: str, data: bytes) -> None:
+        self.blob(name, len(data), lambda out: write_all(out, memoryview(data)))
+
+    def blob(self, name: str, size: int, write: Write) -> None:
+        if name in self._written:
+            return
+        self._folders(name)
+        self._written.add(name)
+        self._write(format_entry(name=name.encode(), kind=REGULAR, mode=0o644, size=size))
+        counted = _Counted(self._out)
+        write(counted)
+        _check(name, counted, size)
+        self._write(END[: padding(size)])
+
+    def end(self) -> None:
+        self._write(END + END)
+
+    def _folders(self, name: str) -> None:
+        parts = name.split("/")[:-1]
+        for depth in range(len(parts)):
+            folder = "/".join(parts[: depth + 1]) + "/"
+            if folder not in self._written:
+                self._written.add(folder)
+                self._write(format_entry(name=folder.encode(), kind=DIRECTORY, mode=0o755))
+
+    def _write(self, data: bytes) -> None:
+        write_all(self._out, memoryview(data))
+
+
+class DirectoryWriter:
+    """Writes the directory `path`, which is not there before `end`."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise Conflict(f"{path} exists already: name a directory that is to be made")
+        self._path = path
+        try:
+            self._staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise StoreError(f"{path} cannot be made: {error.strerror}") from None
+
+    def file(self, name: str, data: bytes) -> None:
+        self.blob(name, len(data), lambda out: write_all(out, memoryview(data)))
+
+    def blob(self, name: str, size: int, write: Write) -> None:
+        target = self._staging / name
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with target.open("xb", buffering=0) as file:
+                counted = _Counted(file)
+                write(counted)
+            _check(name, counted, size)
+        except BaseException:
+            remove_tree(self._staging)
+            raise
+
+    def end(self) -> None:
+        os.chmod(self._staging, 0o755)
+        os.rename(self._staging, self._path)

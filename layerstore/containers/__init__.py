@@ -1,0 +1,1 @@
+"""Containers: a named upper over an image, and the control socket of a mounted one."""

@@ -1,0 +1,259 @@
+"""store.db: SQLite, the only mutable truth of a store.
+
+Decided here and only here: how many processes share it.  Every write is one
+BEGIN IMMEDIATE transaction, so that nobody waits while holding something, and
+a writer waits for another as long as `BUSY_SECONDS`; readers see the last
+commit and wait for nobody (WAL).  A directory is put in its place, or taken
+away, only within such a transaction: whoever holds it knows that a directory
+without a row is nobody's.
+
+Each thread has its own connection, and so has each process after a fork; a
+transaction within a transaction of the same thread joins it.  SQLite keeps one
+state per file for all connections of a process, and a child that inherited it
+would believe in locks that are its parent's: so a fork closes the connection of
+the thread that forks, and each side opens a new one when it needs it.
+
+Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from layerstore.db import schema
+from layerstore.db.durability import Durability
+from layerstore.db.reserve import ADVICE, has_room
+from layerstore.errors import Busy, StoreError, WrongVersion
+
+BUSY_SECONDS = 60
+_REMEDY = "restore it from a backup, or load the images into another --root"
+_FULL = f"no space left on its disk; {ADVICE}"
+_SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
+
+Value = str | int | bytes | None
+# What a column holds is for the schema to say.
+Row = tuple[Any, ...]
+
+
+class _Rehearsed(Exception):
+    """Ends a transaction that was only to show what it would do."""
+
+
+class Database:
+    """An open store.db."""
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        """Open the database `path`, which exists; bring an older schema up to date.
+
+        Raises WrongVersion for a newer one.
+        """
+        self.path = path
+        self._sync = sync
+        self._local = threading.local()
+        self._connections: list[tuple[int, sqlite3.Connection]] = []
+        _open.add(self)
+        try:
+            with _sentences(path):
+                self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close every connection this process opened."""
+        mine, self._connections = self._connections, []
+        for pid, connection in mine:
+            if pid == os.getpid():
+                connection.close()
+            else:
+                # Inherited over a fork: closing it here would drop the locks of
+                # the process that owns it, so it is kept open and out of use.
+                self._connections.append((pid, connection))
+        self._local = threading.local()
+
+    def let_go(self) -> None:
+        """Close the calling thread's connection, unless it is in the midst of a transaction."""
+        opened: tuple[int, sqlite3.Connection] | None = getattr(self._local, "opened", None)
+        if opened is None or opened[0] != os.getpid() or opened[1].in_transaction:
+            return
+        del self._local.opened
+        self._connections.remove(opened)
+        opened[1].close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's connection."""
+        opened: tuple[int, sqlite3.Connection] | None = getattr(self._local, "opened", None)
+        if opened is None or opened[0] != os.getpid():
+            opened = os.getpid(), _connect(self.path, sync=self._sync)
+            self._local.opened = opened
+            self._connections.append(opened)
+        return opened[1]
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the store's one write lock; commit at the end, roll back on an error.
+
+        Within a transaction of the same thread it is that one, and ends with it.
+        Raises Busy where another process keeps the lock for `BUSY_SECONDS`.
+        """
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        with _sentences(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock, and roll everything back at the end."""
+        with suppress(_Rehearsed), self.transaction() as tx:
+            yield tx
+            raise _Rehearsed
+
+    def read(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
+        """Return the rows of a query, as this thread's transaction or the last commit has them."""
+        with _sentences(self.path):
+            return self.connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, values: Sequence[Value] = ()) -> Row | None:
+        """Return the first row of a query, or None."""
+        with _sentences(self.path):
+            found: Row | None = self.connection.execute(sql, values).fetchone()
+            return found
+
+    def write(self, sql: str, values: Sequence[Value] = ()) -> int:
+        """Run one statement that writes; return how many rows it changed."""
+        with self.transaction() as tx:
+            return tx.execute(sql, values).rowcount
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > schema.VERSION:
+            raise WrongVersion(
+                f"{self.path} has the schema version {version}, written by a newer PyUnion; this "
+                f"one knows versions up to {schema.VERSION}: upgrade PyUnion, or use another --root"
+            )
+        if version == schema.VERSION:
+            return
+        if version == 0:
+            raise StoreError(f"{self.path} is damaged: it is empty; {_REMEDY}")
+        with self.transaction() as tx:
+            # Another process may have been faster.
+            for step in range(self._version(), schema.VERSION):
+                apply_step(tx, step)
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for database in tuple(_open):
+        database.let_go()
+
+
+os.register_at_fork(before=_before_fork)
+
+
+def create(path: Path, staged: Path, durability: Durability) -> None:
+    """Make a new database: built as `staged`, then linked to `path` whole.
+
+    Where another process made it first, its one stays.
+    """
+    with _sentences(path):
+        connection = _connect(staged, sync=durability.sync)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for step in range(schema.VERSION):
+                    apply_step(connection, step)
+        finally:
+            connection.close()
+    os.chmod(staged, 0o600)
+    with suppress(FileExistsError):
+        os.link(staged, path)
+    os.unlink(staged)
+    durability.directory(path.parent)
+
+
+def apply_step(connection: sqlite3.Connection, step: int) -> None:
+    """Take a database from version `step` to the next, within the caller's transaction."""
+    for statement in _statements(schema.STEPS[step]):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {step + 1}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of `script`; executescript() would commit before it runs them."""
+    pending = ""
+    for part in itertools.chain(script.split(";"), ""):
+        pending += part + ";"
+        if sqlite3.complete_statement(pending):
+            if pending.strip() != ";":
+                yield pending
+            pending = ""
+
+
+def _connect(path: Path, *, sync: bool) -> sqlite3.Connection:
+    # mode=rw: a store.db that went away is an error, not a new and empty store.
+    mode = "rw" if path.exists() else "rwc"
+    connection = sqlite3.connect(
+        f"file:{_quote(path)}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _quote(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into a sentence about the store."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # a bug of ours, or a conflict that the caller names better
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Busy(
+                f"{path} is busy: another process has been writing to it for {BUSY_SECONDS} s"
+            ) from error
+        if code == sqlite3.SQLITE_FULL:
+            raise StoreError(f"{path} cannot grow: {_FULL}") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
+            why = error if has_room(path.parent, _SHM) else _FULL
+            raise StoreError(f"{path} cannot be used: {why}") from error
+        raise

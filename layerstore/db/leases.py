@@ -1,0 +1,154 @@
+"""Leases: work in flight keeps what it needs from being collected.
+
+A lease is a row with the process that holds it; it ends with the `with` or
+with the process.  One that outlived its process also tells the next open what was cut
+short, and what of it to look for: nothing else is ever taken for its remains.
+
+Kinds:
+    work       something is being made; `key` says what, for people.  What this
+               process publishes while it holds one is leased within it.
+    layer      the layer of that chain_id is needed, and so are those beneath it
+    blob       the blob of that digest is needed
+    container  the container of that id is being made
+    gone       what was a layer, a blob or a container by that name has lost its
+               row and is being removed
+
+Threading: one `Leases` serves all threads of a process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, NamedTuple
+
+from layerstore.db.database import Database
+from layerstore.db.processes import ProcessId, this_process
+from layerstore.errors import StoreError
+
+Kind = Literal["work", "layer", "blob", "container", "gone"]
+_NOBODY = ProcessId(0, 0)
+_KEEPS = ("layer", "blob")
+
+
+class Lease(NamedTuple):
+    """A lease as the database has it."""
+
+    id: int
+    within: int | None
+    kind: str
+    key: str
+    holder: ProcessId
+
+
+class Leases:
+    """The leases of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._works: list[tuple[int, int]] = []  # (pid, id): a fork inherits the list
+        self.recover: Callable[[], object] = lambda: None
+
+    @contextmanager
+    def lease(self, kind: Kind, key: str) -> Iterator[int]:
+        """Hold a lease; yields its id.
+
+        Work that fails is left to nobody, and `recover` then undoes what it had
+        made; should that fail too, the next opening does it.
+        """
+        with self._database.transaction() as tx:
+            number = _insert(tx, None, kind, key)
+        work = (os.getpid(), number)
+        if kind == "work":
+            self._works.append(work)
+        try:
+            yield number
+        except BaseException:
+            # What fails again ends with this process; the first error is the one to be seen.
+            with suppress(StoreError, OSError):
+                self._leave(work)
+            raise
+        with suppress(StoreError):  # the work is done; the lease then ends with this process
+            self._end(work)
+
+    def _end(self, work: tuple[int, int]) -> None:
+        if work in self._works:
+            self._works.remove(work)
+        self._database.write("DELETE FROM leases WHERE id = ?", work[1:])
+
+    def _leave(self, work: tuple[int, int]) -> None:
+        if self._database.one("SELECT 1 FROM leases WHERE within = ?", work[1:]) is None:
+            self._end(work)
+            return
+        if work in self._works:
+            self._works.remove(work)
+        self._database.write(
+            "UPDATE leases SET pid = ?, pid_start = ? WHERE id = ? OR within = ?",
+            (*_NOBODY, work[1], work[1]),
+        )
+        if not self._database.connection.in_transaction:
+            self.recover()
+
+    def hold(self, kind: Kind, *keys: str) -> None:
+        """Lease `keys` within every work that this process has under way."""
+        pid = os.getpid()
+        works = [number for owner, number in self._works if owner == pid]
+        if works and keys:
+            with self._database.transaction() as tx:
+                for number in works:
+                    for key in keys:
+                        _insert(tx, number, kind, key)
+
+    def afterwards(self, *keys: str) -> None:
+        """Have `keys`, which live leases spare, looked at again by an opening after them.
+
+        Part of the caller's transaction.  What says so is a lease of nobody.
+        """
+        with self._database.transaction() as tx:
+            for key in keys:
+                _insert(tx, None, "gone", key, _NOBODY)
+
+    def stale(self) -> list[Lease]:
+        """Return the leases whose process is gone."""
+        return [lease for lease in self.all() if not lease.holder.alive()]
+
+    def all(self) -> list[Lease]:
+        """Return every lease there is, stale ones too."""
+        rows = self._database.read("SELECT id, within, kind, key, pid, pid_start FROM leases")
+        return [
+            Lease(number, within, kind, key, ProcessId(pid, start))
+            for number, within, kind, key, pid, start in rows
+        ]
+
+    def kept(self) -> set[str]:
+        """Return what live processes lease: the layers and blobs to spare."""
+        return {lease.key for lease in self.all() if lease.kind in _KEEPS and lease.holder.alive()}
+
+    def named(self) -> set[str]:
+        """Return all that any lease names: what is being made, needed or removed."""
+        return {lease.key for lease in self.all() if lease.kind != "work"}
+
+    def end(self, leases: list[Lease]) -> None:
+        """Remove `leases`, which are stale."""
+        with self._database.transaction() as tx:
+            tx.executemany("DELETE FROM leases WHERE id = ?", [(lease.id,) for lease in leases])
+
+
+def _insert(
+    tx: sqlite3.Connection,
+    within: int | None,
+    kind: Kind,
+    key: str,
+    holder: ProcessId | None = None,
+) -> int:
+    holder = holder or this_process()
+    made = tx.execute(
+        "INSERT INTO leases (within, kind, key, pid, pid_start, created_ns)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (within, kind, key, *holder, time.time_ns()),
+    ).lastrowid
+    assert made is not None
+    return made

@@ -1,0 +1,138 @@
+"""The tables of store.db, as the steps that lead from each version to the next.
+
+Decided here and only here: what the database holds.  A new store takes the
+same steps as an old one, so that the two cannot differ.  A step is never
+changed once a store may have taken it; what is needed later is a further step.
+
+layers      a directory each, named by its chain_id; `location` says where the
+            directory still is while its publication is half done
+images      the id is the digest of the configuration, which is a blob; `top` is
+            the chain of its last layer, NULL for an image without layers
+tags, repo_digests
+            what names an image; repo_digests name it by a manifest's digest
+manifests   documents as they came, kept so that their digests survive `save`
+layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same
+containers  see `layerstore.containers.containers`; `published` counts its frozen layers
+            that `base` holds by now
+leases      see `layerstore.db.leases`
+
+Times are ns since 1970; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+BASE = """
+CREATE TABLE layers (
+    chain_id   TEXT PRIMARY KEY,
+    parent     TEXT REFERENCES layers (chain_id),
+    diff_id    TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL,
+    location   TEXT
+) WITHOUT ROWID, STRICT;
+CREATE INDEX layers_parent ON layers (parent);
+CREATE INDEX layers_diff_id ON layers (diff_id);
+CREATE INDEX layers_location ON layers (location) WHERE location IS NOT NULL;
+
+CREATE TABLE images (
+    id           TEXT PRIMARY KEY,
+    top          TEXT REFERENCES layers (chain_id),
+    parent       TEXT,
+    created_ns   INTEGER NOT NULL,
+    added_ns     INTEGER NOT NULL,
+    size         INTEGER NOT NULL,
+    architecture TEXT NOT NULL,
+    os           TEXT NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE INDEX images_top ON images (top);
+CREATE INDEX images_parent ON images (parent) WHERE parent IS NOT NULL;
+
+CREATE TABLE tags (
+    repository TEXT NOT NULL,
+    tag        TEXT NOT NULL,
+    image      TEXT NOT NULL REFERENCES images (id),
+    tagged_ns  INTEGER NOT NULL,
+    PRIMARY KEY (repository, tag)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX tags_image ON tags (image);
+
+CREATE TABLE repo_digests (
+    repository TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    image      TEXT NOT NULL REFERENCES images (id),
+    PRIMARY KEY (repository, digest)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX repo_digests_image ON repo_digests (image);
+
+CREATE TABLE manifests (
+    digest     TEXT PRIMARY KEY,
+    image      TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    media_type TEXT NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE INDEX manifests_image ON manifests (image);
+
+CREATE TABLE layer_blobs (
+    diff_id    TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    PRIMARY KEY (diff_id, digest)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX layer_blobs_digest ON layer_blobs (digest);
+
+CREATE TABLE containers (
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    image       TEXT NOT NULL,
+    image_name  TEXT NOT NULL,
+    base        TEXT REFERENCES layers (chain_id),
+    published   INTEGER NOT NULL DEFAULT 0,
+    config      TEXT NOT NULL,
+    created_ns  INTEGER NOT NULL,
+    status      TEXT NOT NULL,
+    exit_code   INTEGER,
+    pid         INTEGER,
+    pid_start   INTEGER,
+    started_ns  INTEGER,
+    finished_ns INTEGER,
+    mount_point TEXT,
+    auto_remove INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID, STRICT;
+CREATE INDEX containers_image ON containers (image);
+CREATE INDEX containers_base ON containers (base);
+
+CREATE TABLE leases (
+    id         INTEGER PRIMARY KEY,
+    within     INTEGER REFERENCES leases (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    pid        INTEGER NOT NULL,
+    pid_start  INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL
+) STRICT;
+CREATE INDEX leases_key ON leases (kind, key);
+CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
+"""
+
+# The number of a lease that ended is never given to another: whoever ends a
+# stale one by its number would end that.
+LEASE_NUMBERS = """
+CREATE TABLE new_leases (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    within     INTEGER REFERENCES new_leases (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    pid        INTEGER NOT NULL,
+    pid_start  INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL
+) STRICT;
+INSERT INTO new_leases (id, within, kind, key, pid, pid_start, created_ns)
+    SELECT id, within, kind, key, pid, pid_start, created_ns FROM leases ORDER BY id;
+DROP TABLE leases;
+ALTER TABLE new_leases RENAME TO leases;
+CREATE INDEX leases_key ON leases (kind, key);
+CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS)
+VERSION = len(STEPS)

@@ -1,0 +1,1 @@
+"""Walking trees and telling what changed between two of them."""

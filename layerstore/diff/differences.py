@@ -1,0 +1,171 @@
+"""What differs between two stacks of layers, in the letters of `layerstore.diff.changes`.
+
+Decided here and only here: when two files of different stacks count as one.  They are the
+same where the same file of the same layer stands at the top of both.  Otherwise they are
+compared in `content` mode, by everything an archive would keep of them; without it what
+is another file is a change, whatever is in it, as docker's `diff` of a container has it.
+
+A directory is C when what it is itself differs, or when something beneath it does.
+Where both stacks show the same directory of the same layer, what is beneath that layer is
+the same too, since a layer lies on one chain only; so what two images share is not read.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.diff.changes import Change
+from layerstore.diff.union import UnionFiles, open_node
+from unionfs.types import ROOT_NODEID, Attr
+
+_BLOCK = 1 << 20
+
+
+class _Pair(NamedTuple):
+    """A directory of both stacks, and the change to report of it once one is found beneath."""
+
+    path: bytes
+    old: int
+    new: int
+    own: Change | None
+
+
+def differences(
+    before: Sequence[Path], after: Sequence[Path], *, content: bool
+) -> Iterator[Change]:
+    """Yield what differs between two stacks, each topmost first, in the order of a sorted walk.
+
+    Raises StoreError where a layer cannot be opened, OSError where one cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyunion-") as empty:
+        # An image may have no layers; a union has one at least.
+        nothing = [Path(empty)]
+        with UnionFiles(before or nothing) as old, UnionFiles(after or nothing) as new:
+            yield from _Differences(old, new, content).walk()
+
+
+class _Differences:
+    def __init__(self, before: UnionFiles, after: UnionFiles, content: bool) -> None:
+        self._before = before
+        self._after = after
+        self._content = content
+
+    def walk(self) -> Iterator[Change]:
+        # A stack of its own: an image nests deeper than Python calls.
+        root = _Pair(b"", ROOT_NODEID, ROOT_NODEID, None)
+        stack = [(root, self._directory(root))]
+        unsaid: list[Change] = []  # directories that are C only if something beneath is anything
+        while stack:
+            found = next(stack[-1][1], None)
+            if isinstance(found, Change):
+                yield from unsaid
+                unsaid.clear()
+                yield found
+            elif found is not None:
+                if found.own is not None:
+                    unsaid.append(found.own)
+                stack.append((found, self._directory(found)))
+            else:
+                pair, _ = stack.pop()
+                if unsaid and unsaid[-1] is pair.own:
+                    unsaid.pop()
+
+    def _directory(self, pair: _Pair) -> Iterator[Change | _Pair]:
+        old_names = frozenset(self._before.names(pair.old))
+        new_names = frozenset(self._after.names(pair.new))
+        for name in sorted(old_names | new_names):
+            path = pair.path + b"/" + name
+            if name not in new_names:
+                yield Change("D", path)
+                continue
+            new = self._after.fs.lookup(pair.new, name)
+            if new is None:
+                continue
+            if name not in old_names:
+                yield from self._added(path, new)
+            else:
+                old = self._before.fs.lookup(pair.old, name)
+                if old is not None:
+                    yield from self._both(path, old, new)
+                    self._before.release(old)
+            self._after.release(new)
+
+    def _both(self, path: bytes, old: Attr, new: Attr) -> Iterator[Change | _Pair]:
+        if (old.st.st_dev, old.st.st_ino) == (new.st.st_dev, new.st.st_ino):
+            return
+        changed = Change("C", path)
+        folders = stat.S_ISDIR(old.st.st_mode), stat.S_ISDIR(new.st.st_mode)
+        if all(folders):
+            is_other = not self._content or not self._same(old, new)
+            if is_other:
+                yield changed
+            yield _Pair(path, old.nodeid, new.nodeid, None if is_other else changed)
+        elif not self._content or any(folders) or not self._same(old, new):
+            yield changed
+            if folders[1]:
+                yield from self._beneath(path, new)
+
+    def _added(self, path: bytes, new: Attr) -> Iterator[Change]:
+        yield Change("A", path)
+        if stat.S_ISDIR(new.st.st_mode):
+            yield from self._beneath(path, new)
+
+    def _beneath(self, path: bytes, folder: Attr) -> Iterator[Change]:
+        """Yield everything beneath a directory that is new."""
+        held: list[Attr] = []
+        stack = [(path, folder.nodeid, iter(self._after.names(folder.nodeid)))]
+        while stack:
+            here, nodeid, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                stack.pop()
+                if held:
+                    self._after.release(held.pop())
+                continue
+            found = self._after.fs.lookup(nodeid, name)
+            if found is None:
+                continue
+            yield Change("A", here + b"/" + name)
+            if stat.S_ISDIR(found.st.st_mode):
+                held.append(found)
+                below = iter(self._after.names(found.nodeid))
+                stack.append((here + b"/" + name, found.nodeid, below))
+            else:
+                self._after.release(found)
+
+    def _same(self, old: Attr, new: Attr) -> bool:
+        """Tell whether two files are alike, but for the time of a directory."""
+        if _kept(old.st) != _kept(new.st):
+            return False
+        if self._before.xattrs(old.nodeid) != self._after.xattrs(new.nodeid):
+            return False
+        if stat.S_ISLNK(new.st.st_mode):
+            return self._before.fs.readlink(old.nodeid) == self._after.fs.readlink(new.nodeid)
+        return not stat.S_ISREG(new.st.st_mode) or self._same_bytes(old.nodeid, new.nodeid)
+
+    def _same_bytes(self, old: int, new: int) -> bool:
+        with (
+            open(open_node(self._before.fs, old), "rb", buffering=0) as one,
+            open(open_node(self._after.fs, new), "rb", buffering=0) as other,
+        ):
+            while True:
+                block = one.read(_BLOCK)
+                if block != other.read(_BLOCK):
+                    return False
+                if not block:
+                    return True
+
+
+def _kept(st: os.stat_result) -> tuple[int, ...]:
+    """Return the attributes that make another file; a directory's time changes with its names."""
+    kept = (st.st_mode, st.st_uid, st.st_gid)
+    if stat.S_ISDIR(st.st_mode):
+        return kept
+    return (*kept, st.st_size, st.st_mtime_ns, st.st_rdev)

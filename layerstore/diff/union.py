@@ -1,0 +1,116 @@
+"""The files of a stack of layers as they show: whiteouts, redirects, metacopies resolved.
+
+Decided here and only here: how the store looks into a union of layers, which
+it does through the union's own core and without a mount.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from layerstore.errors import StoreError
+from unionfs import UnionConfig, UnionFs, open_union
+from unionfs.errors import ConfigError
+from unionfs.types import ROOT_NODEID, Attr
+
+_OPEN_DIRS = 128  # so that two unions and a walk get by with 1,024 descriptors
+
+
+class UnionFiles:
+    """The union of `layers`, topmost first, as a tree of files.  A context manager.
+
+    `live` says that a mount may be changing the topmost meanwhile.
+    """
+
+    def __init__(self, layers: Sequence[Path], *, live: bool = False) -> None:
+        lowers = tuple(os.fsencode(path) for path in layers)
+        try:
+            self.fs = open_union(
+                UnionConfig(lowers=lowers, timeout=0 if live else None, open_dirs=_OPEN_DIRS)
+            )
+        except ConfigError as error:
+            raise StoreError(f"the layers cannot be read as one tree: {error}") from None
+        self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
+
+    def find(self, path: bytes) -> Attr | None:
+        """Return what `path`, relative to the root, is; None where it is absent."""
+        if not path:
+            return self.fs.getattr(ROOT_NODEID)
+        folder, _, name = path.rpartition(b"/")
+        nodeid = self._directory(folder)
+        return None if nodeid is None else self._look_up(nodeid, name)
+
+    def _directory(self, path: bytes) -> int | None:
+        """Return the nodeid of the directory `path`, which is kept from then on."""
+        missing: list[bytes] = []
+        at = path
+        while at not in self._dirs:
+            at, _, name = at.rpartition(b"/")
+            missing.append(name)
+        nodeid = self._dirs[at]
+        while missing:
+            name = missing.pop()
+            found = self._look_up(nodeid, name)
+            if found is None:
+                return None
+            at = at + b"/" + name if at else name
+            nodeid = self._dirs[at] = found.nodeid
+        return nodeid
+
+    def _look_up(self, nodeid: int, name: bytes) -> Attr | None:
+        try:
+            return self.fs.lookup(nodeid, name)
+        except (NotADirectoryError, FileNotFoundError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # `nodeid` is no directory
+                return None
+            raise
+
+    def open(self, path: bytes) -> BinaryIO:
+        """Open the regular file `path` for reading."""
+        found = self.find(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        try:
+            return open(open_node(self.fs, found.nodeid), "rb", buffering=0)
+        finally:
+            self.release(found)
+
+    def xattrs(self, nodeid: int) -> list[tuple[bytes, bytes]]:
+        """Return the attributes of `nodeid` that a user of the union sees."""
+        return [(name, self.fs.getxattr(nodeid, name)) for name in self.fs.listxattr(nodeid)]
+
+    def names(self, nodeid: int) -> list[bytes]:
+        """Return the names in the directory `nodeid`, sorted."""
+        dots_first = self.fs.listdir(nodeid, 0)
+        return sorted([entry.name for entry in dots_first][2:])
+
+    def release(self, found: Attr) -> None:
+        """Let go of what a look-up found."""
+        self.fs.forget(found.nodeid, 1)
+
+    def close(self) -> None:
+        """Close the layers."""
+        self.fs.close()
+
+    def __enter__(self) -> UnionFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_node(fs: UnionFs, nodeid: int) -> int:
+    """Return an fd of the regular file `nodeid`, open for reading; the caller closes it."""
+    fh = fs.open(nodeid, os.O_RDONLY, 0)
+    try:
+        return os.dup(fs.fileno(fh))
+    finally:
+        fs.release(fh)

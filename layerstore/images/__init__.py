@@ -1,0 +1,1 @@
+"""Images: their rows, names, filters, documents and removal."""

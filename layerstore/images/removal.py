@@ -1,0 +1,189 @@
+"""Removing images: which names go with one, what stands in the way, and what is freed.
+
+Decided here and only here: docker's rules of `rmi`, in docker's words.  A
+conflict is hard (children, a running container) or soft (other names, a
+stopped container); force overcomes soft ones.  Given by name, an image first
+loses that name, and goes itself only when it was the last and nothing is in
+the way; given by id, all goes or nothing does.
+
+Which layers go along is `layerstore.layers`' to say.
+
+The whole is one transaction: all of it happens or none.  Threading: any thread.
+
+Source: moby `daemon/images/image_delete.go`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Literal, NamedTuple
+
+from layerstore.db.database import Database
+from layerstore.db.leases import Leases
+from layerstore.db.processes import ProcessId
+from layerstore.errors import Conflict
+from layerstore.images.rows import Image, ImageRows
+from layerstore.layers import LayerStore
+from layerstore.oci.digest import SHORT, Digest
+from layerstore.oci.reference import Reference, familiar, parse_reference
+
+
+class Removed(NamedTuple):
+    """One line of what a removal did."""
+
+    what: Literal["Untagged", "Deleted"]
+    text: str
+
+
+class ImageRemoval:
+    """One removal, of one image or many, within one transaction."""
+
+    def __init__(
+        self, database: Database, images: ImageRows, layers: LayerStore, leases: Leases
+    ) -> None:
+        self._database = database
+        self._images = images
+        self._layers = layers
+        self._leases = leases
+        self.done: list[Removed] = []
+        self.layers: list[Digest] = []
+        self.blobs: list[Digest] = []
+        self.freed = 0
+
+    def remove(self, text: str, *, force: bool = False, prune: bool = True) -> None:
+        """Remove what `text` names; `prune` removes untagged parents too.
+
+        Raises NotFound, InvalidReference or Conflict, having done nothing.
+        """
+        image_id = self._images.identify(text)
+        if _is_id_prefix(image_id, text):
+            image = self._images.get(image_id)
+            if is_single_reference(image.references):
+                self._refuse_conflict(image, hard_only=force, ignore_names=True)
+                for reference in image.references:
+                    self._untag(reference)
+            self._delete(image_id, force=force, prune=prune, quiet=False)
+            return
+        # An image may have thousands of names, and each be removed in turn.
+        users = self._users(image_id)
+        if users and not force and is_single_reference(self._images.some_names(image_id)):
+            raise Conflict(
+                f'conflict: unable to remove repository reference "{text}" (must force) - '
+                f"container {users[0].short} is using its referenced image {image_id.short}"
+            )
+        reference = parse_reference(text).with_default_tag()
+        if reference.digest is not None:
+            reference = reference._replace(tag=None)
+        self._untag(reference)
+        if reference.digest is None:
+            self._untag_lone_digests(image_id, reference.repository)
+        if not self._images.some_names(image_id):
+            self._delete(image_id, force=force, prune=prune, quiet=True)
+
+    def _untag(self, reference: Reference) -> None:
+        self._images.untag(reference)
+        self.done.append(Removed("Untagged", familiar(reference)))
+
+    def _untag_lone_digests(self, image_id: Digest, repository: str) -> None:
+        """Take the names by digest of a repository away where it names the image by no tag."""
+        if not self._images.is_tagged(image_id, repository):
+            for reference in self._images.repo_digests(image_id, repository):
+                self._untag(reference)
+
+    def _delete(self, image_id: Digest, *, force: bool, prune: bool, quiet: bool) -> None:
+        image = self._images.get(image_id)
+        conflict = self._conflict(image, hard_only=force)
+        if conflict is not None:
+            dangling = not image.references and not self._images.children(image_id)
+            if quiet and (not dangling or conflict.used):
+                return
+            raise Conflict(conflict.text)
+        for reference in image.references:
+            self._untag(reference)
+        with self._database.transaction() as tx:
+            self._delete_rows(tx, image)
+        parent = image.parent
+        if prune and parent is not None and self._images.exists(parent):
+            self._delete(parent, force=False, prune=True, quiet=True)
+
+    def _delete_rows(self, tx: sqlite3.Connection, image: Image) -> None:
+        manifests = tx.execute("SELECT digest FROM manifests WHERE image = ?", (image.id,))
+        self.blobs += [image.id, *(Digest(row[0]) for row in manifests.fetchall())]
+        tx.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        self._leases.hold("gone", *self.blobs)
+        self.done.append(Removed("Deleted", image.id))
+        self.free_layers(image.top)
+
+    def free_layers(self, top: Digest | None) -> None:
+        """Remove the rows of the chain `top` that nothing needs, the topmost first."""
+        freed = self._layers.free(top)
+        self.layers += [layer.chain_id for layer in freed.layers]
+        self.blobs += freed.blobs
+        self.freed += sum(layer.size for layer in freed.layers)
+        self.done += [Removed("Deleted", layer.chain_id) for layer in freed.layers]
+
+    def _refuse_conflict(self, image: Image, *, hard_only: bool, ignore_names: bool) -> None:
+        conflict = self._conflict(image, hard_only=hard_only, ignore_names=ignore_names)
+        if conflict is not None:
+            raise Conflict(conflict.text)
+
+    def _conflict(
+        self, image: Image, *, hard_only: bool, ignore_names: bool = False
+    ) -> _Conflict | None:
+        if self._images.children(image.id):
+            return _conflict(image, True, False, "image has dependent child images")
+        users = self._users(image.id)
+        for container in users:
+            if container.running:
+                text = f"image is being used by running container {container.short}"
+                return _conflict(image, True, True, text)
+        if hard_only:
+            return None
+        if image.references and not ignore_names:
+            return _conflict(image, False, False, "image is referenced in multiple repositories")
+        if users:
+            text = f"image is being used by stopped container {users[0].short}"
+            return _conflict(image, False, True, text)
+        return None
+
+    def _users(self, image_id: Digest) -> list[_User]:
+        rows = self._database.read(
+            "SELECT id, status, pid, pid_start FROM containers WHERE image = ?"
+            " ORDER BY created_ns, id",
+            (image_id,),
+        )
+        return [
+            _User(row[0][:SHORT], row[1] == "running" and ProcessId(row[2], row[3]).alive())
+            for row in rows
+        ]
+
+
+class _User(NamedTuple):
+    short: str
+    running: bool
+
+
+class _Conflict(NamedTuple):
+    text: str
+    used: bool  # by a container
+
+
+def _conflict(image: Image, hard: bool, used: bool, why: str) -> _Conflict:
+    how = "cannot be forced" if hard else "must be forced"
+    return _Conflict(f"conflict: unable to delete {image.id.short} ({how}) - {why}", used)
+
+
+def is_single_reference(references: tuple[Reference, ...]) -> bool:
+    """Tell whether all names are of one repository, with at most one tag among them."""
+    if len(references) <= 1:
+        return len(references) == 1
+    tags = [reference for reference in references if reference.digest is None]
+    by_digest = {reference.repository for reference in references if reference.digest is not None}
+    if len(tags) > 1:
+        return False
+    single = tags[0] if tags else references[0]
+    return by_digest == {single.repository}
+
+
+def _is_id_prefix(image_id: Digest, text: str) -> bool:
+    return image_id.startswith(text) or image_id.encoded.startswith(text)

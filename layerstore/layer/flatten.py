@@ -1,0 +1,107 @@
+"""The flat tar of a merged tree: what `export` writes, and what a directory is imported as.
+
+Decided here and only here: that a flat tar is packed as a layer over nothing
+is, so that whiteouts, redirects and metacopies of all layers are resolved; and
+how what is being packed becomes a stream that can be unpacked like any other.
+
+Threading: `PackStream` packs on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from layerstore.errors import StoreError
+from layerstore.layer.metadata import is_privileged
+from layerstore.layer.pack import Packed, pack
+from layerstore.tar.pipeline import Tick, Writable
+
+
+def write_flat_tar(
+    layers: Sequence[Path],
+    out: Writable | None,
+    *,
+    tick: Tick | None = None,
+    live: bool = False,
+    hashing: bool = False,
+) -> Packed:
+    """Write the tree that `layers`, topmost first, show together as a tar to `out`.
+
+    `live` says that a mount may be changing the topmost meanwhile.
+    """
+    return pack(
+        layers[0],
+        layers[1:],
+        out,
+        privileged=is_privileged(),
+        tick=tick,
+        flat=True,
+        live=live,
+        hashing=hashing,
+    )
+
+
+class PackStream(io.RawIOBase):
+    """What `write` writes to the stream it is given, to be read meanwhile.  A context manager.
+
+    Nothing is buffered: what is written is copied straight to who reads.
+    """
+
+    def __init__(self, write: Callable[[Writable], object]) -> None:
+        self._write_to = write
+        self._turn = threading.Condition()
+        self._view = memoryview(b"")
+        self._ended = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._pack, name="packer", daemon=True)
+        self._thread.start()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill some of `buffer`; raises what the packing raised."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._view or self._ended)
+            if self._error is not None:
+                raise self._error
+            size = min(len(buffer), len(self._view))
+            buffer[:size] = self._view[:size]
+            self._view = self._view[size:]
+            if not self._view:
+                self._turn.notify_all()
+            return size
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        """Hand `data` to who reads; for the packing thread.  Returns when it has been read."""
+        with self._turn:
+            self._view = data
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: not self._view or self._ended)
+            if self._ended:
+                raise StoreError("nobody reads what is packed any more")
+            return len(data)
+
+    def _pack(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._write_to(self)
+        except BaseException as caught:
+            error = caught
+        with self._turn:
+            if not self._ended:
+                self._error = error
+            self._ended = True
+            self._turn.notify_all()
+
+    def close(self) -> None:
+        """End the packing, whether it is done or not."""
+        with self._turn:
+            self._ended = True
+            self._view = memoryview(b"")
+            self._turn.notify_all()
+        self._thread.join()
+        super().close()

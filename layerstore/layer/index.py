@@ -1,0 +1,250 @@
+"""The index of a layer: what lies on disk beneath its `diff`, one line a path.
+
+Decided here and only here: what is remembered of a layer's tree, and what
+counts as a difference from it.  An entry says what lstat(2) and listxattr(2)
+say of the path on disk, marks of overlayfs included, so that a tree is
+compared with its index without knowing what the marks mean.
+
+The file is JSON lines packed with zstd, sorted by path: paths as text with
+surrogate escapes, attribute values in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import xxhash
+import zstandard
+
+from layerstore.diff.tree_walk import walk
+from layerstore.errors import InvalidImage
+from layerstore.layer.metadata import ids_of_root
+from unionfs.syscalls import xattr
+
+INDEX = "index"
+_LEVEL = 3
+_CHUNK = 1 << 20
+_VERSION = 1
+_LONGEST_PATH = 4096  # with the zero at its end: what the kernel takes
+
+
+class IndexEntry(NamedTuple):
+    """One path of a layer on disk, relative to its `diff`, b"" for that itself.
+
+    `digest` is the xxh3_128 of a regular file's content, in hexadecimal; it
+    shows changes, and is no protection against somebody who makes them.
+    """
+
+    path: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int  # 0 but for regular files
+    mtime_ns: int
+    digest: str = ""
+    target: bytes = b""
+    rdev: int = 0
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+def write_index(path: Path, entries: Iterable[IndexEntry]) -> None:
+    """Write `entries`, which are in the order of their paths, to the file `path`."""
+    dumps = json.JSONEncoder(separators=(",", ":")).encode
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+    with path.open("xb") as file, compressor.stream_writer(file) as out:
+        lines = [dumps({"pyunion-index": _VERSION})]
+        for entry in entries:
+            path_, mode, uid, gid, size, mtime_ns, digest, target, rdev, xattrs = entry
+            line: list[object] = [os.fsdecode(path_), mode, uid, gid, size, mtime_ns, digest]
+            if target or rdev or xattrs:
+                coded = {name: base64.b64encode(value).decode() for name, value in xattrs}
+                line += [os.fsdecode(target), rdev, coded]
+            lines.append(dumps(line))
+            if len(lines) > 4096:
+                out.write(("\n".join(lines) + "\n").encode())
+                lines = []
+        out.write(("\n".join(lines) + "\n").encode() if lines else b"")
+
+
+def read_index(path: Path) -> Iterator[IndexEntry]:
+    """Yield the entries of the index file `path`; raises InvalidImage where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            yield from _parse(zstandard.ZstdDecompressor().stream_reader(file))
+    except FileNotFoundError:
+        raise InvalidImage(f"the index {path} is missing") from None
+    except (zstandard.ZstdError, ValueError, TypeError, IndexError) as error:
+        raise InvalidImage(f"the index {path} is damaged: {error}") from None
+
+
+def _parse(stream: zstandard.ZstdDecompressionReader) -> Iterator[IndexEntry]:
+    loads = json.JSONDecoder().decode
+    version: int | None = None
+    rest = b""
+    while chunk := stream.read(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            found = loads(line.decode())
+            if version is None:
+                version = found["pyunion-index"]
+                if version != _VERSION:
+                    raise ValueError(f"it is of version {version}")
+                continue
+            path, mode, uid, gid, size, mtime_ns, digest, *more = found
+            target, rdev, coded = more or ("", 0, {})
+            xattrs = tuple((name, base64.b64decode(value)) for name, value in coded.items())
+            yield IndexEntry(
+                os.fsencode(path),
+                mode,
+                uid,
+                gid,
+                size,
+                mtime_ns,
+                digest,
+                os.fsencode(target),
+                rdev,
+                xattrs,
+            )
+    if rest or version is None:
+        raise ValueError("it is cut short")
+
+
+class Difference(NamedTuple):
+    """One path that is not what the index says: `what` names what is wrong with it."""
+
+    path: bytes
+    what: str
+
+
+def compare(
+    diff: Path, index: Mapping[bytes, IndexEntry], *, content: bool = True
+) -> Iterator[Difference]:
+    """Yield what beneath the directory `diff` is not as `index` says, in order of paths.
+
+    Without `content` files are believed by their size and time.
+    """
+    missing = dict(index)
+    uids, gids = ids_of_root()
+
+    def comparable(entry: IndexEntry) -> IndexEntry:
+        uid = 0 if entry.uid in uids else entry.uid
+        return entry._replace(uid=uid, gid=0 if entry.gid in gids else entry.gid)
+
+    for found in scan(diff, content=content):
+        wanted = missing.pop(found.path, None)
+        if wanted is None:
+            yield Difference(found.path, "is not in the layer")
+            continue
+        if not content:
+            found = found._replace(digest=wanted.digest)
+        if found != wanted and comparable(found) != comparable(wanted):
+            yield Difference(found.path, _what(comparable(wanted), comparable(found)))
+    for path in sorted(missing):
+        yield Difference(path, "is missing")
+
+
+def _what(wanted: IndexEntry, found: IndexEntry) -> str:
+    if stat.S_IFMT(wanted.mode) != stat.S_IFMT(found.mode):
+        return "is of another type"
+    names = {"digest": "content", "mtime_ns": "time", "uid": "owner", "gid": "group"}
+    changed = [
+        names.get(name, name)
+        for name, one, other in zip(IndexEntry._fields, wanted, found, strict=True)
+        if one != other
+    ]
+    return "differs in " + ", ".join(changed)
+
+
+def scan(
+    diff: Path,
+    *,
+    content: bool = True,
+    known: Mapping[bytes, IndexEntry] = MappingProxyType({}),
+    digests: Mapping[bytes, str] = MappingProxyType({}),
+) -> Iterator[IndexEntry]:
+    """Yield what lies beneath `diff`, in the order of an index.
+
+    Paths that are `known` are not looked at.  Files of which the digest is
+    known are not read, and without `content` none are.
+    """
+    top = os.fsencode(diff)
+    yield _look(top, b"", "")
+    found: list[IndexEntry] = []
+    for folder in walk(top):
+        for name in folder.names:
+            path = folder.path + b"/" + name if folder.path else name
+            entry = known.get(path)
+            if entry is None:
+                full = top + b"/" + path
+                where = full if len(full) < _LONGEST_PATH else xattr.at(folder.fd, name)
+                entry = _look(where, path, digests.get(path) if content else "")
+            found.append(entry)
+    yield from sorted(found)
+
+
+def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
+    """Return what `path`, to be found at `full`, is; a file is read where its `digest` is None."""
+    st = os.lstat(full)
+    regular = stat.S_ISREG(st.st_mode)
+    if regular and digest is None and not st.st_size:
+        digest = EMPTY
+    device = stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode)
+    return IndexEntry(
+        path,
+        st.st_mode,
+        st.st_uid,
+        st.st_gid,
+        st.st_size if regular else 0,
+        st.st_mtime_ns,
+        (digest_file(full) if digest is None else digest) if regular else "",
+        os.readlink(full) if stat.S_ISLNK(st.st_mode) else b"",
+        st.st_rdev if device else 0,
+        attributes(full),
+    )
+
+
+def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
+    """Return the attributes that an index has of a path, whose last link is not followed, or fd."""
+    if isinstance(place, int):
+        names = xattr.list_fd(place)
+        return tuple((name, os.getxattr(place, name)) for name in _tracked(names))
+    try:
+        names = os.listxattr(place, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        names = []
+    return tuple(
+        (name, os.getxattr(place, name, follow_symlinks=False)) for name in _tracked(names)
+    )
+
+
+def _tracked(names: list[str]) -> list[str]:
+    # security.selinux and its like are this machine's, not the layer's.
+    return sorted(name for name in names if not name.startswith(UNTRACKED))
+
+
+UNTRACKED = ("security.selinux", "security.ima", "security.evm")
+
+
+EMPTY = xxhash.xxh3_128_hexdigest(b"")
+
+
+def digest_file(path: bytes) -> str:
+    """Return the xxh3_128 of the regular file `path`, following no link."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb", buffering=0) as file:
+        hasher = xxhash.xxh3_128()
+        buffer = bytearray(_CHUNK)
+        view = memoryview(buffer)
+        while size := file.readinto(buffer):
+            hasher.update(view[:size])
+        return hasher.hexdigest()

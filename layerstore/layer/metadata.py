@@ -1,0 +1,265 @@
+"""Owners, modes and attributes: what an archive may set, and how it is stored.
+
+Decided here and only here: which extended attributes of an archive are kept,
+renamed or dropped, and how an owner is recorded where chown(2) is refused.
+
+- The marks of overlayfs are never taken from an archive.  A name of the
+  union's own kind is stored one level further in, as the union itself stores
+  it for its users; those of the other kinds, which another reader might obey,
+  are dropped.  So is `user.containers.override_stat`.
+- security.selinux, security.ima, security.evm and system.nfs4_acl belong to
+  the machine they were made on, and are dropped.
+- Without privilege the user's own id stands for root.  Another owner, a
+  device, or a mode that would lock its owner out is recorded in
+  `user.containers.override_stat` as containers/storage does, `security.*` in
+  `user.containers.override_<name>` as fuse-overlayfs does.
+
+Source: overlayfs.rst "Nesting overlayfs mounts"; containers/storage
+pkg/idtools/idtools.go; fuse-overlayfs(1) xattr_permissions; umoci oci/layer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple, Protocol
+
+from unionfs import FUSE_OVERLAYFS_PREFIX, Marks
+
+OVERRIDE_PREFIX = b"user.containers.override_"
+OVERRIDE_STAT = OVERRIDE_PREFIX + b"stat"
+
+_DROPPED = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs4_acl")
+_NEVER_SET = (
+    *_DROPPED,
+    OVERRIDE_PREFIX,
+    FUSE_OVERLAYFS_PREFIX.encode(),
+    b"trusted.overlay.",
+    b"user.overlay.",
+)
+_NAME_MAX = 255
+# What an archive says in vain on a filesystem, or for a kind of file, that has no attributes.
+_TOO_LARGE = (errno.E2BIG, errno.ENOSPC, errno.EDQUOT)
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
+
+Xattrs = list[tuple[bytes, bytes]]
+
+_TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+}
+_MODES = {name: kind for kind, name in _TYPES.items()}
+
+
+def is_privileged() -> bool:
+    """Tell whether this process is root, and not of a user namespace only."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/uid_map", "rb") as ids:
+        return ids.read().split() == [b"0", b"0", b"4294967295"]
+
+
+def ids_of_root() -> tuple[frozenset[int], frozenset[int]]:
+    """Return the uids and gids that stand for root where this process has no privilege.
+
+    Our own do, by the numbers they have here and outside of our user namespace: what was
+    made in one and is looked at outside, or the reverse, has the other.
+    """
+    if is_privileged():
+        return frozenset((0,)), frozenset((0,))
+    return (
+        frozenset((0, os.geteuid(), _outside("uid"))),
+        frozenset((0, os.getegid(), _outside("gid"))),
+    )
+
+
+def _outside(kind: str) -> int:
+    with open(f"/proc/self/{kind}_map", "rb") as ids:
+        first = ids.readline().split()
+    return int(first[1]) if first else 0
+
+
+class Override(NamedTuple):
+    """Whom a file belongs to and what it is, where the file itself cannot say so."""
+
+    uid: int
+    gid: int
+    mode: int  # with its type, 0 for that of the file itself
+    rdev: int = 0
+
+    def encode(self) -> bytes:
+        """Return the attribute's value."""
+        kind = stat.S_IFMT(self.mode)
+        name = _TYPES.get(kind)
+        if name is None:
+            word = "char" if kind == stat.S_IFCHR else "block"
+            name = f"{word}-{os.major(self.rdev)}-{os.minor(self.rdev)}"
+        return f"{self.uid}:{self.gid}:{stat.S_IMODE(self.mode):04o}:{name}".encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Override | None:
+        """Return what the attribute says, None where that makes no sense."""
+        try:
+            uid, gid, mode, *rest = value.decode().split(":")
+            bits = int(mode, 8) & 0o7777
+            kind, rdev = _decode_type(rest[0]) if rest else (0, 0)
+            return cls(int(uid), int(gid), bits | kind, rdev)
+        except (ValueError, KeyError):
+            return None
+
+
+def _decode_type(text: str) -> tuple[int, int]:
+    word, *numbers = text.split("-")
+    if word in ("char", "block"):
+        major, minor = map(int, numbers)
+        return stat.S_IFCHR if word == "char" else stat.S_IFBLK, os.makedev(major, minor)
+    return _MODES[word], 0
+
+
+class Metadata:
+    """How owners and attributes are stored in the layers of one store.
+
+    `privileged` says that this process is root outside of any user namespace.
+    """
+
+    def __init__(self, *, privileged: bool) -> None:
+        self.privileged = privileged
+        self.marks = Marks(userxattr=not privileged)
+        self.uid, self.gid = os.geteuid(), os.getegid()
+        # Root of a user namespace may give files to the ids mapped into it.
+        self.may_chown = privileged or self.uid == 0
+        self._own = self.marks.prefix.encode()
+
+    def stored_xattrs(self, xattrs: Xattrs) -> Xattrs:
+        """Return the attributes to set for those that an archive gives a file."""
+        kept: Xattrs = []
+        for name, value in xattrs:
+            if name.startswith(self._own):
+                name = self.marks.escaped.encode() + name[len(self._own) :]
+                if len(name) > _NAME_MAX:
+                    continue
+            elif name.startswith(_NEVER_SET) or not 0 < len(name) <= _NAME_MAX or b"\0" in name:
+                continue
+            kept.append((name, value))
+        return kept
+
+    def owner(self, uid: int, gid: int, *, kept: bool) -> tuple[int, int]:
+        """Return the ids on disk of a file given to `uid` and `gid`, which was `kept` or not."""
+        if self.may_chown and kept:
+            return uid, gid
+        return self.uid, self.gid
+
+    def chown(self, place: int | tuple[int, bytes], uid: int, gid: int) -> bool:
+        """Give the file at `place`, an fd or a name in a directory, to `uid` and `gid`.
+
+        No link is followed.  False where it is refused.
+        """
+        if not self.may_chown:
+            return uid == gid == 0
+        try:
+            if isinstance(place, int):
+                os.fchown(place, uid, gid)
+            else:
+                os.chown(place[1], uid, gid, dir_fd=place[0], follow_symlinks=False)
+        except OSError as error:
+            # EINVAL: the id is not mapped into the user namespace.
+            if self.privileged or error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+            return False
+        return True
+
+    def shown(self, st: os.stat_result, xattrs: Xattrs) -> Shown:
+        """Return what an archive says of a file with `st` and the attributes a user sees.
+
+        The reverse of all that is done to an archive's entry on its way to disk.
+        """
+        mode, uid, gid = st.st_mode, st.st_uid, st.st_gid
+        rdev = st.st_rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
+        if not self.privileged and self.uid != 0:
+            uid, gid = 0 if uid == self.uid else uid, 0 if gid == self.gid else gid
+        if not xattrs:
+            return Shown(mode, uid, gid, rdev, st.st_mtime_ns, xattrs)
+        kept: Xattrs = []
+        for name, value in xattrs:
+            if name == OVERRIDE_STAT:
+                found = Override.decode(value)
+                if found is not None and not self.privileged:
+                    uid, gid, rdev = found.uid, found.gid, found.rdev
+                    kind = stat.S_IFMT(found.mode) or stat.S_IFMT(mode)
+                    mode = kind | stat.S_IMODE(found.mode)
+            elif name.startswith(OVERRIDE_PREFIX):
+                kept.append((name[len(OVERRIDE_PREFIX) :], value))
+            elif not name.startswith(_DROPPED):
+                kept.append((name, value))
+        return Shown(mode, uid, gid, rdev, st.st_mtime_ns, sorted(kept))
+
+    def mode_on_disk(self, mode: int) -> int:
+        """Return the mode that a regular file or directory gets on disk in place of `mode`."""
+        if self.privileged:
+            return mode
+        # Whoever owns the store must be able to read it, and to remove it.
+        return mode | (0o700 if stat.S_ISDIR(mode) else 0o600)
+
+    def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> bool:
+        """Set `xattrs` on `path`, following no link; tell whether any could be."""
+        done = [self._set(path, name, value) for name, value in xattrs]
+        return any(done)
+
+    def _set(self, path: bytes | int, name: bytes, value: bytes) -> bool:
+        try:
+            _setxattr(path, name, value)
+            return True
+        except OSError as error:
+            if error.errno in _TOO_LARGE:
+                raise AttributesTooLarge(error.errno, error.strerror) from error
+            if error.errno not in _UNSUPPORTED:
+                raise
+        if self.privileged or not name.startswith(b"security."):
+            return False
+        try:
+            _setxattr(path, OVERRIDE_PREFIX + name, value)
+            return True
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+        return False
+
+
+class AttributesTooLarge(OSError):
+    """A file has more in attributes than its filesystem keeps, or the disk is full.
+
+    ext4, which has one block for those of a file, calls both ENOSPC.
+    """
+
+
+class Owned(Protocol):
+    """What says whom a file is to belong to, and what attributes it is to have."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def xattrs(self) -> Xattrs: ...
+
+
+def _setxattr(path: bytes | int, name: bytes, value: bytes) -> None:
+    if isinstance(path, int):
+        os.setxattr(path, name, value)
+    else:
+        os.setxattr(path, name, value, follow_symlinks=False)
+
+
+class Shown(NamedTuple):
+    """What an archive says of a file."""
+
+    mode: int  # with its type
+    uid: int
+    gid: int
+    rdev: int
+    mtime_ns: int
+    xattrs: Xattrs

@@ -1,0 +1,307 @@
+"""Packing: a layer in overlay format, or a whole tree of layers, becomes a tar stream.
+
+Decided here and only here: what of a tree goes into its archive, and in which
+order.  A directory comes before what is in it, what was deleted from it
+(explicit whiteouts) before what is left, names in order of their bytes; so the
+same change of the same tree has the same diff_id on every machine, whatever
+forms its marks have, in whatever order the disk lists it, and whether a
+directory was renamed or copied.
+
+The tree is read through the union's own core: a redirect becomes whiteouts and
+the whole directory, a metacopy the whole file, an opaque directory whiteouts of
+what it hides.  The root is an entry where its attributes other than the time
+were changed, or nothing lies beneath.  Sockets are left out: tar has none.
+
+Source: image-spec layer.md "Representing Changes".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.diff.changes import Changed, ChangeWalk, has_vanished
+from layerstore.diff.union import UnionFiles, open_node
+from layerstore.errors import StoreError
+from layerstore.layer.index import INDEX, IndexEntry, scan, write_index
+from layerstore.layer.metadata import Metadata, Shown, Xattrs
+from layerstore.layer.tar_split import MOST_PATH, TAR_SPLIT, SplitWriter
+from layerstore.layer.tar_writer import TarWriter
+from layerstore.oci.digest import Digest
+from layerstore.tar.headers import (
+    BLOCK_DEVICE,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    LINK,
+    REGULAR,
+    SYMLINK,
+    format_entry,
+)
+from layerstore.tar.pipeline import Sink, Tick, Writable
+from layerstore.tar.reader import show
+from unionfs import AUFS_PREFIX
+from unionfs.syscalls import xattr
+from unionfs.types import ROOT_NODEID, Attr
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFCHR: CHAR,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFREG: REGULAR,
+    stat.S_IFDIR: DIRECTORY,
+}
+
+
+class Packed(NamedTuple):
+    """What was packed: `size` is the bytes of the files in it, `archive_size` of it all.
+
+    No `entries` mean that the layer changes nothing.
+    """
+
+    diff_id: Digest
+    size: int
+    entries: int
+    archive_size: int
+
+
+def pack(
+    diff: Path,
+    lowers: Sequence[Path],
+    out: Writable | None = None,
+    *,
+    privileged: bool,
+    record: Path | None = None,
+    tick: Tick | None = None,
+    flat: bool = False,
+    live: bool = False,
+    hashing: bool = True,
+    skip: Collection[bytes] = frozenset(),
+) -> Packed:
+    """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
+
+    `record` is the directory in which to write the layer's `index` and
+    `tar-split`; `tick` is told how many bytes have gone by, on another thread.
+    `flat` packs all that the layers show together; without `hashing` there is
+    no diff_id.  The paths in `skip` are left out; then there is no `record`.
+    Nothing may change `diff` meanwhile, unless `live` says so: what vanishes is
+    then left out.  Raises StoreError, and OSError where a file cannot be read or
+    `out` not be written.
+    """
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink(out, tick, hashing=hashing))
+        split = None
+        if record is not None:
+            split = SplitWriter(record / TAR_SPLIT)
+            stack.callback(split.abandon)
+        walk = stack.enter_context(
+            ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live)
+        )
+        metadata = Metadata(privileged=privileged)
+        packer = _Packer(walk, TarWriter(sink, split), metadata, live=live, skip=skip)
+        packed = packer.run(sink)
+        if record is not None and split is not None:
+            split.close()
+            write_index(record / INDEX, scan(diff, known=packer.known, digests=packer.digests))
+        return packed
+
+
+class _Packer:
+    """One archive on its way out.
+
+    `digests` are those of files that lie in the layer's own directory, `known`
+    is all about others of them.
+    """
+
+    def __init__(
+        self,
+        walk: ChangeWalk,
+        tar: TarWriter,
+        metadata: Metadata,
+        *,
+        live: bool,
+        skip: Collection[bytes],
+    ) -> None:
+        self.digests: dict[bytes, str] = {}
+        self.known: dict[bytes, IndexEntry] = {}
+        self._walk = walk
+        self._union = walk.after
+        self._tar = tar
+        self._metadata = metadata
+        self._live = live
+        self._skip = skip
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._size = 0
+        self._hidden = (metadata.marks.prefix, metadata.marks.escaped)
+        self._redirecting = (metadata.marks.metacopy, metadata.marks.redirect)
+
+    def run(self, sink: Sink) -> Packed:
+        """Write everything."""
+        self._root()
+        for found in self._walk:
+            if found.path in self._skip:
+                continue
+            if len(found.path) > MOST_PATH:
+                raise self._too_long(found.path)
+            if found.attr is None:
+                folder = found.path[: len(found.path) - len(found.name)]
+                name = folder + AUFS_PREFIX + found.name
+                self._tar.header(format_entry(name=name, kind=REGULAR, mode=0))
+            else:
+                try:
+                    self._entry(found, found.attr)
+                except OSError as error:
+                    if not self._live or not has_vanished(error):
+                        raise
+        self._tar.end()
+        diff_id = sink.finish()
+        return Packed(diff_id, self._size, self._tar.entries, sink.size)
+
+    def _too_long(self, path: bytes) -> StoreError:
+        # A frozen layer keeps it for good, but the container no longer shows it.
+        advice = "remove it" if self._walk.before is None else "remove it, and export what is left"
+        return StoreError(
+            f"{show(path)} cannot be packed: its path has {len(path):,} bytes, and one in an image "
+            f"or an archive {MOST_PATH:,} at most: {advice}"
+        )
+
+    def _root(self) -> None:
+        now = self._look(self._union, self._union.fs.getattr(ROOT_NODEID))
+        if self._walk.before is not None:
+            before = self._walk.before
+            was = self._look(before, before.fs.getattr(ROOT_NODEID))
+            if now._replace(mtime_ns=0) == was._replace(mtime_ns=0):
+                return
+        self._tar.header(_header(b"./", DIRECTORY, now))
+
+    def _look(self, union: UnionFiles, attr: Attr) -> Shown:
+        return self._metadata.shown(attr.st, union.xattrs(attr.nodeid))
+
+    def _entry(self, found: Changed, attr: Attr) -> None:
+        st, path = attr.st, found.path
+        if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and self._plain_file(found, st):
+            return
+        own = self._own_stat(found, st)
+        key = (st.st_dev, st.st_ino)
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            first = self._links.setdefault(key, path)
+            if first != path:
+                if own and first in self.digests:
+                    self.digests[path] = self.digests[first]
+                self._tar.header(self._link(path, first, found, attr))
+                return
+        xattrs, plain = self._xattrs(found, attr, own=own)
+        shown = self._metadata.shown(st, xattrs)
+        kind = _KINDS.get(stat.S_IFMT(shown.mode))
+        if kind == REGULAR:
+            self._regular(found, attr, shown, own=own and plain)
+        elif kind == SYMLINK:
+            target = self._union.fs.readlink(attr.nodeid)
+            self._tar.header(_header(path, kind, shown, linkname=target))
+        elif kind == DIRECTORY:
+            self._tar.header(_header(path + b"/", kind, shown))
+        elif kind is not None:
+            self._tar.header(_header(path, kind, shown))
+
+    def _plain_file(self, found: Changed, st: os.stat_result) -> bool:
+        """Write a file without attributes that lies in the layer itself; False if it is another.
+
+        Most files are such, and by their own fd all about them is had cheaply.
+        """
+        if found.own is None or not st.st_size:
+            return False
+        fd = _open(found.name, found.own)
+        try:
+            there = os.fstat(fd)
+            if (there.st_dev, there.st_ino) != (st.st_dev, st.st_ino) or xattr.list_fd(fd):
+                return False
+            path, size = found.path, there.st_size
+            shown = self._metadata.shown(there, [])
+            self._tar.header(_header(path, REGULAR, shown, size=size))
+            digest = self._tar.content(fd, path, size, there.st_blocks, shown=False)
+        finally:
+            os.close(fd)
+        self._size += size
+        self.known[path] = IndexEntry(
+            path, st.st_mode, st.st_uid, st.st_gid, size, st.st_mtime_ns, digest
+        )
+        return True
+
+    def _link(self, path: bytes, first: bytes, found: Changed, attr: Attr) -> bytes:
+        shown = self._metadata.shown(attr.st, self._xattrs(found, attr, own=False)[0])
+        return _header(path, LINK, shown._replace(xattrs=[]), linkname=first)
+
+    def _own_stat(self, found: Changed, st: os.stat_result) -> bool:
+        """Tell whether the file that shows lies under its own name in the layer itself."""
+        if found.own is None:
+            return False
+        try:
+            there = os.stat(found.name, dir_fd=found.own, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (st.st_dev, st.st_ino)
+
+    def _xattrs(self, found: Changed, attr: Attr, *, own: bool) -> tuple[Xattrs, bool]:
+        """Return the attributes a user sees, and whether the content lies with them."""
+        if own and found.own is not None:
+            names = xattr.list_at(found.own, found.name)
+            plain = not any(name in names for name in self._redirecting)
+            if all(name.startswith(self._hidden[0]) for name in names) and not any(
+                name.startswith(self._hidden[1]) for name in names
+            ):
+                return [], plain
+            return self._union.xattrs(attr.nodeid), plain
+        return self._union.xattrs(attr.nodeid), False
+
+    def _regular(self, found: Changed, attr: Attr, shown: Shown, *, own: bool) -> None:
+        path, size = found.path, attr.st.st_size
+        if not size and not self._live:
+            self._tar.header(_header(path, REGULAR, shown))
+            return
+        if own and found.own is not None:
+            fd = _open(found.name, found.own)
+        else:
+            fd = open_node(self._union.fs, attr.nodeid)
+        try:
+            blocks = attr.st.st_blocks
+            if self._live or not own:
+                st = os.fstat(fd)
+                size, blocks = st.st_size, st.st_blocks
+            self._tar.header(_header(path, REGULAR, shown, size=size))
+            digest = self._tar.content(fd, path, size, blocks, shown=not own)
+        finally:
+            os.close(fd)
+        self._size += size
+        if own:
+            self.digests[path] = digest
+
+
+def _open(name: bytes, dir_fd: int) -> int:
+    try:
+        return os.open(name, _OPEN, dir_fd=dir_fd)
+    except PermissionError:
+        # Only the owner, or root, may ask for O_NOATIME.
+        return os.open(name, _OPEN & ~os.O_NOATIME, dir_fd=dir_fd)
+
+
+def _header(
+    name: bytes, kind: bytes, shown: Shown, *, size: int = 0, linkname: bytes = b""
+) -> bytes:
+    return format_entry(
+        name=name,
+        kind=kind,
+        mode=stat.S_IMODE(shown.mode),
+        uid=shown.uid,
+        gid=shown.gid,
+        size=size,
+        mtime_ns=shown.mtime_ns,
+        linkname=linkname,
+        device=(os.major(shown.rdev), os.minor(shown.rdev)),
+        xattrs=shown.xattrs,
+    )

@@ -1,0 +1,311 @@
+"""The exact tar a layer came from, without a second copy of its files on disk.
+
+Decided here and only here: how an archive is taken apart into what is not the
+content of a file, kept here byte for byte, and references to the files of the
+unpacked layer; and how it is put together again, so that its digest, the
+layer's diff_id, is the same whatever tool wrote it and however oddly.
+
+The file is packed with zstd.  Behind the magic come records, integers
+little-endian: R bytes as they are; F a file of the layer's own `diff`; U a
+file that the layer shows and one beneath it holds, reached through the union
+of both; E the end, and the size of the whole.  F and U are counted from 0.
+Where an archive holds a path twice, the first file has gone from `diff`: it
+lies in `replaced`, named by its count.
+
+Source: vbatts/tar-split for the idea.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import zstandard
+
+from layerstore.diff.union import UnionFiles
+from layerstore.errors import DigestMismatch, InvalidImage
+from layerstore.oci.digest import Digest
+from layerstore.tar.pipeline import Sink, Tick, Writable
+from layerstore.tar.reader import Segments, show
+from unionfs.syscalls.openat2 import open_in_root
+
+TAR_SPLIT = "tar-split"
+REPLACED = "replaced"
+
+MOST_PATH = (1 << 16) - 1  # bytes, for the two that its length has
+
+_MAGIC = b"pyunion-tar-split 1\n"
+_RAW, _FILE, _SHOWN, _END = b"RFUE"
+_RAW_HEAD = struct.Struct("<BI")
+_FILE_HEAD = struct.Struct("<BHQI")
+_END_HEAD = struct.Struct("<BQ")
+_PAIR = struct.Struct("<QQ")
+_LEVEL = 3
+_RAW_MOST = 1 << 20
+_MOST_PAIRS = 1 << 17
+_DIRS = 256
+_LONGEST_PATH = 4096
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Archive(NamedTuple):
+    """An uncompressed layer as it went by: its digest, which is the diff_id, and its bytes."""
+
+    diff_id: Digest
+    size: int
+
+
+class SplitWriter:
+    """Writes the tar-split file `path` while the archive goes by."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._out = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(
+            self._file
+        )
+        self._records = bytearray(_MAGIC)
+        self._pending = bytearray()
+        self._count = 0
+        self._size = 0
+
+    def raw(self, data: bytes | memoryview) -> None:
+        """Keep `data` as it is."""
+        self._pending += data
+        if len(self._pending) >= _RAW_MOST:
+            self._end_raw()
+
+    def file(
+        self, path: bytes, stored: int, segments: Segments | None, *, shown: bool = False
+    ) -> int:
+        """Note that `stored` bytes of the file `path` go here; return the number of the note.
+
+        Where the file is sparse they are those at `segments`.
+        """
+        self._end_raw()
+        pairs = segments or ()
+        kind = _SHOWN if shown else _FILE
+        self._records += _FILE_HEAD.pack(kind, len(path), stored, len(pairs)) + path
+        for pair in pairs:
+            self._records += _PAIR.pack(*pair)
+        self._size += stored
+        self._count += 1
+        return self._count - 1
+
+    def close(self) -> None:
+        """End the file."""
+        self._end_raw()
+        self._records += _END_HEAD.pack(_END, self._size)
+        self._out.write(self._records)
+        self._out.close()  # type: ignore[no-untyped-call]
+
+    def abandon(self) -> None:
+        """Close the file unfinished; whoever reads it is told so."""
+        self._file.close()
+
+    def _end_raw(self) -> None:
+        """Make what is pending a record; the compressor is called for many at once."""
+        pending, records = self._pending, self._records
+        if pending:
+            records += _RAW_HEAD.pack(_RAW, len(pending))
+            records += pending
+            self._size += len(pending)
+            pending.clear()
+        if len(records) >= _RAW_MOST:
+            self._out.write(records)
+            records.clear()
+
+
+class _Piece(NamedTuple):
+    """A stretch of the archive: `raw` bytes, or the content of the file `path`."""
+
+    raw: bytes
+    path: bytes = b""
+    stored: int = 0
+    segments: Segments | None = None
+    shown: bool = False
+
+
+def _pieces(path: Path) -> Iterator[_Piece]:
+    """Yield the pieces of the archive in order; raises InvalidImage where the file is damaged."""
+    size = 0
+    try:
+        with path.open("rb") as file:
+            decoder = zstandard.ZstdDecompressor().stream_reader(file)
+            stream = cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", decoder), _RAW_MOST))
+            if _exactly(stream, len(_MAGIC)) != _MAGIC:
+                raise ValueError("it is of another version")
+            while (piece := _parse(stream, size)) is not None:
+                size += len(piece.raw) + piece.stored
+                yield piece
+    except FileNotFoundError:
+        raise InvalidImage(f"the tar-split {path} is missing") from None
+    except (zstandard.ZstdError, ValueError) as error:
+        raise InvalidImage(f"the tar-split {path} is damaged: {error}") from None
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError("it is cut short")
+    return data
+
+
+def _parse(stream: BinaryIO, size: int) -> _Piece | None:
+    """Return the next record, None at the end, where the `size` up to here is compared."""
+    kind = _exactly(stream, 1)
+    if kind[0] == _RAW:
+        _, length = _RAW_HEAD.unpack(kind + _exactly(stream, _RAW_HEAD.size - 1))
+        return _Piece(_exactly(stream, length))
+    if kind[0] in (_FILE, _SHOWN):
+        head = kind + _exactly(stream, _FILE_HEAD.size - 1)
+        _, length, stored, count = _FILE_HEAD.unpack(head)
+        path = _exactly(stream, length)
+        if count > _MOST_PAIRS:
+            raise ValueError("a sparse map is too long")
+        pairs = _exactly(stream, count * _PAIR.size)
+        segments = list(_PAIR.iter_unpack(pairs)) if count else None
+        return _Piece(b"", path, stored, segments, kind[0] == _SHOWN)
+    if kind[0] != _END:
+        raise ValueError(f"it holds an unknown record {kind!r}")
+    _, total = _END_HEAD.unpack(kind + _exactly(stream, _END_HEAD.size - 1))
+    if total != size:
+        raise ValueError("records are missing")
+    return None
+
+
+def archive_size(layer: Path) -> int:
+    """Return the bytes of the archive that `assemble` makes of the directory `layer`."""
+    return sum(len(piece.raw) + piece.stored for piece in _pieces(layer / TAR_SPLIT))
+
+
+def assemble(
+    layer: Path,
+    out: Writable | None,
+    *,
+    lowers: Sequence[Path] = (),
+    tick: Tick | None = None,
+) -> Archive:
+    """Write the exact archive of the layer in the directory `layer` to `out`, or nowhere.
+
+    `lowers` are the `diff` directories beneath it, topmost first; they are
+    looked at only for what the layer shows of them.  The caller compares the
+    diff_id returned with the layer's.  Raises InvalidImage or DigestMismatch
+    where the layer is damaged, OSError where `out` cannot be written.
+    """
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink(out, tick))
+        files = stack.enter_context(_LayerFiles(layer))
+        union: UnionFiles | None = None
+        for piece in _pieces(layer / TAR_SPLIT):
+            if not piece.path:
+                sink.write(piece.raw)
+                continue
+            if piece.shown:
+                if union is None:
+                    stack_of = (layer / "diff", *lowers)
+                    union = stack.enter_context(UnionFiles(stack_of))
+                file = union.open(piece.path)
+            else:
+                file = files.open(piece.path)
+            with file:
+                _copy(file, piece, sink)
+        return Archive(sink.finish(), sink.size)
+
+
+def _copy(file: BinaryIO, piece: _Piece, sink: Sink) -> None:
+    fd = file.fileno()
+    for offset, size in piece.segments or ((0, piece.stored),):
+        copy_content(fd, offset, size, sink, piece.path)
+
+
+def copy_content(fd: int, offset: int, size: int, sink: Sink, path: bytes) -> None:
+    """Write `size` bytes of the file `fd` from `offset` to `sink`.
+
+    Raises DigestMismatch where the file, known as `path`, ends before.
+    """
+    while size:
+        room = sink.room()
+        done = os.preadv(fd, [room[:size]], offset)
+        if done == 0:
+            raise DigestMismatch(
+                f"{show(path)} of a layer is shorter than it was: the layer is damaged; "
+                "`pyunion check` says where"
+            )
+        sink.filled(done)
+        offset += done
+        size -= done
+
+
+class _LayerFiles:
+    """Opens the files of one layer, in the order of its archive."""
+
+    def __init__(self, layer: Path) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._root = os.open(layer / "diff", flags)
+        self._layer = layer
+        self._dirs: dict[bytes, int] = {}
+        self._count = 0
+        replaced = layer / REPLACED
+        self._replaced = frozenset(os.listdir(replaced) if replaced.is_dir() else ())
+
+    def open(self, path: bytes) -> BinaryIO:
+        """Open the next file, known as `path`."""
+        number = str(self._count)
+        self._count += 1
+        try:
+            if number in self._replaced:
+                fd = os.open(self._layer / REPLACED / number, _OPEN)
+            else:
+                folder, _, name = path.rpartition(b"/")
+                fd = os.open(name, _OPEN, dir_fd=self._folder(folder))
+        except OSError as error:
+            raise DigestMismatch(
+                f"{show(path)} of the layer {self._layer} cannot be read ({error.strerror}): the "
+                "layer is damaged"
+            ) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise DigestMismatch(f"{show(path)} of the layer {self._layer} is no file any more")
+        return open(fd, "rb", buffering=0)
+
+    def _folder(self, folder: bytes) -> int:
+        fd = self._dirs.get(folder)
+        if fd is None:
+            if len(self._dirs) >= _DIRS:
+                self._forget()
+            fd = self._dirs[folder] = self._open_folder(folder)
+        return fd
+
+    def _open_folder(self, folder: bytes) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY
+        at = self._root
+        try:
+            # The kernel takes no longer path at once, and a container may have made one.
+            while len(folder) >= _LONGEST_PATH:
+                cut = max(folder.rfind(b"/", 0, _LONGEST_PATH), 0)
+                below = open_in_root(at, folder[:cut], flags)
+                if at != self._root:
+                    os.close(at)
+                at, folder = below, folder[cut + 1 :]
+            return open_in_root(at, folder, flags)
+        finally:
+            if at != self._root:
+                os.close(at)
+
+    def _forget(self) -> None:
+        for fd in self._dirs.values():
+            os.close(fd)
+        self._dirs.clear()
+
+    def __enter__(self) -> _LayerFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget()
+        os.close(self._root)

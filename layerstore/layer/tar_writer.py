@@ -1,0 +1,116 @@
+"""Our own archives: entries in PAX format, noted for the index and the tar-split as they go by.
+
+Decided here and only here: what our writing of an entry looks like.  The same
+entries give the same bytes whenever and wherever they are written; holes are
+read as the zeros they stand for, without reading them.
+
+Source: image-spec layer.md; POSIX pax(1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import xxhash
+
+from layerstore.errors import StoreError
+from layerstore.layer.tar_split import SplitWriter
+from layerstore.tar.headers import END, padding
+from layerstore.tar.pipeline import Sink
+from layerstore.tar.reader import show
+
+_SMALL = 1 << 16  # bytes up to which a file is read without looking for holes
+
+
+class TarWriter:
+    """Writes entries to `sink`, and to `split` how they can be written again."""
+
+    def __init__(self, sink: Sink, split: SplitWriter | None = None) -> None:
+        self._sink = sink
+        self._split = split
+        self.entries = 0
+
+    def header(self, header: bytes) -> None:
+        """Write the header of an entry."""
+        self.entries += 1
+        self._raw(header)
+
+    def content(self, fd: int, path: bytes, size: int, st_blocks: int, *, shown: bool) -> str:
+        """Write `size` bytes of the file `fd` and what fills its last block up.
+
+        `shown` says that the layer only shows the file, and one beneath holds
+        it.  Returns the xxh3_128 of the content.
+        """
+        if self._split is not None:
+            self._split.file(path, size, None, shown=shown)
+        if size <= _SMALL or st_blocks * 512 >= size:
+            digest = self._plain(fd, path, size)
+        else:
+            digest = self._with_holes(fd, path, size)
+        rest = padding(size)
+        if rest:
+            self._raw(END[:rest])
+        return digest
+
+    def end(self) -> None:
+        """Write the mark of the end."""
+        self._raw(END + END)
+
+    def _raw(self, data: bytes) -> None:
+        self._sink.write(data)
+        if self._split is not None:
+            self._split.raw(data)
+
+    def _plain(self, fd: int, path: bytes, size: int) -> str:
+        sink = self._sink
+        room = sink.room()
+        if size <= len(room):
+            # Most files, in one piece.
+            view = room[:size]
+            if os.readv(fd, [view]) == size:
+                sink.filled(size)
+                return xxhash.xxh3_128_hexdigest(view)
+        hasher = xxhash.xxh3_128()
+        self._copy(fd, path, 0, size, hasher)
+        return hasher.hexdigest()
+
+    def _copy(self, fd: int, path: bytes, offset: int, size: int, hasher: xxhash.xxh3_128) -> None:
+        sink = self._sink
+        while size:
+            view = sink.room()[:size]
+            done = os.preadv(fd, [view], offset)
+            if done == 0:
+                raise StoreError(f"{show(path)} became shorter while it was read")
+            hasher.update(view[:done])
+            sink.filled(done)
+            offset += done
+            size -= done
+
+    def _with_holes(self, fd: int, path: bytes, size: int) -> str:
+        hasher = xxhash.xxh3_128()
+        at = 0
+        while at < size:
+            try:
+                start = min(os.lseek(fd, at, os.SEEK_DATA), size)
+                end = min(os.lseek(fd, start, os.SEEK_HOLE), size) if start < size else size
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                start = end = size  # nothing but a hole is left
+            hash_zeros(hasher, start - at)
+            self._sink.zeros(start - at)
+            self._copy(fd, path, start, end - start, hasher)
+            at = end
+        return hasher.hexdigest()
+
+
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+def hash_zeros(hasher: xxhash.xxh3_128, size: int) -> None:
+    """Let `hasher` take in `size` zero bytes."""
+    while size > 0:
+        step = min(size, len(_ZEROS))
+        hasher.update(_ZEROS[:step])
+        size -= step

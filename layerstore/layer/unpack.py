@@ -1,0 +1,453 @@
+"""Unpacking a layer: a tar stream becomes a directory that overlayfs can use.
+
+Decided here and only here: what each entry of an archive does to the tree, and
+in which order.  Nothing is written but beneath the staging directory, by
+`*at()` calls on directories opened within its root, the last component never
+followed; nothing of what is there already is believed but what this same
+archive put there.
+
+- An entry for a path that the archive had before replaces it, but for a
+  directory over a directory, which only changes its attributes.
+- Whiteouts are made last, so that their place in the archive does not matter:
+  they hide what lies beneath the layer and never an entry of its own.  One
+  within an opaque directory, or beneath what is no directory in this layer,
+  says nothing more and is left out.
+- Attributes of directories are set when all is in them.
+- A device 0:0 is overlayfs's whiteout and is taken for one.
+- Runs of zeros become holes.
+
+Source: image-spec layer.md "Applying Changesets"; umoci oci/layer tar_extract.go.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.db.reserve import has_room
+from layerstore.diff.union import UnionFiles
+from layerstore.errors import InvalidImage, LimitExceeded, StoreError, UnsafePath
+from layerstore.layer.index import EMPTY, INDEX, IndexEntry, attributes, write_index
+from layerstore.layer.metadata import AttributesTooLarge, Metadata, Xattrs
+from layerstore.layer.new_files import FileMaker
+from layerstore.layer.tar_split import REPLACED, TAR_SPLIT, SplitWriter
+from layerstore.layer.tree import Folder, LayerTree
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.digest import Digest
+from layerstore.tar.compression import Readable
+from layerstore.tar.headers import CHAR, DIRECTORY, LINK, REGULAR, SYMLINK
+from layerstore.tar.pipeline import Feed, Tick
+from layerstore.tar.reader import Entry, TarReader, normal_path, show
+from unionfs import (
+    AUFS_META,
+    AUFS_OPAQUE,
+    AUFS_PREFIX,
+    make_char_whiteout,
+    make_xattr_whiteout,
+)
+from unionfs.syscalls import xattr
+from unionfs.syscalls.openat2 import open_in_root
+
+_SOME_ROOM = 1 << 20
+# What a disk says when the fault is the archive's.
+_IN_ARCHIVE = (
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMLINK,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+)
+
+
+class Unpacked(NamedTuple):
+    """A layer that was unpacked: `size` is the bytes of its files, links counted once."""
+
+    diff_id: Digest
+    size: int
+    entries: int
+
+
+class _Attributes(NamedTuple):
+    """What is to be set on a directory in the end."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    xattrs: Xattrs
+
+
+_PLAIN = _Attributes(0o755, 0, 0, 0, [])
+
+
+def unpack(
+    stream: Readable,
+    staging: Path,
+    *,
+    privileged: bool,
+    lowers: Sequence[Path] = (),
+    limits: Limits = DEFAULT,
+    tick: Tick | None = None,
+    whole: bool = False,
+) -> Unpacked:
+    """Unpack the uncompressed layer `stream` into `staging/diff`, which is empty or missing.
+
+    Beside it are written the `index` and the `tar-split`.  `privileged` says
+    that this process is root outside of any user namespace.  `lowers` are the
+    `diff` directories beneath, topmost first: a directory that the archive
+    takes for granted gets the attributes it has there.  `tick` is told how
+    many bytes have been read; it is called on another thread.  `whole` demands
+    the mark of the end that some writers of layers leave out.
+
+    Raises InvalidImage for what no layer can be, StoreError where the disk
+    refuses; the caller removes `staging` then.
+    """
+    diff = staging / "diff"
+    diff.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        feed = stack.enter_context(Feed(stream, tick))
+        split = SplitWriter(staging / TAR_SPLIT)
+        stack.callback(split.abandon)
+        unpacker = _Unpacker(feed, split, staging, privileged, limits)
+        stack.enter_context(unpacker.tree)
+        unpacker.run(lowers, whole=whole)
+        entries = unpacker.entries
+        try:
+            split.close()
+            write_index(staging / INDEX, [entries[path] for path in sorted(entries)])
+        except OSError as error:
+            raise StoreError(f"the layer cannot be recorded: {error.strerror}") from error
+        return Unpacked(feed.digest(), unpacker.size, len(entries))
+
+
+class _Unpacker:
+    """One layer on its way to disk.
+
+    `entries` holds every path made so far as it is on disk, directories as
+    they are before `_finish_directories`; `_notes` the number that the
+    tar-split knows a file by.
+    """
+
+    def __init__(
+        self, feed: Feed, split: SplitWriter, staging: Path, privileged: bool, limits: Limits
+    ) -> None:
+        self.entries: dict[bytes, IndexEntry] = {}
+        self.size = 0
+        self.tree = LayerTree(staging / "diff", self._note_directory)
+        self._metadata = Metadata(privileged=privileged)
+        self._reader = TarReader(feed, split.raw, limits)
+        self._maker = FileMaker(feed, self._reader, self._metadata)
+        self._split = split
+        self._staging = staging
+        self._limits = limits
+        self._directories: dict[bytes, _Attributes] = {}
+        self._notes: dict[bytes, int] = {}
+        self._whiteouts: set[bytes] = set()
+        self._opaque: set[bytes] = set()
+        self._marks: dict[bytes, Xattrs] = {}
+        self._scanned = 0
+        self._names = 0
+        _take_root(self.tree.fd, self._metadata)
+        self._note_directory(b"")
+
+    def run(self, lowers: Sequence[Path], *, whole: bool) -> None:
+        """Unpack everything."""
+        shown = "the archive"
+        try:
+            for entry in self._reader:
+                shown = entry.shown
+                self._apply(entry)
+            if whole and not self._reader.ended:
+                raise InvalidImage("the archive is cut short: it has no end")
+            shown = "the layer"
+            self._make_whiteouts()
+            self._finish_directories(lowers)
+        except AttributesTooLarge as error:
+            if error.errno != errno.E2BIG and not has_room(self._staging, _SOME_ROOM):
+                raise _failed(shown, error) from error
+            raise InvalidImage(
+                f"{shown} in the archive has more in attributes than a file here can have"
+            ) from error
+        except OSError as error:
+            if error.errno in _IN_ARCHIVE:
+                raise InvalidImage(
+                    f"{shown} in the archive cannot be made: {error.strerror}"
+                ) from error
+            raise _failed(shown, error) from error
+
+    def _apply(self, entry: Entry) -> None:
+        path = entry.path
+        if not path:
+            if entry.kind != DIRECTORY:
+                raise UnsafePath("the archive wants something in place of the root directory")
+            self._directories[b""] = _attributes(entry)
+            return
+        if b".wh." in path and self._is_mark(path):
+            self._reader.skip()
+            return
+        folder_path, _, name = path.rpartition(b"/")
+        folder = self.tree.folder(folder_path)
+        real = folder.path + b"/" + name if folder.path else name
+        self._make_room(real)
+        kind = entry.kind
+        old = self.entries.get(real)
+        if old is not None:
+            if kind == DIRECTORY and stat.S_ISDIR(old.mode):
+                self._directories[real] = _attributes(entry)
+                return
+            if kind == LINK and self._link_target(entry) == real:
+                return
+            self._replace(real, old)
+            folder = self.tree.folder(folder_path)
+        if kind == REGULAR:
+            self._notes[real] = self._split.file(real, entry.stored, entry.segments)
+            self.entries[real] = self._maker.regular(entry, folder, name, real)
+            self.size += entry.size
+        elif kind == DIRECTORY:
+            os.mkdir(name, 0o700, dir_fd=folder.fd)
+            self._note_directory(real)
+            self._directories[real] = _attributes(entry)
+        elif kind == LINK:
+            self._make_link(entry, folder_path, name, real)
+        elif kind == SYMLINK:
+            self.entries[real] = self._maker.symlink(entry, folder, name, real)
+        elif kind == CHAR and entry.device == (0, 0):
+            self._whiteouts.add(real)
+        else:
+            self.entries[real] = self._maker.special(entry, folder, name, real)
+
+    def _make_room(self, real: bytes) -> None:
+        """Raise LimitExceeded where one path more would be too many; few headers imply many."""
+        self._names += len(real)
+        if len(self.entries) > self._limits.entries or self._names > self._limits.names:
+            raise LimitExceeded(
+                f"the archive makes more than {self._limits.entries:,} paths, or "
+                f"{self._limits.names >> 20} MiB of names, which is the limit"
+            )
+
+    def _note_directory(self, real: bytes) -> None:
+        self._make_room(real)
+        self.entries[real] = IndexEntry(real, stat.S_IFDIR, 0, 0, 0, 0)
+
+    # -- links, and what is there already --
+
+    def _make_link(self, entry: Entry, folder_path: bytes, name: bytes, real: bytes) -> None:
+        source = self._link_target(entry)
+        old = self.entries.get(source)
+        if old is None or stat.S_ISDIR(old.mode):
+            raise InvalidImage(
+                f"{entry.shown} in the archive is a hard link to {show(entry.linkname)}, which is "
+                + ("a directory" if old else "not a file it has put there before")
+            )
+        # Neither opening may close what the other has found.
+        target = os.dup(self.tree.folder(folder_path).fd)
+        try:
+            source_dir, _, source_name = source.rpartition(b"/")
+            found = self.tree.folder(source_dir)
+            os.link(
+                source_name, name, src_dir_fd=found.fd, dst_dir_fd=target, follow_symlinks=False
+            )
+        finally:
+            os.close(target)
+        self.entries[real] = old._replace(path=real)
+
+    def _link_target(self, entry: Entry) -> bytes:
+        """Return where the path that hard link `entry` names really is."""
+        path = normal_path(entry.linkname)
+        folder_path, _, name = path.rpartition(b"/")
+        folder = self.tree.existing(folder_path)
+        return path if folder is None else folder.under(name)
+
+    def _replace(self, real: bytes, old: IndexEntry) -> None:
+        """Take away what an earlier entry put at `real`; files the tar-split needs are kept."""
+        gone = [real]
+        if stat.S_ISDIR(old.mode):
+            self._scanned += len(self.entries)
+            if self._scanned > self._limits.scans:
+                raise LimitExceeded("the archive replaces its own directories too often")
+            beneath = real + b"/"
+            gone += [path for path in self.entries if path.startswith(beneath)]
+        for path in sorted(gone, reverse=True):
+            folder_path, _, name = path.rpartition(b"/")
+            folder = self.tree.folder(folder_path)
+            entry = self.entries.pop(path)
+            number = self._notes.pop(path, None)
+            if number is not None:
+                os.rename(name, self._replaced() / str(number), src_dir_fd=folder.fd)
+            elif stat.S_ISDIR(entry.mode):
+                self._directories.pop(path, None)
+                os.rmdir(name, dir_fd=folder.fd)
+            else:
+                os.unlink(name, dir_fd=folder.fd)
+            if stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode):
+                self.tree.forget()
+
+    def _replaced(self) -> Path:
+        path = self._staging / REPLACED
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    # -- whiteouts --
+
+    def _is_mark(self, path: bytes) -> bool:
+        """Tell whether `path` is a whiteout or AUFS's own, and note what it says."""
+        *folders, name = path.split(b"/")
+        for part in folders:
+            if part.startswith(AUFS_META):
+                return True
+            if part.startswith(AUFS_PREFIX):
+                raise InvalidImage(f"the archive has {show(path)}, something beneath a whiteout")
+        if not name.startswith(AUFS_PREFIX):
+            return False
+        folder = b"/".join(folders)
+        if name == AUFS_OPAQUE:
+            self._opaque.add(folder)
+        elif not name.startswith(AUFS_META):
+            gone = name[len(AUFS_PREFIX) :]
+            if gone in (b"", b".", b".."):
+                raise UnsafePath(f"the archive has {show(path)}, a whiteout of no possible name")
+            self._whiteouts.add(folder + b"/" + gone if folder else gone)
+        return True
+
+    def _make_whiteouts(self) -> None:
+        """Turn what the archive deletes into marks of overlayfs."""
+        opaque = {
+            self.tree.folder(path).path for path in sorted(self._opaque) if not self._ends(path)
+        }
+        for path in sorted(self._whiteouts):
+            folder_path, _, name = path.rpartition(b"/")
+            if self._ends(folder_path):
+                continue
+            folder = self.tree.folder(folder_path)
+            if _is_within(folder.path, opaque):
+                continue
+            real = folder.under(name)
+            own = self.entries.get(real)
+            if own is None:
+                self._make_whiteout(folder, name, real)
+            elif stat.S_ISDIR(own.mode):
+                opaque.add(real)
+        for real in opaque:
+            self._mark(real, self._metadata.marks.opaque, b"y")
+
+    def _ends(self, path: bytes) -> bool:
+        """Tell whether this layer has something other than a directory at `path` or above it.
+
+        That replaces all that lies beneath it, and a whiteout there says nothing
+        more; nor may it be led elsewhere by a link.
+        """
+        while path:
+            own = self.entries.get(path)
+            if own is not None and not stat.S_ISDIR(own.mode):
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
+
+    def _make_whiteout(self, folder: Folder, name: bytes, real: bytes) -> None:
+        marks = self._metadata.marks
+        digest = ""
+        xattrs: tuple[tuple[str, bytes], ...] = ()
+        try:
+            make_char_whiteout(folder.fd, name)
+        except PermissionError:
+            # A kernel, or a filter, that lets nobody but root make any device.
+            make_xattr_whiteout(marks, folder.fd, name)
+            self._mark(folder.path, marks.opaque, b"x")
+            digest = EMPTY
+            xattrs = ((marks.whiteout, b"y"),)
+        os.utime(name, ns=(0, 0), dir_fd=folder.fd, follow_symlinks=False)
+        st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        self.entries[real] = IndexEntry(
+            real, st.st_mode, st.st_uid, st.st_gid, 0, 0, digest, b"", 0, xattrs
+        )
+
+    def _mark(self, real: bytes, name: str, value: bytes) -> None:
+        """Let the directory `real` have one attribute more in the end."""
+        self._marks[real] = [(name.encode(), value)]
+
+    # -- directories --
+
+    def _finish_directories(self, lowers: Sequence[Path]) -> None:
+        """Set the attributes of every directory, the deepest first."""
+        paths = [path for path, entry in self.entries.items() if stat.S_ISDIR(entry.mode)]
+        implied = [path for path in paths if path not in self._directories]
+        if implied:
+            self._directories.update(_attributes_beneath(lowers, implied))
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        for path in sorted(paths, reverse=True):
+            fd = open_in_root(self.tree.fd, path, flags)
+            try:
+                self.entries[path] = self._finish_directory(fd, path, self._directories[path])
+            finally:
+                os.close(fd)
+
+    def _finish_directory(self, fd: int, path: bytes, wanted: _Attributes) -> IndexEntry:
+        metadata = self._metadata
+        mode = stat.S_IFDIR | wanted.mode
+        on_disk = metadata.mode_on_disk(mode)
+        uid, gid, any_set = self._maker.own(fd, wanted, mode)
+        marks = self._marks.get(path, [])
+        for name, value in marks:
+            os.setxattr(fd, name, value)
+        os.fchmod(fd, stat.S_IMODE(on_disk))
+        xattrs = attributes(fd) if any_set or marks else ()
+        os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+        mtime_ns = os.fstat(fd).st_mtime_ns
+        return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, "", b"", 0, xattrs)
+
+
+def _failed(shown: str, error: OSError) -> StoreError:
+    return StoreError(f"unpacking {shown} failed: {error.strerror or error}")
+
+
+def _take_root(fd: int, metadata: Metadata) -> None:
+    """Rid a new directory of what it has from the one above: group, setgid bit, default ACL."""
+    os.fchown(fd, -1, metadata.gid)
+    os.fchmod(fd, 0o700)
+    for name in xattr.list_fd(fd):
+        if name.startswith("system.posix_acl"):
+            os.removexattr(fd, name)
+
+
+def _attributes(entry: Entry) -> _Attributes:
+    return _Attributes(entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
+
+
+def _attributes_beneath(lowers: Sequence[Path], paths: Sequence[bytes]) -> dict[bytes, _Attributes]:
+    """Return what `paths` are in the layers beneath, or what a directory is by default."""
+    if not lowers:
+        return dict.fromkeys(paths, _PLAIN)
+    found: dict[bytes, _Attributes] = {}
+    with UnionFiles(lowers) as union:
+        for path in paths:
+            attr = union.find(path)
+            found[path] = _PLAIN
+            if attr is not None and stat.S_ISDIR(attr.st.st_mode):
+                found[path] = _Attributes(
+                    stat.S_IMODE(attr.st.st_mode),
+                    attr.st_uid,
+                    attr.st_gid,
+                    attr.st.st_mtime_ns,
+                    union.xattrs(attr.nodeid),
+                )
+    return found
+
+
+def _is_within(path: bytes, folders: set[bytes]) -> bool:
+    """Tell whether `path` is one of `folders` or lies beneath one."""
+    if not folders:
+        return False
+    while path not in folders:
+        if not path:
+            return False
+        path = path.rpartition(b"/")[0]
+    return True

@@ -1,0 +1,1 @@
+"""What the OCI and docker specifications define: digests, references, documents, platforms."""

@@ -1,0 +1,372 @@
+"""Image configurations and manifests: what their documents say.
+
+The bytes are the truth: a digest is over them, so a document that came from
+elsewhere is kept as it came and is never written anew.  What a field this
+store does not know says survives in a derived configuration too.
+
+Decided here and only here: which documents are accepted.  Both docker's and
+OCI's media types are; what a document holds, not what it is called, decides
+what it is, and one that could be two things is refused.
+
+Source: image-spec config.md, manifest.md, image-index.md, descriptor.md;
+docker-image-spec v1.2, manifest v2 schema 2.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+from layerstore.errors import InvalidImage, LimitExceeded, UnknownMediaType
+from layerstore.oci.digest import Digest, chain_id, sha256_digest
+from layerstore.oci.timestamps import format_timestamp, parse_timestamp
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+Object = dict[str, JSON]
+
+DOCUMENT_LIMIT = 8 << 20
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
+OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
+
+INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
+MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
+CONFIG_TYPES = frozenset((OCI_CONFIG, DOCKER_CONFIG))
+
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """How one layer, or one change without a layer, came to be."""
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+    @property
+    def created_ns(self) -> int:
+        return _time(self.created)
+
+    def as_json(self) -> Object:
+        """Return the entry as a configuration holds it: without what is not set."""
+        fields: Object = {
+            "created": self.created,
+            "created_by": self.created_by,
+            "author": self.author,
+            "comment": self.comment,
+            "empty_layer": self.empty_layer,
+        }
+        return {name: value for name, value in fields.items() if value}
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """A configuration: `data` is its bytes, `fields` what they say."""
+
+    data: bytes
+    fields: Object = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, data: bytes) -> ImageConfig:
+        """Read a configuration; raises InvalidImage with what is wrong in it."""
+        config = cls(data, parse_document(data, "image configuration"))
+        # What is wrong in it is to be said now, not at some later use.
+        for name in ("architecture", "os", "variant", "author", "created", "comment"):
+            text_of(config.fields, name)
+        _ = config.config, config.diff_ids, config.history
+        return config
+
+    @classmethod
+    def of(cls, fields: Object) -> ImageConfig:
+        """Write a configuration of `fields`; what is no UTF-8 becomes U+FFFD, as in Go."""
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return cls.parse(text.encode("utf-8", "surrogateescape").decode(errors="replace").encode())
+
+    @property
+    def id(self) -> Digest:
+        """The image's id."""
+        return sha256_digest(self.data)
+
+    @property
+    def architecture(self) -> str:
+        return text_of(self.fields, "architecture")
+
+    @property
+    def os(self) -> str:
+        return text_of(self.fields, "os")
+
+    @property
+    def variant(self) -> str:
+        return text_of(self.fields, "variant")
+
+    @property
+    def author(self) -> str:
+        return text_of(self.fields, "author")
+
+    @property
+    def created(self) -> str:
+        """The time the image was made, as the configuration writes it; "" where it does not."""
+        return text_of(self.fields, "created")
+
+    @property
+    def created_ns(self) -> int:
+        return _time(self.created)
+
+    @property
+    def comment(self) -> str:
+        """What the maker said of it: docker's own field, or of the last history entry."""
+        return text_of(self.fields, "comment") or (self.history[-1].comment if self.history else "")
+
+    @property
+    def config(self) -> Object:
+        """What a container of this image runs with: Cmd, Env, User…"""
+        return object_of(self.fields, "config")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        found = self.config.get("Labels") or {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: str(value) for name, value in found.items()}
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """The layers, the base first."""
+        rootfs = object_of(self.fields, "rootfs")
+        kind = rootfs.get("type", "layers")
+        if kind != "layers":
+            raise InvalidImage(f'an image configuration has a rootfs of the type "{kind}"')
+        listed = rootfs.get("diff_ids")
+        listed = [] if listed is None else listed
+        if not isinstance(listed, list):
+            raise InvalidImage('an image configuration\'s "diff_ids" is not a list')
+        return tuple(Digest.parse(str(entry)) for entry in listed)
+
+    @property
+    def chain(self) -> tuple[Digest, ...]:
+        """The chain_ids of the layers, the base first."""
+        chains: list[Digest] = []
+        for diff_id in self.diff_ids:
+            chains.append(chain_id(chains[-1] if chains else None, diff_id))
+        return tuple(chains)
+
+    @property
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """How it came to be, the oldest first."""
+        listed = self.fields.get("history")
+        listed = [] if listed is None else listed
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise InvalidImage('an image configuration\'s "history" is not a list of objects')
+        return tuple(
+            HistoryEntry(
+                created=text_of(entry, "created"),
+                created_by=text_of(entry, "created_by"),
+                author=text_of(entry, "author"),
+                comment=text_of(entry, "comment"),
+                empty_layer=entry.get("empty_layer") is True,
+            )
+            for entry in listed
+            if isinstance(entry, dict)
+        )
+
+    def derive(
+        self,
+        entry: HistoryEntry,
+        *,
+        diff_id: Digest | None,
+        config: Object | None = None,
+    ) -> ImageConfig:
+        """Return the configuration of this image with one more history entry.
+
+        `diff_id` is the layer it added, None where it added none; `config`
+        replaces what a container runs with.  Time and author are the entry's.
+        """
+        fields: Object = dict(self.fields)
+        # What docker records of the container an image came from is not of this one.
+        for name in ("container", "container_config", "id", "parent", "parent_id", "comment"):
+            fields.pop(name, None)
+        fields["created"] = entry.created or format_timestamp(0)
+        fields.pop("author", None)
+        if entry.author:
+            fields["author"] = entry.author
+        if config is not None:
+            fields["config"] = config
+        diff_ids: list[JSON] = [*self.diff_ids, *([diff_id] if diff_id else [])]
+        rootfs = dict(object_of(self.fields, "rootfs"))
+        rootfs.update(type="layers", diff_ids=diff_ids)
+        fields["rootfs"] = rootfs
+        past: list[JSON] = [old.as_json() for old in self.history]
+        fields["history"] = [*past, entry.as_json()]
+        return ImageConfig.of(fields)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a document says of content it names."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: dict[str, str] = field(default_factory=dict)
+    platform: Object | None = None
+    urls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, entry: JSON) -> Descriptor:
+        """Read a descriptor; raises InvalidImage."""
+        if not isinstance(entry, dict):
+            raise InvalidImage("a descriptor is not an object")
+        size = entry.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise InvalidImage(f"a descriptor has the size {size!r}")
+        annotations = object_of(entry, "annotations")
+        urls = entry.get("urls") or []
+        return cls(
+            text_of(entry, "mediaType"),
+            Digest.parse(text_of(entry, "digest")),
+            size,
+            {name: str(value) for name, value in annotations.items()},
+            object_of(entry, "platform") or None,
+            tuple(str(url) for url in urls) if isinstance(urls, list) else (),
+        )
+
+    def as_json(self) -> Object:
+        """Return the descriptor as a document holds it."""
+        fields: Object = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.platform:
+            fields["platform"] = self.platform
+        if self.annotations:
+            fields["annotations"] = dict(self.annotations)
+        if self.urls:
+            fields["urls"] = list(self.urls)
+        return fields
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image's manifest: its configuration and its layers, the base first."""
+
+    data: bytes
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @classmethod
+    def parse(cls, data: bytes, media_type: str = "") -> Manifest:
+        """Read a manifest; raises InvalidImage or UnknownMediaType."""
+        fields = parse_document(data, "manifest")
+        _one_kind(fields, "manifest")
+        layers = fields.get("layers")
+        if not isinstance(layers, list):
+            raise InvalidImage('a manifest has no list of "layers"')
+        kind = text_of(fields, "mediaType") or media_type or OCI_MANIFEST
+        if kind not in MANIFEST_TYPES:
+            raise UnknownMediaType(f'a manifest of the unknown type "{kind}"')
+        config = Descriptor.of(fields.get("config"))
+        return cls(data, kind, config, tuple(Descriptor.of(layer) for layer in layers))
+
+    @classmethod
+    def of(
+        cls, config: Descriptor, layers: tuple[Descriptor, ...], media_type: str = OCI_MANIFEST
+    ) -> Manifest:
+        """Write a manifest."""
+        fields: Object = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": config.as_json(),
+            "layers": [layer.as_json() for layer in layers],
+        }
+        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        return cls(data, media_type, config, layers)
+
+    @property
+    def digest(self) -> Digest:
+        return sha256_digest(self.data)
+
+
+def parse_index(data: bytes) -> tuple[Descriptor, ...]:
+    """Return the manifests that an image index, or docker's manifest list, names."""
+    fields = parse_document(data, "image index")
+    _one_kind(fields, "index")
+    manifests = fields.get("manifests")
+    if not isinstance(manifests, list):
+        raise InvalidImage('an image index has no list of "manifests"')
+    return tuple(Descriptor.of(entry) for entry in manifests)
+
+
+def parse_document(data: bytes, what: str) -> Object:
+    """Return the JSON object `data` is; raises InvalidImage or LimitExceeded."""
+    if len(data) > DOCUMENT_LIMIT:
+        raise LimitExceeded(f"the {what} is larger than {DOCUMENT_LIMIT >> 20} MiB")
+    fields = parse_json(data, what)
+    if not isinstance(fields, dict):
+        raise InvalidImage(f"the {what} is not a JSON object")
+    return fields
+
+
+def parse_json(data: bytes, what: str) -> JSON:
+    """Return what the JSON `data` says; raises InvalidImage.
+
+    Half of a surrogate pair is no character: no database, no terminal and no
+    other document takes it.  It is read as U+FFFD, as Go does.
+    """
+    try:
+        found: JSON = json.loads(_ESCAPE.sub(_whole, data.decode()))
+    except (ValueError, RecursionError) as error:
+        raise InvalidImage(f"the {what} is not JSON: {error}") from None
+    return found
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
+
+
+def text_of(fields: Object, name: str) -> str:
+    """Return the text `fields` has as `name`, "" where it has none; raises InvalidImage."""
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidImage(f'"{name}" is not text in an image\'s document: {value!r}')
+    return value
+
+
+def object_of(fields: Object, name: str) -> Object:
+    """Return the object `fields` has as `name`, {} where it has none; raises InvalidImage."""
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidImage(f'"{name}" is not an object in an image\'s document')
+    return value
+
+
+def _one_kind(fields: Object, kind: str) -> None:
+    """Refuse a document that is a manifest and an index at once (CVE-2021-41190)."""
+    if "manifests" in fields and ("config" in fields or "layers" in fields):
+        raise InvalidImage("a document claims to be both a manifest and an index")
+    if fields.get("schemaVersion", 2) != 2:
+        raise UnknownMediaType(f"an {kind} of schema version {fields.get('schemaVersion')}")
+
+
+def _time(text: str) -> int:
+    if not text:
+        return 0
+    try:
+        return parse_timestamp(text)
+    except InvalidImage:
+        return 0  # other stores read an image whose time is written wrongly, too

@@ -1,0 +1,232 @@
+"""Examining a store: whether all that it says it has is there, and is what it was.
+
+Decided here and only here: what is looked at, and what counts as a fault.  A
+fault means that something may be lost or wrong; what is only in the way, as a
+kill leaves it, is harmless.  What to do about either is `layerstore.operations.repair`'s.
+
+- database: SQLite's own checks.
+- blobs: each has its digest; each that an image or a layer names is there.
+- layers: each tree is, path by path, what its index says; index and tar-split
+  can be read; each is at its place.
+- images: the configuration is there, names the layers that the row does, and
+  these are there.
+- containers: the directory is there, and the layers beneath it are.
+- what nobody needs or knows: layers, blobs, directories, staging.
+
+Others may go on working meanwhile: what goes away while it is looked at is no
+fault, and what work under way leases is spared.
+
+Threading: any thread.  Source: containers/storage `storage check` for the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from layerstore.errors import DigestMismatch, InvalidImage, NotFound, StoreError
+from layerstore.layer.index import compare, read_index
+from layerstore.layer.tar_split import archive_size
+from layerstore.oci.digest import Digest, VerifyingReader, chain_id
+from layerstore.oci.documents import ImageConfig
+from layerstore.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from layerstore.containers.containers import Container
+    from layerstore.images.rows import Image
+    from layerstore.layers import Layer
+    from layerstore.store import Store
+
+Kind = Literal["database", "blob", "layer", "image", "container", "directory", "staging"]
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be.
+
+    `key` names it: a digest, a container's id, a path beneath the root.  `path`
+    is the path within a layer.  `harmless` costs space only.  `repaired` says
+    what a repair did about it, "" where it did nothing.
+    """
+
+    kind: Kind
+    key: str
+    problem: str
+    path: bytes = b""
+    harmless: bool = False
+    repaired: str = ""
+
+    def __str__(self) -> str:
+        what = self.key
+        if self.kind in ("layer", "image"):
+            what = f"{self.kind} {Digest(self.key).short}"
+        elif self.kind in ("blob", "container"):
+            what = f"{self.kind} {self.key}"
+        where = f": {self.path.decode('utf-8', 'backslashreplace')}" if self.path else ""
+        done = f" ({self.repaired})" if self.repaired else ""
+        return f"{what}{where} {self.problem}{done}"
+
+
+def examine(
+    store: Store, *, content: bool = True, report: Report | None = None
+) -> Iterator[Finding]:
+    """Yield what is not as it should be.
+
+    Without `content` no file is read whole: files of layers are believed by
+    their size and time, blobs by being there.
+    """
+    yield from _database(store)
+    yield from _blobs(store, content=content, report=report)
+    yield from _layers(store, content=content, report=report)
+    for image in store.images.all():
+        yield from _image(store, image)
+    for container in store.containers.list():
+        yield from _container(store, container)
+    yield from _strays(store)
+
+
+def _database(store: Store) -> Iterator[Finding]:
+    for row in store.database.read("PRAGMA integrity_check"):
+        if row[0] != "ok":
+            yield Finding("database", "store.db", f"is damaged: {row[0]}")
+    for table, _, parent, _ in store.database.read("PRAGMA foreign_key_check"):
+        yield Finding("database", "store.db", f"has a row in {table} without its {parent}")
+
+
+def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Finding]:
+    named = named_blobs(store)
+    for digest in named:
+        if not store.blobs.has(digest) and digest in named_blobs(store):
+            yield Finding("blob", digest, f"is missing; {named[digest]} needs it")
+    for digest in store.blobs.all():
+        if digest not in named:
+            if unneeded_blob(store, digest):
+                yield Finding("blob", digest, "belongs to nothing", harmless=True)
+            continue
+        if report is not None:
+            report(Progress(digest.short, "Verifying Checksum"))
+        if content and not _is_whole(store, digest):
+            yield Finding("blob", digest, f"is damaged; {named[digest]} needs it")
+
+
+def named_blobs(store: Store) -> dict[Digest, str]:
+    """Return the blobs that something needs, and in words what."""
+    found = {
+        Digest(row[0]): f"the layer {Digest(row[1]).short}"
+        for row in store.database.read(
+            "SELECT digest, chain_id FROM layer_blobs JOIN layers USING (diff_id)"
+        )
+    }
+    for digest, image in store.database.read("SELECT digest, image FROM manifests"):
+        found[Digest(digest)] = f"the image {Digest(image).short}, as its manifest,"
+    for row in store.database.read("SELECT id FROM images"):
+        found[Digest(row[0])] = f"the image {Digest(row[0]).short}, as its configuration,"
+    return found
+
+
+def unneeded_blob(store: Store, digest: Digest) -> bool:
+    """Tell whether the blob is there and nothing names or leases it."""
+    with store.database.transaction():
+        spoken_of = digest in named_blobs(store) or digest in store.leases.named()
+        return not spoken_of and store.blobs.has(digest)
+
+
+def _is_whole(store: Store, digest: Digest) -> bool:
+    try:
+        with store.blobs.open(digest) as blob:
+            VerifyingReader(blob, digest).finish()
+    except DigestMismatch:
+        return False
+    except NotFound:
+        return True  # removed since it was listed; one that is needed was looked for before
+    return True
+
+
+def _layers(store: Store, *, content: bool, report: Report | None) -> Iterator[Finding]:
+    for layer in store.layers.all():
+        if report is not None:
+            report(Progress(layer.chain_id.short, "Verifying"))
+        yield from _settled(store, layer, content=content)
+    for chain in store.layers.unneeded():
+        yield Finding("layer", chain, "belongs to no image", harmless=True)
+    for chain in store.layers.unsettled():
+        problem = "is not in its place yet: a commit was cut short"
+        yield Finding("layer", chain, problem, harmless=True)
+
+
+def _settled(store: Store, layer: Layer, *, content: bool) -> list[Finding]:
+    """Return the findings of a layer; look again where a commit moved it meanwhile."""
+    while True:
+        findings = list(_layer(layer, content=content))
+        now = store.layers.known(layer.chain_id)
+        if now is None:
+            return []
+        if not findings or now.path == layer.path:
+            return findings
+        layer = now
+
+
+def _layer(layer: Layer, *, content: bool) -> Iterator[Finding]:
+    if layer.chain_id != chain_id(layer.parent, layer.diff_id):
+        yield Finding("layer", layer.chain_id, "does not have the chain_id of what it is made of")
+    if not layer.diff.is_dir():
+        yield Finding("layer", layer.chain_id, "has lost its files")
+        return
+    try:
+        archive_size(layer.path)
+    except (InvalidImage, OSError) as error:
+        yield Finding("layer", layer.chain_id, f"cannot be saved: {error}")
+    try:
+        index = {entry.path: entry for entry in read_index(layer.index)}
+    except (InvalidImage, OSError) as error:
+        yield Finding("layer", layer.chain_id, f"cannot be checked: {error}")
+        return
+    try:
+        for path, what in compare(layer.diff, index, content=content):
+            yield Finding("layer", layer.chain_id, what, path or b".")
+    except OSError as error:
+        yield Finding("layer", layer.chain_id, f"cannot be read: {error}")
+
+
+def _image(store: Store, image: Image) -> Iterator[Finding]:
+    try:
+        config = ImageConfig.parse(store.blobs.read(image.id))
+    except NotFound:
+        if store.images.exists(image.id):
+            yield Finding("image", image.id, "has lost its configuration; load it again")
+        return
+    except (DigestMismatch, InvalidImage) as error:
+        yield Finding("image", image.id, f"cannot be used: {error}")
+        return
+    if image.top != (config.chain[-1] if config.chain else None):
+        yield Finding("image", image.id, "is not of the layers that its configuration names")
+    for chain in config.chain:
+        if store.layers.find(chain) is None and store.images.exists(image.id):
+            problem = f"cannot be mounted without the layer {chain.short}; load it again"
+            yield Finding("image", image.id, problem)
+
+
+def _container(store: Store, container: Container) -> Iterator[Finding]:
+    directory = store.containers.directory(container)
+    missing = [name for name in ("upper", "work") if not (directory / name).is_dir()]
+    if not directory.is_dir():
+        missing = ["directory"]
+    try:
+        store.containers.lowers(container)
+        layer_lost = ""
+    except StoreError as error:
+        layer_lost = str(error)
+    if not store.containers.exists(container.id):
+        return
+    for name in missing:
+        yield Finding("container", container.name, f"has lost its {name}")
+    if layer_lost:
+        yield Finding("container", container.name, f"cannot be mounted: {layer_lost}")
+
+
+def _strays(store: Store) -> Iterator[Finding]:
+    for name in store.layers.strays():
+        yield Finding("directory", f"layers/{name}", "belongs to no layer", harmless=True)
+    for name in store.containers.strays():
+        yield Finding("directory", f"containers/{name}", "belongs to no container", harmless=True)
+    for path in store.staging.leftovers():
+        yield Finding("staging", f"staging/{path.name}", "was left behind", harmless=True)

@@ -1,0 +1,159 @@
+"""What the store's content weighs, and who shares it: `system df` and the tree of layers.
+
+Decided here and only here: what counts as shared.  A layer is shared when more
+than one image has it in its chain; what is reclaimable is what removing every
+image, or container, that nothing uses would free.
+
+Source: moby `daemon/disk_usage.go`, `daemon/images/images.go` (shared size).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from layerstore.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from layerstore.containers.containers import Container
+    from layerstore.images.rows import Image
+    from layerstore.layers import Layer
+    from layerstore.store import Store
+
+
+@dataclass(frozen=True)
+class ImageUsage:
+    """One image: `size` is `shared` and `unique` together; `containers` counts its users."""
+
+    image: Image
+    shared: int
+    unique: int
+    containers: int
+
+    @property
+    def size(self) -> int:
+        return self.shared + self.unique
+
+
+@dataclass(frozen=True)
+class ContainerUsage:
+    """One container: `size` is what it has written, `virtual` with its image's layers."""
+
+    container: Container
+    size: int
+    virtual: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the store holds.  `layers_size` counts each layer once."""
+
+    images: list[ImageUsage]
+    containers: list[ContainerUsage]
+    layers_size: int
+    images_reclaimable: int
+    blobs_size: int
+
+    @property
+    def images_active(self) -> int:
+        return sum(1 for image in self.images if image.containers)
+
+    @property
+    def containers_active(self) -> int:
+        return sum(1 for entry in self.containers if entry.container.running)
+
+    @property
+    def containers_size(self) -> int:
+        return sum(entry.size for entry in self.containers)
+
+    @property
+    def containers_reclaimable(self) -> int:
+        return sum(entry.size for entry in self.containers if not entry.container.running)
+
+
+@dataclass(frozen=True)
+class LayerNode:
+    """A layer in the tree of all: the layers upon it, and the images it is the last layer of."""
+
+    layer: Layer
+    images: list[Image] = field(default_factory=list)
+    above: list[LayerNode] = field(default_factory=list)
+    containers: list[Container] = field(default_factory=list)
+
+    @property
+    def users(self) -> int:
+        """How many images have this layer in their chain."""
+        return _users(self)
+
+
+def usage(store: Store) -> Usage:
+    """Return what the store holds and what of it is shared."""
+    layers = {layer.chain_id: layer for layer in store.layers.all()}
+    images = store.images.all()
+    containers = store.containers.list()
+    chains = {image.id: _chain(layers, image.top) for image in images}
+    users: dict[Digest, int] = {}
+    for image in images:
+        for chain in chains[image.id]:
+            users[chain] = users.get(chain, 0) + 1
+    used_images = {container.image for container in containers}
+    needed = {chain for image in used_images for chain in chains.get(image, ())}
+    for container in containers:
+        needed.update(_chain(layers, container.base))
+    return Usage(
+        images=[
+            ImageUsage(
+                image,
+                shared=sum(layers[c].size for c in chains[image.id] if users[c] > 1),
+                unique=sum(layers[c].size for c in chains[image.id] if users[c] == 1),
+                containers=sum(1 for container in containers if container.image == image.id),
+            )
+            for image in images
+        ],
+        containers=[_container(store, layers, container) for container in containers],
+        layers_size=sum(layer.size for layer in layers.values()),
+        images_reclaimable=sum(
+            layer.size for layer in layers.values() if layer.chain_id not in needed
+        ),
+        blobs_size=sum(store.blobs.size(digest) for digest in store.blobs.all()),
+    )
+
+
+def layer_forest(store: Store) -> list[LayerNode]:
+    """Return the tree of shared layers: the layers with none beneath, each with those upon it."""
+    nodes = {layer.chain_id: LayerNode(layer) for layer in store.layers.all()}
+    for image in store.images.all():
+        if image.top in nodes:
+            nodes[image.top].images.append(image)
+    for container in store.containers.list():
+        if container.base in nodes:
+            nodes[container.base].containers.append(container)
+    roots: list[LayerNode] = []
+    for node in sorted(nodes.values(), key=lambda node: node.layer.chain_id):
+        parent = node.layer.parent
+        (nodes[parent].above if parent in nodes else roots).append(node)
+    return roots
+
+
+def _users(top: LayerNode) -> int:
+    total = 0
+    pending = [top]
+    while pending:
+        node = pending.pop()
+        total += len(node.images)
+        pending += node.above
+    return total
+
+
+def _chain(layers: dict[Digest, Layer], top: Digest | None) -> list[Digest]:
+    chain = []
+    while top is not None and top in layers:
+        chain.append(top)
+        top = layers[top].parent
+    return chain
+
+
+def _container(store: Store, layers: dict[Digest, Layer], container: Container) -> ContainerUsage:
+    size = store.containers.size(container)
+    below = sum(layers[chain].size for chain in _chain(layers, container.base))
+    return ContainerUsage(container, size, size + below)

@@ -1,0 +1,171 @@
+"""Collecting: removing images and containers, and what nothing needs any more.
+
+Decided here and only here: when something is garbage, and that a dry run
+reports exactly what the same run would do: it is that run, rolled back.
+
+Rows go first, in one transaction; what they named goes from disk after it,
+each thing only if it still has no row by then.  What a crash leaves between
+the two is removed by the next open, since a lease that names it outlives the
+process.
+
+Threading: any thread.  Source: moby `daemon/images/image_prune.go`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from layerstore.errors import Conflict, NotFound
+from layerstore.images.removal import ImageRemoval, Removed
+
+if TYPE_CHECKING:
+    from layerstore.images.rows import Image
+    from layerstore.store import Store
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a prune did: the lines about images, the containers' ids, the bytes freed."""
+
+    images: list[Removed] = field(default_factory=list)
+    containers: list[str] = field(default_factory=list)
+    freed: int = 0
+
+
+def prune_images(
+    store: Store,
+    *,
+    all_unused: bool = False,
+    until_ns: int | None = None,
+    labels: dict[str, str | None] | None = None,
+    without_labels: dict[str, str | None] | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove dangling images, or all that no container uses, and what nothing needs besides.
+
+    `until_ns` spares images created after it; `labels` asks for each label, with
+    that value unless it is None, and `without_labels` for the absence of each.
+    """
+
+    def prune(removal: ImageRemoval) -> None:
+        for image in _candidates(store, all_unused, until_ns):
+            if (labels or without_labels) and not _labelled(store, image, labels, without_labels):
+                continue
+            names = [str(reference) for reference in image.references] or [image.id.encoded]
+            for name in names:
+                try:
+                    removal.remove(name)
+                except (Conflict, NotFound):
+                    continue  # in use, or gone with an earlier one
+        _free_unreferenced(store, removal)
+
+    removal = _run(store, prune, dry_run=dry_run)
+    return Pruned(images=removal.done, freed=removal.freed)
+
+
+def _run(store: Store, prune: Callable[[ImageRemoval], None], *, dry_run: bool) -> ImageRemoval:
+    if dry_run:
+        with store.database.rehearsal():
+            removal = store.images.removal()
+            prune(removal)
+        return removal
+    with store.leases.lease("work", "prune"):
+        with store.database.transaction():
+            removal = store.images.removal()
+            prune(removal)
+        store.images.collect(removal)
+    return removal
+
+
+def _candidates(store: Store, all_unused: bool, until_ns: int | None) -> list[Image]:
+    found = []
+    for image in store.images.all():
+        if until_ns is not None and image.created_ns > until_ns:
+            continue
+        if not image.references and store.images.children(image.id):
+            continue  # it goes with its last child
+        if all_unused or not image.tags:
+            found.append(image)
+    return found
+
+
+def _labelled(
+    store: Store,
+    image: Image,
+    labels: dict[str, str | None] | None,
+    without: dict[str, str | None] | None,
+) -> bool:
+    has = store.images.config(image).labels
+    return all(_has_label(has, *label) for label in (labels or {}).items()) and not any(
+        _has_label(has, *label) for label in (without or {}).items()
+    )
+
+
+def _has_label(labels: dict[str, str], name: str, value: str | None) -> bool:
+    return name in labels and (value is None or fnmatch.fnmatchcase(labels[name], value))
+
+
+def _free_unreferenced(store: Store, removal: ImageRemoval) -> None:
+    """Free the layers that nothing stands on, of loads and commits that were cut short."""
+    for top in store.layers.unneeded():
+        removal.free_layers(top)
+
+
+def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool = False) -> Pruned:
+    """Remove the containers that do not run."""
+    removed: list[str] = []
+    freed = 0
+    for container in store.containers.list():
+        if container.running or (until_ns is not None and container.created_ns > until_ns):
+            continue
+        size = store.containers.size(container)
+        if not dry_run:
+            try:
+                store.containers.remove(container)
+            except (Conflict, NotFound):
+                continue  # started, or removed, since it was listed
+        removed.append(container.id)
+        freed += size
+    return Pruned(containers=removed, freed=freed)
+
+
+def prune(
+    store: Store,
+    *,
+    all_unused: bool = False,
+    until_ns: int | None = None,
+    labels: dict[str, str | None] | None = None,
+    without_labels: dict[str, str | None] | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove the containers that do not run, then images as `prune_images` does, and leftovers."""
+    containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
+    with ExitStack() as stack:
+        if dry_run:
+            # The images that only these containers hold are to be reported too.
+            tx = stack.enter_context(store.database.rehearsal())
+            rows = [(container_id,) for container_id in containers.containers]
+            tx.executemany("DELETE FROM containers WHERE id = ?", rows)
+        images = prune_images(
+            store,
+            all_unused=all_unused,
+            until_ns=until_ns,
+            labels=labels,
+            without_labels=without_labels,
+            dry_run=dry_run,
+        )
+    if not dry_run:
+        collect(store)
+    return Pruned(images.images, containers.containers, images.freed + containers.freed)
+
+
+def collect(store: Store) -> Pruned:
+    """Remove the layers, blobs and staging that nothing needs; images and containers stay."""
+    removal = _run(store, lambda removal: _free_unreferenced(store, removal), dry_run=False)
+    store.blobs.collect(list(store.blobs.all()))
+    store.staging.sweep()
+    return Pruned(images=removal.done, freed=removal.freed)

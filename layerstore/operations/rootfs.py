@@ -1,0 +1,114 @@
+"""import and export: root filesystems between the store and a tar or a directory.
+
+Decided here and only here: what an imported image's configuration says, and
+that the tar of a root filesystem has to have its end, since nothing else
+tells that it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerstore.containers.containers import Container
+from layerstore.errors import StoreError
+from layerstore.images.images import Image
+from layerstore.layer.flatten import PackStream, write_flat_tar
+from layerstore.layer.metadata import is_privileged
+from layerstore.layer.unpack import Unpacked, unpack
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.dockerfile import apply_changes
+from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
+from layerstore.oci.platform import this_platform
+from layerstore.oci.reference import Reference, parse_tag_target
+from layerstore.oci.timestamps import format_timestamp
+from layerstore.progress import Report, packed_ticker, ticker
+from layerstore.store import Store
+from layerstore.tar.compression import Readable, open_decompressed
+from layerstore.tar.pipeline import Writable
+
+
+def import_image(
+    store: Store,
+    source: Path | Readable,
+    reference: Reference | str | None = None,
+    *,
+    config: Object | None = None,
+    changes: Sequence[str] = (),
+    message: str = "Imported from -",
+    progress: Report | None = None,
+    limits: Limits = DEFAULT,
+) -> Image:
+    """Make an image of one layer out of a root filesystem, and return it.
+
+    `source` is a directory, or a tar as a file or a stream, packed in any way
+    that is known.  `config` is what containers of the image run with, `changes`
+    are Dockerfile instructions applied to it.
+    """
+    if isinstance(reference, str):
+        reference = parse_tag_target(reference)
+    config = apply_changes(config or {}, changes)
+    if not isinstance(source, Path):
+        return _import(store, source, reference, config, message, progress, limits)
+    try:
+        if source.is_dir():
+            tree = source
+            with PackStream(lambda out: write_flat_tar([tree], out)) as stream:
+                return _import(store, stream, reference, config, message, progress, limits)
+        with source.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size or None
+            return _import(store, file, reference, config, message, progress, limits, size)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
+
+
+def _import(
+    store: Store,
+    stream: Readable,
+    reference: Reference | None,
+    config: Object,
+    message: str,
+    progress: Report | None,
+    limits: Limits,
+    size: int | None = None,
+) -> Image:
+    with store.leases.lease("work", "import"), store.layers.stage() as staging:
+        unpacked = open_decompressed(stream, limits)
+        done = unpack(
+            unpacked,
+            staging.path,
+            privileged=is_privileged(),
+            limits=limits,
+            tick=packed_ticker(progress, "", "Importing", unpacked, size),
+            whole=True,
+        )
+        store.layers.publish(staging, None, done.diff_id, done.size)
+        made = _configuration(done, config, message)
+        store.blobs.put(made.data)
+        with store.database.transaction():
+            image = store.images.add(made.data)
+            if reference is not None:
+                store.images.tag(image, reference)
+            return store.images.get(image.id)
+
+
+def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
+    architecture, variant = this_platform()
+    fields: Object = {"architecture": architecture, "os": "linux", "config": config}
+    if variant:
+        fields["variant"] = variant
+    created = format_timestamp(time.time_ns())
+    entry = HistoryEntry(created=created, comment=message)
+    return ImageConfig.of(fields).derive(entry, diff_id=done.diff_id)
+
+
+def export_container(
+    store: Store, container: Container, out: Writable, *, progress: Report | None = None
+) -> None:
+    """Write all that the container shows to `out`, as a tar."""
+    layers = [store.containers.upper(container), *store.containers.lowers(container)]
+    with store.leases.lease("work", "export"):
+        tick = ticker(progress, container.short, "Exporting", None)
+        write_flat_tar(layers, out, tick=tick, live=True)

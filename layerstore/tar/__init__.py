@@ -1,0 +1,1 @@
+"""Reading and compressing tar streams; knows no store."""

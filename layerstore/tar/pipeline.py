@@ -1,0 +1,290 @@
+"""Bytes on their way through: read and hashed on one thread, used on another.
+
+Decided here and only here: how the work of a layer is spread over two
+processors.  Reading, decompressing and SHA-256 give up the GIL on large
+buffers; so they run on a thread of their own, a few buffers ahead of whoever
+uses the bytes (`Feed`), or behind whoever makes them (`Sink`).  Buffers are
+used again and again, since fresh memory costs as much as filling it.
+
+Threading: a `Feed` and a `Sink` belong to the thread that made them.  A view
+that a `Feed` hands out is good until the next call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Protocol
+
+from layerstore.errors import InvalidImage
+from layerstore.oci.digest import Digest
+from layerstore.tar.compression import Readable
+
+CHUNK = 1 << 20
+_BUFFERS = 6
+_JOIN = 5.0  # seconds to wait for a thread that is reading from a stalled pipe
+
+Tick = Callable[[int], None]
+
+
+class Writable(Protocol):
+    """All that is asked of a stream that is written."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+
+class Feed:
+    """The bytes of `stream`, in order, and the digest of them all.
+
+    `tick` is told now and then how many bytes have been read.  Closing it
+    without having read to the end ends the thread, but not a read of `stream`
+    that hangs: the thread then ends with that read.  The last view that was
+    handed out ends at `at` in `buffer`.
+    """
+
+    def __init__(self, stream: Readable, tick: Tick | None = None) -> None:
+        self._stream = stream
+        self._tick = tick
+        self._hash = hashlib.sha256()
+        self._free: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[bytearray, int] | BaseException | None] = SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(CHUNK))
+        self.buffer = bytearray()
+        self._view = memoryview(b"")
+        self.at = self._end = 0
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, name="tar reader", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        into = getattr(self._stream, "readinto", None)
+        done = 0
+        try:
+            while (buffer := self._free.get()) is not None:
+                size = self._fill(buffer, into)
+                if size == 0:
+                    break
+                self._full.put((buffer, size))
+                self._hash.update(memoryview(buffer)[:size])
+                done += size
+                if self._tick is not None:
+                    self._tick(done)
+            self._full.put(None)
+        except BaseException as error:
+            self._full.put(error)
+
+    def _fill(self, buffer: bytearray, into: Callable[[memoryview], int] | None) -> int:
+        view = memoryview(buffer)
+        at = 0
+        while at < CHUNK:
+            if into is not None:
+                size = into(view[at:]) or 0
+            else:
+                data = self._stream.read(CHUNK - at)
+                size = len(data)
+                view[at : at + size] = data
+            if size == 0:
+                break
+            at += size
+        return at
+
+    def _next(self) -> bool:
+        """Go on to the next buffer; False at the end of the stream."""
+        if self._ended:
+            return False
+        if self.buffer:
+            self._free.put(self.buffer)
+            self.buffer = bytearray()
+        self.at = self._end = 0
+        found = self._full.get()
+        if found is None:
+            self._ended = True
+            return False
+        if isinstance(found, BaseException):
+            self._ended = True
+            raise found
+        self.buffer, self._end = found
+        self._view = memoryview(self.buffer)
+        return True
+
+    def take(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer only at the end of the stream."""
+        at = self.at
+        if at + size <= self._end:
+            self.at = at + size
+            return bytes(self._view[at : at + size])
+        return b"".join(map(bytes, self.views(size)))
+
+    def views(self, size: int) -> Iterator[memoryview]:
+        """Yield the next `size` bytes piece by piece, fewer only at the end of the stream."""
+        while size:
+            if self.at == self._end and not self._next():
+                return
+            step = min(size, self._end - self.at)
+            at = self.at
+            self.at = at + step
+            size -= step
+            yield self._view[at : at + step]
+
+    def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int:
+        """Hand the next `size` bytes to `raw`; return how many there were."""
+        done = 0
+        for view in self.views(size):
+            raw(view)
+            done += len(view)
+        return done
+
+    def rest(self) -> Iterator[memoryview]:
+        """Yield all that is left."""
+        while self.at < self._end or self._next():
+            at, self.at = self.at, self._end
+            yield self._view[at : self._end]
+
+    def digest(self) -> Digest:
+        """Return the digest of the whole stream, which has been read to its end."""
+        self._thread.join()
+        if not self._ended:
+            raise AssertionError("the stream has not been read to its end")
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+    def close(self) -> None:
+        """End the thread.  Idempotent."""
+        self._ended = True
+        self._free.put(None)
+        self._thread.join(_JOIN)
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Sink:
+    """Bytes that are hashed, and written to `out` where there is one.
+
+    `finish` returns the digest, of nothing where `hashing` is off; an error of
+    writing comes out of the next call.
+    """
+
+    def __init__(
+        self, out: Writable | None = None, tick: Tick | None = None, *, hashing: bool = True
+    ) -> None:
+        self._out = out
+        self._hashing = hashing
+        self._tick = tick
+        self._hash = hashlib.sha256()
+        self._free: SimpleQueue[bytearray] = SimpleQueue()
+        self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(CHUNK))
+        self._buffer = self._free.get()
+        self._view = memoryview(self._buffer)
+        self._at = 0
+        self._error: BaseException | None = None
+        self.size = 0
+        self._open = True
+        self._thread = threading.Thread(target=self._drain, name="tar writer", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        done = 0
+        while (found := self._full.get()) is not None:
+            buffer, size = found
+            if self._error is None:
+                try:
+                    view = memoryview(buffer)[:size]
+                    if self._hashing:
+                        self._hash.update(view)
+                    if self._out is not None:
+                        write_all(self._out, view)
+                    done += size
+                    if self._tick is not None:
+                        self._tick(done)
+                except BaseException as error:
+                    self._error = error
+            self._free.put(buffer)
+
+    def room(self) -> memoryview:
+        """Return the free part of the present buffer, never empty; see `filled`."""
+        if self._at == CHUNK:
+            self._flush()
+        return self._view[self._at :]
+
+    def filled(self, size: int) -> None:
+        """Say that the first `size` bytes of `room` are now to be written."""
+        self._at += size
+        self.size += size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of `data`."""
+        size = len(data)
+        at = self._at
+        if at + size <= CHUNK:
+            self._view[at : at + size] = data
+            self._at = at + size
+            self.size += size
+            return
+        view = memoryview(data)
+        while view:
+            room = self.room()
+            step = min(len(room), len(view))
+            room[:step] = view[:step]
+            self.filled(step)
+            view = view[step:]
+
+    def zeros(self, size: int) -> None:
+        """Write `size` zero bytes."""
+        while size:
+            step = min(size, CHUNK)
+            self.write(_ZEROS[:step])
+            size -= step
+
+    def _flush(self) -> None:
+        self._full.put((self._buffer, self._at))
+        self._buffer = self._free.get()
+        self._view = memoryview(self._buffer)
+        self._at = 0
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> Digest:
+        """Write what is left and return the digest of everything."""
+        self._flush()
+        self.close()
+        if self._error is not None:
+            raise self._error
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+    def close(self) -> None:
+        """End the thread.  Idempotent."""
+        if self._open:
+            self._open = False
+            self._full.put(None)
+            self._thread.join()
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_ZEROS = memoryview(bytes(CHUNK))
+
+
+def write_all(out: Writable, view: memoryview) -> None:
+    """Write all of `view`, whatever `out` takes at a time."""
+    while view:
+        done = out.write(view)
+        if done is None:
+            raise BlockingIOError("the output is not ready to be written")
+        view = view[done:]
+
+
+def short(what: str) -> InvalidImage:
+    """Return the error for a stream that ends within `what`."""
+    return InvalidImage(f"the archive is cut short: it ends within {what}")

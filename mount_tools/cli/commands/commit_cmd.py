@@ -1,0 +1,92 @@
+"""`pyunion commit`: an image of what a container is now, while it goes on.
+
+Source: docker/cli `cli/command/container/commit.go`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from layerstore.oci.reference import parse_reference
+from layerstore.operations.commit import Committed
+from layerstore.operations.commit import commit as commit_container
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.output.human import human_size
+from mount_tools.cli.output.progress import reported
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.user_namespace import read_all
+
+NAMES_SHOWN = 3
+
+
+@framework.command(
+    "Create a new image from a container's changes",
+    "CONTAINER [REPOSITORY[:TAG]]",
+    least=1,
+    most=2,
+    completes=named("container"),
+)
+@framework.text(
+    "-a", "--author", says='Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', default=""
+)
+@framework.texts("-c", "--change", says="Apply Dockerfile instruction to the created image")
+@framework.text("-m", "--message", says="Commit message", default="")
+@framework.flag(
+    "-p",
+    "--pause",
+    says="Copy files open for writing while the container waits (default true)",
+    default=True,
+)
+@framework.flag("--no-pause", says="Copy them before it waits, as they are then")
+@framework.flag(
+    "--prune-unchanged", says="Leave out files that are as they are in the layers beneath"
+)
+@framework.flag("-q", "--quiet", says="Do not show progress, nor what was copied")
+@pass_session
+def commit(
+    session: Session,
+    operands: tuple[str, ...],
+    author: str,
+    change: tuple[str, ...],
+    message: str,
+    pause: bool,
+    no_pause: bool,
+    prune_unchanged: bool,
+    quiet: bool,
+) -> None:
+    """What the container changed becomes a layer where it lies, so the container waits for
+    the time of a rename, whatever the size. Only files that are open for writing are copied."""
+    store = session.store
+    name, *names = operands
+    # docker's client looks at the name first, and calls it by no other name.
+    reference = parse_reference(names[0]) if names else None
+    container = store.containers.resolve(name)
+    read_all(container)
+    with reported(quiet=quiet) as progress:
+        done = commit_container(
+            store,
+            container,
+            reference,
+            author=author,
+            message=message,
+            changes=change,
+            pause=pause and not no_pause,
+            prune_unchanged=prune_unchanged,
+            progress=progress,
+        )
+    if done.copied and not quiet:
+        print(copied_text(done), file=sys.stderr)
+    say(done.image.id)
+
+
+def copied_text(done: Committed) -> str:
+    """Say what was copied because it was open for writing, and how long requests waited."""
+    names = [os.fsdecode(path) for path in done.copied[:NAMES_SHOWN]]
+    if len(done.copied) > NAMES_SHOWN:
+        names.append(f"{len(done.copied) - NAMES_SHOWN} more")
+    return (
+        f"open for writing, so copied ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
+        f"the container waited {done.pause_ns / 1e6:.1f} ms"
+    )

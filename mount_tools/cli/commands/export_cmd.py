@@ -1,0 +1,31 @@
+"""`pyunion export`: all that a container shows, as one tar.
+
+Source: docker/cli `cli/command/container/export.go`.
+"""
+
+from __future__ import annotations
+
+from layerstore.operations.rootfs import export_container
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.output.output_file import opened
+from mount_tools.cli.output.progress import reported
+from mount_tools.cli.session import Session, pass_session
+from mount_tools.container.user_namespace import read_all
+
+
+@framework.command(
+    "Export a container's filesystem as a tar archive",
+    "CONTAINER",
+    least=1,
+    most=1,
+    completes=named("container"),
+)
+@framework.text("-o", "--output", says="Write to a file, instead of STDOUT")
+@pass_session
+def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
+    store = session.store
+    container = store.containers.resolve(operands[0])
+    read_all(container)
+    with opened(output, "failed to export container") as stream, reported() as progress:
+        export_container(store, container, stream, progress=progress)

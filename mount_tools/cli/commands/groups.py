@@ -1,0 +1,42 @@
+"""The groups `pyunion image`, `container` and `system`: which command each name means."""
+
+from __future__ import annotations
+
+from mount_tools.cli.framework import Group
+
+IMAGE = {
+    "import": "import_cmd.import_",
+    "load": "load_cmd.load",
+    "save": "save_cmd.save",
+    "history": "history_cmd.history",
+    "inspect": "inspect_cmd.inspect_image",
+    "ls": "images_cmd.images",
+    "list": "images_cmd.images",
+    "prune": "prune_cmd.prune_images",
+    "rm": "rmi_cmd.rmi",
+    "tag": "tag_cmd.tag",
+}
+CONTAINER = {
+    "exec": "run_cmd.exec_",
+    "run": "run_cmd.run",
+    "start": "run_cmd.start",
+    "stop": "run_cmd.stop",
+    "commit": "commit_cmd.commit",
+    "export": "export_cmd.export",
+    "create": "create_cmd.create",
+    "diff": "diff_cmd.diff",
+    "inspect": "inspect_cmd.inspect_container",
+    "ls": "ps_cmd.ps",
+    "list": "ps_cmd.ps",
+    "prune": "prune_cmd.prune_containers",
+    "rm": "rm_cmd.rm",
+}
+SYSTEM = {
+    "df": "df_cmd.df",
+    "info": "info_cmd.info",
+    "prune": "prune_cmd.prune",
+}
+
+image = Group("image", "Manage images", IMAGE)
+container = Group("container", "Manage containers", CONTAINER)
+system = Group("system", "Manage the store", SYSTEM)

@@ -1,0 +1,66 @@
+"""`pyunion import`: an image of one layer, out of a root filesystem.
+
+Source: docker/cli `cli/command/image/import.go`.
+Differs from docker: a directory is taken too, and a URL is not.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from layerstore.oci.dockerfile import apply_changes
+from layerstore.oci.reference import parse_reference
+from layerstore.operations.rootfs import import_image
+from mount_tools.cli import framework
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.output_file import source
+from mount_tools.cli.output.progress import reported
+from mount_tools.cli.session import Session, pass_session, say
+
+# What docker notes of every import, since its client streams files too.
+MESSAGE = "Imported from -"
+EMPTY = "requested import from stdin, but stdin is empty"
+
+
+@framework.command(
+    "Import the contents from a tarball or a directory to create a filesystem image",
+    "file|directory|- [REPOSITORY[:TAG]]",
+    least=1,
+    most=2,
+)
+@framework.texts("-c", "--change", says="Apply Dockerfile instruction to the created image")
+@framework.text("-m", "--message", says="Set commit message for imported image")
+@framework.flag("-q", "--quiet", says="Do not show progress")
+@pass_session
+def import_(
+    session: Session,
+    operands: tuple[str, ...],
+    change: tuple[str, ...],
+    message: str | None,
+    quiet: bool,
+) -> None:
+    path, *names = operands
+    if path.startswith(("http://", "https://")):
+        raise WrongWords(f"{path}: fetch it and pipe it in: curl -L URL | pyunion import -", 1)
+    # What cannot be is told before minutes of work, not after.
+    reference = parse_reference(names[0]) if names else None
+    config = apply_changes({}, change)
+    with ExitStack() as stack:
+        found: Path | BinaryIO
+        if path != "-" and os.path.isdir(path):
+            found = Path(path)
+        else:
+            found = stack.enter_context(source(None if path == "-" else path, EMPTY))
+        progress = stack.enter_context(reported(quiet=quiet))
+        image = import_image(
+            session.store,
+            found,
+            reference,
+            config=config,
+            message=message or MESSAGE,
+            progress=progress,
+        )
+    say(image.id)

@@ -1,0 +1,68 @@
+"""`pyunion version` and `pyunion info`: what this is, and what store it works on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+
+from mount_tools.cli import framework
+from mount_tools.cli.gotemplate.functions import Value
+from mount_tools.cli.gotemplate.template import Template
+from mount_tools.cli.output.listing import as_json
+from mount_tools.cli.session import Session, pass_session, say
+
+
+def own_version() -> str:
+    """Return the version of PyUnion."""
+    return metadata.version("pyunion")
+
+
+@framework.command("Show the version of PyUnion and of what it runs on")
+@framework.text("-f", "--format", "template", says="Print by a Go template")
+@framework.flag("--json", "json", says="Print a JSON object")
+def version(template: str | None, json: bool) -> None:
+    found: dict[str, Value] = {
+        "Version": own_version(),
+        "Python": platform.python_version(),
+        "Kernel": platform.release(),
+        "Os": sys.platform,
+        "Arch": platform.machine(),
+    }
+    show(found, template, json=json)
+
+
+@framework.command("Display information on the store")
+@framework.text("-f", "--format", "template", says="Print by a Go template")
+@framework.flag("--json", "json", says="Print a JSON object")
+@pass_session
+def info(session: Session, template: str | None, json: bool) -> None:
+    store = session.store
+    containers = store.containers.list()
+    running = sum(container.running for container in containers)
+    disk = os.statvfs(store.root)
+    found: dict[str, Value] = {
+        "Root": str(store.root),
+        "Containers": len(containers),
+        "ContainersRunning": running,
+        "ContainersStopped": len(containers) - running,
+        "Images": len(store.images.all()),
+        "Layers": len(store.layers.all()),
+        "DiskFree": disk.f_bavail * disk.f_frsize,
+        "Sync": store.durability.sync,
+        "Version": own_version(),
+        "Kernel": platform.release(),
+    }
+    show(found, template, json=json)
+
+
+def show(found: dict[str, Value], template: str | None, *, json: bool) -> None:
+    """Print names and values a line each, or as was asked for."""
+    if template and template != "json":
+        say(Template(template).render(found))
+    elif json or template:
+        say(as_json([found]).removeprefix("[\n").removesuffix("\n]\n"))
+    else:
+        width = max(map(len, found)) + 2
+        say("\n".join(f"{name + ':':{width}} {value}" for name, value in found.items()))

@@ -1,0 +1,152 @@
+"""`pyunion inspect`: all there is to tell of images and containers.
+
+Source: docker/cli `cli/command/inspect/inspector.go`, `cli/command/system/inspect.go`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+from layerstore.containers.containers import Container
+from layerstore.errors import InvalidReference, NotFound
+from layerstore.images.images import Image
+from layerstore.store import Store
+from mount_tools.cli import framework
+from mount_tools.cli.commands.inspect_documents import container_document, image_document
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import TemplateError, WrongWords
+from mount_tools.cli.gotemplate.functions import Value, go_json
+from mount_tools.cli.gotemplate.template import Template
+from mount_tools.cli.session import Session, complain, pass_session, say
+
+TEMPLATE_ERROR = 64
+TYPES = ("container", "image")
+
+Document = dict[str, Value]
+
+
+@framework.command(
+    "Return low-level information on objects",
+    "NAME|ID [NAME|ID...]",
+    least=1,
+    most=None,
+    completes=named("image", "container"),
+)
+@framework.text(
+    "-f", "--format", "template", says="Print each object by a Go template, or as 'json'"
+)
+@framework.flag("-s", "--size", says="Display total file sizes if the type is container")
+@framework.text("--type", "kind", says="Only objects of this type: container or image", default="")
+@pass_session
+def inspect(
+    session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
+) -> None:
+    """A name that is both a container's and an image's is the container's."""
+    if kind and kind not in TYPES:
+        raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
+    show(session, operands, template, (kind,) if kind else TYPES, size=size)
+
+
+@framework.command(
+    "Display detailed information on one or more images",
+    "IMAGE [IMAGE...]",
+    least=1,
+    most=None,
+    completes=named("image"),
+)
+@framework.text(
+    "-f", "--format", "template", says="Print each image by a Go template, or as 'json'"
+)
+@pass_session
+def inspect_image(session: Session, operands: tuple[str, ...], template: str | None) -> None:
+    show(session, operands, template, ("image",), size=False)
+
+
+@framework.command(
+    "Display detailed information on one or more containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.text(
+    "-f", "--format", "template", says="Print each container by a Go template, or as 'json'"
+)
+@framework.flag("-s", "--size", says="Display total file sizes")
+@pass_session
+def inspect_container(
+    session: Session, operands: tuple[str, ...], template: str | None, size: bool
+) -> None:
+    show(session, operands, template, ("container",), size=size)
+
+
+def show(
+    session: Session,
+    names: tuple[str, ...],
+    template: str | None,
+    kinds: tuple[str, ...],
+    *,
+    size: bool,
+) -> None:
+    """Print what was found as one array or by the template; then say what was not, and exit 1."""
+    render: Callable[[Document], str] | None = None
+    if template and template != "json":
+        try:
+            render = Template(template).render
+        except TemplateError as error:
+            raise WrongWords(f"template parsing error: {error}", TEMPLATE_ERROR) from None
+    found: list[Document] = []
+    missing: list[str] = []
+    for name in names:
+        try:
+            found.append(_document(session.store, name, kinds, size=size))
+        except NotFound as error:
+            missing.append(str(error))
+    if render is not None:
+        _render(render, found)
+    elif template:
+        say(go_json(found))
+    else:
+        say(json.dumps(found, indent=4, ensure_ascii=False))
+    for text in missing:
+        complain(text)
+    if missing:
+        raise click.exceptions.Exit(1)
+
+
+def _render(render: Callable[[Document], str], found: list[Document]) -> None:
+    """Print each object by the template, a line each, and an empty one where there is none.
+
+    Raises TemplateError where one does not fit, after what was printed before.
+    """
+    lines: list[str] = []
+    try:
+        lines.extend(map(render, found))
+    finally:
+        say("\n".join(lines))
+
+
+def _document(store: Store, name: str, kinds: tuple[str, ...], *, size: bool) -> Document:
+    found = resolved(store, name, kinds)
+    if isinstance(found, Image):
+        return image_document(store, found)
+    return container_document(store, found, size=size)
+
+
+def resolved(store: Store, name: str, kinds: tuple[str, ...]) -> Image | Container:
+    """Return what `name` is a name or id of, the first of `kinds` first; raises NotFound."""
+    for kind in kinds:
+        try:
+            if kind == "container":
+                return store.containers.resolve(name)
+            return store.images.resolve(name)
+        except NotFound:
+            continue
+        except InvalidReference as error:
+            if "multiple IDs" in str(error):
+                raise
+    what = kinds[0] if len(kinds) == 1 else "object"
+    raise NotFound(f"No such {what}: {name}")

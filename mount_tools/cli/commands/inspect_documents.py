@@ -1,0 +1,116 @@
+"""What `inspect` tells of an image and of a container: docker's fields in docker's order.
+
+Source: moby `api/types/types.go` (ContainerJSON).
+Differs from docker: what a daemon, cgroups and networks would answer for is left out, and
+`GraphDriver.Data` names the trees of our layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerstore.containers.containers import Container
+from layerstore.images.images import Image
+from layerstore.images.inspect import NO_CONFIG
+from layerstore.oci.documents import Object
+from layerstore.oci.timestamps import format_timestamp
+from layerstore.store import Store
+from mount_tools.cli.commands.container_text import command_words
+from mount_tools.cli.commands.ps_cmd import base_size
+from mount_tools.cli.gotemplate.functions import Labels, Value
+from mount_tools.container.root import parse_bind
+
+DRIVER = "pyunion"
+NO_TIME = "0001-01-01T00:00:00Z"
+
+
+def image_document(store: Store, image: Image) -> dict[str, Value]:
+    """Return what there is to tell of an image."""
+    found: dict[str, Value] = {**store.images.inspect(image)}
+    found["Config"] = _config(store.images.config(image).config)
+    return found
+
+
+def container_document(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
+    """Return what there is to tell of a container."""
+    words = command_words(container)
+    sizes: dict[str, Value] = {}
+    if size:
+        own = store.containers.size(container)
+        sizes = {"SizeRw": own, "SizeRootFs": own + base_size(store, container)}
+    trees = [store.containers.upper(container), *store.containers.lowers(container)]
+    driver = _driver(trees)
+    data = driver["Data"]
+    assert isinstance(data, dict)
+    data |= {
+        "MergedDir": container.mount_point or "",
+        "WorkDir": str(store.containers.work(container)),
+    }
+    config = {**container.config}
+    given = config.pop("HostConfig", None)
+    host = given if isinstance(given, dict) else {}
+    binds = host.get("Binds")
+    return {
+        "Id": container.id,
+        "Created": format_timestamp(container.created_ns),
+        "Path": words[0] if words else "",
+        "Args": words[1:],
+        "State": {
+            "Status": container.status,
+            "Running": container.running,
+            "Paused": False,
+            "Restarting": False,
+            "OOMKilled": False,
+            "Dead": False,
+            "Pid": container.pid or 0,
+            "ExitCode": container.exit_code or 0,
+            "Error": "",
+            "StartedAt": _moment(container.started_ns),
+            "FinishedAt": _moment(container.finished_ns),
+        },
+        "Image": container.image,
+        "Name": f"/{container.name}",
+        "RestartCount": 0,
+        "Driver": DRIVER,
+        "Platform": "linux",
+        "HostConfig": {"AutoRemove": container.auto_remove, **host},
+        "GraphDriver": driver,
+        **sizes,
+        "Mounts": [_mount(str(bind)) for bind in binds] if isinstance(binds, list) else [],
+        "Config": _config({"Image": container.image_name, **config}),
+    }
+
+
+def _driver(trees: Sequence[Path]) -> dict[str, Value]:
+    data: dict[str, Value] = {}
+    if len(trees) > 1:
+        data["LowerDir"] = ":".join(map(str, trees[1:]))
+    if trees:
+        data["UpperDir"] = str(trees[0])
+    return {"Data": data, "Name": DRIVER}
+
+
+def _mount(bind: str) -> Value:
+    """Return a volume `SRC:DST[:ro]` as docker lists the mounts of a container."""
+    volume = parse_bind(bind)
+    return {
+        "Type": "bind",
+        "Source": volume.source,
+        "Destination": volume.target,
+        "Mode": "ro" if volume.read_only else "",
+        "RW": not volume.read_only,
+        "Propagation": "rprivate",
+    }
+
+
+def _config(config: Object) -> dict[str, Value]:
+    known: dict[str, Value] = {**NO_CONFIG, **config}
+    labels = known["Labels"]
+    if isinstance(labels, dict):
+        known["Labels"] = Labels(labels)
+    return known
+
+
+def _moment(ns: int | None) -> str:
+    return NO_TIME if ns is None else format_timestamp(ns)

@@ -1,0 +1,40 @@
+"""`pyunion load`: images out of an archive, of docker's kind or OCI's.
+
+Source: docker/cli `cli/command/image/load.go`; moby `daemon/internal/image/tarexport/load.go`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from layerstore.archive.archive import load as load_images
+from layerstore.oci.reference import familiar
+from mount_tools.cli import framework
+from mount_tools.cli.output.output_file import source
+from mount_tools.cli.output.progress import reported
+from mount_tools.cli.session import Session, pass_session, say
+
+EMPTY = "requested load from stdin, but stdin is empty"
+
+
+@framework.command("Load an image from a tar archive or STDIN")
+@framework.text(
+    "-i", "--input", says="Read from tar archive file or OCI directory, instead of STDIN"
+)
+@framework.flag("-q", "--quiet", says="Suppress the load output")
+@pass_session
+def load(session: Session, input: str | None, quiet: bool) -> None:
+    with reported(quiet=quiet) as progress:
+        if input and os.path.isdir(input):
+            loaded = load_images(session.store, Path(input), progress=progress)
+        else:
+            with source(input, EMPTY) as stream:
+                loaded = load_images(session.store, stream, progress=progress)
+    for image, name, renamed in loaded:
+        if name is not None and renamed is not None:
+            say(
+                f"The image {familiar(name)} already exists, renaming the old one with "
+                f"ID {renamed} to empty string"
+            )
+        say(f"Loaded image: {familiar(name)}" if name else f"Loaded image ID: {image}")

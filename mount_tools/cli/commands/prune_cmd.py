@@ -1,0 +1,120 @@
+"""`pyunion prune`: remove what nobody uses, after asking; or tell what that would be.
+
+Source: docker/cli `cli/command/image/prune.go`, `container/prune.go`, `system/prune.go`.
+Differs from docker: `--dry-run`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from layerstore.oci.timestamps import parse_until
+from layerstore.operations import gc
+from layerstore.store import Store
+from mount_tools.cli import framework
+from mount_tools.cli.commands import filters
+from mount_tools.cli.confirm import confirmed
+from mount_tools.cli.output.human import human_size
+from mount_tools.cli.session import Session, pass_session, say
+
+DANGLING = "all dangling images"
+UNUSED = "all images without at least one container associated to them"
+
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+Wanted = tuple[tuple[str, str], ...]
+
+
+def _flags(function: Decorated) -> Decorated:
+    """The flags that each kind of pruning has."""
+    for add in (
+        framework.flag("--dry-run", says="Show what would be removed, and remove nothing"),
+        framework.filters(
+            "--filter", says="Only what this holds for: until=TIME, label=NAME[=VALUE]"
+        ),
+        framework.flag("-f", "--force", says="Do not prompt for confirmation"),
+    ):
+        function = add(function)
+    return function
+
+
+@framework.command("Remove stopped containers, unused images and layers")
+@framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
+@_flags
+@pass_session
+def prune(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
+    limits = _Limits(wanted, ("until", "label", "label!"))
+    warning = (
+        "This will remove:\n"
+        "  - all stopped containers\n"
+        f"  - {UNUSED if all else DANGLING}\n"
+        "  - all layers and blobs that nothing needs\n"
+    )
+    if not (force or dry_run or confirmed(warning)):
+        return
+    pruned = gc.prune(
+        session.store,
+        all_unused=all,
+        until_ns=limits.until_ns,
+        labels=limits.labels,
+        without_labels=limits.without,
+        dry_run=dry_run,
+    )
+    _report(pruned, dry_run)
+
+
+@framework.command("Remove unused images")
+@framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
+@_flags
+@pass_session
+def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
+    limits = _Limits(wanted, ("until", "label", "label!", "dangling"))
+    warning = f"This will remove {UNUSED if all else DANGLING}."
+    if force or dry_run or confirmed(warning):
+        _report(limits.images(session.store, everything=all, dry_run=dry_run), dry_run)
+
+
+@framework.command("Remove all stopped containers")
+@_flags
+@pass_session
+def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
+    limits = _Limits(wanted, ("until",))
+    if force or dry_run or confirmed("This will remove all stopped containers."):
+        _report(limits.containers(session.store, dry_run=dry_run), dry_run)
+
+
+class _Limits:
+    """What `--filter` spares."""
+
+    def __init__(self, wanted: Wanted, known: tuple[str, ...]) -> None:
+        asked = filters.gathered(wanted, known)
+        now_ns = time.time_ns()
+        untils = [parse_until(value, now_ns) for value in asked.get("until", ())]
+        self.until_ns = min(untils, default=None)
+        self.labels = dict(filters.label_pairs(asked.get("label", ())))
+        self.without = dict(filters.label_pairs(asked.get("label!", ())))
+        self.everything = "dangling" in asked and not filters.boolean("dangling", asked["dangling"])
+
+    def images(self, store: Store, *, everything: bool, dry_run: bool) -> gc.Pruned:
+        return gc.prune_images(
+            store,
+            all_unused=everything or self.everything,
+            until_ns=self.until_ns,
+            labels=self.labels,
+            without_labels=self.without,
+            dry_run=dry_run,
+        )
+
+    def containers(self, store: Store, *, dry_run: bool) -> gc.Pruned:
+        return gc.prune_containers(store, until_ns=self.until_ns, dry_run=dry_run)
+
+
+def _report(pruned: gc.Pruned, dry_run: bool) -> None:
+    done = "Would delete" if dry_run else "Deleted"
+    if pruned.containers:
+        say("\n".join([f"{done} Containers:", *pruned.containers, ""]))
+    if pruned.images:
+        lines = (f"{what.lower()}: {text}" for what, text in pruned.images)
+        say("\n".join([f"{done} Images:", *lines, ""]))
+    say(f"Total {'reclaimable' if dry_run else 'reclaimed'} space: {human_size(pruned.freed)}")

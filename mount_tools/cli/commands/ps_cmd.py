@@ -1,0 +1,234 @@
+"""`pyunion ps`: the containers there are.
+
+Source: docker/cli `cli/command/formatter/container.go`; moby `daemon/list.go`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from layerstore.containers.containers import Container
+from layerstore.errors import StoreError
+from layerstore.images.filters import has_labels
+from layerstore.oci.digest import Digest
+from layerstore.oci.timestamps import format_timestamp
+from layerstore.store import Store
+from mount_tools.cli import framework
+from mount_tools.cli.commands import filters
+from mount_tools.cli.commands.container_text import (
+    command_line,
+    command_words,
+    image_text,
+    labels_of,
+    quoted,
+    status_text,
+)
+from mount_tools.cli.gotemplate.functions import Row, Value
+from mount_tools.cli.output.human import NS, age, ellipsis, go_time, human_size
+from mount_tools.cli.output.listing import Listing, as_json
+from mount_tools.cli.session import Session, pass_session, say
+
+COMMAND_WIDTH = 20
+KNOWN = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+
+LISTING = Listing(
+    {
+        "ID": "CONTAINER ID",
+        "Image": "IMAGE",
+        "Command": "COMMAND",
+        "CreatedAt": "CREATED AT",
+        "RunningFor": "CREATED",
+        "State": "STATE",
+        "Status": "STATUS",
+        "Ports": "PORTS",
+        "Size": "SIZE",
+        "Names": "NAMES",
+        "Labels": "LABELS",
+        "Mounts": "MOUNTS",
+        "LocalVolumes": "LOCAL VOLUMES",
+        "Networks": "NETWORKS",
+    },
+    ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"),
+)
+
+
+class ContainerRow(Row):
+    type_name = "*formatter.containerContext"
+
+
+@framework.command("List containers")
+@framework.flag("-a", "--all", says="Show all containers (default shows just running)")
+@framework.filters(
+    says="Only containers for which this holds: ancestor=IMAGE, before=CONTAINER, exited=CODE, "
+    "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS"
+)
+@framework.text("--format", "template", says="Print each container by a Go template, or as 'json'")
+@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.number(
+    "-n", "--last", says="Show n last created containers (includes all states)", default=-1
+)
+@framework.flag("-l", "--latest", says="Show the latest created container (includes all states)")
+@framework.flag("--no-trunc", says="Don't truncate output")
+@framework.flag("-q", "--quiet", says="Only display container IDs")
+@framework.flag("-s", "--size", says="Display total file sizes")
+@pass_session
+def ps(
+    session: Session,
+    all: bool,
+    wanted: tuple[tuple[str, str], ...],
+    template: str | None,
+    json: bool,
+    last: int,
+    latest: bool,
+    no_trunc: bool,
+    quiet: bool,
+    size: bool,
+) -> None:
+    """With --json each container has id, name, image, image_id, command, status, exit_code,
+    pid, created, started, finished, mount_point and labels; with --size also size and
+    virtual_size (bytes)."""
+    store = session.store
+    found = selected(store, wanted, everything=all, last=1 if latest and last < 0 else last)
+    if json:
+        say(as_json(as_object(store, one, size=size) for one in found), end="")
+        return
+    sized = size or "Size" in (template or "")
+    rows = [row_of(store, one, whole=no_trunc, sized=sized) for one in found]
+    plain = (*LISTING.plain, "Size") if size else None
+    say(LISTING.text(rows, template, quiet=quiet, plain=plain), end="")
+
+
+def selected(
+    store: Store, wanted: tuple[tuple[str, str], ...], *, everything: bool, last: int
+) -> list[Container]:
+    """Return the containers all filters let through, the newest first; raises StoreError."""
+    asked = filters.gathered(wanted, KNOWN)
+    tests = [_test(store, name, values) for name, values in asked.items()]
+    found = [
+        container
+        for container in store.containers.list()
+        if (everything or last > 0 or "status" in asked or container.running)
+        and all(test(container) for test in tests)
+    ]
+    return found[:last] if last > 0 else found
+
+
+def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
+    """Return what tells whether a container passes one filter."""
+    if name == "status":
+        for value in values:
+            if value not in STATES:
+                raise StoreError(f"Invalid filter 'status={value}'")
+        return lambda one: one.status in values
+    if name == "exited":
+        codes = {_code(value) for value in values}
+        return lambda one: one.status == "exited" and (one.exit_code or 0) in codes
+    if name == "label":
+        pairs = filters.label_pairs(values)
+        return lambda one: has_labels(labels_of(one), pairs)
+    if name in ("name", "id"):
+        patterns = [_pattern(value) for value in values]
+        texts: Callable[[Container], tuple[str, ...]] = (
+            (lambda one: (one.name, f"/{one.name}")) if name == "name" else lambda one: (one.id,)
+        )
+        return lambda one: any(p.search(text) for p in patterns for text in texts(one))
+    if name == "ancestor":
+        images = _descendants(store, values)
+        return lambda one: one.image in images
+    others = [store.containers.resolve(value) for value in values]
+    if name == "before":
+        return lambda one: all(one.created_ns < other.created_ns for other in others)
+    return lambda one: all(one.created_ns > other.created_ns for other in others)
+
+
+def _code(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise StoreError(f"Invalid filter 'exited={value}'") from None
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    try:
+        return re.compile(value)
+    except re.error:
+        return re.compile(re.escape(value))
+
+
+def _descendants(store: Store, names: list[str]) -> set[Digest]:
+    """Return the images that are of the `names`, or were made from those."""
+    found: set[Digest] = set()
+    ahead = []
+    for name in names:
+        try:
+            ahead.append(store.images.resolve(name).id)
+        except StoreError:
+            continue  # as docker: what no image is named by is nothing's ancestor
+    while ahead:
+        image = ahead.pop()
+        if image not in found:
+            found.add(image)
+            ahead.extend(store.images.children(image))
+    return found
+
+
+def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> ContainerRow:
+    """Return what a template sees of a container."""
+    command = command_line(container)
+    labels = labels_of(container)
+    return ContainerRow(
+        ID=container.id if whole else container.short,
+        Image=image_text(store, container, whole=whole),
+        Command=quoted(command if whole else ellipsis(command, COMMAND_WIDTH)),
+        CreatedAt=go_time(container.created_ns),
+        RunningFor=age(container.created_ns // NS * NS),
+        State=container.status,
+        Status=status_text(container),
+        Ports="",
+        Size=size_text(store, container) if sized else "0B",
+        Names=container.name,
+        Labels=",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        Mounts="",
+        LocalVolumes="0",
+        Networks="",
+    )
+
+
+def size_text(store: Store, container: Container) -> str:
+    """Return what the container changed, and what it is in all."""
+    own = store.containers.size(container)
+    return f"{human_size(own, 3)} (virtual {human_size(own + base_size(store, container), 3)})"
+
+
+def base_size(store: Store, container: Container) -> int:
+    """Return the bytes of the layers beneath what the container changed."""
+    return sum(layer.size for layer in store.layers.chain(container.base))
+
+
+def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
+    """Return a container as `--json` has it."""
+
+    def moment(ns: int | None) -> str | None:
+        return None if ns is None else format_timestamp(ns)
+
+    found: dict[str, Value] = {
+        "id": container.id,
+        "name": container.name,
+        "image": container.image_name,
+        "image_id": container.image,
+        "command": command_words(container),
+        "status": container.status,
+        "exit_code": container.exit_code,
+        "pid": container.pid,
+        "created": format_timestamp(container.created_ns),
+        "started": moment(container.started_ns),
+        "finished": moment(container.finished_ns),
+        "mount_point": container.mount_point,
+        "labels": labels_of(container),
+    }
+    if size:
+        own = store.containers.size(container)
+        found |= {"size": own, "virtual_size": own + base_size(store, container)}
+    return found

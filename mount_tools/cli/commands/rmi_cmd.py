@@ -1,0 +1,26 @@
+"""`pyunion rmi`: remove images, or names of them."""
+
+from __future__ import annotations
+
+from layerstore.errors import NotFound
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@framework.command(
+    "Remove one or more images", "IMAGE [IMAGE...]", least=1, most=None, completes=named("image")
+)
+@framework.flag("-f", "--force", says="Force removal of the image")
+@framework.flag("--no-prune", says="Do not delete untagged parents")
+@pass_session
+def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
+    def remove(name: str) -> None:
+        try:
+            removed = session.store.images.remove(name, force=force, prune=not no_prune)
+        except NotFound:
+            raise NotFound(f"No such image: {name}") from None
+        for what, text in removed:
+            say(f"{what}: {text}")
+
+    session.each(operands, remove, harmless=(NotFound,) if force else ())

@@ -1,0 +1,180 @@
+"""`pyunion run`, `exec`, `start` and `stop`: commands in containers.
+
+Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
+Differs from docker: the network is the host's own; an ordinary user is root of a user
+namespace; there are no keys to detach from a container, which goes with whoever runs it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from layerstore.errors import Conflict, StoreError
+from mount_tools.cli import framework
+from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
+from mount_tools.cli.commands.create_cmd import create_container
+from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.container.exec import exec_in_container
+from mount_tools.container.mount import refuse_running, unmount_container
+from mount_tools.container.process import CannotStart
+from mount_tools.container.run import (
+    launch_of,
+    run_container,
+    start_container,
+    stop_container,
+)
+from mount_tools.container.user_namespace import be_root
+
+
+@framework.command(
+    "Run a command in a new container",
+    "IMAGE [COMMAND] [ARG...]",
+    least=1,
+    most=None,
+    interspersed=False,
+    completes=named("image"),
+)
+@container_flags
+@framework.flag("--rm", says="Automatically remove the container when it exits")
+@framework.flag("-d", "--detach", says="Run container in background and print container ID")
+@framework.text("--cidfile", says="Write the container ID to the file")
+@pass_session
+def run(
+    session: Session,
+    /,
+    operands: tuple[str, ...],
+    rm: bool,
+    detach: bool,
+    cidfile: str | None,
+    **said: object,
+) -> None:
+    """Exits as the command does; with 125 where the container cannot be started, 126 where
+    the command cannot be run, and 127 where it is not there."""
+    flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
+
+    def work() -> int:
+        store = session.store
+        be_root()
+        if not detach:
+            take_stdin(flags.interactive, flags.tty)
+        if cidfile and os.path.exists(cidfile):
+            raise Conflict(
+                "Container ID file found, make sure the other container isn't running or delete "
+                f"{cidfile}"
+            )
+        container = create_container(store, operands, flags, auto_remove=rm)
+        if cidfile:
+            Path(cidfile).write_text(container.id)
+        launch = launch_of(container.config)
+        if detach:
+            start_container(store, container, launch)
+            say(container.id)
+            return 0
+        try:
+            return run_container(store, container, launch)
+        finally:
+            if rm:
+                discard(store, container)
+
+    exit_with(work)
+
+
+@framework.command(
+    "Run a command in a running container",
+    "CONTAINER COMMAND [ARG...]",
+    least=2,
+    most=None,
+    interspersed=False,
+    completes=named("container"),
+)
+@framework.texts("-e", "--env", says="Set environment variables")
+@framework.text("-w", "--workdir", says="Working directory inside the container")
+@framework.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])")
+@framework.texts("--env-file", says="Read in a file of environment variables")
+@framework.flag("-i", "--interactive", says="Keep STDIN open")
+@framework.flag("-t", "--tty", says="Allocate a pseudo-TTY")
+@pass_session
+def exec_(
+    session: Session,
+    operands: tuple[str, ...],
+    env: tuple[str, ...],
+    env_file: tuple[str, ...],
+    workdir: str | None,
+    user: str | None,
+    interactive: bool,
+    tty: bool,
+) -> None:
+    name, *command = operands
+    container = session.store.containers.resolve(name)
+    if not container.running or container.mount_point is not None:
+        raise Conflict(f"Container {container.id} is not running")
+    flags = ContainerFlags(
+        entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
+    )
+    config = config_of(container.config, container.image_name, flags, command)
+    take_stdin(interactive, tty)
+    exit_with(lambda: exec_in_container(container, launch_of(config)))
+
+
+@framework.command(
+    "Start one or more stopped containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.flag("-a", "--attach", says="Attach STDOUT/STDERR and forward signals")
+@framework.flag("-i", "--interactive", says="Attach container's STDIN")
+@pass_session
+def start(session: Session, operands: tuple[str, ...], attach: bool, interactive: bool) -> None:
+    store = session.store
+    if attach or interactive:
+        if len(operands) > 1:
+            raise WrongWords("you cannot start and attach multiple containers at once", 1)
+        container = store.containers.resolve(operands[0])
+        take_stdin(interactive, False)
+        exit_with(lambda: run_container(store, container, launch_of(container.config)))
+    failed = []
+    for name in operands:
+        try:
+            container = store.containers.resolve(name)
+            if not container.running:
+                start_container(store, container, launch_of(container.config))
+            elif container.mount_point is not None:
+                refuse_running(container)
+            say(name)
+        except (StoreError, CannotStart) as error:
+            complain(str(error))
+            failed.append(name)
+    if failed:
+        complain(f"failed to start containers: {', '.join(failed)}")
+        raise click.exceptions.Exit(1)
+
+
+@framework.command(
+    "Stop one or more running containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.number("-t", "--time", says="Seconds to wait before killing the container", default=10)
+@pass_session
+def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
+    """A container that is mounted is unmounted."""
+
+    def stop_one(name: str) -> None:
+        container = session.store.containers.resolve(name)
+        if container.mount_point is not None:
+            unmount_container(container)
+        else:
+            stop_container(session.store, container, max(0, time))
+        say(name)
+
+    session.each(operands, stop_one)

@@ -1,0 +1,62 @@
+"""How the commands that run something begin and end.
+
+Decided here and only here: what a command's stdin is, and that whoever runs it exits as it
+does, or with why it cannot be run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from layerstore.containers.containers import Container
+from layerstore.errors import NotFound, StoreError
+from layerstore.store import Store
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.session import complain
+from mount_tools.container.process import REFUSED, CannotStart
+
+
+def take_stdin(interactive: bool, tty: bool) -> None:
+    """Leave stdin to the command where it is to have it; else it reads an empty one.
+
+    So a loop that reads lines and runs a container for each keeps its lines, as with
+    docker.  Raises WrongWords where a terminal is asked for and there is none.
+    """
+    if interactive and tty and not sys.stdin.isatty():
+        raise WrongWords("the input device is not a TTY", 1)
+    if not interactive:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+
+
+def discard(store: Store, container: Container) -> None:
+    """Remove a container that was to go at its end, unless somebody was faster."""
+    try:
+        store.containers.remove(store.containers.get(container.id))
+    except NotFound:
+        return
+
+
+def exit_with(action: Callable[[], int]) -> None:
+    """Exit as the command that `action` runs does; with 125, 126 or 127 where it does not start."""
+    try:
+        status = action()
+    except CannotStart as error:
+        complain(str(error))
+        status = error.status
+    except NotFound as error:
+        # docker begins with this, and then looks for it elsewhere.
+        missing = str(error).removeprefix("No such image: ")
+        if missing != str(error):
+            print(f"Unable to find image '{missing}' locally", file=sys.stderr)
+        complain(str(error))
+        status = REFUSED
+    except StoreError as error:
+        complain(str(error))
+        status = REFUSED
+    raise click.exceptions.Exit(status)

@@ -1,0 +1,20 @@
+"""`pyunion tag`: one more name for an image."""
+
+from __future__ import annotations
+
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session, pass_session
+
+
+@framework.command(
+    "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+    least=2,
+    most=2,
+    completes=named("image"),
+)
+@pass_session
+def tag(session: Session, operands: tuple[str, ...]) -> None:
+    source, target = operands
+    session.store.images.tag(session.store.images.resolve(source), target)

@@ -1,0 +1,379 @@
+"""The words of a command line: flags, operands and usage errors as docker has them.
+
+Decided here and only here: that flags may stand behind operands unless a command says
+otherwise, that `--flag=false` works, how many operands a command takes, and the text and
+exit status of everything that is wrong with the words: 125 for a flag, 1 for the number
+of operands.
+
+Source: docker/cli `cli/required.go`, `cli/cobra.go`; spf13/pflag `flag.go`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn, TypeVar
+
+import click
+
+from mount_tools.cli.errors import WrongWords
+
+FLAG_ERROR = 125
+OPERAND_ERROR = 1
+
+BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+
+# -- flags --
+
+
+class Integer(click.ParamType[int]):
+    """A whole number; what is none is refused in Go's words."""
+
+    name = "int"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        text = str(value)
+        try:
+            return int(text)
+        except ValueError:
+            raise click.BadParameter(
+                invalid_value(text, param, f'strconv.ParseInt: parsing "{text}": invalid syntax')
+            ) from None
+
+
+class KeyValue(click.ParamType[tuple[str, str]]):
+    """A filter, `name=value`."""
+
+    name = "filter"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        name, equals, wanted = str(value).partition("=")
+        if not equals:
+            reason = "bad format of filter (expected name=value)"
+            raise click.BadParameter(invalid_value(str(value), param, reason))
+        return name.strip().lower(), wanted.strip()
+
+
+def invalid_value(value: str, param: click.Parameter | None, reason: str) -> str:
+    names = ", ".join(sorted(param.opts, key=len)) if param is not None else ""
+    return f'invalid argument "{value}" for "{names}" flag: {reason}'
+
+
+def flag(*names: str, says: str, default: bool = False) -> Callable[[Decorated], Decorated]:
+    """A flag without a value, which `=false` turns off."""
+    return click.option(*names, is_flag=True, default=default, help=says)
+
+
+def text(
+    *names: str, says: str, metavar: str = "string", default: str | None = None
+) -> Callable[[Decorated], Decorated]:
+    """A flag with a value."""
+    return click.option(*names, metavar=metavar, default=default, help=says)
+
+
+def texts(*names: str, says: str, metavar: str = "list") -> Callable[[Decorated], Decorated]:
+    """A flag with a value that may be given again."""
+    return click.option(*names, metavar=metavar, multiple=True, help=says)
+
+
+def number(*names: str, says: str, default: int) -> Callable[[Decorated], Decorated]:
+    return click.option(*names, metavar="int", type=Integer(), default=default, help=says)
+
+
+def filters(*names: str, says: str) -> Callable[[Decorated], Decorated]:
+    """`--filter name=value`, which may be given again."""
+    return click.option(
+        *(names or ("-f", "--filter")),
+        "wanted",
+        metavar="filter",
+        type=KeyValue(),
+        multiple=True,
+        help=says,
+    )
+
+
+# -- commands --
+
+
+class Command(click.Command):
+    """A command with its flags and between `least` and `most` operands."""
+
+    summary = ""
+    operands = ""
+    least = 0
+    most: int | None = 0
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switched: dict[str, bool] = {}
+        words = self._without_values(ctx, args, switched)
+        try:
+            rest = super().parse_args(ctx, words)
+        except click.NoSuchOption as error:
+            self.refuse(ctx, _unknown(error.option_name, args))
+        except click.BadParameter as error:
+            self.refuse(ctx, error.message)
+        except click.BadOptionUsage as error:
+            name = error.option_name
+            long = name.startswith("--")
+            self.refuse(
+                ctx, f"flag needs an argument: {name if long else f'{name[1:]!r} in {name}'}"
+            )
+        except click.UsageError as error:
+            self.refuse(ctx, error.format_message())
+        ctx.params.update(switched)
+        given = ctx.params.get("operands", ())
+        count = len(given) if isinstance(given, tuple) else 0
+        if not ctx.resilient_parsing and (
+            count < self.least or (self.most is not None and count > self.most)
+        ):
+            usage = f"Usage:  {self.usage(ctx)}\n\n{self.summary}"
+            see = f"See '{ctx.command_path} --help'."
+            wants = _requires(self.least, self.most)
+            raise WrongWords(f'"{ctx.command_path}" {wants}.\n{see}\n\n{usage}', OPERAND_ERROR)
+        if self.most == 0:
+            del ctx.params["operands"]
+        return rest
+
+    def refuse(self, ctx: click.Context, what: str) -> NoReturn:
+        raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
+
+    def _without_values(
+        self, ctx: click.Context, args: Sequence[str], switched: dict[str, bool]
+    ) -> list[str]:
+        """Take `--flag=BOOL` out of the words, noting in `switched` what was said."""
+        options = {
+            name: param
+            for param in self.params
+            if isinstance(param, click.Option)
+            for name in param.opts
+        }
+        words: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            if word == "--" or (not word.startswith("-") and not self.allow_interspersed_args):
+                return [*words, word, *rest]
+            name, equals, value = word.partition("=")
+            option = options.get(name)
+            if equals and option is not None and option.is_flag and option.name:
+                if value.lower() not in BOOLEANS:
+                    reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+                    self.refuse(ctx, invalid_value(value, option, reason))
+                switched[option.name] = BOOLEANS[value.lower()]
+                continue
+            words.append(word)
+            if _takes_next(word, options):
+                words.extend(next(([value] for value in rest), []))
+        return words
+
+    # -- help --
+
+    def usage(self, ctx: click.Context) -> str:
+        described = any(isinstance(param, click.Option) for param in self.params)
+        parts = (ctx.command_path, "[OPTIONS]" if described else "", self.operands)
+        return " ".join(part for part in parts if part)
+
+    def get_help(self, ctx: click.Context) -> str:
+        described = [param for param in self.params if isinstance(param, click.Option)]
+        said = f"{self.summary}\n\n{self.help}" if self.help else self.summary
+        return f"\nUsage:  {self.usage(ctx)}\n\n{said}\n{_option_lines(described)}".rstrip("\n")
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        return self.summary
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option
+
+
+def command(
+    summary: str,
+    operands: str = "",
+    *,
+    least: int = 0,
+    most: int | None = 0,
+    interspersed: bool = True,
+    completes: Completer | None = None,
+) -> Callable[[Callable[..., None]], Command]:
+    """Make a command of a function; its docstring is what help adds to `summary`.
+
+    `operands` is how they read in the usage line; the function gets them as a tuple.
+    `completes` completes them in the shell.
+    """
+
+    def decorate(function: Callable[..., None]) -> Command:
+        function = click.argument(
+            "operands", nargs=-1, type=click.UNPROCESSED, shell_complete=completes
+        )(function)
+        made = click.command(cls=Command)(function)
+        made.summary, made.operands, made.least, made.most = summary, operands, least, most
+        made.allow_interspersed_args = interspersed
+        made.help = inspect.cleandoc(function.__doc__ or "") or None
+        return made
+
+    return decorate
+
+
+def _takes_next(word: str, options: dict[str, click.Option]) -> bool:
+    """Tell whether the word after `word` is the value of a flag in it."""
+    if word.startswith("--"):
+        option = options.get(word)
+        return option is not None and not option.is_flag
+    if not word.startswith("-") or word == "-":
+        return False
+    for at, letter in enumerate(word[1:], 2):
+        option = options.get(f"-{letter}")
+        if option is not None and not option.is_flag:
+            return at == len(word)
+    return False
+
+
+def _unknown(name: str, args: Sequence[str]) -> str:
+    if name.startswith("--"):
+        return f"unknown flag: {name}"
+    letter = name.lstrip("-")[:1]
+    words = (word for word in args if word.startswith("-") and not word.startswith("--"))
+    word = next((word for word in words if letter in word), name)
+    return f"unknown shorthand flag: '{letter}' in {word}"
+
+
+def _requires(least: int, most: int | None) -> str:
+    def counted(number: int) -> str:
+        return f"{number} argument{'' if number == 1 else 's'}"
+
+    if most == 0:
+        return "accepts no arguments"
+    if most == least:
+        return f"requires exactly {counted(least)}"
+    if most is None:
+        return f"requires at least {counted(least)}"
+    if least == 0:
+        return f"requires at most {counted(most)}"
+    return f"requires at least {least} and at most {counted(most)}"
+
+
+def _option_lines(options: Sequence[click.Option]) -> str:
+    """Return the options as pflag lists them, wrapped to the terminal."""
+    shown: list[tuple[str, str]] = []
+    for option in options:
+        if option.hidden:
+            continue
+        short = next((name for name in option.opts if not name.startswith("--")), "")
+        long = next((name for name in option.opts if name.startswith("--")), "")
+        name = f"  {short}, {long}" if short and long else f"      {long}" if long else f"  {short}"
+        takes = "" if option.is_flag else f" {option.metavar or 'string'}"
+        shown.append((name + takes, option.help or ""))
+    if not shown:
+        return ""
+    shown.sort(key=lambda pair: pair[0].split("--")[-1].lower())
+    column = max(len(name) for name, _ in shown) + 3
+    width = max(40, shutil.get_terminal_size().columns - column)
+    lines = ["", "Options:"]
+    for name, says in shown:
+        wrapped = textwrap.wrap(says, width) or [""]
+        lines.append(name.ljust(column) + wrapped[0])
+        lines.extend(" " * column + more for more in wrapped[1:])
+    return "\n".join(lines) + "\n"
+
+
+# -- groups --
+
+
+class Group(click.Group):
+    """Commands that are imported when called: `members` says where each of them is.
+
+    A value is `module.attribute` beneath `mount_tools.cli`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        members: dict[str, str],
+        params: list[click.Parameter] | None = None,
+        callback: Callable[..., object] | None = None,
+    ) -> None:
+        super().__init__(
+            name, params=params, callback=callback, invoke_without_command=True, help=summary
+        )
+        self.members = members
+        self.summary = summary
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(name for name in self.members if name != "list")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.members:
+            return None
+        module, _, attribute = self.members[cmd_name].rpartition(".")
+        found: object = getattr(import_module(f"mount_tools.cli.commands.{module}"), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            what = _unknown(error.option_name, args)
+        except click.BadOptionUsage as error:
+            what = f"flag needs an argument: {error.option_name}"
+        except click.UsageError as error:
+            what = error.format_message()
+        raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
+
+    def invoke(self, ctx: click.Context) -> object:
+        if not ctx._protected_args and not ctx.params.get("version"):
+            print(self.get_help(ctx), file=sys.stderr)
+            return None
+        return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = self.get_command(ctx, args[0])
+        if found is not None:
+            return args[0], found, args[1:]
+        if ctx.parent is None:
+            program = ctx.command_path
+            text = f"{program}: '{args[0]}' is not a {program} command.\nSee '{program} --help'"
+            raise WrongWords(text, OPERAND_ERROR)
+        raise WrongWords(self.get_help(ctx), OPERAND_ERROR)
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        return self.summary
+
+    def get_help(self, ctx: click.Context) -> str:
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        members = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        lines = [
+            "",
+            f"Usage:  {ctx.command_path} {'[OPTIONS] ' if options else ''}COMMAND",
+            "",
+            self.summary,
+            _option_lines(options),
+        ]
+        width = max(len(name) for name, _ in members) + 3
+        for title, kind in (("Management Commands:", click.Group), ("Commands:", Command)):
+            named = [pair for pair in members if isinstance(pair[1], kind)]
+            if not named:
+                continue
+            lines.append(title)
+            for name, member in named:
+                assert member is not None
+                lines.append(f"  {name.ljust(width)}{member.get_short_help_str()}")
+            lines.append("")
+        program = ctx.command_path
+        return "\n".join([*lines, f"Run '{program} COMMAND --help' for more on a command."])

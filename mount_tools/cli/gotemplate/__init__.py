@@ -1,0 +1,1 @@
+"""The Go templates of `--format`: syntax, functions, evaluation; knows no command."""

@@ -1,0 +1,1 @@
+"""Tables, sizes, progress and files that commands write."""

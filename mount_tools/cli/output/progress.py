@@ -1,0 +1,94 @@
+"""How far a long operation is: bars on a terminal, lines in a pipe, on stderr.
+
+Decided here and only here: that what is over within a second shows nothing, that a
+terminal gets one line for each layer and one for all of them, and that a pipe gets
+`<layer>: <status>` where a layer's status changes, and nothing else.
+
+Threading: any thread may report.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from layerstore.progress import Progress, Report
+
+PATIENCE = 1.0
+
+
+class Display(Protocol):
+    """Where progress is shown once it is worth showing."""
+
+    def update(self, event: Progress) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines:
+    """A line for each change of a layer's status."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._status: dict[str, str] = {}
+
+    def update(self, event: Progress) -> None:
+        if self._status.get(event.layer) != event.status:
+            self._status[event.layer] = event.status
+            name = f"{event.layer}: " if event.layer else ""
+            print(f"{name}{event.status}", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class Reporter:
+    """Keeps the last state of every layer until there is something to show it on."""
+
+    def __init__(self, stream: TextIO, patience: float = PATIENCE) -> None:
+        self._stream = stream
+        self._due = time.monotonic() + patience
+        self._lock = threading.Lock()
+        self._layers: dict[str, Progress] = {}
+        self._display: Display | None = None
+
+    def __call__(self, event: Progress) -> None:
+        with self._lock:
+            if self._display is not None:
+                self._display.update(event)
+                return
+            self._layers[event.layer] = event
+            if time.monotonic() >= self._due:
+                self._display = self._opened()
+                for known in self._layers.values():
+                    self._display.update(known)
+
+    def _opened(self) -> Display:
+        if not self._stream.isatty():
+            return Lines(self._stream)
+        # rich takes a tenth of a second to import, which only those pay who wait anyway.
+        from mount_tools.cli.output.progress_bars import Bars
+
+        return Bars(self._stream)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._display is not None:
+                self._display.close()
+
+
+@contextmanager
+def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report | None]:
+    """Give what shows the progress of the block, or None where nobody wants to see it."""
+    if quiet:
+        yield None
+        return
+    reporter = Reporter(sys.stderr, patience)
+    try:
+        yield reporter
+    finally:
+        reporter.close()

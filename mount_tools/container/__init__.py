@@ -1,0 +1,1 @@
+"""Mounting a container and running commands in it."""

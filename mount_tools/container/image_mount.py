@@ -1,0 +1,146 @@
+"""`mount.pyunion IMAGE DIR`: an image by its name, without a word about layers.
+
+Decided here and only here: what a mount without lowerdir= is.  Its upper is that
+of a container: the one named by `-o container=N`, or one made for this
+mount alone, which goes when it ends, and after a crash with the next such mount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from layerstore.containers.containers import Container
+from layerstore.errors import Busy, NotFound, StoreError
+from layerstore.store import Store
+from mount_tools.container.mount import container_options, refuse_running, serve_container
+from mount_tools.daemon.detach import Outcome
+from mount_tools.mount.option_grammar import OptionError
+from mount_tools.mount.options import MountOptions
+from unionfs.errors import MountError
+from unionfs.syscalls.mount import MS_RDONLY
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[Callable[[], None], str | None], Outcome]
+
+
+@contextmanager
+def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[Serve]:
+    """Make what mounting image `spec` needs; yields what serves it, in a fork or here.
+
+    Raises MountError or OptionError with a sentence for the user.
+    """
+    try:
+        with Store.open() as store:
+            _sweep(store)
+            container, ephemeral = _container_for(store, spec, options.container)
+            try:
+                with ExitStack() as alone:
+                    alone.enter_context(store.containers.lock(container))
+                    container = store.containers.get(container.id)
+                    refuse_running(container)
+                    mixed = _mixed(options, container_options(store, container))
+                    serve = _server(store, container, directory, mixed, alone, ephemeral=ephemeral)
+                    # SQLite's locks do not survive a fork, and its memory of them does.
+                    store.database.close()
+                    yield serve
+            finally:
+                if ephemeral:
+                    _remove(store, container)
+    except StoreError as error:
+        raise MountError(str(error)) from None
+
+
+def _server(
+    store: Store,
+    container: Container,
+    directory: str,
+    options: MountOptions,
+    alone: ExitStack,
+    *,
+    ephemeral: bool,
+) -> Serve:
+    """Return what serves the mount; once it is live, `alone`, the container's lock, is let go."""
+    locker = os.getpid()
+
+    def serve(live: Callable[[], None], namespace: str | None) -> Outcome:
+        served = False
+
+        def ready() -> None:
+            nonlocal served
+            served = True
+            # In a fork the lock is not ours, and whoever has it waits for us.
+            if os.getpid() == locker:
+                alone.close()
+            live()
+
+        outcome = serve_container(store, container, directory, options, ready, namespace)
+        if served and ephemeral:
+            _remove(store, container)
+        return outcome
+
+    return serve
+
+
+def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container, bool]:
+    """Return the container to mount, made where there is none, and whether it goes with the mount.
+
+    The image of a container that is there must be the one asked for.
+    """
+    image = store.images.resolve(spec)
+    config = dict(store.images.config(image).config)
+    if name is None:
+        made = store.containers.create(image, image_name=spec, config=config, auto_remove=True)
+        return made, True
+    try:
+        container = store.containers.resolve(name)
+    except NotFound:
+        made = store.containers.create(image, name=name, image_name=spec, config=config)
+        return made, False
+    if container.image != image.id:
+        raise OptionError(
+            f"container={name} is of the image {container.image_name}, not of {spec}; "
+            "name another container, or that image"
+        )
+    return container, False
+
+
+def _mixed(asked: MountOptions, stack: MountOptions) -> MountOptions:
+    """Return the options that were `asked` for, with the layers of `stack`."""
+    union = dataclasses.replace(
+        asked.union,
+        lowers=stack.union.lowers,
+        upper=stack.union.upper,
+        work=stack.union.work,
+        read_only=bool(asked.flags & MS_RDONLY),
+    )
+    control = asked.control or (None if union.read_only else stack.control)
+    return dataclasses.replace(asked, union=union, control=control)
+
+
+def _sweep(store: Store) -> None:
+    """Remove the containers of mounts that were to go with them and did not."""
+    for container in store.containers.list():
+        if container.auto_remove and container.status == "exited":
+            try:
+                with store.containers.lock(container, wait=False):
+                    pass
+            except (Busy, NotFound):
+                continue
+            _remove(store, container)
+
+
+def _remove(store: Store, container: Container) -> None:
+    """Remove the container unless it runs, or somebody was faster."""
+    try:
+        container = store.containers.get(container.id)
+        if not container.running:
+            store.containers.remove(container)
+    except NotFound:
+        return
+    except (StoreError, OSError) as error:
+        log.warning("the container %s of this mount stays: %s", container.short, error)

@@ -1,0 +1,187 @@
+"""Mounting containers: a container's stack as the options of one mount, and its daemon.
+
+Decided here and only here: with which options a container is mounted, and that
+the daemon itself writes down that it serves it, and when it does no more.
+A mounted container counts as running, with the daemon as its process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from layerstore.containers.containers import Container
+from layerstore.db.processes import ProcessId
+from layerstore.errors import Busy, Conflict, StoreError
+from layerstore.operations.commit import SOCKET
+from layerstore.store import Store
+from mount_tools.daemon.detach import OK, Outcome, run_detached
+from mount_tools.mount.fuse import FuseMount
+from mount_tools.mount.options import MountOptions
+from mount_tools.mount.point import checked_mount_point
+from mount_tools.mount.table import device_on
+from unionfs import UnionConfig
+from unionfs.errors import ConfigError, MountError
+
+PATIENCE = 60.0  # seconds for a daemon to write its upper back
+PATIENCE_DETACHED = 2.0
+
+
+def container_options(store: Store, container: Container, **others: object) -> MountOptions:
+    """Return the options that mount `container`; what a mount left behind is cleared away."""
+    containers = store.containers
+    directory = containers.directory(container)
+    lowers = containers.lowers(container)
+    if not lowers:
+        lowers = [directory / "empty"]
+        lowers[0].mkdir(mode=0o755, exist_ok=True)
+    settings: dict[str, object] = {
+        "fsname": f"pyunion:{container.name}",
+        "allow_other": os.geteuid() == 0,
+        "control": os.fspath(directory / SOCKET),
+        "log": os.fspath(directory / "mount.log"),
+    }
+    return MountOptions(
+        union=UnionConfig(
+            lowers=tuple(os.fsencode(path) for path in lowers),
+            upper=os.fsencode(containers.upper(container)),
+            work=os.fsencode(containers.work(container)),
+        ),
+        **(settings | others),  # type: ignore[arg-type]
+    )
+
+
+def refuse_running(container: Container) -> None:
+    """Raise Conflict where the container runs or is mounted."""
+    if container.running and container.mount_point and _is_ending(container):
+        return
+    if container.running and container.mount_point:
+        raise Conflict(
+            f"container {container.name} is mounted on {container.mount_point}: unmount it first"
+        )
+    if container.running:
+        raise Conflict(f"container {container.name} is running: stop it first")
+
+
+def _is_ending(container: Container) -> bool:
+    """Wait for the daemon of a mount that is gone already; tell whether it has ended."""
+    point, pid = container.mount_point, container.pid
+    if point is None or pid is None or device_on(point) is not None:
+        return False
+    return wait_for_end(ProcessId(pid, container.pid_start or 0), PATIENCE_DETACHED)
+
+
+def mount_container(
+    store: Store, container: Container, directory: str, *, transport: str = "auto"
+) -> None:
+    """Mount `container` on `directory`, served by a daemon; raises StoreError where it cannot."""
+    try:
+        point = checked_mount_point(directory)
+        with store.containers.lock(container):
+            container = store.containers.get(container.id)
+            refuse_running(container)
+            options = container_options(store, container, transport=transport)
+            # SQLite's locks do not survive a fork, and its memory of them does.
+            store.database.close()
+            outcome = run_detached(
+                lambda live: serve_container(store, container, point, options, live)
+            )
+    except (ConfigError, MountError) as error:
+        raise StoreError(str(error)) from None
+    if outcome.status != OK:
+        raise StoreError(outcome.message)
+
+
+def serve_container(
+    store: Store,
+    container: Container,
+    directory: str,
+    options: MountOptions,
+    live: Callable[[], None],
+    namespace: str | None = None,
+) -> Outcome:
+    """Serve the container's mount to its end, in the daemon, and keep its row true.
+
+    Its row then says again what it said before.
+    """
+    from mount_tools.daemon import log as log_to
+    from mount_tools.daemon.serve import serve
+
+    log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
+
+    before = container
+
+    def ready() -> None:
+        nonlocal before
+        before = store.containers.get(container.id)
+        store.containers.started(container, os.getpid(), mount_point=directory)
+        live()
+
+    try:
+        outcome = serve(directory, options, ready, namespace)
+    except (ConfigError, MountError) as error:
+        return Outcome(1, str(error))
+    except OSError as error:
+        return Outcome(1, str(error))
+    try:
+        store.containers.unmounted(before)
+    except StoreError as error:
+        logging.getLogger(__name__).info("the container has gone: %s", error)
+    return outcome
+
+
+def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None]) -> Outcome:
+    """Serve the mount behind `fuse`, made in another mount namespace, to its end."""
+    from mount_tools.daemon import log as log_to
+    from mount_tools.daemon.serve import serve
+
+    # Whoever runs the container keeps signals for later; we do not.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    log_to.set_up(foreground=False, debug=False, file=options.log)
+    try:
+        return serve(f"/dev/fd/{fuse}", options, live)
+    except (ConfigError, MountError, OSError) as error:
+        return Outcome(1, str(error))
+
+
+def unmount_container(container: Container, *, detach: bool = False) -> None:
+    """Unmount the container, and wait until its daemon has written everything back.
+
+    With `detach` also where it is in use.  Raises Busy where the daemon does not end.
+    """
+    if not container.running or container.mount_point is None or container.pid is None:
+        raise StoreError(f"container {container.name} is not mounted")
+    daemon = ProcessId(container.pid, container.pid_start or 0)
+    point = container.mount_point
+    try:
+        # Somebody may have unmounted it here already, and its daemon be about to end.
+        if device_on(point) is not None:
+            FuseMount(-1, point).unmount(detach=detach)
+    except (OSError, MountError) as error:
+        raise StoreError(f"cannot unmount {point}: {error}") from None
+    if not wait_for_end(daemon, PATIENCE_DETACHED if detach else PATIENCE):
+        raise Busy(
+            f"{point} is unmounted here, but files in it are still open, or another mount "
+            f"namespace shows it; its daemon, process {daemon.pid}, ends with the last of them"
+        )
+
+
+def wait_for_end(process: ProcessId, seconds: float) -> bool:
+    """Wait until `process` has ended, for so long at most; tell whether it has."""
+    end = time.monotonic() + seconds
+    pause = 0.001
+    while process.alive():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    return True
+
+
+def control_socket(store: Store, container: Container) -> Path:
+    """Return where the container's mount answers."""
+    return store.containers.directory(container) / SOCKET

@@ -1,0 +1,121 @@
+"""Mount points that an image lacks: a layer of their own, between the image and the upper.
+
+Decided here and only here: what becomes of a container's mount points that are not there.
+Made in the upper they would be changes of the container, in its diff and in every
+image committed from it.  So they are made in a layer that is the topmost lower
+of the container's mount while it runs, and is nobody's else: no chain has it, and
+diff and commit look at the container without it.
+
+It lies in `containers/<id>/points`, is made anew when what lies beneath has changed, and
+goes with the container.  Only root of the container can rename what is above a mount point;
+what the layer adds to that directory does not come along into an image.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.errors import StoreError
+from mount_tools.container.union_path import walk
+from unionfs import MAX_LOWERS, UnionConfig, UnionFs, open_union
+from unionfs.errors import ConfigError
+from unionfs.types import ROOT_NODEID, Attr, SetAttr
+
+_MADE_OF = "made-of"
+
+
+class Point(NamedTuple):
+    """Where something is to be mounted, absolute in the container, and whether on a directory."""
+
+    path: str
+    folder: bool
+
+
+# Mounted by us, so what is to be beneath them is not for a layer to have.
+_OURS = (Point("/proc", True), Point("/sys", True), Point("/dev", True))
+_BENEATH_OURS = tuple(os.fsencode(own.path[1:]) for own in _OURS)
+
+
+def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) -> UnionConfig:
+    """Return `union` over one more layer, of the `wanted` mount points that it lacks.
+
+    `directory` is the container's, which nobody has mounted.  Raises StoreError.
+    """
+    if len(union.lowers) >= MAX_LOWERS - 1:
+        return union  # a place is for the layer of a commit; these are made in the upper then
+    points = [*_OURS, *wanted]
+    place = directory / "points"
+    made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
+    if _read(place / _MADE_OF) != made_of:
+        shutil.rmtree(place, ignore_errors=True)
+        _build(union.lowers, place, points)
+        (place / _MADE_OF).write_text(made_of)
+    if not os.listdir(place / "diff"):
+        return union
+    return dataclasses.replace(union, lowers=(os.fsencode(place / "diff"), *union.lowers))
+
+
+def _boot() -> str:
+    # What was not written back before a crash is not there after it, whatever `made-of` says.
+    return _read(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> None:
+    diff, work = place / "diff", place / "work"
+    for directory in (place, diff, work):
+        directory.mkdir(mode=0o755)
+    config = UnionConfig(lowers=lowers, upper=os.fsencode(diff), work=os.fsencode(work))
+    try:
+        union = open_union(config)
+    except ConfigError as error:
+        raise StoreError(f"the container's layers cannot be opened: {error}") from None
+    try:
+        for point in points:
+            # What cannot be made here, beneath a file say, whoever mounts on it finds out.
+            with suppress(OSError):
+                _make(union, point)
+    finally:
+        union.close(write_back=False)
+    shutil.rmtree(work)
+
+
+def _make(union: UnionFs, point: Point) -> None:
+    """Make what is missing of `point`; links are followed as in the container."""
+
+    def look(parent: int, name: bytes, last: bool) -> Attr | None:
+        if not last and parent == ROOT_NODEID and name in _BENEATH_OURS:
+            return None
+        found = union.lookup(parent, name)
+        if found is None:
+            found = _add(union, parent, name, folder=not last or point.folder)
+        return found
+
+    walk(union, os.fsencode(point.path), look, follow_last=True)
+
+
+def _add(union: UnionFs, parent: int, name: bytes, *, folder: bool) -> Attr:
+    was = union.getattr(parent).st
+    if folder:
+        made = union.mkdir(parent, name, 0o755, 0, 0, 0)
+    else:
+        made = union.mknod(parent, name, stat.S_IFREG | 0o644, 0, 0, 0, 0)
+    times = SetAttr(atime_ns=was.st_atime_ns, mtime_ns=was.st_mtime_ns)
+    union.setattr(parent, times, None, 0)
+    return made

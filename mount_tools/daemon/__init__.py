@@ -1,0 +1,1 @@
+"""The process behind a mount: detaching, serving, supervision, logging, shutdown."""

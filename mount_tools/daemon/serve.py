@@ -1,0 +1,210 @@
+"""One mount, from the open union to its end: choose a transport, mount, serve, unmount.
+
+Decided here and only here: the order of these steps.  The mount is live as
+early as can be: trio, which `supervise` runs on, is imported while a transport
+with threads of its own serves the first requests.  Signals that come before
+somebody watches for them wait until then.
+
+Threading: this is the main thread, which serves no requests.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
+from mount_tools.daemon.handover import announce_closing, await_predecessor
+from mount_tools.daemon.transport import Carry, Transport, load_transport
+from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
+from mount_tools.mount.options import MountOptions
+from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
+from unionfs import open_union
+from unionfs.errors import ConfigError, MountError
+from unionfs.syscalls.mount import enter_mount_namespace
+from unionfs.vfs import Filesystem
+
+log = logging.getLogger(__name__)
+
+_SUPERVISE = "mount_tools.daemon.supervise"
+_LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/etc")
+
+
+def serve(
+    directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None = None
+) -> Outcome:
+    """Mount the union that `options` describe on `directory` and serve it to its end.
+
+    `live()` is called once the kernel has begun to use the mount.  `namespace`
+    is the path of a mount namespace to mount in.  Changes the umask and the
+    limit of open files of this process.
+
+    Raises `ConfigError` or `MountError` with nothing mounted.
+    """
+    os.umask(0)
+    _raise_file_limit()
+    transport = load_transport(options)
+    if namespace is not None or _covers_our_code(directory):
+        importlib.import_module(_SUPERVISE)
+    if namespace is not None:
+        # Not earlier: the modules above come from the namespace we started in.
+        enter_mount_namespace(os.fsencode(namespace))
+    fd = inherited_fd(directory)
+    if fd is None:
+        directory = checked_mount_point(directory)
+        check_layers_apart(options.union, directory)
+    with _signals_held():
+        return _mount_and_serve(directory, fd, options, transport, live)
+
+
+def _covers_our_code(directory: str) -> bool:
+    """Tell whether a mount on `directory` hides files that this process may yet load.
+
+    Loading a library from a mount of our own would wait for ourselves: dlopen(3)
+    lets no other thread run.
+    """
+    inside = os.path.realpath(directory).rstrip("/") + "/"
+    ours = (*_LIBRARIES, sys.prefix, sys.base_prefix, *sys.path)
+    return any(f"{os.path.realpath(path)}/".startswith(inside) for path in ours)
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait until there is a mount to undo, and somebody who undoes it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _mount_and_serve(
+    directory: str,
+    fd: int | None,
+    options: MountOptions,
+    transport: Transport,
+    live: Callable[[], None],
+) -> Outcome:
+    for writable in filter(None, (options.union.upper, options.union.work)):
+        await_predecessor(writable)
+    try:
+        fs = open_union(options.union)
+    except OSError as error:
+        raise ConfigError(_why_not_open(error)) from None
+    try:
+        listener = _listen(options.control)
+        mount = mount_fuse(directory, options) if fd is None else adopt(fd)
+    except BaseException:
+        fs.close()
+        raise
+    log.info("mounted on %s", mount.point)
+    try:
+        healthy = _serve_mounted(fs, mount, transport, live, listener)
+    except MountError:
+        fs.close()
+        raise
+    finally:
+        if options.control is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(options.control)
+    announce_closing()
+    try:
+        fs.close()
+    except Exception:
+        log.exception("%s did not close cleanly", mount.point)
+        return Outcome(SYSTEM)
+    if not healthy:
+        return Outcome(
+            BUG, f"a bug in PyUnion: nothing serves {directory}; the log has the details"
+        )
+    log.info("unmounted from %s", mount.point)
+    return Outcome(OK)
+
+
+def _serve_mounted(
+    fs: Filesystem,
+    mount: FuseMount,
+    transport: Transport,
+    live: Callable[[], None],
+    listener: socket.socket | None,
+) -> bool:
+    """Serve to the end of the connection; tell whether it ended well."""
+    try:
+        running = transport.begin(fs, mount.fd)
+    except MountError:
+        mount.unmount()
+        raise
+    except Exception:
+        log.exception("the transport failed; %s was never live", mount.point)
+        mount.unmount()
+        return False
+    announce = live if running is None else _told(live)
+    # Now that nobody waits any more: this import takes as long as all of the above.
+    from mount_tools.daemon import supervise
+
+    _spare_the_inodes()
+    if running is None:
+        carry: Carry = partial(transport.carry, fs, mount.fd)
+    else:
+        carry = supervise.carry_on(running)
+    return supervise.supervise(fs, mount, announce, carry, listener)
+
+
+def _spare_the_inodes() -> None:
+    """Keep the garbage collector from going through all there is, again and again.
+
+    No request leaves a cycle behind, and inodes go with their last reference; but
+    with a few 100,000 of them each full collection would stop every request for a
+    tenth of a second, and all of them take a tenth of the time of a walk.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 100)
+
+
+def _told(live: Callable[[], None]) -> Callable[[], None]:
+    """Tell whoever waits that the mount is live; return what tells whether that could be done."""
+    try:
+        live()
+    except BrokenPipeError as error:
+        gone = error
+    else:
+        return lambda: None
+
+    def tell() -> None:
+        raise gone
+
+    return tell
+
+
+def _listen(path: str | None) -> socket.socket | None:
+    """Return the control socket at `path`, if one is asked for."""
+    if path is None:
+        return None
+    from mount_tools.daemon.control_server import listen
+
+    try:
+        return listen(path)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"control={path} is another mount's; choose another path") from None
+        raise ConfigError(f"control={path} cannot be made: {error.strerror}") from None
+
+
+def _why_not_open(error: OSError) -> str:
+    where = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+    return f"the layers cannot be opened:{where} {error.strerror or error}"

@@ -1,0 +1,142 @@
+"""What watches over a mount while it is served: signals, the control socket, its end.
+
+Decided here and only here: what signals do.  SIGTERM, SIGINT and SIGHUP
+unmount; a mount in use is detached, and served until the kernel is done with
+it.  SIGUSR1 logs the counters.
+
+Threading: trio runs all this in the main thread, and a transport that has no
+threads of its own; the unmount runs in a worker, since the kernel may ask the
+transport for things before it is through.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import trio
+
+from mount_tools.daemon.control_server import Control, serve_control
+from mount_tools.daemon.detach import WATCHED
+from mount_tools.daemon.transport import Carry, Running
+from mount_tools.mount.fuse import FuseMount
+from unionfs.errors import MountError
+from unionfs.vfs import Filesystem, Notifier
+
+log = logging.getLogger(__name__)
+
+
+def supervise(
+    fs: Filesystem,
+    mount: FuseMount,
+    live: Callable[[], None],
+    carry: Carry,
+    listener: socket.socket | None,
+) -> bool:
+    """Watch over `mount` while `carry` serves it; tell whether it ended well.
+
+    `live` tells the command that made the mount, and raises `BrokenPipeError`
+    where that has gone.  Signals that the caller blocked are delivered from
+    now on.  Raises `MountError` where the transport cannot do what was asked
+    of it.
+    """
+
+    async def run() -> bool:
+        with trio.open_signal_receiver(*WATCHED) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            return await Session(fs, mount, live).run(carry, signals, listener)
+
+    return trio.run(run)
+
+
+def carry_on(running: Running) -> Carry:
+    """Return what waits for the end of a connection that is served already."""
+
+    async def carry(on_ready: Callable[[Notifier], None]) -> None:
+        on_ready(running.notifier)
+        await trio.to_thread.run_sync(running.join)
+
+    return carry
+
+
+class Session:
+    """A live mount, its signals, and whether the command that made it knows."""
+
+    def __init__(self, fs: Filesystem, mount: FuseMount, live: Callable[[], None]) -> None:
+        """`live` is what `supervise` takes."""
+        self._fs = fs
+        self._mount = mount
+        self._live = live
+        self._ready = trio.Event()
+        self.notifier: Notifier | None = None
+
+    async def run(
+        self,
+        carry: Carry,
+        signals: AsyncIterator[int],
+        listener: socket.socket | None = None,
+    ) -> bool:
+        """Serve until the kernel ends the connection; tell whether it went well.
+
+        Raises `MountError` where the transport cannot do what was asked of it.
+        """
+        healthy = True
+        refused: MountError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, signals)
+            nursery.start_soon(self._announce)
+            if listener is not None:
+                control = Control(self._fs, self._mount.point, lambda: self.notifier)
+                nursery.start_soon(serve_control, listener, control)
+            try:
+                await carry(self._on_ready)
+            except MountError as error:
+                # Nobody has used the mount yet: what was asked of it cannot be had.
+                refused = error
+                await self._unmount()
+            except Exception:
+                # The dead mount stays if it was in use: whoever works on it must
+                # get errors, not an empty directory (think of rsync --delete).
+                log.exception("the transport failed; %s is dead", self._mount.point)
+                healthy = False
+                if not self._ready.is_set():
+                    await self._unmount()
+            nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+        return healthy
+
+    def _on_ready(self, notifier: Notifier) -> None:
+        self.notifier = notifier
+        self._ready.set()
+
+    async def _announce(self) -> None:
+        await self._ready.wait()
+        try:
+            self._live()
+        except BrokenPipeError:
+            log.warning("the command that mounted %s has gone; unmounting", self._mount.point)
+            await self._unmount()
+
+    async def _watch(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                try:
+                    self._log_counters()
+                except Exception:
+                    log.exception("the counters cannot be had")
+            else:
+                log.info("%s: unmounting %s", signal.Signals(number).name, self._mount.point)
+                await self._unmount()
+
+    async def _unmount(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._mount.unmount)
+        except (OSError, MountError) as error:
+            log.error("cannot unmount %s: %s; still serving it", self._mount.point, error)
+
+    def _log_counters(self) -> None:
+        counters = self._fs.counters()
+        log.info("counters: %s", " ".join(f"{name}={n}" for name, n in counters.items()))

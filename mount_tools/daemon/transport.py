@@ -1,0 +1,104 @@
+"""Choosing the transport of a mount, and what a transport module offers.
+
+Decided here and only here: which is tried first, and what is said of those
+passed over.  `dev_fuse` serves from threads of its own and is live when `begin`
+returns; `pyfuse3` runs on trio, whose import takes as long as all the rest of a
+mount together, and is live some time after `carry` was started.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from mount_tools.mount.options import MountOptions
+from unionfs.errors import MountError
+from unionfs.vfs import Filesystem, Notifier
+
+log = logging.getLogger(__name__)
+
+OnReady = Callable[[Notifier], None]
+Carry = Callable[[OnReady], Awaitable[None]]
+"""Serves to the end of the connection; calls what it is given once the kernel talks."""
+
+# In the order in which `-o transport=auto` tries them, the faster one first.
+TRANSPORTS = {
+    "dev_fuse": "unionfs.transports.dev_fuse",
+    "pyfuse3": "unionfs.transports.pyfuse3_ops",
+}
+
+
+class Running(Protocol):
+    """A connection that is being served."""
+
+    @property
+    def notifier(self) -> Notifier: ...
+
+    def join(self) -> None:
+        """Wait for its end, and raise what ended it before its time."""
+        ...
+
+
+class Transport:
+    """One transport, with the options of a mount."""
+
+    def __init__(self, name: str, options: MountOptions) -> None:
+        """Raises ImportError where the module, or what it needs, is not here."""
+        self.name = name
+        self._module = importlib.import_module(TRANSPORTS[name])
+        self._options = options
+        self._settings = {
+            "timeout": options.union.timeout,
+            "acl": options.acl,
+            "xattrs": options.xattrs,
+        }
+
+    def why_not(self) -> str:
+        """Return why this machine cannot have it, or an empty string if it can."""
+        reason: str = self._module.why_not() if self.name == "dev_fuse" else ""
+        return reason
+
+    def begin(self, fs: Filesystem, fuse_fd: int) -> Running | None:
+        """Begin to serve the mounted `fuse_fd`; None from a transport that runs on trio.
+
+        Raises `MountError` where it cannot do what was asked of it, `OSError`
+        where the kernel and it do not understand each other.
+        """
+        if self.name != "dev_fuse":
+            return None
+        running: Running = self._module.begin(
+            fs,
+            fuse_fd,
+            io_uring=self._options.io_uring,
+            passthrough=self._options.passthrough,
+            **self._settings,
+        )
+        return running
+
+    async def carry(self, fs: Filesystem, fuse_fd: int, on_ready: OnReady) -> None:
+        """Serve on trio what `begin` did not begin; see `pyfuse3_ops.carry`."""
+        await self._module.carry(fs, fuse_fd, on_ready=on_ready, **self._settings)
+
+
+def load_transport(options: MountOptions) -> Transport:
+    """Return the transport that is asked for, or for "auto" the first that can be had here.
+
+    Raises `MountError` with the reasons where there is none.
+    """
+    wanted = options.transport
+    reasons = []
+    for name in TRANSPORTS if wanted == "auto" else (wanted,):
+        try:
+            transport = Transport(name, options)
+        except ImportError as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if wanted == "auto" and (reason := transport.why_not()):
+            reasons.append(f"{name}: {reason}")
+            continue
+        passed_over = f" (not {'; '.join(reasons)})" if reasons else ""
+        log.info("transport %s%s", name, passed_over)
+        return transport
+    raise MountError(f"no transport can be had: {'; '.join(reasons)}")

@@ -1,0 +1,99 @@
+"""The command line of mount.pyunion: words in, a `Call` out.
+
+Decided here and only here: the forms of the call and what the letters mean.
+Two programs call us: mount(8), as `SPEC DIR [-sfnv] [-N ns] [-o opts] [-t type]`,
+where -f is "fake"; and whoever calls fuse-overlayfs, as `-o opts [-f] DIR`,
+where -f is "foreground".  So SPEC decides what -f is; --fake, --foreground
+and -o foreground are always what they say.
+
+Source: mount(8) "EXTERNAL HELPERS"; libmount `context_mount.c:exec_helper()`;
+fuse-overlayfs(1).
+"""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mount_tools.mount.option_grammar import OptionError, shortened
+
+SHORT = "sfnvdho:t:N:V"
+LONG = ["help", "version", "fake", "foreground", "debug", "verbose", "sloppy", "options="]
+
+_SWITCHES = {
+    "-d": "debug",
+    "--debug": "debug",
+    "-h": "help",
+    "--help": "help",
+    "-s": "sloppy",
+    "--sloppy": "sloppy",
+    "-v": "verbose",
+    "--verbose": "verbose",
+    "-V": "version",
+    "--version": "version",
+    "--fake": "fake",
+    "--foreground": "foreground",
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """What one command line asks for."""
+
+    spec: str | None = None
+    directory: str = ""
+    options: list[str] = field(default_factory=list)
+    namespace: str | None = None
+    sloppy: bool = False
+    fake: bool = False
+    foreground: bool = False
+    verbose: bool = False
+    debug: bool = False
+    help: bool = False
+    version: bool = False
+
+
+def parse_call(arguments: Sequence[str]) -> Call:
+    """Return what `arguments`, the words behind the program's name, ask for.
+
+    Raises `OptionError` with a sentence for the user.
+    """
+    try:
+        flags, operands = getopt.gnu_getopt(list(arguments), SHORT, LONG)
+    except getopt.GetoptError as error:
+        raise OptionError(f"{error.msg}; see --help") from None
+    call = Call()
+    ambiguous_f = False
+    for flag, value in flags:
+        if flag in ("-o", "--options"):
+            call.options.append(value)
+        elif flag == "-N":
+            call.namespace = value
+        elif flag == "-f":
+            ambiguous_f = True
+        elif flag in _SWITCHES:
+            setattr(call, _SWITCHES[flag], True)
+        # -n and -t say nothing that we do not know.
+    if call.help or call.version:
+        return call
+    _take_operands(call, operands)
+    if ambiguous_f and call.spec is not None:
+        call.fake = True
+    elif ambiguous_f:
+        call.foreground = True
+    return call
+
+
+def _take_operands(call: Call, operands: list[str]) -> None:
+    if not operands:
+        raise OptionError("there is no directory to mount on; see --help")
+    if len(operands) > 2:
+        raise OptionError(
+            f"{shortened(operands[2])!r} is one argument too many; give at most SPEC and DIR, "
+            f"and all of the mount options as one word behind -o"
+        )
+    *spec, call.directory = operands
+    call.spec = spec[0] if spec else None
+    if not call.directory:
+        raise OptionError("the directory to mount on is an empty word; see --help")

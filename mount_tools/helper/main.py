@@ -1,0 +1,193 @@
+"""`mount.pyunion`: mount a union, by hand or as the helper of mount(8).
+
+Decided here and only here: which failure is which exit status of mount(8), and
+that each is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TextIO
+
+from mount_tools.daemon.detach import (
+    BUG,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    SYSTEM,
+    USAGE,
+    Outcome,
+    keep_standard_fds,
+    run_detached,
+)
+from mount_tools.helper.command_line import Call, parse_call
+from mount_tools.mount.option_grammar import OptionError, words
+from mount_tools.mount.options import LAYER_OPTIONS, MountOptions, parse_options
+from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
+from unionfs import UnionConfig
+from unionfs.errors import ConfigError, MountError
+
+PROGRAM = "mount.pyunion"
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    keep_standard_fds()
+    given = sys.argv[1:] if arguments is None else arguments
+    status, message = _guarded(lambda: _run(given))
+    if message:
+        # One line whatever the message holds: mount(8) and container engines show it as it is.
+        _print(f"{PROGRAM}: {' '.join(message.split())}\n", sys.stderr)
+    return status
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    """Write `text`, whatever is in it, to a stream that may be closed."""
+    try:
+        print(text.encode(errors="backslashreplace").decode(), end="", file=stream, flush=True)
+    except OSError:
+        # Nobody reads; nor shall the interpreter stumble over it when it ends.
+        sys.stdout = sys.stderr = None
+
+
+def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
+    """Return the outcome of `attempt()`, an exception being one too."""
+    try:
+        return attempt()
+    except OptionError as error:
+        return Outcome(USAGE, str(error))
+    except (ConfigError, MountError) as error:
+        return Outcome(FAILED, str(error))
+    except OSError as error:
+        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return Outcome(SYSTEM, f"{name}{error.strerror or error}")
+    except MemoryError:
+        return Outcome(SYSTEM, "out of memory")
+    except KeyboardInterrupt:
+        return Outcome(INTERRUPTED, "interrupted")
+    except Exception as error:
+        log.debug("a bug in PyUnion", exc_info=error)
+        what = f"{type(error).__name__}: {error}"
+        return Outcome(BUG, f"a bug in PyUnion ({what}); please report it with the output of -f -d")
+
+
+def _run(arguments: Sequence[str]) -> Outcome:
+    call = parse_call(arguments)
+    if call.help:
+        return _help()
+    if call.version:
+        return _version()
+    of_image = _means_image(call)
+    options = _options_of(call, of_image=of_image)
+    directory = _absolute(call.directory)
+    if call.fake:
+        if inherited_fd(directory) is None:
+            check_layers_apart(options.union, checked_mount_point(directory))
+        return Outcome(OK)
+
+    if of_image:
+        return _mount_image(call, directory, options)
+
+    def attempt(live: Callable[[], None]) -> Outcome:
+        return _guarded(lambda: _serve(directory, options, live, call.namespace))
+
+    if options.foreground:
+        return attempt(lambda: None)
+    outcome = run_detached(attempt, keep=inherited_fd(directory))
+    if outcome.status == OK and call.verbose:
+        _print(f"{PROGRAM}: {options.fsname} mounted on {call.directory}.\n", sys.stdout)
+    return outcome
+
+
+def _means_image(call: Call) -> bool:
+    """Tell whether SPEC names an image: there is one, and no word about layers."""
+    named = {word.name for text in call.options for word in words(text)}
+    return bool(call.spec) and not named & LAYER_OPTIONS
+
+
+def _mount_image(call: Call, directory: str, options: MountOptions) -> Outcome:
+    # Imported only here: whoever mounts layers by their paths needs no store.
+    from mount_tools.container.image_mount import opened_image
+
+    assert call.spec is not None
+    directory = checked_mount_point(directory)
+    with opened_image(call.spec, directory, options) as serve:
+
+        def attempt(live: Callable[[], None]) -> Outcome:
+            return _guarded(lambda: serve(live, call.namespace))
+
+        if options.foreground:
+            return attempt(lambda: None)
+        return run_detached(attempt)
+
+
+def _options_of(call: Call, *, of_image: bool) -> MountOptions:
+    options = parse_options(
+        call.options, privileged=os.geteuid() == 0, sloppy=call.sloppy, of_image=of_image
+    )
+    return replace(
+        options,
+        union=_with_absolute_paths(options.union),
+        fsname=options.fsname or call.spec or "pyunion",
+        foreground=options.foreground or call.foreground,
+        debug=options.debug or call.debug,
+        log=None if options.log is None else _absolute(options.log),
+        control=None if options.control is None else _absolute(options.control),
+    )
+
+
+def _absolute(path: str) -> str:
+    """Return `path` from the root: the daemon works in /."""
+    return path if path.startswith("/") else os.path.join(os.getcwd(), path)
+
+
+def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
+    def absolute(path: bytes) -> bytes:
+        return os.fsencode(_absolute(os.fsdecode(path)))
+
+    return replace(
+        config,
+        lowers=tuple(map(absolute, config.lowers)),
+        data=tuple(map(absolute, config.data)),
+        upper=None if config.upper is None else absolute(config.upper),
+        work=None if config.work is None else absolute(config.work),
+    )
+
+
+def _serve(
+    directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None
+) -> Outcome:
+    # Imported behind the fork: together they take longer than all the rest.
+    from mount_tools.daemon import log as log_to
+    from mount_tools.daemon.serve import serve
+
+    log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
+    return serve(directory, options, live, namespace)
+
+
+def _help() -> Outcome:
+    from mount_tools.helper.help_text import USAGE
+
+    _print(USAGE, sys.stdout)
+    return Outcome(OK)
+
+
+def _version() -> Outcome:
+    from importlib import metadata
+
+    try:
+        version = metadata.version("pyunion")
+    except metadata.PackageNotFoundError:
+        version = "of an uninstalled checkout"
+    _print(f"{PROGRAM} {version}\n", sys.stdout)
+    return Outcome(OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

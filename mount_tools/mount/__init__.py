@@ -1,0 +1,1 @@
+"""Mount options, mount points and mount(2) itself."""

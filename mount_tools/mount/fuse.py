@@ -1,0 +1,216 @@
+"""Mounting and unmounting FUSE: mount(2) as root, fusermount3 otherwise.
+
+Decided here and only here: how a mount comes to be, what the kernel is told of
+it, and how it is found again to end it.  Both transports serve the descriptor
+made here.
+
+Source: Linux `Documentation/filesystems/fuse.rst` "Mount options";
+libfuse `lib/mount.c` and `util/fusermount.c` for the fd passing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+from mount_tools.mount.option_grammar import escaped
+from mount_tools.mount.options import MountOptions
+from mount_tools.mount.table import device_on
+from unionfs.errors import MountError
+from unionfs.syscalls import mount as sys_mount
+
+log = logging.getLogger(__name__)
+
+DEVICE = "/dev/fuse"
+SUBTYPE = "pyunion"
+FUSERMOUNT = "fusermount3"
+
+# fusermount3 knows flags by name, and only these.
+_FUSERMOUNT_FLAGS = {
+    sys_mount.MS_RDONLY: "ro",
+    sys_mount.MS_NOEXEC: "noexec",
+    sys_mount.MS_SYNCHRONOUS: "sync",
+    sys_mount.MS_DIRSYNC: "dirsync",
+    sys_mount.MS_NOATIME: "noatime",
+}
+
+
+class FuseMount:
+    """A live mount: the descriptor to serve, and where to unmount it."""
+
+    def __init__(self, fd: int, point: str) -> None:
+        self.fd = fd
+        self.point = point
+        # The mount is known by its device: by the time we unmount, another
+        # filesystem may be mounted on the same directory.
+        self._device = device_on(point)
+
+    def is_mounted(self) -> bool:
+        """Tell whether this mount is still the one on its directory."""
+        return self._device is not None and device_on(self.point) == self._device
+
+    def unmount(self, *, detach: bool = True) -> None:
+        """Detach the mount; files still open on it go on working.
+
+        Without `detach` a mount that is in use stays, and that is a MountError.
+        Must not run in the thread that serves the mount: the kernel may have
+        pages to write back first.
+        """
+        if self._device is None:
+            raise MountError(f"it is not known where {self.point} is mounted; use umount DIR")
+        if not self.is_mounted():
+            log.info("%s is no longer mounted here; nothing to unmount", self.point)
+            return
+        if os.geteuid() == 0:
+            _unmount_as_root(self.point, detach)
+        else:
+            _run_fusermount("-u", *(("-z",) if detach else ()), "--", self.point)
+
+
+def _unmount_as_root(point: str, detach: bool) -> None:
+    target = os.fsencode(point)
+    try:
+        sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        if not detach:
+            raise MountError(f"it is in use; `fuser -vm {point}` tells by whom") from None
+        log.info("%s is in use: detached; it ends when its last file is closed", point)
+        sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW | sys_mount.MNT_DETACH)
+
+
+def adopt(fd: int) -> FuseMount:
+    """Return the mount behind `fd`, opened and mounted by mount.fuse3.
+
+    Where it is mounted is not known, so it can only be ended from outside.
+    """
+    try:
+        is_fuse = os.readlink(f"/proc/self/fd/{fd}") == DEVICE
+    except OSError:
+        is_fuse = False
+    if not is_fuse:
+        raise MountError(f"descriptor {fd} is not {DEVICE}; give a directory to mount on")
+    return FuseMount(fd, f"/dev/fd/{fd}")
+
+
+def mount_fuse(point: str, options: MountOptions) -> FuseMount:
+    """Mount FUSE on directory `point`; nothing serves it yet.
+
+    Raises `MountError` with a sentence for the user.
+    """
+    if os.geteuid() == 0:
+        return _mount_as_root(point, options)
+    return _mount_by_fusermount(point, options)
+
+
+def _mount_as_root(point: str, options: MountOptions) -> FuseMount:
+    fd = open_device()
+    try:
+        mount_on_fd(fd, point, options)
+    except BaseException:
+        os.close(fd)
+        raise
+    return FuseMount(fd, point)
+
+
+def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
+    """Mount on `point` what will be served at `fd`, a `/dev/fuse` that is not mounted yet.
+
+    Raises `MountError`.
+    """
+    words = [
+        f"fd={fd}",
+        f"rootmode={stat.S_IFDIR:o}",
+        f"user_id={os.geteuid()}",
+        f"group_id={os.getegid()}",
+        "default_permissions",
+    ]
+    if options.allow_other:
+        words.append("allow_other")
+    if Path("/sys/fs/selinux/enforce").exists():
+        words += options.selinux
+    # MS_POSIXACL makes the kernel leave the umask to us, since a default
+    # ACL of the parent takes its place (fs/fuse/inode.c, fc->dont_mask).
+    flags = options.flags | (sys_mount.MS_POSIXACL if options.acl else 0)
+    try:
+        sys_mount.mount(
+            os.fsencode(options.fsname or SUBTYPE),
+            os.fsencode(point),
+            b"fuse." + SUBTYPE.encode(),
+            flags,
+            ",".join(words).encode(),
+        )
+    except OSError as error:
+        raise MountError(_why_refused(point, error)) from None
+
+
+def open_device() -> int:
+    """Open `/dev/fuse`; raises `MountError` with what to do where that cannot be."""
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            hint = "this kernel has no FUSE; try modprobe fuse"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            hint = f"this user may not open it; as root: chmod 0666 {DEVICE}"
+        else:
+            hint = str(error.strerror)
+        raise MountError(f"{DEVICE} cannot be opened: {hint}") from None
+
+
+def _why_refused(point: str, error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return (
+            f"mounting on {point} is not permitted: root lacks CAP_SYS_ADMIN here; "
+            f"try a namespace of your own: unshare --user --map-root-user --mount"
+        )
+    return f"the kernel refused to mount on {point}: {error.strerror}"
+
+
+def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
+    words = ["default_permissions", f"subtype={SUBTYPE}"]
+    words.append(f"fsname={escaped(options.fsname or SUBTYPE)}")
+    words += [word for flag, word in _FUSERMOUNT_FLAGS.items() if options.flags & flag]
+    if options.allow_other:
+        words.append("allow_other")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.set_inheritable(theirs.fileno(), True)
+        _run_fusermount("-o", ",".join(words), "--", point, pass_fd=theirs.fileno())
+        theirs.close()
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+    if not fds:
+        raise MountError(f"{FUSERMOUNT} mounted {point} but handed over no descriptor")
+    os.set_inheritable(fds[0], False)
+    return FuseMount(fds[0], point)
+
+
+def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:
+    """Run fusermount3; raise `MountError` with what it said if it fails."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if pass_fd is not None:
+        environment["_FUSE_COMMFD"] = str(pass_fd)
+    try:
+        done = subprocess.run(
+            [FUSERMOUNT, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=() if pass_fd is None else (pass_fd,),
+            check=False,
+        )
+    except OSError as error:
+        raise MountError(
+            f"{FUSERMOUNT} cannot be run: {error.strerror}; "
+            f"an ordinary user needs it to mount (Debian package fuse3)"
+        ) from None
+    if done.returncode != 0:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        raise MountError(said or f"{FUSERMOUNT} failed with status {done.returncode}")

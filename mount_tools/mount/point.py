@@ -1,0 +1,81 @@
+"""What the mount point must be, checked before anything is touched.
+
+Decided here and only here: which places a union may be mounted on.  A layer
+beneath its own mount point, or a mount point inside a layer, makes the daemon
+ask itself for what it is about to answer, and wait for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from unionfs import UnionConfig
+from unionfs.errors import ConfigError
+
+# An open, mounted /dev/fuse handed over by mount.fuse3 -o drop_privileges.
+_FD_PATH = re.compile(r"/dev/fd/(\d+)")
+
+
+def inherited_fd(directory: str) -> int | None:
+    """Return the number in a mount point of the form /dev/fd/N, else None."""
+    found = _FD_PATH.fullmatch(directory)
+    return int(found[1]) if found else None
+
+
+def checked_mount_point(directory: str) -> str:
+    """Return `directory` resolved, once it is known to be one that can be mounted on.
+
+    Raises `ConfigError` with a sentence for the user.
+    """
+    try:
+        resolved = os.path.realpath(directory, strict=True)
+        is_directory = stat.S_ISDIR(os.stat(resolved).st_mode)
+    except OSError as error:
+        raise ConfigError(_why_not(directory, error)) from None
+    if not is_directory:
+        raise ConfigError(f"the mount point {directory} is not a directory; give a directory")
+    return resolved
+
+
+def _why_not(directory: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"the mount point {directory} does not exist; create it with mkdir -p {directory}"
+    if error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED):
+        clear = "umount -l" if os.geteuid() == 0 else "fusermount3 -uz"
+        return (
+            f"the mount point {directory} holds a mount whose server has died; "
+            f"clear it with {clear} {directory}"
+        )
+    if error.errno == errno.ENOTDIR:
+        return f"the mount point {directory} is not a directory; give a directory"
+    return f"the mount point {directory} cannot be used: {error.strerror}"
+
+
+def check_layers_apart(config: UnionConfig, mount_point: str) -> None:
+    """Raise `ConfigError` where a layer and the mount point lie inside one another.
+
+    Mounting over a lower layer itself is sound, since layers are reached
+    through descriptors opened before the mount.  Directories that cannot be
+    resolved are for the core to complain about.
+    """
+    point = Path(mount_point)
+    lowers = [("the lower layer", path) for path in (*config.lowers, *config.data)]
+    writable = [("upperdir", config.upper), ("workdir", config.work)]
+    for kind, raw in [*lowers, *writable]:
+        if raw is None:
+            continue
+        layer = Path(os.path.realpath(os.fsdecode(raw)))
+        if point in layer.parents or (layer == point and kind != "the lower layer"):
+            raise ConfigError(
+                f"{kind} {layer} lies beneath the mount point {point}, "
+                f"where the mount would hide it from itself; mount somewhere else"
+            )
+        if layer in point.parents:
+            raise ConfigError(
+                f"the mount point {point} lies inside {kind} {layer}, "
+                f"so the union would contain itself; mount somewhere else"
+            )

@@ -1,0 +1,212 @@
+"""Containers: made, found, believed to run only while they do, removed with all they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from layerstore import Container, Store
+from layerstore.errors import Busy, Conflict, InvalidReference, NotFound
+from tests.helpers import children
+from tests.helpers.images import add_image, some_digest
+from tests.layerstore.diff.test_tree_walk import deepen
+
+A, B = {"a": b"1"}, {"b": b"22"}
+
+
+@pytest.fixture
+def container(store: Store) -> Container:
+    return store.containers.create(add_image(store, A, B, names=["x"]), name="box")
+
+
+def test_created_container_has_its_directories_and_lowers(store: Store) -> None:
+    image = add_image(store, A, B)
+    config: dict[str, object] = {"Cmd": ["sh"], "Env": ["A=ä"]}
+    container = store.containers.create(
+        image, name="box", image_name="x:1", config=json.loads(json.dumps(config)), auto_remove=True
+    )
+    assert store.containers.upper(container).is_dir() and store.containers.work(container).is_dir()
+    assert (container.image, container.base, container.image_name) == (image.id, image.top, "x:1")
+    assert container.config == config and container.auto_remove
+    assert container.status == "created" and not container.running
+    assert store.containers.lowers(container) == [
+        layer.diff for layer in store.layers.chain(image.top)
+    ]
+    assert store.containers.get(container.id) == container
+
+
+def test_root_of_the_upper_is_as_the_images(store: Store) -> None:
+    image = add_image(store, A)
+    (layer,) = store.layers.chain(image.top)
+    layer.diff.chmod(0o711)
+    upper = store.containers.upper(store.containers.create(image))
+    assert upper.stat().st_mode & 0o7777 == 0o711
+
+
+def test_container_is_found_by_name_and_by_id(store: Store, container: Container) -> None:
+    for text in ("box", "/box", container.id, container.short, container.id[:5]):
+        assert store.containers.resolve(text) == container
+    for text in ("bo", "none", "/", ""):
+        with pytest.raises(NotFound, match=f"No such container: {text}"):
+            store.containers.resolve(text)
+
+
+def test_name_goes_before_the_beginning_of_an_id(store: Store, container: Container) -> None:
+    other = store.containers.create(store.images.resolve("x"), name=container.id[:3])
+    assert store.containers.resolve(container.id[:3]) == other
+
+
+def test_beginning_of_several_ids(store: Store) -> None:
+    image = add_image(store)
+    beginnings: set[str] = set()
+    while True:
+        container = store.containers.create(image)
+        if container.id[0] in beginnings:
+            break
+        beginnings.add(container.id[0])
+    with pytest.raises(InvalidReference, match="multiple IDs found with provided prefix: "):
+        store.containers.resolve(container.id[0])
+
+
+def test_taken_name_is_a_conflict_in_dockers_words(store: Store, container: Container) -> None:
+    with pytest.raises(Conflict) as caught:
+        store.containers.create(store.images.resolve("x"), name="box")
+    assert str(caught.value) == (
+        f'Conflict. The container name "/box" is already in use by container "{container.id}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+    assert store.containers.strays() == []
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "../x", "x", "a/b"])
+def test_name_that_is_none(store: Store, name: str) -> None:
+    with pytest.raises(InvalidReference, match="Invalid container name"):
+        store.containers.create(add_image(store), name=name)
+
+
+def test_container_without_a_name_gets_one(store: Store) -> None:
+    image = add_image(store)
+    names = {store.containers.create(image).name for _ in range(20)}
+    assert len(names) == 20 and "" not in names
+
+
+def test_container_of_an_image_that_went_away_is_not_made(store: Store) -> None:
+    image = add_image(store, A, names=["x"])
+    store.images.remove("x")
+    with pytest.raises(NotFound):
+        store.containers.create(image)
+    assert store.containers.list() == [] and store.containers.strays() == []
+
+
+def test_container_runs_while_its_process_does(store: Store, container: Container) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as child:
+        running = store.containers.started(container, child.pid, mount_point="/mnt")
+        assert running.running and running.mount_point == "/mnt" and running.started_ns
+        assert [found.status for found in store.containers.list()] == ["running"]
+        child.send_signal(signal.SIGKILL)
+    found = store.containers.get(container.id)
+    assert (found.status, found.pid, found.mount_point) == ("exited", None, None)
+    with pytest.raises(NotFound, match="there is no process"):
+        store.containers.started(container, child.pid)
+
+
+def test_finished_container(store: Store, container: Container) -> None:
+    store.containers.started(container, os.getpid())
+    found = store.containers.finished(container, 7)
+    assert (found.status, found.exit_code, found.pid) == ("exited", 7, None)
+    assert found.finished_ns and found.started_ns and found.finished_ns >= found.started_ns
+
+
+def test_running_container_is_not_removed(store: Store, container: Container) -> None:
+    store.containers.started(container, os.getpid())
+    with pytest.raises(Conflict) as caught:
+        store.containers.remove(container)
+    assert str(caught.value) == (
+        f"You cannot remove a running container {container.id}. Stop the container before "
+        "attempting removal or force remove"
+    )
+    assert store.containers.directory(container).is_dir()
+
+
+def test_removed_container_is_gone_with_all_it_holds(store: Store, container: Container) -> None:
+    (store.containers.upper(container) / "f").write_text("x")
+    store.containers.remove(container)
+    assert store.containers.list() == [] and os.listdir(store.containers.path) == []
+    for use in (store.containers.remove, store.containers.get):
+        with pytest.raises(NotFound):
+            use(container.id if use == store.containers.get else container)  # type: ignore[arg-type]
+
+
+def test_frozen_layers_lie_between_the_upper_and_the_base(
+    store: Store, container: Container
+) -> None:
+    base = store.containers.lowers(container)
+    directory = store.containers.directory(container) / "layers"
+    for number in (1, 2, 10):
+        (directory / str(number) / "diff").mkdir(parents=True)
+    (directory / "11").mkdir()  # a freeze that was cut short
+    own = [directory / str(number) / "diff" for number in (10, 2, 1)]
+    assert store.containers.lowers(container) == own + base
+    container = store.containers.update(container, published=2)
+    assert store.containers.lowers(container) == own[:1] + base
+    assert store.containers.frozen(container) == [(10, directory / "10")]
+
+
+def test_size_is_of_what_the_container_wrote(store: Store, container: Container) -> None:
+    upper = store.containers.upper(container)
+    (upper / "d").mkdir()
+    (upper / "d" / "f").write_bytes(b"x" * 1000)
+    os.link(upper / "d" / "f", upper / "g")
+    (upper / "l").symlink_to("f" * 100)
+    frozen = store.containers.directory(container) / "layers" / "1" / "diff"
+    frozen.mkdir(parents=True)
+    (frozen / "f").write_bytes(b"y" * 10)
+    assert store.containers.size(container) == 1010
+    deepen(store.containers.upper(container))
+    assert store.containers.size(container) == 1010 + len(b"content")
+    store.containers.remove(container)  # which pytest cannot
+
+
+def test_one_at_a_time_changes_a_container(store: Store, container: Container) -> None:
+    def try_lock() -> None:
+        lock = store.containers.lock(container, wait=False)
+        with pytest.raises(Busy, match="container box is being changed"), lock:
+            pass
+
+    with store.containers.lock(container):
+        children.run(try_lock)
+    with store.containers.lock(container, wait=False):
+        pass
+
+
+def test_lock_of_a_container_removed_meanwhile(store: Store, container: Container) -> None:
+    store.containers.remove(container)
+    with pytest.raises(NotFound), store.containers.lock(container):
+        pass
+
+
+def test_containers_of_an_image(store: Store, container: Container) -> None:
+    assert store.containers.using(container.image) == [container]
+    assert store.containers.using(some_digest("other")) == []
+
+
+def test_directories_without_a_row_are_collected(store: Store, container: Container) -> None:
+    (store.containers.path / "stray" / "upper").mkdir(parents=True)
+    assert store.containers.strays() == ["stray"]
+    store.containers.collect(["stray", container.id])
+    assert os.listdir(store.containers.path) == [container.id]
+
+
+def test_process_that_was_killed_leaves_the_lock_free(store: Store, container: Container) -> None:
+    def work() -> None:
+        with store.containers.lock(container):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert children.wait(children.spawn(work)) == -signal.SIGKILL
+    with store.containers.lock(container, wait=False):
+        assert Path(store.containers.directory(container), "lock").exists()

@@ -1,0 +1,247 @@
+"""store.db: transactions taken in turn, versions, and SQLite's errors as sentences."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.db import database, schema
+from layerstore.db.database import Database, create
+from layerstore.db.durability import Durability
+from layerstore.errors import Busy, StoreError, WrongVersion
+from tests.helpers import children
+from tests.helpers.images import add_image
+
+NEXT = """
+ALTER TABLE images ADD COLUMN starred INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE stars (image TEXT PRIMARY KEY REFERENCES images (id), note TEXT) STRICT;
+INSERT INTO stars SELECT id, 'semi;colon' FROM images;
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create(tmp_path / "store.db", tmp_path / "staged", Durability(sync=False))
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[Database]:
+    with closing(Database(path, sync=False)) as opened:
+        yield opened
+
+
+def lease_count(db: Database) -> int:
+    row = db.one("SELECT count(*) FROM leases")
+    assert row is not None
+    return int(row[0])
+
+
+INSERT = "INSERT INTO leases (kind, key, pid, pid_start, created_ns) VALUES ('work', 'x', 1, 1, 1)"
+
+
+def test_created_database_is_whole_and_nothing_else_is_left(path: Path) -> None:
+    assert os.listdir(path.parent) == ["store.db"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+    connection.close()
+
+
+def test_first_of_two_that_create_it_wins(path: Path) -> None:
+    before = path.stat().st_ino
+    create(path, path.with_name("staged"), Durability(sync=False))
+    assert path.stat().st_ino == before and os.listdir(path.parent) == ["store.db"]
+
+
+def test_transaction_rolls_back_as_a_whole(db: Database) -> None:
+    with pytest.raises(KeyError), db.transaction() as outer:
+        outer.execute(INSERT)
+        with db.transaction() as inner:
+            assert inner is outer
+            inner.execute(INSERT)
+        raise KeyError
+    assert lease_count(db) == 0
+    with db.transaction() as tx:
+        tx.execute(INSERT)
+    assert lease_count(db) == 1
+
+
+def test_rehearsal_leaves_nothing(db: Database) -> None:
+    with db.rehearsal() as tx:
+        tx.execute(INSERT)
+        assert lease_count(db) == 1
+    assert lease_count(db) == 0
+
+
+def test_each_thread_has_its_own_transaction(db: Database) -> None:
+    def add() -> None:
+        for _ in range(20):
+            with db.transaction():
+                before = lease_count(db)
+                db.write(INSERT)
+                assert lease_count(db) == before + 1
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lease_count(db) == 80
+
+
+def test_fork_uses_a_connection_of_its_own(db: Database) -> None:
+    with db.transaction() as tx:
+        tx.execute(INSERT)
+        # The parent is within a transaction; the child's reads do not see it.
+        children.run(lambda: assert_equal(lease_count(db), 0))
+    children.run(lambda: db.write(INSERT))
+    children.run(db.close)
+    assert lease_count(db) == 2
+
+
+def assert_equal(one: object, other: object) -> None:
+    assert one == other
+
+
+def test_waiting_for_a_writer_ends_in_a_sentence(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
+    holder, db = Database(path, sync=False), Database(path, sync=False)
+    with closing(holder), closing(db), holder.transaction():
+        assert lease_count(db) == 0, "readers wait for nobody"
+        with pytest.raises(Busy, match="another process has been writing"), db.transaction():
+            pass
+
+
+def test_store_of_the_first_version_is_brought_up_to_date(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "VERSION", 1)
+        with Store.open(root, sync=False) as old:
+            image = add_image(old, {"f": b"x"}, names=["a:1"])
+            container = old.containers.create(image, name="box")
+            old.database.write(INSERT)  # by a process that is gone
+    with Store.open(root, sync=False) as new:
+        assert new.images.resolve("a:1").id == image.id
+        assert new.containers.resolve("box") == container
+        assert new.leases.all() == [], "the lease came along, and was stale"
+        assert new.database.read("PRAGMA user_version") == [(schema.VERSION,)]
+        assert new.database.read("PRAGMA foreign_key_check") == []
+        with new.leases.lease("work", "x") as first:
+            new.leases.hold("layer", "l")
+        with new.leases.lease("work", "x") as second:
+            assert second > first, "a number is given once"
+
+
+def test_older_store_is_brought_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(root, sync=False) as old:
+        image = add_image(old, {"f": b"x"}, names=["a:1"])
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, NEXT))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    with Store.open(root, sync=False) as new:
+        assert new.images.resolve("a:1") == image
+        assert new.database.read("SELECT id, starred FROM images") == [(image.id, 0)]
+        assert new.database.read("SELECT * FROM stars") == [(image.id, "semi;colon")]
+        assert new.database.read("PRAGMA foreign_key_check") == []
+
+
+def test_many_that_find_an_older_store_migrate_it_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, NEXT))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    pids = [children.spawn(lambda: Database(path, sync=False).close()) for _ in range(6)]
+    assert [children.wait(pid) for pid in pids] == [0] * 6
+
+
+def test_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*schema.STEPS, NEXT + "INSERT INTO nowhere VALUES (1);"))
+        patch.setattr(schema, "VERSION", schema.VERSION + 1)
+        with pytest.raises(sqlite3.OperationalError):
+            Database(path, sync=False)
+    with closing(Database(path, sync=False)) as db:
+        assert db.read("SELECT * FROM images") == []
+
+
+def test_newer_store_is_refused_untouched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(root, sync=False).close()
+    connection = sqlite3.connect(root / "store.db")
+    connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    connection.close()
+    with pytest.raises(WrongVersion) as caught:
+        Store.open(root)
+    assert str(caught.value).startswith(
+        f"{root}/store.db has the schema version {schema.VERSION + 1}, written by a newer PyUnion"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 1000])
+def test_damaged_database_is_a_sentence(root: Path, content: bytes) -> None:
+    Store.open(root, sync=False).close()
+    (root / "store.db").write_bytes(content)
+    with pytest.raises(StoreError, match=r"store\.db"):
+        Store.open(root)
+
+
+def test_full_disk_is_a_sentence(path: Path, db: Database) -> None:
+    db.connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StoreError, match="no space left"), db.transaction() as tx:
+        for _ in range(1000):
+            tx.execute(INSERT)
+    assert lease_count(db) == 0
+
+
+def test_a_daemon_that_closes_what_it_inherited_can_write(db: Database) -> None:
+    """As the daemon of a mount does, whose command had the store open when it forked."""
+    db.write(INSERT)
+
+    def daemon() -> None:
+        os.closerange(3, 1024)
+        assert lease_count(db) == 1
+        db.write(INSERT)
+        # Another process comes and goes, which is when it is seen whose locks are whose.
+        children.run(lambda: Database(db.path, sync=False).close())
+        db.write(INSERT)
+
+    children.run(daemon)
+    assert lease_count(db) == 3
+
+
+def test_child_goes_on_when_its_parent_closes(path: Path) -> None:
+    """As a daemon does: SQLite keeps what it knows of locks over a fork, and the kernel not."""
+    db = Database(path, sync=False)
+    db.write(INSERT)
+    go, ready = os.pipe(), os.pipe()
+
+    def daemon() -> None:
+        os.close(go[1])
+        assert lease_count(db) == 1
+        os.write(ready[1], b".")
+        os.read(go[0], 1)  # until the parent has closed
+        db.write(INSERT)
+        assert lease_count(db) == 2
+
+    pid = children.spawn(daemon)
+    os.read(ready[0], 1)
+    db.close()
+    with closing(Database(path, sync=False)) as other:
+        assert lease_count(other) == 1
+        for end in (go[1], *ready):
+            os.close(end)
+        assert children.wait(pid) == 0
+        os.close(go[0])
+        assert lease_count(other) == 2
+    with closing(Database(path, sync=False)) as last:
+        assert lease_count(last) == 2

@@ -1,0 +1,48 @@
+"""Who a process is: believed while it lives, and never once its pid is another's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from layerstore.db.processes import ProcessId, process_start, this_process
+from tests.helpers.processes import ending
+
+
+def test_this_process_is_alive_and_its_pid_of_another_start_is_not() -> None:
+    me = this_process()
+    assert me.pid == os.getpid() and me.alive()
+    assert not me._replace(start=me.start - 1).alive()
+
+
+def test_process_of_another_boot_is_dead() -> None:
+    me = this_process()
+    assert not ProcessId(me.pid, me.start ^ (1 << 41)).alive()
+
+
+def test_start_fits_in_the_database() -> None:
+    assert 0 < this_process().start < 2**63
+
+
+def test_process_that_ended_is_dead_even_before_it_is_waited_for() -> None:
+    with ending(subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)) as child:
+        start = process_start(child.pid)
+        assert start is not None and ProcessId(child.pid, start).alive()
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process_start(child.pid) is None
+        child.wait()
+    assert not ProcessId(child.pid, start).alive()
+
+
+def test_command_name_may_be_anything() -> None:
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", "printf ') Z 1 (' > /proc/self/comm; echo; read x"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with ending(child):
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert process_start(child.pid) is not None

@@ -1,0 +1,46 @@
+"""The steps of the schema: what a store may have taken stays as it was."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from layerstore import Store
+from layerstore.db import schema
+
+TAKEN = [
+    "93a921c4fb9929ea77147a52e49c180904aa8239b085cd3c20f9f9ce9f0bdfac",
+    "7cec1e5f1032f5cf9f3559f75432b6496a53b99909a1831272902200ced87197",
+]
+
+
+@pytest.mark.parametrize("step", range(len(TAKEN)))
+def test_step_that_stores_have_taken_is_not_changed(step: int) -> None:
+    """Add a step instead, and its digest here."""
+    assert hashlib.sha256(schema.STEPS[step].encode()).hexdigest() == TAKEN[step]
+
+
+def test_every_step_is_recorded_here() -> None:
+    assert len(schema.STEPS) == len(TAKEN) == schema.VERSION
+
+
+def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
+    """What is asked for each layer, image or container is found by an index."""
+    for sql in (
+        "SELECT 1 FROM layers WHERE parent = 'x'",
+        "SELECT 1 FROM images WHERE top = 'x'",
+        "SELECT 1 FROM images WHERE parent = 'x'",
+        "SELECT 1 FROM images WHERE id >= 'x' AND id < 'y'",
+        "SELECT 1 FROM containers WHERE base = 'x'",
+        "SELECT 1 FROM containers WHERE image = 'x'",
+        "SELECT 1 FROM containers WHERE name = 'x'",
+        "SELECT 1 FROM tags WHERE image = 'x'",
+        "SELECT 1 FROM tags WHERE repository = 'x' AND tag = 'y'",
+        "SELECT 1 FROM repo_digests WHERE image = 'x'",
+        "SELECT 1 FROM layer_blobs WHERE digest = 'x'",
+        "SELECT 1 FROM manifests WHERE image = 'x'",
+        "SELECT 1 FROM layers WHERE location IS NOT NULL",
+    ):
+        plan = store.database.read(f"EXPLAIN QUERY PLAN {sql}")
+        assert all("SEARCH" in row[3] or "INDEX" in row[3] for row in plan), (sql, plan)

@@ -1,0 +1,195 @@
+"""Repairing: what can be made anew is, all else is moved aside, nothing is deleted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from layerstore import Image, Layer, Store
+from layerstore.layer.metadata import is_privileged
+from layerstore.layer.unpack import unpack
+from layerstore.oci.documents import OCI_LAYER_GZIP
+from layerstore.operations.check import Finding
+from layerstore.operations.repair import check
+from layerstore.tar.compression import open_decompressed
+from tests.helpers.images import add_image, add_layer, config_of
+
+A, B = {"etc/motd": b"hello"}, {"b": b"22"}
+
+
+def quarantined(store: Store) -> list[str]:
+    """Return what lies in the quarantine, by the names it had."""
+    (run,) = (store.root / "quarantine").iterdir()
+    return sorted(str(path.relative_to(run)) for path in run.glob("*/*"))
+
+
+def repair(store: Store) -> list[Finding]:
+    return check(store, repair=True)
+
+
+def add_archived(store: Store) -> tuple[Image, Layer]:
+    """Add an image of one layer that keeps the archive it came from."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for name in ("usr/bin/tool", "etc/tool.conf"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    packed = gzip.compress(tar.getvalue())
+    with store.leases.lease("work", "test"):
+        blob = store.blobs.put(packed)
+        with store.layers.stage() as staging:
+            unpacked = unpack(
+                open_decompressed(io.BytesIO(packed)), staging.path, privileged=is_privileged()
+            )
+            layer = store.layers.publish(staging, None, unpacked.diff_id, unpacked.size)
+        store.layers.add_blob(layer.diff_id, blob, OCI_LAYER_GZIP, len(packed))
+        image = store.images.add(config_of([layer.diff_id]).data)
+    return image, layer
+
+
+def test_sound_store_is_left_alone(store: Store) -> None:
+    add_archived(store)
+    assert repair(store) == [] and not (store.root / "quarantine").exists()
+
+
+def test_layer_whose_archive_was_kept_is_unpacked_again(store: Store) -> None:
+    image, layer = add_archived(store)
+    (layer.diff / "usr/bin/tool").write_text("changed")
+    (layer.diff / "etc/tool.conf").unlink()
+    findings = repair(store)
+    assert {finding.path for finding in findings} >= {b"usr/bin/tool", b"etc/tool.conf"}
+    assert all(finding.repaired.startswith("unpacked anew; what it was is") for finding in findings)
+    assert (layer.diff / "usr/bin/tool").read_text() == "usr/bin/tool"
+    assert quarantined(store) == [f"layers/{layer.chain_id.encoded}"]
+    assert check(store) == [] and store.layers.chain(image.top) == [layer]
+
+
+def test_layer_that_lost_its_files_is_unpacked_again(store: Store) -> None:
+    _, layer = add_archived(store)
+    os.rename(layer.path, store.root.parent / "elsewhere")
+    assert check(store)[0].problem == "has lost its files"
+    repair(store)
+    assert check(store) == []
+
+
+def test_other_damaged_layer_is_moved_aside_and_healed_by_a_load(store: Store) -> None:
+    image = add_image(store, A, B, names=["x"])
+    base = store.layers.chain(image.top)[-1]
+    (base.diff / "etc/motd").write_text("hacked")
+    (finding,) = [found for found in repair(store) if found.path == b"etc/motd"]
+    assert finding.repaired.startswith(f"moved to {store.root}/quarantine/")
+    assert quarantined(store) == [f"layers/{base.chain_id.encoded}"]
+    assert check(store)[0].problem == "has lost its files"
+    add_image(store, A, B)
+    assert check(store) == []
+    assert (base.diff / "etc/motd").read_text() == "hello"
+
+
+def test_layer_in_use_stays(store: Store) -> None:
+    image = add_image(store, A, B)
+    base = store.layers.chain(image.top)[-1]
+    container = store.containers.started(store.containers.create(image), os.getpid())
+    (base.diff / "etc/motd").write_text("hacked")
+    (finding,) = [found for found in repair(store) if found.path == b"etc/motd"]
+    assert finding.repaired == (
+        "not repaired: it is in use; stop the containers that stand on it first"
+    )
+    assert base.diff.is_dir()
+    store.containers.finished(container, 0)
+    repair(store)
+    assert not base.path.exists()
+
+
+def test_damaged_blob_of_a_layer_is_done_without(store: Store) -> None:
+    _, layer = add_archived(store)
+    (blob,) = store.layers.blobs(layer.diff_id)
+    store.blobs.path(blob.digest).write_bytes(b"rubbish")
+    repair(store)
+    assert store.layers.blobs(layer.diff_id) == [] and check(store) == []
+    assert quarantined(store) == ["blobs/sha256"]
+
+
+def test_archive_that_is_damaged_too_is_not_believed(store: Store) -> None:
+    _, layer = add_archived(store)
+    (blob,) = store.layers.blobs(layer.diff_id)
+    (layer.diff / "usr/bin/tool").write_text("changed")
+    store.blobs.path(blob.digest).write_bytes(gzip.compress(b"\0" * 10240))
+    repair(store)
+    assert len(quarantined(store)) == 2 and not layer.path.exists()
+
+
+def test_lost_configuration_cannot_be_repaired(store: Store) -> None:
+    image = add_image(store, A)
+    store.blobs.path(image.id).write_bytes(b"rubbish")
+    repair(store)
+    findings = check(store)
+    assert [str(finding) for finding in findings][-1].endswith(
+        "has lost its configuration; load it again"
+    )
+    add_image(store, A)
+    assert check(store) == []
+
+
+def test_leftovers_are_moved_aside(store: Store) -> None:
+    loose = store.blobs.put(b"loose")
+    layer = add_layer(store, None, A)
+    for name in ("layers/stray", "containers/stray", "staging/stray"):
+        (store.root / name).mkdir()
+        (store.root / name / "f").write_text("precious")
+        os.utime(store.root / name, (0, 0))
+    findings = repair(store)
+    assert all(finding.repaired for finding in findings)
+    assert check(store) == []
+    (run,) = (store.root / "quarantine").iterdir()
+    assert (run / "blobs/sha256" / loose.encoded).read_bytes() == b"loose"
+    assert (run / "layers" / layer.chain_id.encoded / "diff/etc/motd").is_file()
+    assert (run / "containers/stray/f").read_text() == "precious"
+    assert not (run / "staging").exists()
+
+
+def test_container_gets_what_it_lost(store: Store) -> None:
+    container = store.containers.create(add_image(store, A), name="box")
+    store.containers.upper(container).rmdir()
+    store.containers.work(container).rmdir()
+    assert {finding.repaired for finding in repair(store)} == {"made an empty upper and work"}
+    assert check(store) == []
+
+
+def test_container_that_is_lost_altogether_can_be_removed(store: Store) -> None:
+    container = store.containers.create(add_image(store, A), name="box")
+    os.rename(store.containers.directory(container), store.root.parent / "elsewhere")
+    (finding,) = repair(store)
+    assert finding.repaired == ""
+    store.containers.remove(container)
+    assert check(store) == []
+
+
+def test_commit_cut_short_is_finished(store: Store) -> None:
+    layer = add_layer(store, None, A)
+    add_image(store, A)
+    location = store.root / "containers" / "here"
+    os.rename(layer.path, location)
+    store.database.write("UPDATE layers SET location = 'containers/here'")
+    problems = [finding.problem for finding in repair(store)]
+    assert "is not in its place yet: a commit was cut short" in problems
+    assert check(store) == [] and store.layers.get(layer.chain_id) == layer
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_progress_names_what_is_looked_at(store: Store, repaired: bool) -> None:
+    image = add_image(store, A)
+    seen: list[str] = []
+    check(store, repair=repaired, report=lambda progress: seen.append(progress.layer))
+    assert image.top is not None and {image.id.short, image.top.short} == set(seen)
+
+
+def test_quarantine_is_closed_to_others(store: Store) -> None:
+    (store.root / "layers" / "stray").mkdir()
+    repair(store)
+    assert Path(store.root, "quarantine").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,89 @@
+"""What a command line makes of an image's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore.errors import StoreError
+from layerstore.oci.documents import Object
+from mount_tools.cli.commands.container_flags import ContainerFlags, bind, config_of
+from mount_tools.cli.errors import WrongWords
+
+IMAGE: Object = {
+    "Cmd": ["/bin/sh"],
+    "Env": ["PATH=/bin", "A=1"],
+    "Labels": {"of": "image"},
+    "WorkingDir": "/srv",
+    "User": "www",
+    "StopSignal": "SIGINT",
+}
+
+
+def made(command: tuple[str, ...] = (), image: Object = IMAGE, **flags: object) -> Object:
+    said = ContainerFlags(**flags)  # type: ignore[arg-type]
+    return config_of(image, "busy:1", said, command, {"HOME": "/root"})
+
+
+def test_an_image_as_it_is() -> None:
+    config = made()
+    for name, value in IMAGE.items():
+        assert config[name] == value
+    assert config["Image"] == "busy:1"
+    assert config["HostConfig"] == {"Binds": [], "ReadonlyRootfs": False}
+
+
+def test_words_replace_the_command_and_an_entrypoint_both() -> None:
+    image: Object = {**IMAGE, "Entrypoint": ["/init"]}
+    assert made(("ls", "-l"), image)["Cmd"] == ["ls", "-l"]
+    assert made(("ls",), image)["Entrypoint"] == ["/init"]
+    config = made((), image, entrypoint="/other")
+    assert (config["Entrypoint"], config["Cmd"]) == (["/other"], None)
+    config = made(("x",), image, entrypoint="")
+    assert (config["Entrypoint"], config["Cmd"]) == (None, ["x"])
+    with pytest.raises(StoreError, match=r"^No command specified$"):
+        made((), {})
+    assert config_of({}, "busy:1", ContainerFlags(), (), {}, runs=False).get("Cmd") is None
+
+
+def test_variables_add_up(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("# comment\n\nB=of file\nC=of file\nHOME\n")
+    config = made(env_file=(str(file),), env=("C=said", "A", "D=x=y"))
+    assert config["Env"] == ["PATH=/bin", "B=of file", "C=said", "HOME=/root", "D=x=y"]
+    file.write_text("a b=c\n")
+    with pytest.raises(WrongWords, match="contains whitespaces"):
+        made(env_file=(str(file),))
+    with pytest.raises(WrongWords, match="no such file"):
+        made(env_file=(f"{tmp_path}/nope",))
+
+
+def test_labels_users_and_places() -> None:
+    config = made(label=("a=1", "b"), user="0:0", workdir="/a/../b/", hostname="h")
+    assert config["Labels"] == {"of": "image", "a": "1", "b": ""}
+    assert (config["User"], config["WorkingDir"], config["Hostname"]) == ("0:0", "/b", "h")
+    with pytest.raises(StoreError, match=r"^the working directory 'rel' is invalid"):
+        made(workdir="rel")
+
+
+def test_bind_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/tmp")
+    assert bind("/a:/b") == ("/a", "/b", "")
+    assert bind("./a:/b/:ro") == ("/tmp/a", "/b", "ro")
+    host = made(volume=("/a:/b:ro", "/c:/d"))["HostConfig"]
+    assert host == {"Binds": ["/a:/b:ro", "/c:/d"], "ReadonlyRootfs": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("x", "there are no volumes without a source"),
+        ("/a:/b:bad", "^invalid mode: bad$"),
+        ("/a:rel", "mount path must be absolute$"),
+        ("name:/b", "no volumes with names here; for the directory name write ./name$"),
+    ],
+)
+def test_bind_mounts_that_cannot_be(text: str, complaint: str) -> None:
+    with pytest.raises(StoreError, match=complaint):
+        bind(text)

@@ -1,0 +1,625 @@
+"""run, exec, start, stop: real containers of a busybox root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.oci.documents import ImageConfig, Object
+from layerstore.oci.reference import Reference
+from layerstore.operations.rootfs import import_image
+from mount_tools.container.signals import TAKEN
+from tests.helpers.mounts import (
+    helper_environment,
+    mount_type,
+    require,
+    require_fuse,
+    require_root,
+    wait_until,
+)
+from tests.helpers.processes import ending
+from tests.helpers.signal_masks import signal_masks
+from tests.helpers.terminals import Terminal, terminal
+
+TOOLS = [
+    "sh",
+    "cat",
+    "chmod",
+    "echo",
+    "id",
+    "ls",
+    "sleep",
+    "kill",
+    "touch",
+    "mknod",
+    "mount",
+    "ps",
+    "stty",
+    "mv",
+    "mkdir",
+    "tty",
+    "test",
+]
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    busybox = shutil.which("busybox")
+    require(busybox is not None, "busybox is not installed")
+    assert busybox is not None
+    root = tmp_path_factory.mktemp("rootfs")
+    root.chmod(0o755)  # ordinary users of the image are to get in
+    for folder in ("bin", "etc", "tmp"):
+        (root / folder).mkdir()
+    shutil.copy(busybox, root / "bin/busybox")
+    for name in TOOLS:
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:\n")
+    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nwheel:x:10:bob\n")
+    (root / "etc/hosts").symlink_to("/outside")
+    (root / "file").write_text("of the image")
+    return root
+
+
+class Containers:
+    """`pyunion` in processes of its own, on a store that holds busy:1."""
+
+    def __init__(self, store: Path, stack: ExitStack) -> None:
+        self.store = store
+        self._stack = stack
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "mount_tools.pyunion", "--root", str(self.store), *words]
+
+    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            env=helper_environment(),
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *words: str) -> str:
+        done = self(*words)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=helper_environment(),
+        )
+        return self._stack.enter_context(ending(process))
+
+    def mine(self) -> list[int]:
+        """Return the processes that hold something of the store open, or were started for it."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(self.store) in line:
+                found.append(int(entry.name))
+        return found
+
+    def end(self) -> None:
+        """Wait until every process of the store has ended; kill those that do not."""
+        try:
+            wait_until(lambda: not self.mine(), "every process of the store to end")
+        except BaseException:
+            for pid in self.mine():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+
+    def daemons(self) -> list[int]:
+        """Return the processes that hold /dev/fuse open."""
+        return [
+            pid
+            for pid in self.mine()
+            if "/dev/fuse" in {_target(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        ]
+
+
+@pytest.fixture
+def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
+    require_root()
+    require_fuse()
+    path = tmp_path / "store"
+    with Store.open(path, sync=False) as store:
+        import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
+    with ExitStack() as stack:
+        ran = Containers(path, stack)
+        stack.callback(ran.end)
+        yield ran
+    assert str(path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_command_sees_the_image_and_nothing_else(containers: Containers) -> None:
+    script = "cat /file; echo; echo $$ $A $HOME; id; ls /; ls /proc/self/fd | cat; cat /sys/x"
+    done = containers("run", "--rm", "-h", "boxy", "busy:1", "sh", "-c", script)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["of the image", "2 b /root"]
+    assert lines[2].startswith("uid=0(root) gid=0(root)")
+    assert {"proc", "sys", "dev", "bin", "file"} <= set(lines)
+    assert containers.ok("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "kill -9 $$"], 137, ""),
+        (["nosuch"], 127, 'exec: "nosuch": executable file not found in $PATH'),
+        (["/nosuch"], 127, 'exec: "/nosuch"'),
+        (["/etc"], 126, "Permission denied"),
+    ],
+)
+def test_it_ends_as_its_command_does(
+    containers: Containers, command: list[str], status: int, says: str
+) -> None:
+    done = containers("run", "--rm", "busy:1", *command)
+    assert done.returncode == status and says in done.stderr, done
+
+
+def test_what_is_wrong_before_it_starts_is_125(containers: Containers) -> None:
+    assert containers("run", "nosuch:1", "sh").returncode == 125
+    assert containers("run", "--rm", "-u", "alice", "busy:1", "sh").returncode == 125
+    assert containers("run", "--rm", "-v", "/nosuch:/x", "busy:1", "sh").returncode == 125
+
+
+def test_user_directory_and_volumes(containers: Containers, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "in").write_text("hello")
+    script = "id; echo $PWD $HOME; cat /data/in; echo no > /data/out"
+    flags = ("--rm", "-u", "bob", "-w", "/work", "-v", f"{shared}:/data:ro")
+    done = containers("run", *flags, "busy:1", "sh", "-c", script)
+    assert "uid=1000(bob) gid=1001(bob) groups=10(wheel)" in done.stdout
+    assert "/work /home/bob" in done.stdout and "hello" in done.stdout
+    assert done.returncode == 1 and os.listdir(shared) == ["in"]
+    containers.ok("run", "--rm", "-v", f"{shared}:/a/b", "busy:1", "sh", "-c", "echo 1 > /a/b/out")
+    assert (shared / "out").read_text() == "1\n"
+
+
+def test_it_cannot_reach_the_host(containers: Containers) -> None:
+    script = (
+        "mount -t tmpfs none /tmp; mknod /tmp/sda b 8 0 && cat /tmp/sda; "
+        "echo x > /proc/sys/kernel/hostname; cat /etc/hosts; cat /nosuch"
+    )
+    done = containers("run", "--rm", "busy:1", "sh", "-c", script)
+    assert done.returncode != 0 and done.stderr.count("\n") >= 4, done
+    # A link to where nothing is leads to there in the container.
+    assert "localhost" in done.stdout and not os.path.exists("/outside")
+
+
+@pytest.fixture
+def bare(containers: Containers, rootfs: Path, tmp_path: Path) -> Containers:
+    """bare:1 has a shell and no directory but for that: none to mount anything on."""
+    root = tmp_path / "bare"
+    shutil.copytree(rootfs / "bin", root / "bin", symlinks=True)
+    with Store.open(containers.store, sync=False) as store:
+        import_image(store, root, "bare:1", config={"Cmd": ["sh"]})
+    return containers
+
+
+@pytest.mark.parametrize("image", ["bare:1", "busy:1"])
+def test_what_the_image_lacks_is_no_change_of_the_container(
+    bare: Containers, image: str, tmp_path: Path
+) -> None:
+    flags = ("-v", f"{tmp_path}:/data/volume:ro")
+    script = "for f in hosts hostname; do test -s /etc/$f || echo lacks $f; done; ls /"
+    found = bare.ok("run", "--name", "one", *flags, image, "sh", "-c", script).split()
+    assert {"proc", "sys", "dev", "data", "etc"} <= set(found) and "lacks" not in found
+    running = bare.start("run", "--name", "two", *flags, image, "sh", "-c", "echo up; sleep 1000")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "up\n"
+    for name in ("one", "two"):
+        assert bare.ok("diff", name) == ""
+        bare.ok("commit", name, f"{name}:1")
+    running.kill()
+    running.communicate(timeout=30)
+    wait_until(lambda: not bare.mine(), "the container to end")
+    assert bare.ok("diff", "two") == ""
+    bare.ok("commit", "two", "three:1")
+    bare.ok("start", "-a", "one")
+    assert bare.ok("diff", "one") == ""
+    with Store.open(bare.store, sync=False) as store:
+        tops = {store.images.resolve(f"{name}:1").top for name in ("one", "two", "three")}
+        assert tops == {store.images.resolve(image).top}
+    assert bare("check").returncode == 0
+
+
+def test_changes_beside_a_mount_point_are_what_is_committed(bare: Containers) -> None:
+    script = "echo a > /etc/made; mv /etc /moved; mkdir /etc; echo b > /etc/more; ls /moved"
+    shown = bare.ok("run", "--name", "box", "bare:1", "sh", "-c", script).split()
+    assert {"made", "hosts"} <= set(shown)
+    wanted = ["A /etc", "A /etc/more", "A /moved", "A /moved/made"]
+    assert bare.ok("diff", "box").splitlines() == wanted
+    bare.ok("commit", "box", "moved:1")
+    assert bare.ok("diff", "bare:1", "moved:1").splitlines() == wanted
+    assert bare.ok("run", "--rm", "moved:1", "cat", "/moved/made", "/etc/more") == "a\nb"
+    bare.ok("start", "-a", "box")
+
+
+def test_the_hosts_files_and_devices_are_not_the_containers(containers: Containers) -> None:
+    before = Path("/etc/resolv.conf").read_bytes() if os.path.exists("/etc/resolv.conf") else b""
+    # No cgroup forbids to open a device that could be made in /dev, which has to have some.
+    script = "echo '# no' >> /etc/resolv.conf; mknod /dev/made c 1 3 || echo refused"
+    assert containers.ok("run", "--rm", "busy:1", "sh", "-c", script) == "refused"
+    if before:
+        assert Path("/etc/resolv.conf").read_bytes() == before
+
+
+def test_a_volume_keeps_the_flags_of_its_mount(containers: Containers, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec", "none", str(shared)]
+    subprocess.run(mount, check=True)
+    try:
+        flags = ("--rm", "-v", f"{shared}:/data:ro")
+        mounts = containers.ok("run", *flags, "busy:1", "cat", "/proc/mounts")
+    finally:
+        subprocess.run(["umount", str(shared)], check=True)
+    (line,) = (line.split() for line in mounts.splitlines() if line.split()[1] == "/data")
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(line[3].split(","))
+
+
+def test_no_descriptor_of_the_host_leads_out(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "600")
+    host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for words in (("run", "--rm"), ("exec",)):
+            name = "box" if words[0] == "exec" else "busy:1"
+            flag = ("-w", f"/proc/self/fd/{host}")
+            done = subprocess.run(
+                containers.command(*words, *flag, name, "ls"),
+                capture_output=True,
+                text=True,
+                env=helper_environment(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(host,),
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (125, ""), done
+    finally:
+        os.close(host)
+    containers.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"Cmd": ["a\0b"]}, "NUL byte"),
+        ({"Cmd": ["sh"], "Env": ["A=\0"]}, "NUL byte"),
+        ({"Cmd": ["sh"], "WorkingDir": "/\0"}, "NUL byte"),
+        ({"Cmd": ["sh"], "Hostname": "a\nb"}, "invalid hostname"),
+        ({"Cmd": ["sh"], "User": "9" * 5000}, "in range"),
+    ],
+)
+def test_what_an_odd_image_wants_is_refused_in_a_sentence(
+    containers: Containers, config: Object, match: str
+) -> None:
+    with Store.open(containers.store, sync=False) as store:
+        image = store.images.resolve("busy:1")
+        old = store.images.config(image)
+        odd = ImageConfig.of({**old.fields, "config": {"Env": ["=x", "A"], **config}})
+        store.images.tag(store.images.add(odd.data), Reference("docker.io/library/odd", "1"))
+    done = containers("run", "--rm", "odd:1")
+    assert done.returncode == 125 and match in done.stderr and "a bug" not in done.stderr, done
+
+
+def test_our_own_interpreter_is_out_of_reach(containers: Containers) -> None:
+    assert containers("run", "--rm", "busy:1", "/proc/self/exe", "-c", "1").returncode == 126
+    script = "echo '#!/proc/self/exe' > /x; chmod +x /x; ls -l /proc/1/exe"
+    done = containers("run", "--name", "evil", "busy:1", "sh", "-c", script)
+    assert "cannot read link: Permission denied" in done.stderr
+    containers.ok("commit", "evil", "evil:1")
+    done = containers("run", "--rm", "evil:1", "/x", "-c", "1")
+    assert done.returncode == 126, done
+
+
+def test_start_exec_commit_stop(containers: Containers) -> None:
+    identity = containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
+    assert len(identity) == 64
+    assert containers("start", "bg").returncode == 0
+    containers.ok("exec", "bg", "sh", "-c", "echo made > /new")
+    assert containers("exec", "bg", "sh", "-c", "exit 3").returncode == 3
+    assert containers("exec", "bg", "nosuch").returncode == 127
+    assert containers("rm", "bg").returncode == 1
+    containers.ok("commit", "bg", "busy:2")
+    assert containers.ok("exec", "bg", "cat", "/new") == "made"
+    containers.ok("stop", "-t", "5", "bg")
+    assert "Exited (143)" in containers.ok("ps", "-a")
+    late = containers("exec", "bg", "ls")
+    assert late.returncode == 1
+    assert late.stderr.endswith(" is not running\n")
+    assert containers.ok("run", "--rm", "busy:2", "cat", "/new") == "made"
+    containers.ok("start", "bg")
+    containers.ok("rm", "-f", "bg")
+    assert containers.ok("ps", "-aq") == ""
+
+
+def test_signals_reach_the_command(containers: Containers) -> None:
+    script = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    running = containers.start("run", "--rm", "busy:1", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=30)
+    assert (out, running.returncode) == ("got it\n", 9)
+
+
+def test_whoever_passes_signals_on_never_handles_them(containers: Containers) -> None:
+    """What is taken, and not caught, cannot come between two steps of the interpreter."""
+    running = containers.start("run", "--rm", "busy:1", "sh", "-c", "cat /proc/1/status; sleep 60")
+    assert running.stdout is not None
+    assert next(running.stdout).startswith("Name:")
+    runner = Path(f"/proc/{running.pid}/status").read_text().splitlines()
+    for lines in (running.stdout, runner):
+        caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+        # SIGINT's is Python's own, and blocked but while it is waited for.
+        assert not any(caught & 1 << number - 1 for number in TAKEN - {signal.SIGINT})
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=30)
+    assert running.returncode == 128 + signal.SIGTERM
+
+
+def test_the_command_begins_with_nothing_ignored_or_blocked(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
+    for words in (("run", "--rm", "busy:1"), ("exec", "bg")):
+        found = signal_masks(containers.ok(*words, "cat", "/proc/self/status").splitlines())
+        assert (found["SigBlk"], found["SigIgn"]) == (0, 0), words
+    running = containers.start("exec", "bg", "sh", "-c", "echo ready; sleep 1000")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGUSR1)
+    running.communicate(timeout=30)
+    assert running.returncode == 128 + signal.SIGUSR1
+    containers.ok("rm", "-f", "bg")
+
+
+def test_orphans_are_reaped(containers: Containers) -> None:
+    script = "(sleep 0.01 &) ; sleep 0.3; ps | cat"
+    out = containers.ok("run", "--rm", "busy:1", "sh", "-c", script)
+    assert "sleep" not in out.replace(script, "")
+
+
+def test_nothing_is_left_of_one_whose_runner_is_killed(containers: Containers) -> None:
+    running = containers.start(
+        "run", "--name", "killed", "busy:1", "sh", "-c", "echo data > /new; echo ready; sleep 1000"
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.kill()
+    running.communicate(timeout=30)
+    wait_until(lambda: not containers.mine(), "the container to end")
+    assert "Exited" in containers.ok("ps", "-a")
+    containers.ok("commit", "killed", "busy:3")
+    assert containers.ok("run", "--rm", "busy:3", "cat", "/new") == "data"
+
+
+def test_a_container_without_its_daemon_gets_errors_and_ends(containers: Containers) -> None:
+    running = containers.start("run", "busy:1", "sh", "-c", "echo ready; sleep 0.3; cat /file")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    wait_until(lambda: len(containers.daemons()) == 1, "all but the daemon to close /dev/fuse")
+    os.kill(containers.daemons()[0], signal.SIGKILL)
+    running.communicate(timeout=30)
+    assert running.returncode != 0
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    env = {**helper_environment(), "PYUNION_ROOT": str(containers.store)}
+    helper = [sys.executable, "-m", "mount_tools.helper.main"]
+
+    def mounted(*words: str) -> None:
+        subprocess.run([*helper, *words], env=env, check=True, timeout=60)
+
+    mounted("busy:1", str(point), "-o", "rw")
+    assert mount_type(point) == "fuse.pyunion"
+    assert (point / "file").read_text() == "of the image"
+    (point / "new").write_text("1")
+    subprocess.run(["umount", point], check=True)
+    wait_until(lambda: containers.ok("ps", "-aq") == "", "the upper of the mount to go")
+    for text in ("one", "two"):
+        mounted("busy:1", str(point), "-o", "container=kept")
+        before = (point / "new").read_text() if (point / "new").exists() else ""
+        (point / "new").write_text(before + text)
+        subprocess.run(["umount", point], check=True)
+    wait_until(lambda: "Created" in containers.ok("ps", "-a"), "the daemon to end")
+    mounted("busy:1", str(point), "-o", "ro,container=kept")
+    assert (point / "new").read_text() == "onetwo"
+    with pytest.raises(OSError, match="Read-only"):
+        (point / "new").write_text("3")
+    subprocess.run(["umount", point], check=True)
+    failed = subprocess.run(
+        [*helper, "nosuch:9", str(point)], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert failed.returncode == 32 and "nosuch:9" in failed.stderr
+
+
+def test_stdin_is_the_commands_only_where_that_is_asked_for(containers: Containers) -> None:
+    """A loop over lines that runs a container for each keeps its lines."""
+    for words, seen in ((("run", "--rm"), ""), (("run", "--rm", "-i"), "lines\n")):
+        done = subprocess.run(
+            containers.command(*words, "busy:1", "cat"),
+            input="lines\n",
+            capture_output=True,
+            text=True,
+            env=helper_environment(),
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, seen, "")
+
+
+def test_a_terminal_that_is_none(containers: Containers) -> None:
+    done = containers("run", "--rm", "-it", "busy:1", "true")
+    assert (done.returncode, done.stderr) == (1, "the input device is not a TTY\n")
+
+
+@contextmanager
+def on_terminal(
+    containers: Containers, ours: Terminal, *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        containers.command(*words),
+        stdin=ours.program,
+        stdout=ours.program,
+        stderr=ours.program,
+        env=helper_environment(),
+    )
+    with ending(process):
+        yield process
+
+
+def test_a_terminal_of_its_own(containers: Containers) -> None:
+    """Typed at, resized, interrupted, ended: as at a terminal without a container."""
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    script = (
+        "trap 'echo caught' INT; tty; stty size; echo $TERM; read line; echo got $line;"
+        "stty size; kill -INT $$; echo; read line; exit 7"
+    )
+    for words in (("run", "--rm", "-it", "-u", "bob", "busy:1"), ("exec", "-it", "box")):
+        with terminal(33, 77) as ours:
+            before = ours.settings()
+            with on_terminal(containers, ours, *words, "sh", "-c", script) as process:
+                assert ours.await_text(b"xterm\r\n") == b"/dev/pts/0\r\n33 77\r\nxterm\r\n"
+                ours.resize(40, 100)
+                process.send_signal(signal.SIGWINCH)
+                # What is typed comes after a signal that was there before.
+                wait_until(lambda: not is_pending(process.pid, signal.SIGWINCH), "the signal")
+                ours.type(b"hello\r")
+                ours.await_text(b"got hello\r\n40 100\r\ncaught\r\n")
+                ours.type(b"\x03")
+                ours.await_text(b"^Ccaught\r\n")
+                ours.type(b"\r")
+                assert process.wait(30) == 7
+            assert ours.settings() == before
+    containers.ok("rm", "-f", "box")
+
+
+def is_pending(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (pending,) = (int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd"))
+    return bool(pending & 1 << number - 1)
+
+
+def test_our_terminal_is_as_before_however_it_ends(containers: Containers) -> None:
+    with terminal() as ours:
+        before = ours.settings()
+        flags = ("run", "--rm", "-it", "busy:1")
+        with on_terminal(containers, ours, *flags, "nosuch") as process:
+            assert process.wait(30) == 127
+        assert ours.settings() == before
+        with on_terminal(containers, ours, *flags, "sh", "-c", "echo up; sleep 1000") as process:
+            ours.await_text(b"up\r\n")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 128 + signal.SIGTERM
+        assert ours.settings() == before
+
+
+def test_a_terminal_without_ours(containers: Containers) -> None:
+    """With -t alone there is nothing to type at, and with -d nobody to read."""
+    done = containers("run", "--rm", "-t", "busy:1", "sh", "-c", "tty; ls -n /dev/console")
+    assert done.returncode == 0 and done.stdout.startswith("/dev/pts/0\ncrw--w----"), done
+    assert containers("run", "--rm", "busy:1", "tty").stdout == "not a tty\n"
+    script = "tty > /name; busybox yes | busybox head -c 300000; exit 4"
+    containers.ok("run", "-dt", "--name", "box", "busy:1", "sh", "-c", script)
+    wait_until(lambda: "Exited (4)" in containers.ok("ps", "-a"), "all of it to be read")
+    containers.ok("commit", "box", "box:1")
+    assert containers.ok("run", "--rm", "box:1", "cat", "/name") == "/dev/pts/0"
+
+
+def test_an_image_that_is_not_there(containers: Containers) -> None:
+    done = containers("run", "nope", "true")
+    assert done.returncode == 125
+    assert done.stderr == (
+        "Unable to find image 'nope:latest' locally\nError: No such image: nope:latest\n"
+    )
+
+
+def test_the_id_goes_to_a_file_once(containers: Containers, tmp_path: Path) -> None:
+    words = ("run", "--cidfile", f"{tmp_path}/id", "busy:1", "sh", "-c", "exit 0")
+    assert containers(*words).returncode == 0
+    identity = (tmp_path / "id").read_text()
+    assert containers.ok("inspect", "-f", "{{.State.ExitCode}}", identity) == "0"
+    assert "Container ID file found" in containers(*words).stderr
+    containers.ok("rm", identity)
+
+
+def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> None:
+    containers.ok("create", "--name", "bad", "busy:1", "nosuch")
+    containers.ok("create", "--name", "good", "busy:1", "sleep", "1000")
+    done = containers("start", "bad", "good", "nope")
+    assert (done.returncode, done.stdout) == (1, "good\n")
+    assert done.stderr.splitlines() == [
+        'Error: exec: "nosuch": executable file not found in $PATH',
+        "Error: No such container: nope",
+        "Error: failed to start containers: bad, nope",
+    ]
+    done = containers("start", "-a", "bad", "good")
+    assert "multiple containers at once" in done.stderr
+    containers.ok("exec", "-e", "A=1", "good", "sh", "-c", 'test "$A" = 1')
+    containers.ok("rm", "-f", "bad", "good")
+
+
+def test_a_mounted_container_is_unmounted_by_stop_and_by_rm(
+    containers: Containers, tmp_path: Path
+) -> None:
+    containers.ok("create", "--name", "box", "busy:1")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    for words in (("stop", "box"), ("rm", "-f", "box")):
+        containers.ok("mount", "box", str(point))
+        assert mount_type(point) == "fuse.pyunion"
+        assert "(Mounted)" in containers.ok("ps")
+        assert containers.ok(*words) == "box"
+        assert mount_type(point) is None
+
+
+def test_a_mount_in_use_stays_unless_forced(containers: Containers, tmp_path: Path) -> None:
+    containers.ok("create", "--name", "busy", "busy:1")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    containers.ok("mount", "busy", str(point))
+    user = subprocess.Popen(["sleep", "1000"], cwd=point)
+    try:
+        done = containers("umount", "busy")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"cannot unmount {point}: it is in use" in done.stderr
+        assert mount_type(point) == "fuse.pyunion"
+        assert containers.ok("rm", "-f", "busy") == "busy"
+        assert mount_type(point) is None
+        assert containers.ok("ps", "-aq") == ""
+    finally:
+        user.kill()
+        user.wait()

@@ -1,0 +1,79 @@
+"""An archive's file appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.output_file import opened, source
+
+
+def test_a_file_appears_at_the_end_for_its_owner_alone(tmp_path: Path) -> None:
+    target = tmp_path / "a.tar"
+    with opened(str(target), "failed to save image") as stream:
+        stream.write(b"x")
+        assert not target.exists()
+    assert target.read_bytes() == b"x"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "a.tar"
+    target.write_bytes(b"before")
+    with pytest.raises(ZeroDivisionError), opened(str(target), "failed") as stream:
+        stream.write(b"half")
+        raise ZeroDivisionError
+    assert target.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_a_device_is_written_to(tmp_path: Path) -> None:
+    with opened("/dev/null", "failed") as stream:
+        stream.write(b"x")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WrongWords) as raised,
+        opened(f"{tmp_path}/nope/x", "failed to save image"),
+    ):
+        pass
+    assert raised.value.message == (
+        f'failed to save image: invalid output path: directory "{tmp_path}/nope" does not exist'
+    )
+    with pytest.raises(WrongWords, match="is a directory"), opened(str(tmp_path), "failed"):
+        pass
+
+
+def test_a_terminal_gets_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", _Terminal())
+    with (
+        pytest.raises(WrongWords, match=r"^cowardly refusing to save to a terminal"),
+        opened("", ""),
+    ):
+        pass
+
+
+def test_a_terminal_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", _Terminal())
+    with pytest.raises(WrongWords, match=r"^stdin is empty$"), source(None, "stdin is empty"):
+        pass
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(WrongWords) as raised, source(f"{tmp_path}/nope", ""):
+        pass
+    assert raised.value.message == f"open {tmp_path}/nope: no such file or directory"
+    assert raised.value.status == 1
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -1,0 +1,166 @@
+"""Flags and operands are taken, and refused, as docker's client does."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from mount_tools.cli import framework
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.framework import Command, Group, command
+
+Params = dict[str, object]
+
+
+def made(**limits: int | None) -> tuple[Command, Params]:
+    """Return a command that notes what it was called with."""
+    seen: Params = {}
+
+    @command("Do a thing", "THING [THING...]", least=limits.get("least") or 0, most=limits["most"])
+    @framework.flag("-a", "--all", says="All of them")
+    @framework.flag("--pause", says="Pause (default true)", default=True)
+    @framework.number("-n", "--last", says="How many", default=-1)
+    @framework.texts("-e", "--env", says="Variables")
+    @framework.filters(says="Which ones")
+    def thing(**params: object) -> None:
+        """Further text, of several
+        lines."""
+        seen.update(params)
+
+    return thing, seen
+
+
+def call(one: Command, *args: str) -> None:
+    with one.make_context("pyunion thing", list(args)) as context:
+        one.invoke(context)
+
+
+def refusal(one: click.Command, *args: str) -> tuple[str, int]:
+    with pytest.raises(WrongWords) as raised, one.make_context("pyunion thing", list(args)) as ctx:
+        one.invoke(ctx)
+    return raised.value.message, raised.value.status
+
+
+def test_flags_stand_anywhere_and_can_be_run_together() -> None:
+    one, seen = made(most=None)
+    call(one, "x", "-an3", "y", "--env=A=1", "-e", "-B", "-f", "a=b", "--", "-z")
+    assert seen == {
+        "operands": ("x", "y", "-z"),
+        "all": True,
+        "pause": True,
+        "last": 3,
+        "env": ("A=1", "-B"),
+        "wanted": (("a", "b"),),
+    }
+
+
+@pytest.mark.parametrize("value", ["false", "0", "F"])
+def test_a_flag_can_be_turned_off(value: str) -> None:
+    one, seen = made(most=None)
+    call(one, f"--pause={value}", f"-a={value}", "-e", "--pause=true")
+    assert (seen["pause"], seen["all"], seen["env"]) == (False, False, ("--pause=true",))
+
+
+def test_after_the_first_operand_of_some_commands_nothing_is_a_flag() -> None:
+    one, seen = made(most=None)
+    one.allow_interspersed_args = False
+    call(one, "-e", "A", "image", "-a", "--pause=false", "--nope")
+    assert seen["operands"] == ("image", "-a", "--pause=false", "--nope")
+    assert (seen["all"], seen["pause"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--nope"], "unknown flag: --nope"),
+        (["-x"], "unknown shorthand flag: 'x' in -x"),
+        (["-ax"], "unknown shorthand flag: 'x' in -ax"),
+        (["-e"], "flag needs an argument: 'e' in -e"),
+        (["--env"], "flag needs an argument: --env"),
+        (
+            ["-n", "x"],
+            'invalid argument "x" for "-n, --last" flag: '
+            'strconv.ParseInt: parsing "x": invalid syntax',
+        ),
+        (
+            ["-f", "noequal"],
+            'invalid argument "noequal" for "-f, --filter" flag: '
+            "bad format of filter (expected name=value)",
+        ),
+        (
+            ["--all=maybe"],
+            'invalid argument "maybe" for "-a, --all" flag: '
+            'strconv.ParseBool: parsing "maybe": invalid syntax',
+        ),
+    ],
+)
+def test_a_wrong_flag_ends_with_125(args: list[str], complaint: str) -> None:
+    one, _ = made(most=None)
+    text, status = refusal(one, *args)
+    assert text == f"{complaint}\nSee 'pyunion thing --help'."
+    assert status == 125
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "given", "wants"),
+    [
+        (1, None, 0, "requires at least 1 argument"),
+        (2, None, 1, "requires at least 2 arguments"),
+        (2, 2, 1, "requires exactly 2 arguments"),
+        (1, 1, 2, "requires exactly 1 argument"),
+        (0, 1, 2, "requires at most 1 argument"),
+        (1, 2, 3, "requires at least 1 and at most 2 arguments"),
+    ],
+)
+def test_a_wrong_number_of_operands_ends_with_1(
+    least: int, most: int | None, given: int, wants: str
+) -> None:
+    one, seen = made(least=least, most=most)
+    text, status = refusal(one, *["x"] * given)
+    assert text == (
+        f"\"pyunion thing\" {wants}.\nSee 'pyunion thing --help'.\n\n"
+        "Usage:  pyunion thing [OPTIONS] THING [THING...]\n\nDo a thing"
+    )
+    assert (status, seen) == (1, {})
+
+
+def test_a_command_without_operands_says_so() -> None:
+    @command("List")
+    def ps() -> None:
+        """"""
+
+    text, status = refusal(ps, "x")
+    assert text.startswith('"pyunion thing" accepts no arguments.\n')
+    assert status == 1
+
+
+def test_help_reads_like_dockers(capsys: pytest.CaptureFixture[str]) -> None:
+    one, _ = made(most=None)
+    with pytest.raises(click.exceptions.Exit):
+        call(one, "--help")
+    assert capsys.readouterr().out == (
+        "\n"
+        "Usage:  pyunion thing [OPTIONS] THING [THING...]\n"
+        "\n"
+        "Do a thing\n"
+        "\n"
+        "Further text, of several\n"
+        "lines.\n"
+        "\n"
+        "Options:\n"
+        "  -a, --all             All of them\n"
+        "  -e, --env list        Variables\n"
+        "  -f, --filter filter   Which ones\n"
+        "  -n, --last int        How many\n"
+        "      --pause           Pause (default true)\n"
+    )
+
+
+def test_an_unknown_command_of_a_group_shows_what_there_is() -> None:
+    group = Group("image", "Manage images", {"tag": "tag_cmd.tag"})
+    context = click.Context(click.Group("pyunion"), info_name="pyunion")
+    with pytest.raises(WrongWords) as raised:
+        group.invoke(group.make_context("image", ["nope"], parent=context))
+    assert raised.value.status == 1
+    assert "Usage:  pyunion image COMMAND\n\nManage images\n" in raised.value.message
+    assert "  tag   Create a tag" in raised.value.message

@@ -1,0 +1,131 @@
+"""`mount.pyunion IMAGE DIR`: the upper that goes with the mount, and the one that stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.operations.commit import commit
+from tests.helpers.images import add_image
+from tests.helpers.mounts import (
+    helper_environment,
+    mount_type,
+    require_fuse,
+    require_root,
+    run,
+    wait_until,
+)
+from tests.helpers.processes import ending
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    require_root()
+    require_fuse()
+    with Store.open(tmp_path / "store", sync=False) as store:
+        add_image(store, {"file": b"of the image"}, names=["box:1"])
+        add_image(store, {"file": b"of another"}, names=["other:1"])
+        yield store
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> Iterator[Path]:
+    point = tmp_path / "point"
+    point.mkdir()
+    yield point
+    if mount_type(point) is not None:
+        run("umount", "-l", point)
+
+
+def helper(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "mount_tools.helper.main", *map(str, words)]
+
+
+def environment(store: Store) -> dict[str, str]:
+    return {**helper_environment(), "PYUNION_ROOT": str(store.root)}
+
+
+def mount(store: Store, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        helper(*words), env=environment(store), capture_output=True, text=True, timeout=60
+    )
+
+
+def names(store: Store) -> list[str]:
+    return [container.name for container in store.containers.list()]
+
+
+@contextmanager
+def foreground(store: Store, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(helper("-o", "foreground", *words), env=environment(store))
+    with ending(process):
+        wait_until(
+            lambda: any(found.running for found in store.containers.list()), "it to be mounted"
+        )
+        yield process
+
+
+def test_an_upper_that_goes_with_its_mount(store: Store, point: Path) -> None:
+    assert mount(store, "box:1", point).returncode == 0
+    (container,) = store.containers.list()
+    assert container.running and container.auto_remove and container.mount_point == str(point)
+    (point / "file").write_text("changed")
+    run("umount", point)
+    wait_until(lambda: names(store) == [], "its upper to go")
+
+
+def test_one_that_could_not_be_mounted_leaves_nothing(store: Store, point: Path) -> None:
+    """What was made for it goes, and the daemon does not wait for whoever waits for it."""
+    done = mount(store, "-N", "/nosuch", "box:1", point)
+    assert done.returncode != 0 and "/nosuch" in done.stderr, done
+    assert names(store) == []
+    done = mount(store, "-N", "/nosuch", "box:1", point, "-o", "container=kept")
+    assert done.returncode != 0 and names(store) == ["kept"]
+
+
+def test_in_the_foreground_it_can_be_committed_and_ends_as_well(store: Store, point: Path) -> None:
+    with foreground(store, "box:1", point) as process:
+        (point / "new").write_text("1")
+        (container,) = store.containers.list()
+        image = commit(store, container).image
+        assert image.top is not None
+        assert (store.layers.get(image.top).diff / "new").read_text() == "1"
+        run("umount", point)
+        assert process.wait(30) == 0
+    assert names(store) == []
+
+
+def test_an_upper_with_a_name_stays(store: Store, point: Path) -> None:
+    for turn in ("1", "2"):
+        with foreground(store, "box:1", point, "-o", "container=kept") as process:
+            assert (point / "new").exists() == (turn == "2")
+            (point / "new").write_text(turn)
+            assert mount(store, "box:1", point, "-o", "container=kept").returncode != 0
+            run("umount", point)
+            assert process.wait(30) == 0
+    assert names(store) == ["kept"]
+    done = mount(store, "other:1", point, "-o", "container=kept")
+    assert done.returncode == 1 and "is of the image box:1, not of other:1" in done.stderr
+
+
+def test_what_a_killed_mount_left_is_swept_by_the_next(store: Store, point: Path) -> None:
+    with foreground(store, "box:1", point) as process:
+        (left,) = names(store)
+        process.kill()
+        process.wait(30)
+        run("umount", "-l", point)
+    assert mount(store, "box:1", point).returncode == 0
+    assert left not in names(store) and len(names(store)) == 1
+
+
+def test_read_only(store: Store, point: Path) -> None:
+    assert mount(store, "box:1", point, "-o", "ro").returncode == 0
+    with pytest.raises(OSError, match="Read-only"):
+        (point / "file").write_text("")
+    assert (point / "file").read_text() == "of the image"

@@ -1,0 +1,55 @@
+"""Mount points in a container's root: found and made inside, wherever its links lead."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerstore.errors import StoreError
+from mount_tools.container.root import Volume, _mount_point, parse_volume
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "root").mkdir()
+    fd = os.open(tmp_path / "root", os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def test_a_mount_point_is_made_where_it_is_missing(root: int, tmp_path: Path) -> None:
+    with _mount_point(root, "a/b/c", folder=True):
+        assert (tmp_path / "root/a/b/c").is_dir()
+    with _mount_point(root, "a/file", folder=False):
+        assert (tmp_path / "root/a/file").is_file()
+
+
+def test_links_lead_nowhere_outside(root: int, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    inside = tmp_path / "root"
+    (inside / "absolute").symlink_to(outside)
+    (inside / "relative").symlink_to("../outside")
+    (inside / "within").symlink_to("real")
+    (inside / "real").mkdir()
+    for link in ("absolute", "relative"):
+        with pytest.raises(OSError, match=r"exists|No such"):
+            _mount_point(root, f"{link}/made", folder=True)
+    with _mount_point(root, "within/made", folder=True):
+        assert (inside / "real/made").is_dir()
+    assert os.listdir(outside) == []
+    with pytest.raises(OSError) as refused:
+        _mount_point(root, "../outside", folder=True)
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_volumes(tmp_path: Path) -> None:
+    assert parse_volume(f"{tmp_path}:/data") == Volume(str(tmp_path), "/data", False)
+    assert parse_volume(f"{tmp_path}:/data:ro").read_only
+    for text in ("", "/a", f"{tmp_path}:data", f"{tmp_path}:/x:rwx", "/no/such:/x"):
+        with pytest.raises(StoreError):
+            parse_volume(text)

@@ -1,0 +1,150 @@
+"""The life of a mount: signals, a busy end, the log, and what outlives the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from mount_tools.daemon import serve
+from tests.helpers.mounts import (
+    helper_command,
+    helper_environment,
+    mount_type,
+    mounted_union,
+    require_fuse,
+    require_root,
+    run,
+    unmount_command,
+    wait_until,
+)
+from tests.mount_tools.conftest import Layers
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether process `pid` runs; one that nobody has reaped does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_unmount(layers: Layers, number: signal.Signals) -> None:
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        (union.root / "new").write_text("new\n")
+        union.process.send_signal(number)
+        assert union.process.wait(20) == 0
+        assert mount_type(union.root) is None
+        union.ended = True
+        assert "unmounted from" in union.log()
+    assert (layers.upper / "new").read_text() == "new\n"
+
+
+def test_a_busy_mount_is_served_to_its_end(layers: Layers) -> None:
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        held = os.open(union.root / "from-low", os.O_RDWR)
+        try:
+            union.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: mount_type(union.root) is None, "the mount to be detached")
+            assert os.pread(held, 10, 0) == b"low\n"
+            os.pwrite(held, b"LOW", 0)
+            assert union.process.poll() is None
+        finally:
+            os.close(held)
+        assert union.process.wait(20) == 0
+        union.ended = True
+    assert (layers.upper / "from-low").read_text() == "LOW\n"
+
+
+def test_a_signal_leaves_a_later_mount_alone(layers: Layers) -> None:
+    require_root()
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        held = os.open(union.root / "from-low", os.O_RDONLY)
+        run("umount", "-l", union.root)
+        run("mount", "-t", "tmpfs", "tmpfs", union.root)
+        try:
+            union.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "nothing to unmount" in union.log(), "the signal to be noticed")
+            assert mount_type(union.root) == "tmpfs"
+        finally:
+            os.close(held)
+            run("umount", union.root)
+        assert union.process.wait(20) == 0
+        union.ended = True
+
+
+def test_sigusr1_logs_the_counters(layers: Layers) -> None:
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        os.listdir(union.root)
+        union.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: "counters: " in union.log(), "the counters")
+        assert "=" in union.log().partition("counters: ")[2]
+
+
+def test_lazy_unmount_from_outside(layers: Layers) -> None:
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        held = os.open(union.root / "from-low", os.O_RDONLY)
+        run(*unmount_command(), "-l" if os.geteuid() == 0 else "-z", union.root)
+        assert os.pread(held, 10, 0) == b"low\n"
+        assert union.process.poll() is None
+        os.close(held)
+        assert union.process.wait(20) == 0
+        union.ended = True
+
+
+def test_the_daemon_logs_and_ends(layers: Layers) -> None:
+    require_fuse()
+    log = layers.base / "log"
+    run(
+        *helper_command("-d", "-o", f"{layers.words},log={log}", layers.merged),
+        env=helper_environment(),
+    )
+    pid = int(log.read_text().partition("mount.pyunion[")[2].partition("]")[0])
+    try:
+        assert is_running(pid)
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "Umask:\t0000" in status
+        assert os.getsid(pid) == pid
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        soft, hard = limits.partition("Max open files")[2].split()[:2]
+        assert soft == hard
+    finally:
+        run(*unmount_command(), layers.merged)
+    wait_until(lambda: not is_running(pid), "the daemon to end")
+    assert "transport" in log.read_text()
+    assert "unmounted from" in log.read_text()
+
+
+def test_a_log_that_cannot_be_written_is_refused(layers: Layers) -> None:
+    done = run(
+        *helper_command("-o", f"{layers.words},log=/proc/no/such.log", layers.merged),
+        env=helper_environment(),
+        check=False,
+    )
+    assert done.returncode == 32
+    assert done.stderr.startswith(b"mount.pyunion: the log /proc/no/such.log cannot be written")
+    assert mount_type(layers.merged) is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "covers"), [("/", True), ("/usr", True), (sys.prefix, True), ("/mnt", False)]
+)
+def test_whether_a_mount_hides_our_own_code(directory: str, covers: bool) -> None:
+    assert serve._covers_our_code(directory) is covers
+
+
+def test_a_mount_over_the_libraries(layers: Layers) -> None:
+    """Whatever is loaded after the mount is live would be loaded through it."""
+    require_root()
+    apart = layers.base / "apart"
+    apart.mkdir()
+    helper = f"{sys.executable} -m mount_tools.helper.main -o lowerdir={apart} /usr"
+    script = f"mount --bind /usr {apart} && {helper} && ls /usr/bin/env && umount -l /usr"
+    done = run("unshare", "--mount", "sh", "-ec", script, env=helper_environment())
+    assert done.stdout == b"/usr/bin/env\n"

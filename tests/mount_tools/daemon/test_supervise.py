@@ -1,0 +1,84 @@
+"""A live mount watched over: whom it tells, and what becomes of one whose transport fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import cast
+
+import pytest
+import trio
+
+from mount_tools.daemon.supervise import Session, carry_on
+from mount_tools.daemon.transport import OnReady
+from mount_tools.mount.fuse import FuseMount
+from unionfs.vfs import Filesystem, Notifier
+
+
+class FakeMount:
+    """A mount that only notes when it is unmounted."""
+
+    fd = -1
+    point = "/nowhere"
+
+    def __init__(self) -> None:
+        self.unmounted = trio.Event()
+
+    def unmount(self) -> None:
+        trio.from_thread.run_sync(self.unmounted.set)
+
+
+def session_on(mount: FakeMount, live: Callable[[], None]) -> Session:
+    return Session(cast(Filesystem, None), cast(FuseMount, mount), live)
+
+
+async def no_signals() -> AsyncGenerator[int, None]:
+    await trio.sleep_forever()
+    yield 0
+
+
+async def test_a_mount_nobody_waits_for_is_undone() -> None:
+    """The command was killed before the mount was live: its report has no reader."""
+    mount = FakeMount()
+
+    async def carry(on_ready: OnReady) -> None:
+        on_ready(cast(Notifier, None))
+        with trio.fail_after(20):
+            await mount.unmounted.wait()
+
+    def live() -> None:
+        raise BrokenPipeError
+
+    async with aclosing(no_signals()) as signals:
+        assert await session_on(mount, live).run(carry, signals)
+    assert mount.unmounted.is_set()
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+async def test_a_transport_that_fails(in_use: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A mount in use stays, dead: its users must see errors and not an empty directory."""
+    mount = FakeMount()
+
+    async def carry(on_ready: OnReady) -> None:
+        if in_use:
+            on_ready(cast(Notifier, None))
+        raise RuntimeError("the kernel speaks in tongues")
+
+    async with aclosing(no_signals()) as signals:
+        session = session_on(mount, lambda: None)
+        assert not await session.run(carry, signals)
+    assert mount.unmounted.is_set() == (not in_use)
+    assert "the kernel speaks in tongues" in caplog.text
+
+
+async def test_a_connection_served_already_is_waited_for() -> None:
+    class Running:
+        notifier = cast(Notifier, "the notifier")
+
+        def join(self) -> None:
+            raise ConnectionError("it broke")
+
+    told: list[Notifier] = []
+    with pytest.raises(ConnectionError, match="it broke"):
+        await carry_on(Running())(told.append)
+    assert told == [Running.notifier]

@@ -1,0 +1,88 @@
+"""The forms in which mount.pyunion is called."""
+
+from __future__ import annotations
+
+import pytest
+
+from mount_tools.helper.command_line import Call, parse_call
+from mount_tools.mount.option_grammar import OptionError
+
+
+def test_as_mount8_calls_it() -> None:
+    assert parse_call(["image:tag", "/mnt", "-o", "rw,lowerdir=/a"]) == Call(
+        spec="image:tag", directory="/mnt", options=["rw,lowerdir=/a"]
+    )
+
+
+def test_as_fuse_overlayfs_is_called() -> None:
+    assert parse_call(["-o", "lowerdir=/a", "/mnt"]) == Call(
+        directory="/mnt", options=["lowerdir=/a"]
+    )
+
+
+def test_every_letter_of_the_contract_in_one() -> None:
+    call = parse_call(
+        ["spec", "/mnt", "-sfnv", "-o", "ro", "-t", "fuse.pyunion", "-N", "/proc/1/ns/mnt"]
+    )
+    assert call == Call(
+        spec="spec",
+        directory="/mnt",
+        options=["ro"],
+        namespace="/proc/1/ns/mnt",
+        sloppy=True,
+        fake=True,
+        verbose=True,
+    )
+
+
+def test_f_is_fake_with_spec_and_foreground_without() -> None:
+    helper, engine = parse_call(["spec", "/mnt", "-f"]), parse_call(["-f", "/mnt"])
+    assert (helper.fake, helper.foreground) == (True, False)
+    assert (engine.fake, engine.foreground) == (False, True)
+
+
+def test_the_long_names_leave_no_doubt() -> None:
+    assert parse_call(["spec", "/mnt", "--foreground"]).foreground
+    assert not parse_call(["spec", "/mnt", "--foreground"]).fake
+    assert parse_call(["--fake", "/mnt"]).fake
+    assert parse_call(["--debug", "--sloppy", "--verbose", "/mnt"]) == Call(
+        directory="/mnt", debug=True, sloppy=True, verbose=True
+    )
+
+
+def test_options_in_several_places() -> None:
+    call = parse_call(["-oro", "a", "-o", "x=1", "/m", "--options=y"])
+    assert call.options == ["ro", "x=1", "y"]
+
+
+def test_operands_may_look_like_options_behind_two_dashes() -> None:
+    assert parse_call(["-o", "ro", "--", "-spec", "/mnt"]).spec == "-spec"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["-h", "a", "b", "c"]])
+def test_help_needs_no_operands(words: list[str]) -> None:
+    assert parse_call(words).help
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"]])
+def test_version_needs_no_operands(words: list[str]) -> None:
+    assert parse_call(words).version
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "no directory"),
+        (["-o", "ro"], "no directory"),
+        ([""], "empty"),
+        (["spec", ""], "empty"),
+        (["a", "b", "c"], "'c' is one argument too many"),
+        (["-x", "/mnt"], "-x"),
+        (["/mnt", "-o"], "-o"),
+        (["--nonsense", "/mnt"], "--nonsense"),
+        (["--fo", "--f", "/mnt"], "--f"),
+    ],
+)
+def test_bad_calls(words: list[str], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        parse_call(words)

@@ -1,0 +1,210 @@
+"""Through mount(8) and umount(8), in a mount namespace where the helper is installed.
+
+The namespace has kernel overlayfs over the directory mount(8) looks for
+helpers in, so the machine's own stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, run
+from tests.helpers.processes import end
+from tests.mount_tools.conftest import Layers
+
+SBIN = Path("/sbin").resolve()
+
+
+class Namespace:
+    """A mount namespace kept alive by a process; commands run in it by nsenter."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.programs = scratch / "programs"
+        self.programs.mkdir()
+        for name, module in [
+            ("mount.pyunion", "mount_tools.helper.main"),
+            ("pyunion", "mount_tools.pyunion"),
+        ]:
+            program = self.programs / name
+            program.write_text(
+                f"#!/bin/sh\n"
+                f"PYTHONPATH={shlex.quote(str(REPOSITORY))} "
+                f'exec {shlex.quote(sys.executable)} -m {module} "$@"\n'
+            )
+            program.chmod(0o755)
+        overlay = f"lowerdir={self.programs}:{SBIN}"
+        script = f"mount -t overlay overlay -o {shlex.quote(overlay)} {SBIN} && echo && exec cat"
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != b"\n":
+            end(self.process)
+            pytest.skip("kernel overlayfs cannot be mounted to install the helper")
+
+    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        path = f"{self.programs}:{os.environ['PATH']}"
+        return run(
+            *("nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *command),
+            check=check,
+            env={**os.environ, "PATH": path, "LC_ALL": "C"},
+        )
+
+    def mount_line(self, directory: Path) -> str | None:
+        """Return what mount(8) lists for `directory`."""
+        for line in self.run("mount").stdout.decode().splitlines():
+            if f" on {directory} " in line:
+                return line
+        return None
+
+    def close(self) -> None:
+        self.run("umount", "-l", "-a", "-t", "fuse.pyunion", check=False)
+        end(self.process)
+
+
+@pytest.fixture
+def namespace(tmp_path: Path) -> Iterator[Namespace]:
+    require_root()
+    require_fuse()
+    scratch = tmp_path / "namespace"
+    scratch.mkdir()
+    namespace = Namespace(scratch)
+    try:
+        yield namespace
+    finally:
+        namespace.close()
+
+
+def works(namespace: Namespace, layers: Layers) -> None:
+    """Fail unless the union on `layers.merged` reads, writes and deletes."""
+    assert namespace.run("cat", layers.merged / "from-low").stdout == b"low\n"
+    namespace.run("rm", layers.merged / "gone")
+    namespace.run("cp", layers.merged / "from-low", layers.merged / "copy")
+    names = namespace.run("ls", layers.merged).stdout.split()
+    assert names == [b"copy", b"from-high", b"from-low"]
+
+
+def test_mount_t_pyunion(namespace: Namespace, layers: Layers) -> None:
+    namespace.run("mount", "-t", "pyunion", "image:tag", layers.merged, "-o", layers.words)
+    works(namespace, layers)
+    line = namespace.mount_line(layers.merged)
+    assert line is not None
+    assert line.startswith(f"image:tag on {layers.merged} type fuse.pyunion (rw,")
+    assert "nosuid" not in line
+    assert "nodev" not in line
+    assert "default_permissions,allow_other" in line
+    namespace.run("umount", layers.merged)
+    assert namespace.mount_line(layers.merged) is None
+
+
+def test_flags_reach_the_kernel(namespace: Namespace, layers: Layers) -> None:
+    words = layers.words + ",ro,nosuid,nodev,noexec,noatime"
+    namespace.run("mount", "-t", "pyunion", "-o", words, "spec", layers.merged)
+    line = namespace.mount_line(layers.merged)
+    assert line is not None
+    assert "(ro,nosuid,nodev,noexec,noatime," in line
+    done = namespace.run("touch", layers.merged / "new", check=False)
+    assert b"Read-only file system" in done.stderr
+
+
+def test_without_an_upper_mount_shows_ro(namespace: Namespace, layers: Layers) -> None:
+    words = f"lowerdir={layers.high}:{layers.low}"
+    namespace.run("mount", "-t", "pyunion", "-o", words, "spec", layers.merged)
+    assert " (ro," in (namespace.mount_line(layers.merged) or "")
+
+
+def test_mount_t_fuse_pyunion(namespace: Namespace, layers: Layers) -> None:
+    namespace.run("mount", "-t", "fuse.pyunion", "the-spec", layers.merged, "-o", layers.words)
+    works(namespace, layers)
+    line = namespace.mount_line(layers.merged)
+    assert line is not None
+    assert line.startswith(f"the-spec on {layers.merged} type fuse.pyunion (rw,")
+    namespace.run("umount", layers.merged)
+    assert namespace.mount_line(layers.merged) is None
+
+
+def test_a_line_of_fstab(namespace: Namespace, layers: Layers) -> None:
+    fstab = layers.base / "fstab"
+    options = f"{layers.words},noauto,user,exec,_netdev,nofail,x-systemd.automount,comment=hello"
+    fstab.write_text(f"image:tag {layers.merged} pyunion {options} 0 0\n")
+    namespace.run("mount", "--fstab", fstab, layers.merged)
+    line = namespace.mount_line(layers.merged)
+    assert line is not None
+    assert "nosuid,nodev" in line  # what "user" implies
+    works(namespace, layers)
+    namespace.run("umount", layers.merged)
+
+
+def test_option_strings_beyond_a_page(namespace: Namespace, layers: Layers) -> None:
+    lowers = []
+    for number in range(200):
+        lower = layers.base / ("x" * 60 + str(number))
+        lower.mkdir()
+        lowers.append(str(lower))
+    words = layers.words.replace("lowerdir=", f"lowerdir={':'.join(lowers)}:")
+    assert len(words) > 3 * 4096
+    namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", words)
+    works(namespace, layers)
+
+
+def test_escapes_pass_through(namespace: Namespace, layers: Layers) -> None:
+    odd = layers.base / "a:b,c"
+    odd.mkdir()
+    (odd / "odd").touch()
+    words = layers.words.replace("lowerdir=", f"lowerdir={layers.base}/a\\:b\\,c:")
+    namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", words)
+    namespace.run("test", "-e", layers.merged / "odd")
+
+
+def test_failures_are_those_of_the_helper(namespace: Namespace, layers: Layers) -> None:
+    unknown = namespace.run(
+        *("mount", "-t", "pyunion", "spec", layers.merged, "-o", layers.words + ",nonsense"),
+        check=False,
+    )
+    assert unknown.returncode == 1
+    assert b"mount.pyunion: unknown option 'nonsense'" in unknown.stderr
+    absent = namespace.run(
+        *("mount", "-t", "pyunion", "spec", layers.merged, "-o", "lowerdir=/no/such"), check=False
+    )
+    assert absent.returncode == 32
+    assert absent.stderr.count(b"\n") == 1
+    assert namespace.mount_line(layers.merged) is None
+
+
+def test_sloppy_and_fake(namespace: Namespace, layers: Layers) -> None:
+    words = layers.words + ",nonsense"
+    namespace.run("mount", "-f", "-t", "pyunion", "spec", layers.merged, "-o", layers.words)
+    assert namespace.mount_line(layers.merged) is None
+    namespace.run("mount", "-s", "-t", "pyunion", "spec", layers.merged, "-o", words)
+    works(namespace, layers)
+
+
+def test_into_another_mount_namespace(namespace: Namespace, layers: Layers) -> None:
+    """`mount -N` calls the helper from outside and names the namespace by -N."""
+    process = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo && exec cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        inside = f"/proc/{process.pid}/ns/mnt"
+        namespace.run(
+            *("mount", "-N", inside, "-t", "pyunion", "spec", layers.merged, "-o", layers.words)
+        )
+        assert namespace.mount_line(layers.merged) is None
+        seen = run("nsenter", f"--mount={inside}", "cat", layers.merged / "from-low")
+        assert seen.stdout == b"low\n"
+        run("nsenter", f"--mount={inside}", "umount", layers.merged)
+    finally:
+        end(process)

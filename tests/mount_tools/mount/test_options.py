@@ -1,0 +1,250 @@
+"""What the options mean, which are refused, and what the refusal says."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mount_tools.helper.help_text import USAGE
+from mount_tools.mount.option_grammar import OptionError
+from mount_tools.mount.option_names import REFUSED, VFS_FLAGS
+from mount_tools.mount.options import KNOWN, MAX_LAYERS, MountOptions, parse_options
+from tests.helpers.mounts import layer_options
+from unionfs.core.config import IdRange, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.syscalls import mount as ms
+
+WRITABLE = "lowerdir=/l,upperdir=/u,workdir=/w"
+
+
+def parse(*texts: str, privileged: bool = True, sloppy: bool = False) -> MountOptions:
+    return parse_options(texts, privileged=privileged, sloppy=sloppy)
+
+
+def union(*texts: str) -> UnionConfig:
+    return parse(WRITABLE, *texts).union
+
+
+def refusal(*texts: str) -> str:
+    with pytest.raises(OptionError) as caught:
+        parse(*texts)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+raw_paths = st.binary(min_size=1, max_size=24).map(lambda b: b"/" + b.replace(b"\0", b"/"))
+
+
+@given(st.lists(raw_paths, min_size=1, max_size=8), raw_paths, raw_paths)
+def test_any_path_can_be_a_layer(lowers: list[bytes], upper: bytes, work: bytes) -> None:
+    text = os.fsdecode(layer_options(lowers, upper, work))
+    config = parse(text).union
+    assert (config.lowers, config.upper, config.work) == (tuple(lowers), upper, work)
+
+
+def test_writable_mount() -> None:
+    options = parse(WRITABLE)
+    assert options == MountOptions(
+        union=UnionConfig(lowers=(b"/l",), upper=b"/u", work=b"/w"), allow_other=True
+    )
+
+
+def test_an_ordinary_user_mounts_for_himself() -> None:
+    assert not parse(WRITABLE, privileged=False).allow_other
+    assert parse(WRITABLE, "allow_other", privileged=False).allow_other
+
+
+def test_without_an_upper_the_mount_is_read_only() -> None:
+    options = parse("lowerdir=/a:/b")
+    assert options.union.read_only
+    assert options.flags == ms.MS_RDONLY
+
+
+def test_ro_with_an_upper() -> None:
+    options = parse("ro", WRITABLE)
+    assert options.union.read_only
+    assert options.union.upper == b"/u"
+    assert options.flags == ms.MS_RDONLY
+    assert not parse("ro", WRITABLE, "rw").union.read_only
+
+
+def test_layers_may_be_added_one_by_one() -> None:
+    config = union("lowerdir+=/m\\:1", "lowerdir+=/n", "datadir+=/d")
+    assert config.lowers == (b"/l", b"/m:1", b"/n")
+    assert config.data == (b"/d",)
+    assert "come last" in refusal(WRITABLE, "datadir+=/d,lowerdir+=/m")
+
+
+def test_the_last_word_wins() -> None:
+    assert union("lowerdir=/x:/y").lowers == (b"/x", b"/y")
+    assert union("index=off,index=on").index
+    assert union("volatile,fsync=1").volatile is False
+
+
+def test_what_the_union_does() -> None:
+    assert union("redirect_dir=nofollow").redirect_dir is RedirectDir.NOFOLLOW
+    assert union("redirect_dir=off").redirect_dir is RedirectDir.OFF
+    assert union("whiteout=xattr").whiteout is WhiteoutForm.XATTR
+    assert union("metacopy=on").metacopy
+    assert not union("index=off").index
+    assert union("volatile").volatile
+    assert union("fsync=0").volatile
+    assert union("userxattr").userxattr is True
+    assert union().userxattr is None
+    assert union("timeout=2.5").timeout == 2.5
+    assert union("timeout=0").timeout == 0
+    assert union("timeout=inf").timeout is None
+
+
+def test_ids() -> None:
+    config = union("uidmapping=:0:1000:1:1:100000:65536", "gidmapping=0:5:1", "squash_to_uid=7")
+    assert config.uid_map == (IdRange(0, 1000, 1), IdRange(1, 100000, 65536))
+    assert config.gid_map == (IdRange(0, 5, 1),)
+    assert config.squash_uid == 7
+    root = union("squash_to_root")
+    assert (root.squash_uid, root.squash_gid) == (0, 0)
+
+
+def test_io_uring_belongs_to_dev_fuse() -> None:
+    assert parse(WRITABLE).io_uring == "auto"
+    assert parse(WRITABLE, "io_uring=off,transport=pyfuse3").transport == "pyfuse3"
+    assert parse(WRITABLE, "io_uring=on").transport == "dev_fuse"
+    with pytest.raises(OptionError, match="needs transport=dev_fuse"):
+        parse(WRITABLE, "io_uring=on", "transport=pyfuse3")
+
+
+def test_how_it_is_mounted() -> None:
+    options = parse(
+        WRITABLE,
+        'context="u:r:t:s0:c1,c2",fsname=a\\,b,noacl,noxattrs=1,transport=pyfuse3',
+        "foreground,debug,log=/x.log",
+    )
+    assert options.selinux == ('context="u:r:t:s0:c1,c2"',)
+    assert options.fsname == "a,b"
+    assert not options.acl
+    assert not options.xattrs
+    assert options.transport == "pyfuse3"
+    assert options.foreground
+    assert options.debug
+    assert options.log == "/x.log"
+
+
+@pytest.mark.parametrize("name", sorted(VFS_FLAGS))
+def test_flags_of_the_vfs(name: str) -> None:
+    on, off = VFS_FLAGS[name]
+    assert parse(WRITABLE, name).flags & ~ms.MS_RDONLY == on & ~ms.MS_RDONLY
+    everything = ",".join(word for word, (bits, _) in VFS_FLAGS.items() if bits & off)
+    assert not parse(WRITABLE, everything, name).flags & off
+    assert "takes no value" in refusal(WRITABLE, f"{name}=1")
+
+
+def test_what_engines_and_mount8_pass_is_accepted() -> None:
+    parse(
+        "rw",
+        WRITABLE,
+        "private,defaults,auto,noauto,user,users,owner,group,_netdev,nofail,comment=x,x-systemd.y=z",
+        "X-mount.mkdir,default_permissions,threaded=1,fast_ino=1,static_nlink,writeback=0",
+        "max_write=131072,splice_read,no_splice_write,kernel_cache,xino=on,override_creds,dev,suid",
+        "uuid=auto,nfs_export=off,verity=off,xattr_permissions=0,noxattrs=0,nodev,nosuid,noexec",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nfs_export=on",
+        "verity=on",
+        "verity=require",
+        "uuid=on",
+        "xattr_permissions=1",
+        "xattr_permissions=2",
+        "ino32_t",
+        "ino32_t=1",
+        "nooverride_creds",
+        "allow_root",
+        "auto_unmount",
+        "remount",
+        "attr_timeout=5",
+    ],
+)
+def test_what_would_change_what_is_seen_is_refused(text: str) -> None:
+    message = refusal(WRITABLE, text)
+    assert text in message
+    assert "cannot be honoured" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("upperdri=/u", "did you mean 'upperdir'"),
+        ("redirectdir=on", "did you mean 'redirect_dir'"),
+        ("zzzzzzzzzzzz", "--help"),
+        ("=x", "unknown option ''"),
+        ("redirect_dir=maybe", "on, follow, nofollow, off"),
+        ("redirect_dir", "needs a value"),
+        ("index=1", "on, off"),
+        ("metacopy=", "needs a value"),
+        ("whiteout=none", "auto, char, xattr, aufs"),
+        ("transport=fast", "auto, dev_fuse, pyfuse3"),
+        ("volatile=yes", "takes no value"),
+        ("fsync=2", "0, 1"),
+        ("timeout=soon", "number of seconds"),
+        ("timeout=-1", "number of seconds"),
+        ("timeout=nan", "number of seconds"),
+        ("upperdir=", "needs a value"),
+        ("lowerdir=", "lowerdir= is empty"),
+        ("lowerdir+=", "needs a value"),
+        ("lowerdir", "lowerdir= is empty"),
+        ("squash_to_uid=me", "not an id"),
+        ("uidmapping=0:0", "ID_IN_LAYER:ID_SHOWN:COUNT"),
+        ("log=", "needs a value"),
+        ("context=", "needs a value"),
+    ],
+)
+def test_bad_options_say_what_is_wrong(text: str, says: str) -> None:
+    assert says in refusal(WRITABLE, text)
+
+
+def test_incomplete_sets_of_layers() -> None:
+    assert "lowerdir=" in refusal("rw")
+    assert "lowerdir=" in refusal()
+    assert "without workdir=" in refusal("lowerdir=/l,upperdir=/u")
+    assert "without upperdir=" in refusal("lowerdir=/l,workdir=/w")
+
+
+def test_up_to_500_layers() -> None:
+    most = ":".join(f"/layers/{n}" for n in range(MAX_LAYERS))
+    assert len(parse(f"lowerdir={most}").union.lowers) == MAX_LAYERS
+    assert "501 lower layers" in refusal(f"lowerdir={most}:/one/more")
+    assert "501 lower layers" in refusal(f"lowerdir={most}", "lowerdir+=/one/more")
+    assert "501 lower layers" in refusal(f"lowerdir={most}::/one/more")
+
+
+def test_sloppy_ignores_the_unknown_but_not_the_wrong() -> None:
+    assert parse(WRITABLE, "upperdri=/u", sloppy=True) == parse(WRITABLE)
+    with pytest.raises(OptionError):
+        parse(WRITABLE, "index=maybe", sloppy=True)
+
+
+def test_long_values_are_cut_in_messages() -> None:
+    assert len(refusal(WRITABLE, "timeout=" + "9x" * 5000)) < 200
+
+
+# "and the like" of the help text: options nobody looks up there.
+UNTOLD = set(VFS_FLAGS) | {
+    *("auto", "noauto", "nouser", "users", "owner", "group", "comment", "subtype", "nonempty"),
+    *("uhelper", "helper", "noauto_cache", "congestion_threshold", "async_read", "sync_read"),
+    *("big_writes", "atomic_o_trunc"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN - UNTOLD))
+def test_help_tells_of_every_option(name: str) -> None:
+    stem = name.removesuffix("+").removeprefix("no_")
+    stem = "splice_" if stem.startswith("splice_") else stem
+    if name in REFUSED and name.endswith("_timeout"):
+        stem = "timeout"
+    assert stem in USAGE

@@ -1,0 +1,44 @@
+"""A copy_up whose caller is being killed ends early, and as if it had never begun."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.mounts import require_root
+from tests.helpers.unions import Layers, core, nodeid
+from unionfs.interrupts import Caller, stop_if_abandoned, working_for
+
+
+def test_only_a_killed_caller_counts() -> None:
+    """Whoever waits in the kernel cannot be had here: a child that is stopped is as good."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        caller = Caller(child.pid)
+        caller.interrupted = True
+        assert not caller.is_killed()
+    finally:
+        child.kill()
+        child.wait()
+    assert not caller.is_killed()  # gone, and its number may be another's
+    with working_for(caller):
+        stop_if_abandoned()
+    stop_if_abandoned()
+
+
+def test_a_copy_up_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
+    layers = Layers(tmp_path, {"file": bytes(range(256)) * 4096})
+    with layers.union() as tree:
+        monkeypatch.setattr(Caller, "is_killed", lambda self: True)
+        with working_for(Caller(1)), pytest.raises(OSError) as caught:
+            core(tree).open(nodeid(tree, b"file"), os.O_RDWR, 0)
+        assert caught.value.errno == errno.EINTR
+        del caught  # its traceback holds fds
+        assert os.listdir(layers.upper) == []
+        core(tree).release(core(tree).open(nodeid(tree, b"file"), os.O_RDWR, 0))
+        assert (layers.upper / "file").stat().st_size == 1 << 20
