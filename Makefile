@@ -13,8 +13,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A plain path instead of an import hook saves 8 ms at each start of mount.pyunion.
 EDITABLE := --config-settings editable_mode=compat
 
-# fuse3, libfuse3-dev, gcc, pkg-config, python3-dev: pyfuse3 is compiled here.
-# The others are what the demo and the tests call.
+# libfuse3-dev, gcc, pkg-config, python3-dev: pyfuse3 has no wheel and is compiled
+# here, so that every transport is tested.  The others are what the demo and the
+# tests call.
 PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
             mmdebstrap busybox-static acl attr e2fsprogs libcap2-bin uidmap \
             skopeo umoci libarchive-tools
@@ -22,7 +23,9 @@ PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
 .PHONY: help
 help:
 	@echo 'make demo       a Debian becomes an image, is run, changed and committed'
+	@echo 'make check      lint, types and the tests that need neither root nor a mount'
 	@echo 'make test       lint and the whole test suite (PYTEST="-k lookup" for a part)'
+	@echo 'make check-pythons  those tests under every other Python found here'
 	@echo 'make bench      PyUnion beside its peers, all workloads (ARGS="--only find --rounds 9")'
 	@echo 'make bench-quick  the same on less data, in under 3 minutes'
 	@echo 'make lint       ruff, mypy, import contracts'
@@ -37,16 +40,41 @@ PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 demo: $(VENV)/product
 	@$(ROOT) $(BIN)/python -m benchmarks.demo
 
+# COVERAGE=1 measures the branches that the test process itself takes, and prints
+# them; daemons and commands run in processes of their own and are not seen.
+COVERAGE :=
+MEASURED = $(if $(COVERAGE),-m coverage run --data-file=.cache/coverage)
 RUN_TESTS = $(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
-    $(BIN)/python -m pytest
+    $(BIN)/python $(MEASURED) -m pytest
+QUICK := PYUNION_TEST_QUICK=1
+QUICK_TESTS := -q -r fE -n 2 -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks
 
 # The conformance suite in a process of its own: its 14,000 tests would weigh on
 # every process that the other tests fork.
 .PHONY: test
 test: lint
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
+	@mkdir -p .cache
 	@$(RUN_TESTS) $(or $(PYTEST),--ignore=tests/conformance)
+	@$(if $(COVERAGE),$(BIN)/python -m coverage report --data-file=.cache/coverage)
 	@$(if $(PYTEST),,$(RUN_TESTS) tests/conformance)
+
+.PHONY: check
+check: lint
+	@env $(QUICK) $(BIN)/python -m pytest $(QUICK_TESTS)
+
+# Each gets a virtual environment of its own, without pyfuse3, which is an extra.
+.PHONY: check-pythons
+check-pythons:
+	@for python in $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3) \
+	        $$(for minor in 12 13 14; do command -v python3.$$minor || true; done); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    there=.cache/python$$version; echo "Python $$version"; \
+	    [ -x $$there/bin/pytest ] || { $$python -m venv $$there; \
+	        $$there/bin/python -m pip --disable-pip-version-check --quiet install \
+	            $(EDITABLE) -e '.[test]'; }; \
+	    env $(QUICK) $$there/bin/python -m pytest -p no:cacheprovider $(QUICK_TESTS); \
+	done
 
 .PHONY: bench
 bench: $(VENV)/product $(VENV)/peers
@@ -114,10 +142,10 @@ $(VENV)/product: $(VENV)/packages setup.cfg pyproject.toml
 	    $$python -m venv $(VENV); \
 	fi
 	@echo 'installing pyunion into $(VENV)'
-	@$(PIP) install $(EDITABLE) -e .
+	@$(PIP) install $(EDITABLE) -e '.[pyfuse3]'
 	@touch $@
 
 $(VENV)/tools: $(VENV)/product
 	@echo 'installing the test tools into $(VENV)'
-	@$(PIP) install $(EDITABLE) -e '.[test,lint]'
+	@$(PIP) install $(EDITABLE) -e '.[pyfuse3,test,lint]'
 	@touch $@

@@ -122,10 +122,10 @@ class BlobStore:
             leased = self._leases.kept()
             for digest in digests:
                 named = tx.execute(
-                    "SELECT 1 FROM images WHERE id = ?1 UNION ALL"
-                    " SELECT 1 FROM manifests WHERE digest = ?1 UNION ALL"
-                    " SELECT 1 FROM layer_blobs WHERE digest = ?1 LIMIT 1",
-                    (digest,),
+                    "SELECT 1 FROM images WHERE id = ? UNION ALL"
+                    " SELECT 1 FROM manifests WHERE digest = ? UNION ALL"
+                    " SELECT 1 FROM layer_blobs WHERE digest = ? LIMIT 1",
+                    (digest, digest, digest),
                 ).fetchone()
                 if named is not None:
                     continue

@@ -267,9 +267,9 @@ class LayerStore:
                 tx.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
                 freed.layers.append(layer)
                 blobs = tx.execute(
-                    "DELETE FROM layer_blobs WHERE diff_id = ?1 AND NOT EXISTS"
-                    " (SELECT 1 FROM layers WHERE diff_id = ?1) RETURNING digest",
-                    (layer.diff_id,),
+                    "DELETE FROM layer_blobs WHERE diff_id = ? AND NOT EXISTS"
+                    " (SELECT 1 FROM layers WHERE diff_id = ?) RETURNING digest",
+                    (layer.diff_id, layer.diff_id),
                 )
                 freed.blobs.extend(Digest(row[0]) for row in blobs.fetchall())
                 top = layer.parent
@@ -290,9 +290,9 @@ class LayerStore:
 
     def _used(self, tx: sqlite3.Connection, chain: Digest) -> bool:
         found = tx.execute(
-            "SELECT 1 FROM layers WHERE parent = ?1 UNION ALL SELECT 1 FROM images WHERE top = ?1"
-            " UNION ALL SELECT 1 FROM containers WHERE base = ?1 LIMIT 1",
-            (chain,),
+            "SELECT 1 FROM layers WHERE parent = ? UNION ALL SELECT 1 FROM images WHERE top = ?"
+            " UNION ALL SELECT 1 FROM containers WHERE base = ? LIMIT 1",
+            (chain, chain, chain),
         ).fetchone()
         return found is not None
 

@@ -93,7 +93,7 @@ def load_transport(options: MountOptions) -> Transport:
         try:
             transport = Transport(name, options)
         except ImportError as error:
-            reasons.append(f"{name}: {error}")
+            reasons.append(f"{name}: {_missing(error)}")
             continue
         if wanted == "auto" and (reason := transport.why_not()):
             reasons.append(f"{name}: {reason}")
@@ -102,3 +102,12 @@ def load_transport(options: MountOptions) -> Transport:
         log.info("transport %s%s", name, passed_over)
         return transport
     raise MountError(f"no transport can be had: {'; '.join(reasons)}")
+
+
+def _missing(error: ImportError) -> str:
+    if error.name != "pyfuse3":
+        return str(error)
+    return (
+        "it needs the Python package pyfuse3, an extra: pip install 'pyunion[pyfuse3]'"
+        " (compiled there, with gcc and libfuse3-dev)"
+    )

@@ -12,6 +12,7 @@ helper succeeds.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from pathlib import Path
 
 from mount_tools.daemon import log, serve, supervise
 from mount_tools.helper import main as mount_helper
-from unionfs.transports import dev_fuse, pyfuse3_ops
+from unionfs.transports import dev_fuse
 
-PRELOADED = (log, serve, supervise, dev_fuse, pyfuse3_ops)
+PRELOADED = [log, serve, supervise, dev_fuse]
+if importlib.util.find_spec("pyfuse3") is not None:
+    PRELOADED.append(importlib.import_module("unionfs.transports.pyfuse3_ops"))
 
 NOBODY = 65534
 

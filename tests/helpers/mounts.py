@@ -39,11 +39,17 @@ DEADLINE = 30.0
 Layer = str | bytes | Path
 
 
+# `make check` sets it: no test mounts, and none needs to be root.
+QUICK = os.environ.get("PYUNION_TEST_QUICK") == "1"
+
+
 # -- is FUSE here? --
 
 
 def fuse_unavailable() -> str:
     """Return why this process cannot mount FUSE, or an empty string if it can."""
+    if QUICK:
+        return "PYUNION_TEST_QUICK=1 leaves out what mounts"
     if not os.path.exists("/dev/fuse"):
         return "there is no /dev/fuse (modprobe fuse)"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
@@ -63,7 +69,7 @@ def require_fuse() -> None:
 
 def require_root() -> None:
     """Skip the running test without root; fail it under UNIONFS_REQUIRE_FUSE=1."""
-    require(os.geteuid() == 0, "only root can do this")
+    require(os.geteuid() == 0 and not QUICK, "only root can do this")
 
 
 def require(condition: bool, reason: str) -> None:

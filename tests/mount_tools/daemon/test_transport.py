@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+
 import pytest
 
 from mount_tools.daemon import transport
 from mount_tools.daemon.transport import Transport, load_transport
 from mount_tools.mount.options import parse_options
+from tests.helpers.mounts import require
 from unionfs.errors import MountError
+
+
+def require_pyfuse3() -> None:
+    require(importlib.util.find_spec("pyfuse3") is not None, "pyfuse3, an extra, is not installed")
 
 
 def load(name: str) -> Transport:
@@ -15,6 +23,7 @@ def load(name: str) -> Transport:
 
 
 def test_the_wanted_transport_or_the_reason() -> None:
+    require_pyfuse3()
     assert load("pyfuse3").name == "pyfuse3"
     assert load("auto").name == "dev_fuse"
 
@@ -22,6 +31,7 @@ def test_the_wanted_transport_or_the_reason() -> None:
 def test_a_kernel_too_old_for_the_fast_transport(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    require_pyfuse3()
     from unionfs.transports import dev_fuse
 
     monkeypatch.setattr(dev_fuse, "why_not", lambda: "Linux 4.19 is too old")
@@ -36,3 +46,10 @@ def test_transports_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> 
         load("auto")
     with pytest.raises(MountError, match="no transport can be had: dev_fuse: "):
         load("dev_fuse")
+
+
+def test_a_missing_pyfuse3_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyfuse3", None)
+    monkeypatch.delitem(sys.modules, "unionfs.transports.pyfuse3_ops", raising=False)
+    with pytest.raises(MountError, match=r"pip install 'pyunion\[pyfuse3\]'"):
+        load("pyfuse3")

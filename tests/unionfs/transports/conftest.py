@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.io_uring import io_uring_enabled
-from tests.helpers.mounts import require_fuse, require_root
+from tests.helpers.mounts import QUICK, require_fuse, require_root
 from tests.interop.layers import Layers
+
+# pyfuse3 is an extra; where every test must run, its absence is an error.
+if importlib.util.find_spec("pyfuse3") is None and QUICK:
+    collect_ignore = ["test_pyfuse3_ops.py"]
 
 
 @pytest.fixture(params=["off", "on"])
