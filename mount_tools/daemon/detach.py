@@ -1,9 +1,9 @@
-"""Leaving the terminal: fork, wait until the mount is live, let stdio go.
+"""Going on in the background: fork, a new session, and a report to the process that waits.
 
-Decided here and only here: how the command and the daemon it leaves behind part.
-The command returns when the mount is live, or with the reason why it is not;
-container engines read its stderr until the end, so the daemon gives up
-descriptors 0, 1 and 2 before that.
+Decided here and only here: how the command and the process that it leaves behind part.
+The command returns when the work has begun, or with the reason why it has not; if the
+process dies without a report, it has failed (see `report`).  Container engines read the
+command's stderr to its end, so a daemon gives up descriptors 0, 1 and 2 before it reports.
 
 The fork comes before the expensive imports and before any thread.
 """
@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
-from mount_tools.daemon.after_fork import forget_descriptors
+from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
+from mount_tools.daemon.report import Died, Failed, Live, Report, Reporter, receive
 
 
 class Outcome(NamedTuple):
-    """How an attempt to mount ended: an exit status of mount(8) and what to tell the user."""
+    """How an attempt to mount ended: an exit status of mount(8) and a message for the user."""
 
     status: int
     message: str = ""
@@ -37,7 +38,7 @@ FAILED = 32
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that unmount."""
 WATCHED = (*ENDING, signal.SIGUSR1)
-"""The signals a daemon holds back until somebody watches for them."""
+"""The signals that a daemon blocks until its supervisor waits for them."""
 
 Serve = Callable[[Callable[[], None]], Outcome]
 
@@ -51,83 +52,84 @@ def keep_standard_fds() -> None:
         os.close(fd)
 
 
-def release_stdio() -> None:
-    """Turn descriptors 0, 1 and 2 to /dev/null."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(null, fd)
-    os.close(null)
+def detach(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Report:
+    """Run `work(reporter)` in a child in a new session; return what it reports.
 
-
-def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
-    """Run `serve(live)` in a new session; return when it calls `live()` or gives up.
-
-    Descriptors above 2, but for `keep`, are closed in the daemon: a pipe of the
-    caller's that it held open would keep the caller waiting.  `live` raises
-    `BrokenPipeError` when the command that waited has gone.
+    Returns once the child has closed the reporter or has ended.  In the child the working
+    directory is /, every descriptor above 2 except those in `keep` is closed (a pipe of the
+    caller's that it held open would keep the caller's reader waiting), and log handlers are
+    gone.  `work` returns the exit status of the child.  An exception that leaves it is a
+    bug: its traceback goes to stderr, and a child that has not reported is reported as `Died`.
     """
-    result, report = os.pipe()
-    daemon = os.fork()
-    if daemon == 0:
-        os.close(result)
-        _run_daemon(serve, report, keep)
-    os.close(report)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _run_child(work, Reporter(writing), keep)
+    os.close(writing)
     try:
-        with open(result, "rb") as pipe:
-            told = pipe.read()
+        report = receive(reading)
     except KeyboardInterrupt:
-        # In a session of its own the daemon has not heard of it.
-        os.kill(daemon, signal.SIGTERM)
-        os.waitpid(daemon, 0)
+        # The child is in a session of its own, so the terminal does not signal it.
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
         raise
-    if not told:
-        _, status = os.waitpid(daemon, 0)
-        return Outcome(SYSTEM, _how_it_died(status))
-    status_text, _, message = told.partition(b" ")
-    return Outcome(int(status_text), message.decode(errors="surrogateescape"))
+    finally:
+        os.close(reading)
+    if isinstance(report, Died):
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return Died(f"was killed by signal {-code}" if code < 0 else f"ended with status {code}")
+    return report
 
 
-def _how_it_died(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-    return f"the daemon {how} before the mount was up; try -o foreground,debug to see why"
-
-
-def _run_daemon(serve: Serve, report: int, keep: int | None) -> NoReturn:
-    """Serve and exit; never returns into the frames it was forked from."""
-    outcome = Outcome(BUG)
-    told = False
-
-    def tell(outcome: Outcome) -> None:
-        nonlocal told
-        told = True
-        try:
-            os.write(report, f"{outcome.status} {outcome.message}".encode(errors="surrogateescape"))
-        finally:
-            os.close(report)
-
-    def live() -> None:
-        release_stdio()
-        tell(Outcome(OK))
-
+def _run_child(
+    work: Callable[[Reporter], int], reporter: Reporter, keep: Iterable[int]
+) -> NoReturn:
+    """Do the work and exit; never returns into the frames of the process that forked."""
+    status = BUG
     try:
         os.setsid()
         os.chdir("/")
         forget_descriptors()
-        _close_all_but(report, *(() if keep is None else (keep,)))
-        outcome = serve(live)
-        if not told:
-            tell(outcome)
+        close_all_but(reporter.fd, *keep)
+        status = work(reporter)
     except BaseException:
-        # Only a bug outside of what `serve` guards gets here.
         traceback.print_exc()
     finally:
-        os._exit(outcome.status)
+        os._exit(status)
 
 
-def _close_all_but(*kept: int) -> None:
-    start = 3
-    for fd in sorted(kept):
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
+    """Run `serve(live)` in a daemon; return when it calls `live()` or gives up.
+
+    Only a `live()` gives status 0.  `live` raises `BrokenPipeError` if the command that
+    waited has gone.  `keep` is a descriptor that stays open in the daemon.
+    """
+
+    def work(reporter: Reporter) -> int:
+        def live() -> None:
+            release_stdio()
+            try:
+                reporter.live()
+            finally:
+                reporter.close()
+
+        outcome = serve(live)
+        if not reporter.sent:
+            if outcome.status == OK:
+                outcome = Outcome(FAILED, "the mount was ended before it was live")
+            reporter.failed(*outcome)
+        return outcome.status
+
+    report = detach(work, keep=() if keep is None else (keep,))
+    match report:
+        case Live():
+            return Outcome(OK)
+        case Failed(status, text):
+            return Outcome(status, text)
+        case Died(how):
+            return Outcome(
+                SYSTEM,
+                f"the daemon {how} before the mount was live; see why with -o foreground,debug",
+            )

@@ -1,11 +1,14 @@
-"""A daemon leaves the descriptors alone that objects from before its fork think they own."""
+"""A daemon does not touch descriptors that objects from before its fork think they own."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from mount_tools.daemon.after_fork import close_all_but, release_stdio
+from tests.helpers import children
 from tests.helpers.mounts import helper_environment
 
 # The body of `serve` opens files, which get the numbers that were closed.
@@ -25,7 +28,7 @@ def serve(live):
     gc.collect()
     for name in (None, "other", "another"):
         logging.getLogger(name).warning("from the daemon")
-    return Outcome(0, str(sum(os.fstat(fd).st_size for fd in fds)))
+    return Outcome(1, str(sum(os.fstat(fd).st_size for fd in fds)))
 print(run_detached(serve).message)
 logging.warning("from the caller")
 """
@@ -43,3 +46,32 @@ def test_neither_garbage_nor_log_handlers_use_them(tmp_path: Path) -> None:
     assert done.stdout == b"0\n", done
     assert other.read_bytes() == b""
     assert log.read_text() == "WARNING:root:from the caller\n"
+
+
+def test_close_all_but_keeps_what_is_named() -> None:
+    first, second = os.pipe()
+
+    def child() -> None:
+        close_all_but(second)
+        os.fstat(second)
+        # The listing itself has the number 3.
+        assert {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, second} <= {3}
+
+    try:
+        children.run(child)
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+def test_release_stdio_gives_up_the_three_descriptors() -> None:
+    def child() -> None:
+        release_stdio()
+        assert [os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)] == [os.devnull] * 3
+
+    def child_without_stdio() -> None:
+        os.closerange(0, 3)
+        child()
+
+    children.run(child)
+    children.run(child_without_stdio)

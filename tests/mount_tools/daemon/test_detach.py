@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mount_tools.daemon.detach import detach
+from mount_tools.daemon.report import Died, Failed, Live, Reporter
 from tests.helpers.mounts import helper_environment, wait_until
 from tests.helpers.processes import ending
 
@@ -93,7 +95,12 @@ def test_a_failure_reaches_the_command(detached: Detached, tmp_path: Path) -> No
     ],
 )
 def test_a_daemon_that_dies_is_not_waited_for(detached: Detached, body: str, how: str) -> None:
-    assert f"(2, 'the daemon {how} before the mount was up" in said(detached(body))
+    assert f"(2, 'the daemon {how} before the mount was live" in said(detached(body))
+
+
+def test_a_daemon_that_ends_well_without_a_mount_is_a_failure(detached: Detached) -> None:
+    """A signal can end a mount before it is live; the command must not say that it is."""
+    assert said(detached("return Outcome(0)")) == "(32, 'the mount was ended before it was live')"
 
 
 def test_a_daemon_whose_command_was_killed_hears_of_it(detached: Detached, tmp_path: Path) -> None:
@@ -144,7 +151,7 @@ def test_descriptors_but_the_kept_ones_are_closed(tmp_path: Path) -> None:
         "a = os.open('/', os.O_RDONLY); b = os.dup(a); c = os.dup(a)\n"
         "def serve(live):\n"
         "    fds = sorted(map(int, os.listdir('/proc/self/fd')))\n"
-        "    return Outcome(0, repr([fd in fds for fd in (a, b, c)]))\n"
+        "    return Outcome(1, repr([fd in fds for fd in (a, b, c)]))\n"
         "print(run_detached(serve, keep=b).message)\n"
     )
     done = subprocess.run(
@@ -176,3 +183,18 @@ def test_open_standard_descriptors_stay() -> None:
     before = [os.fstat(fd).st_ino for fd in range(3)], len(os.listdir("/proc/self/fd"))
     keep_standard_fds()
     assert ([os.fstat(fd).st_ino for fd in range(3)], len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_the_report_of_any_work(tmp_path: Path) -> None:
+    def failing(reporter: Reporter) -> int:
+        reporter.live()
+        reporter.failed(126, f"in {os.getcwd()}")
+        return 0
+
+    def living(reporter: Reporter) -> int:
+        reporter.live()
+        return 0
+
+    assert detach(failing) == Failed(126, "in /")
+    assert detach(living) == Live()
+    assert detach(lambda reporter: 5) == Died("ended with status 5")
