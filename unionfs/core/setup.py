@@ -13,6 +13,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import resource
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
+from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import rules_machine
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
@@ -37,6 +39,8 @@ from unionfs.syscalls.writeback import is_ordered
 log = logging.getLogger(__name__)
 
 MAX_LOWERS = 500
+
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def open_state(config: UnionConfig) -> State:
@@ -213,21 +217,26 @@ def _inside(inner: bytes, outer: bytes) -> bool:
 
 
 def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
-    """Refuse directories that a mount of kernel overlayfs works in."""
-    with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts:
-            fields, _, rest = line.partition(b" - ")
-            kind, _, options = rest.partition(b" ")
-            if kind != b"overlay":
+    """Refuse directories that are in use by a mount of kernel overlayfs.
+
+    `upper` and `work` are real paths.
+    """
+    ours = {b"upperdir": upper, b"workdir": work}
+    for mounted in read_mounts():
+        if mounted.fs_type != b"overlay":
+            continue
+        for option in mounted.super_options:
+            name, _, value = option.partition(b"=")
+            if name not in ours:
                 continue
-            for option in options.rstrip(b"\n").split(b","):
-                name, _, value = option.partition(b"=")
-                if (name, value) in ((b"upperdir", upper), (b"workdir", work)):
-                    where = fields.split(b" ")[4]
-                    raise ConfigError(
-                        f"{name.decode()} {_show(value)} is in use by the overlay mounted at "
-                        f"{_show(where)}: unmount that first, or choose another directory"
-                    )
+            # The kernel shows the path as it was given, with overlayfs's own escapes.
+            given = {os.path.realpath(path) for path in (value, _ESCAPED.sub(rb"\1", value))}
+            if ours[name] in given:
+                raise ConfigError(
+                    f"{name.decode()} {_show(ours[name])} is in use by the overlay mounted at "
+                    f"{_show(mounted.mount_point)}: unmount that first, or choose another "
+                    "directory"
+                )
 
 
 def _number_layers(

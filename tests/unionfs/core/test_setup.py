@@ -136,8 +136,9 @@ def test_a_second_union_over_the_same_upper(tmp_path: Path, setting: str) -> Non
         pass
 
 
-def test_an_upper_that_kernel_overlayfs_works_in(tmp_path: Path) -> None:
-    layers = Layers(tmp_path)
+@pytest.mark.parametrize("folder", ["plain", "with space", "tab\tand\\134", "com,ma=x"])
+def test_an_upper_that_kernel_overlayfs_works_in(tmp_path: Path, folder: str) -> None:
+    layers = Layers(tmp_path / folder)
     with kernel_overlay(layers.lowers, layers.upper, layers.work) as root:
         assert refused(layers) == (
             f"upperdir BASE/upper is in use by the overlay mounted at {root}: unmount that first, "

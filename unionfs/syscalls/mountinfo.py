@@ -1,0 +1,61 @@
+"""The mount table: /proc/self/mountinfo names every mount without asking any of them.
+
+Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One line of the table, its octal escapes undone.
+
+    `device` is MAJOR:MINOR; `root` is the path within its filesystem that is
+    mounted on `mount_point`; `options` belong to the mount, `super_options` to the
+    filesystem, where one `NAME=VALUE` may hold a comma.
+    """
+
+    mount_id: int
+    parent_id: int
+    device: str
+    root: bytes
+    mount_point: bytes
+    options: tuple[bytes, ...]
+    fs_type: bytes
+    source: bytes
+    super_options: tuple[bytes, ...]
+
+
+def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
+    """Return the mounts of the table at `path`, in its order: a later one covers an earlier one.
+
+    Raises the `OSError` of reading it.
+    """
+    return [parse_mount(line) for line in Path(path).read_bytes().splitlines()]
+
+
+def parse_mount(line: bytes) -> Mount:
+    """Parse one line of mountinfo."""
+    head, _, tail = line.partition(b" - ")
+    fields = head.split(b" ")
+    fs_type, source, super_options = [*tail.split(b" "), b"", b""][:3]
+    return Mount(
+        int(fields[0]),
+        int(fields[1]),
+        fields[2].decode(),
+        _unescaped(fields[3]),
+        _unescaped(fields[4]),
+        tuple(map(_unescaped, fields[5].split(b","))),
+        _unescaped(fs_type),
+        _unescaped(source),
+        tuple(map(_unescaped, super_options.split(b","))),
+    )
+
+
+def _unescaped(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), field)
