@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,11 @@ class MountError(Exception):
 
     The text is one sentence for the person at the terminal.
     """
+
+
+def fs_error(number: int) -> OSError:
+    """Return the `OSError` of errno `number`, with the text of strerror(3)."""
+    return OSError(number, os.strerror(number))
 
 
 def errno_of(error: BaseException, where: str) -> int:

@@ -15,12 +15,13 @@ request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from unionfs.errors import fs_error
 
 _KILLED = 1 << signal.SIGKILL - 1
 
@@ -69,4 +70,4 @@ def stop_if_abandoned() -> None:
     """Raise EINTR where whoever asked for this is being killed."""
     caller = _mark.caller
     if caller is not None and caller.is_killed():
-        raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+        raise fs_error(errno.EINTR)

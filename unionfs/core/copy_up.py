@@ -31,6 +31,7 @@ from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
+from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
@@ -57,7 +58,7 @@ def is_slow_copy(state: State, size: int) -> bool:
 def require_upper(state: State) -> Layer:
     """Return the upper layer; EROFS in a union that has none to write to."""
     if state.upper is None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        raise fs_error(errno.EROFS)
     return state.upper
 
 
@@ -97,7 +98,7 @@ def _copy_up_one_dir(state: State, d: Dir) -> None:
         if d.upper is not None:
             return
         if d.dead or parent.upper is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         assert state.work is not None and state.upper is not None
         source = d.lowers[0]
         st = os.stat(source.fd())
@@ -293,7 +294,7 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
     source = open_untouched(name, real.fd())
     st = os.fstat(source)
     if not stat.S_ISREG(st.st_mode):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise fs_error(errno.EIO)
     length = st.st_size if size is None else min(size, st.st_size)
     if length == st.st_size and real.layer.reflinks and length > 0:
         if try_reflink(source, staged):

@@ -38,6 +38,7 @@ from unionfs.core.whiteout_ops import (
     remove_entry,
     replace_by_whiteout,
 )
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def check_new_name(name: bytes) -> None:
     EPERM for names that begin with `.wh.`: on disk those are AUFS's marks.
     """
     if len(name) > 255:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise fs_error(errno.ENAMETOOLONG)
     if name.startswith(AUFS_PREFIX):
         raise OSError(errno.EPERM, "names that begin with .wh. are reserved for whiteouts")
 
@@ -75,9 +76,9 @@ def make(
     with parent.lock:
         load_locked(state, parent)
         if parent.dead:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         if parent.holds(name):
-            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise fs_error(errno.EEXIST)
         if umask and not _has_default_acl(state, parent):
             mode &= ~umask
         assert parent.upper is not None
@@ -247,9 +248,9 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
     with parent.lock:
         load_locked(state, parent)
         if parent.dead or (node.unlinked and node.orphan is None):
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         if parent.holds(name):
-            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise fs_error(errno.EEXIST)
         assert parent.upper is not None
         fd = parent.upper.fd()
         if node.key is None:
@@ -271,7 +272,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
             # The file was renamed and its name given away meanwhile; the
             # kernel looks it up again.
             os.unlink(name, dir_fd=fd)
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
         assert parent.up is not None
         parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
         if node.st_ino != union_ino(parent.upper.layer, st.st_ino):
@@ -300,10 +301,10 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
         with parent.lock:
             found = lookup_locked(state, parent, name)
             if found is None:
-                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise fs_error(errno.ENOENT)
             node = found[0]
             if not isinstance(node, File):
-                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise fs_error(errno.EISDIR)
             assert parent.up is not None and parent.low is not None
             if parent.upper is not None:
                 _unlink_locked(state, parent, name, node)
@@ -428,15 +429,15 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
         with parent.lock:
             found = lookup_locked(state, parent, name)
             if found is None:
-                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise fs_error(errno.ENOENT)
             d = found[0]
             if not isinstance(d, Dir):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                raise fs_error(errno.ENOTDIR)
             if parent.upper is not None:
                 with d.lock:
                     load_locked(state, d)
                     if not d.is_empty():
-                        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+                        raise fs_error(errno.ENOTEMPTY)
                     _rmdir_locked(state, parent, name, d)
                 return
         copy_up_dir(state, parent)

@@ -10,6 +10,7 @@ import os
 
 from unionfs.core.file import Handle, current_fd, drop_privileges
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 from unionfs.syscalls.fallocate import fallocate as real_fallocate
 
 
@@ -42,4 +43,4 @@ def copy_range(
 
 def _require_writable(handle: Handle) -> None:
     if not handle.writable:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        raise fs_error(errno.EBADF)

@@ -25,6 +25,7 @@ from unionfs.core.inode import File
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 
 # The kernel does these itself, before or after a request reaches us: creation
 # and truncation by requests of their own, offsets for O_APPEND, cache for
@@ -110,7 +111,7 @@ def drop_privileges(fd: int, uid: int) -> None:
 def reopen(state: State, node: File, flags: int) -> Fd:
     """Open the real file behind `node`; a lower one keeps its atime."""
     if node.kind != stat.S_IFREG:
-        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        raise fs_error(errno.ENXIO)
     if in_upper(state, node) and node.data is None:
         return open_node(state, node, flags)
     try:

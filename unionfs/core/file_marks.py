@@ -20,6 +20,7 @@ from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
 from unionfs.core.redirect import follow_file, lower_names, split_redirect
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]
         place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
     if place is None:
         log.error("%r in %r is a metacopy of nothing", node.rname, real.full_path())
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise fs_error(errno.EIO)
     return place
 
 

@@ -15,6 +15,7 @@ from unionfs.core.file import reopen
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
@@ -32,10 +33,10 @@ def fileattr(state: State, node: Node, command: int, data: bytes) -> bytes:
         fcntl.ioctl(_open(state, node), command, reply)
         return bytes(reply)
     if command not in _WRITES:
-        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        raise fs_error(errno.ENOTTY)
     require_upper(state)
     if len(data) < _WRITES[command]:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise fs_error(errno.EINVAL)
     if isinstance(node, Dir):
         copy_up_dir(state, node)
     elif isinstance(node, File):
@@ -49,5 +50,5 @@ def _open(state: State, node: Node) -> Fd:
         return node.top().fd()
     assert isinstance(node, File)
     if node.kind != stat.S_IFREG:
-        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        raise fs_error(errno.ENOTTY)
     return reopen(state, node, os.O_RDONLY | os.O_NONBLOCK)

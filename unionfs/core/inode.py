@@ -26,6 +26,7 @@ import threading
 from typing import NamedTuple
 
 from unionfs.core.layer import Fd, Layer, RealDir
+from unionfs.errors import fs_error
 from unionfs.types import ROOT_NODEID
 
 # Positions in `low` values: `st_ino << LOW_SHIFT | position << 4 | d_type`.
@@ -190,7 +191,7 @@ class Dir(Node):
     def changeable(self) -> RealDir:
         """Return the upper directory of one that was removed; ENOENT where it has none."""
         if self.upper is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         return self.upper
 
     def top(self) -> RealDir:
@@ -276,7 +277,7 @@ class InodeTable:
         """Return the inode `nodeid`; ESTALE where there is none."""
         node = self.nodes.get(nodeid)
         if node is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
         return node
 
     def directory(self, nodeid: int) -> Dir:
@@ -285,7 +286,7 @@ class InodeTable:
         if type(node) is Dir:
             return node
         code = errno.ESTALE if node is None else errno.ENOTDIR
-        raise OSError(code, os.strerror(code))
+        raise fs_error(code)
 
     def file(self, nodeid: int) -> File:
         """Return the inode `nodeid`, which must not be a directory; ESTALE or EISDIR else."""
@@ -293,7 +294,7 @@ class InodeTable:
         if type(node) is File:
             return node
         code = errno.ESTALE if node is None else errno.EISDIR
-        raise OSError(code, os.strerror(code))
+        raise fs_error(code)
 
     def forget(self, nodeid: int, nlookup: int) -> None:
         """Give back `nlookup` references, and free what nobody refers to any more."""

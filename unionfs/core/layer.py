@@ -17,6 +17,8 @@ import threading
 import weakref
 from collections import deque
 
+from unionfs.errors import fs_error
+
 _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _SWEEP = 64  # how many directories to open before looking for some that are gone
@@ -163,7 +165,7 @@ class FdCache:
                 missing.append(at)
                 at = at.parent
             if at is None or at._fd is None:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+                raise fs_error(errno.ESTALE)
             fd = at._fd
             for below in reversed(missing):
                 fd = _open_dir(below.name, fd)

@@ -49,6 +49,7 @@ from unionfs.core.redirect import (
 )
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK, read_dir_marks, scan
+from unionfs.errors import fs_error
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def lookup(state: State, parent: Dir, name: bytes) -> Found | None:
     The inode is entered into the table, with one reference more.
     """
     if len(name) > 255:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise fs_error(errno.ENAMETOOLONG)
     with parent.lock:
         while True:
             found = lookup_locked(state, parent, name)
@@ -110,7 +111,7 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
         if not state.static:
             return None
         log.error("%r has vanished from the layer %r", name, real.full_path())
-        raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        raise fs_error(errno.EIO) from None
     if stat.S_ISDIR(st.st_mode):
         return _make_dir(state, parent, name, real, lower_at, st), st
     node = _make_file(state, parent, name, real, st)
@@ -186,7 +187,7 @@ def load_locked(state: State, d: Dir) -> None:
     if d.up is not None and d.low is not None and (state.static or not _is_stale(state, d)):
         return
     if d.dead:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise fs_error(errno.ENOENT)
     if not d.resolved:
         resolve_locked(state, d)
     if d.up is None:
@@ -225,7 +226,7 @@ def _merge(
             found = scan(state.marks, real.fd(), xwhiteouts=real.xwhiteouts)
         except OSError as error:
             log.error("the layer directory %r cannot be read: %s", real.full_path(), error)
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+            raise fs_error(errno.EIO) from error
         last = position == len(lowers) - 1
         for name, packed in found.names.items():
             if name in closed:
@@ -268,7 +269,7 @@ def resolve_locked(state: State, d: Dir) -> None:
             found = marks_of(state.marks, candidate)
         except OSError as error:
             log.error("the layer directory %r cannot be read: %s", candidate.full_path(), error)
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+            raise fs_error(errno.EIO) from error
         if found.opaque or candidate.layer.bottom:
             break
         if found.redirect is not None and follow and d.parent is not d:

@@ -10,6 +10,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 
 from unionfs.core.config import IdRange, UnionConfig
+from unionfs.errors import fs_error
 from unionfs.syscalls.fsids import FsIds
 
 OVERFLOW_ID = 65534
@@ -79,4 +80,4 @@ def _stored(ranges: tuple[IdRange, ...], shown: int) -> int:
     for span in ranges:
         if span.shown <= shown < span.shown + span.length:
             return span.stored + shown - span.shown
-    raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+    raise fs_error(errno.EOVERFLOW)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd, RealDir, open_path
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
 
 _TRIES = 8
@@ -40,7 +41,7 @@ def stat_node(state: State, node: Node) -> os.stat_result:
             if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
                 return st
         wait_for(node)
-    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    raise fs_error(errno.ESTALE)
 
 
 def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -> Fd:
@@ -68,7 +69,7 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
             if os.fstat(fd).st_ino == node.rino:
                 return fd
         wait_for(node)
-    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    raise fs_error(errno.ESTALE)
 
 
 def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
@@ -101,7 +102,7 @@ def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
             if node.orphan is None and node.real is real and node.rname == rname:
                 yield real.fd(), rname
                 return
-    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    raise fs_error(errno.ESTALE)
 
 
 def _directory_of(node: File, real: RealDir) -> Dir | None:
@@ -132,7 +133,7 @@ def renew_file(state: State, node: File) -> None:
         orphan = open_path(node.rname, node.real.fd())
         st = os.stat(orphan)
         if st.st_ino != node.rino:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
         fresh = File(node.parent, node.name, node.real, st)
         for slot in ("rname", "aliases", "data", "nlink_delta", "lost", "key"):
             setattr(fresh, slot, getattr(node, slot))

@@ -28,6 +28,7 @@ from unionfs.core.whiteout import (
     is_xattr_whiteout,
     read_dir_marks,
 )
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def split_redirect(value: bytes) -> tuple[bool, list[bytes]]:
     names = value[1:].split(b"/") if absolute else [value]
     if any(name in (b"", b".", b"..") or b"/" in name or b"\0" in name for name in names):
         log.error("the mark overlay.redirect has the value %r, which leads nowhere", value)
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise fs_error(errno.EIO)
     return absolute, names
 
 

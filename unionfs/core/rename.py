@@ -37,6 +37,7 @@ from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
 from unionfs.core.whiteout_ops import allow_xattr_whiteouts, forget_whiteout, stage_whiteout
+from unionfs.errors import fs_error
 from unionfs.syscalls.renameat2 import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
@@ -64,7 +65,7 @@ def rename(
 ) -> None:
     """Rename `name` in `parent` to `new_name` in `new_parent`, as renameat2(2)."""
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise fs_error(errno.EINVAL)
     check_new_name(new_name)
     require_upper(state)
     source, target = End(parent, name), End(new_parent, new_name)
@@ -100,12 +101,12 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
             _look(state, end)
         node = end.node
         if node is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         if isinstance(node, Dir):
             with node.lock:
                 load_locked(state, node)
             if node.lowers and state.config.redirect_dir is not RedirectDir.ON:
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+                raise fs_error(errno.EXDEV)
             copy_up_dir(state, node)
         elif isinstance(node, File):
             copy_up_file(state, node, metadata_only=True)
@@ -131,7 +132,7 @@ def _both_locked(one: Dir, other: Dir) -> Iterator[None]:
 
 def _look(state: State, end: End) -> None:
     if end.parent.dead:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise fs_error(errno.ENOENT)
     found = lookup_locked(state, end.parent, end.name)
     end.node = None if found is None else found[0]
 
@@ -140,24 +141,24 @@ def _check(state: State, source: End, target: End, flags: int) -> None:
     """Raise what rename(2) raises for these two ends."""
     moved, there = source.node, target.node
     if moved is None or (flags == RENAME_EXCHANGE and there is None):
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise fs_error(errno.ENOENT)
     if flags == RENAME_NOREPLACE and there is not None:
-        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        raise fs_error(errno.EEXIST)
     for node, new_parent in ((moved, target.parent), (there, source.parent)):
         if isinstance(node, Dir) and _is_within(new_parent, node):
             code = errno.EINVAL if node is moved or flags == RENAME_EXCHANGE else errno.ENOTEMPTY
-            raise OSError(code, os.strerror(code))
+            raise fs_error(code)
     for end in (source, target) if flags == RENAME_EXCHANGE else (source,):
         assert end.parent.up is not None
         if end.name not in end.parent.up:
             # Replaced by something of the lowers since it was brought up.
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
     if there is None or flags == RENAME_EXCHANGE:
         return
     if isinstance(there, Dir) and not isinstance(moved, Dir):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise fs_error(errno.EISDIR)
     if isinstance(moved, Dir) and not isinstance(there, Dir):
-        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise fs_error(errno.ENOTDIR)
 
 
 def _is_within(d: Dir, ancestor: Dir) -> bool:
@@ -196,7 +197,7 @@ def _move(state: State, source: End, target: End) -> None:
             held.enter_context(target.node.lock)
             load_locked(state, target.node)
             if not target.node.is_empty():
-                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+                raise fs_error(errno.ENOTEMPTY)
         _prepare(state, source, target)
         _clear_target(state, target)
         leaving = _leave_target(state, target)
@@ -222,7 +223,7 @@ def _prepare(state: State, end: End, other: End) -> None:
         elif other.in_lower():
             if node.upper.xwhiteouts:
                 # One mark cannot say both, and its whiteouts would show as files.
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+                raise fs_error(errno.EXDEV)
             os.setxattr(node.upper.fd(), state.marks.opaque, b"y")
     mark_impure(state, other.parent)
 
@@ -234,11 +235,11 @@ def _redirect(state: State, d: Dir) -> None:
     if d.redirect == redirect:
         return
     if len(redirect) > MAX_REDIRECT:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        raise fs_error(errno.EXDEV)
     try:
         os.setxattr(d.upper.fd(), state.marks.redirect, redirect)
     except OSError as error:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from error
+        raise fs_error(errno.EXDEV) from error
     d.redirect = redirect
 
 

@@ -39,6 +39,7 @@ from unionfs.core.rename import rename
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
+from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
@@ -186,7 +187,7 @@ class UnionFs:
     def write(self, fh: int, offset: int, data: Buffer) -> int:
         handle = self._handle(fh)
         if not handle.writable:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise fs_error(errno.EBADF)
         fd = current_fd(self._state, handle)
         if handle.uid:
             drop_privileges(fd, handle.uid)
@@ -401,7 +402,7 @@ class UnionFs:
     def _hold(self, node: Node, st: os.stat_result) -> Attr:
         """Count one more reference of the kernel's, who has one already."""
         if not self._table.hold(node):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
         return self._attr(node, st)
 
     def _attr(self, node: Node, st: os.stat_result) -> Attr:
@@ -443,13 +444,13 @@ class UnionFs:
     def _handle(self, fh: int) -> Handle:
         handle = self._handles.get(fh)
         if handle is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise fs_error(errno.EBADF)
         return handle
 
     def _dir_handle(self, fh: int) -> Dir:
         handle = self._dir_handles.get(fh)
         if handle is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise fs_error(errno.EBADF)
         return handle
 
 

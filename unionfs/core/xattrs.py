@@ -21,6 +21,7 @@ from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 _XATTR_NAME_MAX = 255
@@ -30,11 +31,11 @@ _CAPABILITY = b"security.capability"
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
     """Return a value; ENODATA where there is none."""
     if name == _CAPABILITY and type(node) is File and node.bare:
-        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        raise fs_error(errno.ENODATA)
     if name.startswith(VIRTUAL_PREFIXES):
         value = virtual_value(state, node, name)
         if value is None:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+            raise fs_error(errno.ENODATA)
         return value
     with _reach(node) as (path, follows):
         return os.getxattr(path, _stored_name(state, name), follow_symlinks=follows)
@@ -108,7 +109,7 @@ def _stored_name(state: State, name: bytes) -> bytes:
         return name
     stored = state.marks.escaped.encode() + name[len(state.marks.prefix) :]
     if len(stored) > _XATTR_NAME_MAX:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        raise fs_error(errno.EOPNOTSUPP)
     return stored
 
 

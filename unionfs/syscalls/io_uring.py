@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 
+from unionfs.errors import fs_error
 from unionfs.syscalls.libc import fail, libc
 
 _NR_SETUP = 425
@@ -113,7 +114,7 @@ class Ring:
     def _map(self, params: bytearray) -> None:
         sq_entries, cq_entries, _, _, _, features, *_ = _PARAMS.unpack_from(params)
         if not features & _FEAT_SINGLE_MMAP:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            raise fs_error(errno.ENOSYS)
         sq = _OFFSETS.unpack_from(params, _PARAMS.size)
         cq = _OFFSETS.unpack_from(params, _PARAMS.size + _OFFSETS.size)
         size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * _CQE_SIZE)

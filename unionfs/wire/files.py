@@ -7,6 +7,7 @@ import os
 import threading
 from typing import Protocol
 
+from unionfs.errors import fs_error
 from unionfs.types import Attr
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -176,7 +177,7 @@ class Files:
             if mode is None:
                 self._fs.release(fh)
                 self._fs.renew(nodeid)
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+                raise fs_error(errno.ESTALE)
             flags, backing_id = mode.flags, mode.backing_id
         abi.OPEN_OUT.pack_into(request.out, at, fh, flags, backing_id)
         return abi.OPEN_OUT.size

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 
+from unionfs.errors import fs_error
 from unionfs.types import SetAttr
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -120,7 +120,7 @@ class Inodes:
 
     def _require_xattrs(self) -> None:
         if not self._xattrs:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            raise fs_error(errno.ENOSYS)
 
     def _getxattr(self, request: Request) -> int:
         self._require_xattrs()
@@ -140,7 +140,7 @@ class Inodes:
         if size == 0:
             return request.answer(abi.GETXATTR_OUT.pack(len(value), 0))
         if len(value) > size:
-            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+            raise fs_error(errno.ERANGE)
         return request.answer(value)
 
     def _setxattr(self, request: Request) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 
+from unionfs.errors import fs_error
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -46,7 +46,7 @@ class Names:
                 self._demand.looked_up(request.nodeid)
             return abi.ENTRY_SIZE
         if not self._encoder.valid and not self._encoder.valid_ns:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise fs_error(errno.ENOENT)
         return self._encoder.absent(request)
 
     def _symlink(self, request: Request) -> int:

@@ -14,11 +14,10 @@ Source: include/uapi/linux/fuse.h; fs/fuse/*.c for which opcode is asked when.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unionfs.errors import errno_of
+from unionfs.errors import errno_of, fs_error
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
@@ -167,7 +166,7 @@ class Session:
         entry = self._table[opcode] if opcode < _OPCODES else None
         if entry is None:
             # The kernel does without it from now on.
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            raise fs_error(errno.ENOSYS)
         self.counts[opcode] += 1
         return entry[0](request)
 
