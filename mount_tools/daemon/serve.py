@@ -1,9 +1,10 @@
 """One mount, from the open union to its end: choose a transport, mount, serve, unmount.
 
-Decided here and only here: the order of these steps.  The mount is live as
-early as can be: trio, which `supervise` runs on, is imported while a transport
-with threads of its own serves the first requests.  Signals that come before
-somebody watches for them wait until then.
+Decided here and only here: the order of these steps.  The mount is live as early as
+possible.  A transport with its own threads serves the first requests while trio, which
+`supervise` needs, is still being imported (this takes as long as everything before it).
+What fails from then on does not end the mount: see `unsupervised`.  Signals that arrive
+before the supervisor waits for them stay blocked until then.
 
 Threading: this is the main thread, which serves no requests.
 """
@@ -22,10 +23,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announce_closing, await_predecessor
-from mount_tools.daemon.transport import Carry, Transport, load_transport
+from mount_tools.daemon.transport import Joinable, Transport, load_transport
+from mount_tools.daemon.unsupervised import serve_unsupervised
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
 from mount_tools.mount.options import MountOptions
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
@@ -51,6 +54,7 @@ def serve(
 
     Raises `ConfigError` or `MountError` with nothing mounted.
     """
+    _require_trio()
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
@@ -65,6 +69,16 @@ def serve(
         check_layers_apart(options.union, directory)
     with _signals_held():
         return _mount_and_serve(directory, fd, options, transport, live)
+
+
+def _require_trio() -> None:
+    """Raise MountError if trio is not installed; it is imported only after the mount is live."""
+    try:
+        if find_spec("trio") is not None:
+            return
+    except (ImportError, ValueError):
+        pass
+    raise MountError("the Python package trio is not installed, and every mount needs it")
 
 
 def _covers_our_code(directory: str) -> bool:
@@ -153,16 +167,28 @@ def _serve_mounted(
         log.exception("the transport failed; %s was never live", mount.point)
         mount.unmount()
         return False
-    announce = live if running is None else _told(live)
-    # Now that nobody waits any more: this import takes as long as all of the above.
-    from mount_tools.daemon import supervise
-
-    _spare_the_inodes()
     if running is None:
-        carry: Carry = partial(transport.carry, fs, mount.fd)
-    else:
-        carry = supervise.carry_on(running)
-    return supervise.supervise(fs, mount, announce, carry, listener)
+        from mount_tools.daemon.supervise import supervise
+
+        _spare_the_inodes()
+        return supervise(fs, mount, live, partial(transport.carry, fs, mount.fd), listener)
+    announce = _told(live)
+    joinable = Joinable(running)
+    try:
+        # After the announcement, since nobody waits any more.
+        from mount_tools.daemon.supervise import carry_on, supervise
+
+        _spare_the_inodes()
+        return supervise(fs, mount, announce, carry_on(joinable), listener)
+    except MountError:
+        raise
+    except Exception:
+        log.exception("the supervisor failed; %s is served without it", mount.point)
+        if joinable.joined:
+            return False
+    if listener is not None:
+        listener.close()
+    return serve_unsupervised(running, mount)
 
 
 def _spare_the_inodes() -> None:

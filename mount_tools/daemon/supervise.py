@@ -88,8 +88,7 @@ class Session:
             nursery.start_soon(self._watch, signals)
             nursery.start_soon(self._announce)
             if listener is not None:
-                control = Control(self._fs, self._mount.point, lambda: self.notifier)
-                nursery.start_soon(serve_control, listener, control)
+                nursery.start_soon(self._answer, listener)
             try:
                 await carry(self._on_ready)
             except MountError as error:
@@ -119,6 +118,14 @@ class Session:
         except BrokenPipeError:
             log.warning("the command that mounted %s has gone; unmounting", self._mount.point)
             await self._unmount()
+
+    async def _answer(self, listener: socket.socket) -> None:
+        """Serve the control socket; the mount goes on without it if that fails."""
+        control = Control(self._fs, self._mount.point, lambda: self.notifier)
+        try:
+            await serve_control(listener, control)
+        except Exception:
+            log.exception("the control socket of %s failed", self._mount.point)
 
     async def _watch(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:

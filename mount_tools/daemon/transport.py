@@ -37,8 +37,27 @@ class Running(Protocol):
     def notifier(self) -> Notifier: ...
 
     def join(self) -> None:
-        """Wait for its end, and raise what ended it before its time."""
+        """Wait for the end of the connection and close it; call it once.
+
+        Raises the error that ended the connection early, if any did.
+        """
         ...
+
+
+class Joinable:
+    """A connection that is being served, and whether somebody waits or waited for its end."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self.joined = False
+
+    @property
+    def notifier(self) -> Notifier:
+        return self._running.notifier
+
+    def join(self) -> None:
+        self.joined = True
+        self._running.join()
 
 
 class Transport:
