@@ -16,16 +16,15 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import click
 
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.flags import FlagParser, WrongFlag, invalid_value, parse_integer
 
 FLAG_ERROR = 125
 OPERAND_ERROR = 1
-
-BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -35,7 +34,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
 class Integer(click.ParamType[int]):
-    """A whole number; what is none is refused in Go's words."""
+    """A whole number of 64 bits in ASCII digits; anything else is refused in Go's words."""
 
     name = "int"
 
@@ -44,11 +43,9 @@ class Integer(click.ParamType[int]):
     ) -> int:
         text = str(value)
         try:
-            return int(text)
-        except ValueError:
-            raise click.BadParameter(
-                invalid_value(text, param, f'strconv.ParseInt: parsing "{text}": invalid syntax')
-            ) from None
+            return parse_integer(text)
+        except ValueError as error:
+            raise click.BadParameter(invalid_value(text, param, str(error))) from None
 
 
 class KeyValue(click.ParamType[tuple[str, str]]):
@@ -64,11 +61,6 @@ class KeyValue(click.ParamType[tuple[str, str]]):
             reason = "bad format of filter (expected name=value)"
             raise click.BadParameter(invalid_value(str(value), param, reason))
         return name.strip().lower(), wanted.strip()
-
-
-def invalid_value(value: str, param: click.Parameter | None, reason: str) -> str:
-    names = ", ".join(sorted(param.opts, key=len)) if param is not None else ""
-    return f'invalid argument "{value}" for "{names}" flag: {reason}'
 
 
 def flag(*names: str, says: str, default: bool = False) -> Callable[[Decorated], Decorated]:
@@ -107,6 +99,35 @@ def filters(*names: str, says: str) -> Callable[[Decorated], Decorated]:
 # -- commands --
 
 
+Parse = Callable[[click.Context, list[str]], list[str]]
+
+
+def parse_flags(
+    made: click.Command, parse: Parse, ctx: click.Context, args: list[str]
+) -> list[str]:
+    """Parse `args` into `ctx.params` in the manner of pflag; `parse` is click's own parser.
+
+    Raises WrongWords.  While the shell completes a line that is not finished, click's parser
+    takes it as it is.
+    """
+    if ctx.resilient_parsing:
+        return parse(ctx, args)
+    flags = FlagParser(made.params, interspersed=made.allow_interspersed_args)
+    try:
+        flags.parse(args)
+        rest = parse(ctx, flags.words)
+    except WrongFlag as error:
+        what = str(error)
+    except click.BadParameter as error:
+        what = error.message
+    except click.UsageError as error:
+        what = error.format_message()
+    else:
+        ctx.params.update(flags.switches)
+        return rest
+    raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
+
+
 class Command(click.Command):
     """A command with its flags and between `least` and `most` operands."""
 
@@ -116,23 +137,7 @@ class Command(click.Command):
     most: int | None = 0
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        switched: dict[str, bool] = {}
-        words = self._without_values(ctx, args, switched)
-        try:
-            rest = super().parse_args(ctx, words)
-        except click.NoSuchOption as error:
-            self.refuse(ctx, _unknown(error.option_name, args))
-        except click.BadParameter as error:
-            self.refuse(ctx, error.message)
-        except click.BadOptionUsage as error:
-            name = error.option_name
-            long = name.startswith("--")
-            self.refuse(
-                ctx, f"flag needs an argument: {name if long else f'{name[1:]!r} in {name}'}"
-            )
-        except click.UsageError as error:
-            self.refuse(ctx, error.format_message())
-        ctx.params.update(switched)
+        rest = parse_flags(self, super().parse_args, ctx, args)
         given = ctx.params.get("operands", ())
         count = len(given) if isinstance(given, tuple) else 0
         if not ctx.resilient_parsing and (
@@ -145,37 +150,6 @@ class Command(click.Command):
         if self.most == 0:
             del ctx.params["operands"]
         return rest
-
-    def refuse(self, ctx: click.Context, what: str) -> NoReturn:
-        raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
-
-    def _without_values(
-        self, ctx: click.Context, args: Sequence[str], switched: dict[str, bool]
-    ) -> list[str]:
-        """Take `--flag=BOOL` out of the words, noting in `switched` what was said."""
-        options = {
-            name: param
-            for param in self.params
-            if isinstance(param, click.Option)
-            for name in param.opts
-        }
-        words: list[str] = []
-        rest = iter(args)
-        for word in rest:
-            if word == "--" or (not word.startswith("-") and not self.allow_interspersed_args):
-                return [*words, word, *rest]
-            name, equals, value = word.partition("=")
-            option = options.get(name)
-            if equals and option is not None and option.is_flag and option.name:
-                if value.lower() not in BOOLEANS:
-                    reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-                    self.refuse(ctx, invalid_value(value, option, reason))
-                switched[option.name] = BOOLEANS[value.lower()]
-                continue
-            words.append(word)
-            if _takes_next(word, options):
-                words.extend(next(([value] for value in rest), []))
-        return words
 
     # -- help --
 
@@ -227,29 +201,6 @@ def command(
     return decorate
 
 
-def _takes_next(word: str, options: dict[str, click.Option]) -> bool:
-    """Tell whether the word after `word` is the value of a flag in it."""
-    if word.startswith("--"):
-        option = options.get(word)
-        return option is not None and not option.is_flag
-    if not word.startswith("-") or word == "-":
-        return False
-    for at, letter in enumerate(word[1:], 2):
-        option = options.get(f"-{letter}")
-        if option is not None and not option.is_flag:
-            return at == len(word)
-    return False
-
-
-def _unknown(name: str, args: Sequence[str]) -> str:
-    if name.startswith("--"):
-        return f"unknown flag: {name}"
-    letter = name.lstrip("-")[:1]
-    words = (word for word in args if word.startswith("-") and not word.startswith("--"))
-    word = next((word for word in words if letter in word), name)
-    return f"unknown shorthand flag: '{letter}' in {word}"
-
-
 def _requires(least: int, most: int | None) -> str:
     def counted(number: int) -> str:
         return f"{number} argument{'' if number == 1 else 's'}"
@@ -292,6 +243,13 @@ def _option_lines(options: Sequence[click.Option]) -> str:
 # -- groups --
 
 
+@click.pass_context
+def show_help_if_alone(ctx: click.Context) -> None:
+    """Print the help of a group that was called without a command, as docker does."""
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), file=sys.stderr)
+
+
 class Group(click.Group):
     """Commands that are imported when called: `members` says where each of them is.
 
@@ -307,7 +265,11 @@ class Group(click.Group):
         callback: Callable[..., object] | None = None,
     ) -> None:
         super().__init__(
-            name, params=params, callback=callback, invoke_without_command=True, help=summary
+            name,
+            params=params,
+            callback=callback or show_help_if_alone,
+            invoke_without_command=True,
+            help=summary,
         )
         self.members = members
         self.summary = summary
@@ -324,21 +286,7 @@ class Group(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            what = _unknown(error.option_name, args)
-        except click.BadOptionUsage as error:
-            what = f"flag needs an argument: {error.option_name}"
-        except click.UsageError as error:
-            what = error.format_message()
-        raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
-
-    def invoke(self, ctx: click.Context) -> object:
-        if not ctx._protected_args and not ctx.params.get("version"):
-            print(self.get_help(ctx), file=sys.stderr)
-            return None
-        return super().invoke(ctx)
+        return parse_flags(self, super().parse_args, ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -23,7 +23,7 @@ import click
 
 from layerstore.errors import StoreError
 from mount_tools.cli.errors import TemplateError, WrongWords
-from mount_tools.cli.framework import Group
+from mount_tools.cli.framework import Group, show_help_if_alone
 from mount_tools.cli.session import Session, complain
 
 PROGRAM = "pyunion"
@@ -71,6 +71,7 @@ def _open(context: click.Context, root: str | None, no_sync: bool, version: bool
 
         print(f"PyUnion version {own_version()}")
         context.exit(0)
+    show_help_if_alone()
     session = Session(root, sync=not no_sync)
     context.obj = session
     context.call_on_close(session.close)

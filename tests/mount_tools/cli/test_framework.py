@@ -74,7 +74,7 @@ def test_after_the_first_operand_of_some_commands_nothing_is_a_flag() -> None:
     [
         (["--nope"], "unknown flag: --nope"),
         (["-x"], "unknown shorthand flag: 'x' in -x"),
-        (["-ax"], "unknown shorthand flag: 'x' in -ax"),
+        (["-ax"], "unknown shorthand flag: 'x' in -x"),
         (["-e"], "flag needs an argument: 'e' in -e"),
         (["--env"], "flag needs an argument: --env"),
         (

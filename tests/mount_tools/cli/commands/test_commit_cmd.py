@@ -61,3 +61,9 @@ def test_what_was_copied_is_told(base: Image) -> None:
     assert copied_text(done) == (
         "open for writing, so copied (2kB): /a, /b, /c, 1 more; the container waited 1.5 ms"
     )
+
+
+@pytest.mark.parametrize("words", [["-m=text"], ["-qm=text"], ["-mtext"], ["-m", "text"]])
+def test_the_message_in_each_form_of_a_short_flag(cli: Cli, box: str, words: list[str]) -> None:
+    cli.ok("commit", *words, box, "made")
+    assert cli.ok("history", "made", "--format", "{{.Comment}}").splitlines()[0] == "text"
