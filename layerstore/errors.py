@@ -1,37 +1,70 @@
-"""The errors of the store: each a sentence for the person at the terminal.
+"""The errors of the store: each text is a sentence for the person at the terminal.
 
 Where docker has a sentence for the same failure, the text is docker's, without
-its "Error response from daemon: ".  `exit_code` is what a command that fails
-with the error exits with.
+its "Error response from daemon: ".  Callers that react to a failure catch its
+class or read its attributes, never its text.  `exit_code` is the exit status
+of a command that fails with the error.
 """
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """Something of the store could not be done; the text says what, on what and why."""
+    """An operation of the store failed; the text says which, on what and why."""
 
     exit_code = 1
 
 
 class NotFound(StoreError):
-    """There is no image, container, layer or blob of that name."""
+    """No image, container, layer or blob has that name."""
+
+
+class NoSuchImage(NotFound):
+    """No image has the name or id `name`, which is as the user should see it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such image: {name}")
+        self.name = name
+
+
+class NoSuchContainer(NotFound):
+    """No container has the name or id `name`, which is as the user should see it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such container: {name}")
+        self.name = name
 
 
 class Conflict(StoreError):
-    """What was asked for contradicts something the store holds; the text names it."""
+    """The request contradicts something in the store; the text names it."""
 
 
 class Busy(StoreError):
     """Another process holds what is needed; trying again later may work."""
 
 
+class InUse(Busy):
+    """A mount or a running container uses what should be changed; it must end first."""
+
+
+class DiskFull(StoreError):
+    """The disk or the user's quota is full; the text says how to free space."""
+
+
+class LayerUnreadable(StoreError):
+    """Layers of the store cannot be opened as one tree."""
+
+
 class InvalidReference(StoreError):
-    """A name given for an image, a tag or a container does not follow the grammar."""
+    """The name of an image, a tag or a container does not follow the grammar."""
+
+
+class AmbiguousId(InvalidReference):
+    """A short id is the beginning of several ids."""
 
 
 class InvalidImage(StoreError):
-    """A configuration, manifest or archive does not say what its format demands."""
+    """A configuration, manifest or archive is not as its format requires."""
 
 
 class InvalidDigest(InvalidReference, InvalidImage):
@@ -39,24 +72,28 @@ class InvalidDigest(InvalidReference, InvalidImage):
 
 
 class UnknownMediaType(InvalidImage):
-    """A document or layer is of a kind this store cannot read."""
+    """A document or layer is of a type that this store cannot read."""
 
 
 class DigestMismatch(InvalidImage):
-    """Content does not have the digest it was announced with."""
+    """The digest of some content is not the announced one."""
 
 
 class SizeMismatch(InvalidImage):
-    """Content is longer or shorter than it was announced to be."""
+    """Content is longer or shorter than announced."""
+
+
+class NotATar(InvalidImage):
+    """A stream has something else where the header of a tar entry must be."""
 
 
 class UnsafePath(InvalidImage):
-    """An archive names a path that would lead out of the tree it is unpacked in."""
+    """An archive names a path outside of the tree it is unpacked in."""
 
 
 class LimitExceeded(InvalidImage):
-    """An archive holds more than the limits allow, as a decompression bomb would."""
+    """An archive exceeds the limits, as a decompression bomb would."""
 
 
 class WrongVersion(StoreError):
-    """The store was written by a newer PyUnion than this one."""
+    """A newer PyUnion wrote the store."""

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from layerstore.errors import InvalidImage, LimitExceeded, StoreError
+from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.documents import DOCUMENT_LIMIT
 from layerstore.tar.compression import Readable, open_decompressed
@@ -130,8 +130,8 @@ class TarMembers:
             self._list(source, limits)
         except BaseException as error:
             file.close()
-            if type(error) is InvalidImage and not self._members:
-                raise InvalidImage(f"this is no tar archive of images: {error}") from None
+            if isinstance(error, NotATar) and not self._members:
+                raise NotATar(f"this is no tar archive of images: {error}") from None
             raise
 
     def _list(self, source: _FileSource, limits: Limits) -> None:

@@ -37,7 +37,15 @@ from layerstore.db.leases import Leases
 from layerstore.db.processes import ProcessId, process_start
 from layerstore.db.staging import StagingArea
 from layerstore.diff.tree_walk import walk
-from layerstore.errors import Busy, Conflict, InvalidReference, NotFound
+from layerstore.errors import (
+    AmbiguousId,
+    Busy,
+    Conflict,
+    InvalidReference,
+    NoSuchContainer,
+    NoSuchImage,
+    NotFound,
+)
 from layerstore.images.images import Image
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import SHORT, Digest
@@ -117,7 +125,7 @@ class ContainerStore:
         """Return the container of that full id; raises NotFound."""
         row = self._database.one(f"SELECT {_COLUMNS} FROM containers WHERE id = ?", (container_id,))
         if row is None:
-            raise NotFound(f"No such container: {container_id}")
+            raise NoSuchContainer(container_id)
         return _container(row)
 
     def resolve(self, text: str) -> Container:
@@ -136,10 +144,10 @@ class ContainerStore:
                 (text, text + "g"),
             )
             if len(rows) > 1:
-                raise InvalidReference(f"multiple IDs found with provided prefix: {text}")
+                raise AmbiguousId(f"multiple IDs found with provided prefix: {text}")
             row = rows[0] if rows else None
         if row is None:
-            raise NotFound(f"No such container: {text}")
+            raise NoSuchContainer(text)
         return _container(row)
 
     def list(self) -> builtins.list[Container]:
@@ -247,7 +255,7 @@ class ContainerStore:
         try:
             with self._database.transaction() as tx:
                 if tx.execute("SELECT 1 FROM images WHERE id = ?", (image.id,)).fetchone() is None:
-                    raise NotFound(f"No such image: {image.id}")
+                    raise NoSuchImage(image.id)
                 if name is None:
                     name = new_name(lambda name: self._holder(name) is not None)
                 elif (holder := self._holder(name)) is not None:
@@ -349,7 +357,7 @@ class ContainerStore:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
-            raise NotFound(f"No such container: {container.name}") from None
+            raise NoSuchContainer(container.name) from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

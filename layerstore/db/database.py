@@ -31,7 +31,7 @@ from typing import Any
 from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room
-from layerstore.errors import Busy, StoreError, WrongVersion
+from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
 
 BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
@@ -250,10 +250,11 @@ def _sentences(path: Path) -> Iterator[None]:
                 f"{path} is busy: another process has been writing to it for {BUSY_SECONDS} s"
             ) from error
         if code == sqlite3.SQLITE_FULL:
-            raise StoreError(f"{path} cannot grow: {_FULL}") from error
+            raise DiskFull(f"{path} cannot grow: {_FULL}") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
-            why = error if has_room(path.parent, _SHM) else _FULL
-            raise StoreError(f"{path} cannot be used: {why}") from error
+            if not has_room(path.parent, _SHM):
+                raise DiskFull(f"{path} cannot be used: {_FULL}") from error
+            raise StoreError(f"{path} cannot be used: {error}") from error
         raise

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from layerstore.errors import StoreError
+from layerstore.errors import DiskFull, StoreError
 
 SIZE = 512 << 10
 ADVICE = "`pyunion prune` and `pyunion rmi` make room, even now"
@@ -91,7 +91,7 @@ class Reserve:
 
     @contextmanager
     def growing(self) -> Iterator[None]:
-        """Let the store grow; raises StoreError, also from within, where the disk is full."""
+        """Let the store grow; raises DiskFull, also from within, where the disk is full."""
         if self.low:
             self.settle()
         if self.low:
@@ -105,12 +105,12 @@ class Reserve:
         except StoreError as error:
             cause = error.__cause__
             full = isinstance(cause, OSError) and cause.errno in FULL
-            if not full or ADVICE in str(error):
+            if not full or isinstance(error, DiskFull):
                 raise
-            raise StoreError(f"{error}; {ADVICE}") from cause
+            raise DiskFull(f"{error}; {ADVICE}") from cause
 
-    def _error(self, code: int) -> StoreError:
-        return StoreError(f"{os.strerror(code)} for the store {self._root}; {ADVICE}")
+    def _error(self, code: int) -> DiskFull:
+        return DiskFull(f"{os.strerror(code)} for the store {self._root}; {ADVICE}")
 
     def _make(self) -> bool:
         if not has_room(self._root, _PLENTY):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from layerstore.errors import StoreError
+from layerstore.errors import LayerUnreadable
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr
@@ -35,7 +35,7 @@ class UnionFiles:
                 UnionConfig(lowers=lowers, timeout=0 if live else None, open_dirs=_OPEN_DIRS)
             )
         except ConfigError as error:
-            raise StoreError(f"the layers cannot be read as one tree: {error}") from None
+            raise LayerUnreadable(f"the layers cannot be read as one tree: {error}") from None
         self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
 
     def find(self, path: bytes) -> Attr | None:

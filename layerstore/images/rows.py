@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database, Row, Value
-from layerstore.errors import InvalidReference, NotFound
+from layerstore.errors import AmbiguousId, NoSuchImage
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.reference import Reference, familiar, parse_reference, parse_tag_target
@@ -63,7 +63,7 @@ class ImageRows:
         """Return the image of that id; raises NotFound."""
         found = self._read("WHERE id = ?", (image_id,))
         if not found:
-            raise NotFound(f"No such image: {image_id}")
+            raise NoSuchImage(image_id)
         return found[0]
 
     def resolve(self, text: str) -> Image:
@@ -80,12 +80,12 @@ class ImageRows:
         if whole:
             image_id = Digest.of_hex(whole[1])
             if not self.exists(image_id):
-                raise NotFound(f"No such image: {image_id}")
+                raise NoSuchImage(image_id)
             return image_id
         reference = parse_reference(text).with_default_tag()
         found = self._named(reference) or self._by_prefix(text)
         if found is None:
-            raise NotFound(f"No such image: {familiar(reference)}")
+            raise NoSuchImage(familiar(reference))
         return found
 
     def some_names(self, image_id: Digest) -> tuple[Reference, ...]:
@@ -227,7 +227,7 @@ class ImageRows:
         if len(rows) > 1:
             length = max(SHORT, len(found[1]) + 1)
             some = ", ".join(Digest(row[0]).encoded[:length] for row in rows)
-            raise InvalidReference(
+            raise AmbiguousId(
                 f"multiple IDs found with provided prefix: {text} ({some}); give more digits"
             )
         return Digest(rows[0][0]) if rows else None

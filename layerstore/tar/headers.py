@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 
-from layerstore.errors import InvalidImage
+from layerstore.errors import InvalidImage, NotATar
 
 BLOCK = 512
 END = bytes(BLOCK)
@@ -89,7 +89,7 @@ class Header:
 
 
 def _check_sum(block: bytes, field: bytes) -> None:
-    """Raise InvalidImage unless the header's sum is right: it is no header, or a damaged one.
+    """Raise NotATar unless the checksum of the header is right.
 
     The sum is taken from Adler-32, whose low half is one plus the sum of the
     bytes modulo 65521, and which is fifteen times faster than `sum`.
@@ -103,7 +103,7 @@ def _check_sum(block: bytes, field: bytes) -> None:
     # Some old tars add signed bytes.
     if sum(byte - 256 if byte > 127 else byte for byte in block) + blank == wanted:
         return
-    raise InvalidImage("the archive is damaged, or no tar archive: a header has the wrong checksum")
+    raise NotATar("the archive is damaged, or no tar archive: a header has the wrong checksum")
 
 
 @functools.lru_cache(maxsize=4096)

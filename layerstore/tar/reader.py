@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from layerstore.errors import InvalidImage, LimitExceeded, UnsafePath
+from layerstore.errors import InvalidImage, LimitExceeded, NotATar, UnsafePath
 from layerstore.limits import DEFAULT, Limits
 from layerstore.tar.headers import (
     BLOCK,
@@ -203,7 +203,7 @@ class TarReader:
         if not block:
             return None
         if len(block) < BLOCK:
-            raise short("a header")
+            raise NotATar("the archive is cut short: it ends within a header")
         self._raw(block)
         if block != END:
             self._count += 1

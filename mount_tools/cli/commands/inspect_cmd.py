@@ -11,7 +11,7 @@ from collections.abc import Callable
 import click
 
 from layerstore.containers.containers import Container
-from layerstore.errors import InvalidReference, NotFound
+from layerstore.errors import AmbiguousId, InvalidReference, NotFound
 from layerstore.images.images import Image
 from layerstore.store import Store
 from mount_tools.cli import framework
@@ -145,8 +145,9 @@ def resolved(store: Store, name: str, kinds: tuple[str, ...]) -> Image | Contain
             return store.images.resolve(name)
         except NotFound:
             continue
-        except InvalidReference as error:
-            if "multiple IDs" in str(error):
-                raise
+        except AmbiguousId:
+            raise
+        except InvalidReference:
+            continue
     what = kinds[0] if len(kinds) == 1 else "object"
     raise NotFound(f"No such {what}: {name}")

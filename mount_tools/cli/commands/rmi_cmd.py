@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerstore.errors import NotFound
+from layerstore.errors import NoSuchImage, NotFound
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
@@ -19,7 +19,7 @@ def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool
         try:
             removed = session.store.images.remove(name, force=force, prune=not no_prune)
         except NotFound:
-            raise NotFound(f"No such image: {name}") from None
+            raise NoSuchImage(name) from None
         for what, text in removed:
             say(f"{what}: {text}")
 
