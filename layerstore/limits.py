@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unionfs import MAX_LOWERS
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -23,7 +25,7 @@ class Limits:
     header: int = 1 << 20  # bytes of one extended header, long name or sparse map
     documents: int = 128 << 20  # bytes of the configurations and manifests of one archive
     images: int = 10_000  # images of one archive, and names of them
-    layers: int = 500  # what a union can be mounted of
+    layers: int = MAX_LOWERS
     ratio: int = 2_000
     ratio_from: int = 256 << 20
     window: int = 128 << 20  # bytes of memory a decompressor may ask for

@@ -14,9 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unionfs.core.config import IdRange, RedirectDir, UnionConfig, WhiteoutForm
+    from unionfs.core.config import (
+        MAX_LOWERS,
+        IdRange,
+        RedirectDir,
+        UnionConfig,
+        WhiteoutForm,
+    )
     from unionfs.core.introspect import places
-    from unionfs.core.setup import MAX_LOWERS
     from unionfs.core.union import UnionFs, open_union
     from unionfs.core.whiteout import (
         AUFS_META,
@@ -47,9 +52,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
+    "config": ("MAX_LOWERS", "IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
     "introspect": ("places",),
-    "setup": ("MAX_LOWERS",),
     "union": ("UnionFs", "open_union"),
     "whiteout": (
         *("AUFS_META", "AUFS_OPAQUE", "AUFS_PREFIX", "FUSE_OVERLAYFS_PREFIX"),

@@ -13,6 +13,8 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MAX_LOWERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
+
 
 class WhiteoutForm(enum.Enum):
     """How a deletion is written into the upper; all forms are always read."""

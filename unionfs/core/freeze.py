@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from unionfs.core.config import MAX_LOWERS
 from unionfs.core.copy_up import copy_attributes, require_upper
 from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
@@ -41,7 +42,7 @@ from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
 from unionfs.core.origin import encode_origin
-from unionfs.core.setup import MAX_LOWERS, take_for_ourselves
+from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, DT_REG, INO_SHIFT
 from unionfs.core.workdir import remove_tree

@@ -17,7 +17,7 @@ import re
 import resource
 from dataclasses import replace
 
-from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.config import MAX_LOWERS, UnionConfig, WhiteoutForm
 from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
@@ -37,8 +37,6 @@ from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 
 log = logging.getLogger(__name__)
-
-MAX_LOWERS = 500
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from mount_tools.container.mount_points import Point, with_points
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import Content, fill
+from unionfs import MAX_LOWERS
 from unionfs.core.config import UnionConfig
-from unionfs.core.setup import MAX_LOWERS
 
 HOSTS = Point("/etc/hosts", folder=False)
 FULL: Content = {"proc": {}, "sys": {}, "dev": {}}

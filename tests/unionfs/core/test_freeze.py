@@ -19,8 +19,8 @@ from tests.helpers.mounts import run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import Layers, core, errno_of, nodeid
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
+from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
-from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import SetAttr

@@ -14,7 +14,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import OsDriver
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import Layers, errno_of, nodeid
-from unionfs.core.setup import MAX_LOWERS
+from unionfs import MAX_LOWERS
 from unionfs.types import ROOT_NODEID
 
 LAYER_COUNTS = (1, 3, 40, MAX_LOWERS)

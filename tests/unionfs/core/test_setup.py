@@ -14,9 +14,9 @@ import pytest
 
 from tests.helpers.mounts import kernel_overlay
 from tests.helpers.unions import Layers, open_fds
+from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
-from unionfs.core.setup import MAX_LOWERS
 from unionfs.core.union import open_union
 from unionfs.errors import ConfigError
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.unions import Layers, core, open_fds
-from unionfs.core.setup import MAX_LOWERS
+from unionfs import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
 from unionfs.types import ROOT_NODEID
 
