@@ -18,7 +18,8 @@ from typing import NamedTuple
 from layerstore.archive.members import Members, read_document
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
 from layerstore.oci.digest import Digest, sha256_digest
-from layerstore.oci.documents import DOCUMENT_LIMIT, JSON, Descriptor, Manifest, Object, parse_json
+from layerstore.oci.documents import Descriptor, Manifest
+from layerstore.oci.json_values import DOCUMENT_LIMIT, JSON, Object, parse_json
 from layerstore.oci.reference import Reference, familiar, parse_reference
 
 MANIFEST_FILE = "manifest.json"

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError
 from layerstore.limits import DEFAULT, Limits
-from layerstore.oci.documents import DOCUMENT_LIMIT
+from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.headers import LINK, REGULAR, SYMLINK
 from layerstore.tar.pipeline import CHUNK

@@ -25,10 +25,9 @@ from layerstore.oci.documents import (
     OCI_INDEX,
     Descriptor,
     Manifest,
-    parse_document,
     parse_index,
-    text_of,
 )
+from layerstore.oci.json_values import parse_document, text_of
 from layerstore.oci.platform import choose_platform
 from layerstore.oci.reference import Reference, parse_reference
 

@@ -104,18 +104,25 @@ class Override(NamedTuple):
     def decode(cls, value: bytes) -> Override | None:
         """Return what the attribute says, None where that makes no sense."""
         try:
-            uid, gid, mode, *rest = value.decode().split(":")
-            bits = int(mode, 8) & 0o7777
+            uid, gid, mode, *rest = value.decode("ascii").split(":")
+            bits = _number(mode, 8) & 0o7777
             kind, rdev = _decode_type(rest[0]) if rest else (0, 0)
-            return cls(int(uid), int(gid), bits | kind, rdev)
+            return cls(_number(uid), _number(gid), bits | kind, rdev)
         except (ValueError, KeyError):
             return None
+
+
+def _number(text: str, base: int = 10) -> int:
+    """Return the number in `text`; raises ValueError for anything but digits, unlike `int`."""
+    if not text.isdigit() or len(text) > 10:
+        raise ValueError(text)
+    return int(text, base)
 
 
 def _decode_type(text: str) -> tuple[int, int]:
     word, *numbers = text.split("-")
     if word in ("char", "block"):
-        major, minor = map(int, numbers)
+        major, minor = map(_number, numbers)
         return stat.S_IFCHR if word == "char" else stat.S_IFBLK, os.makedev(major, minor)
     return _MODES[word], 0
 

@@ -9,30 +9,23 @@ line_parsers.go`, `shell/lex.go`, whose error texts these are.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from layerstore.errors import StoreError
-from layerstore.oci.documents import JSON, Object
+from layerstore.oci.durations import MILLISECOND, parse_duration
+from layerstore.oci.json_values import JSON, Object, loads
+from layerstore.oci.run_config import RunConfig
 
 _SHELL = ["/bin/sh", "-c"]
-_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
-_PORT = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<protocol>tcp|udp|sctp))?")
+_PORT = re.compile(
+    r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?(?:/(?P<protocol>tcp|udp|sctp))?"
+)
 _WORD = re.compile(r"(?:\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|[^\s'\"\\])+", re.DOTALL)
 _VARIABLE = re.compile(
     r"\$(?:(?P<name>\w+)|\{(?P<braced>\w+)(?:(?P<kind>:[-+])(?P<word>[^}]*))?\})"
 )
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _NOT_TRIGGERS = ("FROM", "MAINTAINER")
 
 
@@ -130,7 +123,7 @@ class _Changes:
     # -- what it runs with --
 
     def _env(self, rest: str) -> None:
-        variables = dict(pair.partition("=")[::2] for pair in self._texts("Env"))
+        variables = RunConfig(self.config).environment
         variables.update(self._pairs("ENV", rest))
         self.config["Env"] = [f"{name}={value}" for name, value in variables.items()]
 
@@ -175,9 +168,6 @@ class _Changes:
         found = self.config.get(name)
         return found if isinstance(found, list) else []
 
-    def _texts(self, name: str) -> list[str]:
-        return [str(entry) for entry in self._listed(name)]
-
     def _added(self, name: str, added: Mapping[str, JSON]) -> None:
         found = self.config.get(name)
         self.config[name] = {**(found if isinstance(found, dict) else {}), **added}
@@ -211,7 +201,7 @@ class _Changes:
 
     def _expanded(self, word: str) -> str:
         """Return `word` without its quotes, with the variables of the configuration's Env."""
-        variables = dict(pair.partition("=")[::2] for pair in self._texts("Env"))
+        variables = RunConfig(self.config).environment
 
         def expand(text: str) -> str:
             def one(match: re.Match[str]) -> str:
@@ -257,7 +247,7 @@ def _json_words(rest: str) -> list[str] | None:
     if not rest.startswith("["):
         return None
     try:
-        found: JSON = json.loads(rest)
+        found: JSON = loads(rest)
     except (ValueError, RecursionError):
         return None  # to the shell `[` is a command like any other
     if not isinstance(found, list):
@@ -270,7 +260,7 @@ def _json_words(rest: str) -> list[str] | None:
 def _set_health_flag(check: Object, name: str, value: str) -> None:
     fields = {"interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod"}
     if name == "retries":
-        if not re.fullmatch(r"-?\d+", value):
+        if not re.fullmatch(r"-?[0-9]{1,18}", value):
             raise StoreError(f'strconv.ParseInt: parsing "{value}": invalid syntax')
         if int(value) < 1:
             raise StoreError(f"--retries must be at least 1 (not {value})")
@@ -278,10 +268,9 @@ def _set_health_flag(check: Object, name: str, value: str) -> None:
         return
     if name not in fields:
         raise StoreError(f"Unknown flag: {name}")
-    found = _DURATION.findall(value)
-    if not found or "".join(number + unit for number, unit in found) != value:
+    length = parse_duration(value)
+    if length is None:
         raise StoreError(f'time: invalid duration "{value}"')
-    length = sum(int(float(number) * _NS[unit]) for number, unit in found)
-    if length < _NS["ms"]:
+    if length < MILLISECOND:
         raise StoreError(f'Interval "{name}" cannot be less than 1ms')
     check[fields[name]] = length

@@ -15,36 +15,27 @@ docker-image-spec v1.2, manifest v2 schema 2.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 
-from layerstore.errors import InvalidImage, LimitExceeded, UnknownMediaType
+from layerstore.errors import InvalidImage, UnknownMediaType
 from layerstore.oci.digest import Digest, chain_id, sha256_digest
+from layerstore.oci.json_values import JSON as JSON
+from layerstore.oci.json_values import Object as Object
+from layerstore.oci.json_values import object_of, parse_document, text_of
+from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp, parse_timestamp
-
-JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
-Object = dict[str, JSON]
-
-DOCUMENT_LIMIT = 8 << 20
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
-OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
 
 INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
 MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
-CONFIG_TYPES = frozenset((OCI_CONFIG, DOCKER_CONFIG))
-
-_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -137,11 +128,13 @@ class ImageConfig:
         return object_of(self.fields, "config")
 
     @property
+    def run(self) -> RunConfig:
+        """`config` with typed fields."""
+        return RunConfig(self.config)
+
+    @property
     def labels(self) -> dict[str, str]:
-        found = self.config.get("Labels") or {}
-        if not isinstance(found, dict):
-            return {}
-        return {name: str(value) for name, value in found.items()}
+        return self.run.labels
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -231,7 +224,7 @@ class Descriptor:
         if not isinstance(entry, dict):
             raise InvalidImage("a descriptor is not an object")
         size = entry.get("size")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
             raise InvalidImage(f"a descriptor has the size {size!r}")
         annotations = object_of(entry, "annotations")
         urls = entry.get("urls") or []
@@ -306,53 +299,6 @@ def parse_index(data: bytes) -> tuple[Descriptor, ...]:
     if not isinstance(manifests, list):
         raise InvalidImage('an image index has no list of "manifests"')
     return tuple(Descriptor.of(entry) for entry in manifests)
-
-
-def parse_document(data: bytes, what: str) -> Object:
-    """Return the JSON object `data` is; raises InvalidImage or LimitExceeded."""
-    if len(data) > DOCUMENT_LIMIT:
-        raise LimitExceeded(f"the {what} is larger than {DOCUMENT_LIMIT >> 20} MiB")
-    fields = parse_json(data, what)
-    if not isinstance(fields, dict):
-        raise InvalidImage(f"the {what} is not a JSON object")
-    return fields
-
-
-def parse_json(data: bytes, what: str) -> JSON:
-    """Return what the JSON `data` says; raises InvalidImage.
-
-    Half of a surrogate pair is no character: no database, no terminal and no
-    other document takes it.  It is read as U+FFFD, as Go does.
-    """
-    try:
-        found: JSON = json.loads(_ESCAPE.sub(_whole, data.decode()))
-    except (ValueError, RecursionError) as error:
-        raise InvalidImage(f"the {what} is not JSON: {error}") from None
-    return found
-
-
-def _whole(escape: re.Match[str]) -> str:
-    return r"\ufffd" if escape["half"] else escape[0]
-
-
-def text_of(fields: Object, name: str) -> str:
-    """Return the text `fields` has as `name`, "" where it has none; raises InvalidImage."""
-    value = fields.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidImage(f'"{name}" is not text in an image\'s document: {value!r}')
-    return value
-
-
-def object_of(fields: Object, name: str) -> Object:
-    """Return the object `fields` has as `name`, {} where it has none; raises InvalidImage."""
-    value = fields.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidImage(f'"{name}" is not an object in an image\'s document')
-    return value
 
 
 def _one_kind(fields: Object, kind: str) -> None:

@@ -1,95 +1,85 @@
 """Points in time as images and commands write them, and as the store keeps them: ns since 1970.
 
-Decided here and only here: which forms of RFC 3339 are read, how one is
-written, and what `until=` and its like may say.
+Decided here and only here: which forms of RFC 3339 are read, how a time is
+written, and what the value of an `until` filter means.
 
 Source: RFC 3339; image-spec config.md "created"; docker's `until` filter.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
 
 from layerstore.errors import InvalidImage, StoreError
+from layerstore.oci.durations import SECOND, parse_duration
 
-_SECOND = 1_000_000_000
 _LAST = (1 << 63) - 1
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?"
-    r"(?:[Zz]|([+-])(\d\d):(\d\d))?"
+    r"(?P<date>\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](?P<time>\d\d:\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9})\d*)?)?)?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>\d\d):(?P<minutes>\d\d))?",
+    re.ASCII,
 )
-_DURATION = re.compile(r"(\d{1,18}(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": _SECOND,
-    "m": 60 * _SECOND,
-    "h": 3600 * _SECOND,
-}
+_SECONDS = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?", re.ASCII)
 
 
 def parse_timestamp(text: str) -> int:
-    """Return the ns of an RFC 3339 `text`; raises InvalidImage.
+    """Return the ns since 1970 of an RFC 3339 `text`; raises InvalidImage.
 
-    The year 1, which Go writes for "no time", is 0; what is later than the
-    database can keep, in the year 2262, is then.
+    A time before 1970 is 0: Go writes the year 1 for "no time".  A time after
+    the year 2262, which the database cannot hold, is the last one it can.
     """
     found = _RFC3339.fullmatch(text)
     if found is None:
-        raise InvalidImage(f'"{text}" is not a time as RFC 3339 writes it')
-    year, month, day = (int(part) for part in found.group(1, 2, 3))
-    if year < 1970:
+        raise _no_time(text)
+    second = int(found["second"] or 0)
+    hours, minutes = int(found["hours"] or 0), int(found["minutes"] or 0)
+    if second > 60 or hours > 23 or minutes > 59:
+        raise _no_time(text)
+    try:
+        at = datetime.datetime.fromisoformat(f"{found['date']}T{found['time'] or '00:00'}+00:00")
+    except ValueError:
+        # Go writes the year 1, other programs the year 0.
+        if found["date"].startswith("0000-"):
+            return 0
+        raise _no_time(text) from None
+    offset = (hours * 60 + minutes) * (-60 if found["sign"] == "-" else 60)
+    # A leap second is the first second of the next minute.
+    seconds = (at - _EPOCH) // datetime.timedelta(seconds=1) + second - offset
+    if at.year < 1970 or seconds < 0:
         return 0
-    hour, minute, second = (int(part or 0) for part in found.group(4, 5, 6))
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
-        raise InvalidImage(f'"{text}" is not a time as RFC 3339 writes it')
-    seconds = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
-    if found[8]:
-        offset = int(found[9]) * 3600 + int(found[10]) * 60
-        seconds += offset if found[8] == "-" else -offset
-    return min(seconds * _SECOND + int((found[7] or "").ljust(9, "0")), _LAST)
+    return min(seconds * SECOND + int((found["fraction"] or "").ljust(9, "0")), _LAST)
+
+
+def _no_time(text: str) -> InvalidImage:
+    return InvalidImage(f'"{text}" is not a time as RFC 3339 writes it')
 
 
 def format_timestamp(ns: int) -> str:
-    """Return `ns` as RFC 3339 in UTC, with no more digits than it has."""
-    seconds, fraction = divmod(ns, _SECOND)
+    """Return `ns` since 1970 as RFC 3339 in UTC, without trailing zeros in the fraction."""
+    seconds, fraction = divmod(ns, SECOND)
     digits = f".{fraction:09d}".rstrip("0").rstrip(".")
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + digits + "Z"
 
 
 def parse_until(text: str, now_ns: int) -> int:
-    """Return the point in time `text` means: one, or how long before `now_ns`.
+    """Return the ns since 1970 that `text` means: a time, or a duration before `now_ns`.
 
-    "24h", "1h30m", seconds since 1970 with or without a fraction, or a date
-    with or without a time; raises StoreError.
+    `text` is a duration ("24h", "1h30m"), seconds since 1970 with or without a
+    fraction, or a date with or without a time.  Raises StoreError.
     """
-    position = total = 0
-    for found in _DURATION.finditer(text):
-        if found.start() != position:
-            break
-        position = found.end()
-        total += int(float(found[1]) * _UNITS[found[2]])
-    if text and position == len(text):
-        return now_ns - total
-    seconds = re.fullmatch(r"(\d{1,18})(?:\.(\d{1,9}))?", text)
+    duration = parse_duration(text)
+    if duration is not None:
+        return now_ns - duration
+    seconds = _SECONDS.fullmatch(text)
     if seconds:
-        return int(seconds[1]) * _SECOND + int((seconds[2] or "").ljust(9, "0"))
+        return int(seconds[1]) * SECOND + int((seconds[2] or "").ljust(9, "0"))
     try:
         return parse_timestamp(text)
     except InvalidImage:
         raise StoreError(
-            f'"{text}" is neither a time (2026-01-31T10:00:00Z) nor how long ago (24h, 1h30m)'
+            f'"{text}" is neither a time (2026-01-31T10:00:00Z) nor a duration (24h, 1h30m)'
         ) from None
-
-
-def _days(year: int, month: int, day: int) -> int:
-    """Return the days from 1970-01-01 to a date of the Gregorian calendar."""
-    year -= month <= 2
-    era_year = year % 400
-    day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    return (
-        year // 400 * 146097 + era_year * 365 + era_year // 4 - era_year // 100 + day_of_year
-    ) - 719468

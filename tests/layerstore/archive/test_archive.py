@@ -31,7 +31,7 @@ from layerstore.errors import (
 )
 from layerstore.limits import Limits
 from layerstore.oci.digest import Digest
-from layerstore.oci.documents import DOCUMENT_LIMIT
+from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.progress import Progress
 from layerstore.store import Store
 from tests.helpers.unions import open_fds

@@ -30,7 +30,22 @@ def test_override_of_fuse_overlayfs_has_no_type() -> None:
     assert Override.decode(b"5:6:755") == Override(5, 6, 0o755)
 
 
-@pytest.mark.parametrize("value", [b"", b"1", b"1:2", b"a:b:c", b"1:2:9", b"1:2:755:x", b"\xff"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"1",
+        b"1:2",
+        b"a:b:c",
+        b"1:2:9",
+        b"1:2:755:x",
+        b"\xff",
+        "1:٣:755".encode(),
+        b"+1:2:755",
+        b"1:2_0:755",
+        b"1:2: 7",
+    ],
+)
 def test_overrides_that_make_no_sense(value: bytes) -> None:
     assert Override.decode(value) is None
 

@@ -85,6 +85,12 @@ def test_instructions(changes: list[str], config: Object) -> None:
         ("CMD [1]", "when using JSON array syntax, arrays must be comprised of strings only"),
         ("EXPOSE foo", "Invalid containerPort: foo"),
         ("EXPOSE 99999", "Invalid containerPort: 99999"),
+        ("EXPOSE ٣", "Invalid containerPort: ٣"),
+        ("HEALTHCHECK --timeout=٣s CMD a", 'time: invalid duration "٣s"'),
+        (
+            "HEALTHCHECK --retries=٣ CMD a",
+            'strconv.ParseInt: parsing "٣": invalid syntax',
+        ),
         ("USER", "USER requires exactly one argument"),
         ("WORKDIR", "WORKDIR requires exactly one argument"),
         ("VOLUME []", "VOLUME requires at least one argument"),

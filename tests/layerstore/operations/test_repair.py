@@ -13,7 +13,7 @@ import pytest
 from layerstore import Image, Layer, Store
 from layerstore.layer.metadata import is_privileged
 from layerstore.layer.unpack import unpack
-from layerstore.oci.documents import OCI_LAYER_GZIP
+from layerstore.oci.documents import OCI_LAYER
 from layerstore.operations.check import Finding
 from layerstore.operations.repair import check
 from layerstore.tar.compression import open_decompressed
@@ -48,7 +48,7 @@ def add_archived(store: Store) -> tuple[Image, Layer]:
                 open_decompressed(io.BytesIO(packed)), staging.path, privileged=is_privileged()
             )
             layer = store.layers.publish(staging, None, unpacked.diff_id, unpacked.size)
-        store.layers.add_blob(layer.diff_id, blob, OCI_LAYER_GZIP, len(packed))
+        store.layers.add_blob(layer.diff_id, blob, OCI_LAYER + "+gzip", len(packed))
         image = store.images.add(config_of([layer.diff_id]).data)
     return image, layer
 

@@ -1,0 +1,95 @@
+"""JSON from strangers: what is accepted as JSON, and typed access to its objects.
+
+Decided here and only here: which texts are JSON.  It is RFC 8259 and no more:
+`NaN` and `Infinity`, which Python would read, are refused, and so are numbers
+too large for a float, which no other program could read.  Half of a surrogate
+pair is no character: no database, no terminal and no other document takes it;
+it is read as U+FFFD, as Go does.
+
+Source: RFC 8259; Go `encoding/json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+from layerstore.errors import InvalidImage, LimitExceeded
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+Object = dict[str, JSON]
+
+DOCUMENT_LIMIT = 8 << 20  # bytes
+
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)", re.DOTALL)
+_LONGEST_INTEGER = 309  # a float has no more digits before its point
+
+
+def parse_document(data: bytes, what: str) -> Object:
+    """Return the JSON object in `data`; raises InvalidImage or LimitExceeded.
+
+    `what` names the document in an error.
+    """
+    if len(data) > DOCUMENT_LIMIT:
+        raise LimitExceeded(f"the {what} is larger than {DOCUMENT_LIMIT >> 20} MiB")
+    fields = parse_json(data, what)
+    if not isinstance(fields, dict):
+        raise InvalidImage(f"the {what} is not a JSON object")
+    return fields
+
+
+def parse_json(data: bytes, what: str) -> JSON:
+    """Return the JSON value in `data`; raises InvalidImage."""
+    try:
+        return loads(_ESCAPE.sub(_whole, data.decode()))
+    except (ValueError, RecursionError) as error:
+        raise InvalidImage(f"the {what} is not JSON: {error}") from None
+
+
+def loads(text: str | bytes) -> JSON:
+    """Return the JSON value in `text`; raises ValueError, or RecursionError for deep nesting."""
+    found: JSON = json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_integer)
+    return found
+
+
+def text_of(fields: Object, name: str) -> str:
+    """Return the string in the field `name`, "" if there is none; raises InvalidImage."""
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidImage(f'"{name}" is not text in an image\'s document: {value!r}')
+    return value
+
+
+def object_of(fields: Object, name: str) -> Object:
+    """Return the object in the field `name`, {} if there is none; raises InvalidImage."""
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidImage(f'"{name}" is not an object in an image\'s document')
+    return value
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
+
+
+def _constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise ValueError(f"an integer of {len(text)} digits is too large")
+    return int(text)

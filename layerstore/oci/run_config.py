@@ -1,0 +1,119 @@
+"""The `config` object of an image or a container, as a value with typed fields.
+
+Decided here and only here: how the fields of a run configuration are read.  The
+JSON object stays as it came, fields that PyUnion does not know included; a field
+of another type than the specification's counts as absent, as in docker.
+
+    config = RunConfig(container.config)
+    config.argv, config.environment, config.user, config.working_dir
+
+Source: image-spec config.md "config"; docker-image-spec v1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from layerstore.oci.json_values import Object
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What containers run with; `fields` is the JSON object, which is never changed."""
+
+    fields: Object
+
+    @property
+    def entrypoint(self) -> list[str]:
+        """The words that come before the command."""
+        return self.words("Entrypoint")
+
+    @property
+    def command(self) -> list[str]:
+        """The default arguments of the entrypoint, or the whole command without one."""
+        return self.words("Cmd")
+
+    @property
+    def argv(self) -> list[str]:
+        """What is executed: the entrypoint, then the command."""
+        return self.entrypoint + self.command
+
+    @property
+    def env(self) -> list[str]:
+        """The environment as listed, `NAME=value` each."""
+        return self.words("Env")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment by name; of a repeated name the last value."""
+        return pairs_of(self.env)
+
+    @property
+    def user(self) -> str:
+        """`user[:group]`, names or numbers; "" for root."""
+        return self.text("User")
+
+    @property
+    def working_dir(self) -> str:
+        """The directory that the command starts in, "" for the root directory."""
+        return self.text("WorkingDir")
+
+    @property
+    def hostname(self) -> str:
+        """The host name of a container, "" where it is derived from the id."""
+        return self.text("Hostname")
+
+    @property
+    def stop_signal(self) -> str:
+        """The signal that stops the command, a name or a number; "" for SIGTERM."""
+        return self.text("StopSignal")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels by name."""
+        return {name: str(value) for name, value in self.members("Labels").items()}
+
+    @property
+    def volumes(self) -> list[str]:
+        """The paths that the image declares as volumes."""
+        return list(self.members("Volumes"))
+
+    @property
+    def exposed_ports(self) -> list[str]:
+        """The ports that the image declares, `number/protocol` each."""
+        return list(self.members("ExposedPorts"))
+
+    @property
+    def healthcheck(self) -> Object:
+        """docker's health check, {} for none; its durations are in ns."""
+        return self.members("Healthcheck")
+
+    @property
+    def on_build(self) -> list[str]:
+        """The instructions for a build on top of this image."""
+        return self.words("OnBuild")
+
+    def words(self, name: str) -> list[str]:
+        """Return the list of strings in the field `name`, [] for anything else."""
+        found = self.fields.get(name)
+        return [str(word) for word in found] if isinstance(found, list) else []
+
+    def text(self, name: str) -> str:
+        """Return the string in the field `name`, "" for anything else."""
+        found = self.fields.get(name)
+        return found if isinstance(found, str) else ""
+
+    def members(self, name: str) -> Object:
+        """Return the object in the field `name`, {} for anything else."""
+        found = self.fields.get(name)
+        return found if isinstance(found, dict) else {}
+
+
+def pairs_of(pairs: Iterable[str]) -> dict[str, str]:
+    """Return `NAME=value` strings as a dict; a string without `=` is a name with the value ""."""
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        found[name] = value
+    return found
