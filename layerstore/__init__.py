@@ -1,23 +1,46 @@
 """PyUnion's layer store: images of shared layers, and containers over them.
 
-`Store.open()` is where to begin; what hangs on it is documented where it is
-defined.  All is synchronous.  Times are ns since 1970, sizes bytes, and errors
-`StoreError`s whose text is a sentence for people.
+This package is the face of the store for programs; `Store.open` is where to begin:
 
-Imports point one way: store -> gc -> image_removal -> containers -> images ->
-layers, blobs -> leases -> database -> schema, durability; digest, reference,
-image_config and errors know none of them.  Beside them the codec, which knows
-no store: unpack, pack, tar_split -> tar_read, tar_write -> feed, tar_headers;
-and above both, archive and transfer.
+    with Store.open() as store:
+        image = store.images.resolve("debian:12")
+        container = store.containers.create(image, name="box")
+
+Everything is synchronous.  Times are ns since 1970, sizes are bytes, and errors are
+`StoreError`s whose text is a sentence for people.  What spans several rooms (commit,
+import, export, garbage collection, check) is in `layerstore.operations`, load and save
+in `layerstore.archive`.
+
+The rooms, each importing only from those below it:
+
+    operations, archive   what spans several rooms
+    store                 the directory, opened; recovery
+    containers            uppers over images, and the protocol of a live mount
+    images                configurations and names over chains of layers
+    layers, blobs         unpacked trees, and content by digest
+    layer                 the codec: a tree to a tar and back; knows no store
+    diff, tar             two trees compared; the tar format
+    db                    store.db, leases, staging
+    oci                   the documents and names of the OCI specifications
+    progress, limits, errors
+
+The names below are imported when they are first used, since a command that needs one
+of them should not wait for all.
 """
 
-from layerstore.containers.containers import Container
-from layerstore.errors import StoreError
-from layerstore.images.images import Image, ImageConfig
-from layerstore.layers import Layer
-from layerstore.oci.digest import Digest
-from layerstore.oci.reference import Reference, parse_reference
-from layerstore.store import Store, default_root
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layerstore.containers.containers import Container
+    from layerstore.errors import StoreError
+    from layerstore.images.images import Image, ImageConfig
+    from layerstore.layers import Layer
+    from layerstore.oci.digest import Digest
+    from layerstore.oci.reference import Reference, parse_reference
+    from layerstore.store import Store, default_root
 
 __all__ = [
     "Container",
@@ -31,3 +54,29 @@ __all__ = [
     "default_root",
     "parse_reference",
 ]
+
+_HOMES = {
+    "Container": "containers.containers",
+    "Digest": "oci.digest",
+    "Image": "images.rows",
+    "ImageConfig": "oci.documents",
+    "Layer": "layers",
+    "Reference": "oci.reference",
+    "Store": "store",
+    "StoreError": "errors",
+    "default_root": "store",
+    "parse_reference": "oci.reference",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,23 +1,31 @@
 """Asking a live mount: the client of its control socket.
 
-One request and one answer, each a line of JSON, over a Unix socket that belongs
-to the mount; the server is `mount_tools.daemon.control_server`.  A mount that does not
-answer is no mount: its daemon is gone, and the socket a leftover.
+Decided here and only here: how long a client waits, and which failures mean that
+nothing is mounted: a daemon that does not answer is gone, and its socket a leftover.
+The messages are `layerstore.containers.control_protocol`'s.
 
-Threading: any thread; each question has a connection of its own.
+Threading: any thread; each request has a connection of its own.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import socket
 from pathlib import Path
 
+from layerstore.containers.control_protocol import (
+    Freeze,
+    Frozen,
+    GetWriting,
+    MalformedMessage,
+    R,
+    Refused,
+    Request,
+    decode_reply,
+    encode_request,
+)
 from layerstore.db.reserve import FULL
 from layerstore.errors import Busy, StoreError
-from layerstore.oci.documents import Object
 
 SECONDS = 10.0
 FREEZE_SECONDS = 3600.0  # files open for writing are copied, whatever their size
@@ -27,56 +35,45 @@ class NoMount(StoreError):
     """Nothing serves that control socket."""
 
 
-def ask(socket_path: Path, command: str, *, seconds: float = SECONDS, **fields: object) -> Object:
-    """Ask the mount behind the socket `socket_path`; return what it answers.
+def ask(path: Path, request: Request[R], *, seconds: float = SECONDS) -> R:
+    """Send `request` to the mount behind the socket `path`; return its reply.
 
-    Raises NoMount where nobody serves it, Busy where no answer comes in time,
-    OSError where the mount's disk is full, and else StoreError with the mount's
-    own sentence.
+    Raises NoMount if nothing serves the socket, Busy if no reply comes within
+    `seconds`, OSError (ENOSPC, EDQUOT) if the mount's disk is full, Refused with the
+    mount's own sentence if it fails for another reason, and StoreError for a reply
+    that does not follow the protocol.
     """
-    request = json.dumps({"command": command, **fields}).encode() + b"\n"
     try:
-        with _connect(socket_path) as connection:
+        with _connect(path) as connection:
             connection.settimeout(seconds)
-            connection.sendall(request)
+            connection.sendall(encode_request(request))
             line = _read_line(connection)
-    except (TimeoutError, BlockingIOError):  # the latter where too many wait in line
-        raise Busy(f"the mount behind {socket_path} has not answered for {seconds:.0f} s") from None
-    except (FileNotFoundError, ConnectionError):
-        raise NoMount(f"no mount is served behind {socket_path}") from None
+    except (TimeoutError, BlockingIOError):  # the latter if too many clients wait
+        raise Busy(f"the mount behind {path} has not answered for {seconds:.0f} s") from None
+    except (FileNotFoundError, NotADirectoryError, ConnectionError):
+        raise NoMount(f"no mount is served behind {path}") from None
     if not line:
-        raise NoMount(f"the mount behind {socket_path} ended before it answered")
-    answer: Object = json.loads(line)
-    if answer.get("ok") is not True:
-        said = str(answer.get("error", "the mount gave no reason"))
-        code = answer.get("errno")
-        if isinstance(code, int) and code in FULL:
-            raise OSError(code, said)
-        raise StoreError(said)
-    return answer
+        raise NoMount(f"the mount behind {path} ended before it answered")
+    try:
+        return decode_reply(request, line)
+    except MalformedMessage as error:
+        raise StoreError(
+            f"the answer of the mount behind {path} is not understood: {error}"
+        ) from None
+    except Refused as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, str(error)) from None
+        raise
 
 
-def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> tuple[int, list[bytes], int]:
-    """Freeze the upper of the mount behind `path` to `upper_to`.
-
-    Returns how long requests waited in ns, the files that were copied, and
-    their bytes.  With `ahead` they are copied before the pause, as they are then.
-    """
-    answer = ask(path, "freeze", seconds=FREEZE_SECONDS, upper_to=os.fspath(upper_to), ahead=ahead)
-    return (
-        int(str(answer["pause_ns"])),
-        _paths(answer.get("copied")),
-        int(str(answer["copied_bytes"])),
-    )
+def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> Frozen:
+    """Freeze the upper of the mount behind the socket `path` to `upper_to`; see `Freeze`."""
+    return ask(path, Freeze(os.fsencode(upper_to), ahead), seconds=FREEZE_SECONDS)
 
 
-def writing(path: Path) -> list[bytes]:
-    """Return the paths, in the union behind `path`, of the files open for writing."""
-    return _paths(ask(path, "writing").get("paths"))
-
-
-def _paths(found: object) -> list[bytes]:
-    return [base64.b64decode(str(name)) for name in found] if isinstance(found, list) else []
+def writing(path: Path) -> tuple[bytes, ...]:
+    """Return the paths, in the union behind the socket `path`, of the files open for writing."""
+    return ask(path, GetWriting()).paths
 
 
 def _connect(path: Path) -> socket.socket:

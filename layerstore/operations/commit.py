@@ -34,6 +34,7 @@ from typing import NamedTuple
 from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container
 from layerstore.containers.control_client import NoMount
+from layerstore.containers.control_protocol import socket_path
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream
@@ -54,8 +55,6 @@ from layerstore.store import Store
 from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, open_union
 from unionfs.errors import ConfigError
-
-SOCKET = "control.sock"
 
 # What of a container's configuration is its own and not of the image made from it.
 _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
@@ -168,9 +167,9 @@ def _freeze(store: Store, container: Container, *, pause: bool) -> _Freezing:
     store.durability.directory(place.parent)
     try:
         try:
-            write_back(container, directory / SOCKET)
-            pause_ns, copied, size = control.freeze(directory / SOCKET, upper_to, ahead=not pause)
-            frozen = _Freezing(True, pause_ns, tuple(copied), size)
+            write_back(container, socket_path(directory))
+            done = control.freeze(socket_path(directory), upper_to, ahead=not pause)
+            frozen = _Freezing(True, done.pause_ns, done.copied, done.copied_bytes)
         except NoMount:
             _freeze_at_rest(store, container, upper_to)
             frozen = _Freezing(False)

@@ -12,12 +12,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from layerstore.containers.containers import Container
+from layerstore.containers.control_protocol import socket_path
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, Conflict, StoreError
-from layerstore.operations.commit import SOCKET
 from layerstore.store import Store
 from mount_tools.daemon.detach import OK, Outcome, run_detached
 from mount_tools.mount.fuse import FuseMount
@@ -42,7 +41,7 @@ def container_options(store: Store, container: Container, **others: object) -> M
     settings: dict[str, object] = {
         "fsname": f"pyunion:{container.name}",
         "allow_other": os.geteuid() == 0,
-        "control": os.fspath(directory / SOCKET),
+        "control": os.fspath(socket_path(directory)),
         "log": os.fspath(directory / "mount.log"),
     }
     return MountOptions(
@@ -180,8 +179,3 @@ def wait_for_end(process: ProcessId, seconds: float) -> bool:
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
     return True
-
-
-def control_socket(store: Store, container: Container) -> Path:
-    """Return where the container's mount answers."""
-    return store.containers.directory(container) / SOCKET

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from layerstore import Container, Store
+from layerstore.containers.control_protocol import socket_path
 from layerstore.db.processes import ProcessId, process_start
 from layerstore.errors import Busy, Conflict, StoreError
 from mount_tools.container.mount import (
     container_options,
-    control_socket,
     mount_container,
     refuse_running,
     unmount_container,
@@ -74,7 +74,7 @@ def test_the_row_says_what_is_mounted_and_who_serves_it(
     with mounted(store, container, point) as found:
         assert found.running and found.mount_point == str(point)
         assert (point / "file").read_text() == "of the image"
-        assert stat.S_ISSOCK(control_socket(store, found).stat().st_mode)
+        assert stat.S_ISSOCK(socket_path(store.containers.directory(found)).stat().st_mode)
         (point / "new").write_text("1")
         unmount_container(found)
         # It waits for the daemon, which has written all of it.

@@ -16,6 +16,12 @@ import pytest
 import trio
 
 from layerstore.containers.control_client import NoMount, ask, freeze, writing
+from layerstore.containers.control_protocol import (
+    Freeze,
+    GetCounters,
+    GetStatus,
+    Invalidate,
+)
 from layerstore.errors import Busy, StoreError
 from mount_tools.daemon.control_server import Control, listen, serve_control
 from tests.helpers.mounts import Union, mounted_union, wait_until
@@ -42,16 +48,15 @@ def path(layers: Layers) -> Path:
 
 
 def test_status_and_counters(union: Union, layers: Layers, path: Path) -> None:
-    status = ask(path, "status")
-    assert (status["pid"], status["mount_point"]) == (union.pid, str(union.root))
-    assert status["stack"] == [str(layers.upper), str(layers.lowers[0])]
+    status = ask(path, GetStatus())
+    assert (status.pid, status.mount_point) == (union.pid, str(union.root))
+    assert status.stack == (str(layers.upper), str(layers.lowers[0]))
     (union.root / "file").write_text("new")
-    counters = ask(path, "counters")["counters"]
-    assert isinstance(counters, dict) and counters["copy_ups"] == 1
+    assert ask(path, GetCounters()).counters["copy_ups"] == 1
 
 
 def test_what_is_open_for_writing(union: Union, path: Path) -> None:
-    assert writing(path) == []
+    assert writing(path) == ()
     with (
         (union.root / "file").open("ab"),
         (union.root / "folder/new").open("wb"),
@@ -60,7 +65,7 @@ def test_what_is_open_for_writing(union: Union, path: Path) -> None:
     ):
         (union.root / "folder/gone").unlink()
         assert sorted(writing(path)) == [b"/file", b"/folder/new"]
-    wait_until(lambda: writing(path) == [], "the files to be closed")
+    wait_until(lambda: writing(path) == (), "the files to be closed")
 
 
 def test_only_its_owner_may_ask(union: Union, path: Path) -> None:
@@ -71,7 +76,7 @@ def test_it_goes_with_the_mount(union: Union, path: Path) -> None:
     union.unmount()
     assert not path.exists()
     with pytest.raises(NoMount):
-        ask(path, "status")
+        ask(path, GetStatus())
 
 
 def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> None:
@@ -84,8 +89,8 @@ def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> No
     inos = {p: os.lstat(p).st_ino for p in (root, *root.rglob("*"))}
     here = os.open(root / "folder", os.O_RDONLY | os.O_DIRECTORY)
     frozen = layers.base / "frozen"
-    pause_ns, copied, size = freeze(path, frozen)
-    assert pause_ns > 0 and (copied, size) == ([b"/log"], 7)
+    done = freeze(path, frozen)
+    assert done.pause_ns > 0 and (done.copied, done.copied_bytes) == ((b"/log",), 7)
     os.write(writer, b"after")
     assert os.pread(writer, 100, 0) == b"before after"
     assert os.pread(reader, 100, 0) == b"one"
@@ -109,13 +114,24 @@ def test_a_freeze_that_cannot_be_is_told_why(union: Union, layers: Layers, path:
     with pytest.raises(StoreError, match="No such file"):
         freeze(path, layers.base / "no/where")
     with pytest.raises(StoreError, match="absolute path"):
-        ask(path, "freeze", upper_to="relative")
+        ask(path, Freeze(b"relative"))
     assert (union.root / "file").read_text() == "low"
 
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"\n", b"[]\n", b"{}\n", b"\xff\xfe\n", b'{"command": 1}\n', b"[" * 60_000 + b"\n"],
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b"\xff\xfe\n",
+        b'{"command": 1}\n',
+        b'{"command": "dance"}\n',
+        b'{"command": "status", "nan": NaN}\n',
+        b'{"command": "freeze", "upper_to": "/\\ud800"}\n',
+        b"[" * 60_000 + b"\n",
+    ],
 )
 def test_nonsense_costs_only_itself(union: Union, path: Path, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -125,7 +141,7 @@ def test_nonsense_costs_only_itself(union: Union, path: Path, line: bytes) -> No
         connection.shutdown(socket.SHUT_WR)
         answer = connection.makefile("rb").readline()
     assert not answer or json.loads(answer)["ok"] is False
-    assert ask(path, "status")["ok"] is True
+    assert ask(path, GetStatus()).pid == union.pid
 
 
 def test_a_line_too_long_to_wait_in_is_a_busy_mount(tmp_path: Path) -> None:
@@ -135,7 +151,9 @@ def test_a_line_too_long_to_wait_in_is_a_busy_mount(tmp_path: Path) -> None:
         listener.listen(0)
         first.connect(os.fspath(path))
         with pytest.raises(Busy):
-            ask(path, "status")
+            ask(path, GetStatus())
+        with pytest.raises(OSError, match="in use"):
+            listen(os.fspath(path))
 
 
 def test_descriptors_that_run_out_end_nothing(
@@ -157,8 +175,8 @@ def test_descriptors_that_run_out_end_nothing(
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_control, listener, control)
-            with pytest.raises(StoreError, match="no command"):
-                await trio.to_thread.run_sync(ask, tmp_path / "control", "dance")
+            with pytest.raises(StoreError, match="absolute path"):
+                await trio.to_thread.run_sync(ask, tmp_path / "control", Freeze(b"relative"))
             nursery.cancel_scope.cancel()
 
     trio.run(run)
@@ -171,11 +189,11 @@ def test_what_changed_from_outside_shows_after_invalidate(
     folder = union.root / "folder"
     assert not (folder / "added").exists() and os.listdir(folder) == ["deep"]
     (layers.lowers[0] / "folder/added").write_text("here")
-    ask(path, "invalidate")
+    ask(path, Invalidate())
     assert (folder / "added").read_text() == "here"
     assert sorted(os.listdir(folder)) == ["added", "deep"]
     (layers.lowers[0] / "folder/second").write_text("2")
-    ask(path, "invalidate", path="folder")
+    ask(path, Invalidate(b"folder"))
     assert (folder / "second").read_text() == "2"
 
 

@@ -1,0 +1,376 @@
+"""The control protocol: what the store and the daemon of a live mount say to each other.
+
+Decided here and only here: the messages, how they are written, and where the
+socket of a container's mount is.  One request and one reply per connection, each
+one line: a JSON object in ASCII.  A request names its `command`; a reply has
+`"ok": true` and the fields of its type, or `"ok": false` with an `error` for people
+and, where the union's answer was an errno, that `errno`.
+
+    status                  what is mounted, of which layers
+    counters                what the union has in memory and has done
+    writing                 which files are open for writing
+    invalidate [path]       the layers were changed from outside: forget what is cached
+    freeze upper_to [ahead] the upper becomes the topmost lower, moved to `upper_to`
+
+Paths in the union are base64 of their bytes; paths given in a request are text,
+whose bytes that are not UTF-8 are surrogate escapes (PEP 383).
+
+The client is `layerstore.containers.control_client`, the server
+`mount_tools.daemon.control_server`.  Neither is trusted by the other to send what
+it should: whatever cannot be decoded is `MalformedMessage`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, NoReturn, TypeVar
+
+from layerstore.errors import StoreError
+
+MAX_REQUEST = 64 << 10  # bytes
+_SOCKET = "control.sock"
+
+Fields = Mapping[str, object]
+R = TypeVar("R", bound="Reply")
+
+
+class MalformedMessage(StoreError):
+    """A request or a reply does not follow the protocol; the text says in which part."""
+
+
+class Refused(StoreError):
+    """The mount could not do what was requested; the text is the mount's own.
+
+    `errno` is None where the failure has none.
+    """
+
+    def __init__(self, text: str, errno: int | None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+def socket_path(directory: Path) -> Path:
+    """Return where the mount of the container whose directory is `directory` listens."""
+    return directory / _SOCKET
+
+
+# -- replies --
+
+
+class Reply(ABC):
+    """What a mount answers to a request that it fulfilled."""
+
+    @abstractmethod
+    def fields(self) -> dict[str, object]:
+        """Return the reply's fields as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def parse(cls: type[R], fields: Fields) -> R:
+        """Return the reply of these fields; raises MalformedMessage."""
+
+
+@dataclass(frozen=True)
+class Status(Reply):
+    """What is mounted: the daemon's pid, the mount point, the layers with the upper first."""
+
+    pid: int
+    mount_point: str
+    stack: tuple[str, ...]
+
+    def fields(self) -> dict[str, object]:
+        return {"pid": self.pid, "mount_point": self.mount_point, "stack": list(self.stack)}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Status:
+        return cls(
+            _count(fields, "pid"),
+            _text(fields, "mount_point"),
+            tuple(_words(fields, "stack")),
+        )
+
+
+@dataclass(frozen=True)
+class Counters(Reply):
+    """What the union has in memory and has done, as `Filesystem.counters` names it."""
+
+    counters: Mapping[str, int]
+
+    def fields(self) -> dict[str, object]:
+        return {"counters": dict(self.counters)}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Counters:
+        found = fields.get("counters")
+        if not isinstance(found, dict):
+            raise MalformedMessage("counters is not an object")
+        return cls({name: _count(found, name) for name in found})
+
+
+@dataclass(frozen=True)
+class Writing(Reply):
+    """The paths in the union, from its root, of the files that are open for writing."""
+
+    paths: tuple[bytes, ...]
+
+    def fields(self) -> dict[str, object]:
+        return {"paths": _base64(self.paths)}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Writing:
+        return cls(_paths(fields, "paths"))
+
+
+@dataclass(frozen=True)
+class Invalidated(Reply):
+    """How many cached inodes and names were forgotten."""
+
+    forgotten: int
+
+    def fields(self) -> dict[str, object]:
+        return {"forgotten": self.forgotten}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Invalidated:
+        return cls(_count(fields, "forgotten"))
+
+
+@dataclass(frozen=True)
+class Frozen(Reply):
+    """How long requests waited, in ns; the files that were copied, and their bytes."""
+
+    pause_ns: int
+    copied: tuple[bytes, ...]
+    copied_bytes: int
+
+    def fields(self) -> dict[str, object]:
+        return {
+            "pause_ns": self.pause_ns,
+            "copied": _base64(self.copied),
+            "copied_bytes": self.copied_bytes,
+        }
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Frozen:
+        return cls(
+            _count(fields, "pause_ns"), _paths(fields, "copied"), _count(fields, "copied_bytes")
+        )
+
+
+# -- requests --
+
+
+class Request(ABC, Generic[R]):
+    """What a mount can be asked; `R` is the type of the reply."""
+
+    command: ClassVar[str]
+
+    def fields(self) -> dict[str, object]:
+        """Return the request's fields as JSON values, without the command."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, fields: Fields) -> Request[R]:
+        """Return the request of these fields; raises MalformedMessage."""
+
+    @abstractmethod
+    def reply(self, fields: Fields) -> R:
+        """Return the reply of these fields; raises MalformedMessage."""
+
+
+@dataclass(frozen=True)
+class GetStatus(Request[Status]):
+    """Asks what is mounted."""
+
+    command = "status"
+
+    @classmethod
+    def parse(cls, fields: Fields) -> GetStatus:
+        return cls()
+
+    def reply(self, fields: Fields) -> Status:
+        return Status.parse(fields)
+
+
+@dataclass(frozen=True)
+class GetCounters(Request[Counters]):
+    """Asks for the union's counters."""
+
+    command = "counters"
+
+    @classmethod
+    def parse(cls, fields: Fields) -> GetCounters:
+        return cls()
+
+    def reply(self, fields: Fields) -> Counters:
+        return Counters.parse(fields)
+
+
+@dataclass(frozen=True)
+class GetWriting(Request[Writing]):
+    """Asks which files are open for writing."""
+
+    command = "writing"
+
+    @classmethod
+    def parse(cls, fields: Fields) -> GetWriting:
+        return cls()
+
+    def reply(self, fields: Fields) -> Writing:
+        return Writing.parse(fields)
+
+
+@dataclass(frozen=True)
+class Invalidate(Request[Invalidated]):
+    """Asks to forget what is cached of `path` and beneath it, or of the whole union."""
+
+    path: bytes | None = None
+    command = "invalidate"
+
+    def fields(self) -> dict[str, object]:
+        return {} if self.path is None else {"path": os.fsdecode(self.path)}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Invalidate:
+        return cls(None if fields.get("path") is None else _path(fields, "path"))
+
+    def reply(self, fields: Fields) -> Invalidated:
+        return Invalidated.parse(fields)
+
+
+@dataclass(frozen=True)
+class Freeze(Request[Frozen]):
+    """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
+
+    Files open for writing are copied while requests wait, or before that with `ahead`.
+    """
+
+    upper_to: bytes
+    ahead: bool = False
+    command = "freeze"
+
+    def fields(self) -> dict[str, object]:
+        return {"upper_to": os.fsdecode(self.upper_to), "ahead": self.ahead}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Freeze:
+        upper_to, ahead = _path(fields, "upper_to"), fields.get("ahead", False)
+        if not upper_to.startswith(b"/"):
+            raise MalformedMessage("upper_to is not an absolute path")
+        if not isinstance(ahead, bool):
+            raise MalformedMessage("ahead is neither true nor false")
+        return cls(upper_to, ahead)
+
+    def reply(self, fields: Fields) -> Frozen:
+        return Frozen.parse(fields)
+
+
+AnyRequest = GetStatus | GetCounters | GetWriting | Invalidate | Freeze
+_REQUESTS: dict[str, type[AnyRequest]] = {
+    kind.command: kind for kind in (GetStatus, GetCounters, GetWriting, Invalidate, Freeze)
+}
+
+
+# -- lines --
+
+
+def encode_request(request: Request[R]) -> bytes:
+    """Return the line that asks for `request`."""
+    return _line({"command": request.command, **request.fields()})
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """Return the request of a line; raises MalformedMessage."""
+    fields = _object(line)
+    command = fields.get("command")
+    kind = _REQUESTS.get(command) if isinstance(command, str) else None
+    if kind is None:
+        raise MalformedMessage(f"{command!r} is no command; there are {', '.join(_REQUESTS)}")
+    return kind.parse(fields)
+
+
+def encode_reply(reply: Reply | Refused) -> bytes:
+    """Return the line that answers with `reply`, or that refuses."""
+    if isinstance(reply, Reply):
+        return _line({"ok": True, **reply.fields()})
+    errno = {} if reply.errno is None else {"errno": reply.errno}
+    return _line({"ok": False, "error": str(reply), **errno})
+
+
+def decode_reply(request: Request[R], line: bytes) -> R:
+    """Return the reply to `request`; raises Refused, and MalformedMessage for another line."""
+    fields = _object(line)
+    if fields.get("ok") is True:
+        return request.reply(fields)
+    code = fields.get("errno")
+    text = _text(fields, "error") or "the mount gave no reason"
+    raise Refused(text, code if isinstance(code, int) and not isinstance(code, bool) else None)
+
+
+def _line(fields: Fields) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _object(line: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(line, parse_constant=_no_number)
+    except RecursionError:
+        raise MalformedMessage("a message is nested too deeply") from None
+    except ValueError as error:  # of which UnicodeDecodeError is one
+        raise MalformedMessage(f"a message is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise MalformedMessage("a message is not a JSON object")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _text(fields: Fields, name: str) -> str:
+    found = fields.get(name)
+    if not isinstance(found, str):
+        raise MalformedMessage(f"{name} is not text")
+    return found
+
+
+def _path(fields: Fields, name: str) -> bytes:
+    try:
+        found = os.fsencode(_text(fields, name))
+    except UnicodeEncodeError:
+        raise MalformedMessage(f"{name} is not a path") from None
+    if b"\0" in found:
+        raise MalformedMessage(f"{name} has a NUL byte, which no path has")
+    return found
+
+
+def _count(fields: Fields, name: str) -> int:
+    found = fields.get(name)
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise MalformedMessage(f"{name} is not an integer")
+    return found
+
+
+def _words(fields: Fields, name: str) -> list[str]:
+    found = fields.get(name)
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise MalformedMessage(f"{name} is not a list of text")
+    return found
+
+
+def _base64(paths: Iterable[bytes]) -> list[str]:
+    return [base64.b64encode(path).decode() for path in paths]
+
+
+def _paths(fields: Fields, name: str) -> tuple[bytes, ...]:
+    try:
+        return tuple(base64.b64decode(word, validate=True) for word in _words(fields, name))
+    except ValueError:
+        raise MalformedMessage(f"{name} is not a list of paths in base64") from None
