@@ -60,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
         help="write PATH.json and PATH.svg (.cache/benchmark)",
     )
     parser.add_argument(
-        "--show", type=Path, metavar="FILE", help="show a JSON; draw it anew with --out"
+        "--show",
+        type=Path,
+        metavar="FILE",
+        help="show a JSON; with --out, draw it anew and write its medians alone, as git has them",
     )
     parser.add_argument("--work", type=Path, default=CACHE, help="where layers and mounts lie")
     parser.add_argument(INSIDE, type=Path, help=argparse.SUPPRESS)
@@ -188,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.exit(f"{options.show}: {error}")
         if options.out is not None:
             options.out.with_suffix(".svg").write_text(chart(results))
+            options.out.with_suffix(".json").write_text(results.condensed().to_json())
         print(report(results))
         return 0
     _choice(options)

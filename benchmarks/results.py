@@ -3,6 +3,9 @@
 Decided here and only here: medians, ratios and means.  A figure is the median
 of its rounds; a ratio is one of medians; a mean is geometric, over the rows that
 are work and that both sides have.  Less is better throughout.
+
+What a run leaves in .cache has every round.  `condensed` results have one value a
+figure, the median, and its spread: these go into git.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from benchmarks.subjects import BY_NAME, KERNEL
 from benchmarks.workload import Row
@@ -27,6 +30,7 @@ class Series:
     values: list[float] = field(default_factory=list)
     failed: str = ""
     not_applicable: str = ""
+    condensed_spread: float | None = None
 
     @property
     def median(self) -> float | None:
@@ -37,8 +41,16 @@ class Series:
     @property
     def spread(self) -> float:
         """Half the way from the least to the largest value, as a part of the median."""
+        if self.condensed_spread is not None:
+            return self.condensed_spread
         median = self.median
         return (max(self.values) - min(self.values)) / 2 / median if median else 0.0
+
+    def condensed(self) -> Series:
+        """Return the same with its median for all values, to four digits."""
+        median = self.median
+        values = [] if median is None else [float(f"{median:.4g}")]
+        return Series(values, self.failed, self.not_applicable, round(self.spread, 3))
 
 
 @dataclass
@@ -95,18 +107,21 @@ class Results:
 
     # -- JSON --
 
+    def condensed(self) -> Results:
+        """Return the same figures with one value for each, the median."""
+        series = {
+            row: {subject: found.condensed() for subject, found in line.items()}
+            for row, line in self.series.items()
+        }
+        return Results(self.rows, series, self.subjects, self.about)
+
     def to_json(self) -> str:
-        """Return all figures, with the medians and ratios for who reads the file alone."""
+        """Return all figures, a line a row, with what follows from them."""
         rows = [
             {
                 **asdict(row),
                 "results": {
-                    subject: {
-                        **asdict(series),
-                        "median": series.median,
-                        "spread": round(series.spread, 4),
-                        "ratio_to_overlayfs": self.ratio(name, subject),
-                    }
+                    subject: self._cell(name, subject, series)
                     for subject, series in self.series[name].items()
                 },
                 "best_peer": self.best_peer(name),
@@ -121,20 +136,41 @@ class Results:
             }
             for subject in self.subjects
         }
-        document = {
+        document: dict[str, object] = {
             "format": FORMAT,
             "about": self.about,
             "subjects": self.subjects,
-            "rows": rows,
             "geometric_means": means,
         }
-        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        head = json.dumps(document, indent=1, ensure_ascii=False).removesuffix("\n}")
+        lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
+        return f'{head},\n "rows": [\n{lines}\n ]\n}}\n'
+
+    def _cell(self, row: str, subject: str, series: Series) -> _SeriesJson:
+        cell: _SeriesJson = {}
+        if (median := series.median) is not None:
+            cell["median"] = median
+            cell["spread"] = round(series.spread, 4)
+        if (ratio := self.ratio(row, subject)) is not None:
+            cell["ratio_to_overlayfs"] = float(f"{ratio:.4g}")
+        if series.condensed_spread is None and series.values:
+            cell["values"] = series.values
+        if series.failed:
+            cell["failed"] = series.failed
+        if series.not_applicable:
+            cell["not_applicable"] = series.not_applicable
+        return cell
 
 
 class _SeriesJson(TypedDict):
-    values: list[float]
-    failed: str
-    not_applicable: str
+    """`values` only where all rounds are kept, else the median and its spread are all."""
+
+    median: NotRequired[float]
+    spread: NotRequired[float]
+    ratio_to_overlayfs: NotRequired[float]
+    values: NotRequired[list[float]]
+    failed: NotRequired[str]
+    not_applicable: NotRequired[str]
 
 
 class _RowJson(TypedDict):
@@ -170,12 +206,18 @@ def from_json(text: str) -> Results:
             )
             results.rows[row.name] = row
             results.series[row.name] = {
-                subject: Series(found["values"], found["failed"], found["not_applicable"])
-                for subject, found in line["results"].items()
+                subject: _series(found) for subject, found in line["results"].items()
             }
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"these are no benchmark results: {error!r}") from None
     return results
+
+
+def _series(found: _SeriesJson) -> Series:
+    failed, not_applicable = found.get("failed", ""), found.get("not_applicable", "")
+    if "values" in found or "median" not in found:
+        return Series(found.get("values", []), failed, not_applicable)
+    return Series([found["median"]], failed, not_applicable, found.get("spread", 0.0))
 
 
 def _quotient(one: float | None, other: float | None) -> float | None:

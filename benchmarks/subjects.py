@@ -11,6 +11,7 @@ A daemon stays in the foreground, as our child: so it is known, and can be ended
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,9 @@ KERNEL = "overlayfs"
 
 # Whether the kernel offers io_uring to the mounts to come; `isolation` puts it back.
 URING = Path("/sys/module/fuse/parameters/enable_uring")
+
+# The mount.pyunion of another checkout, to be measured beside this one.
+BEFORE = "PYUNION_BEFORE"
 
 LIVE_WITHIN = 30.0
 ENDS_WITHIN = 10.0
@@ -97,9 +101,11 @@ def _overlayfs(place: Place, foreground: bool) -> Sequence[str]:
     return ["mount", "-t", "overlay", "overlay", "-o", options, str(place.merged)]
 
 
-def _pyunion(*more: str) -> Command:
+def _pyunion(*more: str, before: bool = False) -> Command:
+    ours = Path(sys.executable).with_name("mount.pyunion")
+
     def command(place: Place, foreground: bool) -> Sequence[str]:
-        program = str(Path(sys.executable).with_name("mount.pyunion"))
+        program = os.environ[BEFORE] if before else str(ours)
         options = _overlay_options(place, *more)
         return [program, *(["-f"] if foreground else []), "-o", options, str(place.merged)]
 
@@ -134,7 +140,22 @@ def _mergerfs(place: Place, foreground: bool) -> Sequence[str]:
     return ["mergerfs", *words, "-o", options, _branches(place), str(place.merged)]
 
 
+def _before() -> Iterator[Subject]:
+    """Yield what an earlier PyUnion gives, where the environment names its mount.pyunion."""
+    if BEFORE not in os.environ:
+        return
+    for name, title, state in (("uring", "io_uring", "on"), ("dev", "dev_fuse", "off")):
+        yield Subject(
+            name=f"before-{name}",
+            title=f"before, {title}",
+            command=_pyunion("transport=dev_fuse", f"io_uring={state}", before=True),
+            uring=state == "on",
+            ours=True,
+        )
+
+
 SUBJECTS = (
+    *_before(),
     Subject(name=NATIVE, title="plain directory", serves=False),
     Subject(name=KERNEL, title="kernel overlayfs", command=_overlayfs, serves=False),
     Subject(

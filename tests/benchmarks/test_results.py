@@ -58,6 +58,21 @@ def test_json_can_be_read_without_us(results: Results) -> None:
     assert touch["results"]["fuse-overlayfs"]["failed"] == "it <hung> & died"
 
 
+def test_condensed_results_keep_medians_and_spreads(results: Results) -> None:
+    condensed = from_json(results.condensed().to_json())
+    for row, line in results.series.items():
+        for subject, series in line.items():
+            found = condensed.of(row, subject)
+            assert len(found.values) <= 1
+            if series.median is None:
+                assert found.median is None
+            else:
+                assert found.median == pytest.approx(series.median, rel=1e-3)
+            assert found.spread == pytest.approx(series.spread, abs=1e-3)
+            assert (found.failed, found.not_applicable) == (series.failed, series.not_applicable)
+    assert condensed.to_json() == from_json(condensed.to_json()).to_json()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "rows": 3}'])
 def test_what_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
