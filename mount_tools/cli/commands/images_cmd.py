@@ -16,7 +16,7 @@ from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.complete import named
-from mount_tools.cli.gotemplate.functions import Row
+from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.output.human import age, go_time, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say

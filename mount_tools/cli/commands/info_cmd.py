@@ -8,8 +8,8 @@ import sys
 from importlib import metadata
 
 from mount_tools.cli import framework
-from mount_tools.cli.gotemplate.functions import Value
 from mount_tools.cli.gotemplate.template import Template
+from mount_tools.cli.gotemplate.values import Value
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.session import Session, pass_session, say
 

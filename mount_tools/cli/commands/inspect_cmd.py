@@ -18,8 +18,8 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.inspect_documents import container_document, image_document
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import TemplateError, WrongWords
-from mount_tools.cli.gotemplate.functions import Value, go_json
 from mount_tools.cli.gotemplate.template import Template
+from mount_tools.cli.gotemplate.values import Value, go_json
 from mount_tools.cli.session import Session, complain, pass_session, say
 
 TEMPLATE_ERROR = 64

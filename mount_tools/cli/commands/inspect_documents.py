@@ -18,7 +18,7 @@ from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from mount_tools.cli.commands.container_text import command_words
 from mount_tools.cli.commands.ps_cmd import base_size
-from mount_tools.cli.gotemplate.functions import Labels, Value
+from mount_tools.cli.gotemplate.values import Labels, Value
 from mount_tools.container.root import parse_bind
 
 DRIVER = "pyunion"

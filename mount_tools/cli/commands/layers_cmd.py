@@ -12,7 +12,7 @@ from layerstore.oci.reference import familiar
 from layerstore.operations.disk_usage import LayerNode, layer_forest
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.gotemplate.functions import Row, Value
+from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say

@@ -24,7 +24,7 @@ from mount_tools.cli.commands.container_text import (
     quoted,
     status_text,
 )
-from mount_tools.cli.gotemplate.functions import Row, Value
+from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import NS, age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say

@@ -24,7 +24,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.inspect_cmd import resolved
 from mount_tools.cli.commands.layers_cmd import names_of
 from mount_tools.cli.complete import named
-from mount_tools.cli.gotemplate.functions import Row, Value
+from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say

@@ -1,156 +1,165 @@
-"""What `--format` can call: Go's own functions and the few docker adds.
+"""The functions a template can call: Go's own, and those that docker adds.
+
+`and` and `or` are in `template`, since they do not evaluate all their operands.
 
 Source: Go `text/template/funcs.go`; docker/cli `templates/templates.go`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from mount_tools.cli.errors import TemplateError
+from mount_tools.cli.gotemplate.printf import sprintf
+from mount_tools.cli.gotemplate.values import (
+    Labels,
+    Value,
+    from_bytes,
+    go_json,
+    go_text,
+    is_integer,
+    to_bytes,
+    truth,
+    type_name,
+)
 
-Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
 Callee: TypeAlias = Callable[..., Value]
 
-
-class Row(dict[str, "Value"]):
-    """One line of a listing: what a template sees as a struct of the named Go type."""
-
-    type_name = "*formatter.context"
+# As much padding as printf allows.
+MAX_PAD = 1_000_000
 
 
-class Labels(dict[str, "Value"]):
-    """Go's map[string]string: a key that is missing is empty and no error."""
+@dataclass(frozen=True)
+class Builtin:
+    """A function and the Go types of its parameters; `rest` says that more may follow."""
 
+    call: Callee
+    parameters: tuple[str, ...]
+    rest: bool = False
 
-# -- Go's printing --
+    def __call__(self, *arguments: Value) -> Value:
+        return self.call(*arguments)
 
-
-def go_text(value: Value, *, nested: bool = False) -> str:
-    """Return a value as Go's `%v` prints it."""
-    if value is None:
-        return "<nil>" if nested else "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        pairs = (f"{key}:{go_text(value[key], nested=True)}" for key in sorted(value))
-        return f"map[{' '.join(pairs)}]"
-    if isinstance(value, Sequence):
-        return f"[{' '.join(go_text(item, nested=True) for item in value)}]"
-    return str(value)
-
-
-def go_json(value: Value) -> str:
-    """Return a value as Go's encoder writes it, a row sorted and with `<`, `>`, `&` escaped."""
-    row = isinstance(value, Row)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=row)
-    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    if row:
-        for character in "<>&":
-            text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?P<precision>\.\d+)?(?P<verb>.)", re.DOTALL)
-
-
-def _printf(template: str, *values: Value) -> str:
-    rest = list(values)
-
-    def one(match: re.Match[str]) -> str:
-        verb = match["verb"]
-        if verb == "%":
-            return "%"
-        if not rest:
-            return f"%!{verb}(MISSING)"
-        value = rest.pop(0)
-        spec = "%" + match["flags"] + match["width"] + (match["precision"] or "")
-        try:
-            if verb in "sv":
-                return (spec + "s") % go_text(value)
-            if verb == "q":
-                return (spec + "s") % go_json(go_text(value))
-            if verb == "t" and isinstance(value, bool):
-                return (spec + "s") % go_text(value)
-            if verb in "doxXeEfFgG" and isinstance(value, int | float):
-                return str((spec + verb) % value)
-        except (TypeError, ValueError):
-            return f"%!{verb}({go_text(value)})"
-        return f"%!{verb}({go_text(value)})"
-
-    return VERB.sub(one, template)
-
-
-# -- functions --
+    def check(self, name: str, arguments: Sequence[Value]) -> None:
+        """Raise TemplateError in Go's words if the function does not take `arguments`."""
+        wanted, given = len(self.parameters), len(arguments)
+        if given < wanted or (given > wanted and not self.rest):
+            least = "at least " if self.rest else ""
+            raise TemplateError(
+                f"wrong number of args for {name}: want {least}{wanted} got {given}"
+            )
+        for kind, value in zip(self.parameters, arguments, strict=False):
+            fits = (
+                kind == "any"
+                or (kind == "string" and isinstance(value, str))
+                or (kind == "int" and is_integer(value))
+                or (
+                    kind == "[]string"
+                    and isinstance(value, Sequence)
+                    and not isinstance(value, str)
+                )
+            )
+            if not fits:
+                raise TemplateError(
+                    f"wrong type for value; expected {kind}; got {type_name(value)}"
+                )
 
 
 def _len(value: Value) -> int:
     if isinstance(value, str):
-        return len(value.encode())
+        return len(to_bytes(value))
     if isinstance(value, Mapping | Sequence):
         return len(value)
     raise TemplateError(f"len of type {type_name(value)}")
 
 
-def type_name(value: Value) -> str:
-    """Return the name by which a template's error calls a value's type."""
-    if isinstance(value, Row):
-        return value.type_name
-    names = {bool: "bool", int: "int", float: "float64", str: "string"}
-    return names.get(type(value), "interface {}")
+def _position(value: Value) -> int:
+    if not isinstance(value, int) or not is_integer(value):
+        raise TemplateError(f"cannot index slice/array with type {type_name(value)}")
+    return value
 
 
 def _index(value: Value, *keys: Value) -> Value:
     for key in keys:
+        if value is None:
+            raise TemplateError("index of untyped nil")
         if isinstance(value, Mapping):
-            value = value.get(str(key), "" if isinstance(value, Labels) else None)
-        elif isinstance(value, Sequence) and isinstance(key, int):
-            if not 0 <= key < len(value):
-                raise TemplateError(f"index out of range: {key}")
-            value = value[key]
+            if not isinstance(key, str):
+                raise TemplateError(f"value has type {type_name(key)}; should be string")
+            value = value.get(key, "" if isinstance(value, Labels) else None)
+        elif isinstance(value, Sequence):
+            items = to_bytes(value) if isinstance(value, str) else value
+            at = _position(key)
+            if not 0 <= at < len(items):
+                raise TemplateError(f"index out of range: {at}")
+            value = items[at]
         else:
             raise TemplateError(f"can't index item of type {type_name(value)}")
     return value
 
 
-def _slice(value: Value, start: Value = 0, end: Value = None) -> Value:
-    ends = (start, len(value) if end is None and isinstance(value, Sequence) else end)
-    if not isinstance(value, Sequence) or not all(isinstance(at, int) for at in ends):
+def _slice(value: Value, *ends: Value) -> Value:
+    if not isinstance(value, Sequence):
         raise TemplateError(f"can't slice item of type {type_name(value)}")
-    first, last = (at for at in ends if isinstance(at, int))
-    if not 0 <= first <= last <= len(value):
-        raise TemplateError(f"index out of range: {last}")
-    return value[first:last]
+    if len(ends) > 2:
+        raise TemplateError(f"too many slice indexes: {len(ends)}")
+    items = to_bytes(value) if isinstance(value, str) else value
+    at = [_position(end) for end in ends]
+    for end in at:
+        if not 0 <= end <= len(items):
+            raise TemplateError(f"index out of range: {end}")
+    first, last = [*at, *(0, len(items))[len(at) :]]
+    if first > last:
+        raise TemplateError(f"invalid slice index: {first} > {last}")
+    cut = items[first:last]
+    return from_bytes(cut) if isinstance(cut, bytes) else cut
 
 
-def truth(value: Value) -> bool:
-    """Tell whether a value counts as true: neither zero, nor nil, nor empty."""
-    return bool(value)
+def _kind(value: Value) -> str:
+    """Return the kind that Go compares by.  Raises TemplateError for what has none."""
+    if isinstance(value, str | bool | int | float):
+        return type_name(value)
+    raise TemplateError("invalid type for comparison")
+
+
+def _same(first: Value, second: Value) -> bool:
+    if first is None or second is None:
+        return first is second
+    if _kind(first) != _kind(second):
+        raise TemplateError("incompatible types for comparison")
+    return first == second
 
 
 def _equal(first: Value, *others: Value) -> bool:
     if not others:
         raise TemplateError("missing argument for comparison")
-    return any(first == other for other in others)
+    return any(_same(first, other) for other in others)
 
 
 def _order(first: Value, second: Value) -> int:
+    if "bool" in (_kind(first), _kind(second)):
+        raise TemplateError("invalid type for comparison")
     if isinstance(first, str) and isinstance(second, str):
         return (first > second) - (first < second)
-    if isinstance(first, int | float) and isinstance(second, int | float):
+    if type_name(first) == type_name(second):
+        assert isinstance(first, int | float) and isinstance(second, int | float)
         return (first > second) - (first < second)
     raise TemplateError("incompatible types for comparison")
 
 
-def _join(items: Value, separator: str) -> str:
-    if isinstance(items, str) or not isinstance(items, Sequence):
-        raise TemplateError("wrong type for value; expected []string")
-    return separator.join(go_text(item) for item in items)
+def _split(text: str, separator: str) -> Value:
+    return text.split(separator) if separator else list(text)
+
+
+def _join(items: Sequence[Value], separator: str) -> str:
+    return separator.join([go_text(item) for item in items])
+
+
+def _title(text: str) -> str:
+    return re.sub(r"(?<!\w)\w", lambda match: match.group().upper(), text)
 
 
 def _print(*values: Value) -> str:
@@ -163,36 +172,56 @@ def _print(*values: Value) -> str:
     return text
 
 
+def _println(*values: Value) -> str:
+    return " ".join([go_text(value, nested=True) for value in values]) + "\n"
+
+
 def _pad(text: str, before: int, after: int) -> str:
-    return " " * before + text + " " * after if text else ""
+    if not text:
+        return ""
+    if min(before, after) < 0:
+        raise TemplateError("strings: negative Repeat count")
+    if max(before, after) > MAX_PAD:
+        raise TemplateError(f"cannot pad with more than {MAX_PAD} spaces")
+    return " " * before + text + " " * after
 
 
-FUNCTIONS: dict[str, Callee] = {
-    "json": go_json,
-    "split": lambda text, separator: text.split(separator) if separator else list(text),
-    "join": _join,
-    "title": lambda text: re.sub(r"(?<!\w)\w", lambda m: m.group().upper(), text),
-    "lower": lambda text: text.lower(),
-    "upper": lambda text: text.upper(),
-    "pad": _pad,
-    "truncate": lambda text, length: text[:length],
-    "print": _print,
-    "println": lambda *values: " ".join(go_text(value, nested=True) for value in values) + "\n",
-    "printf": _printf,
-    "len": _len,
-    "index": _index,
-    "slice": _slice,
-    "not": lambda value: not truth(value),
-    "eq": _equal,
-    "ne": lambda first, second: first != second,
-    "lt": lambda first, second: _order(first, second) < 0,
-    "le": lambda first, second: _order(first, second) <= 0,
-    "gt": lambda first, second: _order(first, second) > 0,
-    "ge": lambda first, second: _order(first, second) >= 0,
+def _truncate(text: str, length: int) -> str:
+    if length < 0:
+        raise TemplateError(f"slice bounds out of range [:{length}]")
+    return text[:length]
+
+
+FUNCTIONS: dict[str, Builtin] = {
+    "json": Builtin(go_json, ("any",)),
+    "split": Builtin(_split, ("string", "string")),
+    "join": Builtin(_join, ("[]string", "string")),
+    "title": Builtin(_title, ("string",)),
+    "lower": Builtin(str.lower, ("string",)),
+    "upper": Builtin(str.upper, ("string",)),
+    "pad": Builtin(_pad, ("string", "int", "int")),
+    "truncate": Builtin(_truncate, ("string", "int")),
+    "print": Builtin(_print, (), rest=True),
+    "println": Builtin(_println, (), rest=True),
+    "printf": Builtin(sprintf, ("string",), rest=True),
+    "len": Builtin(_len, ("any",)),
+    "index": Builtin(_index, ("any",), rest=True),
+    "slice": Builtin(_slice, ("any",), rest=True),
+    "not": Builtin(lambda value: not truth(value), ("any",)),
+    "eq": Builtin(_equal, ("any",), rest=True),
+    "ne": Builtin(lambda first, second: not _same(first, second), ("any", "any")),
+    "lt": Builtin(lambda first, second: _order(first, second) < 0, ("any", "any")),
+    "le": Builtin(lambda first, second: _order(first, second) <= 0, ("any", "any")),
+    "gt": Builtin(lambda first, second: _order(first, second) > 0, ("any", "any")),
+    "ge": Builtin(lambda first, second: _order(first, second) >= 0, ("any", "any")),
 }
 
-# A header goes through the same template; what would take a title to pieces leaves it whole.
-HEADER_FUNCTIONS: dict[str, Callee] = FUNCTIONS | {
-    name: lambda text, *_: text
-    for name in ("json", "split", "join", "title", "lower", "upper", "truncate")
-}
+# The heading of a table goes through the same template: these leave a title as it is.
+HEADER_FUNCTIONS: dict[str, Builtin] = (
+    FUNCTIONS
+    | {
+        name: Builtin(lambda text, *_: text, FUNCTIONS[name].parameters[:1], rest=True)
+        for name in ("json", "title", "lower", "upper", "truncate", "split")
+    }
+    | {"join": Builtin(lambda text, *_: text, ("any",), rest=True)}
+)

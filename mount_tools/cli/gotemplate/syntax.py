@@ -1,16 +1,21 @@
-"""The grammar of `--format`: Go template text to a tree of nodes.
+"""The grammar of `--format`: from the text of a Go template to a tree of nodes.
 
-What is understood: fields, variables, constants, pipelines, parentheses, calls, `if`,
-`else if`, `range`, `with`, comments and trim marks.  `define`, `block`, `template`,
-`break` and `continue` are refused by name.
+Supported: fields, variables, constants, pipelines, parentheses, calls, `if`, `else if`,
+`range`, `with`, comments and trim marks.  `define`, `block`, `template`, `break` and
+`continue` are refused by name; character constants are not supported.
 
-Source: Go `text/template/parse`, `lex.go` and `parse.go`, whose error texts these are.
+The error texts are Go's.  Like Go's parser this one limits how deep a template nests, at
+100 levels instead of 10,000.
+
+Source: Go `text/template/parse`, `lex.go`, `parse.go` and `node.go`; `strconv/quote.go`.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -61,7 +66,11 @@ Operand: TypeAlias = "Literal | Field | Variable | Function | Nested"
 
 @dataclass(frozen=True)
 class Pipe:
-    """Commands, each given the value of the one before; what is declared gets the last."""
+    """Commands, each of which gets the value of the one before as its last argument.
+
+    The variables in `declared` get the value of the last command; `assigns` says that they
+    exist already.
+    """
 
     commands: tuple[tuple[Operand, ...], ...]
     declared: tuple[str, ...]
@@ -92,15 +101,15 @@ Node: TypeAlias = "Text | Action | Branch"
 
 ACTION = re.compile(
     r"\{\{(?P<ltrim>-(?=\s))?(?:\s*/\*(?P<comment>.*?)\*/\s*|"
-    r"(?P<inside>(?:\"(?:\\.|[^\"\\\n])*\"|`[^`]*`|'(?:\\.|[^'\\\n])*'|(?!\s-\}\}|\}\}).)*))"
+    # No text matches in two ways, or n strings would be tried in 2**n ways.
+    r"(?P<inside>(?:\"(?:\\.|[^\"\\\n])*\"|`[^`]*`|(?!\s-\}\}|\}\})[^\"`])*))"
     r"(?P<rtrim>\s-)?\}\}",
     re.DOTALL,
 )
 TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*\"|`[^`]*`)"
-    r"|(?P<char>'(?:\\.|[^'\\\n])+')"
-    r"|(?P<number>[+-]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))"
+    r"|(?P<number>[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\w*)"
     r"|(?P<field>\.[^\W\d]\w*)"
     r"|(?P<dot>\.)"
     r"|(?P<variable>\$\w*)"
@@ -109,6 +118,16 @@ TOKEN = re.compile(
 )
 REFUSED = ("define", "block", "template", "break", "continue")
 CONSTANTS: dict[str, Constant] = {"true": True, "false": False, "nil": None}
+# Parentheses and branches; each takes a few calls here and when the template is run.
+MAX_DEPTH = 100
+INTEGER_BITS = 64
+_STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|`[^`]*`")
+_ESCAPE = re.compile(
+    r"\\(?:(?P<letter>[abfnrtv\\\"])|(?P<octal>[0-3][0-7]{2})|x(?P<byte>[0-9a-fA-F]{2})"
+    r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})|(?P<bad>.|$))",
+    re.DOTALL,
+)
+_LETTERS = dict(zip('abfnrtv\\"', '\a\b\f\n\r\t\v\\"', strict=True))
 
 
 @dataclass(frozen=True)
@@ -123,17 +142,39 @@ def parse(template: str) -> tuple[Node, ...]:
     return _Parser(template).whole()
 
 
-def _unquoted(text: str, line: int) -> str:
+def _unclosed(rest: str) -> str:
+    """Say what `rest`, the text from the "{{" of an action on, does not close."""
+    if rest.removeprefix("{{").removeprefix("- ").lstrip().startswith("/*"):
+        return "unclosed comment"
+    end = _STRING.sub("", rest).partition("}}")[0]
+    if '"' in end:
+        return "unterminated quoted string"
+    return "unterminated raw quoted string" if "`" in end else "unclosed action"
+
+
+def _unquoted(text: str) -> str:
+    """Return what a string constant stands for.  Raises ValueError."""
     if text.startswith("`"):
         return text[1:-1]
-    try:
-        return text[1:-1].encode("latin-1", "backslashreplace").decode("unicode_escape")
-    except UnicodeDecodeError:
-        raise TemplateError(f"template: :{line}: invalid syntax") from None
+
+    def escaped(match: re.Match[str]) -> str:
+        if match["letter"]:
+            return _LETTERS[match["letter"]]
+        if match["octal"] or match["byte"]:
+            code = int(match["octal"], 8) if match["octal"] else int(match["byte"], 16)
+            # A byte, which with the bytes around it may be a character.
+            return chr(code) if code < 0x80 else chr(0xDC00 + code)
+        code = int(match["short"] or match["long"] or "110000", 16)
+        if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            raise ValueError
+        return chr(code)
+
+    found = _ESCAPE.sub(escaped, text[1:-1])
+    return found.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 class _Parser:
-    """Reads pieces of the template, text and actions in turn, and nests what they open."""
+    """Reads the pieces of a template, text and actions in turn, and nests what they open."""
 
     def __init__(self, template: str) -> None:
         self.pieces = self._split(template)
@@ -141,9 +182,18 @@ class _Parser:
         self.line = 1
         self.tokens: list[Token] = []
         self.next = 0
+        self.depth = 0
 
     def fail(self, what: str) -> NoReturn:
         raise TemplateError(f"template: :{self.line}: {what}")
+
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.fail("max expression depth exceeded")
+        yield
+        self.depth -= 1
 
     # -- text and actions --
 
@@ -155,7 +205,7 @@ class _Parser:
             self.line = template.count("\n", 0, open_at) + 1
             match = ACTION.match(template, open_at)
             if match is None:
-                self.fail("unclosed comment" if "/*" in template[open_at:] else "unclosed action")
+                self.fail(_unclosed(template[open_at:]))
             text = template[start:open_at]
             text = text.lstrip() if trim else text
             pieces.append((self.line, text.rstrip() if match["ltrim"] else text))
@@ -210,7 +260,8 @@ class _Parser:
                 self.fail(f"{{{{{word}}}}} is not supported here")
             if word in ("if", "range", "with"):
                 self.next = 1
-                nodes.append(self._branch(word))
+                with self._deeper():
+                    nodes.append(self._branch(word))
             else:
                 nodes.append(Action(self._pipe("command")))
         return tuple(nodes), ""
@@ -223,7 +274,8 @@ class _Parser:
             follows = self._peek()
             if follows and follows.text in ("if", "with") and follows.text == keyword:
                 self._skip()
-                return Branch(keyword, pipe, body, (self._branch(keyword),))
+                with self._deeper():
+                    return Branch(keyword, pipe, body, (self._branch(keyword),))
             otherwise, ended_by = self._list()
             if ended_by == "else":
                 self.fail("expected end; found {{else}}")
@@ -297,11 +349,15 @@ class _Parser:
     def _operand(self, token: Token) -> Operand:
         self.next += 1
         if token.kind == "string":
-            return Literal(_unquoted(token.text, self.line))
-        if token.kind == "char":
-            return Literal(ord(_unquoted(token.text, self.line)[:1] or "\0"))
+            try:
+                return Literal(_unquoted(token.text))
+            except ValueError:
+                self.fail("invalid syntax")
         if token.kind == "number":
-            return Literal(_number(token.text))
+            try:
+                return Literal(_number(token.text))
+            except ValueError as error:
+                self.fail(str(error))
         if token.kind == "name":
             if token.text in CONSTANTS:
                 return Literal(CONSTANTS[token.text])
@@ -313,7 +369,9 @@ class _Parser:
             return Variable(token.text[1:], *self._chain())
         if token.text != "(":
             self.fail(f"unexpected {_quoted(token.text)} in operand")
-        return Nested(self._pipe("parenthesized pipeline", ")"), *self._chain())
+        with self._deeper():
+            pipe = self._pipe("parenthesized pipeline", ")")
+        return Nested(pipe, *self._chain())
 
     def _chain(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Read the `.A.B` that follows, and the column of each."""
@@ -326,10 +384,28 @@ class _Parser:
 
 
 def _number(text: str) -> int | float:
+    """Return a number constant.  Raises ValueError in Go's words."""
+    digits = text.lstrip("+-")
+    prefixed = digits[:2].lower() in ("0x", "0b", "0o")
+    base = 0 if prefixed else 8 if digits.startswith("0") and digits.strip("01234567") == "" else 10
+    if prefixed or digits.isdecimal():
+        # Longer ones are not even converted: the time is quadratic.
+        if len(digits.lstrip("0")) > INTEGER_BITS + 2:
+            raise ValueError(f'integer overflow: "{text}"')
+        try:
+            value = int(text, base)
+        except ValueError:
+            raise ValueError(f'bad number syntax: "{text}"') from None
+        if not -(2 ** (INTEGER_BITS - 1)) <= value < 2 ** (INTEGER_BITS - 1):
+            raise ValueError(f'integer overflow: "{text}"')
+        return value
     try:
-        return int(text, 0)
+        number = float(text)
     except ValueError:
-        return int(text) if text.lstrip("+-").isdigit() else float(text)
+        raise ValueError(f'bad number syntax: "{text}"') from None
+    if math.isinf(number) or "_" in text:
+        raise ValueError(f'illegal number syntax: "{text}"')
+    return number
 
 
 def _quoted(text: str) -> str:
@@ -337,7 +413,7 @@ def _quoted(text: str) -> str:
 
 
 def shown(operand: Operand) -> str:
-    """Return an operand as the template has it, for an error."""
+    """Return an operand as the template has it, to quote it in an error."""
     if isinstance(operand, Field):
         return "".join(f".{name}" for name in operand.names) or "."
     if isinstance(operand, Variable):

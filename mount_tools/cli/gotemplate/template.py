@@ -1,11 +1,10 @@
-"""`--format`: running a Go template over a row or an object.
+"""Run a Go template, the argument of `--format`, over a row or an object.
 
-`Template(text)` reads it once; `render` runs it.  All that goes wrong is a
-TemplateError, whose text follows Go's, so that what people find in the web
-about "template parsing error" fits.
+`Template(text)` parses it once; `render` runs it.  Every failure is a TemplateError with
+Go's text, so that what people find on the web about "template parsing error" applies.
 
 Source: Go `text/template/exec.go`.
-Differs from Go: a value is JSON's; structs and methods there are none, and `{{.}}`
+Differs from Go: values are those of JSON; there are no structs and no methods, and `{{.}}`
 of an object prints it as a map.
 """
 
@@ -14,16 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mount_tools.cli.errors import TemplateError
-from mount_tools.cli.gotemplate.functions import (
-    FUNCTIONS,
-    Callee,
-    Labels,
-    Row,
-    Value,
-    go_text,
-    truth,
-    type_name,
-)
+from mount_tools.cli.gotemplate.functions import FUNCTIONS, Builtin
 from mount_tools.cli.gotemplate.syntax import (
     Action,
     Branch,
@@ -40,28 +30,33 @@ from mount_tools.cli.gotemplate.syntax import (
     parse,
     shown,
 )
+from mount_tools.cli.gotemplate.values import Labels, Row, Value, go_text, truth, type_name
+
+# These do not evaluate all their operands, so they are no functions.
+LAZY = ("and", "or")
 
 
 class Template:
     """A template ready to run, as often as there are rows."""
 
     def __init__(self, text: str) -> None:
-        """*Raises* TemplateError where `text` is no template or calls what there is not."""
+        """Raises TemplateError if `text` is not a template or calls an unknown function."""
         self.nodes = parse(text)
         for name in functions_of(self.nodes):
-            if name not in FUNCTIONS and name not in ("and", "or"):
+            if name not in FUNCTIONS and name not in LAZY:
                 raise TemplateError(f'template: :1: function "{name}" not defined')
 
-    def render(self, data: Value, functions: Mapping[str, Callee] = FUNCTIONS) -> str:
+    def render(self, data: Value, functions: Mapping[str, Builtin] = FUNCTIONS) -> str:
+        """Return the text for `data`.  Raises TemplateError if the template does not fit it."""
         run = _Run(data, functions)
         run.nodes(self.nodes, data)
         return "".join(run.output)
 
 
 class _Run:
-    """One execution: what has been written, and the variables in sight, innermost last."""
+    """One execution: the output so far, and the variables in scope, the innermost last."""
 
-    def __init__(self, data: Value, functions: Mapping[str, Callee]) -> None:
+    def __init__(self, data: Value, functions: Mapping[str, Builtin]) -> None:
         self.functions = functions
         self.output: list[str] = []
         self.variables: list[tuple[str, Value]] = [("", data)]
@@ -145,26 +140,38 @@ class _Run:
                     f"template: :1: can't give argument to non-function {shown(first)}"
                 )
             return self.operand(first, dot)
-        if first.name in ("and", "or"):
-            # Later operands may only make sense where the earlier ones let them be looked at.
-            value: Value = None
-            for operand in operands[1:]:
-                value = self.operand(operand, dot)
-                if truth(value) is (first.name == "or"):
-                    return value
-            return final[0] if final else value
+        if first.name in LAZY:
+            return self.lazy(first, operands[1:], dot, final)
         return self.call(first, [self.operand(one, dot) for one in operands[1:]] + list(final))
 
+    def lazy(
+        self, function: Function, operands: Sequence[Operand], dot: Value, final: tuple[Value, ...]
+    ) -> Value:
+        """Return the first operand that decides `and` or `or`, or the last one.
+
+        The operands after it are not evaluated: they may only make sense if it does not decide.
+        """
+        if not operands and not final:
+            what = f"wrong number of args for {function.name}: want at least 1 got 0"
+            raise self.fail(function, function.column, what)
+        value: Value = None
+        for operand in operands:
+            value = self.operand(operand, dot)
+            if truth(value) is (function.name == "or"):
+                return value
+        return final[0] if final else value
+
     def call(self, function: Function, arguments: list[Value]) -> Value:
+        builtin = self.functions[function.name]
         try:
-            return self.functions[function.name](*arguments)
+            builtin.check(function.name, arguments)
+        except TemplateError as error:
+            raise self.fail(function, function.column, str(error)) from None
+        try:
+            return builtin(*arguments)
         except TemplateError as error:
             what = f"error calling {function.name}: {error}"
-        except TypeError:
-            what = f"wrong number of args for {function.name}, or of the wrong type"
-        except AttributeError:
-            what = f"wrong type for value; {function.name} wants a string"
-        raise self.fail(function, function.column, what)
+            raise self.fail(function, function.column, what) from None
 
     def operand(self, operand: Operand, dot: Value) -> Value:
         if isinstance(operand, Literal):
@@ -174,7 +181,7 @@ class _Run:
         if isinstance(operand, Nested):
             return self.fields(operand, self.pipe(operand.pipe, dot))
         if isinstance(operand, Function):
-            return self.call(operand, [])
+            return self.command((operand,), dot, ())
         for name, value in reversed(self.variables):
             if name == operand.name:
                 return self.fields(operand, value)

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mount_tools.cli.gotemplate.functions import Row, Value
+from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.table import aligned
 
 TABLE = "table"

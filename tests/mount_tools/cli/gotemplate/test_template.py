@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mount_tools.cli.errors import TemplateError
-from mount_tools.cli.gotemplate.functions import Labels, Row, Value
+from mount_tools.cli.gotemplate.functions import FUNCTIONS
 from mount_tools.cli.gotemplate.template import Template
+from mount_tools.cli.gotemplate.values import Labels, Row, Value
 
 OBJECT: Value = {
     "Id": "sha256:1",
@@ -56,6 +59,20 @@ def test_rendering(text: str, result: str) -> None:
             'template: :1:9: executing "" at <.Config.Nope>: map has no entry for key "Nope"',
         ),
         ("{{nope .Id}}", 'template: :1: function "nope" not defined'),
+        (
+            "{{json and}}",
+            'template: :1:7: executing "" at <and>: wrong number of args for and: '
+            "want at least 1 got 0",
+        ),
+        (
+            "{{or}}",
+            'template: :1:2: executing "" at <or>: wrong number of args for or: '
+            "want at least 1 got 0",
+        ),
+        (
+            "{{upper}}",
+            'template: :1:2: executing "" at <upper>: wrong number of args for upper: want 1 got 0',
+        ),
         ("{{$nope}}", 'template: :1: undefined variable "$nope"'),
         ("{{range .Id}}{{end}}", "range can't iterate over sha256:1"),
         ("{{.Id 1}}", "template: :1: can't give argument to non-function .Id"),
@@ -90,3 +107,61 @@ def test_a_row_has_the_name_of_its_go_type_in_errors() -> None:
 def test_a_wrong_argument_is_an_error_and_no_traceback(text: str) -> None:
     with pytest.raises(TemplateError, match="executing"):
         Template(text).render(OBJECT)
+
+
+def test_the_deepest_template_runs() -> None:
+    assert Template("{{" + "(" * 99 + ".Id" + ")" * 99 + "}}").render(OBJECT) == "sha256:1"
+    assert Template("{{if 1}}" * 99 + "x" + "{{end}}" * 99).render(OBJECT) == "x"
+
+
+PIECES = [
+    *(
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        " ",
+        "(",
+        ")",
+        "|",
+        ":=",
+        "=",
+        ",",
+        "$",
+        "$x",
+        ".",
+        ".Id",
+        ".State",
+    ),
+    *(
+        ".Id",
+        ".State",
+        ".Config.Labels.x",
+        ".RootFS.Layers",
+        "text",
+        '"%*d %.1000001f %q"',
+        "`a`",
+        "nil",
+        "true",
+    ),
+    *("0", "-1", "99999999999", "1.5", "0x7fffffffffffffff", "if", "range", "with", "else", "end"),
+    *("and", "or", *FUNCTIONS),
+]
+ACTIONS = st.lists(st.sampled_from(PIECES[4:]), min_size=1, max_size=6).map(
+    lambda words: f"{{{{{' '.join(words)}}}}}"
+)
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(PIECES), max_size=20).map("".join),
+        st.lists(ACTIONS, max_size=5).map("".join),
+    )
+)
+def test_any_text_gives_text_or_a_template_error(text: str) -> None:
+    try:
+        found = Template(text).render(OBJECT)
+    except TemplateError:
+        return
+    assert isinstance(found, str)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mount_tools.cli.errors import TemplateError
-from mount_tools.cli.gotemplate.functions import Row
+from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.output.listing import Listing, as_json
 
 LISTING = Listing({"ID": "IMAGE ID", "Tag": "TAG", "Size": "SIZE"}, ("Tag", "ID"))

@@ -1,0 +1,100 @@
+"""The values that a template works on, and how Go prints them.
+
+A value is what JSON has: there are no structs, methods or typed integers.
+
+Source: Go `fmt/print.go`, `encoding/json/encode.go`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from mount_tools.cli.errors import TemplateError
+
+Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
+
+# Far above what any image has, and far below Python's own limit of recursion.
+MAX_DEPTH = 100
+
+
+class Row(dict[str, "Value"]):
+    """One line of a listing; a template sees a struct of the Go type `type_name`."""
+
+    type_name = "*formatter.context"
+
+
+class Labels(dict[str, "Value"]):
+    """Go's map[string]string: a missing key gives an empty string, not an error."""
+
+
+def go_text(value: Value, *, nested: bool = False, depth: int = 0) -> str:
+    """Return a value as Go's `%v` prints it.  Raises TemplateError if it is nested too deeply."""
+    if depth > MAX_DEPTH:
+        raise TemplateError(f"value is nested more than {MAX_DEPTH} levels deep")
+    if value is None:
+        return "<nil>" if nested else "<no value>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        pairs = [
+            f"{key}:{go_text(value[key], nested=True, depth=depth + 1)}" for key in sorted(value)
+        ]
+        return f"map[{' '.join(pairs)}]"
+    if isinstance(value, Sequence):
+        return f"[{' '.join([go_text(item, nested=True, depth=depth + 1) for item in value])}]"
+    return str(value)
+
+
+def go_json(value: Value) -> str:
+    """Return a value as Go's encoder writes it, a row sorted and with `<`, `>`, `&` escaped.
+
+    Raises TemplateError if the value is nested too deeply.
+    """
+    row = isinstance(value, Row)
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=row)
+    except RecursionError:
+        raise TemplateError("value is nested too deeply to be printed as JSON") from None
+    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    if row:
+        for character in "<>&":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def to_bytes(text: str) -> bytes:
+    """Return `text` in UTF-8, bytes of file names as they were; Go measures strings in bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # JSON can have "\ud800", half of a pair, which no encoding has.
+        return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """Return bytes as text; a character that was cut apart is printed as its bytes."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def type_name(value: Value) -> str:
+    """Return the name of a value's type in an error of a template."""
+    if isinstance(value, Row):
+        return value.type_name
+    names = {bool: "bool", int: "int", float: "float64", str: "string", type(None): "nil"}
+    return names.get(type(value), "interface {}")
+
+
+def truth(value: Value) -> bool:
+    """Return whether a value counts as true: neither zero, nor nil, nor empty."""
+    return bool(value)
+
+
+def is_integer(value: Value) -> bool:
+    """Return whether a value is an integer; a boolean is none in Go."""
+    return isinstance(value, int) and not isinstance(value, bool)
