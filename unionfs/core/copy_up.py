@@ -19,22 +19,24 @@ import errno
 import logging
 import os
 import stat
-import threading
 from contextlib import suppress
+from dataclasses import dataclass
 
 from unionfs.core.file_marks import origin_of
-from unionfs.core.inode import NOTHING_LOST, Dir, File
-from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_untouched
-from unionfs.core.link_index import encode_delta, entry_name
+from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
+from unionfs.core.layer import Fd, RealDir, open_path, open_untouched
+from unionfs.core.link_index import LinkIndex, encode_delta, entry_name
+from unionfs.core.lookup import load_locked
+from unionfs.core.metadata import copy_metadata, set_xattr, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
-from unionfs.core.state import State
-from unionfs.core.whiteout import DT_DIR, FUSE_OVERLAYFS_PREFIX, INO_SHIFT
+from unionfs.core.state import State, Writable
+from unionfs.core.whiteout import DT_DIR, INO_SHIFT, upper_entry
 from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
+from unionfs.syscalls.attributes import touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
@@ -43,9 +45,6 @@ log = logging.getLogger(__name__)
 # Copying more than this takes longer than handing it to a thread.
 SLOW_BYTES = 256 << 10
 
-_copies: dict[tuple[int, int], threading.Lock] = {}
-_copies_lock = threading.Lock()
-
 
 def is_slow_copy(state: State, size: int) -> bool:
     """Tell whether copying `size` bytes up would keep others waiting.
@@ -53,18 +52,6 @@ def is_slow_copy(state: State, size: int) -> bool:
     Data that has to be on disk before it shows takes a disk's time.
     """
     return size > (SLOW_BYTES if state.config.volatile else 0)
-
-
-def require_upper(state: State) -> Layer:
-    """Return the upper layer; EROFS in a union that has none to write to."""
-    if state.upper is None:
-        raise fs_error(errno.EROFS)
-    return state.upper
-
-
-def in_upper(state: State, node: File) -> bool:
-    """Tell whether the metadata of `node` lies in the upper."""
-    return node.real.layer is state.upper
 
 
 def source_bytes(node: File) -> int:
@@ -80,52 +67,49 @@ def copy_up_dir(state: State, d: Dir) -> RealDir:
     """Return the upper directory of `d`, making it and those above it where they are missing."""
     if d.upper is not None:
         return d.upper
-    require_upper(state)
+    writable = state.require_upper()
     missing: list[Dir] = []
     at = d
     while at.upper is None:
         missing.append(at)
         at = at.parent
+    upper = at.upper
     for below in reversed(missing):
-        _copy_up_one_dir(state, below)
-    assert d.upper is not None
-    return d.upper
+        upper = _copy_up_one_dir(state, writable, below)
+    return upper
 
 
-def _copy_up_one_dir(state: State, d: Dir) -> None:
-    parent = d.parent
+def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
+    parent, work = d.parent, writable.work
     with parent.lock:
         if d.upper is not None:
-            return
+            return d.upper
         if d.dead or parent.upper is None:
             raise fs_error(errno.ENOENT)
-        assert state.work is not None and state.upper is not None
         source = d.lowers[0]
         st = os.stat(source.fd())
-        name = state.work.new_name()
+        name = work.new_name()
         try:
-            os.mkdir(name, 0o700, dir_fd=state.work.fd)
-            staged = Fd(
-                os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=state.work.fd)
-            )
+            staged = work.make_dir(name)
             origin = None
             if source.parent is not None:
                 origin = origin_of(state, source.parent, source.name)
-            copy_attributes(state, (source.fd(), None), (staged, None), st, origin)
+            marks = {} if origin is None else {state.marks.origin: origin}
+            wanted = users_own(state.marks)
+            copy_metadata((source.fd(), None), (staged, None), st, wanted, marks)
             ino = os.stat(staged).st_ino
             publish_locked(state, parent, d.name, name)
         except BaseException:
-            state.work.discard(name)
+            work.discard(name)
             raise
-        upper = RealDir(state.upper, parent.upper, d.name)
-        d.up, d.whiteouts = {}, set()
+        upper = RealDir(writable.upper, parent.upper, d.name)
         d.merged = True
         d.upper = upper
         with state.table.lock:
             state.table.uppers.add(d)
-        if parent.up is not None:
-            parent.up[d.name] = ino << INO_SHIFT | DT_DIR
+        parent.note_upper(d.name, ino << INO_SHIFT | DT_DIR)
     state.counts["copy_ups"] += 1
+    return upper
 
 
 def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> None:
@@ -134,16 +118,15 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     The times of the directory stay what they were.  The caller holds the lock
     of `parent`.
     """
-    assert state.work is not None and parent.upper is not None
-    fd = parent.upper.fd()
+    fd = parent.require_upper().fd()
     before = os.stat(fd)
     mark_impure(state, parent)
-    os.rename(staged, name, src_dir_fd=state.work.fd, dst_dir_fd=fd)
+    os.rename(staged, name, src_dir_fd=state.require_upper().work.fd, dst_dir_fd=fd)
     try:
         utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
     except OSError as error:
         # It is done, and must not be taken for undone.
-        log.error("the times of %r cannot be restored: %s", parent.upper.full_path(), error)
+        log.error("the times of %r cannot be restored: %s", parent.top().full_path(), error)
 
 
 def mark_impure(state: State, parent: Dir) -> None:
@@ -162,128 +145,147 @@ def copy_up_file(
 ) -> None:
     """Give `node` its place in the upper, unless it has one.
 
-    `size` is how many bytes of the data will still be wanted (0 for one about
-    to be truncated), None for all.  With `metadata_only`, and the mount's
+    `size` is how many bytes of the data are still needed (0 for a file that is
+    about to be truncated), None for all.  With `metadata_only`, and the mount's
     metacopy option, the data stays in the lower.
     """
-    if in_upper(state, node) and (node.data is None or metadata_only):
+    if in_upper(node) and (node.data is None or metadata_only):
         return
-    require_upper(state)
-    with _lock_of(state, node):
-        if in_upper(state, node):
+    writable = state.require_upper()
+    with writable.copy_locks.holding(node.nodeid):
+        if in_upper(node):
             if node.data is not None and not metadata_only:
                 _complete_data(state, node, size)
             return
         if not node.unlinked:
             copy_up_dir(state, node.parent)
-        _copy_up_lower(state, node, size, metadata_only and state.config.metacopy)
+        _copy_up_lower(_plan(state, writable, node, size, metadata_only=metadata_only))
     state.counts["copy_ups"] += 1
 
 
-def _lock_of(state: State, node: File) -> threading.Lock:
-    # One lock a copy in progress, found by inode: a slot in every inode would
-    # be paid for by the hundred thousand that are never written.
-    key = (id(state), node.nodeid)
-    with _copies_lock:
-        lock = _copies.get(key)
-        if lock is None:
-            if len(_copies) > 64:
-                for idle in [k for k, other in _copies.items() if not other.locked()]:
-                    del _copies[idle]
-            lock = _copies[key] = threading.Lock()
-        return lock
+@dataclass(slots=True)
+class _Copy:
+    """One copy_up of a file: what is copied, as what, and where it will be found.
+
+    `st` is the stat of the lower; `name` is the copy in the staging directory, with
+    the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
+    are set on the copy.  `entry` is its name in `index`, by which its other names in the
+    union find it; `index` is None for a file with one name.
+    """
+
+    state: State
+    writable: Writable
+    node: File
+    source: tuple[Fd, bytes]
+    st: os.stat_result
+    name: bytes
+    size: int | None
+    metacopy: bool
+    marks: dict[str, bytes]
+    index: LinkIndex | None = None
+    entry: bytes = b""
 
 
-def _copy_up_lower(state: State, node: File, size: int | None, metacopy: bool) -> None:
-    assert state.work is not None
-    work = state.work
-    source_fd, source_name = node.real.fd(), node.rname
-    data_place = node.data or (node.real, node.rname)
-    st = os.stat(source_name, dir_fd=source_fd, follow_symlinks=False)
-    name = work.new_name()
+def _plan(
+    state: State, writable: Writable, node: File, size: int | None, *, metadata_only: bool
+) -> _Copy:
+    """Decide what the copy of the lower file `node` will be."""
+    fd, name = node.real.fd(), node.rname
+    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    metacopy = state.config.metacopy and metadata_only
+    metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0
+    copy = _Copy(
+        state=state,
+        writable=writable,
+        node=node,
+        source=(fd, name),
+        st=st,
+        name=writable.work.new_name(),
+        size=None if metacopy else size,
+        metacopy=metacopy,
+        marks={},
+    )
+    marks = state.marks
+    origin = origin_of(state, node.real, name)
+    if st.st_nlink == 1:
+        if origin is not None:
+            copy.marks[marks.origin] = origin
+        return copy
+    if writable.index is None:
+        # The other links keep showing the lower's number; this copy cannot.
+        return copy
+    # What the other links are found by is the inode that they are links of.
+    linked = encode_origin(node.real.layer, fd, name)
+    if linked is not None:
+        copy.marks[marks.origin] = linked
+        copy.index, copy.entry = writable.index, entry_name(linked)
+    if origin is not None and origin != linked:
+        copy.marks[marks.first_origin] = origin
+    return copy
+
+
+def _copy_up_lower(copy: _Copy) -> None:
+    node, work = copy.node, copy.writable.work
+    data = node.data or (node.real, node.rname)
     try:
-        origin = origin_of(state, node.real, source_name)
-        first = None
-        linked = st.st_nlink > 1
-        if linked and state.index is None:
-            # The other links keep showing the lower's number; this copy cannot.
-            origin = None
-        elif linked:
-            # What the other links are found by is the inode that they are links of.
-            first, origin = origin, encode_origin(node.real.layer, source_fd, source_name)
-        metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0
-        _stage(state, node, name, st, origin, None if metacopy else size, metacopy)
-        if first is not None and first != origin:
-            _set_xattr((work.fd, name), state.marks.first_origin, first)
-        if metacopy:
-            node.data = data_place
-        names = st.st_nlink - node.lost.links
-        if linked and state.index is not None and origin is not None and names > 0:
-            delta = names - 1
-            if not state.marks.fit(st.st_mode):
-                state.index.note_delta(entry_name(origin), delta)
-            elif delta:
-                _set_xattr((work.fd, name), state.marks.nlink, encode_delta(delta))
-            _publish_indexed(state, node, name, entry_name(origin), delta)
+        _stage(copy)
+        if copy.metacopy:
+            node.data = data
+        # The file may have lost names while its data was copied.
+        delta = copy.st.st_nlink - node.lost.links - 1
+        if copy.index is None or delta < 0:
+            _publish(copy)
         else:
-            _publish(state, node, name)
-        if not metacopy:
+            _publish_indexed(copy, copy.index, delta)
+        if not copy.metacopy:
             node.data = None
     except BaseException:
-        work.discard(name)
+        work.discard(copy.name)
         raise
 
 
-def _stage(
-    state: State,
-    node: File,
-    name: bytes,
-    st: os.stat_result,
-    origin: bytes | None,
-    size: int | None,
-    metacopy: bool,
-) -> None:
-    """Make a whole copy of `node` as `name` in the staging directory."""
-    assert state.work is not None
-    work_fd = state.work.fd
-    source = (node.real.fd(), node.rname)
+def _stage(copy: _Copy) -> None:
+    """Make a whole copy of the file in the staging directory."""
+    state, node, st, work = copy.state, copy.node, copy.st, copy.writable.work
+    wanted = users_own(state.marks)
     if node.kind == stat.S_IFREG:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        staged = Fd(os.open(name, flags, 0o600, dir_fd=work_fd))
-        if metacopy:
+        staged = Fd(os.open(copy.name, flags, 0o600, dir_fd=work.fd))
+        if copy.metacopy:
             os.ftruncate(staged, st.st_size)
             os.setxattr(staged, state.marks.metacopy, b"")
         else:
-            copy_data(state, node, staged, size)
-            if st.st_size and _is_ordered(state):
+            copy_data(state, node, staged, copy.size)
+            if st.st_size and _is_ordered(copy.writable, state):
                 begin_write_back(staged)  # the disk works while we do the rest
-        copy_attributes(state, source, (staged, None), st, origin)
-        if size is not None:
+        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks)
+        if copy.size is not None:
             # Not all of it is there, which must not show under the old mtime.
             touch(staged)
-        if not metacopy and st.st_size:
-            _secure_data(state, staged)
+        if not copy.metacopy and st.st_size:
+            _secure_data(copy.writable, state, staged)
         return
+    fd, name = copy.source
     if node.kind == stat.S_IFLNK:
-        os.symlink(os.readlink(source[1], dir_fd=source[0]), name, dir_fd=work_fd)
+        os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work.fd)
     else:
-        os.mknod(name, node.kind | 0o600, st.st_rdev, dir_fd=work_fd)
-    copy_attributes(state, source, (work_fd, name), st, origin)
+        os.mknod(copy.name, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
+    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks)
 
 
-def _secure_data(state: State, staged: int) -> None:
-    """See to it that the data of `staged` is on disk when its name is."""
+def _secure_data(writable: Writable, state: State, staged: int) -> None:
+    """Make sure that the data of `staged` is on disk when its name is."""
     if state.config.volatile:
         return
     with state.gate.outside():
-        if _is_ordered(state):
+        if _is_ordered(writable, state):
             write_back(staged)  # without the commit of the journal that fsync waits for
         else:
             os.fsync(staged)
 
 
-def _is_ordered(state: State) -> bool:
-    return state.upper is not None and state.upper.ordered and not state.config.volatile
+def _is_ordered(writable: Writable, state: State) -> bool:
+    return writable.upper.ordered and not state.config.volatile
 
 
 def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
@@ -301,7 +303,7 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
             return
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
-    if in_upper(state, node):
+    if in_upper(node):
         # The metacopy gets its data in place, and is the upper's until it has.
         copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
     else:
@@ -309,103 +311,53 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
             copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
 
 
-Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd itself
-
-
-def copy_attributes(
-    state: State, source: Place, staged: Place, st: os.stat_result, origin: bytes | None
-) -> None:
-    """Give `staged` the owner, attributes, mode and times of `source`, and its origin mark."""
-    fd, name = staged
-    if name is None:
-        os.chown(fd, st.st_uid, st.st_gid)
-    else:
-        os.chown(name, st.st_uid, st.st_gid, dir_fd=fd, follow_symlinks=False)
-    _copy_xattrs(state, source, staged)
-    if origin is not None:
-        _set_xattr(staged, state.marks.origin, origin)
-    if not stat.S_ISLNK(st.st_mode):
-        if name is None:
-            os.chmod(fd, stat.S_IMODE(st.st_mode))
-        else:
-            chmod_at(fd, name, stat.S_IMODE(st.st_mode))
-    utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)
-
-
-def _copy_xattrs(state: State, source: Place, staged: Place) -> None:
-    fd, name = source
-    present = xattr.list_fd(fd) if name is None else xattr.list_at(fd, name)
-    private = (state.marks.prefix, FUSE_OVERLAYFS_PREFIX)
-    for attribute in present:
-        # What a user set under a private name is stored escaped, and goes along.
-        if attribute.startswith(private) and not attribute.startswith(state.marks.escaped):
-            continue
-        raw = attribute.encode(errors="surrogateescape")
-        value = xattr.get_fd(fd, raw) if name is None else xattr.get_at(fd, name, raw)
-        if value is not None:
-            _set_xattr(staged, attribute, value)
-
-
-def _set_xattr(staged: Place, attribute: str, value: bytes) -> None:
-    fd, name = staged
-    try:
-        if name is None:
-            os.setxattr(fd, attribute, value)
-        else:
-            os.setxattr(xattr.at(fd, name), attribute, value, follow_symlinks=False)
-    except OSError as error:
-        # user.* has no place on links and devices, and what only the
-        # filesystem of the lower can store (or only a privileged daemon may
-        # write) is not worth failing the write of a file for.
-        if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):
-            raise
-
-
-def _publish(state: State, node: File, staged: bytes) -> None:
-    """Rename the staged copy to where `node` is now, or keep it nameless if it is nowhere."""
-    assert state.work is not None and state.upper is not None
-    st = os.stat(staged, dir_fd=state.work.fd, follow_symlinks=False)
+def _publish(copy: _Copy) -> None:
+    """Rename the staged copy to where the file is now, or keep it nameless if it has no name."""
+    state, node, work = copy.state, copy.node, copy.writable.work
+    st = os.stat(copy.name, dir_fd=work.fd, follow_symlinks=False)
     while True:
         parent, name = node.parent, node.name
         if node.unlinked:
-            orphan = open_path(staged, state.work.fd)
+            orphan = open_path(copy.name, work.fd)
             node.rino = st.st_ino
-            state.table.make_orphan(node, state.nowhere, orphan)
-            os.unlink(staged, dir_fd=state.work.fd)
+            state.table.make_orphan(node, copy.writable.unnamed_place, orphan)
+            os.unlink(copy.name, dir_fd=work.fd)
             break
         copy_up_dir(state, parent)
         with parent.lock:
             if node.unlinked or (node.parent, node.name) != (parent, name):
                 continue
-            publish_locked(state, parent, name, staged)
-            settle_locked(state, node, parent, name, st)
+            publish_locked(state, parent, name, copy.name)
+            settle_locked(node, parent, name, st)
             break
     node.changed += 1
     node.small = 0  # for good: the kernel may have pages of before
 
 
-def settle_locked(state: State, node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
+def settle_locked(node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
     """Note that `node`, as `name` in `parent`, is the upper file with the attributes `st`."""
-    assert parent.upper is not None
     node.rino = st.st_ino
     node.rname = name
-    node.real = parent.upper
-    if parent.up is not None:
-        parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
+    node.real = parent.require_upper()
+    parent.note_upper(name, upper_entry(st))
 
 
-def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delta: int) -> None:
-    """Enter the staged copy into the index, and link it to where `node` is now.
+def _publish_indexed(copy: _Copy, index: LinkIndex, delta: int) -> None:
+    """Enter the staged copy into the index, and link it to where the file is now.
 
-    `delta` is how many more names the union has than the index, which has one.
+    `delta` is how many more names the union has than the copy has links.
     A file that lost the name it was known by has others still, which lead to
     it by the index.
     """
-    assert state.work is not None and state.index is not None and state.upper is not None
-    os.rename(staged, entry, src_dir_fd=state.work.fd, dst_dir_fd=state.index.fd)
-    st = os.stat(entry, dir_fd=state.index.fd, follow_symlinks=False)
-    state.index.add(entry, st.st_ino)
-    place = state.index_dir()
+    state, node, entry, work = copy.state, copy.node, copy.entry, copy.writable.work
+    if not state.marks.can_carry(copy.st.st_mode):
+        index.note_delta(entry, delta)
+    elif delta:
+        set_xattr((work.fd, copy.name), state.marks.nlink, encode_delta(delta))
+    os.rename(copy.name, entry, src_dir_fd=work.fd, dst_dir_fd=index.fd)
+    st = os.stat(entry, dir_fd=index.fd, follow_symlinks=False)
+    index.add(entry, st.st_ino)
+    place = copy.writable.place_in_index(index)
     with state.table.lock:
         if node.key is not None and state.table.by_key.get(node.key) is node:
             del state.table.by_key[node.key]
@@ -422,21 +374,21 @@ def _publish_indexed(state: State, node: File, staged: bytes, entry: bytes, delt
 
 def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
     """Give an indexed file the upper name that it has in the union: `name` in `parent`."""
-    assert state.work is not None
+    work = state.require_upper().work
     copy_up_dir(state, parent)
     with parent.lock:
-        if parent.kids.get(name) is not node or parent.up is None or name in parent.up:
+        if parent.kids.get(name) is not node or name in load_locked(state, parent).upper:
             return
-        staged = state.work.new_name()
+        staged = work.new_name()
         fd = node.real.fd()
         st = os.stat(node.rname, dir_fd=fd, follow_symlinks=False)
-        os.link(node.rname, staged, src_dir_fd=fd, dst_dir_fd=state.work.fd, follow_symlinks=False)
+        os.link(node.rname, staged, src_dir_fd=fd, dst_dir_fd=work.fd, follow_symlinks=False)
         try:
             publish_locked(state, parent, name, staged)
         except BaseException:
-            state.work.discard(staged)
+            work.discard(staged)
             raise
-        settle_locked(state, node, parent, name, st)
+        settle_locked(node, parent, name, st)
         set_delta(state, node, node.nlink_delta - 1)
         if (node.parent, node.name) != (parent, name):
             swap_place(node, parent, name)
@@ -461,20 +413,22 @@ def set_delta(state: State, node: File, delta: int) -> None:
         return
     place = (node.real.fd(), node.rname)
     try:
-        if state.marks.fit(node.kind):
-            _set_xattr(place, state.marks.nlink, encode_delta(delta))
-        elif state.index is not None:
+        if state.marks.can_carry(node.kind):
+            set_xattr(place, state.marks.nlink, encode_delta(delta))
+            return
+        index = state.index()
+        if index is not None:
             st = os.stat(node.rname, dir_fd=place[0], follow_symlinks=False)
-            entry = state.index.entry_of(*place, st)
+            entry = index.entry_of(*place, st)
             if entry is not None:
-                state.index.note_delta(entry, delta)
+                index.note_delta(entry, delta)
     except OSError as error:
         log.error("the link count of %r stays too high: %s", node.name, error)
 
 
 def redirect_data(state: State, node: File) -> None:
     """Note on a metacopy where its data lies, before it gets another name."""
-    if node.data is None or not in_upper(state, node):
+    if node.data is None or not in_upper(node):
         return
     with at_rest(node) as (fd, name):
         if name is not None and state.marks.redirect not in xattr.list_at(fd, name):
@@ -484,7 +438,7 @@ def redirect_data(state: State, node: File) -> None:
 
 def is_cut_short(state: State, node: File) -> bool:
     """Tell whether a crash left `node` a metacopy that was truncated, its data not yet."""
-    if node.data is None or not in_upper(state, node):
+    if node.data is None or not in_upper(node):
         return False
     return stat_node(state, node).st_size != source_bytes(node)
 

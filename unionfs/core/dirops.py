@@ -20,24 +20,18 @@ from collections.abc import Callable
 from unionfs.core.copy_up import (
     copy_up_dir,
     copy_up_file,
-    in_upper,
     mark_impure,
     redirect_data,
-    require_upper,
     set_delta,
 )
-from unionfs.core.inode import Dir, File, Lost, Node, union_ino
+from unionfs.core.inode import Dir, File, Found, Lost, Node, empty, in_upper, union_ino
 from unionfs.core.layer import Fd, RealDir, open_path
-from unionfs.core.lookup import Found, add_alias, load_locked, lookup_locked, reread_later
+from unionfs.core.lookup import NodeStat, add_alias, load_locked, lookup_locked, reread_name_locked
 from unionfs.core.origin import encode_origin
 from unionfs.core.state import State
-from unionfs.core.whiteout import AUFS_PREFIX, INO_SHIFT
-from unionfs.core.whiteout_ops import (
-    add_whiteout,
-    place_over_whiteout,
-    remove_entry,
-    replace_by_whiteout,
-)
+from unionfs.core.whiteout import AUFS_PREFIX, upper_entry
+from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
+from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
@@ -68,71 +62,67 @@ def make(
     uid: int,
     gid: int,
     maker: Maker,
-) -> tuple[Found, Fd | None]:
+) -> tuple[NodeStat, Fd | None]:
     """Make `name` in `parent` with `maker`; return the new inode and the fd it was opened as."""
     check_new_name(name)
-    require_upper(state)
+    state.require_upper()
     copy_up_dir(state, parent)
     with parent.lock:
-        load_locked(state, parent)
+        found = load_locked(state, parent).find(name)
         if parent.dead:
             raise fs_error(errno.ENOENT)
-        if parent.holds(name):
+        if found is not Found.ABSENT and found is not Found.WHITED_OUT:
             raise fs_error(errno.EEXIST)
-        if umask and not _has_default_acl(state, parent):
+        upper_fd = parent.require_upper().fd()
+        if umask and not _has_default_acl(upper_fd, parent):
             mode &= ~umask
-        assert parent.upper is not None
-        upper_fd = parent.upper.fd()
         try:
-            if name in parent.whiteouts:
+            if found is Found.WHITED_OUT:
                 fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
             else:
                 with state.owners.creating(uid, gid):
                     fd = maker(upper_fd, name, mode)
                 st = os.fstat(fd) if fd is not None else _lstat(upper_fd, name)
         except OSError:
-            reread_later(parent)
+            reread_name_locked(state, parent, name)
             raise
-        found = enter_locked(state, parent, name, st)
-        if fd is not None:
-            assert isinstance(found[0], File)
-            found[0].bare = True
-        return found, fd
+        node = enter_locked(state, parent, name, st)
+        if isinstance(node, File):
+            node.bare = fd is not None
+        return (node, st), fd
 
 
-def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> Found:
+def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> Node:
     """Enter the inode just made as `name` in the upper of `parent`, with one reference."""
-    assert parent.upper is not None and parent.up is not None
-    parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
+    upper = parent.require_upper()
+    parent.note_upper(name, upper_entry(st))
     node: Node
     if stat.S_ISDIR(st.st_mode):
-        node = Dir(parent, name, RealDir(parent.upper.layer, parent.upper, name), ())
-        node.up, node.low = {}, {}
+        node = Dir(parent, name, RealDir(upper.layer, upper, name), ())
+        node.loaded = empty()
     else:
-        node = File(parent, name, parent.upper, st)
+        node = File(parent, name, upper, st)
     with state.table.lock:
-        state.table.add_locked(node, union_ino(parent.upper.layer, st.st_ino))
+        state.table.add_locked(node, union_ino(upper.layer, st.st_ino))
         node.nlookup = 1
         parent.kids[name] = node
         if isinstance(node, Dir):
             state.table.uppers.add(node)
-    return node, st
+    return node
 
 
 def _make_staged(
     state: State, parent: Dir, name: bytes, mode: int, uid: int, gid: int, maker: Maker
 ) -> tuple[Fd | None, os.stat_result]:
     """Make `name` in the place of a whiteout; a directory is opaque from the first."""
-    assert state.work is not None and parent.upper is not None
-    work = state.work
+    work, upper_fd = state.require_upper().work, parent.require_upper().fd()
     staged = work.new_name()
     shelter = None
     try:
-        upper_st = os.stat(parent.upper.fd())
-        if upper_st.st_mode & stat.S_ISGID or _has_default_acl(state, parent):
+        upper_st = os.stat(upper_fd)
+        if upper_st.st_mode & stat.S_ISGID or _has_default_acl(upper_fd, parent):
             shelter = work.new_name()
-            _make_twin(state, parent.upper.fd(), shelter)
-            place = Fd(os.open(shelter, os.O_RDONLY | os.O_DIRECTORY, dir_fd=work.fd))
+            place = _make_twin(work, upper_fd, shelter)
         else:
             place = work.fd
         with state.owners.creating(uid, gid):
@@ -149,31 +139,29 @@ def _make_staged(
     finally:
         if shelter is not None:
             work.discard(shelter)
-    return fd, _lstat(parent.upper.fd(), name)
+    return fd, _lstat(upper_fd, name)
 
 
-def _make_twin(state: State, upper_fd: int, name: bytes) -> None:
-    """Stage a directory that hands down what the directory `upper_fd` would.
+def _make_twin(work: WorkDir, upper_fd: int, name: bytes) -> Fd:
+    """Stage a directory whose children inherit what those of the directory `upper_fd` do.
 
-    Group and default ACL are inherited at creation, from wherever that takes place.
+    Group and default ACL are inherited at creation, from the directory it takes place in.
     """
-    assert state.work is not None
     st = os.stat(upper_fd)
-    os.mkdir(name, 0o700, dir_fd=state.work.fd)
-    target = xattr.at(state.work.fd, name)
+    twin = work.make_dir(name)
     acl = xattr.get_fd(upper_fd, DEFAULT_ACL.encode())
     if acl is not None:
-        os.setxattr(target, DEFAULT_ACL, acl)
+        os.setxattr(twin, DEFAULT_ACL, acl)
     if st.st_mode & stat.S_ISGID:
-        os.chown(name, -1, st.st_gid, dir_fd=state.work.fd)
+        os.chown(twin, -1, st.st_gid)
     if acl is not None or st.st_mode & stat.S_ISGID:
-        os.chmod(target, 0o700 | st.st_mode & stat.S_ISGID)
+        os.chmod(twin, 0o700 | st.st_mode & stat.S_ISGID)
+    return twin
 
 
-def _has_default_acl(state: State, d: Dir) -> bool:
+def _has_default_acl(upper_fd: int, d: Dir) -> bool:
     if d.default_acl is None:
-        assert d.upper is not None
-        d.default_acl = DEFAULT_ACL in xattr.list_fd(d.upper.fd())
+        d.default_acl = DEFAULT_ACL in xattr.list_fd(upper_fd)
     return d.default_acl
 
 
@@ -222,8 +210,9 @@ def make_nameless(
 
     Source: open(2) "O_TMPFILE".
     """
+    writable = state.require_upper()
     upper = copy_up_dir(state, parent)
-    if umask and not _has_default_acl(state, parent):
+    if umask and not _has_default_acl(upper.fd(), parent):
         mode &= ~umask
     with state.owners.creating(uid, gid):
         fd = Fd(os.open(b".", flags | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=upper.fd()))
@@ -233,52 +222,50 @@ def make_nameless(
         state.table.add_locked(node, union_ino(upper.layer, st.st_ino))
         node.nlookup = 1
     orphan = Fd(os.open(b"/proc/self/fd/%d" % fd, os.O_PATH | os.O_CLOEXEC))
-    state.table.make_orphan(node, state.nowhere, orphan)
+    state.table.make_orphan(node, writable.unnamed_place, orphan)
     return node, st, fd
 
 
-def link(state: State, node: File, parent: Dir, name: bytes) -> Found:
+def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
     """Make `name` in `parent` one more hard link of `node`."""
     check_new_name(name)
-    require_upper(state)
+    work = state.require_upper().work
     copy_up_file(state, node, metadata_only=True)
     redirect_data(state, node)
     copy_up_dir(state, parent)
-    assert state.work is not None
     with parent.lock:
-        load_locked(state, parent)
+        found = load_locked(state, parent).find(name)
         if parent.dead or (node.unlinked and node.orphan is None):
             raise fs_error(errno.ENOENT)
-        if parent.holds(name):
+        if found is not Found.ABSENT and found is not Found.WHITED_OUT:
             raise fs_error(errno.EEXIST)
-        assert parent.upper is not None
-        fd = parent.upper.fd()
+        upper = parent.require_upper()
+        fd = upper.fd()
         if node.key is None:
             with state.table.lock:
-                node.key = (parent.upper.layer.dev, node.rino)
+                node.key = (upper.layer.dev, node.rino)
                 state.table.by_key[node.key] = node
         try:
-            if name in parent.whiteouts:
-                staged = state.work.new_name()
-                _link_real(node, state.work.fd, staged)
+            if found is Found.WHITED_OUT:
+                staged = work.new_name()
+                _link_real(node, work.fd, staged)
                 place_over_whiteout(state, parent, name, staged, is_dir=False)
             else:
                 _link_real(node, fd, name)
             st = _lstat(fd, name)
         except OSError:
-            reread_later(parent)
+            reread_name_locked(state, parent, name)
             raise
         if st.st_ino != node.rino:
             # The file was renamed and its name given away meanwhile; the
             # kernel looks it up again.
             os.unlink(name, dir_fd=fd)
             raise fs_error(errno.ESTALE)
-        assert parent.up is not None
-        parent.up[name] = st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
-        if node.st_ino != union_ino(parent.upper.layer, st.st_ino):
+        parent.note_upper(name, upper_entry(st))
+        if node.st_ino != union_ino(upper.layer, st.st_ino):
             mark_impure(state, parent)
         with state.table.lock:
-            add_alias(node, parent, name, parent.upper, name)
+            add_alias(node, parent, name, upper, name)
     return node, st
 
 
@@ -296,7 +283,7 @@ def _link_real(node: File, dir_fd: int, name: bytes) -> None:
 
 def unlink(state: State, parent: Dir, name: bytes) -> None:
     """Remove the name of a file; where a lower has it too, hide that with a whiteout."""
-    require_upper(state)
+    state.require_upper()
     while True:
         with parent.lock:
             found = lookup_locked(state, parent, name)
@@ -305,7 +292,6 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
             node = found[0]
             if not isinstance(node, File):
                 raise fs_error(errno.EISDIR)
-            assert parent.up is not None and parent.low is not None
             if parent.upper is not None:
                 _unlink_locked(state, parent, name, node)
                 return
@@ -313,14 +299,8 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
 
 
 def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
-    assert parent.up is not None and parent.low is not None
     leaving = leave_name_locked(state, node, parent, name)
-    if name not in parent.up:
-        add_whiteout(state, parent, name)
-    elif name in parent.low:
-        replace_by_whiteout(state, parent, name, is_dir=False)
-    else:
-        remove_entry(state, parent, name, is_dir=False)
+    remove_name(state, parent, name, is_dir=False)
     leaving()
 
 
@@ -330,15 +310,14 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     A file that loses its last known name is kept alive by an fd: the kernel may
     still refer to it, by an open handle or without our knowing.
     """
-    assert parent.up is not None
-    upper_name = name in parent.up
+    upper_name = name in parent.require_loaded().upper
     rest = [
         (other, alias)
         for other, alias in [(node.parent, node.name), *(node.aliases or ())]
         if (other, alias) != (parent, name)
     ]
     orphan = place = None
-    if in_upper(state, node):
+    if in_upper(node):
         if rest:
             place = _place_without(state, node, rest)
         else:
@@ -347,10 +326,10 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     def done() -> None:
         if parent.kids.get(name) is node:
             del parent.kids[name]
-        if in_upper(state, node) and not upper_name:
+        if in_upper(node) and not upper_name:
             # The upper inode keeps its links; the union has one less.
             set_delta(state, node, node.nlink_delta - 1)
-        if not in_upper(state, node):
+        if not in_upper(node):
             _lose_link(state, node, parent)
         if rest:
             node.parent, node.name = rest[0]
@@ -361,7 +340,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
         if orphan is None:
             node.unlinked = True
         else:
-            state.table.make_orphan(node, state.nowhere, orphan)
+            state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
             _drop_index_entry(state, node, orphan)
 
     return done
@@ -372,12 +351,11 @@ def _lose_link(state: State, node: File, parent: Dir) -> None:
     if node.key is None:
         node.lost = Lost(node.lost.links + 1, time.time_ns())
         return
-    assert parent.upper is not None
     origin = None
     now = time.time_ns()
     try:
         origin = encode_origin(node.real.layer, node.real.fd(), node.rname)
-        now = os.stat(parent.upper.fd()).st_ctime_ns  # the filesystem's own clock
+        now = os.stat(parent.require_upper().fd()).st_ctime_ns  # the filesystem's own clock
     except OSError as error:
         log.error("the link count of %r will be too high after a remount: %s", node.name, error)
     node.lost = state.lost.add(node.key, origin, now)
@@ -392,20 +370,33 @@ def _place_without(
     file that was copied up, it is the index entry that leads from them to it.
     """
     for parent, name in rest:
-        if parent.up is not None and name in parent.up and parent.upper is not None:
+        # What the directory holds may be unknown at the moment; the disk knows.
+        if parent.upper is not None and _is_at(node, parent.upper, name):
             return parent.upper, name
-    if state.index:
+    writable = state.require_upper()
+    index = writable.index
+    if index:
         dir_fd = node.real.fd()
-        entry = state.index.entry_of(dir_fd, node.rname, _lstat(dir_fd, node.rname))
+        entry = index.entry_of(dir_fd, node.rname, _lstat(dir_fd, node.rname))
         if entry is not None:
-            state.index.used.add(entry)
-            return state.index_dir(), entry
+            index.used.add(entry)
+            return writable.place_in_index(index), entry
     return node.real, node.rname
+
+
+def _is_at(node: File, real: RealDir, name: bytes) -> bool:
+    """Tell whether `name` in the upper directory `real` is the upper file of `node`."""
+    try:
+        st = _lstat(real.fd(), name)
+    except FileNotFoundError:
+        return False
+    return st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind
 
 
 def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
     """Remove the index entry, if any, of a file that has no name in the union any more."""
-    if not state.index or node.key is None:
+    index = state.index()
+    if not index or node.key is None:
         return
     # Whoever gives the upper a name that the lower had writes the count last,
     # so in this order the sum is never too low.
@@ -414,8 +405,8 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
         st = os.stat(orphan)
         if st.st_nlink + delta > 0:
             return
-        entry = state.index.entry_of(orphan, None, st)
-        if entry is not None and state.index.remove(entry):
+        entry = index.entry_of(orphan, None, st)
+        if entry is not None and index.remove(entry):
             node.nlink_delta += 1
     except OSError as error:
         # The names are gone; nothing leads to what is left of it.
@@ -424,7 +415,7 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
 
 def rmdir(state: State, parent: Dir, name: bytes) -> None:
     """Remove an empty merged directory."""
-    require_upper(state)
+    state.require_upper()
     while True:
         with parent.lock:
             found = lookup_locked(state, parent, name)
@@ -435,8 +426,7 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
                 raise fs_error(errno.ENOTDIR)
             if parent.upper is not None:
                 with d.lock:
-                    load_locked(state, d)
-                    if not d.is_empty():
+                    if not load_locked(state, d).is_empty():
                         raise fs_error(errno.ENOTEMPTY)
                     _rmdir_locked(state, parent, name, d)
                 return
@@ -444,14 +434,8 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
 
 
 def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
-    assert parent.up is not None and parent.low is not None
     leaving = leave_dir_locked(d)
-    if name not in parent.up:
-        add_whiteout(state, parent, name)
-    elif name in parent.low:
-        replace_by_whiteout(state, parent, name, is_dir=True)
-    else:
-        remove_entry(state, parent, name, is_dir=True)
+    remove_name(state, parent, name, is_dir=True)
     leaving()
     if parent.kids.get(name) is d:
         del parent.kids[name]
@@ -468,7 +452,7 @@ def leave_dir_locked(d: Dir) -> Callable[[], None]:
     def done() -> None:
         real.pin(fd)
         d.dead = True
-        d.up, d.low, d.low_dirs, d.whiteouts = {}, {}, {}, set()
+        d.loaded = empty()
 
     return done
 

@@ -15,13 +15,11 @@ import stat
 
 from unionfs.core.copy_up import (
     copy_up_file,
-    in_upper,
     is_cut_short,
     is_slow_copy,
-    require_upper,
     source_bytes,
 )
-from unionfs.core.inode import File
+from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
@@ -74,9 +72,9 @@ def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
     """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
     if writes or is_cut_short(state, node):
-        require_upper(state)
+        state.require_upper()
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
-    elif node.small and state.reads_all and not in_upper(state, node):
+    elif node.small and state.reads_all and not in_upper(node):
         # The kernel has mostly kept it from the last time, and never asks.
         return Handle(node, None, flags, uid)
     changed = node.changed
@@ -112,7 +110,7 @@ def reopen(state: State, node: File, flags: int) -> Fd:
     """Open the real file behind `node`; a lower one keeps its atime."""
     if node.kind != stat.S_IFREG:
         raise fs_error(errno.ENXIO)
-    if in_upper(state, node) and node.data is None:
+    if in_upper(node) and node.data is None:
         return open_node(state, node, flags)
     try:
         return open_node(state, node, flags | os.O_NOATIME)
@@ -124,7 +122,7 @@ def slow_open(state: State, node: File, flags: int) -> bool:
     """Tell whether `open_file` would copy much data, or wait for a disk."""
     if flags & os.O_ACCMODE not in _WRITES or flags & os.O_TRUNC:
         return False
-    if node.kind != stat.S_IFREG or (in_upper(state, node) and node.data is None):
+    if node.kind != stat.S_IFREG or (in_upper(node) and node.data is None):
         return False
     return is_slow_copy(state, source_bytes(node))
 

@@ -80,14 +80,15 @@ def read_file_marks(
 ) -> int | None:
     """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
     marks = state.marks
-    if not marks.fit(st.st_mode):
+    if not marks.can_carry(st.st_mode):
         return _read_index(state, node, dir_fd, name, st)
     present = xattr.list_at(dir_fd, name)
     if not present:
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:
         node.data = _find_data(state, node, node.real)
-    indexed = state.index is not None and dir_fd == state.index.fd
+    index = state.index()
+    indexed = index is not None and dir_fd == index.fd
     if marks.nlink in present and (indexed or st.st_nlink > 1):
         delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
         node.nlink_delta = decode_delta(delta, st.st_nlink)
@@ -99,11 +100,11 @@ def _read_index(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
 ) -> int | None:
     """As `read_file_marks`, of what can bear none: the index knows, of hard links only."""
-    entry = None if state.index is None else state.index.entry_of(dir_fd, name, st)
-    if entry is None:
+    index = state.index()
+    entry = None if index is None else index.entry_of(dir_fd, name, st)
+    if index is None or entry is None:
         return None
-    assert state.index is not None
-    node.nlink_delta = state.index.delta(entry, st)
+    node.nlink_delta = index.delta(entry, st)
     return origin_ino(state, bytes.fromhex(entry.decode()))
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 
-from unionfs.core.copy_up import copy_up_dir, copy_up_file, require_upper
+from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.file import reopen
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
@@ -34,7 +34,7 @@ def fileattr(state: State, node: Node, command: int, data: bytes) -> bytes:
         return bytes(reply)
     if command not in _WRITES:
         raise fs_error(errno.ENOTTY)
-    require_upper(state)
+    state.require_upper()
     if len(data) < _WRITES[command]:
         raise fs_error(errno.EINVAL)
     if isinstance(node, Dir):

@@ -35,18 +35,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from unionfs.core.config import MAX_LOWERS
-from unionfs.core.copy_up import copy_attributes, require_upper
 from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
-from unionfs.core.inode import Dir, File
+from unionfs.core.inode import Dir, File, in_upper
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
+from unionfs.core.metadata import copy_metadata, every, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.setup import take_for_ourselves
-from unionfs.core.state import State
-from unionfs.core.whiteout import DT_DIR, DT_REG, INO_SHIFT
-from unionfs.core.workdir import remove_tree
-from unionfs.syscalls import xattr
+from unionfs.core.state import State, Writable
+from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
+from unionfs.core.workdir import WorkDir, remove_tree
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
@@ -76,7 +75,8 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
     where another layer does not fit, and what making, copying or renaming
     raises; the union is then as it was.
     """
-    upper = require_upper(state)
+    writable = state.require_upper()
+    upper = writable.upper
     if len(state.lowers) >= MAX_LOWERS:
         raise OSError(errno.EINVAL, f"the union has {MAX_LOWERS} lower layers, which is the most")
     upper_to = os.path.abspath(upper_to)
@@ -88,9 +88,9 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
         if os.fstat(fresh).st_dev != upper.dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
         take_for_ourselves("upperdir", upper_to, fresh)
-        frozen = _attempt(state, handles, upper_to, fresh, ahead=ahead)
+        frozen = _attempt(state, writable, handles, upper_to, fresh, ahead=ahead)
     except BaseException:
-        if state.upper is upper:
+        if writable.upper is upper:
             os.rmdir(upper_to)
         raise
     if not state.config.volatile:
@@ -99,15 +99,23 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
     return frozen
 
 
-def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd, *, ahead: bool) -> Frozen:
+def _attempt(
+    state: State,
+    writable: Writable,
+    handles: Handles,
+    upper_to: bytes,
+    fresh: Fd,
+    *,
+    ahead: bool,
+) -> Frozen:
     for attempt in range(TRIES):
         settle_index(state)
         nodes = _open_for_writing(state, handles())
         adopt_names(state, nodes)
         early: list[_Writer] = []
-        with _discarding(state, early):
+        with _discarding(writable.work, early):
             for node in nodes if ahead else ():
-                early.append(_stage_copy(state, node))
+                early.append(_stage_copy(writable, node))
             with state.gate.paused() as since:
                 # Whoever came between does so once more, and at last while all wait.
                 last = attempt == TRIES - 1
@@ -115,26 +123,25 @@ def _attempt(state: State, handles: Handles, upper_to: bytes, fresh: Fd, *, ahea
                     settle_index(state, paused=True)
                     adopt_names(state, _open_for_writing(state, handles()))
                 nodes = _open_for_writing(state, handles())
-                if not last and (_index_used(state) or not all(map(_has_all_names, nodes))):
+                if not last and (_index_used(writable) or not all(map(_has_all_names, nodes))):
                     continue
-                copied = _freeze_paused(state, nodes, early, upper_to, fresh)
+                copied = _freeze_paused(state, writable, nodes, early, upper_to, fresh)
                 return copied._replace(pause_ns=time.monotonic_ns() - since)
     raise AssertionError("the last attempt returns")
 
 
 @contextmanager
-def _discarding(state: State, writers: list[_Writer]) -> Iterator[None]:
+def _discarding(work: WorkDir, writers: list[_Writer]) -> Iterator[None]:
     """Remove in the end the copies that are still in `writers`."""
     try:
         yield
     finally:
         for writer in writers:
-            if state.work is not None:
-                state.work.discard(writer.copy)
+            work.discard(writer.copy)
 
 
-def _index_used(state: State) -> bool:
-    return state.index is not None and bool(state.index.used)
+def _index_used(writable: Writable) -> bool:
+    return writable.index is not None and bool(writable.index.used)
 
 
 def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
@@ -143,7 +150,7 @@ def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
     return [
         node
         for node, handle in nodes.items()
-        if node.real.layer is state.upper and os.fstat(current_fd(state, handle)).st_nlink
+        if in_upper(node) and os.fstat(current_fd(state, handle)).st_nlink
     ]
 
 
@@ -160,24 +167,27 @@ def _has_all_names(node: File) -> bool:
 
 
 def _freeze_paused(
-    state: State, nodes: list[File], early: list[_Writer], upper_to: bytes, fresh: Fd
+    state: State,
+    writable: Writable,
+    nodes: list[File],
+    early: list[_Writer],
+    upper_to: bytes,
+    fresh: Fd,
 ) -> Frozen:
     """Do the steps in the head of this module; nobody else is inside the union.
 
     `early` are copies made before, to be used for those who write still.
     """
-    upper = state.upper
-    assert upper is not None and state.work is not None
-    work = state.work
+    upper, work = writable.upper, writable.work
     writers: list[_Writer] = []
     try:
         ready = {writer.node: writer for writer in early}
         for node in nodes:
-            writers.append(ready.get(node) or _stage_copy(state, node))
-        keep_orphans(state)
+            writers.append(ready.get(node) or _stage_copy(writable, node))
+        keep_orphans(state, writable)
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
-        made = _lay_out(state, fresh, writers)
+        made = _lay_out(state, work, fresh, writers)
         _exchange_uppers(upper, upper_to)
     except BaseException:
         for writer in writers:
@@ -186,8 +196,8 @@ def _freeze_paused(
             remove_tree(fresh, name)
         raise
     early[:] = [writer for writer in early if writer not in writers]
-    _swap(state, upper, upper_to, fresh)
-    _adopt(state, made)
+    _swap(state, writable, upper_to, fresh)
+    _adopt(state, writable.upper, made)
     for writer in writers:
         _move(writer)
     return Frozen(
@@ -209,75 +219,57 @@ def _path_of(node: File) -> bytes:
 # -- copies --
 
 
-def _stage_copy(state: State, node: File) -> _Writer:
+def _stage_copy(writable: Writable, node: File) -> _Writer:
     """Make a copy of the upper file of `node`, marks and all, in the staging directory."""
     source = Fd(os.open(node.rname, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=node.real.fd()))
-    assert state.work is not None
-    name = state.work.new_name()
+    name = writable.work.new_name()
     try:
-        size = _copy_exactly(state, source, name)
+        size = _copy_exactly(writable, source, name)
     except BaseException:
-        state.work.discard(name)
+        writable.work.discard(name)
         raise
     return _Writer(node, name, size)
 
 
-def _copy_exactly(state: State, source: Fd, name: bytes) -> int:
-    assert state.work is not None and state.upper is not None
+def _copy_exactly(writable: Writable, source: Fd, name: bytes) -> int:
+    upper = writable.upper
     st = os.fstat(source)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    copy = Fd(os.open(name, flags, 0o600, dir_fd=state.work.fd))
-    if st.st_size and not (state.upper.reflinks and try_reflink(source, copy)):
-        state.upper.reflinks = False
+    copy = Fd(os.open(name, flags, 0o600, dir_fd=writable.work.fd))
+    if st.st_size and not (upper.reflinks and try_reflink(source, copy)):
+        upper.reflinks = False
         copy_range(source, copy, st.st_size, holes=st.st_blocks * 512 < st.st_size)
-    os.chown(copy, st.st_uid, st.st_gid)
-    for attribute in xattr.list_fd(source):
-        value = xattr.get_fd(source, os.fsencode(attribute))
-        if value is not None:
-            os.setxattr(copy, attribute, value)
-    os.chmod(copy, st.st_mode & 0o7777)
-    utimens_at(copy, None, st.st_atime_ns, st.st_mtime_ns)
+    copy_metadata((source, None), (copy, None), st, every)
     return st.st_size
 
 
-def keep_orphans(state: State) -> None:
+def keep_orphans(state: State, writable: Writable) -> None:
     """Give files known by an fd only, that have a name in the upper none the less, their own inode.
 
     Such is the inode of those who read a lower file by passthrough when it was
     copied up: what they change through it must not reach the frozen layer.
     """
-    assert state.work is not None
+    work = writable.work
     for node in list(state.table.orphans):
         orphan = node.orphan
         if orphan is None or not os.stat(orphan).st_nlink or node.kind != DT_REG << 12:
             continue
         source = Fd(os.open(b"/proc/self/fd/%d" % orphan, os.O_RDONLY | os.O_CLOEXEC))
-        name = state.work.new_name()
+        name = work.new_name()
         try:
-            _copy_exactly(state, source, name)
-            node.orphan = open_path(name, state.work.fd)
+            _copy_exactly(writable, source, name)
+            node.orphan = open_path(name, work.fd)
             node.rino = os.stat(node.orphan).st_ino
         finally:
-            state.work.discard(name)
+            work.discard(name)
 
 
 def _match_root(state: State, upper: Layer, fresh: Fd) -> None:
     """Make the root of the fresh upper look like that of the old one, which is its origin."""
     root = upper.root.fd()
-    st = os.fstat(root)
-    os.chown(fresh, st.st_uid, st.st_gid)
-    for attribute in xattr.list_fd(root):
-        private = attribute.startswith(state.marks.prefix)
-        if private and not attribute.startswith(state.marks.escaped):
-            continue
-        value = xattr.get_fd(root, os.fsencode(attribute))
-        if value is not None:
-            os.setxattr(fresh, attribute, value)
     origin = encode_origin(upper, root, b".")
-    if origin is not None:
-        os.setxattr(fresh, state.marks.origin, origin)
-    os.chmod(fresh, st.st_mode & 0o7777)
-    utimens_at(fresh, None, st.st_atime_ns, st.st_mtime_ns)
+    marks = {} if origin is None else {state.marks.origin: origin}
+    copy_metadata((root, None), (fresh, None), os.fstat(root), users_own(state.marks), marks)
 
 
 # -- the stack --
@@ -301,18 +293,18 @@ def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
         os.rename(aside, upper.path)
 
 
-def _swap(state: State, upper: Layer, upper_to: bytes, fresh: Fd) -> None:
+def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
+    upper = writable.upper
     with suppress(OSError):  # where there are no locks, there is none to give up
         fcntl.flock(upper.root.fd(), fcntl.LOCK_UN)
     new = Layer(upper.path, fresh, -1, upper.dev, upper.fsid, upper.uuid, state.fds)
     new.reflinks, new.ordered = upper.reflinks, upper.ordered
-    upper.path = upper_to
+    upper.path, upper.is_upper = upper_to, False
     state.generation += 1
     state.lowers = (upper, *state.lowers)
     for number, layer in enumerate((*state.lowers, *state.data)):
         layer.number = number
-    state.upper = state.nowhere.layer = new
-    state.nowhere.pin(fresh)
+    writable.replace_upper(new)
     lowers = (upper_to, *state.config.lowers)
     state.config = replace(state.config, lowers=lowers)
     with state.table.lock:
@@ -329,12 +321,10 @@ def _swap(state: State, upper: Layer, upper_to: bytes, fresh: Fd) -> None:
 
 def _push_down(d: Dir) -> None:
     """Make the upper part of `d` its topmost lower; what it holds is read when it is needed."""
-    real = d.upper
-    assert real is not None
+    real = d.require_upper()
     real.impure = d.impure
     d.lowers = (real, *d.lowers)
-    d.upper = d.low = d.redirect = None
-    d.up, d.low_dirs, d.whiteouts = {}, {}, set()
+    d.upper = d.loaded = d.redirect = None
     d.impure = False
     d.stamp = ()
 
@@ -342,15 +332,14 @@ def _push_down(d: Dir) -> None:
 # -- files open for writing --
 
 
-def _lay_out(state: State, fresh: Fd, writers: list[_Writer]) -> dict[Dir, Fd]:
+def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> dict[Dir, Fd]:
     """Put the copies of `writers` into `fresh`, under all names of their files.
 
     Returns the directories there that lead to them, those above before those beneath.
     """
     made: dict[Dir, Fd] = {}
-    assert state.work is not None
     for writer in writers:
-        at, first = state.work.fd, writer.copy
+        at, first = work.fd, writer.copy
         for position, (parent, name) in enumerate(known_names(writer.node)):
             to = _lay_out_dir(state, fresh, made, parent)
             if position:
@@ -375,26 +364,27 @@ def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
     fd = made.setdefault(d, fresh)
     for below in reversed(missing):
         source = below.top()
-        assert source.parent is not None
-        source.parent.impure = below.parent.impure
         os.mkdir(below.name, 0o700, dir_fd=fd)
         here = Fd(os.open(below.name, _OPEN_DIR, dir_fd=fd))
-        origin = origin_of(state, source.parent, source.name)
-        copy_attributes(state, (source.fd(), None), (here, None), os.stat(source.fd()), origin)
+        marks = {}
+        if source.parent is not None:
+            source.parent.impure = below.parent.impure
+            origin = origin_of(state, source.parent, source.name)
+            if origin is not None:
+                marks[state.marks.origin] = origin
+        st, wanted = os.stat(source.fd()), users_own(state.marks)
+        copy_metadata((source.fd(), None), (here, None), st, wanted, marks)
         made[below] = fd = here
     return fd
 
 
-def _adopt(state: State, made: dict[Dir, Fd]) -> None:
+def _adopt(state: State, upper: Layer, made: dict[Dir, Fd]) -> None:
     """Let the directories that are laid out be the upper parts of theirs."""
-    upper = state.upper
-    assert upper is not None
     for d, fd in made.items():
         if d.parent is not d:
             d.upper = RealDir(upper, d.parent.upper, d.name)
             d.merged = True
-            if d.parent.up is not None:
-                d.parent.up[d.name] = os.stat(fd).st_ino << INO_SHIFT | DT_DIR
+            d.parent.note_upper(d.name, upper_entry(os.stat(fd)))
         d.impure = True
     with state.table.lock:
         state.table.uppers.update(made)
@@ -404,13 +394,12 @@ def _move(writer: _Writer) -> None:
     """Bring the file of `writer` into the new upper, its copy to where it was."""
     node = writer.node
     for position, (parent, name) in enumerate(known_names(node)):
-        old, new = parent.lowers[0], parent.changeable()
+        old, new = parent.lowers[0], parent.require_upper()
         times = [(real, os.stat(real.fd())) for real in (old, new)]
         _exchange(old, new, name)
         for real, st in times:
             utimens_at(real.fd(), None, st.st_atime_ns, st.st_mtime_ns)
-        if parent.up is not None:
-            parent.up[name] = node.rino << INO_SHIFT | DT_REG
+        parent.note_upper(name, node.rino << INO_SHIFT | DT_REG)
         if position == 0:
             node.real, node.rname = new, name
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 
 from unionfs.core.copy_up import link_up, swap_place
-from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, File
+from unionfs.core.inode import Dir, File, in_upper, lower_ino, lower_position
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup
 from unionfs.core.origin import decode_origin, encode_origin
@@ -42,7 +42,7 @@ def known_names(node: File) -> list[Place]:
 
 def settle_index(state: State, *, paused: bool = False) -> None:
     """Give every name of a copied-up hard link its place in the upper, and empty the index."""
-    index = state.index
+    index = state.index()
     if index is None or not index.used:
         return
     entries = list(index.used)
@@ -70,11 +70,11 @@ def _link_missing(state: State, entries: set[bytes], missing: int) -> None:
     inos = {origin.ino for origin in parsed if origin is not None}
     left = missing
     for d, names in _walk(state, lambda d: True):
-        for name, packed, in_upper in names:
-            if in_upper:
+        for name, packed, is_upper in names:
+            if is_upper:
                 continue
-            real = d.lowers[packed >> INO_SHIFT & POSITION_MASK]
-            if packed >> LOW_SHIFT not in inos:
+            real = d.lowers[lower_position(packed)]
+            if lower_ino(packed) not in inos:
                 continue
             if encode_origin(real.layer, real.fd(), name) in origins:
                 left -= _link_one(state, d, name)
@@ -89,7 +89,7 @@ def _link_one(state: State, d: Dir, name: bytes) -> bool:
         return False
     node = found[0]
     try:
-        if not isinstance(node, File) or node.real.layer is not state.upper:
+        if not isinstance(node, File) or not in_upper(node):
             return False
         link_up(state, node, d, name)
         return True
@@ -158,8 +158,8 @@ def adopt_names(state: State, nodes: Iterable[File]) -> None:
         return
 
     for d, names in _walk(state, lambda d: d.upper is not None):
-        for name, packed, in_upper in names:
-            if in_upper and packed >> INO_SHIFT in wanted:
+        for name, packed, is_upper in names:
+            if is_upper and packed >> INO_SHIFT in wanted:
                 found = lookup(state, d, name)
                 if found is not None:
                     state.table.forget(found[0].nodeid, 1)
@@ -202,13 +202,6 @@ def _names(state: State, d: Dir) -> tuple[Names, list[bytes]]:
     with d.lock:
         if d.dead:
             return [], []
-        load_locked(state, d)
-        assert d.up is not None and d.low is not None
-        visible = [(name, packed, True) for name, packed in d.up.items()]
-        visible += [
-            (name, packed, False)
-            for name, packed in d.low.items()
-            if name not in d.up and name not in d.whiteouts
-        ]
+        visible = list(load_locked(state, d).visible())
     files = [entry for entry in visible if entry[1] & TYPE_MASK != DT_DIR]
     return files, [name for name, packed, _ in visible if packed & TYPE_MASK == DT_DIR]

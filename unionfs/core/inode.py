@@ -19,13 +19,16 @@ the table and every `nlookup`.  The order is drawn in `unionfs.core`.
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from unionfs.core.layer import Fd, Layer, RealDir
+from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
 from unionfs.types import ROOT_NODEID
 
@@ -121,6 +124,90 @@ class File(Node):
         self.bare = False
 
 
+class Found(enum.Enum):
+    """Where a directory has a name: what to look at, and what to do to remove or make it."""
+
+    ABSENT = enum.auto()  # nothing to look at; make it in the upper directory itself
+    WHITED_OUT = enum.auto()  # nothing to look at; make it in place of the whiteout
+    UPPER = enum.auto()  # look in the upper; remove it and nothing shows
+    UPPER_OVER_LOWER = enum.auto()  # look in the upper; replace it by a whiteout
+    LOWER = enum.auto()  # look in the lowers; copy it up to change it, add a whiteout to remove it
+
+
+class Loaded:
+    """What a directory holds, read from its real directories.
+
+    `upper` and `lower` map a name to the integer of `scan`; those of `lower` also
+    have the position of the providing directory in `Dir.lowers`.  `lower_dirs` has
+    all positions of the names that are directories in more than one of them.
+    `whiteouts` are those of the upper.
+    """
+
+    __slots__ = ("lower", "lower_dirs", "upper", "whiteouts")
+
+    def __init__(
+        self,
+        upper: dict[bytes, int],
+        whiteouts: set[bytes],
+        lower: dict[bytes, int],
+        lower_dirs: dict[bytes, tuple[int, ...]],
+    ) -> None:
+        self.upper = upper
+        self.whiteouts = whiteouts
+        self.lower = lower
+        self.lower_dirs = lower_dirs
+
+    def find(self, name: bytes) -> Found:
+        """Return where `name` is."""
+        if name in self.upper:
+            return Found.UPPER_OVER_LOWER if name in self.lower else Found.UPPER
+        if name in self.whiteouts:
+            return Found.WHITED_OUT
+        return Found.LOWER if name in self.lower else Found.ABSENT
+
+    def holds(self, name: bytes) -> bool:
+        """Tell whether `name` is visible."""
+        return name in self.upper or (name in self.lower and name not in self.whiteouts)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is visible."""
+        return not self.upper and self.lower.keys() <= self.whiteouts
+
+    def positions(self, name: bytes) -> tuple[int, ...]:
+        """Return the positions in `Dir.lowers` that provide `name`: one, or all of a directory's.
+
+        Empty where no lower has it.
+        """
+        packed = self.lower.get(name)
+        if packed is None:
+            return ()
+        return self.lower_dirs.get(name) or (lower_position(packed),)
+
+    def visible(self) -> Iterator[tuple[bytes, int, bool]]:
+        """Yield each visible name, its integer and whether it is in the upper; lowers first."""
+        upper, whiteouts = self.upper, self.whiteouts
+        for name, packed in self.lower.items():
+            if name not in upper and name not in whiteouts:
+                yield name, packed, False
+        for name, packed in upper.items():
+            yield name, packed, True
+
+
+def empty() -> Loaded:
+    """Return what a new or a removed directory holds."""
+    return Loaded({}, set(), {}, {})
+
+
+def lower_position(packed: int) -> int:
+    """Return the position in `Dir.lowers` that an integer of `Loaded.lower` has."""
+    return packed >> INO_SHIFT & POSITION_MASK
+
+
+def lower_ino(packed: int) -> int:
+    """Return the real inode number that an integer of `Loaded.lower` has."""
+    return packed >> LOW_SHIFT
+
+
 class Listing:
     """The order in which a directory lists its names, those since removed included."""
 
@@ -148,18 +235,15 @@ class Dir(Node):
         "impure",
         "kids",
         "listing",
+        "loaded",
         "lock",
-        "low",
-        "low_dirs",
         "lowers",
         "merged",
         "redirect",
         "resolved",
         "stamp",
         "stamped_at",
-        "up",
         "upper",
-        "whiteouts",
     )
 
     def __init__(
@@ -176,10 +260,7 @@ class Dir(Node):
         self.merged = len(lowers) + (upper is not None) > 1
         self.redirect: bytes | None = None
         self.kids: dict[bytes, Node] = {}
-        self.up: dict[bytes, int] | None = None
-        self.whiteouts: set[bytes] = set()
-        self.low: dict[bytes, int] | None = None
-        self.low_dirs: dict[bytes, tuple[int, ...]] = {}
+        self.loaded: Loaded | None = None
         self.default_acl: bool | None = None
         self.impure = False
         self.dead = False
@@ -188,8 +269,8 @@ class Dir(Node):
         self.stamped_at = 0
         self.lock = threading.Lock()
 
-    def changeable(self) -> RealDir:
-        """Return the upper directory of one that was removed; ENOENT where it has none."""
+    def require_upper(self) -> RealDir:
+        """Return the upper directory; ENOENT for a directory that was removed and has none."""
         if self.upper is None:
             raise fs_error(errno.ENOENT)
         return self.upper
@@ -198,15 +279,35 @@ class Dir(Node):
         """Return the real directory whose attributes this one shows."""
         return self.upper if self.upper is not None else self.lowers[0]
 
-    def holds(self, name: bytes) -> bool:
-        """Tell whether `name` is visible.  Precondition: loaded."""
-        assert self.up is not None and self.low is not None
-        return name in self.up or (name in self.low and name not in self.whiteouts)
+    def require_loaded(self) -> Loaded:
+        """Return what the directory holds, which the caller read under the lock it still holds.
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing is visible.  Precondition: loaded."""
-        assert self.up is not None and self.low is not None
-        return not self.up and self.low.keys() <= self.whiteouts
+        ESTALE where reading failed since.
+        """
+        if self.loaded is None:
+            raise fs_error(errno.ESTALE)
+        return self.loaded
+
+    def note_upper(self, name: bytes, packed: int) -> None:
+        """Note that the upper has `name` now."""
+        if self.loaded is not None:
+            self.loaded.upper[name] = packed
+
+    def note_absent(self, name: bytes) -> None:
+        """Note that the upper has `name` no longer."""
+        if self.loaded is not None:
+            self.loaded.upper.pop(name, None)
+
+    def note_whiteout(self, name: bytes) -> None:
+        """Note that the upper has a whiteout of `name` now."""
+        if self.loaded is not None:
+            self.loaded.upper.pop(name, None)
+            self.loaded.whiteouts.add(name)
+
+
+def in_upper(node: File) -> bool:
+    """Tell whether the metadata of `node` lies in the upper."""
+    return node.real.layer.is_upper
 
 
 def union_ino(layer: Layer, ino: int) -> int:

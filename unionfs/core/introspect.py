@@ -40,8 +40,7 @@ def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
         return b"\n".join(map(_line, _layers(state, node)))
     if node.parent is node:
         if asked == b"stack":
-            upper = [] if state.upper is None else [state.upper.path]
-            return b"\n".join([*upper, *(layer.path for layer in state.lowers)])
+            return b"\n".join(layer.path for layer in state.stack())
         if asked == b"counters":
             return json.dumps(counters(state)).encode()
     return None
@@ -68,7 +67,7 @@ def counters(state: State) -> dict[str, int]:
         "copy_ups": state.counts["copy_ups"],
         "handles": state.counts["handles"],
         "freezes": state.generation,
-        **state.others(),
+        **state.transport_counters(),
     }
 
 

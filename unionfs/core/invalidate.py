@@ -52,6 +52,5 @@ def _forget(d: Dir) -> None:
     with d.lock:
         if d.dead:
             return
-        d.up = d.low = None
-        d.low_dirs, d.whiteouts = {}, set()
+        d.loaded = None
         d.stamp = ()

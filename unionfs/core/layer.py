@@ -37,11 +37,11 @@ class Fd(int):
 class Layer:
     """One directory of the stack.
 
-    `number` counts from 0 for the topmost lower; the upper has -1.  `fsid`
-    tells the filesystems of a union apart, `bottom` says that nothing lies
-    beneath, `reflinks` turns False when the backing refused one.  `ordered`
-    says of an upper that its filesystem writes data before what leads to it,
-    `settled` of any layer that all of it is on disk and an fsync has nothing to do.
+    `number` counts from 0 for the topmost lower; the upper has -1 and `is_upper`.
+    `fsid` numbers the filesystems of a union.  `bottom`: no layer lies beneath.
+    `reflinks` becomes False when the filesystem refuses one.  `ordered` (of an upper):
+    its filesystem writes data before the metadata that refers to it.  `settled`: the
+    whole layer is on disk, so an fsync has nothing to do.
     """
 
     __slots__ = (
@@ -49,6 +49,7 @@ class Layer:
         "dev",
         "fds",
         "fsid",
+        "is_upper",
         "number",
         "ordered",
         "path",
@@ -63,6 +64,7 @@ class Layer:
     ) -> None:
         self.path = path
         self.number = number
+        self.is_upper = number < 0
         self.dev = dev
         self.fsid = fsid
         self.uuid = uuid

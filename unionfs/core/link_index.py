@@ -71,7 +71,7 @@ class LinkIndex:
         """
         if not self._names:
             return None
-        if not self._marks.fit(st.st_mode):
+        if not self._marks.can_carry(st.st_mode):
             return self._inos().get(st.st_ino)
         mark = self._marks.origin.encode()
         origin = xattr.get_fd(dir_fd, mark) if name is None else xattr.get_at(dir_fd, name, mark)
@@ -96,7 +96,7 @@ class LinkIndex:
 
     def delta(self, name: bytes, st: os.stat_result) -> int:
         """Return how many more links the union has than the inode `st` of entry `name`."""
-        bearer = name if self._marks.fit(st.st_mode) else name + _NOTE
+        bearer = name if self._marks.can_carry(st.st_mode) else name + _NOTE
         value = None
         with suppress(FileNotFoundError):
             value = xattr.get_at(self.fd, bearer, self._marks.nlink.encode())

@@ -33,11 +33,12 @@ from unionfs.core.inode import (
     Dir,
     File,
     Key,
+    Loaded,
     Node,
     union_ino,
 )
 from unionfs.core.layer import RealDir
-from unionfs.core.link_index import entry_name
+from unionfs.core.link_index import LinkIndex, entry_name
 from unionfs.core.origin import encode_origin
 from unionfs.core.real_file import stat_node
 from unionfs.core.redirect import (
@@ -47,18 +48,29 @@ from unionfs.core.redirect import (
     marks_of,
     split_redirect,
 )
-from unionfs.core.state import State
-from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK, read_dir_marks, scan
+from unionfs.core.state import State, Writable
+from unionfs.core.whiteout import (
+    DT_DIR,
+    INO_SHIFT,
+    TYPE_MASK,
+    Scan,
+    has_aufs_whiteout,
+    is_whiteout,
+    is_xattr_whiteout,
+    read_dir_marks,
+    scan,
+    upper_entry,
+)
 from unionfs.errors import fs_error
 
 log = logging.getLogger(__name__)
 
-Found = tuple[Node, os.stat_result]
+NodeStat = tuple[Node, os.stat_result]
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
-def lookup(state: State, parent: Dir, name: bytes) -> Found | None:
+def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     """Return the inode of `name` in `parent` and its real attributes, None where absent.
 
     The inode is entered into the table, with one reference more.
@@ -80,40 +92,32 @@ def lookup(state: State, parent: Dir, name: bytes) -> Found | None:
     return found
 
 
-def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
-    """As `lookup`, for who holds the lock of `parent`.
+def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
+    """Like `lookup`; the caller holds `parent.lock`.
 
-    The attributes of a link that lies in another directory may be another
-    link's of the same file, with another inode number.
+    The attributes of a link that lies in another directory may be those of
+    another link of the same file, with another inode number.
     """
-    load_locked(state, parent)
+    loaded = load_locked(state, parent)
     kid = parent.kids.get(name)
     if kid is not None:
-        st = stat_kid(state, kid) if state.static or _is_current(state, parent, name, kid) else None
+        current = state.layers_immutable or _is_current(parent, loaded, name, kid)
+        st = stat_kid(state, kid) if current else None
         if st is not None:
             return kid, st
         detach_locked(parent, name, kid)
-    assert parent.up is not None and parent.low is not None
-    if name in parent.up:
-        real = parent.upper
-        lower_at = _positions(parent, name)
-    elif name in parent.whiteouts:
+    real = _provider(parent, loaded, name)
+    if real is None:
         return None
-    else:
-        at = _positions(parent, name)
-        if not at:
-            return None
-        real, lower_at = parent.lowers[at[0]], at
-    assert real is not None
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
     except FileNotFoundError:
-        if not state.static:
+        if not state.layers_immutable:
             return None
         log.error("%r has vanished from the layer %r", name, real.full_path())
         raise fs_error(errno.EIO) from None
     if stat.S_ISDIR(st.st_mode):
-        return _make_dir(state, parent, name, real, lower_at, st), st
+        return _make_dir(state, parent, loaded, name, real, st), st
     node = _make_file(state, parent, name, real, st)
     if node.real is not real:
         # One of several links, which shows what became of another of them.
@@ -121,14 +125,20 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> Found | None:
     return node, st
 
 
-def _is_current(state: State, parent: Dir, name: bytes, kid: Node) -> bool:
+def _provider(parent: Dir, loaded: Loaded, name: bytes) -> RealDir | None:
+    """Return the real directory that shows `name` in `parent`, None where it is absent."""
+    # As `Loaded.find`, which would cost the time of another look-up here.
+    if name in loaded.upper:
+        return parent.upper
+    if name in loaded.whiteouts:
+        return None
+    packed = loaded.lower.get(name)
+    return None if packed is None else parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
+
+
+def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:
     """Tell whether `name` leads to `kid` still, in a mount whose layers may change."""
-    assert parent.up is not None
-    if name in parent.up:
-        real = parent.upper
-    else:
-        at = () if name in parent.whiteouts else _positions(parent, name)
-        real = parent.lowers[at[0]] if at else None
+    real = _provider(parent, loaded, name)
     if real is None:
         return False
     try:
@@ -143,7 +153,7 @@ def _is_current(state: State, parent: Dir, name: bytes, kid: Node) -> bool:
     assert isinstance(kid, File)
     if kid.real.layer is not real.layer:
         # One of several lower links shows what another became in the upper.
-        return real.layer is not state.upper and kid.key is not None
+        return not real.layer.is_upper and kid.key is not None
     return st.st_ino == kid.rino and stat.S_IFMT(st.st_mode) == kid.kind
 
 
@@ -154,7 +164,7 @@ def stat_kid(state: State, kid: Node) -> os.stat_result | None:
         try:
             return os.stat(real.fd())
         except OSError as error:
-            if error.errno in _GONE and not state.static:
+            if error.errno in _GONE and not state.layers_immutable:
                 return None
             raise
     assert isinstance(kid, File)
@@ -179,36 +189,57 @@ def detach_locked(parent: Dir, name: bytes, kid: Node) -> None:
         del parent.kids[name]
 
 
-def load_locked(state: State, d: Dir) -> None:
-    """Read what `d` holds, unless that is known; the caller holds its lock.
+def load_locked(state: State, d: Dir) -> Loaded:
+    """Return what `d` holds, reading it unless that is known; the caller holds `d.lock`.
 
     Raises ENOENT for a removed directory.
     """
-    if d.up is not None and d.low is not None and (state.static or not _is_stale(state, d)):
-        return
+    loaded = d.loaded
+    if loaded is not None and (state.layers_immutable or not _is_stale(state, d)):
+        return loaded
     if d.dead:
         raise fs_error(errno.ENOENT)
     if not d.resolved:
         resolve_locked(state, d)
-    if d.up is None:
-        if d.upper is None:
-            d.up = {}
-        else:
-            found = scan(state.marks, d.upper.fd(), xwhiteouts=d.upper.xwhiteouts)
-            if found.opaque:
-                d.lowers, d.merged = (), False
-            d.up, d.whiteouts = found.names, found.whiteouts
-    if d.low is None:
-        d.low, d.low_dirs = _merge(state, d.lowers)
+    found = Scan()
+    if d.upper is not None:
+        found = scan(state.marks, d.upper.fd(), xwhiteouts=d.upper.xwhiteouts)
+        if found.opaque:
+            d.lowers, d.merged = (), False
+    loaded = d.loaded = Loaded(found.names, found.whiteouts, *_merge(state, d.lowers))
+    return loaded
 
 
-def reread_later(d: Dir) -> None:
-    """Forget what `d` holds after a failure in its midst: how far it got, the disk tells.
+def reread_name_locked(state: State, d: Dir, name: bytes) -> None:
+    """Read again what the upper has of `name`, after an operation on it failed half-way.
 
-    The caller holds its lock.
+    The caller holds `d.lock`.  Where reading fails too, all of `d` is read again when
+    it is next looked into.
     """
-    if not d.dead:
-        d.up = None
+    loaded, upper = d.loaded, d.upper
+    if d.dead or loaded is None or upper is None:
+        return
+    try:
+        fd = upper.fd()
+        hidden = has_aufs_whiteout(fd, name)
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            st = None
+        if st is not None and (
+            is_whiteout(st) or (upper.xwhiteouts and is_xattr_whiteout(state.marks, fd, name, st))
+        ):
+            st, hidden = None, True
+    except OSError as error:
+        log.warning("%r is read again, since %r cannot be: %s", upper.full_path(), name, error)
+        d.loaded = None
+        return
+    loaded.upper.pop(name, None)
+    loaded.whiteouts.discard(name)
+    if st is not None:
+        loaded.upper[name] = upper_entry(st)
+    elif hidden:
+        loaded.whiteouts.add(name)
 
 
 def _merge(
@@ -246,15 +277,6 @@ def _merge(
         if found.opaque:
             break
     return low, several
-
-
-def _positions(parent: Dir, name: bytes) -> tuple[int, ...]:
-    """Return the places in `parent.lowers` that provide `name`: one, or all of a directory's."""
-    assert parent.low is not None
-    packed = parent.low.get(name)
-    if packed is None:
-        return ()
-    return parent.low_dirs.get(name) or (packed >> INO_SHIFT & POSITION_MASK,)
 
 
 def resolve_locked(state: State, d: Dir) -> None:
@@ -295,20 +317,23 @@ def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> l
 def _make_dir(
     state: State,
     parent: Dir,
+    loaded: Loaded,
     name: bytes,
     real: RealDir,
-    lower_at: tuple[int, ...],
     st: os.stat_result,
 ) -> Dir:
-    """Make the inode of a directory: `name` in the upper, or in the lowers at `lower_at`."""
-    lowers = [
-        RealDir(parent.lowers[position].layer, parent.lowers[position], name)
-        for position in lower_at
-        if _is_dir_at(state, parent, name)
-    ]
+    """Make the inode of the directory `name`, which `real` provides."""
+    lowers = []
+    if loaded.lower.get(name, 0) & TYPE_MASK == DT_DIR:
+        for position in loaded.positions(name):
+            beneath = parent.lowers[position]
+            lowers.append(RealDir(beneath.layer, beneath, name))
     upper = None
-    if real.layer is state.upper:
+    if real.layer.is_upper:
         upper = RealDir(real.layer, real, name)
+    elif not lowers:
+        log.error("%r in the layer %r has become a directory", name, real.full_path())
+        raise fs_error(errno.EIO)
     node = Dir(parent, name, upper, tuple(lowers))
     ino = union_ino(real.layer, st.st_ino)
     if upper is not None:
@@ -321,11 +346,6 @@ def _make_dir(
         if upper is not None:
             state.table.uppers.add(node)
     return node
-
-
-def _is_dir_at(state: State, parent: Dir, name: bytes) -> bool:
-    assert parent.low is not None
-    return parent.low[name] & TYPE_MASK == DT_DIR
 
 
 def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> int | None:
@@ -354,15 +374,17 @@ def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
 
 def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
     """Make the inode of a file found as `name` in `real`, or find the one it is a link of."""
-    in_upper = real.layer is state.upper
-    if not in_upper and st.st_nlink > 1 and state.index:
-        linked = _indexed(state, parent, name, real, st)
+    in_upper = real.layer.is_upper
+    writable = state.writable
+    index = None if writable is None else writable.index
+    if writable is not None and index and not in_upper and st.st_nlink > 1:
+        linked = _indexed(state, writable, index, (parent, name), real, st)
         if linked is not None:
             return linked
     key: Key | None = None
     # With one link left, it may be the last unknown name of a file kept by an fd.
     shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
-    if shared and (in_upper or state.index is not None or state.upper is None):
+    if shared and (in_upper or index is not None or writable is None):
         key = (st.st_dev, st.st_ino)
     if key in state.table.by_key:
         linked = _known_link(state, key, parent, name, (real, name))
@@ -374,7 +396,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
         ino = read_file_marks(state, node, real.fd(), name, st) or ino
     else:
         ino = read_lower_marks(state, node, st) or ino
-        if node.data is None and state.static and stat.S_ISREG(st.st_mode):
+        if node.data is None and state.layers_immutable and stat.S_ISREG(st.st_mode):
             node.small = st.st_size + 1 if st.st_size < SMALL else 0
     return _enter_file(state, node, ino, key)
 
@@ -423,25 +445,31 @@ def add_alias(node: File, parent: Dir, name: bytes, real: RealDir, rname: bytes)
 
 
 def _indexed(
-    state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result
+    state: State,
+    writable: Writable,
+    index: LinkIndex,
+    at: tuple[Dir, bytes],
+    real: RealDir,
+    st: os.stat_result,
 ) -> File | None:
     """Return the inode of a lower hard link of which another was copied up before."""
-    assert state.index is not None and state.upper is not None
+    parent, name = at
     origin = encode_origin(real.layer, real.fd(), name)
     if origin is None:
         return None
     entry = entry_name(origin)
-    upper_st = state.index.find(entry)
+    upper_st = index.find(entry)
     if upper_st is None:
         return None
-    state.index.used.add(entry)
+    index.used.add(entry)
     key = (upper_st.st_dev, upper_st.st_ino)
-    known = _known_link(state, key, parent, name, (state.index_dir(), entry))
+    place = writable.place_in_index(index)
+    known = _known_link(state, key, parent, name, (place, entry))
     if known is not None:
         return known
-    node = File(parent, name, state.index_dir(), upper_st)
+    node = File(parent, name, place, upper_st)
     node.rname = entry
-    ino = read_file_marks(state, node, state.index.fd, entry, upper_st)
+    ino = read_file_marks(state, node, index.fd, entry, upper_st)
     return _enter_file(state, node, ino or union_ino(real.layer, st.st_ino), key)
 
 
@@ -462,7 +490,5 @@ def _is_stale(state: State, d: Dir) -> bool:
     changed = stamp != d.stamp
     d.stamp, d.stamped_at = stamp, now
     if changed:
-        d.up = d.low = None
-        d.low_dirs = {}
-        d.whiteouts = set()
+        d.loaded = None
     return changed

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, union_ino
+from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, Loaded, union_ino
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
@@ -31,11 +31,11 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
         with d.lock:
             if d.dead:
                 return
-            load_locked(state, d)
-            _renew(d)
-    elif d.up is None or d.low is None:
+            _renew(d, load_locked(state, d))
+    loaded = d.loaded
+    if loaded is None:
         with d.lock:
-            load_locked(state, d)
+            loaded = load_locked(state, d)
     listing = d.listing
     if listing is None or d.dead:
         return
@@ -50,18 +50,19 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
         yield DirEntry(base | _DOTS, b"..", DT_DIR, d.parent.st_ino)
     for index in range(max(position - _DOTS, 0), len(names)):
         name = names[index]
-        packed, in_upper = _visible(d, name)
+        loaded = d.loaded or loaded  # None: invalidated since
+        packed = loaded.upper.get(name)
+        in_upper = packed is not None
+        if packed is None and name not in loaded.whiteouts:
+            packed = loaded.lower.get(name)
         if packed is not None:
             st_ino = _entry_ino(state, d, name, packed, in_upper)
             yield DirEntry(base | (index + _DOTS + 1), name, packed & TYPE_MASK, st_ino)
 
 
-def _renew(d: Dir) -> None:
-    """Bring the order of names up to date; what is mostly gaps is written anew."""
-    assert d.up is not None and d.low is not None
-    up, whiteouts = d.up, d.whiteouts
-    visible = [name for name in d.low if name not in up and name not in whiteouts]
-    visible += up
+def _renew(d: Dir, loaded: Loaded) -> None:
+    """Bring the order of names up to date; a listing that is mostly gaps is written anew."""
+    visible = [name for name, _, _ in loaded.visible()]
     listing = d.listing
     if listing is None:
         d.listing = Listing(visible)
@@ -69,24 +70,11 @@ def _renew(d: Dir) -> None:
     known = set(listing.names)
     listing.names += [name for name in visible if name not in known]
     if len(listing.names) > 2 * len(visible) + 64:
-        # Who is in the middle of the old order may finish with it.
+        # A reader in the middle of the old order may finish with it.
         renewed = Listing(visible)
         renewed.generation = listing.generation + 1
         renewed.previous = listing.names
         d.listing = renewed
-
-
-def _visible(d: Dir, name: bytes) -> tuple[int | None, bool]:
-    """Return what was scanned of `name`, and whether in the upper; None where it is gone."""
-    up, low = d.up, d.low
-    if up is None or low is None:
-        return None, False
-    packed = up.get(name)
-    if packed is not None:
-        return packed, True
-    if name in d.whiteouts:
-        return None, False
-    return low.get(name), False
 
 
 def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -> int:

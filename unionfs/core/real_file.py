@@ -145,7 +145,7 @@ def renew_file(state: State, node: File) -> None:
                 if parent.kids.get(name) is node:
                     parent.kids[name] = fresh
             node.key, node.aliases = None, None
-        table.make_orphan(node, state.nowhere, orphan)
+        table.make_orphan(node, state.require_upper().unnamed_place, orphan)
 
 
 def wait_for(node: File) -> None:

@@ -20,19 +20,17 @@ from dataclasses import dataclass
 
 from unionfs.core.config import RedirectDir, WhiteoutForm
 from unionfs.core.copy_up import (
-    copy_attributes,
     copy_up_dir,
     copy_up_file,
-    in_upper,
     link_up,
     mark_impure,
     redirect_data,
-    require_upper,
 )
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
-from unionfs.core.inode import Dir, File, Node
+from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
+from unionfs.core.metadata import copy_metadata, users_own
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
@@ -56,8 +54,21 @@ class End:
 
     def in_lower(self) -> bool:
         """Tell whether a lower would show through if the upper had nothing here."""
-        assert self.parent.low is not None
-        return self.name in self.parent.low
+        return self.name in self.parent.require_loaded().lower
+
+    def in_upper(self) -> bool:
+        """Tell whether the upper has the name."""
+        return self.name in self.parent.require_loaded().upper
+
+    def fd(self) -> Fd:
+        """Return an fd of the upper directory."""
+        return self.parent.require_upper().fd()
+
+    def moved(self) -> Node:
+        """Return what is here; ENOENT where nothing is."""
+        if self.node is None:
+            raise fs_error(errno.ENOENT)
+        return self.node
 
 
 def rename(
@@ -67,11 +78,11 @@ def rename(
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
         raise fs_error(errno.EINVAL)
     check_new_name(new_name)
-    require_upper(state)
+    state.require_upper()
     source, target = End(parent, name), End(new_parent, new_name)
     exchange = flags == RENAME_EXCHANGE
     _bring_up(state, source, target, exchange)
-    with state.tree, _both_locked(parent, new_parent):
+    with state.rename_lock, _both_locked(parent, new_parent):
         _look(state, source)
         _look(state, target)
         _check(state, source, target, flags)
@@ -99,9 +110,7 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
     for end in (source, target) if exchange else (source,):
         with end.parent.lock:
             _look(state, end)
-        node = end.node
-        if node is None:
-            raise fs_error(errno.ENOENT)
+        node = end.moved()
         if isinstance(node, Dir):
             with node.lock:
                 load_locked(state, node)
@@ -116,7 +125,7 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
 
 @contextmanager
 def _both_locked(one: Dir, other: Dir) -> Iterator[None]:
-    """Hold the locks of both, an ancestor's first.  Precondition: `State.tree` is held."""
+    """Hold the locks of both, an ancestor's first.  The caller holds `State.rename_lock`."""
     first, second = one, other
     if _is_within(first, second) or (
         second.nodeid < first.nodeid and not _is_within(second, first)
@@ -149,8 +158,7 @@ def _check(state: State, source: End, target: End, flags: int) -> None:
             code = errno.EINVAL if node is moved or flags == RENAME_EXCHANGE else errno.ENOTEMPTY
             raise fs_error(code)
     for end in (source, target) if flags == RENAME_EXCHANGE else (source,):
-        assert end.parent.up is not None
-        if end.name not in end.parent.up:
+        if not end.in_upper():
             # Replaced by something of the lowers since it was brought up.
             raise fs_error(errno.ESTALE)
     if there is None or flags == RENAME_EXCHANGE:
@@ -170,15 +178,14 @@ def _is_within(d: Dir, ancestor: Dir) -> bool:
 
 
 def _exchange(state: State, source: End, target: End) -> None:
-    assert source.node is not None and target.node is not None
+    one, other = source.moved(), target.moved()
     _prepare(state, source, target)
     _prepare(state, target, source)
-    src, dst = _upper_fds(source, target)
+    up_source = source.parent.require_loaded().upper
+    up_target = target.parent.require_loaded().upper
+    src, dst = source.fd(), target.fd()
     with state.fds.lock:
         renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
-        one, other = source.node, target.node
-        assert source.parent.up is not None and target.parent.up is not None
-        up_source, up_target = source.parent.up, target.parent.up
         up_source[source.name], up_target[target.name] = (
             up_target[target.name],
             up_source[source.name],
@@ -190,19 +197,16 @@ def _exchange(state: State, source: End, target: End) -> None:
 
 
 def _move(state: State, source: End, target: End) -> None:
-    moved = source.node
-    assert moved is not None
     with ExitStack() as held:
         if isinstance(target.node, Dir):
             held.enter_context(target.node.lock)
-            load_locked(state, target.node)
-            if not target.node.is_empty():
+            if not load_locked(state, target.node).is_empty():
                 raise fs_error(errno.ENOTEMPTY)
         _prepare(state, source, target)
         _clear_target(state, target)
         leaving = _leave_target(state, target)
         failed = _rename_upper(state, source, target)
-        _note_moved(state, source, target)
+        _note_moved(source, target)
         if leaving is not None:
             leaving()
         if failed is not None:
@@ -217,27 +221,26 @@ def _prepare(state: State, end: End, other: End) -> None:
     """
     node = end.node
     if isinstance(node, Dir):
-        assert node.upper is not None
+        upper = node.require_upper()
         if node.lowers:
             _redirect(state, node)
         elif other.in_lower():
-            if node.upper.xwhiteouts:
+            if upper.xwhiteouts:
                 # One mark cannot say both, and its whiteouts would show as files.
                 raise fs_error(errno.EXDEV)
-            os.setxattr(node.upper.fd(), state.marks.opaque, b"y")
+            os.setxattr(upper.fd(), state.marks.opaque, b"y")
     mark_impure(state, other.parent)
 
 
 def _redirect(state: State, d: Dir) -> None:
     """Note on the upper directory of `d` where its lower parts are; EXDEV where that fails."""
-    assert d.upper is not None
     redirect = b"/" + b"/".join(lower_names(d))
     if d.redirect == redirect:
         return
     if len(redirect) > MAX_REDIRECT:
         raise fs_error(errno.EXDEV)
     try:
-        os.setxattr(d.upper.fd(), state.marks.redirect, redirect)
+        os.setxattr(d.require_upper().fd(), state.marks.redirect, redirect)
     except OSError as error:
         raise fs_error(errno.EXDEV) from error
     d.redirect = redirect
@@ -255,15 +258,13 @@ def _clear_target(state: State, target: End) -> None:
     fd = d.upper.fd()
     if not os.listdir(b"/proc/self/fd/%d" % fd):
         return
-    assert state.work is not None and target.parent.upper is not None
-    work = state.work
+    work = state.require_upper().work
     name = work.new_name()
     try:
-        os.mkdir(name, 0o700, dir_fd=work.fd)
-        staged = Fd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=work.fd))
-        copy_attributes(state, (fd, None), (staged, None), os.stat(fd), None)
+        staged = work.make_dir(name)
+        copy_metadata((fd, None), (staged, None), os.stat(fd), users_own(state.marks))
         os.setxattr(staged, state.marks.opaque, b"y")
-        renameat2(work.fd, name, target.parent.upper.fd(), target.name, RENAME_EXCHANGE)
+        renameat2(work.fd, name, target.fd(), target.name, RENAME_EXCHANGE)
     finally:
         work.discard(name)
 
@@ -284,36 +285,37 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
     What is returned kept the whiteout from being written; the rename is done.
     """
     failed: OSError | None = None
-    src, dst = _upper_fds(source, target)
-    is_dir = isinstance(source.node, Dir)
+    src, dst = source.fd(), target.fd()
+    moved = source.moved()
+    is_dir = isinstance(moved, Dir)
     hide = source.in_lower()
     whiteout = _whiteout_entry(target, dst) if is_dir else None
-    form = state.whiteout_form
+    form = state.require_upper().whiteout_form
     if whiteout is not None and hide and stat.S_ISREG(whiteout.st_mode):
         allow_xattr_whiteouts(state, source.parent)
+    whiteouts = source.parent.require_loaded().whiteouts
     with state.fds.lock:
         if whiteout is not None:
             # The whiteout comes to where the directory was, which is where
             # one is wanted, or else is harmless until it is removed.
             renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
             if hide:
-                source.parent.whiteouts.add(source.name)
+                whiteouts.add(source.name)
             else:
                 os.unlink(source.name, dir_fd=src)
         elif hide and form is WhiteoutForm.CHAR:
             renameat2(src, source.name, dst, target.name, RENAME_WHITEOUT)
-            source.parent.whiteouts.add(source.name)
+            whiteouts.add(source.name)
         else:
             if hide and form is WhiteoutForm.AUFS:
                 # It hides nothing as long as the entry itself is there.
                 make_aufs_whiteout(src, source.name)
-                source.parent.whiteouts.add(source.name)
+                whiteouts.add(source.name)
             if hide and form is WhiteoutForm.XATTR:
                 failed = _rename_and_hide(state, source, target)
             else:
                 os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
-        assert source.node is not None
-        _settle(state, source.node, source, target)
+        _settle(state, moved, source, target)
     return failed
 
 
@@ -323,26 +325,27 @@ def _rename_and_hide(state: State, source: End, target: End) -> OSError | None:
     Where the second fails the first is undone.  If it cannot be, because it replaced
     something, that is returned: the lower then shows where the source was.
     """
-    assert state.work is not None and target.parent.up is not None
-    src, dst = _upper_fds(source, target)
-    replaces = target.name in target.parent.up
+    work = state.require_upper().work
+    src, dst = source.fd(), target.fd()
+    whiteouts = source.parent.require_loaded().whiteouts
+    replaces = target.in_upper()
     staged = stage_whiteout(state, source.parent)
     try:
         os.rename(source.name, target.name, src_dir_fd=src, dst_dir_fd=dst)
         try:
-            os.rename(staged, source.name, src_dir_fd=state.work.fd, dst_dir_fd=src)
+            os.rename(staged, source.name, src_dir_fd=work.fd, dst_dir_fd=src)
         except OSError as error:
             if replaces or not _moved_back(source, target):
                 return error
             raise
     finally:
-        state.work.discard(staged)
-    source.parent.whiteouts.add(source.name)
+        work.discard(staged)
+    whiteouts.add(source.name)
     return None
 
 
 def _moved_back(source: End, target: End) -> bool:
-    src, dst = _upper_fds(source, target)
+    src, dst = source.fd(), target.fd()
     try:
         os.rename(target.name, source.name, src_dir_fd=dst, dst_dir_fd=src)
     except OSError:
@@ -352,7 +355,7 @@ def _moved_back(source: End, target: End) -> bool:
 
 def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
     """Return what the upper has as a whiteout by the very name of the target, if it has one."""
-    if target.name not in target.parent.whiteouts:
+    if target.name not in target.parent.require_loaded().whiteouts:
         return None
     try:
         return os.stat(target.name, dir_fd=dst, follow_symlinks=False)
@@ -360,25 +363,23 @@ def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
         return None
 
 
-def _note_moved(state: State, source: End, target: End) -> None:
+def _note_moved(source: End, target: End) -> None:
     """Make the union's memory of both directories what the upper is now."""
-    assert source.node is not None
-    assert source.parent.up is not None and target.parent.up is not None
-    packed = source.parent.up.pop(source.name)
-    target.parent.up[target.name] = packed
+    moved = source.moved()
+    target.parent.note_upper(target.name, source.parent.require_loaded().upper[source.name])
+    source.parent.note_absent(source.name)
     forget_whiteout(target.parent, target.name)
-    if source.parent.kids.get(source.name) is source.node:
+    if source.parent.kids.get(source.name) is moved:
         del source.parent.kids[source.name]
-    target.parent.kids[target.name] = source.node
+    target.parent.kids[target.name] = moved
 
 
 def _settle(state: State, node: Node, source: End, target: End) -> None:
     """Note the new place of `node`, which was at `source`."""
-    assert target.parent.upper is not None
+    new_parent = target.parent.require_upper()
     was, now = (source.parent, source.name), (target.parent, target.name)
     if isinstance(node, Dir):
-        assert node.upper is not None
-        state.fds.rename(node.upper, target.parent.upper, target.name)
+        state.fds.rename(node.require_upper(), new_parent, target.name)
         node.parent, node.name = now
         return
     assert isinstance(node, File)
@@ -386,10 +387,5 @@ def _settle(state: State, node: Node, source: End, target: End) -> None:
         node.parent, node.name = now
     elif node.aliases is not None and was in node.aliases:
         node.aliases[node.aliases.index(was)] = now
-    if in_upper(state, node):
-        node.real, node.rname = target.parent.upper, target.name
-
-
-def _upper_fds(source: End, target: End) -> tuple[Fd, Fd]:
-    assert source.parent.upper is not None and target.parent.upper is not None
-    return source.parent.upper.fd(), target.parent.upper.fd()
+    if in_upper(node):
+        node.real, node.rname = new_parent, target.name

@@ -14,13 +14,11 @@ import stat
 from unionfs.core.copy_up import (
     copy_up_dir,
     copy_up_file,
-    in_upper,
     is_slow_copy,
-    require_upper,
     source_bytes,
 )
 from unionfs.core.file import Handle, current_fd, drop_privileges, reopen
-from unionfs.core.inode import Dir, File, Node
+from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
@@ -32,9 +30,9 @@ def setattr_node(
     state: State, node: Node, change: SetAttr, handle: Handle | None, uid: int
 ) -> None:
     """Apply `change` to `node`; `handle` is one it is open by, `uid` the caller's."""
-    require_upper(state)
+    state.require_upper()
     if isinstance(node, Dir):
-        upper = node.changeable() if node.dead else copy_up_dir(state, node)
+        upper = node.require_upper() if node.dead else copy_up_dir(state, node)
         _apply(state, upper.fd(), None, change)
         return
     assert isinstance(node, File)
@@ -54,7 +52,7 @@ def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
     """Tell whether `setattr_node` would copy much data, or wait for a disk."""
     if not isinstance(node, File) or node.kind != stat.S_IFREG:
         return False
-    if in_upper(state, node) and (node.data is None or change.size is None):
+    if in_upper(node) and (node.data is None or change.size is None):
         return False
     if change.size is None and state.config.metacopy:
         return False

@@ -25,7 +25,7 @@ from unionfs.core.lookup import resolve_locked
 from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
-from unionfs.core.state import State
+from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError
@@ -75,33 +75,37 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         userxattr = not _trusted_works(layers)
     marks = Marks(userxattr=userxattr)
     owners = Owners(config)
-    form, work, index = WhiteoutForm.CHAR, None, None
+    writable = None
+    index_base = None
     if layers.upper is not None and work_base is not None:
-        _refuse_volatile_leftover(work_base, config)
-        work = WorkDir(work_base)
-        form = _whiteout_form(config.whiteout, work)
-        _check_xattrs(marks, work, config)
-        if config.index:
-            index = _open_index(work_base, marks)
+        writable = _make_writable(config, layers.upper, marks, work_base)
+        index_base = None if writable.index is None else work_base
     state = State(
         config=config,
         marks=marks,
         lowers=layers.lowers,
         data=layers.data,
-        upper=layers.upper,
-        work=work,
-        index=index,
-        lost=LostLinks(None if index is None else work_base, layers.lowers),
-        whiteout_form=form,
+        writable=writable,
+        lost=LostLinks(index_base, layers.lowers),
         owners=owners,
         fds=fds,
-        static=config.timeout is None,
+        layers_immutable=config.timeout is None,
         reads_all=rules_machine(),
     )
     state.table.add_root(_make_root(state))
-    if work is not None and config.volatile:
-        _leave_volatile_mark(work)  # last: a union that did not open has nothing to lose
+    if writable is not None and config.volatile:
+        # Last: a union that did not open has nothing to lose.
+        _leave_volatile_mark(writable.work)
     return state
+
+
+def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: Fd) -> Writable:
+    _refuse_volatile_leftover(work_base, config)
+    work = WorkDir(work_base)
+    form = _whiteout_form(config.whiteout, work)
+    _check_xattrs(marks, work, config)
+    index = _open_index(work_base, marks) if config.index else None
+    return Writable(upper=upper, work=work, index=index, whiteout_form=form)
 
 
 def close_state(state: State, *, write_back: bool = True) -> None:
@@ -109,20 +113,22 @@ def close_state(state: State, *, write_back: bool = True) -> None:
 
     Without `write_back` only the last: for an upper that is of no use after a crash.
     """
-    if write_back and state.work is not None and state.upper is not None:
+    writable = state.writable
+    if write_back and writable is not None:
         try:
             # For a volatile mount too: its mark may go only if all of it got there.
-            syncfs(state.upper.root.fd())
-            state.work.sweep()
+            syncfs(writable.upper.root.fd())
+            writable.work.sweep()
         except OSError as error:
-            log.error("the upper %r could not be written back: %s", state.upper.path, error)
+            log.error("the upper %r could not be written back: %s", writable.upper.path, error)
     state.table.clear()
     state.lost.close()
     state.fds.close()
-    for layer in (*state.lowers, *state.data, *([state.upper] if state.upper else ())):
+    for layer in (*state.stack(), *state.data):
         layer.root.unpin()
-    state.nowhere.unpin()
-    state.work = state.index = None
+    if writable is not None:
+        writable.unnamed_place.unpin()
+    state.writable = None
 
 
 class _Layers:
@@ -362,7 +368,7 @@ def _leave_volatile_mark(work: WorkDir) -> None:
 
 
 def _make_root(state: State) -> Dir:
-    upper = None if state.upper is None else state.upper.root
+    upper = None if state.writable is None else state.writable.upper.root
     root = Dir(None, b"", upper, tuple(layer.root for layer in state.lowers))
     if upper is not None:
         found = read_dir_marks(state.marks, upper.fd())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from unionfs.core.config import UnionConfig, WhiteoutForm
@@ -15,50 +17,106 @@ from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.owners import Owners
 from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir
+from unionfs.errors import fs_error
 from unionfs.gate import Gate
+
+
+class CopyLocks:
+    """One lock for each copy_up in progress, found by nodeid.
+
+    A lock in every inode would cost memory for the hundred thousand that are never
+    written.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int, tuple[threading.Lock, list[int]]] = {}
+
+    @contextmanager
+    def holding(self, nodeid: int) -> Iterator[None]:
+        """Hold the lock of `nodeid`."""
+        with self._lock:
+            lock, users = self._held.setdefault(nodeid, (threading.Lock(), [0]))
+            users[0] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                users[0] -= 1
+                if not users[0]:
+                    del self._held[nodeid]
+
+
+@dataclass(slots=True, kw_only=True)
+class Writable:
+    """What a union has only if it can be written to.
+
+    `index` is None where hard links are not kept together by copy_up.
+    `unnamed_place` is the place of upper files without a name.
+    """
+
+    upper: Layer
+    work: WorkDir
+    index: LinkIndex | None
+    whiteout_form: WhiteoutForm
+    copy_locks: CopyLocks = field(default_factory=CopyLocks)
+    unnamed_place: RealDir = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unnamed_place = RealDir(self.upper, None, b"")
+        self.unnamed_place.pin(self.upper.root.fd())
+
+    def place_in_index(self, index: LinkIndex) -> RealDir:
+        """Return the directory of `index` as a place for files of the upper."""
+        place = RealDir(self.upper, None, b"")
+        place.pin(index.fd)
+        return place
+
+    def replace_upper(self, upper: Layer) -> None:
+        """Go on with the fresh `upper`, which a freeze has put on top of the present one."""
+        self.upper = self.unnamed_place.layer = upper
+        self.unnamed_place.pin(upper.root.fd())
 
 
 @dataclass(slots=True, kw_only=True)
 class State:
     """One open union.
 
-    `lowers` has the topmost first; `upper`, `work` and `index` are None in a
-    read-only union, `index` also where hard links are not kept together.
-    `static` says that nobody but us changes the layers, `reads_all` that we may
-    open any file in them.  `tree` is held by whatever moves a directory.  `others`
-    counts what the transport does.  `generation` counts the freezes.  `nowhere`
-    is the place of upper files without a name.
+    `lowers` has the topmost first; `writable` is None in a read-only union.
+    `layers_immutable` says that only this mount changes the layers, `reads_all` that
+    this process may open any file in them.  `rename_lock` is held while a directory
+    is moved.  `transport_counters` returns the counters of the transport.
+    `generation` counts the freezes.
     """
 
     config: UnionConfig
     marks: Marks
     lowers: tuple[Layer, ...]
     data: tuple[Layer, ...]
-    upper: Layer | None
-    work: WorkDir | None
-    index: LinkIndex | None
+    writable: Writable | None
     lost: LostLinks
-    whiteout_form: WhiteoutForm
     owners: Owners
     fds: FdCache
-    static: bool
+    layers_immutable: bool
     reads_all: bool
     generation: int = 0
     gate: Gate = field(default_factory=Gate)
-    nowhere: RealDir = field(init=False)
     table: InodeTable = field(default_factory=InodeTable)
-    tree: threading.Lock = field(default_factory=threading.Lock)
+    rename_lock: threading.Lock = field(default_factory=threading.Lock)
     counts: Counter[str] = field(default_factory=Counter)
-    others: Callable[[], dict[str, int]] = dict
+    transport_counters: Callable[[], dict[str, int]] = dict
 
-    def __post_init__(self) -> None:
-        layer = self.upper or self.lowers[0]
-        self.nowhere = RealDir(layer, None, b"")
-        self.nowhere.pin(layer.root.fd())
+    def require_upper(self) -> Writable:
+        """Return what is needed to write; EROFS in a read-only union."""
+        if self.writable is None:
+            raise fs_error(errno.EROFS)
+        return self.writable
 
-    def index_dir(self) -> RealDir:
-        """Return the index directory as a place for files of the upper."""
-        assert self.index is not None and self.upper is not None
-        place = RealDir(self.upper, None, b"")
-        place.pin(self.index.fd)
-        return place
+    def index(self) -> LinkIndex | None:
+        """Return the index of hard links, None in a union that has none."""
+        return None if self.writable is None else self.writable.index
+
+    def stack(self) -> tuple[Layer, ...]:
+        """Return the layers that have names in them, topmost first: the upper, then the lowers."""
+        return self.lowers if self.writable is None else (self.writable.upper, *self.lowers)

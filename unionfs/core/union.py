@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 
 from unionfs.core import dirops, extents, xattrs
 from unionfs.core.config import UnionConfig
-from unionfs.core.copy_up import in_upper, require_upper
 from unionfs.core.file import (
     Handle,
     current_fd,
@@ -29,7 +28,7 @@ from unionfs.core.file import (
 )
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
-from unionfs.core.inode import Dir, File, Node
+from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
@@ -107,12 +106,11 @@ class UnionFs:
         # nothing here can be written.
         node = self._table.get(nodeid)
         if mask & os.W_OK and (isinstance(node, Dir) or node_is_regular(node)):
-            require_upper(self._state)
+            self._state.require_upper()
 
     def statfs(self) -> os.statvfs_result:
         state = self._state
-        layer = state.upper if state.upper is not None else state.lowers[0]
-        return os.statvfs(layer.root.fd())
+        return os.statvfs(state.stack()[0].root.fd())
 
     # -- changing directories --
 
@@ -259,8 +257,8 @@ class UnionFs:
 
     def is_lasting(self, fh: int) -> bool:
         handle, state = self._handle(fh), self._state
-        lower = not in_upper(state, handle.node) and handle.node.orphan is None
-        return lower and state.static and not handle.writable
+        lower = not in_upper(handle.node) and handle.node.orphan is None
+        return lower and state.layers_immutable and not handle.writable
 
     def is_current(self, fh: int, nodeid: int, version: int) -> bool:
         node = self._handle(fh).node
@@ -307,7 +305,7 @@ class UnionFs:
 
     def stack_depth(self) -> int:
         state = self._state
-        layers = (*state.lowers, *state.data, *((state.upper,) if state.upper else ()))
+        layers = (*state.stack(), *state.data)
         kinds = {filesystem_type(layer.root.fd()) for layer in layers}
         return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
 
@@ -315,9 +313,9 @@ class UnionFs:
         return list_dir(self._state, self._table.directory(nodeid), offset)
 
     def syncfs(self) -> None:
-        upper = self._state.upper
-        if upper is not None and not self._state.config.volatile:
-            syncfs(upper.root.fd())
+        writable = self._state.writable
+        if writable is not None and not self._state.config.volatile:
+            syncfs(writable.upper.root.fd())
 
     def syncdir(self, nodeid: int) -> None:
         d = self._table.directory(nodeid)
@@ -358,7 +356,7 @@ class UnionFs:
     # -- the mount as a whole --
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
-        self._state.others = others
+        self._state.transport_counters = others
 
     def counters(self) -> dict[str, int]:
         self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)

@@ -39,6 +39,11 @@ INO_SHIFT = 4
 TYPE_MASK = (1 << INO_SHIFT) - 1
 
 
+def upper_entry(st: os.stat_result) -> int:
+    """Return the packed integer of a name with the attributes `st`."""
+    return st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
+
+
 class Marks:
     """The names of the private attributes of one mount: trusted.overlay.* or user.overlay.*."""
 
@@ -76,8 +81,8 @@ class Marks:
         self.whiteout = self.prefix + "whiteout"
         self.index_upper = self.prefix + "upper"
 
-    def fit(self, mode: int) -> bool:
-        """Tell whether something of that `st_mode` can bear a mark.
+    def can_carry(self, mode: int) -> bool:
+        """Tell whether a file of that `st_mode` can carry a mark.
 
         user.* has no place on links, fifos, sockets and devices (xattr(7)).
         """

@@ -5,7 +5,7 @@ two leaves a name either as it was or gone, never something from beneath it
 shown again.
 
 All functions want the lock of the directory held, the directory in the upper,
-and keep `Dir.up` and `Dir.whiteouts` true.
+and keep `Dir.loaded` true.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import errno
 import os
 
 from unionfs.core.config import WhiteoutForm
-from unionfs.core.inode import Dir
+from unionfs.core.inode import Dir, Found
 from unionfs.core.state import State
 from unionfs.core.whiteout import (
     make_aufs_whiteout,
@@ -28,9 +28,10 @@ from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
     """Return the name of a staged whiteout that may be renamed into `d`."""
-    work = _work(state)
+    writable = state.require_upper()
+    work = writable.work
     name = work.new_name()
-    if state.whiteout_form is WhiteoutForm.XATTR:
+    if writable.whiteout_form is WhiteoutForm.XATTR:
         allow_xattr_whiteouts(state, d)
         make_xattr_whiteout(state.marks, work.fd, name)
     else:
@@ -40,31 +41,42 @@ def stage_whiteout(state: State, d: Dir) -> bytes:
 
 def allow_xattr_whiteouts(state: State, d: Dir) -> None:
     """Mark the upper directory of `d` as one whose empty files may be whiteouts."""
-    assert d.upper is not None
-    if not d.upper.xwhiteouts:
-        os.setxattr(d.upper.fd(), state.marks.opaque, b"x")
-        d.upper.xwhiteouts = True
+    upper = d.require_upper()
+    if not upper.xwhiteouts:
+        os.setxattr(upper.fd(), state.marks.opaque, b"x")
+        upper.xwhiteouts = True
+
+
+def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
+    """Make the visible `name` absent: removed from the upper, hidden in the lowers."""
+    found = d.require_loaded().find(name)
+    if found is Found.LOWER:
+        add_whiteout(state, d, name)
+    elif found is Found.UPPER_OVER_LOWER:
+        replace_by_whiteout(state, d, name, is_dir=is_dir)
+    else:
+        remove_entry(state, d, name, is_dir=is_dir)
 
 
 def add_whiteout(state: State, d: Dir, name: bytes) -> None:
     """Hide `name`, which the upper does not have, with a whiteout."""
-    assert d.upper is not None
-    fd = d.upper.fd()
-    if state.whiteout_form is WhiteoutForm.AUFS:
+    fd, writable = d.require_upper().fd(), state.require_upper()
+    work, form = writable.work, writable.whiteout_form
+    if form is WhiteoutForm.AUFS:
         make_aufs_whiteout(fd, name)
-    elif state.whiteout_form is WhiteoutForm.XATTR:
+    elif form is WhiteoutForm.XATTR:
         staged = stage_whiteout(state, d)
-        os.rename(staged, name, src_dir_fd=_work(state).fd, dst_dir_fd=fd)
+        os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
     else:
-        _link_whiteout(_work(state), fd, name)
-    d.whiteouts.add(name)
+        _link_whiteout(work, fd, name)
+    d.note_whiteout(name)
 
 
 def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
     """Put a whiteout in the place of `name`, an entry of the upper that hides a lower one."""
-    assert d.upper is not None and d.up is not None
-    work, fd = _work(state), d.upper.fd()
-    if state.whiteout_form is WhiteoutForm.AUFS:
+    fd, writable = d.require_upper().fd(), state.require_upper()
+    work = writable.work
+    if writable.whiteout_form is WhiteoutForm.AUFS:
         # The whiteout file hides nothing as long as the entry itself is there.
         make_aufs_whiteout(fd, name)
         remove_entry(state, d, name, is_dir=is_dir)
@@ -75,14 +87,12 @@ def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> N
             work.discard(staged)
         else:
             os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
-        d.up.pop(name, None)
-    d.whiteouts.add(name)
+    d.note_whiteout(name)
 
 
 def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
     """Remove `name` from the upper; a directory goes with the whiteouts left in it."""
-    assert d.upper is not None and d.up is not None
-    fd = d.upper.fd()
+    fd = d.require_upper().fd()
     if not is_dir:
         os.unlink(name, dir_fd=fd)
     else:
@@ -91,17 +101,16 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            work = _work(state)
+            work = state.require_upper().work
             staged = work.new_name()
             os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd)
             work.discard(staged)
-    d.up.pop(name, None)
+    d.note_absent(name)
 
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:
     """Rename what is `staged` to `name`, where the upper has a whiteout."""
-    assert d.upper is not None
-    work, fd = _work(state), d.upper.fd()
+    fd, work = d.require_upper().fd(), state.require_upper().work
     if is_dir and not _is_aufs_whiteout(fd, name):
         renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
         work.discard(staged)
@@ -111,11 +120,11 @@ def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_
 
 
 def forget_whiteout(d: Dir, name: bytes) -> None:
-    """Note that `name` is in the upper now; a whiteout file beside it has had its day."""
-    assert d.upper is not None
-    if name in d.whiteouts:
-        remove_aufs_whiteout(d.upper.fd(), name)
-        d.whiteouts.discard(name)
+    """Note that `name` is in the upper now; an AUFS whiteout file next to it is obsolete."""
+    if d.loaded is None or name in d.loaded.whiteouts:
+        remove_aufs_whiteout(d.require_upper().fd(), name)
+    if d.loaded is not None:
+        d.loaded.whiteouts.discard(name)
 
 
 def _is_aufs_whiteout(fd: int, name: bytes) -> bool:
@@ -136,8 +145,3 @@ def _link_whiteout(work: WorkDir, dir_fd: int, name: bytes) -> None:
             raise
         work.drop_shared_whiteout()
         make_char_whiteout(dir_fd, name)
-
-
-def _work(state: State) -> WorkDir:
-    assert state.work is not None
-    return state.work

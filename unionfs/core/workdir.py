@@ -34,6 +34,11 @@ class WorkDir:
         """Return a name not in use in the staging directory."""
         return b"#%x" % next(self._names)
 
+    def make_dir(self, name: bytes) -> Fd:
+        """Make the staged directory `name`, mode 0700, and return an fd of it."""
+        os.mkdir(name, 0o700, dir_fd=self.fd)
+        return Fd(os.open(name, _OPEN_DIR, dir_fd=self.fd))
+
     def shared_whiteout(self) -> bytes:
         """Return the name of a staged whiteout that others may be hard links of.
 

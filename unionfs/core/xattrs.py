@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from unionfs.core.copy_up import copy_up_dir, copy_up_file, require_upper
+from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.dirops import DEFAULT_ACL
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
@@ -65,7 +65,7 @@ def listxattr(state: State, node: Node) -> list[bytes]:
 
 def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) -> None:
     """Set a value on the upper object."""
-    require_upper(state)
+    state.require_upper()
     stored = _changeable_name(state, name)
     if flags & os.XATTR_REPLACE:
         getxattr(state, node, name)
@@ -79,7 +79,7 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
 
 def removexattr(state: State, node: Node, name: bytes) -> None:
     """Remove a value; ENODATA where there is none, and then nothing is copied up."""
-    require_upper(state)
+    state.require_upper()
     stored = _changeable_name(state, name)
     getxattr(state, node, name)
     _bring_up(state, node)
@@ -96,7 +96,7 @@ def _note_acl(node: Node, name: bytes) -> None:
 def _bring_up(state: State, node: Node) -> None:
     if isinstance(node, Dir):
         if node.dead:
-            node.changeable()
+            node.require_upper()
         else:
             copy_up_dir(state, node)
     elif isinstance(node, File):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -266,3 +268,71 @@ def test_a_file_without_a_name_can_be_given_one(tmp_path: Path) -> None:
         assert nodeid(tree, b"named") == attr.nodeid
         assert tree.lstat(b"named").nlink == 1
     assert layers.look()[b"named"].content == b"data"
+
+
+# -- a file with several names, one of which goes while what a directory holds is unknown --
+
+
+def _new_file(tree: CoreDriver, path: bytes, data: bytes) -> None:
+    tree.create(path, 0o644)
+    tree.write(path, 0, data)
+
+
+def _fail_to_create(tree: CoreDriver, _layers: Layers) -> None:
+    assert errno_of(lambda: tree.mknod(b"b/c", stat.S_IFCHR | 0o600, 0)) == errno.EPERM
+
+
+def _fail_to_link(tree: CoreDriver, _layers: Layers) -> None:
+    name = b"b/" + b"x" * 256
+    assert errno_of(lambda: tree.link(b"a/f", name)) == errno.ENAMETOOLONG
+
+
+def _invalidate(tree: CoreDriver, _layers: Layers) -> None:
+    core(tree).reread(None)
+
+
+def _remove(tree: CoreDriver) -> None:
+    tree.unlink(b"a/f")
+
+
+def _rename_over(tree: CoreDriver) -> None:
+    _new_file(tree, b"a/other", b"other")
+    tree.rename(b"a/other", b"a/f", 0)
+
+
+@pytest.mark.parametrize("goes", [_remove, _rename_over])
+@pytest.mark.parametrize("unknown", [_fail_to_create, _fail_to_link, _invalidate])
+def test_other_names_stay_good_when_one_goes(
+    tmp_path: Path,
+    unknown: Callable[[CoreDriver, Layers], None],
+    goes: Callable[[CoreDriver], None],
+) -> None:
+    """xfstests generic/013: cat of the other names gave ESTALE, rm -rf left them behind."""
+    layers = Layers(tmp_path)
+    with layers.union() as tree:
+        tree.mkdir(b"a", 0o755)
+        tree.mkdir(b"b", 0o755)
+        _new_file(tree, b"a/f", b"hi")
+        tree.link(b"a/f", b"b/g")
+        tree.link(b"a/f", b"b/h")
+        unknown(tree, layers)
+        goes(tree)
+        for name in (b"b/g", b"b/h"):
+            assert (tree.read(name), tree.lstat(name).nlink) == (b"hi", 2)
+            tree.chmod(name, 0o600)
+        tree.unlink(b"b/g")
+        tree.unlink(b"b/h")
+        tree.rmdir(b"b")
+
+
+def test_a_failed_create_leaves_what_is_known_true(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"d": {"whited": "1", "low": "2"}})
+    with layers.union() as tree:
+        tree.unlink(b"d/whited")
+        _new_file(tree, b"d/new", b"3")
+        for name in (b"d/c", b"d/whited"):
+            make = partial(tree.mknod, name, stat.S_IFCHR | 0o600, 0)
+            assert errno_of(make) == errno.EPERM
+        assert {entry.name for entry in tree.listdir(b"d")} == {b"low", b"new"}
+        _new_file(tree, b"d/whited", b"4")
+        assert tree.read(b"d/whited") == b"4"

@@ -1,0 +1,94 @@
+"""Copying what a file has besides its data: owner, extended attributes, mode and times.
+
+Decided here and only here: the order (chown drops suid, a mode may forbid setting
+attributes, all of them move the times), and which attributes may be left out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping
+
+from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
+from unionfs.syscalls import xattr
+from unionfs.syscalls.attributes import chmod_at, utimens_at
+
+Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd and None
+
+# What the filesystem of the target cannot store, or only a privileged daemon may
+# write, is no reason to fail the write of a file.
+_LEFT_OUT = (errno.EOPNOTSUPP, errno.EPERM)
+
+
+def copy_metadata(
+    source: Place,
+    target: Place,
+    st: os.stat_result,
+    wanted: Callable[[str], bool],
+    marks: Mapping[str, bytes] | None = None,
+) -> None:
+    """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
+
+    Only attributes whose name is `wanted` are copied; `marks` are set besides.
+    """
+    fd, name = target
+    if name is None:
+        os.chown(fd, st.st_uid, st.st_gid)
+    else:
+        os.chown(name, st.st_uid, st.st_gid, dir_fd=fd, follow_symlinks=False)
+    for attribute in _names(source):
+        if wanted(attribute):
+            value = _value(source, attribute)
+            if value is not None:
+                set_xattr(target, attribute, value)
+    for mark, value in (marks or {}).items():
+        set_xattr(target, mark, value)
+    if not stat.S_ISLNK(st.st_mode):
+        if name is None:
+            os.chmod(fd, stat.S_IMODE(st.st_mode))
+        else:
+            chmod_at(fd, name, stat.S_IMODE(st.st_mode))
+    utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)
+
+
+def users_own(marks: Marks) -> Callable[[str], bool]:
+    """Return the test for attributes that users set: all but the marks of a union.
+
+    What a user set under a private name is stored escaped, and is copied.
+    """
+    private, escaped = (marks.prefix, FUSE_OVERLAYFS_PREFIX), marks.escaped
+    return lambda name: not name.startswith(private) or name.startswith(escaped)
+
+
+def every(_name: str) -> bool:
+    """Want each attribute, marks too."""
+    return True
+
+
+def set_xattr(place: Place, attribute: str, value: bytes) -> None:
+    """Set an attribute; nothing happens where the filesystem or our privileges do not allow it.
+
+    user.* has no place on links and devices (xattr(7)).
+    """
+    fd, name = place
+    try:
+        if name is None:
+            os.setxattr(fd, attribute, value)
+        else:
+            os.setxattr(xattr.at(fd, name), attribute, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _LEFT_OUT:
+            raise
+
+
+def _names(place: Place) -> list[str]:
+    fd, name = place
+    return xattr.list_fd(fd) if name is None else xattr.list_at(fd, name)
+
+
+def _value(place: Place, attribute: str) -> bytes | None:
+    fd, name = place
+    raw = os.fsencode(attribute)
+    return xattr.get_fd(fd, raw) if name is None else xattr.get_at(fd, name, raw)
