@@ -50,7 +50,14 @@ from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.digest import Digest, VerifyingReader, chain_id
-from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, ImageConfig, Manifest
+from layerstore.oci.documents import (
+    OCI_CONFIG,
+    OCI_LAYER,
+    Descriptor,
+    HistoryEntry,
+    ImageConfig,
+    Manifest,
+)
 from layerstore.oci.reference import Reference, parse_reference
 from layerstore.progress import Report, packed_ticker, ticker
 from layerstore.store import Store
@@ -89,10 +96,14 @@ def load(
             listed = _read(members)
             if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
                 raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
+            listed = _merged(listed)
             ready = [(loader.bring(packaged), packaged) for packaged in listed]
+            parents = _parents(ready)
             with store.database.transaction():
-                lines = [line for image in ready for line in _publish(store, *image)]
-                _link_parents(store, listed)
+                added: set[Digest] = set()
+                lines = [line for image in ready for line in _publish(store, *image, added)]
+                for image, parent in parents:
+                    store.images.set_parent(image, parent)
                 return lines
         finally:
             members.close()
@@ -108,18 +119,44 @@ def _read(members: Members) -> list[Packaged]:
         )
     if not oci:
         return docker or []
-    known = {packaged.config: packaged for packaged in docker or ()}
+    known: dict[Digest, list[Packaged]] = {}
+    for packaged in docker or ():
+        known.setdefault(packaged.id, []).append(packaged)
     merged = []
     for found in oci:
-        also = known.get(found.config, found)
-        names = tuple(dict.fromkeys((*found.names, *also.names)))
-        merged.append(replace(found, names=names, parent=also.parent))
+        # The names go to the first manifest of an image; a second one has only its own.
+        also = known.pop(found.id, [])
+        names = dict.fromkeys((*found.names, *(name for same in also for name in same.names)))
+        parent = also[-1].parent if also else found.parent
+        merged.append(replace(found, names=tuple(names), parent=parent))
     return merged
 
 
-def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Loaded]:
-    """Make an image, whose layers and blobs are all there, one of the store, with its names."""
-    image = store.images.add(config.data)
+def _merged(listed: Sequence[Packaged]) -> list[Packaged]:
+    """Return what is the same in all but its names once, in the order of `listed`."""
+    found: dict[object, list[Packaged]] = {}
+    for packaged in listed:
+        manifest = packaged.manifest.digest if packaged.manifest is not None else None
+        found.setdefault((packaged.id, packaged.layers, manifest), []).append(packaged)
+    merged = []
+    for same in found.values():
+        names = dict.fromkeys(name for packaged in same for name in packaged.names)
+        # docker reads the entries one after the other: the last one counts.
+        merged.append(replace(same[-1], names=tuple(names)))
+    return merged
+
+
+def _publish(
+    store: Store, config: ImageConfig, packaged: Packaged, added: set[Digest]
+) -> list[Loaded]:
+    """Record an image, whose layers and blobs are in the store, with its names.
+
+    Part of the caller's transaction; `added` are the images that it recorded before.
+    """
+    image = config.id
+    if image not in added:
+        added.add(image)
+        store.images.add(config.data)
     if packaged.manifest is not None:
         store.images.add_manifest(image, packaged.manifest)
     lines = []
@@ -127,30 +164,47 @@ def _publish(store: Store, config: ImageConfig, packaged: Packaged) -> list[Load
         if packaged.manifest is not None:
             store.images.add_repo_digest(image, name.repository, packaged.manifest.digest)
         before = store.images.tag(image, name)
-        lines.append(Loaded(image.id, name, None if before == image.id else before))
-    return lines or [Loaded(image.id, None)]
+        lines.append(Loaded(image, name, before))
+    return lines or [Loaded(image, None)]
 
 
-def _link_parents(store: Store, listed: list[Packaged]) -> None:
-    """Link the images of an archive whose parents are in it too, as it says; docker's rules."""
-    ids = {packaged.id for packaged in listed}
-    for packaged in listed:
-        if packaged.parent in ids and packaged.parent != packaged.id:
-            parent = Digest(packaged.parent)
-            if not _is_next_step(store.images.config(packaged.id), store.images.config(parent)):
-                raise InvalidImage(f"image {parent} is not a valid parent for {packaged.id}")
-            store.images.set_parent(packaged.id, parent)
+class _Origin(NamedTuple):
+    """What tells whether one image was made from another: read once for each image."""
+
+    history: tuple[HistoryEntry, ...]
+    layers: int
+
+    @classmethod
+    def of(cls, config: ImageConfig) -> _Origin:
+        # Times are compared as points in time: docker writes the same one in several ways.
+        history = tuple(replace(entry, created=str(entry.created_ns)) for entry in config.history)
+        return cls(history, len(config.diff_ids))
+
+    def follows(self, parent: _Origin) -> bool:
+        """Tell whether this image was made from `parent` in one step."""
+        if not self.history and not parent.history:
+            return self.layers > parent.layers  # so that the links form no circle
+        return self.history[:-1] == parent.history and len(self.history) > len(parent.history)
 
 
-def _is_next_step(config: ImageConfig, parent: ImageConfig) -> bool:
-    """Tell whether one image was made from the other, by their histories, in one step."""
-    history, before = config.history, parent.history
-    if not history and not before:
-        return len(config.diff_ids) > len(parent.diff_ids)  # so that no circle can be closed
-    return len(history) == len(before) + 1 and all(
-        old.created_ns == new.created_ns and replace(old, created="") == replace(new, created="")
-        for old, new in zip(before, history, strict=False)
-    )
+def _parents(ready: Sequence[tuple[ImageConfig, Packaged]]) -> list[tuple[Digest, Digest]]:
+    """Return (image, parent) for each image whose parent is in the archive too.
+
+    Raises InvalidImage where the archive names a parent that docker would refuse.
+    """
+    asked = {packaged.id: packaged.parent for _, packaged in ready if packaged.parent}
+    needed = {*asked, *asked.values()}
+    origins = {
+        packaged.id: _Origin.of(config) for config, packaged in ready if packaged.id in needed
+    }
+    found = []
+    for image, named in asked.items():
+        if named in origins and named != image:
+            parent = Digest(named)
+            if not origins[image].follows(origins[parent]):
+                raise InvalidImage(f"image {parent} is not a valid parent for {image}")
+            found.append((image, parent))
+    return found
 
 
 class _Loader:
@@ -164,6 +218,8 @@ class _Loader:
         self._progress = progress
         self._limits = limits
         self._privileged = is_privileged()
+        # An archive may name one layer in thousands of images.
+        self._brought: dict[tuple[Digest, Digest | None], Layer] = {}
 
     def bring(self, packaged: Packaged) -> ImageConfig:
         """Bring in what one image is made of; return its configuration."""
@@ -191,7 +247,22 @@ class _Loader:
         self, name: str, diff_id: Digest, descriptor: Descriptor | None, below: list[Layer]
     ) -> Layer:
         parent = below[0].chain_id if below else None
-        there = self._store.layers.need(chain_id(parent, diff_id))
+        chain = chain_id(parent, diff_id)
+        key = chain, descriptor.digest if descriptor is not None else None
+        layer = self._brought.get(key)
+        if layer is None:
+            layer = self._brought[key] = self._bring_layer(name, chain, diff_id, descriptor, below)
+        return layer
+
+    def _bring_layer(
+        self,
+        name: str,
+        chain: Digest,
+        diff_id: Digest,
+        descriptor: Descriptor | None,
+        below: list[Layer],
+    ) -> Layer:
+        there = self._store.layers.need(chain)
         packed = descriptor is not None and descriptor.digest != diff_id
         if there is not None and not (
             packed and descriptor and not self._is_kept(descriptor.digest, diff_id)
@@ -310,13 +381,13 @@ def save(
 
 
 def _listed(images: list[_Saved]) -> list[Listed]:
-    """Return what manifest.json is to say; of a parent only what docker takes for one."""
-    configs = {saved.image.id: saved.config for saved in images}
+    """Return the entries of manifest.json; a parent is named only where docker accepts it."""
+    origins = {saved.image.id: _Origin.of(saved.config) for saved in images}
     listed = []
     for saved in images:
         parent = saved.image.parent
-        before = None if parent is None else configs.get(parent)
-        if before is None or not _is_next_step(saved.config, before):
+        before = None if parent is None else origins.get(parent)
+        if before is None or not origins[saved.image.id].follows(before):
             parent = None
         layers = [layer.digest for layer in saved.manifest.layers]
         listed.append(Listed(saved.image.id, saved.names, layers, parent))

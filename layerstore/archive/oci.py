@@ -50,14 +50,14 @@ def read_oci(members: Members) -> list[Packaged] | None:
     version = text_of(parse_document(layout, LAYOUT_FILE), "imageLayoutVersion")
     if version.split(".")[0] != "1":
         raise InvalidImage(f'the archive is an OCI layout of the unknown version "{version}"')
-    found: dict[Digest, tuple[Manifest, list[Reference]]] = {}
+    found: dict[Digest, tuple[Manifest, dict[Reference, None]]] = {}
     for descriptor in parse_index(data):
         for manifest in _manifests(members, descriptor, _MOST_NESTED):
-            _, names = found.setdefault(manifest.digest, (manifest, []))
+            _, names = found.setdefault(manifest.digest, (manifest, {}))
             name = _name(descriptor)
-            if name is not None and name not in names:
-                names.append(name)
-    return [_image(members, manifest, names) for manifest, names in found.values()]
+            if name is not None:
+                names[name] = None
+    return [_image(members, manifest, tuple(names)) for manifest, names in found.values()]
 
 
 def _manifests(members: Members, descriptor: Descriptor, depth: int) -> Iterator[Manifest]:
@@ -97,14 +97,14 @@ def _name(descriptor: Descriptor) -> Reference | None:
     return None if reference.digest is not None else reference.with_default_tag()
 
 
-def _image(members: Members, manifest: Manifest, names: list[Reference]) -> Packaged:
+def _image(members: Members, manifest: Manifest, names: tuple[Reference, ...]) -> Packaged:
     config = read_blob(members, manifest.config)
     if config is None:
         raise InvalidImage(f"the archive lacks {manifest.config.digest}, an image's configuration")
     return Packaged(
         config,
         tuple(blob_path(layer.digest) for layer in manifest.layers),
-        tuple(names),
+        names,
         manifest.layers,
         manifest,
     )

@@ -155,7 +155,7 @@ class ImageStore(ImageRows):
         with self._leases.lease("work", "manifest"):
             self._put(manifest.data, digest)
             with self._database.transaction() as tx:
-                self.get(id_of(image))
+                self.require(image)
                 tx.execute(
                     "INSERT INTO manifests (digest, image, media_type) VALUES (?, ?, ?)"
                     " ON CONFLICT DO UPDATE SET image = excluded.image",
@@ -180,7 +180,7 @@ class ImageStore(ImageRows):
     def add_repo_digest(self, image: Image | Digest, repository: str, digest: Digest) -> None:
         """Record that the manifest `digest` of `repository`, in full, is of this image."""
         with self._database.transaction() as tx:
-            self.get(id_of(image))
+            self.require(image)
             tx.execute(
                 "INSERT INTO repo_digests (repository, digest, image) VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET image = excluded.image",

@@ -119,6 +119,11 @@ class ImageRows:
         """Tell whether there is an image of that id."""
         return self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
 
+    def require(self, image: Image | Digest) -> None:
+        """Raise NoSuchImage unless the image exists; unlike `get`, read none of its names."""
+        if not self.exists(id_of(image)):
+            raise NoSuchImage(id_of(image))
+
     def all(self) -> list[Image]:
         """Return every image, the newest first."""
         return self._read("ORDER BY created_ns DESC, added_ns DESC, id")
@@ -153,7 +158,7 @@ class ImageRows:
         """
         target = parse_tag_target(reference)
         with self._database.transaction() as tx:
-            self.get(id_of(image))
+            self.require(image)
             before = self._named(target)
             tx.execute(
                 "INSERT INTO tags (repository, tag, image, tagged_ns) VALUES (?, ?, ?, ?)"

@@ -10,7 +10,7 @@ import os
 import resource
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from layerstore.archive.archive import OCI_ARCHIVE, OCI_DIRECTORY, Loaded, load, save
+from layerstore.db.database import Database, Row, Value
 from layerstore.errors import (
     Conflict,
     DigestMismatch,
@@ -513,7 +514,37 @@ def test_images_and_documents_together_have_a_limit(store: Store) -> None:
         with pytest.raises(LimitExceeded, match=r"images or names|too large together"):
             load(store, io.BytesIO(tar_of(files)), limits=limits)
         nothing_in(store)
-    assert len(load(store, io.BytesIO(tar_of(files)), limits=Limits(images=4))) == 4
+    assert len(load(store, io.BytesIO(tar_of(files)), limits=Limits(images=4))) == 2
+
+
+def rows_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int) -> int:
+    """Return how many rows of the database a load of `entries` entries of one image reads."""
+    config = config_of(BASE)
+    listed = [
+        {"Config": "c", "RepoTags": [f"box:{number}"], "Layers": [f"./{'/' * (number % 3)}l"]}
+        for number in range(entries)
+    ]
+    files = {"c": config, "l": BASE, "manifest.json": json.dumps(listed).encode()}
+    count = 0
+    read = Database.read
+
+    def counted(self: Database, sql: str, values: Sequence[Value] = ()) -> list[Row]:
+        nonlocal count
+        found = read(self, sql, values)
+        count += len(found)
+        return found
+
+    with Store.open(tmp_path / str(entries), sync=False) as store, monkeypatch.context() as patch:
+        patch.setattr(Database, "read", counted)
+        assert len(load(store, io.BytesIO(tar_of(files)))) == entries
+    return count
+
+
+def test_a_load_costs_what_its_archive_has_and_not_the_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (rows_read(tmp_path, monkeypatch, entries) for entries in (100, 400))
+    assert many < 5 * few
 
 
 def test_digests_and_sizes_of_a_layout(store: Store) -> None:
