@@ -231,12 +231,14 @@ def mounted_union(
     *,
     at: Path | None = None,
     quiet: bool = True,
+    runner: Sequence[Layer] = (),
 ) -> Iterator[Union]:
     """Mount a union and yield its `Union`, for tests that need the process or its log.
 
     `options` are words of `-o`, already escaped.  `at` is the mount point; a
     fresh directory without it.  With `quiet` false, errors in the log are no
-    failure: for tests that provoke them.
+    failure: for tests that provoke them.  `runner` is a command that runs the helper, by
+    execve(2).
     """
     require_fuse()
     with contextlib.ExitStack() as stack:
@@ -250,7 +252,7 @@ def mounted_union(
             words.append(f"transport={transport}".encode())
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                helper_command("-f", "-o", b",".join(words), root),
+                [*runner, *helper_command("-f", "-o", b",".join(words), root)],
                 env=helper_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -25,9 +25,10 @@ from unionfs.core.copy_up import (
     set_delta,
 )
 from unionfs.core.inode import Dir, File, Found, Lost, Node, empty, in_upper, union_ino
-from unionfs.core.layer import Fd, RealDir, open_path
+from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
 from unionfs.core.lookup import NodeStat, add_alias, load_locked, lookup_locked, reread_name_locked
 from unionfs.core.origin import encode_origin
+from unionfs.core.real_file import with_nlink
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, upper_entry
 from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
@@ -165,12 +166,15 @@ def _has_default_acl(upper_fd: int, d: Dir) -> bool:
     return d.default_acl
 
 
-def make_file(flags: int) -> Maker:
+def make_file(state: State, flags: int) -> Maker:
     """Return a maker of regular files, opened with `flags`."""
     flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
     def maker(dir_fd: int, name: bytes, mode: int) -> Fd:
-        return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
+        def create(name: bytes, dir_fd: int) -> Fd:
+            return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
+
+        return state.with_room(create, name, dir_fd)
 
     return maker
 
@@ -221,8 +225,7 @@ def make_nameless(
     with state.table.lock:
         state.table.add_locked(node, union_ino(upper.layer, st.st_ino))
         node.nlookup = 1
-    orphan = Fd(os.open(b"/proc/self/fd/%d" % fd, os.O_PATH | os.O_CLOEXEC))
-    state.table.make_orphan(node, writable.unnamed_place, orphan)
+    state.table.make_orphan(node, writable.unnamed_place, fd)
     return node, st, fd
 
 
@@ -294,8 +297,9 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
                 raise fs_error(errno.EISDIR)
             if parent.upper is not None:
                 _unlink_locked(state, parent, name, node)
-                return
+                break
         copy_up_dir(state, parent)
+    state.table.close_surplus()
 
 
 def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
@@ -308,7 +312,8 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     """Prepare `node` for losing `name` in `parent`; return what to do once it has.
 
     A file that loses its last known name is kept alive by an fd: the kernel may
-    still refer to it, by an open handle or without our knowing.
+    still refer to it, by an open handle or without our knowing.  Once the locks are
+    released, the caller calls `InodeTable.close_surplus`.
     """
     upper_name = name in parent.require_loaded().upper
     rest = [
@@ -321,7 +326,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
         if rest:
             place = _place_without(state, node, rest)
         else:
-            orphan = open_path(node.rname, node.real.fd())
+            orphan = _fd_without_name(state, node)
 
     def done() -> None:
         if parent.kids.get(name) is node:
@@ -341,9 +346,30 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
             node.unlinked = True
         else:
             state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
-            _drop_index_entry(state, node, orphan)
+            if isinstance(orphan, Fd):
+                _drop_index_entry(state, node, orphan)
 
     return done
+
+
+def _fd_without_name(state: State, node: File) -> Fd | os.stat_result:
+    """Return an fd of the upper file `node` to go on with when it has no name.
+
+    That of an open handle, where there is one.  Where no more files can be opened and
+    nobody has this one open, return the attributes it will have: rm(1) must not fail
+    because others have many files open.
+    """
+    handle = node.handle
+    if handle is not None and handle.changed == node.changed and node.data is None:
+        fd = handle.fd
+        if fd is not None:
+            return fd
+    try:
+        return state.with_room(open_path, node.rname, node.real.fd())
+    except OSError as error:
+        if error.errno not in OUT_OF_FDS or node.opened:
+            raise
+        return with_nlink(_lstat(node.real.fd(), node.rname), -1)
 
 
 def _lose_link(state: State, node: File, parent: Dir) -> None:
@@ -429,29 +455,31 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
                     if not load_locked(state, d).is_empty():
                         raise fs_error(errno.ENOTEMPTY)
                     _rmdir_locked(state, parent, name, d)
-                return
+                break
         copy_up_dir(state, parent)
+    state.table.close_surplus()
 
 
 def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
-    leaving = leave_dir_locked(d)
+    leaving = leave_dir_locked(state, d)
     remove_name(state, parent, name, is_dir=True)
     leaving()
     if parent.kids.get(name) is d:
         del parent.kids[name]
 
 
-def leave_dir_locked(d: Dir) -> Callable[[], None]:
+def leave_dir_locked(state: State, d: Dir) -> Callable[[], None]:
     """Prepare `d` for being removed; return what to do once it is.
 
-    Its fd is kept, for those who stand in it.
+    Its fd is kept, for those who stand in it.  Once the locks are released, the caller
+    calls `InodeTable.close_surplus`.
     """
     real = d.top()
     fd = real.fd()
 
     def done() -> None:
         real.pin(fd)
-        d.dead = True
+        state.table.make_dead(d)
         d.loaded = empty()
 
     return done

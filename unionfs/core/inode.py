@@ -25,12 +25,15 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
 from unionfs.types import ROOT_NODEID
+
+if TYPE_CHECKING:
+    from unionfs.core.file import Handle
 
 # Positions in `low` values: `st_ino << LOW_SHIFT | position << 4 | d_type`.
 POSITION_BITS = 12
@@ -60,15 +63,20 @@ NOTHING_LOST = Lost(0, 0)
 
 
 class Node:
-    """What files and directories have in common."""
+    """What files and directories have in common.
 
-    __slots__ = ("name", "nlookup", "nodeid", "parent", "st_ino")
+    `last_stat` holds the attributes of an inode that has lost its last name and its fd,
+    for those who still refer to it without having it open.
+    """
+
+    __slots__ = ("last_stat", "name", "nlookup", "nodeid", "parent", "st_ino")
 
     nodeid: int
     st_ino: int
     nlookup: int
     parent: Dir
     name: bytes
+    last_stat: os.stat_result | None
 
 
 class File(Node):
@@ -82,7 +90,8 @@ class File(Node):
     one more than the bytes of a file found in a lower, which will not change, if
     these are few, and 0 for all others; negative once the kernel was given them.
     `bare` says that it has no capability, which the kernel asks before a write and
-    a chown.
+    a chown.  `opened` counts the open handles, of which `handle` is the latest unless
+    that is closed already.
     """
 
     __slots__ = (
@@ -90,10 +99,12 @@ class File(Node):
         "bare",
         "changed",
         "data",
+        "handle",
         "key",
         "kind",
         "lost",
         "nlink_delta",
+        "opened",
         "orphan",
         "real",
         "rino",
@@ -108,6 +119,9 @@ class File(Node):
         self.nlookup = 0
         self.nodeid = 0
         self.st_ino = 0
+        self.last_stat = None
+        self.opened = 0
+        self.handle: Handle | None = None
         self.real = real
         self.rname = name
         self.rino = st.st_ino
@@ -254,6 +268,7 @@ class Dir(Node):
         self.nlookup = 0
         self.nodeid = 0
         self.st_ino = 0
+        self.last_stat = None
         self.upper = upper
         self.lowers = lowers
         self.resolved = not lowers
@@ -324,10 +339,16 @@ class InodeTable:
 
     `uppers` are the directories that have a part in the upper, `orphans` the
     files kept alive by an fd: what a freeze has to go through.
+
+    The kernel does not tell when it keeps an inode that has no name and is not open, for
+    an O_PATH descriptor or a working directory.  So `unopened` holds those that still
+    have an fd, oldest first; beyond `max_unopened` of them the oldest lose it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_unopened: int = 64) -> None:
         self.nodes: dict[int, Node] = {}
+        self.unopened: dict[Node, None] = {}
+        self.max_unopened = max_unopened
         self.uppers: set[Dir] = set()
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
@@ -356,13 +377,89 @@ class InodeTable:
         node.nodeid = nodeid
         self.nodes[nodeid] = node
 
-    def make_orphan(self, node: File, nowhere: RealDir, orphan: Fd) -> None:
-        """Note that the upper file `node` has no name left but is kept by the fd `orphan`."""
+    def make_orphan(self, node: File, nowhere: RealDir, orphan: Fd | os.stat_result) -> None:
+        """Note that the upper file `node` has no name left but is kept by the fd `orphan`.
+
+        Instead of the fd, the attributes may be given: then nobody has the file open.
+        """
         with self.lock:
             node.real, node.rname = nowhere, b""
-            node.orphan, node.unlinked = orphan, True
+            node.unlinked = True
+            if isinstance(orphan, os.stat_result):
+                self._lose_file(node, orphan)
+            else:
+                node.orphan = orphan
             if self.nodes.get(node.nodeid) is node:
                 self.orphans.add(node)
+                if node.orphan is not None and not node.opened:
+                    self.unopened[node] = None
+
+    def make_dead(self, d: Dir) -> None:
+        """Note that the directory `d` was removed and is kept by its pinned fd."""
+        with self.lock:
+            d.dead = True
+            if self.nodes.get(d.nodeid) is d:
+                self.unopened[d] = None
+
+    def note_open(self, node: File, handle: Handle) -> None:
+        """Count the open `handle` of `node`."""
+        with self.lock:
+            node.opened += 1
+            node.handle = handle
+            if node.unlinked:
+                self.unopened.pop(node, None)
+                if node.last_stat is not None and handle.fd is not None:
+                    node.orphan, node.last_stat = handle.fd, None
+
+    def note_release(self, node: File, handle: Handle) -> None:
+        """Count the open `handle` of `node` no more."""
+        with self.lock:
+            node.opened -= 1
+            if node.handle is handle:
+                node.handle = None
+            if node.orphan is None or node.opened or self.nodes.get(node.nodeid) is not node:
+                return
+            self.unopened[node] = None
+        self.close_surplus()
+
+    def close_surplus(self, limit: int | None = None) -> None:
+        """Close the fds of nameless inodes that nobody has open, down to `limit` of them.
+
+        The default limit is `max_unopened`.  The last close of a deleted file frees its
+        space, which takes time: the caller holds no lock.
+        """
+        limit = self.max_unopened if limit is None else limit
+        while len(self.unopened) > limit:
+            with self.lock:
+                node = next(iter(self.unopened), None)
+                if node is None:
+                    return
+                del self.unopened[node]
+                fd = self._take_fd(node)
+            del fd
+
+    def _take_fd(self, node: Node) -> Fd | None:
+        """Let `node` go on without its fd, which is returned; the caller holds `lock`."""
+        if isinstance(node, Dir):
+            real = node.top()
+            fd = real.fd()
+            if real.layer.is_upper:
+                # Its name may be another directory's by now.
+                node.last_stat, real.parent = os.stat(fd), None
+            real.unpin()
+            return fd
+        assert isinstance(node, File)
+        orphan = node.orphan
+        if orphan is not None:
+            self._lose_file(node, os.stat(orphan))
+        return orphan
+
+    def _lose_file(self, node: File, st: os.stat_result) -> None:
+        """Keep only the attributes `st` of the nameless `node`; the caller holds `lock`."""
+        node.last_stat, node.orphan = st, None
+        if not st.st_nlink:
+            # Its inode number is free for another file.
+            self._forget_key(node)
 
     def hold(self, node: Node) -> bool:
         """Count one reference to `node`; False where it was forgotten just now."""
@@ -404,8 +501,9 @@ class InodeTable:
             if node is None:
                 return
             node.nlookup = max(0, node.nlookup - nlookup)
-            if node.nlookup == 0:
-                self._free(node)
+            # Freed with no lock held: the last close of a deleted file takes time.
+            freed = None if node.nlookup else self._free(node)
+        del node, freed
 
     def clear(self) -> None:
         """Let go of every inode, and of the files kept alive by one."""
@@ -419,12 +517,15 @@ class InodeTable:
             self.by_key.clear()
             self.uppers.clear()
             self.orphans.clear()
+            self.unopened.clear()
 
     def _forget_key(self, node: Node) -> None:
         if isinstance(node, File) and node.key is not None and self.by_key.get(node.key) is node:
             del self.by_key[node.key]
 
-    def _free(self, node: Node) -> None:
+    def _free(self, node: Node) -> list[Node]:
+        """Take `node` out of the table, and the parents that it alone kept; return them all."""
+        freed: list[Node] = []
         # A directory whose children live on is kept for their sake, and goes
         # with the last of them.
         doubtful = [node]
@@ -443,7 +544,10 @@ class InodeTable:
                 places += node.aliases or ()
             if self.nodes.get(node.nodeid) is node:
                 del self.nodes[node.nodeid]
+            self.unopened.pop(node, None)
+            freed.append(node)
             for parent, name in places:
                 if parent.kids.get(name) is node:
                     del parent.kids[name]
                     doubtful.append(parent)
+        return freed

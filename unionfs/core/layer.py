@@ -21,7 +21,11 @@ from unionfs.errors import fs_error
 
 _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# What open(2) fails with when this process or the machine has too many files open.
+OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
+
 _SWEEP = 64  # how many directories to open before looking for some that are gone
+_ROOM = 32  # how many directories to close when no more files can be opened
 
 
 class Fd(int):
@@ -170,19 +174,38 @@ class FdCache:
                 raise fs_error(errno.ESTALE)
             fd = at._fd
             for below in reversed(missing):
-                fd = _open_dir(below.name, fd)
+                try:
+                    fd = _open_dir(below.name, fd)
+                except OSError as error:
+                    if error.errno not in OUT_OF_FDS or not self.make_room():
+                        raise
+                    fd = _open_dir(below.name, fd)
                 below._fd = fd
                 self._open.append(weakref.ref(below))
                 # In between too: the way may be longer than what may be open.
                 while len(self._open) > self.capacity:
                     # The one just opened is last, and stays.
-                    oldest = self._open.popleft()()
-                    if oldest is not None and not oldest.pinned:
-                        oldest._fd = None
+                    self._close_oldest()
             if len(self._open) > self._sweep_at:
                 self._open = deque(ref for ref in self._open if ref() is not None)
                 self._sweep_at = max(_SWEEP, 2 * len(self._open))
             return fd
+
+    def _close_oldest(self) -> bool:
+        """Close the fd that was opened first; tell whether there was one to close."""
+        oldest = self._open.popleft()()
+        if oldest is None or oldest.pinned or oldest._fd is None:
+            return False
+        oldest._fd = None
+        return True
+
+    def make_room(self) -> bool:
+        """Close some of the fds, for other files to be opened; tell whether any was closed."""
+        with self.lock:
+            closed = 0
+            while self._open and closed < _ROOM:
+                closed += self._close_oldest()
+            return closed > 0
 
     def close(self) -> None:
         """Give up every fd in the cache."""

@@ -435,7 +435,7 @@ def add_alias(node: File, parent: Dir, name: bytes, real: RealDir, rname: bytes)
         # Its last known name was removed, and here is one that nobody knew.
         node.parent, node.name, node.aliases = parent, name, None
         node.real, node.rname = real, rname
-        node.unlinked, node.orphan = False, None
+        node.unlinked, node.orphan, node.last_stat = False, None, None
     elif place != (node.parent, node.name):
         if node.aliases is None:
             node.aliases = [place]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.core.inode import Dir, File, Node
-from unionfs.core.layer import Fd, RealDir, open_path
+from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
@@ -26,7 +26,12 @@ _TRIES = 8
 def stat_node(state: State, node: Node) -> os.stat_result:
     """Return the real attributes of `node`, those of its upper object where it has one."""
     if isinstance(node, Dir):
-        return os.stat(node.top().fd())
+        try:
+            return os.stat(node.top().fd())
+        except OSError:
+            if node.last_stat is not None:
+                return node.last_stat
+            raise
     assert isinstance(node, File)
     for _ in range(_TRIES):
         orphan = node.orphan
@@ -40,6 +45,9 @@ def stat_node(state: State, node: Node) -> os.stat_result:
         else:
             if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
                 return st
+        last = node.last_stat
+        if last is not None:
+            return last
         wait_for(node)
     raise fs_error(errno.ESTALE)
 
@@ -51,6 +59,7 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
     `metacopy` itself is asked for.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    failed = errno.ESTALE
     for _ in range(_TRIES):
         orphan, data = node.orphan, node.data
         if data is not None and not metacopy:
@@ -62,14 +71,17 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
         try:
             # Should the name be a fifo's by now, opening it must not block.
             fd = Fd(os.open(rname, flags | os.O_NONBLOCK, dir_fd=real.fd()))
-        except OSError:
+        except OSError as error:
+            if error.errno in OUT_OF_FDS and state.make_room():
+                failed = error.errno
+                continue
             if _is_there(node, real, rname):
                 raise
         else:
             if os.fstat(fd).st_ino == node.rino:
                 return fd
         wait_for(node)
-    raise fs_error(errno.ESTALE)
+    raise fs_error(failed)
 
 
 def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
@@ -92,6 +104,8 @@ def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
         if orphan is not None:
             yield orphan, None
             return
+        if node.last_stat is not None:
+            break
         folder = _directory_of(node, real)
         if folder is None:
             if node.orphan is not orphan:
@@ -153,3 +167,24 @@ def wait_for(node: File) -> None:
     for folder in {node.parent, *(other for other, _ in node.aliases or ())}:
         with folder.lock:
             pass
+
+
+def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
+    """Return `st` with a ctime of its own, or as it is where its own is later."""
+    if st.st_ctime_ns >= ctime_ns:
+        return st
+    return _changed(st, stat.ST_CTIME, ctime_ns // 10**9, st_ctime_ns=ctime_ns)
+
+
+def with_nlink(st: os.stat_result, change: int) -> os.stat_result:
+    """Return `st` with `change` added to its count of links."""
+    return _changed(st, stat.ST_NLINK, st.st_nlink + change)
+
+
+def _changed(st: os.stat_result, index: int, value: int, **named: int) -> os.stat_result:
+    attributes = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
+    if "st_ctime_ns" in named:
+        attributes["st_ctime"] = named["st_ctime_ns"] / 1e9
+    plain = list(st)
+    plain[index] = value
+    return os.stat_result(plain, {**attributes, **named})

@@ -92,6 +92,7 @@ def rename(
             _exchange(state, source, target)
         else:
             _move(state, source, target)
+    state.table.close_surplus()
 
 
 def _bring_up(state: State, source: End, target: End, exchange: bool) -> None:
@@ -273,7 +274,7 @@ def _leave_target(state: State, target: End) -> Callable[[], None] | None:
     """Prepare what is at the target for being replaced; return what to do once it is."""
     node = target.node
     if isinstance(node, Dir):
-        return leave_dir_locked(node)
+        return leave_dir_locked(state, node)
     if isinstance(node, File):
         return leave_name_locked(state, node, target.parent, target.name)
     return None

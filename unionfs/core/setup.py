@@ -38,6 +38,10 @@ from unionfs.syscalls.writeback import is_ordered
 
 log = logging.getLogger(__name__)
 
+# How many deleted files and directories that nobody has open are kept by an fd, until
+# the kernel forgets them: enough for the FORGETs of a few busy programs.
+_MAX_UNOPENED = 256
+
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -92,6 +96,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         layers_immutable=config.timeout is None,
         reads_all=rules_machine(),
     )
+    state.table.max_unopened = max(1, min(_MAX_UNOPENED, fds.capacity // 4))
     state.table.add_root(_make_root(state))
     if writable is not None and config.volatile:
         # Last: a union that did not open has nothing to lose.

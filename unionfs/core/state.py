@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.inode import InodeTable
-from unionfs.core.layer import FdCache, Layer, RealDir
+from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.owners import Owners
@@ -120,3 +120,19 @@ class State:
     def stack(self) -> tuple[Layer, ...]:
         """Return the layers that have names in them, topmost first: the upper, then the lowers."""
         return self.lowers if self.writable is None else (self.writable.upper, *self.lowers)
+
+    def with_room(self, opener: Callable[[bytes, int], Fd], name: bytes, dir_fd: int) -> Fd:
+        """Return `opener(name, dir_fd)`, closing fds that can be done without if need be."""
+        try:
+            return opener(name, dir_fd)
+        except OSError as error:
+            if error.errno not in OUT_OF_FDS:
+                raise
+        self.make_room()
+        return opener(name, dir_fd)
+
+    def make_room(self) -> bool:
+        """Close fds that can be done without, after an EMFILE; tell whether any was closed."""
+        surplus = len(self.table.unopened)
+        self.table.close_surplus(0)
+        return self.fds.make_room() or surplus > 0

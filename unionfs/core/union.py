@@ -33,7 +33,7 @@ from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
 from unionfs.core.readdir import list_dir
-from unionfs.core.real_file import at_rest, renew_file, stat_node, statx_node
+from unionfs.core.real_file import at_rest, renew_file, stat_node, statx_node, with_ctime
 from unionfs.core.rename import rename
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
@@ -157,7 +157,7 @@ class UnionFs:
         self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, int]:
         d = self._table.directory(parent)
-        maker = dirops.make_file(real_flags(flags))
+        maker = dirops.make_file(self._state, real_flags(flags))
         mode = stat.S_IFREG | stat.S_IMODE(mode)
         found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
         node = found[0]
@@ -210,7 +210,9 @@ class UnionFs:
                 os.fsync(fd)
 
     def release(self, fh: int) -> None:
-        self._handles.pop(fh, None)
+        handle = self._handles.pop(fh, None)
+        if handle is not None:
+            self._table.note_release(handle.node, handle)
 
     def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
         fd = current_fd(self._state, self._handle(fh))
@@ -437,6 +439,7 @@ class UnionFs:
     def _add_handle(self, handle: Handle) -> int:
         fh = next(self._next_fh)
         self._handles[fh] = handle
+        self._table.note_open(handle.node, handle)
         return fh
 
     def _handle(self, fh: int) -> Handle:
@@ -450,17 +453,6 @@ class UnionFs:
         if handle is None:
             raise fs_error(errno.EBADF)
         return handle
-
-
-def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
-    """Return `st` with a ctime of its own, or as it is where its own is later."""
-    if st.st_ctime_ns >= ctime_ns:
-        return st
-    named = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
-    changed = {**named, "st_ctime": ctime_ns / 1e9, "st_ctime_ns": ctime_ns}
-    plain = list(st)
-    plain[stat.ST_CTIME] = ctime_ns // 10**9
-    return os.stat_result(plain, changed)
 
 
 def node_is_regular(node: Node) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import Layers, core, nodeid
-from unionfs.core.union import with_ctime
+from unionfs.core.real_file import with_ctime
 
 STATX_CTIME = 0x80
 
