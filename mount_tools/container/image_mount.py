@@ -16,12 +16,16 @@ from contextlib import ExitStack, contextmanager
 from layerstore.containers.containers import Container
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.store import Store
-from mount_tools.container.mount import container_options, refuse_running, serve_container
+from mount_tools.container.mount import (
+    container_options,
+    refuse_running,
+    serve_container,
+    with_stack,
+)
 from mount_tools.daemon.detach import Outcome
 from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
-from unionfs.syscalls.mount import MS_RDONLY
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,9 @@ def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[S
                     alone.enter_context(store.containers.lock(container))
                     container = store.containers.get(container.id)
                     refuse_running(container)
-                    mixed = _mixed(options, container_options(store, container))
+                    stack = container_options(store, container)
+                    # Without log= to syslog, as any other mount that mount(8) makes.
+                    mixed = with_stack(options, dataclasses.replace(stack, log=None))
                     serve = _server(store, container, directory, mixed, alone, ephemeral=ephemeral)
                     # SQLite's locks do not survive a fork, and its memory of them does.
                     store.database.close()
@@ -107,19 +113,6 @@ def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container
             "name another container, or that image"
         )
     return container, False
-
-
-def _mixed(asked: MountOptions, stack: MountOptions) -> MountOptions:
-    """Return the options that were `asked` for, with the layers of `stack`."""
-    union = dataclasses.replace(
-        asked.union,
-        lowers=stack.union.lowers,
-        upper=stack.union.upper,
-        work=stack.union.work,
-        read_only=bool(asked.flags & MS_RDONLY),
-    )
-    control = asked.control or (None if union.read_only else stack.control)
-    return dataclasses.replace(asked, union=union, control=control)
 
 
 def _sweep(store: Store) -> None:

@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from layerstore.containers.containers import Container
 from layerstore.containers.control_protocol import socket_path
@@ -20,17 +21,21 @@ from layerstore.errors import Busy, Conflict, StoreError
 from layerstore.store import Store
 from mount_tools.daemon.detach import OK, Outcome, run_detached
 from mount_tools.mount.fuse import FuseMount
-from mount_tools.mount.options import MountOptions
+from mount_tools.mount.option_grammar import OptionError
+from mount_tools.mount.options import MountOptions, parse_options
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountError
+from unionfs.syscalls.mount import MS_RDONLY
 
 PATIENCE = 60.0  # seconds for a daemon to write its upper back
 PATIENCE_DETACHED = 2.0
 
 
-def container_options(store: Store, container: Container, **others: object) -> MountOptions:
+def container_options(
+    store: Store, container: Container, *, transport: str = "auto", flags: int = 0
+) -> MountOptions:
     """Return the options that mount `container`; what a mount left behind is cleared away."""
     containers = store.containers
     directory = containers.directory(container)
@@ -38,19 +43,42 @@ def container_options(store: Store, container: Container, **others: object) -> M
     if not lowers:
         lowers = [directory / "empty"]
         lowers[0].mkdir(mode=0o755, exist_ok=True)
-    settings: dict[str, object] = {
-        "fsname": f"pyunion:{container.name}",
-        "allow_other": os.geteuid() == 0,
-        "control": os.fspath(socket_path(directory)),
-        "log": os.fspath(directory / "mount.log"),
-    }
     return MountOptions(
         union=UnionConfig(
             lowers=tuple(os.fsencode(path) for path in lowers),
             upper=os.fsencode(containers.upper(container)),
             work=os.fsencode(containers.work(container)),
         ),
-        **(settings | others),  # type: ignore[arg-type]
+        flags=flags,
+        fsname=f"pyunion:{container.name}",
+        allow_other=os.geteuid() == 0,
+        transport=transport,
+        control=os.fspath(socket_path(directory)),
+        log=os.fspath(directory / "mount.log"),
+    )
+
+
+def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
+    """Return the options that were `asked` for, with the layers of the container's `stack`.
+
+    The source that mount(8) shows, the log and the control socket are those of `stack`
+    unless others were asked for.  A read-only mount has no control socket of its own accord,
+    since it has nothing to commit.
+    """
+    read_only = bool(asked.flags & MS_RDONLY)
+    union = replace(
+        asked.union,
+        lowers=stack.union.lowers,
+        upper=stack.union.upper,
+        work=stack.union.work,
+        read_only=read_only,
+    )
+    return replace(
+        asked,
+        union=union,
+        fsname=asked.fsname or stack.fsname,
+        log=asked.log or stack.log,
+        control=asked.control or (None if read_only else stack.control),
     )
 
 
@@ -75,24 +103,43 @@ def _is_ending(container: Container) -> bool:
 
 
 def mount_container(
-    store: Store, container: Container, directory: str, *, transport: str = "auto"
+    store: Store, container: Container, directory: str, options: Sequence[str] = ()
 ) -> None:
-    """Mount `container` on `directory`, served by a daemon; raises StoreError where it cannot."""
+    """Mount `container` on `directory`, served by a daemon.
+
+    `options` are strings of mount options as after `-o`.  Unless they say otherwise the
+    mount is nosuid and nodev.  Raises StoreError if it cannot be mounted.
+    """
     try:
+        asked = parse_options(options, privileged=os.geteuid() == 0, of_image=True)
+        union = asked.union
+        if union.lowers or union.data or union.upper or union.work or asked.container:
+            raise OptionError("the layers are the container's: leave out lowerdir= and the like")
+        if asked.foreground:
+            raise OptionError("a daemon serves the mount of a container; leave out foreground")
         point = checked_mount_point(directory)
         with store.containers.lock(container):
             container = store.containers.get(container.id)
             refuse_running(container)
-            options = container_options(store, container, transport=transport)
+            mixed = with_stack(_absolute(asked), container_options(store, container))
             # SQLite's locks do not survive a fork, and its memory of them does.
             store.database.close()
             outcome = run_detached(
-                lambda live: serve_container(store, container, point, options, live)
+                lambda live: serve_container(store, container, point, mixed, live)
             )
-    except (ConfigError, MountError) as error:
+    except (ConfigError, MountError, OptionError) as error:
         raise StoreError(str(error)) from None
     if outcome.status != OK:
         raise StoreError(outcome.message)
+
+
+def _absolute(options: MountOptions) -> MountOptions:
+    """Return `options` with absolute paths: the daemon works in /."""
+    return replace(
+        options,
+        log=None if options.log is None else os.path.abspath(options.log),
+        control=None if options.control is None else os.path.abspath(options.control),
+    )
 
 
 def serve_container(

@@ -1,74 +1,127 @@
-"""The text of `mount.pyunion --help`."""
+"""The text of `mount.pyunion --help`, and what a manual page is made of.
+
+Data, so that both come from one source: `SYNOPSES`, `FLAGS`, `SIGNALS` and
+`EXIT_STATUSES` here, the mount options in `mount_tools.mount.option_table`.
+"""
 
 from __future__ import annotations
 
-USAGE = """\
-usage: mount.pyunion [-sfnv] SPEC DIR -o OPTIONS     as mount(8) calls it
-       mount.pyunion [-fd] -o OPTIONS DIR            as fuse-overlayfs is called
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-Mount a union of directories on DIR.  Returns once the mount is live; ends by
-itself at umount DIR.  SPEC is a free text that `mount` shows;
-without lowerdir= it is the name of an image in the store.
+from mount_tools.mount.option_table import REFUSED, SECTIONS, TUNING, Option
 
-  -o OPTIONS         mount options, separated by commas; may be given again
-  -f                 with SPEC: fake, check the options and do nothing;
-                     without SPEC: stay in the foreground
-  --foreground, --fake   the two without doubt
-  -d, --debug        log more
-  -v, --verbose      say what was mounted
-  -s, --sloppy       ignore unknown options
-  -n, -t TYPE        accepted, as mount(8) gives them
-  -N NAMESPACE       mount in this mount namespace, such as /proc/PID/ns/mnt
-  -h, --help         print this
-  -V, --version      print the version
 
-Layers
-  lowerdir=A:B:C     read-only layers, the topmost first; up to 500
-  lowerdir=A::D      D is data-only: it holds the data of metacopy files
-  lowerdir+=A, datadir+=D   add one layer below the others
-  upperdir=U,workdir=W      take all changes; without them the mount is read-only
-In values, \\, \\: and \\\\ stand for the character itself; a value in double
-quotes may hold commas.
+class Entry(NamedTuple):
+    """A term and its meaning."""
 
-What the union does
-  redirect_dir=on|off|follow|nofollow   rename directories of lower layers (on)
-  index=on|off           keep hard links of a lower file together (on)
-  metacopy=on|off        copy no data up for chown and chmod (off)
-  volatile, fsync=0|1    skip every sync: a crash may lose the upper (fsync=1)
-  userxattr              marks in user.overlay.*; taken by itself without privilege
-  whiteout=auto|char|xattr|aufs         how deletions are written (auto)
-  timeout=SECONDS        how long names and attributes are remembered; without
-                         it for good, for the mount owns its layers
-  uidmapping=, gidmapping=STORED:SHOWN:COUNT[:...]
-  squash_to_root, squash_to_uid=N, squash_to_gid=N
-  noacl, noxattrs=0|1    offer no POSIX ACLs, no extended attributes
+    term: str
+    meaning: str
 
-How it is mounted
-  ro rw suid nosuid dev nodev exec noexec sync dirsync noatime ... of mount(8)
-  allow_other            for all users; the default for root
-  transport=auto|dev_fuse|pyfuse3       speak FUSE ourselves, or by libfuse (auto)
-  io_uring=auto|on|off   take requests through io_uring, where the administrator
-                         has written Y to /sys/module/fuse/parameters/enable_uring
-  passthrough=on|off     let the kernel read and write the layers' files by itself,
-                         which only root may (on)
-  fsname=TEXT            shown instead of SPEC
-  context="...", fscontext=, defcontext=, rootcontext=   where SELinux is on
-  foreground, debug, log=FILE           without log=, a daemon logs to syslog; where
-                         none listens, warnings to /run/mount.pyunion.PID.log
-  control=PATH           a socket on which `pyunion` talks to the live mount
-  container=NAME         with an image for SPEC: the container whose upper to use, which is
-                         made where there is none
 
-Accepted, and decided otherwise here: default_permissions (always on), xino,
-override_creds, static_nlink, fast_ino, threaded, writeback, kernel_cache,
-auto_cache, max_read, max_write, max_readahead, max_background, clone_fd,
-splice_*, and private, defaults, _netdev, nofail, user, x-* and the like.
-Refused, since they would change what is seen: nfs_export=on, verity=on,
-uuid=on, xattr_permissions=1|2, ino32_t, nooverride_creds, allow_root,
-auto_unmount, remount.
+SYNOPSES = (
+    Entry("mount.pyunion [-sfnv] SPEC DIR -o OPTIONS", "as mount(8) calls it"),
+    Entry("mount.pyunion [-fd] -o OPTIONS DIR", "as fuse-overlayfs is called"),
+)
 
-Signals to the daemon: TERM, INT and HUP unmount; USR1 logs counters.
+DESCRIPTION = (
+    "Mount a union of directories on DIR.  The command returns once the mount is live; the "
+    "daemon behind it ends by itself at umount DIR.  SPEC is a free text that `mount` shows.  "
+    "Without lowerdir=, SPEC is the name of an image in the store; such a mount is nosuid and "
+    "nodev unless the options say suid or dev."
+)
 
-Exit status: 0 mounted, 1 usage, 2 system, 4 a bug, 8 interrupted, 32 the mount
-failed.
-"""
+FLAGS = (
+    Entry("-o OPTIONS", "mount options, separated by commas; may be given again"),
+    Entry(
+        "-f",
+        "with SPEC: fake, check the options and do nothing; without SPEC: stay in the foreground",
+    ),
+    Entry("--foreground", "stay in the foreground"),
+    Entry("--fake", "check the options and do nothing"),
+    Entry("-d, --debug", "log more"),
+    Entry("-v, --verbose", "print what was mounted"),
+    Entry("-s, --sloppy", "ignore unknown options"),
+    Entry("-n, -t TYPE", "accepted without effect; mount(8) passes them"),
+    Entry("-N NAMESPACE", "mount in this mount namespace, for example /proc/PID/ns/mnt"),
+    Entry("-h, --help", "print this help"),
+    Entry("-V, --version", "print the version"),
+)
+
+SIGNALS = (
+    Entry("TERM, INT, HUP", "unmount; a mount in use is detached and served to its end"),
+    Entry("USR1", "log the counters"),
+)
+
+EXIT_STATUSES = (
+    Entry("0", "the mount is live"),
+    Entry("1", "wrong usage"),
+    Entry("2", "system error"),
+    Entry("4", "a bug in PyUnion"),
+    Entry("8", "interrupted"),
+    Entry("32", "the mount failed"),
+)
+
+_WIDTH = 79
+_TERM = 21  # columns of a term, with its indent
+
+
+def usage() -> str:
+    """Return the help text, which ends with a newline."""
+    lines = [
+        *(
+            f"{'usage:' if not n else '      '} {call:<44} {why}"
+            for n, (call, why) in enumerate(SYNOPSES)
+        ),
+        "",
+        *_filled(DESCRIPTION),
+        "",
+        *_listed(FLAGS),
+    ]
+    for section in SECTIONS:
+        lines += ["", section.title, *_listed(map(_entry, section.options))]
+        if section.note:
+            lines += _filled(section.note)
+    lines += [
+        "",
+        *_filled(f"Accepted without effect: {_sorted(TUNING)}, and what only concerns mount(8)."),
+        "",
+        "Refused, since they would change what is seen",
+        *_listed(Entry(name, refused.why) for name, refused in REFUSED.items()),
+        "",
+        "Signals to the daemon",
+        *_listed(SIGNALS),
+        "",
+        "Exit status",
+        *_listed(EXIT_STATUSES),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(option: Option) -> Entry:
+    term = f"{option.name}={option.argument}" if option.argument else option.name
+    default = f" (default: {option.default})" if option.default else ""
+    return Entry(term, option.meaning + default)
+
+
+def _sorted(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _filled(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def _listed(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the lines of a list: terms on the left, meanings on the right."""
+    for term, meaning in entries:
+        first, *others = textwrap.wrap(
+            meaning, _WIDTH - _TERM, break_on_hyphens=False, break_long_words=False
+        )
+        left = f"  {term}"
+        if len(left) > _TERM - 2:
+            yield left
+            left = ""
+        yield f"{left:<{_TERM}}{first}"
+        yield from (" " * _TERM + line for line in others)

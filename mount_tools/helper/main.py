@@ -172,9 +172,9 @@ def _serve(
 
 
 def _help() -> Outcome:
-    from mount_tools.helper.help_text import USAGE
+    from mount_tools.helper.help_text import usage
 
-    _print(USAGE, sys.stdout)
+    _print(usage(), sys.stdout)
     return Outcome(OK)
 
 

@@ -27,6 +27,7 @@ from unionfs.syscalls import mount as sys_mount
 log = logging.getLogger(__name__)
 
 DEVICE = "/dev/fuse"
+_DEVICE_NUMBER = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
 SUBTYPE = "pyunion"
 FUSERMOUNT = "fusermount3"
 
@@ -86,12 +87,13 @@ def _unmount_as_root(point: str, detach: bool) -> None:
 
 
 def adopt(fd: int) -> FuseMount:
-    """Return the mount behind `fd`, opened and mounted by mount.fuse3.
+    """Return the mount behind `fd`, which mount.fuse3 opened and mounted.
 
-    Where it is mounted is not known, so it can only be ended from outside.
+    The mount point is unknown, so this mount can only be ended from outside.
     """
     try:
-        is_fuse = os.readlink(f"/proc/self/fd/{fd}") == DEVICE
+        found = os.fstat(fd)
+        is_fuse = stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEVICE_NUMBER
     except OSError:
         is_fuse = False
     if not is_fuse:

@@ -1,10 +1,10 @@
 """What `-o` means: words → `MountOptions`, which holds the `UnionConfig`.
 
-Decided here and only here: the names of the options, their defaults, which are
-ignored and which refused.  Options of kernel overlayfs and of fuse-overlayfs
-keep their names.  One that only tunes speed there is accepted and does
-nothing; one that would change what is seen, and that we cannot honour, is
-refused.  The last of several words for one thing wins, as in mount(8).
+Decided here and only here: the values of the options, and their defaults.  Options of
+kernel overlayfs and of fuse-overlayfs keep their names (see `option_table`).  An option
+that only tunes speed there is accepted and has no effect; one that would change what
+users see, and that PyUnion does not implement, is refused.  If two words contradict each
+other the last one wins, as in mount(8).
 
 Source: overlayfs.rst; fuse-overlayfs(1) and its `config.rs`; mount(8)
 "FILESYSTEM-INDEPENDENT MOUNT OPTIONS".
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from mount_tools.mount.id_maps import parse_id, parse_id_map
 from mount_tools.mount.option_grammar import (
@@ -27,25 +27,29 @@ from mount_tools.mount.option_grammar import (
     unescaped,
     words,
 )
-from mount_tools.mount.option_names import IGNORED, REFUSED, TUNING, VFS_FLAGS, is_ignored
-from unionfs import RedirectDir, UnionConfig, WhiteoutForm
-from unionfs.syscalls.mount import MS_RDONLY
+from mount_tools.mount.option_table import (
+    IO_URING,
+    REFUSED,
+    TRANSPORTS,
+    VFS_FLAGS,
+    is_ignored,
+    known_names,
+)
+from unionfs import MAX_LOWERS, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.syscalls.mount import MS_NODEV, MS_NOSUID, MS_RDONLY
 
-MAX_LAYERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
-TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")
 LAYER_OPTIONS = frozenset(("lowerdir", "lowerdir+", "upperdir", "workdir", "datadir+"))
-IO_URING = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
     """One mount, as asked for.
 
-    `flags` are MS_* of mount(2).  `selinux` are words such as `context="…"`,
-    for the kernel where SELinux is on.  `acl` and `xattrs` say whether the
-    mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of
-    `IO_URING`, and `passthrough` concern dev_fuse alone.  `log` is the file to
-    log to instead of syslog, `control` where to make the control socket.
+    `flags` are MS_* of mount(2).  `selinux` maps names such as "context" to words such as
+    `context="…"`, for the kernel if SELinux is on.  `acl` and `xattrs` tell whether the
+    mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of `IO_URING`,
+    and `passthrough` concern dev_fuse alone.  `log` is the file to log to instead of
+    syslog, `control` the path of the control socket.
     """
 
     union: UnionConfig
@@ -70,76 +74,71 @@ def parse_options(
 ) -> MountOptions:
     """Return what the `-o` strings `texts` ask for; paths stay as they are written.
 
-    A `privileged` mount is for every user (allow_other) unless it says
-    otherwise.  With `sloppy`, unknown options are ignored (mount -s).  The layers
-    `of_image` are not among the options, and come later.
+    A `privileged` mount is for every user (allow_other) unless it says otherwise, as any
+    other filesystem that root mounts.  With `sloppy`, unknown options are ignored
+    (mount -s).  If the mount is `of_image`, its layers come later and not from the options,
+    and it is nosuid and nodev unless it says otherwise: images come from strangers, and a
+    mount shows their set-user-ID programs to every local user.
 
     Raises `OptionError` with a sentence that names the option and what to do.
     """
-    draft = _Draft(allow_other=privileged)
+    options = MountOptions(
+        union=UnionConfig(lowers=()),
+        allow_other=privileged,
+        flags=MS_NOSUID | MS_NODEV if of_image else 0,
+    )
     for text in texts:
         for word in words(text):
-            draft.take(word, sloppy)
-    return draft.finish(of_image)
+            options = _taken(options, word, sloppy)
+    return _checked(options, of_image)
 
 
-class _Draft:
-    """The options read so far: `union` and `mount` by the names of the fields they are for."""
+def _taken(options: MountOptions, word: Word, sloppy: bool) -> MountOptions:
+    """Return `options` with what `word` says."""
+    name = word.name
+    if name in VFS_FLAGS:
+        _no_value(word)
+        on, off = VFS_FLAGS[name]
+        return replace(options, flags=options.flags & ~off | on)
+    if name in _UNION:
+        return replace(options, union=_UNION[name](options.union, word))
+    if name in _MOUNT:
+        return _MOUNT[name](options, word)
+    if name in REFUSED:
+        refused = REFUSED[name]
+        if refused.values is None or (word.value or "on") in refused.values:
+            raise OptionError(f"option {shortened(str(word))!r} is not supported: {refused.why}")
+    elif not is_ignored(name) and not sloppy:
+        _unknown(word)
+    return options
 
-    def __init__(self, *, allow_other: bool) -> None:
-        self.lowers: list[str] = []
-        self.data: list[str] = []
-        self.flags = 0
-        self.selinux: dict[str, str] = {}
-        self.union: dict[str, Any] = {}
-        self.mount: dict[str, Any] = {"allow_other": allow_other}
 
-    def take(self, word: Word, sloppy: bool) -> None:
-        name = word.name
-        if name in VFS_FLAGS:
-            _no_value(word)
-            on, off = VFS_FLAGS[name]
-            self.flags = self.flags & ~off | on
-        elif name in _HANDLERS:
-            _HANDLERS[name](self, word)
-        elif name in REFUSED:
-            refused, why = REFUSED[name]
-            if refused is None or (word.value or "on") in refused:
-                raise OptionError(f"option {shortened(str(word))!r} cannot be honoured: {why}")
-        elif not is_ignored(name) and not sloppy:
-            _unknown(word)
-
-    def finish(self, of_image: bool) -> MountOptions:
-        if "container" in self.mount and not of_image:
-            raise OptionError("container= goes with the name of an image, not with lowerdir=")
-        if not self.lowers and not of_image:
-            raise OptionError("there is no layer to mount; give lowerdir=DIR[:DIR…]")
-        count = len(self.lowers) + len(self.data)
-        if count > MAX_LAYERS:
-            raise OptionError(
-                f"{count} lower layers are too many; at most {MAX_LAYERS} can be stacked"
-            )
-        if ("upper" in self.union) != ("work" in self.union):
-            given, missing = ("upperdir", "workdir")[:: 1 if "upper" in self.union else -1]
-            raise OptionError(
-                f"{given}= was given without {missing}=; a writable mount needs both, "
-                f"on the same filesystem"
-            )
-        if self.mount.get("io_uring") == "on":
-            if self.mount.get("transport") == "pyfuse3":
-                raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
-            self.mount["transport"] = "dev_fuse"
-        # Without an upper nothing can be written, and mount(8) is to say so too.
-        writable = "upper" in self.union or of_image
-        flags = self.flags | (0 if writable else MS_RDONLY)
-        union = UnionConfig(
-            lowers=tuple(map(os.fsencode, self.lowers)),
-            data=tuple(map(os.fsencode, self.data)),
-            read_only=bool(flags & MS_RDONLY),
-            **self.union,
+def _checked(options: MountOptions, of_image: bool) -> MountOptions:
+    """Return the finished options; raises OptionError if they contradict each other."""
+    union = options.union
+    if options.container is not None and not of_image:
+        raise OptionError(
+            "container= needs the name of an image as SPEC and does not go together with lowerdir="
         )
-        selinux = tuple(self.selinux.values())
-        return MountOptions(union=union, flags=flags, selinux=selinux, **self.mount)
+    if not union.lowers and not of_image:
+        raise OptionError("there is no layer to mount; give lowerdir=DIR[:DIR…]")
+    count = len(union.lowers) + len(union.data)
+    if count > MAX_LOWERS:
+        raise OptionError(f"{count} lower layers are too many; a union has at most {MAX_LOWERS}")
+    if (union.upper is None) != (union.work is None):
+        given, missing = ("upperdir", "workdir")[:: -1 if union.upper is None else 1]
+        raise OptionError(
+            f"{given}= was given without {missing}=; a writable mount needs both, "
+            f"on the same filesystem"
+        )
+    if options.io_uring == "on":
+        if options.transport == "pyfuse3":
+            raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
+        options = replace(options, transport="dev_fuse")
+    # Without an upper nothing can be written, and mount(8) should say so too.
+    writable = union.upper is not None or of_image
+    flags = options.flags | (0 if writable else MS_RDONLY)
+    return replace(options, flags=flags, union=replace(union, read_only=bool(flags & MS_RDONLY)))
 
 
 # -- values --
@@ -167,8 +166,9 @@ def _choice(word: Word, choices: Iterable[str]) -> str:
 
 
 def _seconds(word: Word) -> float | None:
+    text = _text(word)
     try:
-        seconds = float(_text(word))
+        seconds = float(text) if text.isascii() else -1.0
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:  # also catches nan
@@ -178,43 +178,11 @@ def _seconds(word: Word) -> float | None:
     return None if seconds == float("inf") else seconds
 
 
-# -- one handler for each option with a meaning --
-
-_Handler = Callable[[_Draft, Word], None]
 _Kind = TypeVar("_Kind", bound=Enum)
 
 
-def _lowerdir(draft: _Draft, word: Word) -> None:
-    if not word.value:
-        raise OptionError("lowerdir= is empty; give at least one directory: lowerdir=DIR[:DIR…]")
-    draft.lowers, draft.data = split_layers(word.value)
-
-
-def _lowerdir_add(draft: _Draft, word: Word) -> None:
-    if draft.data:
-        raise OptionError(f"{shortened(str(word))} follows data-only layers, which come last")
-    draft.lowers.append(_text(word))
-
-
-def _datadir_add(draft: _Draft, word: Word) -> None:
-    draft.data.append(_text(word))
-
-
-def _squash_to_root(draft: _Draft, word: Word) -> None:
-    _no_value(word)
-    draft.union |= {"squash_uid": 0, "squash_gid": 0}
-
-
-def _selinux(draft: _Draft, word: Word) -> None:
-    draft.selinux[word.name] = f'{word.name}="{_text(word)}"'
-
-
-def _union(field: str, read: Callable[[Word], object]) -> _Handler:
-    return lambda draft, word: draft.union.update({field: read(word)})
-
-
-def _mount(field: str, read: Callable[[Word], object]) -> _Handler:
-    return lambda draft, word: draft.mount.update({field: read(word)})
+def _member(word: Word, kind: type[_Kind]) -> _Kind:
+    return kind(_choice(word, [member.value for member in kind]))
 
 
 def _path(word: Word) -> bytes:
@@ -226,65 +194,86 @@ def _flag(word: Word) -> bool:
     return True
 
 
-def _no(word: Word) -> bool:
-    return not _flag(word)
+def _switch(word: Word, on: str = "on", off: str = "off") -> bool:
+    return _choice(word, (on, off)) == on
 
 
-def _switch(on: str = "on", off: str = "off") -> Callable[[Word], bool]:
-    return lambda word: _choice(word, (on, off)) == on
+# -- what each option with a meaning changes --
 
 
-def _one_of(choices: Iterable[str]) -> Callable[[Word], str]:
-    return lambda word: _choice(word, choices)
+def _lowerdir(union: UnionConfig, word: Word) -> UnionConfig:
+    if not word.value:
+        raise OptionError("lowerdir= is empty; give at least one directory: lowerdir=DIR[:DIR…]")
+    lowers, data = split_layers(word.value)
+    return replace(
+        union, lowers=tuple(map(os.fsencode, lowers)), data=tuple(map(os.fsencode, data))
+    )
 
 
-def _member(kind: type[_Kind]) -> Callable[[Word], _Kind]:
-    return lambda word: kind(_choice(word, [member.value for member in kind]))
+def _lowerdir_add(union: UnionConfig, word: Word) -> UnionConfig:
+    if union.data:
+        raise OptionError(f"{shortened(str(word))} follows data-only layers, which come last")
+    return replace(union, lowers=(*union.lowers, _path(word)))
 
 
-_HANDLERS: dict[str, _Handler] = {
+def _squash_to_root(union: UnionConfig, word: Word) -> UnionConfig:
+    _no_value(word)
+    return replace(union, squash_uid=0, squash_gid=0)
+
+
+def _selinux(options: MountOptions, word: Word) -> MountOptions:
+    others = tuple(w for w in options.selinux if not w.startswith(f"{word.name}="))
+    return replace(options, selinux=(*others, f'{word.name}="{_text(word)}"'))
+
+
+_UNION: dict[str, Callable[[UnionConfig, Word], UnionConfig]] = {
     "lowerdir": _lowerdir,
     "lowerdir+": _lowerdir_add,
-    "datadir+": _datadir_add,
-    "upperdir": _union("upper", _path),
-    "workdir": _union("work", _path),
-    "userxattr": _union("userxattr", _flag),
-    "redirect_dir": _union("redirect_dir", _member(RedirectDir)),
-    "whiteout": _union("whiteout", _member(WhiteoutForm)),
-    "metacopy": _union("metacopy", _switch()),
-    "index": _union("index", _switch()),
-    "volatile": _union("volatile", _flag),
-    "fsync": _union("volatile", _switch(on="0", off="1")),
-    "timeout": _union("timeout", _seconds),
-    "uidmapping": _union("uid_map", parse_id_map),
-    "gidmapping": _union("gid_map", parse_id_map),
+    "datadir+": lambda u, word: replace(u, data=(*u.data, _path(word))),
+    "upperdir": lambda u, word: replace(u, upper=_path(word)),
+    "workdir": lambda u, word: replace(u, work=_path(word)),
+    "userxattr": lambda u, word: replace(u, userxattr=_flag(word)),
+    "redirect_dir": lambda u, word: replace(u, redirect_dir=_member(word, RedirectDir)),
+    "whiteout": lambda u, word: replace(u, whiteout=_member(word, WhiteoutForm)),
+    "metacopy": lambda u, word: replace(u, metacopy=_switch(word)),
+    "index": lambda u, word: replace(u, index=_switch(word)),
+    "volatile": lambda u, word: replace(u, volatile=_flag(word)),
+    "fsync": lambda u, word: replace(u, volatile=_switch(word, on="0", off="1")),
+    "timeout": lambda u, word: replace(u, timeout=_seconds(word)),
+    "uidmapping": lambda u, word: replace(u, uid_map=parse_id_map(word)),
+    "gidmapping": lambda u, word: replace(u, gid_map=parse_id_map(word)),
     "squash_to_root": _squash_to_root,
-    "squash_to_uid": _union("squash_uid", parse_id),
-    "squash_to_gid": _union("squash_gid", parse_id),
-    "noacl": _mount("acl", _no),
-    "noxattrs": _mount("xattrs", _switch(on="0", off="1")),
+    "squash_to_uid": lambda u, word: replace(u, squash_uid=parse_id(word)),
+    "squash_to_gid": lambda u, word: replace(u, squash_gid=parse_id(word)),
+}
+
+_MOUNT: dict[str, Callable[[MountOptions, Word], MountOptions]] = {
+    "noacl": lambda o, word: replace(o, acl=not _flag(word)),
+    "noxattrs": lambda o, word: replace(o, xattrs=_switch(word, on="0", off="1")),
     "context": _selinux,
     "fscontext": _selinux,
     "defcontext": _selinux,
     "rootcontext": _selinux,
-    "allow_other": _mount("allow_other", _flag),
-    "fsname": _mount("fsname", _text),
-    "transport": _mount("transport", _one_of(TRANSPORTS)),
-    "io_uring": _mount("io_uring", _one_of(IO_URING)),
-    "passthrough": _mount("passthrough", _switch()),
-    "foreground": _mount("foreground", _flag),
-    "debug": _mount("debug", _flag),
-    "log": _mount("log", _text),
-    "control": _mount("control", _text),
-    "container": _mount("container", _text),
+    "allow_other": lambda o, word: replace(o, allow_other=_flag(word)),
+    "noallow_other": lambda o, word: replace(o, allow_other=not _flag(word)),
+    "fsname": lambda o, word: replace(o, fsname=_text(word)),
+    "transport": lambda o, word: replace(o, transport=_choice(word, TRANSPORTS)),
+    "io_uring": lambda o, word: replace(o, io_uring=_choice(word, IO_URING)),
+    "passthrough": lambda o, word: replace(o, passthrough=_switch(word)),
+    "foreground": lambda o, word: replace(o, foreground=_flag(word)),
+    "debug": lambda o, word: replace(o, debug=_flag(word)),
+    "log": lambda o, word: replace(o, log=_text(word)),
+    "control": lambda o, word: replace(o, control=_text(word)),
+    "container": lambda o, word: replace(o, container=_text(word)),
 }
 
-KNOWN = frozenset(_HANDLERS) | frozenset(VFS_FLAGS) | frozenset(REFUSED) | TUNING | IGNORED
+MEANT = frozenset(_UNION) | frozenset(_MOUNT) | frozenset(VFS_FLAGS)
+"""The options that have an effect."""
 
 
 def _unknown(word: Word) -> NoReturn:
-    import difflib  # only here, where its import costs nobody who mounts
+    import difflib  # only here: a mount should not wait for its import
 
-    near = difflib.get_close_matches(word.name, sorted(KNOWN), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "; --help lists what there is"
+    near = difflib.get_close_matches(word.name, sorted(known_names()), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; --help lists the options"
     raise OptionError(f"unknown option {shortened(word.name)!r}{hint}")

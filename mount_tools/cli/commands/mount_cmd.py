@@ -16,10 +16,23 @@ from mount_tools.container.mount import mount_container, unmount_container
     most=2,
     completes=named("container"),
 )
+@framework.texts("-o", "--options", says="Mount options, as `mount.pyunion --help` lists them")
+@framework.flag("--suid", says="Honour set-user-ID and set-group-ID bits of the files")
+@framework.flag("--dev", says="Let device files be opened")
 @pass_session
-def mount(session: Session, operands: tuple[str, ...]) -> None:
+def mount(
+    session: Session, operands: tuple[str, ...], options: tuple[str, ...], suid: bool, dev: bool
+) -> None:
+    """Mount a container's filesystem, without running anything in it.
+
+    The mount is nosuid and nodev unless -o, --suid or --dev says otherwise: its files come
+    from an image, and every local user can reach them.  For the user who mounts alone, say
+    -o noallow_other.
+    """
     name, directory = operands
-    mount_container(session.store, session.store.containers.resolve(name), directory)
+    words = [*options, *(["suid"] if suid else []), *(["dev"] if dev else [])]
+    container = session.store.containers.resolve(name)
+    mount_container(session.store, container, directory, words)
 
 
 @framework.command(

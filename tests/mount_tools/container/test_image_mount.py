@@ -129,3 +129,11 @@ def test_read_only(store: Store, point: Path) -> None:
     with pytest.raises(OSError, match="Read-only"):
         (point / "file").write_text("")
     assert (point / "file").read_text() == "of the image"
+
+
+def test_nosuid_and_nodev_unless_asked_otherwise(store: Store, point: Path) -> None:
+    for options, expected in (("rw", {"nosuid", "nodev"}), ("suid,dev", set())):
+        assert mount(store, "box:1", point, "-o", options).returncode == 0
+        shown = run("findmnt", "-no", "VFS-OPTIONS", point).stdout.decode().strip().split(",")
+        assert {"nosuid", "nodev"} & set(shown) == expected
+        run("umount", point)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -231,3 +233,76 @@ def test_a_mount_leaves_what_is_known_of_the_last_run(
     unmount_container(store.containers.get(container.id))
     wait_until(lambda: not store.containers.get(container.id).running, "the daemon to end")
     assert store.containers.get(container.id) == ran
+
+
+@pytest.fixture
+def open_point() -> Iterator[Path]:
+    """A mount point that every user can reach."""
+    with tempfile.TemporaryDirectory(prefix="pyunion-test-") as scratch:
+        Path(scratch).chmod(0o755)
+        point = Path(scratch, "point")
+        point.mkdir()
+        yield point
+
+
+def as_nobody(*command: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "suid", "dev"),
+    [([], False, False), (["defaults"], False, False), (["suid", "dev"], True, True)],
+)
+def test_suid_programs_and_devices_of_an_image_do_nothing_unless_asked_for(
+    store: Store,
+    container: Container,
+    open_point: Path,
+    options: list[str],
+    suid: bool,
+    dev: bool,
+) -> None:
+    mount_container(store, container, str(open_point), options)
+    try:
+        shutil.copy("/usr/bin/id", open_point / "id")
+        (open_point / "id").chmod(0o4755)
+        os.mknod(open_point / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        (open_point / "null").chmod(0o666)
+        assert as_nobody(open_point / "id", "-u").stdout == (b"0\n" if suid else b"65534\n")
+        assert (as_nobody("cat", open_point / "null").returncode == 0) == dev
+    finally:
+        unmount_container(store.containers.get(container.id))
+
+
+def test_a_mount_for_root_alone(store: Store, container: Container, open_point: Path) -> None:
+    for options, seen in (([], True), (["noallow_other"], False)):
+        mount_container(store, container, str(open_point), options)
+        try:
+            assert (as_nobody("cat", open_point / "file").returncode == 0) == seen
+        finally:
+            unmount_container(store.containers.get(container.id))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["lowerdir=/etc"], "layers are the container's"),
+        (["container=other"], "layers are the container's"),
+        (["foreground"], "a daemon serves"),
+        (["nosuch"], "unknown option"),
+    ],
+)
+def test_options_that_a_container_has_already(
+    store: Store, container: Container, point: Path, options: list[str], says: str
+) -> None:
+    with pytest.raises(StoreError, match=says):
+        mount_container(store, container, str(point), options)
+    assert mount_type(point) is None
+
+
+def test_a_log_elsewhere(
+    store: Store, container: Container, point: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mount_container(store, container, str(point), ["log=here,ro"])
+    unmount_container(store.containers.get(container.id))
+    assert "mounted on" in (tmp_path / "here").read_text()

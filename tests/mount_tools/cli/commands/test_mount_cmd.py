@@ -1,0 +1,43 @@
+"""pyunion mount and umount: the options of the command reach the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore import Image
+from tests.helpers.cli import Cli
+from tests.helpers.mounts import mount_type, require_fuse, require_root, run
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], {"nosuid", "nodev"}),
+        (["--suid"], {"nodev"}),
+        (["--dev", "--suid"], set()),
+        (["-o", "suid,noexec"], {"nodev", "noexec"}),
+        (["-o", "suid", "-o", "nosuid"], {"nosuid", "nodev"}),
+    ],
+)
+def test_flags(cli: Cli, base: Image, tmp_path: Path, flags: list[str], expected: set[str]) -> None:
+    require_root()
+    require_fuse()
+    point = tmp_path / "point"
+    point.mkdir()
+    cli.ok("create", "--name", "box", "busy:1")
+    cli.ok("mount", *flags, "box", str(point))
+    try:
+        shown = run("findmnt", "-no", "VFS-OPTIONS", point).stdout.decode().strip().split(",")
+    finally:
+        cli.ok("umount", "box")
+    assert {"nosuid", "nodev", "noexec"} & set(shown) == expected
+    assert mount_type(point) is None
+
+
+def test_an_option_that_is_not_known(cli: Cli, base: Image, tmp_path: Path) -> None:
+    cli.ok("create", "--name", "box", "busy:1")
+    said = cli.fails("mount", "-o", "nonsense", "box", str(tmp_path))
+    assert "unknown option 'nonsense'" in said
+    assert mount_type(tmp_path) is None
