@@ -24,7 +24,7 @@ import click
 from layerstore.errors import StoreError
 from mount_tools.cli.errors import TemplateError, WrongWords
 from mount_tools.cli.framework import Group, show_help_if_alone
-from mount_tools.cli.session import Session, complain
+from mount_tools.cli.session import Session, complain, note
 
 PROGRAM = "pyunion"
 COMPLETION = "_PYUNION_COMPLETE"
@@ -120,13 +120,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make the standard streams fit for what is printed, in any locale and where one is closed."""
+    """Make the standard streams accept any text, in any locale, also if one of them is closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: object = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the life of the process
         elif isinstance(stream, io.TextIOWrapper) and mode == "w":
-            # Names of files are bytes and printed as they are; a table has its ellipses.
+            # File names are bytes and printed as such.
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
@@ -139,10 +139,10 @@ def _guarded(words: Sequence[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except WrongWords as error:
-        print(error.message, file=sys.stderr)
+        note(error.message)
         return error.status
     except TemplateError as error:
-        print(f"template parsing error: {error}", file=sys.stderr)
+        note(f"template parsing error: {error}")
         return 1
     except StoreError as error:
         complain(str(error))

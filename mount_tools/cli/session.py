@@ -14,7 +14,7 @@ import click
 
 from layerstore.errors import StoreError
 from layerstore.store import Store
-from mount_tools.cli.output.human import harmless
+from mount_tools.cli.output.terminal import for_stream
 
 pass_session = click.pass_obj
 
@@ -65,11 +65,19 @@ class Session:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print to stdout at once, so that what was done is seen in its order."""
-    print(text, end=end, flush=True)
+    """Print to stdout at once, so that results appear in order.
+
+    On a terminal control characters are escaped.
+    """
+    print(for_stream(text, sys.stdout), end=end, flush=True)
+
+
+def note(text: str) -> None:
+    """Print a line to stderr; on a terminal control characters are escaped."""
+    sys.stdout.flush()
+    print(for_stream(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """Print an error of the store to stderr."""
-    sys.stdout.flush()
-    print(f"Error: {harmless(text)}", file=sys.stderr, flush=True)
+    note(f"Error: {text}")

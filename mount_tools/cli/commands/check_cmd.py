@@ -16,9 +16,9 @@ from layerstore.operations.repair import check as check_store
 from layerstore.progress import Report
 from layerstore.store import Store
 from mount_tools.cli import framework
-from mount_tools.cli.output.human import one_line
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.output.progress import reported
+from mount_tools.cli.output.terminal import one_line
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.user_namespace import read_all
 

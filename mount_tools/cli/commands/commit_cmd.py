@@ -6,7 +6,6 @@ Source: docker/cli `cli/command/container/commit.go`.
 from __future__ import annotations
 
 import os
-import sys
 
 from layerstore.oci.reference import parse_reference
 from layerstore.operations.commit import Committed
@@ -15,7 +14,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, note, pass_session, say
 from mount_tools.container.user_namespace import read_all
 
 NAMES_SHOWN = 3
@@ -77,7 +76,7 @@ def commit(
             progress=progress,
         )
     if done.copied and not quiet:
-        print(copied_text(done), file=sys.stderr)
+        note(copied_text(done))
     say(done.image.id)
 
 

@@ -21,8 +21,8 @@ from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands.inspect_cmd import resolved
 from mount_tools.cli.complete import named
-from mount_tools.cli.output.human import one_line
 from mount_tools.cli.output.listing import as_json
+from mount_tools.cli.output.terminal import one_line
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.user_namespace import read_all
 

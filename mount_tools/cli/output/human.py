@@ -1,4 +1,4 @@
-"""How sizes, ages, ids and long texts are shown: decided here and only here.
+"""How sizes, ages, ids and long texts are shown.
 
 Source: docker/go-units `size.go`, `duration.go`; docker/cli `cli/command/formatter`.
 Differs from go-units: a size that rounds to a thousand takes the next unit, where
@@ -14,20 +14,6 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 SHORT_ID = 12
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 NS = 1_000_000_000
-
-# A terminal obeys these, and what an image says of itself is anybody's.
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
-_LINES = {ord("\n"): " ", ord("\t"): " "}
-
-
-def one_line(text: str) -> str:
-    """Return `text` for a terminal, in one line and without characters that control it."""
-    return text.translate({**_CONTROLS, **_LINES})
-
-
-def harmless(text: str) -> str:
-    """Return `text` for a terminal, without characters that control it but for line breaks."""
-    return text.translate({**_CONTROLS, ord("\n"): "\n", ord("\t"): "\t"})
 
 
 def human_size(size: int, digits: int = 4) -> str:
@@ -71,13 +57,6 @@ def age(moment_ns: int, now_ns: int | None = None) -> str:
 def go_time(moment_ns: int) -> str:
     """Return the time as Go's time.String() prints whole seconds of UTC."""
     return datetime.fromtimestamp(moment_ns // NS, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
-
-
-def rfc3339(moment_ns: int, *, fraction: bool = True) -> str:
-    """Return the time in RFC 3339, its fraction without trailing zeros as Go writes it."""
-    text = datetime.fromtimestamp(moment_ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    digits = f"{moment_ns % NS:09d}".rstrip("0") if fraction else ""
-    return f"{text}.{digits}Z" if digits else f"{text}Z"
 
 
 def short_id(identity: str) -> str:

@@ -1,8 +1,7 @@
-"""How far a long operation is: bars on a terminal, lines in a pipe, on stderr.
+"""Show on stderr how far a long operation is: bars on a terminal, lines in a pipe.
 
-Decided here and only here: that what is over within a second shows nothing, that a
-terminal gets one line for each layer and one for all of them, and that a pipe gets
-`<layer>: <status>` where a layer's status changes, and nothing else.
+An operation of less than a second shows nothing.  A terminal gets one line for each layer
+and one for all of them; a pipe gets `<layer>: <status>` when the status of a layer changes.
 
 Threading: any thread may report.
 """
@@ -17,12 +16,13 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from layerstore.progress import Progress, Report
+from mount_tools.cli.output.terminal import for_stream
 
 PATIENCE = 1.0
 
 
 class Display(Protocol):
-    """Where progress is shown once it is worth showing."""
+    """Shows progress, once an operation takes long enough."""
 
     def update(self, event: Progress) -> None: ...
 
@@ -40,7 +40,8 @@ class Lines:
         if self._status.get(event.layer) != event.status:
             self._status[event.layer] = event.status
             name = f"{event.layer}: " if event.layer else ""
-            print(f"{name}{event.status}", file=self._stream, flush=True)
+            line = for_stream(f"{name}{event.status}", self._stream)
+            print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -70,7 +71,7 @@ class Reporter:
     def _opened(self) -> Display:
         if not self._stream.isatty():
             return Lines(self._stream)
-        # rich takes a tenth of a second to import, which only those pay who wait anyway.
+        # rich takes a tenth of a second to import: only a long operation pays for it.
         from mount_tools.cli.output.progress_bars import Bars
 
         return Bars(self._stream)
@@ -83,7 +84,7 @@ class Reporter:
 
 @contextmanager
 def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report | None]:
-    """Give what shows the progress of the block, or None where nobody wants to see it."""
+    """Give a function that shows the progress of the block; None if `quiet`."""
     if quiet:
         yield None
         return

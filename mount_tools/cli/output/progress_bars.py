@@ -12,16 +12,18 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, Transfe
 from rich.progress import Progress as Drawing
 
 from layerstore.progress import Progress
+from mount_tools.cli.output.terminal import one_line
 
 TOTAL = "Total"
 
 
 class Bars:
-    """Lines that are drawn over until the end, when they stay as they are."""
+    """Lines that are redrawn until the end, when they stay."""
 
     def __init__(self, stream: TextIO) -> None:
         self._drawing = Drawing(
-            TextColumn("{task.description}"),
+            # Not markup: a status may quote names that hold brackets.
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -38,12 +40,12 @@ class Bars:
         self._known[event.layer] = event
         self._drawing.update(
             self._tasks[event.layer],
-            description=f"{event.layer}: {event.status}" if event.layer else event.status,
+            description=one_line(f"{event.layer}: {event.status}" if event.layer else event.status),
             completed=event.done,
             total=event.total,
         )
         totals = [known.total for known in self._known.values()]
-        # Of layers whose size nobody knows yet there is no total; `update` takes None for "as is".
+        # No total before every size is known; `update` takes None for "unchanged".
         known_all = None not in totals
         self._drawing.tasks[self._total].total = sum(filter(None, totals)) if known_all else None
         self._drawing.update(

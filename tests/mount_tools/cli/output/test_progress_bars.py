@@ -20,3 +20,11 @@ def test_there_is_no_total_before_every_layer_has_one() -> None:
         assert (total.completed, total.total) == (6, 30)
     finally:
         bars.close()
+
+
+def test_a_status_is_neither_markup_nor_control() -> None:
+    stream = io.StringIO()
+    bars = Bars(stream)
+    bars.update(Progress("aaa", "[red]Loading\x1b]0;owned\x07", 5, 10))
+    bars.close()
+    assert r"aaa: [red]Loading\u001b]0;owned\u0007" in stream.getvalue()

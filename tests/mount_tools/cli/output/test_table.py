@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from mount_tools.cli.output.table import aligned
 
 
@@ -26,7 +30,8 @@ def test_an_ellipsis_counts_as_one_column_and_a_line_break_as_a_space() -> None:
     assert aligned([("sh -c 'e…", "x"), ("a\nb", "y")]) == "sh -c 'e…   x\na b         y\n"
 
 
-def test_a_terminal_is_told_nothing_by_a_cell() -> None:
-    assert aligned([("a\x1b[2J\x9bb\x7f", "é"), ("", "")]).startswith(
-        "a\ufffd[2J\ufffdb\ufffd   é\n"
-    )
+def test_columns_fit_what_a_terminal_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [("a\x1b[2J\x9bb\x7f", "é"), ("", "x")]
+    assert aligned(lines) == "a\x1b[2J\x9bb\x7f   é\n" + " " * 11 + "x\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert aligned(lines) == r"a\u001b[2J\u009bb\u007f   é" + "\n" + " " * 26 + "x\n"
