@@ -58,10 +58,12 @@ class Filesystem(Protocol):
         """Return the attributes of `nodeid`; through `fh` where one is given."""
         ...
 
-    def setattr(self, nodeid: int, change: SetAttr, fh: int | None, uid: int) -> Attr:
+    def setattr(
+        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+    ) -> Attr:
         """Apply `change`, after a copy_up where needed, and return the new attributes.
 
-        A `uid` other than 0 loses suid and sgid by a change of size (truncate(2)).
+        With `kill_suid` a change of size takes suid and sgid away (truncate(2)).
         """
         ...
 
@@ -103,8 +105,10 @@ class Filesystem(Protocol):
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int, uid: int) -> int:
-        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
+    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
+        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`.
+
+        With `kill_suid` changes of the data through it take suid and sgid away."""
         ...
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
@@ -284,7 +288,7 @@ class DirectFilesystem(Filesystem, Protocol):
         """
         ...
 
-    def drop_privileges(self, fh: int) -> None:
+    def drop_suid(self, fh: int) -> None:
         """Take suid and sgid from an open file, as a write by somebody not root does."""
         ...
 

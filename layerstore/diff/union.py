@@ -109,7 +109,7 @@ class UnionFiles:
 
 def open_node(fs: UnionFs, nodeid: int) -> int:
     """Return an fd of the regular file `nodeid`, open for reading; the caller closes it."""
-    fh = fs.open(nodeid, os.O_RDONLY, 0)
+    fh = fs.open(nodeid, os.O_RDONLY)
     try:
         return os.dup(fs.fileno(fh))
     finally:

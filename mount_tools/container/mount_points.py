@@ -117,5 +117,5 @@ def _add(union: UnionFs, parent: int, name: bytes, *, folder: bool) -> Attr:
     else:
         made = union.mknod(parent, name, stat.S_IFREG | 0o644, 0, 0, 0, 0)
     times = SetAttr(atime_ns=was.st_atime_ns, mtime_ns=was.st_mtime_ns)
-    union.setattr(parent, times, None, 0)
+    union.setattr(parent, times, None)
     return made

@@ -245,13 +245,13 @@ class CoreDriver:
     # -- attributes --
 
     def _change(self, path: bytes, change: SetAttr) -> None:
-        self.fs.setattr(self._get(path).nodeid, change, None, 0)
+        self.fs.setattr(self._get(path).nodeid, change, None)
 
     def truncate(self, path: bytes, size: int) -> None:
         attr = self._get(path)
         if _is_dir(attr):
             refuse(errno.EISDIR, path)
-        self.fs.setattr(attr.nodeid, SetAttr(size=size), None, 0)
+        self.fs.setattr(attr.nodeid, SetAttr(size=size), None)
 
     def chmod(self, path: bytes, mode: int) -> None:
         if stat.S_ISLNK(self._get(path).st.st_mode):
@@ -269,7 +269,7 @@ class CoreDriver:
                 kept &= ~stat.S_ISGID
             if kept != mode:
                 change.mode = kept
-        self.fs.setattr(attr.nodeid, change, None, 0)
+        self.fs.setattr(attr.nodeid, change, None)
 
     def utimens(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
         self._change(path, SetAttr(atime_ns=atime_ns, mtime_ns=mtime_ns))
@@ -302,7 +302,7 @@ class CoreDriver:
             attr = self._get(path)
         if _is_dir(attr):
             refuse(errno.EISDIR, path)
-        fh = self.fs.open(attr.nodeid, flags & ~_LOCAL_FLAGS, 0)
+        fh = self.fs.open(attr.nodeid, flags & ~_LOCAL_FLAGS)
         return self._add(Opened(attr.nodeid, fh, flags))
 
     def _add(self, opened: Opened) -> int:
@@ -350,7 +350,7 @@ class CoreDriver:
         opened = self.handles[handle]
         if not opened.writable:
             refuse(errno.EINVAL)
-        self.fs.setattr(opened.nodeid, SetAttr(size=size), opened.fh, 0)
+        self.fs.setattr(opened.nodeid, SetAttr(size=size), opened.fh)
 
     def fsync(self, handle: int) -> None:
         self.fs.fsync(self.handles[handle].fh, False)

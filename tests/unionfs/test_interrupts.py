@@ -36,9 +36,9 @@ def test_a_copy_up_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with layers.union() as tree:
         monkeypatch.setattr(Caller, "is_killed", lambda self: True)
         with working_for(Caller(1)), pytest.raises(OSError) as caught:
-            core(tree).open(nodeid(tree, b"file"), os.O_RDWR, 0)
+            core(tree).open(nodeid(tree, b"file"), os.O_RDWR)
         assert caught.value.errno == errno.EINTR
         del caught  # its traceback holds fds
         assert os.listdir(layers.upper) == []
-        core(tree).release(core(tree).open(nodeid(tree, b"file"), os.O_RDWR, 0))
+        core(tree).release(core(tree).open(nodeid(tree, b"file"), os.O_RDWR))
         assert (layers.upper / "file").stat().st_size == 1 << 20

@@ -48,17 +48,17 @@ class Handle:
     """One open file.
 
     `fd` is None until somebody reads what the kernel does not have.  `changed` is
-    the copy_up count of `node` that `fd` belongs to; `uid` is the opener's, whose
-    writes take suid away unless he is root.
+    the copy_up count of `node` that `fd` belongs to.  With `kill_suid` changes of the
+    data take suid and sgid away.
     """
 
-    __slots__ = ("changed", "fd", "flags", "node", "uid", "writable")
+    __slots__ = ("changed", "fd", "flags", "kill_suid", "node", "writable")
 
-    def __init__(self, node: File, fd: Fd | None, flags: int, uid: int) -> None:
+    def __init__(self, node: File, fd: Fd | None, flags: int, *, kill_suid: bool) -> None:
         self.node = node
         self.fd = fd
         self.flags = flags
-        self.uid = uid
+        self.kill_suid = kill_suid
         self.writable = flags & os.O_ACCMODE in _WRITES
         self.changed = node.changed
 
@@ -68,7 +68,7 @@ def real_flags(flags: int) -> int:
     return flags & ~_KERNELS
 
 
-def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
+def open_file(state: State, node: File, flags: int, kill_suid: bool) -> Handle:
     """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
     if writes or is_cut_short(state, node):
@@ -76,7 +76,7 @@ def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
     elif node.small and state.reads_all and not in_upper(node):
         # The kernel has mostly kept it from the last time, and never asks.
-        return Handle(node, None, flags, uid)
+        return Handle(node, None, flags, kill_suid=kill_suid)
     changed = node.changed
     try:
         fd = reopen(state, node, real_flags(flags))
@@ -88,16 +88,15 @@ def open_file(state: State, node: File, flags: int, uid: int) -> Handle:
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
         os.ftruncate(to_empty, 0)
-        drop_privileges(to_empty, uid)
-    handle = Handle(node, fd, flags, uid)
+        if kill_suid:
+            drop_suid(to_empty)
+    handle = Handle(node, fd, flags, kill_suid=kill_suid)
     handle.changed = changed
     return handle
 
 
-def drop_privileges(fd: int, uid: int) -> None:
-    """Take suid and sgid from a file changed by somebody who is not root, as write(2) does."""
-    if uid == 0:
-        return
+def drop_suid(fd: int) -> None:
+    """Take suid and sgid from a file, as write(2) by an unprivileged process does."""
     mode = os.fstat(fd).st_mode
     lost = mode & stat.S_ISUID
     if mode & stat.S_IXGRP:

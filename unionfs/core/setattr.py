@@ -17,7 +17,7 @@ from unionfs.core.copy_up import (
     is_slow_copy,
     source_bytes,
 )
-from unionfs.core.file import Handle, current_fd, drop_privileges, reopen
+from unionfs.core.file import Handle, current_fd, drop_suid, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import at_rest
@@ -27,9 +27,12 @@ from unionfs.types import SetAttr
 
 
 def setattr_node(
-    state: State, node: Node, change: SetAttr, handle: Handle | None, uid: int
+    state: State, node: Node, change: SetAttr, handle: Handle | None, *, kill_suid: bool
 ) -> None:
-    """Apply `change` to `node`; `handle` is one it is open by, `uid` the caller's."""
+    """Apply `change` to `node`, through `handle` if it is open.
+
+    With `kill_suid` a change of size takes suid and sgid away.
+    """
     state.require_upper()
     if isinstance(node, Dir):
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
@@ -38,7 +41,7 @@ def setattr_node(
     assert isinstance(node, File)
     if change.size is not None:
         copy_up_file(state, node, size=change.size)
-        _truncate(state, node, change.size, handle, uid)
+        _truncate(state, node, change.size, handle, kill_suid=kill_suid)
     else:
         copy_up_file(state, node, metadata_only=True)
     with at_rest(node) as (fd, name):
@@ -60,13 +63,16 @@ def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
     return is_slow_copy(state, wanted)
 
 
-def _truncate(state: State, node: File, size: int, handle: Handle | None, uid: int) -> None:
+def _truncate(
+    state: State, node: File, size: int, handle: Handle | None, *, kill_suid: bool
+) -> None:
     if handle is not None and handle.writable:
         fd = current_fd(state, handle)
     else:
         fd = reopen(state, node, os.O_WRONLY)
     os.ftruncate(fd, size)
-    drop_privileges(fd, uid)
+    if kill_suid:
+        drop_suid(fd)
 
 
 def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:

@@ -19,7 +19,7 @@ from unionfs.core.config import UnionConfig
 from unionfs.core.file import (
     Handle,
     current_fd,
-    drop_privileges,
+    drop_suid,
     open_file,
     real_flags,
     reopen,
@@ -88,10 +88,12 @@ class UnionFs:
             return self._attr(node, stat_handle(self._state, handle))
         return self._attr(node, stat_node(self._state, node))
 
-    def setattr(self, nodeid: int, change: SetAttr, fh: int | None, uid: int) -> Attr:
+    def setattr(
+        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+    ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
-        setattr_node(self._state, node, change, handle, uid)
+        setattr_node(self._state, node, change, handle, kill_suid=kill_suid)
         return self._attr(node, stat_node(self._state, node))
 
     def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
@@ -146,9 +148,9 @@ class UnionFs:
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int, uid: int) -> int:
+    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
         node = self._table.file(nodeid)
-        return self._add_handle(open_file(self._state, node, flags, uid))
+        return self._add_handle(open_file(self._state, node, flags, kill_suid))
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
         return slow_open(self._state, self._table.file(nodeid), flags)
@@ -162,7 +164,7 @@ class UnionFs:
         found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
         node = found[0]
         assert isinstance(node, File) and fd is not None
-        return self._attr(*found), self._add_handle(Handle(node, fd, flags, uid))
+        return self._attr(*found), self._add_handle(Handle(node, fd, flags, kill_suid=uid != 0))
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         fd = current_fd(self._state, self._handle(fh))
@@ -187,8 +189,8 @@ class UnionFs:
         if not handle.writable:
             raise fs_error(errno.EBADF)
         fd = current_fd(self._state, handle)
-        if handle.uid:
-            drop_privileges(fd, handle.uid)
+        if handle.kill_suid:
+            drop_suid(fd)
         total = len(data)
         done = os.pwrite(fd, data, offset)
         while done < total:
@@ -269,8 +271,8 @@ class UnionFs:
     def renew(self, nodeid: int) -> None:
         renew_file(self._state, self._table.file(nodeid))
 
-    def drop_privileges(self, fh: int) -> None:
-        drop_privileges(current_fd(self._state, self._handle(fh)), 1)
+    def drop_suid(self, fh: int) -> None:
+        drop_suid(current_fd(self._state, self._handle(fh)))
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -279,7 +281,7 @@ class UnionFs:
         node, st, fd = dirops.make_nameless(
             self._state, d, mode, real_flags(flags), umask, uid, gid
         )
-        return self._attr(node, st), self._add_handle(Handle(node, fd, flags, uid))
+        return self._attr(node, st), self._add_handle(Handle(node, fd, flags, kill_suid=uid != 0))
 
     def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None:
         extents.fallocate(self._state, self._handle(fh), mode, offset, length)

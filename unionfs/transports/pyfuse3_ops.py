@@ -245,9 +245,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         fs = self._fs
+        call = functools.partial(fs.setattr, inode, change, fh, kill_suid=ctx.uid != 0)
         if fs.slow_setattr(inode, change):
-            return self._attributes(await self._in_worker(fs.setattr, inode, change, fh, ctx.uid))
-        return self._attributes(fs.setattr(inode, change, fh, ctx.uid))
+            return self._attributes(await self._in_worker(call))
+        return self._attributes(call())
 
     @answered
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -346,10 +347,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         fs = self._fs
-        if fs.slow_open(inode, flags):
-            fh = await self._in_worker(fs.open, inode, flags, ctx.uid)
-        else:
-            fh = fs.open(inode, flags, ctx.uid)
+        call = functools.partial(fs.open, inode, flags, kill_suid=ctx.uid != 0)
+        fh = await self._in_worker(call) if fs.slow_open(inode, flags) else call()
         return self._opened(fh, flags)
 
     @answered

@@ -123,14 +123,14 @@ class Files:
                 return abi.OPEN_OUT.size
         if not request.wait and fs.slow_open(request.nodeid, flags):
             raise Defer
-        fh = fs.open(request.nodeid, flags, 0)
+        fh = fs.open(request.nodeid, flags)
         if open_flags & abi.OPEN_KILL_SUIDGID or (
             request.uid and self.backings is not None and flags & os.O_ACCMODE
         ):
             # Writes by passthrough are made with our own privileges, and none
             # of them tells us who made it.
             try:
-                fs.drop_privileges(fh)
+                fs.drop_suid(fh)
             except OSError:
                 fs.release(fh)
                 raise
@@ -271,7 +271,7 @@ class Files:
         if size > INLINE_WRITE and not request.wait:
             raise Defer
         if flags & abi.WRITE_KILL_SUIDGID:
-            self._fs.drop_privileges(fh)
+            self._fs.drop_suid(fh)
         view = memoryview(request.data)[request.start : request.start + size]
         done = self._fs.write(fh, offset, view)
         abi.WRITE_OUT.pack_into(request.out, request.body, done, 0)

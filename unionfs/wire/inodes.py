@@ -80,8 +80,12 @@ class Inodes:
         fs = self._fs
         if not request.wait and fs.slow_setattr(request.nodeid, change):
             raise Defer
-        killer = 1 if valid & abi.FATTR_KILL_SUIDGID else 0
-        attr = fs.setattr(request.nodeid, change, fh if valid & abi.FATTR_FH else None, killer)
+        attr = fs.setattr(
+            request.nodeid,
+            change,
+            fh if valid & abi.FATTR_FH else None,
+            kill_suid=bool(valid & abi.FATTR_KILL_SUIDGID),
+        )
         return self._encoder.attributes(attr, request)
 
     def _readlink(self, request: Request) -> int:
@@ -159,7 +163,7 @@ class Inodes:
         fs.setxattr(request.nodeid, name, value, flags)
         if kill_sgid & abi.SETXATTR_ACL_KILL_SGID:
             mode = stat.S_IMODE(fs.getattr(request.nodeid).st.st_mode)
-            fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None, 0)
+            fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None)
         return 0
 
     def _removexattr(self, request: Request) -> int:

@@ -167,7 +167,7 @@ def test_links_of_a_lower_file_stay_one_file(store: Store) -> None:
     )
     attr = union.lookup(1, b"a")
     assert attr is not None
-    fh = union.open(attr.nodeid, os.O_WRONLY, 0)
+    fh = union.open(attr.nodeid, os.O_WRONLY)
     union.write(fh, 0, b"2")
     union.release(fh)
     union.close()

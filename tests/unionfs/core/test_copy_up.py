@@ -184,7 +184,7 @@ def test_a_file_may_lose_its_name_while_it_is_copied(
     with Layers(tmp_path, {"file": "data"}).union() as tree:
         held = nodeid(tree, b"file")
         while_copying(lambda: tree.unlink(b"file"))
-        fh = tree.fs.open(held, os.O_RDWR, 0)
+        fh = tree.fs.open(held, os.O_RDWR)
         tree.fs.write(fh, 0, b"D")
         assert tree.fs.read(fh, 0, 9) == b"Data"
         assert tree.fs.getattr(held).st_nlink == 0
@@ -203,7 +203,7 @@ def test_its_directory_may_go_too_while_it_is_copied(
             tree.rmdir(b"d")
 
         while_copying(remove)
-        tree.fs.setattr(held, SetAttr(size=2), None, 0)
+        tree.fs.setattr(held, SetAttr(size=2), None)
         assert tree.fs.getattr(held).st.st_size == 2
 
 
@@ -214,7 +214,7 @@ def test_its_directory_may_move_while_it_is_copied(
     with layers.union() as tree:
         while_copying(lambda: tree.rename(b"d", b"e", 0))
         held = nodeid(tree, b"d/file")
-        tree.fs.setattr(held, SetAttr(size=2), None, 0)
+        tree.fs.setattr(held, SetAttr(size=2), None)
         assert tree.read(b"e/file") == b"da"
     assert layers.look()[b"e/file"].content == b"da"
 
@@ -228,7 +228,7 @@ def test_another_link_may_go_while_one_is_copied(
         held = nodeid(tree, b"a")
         nodeid(tree, b"d/b")
         while_copying(lambda: tree.unlink(b"d/b"))
-        tree.fs.setattr(held, SetAttr(size=2), None, 0)
+        tree.fs.setattr(held, SetAttr(size=2), None)
         assert tree.lstat(b"a").nlink == 1
     assert layers.look()[b"a"].nlink == 1
 
@@ -241,7 +241,7 @@ def test_the_link_that_is_copied_may_go_meanwhile(
     with layers.union() as tree:
         held = nodeid(tree, b"a")
         while_copying(lambda: tree.unlink(b"a"))
-        tree.fs.setattr(held, SetAttr(size=2), None, 0)
+        tree.fs.setattr(held, SetAttr(size=2), None)
         assert tree.fs.getattr(held).st.st_size == 2
         assert tree.read(b"d/b") == b"da"
         assert tree.lstat(b"d/b").nlink == 1
@@ -266,7 +266,7 @@ def test_a_file_held_open_writes_to_the_links_it_has_left(tmp_path: Path) -> Non
     with layers.union() as tree:
         held = nodeid(tree, b"a")
         tree.unlink(b"a")
-        fh = tree.fs.open(held, os.O_RDWR, 0)
+        fh = tree.fs.open(held, os.O_RDWR)
         tree.fs.write(fh, 0, b"D")
         assert tree.read(b"d/b") == b"Data"
         assert nodeid(tree, b"d/b") == held

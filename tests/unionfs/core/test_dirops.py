@@ -127,13 +127,13 @@ def test_an_unlinked_file_can_be_used(tmp_path: Path, where: str) -> None:
         tree.unlink(b"file")
         assert fs.getattr(held).st_nlink == 0
         assert fs.getattr(held).st.st_size == 4
-        fh = fs.open(held, os.O_RDONLY, 0)
+        fh = fs.open(held, os.O_RDONLY)
         assert fs.read(fh, 0, 9) == b"data"
-        fs.setattr(held, SetAttr(mode=0o604, uid=7, gid=8, mtime_ns=9), None, 0)
+        fs.setattr(held, SetAttr(mode=0o604, uid=7, gid=8, mtime_ns=9), None)
         attr = fs.getattr(held)
         assert stat.S_IMODE(attr.st.st_mode) == 0o604
         assert (attr.st_uid, attr.st_gid, attr.st.st_mtime_ns) == (7, 8, 9)
-        fs.setattr(held, SetAttr(size=2), None, 0)
+        fs.setattr(held, SetAttr(size=2), None)
         assert fs.read(fh, 0, 9) == b"da"
         fs.setxattr(held, b"user.x", b"1", 0)
         assert b"user.x" in fs.listxattr(held)
@@ -159,7 +159,7 @@ def test_a_replaced_file_can_be_used(tmp_path: Path, where: str) -> None:
         held = nodeid(tree, b"file")
         tree.create(b"other", 0o600)
         tree.rename(b"other", b"file", 0)
-        fh = tree.fs.open(held, os.O_RDWR, 0)
+        fh = tree.fs.open(held, os.O_RDWR)
         tree.fs.write(fh, 0, b"D")
         assert tree.fs.read(fh, 0, 9) == b"Data"
         assert tree.fs.getattr(held, fh).st_nlink == 0
@@ -177,7 +177,7 @@ def test_an_unlinked_link_keeps_where_it_leads(tmp_path: Path) -> None:
         tree.unlink(b"up")
         assert tree.fs.readlink(low) == b"there"
         assert tree.fs.readlink(up) == b"here"
-        tree.fs.setattr(up, SetAttr(uid=5), None, 0)
+        tree.fs.setattr(up, SetAttr(uid=5), None)
         assert tree.fs.getattr(up).st_uid == 5
 
 
@@ -217,9 +217,9 @@ def test_a_removed_directory_still_held(tmp_path: Path, where: str) -> None:
         ):
             assert errno_of(make) == errno.ENOENT
         if where == "lower":
-            assert errno_of(lambda: fs.setattr(held, SetAttr(mode=0o700), None, 0)) == errno.ENOENT
+            assert errno_of(lambda: fs.setattr(held, SetAttr(mode=0o700), None)) == errno.ENOENT
         else:
-            fs.setattr(held, SetAttr(mode=0o711), None, 0)
+            fs.setattr(held, SetAttr(mode=0o711), None)
             assert stat.S_IMODE(fs.getattr(held).st.st_mode) == 0o711
         fs.fsyncdir(fh)
         fs.releasedir(fh)

@@ -48,7 +48,7 @@ def test_what_waits_for_a_disk_is_slow(tmp_path: Path) -> None:
 
 def test_a_handle_that_reads_cannot_write(tmp_path: Path) -> None:
     with Layers(tmp_path, {"file": "x"}).union() as tree:
-        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY, 0)
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY)
         assert errno_of(lambda: tree.fs.write(fh, 0, b"y")) == errno.EBADF
         tree.fs.release(fh)
         assert errno_of(lambda: tree.fs.read(fh, 0, 1)) == errno.EBADF
@@ -59,24 +59,24 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(layers.lowers[0] / "fifo")
     with layers.union() as tree:
         held = nodeid(tree, b"fifo")
-        assert errno_of(lambda: tree.fs.open(held, os.O_RDONLY, 0)) == errno.ENXIO
+        assert errno_of(lambda: tree.fs.open(held, os.O_RDONLY)) == errno.ENXIO
 
 
 def test_reading_without_waiting(tmp_path: Path) -> None:
     with Layers(tmp_path, {"file": "0123456789"}).union() as tree:
-        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY, 0)
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_RDONLY)
         tree.fs.read(fh, 0, 10)
         quick = tree.fs.read_nowait(fh, 4, 100)
         assert quick is None or bytes(quick) == b"456789"
         tree.fs.release(fh)
 
 
-@pytest.mark.parametrize(("uid", "left"), [(0, 0o6755), (1000, 0o755)])
-def test_writing_takes_suid_unless_by_root(tmp_path: Path, uid: int, left: int) -> None:
+@pytest.mark.parametrize(("kill_suid", "left"), [(False, 0o6755), (True, 0o755)])
+def test_writing_takes_suid_where_asked(tmp_path: Path, kill_suid: bool, left: int) -> None:
     layers = Layers(tmp_path, {"file": "x"})
     (layers.lowers[0] / "file").chmod(0o6755)
     with layers.union() as tree:
-        fh = tree.fs.open(nodeid(tree, b"file"), os.O_WRONLY, uid)
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_WRONLY, kill_suid=kill_suid)
         tree.fs.write(fh, 0, b"y")
         tree.fs.release(fh)
         assert stat.S_IMODE(tree.lstat(b"file").mode) == left

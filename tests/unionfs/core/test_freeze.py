@@ -134,7 +134,7 @@ def test_those_who_kept_the_lower_file_do_not_reach_the_layer(union: Frozen) -> 
     core(tree).renew(old)
     frozen = union.freeze()
     was = raw(frozen)
-    core(tree).setattr(old, SetAttr(mode=0o600), None, 0)
+    core(tree).setattr(old, SetAttr(mode=0o600), None)
     assert raw(frozen) == was
     check_reopened(union)
 

@@ -55,7 +55,7 @@ def test_removed_directories_need_no_descriptor_each(tmp_path: Path) -> None:
         tree.mkdir(b"0", 0o711)
         assert tree.fs.getattr(ids[0]).st.st_mode & 0o777 == 0o700
         assert errno_of(lambda: tree.fs.mkdir(ids[0], b"x", 0o700, 0, 0, 0)) == errno.ENOENT
-        assert errno_of(lambda: tree.fs.setattr(ids[0], SetAttr(mode=0), None, 0))
+        assert errno_of(lambda: tree.fs.setattr(ids[0], SetAttr(mode=0), None))
 
 
 def test_files_renamed_over_need_no_descriptor_each(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_one_of_two_handles_closed_leaves_an_unlinked_file_whole(tmp_path: Path)
         core(tree)._state.table.close_surplus(0)
         tree.pwrite(first, b"more", 0)
         assert tree.fs.getattr(node).st.st_size == 4
-        again = tree.fs.open(node, os.O_RDONLY, 0)
+        again = tree.fs.open(node, os.O_RDONLY)
         assert tree.fs.read(again, 0, 9) == b"more"
         tree.fs.release(again)
 
@@ -152,13 +152,13 @@ def test_a_recently_unlinked_file_can_be_opened_by_those_who_refer_to_it(tmp_pat
         tree.write(b"file", 0, b"text")
         node = nodeid(tree, b"file")
         tree.fs.unlink(ROOT_NODEID, b"file")
-        fh = tree.fs.open(node, os.O_RDONLY, 0)
+        fh = tree.fs.open(node, os.O_RDONLY)
         assert tree.fs.read(fh, 0, 9) == b"text"
         tree.fs.release(fh)
         core(tree)._state.table.close_surplus(0)
         assert tree.fs.getattr(node).st.st_size == 4
-        assert errno_of(lambda: tree.fs.open(node, os.O_RDONLY, 0)) == errno.ESTALE
-        assert errno_of(lambda: tree.fs.setattr(node, SetAttr(mode=0), None, 0)) == errno.ESTALE
+        assert errno_of(lambda: tree.fs.open(node, os.O_RDONLY)) == errno.ESTALE
+        assert errno_of(lambda: tree.fs.setattr(node, SetAttr(mode=0), None)) == errno.ESTALE
 
 
 def test_the_inode_number_of_a_lost_file_is_free_for_another(tmp_path: Path) -> None:

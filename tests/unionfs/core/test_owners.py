@@ -45,7 +45,7 @@ def test_mapped_ids_are_stored(tmp_path: Path) -> None:
         st = (layers.upper / "d").stat()
         assert (st.st_uid, st.st_gid) == (5000, 200_009)
         change = SetAttr(uid=4_000)
-        assert errno_of(lambda: tree.fs.setattr(attr.nodeid, change, None, 0)) == errno.EOVERFLOW
+        assert errno_of(lambda: tree.fs.setattr(attr.nodeid, change, None)) == errno.EOVERFLOW
         make = tree.fs.mkdir
         assert errno_of(lambda: make(ROOT_NODEID, b"e", 0o755, 0, 0, 4_000)) == errno.EOVERFLOW
         assert tree.lstat(b"d")[1:3] == (1000, 9)

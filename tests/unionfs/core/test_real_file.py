@@ -68,7 +68,7 @@ def test_setattr_never_hits_another_file(tmp_path: Path, meanwhile: Plan, change
         held = two_files(tree)
         was = tree.lstat(b"other")
         thread = meanwhile(replace(tree))
-        tree.fs.setattr(held, change, None, 0)
+        tree.fs.setattr(held, change, None)
         thread.join()
         now = tree.lstat(b"file")
         assert now.ino == was.ino
@@ -135,7 +135,7 @@ def test_open_finds_a_file_whose_name_became_something_else(
                 tree.fs.forget(attr.nodeid, 1)
 
         thread = meanwhile(change)
-        fh = tree.fs.open(held, os.O_RDONLY if kind == "fifo" else os.O_RDWR, 0)
+        fh = tree.fs.open(held, os.O_RDONLY if kind == "fifo" else os.O_RDWR)
         thread.join()
         assert tree.fs.read(fh, 0, 10) == b"mine"
         tree.fs.release(fh)

@@ -175,7 +175,7 @@ class Worker(threading.Thread):
 
     def write(self) -> None:
         nodeid = self.file()
-        fh = self.fs.open(nodeid, os.O_RDWR, 0)
+        fh = self.fs.open(nodeid, os.O_RDWR)
         try:
             self.fs.read(fh, 0, 10)
             self.fs.write(fh, 0, b"written")
@@ -185,7 +185,7 @@ class Worker(threading.Thread):
 
     def read(self) -> None:
         nodeid = self.file()
-        fh = self.fs.open(nodeid, os.O_RDONLY, 0)
+        fh = self.fs.open(nodeid, os.O_RDONLY)
         try:
             self.fs.read(fh, 0, 10)
             self.fs.getattr(nodeid)
@@ -196,7 +196,7 @@ class Worker(threading.Thread):
     def chmod(self) -> None:
         nodeid = self.file()
         with self.locks.of(nodeid):
-            self.fs.setattr(nodeid, SetAttr(mode=self.random.choice((0o600, 0o644))), None, 0)
+            self.fs.setattr(nodeid, SetAttr(mode=self.random.choice((0o600, 0o644))), None)
 
     def set_xattr(self) -> None:
         nodeid = self.file()

@@ -83,6 +83,6 @@ def test_a_removed_lower_directory_is_not_changed(tmp_path: Path) -> None:
     with layers.union(lowers_change=True) as tree:
         held = nodeid(tree, b"d")
         tree.rmdir(b"d")
-        errno_of(lambda: tree.fs.setattr(held, SetAttr(mode=0o700), None, 0))
+        errno_of(lambda: tree.fs.setattr(held, SetAttr(mode=0o700), None))
         errno_of(lambda: tree.fs.setxattr(held, b"user.x", b"1", 0))
     assert seen_again(before) == before

@@ -62,7 +62,9 @@ class Mirror:
     def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
         return self._attr(nodeid)
 
-    def setattr(self, nodeid: int, change: SetAttr, fh: int | None, uid: int) -> Attr:
+    def setattr(
+        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+    ) -> Attr:
         self.calls.append(f"setattr {change}")
         path = self.paths[nodeid]
         if change.mode is not None:
@@ -119,7 +121,7 @@ class Mirror:
             new_parent, new_name
         )
 
-    def open(self, nodeid: int, flags: int, uid: int) -> int:
+    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
         return os.open(self.paths[nodeid], flags & ~os.O_NOFOLLOW)
 
     def slow_open(self, nodeid: int, flags: int) -> bool:

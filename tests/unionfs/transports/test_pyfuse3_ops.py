@@ -58,10 +58,10 @@ class Watched(Mirror):
             return value
         call = value
 
-        def noted(*args: object) -> object:
+        def noted(*args: object, **keywords: object) -> object:
             if threading.current_thread() is not threading.main_thread():
                 self.in_worker.append(name)
-            return call(*args)
+            return call(*args, **keywords)
 
         return noted
 
