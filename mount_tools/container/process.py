@@ -14,20 +14,29 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
+from mount_tools.container.handshake import (
+    CANNOT_INVOKE,
+    NOT_FOUND,
+    REFUSED,
+    Begun,
+    CannotStart,
+    Channel,
+    Running,
+    Silence,
+    end_with,
+    has_executed,
+    report_failure,
+)
+from mount_tools.container.program import run_program
 from mount_tools.container.signals import begin_afresh
 from mount_tools.container.user import Identity, identity
-from mount_tools.daemon.after_fork import forget_descriptors
+from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others
-
-REFUSED = 125
-CANNOT_INVOKE = 126
-NOT_FOUND = 127
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -36,10 +45,6 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # docker gives: there a cgroup forbids to open the devices made, and here nothing would.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
 _HIGHEST_CAPABILITY = 63
-
-# Of what execve(2) follows: "#!" lines, and how much of them is read.
-_SCRIPTS_OF_SCRIPTS = 6
-_LONGEST_HEAD = 256
 
 
 class Launch(NamedTuple):
@@ -55,14 +60,6 @@ class Launch(NamedTuple):
     terminal: bool = False
 
 
-class CannotStart(Exception):
-    """The command cannot be run: the exit status and what to say."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 def restrict() -> None:
     """Take from whatever is run from now on the capabilities that containers do not have."""
     hide_from_others()
@@ -71,10 +68,10 @@ def restrict() -> None:
             break
 
 
-def become(launch: Launch) -> NoReturn:
+def become(launch: Launch, parent: int | None = None) -> NoReturn:
     """Run what `launch` says in the place of this process, whose root is the container's.
 
-    Raises CannotStart.
+    It is killed when `parent`, a pidfd of our parent, ends.  Raises CannotStart.
     """
     if any("\0" in word for word in (*launch.words, *launch.environment, launch.directory)):
         text = "the command, its environment or its working directory has a NUL byte in it"
@@ -92,6 +89,8 @@ def become(launch: Launch) -> NoReturn:
             os.fchown(0, who.uid, -1)  # its group is that of all terminals
         os.umask(0o022)
         _become(who)
+        if parent is not None:
+            end_with(parent)  # not earlier: a change of ids makes the kernel forget it
         os.chdir(directory)
     except OSError as error:
         text = f"the working directory {directory} cannot be used: {error.strerror}"
@@ -134,8 +133,7 @@ def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     for folder in folders:
         path = os.path.join(folder, command) if folder else command
         try:
-            _refuse_ourselves(path)
-            os.execve(path, words, environment)
+            run_program(path, words, environment)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR) or "/" in command:
                 found = error
@@ -143,34 +141,55 @@ def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     raise CannotStart(status, f'exec: "{command}": {found.strerror}')
 
 
-def _refuse_ourselves(path: str) -> None:
-    """Refuse what would run our own interpreter, by /proc/self/exe: it lies on the host.
+def run_command(
+    launch: Launch,
+    terminal: int | None,
+    to: Channel,
+    proc: int,
+    *,
+    announce: bool = False,
+    parent: int | None = None,
+) -> int:
+    """Run the command in a child, on that terminal if there is one; return the child's pid.
 
-    Through the process that runs it, a hostile image could write to it (CVE-2019-5736).
+    Returns once the child has executed it, when Running was sent, or has ended.  With
+    `announce` Begun is sent first.  `proc` is an open /proc in which this process's children
+    have the pids that fork(2) returns.  With `parent`, a pidfd of this process, the command
+    is killed when this process ends.
     """
-    own = os.stat("/proc/self/exe")
-    for _ in range(_SCRIPTS_OF_SCRIPTS):
-        found = os.stat(path)
-        if os.path.samestat(found, own):
-            raise OSError(errno.EACCES, "it is PyUnion's own interpreter", path)
-        if not stat.S_ISREG(found.st_mode):
-            return
-        try:
-            with open(path, "rb", buffering=0) as file:
-                head = file.read(_LONGEST_HEAD).split(b"\n", 1)[0]
-        except PermissionError:
-            return  # to be run and not read, by one who could not write to ours either
-        if not head.startswith(b"#!") or not head[2:].split():
-            return
-        path = os.fsdecode(head[2:].split()[0])
+    held, hold = os.pipe()  # close-on-exec, as every descriptor of Python's
+    child = os.fork()
+    if child == 0:
+        in_child(lambda: _become_command(launch, terminal, to, hold, parent), to)
+    os.close(hold)
+    if announce:
+        to.send(Begun(child))
+    os.read(held, 1)
+    os.close(held)
+    if has_executed(proc, child):
+        to.send(Running())
+    to.close()
+    return child
 
 
-def in_child(work: Callable[[], NoReturn], report: int) -> NoReturn:
-    """Do `work` in a fresh fork; what stops it goes to the fd `report` as `STATUS text`."""
-    status, text = REFUSED, "it ended without a reason"
+def _become_command(
+    launch: Launch, terminal: int | None, to: Channel, hold: int, parent: int | None
+) -> NoReturn:
+    # A directory of the host, from whoever ran us, would lead out by /proc/self/fd/N.
+    close_all_but(to.fileno(), hold, *(fd for fd in (terminal, parent) if fd is not None))
+    if terminal is not None:
+        os.login_tty(terminal)
+    become(launch, parent)
+
+
+def in_child(work: Callable[[], NoReturn], to: Channel) -> NoReturn:
+    """Do `work` in a fresh fork; what stops it is sent to `to` as Failed."""
+    status, text = REFUSED, "a process of the container ended without a reason"
     forget_descriptors()
     try:
         work()
+    except Silence:
+        os._exit(REFUSED)  # the process that would hear of it is gone
     except CannotStart as error:
         status, text = error.status, str(error)
     except StoreError as error:
@@ -182,6 +201,6 @@ def in_child(work: Callable[[], NoReturn], report: int) -> NoReturn:
         text = f"a bug in PyUnion ({type(error).__name__}: {error})"
     finally:
         try:
-            os.write(report, f"{status} {text}".encode(errors="surrogateescape"))
+            report_failure(to, status, text)
         finally:
             os._exit(status)

@@ -100,9 +100,13 @@ def make_private() -> None:
 
 def furnish(
     root: int, volumes: Sequence[Volume], files: Mapping[str, str], *, read_only: bool
-) -> None:
-    """Mount into `root` what a container finds there; `files` are those of /etc."""
+) -> int:
+    """Mount into `root` what a container finds there; `files` are those of /etc.
+
+    Returns the container's /proc, open; the caller closes it.
+    """
     _furnish_proc(root)
+    proc = open_in_root(root, b"proc", os.O_PATH | os.O_DIRECTORY)
     _furnish_sys(root)
     _furnish_dev(root)
     for path in _MASKED:
@@ -118,6 +122,7 @@ def furnish(
         _show(root, volume)
     if read_only:
         _remount(root, ".", MS_RDONLY | MS_NODEV)
+    return proc
 
 
 def _furnish_proc(root: int) -> None:

@@ -1,9 +1,12 @@
 """Running containers: the mount, the namespaces, the command in them, and its end.
 
-Decided here and only here: the order of these, and who is told what.  The
-kernel's side of the mount is made inside the container's mount namespace and
-served by a daemon outside of it: when the last process of the container is gone
-so is the mount, whatever else was killed, and the daemon writes back and ends.
+Decided here and only here: the order of these, and what the store records.  The kernel's
+side of the mount is made inside the container's mount namespace and served by a daemon
+outside of it: when the last process of the container is gone so is the mount, whatever else
+was killed, and the daemon writes back and ends.
+
+    run_container    start, attend                     in the process that calls it
+    start_container  detach, then the same in a keeper, which reports that the command runs
 
 Threading: one thread, since it forks.
 """
@@ -14,17 +17,29 @@ import dataclasses
 import os
 import re
 import signal
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.db.processes import ProcessId
-from layerstore.errors import Busy, StoreError
+from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.documents import Object
 from layerstore.store import Store
-from mount_tools.container.init import Ends, Inside, run_outer
+from mount_tools.container.handshake import (
+    REFUSED,
+    Begun,
+    CannotStart,
+    Mounted,
+    Recorded,
+    Running,
+    Served,
+    Silence,
+    Terminal,
+    channel,
+)
+from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.mount import (
     container_options,
     refuse_running,
@@ -33,14 +48,17 @@ from mount_tools.container.mount import (
     wait_for_end,
 )
 from mount_tools.container.mount_points import Point, with_points
-from mount_tools.container.process import REFUSED, CannotStart, Launch
+from mount_tools.container.process import Launch
+from mount_tools.container.program import own_interpreter
 from mount_tools.container.root import Volume, parse_volume
 from mount_tools.container.signals import held
-from mount_tools.container.started import Started, attend_started, raise_reported
-from mount_tools.container.terminal import received, size_of_ours
+from mount_tools.container.started import Started, attend_started, end_started, silence_text
+from mount_tools.container.terminal import size_of_ours
 from mount_tools.container.user_namespace import be_root
-from mount_tools.daemon.detach import OK, run_detached
+from mount_tools.daemon.after_fork import release_stdio
+from mount_tools.daemon.detach import OK, detach, run_detached
 from mount_tools.daemon.handover import await_predecessor
+from mount_tools.daemon.report import Died, Failed, Reporter
 from mount_tools.mount.fuse import mount_on_fd, open_device
 from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
@@ -74,165 +92,186 @@ def _list(config: Object, name: str) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
+class _FuseRoot(NamedTuple):
+    """A container's root: a union that will be served at `fuse`, a `/dev/fuse`."""
+
+    fuse: int
+    point: str
+    options: MountOptions
+
+    def mount(self) -> str:
+        try:
+            mount_on_fd(self.fuse, self.point, self.options)
+        except MountError as error:
+            raise StoreError(str(error)) from None
+        return self.point
+
+
 def run_container(
-    store: Store,
-    container: Container,
-    launch: Launch,
-    *,
-    transport: str = "auto",
-    on_start: Callable[[], None] = lambda: None,
+    store: Store, container: Container, launch: Launch, *, transport: str = "auto"
 ) -> int:
     """Run the container to its end; return the exit status of its command.
 
-    `on_start` is called once the command runs.  Raises CannotStart, with which
-    status to end where it does not, and StoreError.
+    Raises CannotStart with the status to end with if the command cannot be run, and StoreError.
     """
     be_root()
-    # What comes before the command can be told of it waits.
+    # Signals for the command wait until there is one.
     with held():
-        with store.containers.lock(container):
-            container = store.containers.get(container.id)
-            refuse_running(container)
-            started = _start(store, container, launch, transport)
+        return _attend(store, container, _start(store, container, launch, transport))
+
+
+def start_container(store: Store, container: Container, launch: Launch) -> None:
+    """Run the container in the background; return once its command runs.
+
+    Raises CannotStart, and StoreError.
+    """
+    # SQLite's locks do not survive a fork, and its memory of them does: each opens its own.
+    store.database.close()
+    match detach(lambda reporter: _keep(store, container, launch, reporter)):
+        case Failed(status, text):
+            raise CannotStart(status, text)
+        case Died(how):
+            raise StoreError(
+                f"the process that keeps container {container.name} {how} before its command ran"
+            )
+
+
+def _keep(store: Store, container: Container, launch: Launch, reporter: Reporter) -> int:
+    """Be the background process of a container, to its end; return our exit status."""
+    release_stdio()
+    try:
+        be_root()
+        with held():
+            started = _start(store, container, launch, "auto")
+            with suppress(BrokenPipeError):  # whoever started it has gone; it runs all the same
+                reporter.live()
+            reporter.close()
+            _attend(store, container, started)
+        if container.auto_remove:
+            with suppress(NotFound):  # somebody was faster
+                store.containers.remove(store.containers.get(container.id))
+        return 0
+    except CannotStart as error:
+        status, text = error.status, str(error)
+    except (StoreError, OSError) as error:
+        status, text = REFUSED, str(error)
+    except Exception as error:
+        status, text = REFUSED, f"a bug in PyUnion ({type(error).__name__}: {error})"
+    if not reporter.sent:
+        reporter.failed(status, text)
+    return status
+
+
+def _start(store: Store, container: Container, launch: Launch, transport: str) -> Started:
+    """Start the container's command; the caller attends to it."""
+    own_interpreter()
+    with store.containers.lock(container):
+        container = store.containers.get(container.id)
+        refuse_running(container)
         try:
-            on_start()
-            code = attend_started(started)
+            fuse = open_device()
+        except MountError as error:
+            raise StoreError(str(error)) from None
+        try:
+            inside = _inside_of(store, container, launch, transport, fuse)
+            return _start_inside(store, container, inside)
         finally:
-            upper = os.fsencode(store.containers.upper(container))
-            _end(started)
-            await_predecessor(upper)
-        store.containers.finished(container, code)
+            os.close(fuse)
+
+
+def _start_inside(store: Store, container: Container, inside: Inside[_FuseRoot]) -> Started:
+    """Start the processes of the container; `handshake` has the messages, in their order."""
+    runner = os.pidfd_open(os.getpid())
+    ours, theirs = channel()
+    outer = os.fork()
+    if outer == 0:
+        ours.close()
+        run_outer(inside, runner, theirs)
+    theirs.close()
+    os.close(runner)
+    recorded = False
+    try:
+        ours.watch(outer)
+        ours.expect(Mounted)
+        _serve(inside.root)
+        ours.send(Served())
+        init = ours.expect(Begun).pid
+        # Before it begins: the row may be all that is left of us.
+        store.containers.started(container, init)
+        recorded = True
+        ours.send(Recorded())
+        terminal = ours.expect(Terminal).fd if inside.launch.terminal else None
+        ours.expect(Running)
+    except CannotStart as error:
+        end_started(outer)
+        store.containers.finished(container, error.status)
+        raise
+    except Silence:
+        status = end_started(outer)
+        if recorded:
+            store.containers.finished(container, REFUSED)
+        raise StoreError(
+            silence_text(f"the process of container {container.name}", status)
+        ) from None
+    except BaseException:
+        end_started(outer)
+        raise
+    finally:
+        ours.close()
+    return Started(outer, init, terminal)
+
+
+def _serve(root: _FuseRoot) -> None:
+    """Start the daemon of the root's mount; return when it serves.  Raises StoreError."""
+    outcome = run_detached(
+        lambda live: serve_in_namespace(root.fuse, root.options, live), keep=root.fuse
+    )
+    if outcome.status != OK:
+        raise StoreError(outcome.message)
+
+
+def _attend(store: Store, container: Container, started: Started) -> int:
+    """Attend to the command until it ends; record and return its exit status."""
+    try:
+        code = attend_started(started)
+    except BaseException:
+        end_started(started.outer)
+        raise
+    finally:
+        await_predecessor(os.fsencode(store.containers.upper(container)))
+    store.containers.finished(container, code)
     return code
 
 
-def _start(
-    store: Store,
-    container: Container,
-    launch: Launch,
-    transport: str,
-) -> Started:
-    # Devices of an image are no devices of ours; those in /dev are on a filesystem of their own.
-    options = container_options(store, container, transport=transport, flags=MS_NODEV)
-    directory = store.containers.directory(container)
-    point = directory / "merged"
-    point.mkdir(mode=0o755, exist_ok=True)
-    await_predecessor(os.fsencode(store.containers.upper(container)))
-    inside = _inside_of(container, launch, os.fspath(directory))
-    wanted = [Point(f"/{name}", folder=False) for name in inside.files]
-    wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in inside.volumes]
-    options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
-    try:
-        fuse = open_device()
-    except MountError as error:
-        raise StoreError(str(error)) from None
-    try:
-        with _Pipes() as pipes:
-            outer = os.fork()
-            if outer == 0:
-                pipes.keep_inner()
-                run_outer(
-                    inside,
-                    lambda: _mounted(fuse, os.fspath(point), options),
-                    Ends(
-                        pipes.mounted[1],
-                        pipes.go[0],
-                        pipes.pids[1],
-                        pipes.report[1],
-                        pipes.terminal[1],
-                    ),
-                )
-            pipes.keep_outer()
-            try:
-                return _accompany(store, container, outer, pipes, fuse, options, inside)
-            except CannotStart as error:
-                os.waitpid(outer, 0)
-                store.containers.finished(container, error.status)
-                raise
-            except BaseException:
-                with suppress(ProcessLookupError):
-                    os.kill(outer, signal.SIGKILL)
-                os.waitpid(outer, 0)
-                raise
-    finally:
-        os.close(fuse)
-
-
-def _inside_of(container: Container, launch: Launch, directory: str) -> Inside:
+def _inside_of(
+    store: Store, container: Container, launch: Launch, transport: str, fuse: int
+) -> Inside[_FuseRoot]:
+    """Return what the container looks like inside; prepares its files and mount points."""
     hostname = str(container.config.get("Hostname") or container.short)
     if not _HOSTNAME.fullmatch(hostname):
         raise StoreError(f"invalid hostname {hostname!r}: give another with --hostname")
     host = container.config.get("HostConfig")
     host = host if isinstance(host, dict) else {}
+    volumes = _volumes(host)
+    directory = store.containers.directory(container)
+    # The image's devices do not work; those of /dev are on a filesystem of their own.
+    options = container_options(store, container, transport=transport, flags=MS_NODEV)
+    point = directory / "merged"
+    point.mkdir(mode=0o755, exist_ok=True)
+    await_predecessor(os.fsencode(store.containers.upper(container)))
+    files = _etc_files(os.fspath(directory), hostname)
+    wanted = [Point(f"/{name}", folder=False) for name in files]
+    wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in volumes]
+    options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
     return Inside(
+        _FuseRoot(fuse, os.fspath(point), options),
         hostname,
         launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
-        _volumes(host),
+        volumes,
         host.get("ReadonlyRootfs") is True,
-        _etc_files(directory, hostname),
+        files,
         size_of_ours(),
     )
-
-
-def _accompany(
-    store: Store,
-    container: Container,
-    outer: int,
-    pipes: _Pipes,
-    fuse: int,
-    options: MountOptions,
-    inside: Inside,
-) -> Started:
-    """Do our part of a start: serve the mount, write init down, wait for the command."""
-    if os.read(pipes.mounted[0], 1) == b"m":
-        outcome = run_detached(lambda live: serve_in_namespace(fuse, options, live), keep=fuse)
-        if outcome.status != OK:
-            raise StoreError(outcome.message)
-        os.write(pipes.go[1], b"g")
-    pid = os.read(pipes.pids[0], 32)
-    if pid:
-        # Written down before it begins: it may be all that is left of us.
-        store.containers.started(container, int(pid))
-        os.write(pipes.go[1], b"s")
-    raise_reported(pipes.report[0])
-    if not pid:
-        raise StoreError(f"container {container.name} ended before it began")
-    terminal = received(pipes.terminal[0]) if inside.launch.terminal else None
-    return Started(outer, int(pid), terminal)
-
-
-def _mounted(fuse: int, point: str, options: MountOptions) -> str:
-    try:
-        mount_on_fd(fuse, point, options)
-    except MountError as error:
-        raise StoreError(str(error)) from None
-    return point
-
-
-class _Pipes:
-    """The pipes between a container's outer process and whoever starts it."""
-
-    def __init__(self) -> None:
-        self.mounted, self.go, self.pids, self.report = (os.pipe() for _ in range(4))
-        ours, theirs = socket.socketpair()
-        self.terminal = ours.detach(), theirs.detach()
-        self._open = {*self.mounted, *self.go, *self.pids, *self.report, *self.terminal}
-
-    def keep_inner(self) -> None:
-        self._close(self.mounted[0], self.go[1], self.pids[0], self.report[0], self.terminal[0])
-
-    def keep_outer(self) -> None:
-        self._close(self.mounted[1], self.go[0], self.pids[1], self.report[1], self.terminal[1])
-
-    def _close(self, *fds: int) -> None:
-        for fd in fds:
-            self._open.discard(fd)
-            os.close(fd)
-
-    def __enter__(self) -> _Pipes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close(*self._open.copy())
 
 
 def _etc_files(directory: str, hostname: str) -> dict[str, str]:
@@ -251,64 +290,6 @@ def _etc_files(directory: str, hostname: str) -> dict[str, str]:
             file.write(content)
         files[f"etc/{name}"] = path
     return files
-
-
-def _end(started: Started) -> None:
-    """Make sure that nothing of the container runs any more."""
-    with suppress(ProcessLookupError, ChildProcessError):
-        if os.waitpid(started.outer, os.WNOHANG) == (0, 0):
-            os.kill(started.outer, signal.SIGKILL)
-            os.waitpid(started.outer, 0)
-
-
-def start_container(store: Store, container: Container, launch: Launch) -> None:
-    """Run the container in the background; return once its command runs."""
-    result, report = os.pipe()
-    # SQLite's locks do not survive a fork, and its memory of them does: each opens its own.
-    store.database.close()
-    keeper = os.fork()
-    if keeper:
-        os.close(report)
-        os.waitpid(keeper, 0)
-        with open(result, "rb") as pipe:
-            told = pipe.read()
-        if told:
-            status, _, text = told.partition(b" ")
-            raise CannotStart(int(status), text.decode(errors="surrogateescape"))
-        return
-    os.close(result)
-    _keep(store, container, launch, report)
-
-
-def _keep(store: Store, container: Container, launch: Launch, report: int) -> None:
-    """Be the background process of a container; never returns."""
-    status, text = REFUSED, ""
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in range(3):
-            os.dup2(null, fd)
-        told = False
-
-        def tell() -> None:
-            nonlocal told
-            told = True
-            os.close(report)
-
-        try:
-            run_container(store, container, launch, on_start=tell)
-            if container.auto_remove:
-                store.containers.remove(store.containers.get(container.id))
-        except CannotStart as error:
-            status, text = error.status, str(error)
-        except (StoreError, OSError) as error:
-            text = str(error)
-        if text and not told:
-            os.write(report, f"{status} {text}".encode(errors="surrogateescape"))
-    finally:
-        os._exit(0)
 
 
 def stop_container(store: Store, container: Container, seconds: float) -> None:

@@ -1,9 +1,8 @@
-"""A command that has been started in a container: how we hear of it, and wait for it.
+"""A command that runs in a container: passing signals on to it, waiting for it, ending it.
 
-Decided here and only here: what is passed on to it meanwhile, and what its exit
-status is.
+Decided here and only here: which signals are passed on, and what the exit status is.
 
-Threading: one thread, which has the signals held.
+Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from mount_tools.container.init import exit_code
-from mount_tools.container.process import CannotStart
 from mount_tools.container.signals import attend, is_typed, next_signal
 from mount_tools.container.terminal import Relay
 
@@ -30,13 +28,18 @@ class Started(NamedTuple):
     terminal: int | None = None
 
 
-def raise_reported(report: int) -> None:
-    """Wait until the command runs, or raise CannotStart with why it does not."""
-    with open(report, "rb", closefd=False) as pipe:
-        told = pipe.read()
-    if told:
-        status, _, text = told.partition(b" ")
-        raise CannotStart(int(status), text.decode(errors="surrogateescape"))
+def end_started(outer: int) -> int:
+    """Kill the outer process of a command, and with it all that it started; return its status."""
+    with suppress(ProcessLookupError):
+        os.kill(outer, signal.SIGKILL)
+    return os.waitpid(outer, 0)[1]
+
+
+def silence_text(what: str, status: int) -> str:
+    """Return a sentence: `what` ended with that wait status before its command ran."""
+    code = os.waitstatus_to_exitcode(status)
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    return f"{what} {how} before its command ran"
 
 
 def attend_started(started: Started) -> int:
@@ -51,7 +54,7 @@ def attend_started(started: Started) -> int:
             if relay is not None and number == signal.SIGWINCH:
                 relay.resize()
             elif signal.getsignal(number) == signal.SIG_IGN:
-                return  # whoever ignores it, by nohup(1) say, means it for all he runs
+                return  # ignored, by nohup(1) say: that is meant for all that runs below it
             elif relay is not None or not is_typed(taken):
                 with suppress(ProcessLookupError):
                     os.kill(started.target, number)

@@ -5,7 +5,7 @@ its name leads to it there; what becomes of our terminal meanwhile (raw: all tha
 typed goes inside as it is, and the inner one makes signals of it); and that ours is
 restored whatever happens.
 
-    Inside   opens the pair and sends the master's descriptor out, before the command begins
+    Inside   opens the pair; the master's descriptor is sent out before the command begins
     Relay    out here, between the master and our stdin and stdout, until the command ends
 
 Threading: one thread.
@@ -19,7 +19,6 @@ import fcntl
 import os
 import select
 import signal
-import socket
 import stat
 import struct
 import termios
@@ -71,24 +70,7 @@ def open_terminal(root: int, size: Size | None) -> tuple[int, int]:
     return master, fcntl.ioctl(master, _TIOCGPTPEER, flags)
 
 
-def send_out(master: int, to: int) -> None:
-    """Give `master` to whoever is at the other end of the socket `to`; close both."""
-    with socket.socket(fileno=to) as out:
-        out.sendmsg([b"t"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(master))])
-    os.close(master)
-
-
 # -- outside --
-
-
-def received(end: int) -> int:
-    """Return the master that was sent to the socket `end` before the command began."""
-    with socket.socket(fileno=os.dup(end)) as sender:
-        _, fds, _, _ = socket.recv_fds(sender, 1, 1, socket.MSG_DONTWAIT)
-    if not fds:
-        raise StoreError("the container's terminal did not come out of it")
-    os.set_inheritable(fds[0], False)
-    return fds[0]
 
 
 class Relay:

@@ -6,9 +6,11 @@ unshare(2), setns(2), pivot_root(2), prctl(2); Python before 3.12 has none of th
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.mount import MNT_DETACH, mount, umount
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -17,6 +19,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
+_MS_MOVE = 1 << 13
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -66,16 +69,50 @@ def setns(fd: int, kind: int) -> None:
         raise fail()
 
 
-def enter_root(path: bytes) -> None:
-    """Make the mount point `path` the root of this mount namespace, and let the old one go.
+def mount_namespace() -> int:
+    """Return this process's mount namespace, open; the caller closes the fd."""
+    return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    Source: pivot_root(2) "pivot_root(\".\", \".\")".
+
+def leave_chroot(namespace: int) -> None:
+    """Make the root of the mount namespace `namespace`, open, the root of this process.
+
+    For the namespace that the process is in already this is the way out of a chroot; the
+    process needs CAP_SYS_ADMIN and CAP_SYS_CHROOT.  The working directory becomes `/`.
+
+    Source: setns(2); Linux fs/namespace.c:mntns_install().
     """
-    os.chdir(path)
-    if _pivot_root(_NR_PIVOT_ROOT, b".", b".") != 0:
-        raise fail(path)
-    if libc.umount2(b".", 2) != 0:  # MNT_DETACH
-        raise fail(b".")
+    setns(namespace, CLONE_NEWNS)
+
+
+def chroot_to(fd: int) -> None:
+    """Make the directory open as `fd` the root and the working directory of this process."""
+    os.fchdir(fd)
+    os.chroot(b".")
+
+
+def enter_root(namespace: int, root: int) -> None:
+    """Make the mount whose root is open as `root` the root of the mount namespace `namespace`.
+
+    `namespace` is this process's own.  What was mounted there before is unmounted, so that
+    no process of the namespace reaches it: neither by `..` from a chroot of its own nor by
+    setns(2).  pivot_root(2) exchanges the mount that the *caller's* root is on, which in a
+    chroot is not the namespace's root; so the caller leaves its chroot first.  The first
+    mount of a system that runs from an initramfs cannot be exchanged (EINVAL), and the new
+    root is moved on top of it, as switch_root(8) does.
+
+    Source: pivot_root(2) "pivot_root(\".\", \".\")"; Linux fs/namespace.c:path_pivot_root().
+    """
+    leave_chroot(namespace)
+    os.fchdir(root)
+    if _pivot_root(_NR_PIVOT_ROOT, b".", b".") == 0:
+        umount(b".", MNT_DETACH)
+    else:
+        error = fail(b".")
+        if error.errno != errno.EINVAL:
+            raise error
+        mount(b".", b"/", b"", _MS_MOVE, b"")
+        os.chroot(b".")
     os.chdir(b"/")
 
 

@@ -21,8 +21,8 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container.exec import exec_in_container
+from mount_tools.container.handshake import CannotStart
 from mount_tools.container.mount import refuse_running, unmount_container
-from mount_tools.container.process import CannotStart
 from mount_tools.container.run import (
     launch_of,
     run_container,

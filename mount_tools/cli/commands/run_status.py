@@ -17,7 +17,7 @@ from layerstore.errors import NoSuchImage, NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import complain
-from mount_tools.container.process import REFUSED, CannotStart
+from mount_tools.container.handshake import REFUSED, CannotStart
 
 
 def take_stdin(interactive: bool, tty: bool) -> None:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.init import Ends, Inside, close_all_but, exit_code, run_outer
+from mount_tools.container.handshake import (
+    REFUSED,
+    Begun,
+    CannotStart,
+    Mounted,
+    Recorded,
+    Running,
+    Served,
+    Silence,
+    channel,
+)
+from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.root import MS_BIND
 from mount_tools.container.signals import held
@@ -37,38 +48,51 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-class Begun:
-    """An outer process, and our ends of what leads to it; `out` is what the command says."""
+class Bound(NamedTuple):
+    """A root that is a directory, bound to itself."""
 
-    def __init__(self, root: Path, script: str, mount_root: Callable[[], str]) -> None:
+    path: str
+
+    def mount(self) -> str:
+        mount(os.fsencode(self.path), os.fsencode(self.path), b"", MS_BIND, b"")
+        return self.path
+
+
+class Refused(NamedTuple):
+    """A root that cannot be mounted."""
+
+    def mount(self) -> str:
+        raise StoreError("no mount today")
+
+
+class Outer:
+    """An outer process, and our end of the channel to it; `out` is what the command says."""
+
+    def __init__(self, root: Root, script: str) -> None:
         launch = Launch(("sh", "-c", script), (), "/", "")
-        inside = Inside("boxy", launch, (), False, {}, None)
-        pipes = [os.pipe() for _ in range(5)]
-        (self.mounted, mounted), (go, self.go), (self.pids, pids) = pipes[:3]
-        (self.report, report), (self.out, out) = pipes[3:]
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self.pid = os.fork()
-            if self.pid == 0:
-                os.dup2(out, 1)
-                run_outer(inside, mount_root, Ends(mounted, go, pids, report, theirs.detach()))
-        for fd in (mounted, go, pids, report, out):
-            os.close(fd)
-        self._open = [self.mounted, self.go, self.pids, self.report, self.out]
+        inside = Inside(root, "boxy", launch, (), False, {}, None)
+        self.out, out = os.pipe()
+        self.channel, theirs = channel()
+        ourselves = os.pidfd_open(os.getpid())
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.channel.close()
+            os.dup2(out, 1)
+            run_outer(inside, ourselves, theirs)
+        theirs.close()
+        os.close(out)
+        os.close(ourselves)
+        self.channel.watch(self.pid)
         self.status: int | None = None
 
     def start(self) -> int:
         """Do what is to be done out here; return the pid of init."""
-        assert os.read(self.mounted, 1) == b"m"
-        os.write(self.go, b"g")
-        init = int(os.read(self.pids, 32))
-        os.write(self.go, b"s")
+        self.channel.expect(Mounted)
+        self.channel.send(Served())
+        init = self.channel.expect(Begun).pid
+        self.channel.send(Recorded())
+        self.channel.expect(Running)
         return init
-
-    def reported(self) -> bytes:
-        """Return what is reported, nothing where the command runs."""
-        with open(self.report, "rb", closefd=False) as pipe:
-            return pipe.read()
 
     def said(self) -> bytes:
         with open(self.out, "rb", closefd=False) as pipe:
@@ -83,20 +107,16 @@ class Begun:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
-        for fd in self._open:
-            os.close(fd)
+        self.channel.close()
+        os.close(self.out)
 
 
 @pytest.fixture
-def begin(root: Path) -> Iterator[Callable[..., Begun]]:
-    begun: list[Begun] = []
+def begin(root: Path) -> Iterator[Callable[..., Outer]]:
+    begun: list[Outer] = []
 
-    def mount_root() -> str:
-        mount(os.fsencode(root), os.fsencode(root), b"", MS_BIND, b"")
-        return str(root)
-
-    def begin(script: str, mount_root: Callable[[], str] = mount_root) -> Begun:
-        begun.append(Begun(root, script, mount_root))
+    def begin(script: str, mounts: Root | None = None) -> Outer:
+        begun.append(Outer(Bound(str(root)) if mounts is None else mounts, script))
         return begun[-1]
 
     with held():
@@ -107,47 +127,65 @@ def begin(root: Path) -> Iterator[Callable[..., Begun]]:
 
 
 def test_it_begins_step_by_step_and_ends_as_its_command(
-    begin: Callable[..., Begun], root: Path
+    begin: Callable[..., Outer], root: Path
 ) -> None:
     begun = begin("echo $$; hostname; ls -d /proc/self /dev/null; exit 7")
-    assert os.read(begun.mounted, 1) == b"m"
-    assert not (root / "proc").exists(), "nothing is furnished before somebody serves the mount"
-    os.write(begun.go, b"g")
-    init = int(os.read(begun.pids, 32))
+    begun.channel.expect(Mounted)
+    assert not (root / "proc").exists(), "nothing is mounted in it before somebody serves it"
+    begun.channel.send(Served())
+    init = begun.channel.expect(Begun).pid
     assert Path(f"/proc/{init}").exists()
-    assert not (root / "proc").exists(), "nor before init is written down"
-    os.write(begun.go, b"s")
-    assert begun.reported() == b""
+    assert not (root / "proc").exists(), "nor before init is recorded"
+    begun.channel.send(Recorded())
+    begun.channel.expect(Running)
     assert begun.said() == b"2\nboxy\n/dev/null\n/proc/self\n"
     assert begun.wait() == 7
 
 
-def test_without_a_word_it_ends(begin: Callable[..., Begun], root: Path) -> None:
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_it_ends_with_silence(begin: Callable[..., Outer], root: Path, steps: int) -> None:
+    """Whichever message does not come: no command runs."""
     begun = begin("echo never")
-    assert os.read(begun.mounted, 1) == b"m"
-    begun._open.remove(begun.go)
-    os.close(begun.go)
-    assert begun.wait() == 1 and begun.said() == b""
-    begun = begin("echo never")
-    assert os.read(begun.mounted, 1) == b"m"
-    os.write(begun.go, b"g")
-    assert int(os.read(begun.pids, 32))
-    begun._open.remove(begun.go)
-    os.close(begun.go)
-    assert begun.wait() == 1 and begun.said() == b""
+    for step in range(steps):
+        match step:
+            case 0:
+                begun.channel.expect(Mounted)
+            case 1:
+                begun.channel.send(Served())
+            case 2:
+                begun.channel.expect(Begun)
+    begun.channel.close()
+    assert begun.wait() == REFUSED and begun.said() == b""
     assert not (root / "proc").exists()
 
 
-def test_why_it_cannot_begin_is_reported(begin: Callable[..., Begun]) -> None:
-    def refuse() -> str:
-        raise StoreError("no mount today")
+@pytest.mark.parametrize("victim", ["outer", "init"])
+def test_a_killed_process_is_silence(begin: Callable[..., Outer], victim: str) -> None:
+    begun = begin("echo never")
+    begun.channel.expect(Mounted)
+    begun.channel.send(Served())
+    init = begun.channel.expect(Begun).pid
+    os.kill(begun.pid if victim == "outer" else init, signal.SIGKILL)
+    with pytest.raises(Silence):
+        begun.channel.expect(Running)
+    assert begun.wait() == 128 + signal.SIGKILL and begun.said() == b""
 
-    begun = begin("echo never", refuse)
-    assert begun.reported() == b"125 no mount today"
+
+def test_why_it_cannot_begin_is_told(begin: Callable[..., Outer]) -> None:
+    begun = begin("echo never", Refused())
+    with pytest.raises(CannotStart, match="no mount today") as caught:
+        begun.channel.expect(Mounted)
+    assert caught.value.status == 125
     assert begun.wait() == 125 and begun.said() == b""
 
 
-def test_all_of_it_ends_with_whoever_waits_for_it(begin: Callable[..., Begun]) -> None:
+def test_init_has_a_name_and_no_command_line_of_the_host(begin: Callable[..., Outer]) -> None:
+    begun = begin("cat /proc/1/comm; cat /proc/1/cmdline")
+    begun.start()
+    assert begun.said() == b"pyunion-init\npyunion-init\0"
+
+
+def test_all_of_it_ends_with_whoever_waits_for_it(begin: Callable[..., Outer]) -> None:
     begun = begin("sleep 1000 & echo up; sleep 1000")
     init = begun.start()
     assert os.read(begun.out, 3) == b"up\n"
@@ -159,7 +197,7 @@ def test_all_of_it_ends_with_whoever_waits_for_it(begin: Callable[..., Begun]) -
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it to end")  # type: ignore[misc]
 
 
-def test_signals_for_init_are_the_commands(begin: Callable[..., Begun]) -> None:
+def test_signals_for_init_are_the_commands(begin: Callable[..., Outer]) -> None:
     begun = begin("trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done")
     init = begun.start()
     assert os.read(begun.out, 3) == b"up\n"
@@ -173,16 +211,3 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         _, status = os.waitpid(process.pid, 0)
         process.returncode = status
         assert exit_code(status) == code
-
-
-def test_only_what_is_named_stays_open() -> None:
-    first, second = os.pipe()
-    child = os.fork()
-    if child == 0:
-        close_all_but(second)
-        left = {int(name) for name in os.listdir("/proc/self/fd")}
-        # Of the listing itself is one that has gone since.
-        os._exit(0 if left - {0, 1, 2, second} <= {3} else 1)
-    os.close(first)
-    os.close(second)
-    assert os.waitpid(child, 0)[1] == 0

@@ -14,27 +14,39 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools.container.process import CANNOT_INVOKE, NOT_FOUND, PATH, REFUSED
+from mount_tools.container.handshake import CANNOT_INVOKE, NOT_FOUND, REFUSED
+from mount_tools.container.process import PATH
 from tests.helpers.mounts import helper_environment, require_root
 from tests.helpers.signal_masks import signal_masks
 
 SCRIPT = """
 import json, os, signal, sys
-from mount_tools.container.process import Launch, become, in_child, restrict
+from mount_tools.container.handshake import CannotStart, Running, Silence, channel
+from mount_tools.container.process import Launch, in_child, restrict, run_command
 words, environment, directory, user, restricted = json.loads(sys.argv[1])
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-result, report = os.pipe()
-child = os.fork()
-if child == 0:
+ours, theirs = channel()
+proc = os.open("/proc", os.O_PATH)
+outer = os.fork()
+if outer == 0:
+    ours.close()
     def work():
         if restricted:
             restrict()
-        become(Launch(tuple(words), tuple(environment), directory, user))
-    in_child(work, report)
-os.close(report)
-with open(result) as pipe:
-    print(pipe.read(), file=sys.stderr, end="")
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        launch = Launch(tuple(words), tuple(environment), directory, user)
+        child = run_command(launch, None, theirs, proc)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(code & 255)
+    in_child(work, theirs)
+theirs.close()
+ours.watch(outer)
+try:
+    ours.expect(Running)
+except CannotStart as error:
+    print(error.status, error, file=sys.stderr, end="")
+except Silence:
+    print("silence", file=sys.stderr, end="")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(outer, 0)[1]))
 """
 
 

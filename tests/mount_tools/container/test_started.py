@@ -1,16 +1,12 @@
-"""A command that was started: what is passed on to it, and how it is told that it was not."""
+"""A command that was started: what is passed on to it,and how one that did not run ended."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 
-import pytest
-
-from mount_tools.container.process import CannotStart
-from mount_tools.container.started import raise_reported
+from mount_tools.container.started import end_started, silence_text
 from tests.helpers.mounts import helper_environment
 from tests.helpers.processes import ending
 
@@ -47,17 +43,10 @@ def test_what_we_ignore_is_not_passed_on_and_all_else_is() -> None:
         assert (process.stdout.read(), process.wait(30)) == ("usr\n", 5)
 
 
-def test_a_report_is_why_it_does_not_run() -> None:
-    for told in (b"", b"127 exec: \xff: not found"):
-        result, report = os.pipe()
-        os.write(report, told)
-        os.close(report)
-        try:
-            if not told:
-                raise_reported(result)
-                continue
-            with pytest.raises(CannotStart, match="exec: \udcff: not found") as caught:
-                raise_reported(result)
-            assert caught.value.status == 127
-        finally:
-            os.close(result)
+def test_how_a_process_ended_before_its_command_ran() -> None:
+    process = subprocess.Popen(["sleep", "1000"])
+    status = end_started(process.pid)
+    process.returncode = status
+    text = "the process of box was killed by signal 9 before its command ran"
+    assert silence_text("the process of box", status) == text
+    assert silence_text("it", 1 << 8) == "it ended with status 1 before its command ran"

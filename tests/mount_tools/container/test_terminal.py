@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.terminal import open_terminal, received, send_out
+from mount_tools.container.terminal import open_terminal
 from tests.helpers.mounts import helper_environment, require
 from tests.helpers.processes import ending
 from tests.helpers.terminals import Terminal, terminal
@@ -126,14 +125,3 @@ def test_a_pair_of_a_roots_own_devpts_and_of_nothing_else(tmp_path: Path) -> Non
             open_terminal(root, None)
     finally:
         os.close(root)
-
-
-def test_a_descriptor_is_sent_out() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        one, other = os.pipe()
-        send_out(other, theirs.detach())
-        with open(received(ours.fileno()), "wb") as sent:
-            sent.write(b"x")
-        assert os.read(one, 2) == b"x"
-        os.close(one)

@@ -1,0 +1,35 @@
+"""The name under which ps(1) shows a process.
+
+Init's own command line would be that of `pyunion` on the host: paths, and options with
+secrets perhaps, that every process of the container may read.
+
+Source: proc_pid_cmdline(5); Linux fs/proc/base.c:get_mm_cmdline(): where the last byte of
+the arguments is not NUL, the command line ends at the first NUL.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+_LONGEST_NAME = 15  # bytes, TASK_COMM_LEN
+_ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1
+
+
+def set_process_title(title: str) -> None:
+    """Make `title` the name and the command line of this process, as far as there is room.
+
+    Without a /proc to do it with, or with arguments shorter than `title`, nothing is done.
+    """
+    data = title.encode()
+    with suppress(OSError):
+        Path("/proc/self/comm").write_bytes(data[:_LONGEST_NAME])
+        line = Path("/proc/self/stat").read_bytes()
+        fields = line[line.rindex(b")") + 2 :].split()
+        start, end = (int(fields[number - 3]) for number in (_ARG_START, _ARG_END))
+        room = end - start
+        if room < len(data) + 2:
+            return
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(data.ljust(room - 1, b"\0") + b" ")

@@ -1,0 +1,148 @@
+"""Running a program of the image: found once, looked at, and exactly that is run.
+
+Decided here and only here: that our own interpreter is never run.  It lies on the host, and
+/proc/self/exe of the process that ran it would be a way to write to it (CVE-2019-5736).  To
+look at a path and to execute the path is not enough, since the image's processes may
+exchange the file in between.  So:
+
+- the file is found through links that the image has, and never through a link of /proc that
+  leads to another file by itself (/proc/self/exe, /proc/self/fd/N);
+- it is opened once (O_PATH: a FIFO does not block, a device does nothing) and compared;
+- the kernel runs it by its directory, open, and its last name without following a link, so
+  whatever has that name by then is a file of the image too;
+- the kernel runs no script, since the directory is close-on-exec.  The interpreter that a
+  `#!` line names is found here, in the same way.
+
+Source: execve(2) "Interpreter scripts", Linux fs/binfmt_script.c:load_script(); openat2(2)
+RESOLVE_NO_MAGICLINKS.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from unionfs.errors import fs_error
+from unionfs.syscalls.execveat import execveat
+from unionfs.syscalls.openat2 import open_in_root
+
+_LINKS_FOLLOWED = 40
+_SCRIPTS_OF_SCRIPTS = 5
+_LONGEST_HEAD = 256  # bytes of a script that the kernel reads
+_INTERPRETER = re.compile(rb"[ \t]*([^ \t\0]+)[ \t]*([^\0]*?)[ \t]*(?:\0|$)")
+
+
+class _Program(NamedTuple):
+    """A file: its directory, open, its name there, and the file, open with O_PATH."""
+
+    directory: int
+    name: bytes
+    fd: int
+
+
+@functools.cache
+def own_interpreter() -> os.stat_result:
+    """Return what stat(2) says of the program that this process runs.
+
+    Called before the root changes: a container's /proc may be hidden by a volume.
+    """
+    return os.stat("/proc/self/exe")
+
+
+def run_program(path: str, words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    """Run the program `path` of our root with those words, in the place of this process.
+
+    Raises the OSError of execve(2).
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in range(_SCRIPTS_OF_SCRIPTS + 1):
+            program = _find(root, path)
+            try:
+                interpreter = _interpreter(program, path)
+                if interpreter is None:
+                    execveat(program.directory, program.name, words, environment)
+            finally:
+                os.close(program.fd)
+                os.close(program.directory)
+            words = (*interpreter, path, *words[1:])
+            path = interpreter[0]
+        raise fs_error(errno.ELOOP)
+    finally:
+        os.close(root)
+
+
+def _find(root: int, path: str) -> _Program:
+    """Find the program, links followed; the caller closes its descriptors."""
+    own = own_interpreter()
+    if not path.startswith("/"):
+        path = os.path.join(os.getcwd(), path)
+    try:
+        os.close(open_in_root(root, os.fsencode(path), os.O_PATH))
+    except OSError as error:
+        with suppress(OSError):
+            if error.errno == errno.ELOOP and os.path.samestat(os.stat(path), own):
+                raise _ours(path) from None
+        raise
+    here = os.fsencode(path)
+    for _ in range(_LINKS_FOLLOWED):
+        above, name = os.path.split(here.rstrip(b"/"))
+        if name in (b"", b".", b".."):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)  # a directory
+        directory = open_in_root(root, above, os.O_PATH | os.O_DIRECTORY)
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except BaseException:
+            os.close(directory)
+            raise
+        found = os.fstat(fd)
+        if not stat.S_ISLNK(found.st_mode):
+            if os.path.samestat(found, own):
+                os.close(fd)
+                os.close(directory)
+                raise _ours(path)
+            return _Program(directory, name, fd)
+        target = os.readlink(b"", dir_fd=fd)
+        os.close(fd)
+        os.close(directory)
+        here = os.path.join(above, target)  # an absolute target replaces all
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _ours(path: str) -> OSError:
+    return OSError(errno.EACCES, "it is PyUnion's own interpreter", path)
+
+
+def _interpreter(program: _Program, path: str) -> tuple[str, ...] | None:
+    """Return what a script's first line runs, a path and perhaps an argument; None for others.
+
+    Raises EACCES for a script that may not be executed.
+    """
+    found = os.fstat(program.fd)
+    if not stat.S_ISREG(found.st_mode):
+        return None  # execveat says why not
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(program.name, flags, dir_fd=program.directory)
+    except PermissionError:
+        return None  # a program may be executable only; a script must be readable
+    try:
+        if not os.path.samestat(os.fstat(fd), found):
+            raise OSError(errno.ETXTBSY, "it is being replaced", path)
+        head = os.read(fd, _LONGEST_HEAD)
+    finally:
+        os.close(fd)
+    if not head.startswith(b"#!"):
+        return None
+    if not os.access(program.name, os.X_OK, dir_fd=program.directory):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+    line, newline, _ = head[2:].partition(b"\n")
+    found_line = _INTERPRETER.match(line)
+    if found_line is None or (not newline and found_line.end(1) == _LONGEST_HEAD - 2):
+        raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), path)
+    return tuple(os.fsdecode(word) for word in found_line.groups() if word)

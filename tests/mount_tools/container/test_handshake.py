@@ -1,0 +1,170 @@
+"""The messages between the runner and the processes inside, and what silence means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mount_tools.container.handshake import (
+    Begun,
+    CannotStart,
+    Channel,
+    Failed,
+    Mounted,
+    Recorded,
+    Running,
+    Served,
+    Silence,
+    Terminal,
+    channel,
+    end_with,
+    has_executed,
+    report_failure,
+)
+from tests.helpers.children import spawn, wait
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Channel, Channel]]:
+    ours, theirs = channel()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_each_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> None:
+    ours, theirs = ends
+    for message in (Mounted(), Served(), Begun(1 << 22), Recorded(), Running()):
+        theirs.send(message)
+    assert ours.expect(Mounted) == Mounted()
+    assert ours.expect(Served) == Served()
+    assert ours.expect(Begun) == Begun(1 << 22)
+    assert ours.expect(Recorded) == Recorded()
+    assert ours.expect(Running) == Running()
+
+
+def test_a_terminal_comes_as_a_descriptor_of_ours(ends: tuple[Channel, Channel]) -> None:
+    ours, theirs = ends
+    reading, writing = os.pipe()
+    theirs.send(Terminal(writing))
+    os.close(writing)
+    received = ours.expect(Terminal).fd
+    assert not os.get_inheritable(received)
+    with open(received, "wb") as pipe:
+        pipe.write(b"x")
+    assert os.read(reading, 2) == b"x"
+    os.close(reading)
+
+
+def test_failure_is_told_whatever_was_expected(ends: tuple[Channel, Channel]) -> None:
+    ours, theirs = ends
+    theirs.send(Failed(127, "exec: \udcff: not found" + "x" * 10_000))
+    with pytest.raises(CannotStart, match="exec: \udcff: not found") as caught:
+        ours.expect(Running)
+    assert caught.value.status == 127
+
+
+def test_another_message_than_expected_is_a_bug(ends: tuple[Channel, Channel]) -> None:
+    ours, theirs = ends
+    theirs.send(Mounted())
+    with pytest.raises(RuntimeError, match=r"Mounted.* came where Running"):
+        ours.expect(Running)
+
+
+def test_a_closed_end_is_silence() -> None:
+    ours, theirs = channel()
+    theirs.close()
+    with pytest.raises(Silence):
+        ours.expect(Running)
+    with pytest.raises(Silence):
+        ours.send(Recorded())
+    report_failure(ours, 125, "nobody hears it")
+    ours.close()
+
+
+def test_a_dead_child_is_silence_though_others_have_its_end_open(
+    ends: tuple[Channel, Channel],
+) -> None:
+    """But what it said before its end counts."""
+    ours, theirs = ends
+    child = spawn(lambda: theirs.send(Mounted()))
+    ours.watch(child)
+    assert wait(child) == 0
+    assert ours.expect(Mounted) == Mounted()
+    with pytest.raises(Silence):
+        ours.expect(Served)
+
+
+def _kill_ourselves() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run_another_program() -> None:
+    os.execvp("true", ["true"])
+
+
+def _end_with_an_error() -> None:
+    os._exit(3)
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), None])
+@pytest.mark.parametrize(
+    ("does", "executed"), [(_kill_ourselves, False), (_run_another_program, True)]
+)
+def test_only_execve_counts_as_running(
+    does: Callable[[], None], executed: bool, proc: Path | None, tmp_path: Path
+) -> None:
+    """Also where /proc does not show the child."""
+    fd = os.open(proc or tmp_path, os.O_PATH)
+    held, hold = os.pipe()
+    child = spawn(does)
+    os.close(hold)
+    assert os.read(held, 1) == b""
+    if proc is None:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert has_executed(fd, child) is executed
+    finally:
+        wait(child)
+        os.close(held)
+        os.close(fd)
+
+
+def test_a_child_that_gave_up_by_itself_has_not_executed() -> None:
+    fd = os.open("/proc", os.O_PATH)
+    child = spawn(_end_with_an_error)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not has_executed(fd, child)
+    wait(child)
+    os.close(fd)
+
+
+def test_a_process_whose_parent_has_ended_ends() -> None:
+    """The kernel's signal comes only to one that asked for it before."""
+    ended = spawn(lambda: None)
+    pidfd = os.pidfd_open(ended)
+    wait(ended)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(ended, 0)
+
+    def late() -> None:
+        with pytest.raises(Silence):
+            end_with(pidfd)
+
+    assert wait(spawn(late)) == 0
+    os.close(pidfd)
+
+
+def test_no_message_is_mistaken_for_the_end() -> None:
+    """recv(2) returns nothing for an end, so no message may be empty."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for message in (Mounted(), Served(), Recorded(), Running(), Begun(0), Failed(125, "")):
+        Channel(theirs).send(message)
+        assert ours.recv(100)
+    ours.close()
+    theirs.close()
