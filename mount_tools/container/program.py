@@ -24,7 +24,6 @@ import functools
 import os
 import re
 import stat
-from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from unionfs.errors import fs_error
@@ -85,9 +84,8 @@ def _find(root: int, path: str) -> _Program:
     try:
         os.close(open_in_root(root, os.fsencode(path), os.O_PATH))
     except OSError as error:
-        with suppress(OSError):
-            if error.errno == errno.ELOOP and os.path.samestat(os.stat(path), own):
-                raise _ours(path) from None
+        if error.errno == errno.ELOOP and _is_own(path):
+            raise _ours(path) from None
         raise
     here = os.fsencode(path)
     for _ in range(_LINKS_FOLLOWED):
@@ -112,6 +110,14 @@ def _find(root: int, path: str) -> _Program:
         os.close(directory)
         here = os.path.join(above, target)  # an absolute target replaces all
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _is_own(path: str) -> bool:
+    """Tell whether `path`, links of /proc followed too, is our interpreter."""
+    try:
+        return os.path.samestat(os.stat(path), own_interpreter())
+    except OSError:
+        return False
 
 
 def _ours(path: str) -> OSError:
