@@ -17,7 +17,7 @@ from unionfs import UnionConfig
 from unionfs.errors import ConfigError
 
 # An open, mounted /dev/fuse handed over by mount.fuse3 -o drop_privileges.
-_FD_PATH = re.compile(r"/dev/fd/(\d+)")
+_FD_PATH = re.compile(r"/dev/fd/([0-9]{1,9})")
 
 
 def inherited_fd(directory: str) -> int | None:

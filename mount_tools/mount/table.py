@@ -1,34 +1,24 @@
-"""Reading /proc/self/mountinfo, which names every mount without asking any of them.
-
-Source: proc_pid_mountinfo(5).
-"""
+"""What is mounted on a directory, from the mount table and without asking the mount."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-from pathlib import Path
+
+from unionfs.syscalls.mountinfo import read_mounts
 
 log = logging.getLogger(__name__)
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
-
 
 def device_on(directory: str) -> str | None:
-    """Return MAJOR:MINOR of the topmost mount on `directory`, or None without one.
+    """Return MAJOR:MINOR of the topmost mount on `directory`, or None if there is no mount.
 
-    None also where there is no /proc, which a mount must not fail for.
+    None also if the table cannot be read: a mount must not fail because /proc is missing.
     """
     wanted = os.fsencode(directory)
-    device = None
     try:
-        table = Path("/proc/self/mountinfo").read_bytes()
+        mounts = read_mounts()
     except OSError as error:
         log.warning("the mount table cannot be read: %s", error)
         return None
-    for line in table.splitlines():
-        fields = line.split(b" ", 5)
-        if _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[4]) == wanted:
-            device = fields[2].decode()
-    return device
+    return next((m.device for m in reversed(mounts) if m.mount_point == wanted), None)
