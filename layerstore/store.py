@@ -71,6 +71,7 @@ class Store:
         self.containers = ContainerStore(
             root / "containers",
             self.database,
+            self.images,
             self.layers,
             self.blobs,
             self.staging,

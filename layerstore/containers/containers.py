@@ -8,8 +8,8 @@ in it, as every layer is: the upper is renamed to `layers/<n>/diff`.
 
 Locks: a container's `lock`, then the database's write lock; never the reverse.
 
-Whether a container runs is never believed from its row: a container runs while
-the process of that pid and start is alive.
+A container runs while its process or the one that waits for its end is alive; see
+`layerstore.db.container_table` for what happens if both were killed.
 
 Threading: any thread.
 """
@@ -31,10 +31,11 @@ from typing import Literal
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.names import new_name
-from layerstore.db.database import Database, Row, Value
+from layerstore.db.container_table import ContainerRow, ContainerTable
+from layerstore.db.database import Database, Value
 from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
-from layerstore.db.processes import ProcessId, process_start
+from layerstore.db.processes import process_start, this_process
 from layerstore.db.staging import StagingArea
 from layerstore.diff.tree_walk import walk
 from layerstore.errors import (
@@ -45,20 +46,25 @@ from layerstore.errors import (
     NoSuchContainer,
     NoSuchImage,
     NotFound,
+    StoreError,
 )
-from layerstore.images.images import Image
+from layerstore.images.images import Image, ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import Object
 
 Status = Literal["created", "running", "exited"]
+_STATUSES: tuple[Status, ...] = ("created", "running", "exited")
+_NOT_RUNNING: dict[str, Value] = {
+    "pid": None,
+    "pid_start": None,
+    "runner": None,
+    "runner_start": None,
+    "mount_point": None,
+}
 
 _NAME = re.compile(r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)")
 _ID = re.compile(r"[0-9a-f]{1,64}")
-_COLUMNS = (
-    "id, name, image, image_name, base, published, config, created_ns, status, exit_code, pid,"
-    " pid_start, started_ns, finished_ns, mount_point, auto_remove"
-)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class ContainerStore:
         self,
         path: Path,
         database: Database,
+        images: ImageStore,
         layers: LayerStore,
         blobs: BlobStore,
         staging: StagingArea,
@@ -113,6 +120,8 @@ class ContainerStore:
     ) -> None:
         self.path = path
         self._database = database
+        self._rows = ContainerTable(database)
+        self._images = images
         self._layers = layers
         self._blobs = blobs
         self._staging = staging
@@ -122,27 +131,20 @@ class ContainerStore:
     # -- what there is --
 
     def get(self, container_id: str) -> Container:
-        """Return the container of that full id; raises NotFound."""
-        row = self._database.one(f"SELECT {_COLUMNS} FROM containers WHERE id = ?", (container_id,))
+        """Return the container of that full id; raises NoSuchContainer."""
+        row = self._rows.get(container_id)
         if row is None:
             raise NoSuchContainer(container_id)
         return _container(row)
 
     def resolve(self, text: str) -> Container:
-        """Return the container that `text` names, by its id, its name or the beginning of its id.
+        """Return the container that `text` names: its id, its name, or a prefix of its id.
 
-        Raises NotFound, and InvalidReference for the beginning of several ids.
+        Raises NoSuchContainer, and AmbiguousId for a prefix of several ids.
         """
-        name = text.removeprefix("/")
-        row = self._database.one(
-            f"SELECT {_COLUMNS} FROM containers WHERE id = ? OR name = ? ORDER BY id = ? DESC",
-            (text, name, text),
-        )
+        row = self._rows.named(text, text.removeprefix("/"))
         if row is None and _ID.fullmatch(text):
-            rows = self._database.read(
-                f"SELECT {_COLUMNS} FROM containers WHERE id >= ? AND id < ? LIMIT 2",
-                (text, text + "g"),
-            )
+            rows = self._rows.by_prefix(text)
             if len(rows) > 1:
                 raise AmbiguousId(f"multiple IDs found with provided prefix: {text}")
             row = rows[0] if rows else None
@@ -152,17 +154,7 @@ class ContainerStore:
 
     def list(self) -> builtins.list[Container]:
         """Return every container, the newest first."""
-        rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM containers ORDER BY created_ns DESC, id"
-        )
-        return [_container(row) for row in rows]
-
-    def using(self, image: Digest) -> builtins.list[Container]:
-        """Return the containers that were created from `image`."""
-        rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM containers WHERE image = ? ORDER BY created_ns, id", (image,)
-        )
-        return [_container(row) for row in rows]
+        return [_container(row) for row in self._rows.all()]
 
     def directory(self, container: Container) -> Path:
         """Return the container's directory."""
@@ -180,7 +172,9 @@ class ContainerStore:
         """Return the frozen layers that are not in the base yet, the topmost first."""
         with suppress(FileNotFoundError):
             names = os.listdir(self.directory(container) / "layers")
-            numbers = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+            numbers = sorted(
+                (int(name) for name in names if name.isascii() and name.isdecimal()), reverse=True
+            )
             there = [
                 (number, self.directory(container) / "layers" / str(number))
                 for number in numbers
@@ -236,52 +230,65 @@ class ContainerStore:
             make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
-            row = (
-                container_id,
-                image.id,
-                image_name or image.id.short,
-                image.top,
-                json.dumps(config or {}),  # in ASCII: a word may be no UTF-8
-                time.time_ns(),
-                int(auto_remove),
+            row = ContainerRow(
+                id=container_id,
+                name=name or "",
+                image=image.id,
+                image_name=image_name or image.id.short,
+                base=image.top,
+                published=0,
+                config=json.dumps(config or {}),  # in ASCII: a word may not be UTF-8
+                created_ns=time.time_ns(),
+                status="created",
+                exit_code=None,
+                pid=None,
+                pid_start=None,
+                started_ns=None,
+                finished_ns=None,
+                mount_point=None,
+                auto_remove=int(auto_remove),
+                runner=None,
+                runner_start=None,
             )
-            self._insert(image, row, name, staged)
+            self._insert(image, row, staged)
         return self.get(container_id)
 
-    def _insert(self, image: Image, row: tuple[Value, ...], name: str | None, staged: Path) -> None:
-        container_id = str(row[0])
-        # Committed before anything is at its place, for a recovery to know of it.
-        self._leases.hold("container", container_id)
+    def _insert(self, image: Image, row: ContainerRow, staged: Path) -> None:
+        # Committed before anything is in its place, so that a recovery knows of it.
+        self._leases.hold("container", row.id)
         try:
-            with self._database.transaction() as tx:
-                if tx.execute("SELECT 1 FROM images WHERE id = ?", (image.id,)).fetchone() is None:
+            with self._database.transaction():
+                if not self._images.exists(image.id):
                     raise NoSuchImage(image.id)
-                if name is None:
-                    name = new_name(lambda name: self._holder(name) is not None)
-                elif (holder := self._holder(name)) is not None:
-                    raise Conflict(
-                        f'Conflict. The container name "/{name}" is already in use by container '
-                        f'"{holder}". You have to remove (or rename) that container to be able to '
-                        "reuse that name."
+                if not row.name:
+                    row = row._replace(
+                        name=new_name(lambda name: self._rows.holder(name) is not None)
                     )
-                tx.execute(
-                    "INSERT INTO containers (id, image, image_name, base, config, created_ns,"
-                    " auto_remove, name, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'created')",
-                    (*row, name),
-                )
-                os.rename(staged, self.path / container_id)
+                elif (holder := self._rows.holder(row.name)) is not None:
+                    raise Conflict(
+                        f'Conflict. The container name "/{row.name}" is already in use by '
+                        f'container "{holder}". You have to remove (or rename) that '
+                        "container to be able to reuse that name."
+                    )
+                self._rows.insert(row)
+                os.rename(staged, self.path / row.id)
                 self._durability.directory(self.path)
         except BaseException:
-            self.collect([container_id])
+            self.collect([row.id])
             raise
 
     def started(
         self, container: Container, pid: int, *, mount_point: str | None = None
     ) -> Container:
-        """Record that the container runs, for as long as the process `pid` lives."""
+        """Record that the container runs, for as long as the process `pid` lives.
+
+        The calling process is the one that records the end, by `finished` or
+        `unmounted`; if it is killed before that, the next reader of the row does.
+        """
         start = process_start(pid)
         if start is None:
             raise NotFound(f"there is no process {pid}")
+        runner = this_process()
         return self.update(
             container,
             status="running",
@@ -291,39 +298,34 @@ class ContainerStore:
             finished_ns=None,
             exit_code=None,
             mount_point=mount_point,
+            runner=runner.pid,
+            runner_start=runner.start,
         )
 
     def finished(self, container: Container, exit_code: int) -> Container:
         """Record that the container ran and ended."""
         return self.update(
             container,
+            **_NOT_RUNNING,
             status="exited",
-            pid=None,
-            pid_start=None,
             finished_ns=time.time_ns(),
             exit_code=exit_code,
-            mount_point=None,
         )
 
     def unmounted(self, container: Container) -> Container:
-        """Record that what was mounted is no more: it ran and ended as `container` says."""
+        """Record that its mount ended; its run is again what `container` says."""
         return self.update(
             container,
+            **_NOT_RUNNING,
             status=container.status,
-            pid=None,
-            pid_start=None,
             started_ns=container.started_ns,
             finished_ns=container.finished_ns,
             exit_code=container.exit_code,
-            mount_point=None,
         )
 
     def update(self, container: Container, **columns: Value) -> Container:
-        """Set columns of the container's row; raises NotFound where it was removed."""
-        names = ", ".join(f"{name} = ?" for name in columns)
-        self._database.write(
-            f"UPDATE containers SET {names} WHERE id = ?", (*columns.values(), container.id)
-        )
+        """Set columns of the container's row; raises NoSuchContainer if it was removed."""
+        self._rows.update(container.id, columns)
         return self.get(container.id)
 
     def remove(self, container: Container) -> None:
@@ -332,14 +334,14 @@ class ContainerStore:
         lost = not self.directory(container).exists()
         alone = nullcontext() if lost else self.lock(container)
         with self._leases.lease("work", "rm"), alone:
-            with self._database.transaction() as tx:
+            with self._database.transaction():
                 if self.get(container.id).running:
                     raise Conflict(
                         f"You cannot remove a running container {container.id}. Stop the container "
                         "before attempting removal or force remove"
                     )
                 self._leases.hold("gone", container.id)
-                tx.execute("DELETE FROM containers WHERE id = ?", (container.id,))
+                self._rows.delete(container.id)
                 # Its image may be gone, and it the last to need these layers.
                 freed = self._layers.free(container.base)
             self.collect([container.id])
@@ -382,19 +384,15 @@ class ContainerStore:
         """Return the names of directories that no row and no lease speaks of."""
         with self._database.transaction():  # nobody is between a rename and its row now
             names = set(os.listdir(self.path)) - self._leases.named()
-            rows = self._database.read("SELECT id FROM containers")
-        return sorted(names - {row[0] for row in rows})
+            return sorted(names - self._rows.ids())
 
     def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
-        return (
-            self._database.one("SELECT 1 FROM containers WHERE id = ?", (container_id,)) is not None
-        )
+        return self._rows.exists(container_id)
 
-    def _holder(self, name: str) -> str | None:
-        """Return the id of the container of that name, or None."""
-        row = self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
-        return str(row[0]) if row is not None else None
+    def forget(self, container_ids: Iterable[str]) -> None:
+        """Delete rows alone, for a rehearsal within the caller's transaction."""
+        self._rows.delete(*container_ids)
 
 
 def make_upper(path: Path, below: Path | None) -> None:
@@ -425,28 +423,29 @@ def _tree_size(path: Path) -> int:
     return total
 
 
-def _container(row: Row) -> Container:
-    (
-        container_id, name, image, image_name, base, published, config, created_ns, status,
-        exit_code, pid, pid_start, started_ns, finished_ns, mount_point, auto_remove,
-    ) = row  # fmt: skip
-    if status == "running" and not (pid and ProcessId(pid, pid_start).alive()):
-        status, pid, pid_start, mount_point = "exited", None, None, None
+def _container(row: ContainerRow) -> Container:
     return Container(
-        container_id,
-        name,
-        Digest(image),
-        image_name,
-        Digest(base) if base else None,
-        published,
-        json.loads(config),
-        created_ns,
-        status,
-        exit_code,
-        pid,
-        pid_start,
-        started_ns,
-        finished_ns,
-        mount_point,
-        bool(auto_remove),
+        id=row.id,
+        name=row.name,
+        image=Digest(row.image),
+        image_name=row.image_name,
+        base=Digest(row.base) if row.base else None,
+        published=row.published,
+        config=json.loads(row.config),
+        created_ns=row.created_ns,
+        status=_status(row.status),
+        exit_code=row.exit_code,
+        pid=row.pid,
+        pid_start=row.pid_start,
+        started_ns=row.started_ns,
+        finished_ns=row.finished_ns,
+        mount_point=row.mount_point,
+        auto_remove=bool(row.auto_remove),
     )
+
+
+def _status(text: str) -> Status:
+    for status in _STATUSES:
+        if status == text:
+            return status
+    raise StoreError(f"store.db is damaged: a container has the status {text!r}")

@@ -29,6 +29,10 @@ class ProcessId(NamedTuple):
         """Tell whether the process still runs; a zombie does not."""
         return process_start(self.pid) == self.start
 
+    def of_this_boot(self) -> bool:
+        """Tell whether the process started since the machine did."""
+        return self.start >> _TICK_BITS == _boot_bits()
+
 
 def process_start(pid: int) -> int | None:
     """Return when the process `pid` started, or None where there is none."""

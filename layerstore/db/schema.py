@@ -13,7 +13,7 @@ tags, repo_digests
 manifests   documents as they came, kept so that their digests survive `save`
 layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same
 containers  see `layerstore.containers.containers`; `published` counts its frozen layers
-            that `base` holds by now
+            that `base` holds by now; `runner` is the process that waits for its end
 leases      see `layerstore.db.leases`
 
 Times are ns since 1970; sizes are bytes.
@@ -134,5 +134,12 @@ CREATE INDEX leases_key ON leases (kind, key);
 CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS)
+# The process that waits for the container's end, to record it.  Containers that ran
+# before the step have none; their `pid` alone counts.
+RUNNERS = """
+ALTER TABLE containers ADD COLUMN runner INTEGER;
+ALTER TABLE containers ADD COLUMN runner_start INTEGER;
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS)
 VERSION = len(STEPS)

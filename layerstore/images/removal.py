@@ -18,9 +18,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal, NamedTuple
 
+from layerstore.db.container_table import ContainerRow, ContainerTable
 from layerstore.db.database import Database
 from layerstore.db.leases import Leases
-from layerstore.db.processes import ProcessId
 from layerstore.errors import Conflict
 from layerstore.images.rows import Image, ImageRows
 from layerstore.layers import LayerStore
@@ -42,6 +42,7 @@ class ImageRemoval:
         self, database: Database, images: ImageRows, layers: LayerStore, leases: Leases
     ) -> None:
         self._database = database
+        self._containers = ContainerTable(database)
         self._images = images
         self._layers = layers
         self._leases = leases
@@ -69,7 +70,7 @@ class ImageRemoval:
         if users and not force and is_single_reference(self._images.some_names(image_id)):
             raise Conflict(
                 f'conflict: unable to remove repository reference "{text}" (must force) - '
-                f"container {users[0].short} is using its referenced image {image_id.short}"
+                f"container {users[0].id[:SHORT]} is using its referenced image {image_id.short}"
             )
         reference = parse_reference(text).with_default_tag()
         if reference.digest is not None:
@@ -134,33 +135,20 @@ class ImageRemoval:
             return _conflict(image, True, False, "image has dependent child images")
         users = self._users(image.id)
         for container in users:
-            if container.running:
-                text = f"image is being used by running container {container.short}"
+            if container.status == "running":
+                text = f"image is being used by running container {container.id[:SHORT]}"
                 return _conflict(image, True, True, text)
         if hard_only:
             return None
         if image.references and not ignore_names:
             return _conflict(image, False, False, "image is referenced in multiple repositories")
         if users:
-            text = f"image is being used by stopped container {users[0].short}"
+            text = f"image is being used by stopped container {users[0].id[:SHORT]}"
             return _conflict(image, False, True, text)
         return None
 
-    def _users(self, image_id: Digest) -> list[_User]:
-        rows = self._database.read(
-            "SELECT id, status, pid, pid_start FROM containers WHERE image = ?"
-            " ORDER BY created_ns, id",
-            (image_id,),
-        )
-        return [
-            _User(row[0][:SHORT], row[1] == "running" and ProcessId(row[2], row[3]).alive())
-            for row in rows
-        ]
-
-
-class _User(NamedTuple):
-    short: str
-    running: bool
+    def _users(self, image_id: Digest) -> list[ContainerRow]:
+        return self._containers.of_image(image_id)
 
 
 class _Conflict(NamedTuple):

@@ -147,9 +147,8 @@ def prune(
     with ExitStack() as stack:
         if dry_run:
             # The images that only these containers hold are to be reported too.
-            tx = stack.enter_context(store.database.rehearsal())
-            rows = [(container_id,) for container_id in containers.containers]
-            tx.executemany("DELETE FROM containers WHERE id = ?", rows)
+            stack.enter_context(store.database.rehearsal())
+            store.containers.forget(containers.containers)
         images = prune_images(
             store,
             all_unused=all_unused,

@@ -6,14 +6,17 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from layerstore import Container, Store
-from layerstore.errors import Busy, Conflict, InvalidReference, NotFound
+from layerstore.db.processes import this_process
+from layerstore.errors import Busy, Conflict, DiskFull, InvalidReference, NotFound
+from layerstore.operations.gc import prune_containers
 from tests.helpers import children
-from tests.helpers.images import add_image, some_digest
+from tests.helpers.images import add_image
 from tests.layerstore.diff.test_tree_walk import deepen
 
 A, B = {"a": b"1"}, {"b": b"22"}
@@ -109,10 +112,91 @@ def test_container_runs_while_its_process_does(store: Store, container: Containe
         assert running.running and running.mount_point == "/mnt" and running.started_ns
         assert [found.status for found in store.containers.list()] == ["running"]
         child.send_signal(signal.SIGKILL)
-    found = store.containers.get(container.id)
+    # We wait for its end, so it runs until we record that.
+    assert store.containers.get(container.id).running
+    found = store.containers.finished(container, 137)
     assert (found.status, found.pid, found.mount_point) == ("exited", None, None)
     with pytest.raises(NotFound, match="there is no process"):
         store.containers.started(container, child.pid)
+
+
+def killed_while_running(store: Store, container: Container) -> None:
+    """Run `container` in a process that is killed with it, so that nobody records its end."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as init:
+
+        def run() -> None:
+            store.containers.started(container, init.pid)
+            init.kill()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        assert children.wait(children.spawn(run)) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("look", ["get", "resolve", "list", "prune"])
+def test_the_next_reader_records_the_end_of_a_killed_container(
+    store: Store, container: Container, look: str
+) -> None:
+    before = time.time_ns()
+    killed_while_running(store, container)
+    match look:
+        case "get":
+            assert not store.containers.get(container.id).running
+        case "resolve":
+            assert not store.containers.resolve("box").running
+        case "list":
+            assert [found.status for found in store.containers.list()] == ["exited"]
+        case _:
+            assert prune_containers(store, dry_run=True).containers == [container.id]
+    sql = "SELECT status, exit_code, finished_ns, pid, runner FROM containers"
+    ((status, code, finished_ns, pid, runner),) = store.database.read(sql)
+    assert (status, code, pid, runner) == ("exited", 137, None, None)
+    assert before <= finished_ns <= time.time_ns()
+    found = store.containers.get(container.id)
+    assert (found.exit_code, found.finished_ns) == (137, finished_ns)
+
+
+def test_a_killed_container_does_not_run_for_rmi(store: Store, container: Container) -> None:
+    killed_while_running(store, container)
+    with pytest.raises(Conflict, match="being used by stopped container"):
+        store.images.remove(container.image)
+    assert store.containers.get(container.id).exit_code == 137
+
+
+def test_an_end_noticed_after_a_restart_of_the_machine_is_unknown(
+    store: Store, container: Container
+) -> None:
+    store.containers.started(container, os.getpid())
+    start = this_process().start ^ (1 << 40)  # of another boot
+    before = time.time_ns()
+    found = store.containers.update(container, pid_start=start, runner_start=start)
+    assert (found.status, found.exit_code) == ("exited", 255)
+    assert found.finished_ns is not None and found.finished_ns >= before
+    assert store.containers.get(container.id) == found
+
+
+def test_a_row_written_before_runners_were_recorded(store: Store, container: Container) -> None:
+    store.containers.started(container, os.getpid())
+    running = store.containers.update(container, runner=None, runner_start=None)
+    assert running.running
+    killed_while_running(store, container)
+    store.containers.update(container, runner=None, runner_start=None)
+    assert store.containers.get(container.id).exit_code == 137
+
+
+def test_an_end_that_cannot_be_recorded_is_shown(
+    store: Store, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while_running(store, container)
+
+    def full(*_: object) -> int:
+        raise DiskFull("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "write", full)
+        assert store.containers.get(container.id).exit_code == 137
+    assert store.database.read("SELECT status FROM containers") == [("running",)]
+    assert store.containers.get(container.id).status == "exited"
+    assert store.database.read("SELECT status FROM containers") == [("exited",)]
 
 
 def test_finished_container(store: Store, container: Container) -> None:
@@ -188,11 +272,6 @@ def test_lock_of_a_container_removed_meanwhile(store: Store, container: Containe
     store.containers.remove(container)
     with pytest.raises(NotFound), store.containers.lock(container):
         pass
-
-
-def test_containers_of_an_image(store: Store, container: Container) -> None:
-    assert store.containers.using(container.image) == [container]
-    assert store.containers.using(some_digest("other")) == []
 
 
 def test_directories_without_a_row_are_collected(store: Store, container: Container) -> None:

@@ -130,11 +130,16 @@ def test_store_of_the_first_version_is_brought_up_to_date(
         patch.setattr(schema, "VERSION", 1)
         with Store.open(root, sync=False) as old:
             image = add_image(old, {"f": b"x"}, names=["a:1"])
-            container = old.containers.create(image, name="box")
+            old.database.write(
+                "INSERT INTO containers (id, name, image, image_name, base, config, created_ns,"
+                " status, pid, pid_start) VALUES ('c', 'box', ?, 'a', ?, '{}', 1, 'running', 1, 1)",
+                (image.id, image.top),
+            )
             old.database.write(INSERT)  # by a process that is gone
     with Store.open(root, sync=False) as new:
         assert new.images.resolve("a:1").id == image.id
-        assert new.containers.resolve("box") == container
+        found = new.containers.resolve("box")
+        assert (found.id, found.status, found.base) == ("c", "exited", image.top)
         assert new.leases.all() == [], "the lease came along, and was stale"
         assert new.database.read("PRAGMA user_version") == [(schema.VERSION,)]
         assert new.database.read("PRAGMA foreign_key_check") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -414,7 +415,10 @@ def test_nothing_is_left_of_one_whose_runner_is_killed(containers: Containers) -
     running.kill()
     running.communicate(timeout=30)
     wait_until(lambda: not containers.mine(), "the container to end")
-    assert "Exited" in containers.ok("ps", "-a")
+    assert "Exited (137) " in containers.ok("ps", "-a")
+    state = json.loads(containers.ok("inspect", "killed"))[0]["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+    assert state["FinishedAt"] > state["StartedAt"] > "2001"
     containers.ok("commit", "killed", "busy:3")
     assert containers.ok("run", "--rm", "busy:3", "cat", "/new") == "data"
 

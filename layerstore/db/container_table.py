@@ -1,0 +1,168 @@
+"""The table `containers`: its rows, and whether their processes live.
+
+Decided here and only here: the SQL on containers, and what became of one whose
+process is gone.  A row says "running" until somebody records the end.  That is
+the process that ran the container (`runner`); if it was killed before it could, the
+next reader records the end in its place: exit status 137, since the kernel kills a
+container with its runner, or 255, which is docker's "unknown", if the machine was
+restarted meanwhile; the time is that of the discovery.
+
+Threading: any thread.  Source: moby `daemon/daemon.go:restore()` for the 255.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from layerstore.db.database import Database, Value
+from layerstore.db.processes import ProcessId
+from layerstore.errors import StoreError
+
+KILLED = 137
+UNKNOWN = 255
+
+
+class ContainerRow(NamedTuple):
+    """A row as it is stored; times are ns since 1970, `config` is JSON."""
+
+    id: str
+    name: str
+    image: str
+    image_name: str
+    base: str | None
+    published: int
+    config: str
+    created_ns: int
+    status: str
+    exit_code: int | None
+    pid: int | None
+    pid_start: int | None
+    started_ns: int | None
+    finished_ns: int | None
+    mount_point: str | None
+    auto_remove: int
+    runner: int | None
+    runner_start: int | None
+
+    @property
+    def processes(self) -> list[ProcessId]:
+        """The container's process, and the one that waits for its end."""
+        pairs = ((self.pid, self.pid_start), (self.runner, self.runner_start))
+        return [
+            ProcessId(pid, start) for pid, start in pairs if pid is not None and start is not None
+        ]
+
+    @property
+    def ended_unrecorded(self) -> bool:
+        """Whether the row says "running" and nobody is left to say otherwise."""
+        return self.status == "running" and not any(one.alive() for one in self.processes)
+
+
+_COLUMNS = ", ".join(ContainerRow._fields)
+_SELECT = f"SELECT {_COLUMNS} FROM containers"
+
+
+class ContainerTable:
+    """The containers of a store, as rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, container_id: str) -> ContainerRow | None:
+        """Return the container of that full id."""
+        return self._first("WHERE id = ?", container_id)
+
+    def named(self, text: str, name: str) -> ContainerRow | None:
+        """Return the container whose full id is `text`, else the one called `name`."""
+        return self._first("WHERE id = ? OR name = ? ORDER BY id = ? DESC", text, name, text)
+
+    def by_prefix(self, prefix: str) -> list[ContainerRow]:
+        """Return up to two containers whose ids begin with the hexadecimal digits `prefix`."""
+        return self._select("WHERE id >= ? AND id < ? LIMIT 2", prefix, prefix + "g")
+
+    def all(self) -> list[ContainerRow]:
+        """Return every container, the newest first."""
+        return self._select("ORDER BY created_ns DESC, id")
+
+    def of_image(self, image: str) -> list[ContainerRow]:
+        """Return the containers that were created from `image`, the oldest first."""
+        return self._select("WHERE image = ? ORDER BY created_ns, id", image)
+
+    def ids(self) -> set[str]:
+        """Return the id of every container."""
+        return {row[0] for row in self._database.read("SELECT id FROM containers")}
+
+    def bases(self) -> set[str]:
+        """Return the chain_ids that containers are based on."""
+        rows = self._database.read("SELECT base FROM containers WHERE base IS NOT NULL")
+        return {row[0] for row in rows}
+
+    def is_base(self, chain: str) -> bool:
+        """Tell whether a container is based on the layer `chain`."""
+        sql = "SELECT 1 FROM containers WHERE base = ? LIMIT 1"
+        return self._database.one(sql, (chain,)) is not None
+
+    def exists(self, container_id: str) -> bool:
+        """Tell whether there is a container of that id."""
+        sql = "SELECT 1 FROM containers WHERE id = ?"
+        return self._database.one(sql, (container_id,)) is not None
+
+    def holder(self, name: str) -> str | None:
+        """Return the id of the container of that name."""
+        row = self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
+        return None if row is None else str(row[0])
+
+    def insert(self, row: ContainerRow) -> None:
+        """Add a container."""
+        marks = ", ".join("?" * len(row))
+        self._database.write(f"INSERT INTO containers ({_COLUMNS}) VALUES ({marks})", row)
+
+    def update(self, container_id: str, columns: dict[str, Value]) -> None:
+        """Set some columns of a row, if it is still there."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._database.write(
+            f"UPDATE containers SET {names} WHERE id = ?", (*columns.values(), container_id)
+        )
+
+    def delete(self, *container_ids: str) -> None:
+        """Delete rows."""
+        with self._database.transaction() as tx:
+            rows = [(container_id,) for container_id in container_ids]
+            tx.executemany("DELETE FROM containers WHERE id = ?", rows)
+
+    def _first(self, rest: str, *values: Value) -> ContainerRow | None:
+        rows = self._select(f"{rest} LIMIT 1", *values)
+        return rows[0] if rows else None
+
+    def _select(self, rest: str, *values: Value) -> list[ContainerRow]:
+        rows = [ContainerRow(*row) for row in self._database.read(f"{_SELECT} {rest}", values)]
+        return [self._record_end(row) if row.ended_unrecorded else row for row in rows]
+
+    def _record_end(self, row: ContainerRow) -> ContainerRow:
+        """Record that the process of `row` was found gone; return the row as it is then."""
+        rebooted = not any(one.of_this_boot() for one in row.processes)
+        ended = row._replace(
+            status="exited",
+            exit_code=UNKNOWN if rebooted else KILLED,
+            finished_ns=time.time_ns(),
+            pid=None,
+            pid_start=None,
+            runner=None,
+            runner_start=None,
+            mount_point=None,
+        )
+        with suppress(StoreError):  # busy or full: the next reader records it
+            # Not if the runner, or another reader, was faster.
+            self._database.write(
+                "UPDATE containers SET status = 'exited', exit_code = ?, finished_ns = ?,"
+                " pid = NULL, pid_start = NULL, runner = NULL, runner_start = NULL,"
+                " mount_point = NULL"
+                " WHERE id = ? AND status = 'running' AND pid IS ? AND pid_start IS ?",
+                (ended.exit_code, ended.finished_ns, row.id, row.pid, row.pid_start),
+            )
+            found = self._database.one(f"{_SELECT} WHERE id = ?", (row.id,))
+            if found is not None:
+                return ContainerRow(*found)
+        return ended
