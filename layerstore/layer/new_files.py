@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 import xxhash
 
@@ -22,6 +23,8 @@ from layerstore.tar.pipeline import Feed
 from layerstore.tar.reader import Entry, TarReader
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
+
+Raw = Callable[[bytes | memoryview], None]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ZEROS = bytes(4096)
@@ -42,13 +45,15 @@ class FileMaker:
         self._ours = (metadata.uid, metadata.gid) if metadata.may_chown else (0, 0)
         self._umask = _umask()
 
-    def regular(self, entry: Entry, folder: Folder, name: bytes, path: bytes) -> IndexEntry:
-        """Make the regular file `name` in `folder`, with its content."""
+    def regular(
+        self, entry: Entry, folder: Folder, name: bytes, path: bytes, *, raw: Raw | None = None
+    ) -> IndexEntry:
+        """Make the regular file `name` in `folder`, with its content, which `raw` gets too."""
         mode = self._metadata.mode_on_disk(stat.S_IFREG | entry.mode)
         first = mode & 0o777
         fd = os.open(name, _CREATE, first, dir_fd=folder.fd)
         try:
-            digest = self._write(fd, entry)
+            digest = self._write(fd, entry, raw)
             uid, gid, any_set = self.own(fd, entry, stat.S_IFREG | entry.mode)
             if any_set or stat.S_IMODE(mode) != first & ~self._umask:
                 os.fchmod(fd, stat.S_IMODE(mode))
@@ -128,16 +133,23 @@ class FileMaker:
 
     # -- content --
 
-    def _write(self, fd: int, entry: Entry) -> str:
+    def _views(self, raw: Raw | None) -> Iterator[memoryview]:
+        """Yield the stored bytes of the present entry, handing each piece to `raw` first."""
+        for view in self._reader.content():
+            if raw is not None:
+                raw(view)
+            yield view
+
+    def _write(self, fd: int, entry: Entry, raw: Raw | None) -> str:
         """Write the content of `entry` to the empty file `fd`; return its digest."""
         if entry.segments is not None:
-            return self._write_segments(fd, entry)
+            return self._write_segments(fd, entry, raw)
         if not entry.size:
             return EMPTY
         sparse = entry.size >= _MAY_BE_SPARSE
         digest, hasher = EMPTY, None
         at = 0
-        for view in self._reader.content():
+        for view in self._views(raw):
             size = len(view)
             if hasher is None and size == entry.size:
                 digest = xxhash.xxh3_128_hexdigest(view)
@@ -172,10 +184,10 @@ class FileMaker:
             done = stop
         _write_at(fd, view[done - start :], done + shift)
 
-    def _write_segments(self, fd: int, entry: Entry) -> str:
+    def _write_segments(self, fd: int, entry: Entry, raw: Raw | None) -> str:
         """Write a file of which only some pieces are stored; what is between them is zero."""
         hasher = xxhash.xxh3_128()
-        views = self._reader.content()
+        views = self._views(raw)
         rest = memoryview(b"")
         at = 0
         for offset, size in entry.segments or ():

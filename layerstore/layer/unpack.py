@@ -32,9 +32,11 @@ from typing import NamedTuple
 from layerstore.db.reserve import has_room
 from layerstore.diff.union import UnionFiles
 from layerstore.errors import InvalidImage, LimitExceeded, StoreError, UnsafePath
+from layerstore.layer.deletions import Deletions
 from layerstore.layer.index import EMPTY, INDEX, IndexEntry, attributes, write_index
 from layerstore.layer.metadata import AttributesTooLarge, Metadata, Xattrs
 from layerstore.layer.new_files import FileMaker
+from layerstore.layer.pseudo_links import PREFIX, PseudoLinks
 from layerstore.layer.tar_split import REPLACED, TAR_SPLIT, SplitWriter
 from layerstore.layer.tree import Folder, LayerTree
 from layerstore.limits import DEFAULT, Limits
@@ -44,9 +46,6 @@ from layerstore.tar.headers import CHAR, DIRECTORY, LINK, REGULAR, SYMLINK
 from layerstore.tar.pipeline import Feed, Tick
 from layerstore.tar.reader import Entry, TarReader, normal_path, show
 from unionfs import (
-    AUFS_META,
-    AUFS_OPAQUE,
-    AUFS_PREFIX,
     make_char_whiteout,
     make_xattr_whiteout,
 )
@@ -119,6 +118,7 @@ def unpack(
         stack.callback(split.abandon)
         unpacker = _Unpacker(feed, split, staging, privileged, limits)
         stack.enter_context(unpacker.tree)
+        stack.callback(unpacker.close)
         unpacker.run(lowers, whole=whole)
         entries = unpacker.entries
         try:
@@ -151,8 +151,8 @@ class _Unpacker:
         self._limits = limits
         self._directories: dict[bytes, _Attributes] = {}
         self._notes: dict[bytes, int] = {}
-        self._whiteouts: set[bytes] = set()
-        self._opaque: set[bytes] = set()
+        self._deletions = Deletions(self.entries, self._make_room)
+        self._pseudo = PseudoLinks(staging, self._maker, self._make_room)
         self._marks: dict[bytes, Xattrs] = {}
         self._scanned = 0
         self._names = 0
@@ -184,6 +184,10 @@ class _Unpacker:
                 ) from error
             raise _failed(shown, error) from error
 
+    def close(self) -> None:
+        """Remove what the archive needed only while it was unpacked."""
+        self._pseudo.close()
+
     def _apply(self, entry: Entry) -> None:
         path = entry.path
         if not path:
@@ -191,8 +195,9 @@ class _Unpacker:
                 raise UnsafePath("the archive wants something in place of the root directory")
             self._directories[b""] = _attributes(entry)
             return
-        if b".wh." in path and self._is_mark(path):
-            self._reader.skip()
+        if b".wh." in path and self._deletions.note(path):
+            if not self._pseudo.take(entry, self._split.raw):
+                self._reader.skip()
             return
         folder_path, _, name = path.rpartition(b"/")
         folder = self.tree.folder(folder_path)
@@ -221,14 +226,15 @@ class _Unpacker:
         elif kind == SYMLINK:
             self.entries[real] = self._maker.symlink(entry, folder, name, real)
         elif kind == CHAR and entry.device == (0, 0):
-            self._whiteouts.add(real)
+            self._deletions.add(real)
         else:
             self.entries[real] = self._maker.special(entry, folder, name, real)
 
     def _make_room(self, real: bytes) -> None:
         """Raise LimitExceeded where one path more would be too many; few headers imply many."""
         self._names += len(real)
-        if len(self.entries) > self._limits.entries or self._names > self._limits.names:
+        paths = len(self.entries) + self._deletions.pending
+        if paths > self._limits.entries or self._names > self._limits.names:
             raise LimitExceeded(
                 f"the archive makes more than {self._limits.entries:,} paths, or "
                 f"{self._limits.names >> 20} MiB of names, which is the limit"
@@ -242,6 +248,8 @@ class _Unpacker:
 
     def _make_link(self, entry: Entry, folder_path: bytes, name: bytes, real: bytes) -> None:
         source = self._link_target(entry)
+        if source.startswith(PREFIX) and self._make_pseudo_link(source, folder_path, name, real):
+            return
         old = self.entries.get(source)
         if old is None or stat.S_ISDIR(old.mode):
             raise InvalidImage(
@@ -259,6 +267,18 @@ class _Unpacker:
         finally:
             os.close(target)
         self.entries[real] = old._replace(path=real)
+
+    def _make_pseudo_link(
+        self, source: bytes, folder_path: bytes, name: bytes, real: bytes
+    ) -> bool:
+        """Make a link to a file that AUFS kept beside the tree; False if there is none."""
+        made = self._pseudo.link(source, self.tree.folder(folder_path).fd, name, real)
+        if made is None:
+            return False
+        self.entries[real] = made
+        if self._pseudo.first(source):
+            self.size += made.size
+        return True
 
     def _link_target(self, entry: Entry) -> bytes:
         """Return where the path that hard link `entry` names really is."""
@@ -298,59 +318,17 @@ class _Unpacker:
 
     # -- whiteouts --
 
-    def _is_mark(self, path: bytes) -> bool:
-        """Tell whether `path` is a whiteout or AUFS's own, and note what it says."""
-        *folders, name = path.split(b"/")
-        for part in folders:
-            if part.startswith(AUFS_META):
-                return True
-            if part.startswith(AUFS_PREFIX):
-                raise InvalidImage(f"the archive has {show(path)}, something beneath a whiteout")
-        if not name.startswith(AUFS_PREFIX):
-            return False
-        folder = b"/".join(folders)
-        if name == AUFS_OPAQUE:
-            self._opaque.add(folder)
-        elif not name.startswith(AUFS_META):
-            gone = name[len(AUFS_PREFIX) :]
-            if gone in (b"", b".", b".."):
-                raise UnsafePath(f"the archive has {show(path)}, a whiteout of no possible name")
-            self._whiteouts.add(folder + b"/" + gone if folder else gone)
-        return True
-
     def _make_whiteouts(self) -> None:
         """Turn what the archive deletes into marks of overlayfs."""
-        opaque = {
-            self.tree.folder(path).path for path in sorted(self._opaque) if not self._ends(path)
-        }
-        for path in sorted(self._whiteouts):
-            folder_path, _, name = path.rpartition(b"/")
-            if self._ends(folder_path):
-                continue
-            folder = self.tree.folder(folder_path)
-            if _is_within(folder.path, opaque):
-                continue
-            real = folder.under(name)
-            own = self.entries.get(real)
+        opaque = {self.tree.folder(path).path for path in self._deletions.opaque()}
+        for path, folder_path, name in self._deletions.whiteouts(opaque):
+            own = self.entries.get(path)
             if own is None:
-                self._make_whiteout(folder, name, real)
+                self._make_whiteout(self.tree.folder(folder_path), name, path)
             elif stat.S_ISDIR(own.mode):
-                opaque.add(real)
+                opaque.add(path)
         for real in opaque:
             self._mark(real, self._metadata.marks.opaque, b"y")
-
-    def _ends(self, path: bytes) -> bool:
-        """Tell whether this layer has something other than a directory at `path` or above it.
-
-        That replaces all that lies beneath it, and a whiteout there says nothing
-        more; nor may it be led elsewhere by a link.
-        """
-        while path:
-            own = self.entries.get(path)
-            if own is not None and not stat.S_ISDIR(own.mode):
-                return True
-            path = path.rpartition(b"/")[0]
-        return False
 
     def _make_whiteout(self, folder: Folder, name: bytes, real: bytes) -> None:
         marks = self._metadata.marks
@@ -440,14 +418,3 @@ def _attributes_beneath(lowers: Sequence[Path], paths: Sequence[bytes]) -> dict[
                     union.xattrs(attr.nodeid),
                 )
     return found
-
-
-def _is_within(path: bytes, folders: set[bytes]) -> bool:
-    """Tell whether `path` is one of `folders` or lies beneath one."""
-    if not folders:
-        return False
-    while path not in folders:
-        if not path:
-            return False
-        path = path.rpartition(b"/")[0]
-    return True

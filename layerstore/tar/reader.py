@@ -377,18 +377,30 @@ def _check_segments(entry: Entry) -> None:
         raise InvalidImage(f"the archive is damaged: the sparse map of {entry.shown}")
 
 
+def _without_dots(parts: list[bytes], name: bytes) -> list[bytes]:
+    kept: list[bytes] = []
+    for part in parts:
+        if part != b"..":
+            kept.append(part)
+        elif kept:
+            kept.pop()
+        else:
+            raise UnsafePath(f"{show(name)} in the archive leads out of it by its “..”")
+    return kept
+
+
 def normal_path(name: bytes) -> bytes:
     """Return the path that `name` means beneath the root, without `.` and superfluous slashes.
 
-    An absolute name starts at the root all the same.  Raises UnsafePath for a
-    name with `..` in it, which no tool that makes images writes.
+    An absolute name starts at the root too, and `..` takes the name before it away
+    whatever that is, as in docker.  Raises UnsafePath for a name that leads out.
     """
     path = name[2:] if name.startswith(b"./") else name
     path = path.strip(b"/")
     if b"/." in path or b"//" in path or path.startswith(b"."):
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise UnsafePath(f"{show(name)} in the archive has “..” in it, which leads out")
+            parts = _without_dots(parts, name)
         path = b"/".join(parts)
     if b"\0" in path or len(path) > _LONGEST_PATH:
         raise InvalidImage(f"{show(name)} in the archive is not a name a file can have")

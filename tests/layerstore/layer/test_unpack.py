@@ -12,6 +12,8 @@ import pytest
 
 from layerstore.db.staging import remove_tree
 from layerstore.errors import InvalidImage, LimitExceeded, StoreError, UnsafePath
+from layerstore.layer.deletions import Deletions
+from layerstore.layer.index import IndexEntry
 from layerstore.layer.unpack import unpack
 from layerstore.limits import Limits
 from tests.helpers.mounts import require_root
@@ -238,6 +240,76 @@ def test_what_is_aufs_own_is_left_out(site: Site) -> None:
     assert os.listdir(site.diff) == ["real"]
 
 
+def test_hard_links_of_aufs_are_files_of_the_layer(site: Site) -> None:
+    done = site.good(
+        folder(b".wh..wh.plnk"),
+        file(b".wh..wh.plnk/12.34", b"content", mode=0o4755, mtime=5),
+        file(b".wh..wh.plnk/12.35", b"never linked"),
+        folder(b"bin"),
+        hardlink(b"bin/one", b".wh..wh.plnk/12.34"),
+        hardlink(b"two", b"/.wh..wh.plnk/12.34"),
+        hardlink(b"three", b"two"),
+    )
+    assert sorted(os.listdir(site.diff)) == ["bin", "three", "two"]
+    assert sorted(os.listdir(site.staging)) == ["diff", "index", "tar-split"]
+    st = (site.diff / "bin/one").stat()
+    assert (site.diff / "two").read_bytes() == b"content"
+    assert (st.st_nlink, st.st_mode & 0o7777, st.st_mtime) == (3, 0o4755, 5)
+    assert (site.diff / "three").samefile(site.diff / "bin/one")
+    assert done.size == len(b"content")
+
+
+def test_a_file_of_aufs_that_comes_twice_counts_from_then_on(site: Site) -> None:
+    site.good(
+        file(b".wh..wh.plnk/1", b"old"),
+        hardlink(b"a", b".wh..wh.plnk/1"),
+        file(b".wh..wh.plnk/1", b"new"),
+        hardlink(b"b", b".wh..wh.plnk/1"),
+        # Its name has been used: what is replaced is the layer's own file.
+        file(b"a", b"own"),
+    )
+    assert (site.diff / "a").read_bytes() == b"own"
+    assert (site.diff / "b").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", [b"12.34", b"sub/12.34", b"", b"../x"])
+def test_a_hard_link_to_what_aufs_never_had(site: Site, name: bytes) -> None:
+    archive = whole(file(b".wh..wh.plnk/sub/12.34", b"x"), hardlink(b"a", b".wh..wh.plnk/" + name))
+    with pytest.raises(InvalidImage, match="not a file it has put there before"):
+        site.unpack(archive)
+
+
+def test_whiteouts_count_in_the_limits(site: Site) -> None:
+    # 40 headers make the root, 40 directories and 40 whiteouts.
+    folders = [file(b"%d/.wh.x" % number) for number in range(40)]
+    with pytest.raises(LimitExceeded, match="more than 70 paths"):
+        site.unpack(whole(*folders), limits=Limits(entries=70))
+    site.unpack(whole(*folders), limits=Limits(entries=81))
+    long = [file(b".wh." + b"x" * 80 + b"%d" % number) for number in range(60)]
+    with pytest.raises(LimitExceeded, match="of names"):
+        site.unpack(whole(*long), limits=Limits(names=4000))
+
+
+def test_a_whiteout_costs_no_walk_of_the_directories_above_it(site: Site) -> None:
+    deep = b"/".join([b"d"] * 1500)
+
+    class Counted(dict[bytes, IndexEntry]):
+        looked = 0
+
+        def __contains__(self, path: object) -> bool:
+            Counted.looked += 1
+            return super().__contains__(path)
+
+    entries = Counted()
+    entries[b""] = IndexEntry(b"", stat.S_IFDIR, 0, 0, 0, 0)
+    entries[b"d"] = IndexEntry(b"d", stat.S_IFREG, 0, 0, 0, 0)
+    deletions = Deletions(entries, lambda _: None)
+    for number in range(100):
+        deletions.note(b"%b/%d/.wh.x" % (deep, number))
+    assert list(deletions.whiteouts(set())) == []
+    assert Counted.looked < 100 * 15
+
+
 def test_whiteout_with_content_and_a_link_name(site: Site) -> None:
     site.good(header(b".wh.a", b"0", 3, linkname=b"stray") + b"abc".ljust(512, b"\0"))
     assert is_whiteout(site.diff / "a")
@@ -266,7 +338,7 @@ def test_nothing_lies_beneath_a_whiteout(site: Site, name: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"../victim", b"a/../../victim", b"..", b"/../victim", b"a/..", b"./../victim"],
+    [b"../victim", b"a/../../victim", b"..", b"/../victim", b"./../victim", b"a/b/../../.."],
 )
 def test_names_that_climb_are_refused(site: Site, name: bytes) -> None:
     for archive in (
@@ -277,8 +349,31 @@ def test_names_that_climb_are_refused(site: Site, name: bytes) -> None:
         whole(folder(name)),
         whole(file(name + b"/.wh.victim")),
     ):
-        with pytest.raises(UnsafePath, match=r"has “\.\.” in it"):
+        with pytest.raises(UnsafePath, match=r"leads out of it by its “\.\.”"):
             site.unpack(archive)
+
+
+def test_names_that_climb_and_stay_inside_are_what_they_come_to(site: Site) -> None:
+    site.good(
+        folder(b"./x/"),
+        file(b"./x/../y", b"1"),
+        symlink(b"away", b"/usr/share"),
+        # docker takes the name away, and does not follow the link.
+        file(b"away/../z", b"2"),
+        hardlink(b"q/./../linked", b"x/../y"),
+        folder(b"x/..", mtime=7),
+        file(b"d/e/../.wh.gone"),
+    )
+    assert sorted(os.listdir(site.diff)) == ["away", "d", "linked", "x", "y", "z"]
+    assert (site.diff / "z").read_bytes() == b"2"
+    assert (site.diff / "linked").samefile(site.diff / "y")
+    assert site.diff.stat().st_mtime == 7
+    assert is_whiteout(site.diff / "d/gone")
+
+
+def test_the_root_cannot_be_replaced_by_way_of_dots(site: Site) -> None:
+    with pytest.raises(UnsafePath, match="in place of the root directory"):
+        site.unpack(whole(file(b"a/..", b"x")))
 
 
 def test_absolute_names_begin_at_the_root_of_the_image(site: Site) -> None:
