@@ -1,6 +1,9 @@
-"""Completion of names in the shell: images and containers of the store.
+"""Completers for the shell: names of images and containers, and file names.
 
-Threading: one.  Source: click "Shell Completion".
+A completer gets what is typed of a word and returns what may stand there.  What the shell
+is to complete itself has the type "file".
+
+Source: click "Shell Completion".
 """
 
 from __future__ import annotations
@@ -12,19 +15,26 @@ import click
 from layerstore.errors import StoreError
 from layerstore.oci.reference import familiar
 from layerstore.store import Store
-from mount_tools.cli.framework import Completer
+from mount_tools.cli.framework import Completer, Completion, files
 
 
-def named(*kinds: str) -> Completer:
-    """Return what completes the names of `kinds`: "image", "container"."""
+def named(*kinds: str, first: int = 0, last: int | None = None) -> Completer:
+    """Return a completer of the names of `kinds`: "image", "container".
 
-    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    Operands before `first` and after `last`, counted from 0, are file names.
+    """
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
+        given = context.params.get("operands") or ()
+        at = len(given) if isinstance(given, tuple) else 0
+        if at < first or (last is not None and at > last):
+            return files(context, parameter, begun)
         root = context.find_root().params.get("root")
         try:
             with Store.open(root, create=False) as store:
                 return sorted(name for name in _known(store, kinds) if name.startswith(begun))
         except (StoreError, OSError):
-            return []  # Tab is no place for an error
+            return []  # a message would appear in the middle of the line
 
     return complete
 

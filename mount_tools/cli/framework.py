@@ -16,18 +16,29 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.flags import FlagParser, WrongFlag, invalid_value, parse_integer
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 FLAG_ERROR = 125
 OPERAND_ERROR = 1
 
-Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+Completion = list[str] | list["CompletionItem[str]"]
+Completer = Callable[[click.Context, click.Parameter, str], Completion]
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+
+def files(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
+    """Complete a word that the shell completes itself, by names of files."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="file")]
 
 
 # -- flags --
@@ -72,12 +83,12 @@ def text(
     *names: str, says: str, metavar: str = "string", default: str | None = None
 ) -> Callable[[Decorated], Decorated]:
     """A flag with a value."""
-    return click.option(*names, metavar=metavar, default=default, help=says)
+    return click.option(*names, metavar=metavar, default=default, help=says, shell_complete=files)
 
 
 def texts(*names: str, says: str, metavar: str = "list") -> Callable[[Decorated], Decorated]:
     """A flag with a value that may be given again."""
-    return click.option(*names, metavar=metavar, multiple=True, help=says)
+    return click.option(*names, metavar=metavar, multiple=True, help=says, shell_complete=files)
 
 
 def number(*names: str, says: str, default: int) -> Callable[[Decorated], Decorated]:
@@ -151,6 +162,11 @@ class Command(click.Command):
             del ctx.params["operands"]
         return rest
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        if not self.allow_interspersed_args and ctx.params.get("operands"):
+            return []
+        return super().shell_complete(ctx, incomplete)
+
     # -- help --
 
     def usage(self, ctx: click.Context) -> str:
@@ -188,9 +204,14 @@ def command(
     `completes` completes them in the shell.
     """
 
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
+        # Behind the operand of `run` and `exec` is the command line of another program.
+        foreign = not interspersed and context.params.get("operands")
+        return (files if foreign or completes is None else completes)(context, parameter, begun)
+
     def decorate(function: Callable[..., None]) -> Command:
         function = click.argument(
-            "operands", nargs=-1, type=click.UNPROCESSED, shell_complete=completes
+            "operands", nargs=-1, type=click.UNPROCESSED, shell_complete=complete
         )(function)
         made = click.command(cls=Command)(function)
         made.summary, made.operands, made.least, made.most = summary, operands, least, most
@@ -241,6 +262,13 @@ def _option_lines(options: Sequence[click.Option]) -> str:
 
 
 # -- groups --
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return the one of `known` that `word` is most like, or "" if none is like it."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1)), "")
 
 
 @click.pass_context
@@ -296,8 +324,10 @@ class Group(click.Group):
             return args[0], found, args[1:]
         if ctx.parent is None:
             program = ctx.command_path
-            text = f"{program}: '{args[0]}' is not a {program} command.\nSee '{program} --help'"
-            raise WrongWords(text, OPERAND_ERROR)
+            nearest = _nearest(args[0], self.list_commands(ctx))
+            meant = f" Did you mean '{nearest}'?" if nearest else ""
+            text = f"{program}: '{args[0]}' is not a {program} command.{meant}"
+            raise WrongWords(f"{text}\nSee '{program} --help'", OPERAND_ERROR)
         raise WrongWords(self.get_help(ctx), OPERAND_ERROR)
 
     def get_short_help_str(self, limit: int = 0) -> str:

@@ -106,9 +106,7 @@ def main(words: Sequence[str]) -> int:
     """Run the command that `words` name; return the exit status."""
     _prepare_streams()
     if instruction := os.environ.get(COMPLETION):
-        from click.shell_completion import shell_complete
-
-        return shell_complete(top, {}, PROGRAM, COMPLETION, instruction)
+        return _complete(instruction)
     try:
         status = _guarded(words)
         sys.stdout.flush()
@@ -117,6 +115,19 @@ def main(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     return status
+
+
+def _complete(instruction: str) -> int:
+    """Print the script of a shell, or what may follow on its line."""
+    from click.shell_completion import add_completion_class, shell_complete
+
+    from mount_tools.cli.bash_completion import BashCompletion
+
+    add_completion_class(BashCompletion)
+    try:
+        return shell_complete(top, {}, PROGRAM, COMPLETION, instruction)
+    except WrongWords:
+        return 0  # nothing follows a command that does not exist
 
 
 def _prepare_streams() -> None:

@@ -14,7 +14,7 @@ from mount_tools.container.mount import mount_container, unmount_container
     "CONTAINER DIRECTORY",
     least=2,
     most=2,
-    completes=named("container"),
+    completes=named("container", last=0),
 )
 @framework.texts("-o", "--options", says="Mount options, as `mount.pyunion --help` lists them")
 @framework.flag("--suid", says="Honour set-user-ID and set-group-ID bits of the files")

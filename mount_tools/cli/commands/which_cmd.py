@@ -71,7 +71,7 @@ class Place(NamedTuple):
     "PATH IMAGE|CONTAINER",
     least=2,
     most=2,
-    completes=named("image", "container"),
+    completes=named("image", "container", first=1),
 )
 @framework.text("--format", "template", says="Print each place by a Go template, or as 'json'")
 @framework.flag("--json", "json", says="Print a JSON array, nothing cut")

@@ -16,7 +16,7 @@ PYUNION = Path(sys.executable).with_name("pyunion")
 
 
 def completed(root: Path, *words: str) -> list[str]:
-    asked = {"COMP_WORDS": " ".join(("pyunion", *words)), "COMP_CWORD": str(len(words))}
+    asked = {"COMP_TYPED": " ".join(("pyunion", *words)), "COMP_CURRENT": words[-1]}
     done = subprocess.run(
         [PYUNION],
         env={
@@ -29,19 +29,25 @@ def completed(root: Path, *words: str) -> list[str]:
         text=True,
     )
     assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.split()]
+    return done.stdout.split()
 
 
 @pytest.mark.usefixtures("child")
 def test_commands_flags_and_names(cli: Cli, base: Image) -> None:
     with cli.store() as store:
         store.containers.create(base, name="box")
-    assert completed(cli.root, "imag") == ["image", "images"]
-    assert completed(cli.root, "image", "hi") == ["history"]
-    assert completed(cli.root, "images", "--dig") == ["--digests"]
-    assert completed(cli.root, "rmi", "b") == ["busy:1"]
-    assert completed(cli.root, "rm", "") == ["box"]
-    assert completed(cli.root, "inspect", "b") == ["box", "busy:1"]
+    assert completed(cli.root, "imag") == ["plain,image", "plain,images"]
+    assert completed(cli.root, "image", "hi") == ["plain,history"]
+    assert completed(cli.root, "images", "--dig") == ["plain,--digests"]
+    assert completed(cli.root, "rmi", "b") == ["plain,busy:1"]
+    assert completed(cli.root, "rm", "") == ["plain,box"]
+    assert completed(cli.root, "inspect", "b") == ["plain,box", "plain,busy:1"]
+    assert completed(cli.root, "mount", "box", "/m") == ["file,/m"]
+    assert completed(cli.root, "which", "/etc", "b") == ["plain,box", "plain,busy:1"]
+    assert completed(cli.root, "which", "/e") == ["file,/e"]
+    assert completed(cli.root, "commit", "-m", "x") == ["file,x"]
+    assert completed(cli.root, "exec", "box", "-") == []
+    assert completed(cli.root, "nope", "b") == []
 
 
 def test_no_store_no_names(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def test_no_such_command(cli: Cli) -> None:
     assert cli.fails("nope") == (
         "pyunion: 'nope' is not a pyunion command.\nSee 'pyunion --help'\n"
     )
+    assert cli.fails("comit") == (
+        "pyunion: 'comit' is not a pyunion command. Did you mean 'commit'?\nSee 'pyunion --help'\n"
+    )
     assert cli.fails("--nope", status=125) == "unknown flag: --nope\nSee 'pyunion --help'.\n"
 
 
