@@ -239,9 +239,14 @@ EMPTY = xxhash.xxh3_128_hexdigest(b"")
 
 
 def digest_file(path: bytes) -> str:
-    """Return the xxh3_128 of the regular file `path`, following no link."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    """Return the xxh3_128 of the regular file `path`, following no link.
+
+    Raises ESTALE where `path` is something else by now.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     with open(os.open(path, flags), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
         hasher = xxhash.xxh3_128()
         buffer = bytearray(_CHUNK)
         view = memoryview(buffer)

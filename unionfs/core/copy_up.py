@@ -295,8 +295,8 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
     real, name = node.data or (node.real, node.rname)
     source = open_untouched(name, real.fd())
     st = os.fstat(source)
-    if not stat.S_ISREG(st.st_mode):
-        raise fs_error(errno.EIO)
+    if node.data is None and st.st_ino != node.rino:
+        raise fs_error(errno.ESTALE)  # the layer was changed past the union
     length = st.st_size if size is None else min(size, st.st_size)
     if length == st.st_size and real.layer.reflinks and length > 0:
         if try_reflink(source, staged):

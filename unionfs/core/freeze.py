@@ -39,7 +39,7 @@ from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File, in_upper
-from unionfs.core.layer import Fd, Layer, RealDir, open_path
+from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_regular
 from unionfs.core.metadata import copy_metadata, every, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.setup import take_for_ourselves
@@ -221,7 +221,7 @@ def _path_of(node: File) -> bytes:
 
 def _stage_copy(writable: Writable, node: File) -> _Writer:
     """Make a copy of the upper file of `node`, marks and all, in the staging directory."""
-    source = Fd(os.open(node.rname, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=node.real.fd()))
+    source = open_regular(node.rname, node.real.fd())
     name = writable.work.new_name()
     try:
         size = _copy_exactly(writable, source, name)

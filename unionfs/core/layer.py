@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import weakref
 from collections import deque
@@ -245,11 +246,23 @@ def open_path(name: bytes, dir_fd: int) -> Fd:
     return Fd(os.open(name, _OPEN_PATH, dir_fd=dir_fd))
 
 
+def open_regular(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
+    """Return an fd of the regular file `name` of a layer.
+
+    Raises ESTALE where something else has that name, which somebody put there past the
+    union.  Opening it does not block, not even a fifo's or a device's.
+    """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    fd = Fd(os.open(name, flags, dir_fd=dir_fd))
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise fs_error(errno.ESTALE)
+    return fd
+
+
 def open_untouched(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
-    """Return an fd of the file `name` of a lower layer; reading it leaves its atime alone."""
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    """Return an fd of the regular file `name` as `open_regular`, which keeps its atime."""
     try:
-        return Fd(os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd))
+        return open_regular(name, dir_fd, flags | os.O_NOATIME)
     except PermissionError:
         # Only the owner, or root, may ask for O_NOATIME.
-        return Fd(os.open(name, flags, dir_fd=dir_fd))
+        return open_regular(name, dir_fd, flags)

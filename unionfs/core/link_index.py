@@ -104,7 +104,7 @@ class LinkIndex:
 
     def note_delta(self, name: bytes, delta: int) -> None:
         """Write down the `delta` of an entry, to come or there, that cannot bear the mark."""
-        flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         note = Fd(os.open(name + _NOTE, flags, 0o600, dir_fd=self.fd))
         os.setxattr(note, self._marks.nlink, encode_delta(delta))
 

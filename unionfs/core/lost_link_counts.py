@@ -16,13 +16,13 @@ import os
 from collections.abc import Iterator
 
 from unionfs.core.inode import NOTHING_LOST, Key, Lost
-from unionfs.core.layer import Fd, Layer
+from unionfs.core.layer import Fd, Layer, open_regular
 from unionfs.core.origin import decode_origin, origin_layer
 
 log = logging.getLogger(__name__)
 
 _FILE = b"lostlinks"
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LostLinks:
@@ -65,12 +65,12 @@ class LostLinks:
 
     def _load(self, base_fd: Fd, lowers: tuple[Layer, ...]) -> None:
         try:
-            with open(os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=base_fd), "rb") as file:
+            with open(os.dup(open_regular(_FILE, base_fd)), "rb") as file:
                 lines = file.read().splitlines()
         except FileNotFoundError:
             return
         except OSError as error:
-            log.warning("link counts may be too high: lostlinks cannot be read: %s", error)
+            log.warning("link counts may be too high: lostlinks cannot be read: %s", error.strerror)
             return
         for value, ctime_ns in _parsed(lines):
             origin = decode_origin(value)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.core.inode import Dir, File, Node
-from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
+from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
@@ -63,14 +63,14 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
     for _ in range(_TRIES):
         orphan, data = node.orphan, node.data
         if data is not None and not metacopy:
-            return Fd(os.open(data[1], flags, dir_fd=data[0].fd()))
+            return open_regular(data[1], data[0].fd(), flags)
         if orphan is not None:
             # The link is the kernel's own and leads to exactly this file.
             return Fd(os.open(b"/proc/self/fd/%d" % orphan, flags & ~os.O_NOFOLLOW))
         real, rname = node.real, node.rname
         try:
             # Should the name be a fifo's by now, opening it must not block.
-            fd = Fd(os.open(rname, flags | os.O_NONBLOCK, dir_fd=real.fd()))
+            fd = Fd(os.open(rname, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=real.fd()))
         except OSError as error:
             if error.errno in OUT_OF_FDS and state.make_room():
                 failed = error.errno
@@ -78,7 +78,8 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
             if _is_there(node, real, rname):
                 raise
         else:
-            if os.fstat(fd).st_ino == node.rino:
+            st = os.fstat(fd)
+            if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
                 return fd
         wait_for(node)
     raise fs_error(failed)

@@ -247,7 +247,7 @@ def make_aufs_whiteout(dir_fd: int, name: bytes) -> None:
 
     Raises ENAMETOOLONG for names over 251 bytes, which have no such form.
     """
-    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     os.close(os.open(AUFS_PREFIX + name, flags, 0o444, dir_fd=dir_fd))
 
 
