@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unionfs import MAX_LOWERS
+# Layers of one image.  A union takes some more (`unionfs.MAX_LOWERS`), so that a container of
+# an image with this many layers can be run, looked into and compared with its upper; kernel
+# overlayfs can mount this many.  fs/overlayfs/params.h OVL_MAX_STACK
+MAX_LAYERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Limits:
     header: int = 1 << 20  # bytes of one extended header, long name or sparse map
     documents: int = 128 << 20  # bytes of the configurations and manifests of one archive
     images: int = 10_000  # images of one archive, and names of them
-    layers: int = MAX_LOWERS
+    layers: int = MAX_LAYERS
     ratio: int = 2_000
     ratio_from: int = 256 << 20
     window: int = 128 << 20  # bytes of memory a decompressor may ask for

@@ -27,6 +27,10 @@ class ConfigError(Exception):
     """
 
 
+class InUse(ConfigError):
+    """An upper or a workdir is in use by another mount, of ours or of kernel overlayfs."""
+
+
 class MountError(Exception):
     """The kernel refused a mount that was described soundly.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ class UnionFiles:
 
     def __init__(self, layers: Sequence[Path], *, live: bool = False) -> None:
         lowers = tuple(os.fsencode(path) for path in layers)
+        _allow_open_files(len(lowers))
         try:
             self.fs = open_union(
                 UnionConfig(lowers=lowers, timeout=0 if live else None, open_dirs=_OPEN_DIRS)
@@ -105,6 +107,18 @@ class UnionFiles:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _allow_open_files(layers: int) -> None:
+    """Raise the soft limit of open files, if two unions of so many layers exceed it.
+
+    A comparison opens both, and each keeps a descriptor per layer.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * (layers + 2 * _OPEN_DIRS)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def open_node(fs: UnionFs, nodeid: int) -> int:

@@ -35,7 +35,7 @@ from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container
 from layerstore.containers.control_client import NoMount
 from layerstore.containers.control_protocol import socket_path
-from layerstore.errors import Busy, NotFound, StoreError
+from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream
 from layerstore.layer.metadata import is_privileged
@@ -43,6 +43,7 @@ from layerstore.layer.pack import Packed, pack
 from layerstore.layer.unchanged import drop_unchanged, find_unchanged
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
+from layerstore.limits import MAX_LAYERS
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.dockerfile import apply_changes
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
@@ -53,8 +54,7 @@ from layerstore.operations.write_back import write_back
 from layerstore.progress import Report, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Writable
-from unionfs import UnionConfig, open_union
-from unionfs.errors import ConfigError
+from unionfs import UnionConfig, errors, open_union
 
 # What of a container's configuration is its own and not of the image made from it.
 _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
@@ -105,6 +105,7 @@ def commit(
             store.containers.lock(container),
         ):
             container = store.containers.get(container.id)
+            _refuse_too_many(store, container)
             frozen = _freeze(store, container, pause=pause)
             apart = prune_unchanged and frozen.mounted
             if apart:
@@ -144,6 +145,24 @@ def _command_line(container: Container) -> str:
         found = container.config.get(name)
         words += [str(word) for word in found] if isinstance(found, list) else []
     return " ".join(words)
+
+
+def _refuse_too_many(store: Store, container: Container) -> None:
+    """Refuse a commit whose image would have more layers than one can be loaded with.
+
+    Nothing is frozen yet.  An empty upper adds no layer.
+    """
+    layers = len(store.containers.lowers(container))
+    if layers >= MAX_LAYERS and os.listdir(store.containers.upper(container)):
+        raise _too_many(container, layers + 1)
+
+
+def _too_many(container: Container, layers: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"the image of {container.name} would have {layers} layers, and {MAX_LAYERS} are the most "
+        f"an image can have: `pyunion export {container.name} | pyunion import -` makes one layer "
+        "of all"
+    )
 
 
 # -- freezing --
@@ -199,12 +218,12 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
     )
     try:
         union = open_union(config)
-    except ConfigError as error:
-        if "in use" in str(error):
-            raise Busy(
-                f"the container {container.name} is mounted by a process that does not answer: "
-                "unmount it first"
-            ) from None
+    except errors.InUse:
+        raise InUse(
+            f"the container {container.name} is mounted by a process that does not answer: "
+            "unmount it first"
+        ) from None
+    except errors.ConfigError as error:
         raise StoreError(f"the container {container.name} cannot be opened: {error}") from None
     try:
         union.freeze(os.fsencode(upper_to))
@@ -304,6 +323,8 @@ def _publish(
             entry.created, entry.created_by, entry.author, entry.comment, empty_layer=True
         )
         made = made.derive(empty, diff_id=None, config=config)
+    if len(made.diff_ids) > MAX_LAYERS:
+        raise _too_many(container, len(made.diff_ids))  # written to since `_refuse_too_many`
     # Before the transaction, which a crash takes back with all that names the blob.
     store.blobs.put(made.data)
     with store.database.transaction() as tx:

@@ -42,7 +42,7 @@ SECTIONS = (
     Section(
         "Layers",
         (
-            Option("lowerdir", "A:B:C", "read-only layers, the topmost first; at most 500"),
+            Option("lowerdir", "A:B:C", "read-only layers, the topmost first; at most 512"),
             Option("lowerdir", "A::D", "D is data-only: it holds the data of metacopy files"),
             Option("lowerdir+", "A", "add one layer below the others"),
             Option("datadir+", "D", "add one data-only layer below the others"),

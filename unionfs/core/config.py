@@ -13,7 +13,9 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-MAX_LOWERS = 500  # as kernel overlayfs: fs/overlayfs/params.h OVL_MAX_STACK
+# Kernel overlayfs takes 500 (fs/overlayfs/params.h OVL_MAX_STACK), and so many an image may
+# have; above these, a container can have its frozen uppers and a layer of mount points.
+MAX_LOWERS = 512
 
 
 class WhiteoutForm(enum.Enum):

@@ -28,7 +28,7 @@ from unionfs.core.owners import Owners
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
-from unionfs.errors import ConfigError
+from unionfs.errors import ConfigError, InUse
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
@@ -209,7 +209,7 @@ def take_for_ourselves(what: str, path: bytes, fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(
+        raise InUse(
             f"{what} {_show(path)} is in use by another mount: unmount that first, or "
             "choose another directory"
         ) from None
@@ -241,7 +241,7 @@ def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
             # The kernel shows the path as it was given, with overlayfs's own escapes.
             given = {os.path.realpath(path) for path in (value, _ESCAPED.sub(rb"\1", value))}
             if ours[name] in given:
-                raise ConfigError(
+                raise InUse(
                     f"{name.decode()} {_show(ours[name])} is in use by the overlay mounted at "
                     f"{_show(mounted.mount_point)}: unmount that first, or choose another "
                     "directory"
