@@ -89,7 +89,7 @@ def load(
 
     Raises InvalidImage for what is no image, StoreError.
     """
-    with store.leases.lease("work", "load"), store.staging.directory() as spool:
+    with store.leases.lease("work", "load"), store.staging.to_build() as spool:
         members = open_members(source, spool, limits)
         try:
             loader = _Loader(store, members, progress, limits)

@@ -15,16 +15,15 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from layerstore.archive.spool import plain_file
 from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.json_values import DOCUMENT_LIMIT
-from layerstore.tar.compression import Readable, open_decompressed
+from layerstore.tar.compression import Readable
 from layerstore.tar.headers import LINK, REGULAR, SYMLINK
-from layerstore.tar.pipeline import CHUNK
 from layerstore.tar.reader import TarReader, show
 from unionfs.syscalls.openat2 import open_in_root
 
@@ -208,40 +207,7 @@ def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT)
             if source.is_dir():
                 return DirectoryMembers(source, limits)
             with source.open("rb", buffering=0) as stream:
-                return TarMembers(_plain_file(stream, spool, limits), limits)
-        return TarMembers(_plain_file(source, spool, limits), limits)
+                return TarMembers(plain_file(stream, spool, limits), limits)
+        return TarMembers(plain_file(source, spool, limits), limits)
     except OSError as error:
         raise StoreError(f"the archive cannot be read: {error}") from error
-
-
-def _plain_file(stream: Readable, spool: Path, limits: Limits) -> BinaryIO:
-    """Return an uncompressed file with what `stream` has: its own where it is one, else a copy."""
-    unpacked = open_decompressed(stream, limits)
-    fd = _regular(stream)
-    if fd is not None and unpacked.kind is None:
-        return os.fdopen(os.dup(fd), "rb")
-    copy = os.fdopen(os.open(spool, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b", 0)
-    try:
-        buffer = memoryview(bytearray(CHUNK))
-        while size := unpacked.readinto(buffer):
-            view = buffer[:size]
-            while view:
-                view = view[copy.write(view) :]
-    except BaseException:
-        copy.close()
-        raise
-    return copy
-
-
-def _regular(stream: Readable) -> int | None:
-    """Return the fd of `stream` where it is a regular file that began at its beginning."""
-    with suppress(AttributeError, OSError, io.UnsupportedOperation):
-        fd: int = stream.fileno()  # type: ignore[attr-defined]
-        if stat.S_ISREG(os.fstat(fd).st_mode) and _began_at_zero(stream):
-            return fd
-    return None
-
-
-def _began_at_zero(stream: Readable) -> bool:
-    # The few bytes that tell how it is packed have been read.
-    return int(stream.tell()) <= 6  # type: ignore[attr-defined]
