@@ -38,6 +38,10 @@ class MountError(Exception):
     """
 
 
+class MountBusy(MountError):
+    """A mount cannot be unmounted because processes use it."""
+
+
 def fs_error(number: int) -> OSError:
     """Return the `OSError` of errno `number`, with the text of strerror(3)."""
     return OSError(number, os.strerror(number))

@@ -20,13 +20,13 @@ from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, Conflict, StoreError
 from layerstore.store import Store
 from mount_tools.daemon.detach import OK, Outcome, run_detached
-from mount_tools.mount.fuse import FuseMount
+from mount_tools.mount.fuse import mounted_on
 from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.options import MountOptions, parse_options
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
 from unionfs import UnionConfig
-from unionfs.errors import ConfigError, MountError
+from unionfs.errors import ConfigError, MountBusy, MountError
 from unionfs.syscalls.mount import MS_RDONLY
 
 PATIENCE = 60.0  # seconds for a daemon to write its upper back
@@ -206,7 +206,9 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
     try:
         # Somebody may have unmounted it here already, and its daemon be about to end.
         if device_on(point) is not None:
-            FuseMount(-1, point).unmount(detach=detach)
+            mounted_on(point).unmount(detach=detach)
+    except MountBusy as error:
+        raise Busy(str(error)) from None
     except (OSError, MountError) as error:
         raise StoreError(f"cannot unmount {point}: {error}") from None
     if not wait_for_end(daemon, PATIENCE_DETACHED if detach else PATIENCE):

@@ -30,11 +30,11 @@ from mount_tools.daemon.handover import announce_closing, await_predecessor
 from mount_tools.daemon.transport import Joinable, Transport, load_transport
 from mount_tools.daemon.unsupervised import serve_unsupervised
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
+from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.options import MountOptions
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
-from unionfs.syscalls.mount import enter_mount_namespace
 from unionfs.vfs import Filesystem
 
 log = logging.getLogger(__name__)
@@ -58,17 +58,35 @@ def serve(
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
-    if namespace is not None or _covers_our_code(directory):
+    if _covers_our_code(directory):
         importlib.import_module(_SUPERVISE)
-    if namespace is not None:
-        # Not earlier: the modules above come from the namespace we started in.
-        enter_mount_namespace(os.fsencode(namespace))
-    fd = inherited_fd(directory)
-    if fd is None:
-        directory = checked_mount_point(directory)
-        check_layers_apart(options.union, directory)
+    make_mount = _way_to_mount(directory, options, namespace)
     with _signals_held():
-        return _mount_and_serve(directory, fd, options, transport, live)
+        return _mount_and_serve(directory, make_mount, options, transport, live)
+
+
+def _way_to_mount(
+    directory: str, options: MountOptions, namespace: str | None
+) -> Callable[[], FuseMount]:
+    """Check the mount point; return what mounts on it, once the union is open."""
+    fd = inherited_fd(directory)
+    if fd is not None:
+        return lambda: adopt(fd)
+    if namespace is None:
+        point = checked_mount_point(directory)
+        check_layers_apart(options.union, point)
+        return lambda: mount_fuse(point, options)
+    other = MountNamespace(namespace)
+    point = other.checked_mount_point(directory)
+    check_layers_apart(options.union, point)
+
+    def mount() -> FuseMount:
+        try:
+            return other.mount(point, options)
+        finally:
+            other.close()
+
+    return mount
 
 
 def _require_trio() -> None:
@@ -109,7 +127,7 @@ def _signals_held() -> Iterator[None]:
 
 def _mount_and_serve(
     directory: str,
-    fd: int | None,
+    make_mount: Callable[[], FuseMount],
     options: MountOptions,
     transport: Transport,
     live: Callable[[], None],
@@ -122,7 +140,7 @@ def _mount_and_serve(
         raise ConfigError(_why_not_open(error)) from None
     try:
         listener = _listen(options.control)
-        mount = mount_fuse(directory, options) if fd is None else adopt(fd)
+        mount = make_mount()
     except BaseException:
         fs.close()
         raise

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from mount_tools.mount.option_grammar import escaped
 from mount_tools.mount.options import MountOptions
-from mount_tools.mount.table import device_on
-from unionfs.errors import MountError
+from mount_tools.mount.table import OWN_TABLE, device_on
+from unionfs.errors import MountBusy, MountError
 from unionfs.syscalls import mount as sys_mount
 
 log = logging.getLogger(__name__)
@@ -44,33 +44,51 @@ _FUSERMOUNT_FLAGS = {
 class FuseMount:
     """A live mount: the descriptor to serve, and where to unmount it."""
 
-    def __init__(self, fd: int, point: str) -> None:
+    def __init__(self, fd: int, point: str, device: str | None) -> None:
+        """`device` is MAJOR:MINOR of the mount on `point`, None if that is unknown.
+
+        It identifies the mount: by the time it is unmounted, another filesystem may be
+        mounted on the same directory.
+        """
         self.fd = fd
         self.point = point
-        # The mount is known by its device: by the time we unmount, another
-        # filesystem may be mounted on the same directory.
-        self._device = device_on(point)
-
-    def is_mounted(self) -> bool:
-        """Tell whether this mount is still the one on its directory."""
-        return self._device is not None and device_on(self.point) == self._device
+        self._device = device
 
     def unmount(self, *, detach: bool = True) -> None:
-        """Detach the mount; files still open on it go on working.
+        """Unmount; with `detach`, files that are still open on it stay usable.
 
-        Without `detach` a mount that is in use stays, and that is a MountError.
-        Must not run in the thread that serves the mount: the kernel may have
+        Raises MountBusy if the mount is in use, without `detach`; MountError for any other
+        refusal.  Must not run in the thread that serves the mount: the kernel may have
         pages to write back first.
         """
-        if self._device is None:
-            raise MountError(f"it is not known where {self.point} is mounted; use umount DIR")
-        if not self.is_mounted():
-            log.info("%s is no longer mounted here; nothing to unmount", self.point)
-            return
-        if os.geteuid() == 0:
-            _unmount_as_root(self.point, detach)
-        else:
-            _run_fusermount("-u", *(("-z",) if detach else ()), "--", self.point)
+        unmount_device(self.point, self._device, detach=detach)
+
+
+def mounted_on(point: str) -> FuseMount:
+    """Return the topmost mount on `point`, which another process serves, to unmount it."""
+    return FuseMount(-1, point, device_on(point))
+
+
+def unmount_device(point: str, device: str | None, *, detach: bool, table: str = OWN_TABLE) -> None:
+    """Unmount `point` if `device` is still mounted there; see `FuseMount.unmount`.
+
+    `table` is the path of a mountinfo.
+    """
+    if device is None:
+        raise MountError(f"it is not known where {point} is mounted; use umount DIR")
+    if device_on(point, table) != device:
+        log.info("%s is no longer mounted here; nothing to unmount", point)
+        return
+    if os.geteuid() == 0:
+        _unmount_as_root(point, detach)
+        return
+    try:
+        _run_fusermount("-u", *(("-z",) if detach else ()), "--", point)
+    except MountError:
+        if device_on(point, table) != device:
+            raise
+        # It refuses to unmount a mount of our own for one reason only.
+        raise MountBusy(_in_use(point)) from None
 
 
 def _unmount_as_root(point: str, detach: bool) -> None:
@@ -79,11 +97,15 @@ def _unmount_as_root(point: str, detach: bool) -> None:
         sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW)
     except OSError as error:
         if error.errno != errno.EBUSY:
-            raise
+            raise MountError(f"{point} cannot be unmounted: {error.strerror}") from None
         if not detach:
-            raise MountError(f"it is in use; `fuser -vm {point}` tells by whom") from None
+            raise MountBusy(_in_use(point)) from None
         log.info("%s is in use: detached; it ends when its last file is closed", point)
         sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW | sys_mount.MNT_DETACH)
+
+
+def _in_use(point: str) -> str:
+    return f"{point} is in use; `fuser -vm {point}` shows by which processes"
 
 
 def adopt(fd: int) -> FuseMount:
@@ -98,7 +120,7 @@ def adopt(fd: int) -> FuseMount:
         is_fuse = False
     if not is_fuse:
         raise MountError(f"descriptor {fd} is not {DEVICE}; give a directory to mount on")
-    return FuseMount(fd, f"/dev/fd/{fd}")
+    return FuseMount(fd, f"/dev/fd/{fd}", None)
 
 
 def mount_fuse(point: str, options: MountOptions) -> FuseMount:
@@ -118,7 +140,7 @@ def _mount_as_root(point: str, options: MountOptions) -> FuseMount:
     except BaseException:
         os.close(fd)
         raise
-    return FuseMount(fd, point)
+    return FuseMount(fd, point, device_on(point))
 
 
 def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
@@ -190,7 +212,7 @@ def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
     if not fds:
         raise MountError(f"{FUSERMOUNT} mounted {point} but handed over no descriptor")
     os.set_inheritable(fds[0], False)
-    return FuseMount(fds[0], point)
+    return FuseMount(fds[0], point, device_on(point))
 
 
 def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:

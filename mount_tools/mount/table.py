@@ -7,17 +7,20 @@ import os
 
 from unionfs.syscalls.mountinfo import read_mounts
 
+OWN_TABLE = "/proc/self/mountinfo"
+
 log = logging.getLogger(__name__)
 
 
-def device_on(directory: str) -> str | None:
+def device_on(directory: str, table: str = OWN_TABLE) -> str | None:
     """Return MAJOR:MINOR of the topmost mount on `directory`, or None if there is no mount.
 
-    None also if the table cannot be read: a mount must not fail because /proc is missing.
+    `table` is the path of a mountinfo.  None also if the table cannot be read: a mount must
+    not fail because /proc is missing.
     """
     wanted = os.fsencode(directory)
     try:
-        mounts = read_mounts()
+        mounts = read_mounts(table)
     except OSError as error:
         log.warning("the mount table cannot be read: %s", error)
         return None

@@ -1,9 +1,8 @@
-"""mount(2), umount2(2) and setns(2), which the standard library lacks."""
+"""mount(2) and umount2(2), which the standard library lacks."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 
 from unionfs.syscalls.libc import fail, libc
 
@@ -28,7 +27,6 @@ MS_LAZYTIME = 1 << 25
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
-_CLONE_NEWNS = 0x00020000
 
 _mount = libc.mount
 _mount.argtypes = [
@@ -40,8 +38,6 @@ _mount.argtypes = [
 ]
 _umount2 = libc.umount2
 _umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
-_setns = libc.setns
-_setns.argtypes = [ctypes.c_int, ctypes.c_int]
 
 
 def mount(source: bytes, target: bytes, fstype: bytes, flags: int, data: bytes) -> None:
@@ -54,16 +50,3 @@ def umount(target: bytes, flags: int = 0) -> None:
     """Unmount as umount2(2): EBUSY while in use, unless `flags` holds MNT_DETACH."""
     if _umount2(target, flags) != 0:
         raise fail(target)
-
-
-def enter_mount_namespace(path: bytes) -> None:
-    """Move this process, which has one thread, to the mount namespace at `path`.
-
-    The working directory becomes that namespace's root.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _setns(fd, _CLONE_NEWNS) != 0:
-            raise fail(path)
-    finally:
-        os.close(fd)
