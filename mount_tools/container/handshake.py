@@ -115,7 +115,10 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Message) -> None:
-        """Send `message`; raises Silence if the other end is closed."""
+        """Send `message`.
+
+        Raises Silence if the other end is closed, CannotStart if it had sent Failed.
+        """
         number, text, fds = 0, b"", []
         match message:
             case Begun(pid):
@@ -129,6 +132,7 @@ class Channel:
         try:
             socket.send_fds(self._socket, [data], fds)
         except (BrokenPipeError, ConnectionResetError):
+            self.raise_failure()
             raise Silence from None
 
     def expect(self, kind: type[Expected]) -> Expected:
@@ -142,6 +146,17 @@ class Channel:
         if not isinstance(message, kind):
             raise RuntimeError(f"{message} came where {kind.__name__} was expected")
         return message
+
+    def raise_failure(self) -> None:
+        """Raise CannotStart if Failed has come, Silence if the watched child has ended."""
+        poll = select.poll()
+        for fd in (self._socket.fileno(), self._peer):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        while poll.poll(0):
+            message = self._receive()
+            if isinstance(message, Failed):
+                raise CannotStart(message.status, message.text)
 
     def watch(self, pid: int) -> None:
         """Take the end of our child `pid` for silence, whoever else has the other end open."""

@@ -148,7 +148,9 @@ def _interpreter(program: _Program, path: str) -> tuple[str, ...] | None:
     if not os.access(program.name, os.X_OK, dir_fd=program.directory):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
     line, newline, _ = head[2:].partition(b"\n")
+    if not newline:
+        line = line[: _LONGEST_HEAD - 3]  # the kernel keeps the last byte for a NUL
     found_line = _INTERPRETER.match(line)
-    if found_line is None or (not newline and found_line.end(1) == _LONGEST_HEAD - 2):
+    if found_line is None or (not newline and found_line.end(1) == _LONGEST_HEAD - 3):
         raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), path)
     return tuple(os.fsdecode(word) for word in found_line.groups() if word)

@@ -193,11 +193,19 @@ def _start_inside(store: Store, container: Container, inside: Inside[_FuseRoot])
     try:
         ours.watch(outer)
         ours.expect(Mounted)
-        _serve(inside.root)
+        try:
+            _serve(inside.root)
+        except StoreError:
+            ours.raise_failure()  # the mount may have gone with the process that made it
+            raise
         ours.send(Served())
         init = ours.expect(Begun).pid
         # Before it begins: the row may be all that is left of us.
-        store.containers.started(container, init)
+        try:
+            store.containers.started(container, init)
+        except NotFound:  # init has ended
+            ours.raise_failure()
+            raise Silence from None
         recorded = True
         ours.send(Recorded())
         terminal = ours.expect(Terminal).fd if inside.launch.terminal else None

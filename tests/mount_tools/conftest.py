@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import layer_options
+from layerstore import Store
+from layerstore.operations.rootfs import import_image
+from tests.helpers.containers import Containers, make_rootfs
+from tests.helpers.mounts import layer_options, require_fuse, require_root
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,25 @@ def layers(tmp_path: Path) -> Layers:
     base = tmp_path / "layers"
     base.mkdir()
     return Layers(base)
+
+
+@pytest.fixture(scope="session")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small busybox system, not to be changed."""
+    root = tmp_path_factory.mktemp("rootfs")
+    make_rootfs(root)
+    return root
+
+
+@pytest.fixture
+def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
+    require_root()
+    require_fuse()
+    path = tmp_path / "store"
+    with Store.open(path, sync=False) as store:
+        import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
+    with ExitStack() as stack:
+        ran = Containers(path, stack)
+        stack.callback(ran.end)
+        yield ran
+    assert str(path) not in Path("/proc/self/mountinfo").read_text()

@@ -168,3 +168,13 @@ def test_no_message_is_mistaken_for_the_end() -> None:
         assert ours.recv(100)
     ours.close()
     theirs.close()
+
+
+def test_why_the_other_end_is_closed_is_told_to_one_who_sends() -> None:
+    ours, theirs = channel()
+    theirs.send(Mounted())
+    theirs.send(Failed(126, "no"))
+    theirs.close()
+    with pytest.raises(CannotStart, match="no"):
+        ours.send(Served())
+    ours.close()

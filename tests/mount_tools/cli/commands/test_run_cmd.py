@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,140 +19,15 @@ from layerstore.oci.documents import ImageConfig, Object
 from layerstore.oci.reference import Reference
 from layerstore.operations.rootfs import import_image
 from mount_tools.container.signals import TAKEN
+from tests.helpers.containers import Containers
 from tests.helpers.mounts import (
     helper_environment,
     mount_type,
-    require,
-    require_fuse,
-    require_root,
     wait_until,
 )
 from tests.helpers.processes import ending
 from tests.helpers.signal_masks import signal_masks
 from tests.helpers.terminals import Terminal, terminal
-
-TOOLS = [
-    "sh",
-    "cat",
-    "chmod",
-    "echo",
-    "id",
-    "ls",
-    "sleep",
-    "kill",
-    "touch",
-    "mknod",
-    "mount",
-    "ps",
-    "stty",
-    "mv",
-    "mkdir",
-    "tty",
-    "test",
-]
-
-
-@pytest.fixture(scope="module")
-def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    busybox = shutil.which("busybox")
-    require(busybox is not None, "busybox is not installed")
-    assert busybox is not None
-    root = tmp_path_factory.mktemp("rootfs")
-    root.chmod(0o755)  # ordinary users of the image are to get in
-    for folder in ("bin", "etc", "tmp"):
-        (root / folder).mkdir()
-    shutil.copy(busybox, root / "bin/busybox")
-    for name in TOOLS:
-        (root / "bin" / name).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:\n")
-    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nwheel:x:10:bob\n")
-    (root / "etc/hosts").symlink_to("/outside")
-    (root / "file").write_text("of the image")
-    return root
-
-
-class Containers:
-    """`pyunion` in processes of its own, on a store that holds busy:1."""
-
-    def __init__(self, store: Path, stack: ExitStack) -> None:
-        self.store = store
-        self._stack = stack
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "mount_tools.pyunion", "--root", str(self.store), *words]
-
-    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words),
-            capture_output=True,
-            text=True,
-            env=helper_environment(),
-            stdin=subprocess.DEVNULL,
-            timeout=timeout,
-            check=False,
-        )
-
-    def ok(self, *words: str) -> str:
-        done = self(*words)
-        assert done.returncode == 0, done
-        return done.stdout.strip()
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            self.command(*words),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=helper_environment(),
-        )
-        return self._stack.enter_context(ending(process))
-
-    def mine(self) -> list[int]:
-        """Return the processes that hold something of the store open, or were started for it."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-                continue
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(self.store) in line:
-                found.append(int(entry.name))
-        return found
-
-    def end(self) -> None:
-        """Wait until every process of the store has ended; kill those that do not."""
-        try:
-            wait_until(lambda: not self.mine(), "every process of the store to end")
-        except BaseException:
-            for pid in self.mine():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            raise
-
-    def daemons(self) -> list[int]:
-        """Return the processes that hold /dev/fuse open."""
-        return [
-            pid
-            for pid in self.mine()
-            if any(_is_fuse(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
-        ]
-
-
-@pytest.fixture
-def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
-    require_root()
-    require_fuse()
-    path = tmp_path / "store"
-    with Store.open(path, sync=False) as store:
-        import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
-    with ExitStack() as stack:
-        ran = Containers(path, stack)
-        stack.callback(ran.end)
-        yield ran
-    assert str(path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_the_command_sees_the_image_and_nothing_else(containers: Containers) -> None:
@@ -431,13 +306,6 @@ def test_a_container_without_its_daemon_gets_errors_and_ends(containers: Contain
     os.kill(containers.daemons()[0], signal.SIGKILL)
     running.communicate(timeout=30)
     assert running.returncode != 0
-
-
-def _is_fuse(fd: Path) -> bool:
-    try:
-        return fd.stat().st_rdev == os.makedev(10, 229)
-    except OSError:
-        return False
 
 
 def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""The start of a container, stopped at each of its steps: success is never silence."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from mount_tools.container.run import launch_of
+from tests.helpers.containers import Containers
+from tests.helpers.mounts import wait_until
+
+MESSAGES = ("Mounted", "Served", "Begun", "Recorded", "Terminal", "Running")
+# After `sent:Running` the command runs, whatever becomes of it then.
+STEPS = [
+    f"{step}:{message}"
+    for message in MESSAGES
+    for step in ("send", "sent", "expect", "expected")
+    if (step, message) != ("sent", "Running")
+] + ["execve", "report:daemon", "report:keeper"]
+
+
+def stop_at(containers: Containers, step: str, manner: str) -> None:
+    containers.program = ("-m", "tests.helpers.stopped_at", step, manner)
+
+
+def runs_again(containers: Containers) -> None:
+    containers.program = ("-m", "mount_tools.pyunion")
+    assert "Up" not in containers.ok("ps", "-a")
+    assert containers.ok("start", "-a", "box") == "ran"
+    containers.ok("rm", "box")
+
+
+@pytest.mark.parametrize("manner", ["killed", "raising"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_start_that_is_cut_short_is_an_error(
+    containers: Containers, step: str, manner: str
+) -> None:
+    stop_at(containers, step, manner)
+    done = containers("run", "-dt", "--name", "box", "busy:1", "echo", "ran")
+    assert done.returncode == 125 and done.stdout == "", done
+    assert done.stderr.startswith("Error: "), done
+    if manner == "raising" and step != "report:daemon":  # whose log has it
+        assert f"at {step}" in done.stderr and "Traceback" not in done.stderr
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    runs_again(containers)
+
+
+@pytest.mark.parametrize("step", ["send:Mounted", "expect:Recorded", "execve"])
+def test_so_it_is_in_the_foreground_and_for_start(containers: Containers, step: str) -> None:
+    containers.ok("create", "--name", "box", "busy:1", "echo", "ran")
+    stop_at(containers, step, "killed")
+    done = containers("start", "box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "before its command ran" in done.stderr and "failed to start" in done.stderr
+    done = containers("start", "-a", "box")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "before its command ran" in done.stderr
+    runs_again(containers)
+
+
+def test_a_runner_that_is_killed_takes_the_command_along(
+    containers: Containers, tmp_path: Path
+) -> None:
+    stop_at(containers, "expected:Begun", "killed")
+    done = containers("run", "-v", f"{tmp_path}:/out", "busy:1", "touch", "/out/ran")
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    for step in ("send:Begun", "sent:Begun", "send:Running", "execve"):
+        for manner in ("killed", "raising"):
+            stop_at(containers, step, manner)
+            done = containers("exec", "box", "echo", "ran")
+            assert done.returncode == 125 and done.stderr.startswith("Error: "), (step, done)
+            # The last step comes after the command has begun.
+            assert done.stdout == "" or step == "send:Running"
+    containers.program = ("-m", "mount_tools.pyunion")
+    assert containers.ok("exec", "box", "echo", "ran") == "ran"
+    containers.ok("rm", "-f", "box")
+
+
+def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
+    launch = launch_of({"Entrypoint": ["/e", "-x"], "Cmd": ["a", "b"], "Env": ["A=1"], "Tty": True})
+    assert launch.words == ("/e", "-x", "a", "b")
+    assert (launch.environment, launch.directory, launch.terminal) == (("A=1",), "/", True)
+    assert launch_of({"Cmd": None, "User": "bob"}).user == "bob"
