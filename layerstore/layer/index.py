@@ -26,6 +26,7 @@ import zstandard
 
 from layerstore.diff.tree_walk import walk
 from layerstore.errors import InvalidImage
+from layerstore.layer.holes import digest_fd
 from layerstore.layer.metadata import ids_of_root
 from unionfs.syscalls import xattr
 
@@ -241,15 +242,13 @@ EMPTY = xxhash.xxh3_128_hexdigest(b"")
 def digest_file(path: bytes) -> str:
     """Return the xxh3_128 of the regular file `path`, following no link.
 
-    Raises ESTALE where `path` is something else by now.
+    Raises OSError, ESTALE where something else has taken the place of the file.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
-        hasher = xxhash.xxh3_128()
-        buffer = bytearray(_CHUNK)
-        view = memoryview(buffer)
-        while size := file.readinto(buffer):
-            hasher.update(view[:size])
-        return hasher.hexdigest()
+    # A FIFO there must not keep us waiting.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ESTALE, "it is no regular file any more", path)
+        return digest_fd(fd)
+    finally:
+        os.close(fd)

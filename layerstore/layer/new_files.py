@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 import xxhash
 
+from layerstore.layer.holes import hash_zeros
 from layerstore.layer.index import EMPTY, IndexEntry, attributes
 from layerstore.layer.metadata import OVERRIDE_STAT, Metadata, Override, Owned
-from layerstore.layer.tar_writer import hash_zeros
 from layerstore.layer.tree import Folder
 from layerstore.tar.headers import BLOCK_DEVICE, CHAR, FIFO
 from layerstore.tar.pipeline import Feed

@@ -272,6 +272,8 @@ class _Packer:
             blocks = attr.st.st_blocks
             if self._live or not own:
                 st = os.fstat(fd)
+                if not stat.S_ISREG(st.st_mode):
+                    return  # a FIFO, say, has taken the place of the file meanwhile
                 size, blocks = st.st_size, st.st_blocks
             self._tar.header(_header(path, REGULAR, shown, size=size))
             digest = self._tar.content(fd, path, size, blocks, shown=not own)

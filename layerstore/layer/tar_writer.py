@@ -9,12 +9,12 @@ Source: image-spec layer.md; POSIX pax(1).
 
 from __future__ import annotations
 
-import errno
 import os
 
 import xxhash
 
 from layerstore.errors import StoreError
+from layerstore.layer.holes import data_ranges, hash_zeros
 from layerstore.layer.tar_split import SplitWriter
 from layerstore.tar.headers import END, padding
 from layerstore.tar.pipeline import Sink
@@ -90,27 +90,13 @@ class TarWriter:
     def _with_holes(self, fd: int, path: bytes, size: int) -> str:
         hasher = xxhash.xxh3_128()
         at = 0
-        while at < size:
-            try:
-                start = min(os.lseek(fd, at, os.SEEK_DATA), size)
-                end = min(os.lseek(fd, start, os.SEEK_HOLE), size) if start < size else size
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                start = end = size  # nothing but a hole is left
-            hash_zeros(hasher, start - at)
-            self._sink.zeros(start - at)
+        for start, end in data_ranges(fd, size):
+            self._zeros(start - at, hasher)
             self._copy(fd, path, start, end - start, hasher)
             at = end
+        self._zeros(size - at, hasher)
         return hasher.hexdigest()
 
-
-_ZEROS = memoryview(bytes(1 << 20))
-
-
-def hash_zeros(hasher: xxhash.xxh3_128, size: int) -> None:
-    """Let `hasher` take in `size` zero bytes."""
-    while size > 0:
-        step = min(size, len(_ZEROS))
-        hasher.update(_ZEROS[:step])
-        size -= step
+    def _zeros(self, size: int, hasher: xxhash.xxh3_128) -> None:
+        hash_zeros(hasher, size)
+        self._sink.zeros(size)

@@ -18,16 +18,12 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
-
-import xxhash
 
 from layerstore.diff.changes import ChangeWalk
 from layerstore.diff.union import UnionFiles
+from layerstore.layer.holes import digest_fd
 from unionfs.syscalls import xattr
 from unionfs.types import Attr
-
-_CHUNK = 1 << 20
 
 
 def find_unchanged(diff: Path, lowers: Sequence[Path]) -> frozenset[bytes]:
@@ -126,11 +122,4 @@ def _same_content(after: UnionFiles, before: UnionFiles, path: bytes, new: Attr)
     if not stat.S_ISREG(new.st.st_mode):
         return True
     with after.open(path) as one, before.open(path) as other:
-        return _digest(one) == _digest(other)
-
-
-def _digest(file: BinaryIO) -> str:
-    hasher = xxhash.xxh3_128()
-    while piece := file.read(_CHUNK):
-        hasher.update(piece)
-    return hasher.hexdigest()
+        return digest_fd(one.fileno()) == digest_fd(other.fileno())
