@@ -44,7 +44,6 @@ from layerstore.errors import (
     SizeMismatch,
 )
 from layerstore.images.images import Image
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.tar_split import archive_size, assemble
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
@@ -63,6 +62,7 @@ from layerstore.progress import Report, packed_ticker, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.pipeline import Tick, Writable
+from unionfs.syscalls.privilege import is_machine_root
 
 DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
 
@@ -217,7 +217,7 @@ class _Loader:
         self._members = members
         self._progress = progress
         self._limits = limits
-        self._privileged = is_privileged()
+        self._privileged = is_machine_root()
         # An archive may name one layer in thousands of images.
         self._brought: dict[tuple[Digest, Digest | None], Layer] = {}
 

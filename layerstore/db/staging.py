@@ -11,17 +11,15 @@ Source: flock(2), rename(2).
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layerstore.db.reserve import Reserve
+from unionfs.syscalls import removal
 
-_DEPTH = 64
 _YOUNG_SECONDS = 10
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -133,60 +131,5 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` with all it holds, of any depth, following no link; absent is well."""
-    try:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
-            return
-        top = _open_own(str(path), None)
-    except FileNotFoundError:
-        return
-    try:
-        # A removal that was cut short may have left names of its own at the top.
-        run = os.urandom(4).hex()
-        names = (f".{run}.{number:x}" for number in itertools.count())
-        while _clear(top, 0, top, names):
-            continue
-    finally:
-        os.close(top)
-    with suppress(FileNotFoundError):  # its maker, who found it claimed, was faster
-        os.rmdir(path)
-
-
-def _clear(fd: int, depth: int, top: int, names: Iterator[str]) -> bool:
-    """Empty the directory open as `fd`, `depth` levels beneath the one open as `top`.
-
-    What lies deeper than `_DEPTH` is moved up to `top`, so that the depth is
-    bounded neither by descriptors nor by the stack; tells whether anything was.
-    """
-    moved = False
-    with os.scandir(fd) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_dir in found:
-        if not is_dir:
-            os.unlink(name, dir_fd=fd)
-            continue
-        child = _open_own(name, fd)
-        try:
-            if depth < _DEPTH:
-                moved |= _clear(child, depth + 1, top, names)
-            else:
-                os.rename(name, next(names), src_dir_fd=fd, dst_dir_fd=top)
-                moved = True
-                continue
-        finally:
-            os.close(child)
-        os.rmdir(name, dir_fd=fd)
-    return moved
-
-
-def _open_own(name: str, dir_fd: int | None) -> int:
-    """Open a directory to empty it, by its owner's right where its mode denies that."""
-    try:
-        fd = os.open(name, _OPEN, dir_fd=dir_fd)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=dir_fd)
-        return os.open(name, _OPEN, dir_fd=dir_fd)
-    if os.geteuid() != 0 and os.fstat(fd).st_mode & 0o700 != 0o700:
-        os.chmod(fd, 0o700)
-    return fd
+    """Remove `path` with all it holds, of any depth, following no link; no error if absent."""
+    removal.remove_tree(None, os.fsencode(path))

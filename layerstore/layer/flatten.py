@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from layerstore.errors import StoreError
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.pack import Packed, pack
 from layerstore.tar.pipeline import Tick, Writable
+from unionfs.syscalls.privilege import is_machine_root
 
 
 def write_flat_tar(
@@ -36,7 +36,7 @@ def write_flat_tar(
         layers[0],
         layers[1:],
         out,
-        privileged=is_privileged(),
+        privileged=is_machine_root(),
         tick=tick,
         flat=True,
         live=live,

@@ -26,6 +26,7 @@ import stat
 from typing import NamedTuple, Protocol
 
 from unionfs import FUSE_OVERLAYFS_PREFIX, Marks
+from unionfs.syscalls.privilege import is_machine_root
 
 OVERRIDE_PREFIX = b"user.containers.override_"
 OVERRIDE_STAT = OVERRIDE_PREFIX + b"stat"
@@ -55,21 +56,13 @@ _TYPES = {
 _MODES = {name: kind for kind, name in _TYPES.items()}
 
 
-def is_privileged() -> bool:
-    """Tell whether this process is root, and not of a user namespace only."""
-    if os.geteuid() != 0:
-        return False
-    with open("/proc/self/uid_map", "rb") as ids:
-        return ids.read().split() == [b"0", b"0", b"4294967295"]
-
-
 def ids_of_root() -> tuple[frozenset[int], frozenset[int]]:
     """Return the uids and gids that stand for root where this process has no privilege.
 
     Our own do, by the numbers they have here and outside of our user namespace: what was
     made in one and is looked at outside, or the reverse, has the other.
     """
-    if is_privileged():
+    if is_machine_root():
         return frozenset((0,)), frozenset((0,))
     return (
         frozenset((0, os.geteuid(), _outside("uid"))),

@@ -38,7 +38,6 @@ from layerstore.containers.control_protocol import socket_path
 from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.pack import Packed, pack
 from layerstore.layer.unchanged import drop_unchanged, find_unchanged
 from layerstore.layer.unpack import unpack
@@ -55,6 +54,7 @@ from layerstore.progress import Report, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, errors, open_union
+from unionfs.syscalls.privilege import is_machine_root
 
 # What of a container's configuration is its own and not of the image made from it.
 _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
@@ -254,7 +254,7 @@ def _pack_all(
         tick = ticker(progress, container.short, "Committing", None)
         for leftover in ("index", "tar-split"):
             (path / leftover).unlink(missing_ok=True)
-        packed = pack(diff, below, privileged=is_privileged(), record=path, tick=tick)
+        packed = pack(diff, below, privileged=is_machine_root(), record=path, tick=tick)
         done.append(_Frozen(number, path, packed))
         below.insert(0, diff)
     return done
@@ -269,7 +269,7 @@ def _copy_pruned(store: Store, container: Container, progress: Report | None) ->
         diff = path / "diff"
         skip = find_unchanged(diff, below)
         tick = ticker(progress, container.short, "Committing", None)
-        packed = pack(diff, below, privileged=is_privileged(), skip=skip, tick=tick)
+        packed = pack(diff, below, privileged=is_machine_root(), skip=skip, tick=tick)
         done.append(_Frozen(number, path, packed))
         if packed.entries:
             layer = store.layers.need(chain_id(parent, packed.diff_id))
@@ -287,7 +287,7 @@ def _copy(
     parent: Digest | None,
 ) -> Layer:
     """Publish a copy of the layer `diff` without the paths in `skip`."""
-    privileged = is_privileged()
+    privileged = is_machine_root()
 
     def write(out: Writable) -> None:
         pack(diff, lowers, out, privileged=privileged, skip=skip, hashing=False)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
 from layerstore.operations.check import Finding, examine, unneeded_blob
 from layerstore.progress import Report
 from layerstore.tar.compression import open_decompressed
+from unionfs.syscalls.privilege import is_machine_root
 
 if TYPE_CHECKING:
     from layerstore.layers import Layer
@@ -124,7 +124,7 @@ class _Repair:
                     unpacked = unpack(
                         open_decompressed(blob),
                         staging.path,
-                        privileged=is_privileged(),
+                        privileged=is_machine_root(),
                         lowers=[lower.diff for lower in below],
                     )
                 if unpacked.diff_id != layer.diff_id:

@@ -16,7 +16,6 @@ from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream, write_flat_tar
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.unpack import Unpacked, unpack
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.dockerfile import apply_changes
@@ -28,6 +27,7 @@ from layerstore.progress import Report, packed_ticker, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.pipeline import Writable
+from unionfs.syscalls.privilege import is_machine_root
 
 
 def import_image(
@@ -79,7 +79,7 @@ def _import(
         done = unpack(
             unpacked,
             staging.path,
-            privileged=is_privileged(),
+            privileged=is_machine_root(),
             limits=limits,
             tick=packed_ticker(progress, "", "Importing", unpacked, size),
             whole=True,

@@ -45,9 +45,10 @@ from unionfs.core.origin import encode_origin
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
-from unionfs.core.workdir import WorkDir, remove_tree
+from unionfs.core.workdir import WorkDir
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.removal import remove_tree
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Frozen

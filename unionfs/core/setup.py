@@ -32,7 +32,7 @@ from unionfs.errors import ConfigError, InUse
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
-from unionfs.syscalls.privilege import rules_machine
+from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 
@@ -94,7 +94,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         owners=owners,
         fds=fds,
         layers_immutable=config.timeout is None,
-        reads_all=rules_machine(),
+        reads_all=has_machine_caps(),
     )
     state.table.max_unopened = max(1, min(_MAX_UNOPENED, fds.capacity // 4))
     state.table.add_root(_make_root(state))
@@ -294,8 +294,7 @@ def _trusted_works(layers: _Layers) -> bool:
         return False
     probe = "trusted.overlay.pyunion"
     if layers.upper is None:
-        with open("/proc/self/uid_map", "rb") as ids:
-            return ids.read().split() == [b"0", b"0", b"4294967295"]
+        return is_machine_root()
     try:
         os.setxattr(fd, probe, b"")
         os.removexattr(fd, probe)

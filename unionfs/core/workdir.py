@@ -15,6 +15,7 @@ import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
+from unionfs.syscalls.removal import open_own_dir, remove_tree
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,7 +59,7 @@ class WorkDir:
             os.unlink(name, dir_fd=self.fd)
 
     def discard(self, name: bytes) -> None:
-        """Remove the staged `name`, a whole tree where it is one; absent is well."""
+        """Remove the staged `name`, a whole tree if it is a directory; no error if absent."""
         remove_tree(self.fd, name)
 
     def sweep(self) -> None:
@@ -72,32 +73,5 @@ def open_private_dir(base_fd: int, name: bytes) -> Fd:
     """Open the directory `name` beneath `base_fd`, making it where it is absent."""
     with suppress(FileExistsError):
         os.mkdir(name, 0, dir_fd=base_fd)
-    return Fd(_open_own(base_fd, name))
-
-
-def _open_own(base_fd: int, name: bytes) -> int:
-    try:
-        return os.open(name, _OPEN_DIR, dir_fd=base_fd)
-    except PermissionError:
-        # overlayfs makes it with mode 0, which keeps out an unprivileged owner.
-        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=base_fd)
-        try:
-            os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
-        finally:
-            os.close(fd)
-        return os.open(name, _OPEN_DIR, dir_fd=base_fd)
-
-
-def remove_tree(dir_fd: int, name: bytes) -> None:
-    """Remove `name` beneath `dir_fd` with all it holds, never following a link."""
-    try:
-        os.unlink(name, dir_fd=dir_fd)
-        return
-    except FileNotFoundError:
-        return
-    except IsADirectoryError:
-        fd = Fd(_open_own(dir_fd, name))
-    for child in os.listdir(b"/proc/self/fd/%d" % fd):
-        remove_tree(fd, child)
-    del fd
-    os.rmdir(name, dir_fd=dir_fd)
+    # overlayfs makes it with mode 0, which keeps out an unprivileged owner.
+    return Fd(open_own_dir(name, base_fd))

@@ -13,7 +13,7 @@ _NEEDED = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SYS_ADMIN
 _INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 
 
-def rules_machine() -> bool:
+def has_machine_caps() -> bool:
     """Tell whether this process has CAP_SYS_ADMIN and CAP_DAC_OVERRIDE on the machine itself."""
     try:
         if os.stat("/proc/self/ns/user").st_ino != _INITIAL_USER_NAMESPACE:
@@ -23,3 +23,10 @@ def rules_machine() -> bool:
         return False
     effective = int(status.partition(b"CapEff:")[2].split(maxsplit=1)[0], 16)
     return effective & _NEEDED == _NEEDED
+
+
+def is_machine_root() -> bool:
+    """Tell whether this process is root, and not only in a user namespace."""
+    if os.geteuid() != 0:
+        return False
+    return Path("/proc/self/uid_map").read_bytes().split() == [b"0", b"0", b"4294967295"]

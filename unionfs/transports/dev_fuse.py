@@ -24,7 +24,7 @@ from functools import partial
 
 from unionfs.errors import MountError
 from unionfs.gate import Lane
-from unionfs.syscalls.privilege import rules_machine
+from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceNotifier, DevicePages
 from unionfs.transports.uring import Queue, open_queues
@@ -71,7 +71,7 @@ def begin(
         acl=acl,
         xattrs=xattrs,
         # For others the kernel refuses, and a mount that asks can have less stacked on it.
-        backings=DeviceBackings(fuse_fd) if passthrough and rules_machine() else None,
+        backings=DeviceBackings(fuse_fd) if passthrough and has_machine_caps() else None,
         pages=DevicePages(fuse_fd),
         stack_depth=fs.stack_depth(),
     )

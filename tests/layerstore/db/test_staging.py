@@ -119,6 +119,6 @@ def test_tree_that_its_maker_removes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "t").mkdir()
-    monkeypatch.setattr("layerstore.db.staging._clear", lambda *_: (tmp_path / "t").rmdir())
+    monkeypatch.setattr("unionfs.syscalls.removal._clear", lambda *_: (tmp_path / "t").rmdir())
     remove_tree(tmp_path / "t")
     assert not (tmp_path / "t").exists()

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from layerstore import Image, Layer, Store
-from layerstore.layer.metadata import is_privileged
 from layerstore.layer.unpack import unpack
 from layerstore.oci.documents import OCI_LAYER
 from layerstore.operations.check import Finding
 from layerstore.operations.repair import check
 from layerstore.tar.compression import open_decompressed
 from tests.helpers.images import add_image, add_layer, config_of
+from unionfs.syscalls.privilege import is_machine_root
 
 A, B = {"etc/motd": b"hello"}, {"b": b"22"}
 
@@ -45,7 +45,7 @@ def add_archived(store: Store) -> tuple[Image, Layer]:
         blob = store.blobs.put(packed)
         with store.layers.stage() as staging:
             unpacked = unpack(
-                open_decompressed(io.BytesIO(packed)), staging.path, privileged=is_privileged()
+                open_decompressed(io.BytesIO(packed)), staging.path, privileged=is_machine_root()
             )
             layer = store.layers.publish(staging, None, unpacked.diff_id, unpacked.size)
         store.layers.add_blob(layer.diff_id, blob, OCI_LAYER + "+gzip", len(packed))

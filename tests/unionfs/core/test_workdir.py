@@ -64,3 +64,15 @@ def test_whiteouts_beyond_the_links_of_one(tmp_path: Path) -> None:
             os.link = link
         assert tree.listdir(b"") == []
     assert set(layers.look()) == {b""}
+
+
+def test_a_tree_deeper_than_descriptors_is_discarded(tmp_path: Path) -> None:
+    """Each level cost a descriptor and a frame of the stack."""
+    work = WorkDir(Fd(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)))
+    at = work.make_dir(b"deep")
+    for _ in range(1500):
+        os.mkdir(b"d", dir_fd=at)
+        at = Fd(os.open(b"d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=at))
+    del at
+    work.discard(b"deep")
+    assert os.listdir(tmp_path / "work") == []

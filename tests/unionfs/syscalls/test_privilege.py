@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.mounts import helper_environment, require_root
 
-ASK = "from unionfs.syscalls.privilege import rules_machine; print(rules_machine())"
+ASK = "from unionfs.syscalls.privilege import has_machine_caps; print(has_machine_caps())"
 
 
 @pytest.mark.parametrize(

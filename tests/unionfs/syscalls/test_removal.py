@@ -1,0 +1,49 @@
+"""Removing trees beneath an open directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from unionfs.syscalls.removal import open_own_dir, remove_tree
+
+
+def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_text("x")
+    (tmp_path / "tree/in").mkdir(parents=True)
+    (tmp_path / "tree/in/link").symlink_to(tmp_path / "kept")
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        remove_tree(top, b"tree")
+        remove_tree(top, b"absent")
+    finally:
+        os.close(top)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert os.listdir(tmp_path / "kept") == ["file"]
+
+
+def test_few_descriptors_do_for_any_depth(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(200):
+        os.mkdir(b"d", dir_fd=at)
+        below = open_own_dir(b"d", at)
+        os.close(at)
+        at = below
+    os.close(at)
+    most, opened = 0, os.open
+
+    def counted(*args: object, **keywords: object) -> int:
+        nonlocal most
+        fd = opened(*args, **keywords)  # type: ignore[arg-type]
+        most = max(most, len(os.listdir("/proc/self/fd")))
+        return fd
+
+    before = len(os.listdir("/proc/self/fd"))
+    os.open = counted
+    try:
+        remove_tree(None, os.fsencode(tmp_path / "d"))
+    finally:
+        os.open = opened
+    assert most - before < 80
+    assert os.listdir(tmp_path) == []

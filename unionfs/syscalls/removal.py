@@ -1,0 +1,88 @@
+"""Removing a tree of any depth, with few descriptors and without recursion without bound.
+
+Source: unlink(2), rename(2).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+_DEPTH = 64
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(dir_fd: int | None, name: bytes) -> None:
+    """Remove `name` beneath `dir_fd` with all it holds, never following a link.
+
+    No error if it is absent.  Directories whose mode denies their owner access are
+    removed too.  A removal that was cut short may leave names of its own at the top;
+    the next one removes them.
+    """
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=dir_fd)
+            return
+        top = open_own_dir(name, dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        run = os.urandom(4).hex()
+        names = (b".%s.%x" % (run.encode(), number) for number in itertools.count())
+        while _clear(top, 0, top, names):
+            continue
+    finally:
+        os.close(top)
+    with suppress(FileNotFoundError):  # another process removed it meanwhile
+        os.rmdir(name, dir_fd=dir_fd)
+
+
+def _clear(fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
+    """Empty the directory open as `fd`, `depth` levels beneath the one open as `top`.
+
+    What lies deeper than `_DEPTH` is moved up to `top`, so that the depth is limited
+    neither by descriptors nor by the stack; tells whether anything was moved.
+    """
+    moved = False
+    with os.scandir(fd) as entries:
+        found = [
+            (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
+        ]
+    for name, is_dir in found:
+        if not is_dir:
+            os.unlink(name, dir_fd=fd)
+            continue
+        child = open_own_dir(name, fd)
+        try:
+            if depth < _DEPTH:
+                moved |= _clear(child, depth + 1, top, names)
+            else:
+                os.rename(name, next(names), src_dir_fd=fd, dst_dir_fd=top)
+                moved = True
+                continue
+        finally:
+            os.close(child)
+        os.rmdir(name, dir_fd=fd)
+    return moved
+
+
+def open_own_dir(name: bytes, dir_fd: int | None) -> int:
+    """Open a directory of ours to change it, with mode 0700 where its mode denies that.
+
+    Raises EPERM for one that another user owns and that is closed to us.
+    """
+    try:
+        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+    except PermissionError:
+        path = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+        try:
+            os.chmod(b"/proc/self/fd/%d" % path, 0o700)
+        finally:
+            os.close(path)
+        return os.open(name, _OPEN, dir_fd=dir_fd)
+    if os.geteuid() != 0 and os.fstat(fd).st_mode & 0o700 != 0o700:
+        os.chmod(fd, 0o700)
+    return fd
