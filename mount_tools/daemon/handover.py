@@ -1,11 +1,15 @@
 """Mounting an upper again while the daemon of its last mount is still writing it back.
 
-umount(8) returns when the kernel is done; the daemon then syncs the upper and
-cleans the workdir, and holds the locks on both until it has.  `umount X; mount X`
-would find them in use.  So a daemon that is closing says so in its process name,
-and a new one waits for it, and a moment for one that may be about to.
+umount(8) returns when the kernel is done; the daemon then syncs the upper and cleans the
+workdir, and until it has, it holds a lock (flock) on both.  `umount X; mount X` would find
+them in use.  So a daemon that is closing says so with a second lock on the same
+directories, a read lock of fcntl(2), which is independent of flock(2).  A new daemon waits
+while that lock is held, and a moment longer for one that may be about to take it.
 
-Source: flock(2); proc_locks(5); proc_pid_comm(5).
+The kernel keeps both locks by inode and drops them when the process ends, so neither can be
+mistaken for another file's or left behind.
+
+Source: flock(2); fcntl(2) "Open file description locks (non-POSIX)".
 """
 
 from __future__ import annotations
@@ -13,30 +17,39 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import struct
 import time
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 log = logging.getLogger(__name__)
 
-CLOSING = "pyunion-closing"  # a process name has 15 bytes
 GRACE = 1.0  # seconds from the kernel's end of a mount until its daemon has noticed
-PATIENCE = 30.0  # seconds; writing back much data to a slow disk takes long
+PATIENCE = 30.0  # seconds; writing much data back to a slow disk takes long
 _PAUSE = 0.02  # seconds between two looks
 
+_LOCK = struct.Struct("@hhqqi4x")  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
-def announce_closing() -> None:
-    """Tell whoever wants to mount the same upper that it will be free soon."""
-    try:
-        Path("/proc/self/comm").write_text(CLOSING)
-    except OSError as error:
-        log.debug("the process name cannot be set: %s", error)
+
+@contextmanager
+def announced_closing(directories: Iterable[bytes]) -> Iterator[None]:
+    """Announce, until the block ends, that the locks on `directories` will be free soon."""
+    with ExitStack() as stack:
+        for directory in directories:
+            try:
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_RDLCK, 0, 0, 0, 0))
+            except OSError as error:
+                # A new mount of the upper then fails instead of waiting; this one is unharmed.
+                log.debug("cannot announce the end of %r: %s", directory, error)
+        yield
 
 
 def await_predecessor(directory: bytes) -> None:
-    """Return when `directory` is not locked, or by a process that is not about to end.
+    """Return when `directory` is not locked, or is locked by a mount that is not closing.
 
-    Whoever opens the union then finds out the rest; so nothing is raised here
-    for a directory that cannot be opened.
+    Raises nothing if `directory` cannot be opened: opening the union will tell why.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,22 +78,11 @@ def _is_locked(fd: int) -> bool:
 
 
 def _is_closing(fd: int) -> bool:
-    """Tell whether a process that holds a lock on `fd` says it is closing.
-
-    Files are told apart by inode number alone: btrfs shows another device in
-    /proc/locks than in stat(2), and no two such processes are likely to clash.
-    """
-    inode = f":{os.fstat(fd).st_ino}"
+    """Tell whether the mount that has the directory `fd` locked announces that it is closing."""
     try:
-        for line in Path("/proc/locks").read_text().splitlines():
-            # 1: FLOCK  ADVISORY  WRITE PID MAJOR:MINOR:INODE START END
-            kind, _, _, pid, file = line.split()[1:6]
-            if kind == "FLOCK" and file.endswith(inode) and _name_of(pid) == CLOSING:
-                return True
-    except (OSError, ValueError) as error:
-        log.debug("it cannot be told who holds the lock: %s", error)
-    return False
-
-
-def _name_of(pid: str) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
+    except OSError as error:
+        log.debug("cannot tell whether the mount is closing: %s", error)
+        return False
+    kind: int = _LOCK.unpack(found)[0]
+    return kind != fcntl.F_UNLCK

@@ -26,7 +26,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
-from mount_tools.daemon.handover import announce_closing, await_predecessor
+from mount_tools.daemon.handover import announced_closing, await_predecessor
 from mount_tools.daemon.transport import Joinable, Transport, load_transport
 from mount_tools.daemon.unsupervised import serve_unsupervised
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
@@ -132,8 +132,9 @@ def _mount_and_serve(
     transport: Transport,
     live: Callable[[], None],
 ) -> Outcome:
-    for writable in filter(None, (options.union.upper, options.union.work)):
-        await_predecessor(writable)
+    writable = [path for path in (options.union.upper, options.union.work) if path is not None]
+    for path in writable:
+        await_predecessor(path)
     try:
         fs = open_union(options.union)
     except OSError as error:
@@ -154,12 +155,12 @@ def _mount_and_serve(
         if options.control is not None:
             with suppress(FileNotFoundError):
                 os.unlink(options.control)
-    announce_closing()
-    try:
-        fs.close()
-    except Exception:
-        log.exception("%s did not close cleanly", mount.point)
-        return Outcome(SYSTEM)
+    with announced_closing(writable):
+        try:
+            fs.close()
+        except Exception:
+            log.exception("%s did not close cleanly", mount.point)
+            return Outcome(SYSTEM)
     if not healthy:
         return Outcome(
             BUG, f"a bug in PyUnion: nothing serves {directory}; the log has the details"

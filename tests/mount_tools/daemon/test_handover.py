@@ -28,10 +28,10 @@ from mount_tools.daemon import handover
 fd = os.open(sys.argv[1], os.O_RDONLY)
 fcntl.flock(fd, fcntl.LOCK_EX)
 print("locked", flush=True)
-for word in sys.stdin:
-    if word == "closing\\n":
-        handover.announce_closing()
+if sys.stdin.readline() == "closing\\n":
+    with handover.announced_closing([os.fsencode(sys.argv[1]), b"/no/such"]):
         print("told", flush=True)
+        sys.stdin.read()
 """
 
 
@@ -100,6 +100,18 @@ def test_a_closing_one_is(tmp_path: Path, holder: Holder, monkeypatch: pytest.Mo
     monkeypatch.setattr(time, "sleep", look)
     handover.await_predecessor(os.fsencode(tmp_path))
     assert looks >= 20
+
+
+def test_an_announcement_ends_with_its_block(tmp_path: Path) -> None:
+    directory = os.fsencode(tmp_path)
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        with handover.announced_closing([directory]):
+            assert handover._is_closing(fd)
+            assert not handover._is_locked(fd)
+        assert not handover._is_closing(fd)
+    finally:
+        os.close(fd)
 
 
 def test_but_not_for_ever(tmp_path: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
