@@ -1,43 +1,73 @@
-"""What one call of `pyunion` works with: the store, opened when it is first asked for.
+"""What one call of `pyunion` works with: the global options, and the store, opened on first use.
 
-Decided here and only here: how a command that was given several names goes on
-after one of them failed.
+A store that is missing is created by the commands that fill one, `import` and `load`, and
+by no other.  For the others a missing default store is an empty one; a missing store that
+`--root` or $PYUNION_ROOT names is an error, since it is probably a typing error.
+
+A command with several operands goes on after a failure and exits with 1 at the end.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from layerstore.errors import StoreError
-from layerstore.store import Store
+from layerstore.store import Store, default_root
 from mount_tools.cli.output.terminal import for_stream
 
 pass_session = click.pass_obj
 
 
 class Session:
-    """The global options, and the store they lead to."""
+    """The global options, and the store at `root`, by default `default_root()`."""
 
     def __init__(self, root: str | None, *, sync: bool = True) -> None:
-        self.root = Path(root) if root else None
+        self.root = Path(root) if root else default_root()
         self.sync = sync
+        self._named = bool(root)
         self._store: Store | None = None
+        self._closing = ExitStack()
 
     @property
     def store(self) -> Store:
-        """The store; what cannot be opened raises StoreError or OSError."""
-        if self._store is None:
-            self._store = Store.open(self.root, sync=self.sync)
+        """The store, as a command opens it that needs what is in it.
+
+        Raises StoreError or OSError if it cannot be opened, or if `root` was named and does
+        not exist.
+        """
+        if self._store is None and not self.root.exists():
+            if self._named:
+                raise StoreError(
+                    f"there is no store at {self.root}; "
+                    "`pyunion import` and `pyunion load` create one"
+                )
+            self._open(self._nowhere())
+        return self.store_to_fill
+
+    @property
+    def store_to_fill(self) -> Store:
+        """The store, created if it is missing.  Raises StoreError or OSError."""
+        return self._store or self._open(self.root)
+
+    def _open(self, root: Path) -> Store:
+        self._store = self._closing.enter_context(Store.open(root, sync=self.sync))
         return self._store
 
+    def _nowhere(self) -> Path:
+        """Return a directory for an empty store, which is removed when the command ends."""
+        from tempfile import TemporaryDirectory
+
+        return Path(self._closing.enter_context(TemporaryDirectory(prefix="pyunion-")))
+
     def close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        """Close the store, if it was opened."""
+        self._store = None
+        self._closing.close()
 
     def each(
         self,
@@ -46,9 +76,9 @@ class Session:
         *,
         harmless: tuple[type[StoreError], ...] = (),
     ) -> None:
-        """Do `action` for one name after the other; then say what failed, and exit with 1.
+        """Call `action` with each name; then print the errors, and exit with 1 if there were any.
 
-        An error of a `harmless` kind is said all the same but fails nothing.
+        An error of a `harmless` kind is printed but does not change the exit status.
         """
         errors: list[str] = []
         failed = False

@@ -56,7 +56,7 @@ def import_(
             found = stack.enter_context(source(None if path == "-" else path, EMPTY))
         progress = stack.enter_context(reported(quiet=quiet))
         image = import_image(
-            session.store,
+            session.store_to_fill,
             found,
             reference,
             config=config,

@@ -41,9 +41,9 @@ def info(session: Session, template: str | None, json: bool) -> None:
     store = session.store
     containers = store.containers.list()
     running = sum(container.running for container in containers)
-    disk = os.statvfs(store.root)
+    disk = os.statvfs(next(path for path in (session.root, *session.root.parents) if path.exists()))
     found: dict[str, Value] = {
-        "Root": str(store.root),
+        "Root": str(session.root),
         "Containers": len(containers),
         "ContainersRunning": running,
         "ContainersStopped": len(containers) - running,

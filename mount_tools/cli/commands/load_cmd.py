@@ -27,10 +27,10 @@ EMPTY = "requested load from stdin, but stdin is empty"
 def load(session: Session, input: str | None, quiet: bool) -> None:
     with reported(quiet=quiet) as progress:
         if input and os.path.isdir(input):
-            loaded = load_images(session.store, Path(input), progress=progress)
+            loaded = load_images(session.store_to_fill, Path(input), progress=progress)
         else:
             with source(input, EMPTY) as stream:
-                loaded = load_images(session.store, stream, progress=progress)
+                loaded = load_images(session.store_to_fill, stream, progress=progress)
     for image, name, renamed in loaded:
         if name is not None and renamed is not None:
             say(

@@ -16,7 +16,9 @@ BASE = {"etc/motd": b"hello\n", "bin/sh": b"x" * 1_000}
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """`pyunion` on an empty store."""
-    return Cli(tmp_path / "store")
+    made = Cli(tmp_path / "store")
+    made.store().close()
+    return made
 
 
 @pytest.fixture
