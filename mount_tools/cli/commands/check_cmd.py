@@ -1,4 +1,4 @@
-"""`pyunion check`: whether the store is what it says it is.
+"""`pyunion check`: verify the store against its database and digests, and repair it.
 
 docker has no such command; podman has `podman system check`.
 """
@@ -24,18 +24,18 @@ from mount_tools.container.user_namespace import read_all
 
 
 @framework.command("Check every blob, layer, image and container of the store")
-@framework.flag("--repair", says="Make whole what can be made whole, and set aside what cannot")
-@framework.flag("--quick", says="Believe files by their size and time; read none whole")
+@framework.flag("--repair", says="Repair what can be repaired, and move the rest to quarantine/")
+@framework.flag("--quick", says="Compare sizes and times of files only; do not read their contents")
 @framework.flag("--json", "json", says="Print a JSON array")
-@framework.flag("-q", "--quiet", says="Print nothing; the exit status tells")
+@framework.flag("-q", "--quiet", says="Print nothing; only set the exit status")
 @pass_session
 def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
-    """Exits with 1 where something is damaged and was not repaired. Nothing is deleted that
-    cannot be made anew: it goes to quarantine/ beneath the root, under the name it had. With
+    """Exits with 1 if something is damaged and was not repaired. A repair deletes only what can
+    be created again; the rest is moved to quarantine/ in the store, under its own name. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = session.store
     read_all()
-    # One line for all: a store has more blobs than a screen has lines, and a pipe no use for them.
+    # One line for everything: a store has more blobs than a screen has lines.
     with reported(quiet=quiet or not sys.stderr.isatty()) as progress:
         report = None if progress is None else _on_one_line(progress)
         found = check_store(store, repair=repair, content=not quick, report=report)
@@ -54,8 +54,8 @@ def _on_one_line(progress: Report) -> Report:
 
 
 def is_damage(finding: Finding) -> bool:
-    """Tell whether something is lost, or may be, and is so still."""
-    # What a repair tried in vain it says in the same field.
+    """Return whether something is or may be lost, and was not repaired."""
+    # A failed repair is reported in the same field.
     mended = finding.repaired and not finding.repaired.startswith("not repaired")
     return not finding.harmless and not mended
 
@@ -70,14 +70,14 @@ def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:
         f"{_counted(len(store.containers.list()), 'container')}"
     )
     if not found:
-        say(f"{counted}: all as it should be")
+        say(f"{counted}: no findings")
         return
-    said = [f"{_counted(len(found), 'finding')}", f"{damaged} of damage"]
-    say(f"{counted}: {', '.join(said)}")
+    findings = _counted(len(found), "finding")
+    say(f"{counted}: {findings}, {damaged or 'none'} of them damage")
     if not repair:
-        say("`pyunion check --repair` does what can be done about them")
+        say("Run `pyunion check --repair` to repair what can be repaired")
     elif (store.root / QUARANTINE).exists():
-        say(f"what could not be kept in its place is in {store.root / QUARANTINE}")
+        say(f"Files that had to be moved away are in {store.root / QUARANTINE}")
 
 
 def _counted(number: int, what: str) -> str:

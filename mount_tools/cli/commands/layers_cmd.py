@@ -1,4 +1,4 @@
-"""`pyunion layers`: the layers as a tree, each under the one it lies on.
+"""`pyunion layers`: the layers as a tree, each below its parent in the table.
 
 docker has no such command; podman's `image tree` shows one image.
 """
@@ -29,7 +29,7 @@ LISTING = Listing(
         "Containers": "CONTAINERS",
         "Path": "PATH",
     },
-    ("Layer", "Size", "SharedBy", "Images", "Containers"),
+    ("Layer", "Parent", "Size", "SharedBy", "Images", "Containers"),
 )
 
 
@@ -52,9 +52,10 @@ def layers(
     no_trunc: bool,
     quiet: bool,
 ) -> None:
-    """SHARED BY counts the images that need the layer. IMAGES and CONTAINERS are
-    those whose topmost layer it is. With --json each layer has chain_id, parent, diff_id,
-    size (bytes), path, shared_by, images and containers."""
+    """PARENT is the layer that a layer lies on; a layer without one is a base. Lines are drawn
+    only where several layers lie on one. SHARED BY counts the images that need the layer.
+    IMAGES and CONTAINERS are those whose topmost layer it is. With --json each layer has
+    chain_id, parent, diff_id, size (bytes), path, shared_by, images and containers."""
     store = session.store
     shown: set[str] | None = None
     if operands:
@@ -69,10 +70,10 @@ def layers(
 
 
 def _walked(roots: Iterable[LayerNode], shown: set[str] | None) -> Iterator[tuple[str, LayerNode]]:
-    """Yield each layer after the one it lies on, with the lines that lead to it.
+    """Yield each layer after its parent, with the lines that lead to it.
 
-    Chains are hundreds of layers deep, so this is no recursion; and an only child stays in
-    its parent's column, or such a chain would run off the screen.
+    Not recursive, since chains have hundreds of layers.  An only child stays in the column
+    of its parent, or such a chain would run off the screen.
     """
 
     def wanted(nodes: Iterable[LayerNode]) -> list[LayerNode]:
@@ -124,7 +125,7 @@ def as_object(node: LayerNode) -> dict[str, Value]:
 
 
 def names_of(images: Iterable[Image]) -> list[str]:
-    """Return the tags of `images`, or an id where one has none."""
+    """Return the tags of `images`, the id for an image without tags."""
     names: list[str] = []
     for image in images:
         names += [familiar(reference) for reference in image.tags] or [image.id.short]

@@ -20,7 +20,7 @@ def layer(cli: Cli, tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("layer")
 def test_a_store_in_order(cli: Cli) -> None:
-    assert cli.ok("check") == "1 image, 1 layer, 0 containers: all as it should be\n"
+    assert cli.ok("check") == "1 image, 1 layer, 0 containers: no findings\n"
     assert cli.ok("check", "-q") == ""
     assert cli.json("check") == []
 
@@ -31,8 +31,8 @@ def test_damage_is_told_and_fails(cli: Cli, layer: Path) -> None:
     assert result.status == 1
     assert "motd" in result.out
     assert result.out.endswith(
-        "1 image, 1 layer, 0 containers: 1 finding, 1 of damage\n"
-        "`pyunion check --repair` does what can be done about them\n"
+        "1 image, 1 layer, 0 containers: 1 finding, 1 of them damage\n"
+        "Run `pyunion check --repair` to repair what can be repaired\n"
     )
     assert cli("check", "-q") == (1, "", "")
 
@@ -50,4 +50,4 @@ def test_leftovers_are_no_damage(cli: Cli, layer: Path) -> None:
     (cli.root / "layers" / ("0" * 64)).mkdir()
     result = cli("check")
     assert result.status == 0
-    assert "1 finding, 0 of damage" in result.out
+    assert "1 finding, none of them damage" in result.out

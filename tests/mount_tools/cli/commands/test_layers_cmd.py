@@ -18,13 +18,13 @@ def test_a_chain_is_a_column_and_a_fork_branches(cli: Cli, child: Image, base: I
     assert other.top is not None
     first, second = sorted((child.top, other.top))
     rest = {
-        child.top: "11B       1           changed:1",
-        other.top: "1B        1           other:1",
+        child.top: f"{base.top.short}   11B       1           changed:1",
+        other.top: f"{base.top.short}   1B        1           other:1",
     }
     lines = [line.rstrip() for line in cli.ok("layers").splitlines()]
     assert lines[:2] == [
-        "LAYER             SIZE      SHARED BY   IMAGES      CONTAINERS",
-        f"{base.top.short}      1.01kB    3           busy:1",
+        "LAYER             PARENT         SIZE      SHARED BY   IMAGES      CONTAINERS",
+        f"{base.top.short}                     1.01kB    3           busy:1",
     ]
     assert lines[2].startswith(f"├─ {first.short}   {rest[first]}")
     assert lines[3].startswith(f"└─ {second.short}   {rest[second]}")
@@ -51,9 +51,11 @@ def test_refusals(cli: Cli) -> None:
     assert cli.fails("layers", "nope") == "Error: No such image: nope:latest\n"
 
 
-def test_a_deep_chain_stays_in_its_column(cli: Cli) -> None:
+def test_a_deep_chain_stays_in_its_column_and_names_parents(cli: Cli) -> None:
     with cli.store() as store:
         add_image(store, *({f"f{n}": b"x"} for n in range(60)), names=["deep:1"])
     lines = cli.ok("layers").splitlines()
     assert len(lines) == 61
     assert all(line[:1] not in "├└│ " for line in lines)
+    ids = [line.split()[0] for line in lines[1:]]
+    assert [line.split()[1] for line in lines[2:]] == ids[:-1]
