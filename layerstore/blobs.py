@@ -21,6 +21,8 @@ from typing import BinaryIO
 
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
+from layerstore.db.image_table import ImageTable
+from layerstore.db.layer_table import LayerTable
 from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
@@ -42,6 +44,8 @@ class BlobStore:
     ) -> None:
         self._directory = path / "sha256"
         self._database = database
+        self._images = ImageTable(database)
+        self._layers = LayerTable(database)
         self._staging = staging
         self._durability = durability
         self._leases = leases
@@ -118,16 +122,10 @@ class BlobStore:
     def collect(self, digests: Iterable[Digest]) -> list[Digest]:
         """Remove those of the blobs that nothing names and nobody leases; return them."""
         gone = []
-        with self._database.transaction() as tx:
+        with self._database.transaction():
             leased = self._leases.kept()
             for digest in digests:
-                named = tx.execute(
-                    "SELECT 1 FROM images WHERE id = ? UNION ALL"
-                    " SELECT 1 FROM manifests WHERE digest = ? UNION ALL"
-                    " SELECT 1 FROM layer_blobs WHERE digest = ? LIMIT 1",
-                    (digest, digest, digest),
-                ).fetchone()
-                if named is not None:
+                if self._images.names_blob(digest) or self._layers.names_blob(digest):
                     continue
                 if digest in leased:
                     self._leases.afterwards(digest)
@@ -135,6 +133,12 @@ class BlobStore:
                 self.remove(digest)
                 gone.append(digest)
         return gone
+
+    def forget(self, digest: Digest) -> None:
+        """Delete the rows of a layer's blob or a manifest; its file is the caller's."""
+        with self._database.transaction():
+            self._layers.delete_blob(digest)
+            self._images.delete_manifest(digest)
 
     def all(self) -> Iterator[Digest]:
         """Yield the digest of every blob."""

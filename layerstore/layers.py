@@ -21,22 +21,21 @@ Source: image-spec config.md "Layer ChainID".
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerstore.db.database import Database, Row
+from layerstore.db.container_table import ContainerTable
+from layerstore.db.database import Database
 from layerstore.db.durability import Durability
+from layerstore.db.image_table import ImageTable
+from layerstore.db.layer_table import BlobRow, LayerRow, LayerTable
 from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import Descriptor
-
-_COLUMNS = "chain_id, parent, diff_id, size, location"
 
 
 class _Parts:
@@ -100,6 +99,9 @@ class LayerStore:
         self._root = root
         self._directory = root / "layers"
         self._database = database
+        self._rows = LayerTable(database)
+        self._images = ImageTable(database)
+        self._containers = ContainerTable(database)
         self._staging = staging
         self._durability = durability
         self._leases = leases
@@ -125,11 +127,11 @@ class LayerStore:
         # Committed before anything is at its place, for a recovery to know of it.
         self._leases.hold("layer", chain)
         try:
-            with self._database.transaction() as tx:
+            with self._database.transaction():
                 there = self.find(chain)
                 if there is not None:
                     return there
-                self._insert(tx, chain, parent, diff_id, size, None)
+                self._insert(LayerRow(chain, parent, diff_id, size, None))
                 self._move_in(staging.path, chain, staging.path.with_name("replaced"))
         except BaseException:
             self.collect([chain])
@@ -150,15 +152,13 @@ class LayerStore:
         parent: Digest | None,
         diff_id: Digest,
         size: int,
-        within: sqlite3.Connection,
     ) -> Layer:
         """Record the tree at `location`, beneath the store's root, as a layer.
 
-        Part of the caller's transaction `within`, which is to make the image and
-        the container follow; the caller has written the tree back
-        (`Durability.tree`) before it, and calls `settle` after it.  Where
-        the same layer is there already, that one is returned and `location`
-        stays the caller's.
+        Part of the caller's transaction, which also makes the image and changes the
+        container; the caller has written the tree back (`Durability.tree`) before it,
+        and calls `settle` after it.  If the same layer is there already, that one is
+        returned and `location` stays the caller's.
         """
         relative = os.path.relpath(self._root / location, self._root)
         chain = chain_id(parent, diff_id)
@@ -166,35 +166,35 @@ class LayerStore:
         there = self.find(chain)
         if there is not None:
             return there
-        self._insert(within, chain, parent, diff_id, size, relative)
+        self._insert(LayerRow(chain, parent, diff_id, size, relative))
         return self.get(chain)
 
     def settle(self) -> list[Layer]:
         """Move every adopted tree to its own place; return those that were moved."""
         moved = []
-        for row in self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL"):
-            layer = self._settle(Digest(row[0]))
+        for chain in self._rows.unsettled():
+            layer = self._settle(chain)
             if layer is not None:
                 moved.append(layer)
         return moved
 
     def _settle(self, chain: Digest) -> Layer | None:
-        with self._staging.directory() as own, self._database.transaction() as tx:
-            row = self._row(chain)
-            if row is None or row[4] is None:
+        with self._staging.directory() as own, self._database.transaction():
+            row = self._rows.get(chain)
+            if row is None or row.location is None:
                 return None  # another process settled it
-            source = self._root / row[4]
+            source = self._root / row.location
             if source.exists():
                 self._move_in(source, chain, own / "replaced")
                 self._durability.directory(source.parent)
             elif not self._place(chain).exists():
                 return None  # lost; `check` says so
-            tx.execute("UPDATE layers SET location = NULL WHERE chain_id = ?", (chain,))
+            self._rows.settle(chain)
         return self.get(chain)
 
     def find(self, chain: Digest) -> Layer | None:
         """Return the layer, or None where it, or its tree, is not in the store."""
-        row = self._row(chain)
+        row = self._rows.get(chain)
         if row is None:
             return None
         layer = self._layer(row)
@@ -202,7 +202,7 @@ class LayerStore:
 
     def get(self, chain: Digest) -> Layer:
         """Return the layer; raises NotFound."""
-        row = self._row(chain)
+        row = self._rows.get(chain)
         if row is None:
             raise NotFound(f"no such layer: {chain}")
         layer = self._layer(row)
@@ -232,19 +232,11 @@ class LayerStore:
 
     def all(self) -> list[Layer]:
         """Return every layer, also one that lost its tree, those beneath before those above."""
-        rows = self._database.read(f"SELECT {_COLUMNS} FROM layers ORDER BY created_ns, chain_id")
-        return [self._layer(row) for row in rows]
+        return [self._layer(row) for row in self._rows.all()]
 
-    def remove(self, chain: Digest) -> bool:
-        """Remove a layer unless something needs it; tell whether it was removed."""
-        with self._leases.lease("work", "layer"):
-            with self._database.transaction() as tx:
-                needed = self._used(tx, chain) or chain in self._leases.kept()
-                if not needed:
-                    self._leases.hold("gone", chain)
-                    tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
-            self.collect([chain])
-        return not needed
+    def forget(self, chain: Digest) -> None:
+        """Delete the row of a layer that nothing needs; its tree is the caller's."""
+        self._rows.delete(chain)
 
     def free(self, top: Digest | None) -> Freed:
         """Remove the rows of the chain `top` that nothing needs, the topmost first.
@@ -254,24 +246,19 @@ class LayerStore:
         both after its transaction.
         """
         freed = Freed([], [])
-        with self._database.transaction() as tx:
+        with self._database.transaction():
             leased = self._leases.kept()
-            while top is not None and not self._used(tx, top):
-                row = self._row(top)
+            while top is not None and not self._used(top):
+                row = self._rows.get(top)
                 if row is None:
                     break
                 if top in leased:
                     self._leases.afterwards(top)
                     break
                 layer = self._layer(row)
-                tx.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
+                self._rows.delete(top)
                 freed.layers.append(layer)
-                blobs = tx.execute(
-                    "DELETE FROM layer_blobs WHERE diff_id = ? AND NOT EXISTS"
-                    " (SELECT 1 FROM layers WHERE diff_id = ?) RETURNING digest",
-                    (layer.diff_id, layer.diff_id),
-                )
-                freed.blobs.extend(Digest(row[0]) for row in blobs.fetchall())
+                freed.blobs.extend(self._rows.delete_blobs_of(layer.diff_id))
                 top = layer.parent
             self._leases.hold("gone", *(layer.chain_id for layer in freed.layers), *freed.blobs)
         return freed
@@ -279,93 +266,69 @@ class LayerStore:
     def unneeded(self) -> list[Digest]:
         """Return the layers at the top of a chain that no image, container or lease needs."""
         with self._database.transaction():  # rows and leases are of the same moment
-            rows = self._database.read(
-                "SELECT chain_id FROM layers AS layer"
-                " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
-                " AND NOT EXISTS (SELECT 1 FROM images WHERE top = layer.chain_id)"
-                " AND NOT EXISTS (SELECT 1 FROM containers WHERE base = layer.chain_id)"
-            )
-            leased = self._leases.kept()
-        return [Digest(row[0]) for row in rows if row[0] not in leased]
+            used = self._images.tops() | self._containers.bases() | self._leases.kept()
+            return [chain for chain in self._rows.childless() if chain not in used]
 
-    def _used(self, tx: sqlite3.Connection, chain: Digest) -> bool:
-        found = tx.execute(
-            "SELECT 1 FROM layers WHERE parent = ? UNION ALL SELECT 1 FROM images WHERE top = ?"
-            " UNION ALL SELECT 1 FROM containers WHERE base = ? LIMIT 1",
-            (chain, chain, chain),
-        ).fetchone()
-        return found is not None
+    def _used(self, chain: Digest) -> bool:
+        return (
+            self._rows.is_parent(chain)
+            or self._images.is_top(chain)
+            or self._containers.is_base(chain)
+        )
 
     def collect(self, chains: Iterable[Digest]) -> None:
         """Remove the trees of `chains` that have no row, or none any more."""
         for chain in chains:
             with self._staging.directory() as own, self._database.transaction():
-                if self._row(chain) is None and self._place(chain).exists():
+                if self._rows.get(chain) is None and self._place(chain).exists():
                     os.rename(self._place(chain), own / chain.encoded)
 
     def known(self, chain: Digest) -> Layer | None:
         """Return the layer, also one that lost its tree, or None."""
-        row = self._row(chain)
+        row = self._rows.get(chain)
         return self._layer(row) if row is not None else None
 
     def unsettled(self) -> list[Digest]:
         """Return the adopted layers that nobody is about to settle."""
         with self._database.transaction():
-            rows = self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL")
             leased = self._leases.kept()
-        return [Digest(row[0]) for row in rows if row[0] not in leased]
+            return [chain for chain in self._rows.unsettled() if chain not in leased]
 
     def strays(self) -> list[str]:
         """Return the names of directories that no row and no lease speaks of."""
         with self._database.transaction():  # nobody is between a rename and its row now
             names = set(os.listdir(self._directory))
             known = self._leases.named()
-            known.update(row[0] for row in self._database.read("SELECT chain_id FROM layers"))
+            known.update(row.chain_id for row in self._rows.all())
         return sorted(name for name in names if f"sha256:{name}" not in known)
 
     def add_blob(self, diff_id: Digest, digest: Digest, media_type: str, size: int) -> None:
         """Record that the blob `digest` is a tar of the layers `diff_id`, to be kept with them."""
-        self._database.write(
-            "INSERT INTO layer_blobs (diff_id, digest, media_type, size) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
-            (diff_id, digest, media_type, size),
-        )
+        self._rows.add_blob(BlobRow(diff_id, digest, media_type, size))
 
     def blobs(self, diff_id: Digest) -> list[Descriptor]:
         """Return the blobs that are tars of the layers `diff_id`."""
-        rows = self._database.read(
-            "SELECT media_type, digest, size FROM layer_blobs WHERE diff_id = ? ORDER BY digest",
-            (diff_id,),
-        )
-        return [Descriptor(row[0], Digest(row[1]), row[2]) for row in rows]
+        rows = self._rows.blobs(diff_id)
+        return [Descriptor(row.media_type, row.digest, row.size) for row in rows]
+
+    def blob_users(self) -> dict[Digest, Digest]:
+        """Return every blob that a layer came from, with the chain_id of such a layer."""
+        return self._rows.blob_users()
+
+    def sizes(self) -> dict[Digest, int]:
+        """Return the bytes of every layer's files."""
+        return self._rows.sizes()
 
     def _place(self, chain: Digest) -> Path:
         return self._directory / chain.encoded
 
-    def _row(self, chain: Digest) -> Row | None:
-        return self._database.one(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (chain,))
-
-    def _layer(self, row: Row) -> Layer:
-        chain, parent, diff_id, size, location = row
-        place = self._root / location if location is not None else None
+    def _layer(self, row: LayerRow) -> Layer:
+        place = self._root / row.location if row.location is not None else None
         if place is None or not place.exists():
-            place = self._place(Digest(chain))
-        return Layer(Digest(chain), parent and Digest(parent), Digest(diff_id), size, place)
+            place = self._place(row.chain_id)
+        return Layer(row.chain_id, row.parent, row.diff_id, row.size, place)
 
-    def _insert(
-        self,
-        tx: sqlite3.Connection,
-        chain: Digest,
-        parent: Digest | None,
-        diff_id: Digest,
-        size: int,
-        location: str | None,
-    ) -> None:
-        if parent is not None and self._row(parent) is None:
-            raise NotFound(f"no such layer: {parent}")
-        tx.execute(
-            "INSERT INTO layers (chain_id, parent, diff_id, size, created_ns, location)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (chain_id) DO UPDATE SET location = excluded.location",
-            (chain, parent, diff_id, size, time.time_ns(), location),
-        )
+    def _insert(self, row: LayerRow) -> None:
+        if row.parent is not None and self._rows.get(row.parent) is None:
+            raise NotFound(f"no such layer: {row.parent}")
+        self._rows.put(row)

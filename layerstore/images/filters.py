@@ -69,11 +69,6 @@ def has_labels(labels: dict[str, str], wanted: Iterable[tuple[str, str | None]])
     )
 
 
-def matches(pattern: str, reference: Reference) -> bool:
-    """Tell whether a `reference` filter lets a name through."""
-    return _matches(_pattern(pattern), reference)
-
-
 def _shown(image: Image, filters: ImageFilters, *, is_parent: bool, intermediate: bool) -> bool:
     if image.references:
         return filters.dangling is not True or (not image.tags and not is_parent)

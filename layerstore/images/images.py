@@ -11,17 +11,17 @@ Threading: any thread.  Source: image-spec config.md; moby
 from __future__ import annotations
 
 import builtins
-import time
 from dataclasses import dataclass
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
+from layerstore.db.image_table import ImageRow, ManifestRow
 from layerstore.db.leases import Leases
 from layerstore.errors import NotFound
 from layerstore.images.filters import ImageFilters, matching
 from layerstore.images.inspect import inspect_image
 from layerstore.images.removal import ImageRemoval, Removed
-from layerstore.images.rows import COLUMNS, Image, ImageRows, id_of
+from layerstore.images.rows import Image, ImageRows, id_of
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import (
@@ -83,7 +83,7 @@ class ImageStore(ImageRows):
         """Return how the image came to be, the newest step first."""
         image = self.get(id_of(image))
         config = self.config(image)
-        sizes: dict[str, int] = dict(self._database.read("SELECT chain_id, size FROM layers"))
+        sizes = self._layers.sizes()
         chain = iter(config.chain)
         lines = []
         for entry in config.history:
@@ -112,9 +112,9 @@ class ImageStore(ImageRows):
     def inspect(self, image: Image | Digest) -> Object:
         """Return all there is to say of the image, in the fields of `docker image inspect`."""
         image = self.get(id_of(image))
-        row = self._database.one("SELECT max(tagged_ns) FROM tags WHERE image = ?", (image.id,))
         layers = self._layers.chain(image.top)
-        return inspect_image(image, self.config(image), layers, row[0] if row else None)
+        tagged_ns = self._rows.last_tagged_ns(image.id)
+        return inspect_image(image, self.config(image), layers, tagged_ns)
 
     def add(self, config_bytes: bytes, *, parent: Digest | None = None) -> Image:
         """Add the image of that configuration, whose layers are in the store; return it.
@@ -127,22 +127,18 @@ class ImageStore(ImageRows):
         config = ImageConfig.parse(config_bytes)
         with self._leases.lease("work", "image"):
             self._put(config_bytes, config.id)
-            with self._database.transaction() as tx:
+            with self._database.transaction():
                 chain = config.chain
-                size = self._size_of(chain)
-                tx.execute(
-                    f"INSERT INTO images ({COLUMNS}, added_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (id) DO NOTHING",
-                    (
+                self._rows.add(
+                    ImageRow(
                         config.id,
                         chain[-1] if chain else None,
                         parent,
                         config.created_ns,
-                        size,
+                        self._size_of(chain),
                         config.architecture,
                         config.os,
-                        time.time_ns(),
-                    ),
+                    )
                 )
         return self.get(config.id)
 
@@ -154,13 +150,9 @@ class ImageStore(ImageRows):
         digest = manifest.digest
         with self._leases.lease("work", "manifest"):
             self._put(manifest.data, digest)
-            with self._database.transaction() as tx:
+            with self._database.transaction():
                 self.require(image)
-                tx.execute(
-                    "INSERT INTO manifests (digest, image, media_type) VALUES (?, ?, ?)"
-                    " ON CONFLICT DO UPDATE SET image = excluded.image",
-                    (digest, id_of(image), manifest.media_type),
-                )
+                self._rows.add_manifest(ManifestRow(digest, id_of(image), manifest.media_type))
         return digest
 
     def _put(self, data: bytes, digest: Digest) -> None:
@@ -171,21 +163,26 @@ class ImageStore(ImageRows):
 
     def manifests(self, image: Image | Digest) -> builtins.list[Manifest]:
         """Return the manifests kept of the image."""
-        rows = self._database.read(
-            "SELECT digest, media_type FROM manifests WHERE image = ? ORDER BY digest",
-            (id_of(image),),
-        )
-        return [Manifest.parse(self._blobs.read(Digest(row[0])), row[1]) for row in rows]
+        return [
+            Manifest.parse(self._blobs.read(row.digest), row.media_type)
+            for row in self._rows.manifests(id_of(image))
+        ]
 
     def add_repo_digest(self, image: Image | Digest, repository: str, digest: Digest) -> None:
         """Record that the manifest `digest` of `repository`, in full, is of this image."""
-        with self._database.transaction() as tx:
+        with self._database.transaction():
             self.require(image)
-            tx.execute(
-                "INSERT INTO repo_digests (repository, digest, image) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET image = excluded.image",
-                (repository, digest, id_of(image)),
-            )
+            self._rows.add_digest(id_of(image), repository, digest)
+
+    def named_blobs(self) -> dict[Digest, str]:
+        """Return the configuration and manifests of every image, with what each is, in words."""
+        named = {
+            row.digest: f"the image {row.image.short}, as its manifest,"
+            for row in self._rows.manifests()
+        }
+        for image_id in self._rows.ids():
+            named[image_id] = f"the image {image_id.short}, as its configuration,"
+        return named
 
     def remove(
         self, text: str, *, force: bool = False, prune: bool = True
@@ -213,9 +210,9 @@ class ImageStore(ImageRows):
 
     def _size_of(self, chain: tuple[Digest, ...]) -> int:
         total = 0
-        for layer in chain:
-            row = self._database.one("SELECT size FROM layers WHERE chain_id = ?", (layer,))
-            if row is None:
-                raise NotFound(f"no such layer: {layer}")
-            total += int(row[0])
+        for chain_id in chain:
+            layer = self._layers.known(chain_id)
+            if layer is None:
+                raise NotFound(f"no such layer: {chain_id}")
+            total += layer.size
         return total

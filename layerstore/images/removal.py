@@ -15,11 +15,11 @@ Source: moby `daemon/images/image_delete.go`.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Literal, NamedTuple
 
 from layerstore.db.container_table import ContainerRow, ContainerTable
 from layerstore.db.database import Database
+from layerstore.db.image_table import ImageTable
 from layerstore.db.leases import Leases
 from layerstore.errors import Conflict
 from layerstore.images.rows import Image, ImageRows
@@ -42,6 +42,7 @@ class ImageRemoval:
         self, database: Database, images: ImageRows, layers: LayerStore, leases: Leases
     ) -> None:
         self._database = database
+        self._rows = ImageTable(database)
         self._containers = ContainerTable(database)
         self._images = images
         self._layers = layers
@@ -101,16 +102,16 @@ class ImageRemoval:
             raise Conflict(conflict.text)
         for reference in image.references:
             self._untag(reference)
-        with self._database.transaction() as tx:
-            self._delete_rows(tx, image)
+        with self._database.transaction():
+            self._delete_rows(image)
         parent = image.parent
         if prune and parent is not None and self._images.exists(parent):
             self._delete(parent, force=False, prune=True, quiet=True)
 
-    def _delete_rows(self, tx: sqlite3.Connection, image: Image) -> None:
-        manifests = tx.execute("SELECT digest FROM manifests WHERE image = ?", (image.id,))
-        self.blobs += [image.id, *(Digest(row[0]) for row in manifests.fetchall())]
-        tx.execute("DELETE FROM images WHERE id = ?", (image.id,))
+    def _delete_rows(self, image: Image) -> None:
+        manifests = self._rows.manifests(image.id)
+        self.blobs += [image.id, *(manifest.digest for manifest in manifests)]
+        self._rows.delete(image.id)
         self._leases.hold("gone", *self.blobs)
         self.done.append(Removed("Deleted", image.id))
         self.free_layers(image.top)

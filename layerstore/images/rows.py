@@ -10,18 +10,17 @@ which a text is tried as a name and as an id), `image_tag.go`.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from layerstore.blobs import BlobStore
-from layerstore.db.database import Database, Row, Value
+from layerstore.db.database import Database
+from layerstore.db.image_table import ImageRow, ImageTable, NameRow
 from layerstore.errors import AmbiguousId, NoSuchImage
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.reference import Reference, familiar, parse_reference, parse_tag_target
 
-COLUMNS = "id, top, parent, created_ns, size, architecture, os"
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
@@ -55,16 +54,17 @@ class ImageRows:
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
+        self._rows = ImageTable(database)
         self._blobs = blobs
 
     # -- what there is --
 
     def get(self, image_id: Digest) -> Image:
         """Return the image of that id; raises NotFound."""
-        found = self._read("WHERE id = ?", (image_id,))
-        if not found:
+        row = self._rows.get(image_id)
+        if row is None:
             raise NoSuchImage(image_id)
-        return found[0]
+        return self._with_names(row)
 
     def resolve(self, text: str) -> Image:
         """Return the image that `text` names as a reference, or by an id or its beginning.
@@ -90,34 +90,15 @@ class ImageRows:
 
     def some_names(self, image_id: Digest) -> tuple[Reference, ...]:
         """Return up to two tags of the image, and one name by digest of up to two repositories."""
-        tags = self._database.read(
-            "SELECT repository, tag FROM tags WHERE image = ? LIMIT 2", (image_id,)
-        )
-        digests = self._database.read(
-            "SELECT repository, min(digest) FROM repo_digests WHERE image = ?"
-            " GROUP BY repository LIMIT 2",
-            (image_id,),
-        )
-        return (
-            *(Reference(repository, tag) for repository, tag in tags),
-            *(Reference(repository, None, Digest(digest)) for repository, digest in digests),
-        )
+        return tuple(_reference(name) for name in self._rows.some_names(image_id))
 
     def is_tagged(self, image_id: Digest, repository: str) -> bool:
         """Tell whether the image has a tag in `repository`."""
-        found = self._database.one(
-            "SELECT 1 FROM tags WHERE image = ? AND repository = ?", (image_id, repository)
-        )
-        return found is not None
-
-    def find(self, reference: Reference) -> Image | None:
-        """Return the image with that very name, or None."""
-        image_id = self._named(reference.with_default_tag())
-        return self.get(image_id) if image_id else None
+        return self._rows.is_tagged(image_id, repository)
 
     def exists(self, image_id: Digest) -> bool:
         """Tell whether there is an image of that id."""
-        return self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
+        return self._rows.exists(image_id)
 
     def require(self, image: Image | Digest) -> None:
         """Raise NoSuchImage unless the image exists; unlike `get`, read none of its names."""
@@ -126,28 +107,27 @@ class ImageRows:
 
     def all(self) -> list[Image]:
         """Return every image, the newest first."""
-        return self._read("ORDER BY created_ns DESC, added_ns DESC, id")
+        names: dict[Digest, list[NameRow]] = {}
+        for name in self._rows.names():
+            names.setdefault(name.image, []).append(name)
+        return [_image(row, names.get(row.id, ())) for row in self._rows.all()]
 
     def children(self, image_id: Digest) -> list[Digest]:
         """Return the images that were committed from this one."""
-        rows = self._database.read("SELECT id FROM images WHERE parent = ?", (image_id,))
-        return [Digest(row[0]) for row in rows]
+        return self._rows.children(image_id)
 
     def config(self, image: Image | Digest) -> ImageConfig:
         """Return the image's configuration; raises NotFound, DigestMismatch."""
         return ImageConfig.parse(self._blobs.read(id_of(image)))
 
-    def tags(self, image: Image | Digest) -> tuple[Reference, ...]:
-        """Return the image's tags as they are now."""
-        return self.get(id_of(image)).tags
-
     def repo_digests(self, image: Image | Digest, repository: str) -> tuple[Reference, ...]:
         """Return the image's names by digest in `repository` as they are now."""
-        rows = self._database.read(
-            "SELECT digest FROM repo_digests WHERE image = ? AND repository = ? ORDER BY digest",
-            (id_of(image), repository),
-        )
-        return tuple(Reference(repository, None, Digest(row[0])) for row in rows)
+        digests = self._rows.digests_in(id_of(image), repository)
+        return tuple(Reference(repository, None, digest) for digest in digests)
+
+    def with_top(self, top: Digest | None, preferred: Digest) -> Digest | None:
+        """Return an image whose last layer is `top`: `preferred`, or else the newest."""
+        return self._rows.with_top(top, preferred)
 
     # -- what changes --
 
@@ -157,91 +137,51 @@ class ImageRows:
         Raises InvalidReference, and NotFound where the image went away.
         """
         target = parse_tag_target(reference)
-        with self._database.transaction() as tx:
+        with self._database.transaction():
             self.require(image)
             before = self._named(target)
-            tx.execute(
-                "INSERT INTO tags (repository, tag, image, tagged_ns) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET image = excluded.image, tagged_ns = excluded.tagged_ns",
-                (target.repository, target.tag, id_of(image), time.time_ns()),
-            )
+            self._rows.tag(id_of(image), target.repository, target.tag)
         return before if before != id_of(image) else None
 
     def set_parent(self, image_id: Digest, parent: Digest) -> None:
         """Record that the image was made from `parent`."""
-        self._database.write("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
+        self._rows.set_parent(image_id, parent)
 
     def untag(self, reference: Reference) -> bool:
         """Take a name, a tag or one by digest, away; tell whether it was there."""
         reference = reference.with_default_tag()
         if reference.digest is not None:
-            return bool(
-                self._database.write(
-                    "DELETE FROM repo_digests WHERE repository = ? AND digest = ?",
-                    (reference.repository, reference.digest),
-                )
-            )
-        return bool(
-            self._database.write(
-                "DELETE FROM tags WHERE repository = ? AND tag = ?",
-                (reference.repository, reference.tag),
-            )
-        )
+            return self._rows.delete_digest(reference.repository, reference.digest)
+        return self._rows.untag(reference.repository, reference.tag)
 
     # -- inside --
 
-    def _read(self, rest: str, values: Iterable[Value] = ()) -> list[Image]:
-        """Return the images of one query, with all their names."""
-        rows = self._database.read(f"SELECT {COLUMNS} FROM images {rest}", tuple(values))
-        where, only = ("WHERE image = ?", (rows[0][0],)) if len(rows) == 1 else ("", ())
-        tags: dict[str, list[Reference]] = {}
-        for image, repository, tag in self._database.read(
-            f"SELECT image, repository, tag FROM tags {where} ORDER BY repository, tag", only
-        ):
-            tags.setdefault(image, []).append(Reference(repository, tag))
-        digests: dict[str, list[Reference]] = {}
-        for image, repository, digest in self._database.read(
-            f"SELECT image, repository, digest FROM repo_digests {where}"
-            " ORDER BY repository, digest",
-            only,
-        ):
-            digests.setdefault(image, []).append(Reference(repository, None, Digest(digest)))
-        return [_image(row, tags.get(row[0], ()), digests.get(row[0], ())) for row in rows]
+    def _with_names(self, row: ImageRow) -> Image:
+        return _image(row, self._rows.names(row.id))
 
     def _named(self, reference: Reference) -> Digest | None:
         if reference.digest is not None:
-            row = self._database.one(
-                "SELECT image FROM repo_digests WHERE repository = ? AND digest = ?",
-                (reference.repository, reference.digest),
-            )
-        else:
-            row = self._database.one(
-                "SELECT image FROM tags WHERE repository = ? AND tag = ?",
-                (reference.repository, reference.tag),
-            )
-        return Digest(row[0]) if row else None
+            return self._rows.digested(reference.repository, reference.digest)
+        return self._rows.tagged(reference.repository, reference.tag)
 
     def _by_prefix(self, text: str) -> Digest | None:
         found = _ID.fullmatch(text)
         if found is None:
             return None
-        prefix = f"sha256:{found[1]}"
-        rows = self._database.read(
-            "SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 5", (prefix, prefix + "g")
-        )
+        rows = self._rows.by_prefix(found[1])
         if len(rows) > 1:
             length = max(SHORT, len(found[1]) + 1)
-            some = ", ".join(Digest(row[0]).encoded[:length] for row in rows)
+            some = ", ".join(row.encoded[:length] for row in rows)
             raise AmbiguousId(
                 f"multiple IDs found with provided prefix: {text} ({some}); give more digits"
             )
-        return Digest(rows[0][0]) if rows else None
+        return rows[0] if rows else None
 
     def _parent(self, image: Image | None) -> Image | None:
         if image is None or image.parent is None:
             return None
-        found = self._read("WHERE id = ?", (image.parent,))
-        return found[0] if found else None
+        row = self._rows.get(image.parent)
+        return None if row is None else self._with_names(row)
 
 
 def id_of(image: Image | Digest) -> Digest:
@@ -249,16 +189,14 @@ def id_of(image: Image | Digest) -> Digest:
     return image.id if isinstance(image, Image) else image
 
 
-def _image(row: Row, tags: Iterable[Reference], digests: Iterable[Reference]) -> Image:
-    image_id, top, parent, created_ns, size, architecture, os = row
+def _reference(name: NameRow) -> Reference:
+    return Reference(name.repository, name.tag, name.digest)
+
+
+def _image(row: ImageRow, names: Iterable[NameRow]) -> Image:
+    references = [_reference(name) for name in names]
     return Image(
-        Digest(image_id),
-        Digest(top) if top else None,
-        Digest(parent) if parent else None,
-        created_ns,
-        size,
-        architecture,
-        os,
-        tuple(tags),
-        tuple(digests),
+        *row,
+        tags=tuple(one for one in references if one.digest is None),
+        repo_digests=tuple(one for one in references if one.digest is not None),
     )

@@ -40,12 +40,22 @@ if TYPE_CHECKING:
 Kind = Literal["database", "blob", "layer", "image", "container", "directory", "staging"]
 
 
+class Repair(NamedTuple):
+    """What a repair did about a finding: whether it is `done`, and in words what, or why not."""
+
+    done: bool
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if self.done else f"not repaired: {self.what}"
+
+
 class Finding(NamedTuple):
     """One thing that is not as it should be.
 
     `key` names it: a digest, a container's id, a path beneath the root.  `path`
-    is the path within a layer.  `harmless` costs space only.  `repaired` says
-    what a repair did about it, "" where it did nothing.
+    is the path within a layer.  `harmless` means that it only takes space.  `repair` is
+    None if no repair was requested, or none is needed any more.
     """
 
     kind: Kind
@@ -53,7 +63,7 @@ class Finding(NamedTuple):
     problem: str
     path: bytes = b""
     harmless: bool = False
-    repaired: str = ""
+    repair: Repair | None = None
 
     def __str__(self) -> str:
         what = self.key
@@ -62,8 +72,13 @@ class Finding(NamedTuple):
         elif self.kind in ("blob", "container"):
             what = f"{self.kind} {self.key}"
         where = f": {self.path.decode('utf-8', 'backslashreplace')}" if self.path else ""
-        done = f" ({self.repaired})" if self.repaired else ""
+        done = f" ({self.repair})" if self.repair is not None else ""
         return f"{what}{where} {self.problem}{done}"
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether something is lost, or may be, and no repair brought it back."""
+        return not self.harmless and not (self.repair is not None and self.repair.done)
 
 
 def examine(
@@ -110,17 +125,8 @@ def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Fi
 
 def named_blobs(store: Store) -> dict[Digest, str]:
     """Return the blobs that something needs, and in words what."""
-    found = {
-        Digest(row[0]): f"the layer {Digest(row[1]).short}"
-        for row in store.database.read(
-            "SELECT digest, chain_id FROM layer_blobs JOIN layers USING (diff_id)"
-        )
-    }
-    for digest, image in store.database.read("SELECT digest, image FROM manifests"):
-        found[Digest(digest)] = f"the image {Digest(image).short}, as its manifest,"
-    for row in store.database.read("SELECT id FROM images"):
-        found[Digest(row[0])] = f"the image {Digest(row[0]).short}, as its configuration,"
-    return found
+    found = {blob: f"the layer {chain.short}" for blob, chain in store.layers.blob_users().items()}
+    return found | store.images.named_blobs()
 
 
 def unneeded_blob(store: Store, digest: Digest) -> bool:

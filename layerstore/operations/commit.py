@@ -327,12 +327,12 @@ def _publish(
         raise _too_many(container, len(made.diff_ids))  # written to since `_refuse_too_many`
     # Before the transaction, which a crash takes back with all that names the blob.
     store.blobs.put(made.data)
-    with store.database.transaction() as tx:
+    with store.database.transaction():
         base = container.base
         for layer in filled:
             packed = layer.packed
             if not apart:
-                store.layers.adopt(layer.path, base, packed.diff_id, packed.size, tx)
+                store.layers.adopt(layer.path, base, packed.diff_id, packed.size)
             base = chain_id(base, packed.diff_id)
         if parent is not None and not store.images.exists(parent):
             parent = None  # removed meanwhile
@@ -347,11 +347,7 @@ def _publish(
 
 def _image_of_base(store: Store, container: Container) -> Digest | None:
     """Return the image that the container's base is the layers of: its own, or its last commit."""
-    row = store.database.one(
-        "SELECT id FROM images WHERE top IS ? ORDER BY id = ? DESC, added_ns DESC LIMIT 1",
-        (container.base, container.image),
-    )
-    return Digest(row[0]) if row is not None else None
+    return store.images.with_top(container.base, preferred=container.image)
 
 
 def _config_of_base(store: Store, container: Container, parent: Digest | None) -> ImageConfig:

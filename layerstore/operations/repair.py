@@ -1,13 +1,13 @@
-"""Checking a store, and repairing it as far as that can be done.
+"""Repairing a store, as far as that is possible.
 
-Decided here and only here: what is done about each finding.  What the store
-can make anew it makes anew; what it cannot, and what belongs to nothing, is
-moved to `<root>/quarantine/` under the name it had, for a person to judge.
-Nothing is deleted but what was being built when its process died.
+Decided here and only here: what is done about each finding of
+`layerstore.operations.check`.  What the store can make again it makes again; what it
+cannot, and what belongs to nothing, moves to `<root>/quarantine/` under the name it had,
+for a person to judge.  Nothing is deleted except what a process was building when it died.
 
-A layer that is damaged is unpacked again from the archive it came from, where
-that was kept, and is quarantined otherwise: an image that lost it says so, and
-is whole again once it is loaded again.  One that is in use stays.
+A damaged layer is unpacked again from the archive it came from, if that was kept, and
+goes to quarantine otherwise: the images that lost it say so, and are whole again once
+one of them is loaded again.  A layer in use stays.
 
 Threading: any thread.
 """
@@ -24,7 +24,7 @@ from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import Finding, examine, unneeded_blob
+from layerstore.operations.check import Finding, Repair, examine, unneeded_blob
 from layerstore.progress import Report
 from layerstore.tar.compression import open_decompressed
 from unionfs.syscalls.privilege import is_machine_root
@@ -43,36 +43,36 @@ def check(
     content: bool = True,
     report: Report | None = None,
 ) -> list[Finding]:
-    """Return what of the store is not as it should be; see `Finding`.
+    """Return what in the store is not as it should be; see `Finding`.
 
-    `repair` does about each what can be done, and its finding says what that
-    was.  Without `content` no file is read whole.
+    With `repair` each finding is repaired as far as possible, and says what was done.
+    Without `content` no file is read whole.
     """
     findings = list(examine(store, content=content, report=report))
     if not repair or not findings:
         return findings
     with store.leases.lease("work", "repair"):
-        mender = _Repair(store)
+        repairs = _Repairs(store)
         # A layer has a finding for each of its files, and is repaired once.
-        done: dict[tuple[str, str], str] = {}
+        done: dict[tuple[str, str], Repair | None] = {}
         for finding in findings:
             what = (finding.kind, finding.key)
             if what not in done:
-                done[what] = mender.repair(finding)
-    return [finding._replace(repaired=done[finding.kind, finding.key]) for finding in findings]
+                done[what] = repairs.repair(finding)
+    return [finding._replace(repair=done[finding.kind, finding.key]) for finding in findings]
 
 
-class _Repair:
-    """One repair, with the quarantine it fills."""
+class _Repairs:
+    """The repairs of one check, with the quarantine that they fill."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         now = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
         self._quarantine = store.root / QUARANTINE / now
 
-    def repair(self, finding: Finding) -> str:
-        """Do what can be done about a finding; return what that was, in words."""
-        by_kind: dict[str, Callable[[Finding], str]] = {
+    def repair(self, finding: Finding) -> Repair | None:
+        """Do what can be done about a finding; return what that was."""
+        by_kind: dict[str, Callable[[Finding], Repair | None]] = {
             "blob": self._blob,
             "layer": self._layer,
             "container": self._container,
@@ -81,41 +81,38 @@ class _Repair:
         }
         act = by_kind.get(finding.kind)
         if act is None:
-            return ""
+            return None
         try:
             return act(finding)
         except (StoreError, OSError) as error:
-            return f"not repaired: {error}"
+            return Repair(False, str(error))
 
-    def _blob(self, finding: Finding) -> str:
+    def _blob(self, finding: Finding) -> Repair | None:
         digest = Digest(finding.key)
         path = self._store.blobs.path(digest)
         if finding.harmless and not unneeded_blob(self._store, digest):
-            return ""  # somebody came to need it
-        with self._store.database.transaction() as tx:
-            # A layer gives its archive without the blob, and a manifest is written anew.
-            tx.execute("DELETE FROM layer_blobs WHERE digest = ?", (digest,))
-            tx.execute("DELETE FROM manifests WHERE digest = ?", (digest,))
+            return None  # something needs it now
+        # Without the blob a layer's archive is made from its tree, and a manifest is written anew.
+        self._store.blobs.forget(digest)
         return self._set_aside(path)
 
-    def _layer(self, finding: Finding) -> str:
+    def _layer(self, finding: Finding) -> Repair | None:
         store = self._store
         chain = Digest(finding.key)
         layer = store.layers.known(chain)
         if layer is None:
-            return ""
+            return None
         if chain in self._in_use():
-            return "not repaired: it is in use; stop the containers that stand on it first"
+            return Repair(False, "it is in use; stop the containers that are based on it first")
         if chain in store.layers.unneeded():
-            with store.database.transaction() as tx:
-                tx.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
-            return self._set_aside(layer.path) or "forgotten"
+            store.layers.forget(chain)
+            return self._set_aside(layer.path) or Repair(True, "forgotten")
         if finding.harmless:
-            return "moved to its place" if store.layers.settle() else ""
+            return Repair(True, "moved to its place") if store.layers.settle() else None
         return self._unpack_again(layer) or self._set_aside(layer.path)
 
-    def _unpack_again(self, layer: Layer) -> str:
-        """Make the layer anew from a blob it came from; return "" where there is none."""
+    def _unpack_again(self, layer: Layer) -> Repair | None:
+        """Unpack the layer again from a blob it came from; return None if there is none."""
         store = self._store
         below = store.layers.chain(layer.parent)
         for descriptor in store.layers.blobs(layer.diff_id):
@@ -131,11 +128,12 @@ class _Repair:
                     continue
                 aside = self._set_aside(layer.path)
                 store.layers.publish(staging, layer.parent, layer.diff_id, layer.size)
-                return f"unpacked anew; what it was is {aside}"
-        return ""
+                was = f"; what was there is {aside}" if aside is not None else ""
+                return Repair(True, f"unpacked again{was}")
+        return None
 
     def _in_use(self) -> set[Digest]:
-        """Return the layers that a running container or other work stands on."""
+        """Return the layers beneath running containers and beneath the work of other processes."""
         store = self._store
         tops = [container.base for container in store.containers.list() if container.running]
         mine = os.getpid()
@@ -152,12 +150,12 @@ class _Repair:
                 top = parents[top]
         return used
 
-    def _container(self, finding: Finding) -> str:
+    def _container(self, finding: Finding) -> Repair | None:
         store = self._store
         container = store.containers.resolve(finding.key)
         directory = store.containers.directory(container)
         if not directory.is_dir():
-            return ""  # all it had is gone; `rm` takes the rest
+            return None  # all it had is lost; `rm` removes the rest
         made = []
         lowers = store.containers.lowers(container)
         if not (directory / "upper").is_dir():
@@ -166,27 +164,28 @@ class _Repair:
         if not (directory / "work").is_dir():
             (directory / "work").mkdir(mode=0o700)
             made.append("work")
-        return f"made an empty {' and '.join(made)}" if made else ""
+        return Repair(True, f"made an empty {' and '.join(made)}") if made else None
 
-    def _directory(self, finding: Finding) -> str:
+    def _directory(self, finding: Finding) -> Repair | None:
         strays = {
             *(f"layers/{name}" for name in self._store.layers.strays()),
             *(f"containers/{name}" for name in self._store.containers.strays()),
         }
-        return self._set_aside(self._store.root / finding.key) if finding.key in strays else ""
+        return self._set_aside(self._store.root / finding.key) if finding.key in strays else None
 
-    def _staging(self, finding: Finding) -> str:
+    def _staging(self, finding: Finding) -> Repair | None:
         self._store.staging.sweep()
-        return "" if (self._store.root / finding.key).exists() else "removed"
+        there = os.path.lexists(self._store.root / finding.key)
+        return None if there else Repair(True, "removed")
 
-    def _set_aside(self, path: Path) -> str:
-        """Move `path` to the quarantine; return where it is, in words."""
+    def _set_aside(self, path: Path) -> Repair | None:
+        """Move `path` to the quarantine; return that, or None if there is nothing to move."""
         place = self._quarantine / path.relative_to(self._store.root)
         if not os.path.lexists(path):
-            return ""
+            return None
         for made in (self._quarantine.parent, self._quarantine, place.parent):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._store.database.transaction():
             os.rename(path, place)
             self._store.durability.directory(path.parent)
-        return f"moved to {place}"
+        return Repair(True, f"moved to {place}")

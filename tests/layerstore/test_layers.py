@@ -72,13 +72,15 @@ def test_layer_that_lost_its_files_is_made_whole_by_the_next(store: Store) -> No
 def test_layer_in_use_stays(store: Store) -> None:
     image = add_image(store, BASE)
     assert image.top is not None
-    assert not store.layers.remove(image.top)
+    assert store.layers.free(image.top).layers == []
     assert store.layers.get(image.top).diff.is_dir()
 
 
-def test_removed_layer_is_gone(store: Store) -> None:
+def test_freed_layer_is_gone(store: Store) -> None:
     layer = add_layer(store, None, BASE)
-    assert store.layers.remove(layer.chain_id)
+    with store.leases.lease("work", "test"):
+        assert store.layers.free(layer.chain_id).layers == [layer]
+        store.layers.collect([layer.chain_id])
     assert store.layers.find(layer.chain_id) is None and not layer.path.exists()
 
 
@@ -103,8 +105,8 @@ def frozen(store: Store, number: int = 1) -> Path:
 
 
 def adopt(store: Store, location: Path, parent: Digest | None = None) -> Digest:
-    with store.database.transaction() as tx:
-        return store.layers.adopt(location, parent, some_digest("frozen"), 6, tx).chain_id
+    with store.database.transaction():
+        return store.layers.adopt(location, parent, some_digest("frozen"), 6).chain_id
 
 
 def test_adopted_layer_is_whole_where_it_is_and_where_it_goes(store: Store) -> None:
@@ -120,8 +122,8 @@ def test_adopted_layer_is_whole_where_it_is_and_where_it_goes(store: Store) -> N
 
 def test_adoption_is_part_of_the_callers_transaction(store: Store) -> None:
     location = frozen(store)
-    with pytest.raises(KeyError), store.database.transaction() as tx:
-        store.layers.adopt(location, None, some_digest("frozen"), 6, tx)
+    with pytest.raises(KeyError), store.database.transaction():
+        store.layers.adopt(location, None, some_digest("frozen"), 6)
         raise KeyError
     assert store.layers.all() == [] and location.exists()
 

@@ -171,8 +171,8 @@ def test_opening_finishes_a_commit_that_was_cut_short(root: Path) -> None:
         (location / "diff").mkdir(parents=True)
         (location / "diff" / "f").write_text("committed")
         with store.leases.lease("work", "commit"):
-            with store.database.transaction() as tx:
-                store.layers.adopt(location, None, chain, 9, tx)
+            with store.database.transaction():
+                store.layers.adopt(location, None, chain, 9)
                 image = store.images.add(config_of([chain]).data)
                 store.images.tag(image, "committed")
                 store.containers.update(container, base=chain, published=1)

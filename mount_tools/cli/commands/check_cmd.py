@@ -43,7 +43,7 @@ def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) 
         say(as_json(map(as_object, found)), end="")
     elif not quiet:
         _tell(store, found, repair=repair)
-    if any(is_damage(finding) for finding in found):
+    if any(finding.is_damage for finding in found):
         raise click.exceptions.Exit(1)
 
 
@@ -53,17 +53,10 @@ def _on_one_line(progress: Report) -> Report:
     )
 
 
-def is_damage(finding: Finding) -> bool:
-    """Return whether something is or may be lost, and was not repaired."""
-    # A failed repair is reported in the same field.
-    mended = finding.repaired and not finding.repaired.startswith("not repaired")
-    return not finding.harmless and not mended
-
-
 def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:
     for finding in found:
         say(one_line(str(finding)))
-    damaged = sum(map(is_damage, found))
+    damaged = sum(finding.is_damage for finding in found)
     counted = (
         f"{_counted(len(store.images.all()), 'image')}, "
         f"{_counted(len(store.layers.all()), 'layer')}, "
@@ -92,5 +85,5 @@ def as_object(finding: Finding) -> dict[str, str | bool]:
         "path": os.fsdecode(finding.path),
         "problem": finding.problem,
         "harmless": finding.harmless,
-        "repaired": finding.repaired,
+        "repaired": "" if finding.repair is None else str(finding.repair),
     }

@@ -90,7 +90,7 @@ def test_by_id_names_of_several_are_in_the_way(store: Store) -> None:
         f"conflict: unable to delete {image.id.short} (must be forced) - "
         "image is referenced in multiple repositories"
     )
-    assert len(store.images.tags(image)) == 2
+    assert len(store.images.get(image.id).tags) == 2
     expected = ["Untagged: x:1", "Untagged: y:1", *deleted(store, image, 1)]
     assert lines(store.images.remove(image.id.encoded, force=True)) == expected
 

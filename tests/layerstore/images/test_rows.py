@@ -80,10 +80,9 @@ def test_tag_moves(store: Store) -> None:
     assert store.images.tag(one, "x") is None
     assert store.images.tag(one, "x:latest") is None
     assert store.images.tag(other, "x") == one.id
-    assert store.images.tags(one) == ()
-    assert [familiar(tag) for tag in store.images.tags(other)] == ["x:latest"]
-    assert store.images.find(parse_reference("x")) == store.images.get(other.id)
-    assert store.images.find(parse_reference("y")) is None
+    assert store.images.get(one.id).tags == ()
+    assert [familiar(tag) for tag in store.images.get(other.id).tags] == ["x:latest"]
+    assert store.images.resolve("x") == store.images.get(other.id)
 
 
 def test_tagging_what_went_away(store: Store) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from layerstore import Image, Layer, Store
 from layerstore.oci.documents import OCI_CONFIG, Descriptor, Manifest
-from layerstore.operations.check import Finding, examine
+from layerstore.operations.check import Finding, Repair, examine
 from tests.helpers.images import add_image, add_layer, some_digest
 
 A = {"etc/motd": b"hello", "bin/sh": b"#!", "empty": b""}
@@ -199,5 +199,10 @@ def test_container_whose_image_is_gone_is_sound(store: Store, image: Image) -> N
 
 
 def test_finding_says_what_was_done() -> None:
-    finding = Finding("blob", some_digest("b"), "is damaged", repaired="moved away")
+    finding = Finding("blob", some_digest("b"), "is damaged", repair=Repair(True, "moved away"))
     assert str(finding) == f"blob {some_digest('b')} is damaged (moved away)"
+    assert not finding.is_damage
+    failed = finding._replace(repair=Repair(False, "the disk is full"))
+    assert str(failed).endswith(" is damaged (not repaired: the disk is full)")
+    assert failed.is_damage and finding._replace(repair=None).is_damage
+    assert not failed._replace(harmless=True).is_damage

@@ -13,7 +13,7 @@ import pytest
 from layerstore import Image, Layer, Store
 from layerstore.layer.unpack import unpack
 from layerstore.oci.documents import OCI_LAYER
-from layerstore.operations.check import Finding
+from layerstore.operations.check import Finding, Repair
 from layerstore.operations.repair import check
 from layerstore.tar.compression import open_decompressed
 from tests.helpers.images import add_image, add_layer, config_of
@@ -30,6 +30,12 @@ def quarantined(store: Store) -> list[str]:
 
 def repair(store: Store) -> list[Finding]:
     return check(store, repair=True)
+
+
+def done(finding: Finding) -> str:
+    """Return what the repair of a finding did; fail if it did nothing."""
+    assert finding.repair is not None and finding.repair.done and not finding.is_damage
+    return finding.repair.what
 
 
 def add_archived(store: Store) -> tuple[Image, Layer]:
@@ -64,7 +70,10 @@ def test_layer_whose_archive_was_kept_is_unpacked_again(store: Store) -> None:
     (layer.diff / "etc/tool.conf").unlink()
     findings = repair(store)
     assert {finding.path for finding in findings} >= {b"usr/bin/tool", b"etc/tool.conf"}
-    assert all(finding.repaired.startswith("unpacked anew; what it was is") for finding in findings)
+    assert all(
+        done(finding).startswith("unpacked again; what was there is moved to")
+        for finding in findings
+    )
     assert (layer.diff / "usr/bin/tool").read_text() == "usr/bin/tool"
     assert quarantined(store) == [f"layers/{layer.chain_id.encoded}"]
     assert check(store) == [] and store.layers.chain(image.top) == [layer]
@@ -83,7 +92,7 @@ def test_other_damaged_layer_is_moved_aside_and_healed_by_a_load(store: Store) -
     base = store.layers.chain(image.top)[-1]
     (base.diff / "etc/motd").write_text("hacked")
     (finding,) = [found for found in repair(store) if found.path == b"etc/motd"]
-    assert finding.repaired.startswith(f"moved to {store.root}/quarantine/")
+    assert done(finding).startswith(f"moved to {store.root}/quarantine/")
     assert quarantined(store) == [f"layers/{base.chain_id.encoded}"]
     assert check(store)[0].problem == "has lost its files"
     add_image(store, A, B)
@@ -97,9 +106,10 @@ def test_layer_in_use_stays(store: Store) -> None:
     container = store.containers.started(store.containers.create(image), os.getpid())
     (base.diff / "etc/motd").write_text("hacked")
     (finding,) = [found for found in repair(store) if found.path == b"etc/motd"]
-    assert finding.repaired == (
-        "not repaired: it is in use; stop the containers that stand on it first"
+    assert finding.repair == Repair(
+        False, "it is in use; stop the containers that are based on it first"
     )
+    assert finding.is_damage
     assert base.diff.is_dir()
     store.containers.finished(container, 0)
     repair(store)
@@ -144,7 +154,7 @@ def test_leftovers_are_moved_aside(store: Store) -> None:
         (store.root / name / "f").write_text("precious")
         os.utime(store.root / name, (0, 0))
     findings = repair(store)
-    assert all(finding.repaired for finding in findings)
+    assert all(done(finding) for finding in findings)
     assert check(store) == []
     (run,) = (store.root / "quarantine").iterdir()
     assert (run / "blobs/sha256" / loose.encoded).read_bytes() == b"loose"
@@ -157,7 +167,7 @@ def test_container_gets_what_it_lost(store: Store) -> None:
     container = store.containers.create(add_image(store, A), name="box")
     store.containers.upper(container).rmdir()
     store.containers.work(container).rmdir()
-    assert {finding.repaired for finding in repair(store)} == {"made an empty upper and work"}
+    assert {done(finding) for finding in repair(store)} == {"made an empty upper and work"}
     assert check(store) == []
 
 
@@ -165,7 +175,7 @@ def test_container_that_is_lost_altogether_can_be_removed(store: Store) -> None:
     container = store.containers.create(add_image(store, A), name="box")
     os.rename(store.containers.directory(container), store.root.parent / "elsewhere")
     (finding,) = repair(store)
-    assert finding.repaired == ""
+    assert finding.repair is None
     store.containers.remove(container)
     assert check(store) == []
 
