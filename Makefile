@@ -91,14 +91,20 @@ lint: $(VENV)/tools
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+MAN := /usr/local/share/man
+
 .PHONY: install
 install: $(VENV)/product
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/mount.pyunion /sbin/mount.pyunion
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/pyunion /usr/local/bin/pyunion
+	@for section in 1 8; do \
+	    $(ROOT) mkdir -p $(MAN)/man$$section; \
+	    $(ROOT) ln -sfn $(CURDIR)/man/*.$$section $(MAN)/man$$section/; \
+	done
 
 .PHONY: uninstall
 uninstall:
-	@for link in /sbin/mount.pyunion /usr/local/bin/pyunion; do \
+	@for link in /sbin/mount.pyunion /usr/local/bin/pyunion $(MAN)/man[18]/*pyunion*; do \
 	    case $$(readlink $$link) in $(CURDIR)/*) $(ROOT) rm -f $$link;; esac; \
 	done
 

@@ -22,6 +22,7 @@ import click
 
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.flags import FlagParser, WrongFlag, invalid_value, parse_integer
+from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of, words_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -177,7 +178,13 @@ class Command(click.Command):
     def get_help(self, ctx: click.Context) -> str:
         described = [param for param in self.params if isinstance(param, click.Option)]
         said = f"{self.summary}\n\n{self.help}" if self.help else self.summary
-        return f"\nUsage:  {self.usage(ctx)}\n\n{said}\n{_option_lines(described)}".rstrip("\n")
+        words = words_of(ctx.command_path)
+        parts = [
+            f"\nUsage:  {self.usage(ctx)}\n\n{said}\n{_option_lines(described)}".rstrip("\n"),
+            _example_lines(examples_of(words)),
+            _entry_lines("Exit status:", exit_statuses_of(words)),
+        ]
+        return "\n\n".join(part for part in parts if part)
 
     def get_short_help_str(self, limit: int = 0) -> str:
         return self.summary
@@ -259,6 +266,17 @@ def _option_lines(options: Sequence[click.Option]) -> str:
         lines.append(name.ljust(column) + wrapped[0])
         lines.extend(" " * column + more for more in wrapped[1:])
     return "\n".join(lines) + "\n"
+
+
+def _example_lines(examples: Sequence[Entry]) -> str:
+    """Return command lines as the shell takes them, each above what it does."""
+    lines = [f"  {line}\n      {does}" for line, does in examples]
+    return "\n".join(["Examples:", *lines]) if lines else ""
+
+
+def _entry_lines(title: str, entries: Sequence[Entry]) -> str:
+    column = max(len(term) for term, _ in entries) + 5
+    return "\n".join([title, *(f"  {term}".ljust(column) + says for term, says in entries)])
 
 
 # -- groups --

@@ -153,6 +153,11 @@ def test_help_reads_like_dockers(capsys: pytest.CaptureFixture[str]) -> None:
         "  -f, --filter filter   Which ones\n"
         "  -n, --last int        How many\n"
         "      --pause           Pause (default true)\n"
+        "\n"
+        "Exit status:\n"
+        "  0     done\n"
+        "  1     failed, for the reason that the message gives\n"
+        "  125   a flag is wrong\n"
     )
 
 

@@ -1,0 +1,132 @@
+"""What `--help` and the manual pages add to the words of a command: examples, exit statuses.
+
+Keys are the words after `pyunion`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A term and its meaning."""
+
+    term: str
+    meaning: str
+
+
+EXAMPLES: dict[str, tuple[Entry, ...]] = {
+    "check": (
+        Entry("pyunion check --quick", "look at names, sizes and times only"),
+        Entry("pyunion check --repair", "read everything, and repair what can be repaired"),
+    ),
+    "commit": (
+        Entry("pyunion commit -m 'with tools' box debian:tools", "name the new image"),
+        Entry("pyunion commit -c 'CMD [\"nginx\"]' box web:1", "set its command too"),
+    ),
+    "create": (
+        Entry("pyunion create --name box debian:12", "a container to be mounted or started"),
+        Entry("pyunion create -v /src:/src:ro --name build debian:12 make", "with a directory"),
+    ),
+    "diff": (
+        Entry("pyunion diff box", "what a container changed"),
+        Entry("pyunion diff debian:12 debian:tools", "how two images differ"),
+    ),
+    "exec": (Entry("pyunion exec -it box bash", "a shell in a running container"),),
+    "export": (Entry("pyunion export box | tar -t", "list all files of a container"),),
+    "history": (Entry("pyunion history --no-trunc debian:12", "the whole of each step"),),
+    "images": (
+        Entry("pyunion images -f dangling=true -q", "ids of images without a name"),
+        Entry("pyunion images --format '{{.Repository}} {{.Size}}'", "columns of your choice"),
+    ),
+    "import": (
+        Entry("pyunion import rootfs.tar debian:12", "from a tar archive"),
+        Entry("mmdebstrap bookworm | pyunion import - debian:12", "from a pipe"),
+        Entry("pyunion import -c 'CMD [\"bash\"]' /srv/rootfs debian:12", "from a directory"),
+    ),
+    "inspect": (
+        Entry("pyunion inspect -f '{{.Config.Env}}' debian:12", "one field"),
+        Entry("pyunion inspect -f '{{json .Config}}' debian:12", "a part as JSON"),
+    ),
+    "layers": (Entry("pyunion layers debian:tools", "only those of one image"),),
+    "load": (
+        Entry("pyunion load -i debian.tar", "from a file"),
+        Entry("ssh host docker save debian:12 | pyunion load", "from another machine"),
+    ),
+    "mount": (Entry("pyunion mount box /mnt", "until `pyunion umount box`"),),
+    "prune": (Entry("pyunion prune --dry-run -a", "show what could be removed"),),
+    "ps": (
+        Entry("pyunion ps -a", "stopped ones too"),
+        Entry("pyunion ps -aq -f status=exited", "ids of those that ended"),
+    ),
+    "rm": (Entry("pyunion rm -f box", "also if it is running"),),
+    "rmi": (Entry("pyunion rmi debian:12", "the name, and the image if it was the last one"),),
+    "run": (
+        Entry("pyunion run -it --name box debian:12 bash", "a shell in a new container"),
+        Entry("pyunion run --rm debian:12 cat /etc/motd", "a command that leaves nothing behind"),
+        Entry("pyunion run -d -v /srv/www:/var/www:ro web:1", "in the background"),
+    ),
+    "save": (
+        Entry("pyunion save debian:12 | ssh host docker load", "to another machine"),
+        Entry("pyunion save --format oci-dir -o layout debian:12", "as an OCI layout"),
+    ),
+    "start": (Entry("pyunion start -a box", "and wait for it"),),
+    "stop": (Entry("pyunion stop -t 2 box", "kill it after 2 seconds"),),
+    "tag": (Entry("pyunion tag debian:12 registry.example/base:1", "a second name"),),
+    "umount": (Entry("pyunion umount box", "by name, or by its directory"),),
+    "which": (Entry("pyunion which /usr/bin/tree box", "the layer that has the file"),),
+}
+
+_WRONG_FLAG = Entry("125", "a flag is wrong")
+_COMMON = (
+    Entry("0", "done"),
+    Entry("1", "failed, for the reason that the message gives"),
+    _WRONG_FLAG,
+)
+_RUNS = (
+    Entry("125", "a flag is wrong, or the container cannot be started"),
+    Entry("126", "the command cannot be run"),
+    Entry("127", "the command does not exist"),
+    Entry("others", "those of the command; 128 and the signal's number if a signal ended it"),
+)
+_EXIT_STATUSES = {
+    "run": _RUNS,
+    "exec": (Entry("1", "the container does not run"), *_RUNS),
+    "start": (
+        *_COMMON,
+        Entry("others", "with -a or -i, those of the command, as `pyunion run` has them"),
+    ),
+    "check": (
+        Entry("0", "nothing is damaged, or everything that was is repaired"),
+        Entry("1", "something is damaged, or the store cannot be read"),
+        _WRONG_FLAG,
+    ),
+    "inspect": (
+        Entry("0", "everything was found"),
+        Entry("1", "something was not found, or the template does not fit"),
+        Entry("64", "the template cannot be parsed"),
+        _WRONG_FLAG,
+    ),
+}
+ALWAYS = (Entry("130", "interrupted"), Entry("141", "the reader of the output is gone"))
+
+
+def words_of(command_path: str) -> str:
+    """Return the key of a command: its path without the program and the group."""
+    return command_path.partition(" ")[2]
+
+
+def examples_of(words: str) -> tuple[Entry, ...]:
+    """Return the examples of a command.
+
+    `container run` has those of `run`; what a group calls by another name has none.
+    """
+    if words in EXAMPLES:
+        return EXAMPLES[words]
+    group, _, name = words.partition(" ")
+    return EXAMPLES.get(name, ()) if group and name not in ("rm", "prune", "inspect") else ()
+
+
+def exit_statuses_of(words: str) -> tuple[Entry, ...]:
+    """Return the exit statuses of a command, except those that all commands have."""
+    return _EXIT_STATUSES.get(words.rpartition(" ")[2], _COMMON)
