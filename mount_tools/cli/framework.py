@@ -161,7 +161,16 @@ class Command(click.Command):
             raise WrongWords(f'"{ctx.command_path}" {wants}.\n{see}\n\n{usage}', OPERAND_ERROR)
         if self.most == 0:
             del ctx.params["operands"]
+        self._refuse_two_forms(ctx)
         return rest
+
+    def _refuse_two_forms(self, ctx: click.Context) -> None:
+        """Raise WrongWords if a listing is asked for in two forms, as --json and --format are."""
+        forms = {"json": "--json", "template": "--format", "quiet": "--quiet"}
+        given = [flag for name, flag in forms.items() if ctx.params.get(name)]
+        if "template" in ctx.params and given[:1] == ["--json"] and len(given) > 1:
+            what = f"conflicting options: --json and {given[1]}"
+            raise WrongWords(f"{what}\nSee '{ctx.command_path} --help'.", FLAG_ERROR)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         if not self.allow_interspersed_args and ctx.params.get("operands"):

@@ -179,3 +179,17 @@ def test_the_beginning_of_several_ids_is_refused(cli: Cli, base: Image, line: st
     begun = next(one[0] for one in made if sum(other[0] == one[0] for other in made) > 1)
     error = cli.fails(*line.replace("nope", begun).split())
     assert f"multiple IDs found with provided prefix: {begun}" in error
+
+
+LISTINGS = ("images", "ps", "layers", "which / x", "history x", "system df", "info", "version")
+
+
+@pytest.mark.parametrize("line", LISTINGS)
+def test_one_form_of_output_at_a_time(cli: Cli, line: str) -> None:
+    error = cli.fails(*line.split(), "--json", "--format", "{{.ID}}", status=125)
+    assert error.startswith("conflicting options: --json and --format\n")
+
+
+def test_ids_and_json_are_two_forms_too(cli: Cli) -> None:
+    error = cli.fails("images", "--json", "-q", status=125)
+    assert error.startswith("conflicting options: --json and --quiet\n")
