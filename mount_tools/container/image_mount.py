@@ -98,7 +98,8 @@ def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container
     The image of a container that is there must be the one asked for.
     """
     image = store.images.resolve(spec)
-    config = dict(store.images.config(image).config)
+    # What a container sees of the host is for the user to say, never for an image.
+    config = {**store.images.config(image).config, "HostConfig": {}}
     if name is None:
         made = store.containers.create(image, image_name=spec, config=config, auto_remove=True)
         return made, True

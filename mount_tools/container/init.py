@@ -27,9 +27,10 @@ from mount_tools.container.handshake import (
     Terminal,
     end_with,
 )
+from mount_tools.container.host_config import Volume
 from mount_tools.container.process import Launch, in_child, restrict, run_command
 from mount_tools.container.process_title import set_process_title
-from mount_tools.container.root import Volume, furnish, make_private, show_console
+from mount_tools.container.root import furnish, make_private, show_console
 from mount_tools.container.signals import PASSED_ON, TAKEN, attend, is_typed
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but

@@ -16,9 +16,9 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from layerstore.errors import StoreError
+from mount_tools.container.host_config import Volume
 from unionfs.syscalls.mount import (
     MS_NODEV,
     MS_NOEXEC,
@@ -62,35 +62,6 @@ _MASKED = (
     "proc/scsi",
     "sys/firmware",
 )
-
-
-class Volume(NamedTuple):
-    """A directory or file of the host, shown at `target` in the container."""
-
-    source: str
-    target: str
-    read_only: bool
-
-
-def parse_bind(text: str) -> Volume:
-    """Read `src:dst[:ro|rw]`, whether or not it makes sense."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    return Volume(source, target, mode == "ro")
-
-
-def parse_volume(text: str) -> Volume:
-    """Read `src:dst[:ro|rw]`; raises StoreError."""
-    source, target, _ = parse_bind(text)
-    mode = text.partition(":")[2].partition(":")[2]
-    if not source or not target or mode not in ("", "ro", "rw"):
-        raise StoreError(f'invalid volume specification: "{text}": it is SRC:DST[:ro]')
-    if not target.startswith("/"):
-        raise StoreError(f'invalid volume specification: "{text}": DST must be an absolute path')
-    source = os.path.abspath(source)
-    if not os.path.exists(source):
-        raise StoreError(f"{source} does not exist: create it, or correct the path")
-    return Volume(source, target, mode == "ro")
 
 
 def make_private() -> None:

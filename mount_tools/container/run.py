@@ -18,14 +18,13 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, NotFound, StoreError
-from layerstore.oci.documents import Object
+from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.handshake import (
     REFUSED,
@@ -39,6 +38,7 @@ from mount_tools.container.handshake import (
     Terminal,
     channel,
 )
+from mount_tools.container.host_config import host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.mount import (
     container_options,
@@ -50,8 +50,7 @@ from mount_tools.container.mount import (
 from mount_tools.container.mount_points import Point, with_points
 from mount_tools.container.process import Launch
 from mount_tools.container.program import own_interpreter
-from mount_tools.container.root import Volume, parse_volume
-from mount_tools.container.signals import held
+from mount_tools.container.signals import held, signal_number
 from mount_tools.container.started import Started, attend_started, end_started, silence_text
 from mount_tools.container.terminal import size_of_ours
 from mount_tools.container.user_namespace import be_root
@@ -71,25 +70,15 @@ _LOOK = 0.01
 _HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def launch_of(config: Object, words: Sequence[str] = ()) -> Launch:
-    """Return what a container of `config` runs; `words` replace its Cmd."""
-    entrypoint, command = _list(config, "Entrypoint"), _list(config, "Cmd")
+def launch_of(config: RunConfig) -> Launch:
+    """Return what a container of `config` runs."""
     return Launch(
-        (*entrypoint, *(words or command)),
-        tuple(_list(config, "Env")),
-        str(config.get("WorkingDir") or "/"),
-        str(config.get("User") or ""),
-        config.get("Tty") is True,
+        tuple(config.argv),
+        tuple(config.env),
+        config.working_dir or "/",
+        config.user,
+        config.fields.get("Tty") is True,
     )
-
-
-def _volumes(host: Object) -> list[Volume]:
-    return [parse_volume(text) for text in _list(host, "Binds")]
-
-
-def _list(config: Object, name: str) -> list[str]:
-    found = config.get(name)
-    return [str(word) for word in found] if isinstance(found, list) else []
 
 
 class _FuseRoot(NamedTuple):
@@ -255,12 +244,14 @@ def _inside_of(
     store: Store, container: Container, launch: Launch, transport: str, fuse: int
 ) -> Inside[_FuseRoot]:
     """Return what the container looks like inside; prepares its files and mount points."""
-    hostname = str(container.config.get("Hostname") or container.short)
+    config = RunConfig(container.config)
+    hostname = config.hostname or container.short
     if not _HOSTNAME.fullmatch(hostname):
         raise StoreError(f"invalid hostname {hostname!r}: give another with --hostname")
-    host = container.config.get("HostConfig")
-    host = host if isinstance(host, dict) else {}
-    volumes = _volumes(host)
+    host = host_config(config)
+    for volume in host.volumes:
+        if not os.path.exists(volume.source):
+            raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
     directory = store.containers.directory(container)
     # The image's devices do not work; those of /dev are on a filesystem of their own.
     options = container_options(store, container, transport=transport, flags=MS_NODEV)
@@ -269,14 +260,14 @@ def _inside_of(
     await_predecessor(os.fsencode(store.containers.upper(container)))
     files = _etc_files(os.fspath(directory), hostname)
     wanted = [Point(f"/{name}", folder=False) for name in files]
-    wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in volumes]
+    wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
     options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
     return Inside(
         _FuseRoot(fuse, os.fspath(point), options),
         hostname,
         launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
-        volumes,
-        host.get("ReadonlyRootfs") is True,
+        host.volumes,
+        host.read_only,
         files,
         size_of_ours(),
     )
@@ -305,9 +296,7 @@ def stop_container(store: Store, container: Container, seconds: float) -> None:
     if not container.running or container.pid is None:
         return
     process = ProcessId(container.pid, container.pid_start or 0)
-    name = str(container.config.get("StopSignal") or "SIGTERM")
-    name = name if name.startswith("SIG") or name.isdecimal() else f"SIG{name}"
-    number = int(name) if name.isdecimal() else getattr(signal, name, signal.SIGTERM)
+    number = signal_number(RunConfig(container.config).stop_signal)
     with suppress(ProcessLookupError):
         if seconds > 0:
             os.kill(container.pid, number)
@@ -315,7 +304,7 @@ def stop_container(store: Store, container: Container, seconds: float) -> None:
             os.kill(container.pid, signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)
     end = time.monotonic() + _SECONDS_TO_NOTE
-    # Whoever ran it writes down how it ended; but he may have been killed, too.
+    # The process that ran it records how it ended, unless it was killed too.
     while time.monotonic() < end and store.containers.exists(container.id):
         if store.containers.get(container.id).finished_ns is not None:
             break
@@ -330,7 +319,7 @@ def end_container(store: Store, container: Container) -> None:
     try:
         unmount_container(container, detach=True)
     except Busy:
-        # Whoever still uses it gets errors from now on.
+        # A program that still uses it gets errors from now on.
         daemon = ProcessId(container.pid or 0, container.pid_start or 0)
         if daemon.alive():
             with suppress(ProcessLookupError):

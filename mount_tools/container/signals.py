@@ -13,6 +13,7 @@ Source: signal(7), sigwaitinfo(2); sigaction(2) for `si_code`.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ PASSED_ON = (
     signal.SIGCONT,
 )
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+_SIGNAL = re.compile(r"(?:([0-9]{1,3})|(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))?)")
+_NUMBERS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals}
+
 TAKEN = frozenset((*PASSED_ON, signal.SIGCHLD))
 """What `attend` takes, and is to be blocked before the child it waits for is there."""
 
@@ -93,3 +97,18 @@ def begin_afresh() -> None:
     for number in (*TAKEN, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def signal_number(text: str) -> int:
+    """Return the number of a signal of an image's StopSignal: `SIGINT`, `INT`, `2`, `RTMIN+3`.
+
+    Anything that is none, "" too, is SIGTERM.
+    """
+    found = _SIGNAL.fullmatch(text.upper())
+    if found is None:
+        return signal.SIGTERM
+    digits, name, sign, offset = found.groups()
+    number = int(digits) if digits else _NUMBERS.get(name, 0)
+    if offset:
+        number += int(sign + offset)
+    return number if 0 < number <= signal.SIGRTMAX else signal.SIGTERM

@@ -5,8 +5,9 @@ container runs with.  Words after the image replace its Cmd, `--entrypoint` its 
 and with it its Cmd; variables and labels are added to those of the image.
 
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
-Differs from docker: flags for what is not there (networks, cgroups, restarts, volumes with
-names) are unknown flags and not ignored ones.
+Differs from docker: flags for what PyUnion does not have (cgroups, restarts, volumes with
+names) are unknown, not ignored.  The only network is the host's, and every container has an
+init; the flags that ask for these are accepted.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from layerstore.errors import InvalidReference, StoreError
-from layerstore.oci.documents import JSON, Object
+from layerstore.oci.json_values import JSON, Object
+from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
+from mount_tools.container.host_config import HostConfig, parse_volume
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
-_MODES = ("", "rw", "ro")
+_NETWORK = "host"
 
 
 @dataclass(frozen=True)
 class ContainerFlags:
-    """What was said on the command line, as it was said."""
+    """The flags of the command line, unchanged."""
 
     name: str | None = None
     entrypoint: str | None = None
@@ -44,6 +47,8 @@ class ContainerFlags:
     interactive: bool = False
     tty: bool = False
     read_only: bool = False
+    network: str | None = None
+    init: bool = False
 
 
 def container_flags(function: Decorated) -> Decorated:
@@ -62,6 +67,8 @@ def container_flags(function: Decorated) -> Decorated:
         framework.text("-h", "--hostname", says="Container host name"),
         framework.flag("-i", "--interactive", says="Keep STDIN open"),
         framework.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
+        framework.text("--network", says="Connect a container to a network: host is the only one"),
+        framework.flag("--init", says="Run an init inside the container, as is always done"),
         framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
     ):
         function = add(function)
@@ -79,9 +86,14 @@ def config_of(
 ) -> Object:
     """Return what a container runs with, of the image's configuration and the command line.
 
-    One that is not to run at once needs no command: it may only be mounted.
+    A container that is not run at once needs no command: it may only be mounted.
     Raises StoreError in docker's words, WrongWords.
     """
+    if flags.network not in (None, _NETWORK):
+        raise StoreError(
+            f"network {flags.network} not found: a container uses the network of the host, which "
+            "is --network host"
+        )
     config: Object = {**image, "Image": image_name}
     if flags.entrypoint is not None:
         config["Entrypoint"] = [flags.entrypoint] if flags.entrypoint else None
@@ -104,39 +116,13 @@ def config_of(
                 "it needs to be an absolute path"
             )
         config["WorkingDir"] = posixpath.normpath(flags.workdir)
-    binds: list[JSON] = [":".join(part for part in bind(v) if part) for v in flags.volume]
-    config["HostConfig"] = {"Binds": binds, "ReadonlyRootfs": flags.read_only}
+    volumes = tuple(parse_volume(text) for text in flags.volume)
+    config["HostConfig"] = HostConfig(volumes, flags.read_only).fields
     return config
 
 
-def bind(text: str) -> tuple[str, str, str]:
-    """Return source, target and mode of a bind mount; raises StoreError."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target:
-        raise StoreError(
-            f"invalid volume specification: '{text}': a bind mount is SOURCE:TARGET[:ro]; "
-            "there are no volumes without a source here"
-        )
-    if mode not in _MODES:
-        raise StoreError(f"invalid mode: {mode}")
-    if not target.startswith("/"):
-        raise StoreError(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    if not source.startswith(("/", ".", "~")):
-        raise StoreError(
-            f"invalid volume specification: '{text}': there are no volumes with names here; for "
-            f"the directory {source} write ./{source}"
-        )
-    return os.path.abspath(os.path.expanduser(source)), posixpath.normpath(target), mode
-
-
 def _environment(image: Object, flags: ContainerFlags, environ: Mapping[str, str]) -> list[JSON]:
-    listed = image.get("Env")
-    of_image = [str(pair) for pair in listed] if isinstance(listed, list) else []
-    variables = dict(pair.partition("=")[::2] for pair in of_image)
+    variables = RunConfig(image).environment
     given = [line for path in flags.env_file for line in _lines_of(path)]
     for pair in (*given, *flags.env):
         name, equals, value = pair.partition("=")
@@ -165,8 +151,7 @@ def _lines_of(path: str) -> list[str]:
 
 
 def _labels(image: Object, flags: ContainerFlags) -> Object:
-    found = image.get("Labels")
-    labels: Object = dict(found) if isinstance(found, dict) else {}
+    labels: Object = {**RunConfig(image).labels}
     for pair in flags.label:
         name, _, value = pair.partition("=")
         if not name:

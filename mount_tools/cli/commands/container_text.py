@@ -10,20 +10,14 @@ import time
 
 from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
-from layerstore.oci.documents import Object
+from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.cli.output.human import NS, age, human_duration, short_id
 
 
-def words_of(config: Object, name: str) -> list[str]:
-    """Return the list of words that `config` has as `name`, [] where it has none."""
-    found = config.get(name)
-    return [str(word) for word in found] if isinstance(found, list) else []
-
-
 def command_words(container: Container) -> list[str]:
     """Return what the container runs: its entrypoint and command."""
-    return words_of(container.config, "Entrypoint") + words_of(container.config, "Cmd")
+    return RunConfig(container.config).argv
 
 
 def command_line(container: Container) -> str:
@@ -40,10 +34,8 @@ def quoted(text: str) -> str:
 
 
 def labels_of(container: Container) -> dict[str, str]:
-    found = container.config.get("Labels")
-    if not isinstance(found, dict):
-        return {}
-    return {name: str(value) for name, value in found.items()}
+    """Return the container's labels by name."""
+    return RunConfig(container.config).labels
 
 
 def status_text(container: Container) -> str:

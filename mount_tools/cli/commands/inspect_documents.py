@@ -14,12 +14,13 @@ from layerstore.containers.containers import Container
 from layerstore.images.images import Image
 from layerstore.images.inspect import NO_CONFIG
 from layerstore.oci.documents import Object
+from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from mount_tools.cli.commands.container_text import command_words
 from mount_tools.cli.commands.ps_cmd import base_size
 from mount_tools.cli.gotemplate.values import Labels, Value
-from mount_tools.container.root import parse_bind
+from mount_tools.container.host_config import Volume, host_config
 
 DRIVER = "pyunion"
 NO_TIME = "0001-01-01T00:00:00Z"
@@ -50,7 +51,6 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     config = {**container.config}
     given = config.pop("HostConfig", None)
     host = given if isinstance(given, dict) else {}
-    binds = host.get("Binds")
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
@@ -77,7 +77,7 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "HostConfig": {"AutoRemove": container.auto_remove, **host},
         "GraphDriver": driver,
         **sizes,
-        "Mounts": [_mount(str(bind)) for bind in binds] if isinstance(binds, list) else [],
+        "Mounts": [_mount(volume) for volume in host_config(RunConfig(container.config)).volumes],
         "Config": _config({"Image": container.image_name, **config}),
     }
 
@@ -91,9 +91,8 @@ def _driver(trees: Sequence[Path]) -> dict[str, Value]:
     return {"Data": data, "Name": DRIVER}
 
 
-def _mount(bind: str) -> Value:
-    """Return a volume `SRC:DST[:ro]` as docker lists the mounts of a container."""
-    volume = parse_bind(bind)
+def _mount(volume: Volume) -> Value:
+    """Return a volume as docker lists the mounts of a container."""
     return {
         "Type": "bind",
         "Source": volume.source,

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from layerstore.errors import Conflict, StoreError
+from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
 from mount_tools.cli.commands.create_cmd import create_container
@@ -71,7 +72,7 @@ def run(
         container = create_container(store, operands, flags, auto_remove=rm)
         if cidfile:
             Path(cidfile).write_text(container.id)
-        launch = launch_of(container.config)
+        launch = launch_of(RunConfig(container.config))
         if detach:
             start_container(store, container, launch)
             say(container.id)
@@ -119,7 +120,7 @@ def exec_(
     )
     config = config_of(container.config, container.image_name, flags, command)
     take_stdin(interactive, tty)
-    exit_with(lambda: exec_in_container(container, launch_of(config)))
+    exit_with(lambda: exec_in_container(container, launch_of(RunConfig(config))))
 
 
 @framework.command(
@@ -139,13 +140,13 @@ def start(session: Session, operands: tuple[str, ...], attach: bool, interactive
             raise WrongWords("you cannot start and attach multiple containers at once", 1)
         container = store.containers.resolve(operands[0])
         take_stdin(interactive, False)
-        exit_with(lambda: run_container(store, container, launch_of(container.config)))
+        exit_with(lambda: run_container(store, container, launch_of(RunConfig(container.config))))
     failed = []
     for name in operands:
         try:
             container = store.containers.resolve(name)
             if not container.running:
-                start_container(store, container, launch_of(container.config))
+                start_container(store, container, launch_of(RunConfig(container.config)))
             elif container.mount_point is not None:
                 refuse_running(container)
             say(name)

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
+from layerstore.oci.json_values import Object
+from layerstore.oci.run_config import RunConfig
 from layerstore.operations.commit import commit
+from mount_tools.container.host_config import HostConfig, host_config
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
     helper_environment,
@@ -112,6 +115,16 @@ def test_an_upper_with_a_name_stays(store: Store, point: Path) -> None:
     assert names(store) == ["kept"]
     done = mount(store, "other:1", point, "-o", "container=kept")
     assert done.returncode == 1 and "is of the image box:1, not of other:1" in done.stderr
+
+
+def test_what_an_image_says_of_the_host_is_not_believed(store: Store, point: Path) -> None:
+    host: Object = {"Binds": ["/:/host"], "ReadonlyRootfs": True}
+    image = add_image(store, {"file": b""}, names=["evil:1"], config={"HostConfig": host})
+    assert store.images.config(image).config["HostConfig"] == host
+    assert mount(store, "evil:1", point, "-o", "container=kept").returncode == 0
+    run("umount", point)
+    (container,) = store.containers.list()
+    assert host_config(RunConfig(container.config)) == HostConfig()
 
 
 def test_what_a_killed_mount_left_is_swept_by_the_next(store: Store, point: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.errors import StoreError
-from mount_tools.container.root import Volume, _mount_point, parse_volume
+from mount_tools.container.root import _mount_point
 
 
 @pytest.fixture
@@ -45,11 +44,3 @@ def test_links_lead_nowhere_outside(root: int, tmp_path: Path) -> None:
     with pytest.raises(OSError) as refused:
         _mount_point(root, "../outside", folder=True)
     assert refused.value.errno == errno.EINVAL
-
-
-def test_volumes(tmp_path: Path) -> None:
-    assert parse_volume(f"{tmp_path}:/data") == Volume(str(tmp_path), "/data", False)
-    assert parse_volume(f"{tmp_path}:/data:ro").read_only
-    for text in ("", "/a", f"{tmp_path}:data", f"{tmp_path}:/x:rwx", "/no/such:/x"):
-        with pytest.raises(StoreError):
-            parse_volume(text)

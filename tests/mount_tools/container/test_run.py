@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.oci.json_values import Object
+from layerstore.oci.run_config import RunConfig
 from mount_tools.container.run import launch_of
 from tests.helpers.containers import Containers
 from tests.helpers.mounts import wait_until
@@ -85,7 +87,8 @@ def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
 
 
 def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
-    launch = launch_of({"Entrypoint": ["/e", "-x"], "Cmd": ["a", "b"], "Env": ["A=1"], "Tty": True})
+    config: Object = {"Entrypoint": ["/e", "-x"], "Cmd": ["a", "b"], "Env": ["A=1"], "Tty": True}
+    launch = launch_of(RunConfig(config))
     assert launch.words == ("/e", "-x", "a", "b")
     assert (launch.environment, launch.directory, launch.terminal) == (("A=1",), "/", True)
-    assert launch_of({"Cmd": None, "User": "bob"}).user == "bob"
+    assert launch_of(RunConfig({"Cmd": None, "User": "bob"})).user == "bob"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
+import pytest
+
+from mount_tools.container.signals import signal_number
 from tests.helpers.mounts import helper_environment
 from tests.helpers.signal_masks import signal_masks
 
@@ -153,3 +157,24 @@ with open(ours, "r+b", buffering=0) as terminal:
     print(line())
 """
     assert said(script) == "ready\ntyped\nsent\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("", signal.SIGTERM),
+        ("SIGINT", signal.SIGINT),
+        ("quit", signal.SIGQUIT),
+        ("9", signal.SIGKILL),
+        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("RTMAX-1", signal.SIGRTMAX - 1),
+        ("0", signal.SIGTERM),
+        ("999", signal.SIGTERM),
+        ("\u0663", signal.SIGTERM),
+        ("SIG_IGN", signal.SIGTERM),
+        ("nonsense", signal.SIGTERM),
+        ("RTMAX+9", signal.SIGTERM),
+    ],
+)
+def test_the_signals_that_an_image_may_name(text: str, number: int) -> None:
+    assert signal_number(text) == number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from layerstore.errors import StoreError
 from mount_tools.container.user import Identity, identity
+from tests.helpers.children import spawn, wait
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1001::/home/bob:\n# odd\nshort:x\nx:y:z:1:::\n"
 GROUP = "root:x:0:\nbob:x:1001:\nwheel:x:10:bob,alice\nadm:x:4:alice,bob\n"
@@ -47,6 +49,13 @@ def test_who_is_not_there(root: int, user: str) -> None:
         identity(root, user)
 
 
+@pytest.mark.parametrize("user", ["\u0663", "0:\u0663", "\u00b2", " 1", "1_0", "-0"])
+def test_ids_are_ascii_digits(root: int, user: str) -> None:
+    """int() reads most of these."""
+    with pytest.raises(StoreError):
+        identity(root, user)
+
+
 def test_links_stay_inside_and_odd_files_hold_nobody(root: int, tmp_path: Path) -> None:
     passwd = tmp_path / "etc/passwd"
     passwd.rename(tmp_path / "real")
@@ -66,3 +75,44 @@ def test_links_stay_inside_and_odd_files_hold_nobody(root: int, tmp_path: Path) 
         identity(root, "bob")
     passwd.unlink()
     assert identity(root, "0") == Identity(0, 0, (), "/")
+
+
+def test_a_line_ends_with_a_newline_and_nothing_else(root: int, tmp_path: Path) -> None:
+    passwd = tmp_path / "etc/passwd"
+    passwd.write_text("eve:x:1000:1000:\u2028bob:x:0:0::/:/home:\x0bbob:x:0:0::/:\rbob:x:0:0::/:\n")
+    with pytest.raises(StoreError):
+        identity(root, "bob")
+    passwd.write_text("eve:x:\u0661:0::/:\n")
+    assert identity(root, "1") == Identity(1, 0, (), "/")
+
+
+def test_a_file_that_is_exchanged_while_it_is_read(root: int, tmp_path: Path) -> None:
+    """Never blocked, never more than is read at once, never a user who is in none of them."""
+    passwd = tmp_path / "etc/passwd"
+
+    def swap() -> None:
+        while True:
+            for at in range(4):
+                new = tmp_path / f"etc/new{at}"
+                if at == 0:
+                    os.mkfifo(new)
+                elif at == 1:
+                    new.symlink_to("/etc/passwd")
+                elif at == 2:
+                    new.write_bytes(b"#" * (1 << 20) + PASSWD.encode())
+                else:
+                    new.write_text(PASSWD)
+                os.rename(new, passwd)
+
+    swapper = spawn(swap)
+    found: set[int | None] = set()
+    try:
+        while len(found) < 2:
+            try:
+                found.add(identity(root, "bob").uid)
+            except StoreError:
+                found.add(None)
+    finally:
+        os.kill(swapper, signal.SIGKILL)
+        wait(swapper)
+    assert found == {1000, None}
