@@ -487,7 +487,7 @@ def test_a_mount_in_use_stays_unless_forced(containers: Containers, tmp_path: Pa
     try:
         done = containers("umount", "busy")
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"cannot unmount {point}: it is in use" in done.stderr
+        assert f"{point} is in use" in done.stderr
         assert mount_type(point) == "fuse.pyunion"
         assert containers.ok("rm", "-f", "busy") == "busy"
         assert mount_type(point) is None
