@@ -1,11 +1,11 @@
 """Blobs: content stored under its own digest, written once and never changed.
 
-A blob that is there is whole: it is built in staging, held to its digest and
-size, synced, and only then renamed to its name.  Putting what is there already
-replaces it by the same bytes, which heals one that was damaged.
+A blob that is there is complete: it is built in staging, compared with its digest
+and size, synced, and only then renamed to its name.  Storing a blob that is there
+already replaces it by the same bytes, which repairs a damaged one.
 
 A blob that no image names yet is collected unless its maker holds a work lease
-(`Leases.lease`) from before `put`, or before `need` said that it is there.
+(`Leases.lease`) from before `put`, or from before `need` returned True.
 
 Source: image-spec image-layout.md "Blobs".
 """
@@ -13,9 +13,10 @@ Source: image-spec image-layout.md "Blobs".
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
 from layerstore.oci.digest import Digest, VerifyingReader
 
 _CHUNK = 1 << 20
+_AT_ONCE = 64  # blobs removed in one transaction
 
 
 class BlobStore:
@@ -55,8 +57,8 @@ class BlobStore:
     ) -> Digest:
         """Store `content` and return its digest; once this returns it is safe on disk.
 
-        Raises DigestMismatch or SizeMismatch, and stores nothing, where it is
-        not what was expected.
+        Raises DigestMismatch or SizeMismatch, and stores nothing, if it is not what
+        was expected.
         """
         stream = io.BytesIO(content) if isinstance(content, bytes) else content
         with self._staging.to_build() as own:
@@ -72,16 +74,16 @@ class BlobStore:
         return digest
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open the blob `digest`; raises NotFound."""
+        """Open the blob `digest` for reading; the caller closes it.  Raises NotFound."""
         try:
             return open(self.path(digest), "rb")
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}") from None
 
     def read(self, digest: Digest) -> bytes:
-        """Return the whole of a blob, a document of the store's own, held to its digest.
+        """Return the content of a blob that is a document.
 
-        Raises NotFound, and DigestMismatch where it was damaged on disk.
+        Raises NotFound, and DigestMismatch if it was damaged on disk.
         """
         with self.open(digest) as blob:
             data = blob.read()
@@ -90,7 +92,7 @@ class BlobStore:
             return data
         raise DigestMismatch(
             f"the blob {digest} is damaged: its content has another digest; "
-            "`pyunion check` tells what depends on it"
+            "`pyunion check` shows what depends on it"
         )
 
     def has(self, digest: Digest) -> bool:
@@ -98,7 +100,7 @@ class BlobStore:
         return self.path(digest).exists()
 
     def need(self, digest: Digest) -> bool:
-        """Tell whether the blob is there, and keep it from now on for the work under way."""
+        """Tell whether the blob is there, and lease it for the work of this process."""
         with self._database.transaction():
             self._leases.hold("blob", digest)
             return self.has(digest)
@@ -114,25 +116,37 @@ class BlobStore:
         """Return where the blob is, or would be."""
         return self._directory / digest.encoded
 
-    def remove(self, digest: Digest) -> None:
-        """Remove a blob that nothing needs any more; absent is well."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.path(digest))
+    def unneeded(self, digest: Digest) -> bool:
+        """Tell whether the blob is there and no image, layer or lease names it."""
+        with self._database.transaction():  # rows and leases are of the same moment
+            named = self._is_named(digest) or digest in self._leases.named()
+            return not named and self.has(digest)
 
     def collect(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Remove those of the blobs that nothing names and nobody leases; return them."""
-        gone = []
-        with self._database.transaction():
-            leased = self._leases.kept()
-            for digest in digests:
-                if self._images.names_blob(digest) or self._layers.names_blob(digest):
-                    continue
-                if digest in leased:
-                    self._leases.afterwards(digest)
-                    continue
-                self.remove(digest)
-                gone.append(digest)
+        """Remove those of the blobs that nothing names or leases; return them.
+
+        The write lock is held while names are removed, not while space is freed.
+        """
+        gone: list[Digest] = []
+        waiting = iter(digests)
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            with ExitStack() as files, self._database.transaction():
+                leased = self._leases.kept()
+                for digest in some:
+                    if self._is_named(digest):
+                        continue
+                    if digest in leased:
+                        self._leases.afterwards(digest)
+                        continue
+                    with suppress(FileNotFoundError):
+                        # The space of a file is freed when its last descriptor is closed.
+                        files.enter_context(self.path(digest).open("rb"))
+                        os.unlink(self.path(digest))
+                    gone.append(digest)
         return gone
+
+    def _is_named(self, digest: Digest) -> bool:
+        return self._images.names_blob(digest) or self._layers.names_blob(digest)
 
     def forget(self, digest: Digest) -> None:
         """Delete the rows of a layer's blob or a manifest; its file is the caller's."""

@@ -114,7 +114,7 @@ def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Fi
             yield Finding("blob", digest, f"is missing; {named[digest]} needs it")
     for digest in store.blobs.all():
         if digest not in named:
-            if unneeded_blob(store, digest):
+            if store.blobs.unneeded(digest):
                 yield Finding("blob", digest, "belongs to nothing", harmless=True)
             continue
         if report is not None:
@@ -127,13 +127,6 @@ def named_blobs(store: Store) -> dict[Digest, str]:
     """Return the blobs that something needs, and in words what."""
     found = {blob: f"the layer {chain.short}" for blob, chain in store.layers.blob_users().items()}
     return found | store.images.named_blobs()
-
-
-def unneeded_blob(store: Store, digest: Digest) -> bool:
-    """Tell whether the blob is there and nothing names or leases it."""
-    with store.database.transaction():
-        spoken_of = digest in named_blobs(store) or digest in store.leases.named()
-        return not spoken_of and store.blobs.has(digest)
 
 
 def _is_whole(store: Store, digest: Digest) -> bool:

@@ -24,7 +24,7 @@ from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import Finding, Repair, examine, unneeded_blob
+from layerstore.operations.check import Finding, Repair, examine
 from layerstore.progress import Report
 from layerstore.tar.compression import open_decompressed
 from unionfs.syscalls.privilege import is_machine_root
@@ -90,7 +90,7 @@ class _Repairs:
     def _blob(self, finding: Finding) -> Repair | None:
         digest = Digest(finding.key)
         path = self._store.blobs.path(digest)
-        if finding.harmless and not unneeded_blob(self._store, digest):
+        if finding.harmless and not self._store.blobs.unneeded(digest):
             return None  # something needs it now
         # Without the blob a layer's archive is made from its tree, and a manifest is written anew.
         self._store.blobs.forget(digest)
