@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,13 +29,13 @@ from typing import NamedTuple
 from layerstore.archive.docker import (
     MANIFEST_FILE,
     Listed,
-    Packaged,
     blob_path,
     manifest_file,
     read_docker,
 )
 from layerstore.archive.members import Members, Section, open_members
 from layerstore.archive.oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
+from layerstore.archive.packaged import Packaged
 from layerstore.archive.writer import ArchiveWriter, DirectoryWriter, TarArchiveWriter
 from layerstore.errors import (
     DigestMismatch,
@@ -57,12 +59,15 @@ from layerstore.oci.documents import (
     ImageConfig,
     Manifest,
 )
+from layerstore.oci.platform import Platform, suits
 from layerstore.oci.reference import Reference, parse_reference
 from layerstore.progress import Report, packed_ticker, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.pipeline import Tick, Writable
 from unionfs.syscalls.privilege import is_machine_root
+
+_ENDINGS = re.compile(r"(?:\.(?:tar|oci|tgz|tbz2|txz|gz|zst|xz|bz2))*$")
 
 DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
 
@@ -82,18 +87,26 @@ def load(
     store: Store,
     source: Path | Readable,
     *,
+    platform: Platform | None = None,
+    name: str | None = None,
     progress: Report | None = None,
     limits: Limits = DEFAULT,
 ) -> list[Loaded]:
     """Bring the images of `source` into the store: a file, a directory, or a stream.
 
-    Raises InvalidImage for what is no image, StoreError.
+    `platform` is the only one to be loaded; by default an image index gives the
+    image for this machine, and every other image is loaded whatever it is for.
+    An image whose name is only a tag gets the repository `name`, by default the
+    name of the file or directory `source`.  Raises InvalidImage for what is no
+    image, StoreError.
     """
+    if name is None and isinstance(source, Path):
+        name = source.name
     with store.leases.lease("work", "load"), store.staging.to_build() as spool:
         members = open_members(source, spool, limits)
         try:
             loader = _Loader(store, members, progress, limits)
-            listed = _read(members)
+            listed = _read(members, platform, _repository(name or ""))
             if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
                 raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
             listed = _merged(listed)
@@ -109,9 +122,34 @@ def load(
             members.close()
 
 
-def _read(members: Members) -> list[Packaged]:
+def _repository(name: str) -> str:
+    """Return the repository that the file `name` stands for, "" where that can be none."""
+    stem = _ENDINGS.sub("", name)
+    with suppress(InvalidReference):
+        if parse_reference(stem) == Reference(parse_reference(stem).repository):
+            return stem
+    return ""
+
+
+def _read(members: Members, platform: Platform | None, repository: str) -> list[Packaged]:
+    """Return the images in an archive that are for `platform`; raises InvalidImage for none."""
+    found = _read_all(members, platform, repository)
+    if platform is None:
+        return found
+    fitting = [packaged for packaged in found if suits(_platform(packaged), platform)]
+    if not fitting:
+        raise InvalidImage(f"the archive has no image for {platform}")
+    return fitting
+
+
+def _platform(packaged: Packaged) -> Platform:
+    config = ImageConfig.parse(packaged.config)
+    return Platform(config.os, config.architecture, config.variant)
+
+
+def _read_all(members: Members, platform: Platform | None, repository: str) -> list[Packaged]:
     """Return what an archive holds: OCI's manifests where there are any, and docker's names."""
-    oci, docker = read_oci(members), read_docker(members)
+    oci, docker = read_oci(members, platform, repository), read_docker(members, platform)
     if oci is None and docker is None:
         raise InvalidImage(
             f"the archive is neither an OCI layout nor one of docker's: it has no {INDEX_FILE} "

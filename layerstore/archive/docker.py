@@ -12,47 +12,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from layerstore.archive.directory import read_directory
 from layerstore.archive.members import Members, read_document
+from layerstore.archive.packaged import Packaged
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
 from layerstore.oci.digest import Digest, sha256_digest
-from layerstore.oci.documents import Descriptor, Manifest
 from layerstore.oci.json_values import DOCUMENT_LIMIT, JSON, Object, parse_json
+from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar, parse_reference
 
 MANIFEST_FILE = "manifest.json"
 _BLOBS = "blobs/sha256/"
 
 
-@dataclass(frozen=True)
-class Packaged:
-    """An image in an archive: where its parts are, and what it is called.
+def read_docker(members: Members, platform: Platform | None = None) -> list[Packaged] | None:
+    """Return the images that manifest.json names, None if there is no such file.
 
-    `descriptors` and `manifest` are there where the archive has a manifest of
-    OCI's or the registry's form, whose digest is to be kept.  `parent` is what
-    it says the image was made from, which may be no image of the archive.
+    If it is a manifest itself, this is the layout of `layerstore.archive.directory`.
     """
-
-    config: bytes
-    layers: tuple[str, ...]
-    names: tuple[Reference, ...] = ()
-    descriptors: tuple[Descriptor, ...] = ()
-    manifest: Manifest | None = None
-    parent: str = ""
-
-    @property
-    def id(self) -> Digest:
-        return sha256_digest(self.config)
-
-
-def read_docker(members: Members) -> list[Packaged] | None:
-    """Return the images that manifest.json names, None where there is no such file."""
     data = read_document(members, MANIFEST_FILE)
     if data is None:
         return None
     listed = parse_json(data, f"{MANIFEST_FILE} in the archive")
+    if isinstance(listed, dict) and "schemaVersion" in listed:
+        return read_directory(members, data, listed, platform)
     if not isinstance(listed, list):
         raise InvalidImage(f"{MANIFEST_FILE} in the archive is not a list of images")
     return [_image(members, entry) for entry in listed]

@@ -3,8 +3,8 @@
 Decided here and only here: which of the images in a layout are meant, and what
 they are called.  An image index within is searched for the platform of this
 machine; what is an attestation, or of a kind no image is, is passed over, as
-the specification asks.  A name is containerd's annotation where there is one,
-else OCI's where that is more than a bare tag.
+the specification asks.  The name is containerd's annotation if there is one,
+else OCI's; one that is only a tag names the repository that the caller knows.
 
 Source: image-spec image-layout.md, image-index.md, annotations.md; containerd
 `images/archive`, docker ≥ 25.
@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from layerstore.archive.docker import Packaged, blob_path
+from layerstore.archive.docker import blob_path
 from layerstore.archive.members import Members, read_document
+from layerstore.archive.packaged import Packaged
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, SizeMismatch
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import (
@@ -28,7 +29,7 @@ from layerstore.oci.documents import (
     parse_index,
 )
 from layerstore.oci.json_values import parse_document, text_of
-from layerstore.oci.platform import choose_platform
+from layerstore.oci.platform import Platform, choose_platform
 from layerstore.oci.reference import Reference, parse_reference
 
 LAYOUT_FILE = "oci-layout"
@@ -41,8 +42,14 @@ CONTAINERD_NAME = "io.containerd.image.name"
 _MOST_NESTED = 4
 
 
-def read_oci(members: Members) -> list[Packaged] | None:
-    """Return the images of a layout, None where there is none."""
+def read_oci(
+    members: Members, platform: Platform | None = None, repository: str = ""
+) -> list[Packaged] | None:
+    """Return the images of a layout, None if this is none.
+
+    `platform` selects from image indexes, by default this machine's; `repository`
+    is what an image is called whose name is only a tag, "" for nothing.
+    """
     layout = read_document(members, LAYOUT_FILE)
     data = read_document(members, INDEX_FILE)
     if layout is None or data is None:
@@ -52,16 +59,18 @@ def read_oci(members: Members) -> list[Packaged] | None:
         raise InvalidImage(f'the archive is an OCI layout of the unknown version "{version}"')
     found: dict[Digest, tuple[Manifest, dict[Reference, None]]] = {}
     for descriptor in parse_index(data):
-        for manifest in _manifests(members, descriptor, _MOST_NESTED):
+        for manifest in _manifests(members, descriptor, platform, _MOST_NESTED):
             _, names = found.setdefault(manifest.digest, (manifest, {}))
-            name = _name(descriptor)
+            name = _name(descriptor, repository)
             if name is not None:
                 names[name] = None
     return [_image(members, manifest, tuple(names)) for manifest, names in found.values()]
 
 
-def _manifests(members: Members, descriptor: Descriptor, depth: int) -> Iterator[Manifest]:
-    """Yield the manifests that `descriptor` means on this machine."""
+def _manifests(
+    members: Members, descriptor: Descriptor, platform: Platform | None, depth: int
+) -> Iterator[Manifest]:
+    """Yield the manifests that `descriptor` means on `platform`."""
     kind = descriptor.media_type
     if kind not in INDEX_TYPES and kind not in MANIFEST_TYPES:
         return
@@ -79,17 +88,20 @@ def _manifests(members: Members, descriptor: Descriptor, depth: int) -> Iterator
             for entry in parse_index(data)
             # A layout may hold a part of what an index names.
             if members.open(blob_path(entry.digest)) is not None
-        ]
+        ],
+        platform,
     )
     if chosen is not None:
-        yield from _manifests(members, chosen, depth - 1)
+        yield from _manifests(members, chosen, platform, depth - 1)
 
 
-def _name(descriptor: Descriptor) -> Reference | None:
+def _name(descriptor: Descriptor, repository: str) -> Reference | None:
     annotations = descriptor.annotations
     text = annotations.get(CONTAINERD_NAME) or annotations.get(REF_NAME, "")
     if "/" not in text and ":" not in text:
-        return None
+        if not text or not repository:
+            return None
+        text = f"{repository}:{text}"
     try:
         reference = parse_reference(text)
     except InvalidReference:

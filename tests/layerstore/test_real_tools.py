@@ -162,6 +162,21 @@ def test_we_read_what_skopeo_writes(
         assert run(skopeo, "inspect", "--raw", reference) == before, "the manifest keeps its digest"
 
 
+def test_we_read_a_directory_of_skopeos(
+    store: Store, other: Store, image: Image, policy: Path, tmp_path: Path
+) -> None:
+    skopeo = tool("skopeo")
+    ours = archive(store, tmp_path / "ours.tar")
+    ways = (("--dest-compress=false",), ("--dest-compress",), ("--format=v2s2",))
+    for number, options in enumerate(ways):
+        target = tmp_path / f"dir{number}"
+        copy = (skopeo, "--policy", policy, "copy")
+        run(*copy, *options, f"docker-archive:{ours}:box:1", f"dir:{target}")
+        (line,) = load(other, target)
+        assert other.images.get(line.image).top == image.top
+        assert line.name is None
+
+
 def test_umoci_unpacks_what_we_write(store: Store, image: Image, tmp_path: Path) -> None:
     umoci = tool("umoci")
     save(store, ["box:1"], tmp_path / "layout", OCI_DIRECTORY)

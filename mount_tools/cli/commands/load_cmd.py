@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from layerstore.archive.archive import load as load_images
+from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import familiar
 from mount_tools.cli import framework
 from mount_tools.cli.output.output_file import source
@@ -22,15 +23,30 @@ EMPTY = "requested load from stdin, but stdin is empty"
 @framework.text(
     "-i", "--input", says="Read from tar archive file or OCI directory, instead of STDIN"
 )
+@framework.text(
+    "--platform", says="Load only the image for this platform, os/arch or os/arch/variant"
+)
 @framework.flag("-q", "--quiet", says="Suppress the load output")
 @pass_session
-def load(session: Session, input: str | None, quiet: bool) -> None:
+def load(session: Session, input: str | None, platform: str | None, quiet: bool) -> None:
+    """Reads what docker, podman, skopeo and buildah write: docker archives, OCI layouts as a tar
+    or a directory, and the dir: layout. Of an image index it loads the image for this machine.
+    An OCI image whose name is only a tag is called after the file or directory it is in."""
+    wanted = parse_platform(platform) if platform else None
     with reported(quiet=quiet) as progress:
         if input and os.path.isdir(input):
-            loaded = load_images(session.store_to_fill, Path(input), progress=progress)
+            loaded = load_images(
+                session.store_to_fill, Path(input), platform=wanted, progress=progress
+            )
         else:
             with source(input, EMPTY) as stream:
-                loaded = load_images(session.store_to_fill, stream, progress=progress)
+                loaded = load_images(
+                    session.store_to_fill,
+                    stream,
+                    platform=wanted,
+                    name=os.path.basename(input or ""),
+                    progress=progress,
+                )
     for image, name, renamed in loaded:
         if name is not None and renamed is not None:
             say(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
@@ -36,100 +34,20 @@ from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.progress import Progress
 from layerstore.store import Store
 from tests.helpers.unions import open_fds
-from tests.layerstore.archives import file, folder, hardlink, symlink, whole
-
-BASE = whole(folder(b"etc"), file(b"etc/motd", b"hello"), file(b"etc/gone", b"x"))
-TOP = whole(folder(b"etc"), file(b"etc/.wh.gone"), file(b"etc/new", b"y")) + bytes(8192)
-
-
-def sha(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def hex_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def config_of(*layers: bytes, **fields: object) -> bytes:
-    return json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "created": "2020-01-02T03:04:05Z",
-            "config": {"Cmd": ["sh"]},
-            "rootfs": {"type": "layers", "diff_ids": [sha(layer) for layer in layers]},
-            "history": [{"created_by": f"step {n}"} for n in range(len(layers))],
-            **fields,
-        }
-    ).encode()
-
-
-def tar_of(members: dict[str, bytes], *links: bytes) -> bytes:
-    return whole(*[file(name.encode(), data) for name, data in members.items()], *links)
-
-
-def with_manifest(members: dict[str, bytes], listed: list[dict[str, Any]]) -> bytes:
-    """Return an archive of `members` with that manifest.json."""
-    return tar_of({**members, "manifest.json": json.dumps(listed).encode()})
-
-
-def old_docker(*layers: bytes, name: str | None = "box:1", **changes: object) -> bytes:
-    """Return an archive as docker wrote before version 25."""
-    config = config_of(*layers)
-    members = {f"{n}aa/layer.tar": layer for n, layer in enumerate(layers)}
-    entry = {
-        "Config": f"{hex_of(config)}.json",
-        "RepoTags": [name] if name else None,
-        "Layers": list(members),
-        **changes,
-    }
-    members[f"{hex_of(config)}.json"] = config
-    members["0aa/VERSION"] = b"1.0"
-    members["repositories"] = b'{"box":{"1":"0aa"}}'
-    members["manifest.json"] = json.dumps([entry]).encode()
-    return tar_of(members)
-
-
-def descriptor(data: bytes, kind: str, **fields: object) -> dict[str, object]:
-    kind = f"application/vnd.oci.image.{kind}"
-    return {"mediaType": kind, "digest": sha(data), "size": len(data), **fields}
-
-
-def layout(
-    *layers: bytes,
-    pack: Callable[[bytes], bytes] = bytes,
-    suffix: str = "",
-    ref: dict[str, str] | None = None,
-    layer_fields: dict[str, object] | None = None,
-    **manifest_fields: object,
-) -> dict[str, bytes]:
-    """Return the files of an OCI layout of one image."""
-    config = config_of(*layers)
-    packed = [pack(layer) for layer in layers]
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor(config, "config.v1+json"),
-            "layers": [
-                descriptor(data, "layer.v1.tar" + suffix, **(layer_fields or {})) for data in packed
-            ],
-            **manifest_fields,
-        },
-        indent=1,  # bytes that nobody else would write
-    ).encode()
-    index = {
-        "schemaVersion": 2,
-        "manifests": [descriptor(manifest, "manifest.v1+json", annotations=ref or {})],
-    }
-    return {
-        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
-        "index.json": json.dumps(index).encode(),
-        **{f"blobs/sha256/{hex_of(data)}": data for data in (config, manifest, *packed)},
-    }
-
-
-REF = {"org.opencontainers.image.ref.name": "docker.io/library/box:1"}
+from tests.layerstore.archives import file, hardlink, symlink, whole
+from tests.layerstore.image_archives import (
+    BASE,
+    REF,
+    TOP,
+    config_of,
+    descriptor,
+    hex_of,
+    layout,
+    old_docker,
+    sha,
+    tar_of,
+    with_manifest,
+)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.cli import Cli
 from tests.helpers.terminals import Terminal
 from tests.layerstore.archives import file, whole
+from tests.layerstore.image_archives import BASE, layout, many_platforms, tar_of
 
 PYUNION = (sys.executable, "-m", "mount_tools.pyunion")
 
@@ -60,6 +61,25 @@ def test_refusals(cli: Cli, tmp_path: Path) -> None:
     assert cli("load", given="").status == 1
     assert cli.fails("load", "x").startswith('"pyunion load" accepts no arguments.\n')
     assert cli.ok("images", "-aq") == ""
+
+
+def test_only_the_image_for_a_platform(cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "a.tar"
+    target.write_bytes(tar_of(many_platforms("amd64", "s390x")))
+    said = cli.ok("load", "-i", str(target), "--platform", "linux/s390x")
+    assert said.strip() == "Loaded image: box:1"
+    assert cli.ok("inspect", "-f", "{{.Architecture}}", "box:1").strip() == "s390x"
+    assert cli.fails("load", "-i", str(target), "--platform=riscv64") == (
+        "Error: the archive has no image for linux/riscv64\n"
+    )
+    assert "is not a platform" in cli.fails("load", "-i", str(target), "--platform=a/b/c/d")
+
+
+def test_a_name_that_is_only_a_tag_is_of_the_file(cli: Cli, tmp_path: Path) -> None:
+    ref = {"org.opencontainers.image.ref.name": "12"}
+    (tmp_path / "debian.tar").write_bytes(tar_of(layout(BASE, ref=ref)))
+    said = cli.ok("load", "-i", str(tmp_path / "debian.tar"))
+    assert said.strip() == "Loaded image: debian:12"
 
 
 def test_a_terminal_is_told_nothing_by_an_archive(cli: Cli, tmp_path: Path) -> None:
