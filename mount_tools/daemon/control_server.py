@@ -11,13 +11,11 @@ worker threads, so that the mount never waits for them.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import trio
 
@@ -103,46 +101,6 @@ class Control:
         frozen = self._fs.freeze(upper_to, ahead=ahead)
         log.info("frozen to %s; requests waited %.1f ms", upper_to, frozen.pause_ns / 1e6)
         return Frozen(frozen.pause_ns, tuple(frozen.copied), frozen.copied_bytes)
-
-
-def listen(path: str) -> socket.socket:
-    """Return a socket listening at `path`, for its owner only; a dead one there is replaced.
-
-    The caller closes it.  Raises `OSError`: EADDRINUSE if another mount answers there.
-    """
-    place = Path(path)
-    parent = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # sun_path takes 108 bytes; this address is short however long the path is.
-        address = f"/proc/self/fd/{parent}/{place.name}"
-        _clear(address)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            os.fchmod(listener.fileno(), 0o600)
-            listener.bind(address)
-            os.chmod(address, 0o600)
-            listener.listen(_AT_ONCE)
-            return listener
-        except BaseException:
-            listener.close()
-            raise
-    finally:
-        os.close(parent)
-
-
-def _clear(address: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(address)
-        except FileNotFoundError:
-            return
-        except BlockingIOError:
-            pass  # a mount with more clients than it accepts at once
-        except ConnectionRefusedError:
-            os.unlink(address)
-            return
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), address)
 
 
 async def serve_control(listening: socket.socket, control: Control) -> None:

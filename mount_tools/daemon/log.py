@@ -15,11 +15,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
 from io import TextIOWrapper
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unionfs.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
 
 IDENTITY = "mount.pyunion"
 SYSLOG = "/dev/log"
@@ -145,23 +148,24 @@ class _Syslog(logging.Handler):
 
 def _connected(path: str) -> socket.socket:
     """Return a socket connected to `path`, of the kind that listens there."""
+    import socket
+
+    def connect(kind: int) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, kind)
+        connection.setblocking(False)
+        try:
+            connection.connect(path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     try:
-        return _connect(path, socket.SOCK_DGRAM)
+        return connect(socket.SOCK_DGRAM)
     except OSError as error:
         if error.errno != errno.EPROTOTYPE:
             raise
-    return _connect(path, socket.SOCK_STREAM)
-
-
-def _connect(path: str, kind: int) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, kind)
-    connection.setblocking(False)
-    try:
-        connection.connect(path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return connect(socket.SOCK_STREAM)
 
 
 def _own_file() -> Path | None:

@@ -18,12 +18,12 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
@@ -36,6 +36,9 @@ from mount_tools.mount.point import check_layers_apart, checked_mount_point, inh
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
 from unionfs.vfs import Filesystem
+
+if TYPE_CHECKING:
+    import socket
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +243,7 @@ def _listen(path: str | None) -> socket.socket | None:
     """Return the control socket at `path`, if one is asked for."""
     if path is None:
         return None
-    from mount_tools.daemon.control_server import listen
+    from mount_tools.daemon.control_socket import listen
 
     try:
         return listen(path)

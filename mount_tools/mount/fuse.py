@@ -13,9 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
 import stat
-import subprocess
 from pathlib import Path
 
 from mount_tools.mount.option_grammar import escaped
@@ -203,6 +201,8 @@ def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
     words += [word for flag, word in _FUSERMOUNT_FLAGS.items() if options.flags & flag]
     if options.allow_other:
         words.append("allow_other")
+    import socket  # here, and subprocess below: root's mounts should not wait for them
+
     ours, theirs = socket.socketpair()
     with ours, theirs:
         os.set_inheritable(theirs.fileno(), True)
@@ -217,6 +217,8 @@ def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
 
 def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:
     """Run fusermount3; raise `MountError` with what it said if it fails."""
+    import subprocess
+
     environment = {**os.environ, "LC_ALL": "C"}
     if pass_fd is not None:
         environment["_FUSE_COMMFD"] = str(pass_fd)

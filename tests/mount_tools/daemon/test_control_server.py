@@ -23,7 +23,8 @@ from layerstore.containers.control_protocol import (
     Invalidate,
 )
 from layerstore.errors import Busy, StoreError
-from mount_tools.daemon.control_server import Control, listen, serve_control
+from mount_tools.daemon.control_server import Control, serve_control
+from mount_tools.daemon.control_socket import listen
 from tests.helpers.mounts import Union, mounted_union, wait_until
 from tests.helpers.unions import Layers
 
