@@ -1,4 +1,4 @@
-"""What can be wrong with a command line; what can be wrong with the store is `StoreError`."""
+"""Errors of a command line; those of the store are `StoreError`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 class WrongWords(click.ClickException):
-    """The command line is wrong: the whole of what goes to stderr, and the exit status."""
+    """The command line is wrong; holds the whole text for stderr, and the exit status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -14,4 +14,4 @@ class WrongWords(click.ClickException):
 
 
 class TemplateError(Exception):
-    """The template cannot be read or does not fit the data; the text is Go's."""
+    """A template cannot be parsed or does not fit the data; the text is Go's."""

@@ -1,9 +1,7 @@
-"""The words of a command line: flags, operands and usage errors as docker has them.
+"""Commands, groups and flags in the manner of docker's client, on top of click.
 
-Decided here and only here: that flags may stand behind operands unless a command says
-otherwise, that `--flag=false` works, how many operands a command takes, and the text and
-exit status of everything that is wrong with the words: 125 for a flag, 1 for the number
-of operands.
+Flags may follow operands unless a command says otherwise.  A wrong flag is a usage error
+with exit status 125, a wrong number of operands one with status 1.
 
 Source: docker/cli `cli/required.go`, `cli/cobra.go`; spf13/pflag `flag.go`.
 """
@@ -76,19 +74,19 @@ class KeyValue(click.ParamType[tuple[str, str]]):
 
 
 def flag(*names: str, says: str, default: bool = False) -> Callable[[Decorated], Decorated]:
-    """A flag without a value, which `=false` turns off."""
+    """Add a flag without a value; `=false` turns it off."""
     return click.option(*names, is_flag=True, default=default, help=says)
 
 
 def text(
     *names: str, says: str, metavar: str = "string", default: str | None = None
 ) -> Callable[[Decorated], Decorated]:
-    """A flag with a value."""
+    """Add a flag with a value."""
     return click.option(*names, metavar=metavar, default=default, help=says, shell_complete=files)
 
 
 def texts(*names: str, says: str, metavar: str = "list") -> Callable[[Decorated], Decorated]:
-    """A flag with a value that may be given again."""
+    """Add a flag with a value that may be repeated."""
     return click.option(*names, metavar=metavar, multiple=True, help=says, shell_complete=files)
 
 
@@ -97,7 +95,7 @@ def number(*names: str, says: str, default: int) -> Callable[[Decorated], Decora
 
 
 def filters(*names: str, says: str) -> Callable[[Decorated], Decorated]:
-    """`--filter name=value`, which may be given again."""
+    """Add `--filter name=value`, which may be repeated."""
     return click.option(
         *(names or ("-f", "--filter")),
         "wanted",
@@ -214,10 +212,11 @@ def command(
     interspersed: bool = True,
     completes: Completer | None = None,
 ) -> Callable[[Callable[..., None]], Command]:
-    """Make a command of a function; its docstring is what help adds to `summary`.
+    """Make a command of a function, whose docstring is printed below `summary` in the help.
 
-    `operands` is how they read in the usage line; the function gets them as a tuple.
-    `completes` completes them in the shell.
+    `operands` describes them in the usage line; the function gets them as a tuple.
+    `completes` completes them in the shell, by default as file names.  If not
+    `interspersed`, nothing after the first operand is a flag.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
@@ -306,9 +305,9 @@ def show_help_if_alone(ctx: click.Context) -> None:
 
 
 class Group(click.Group):
-    """Commands that are imported when called: `members` says where each of them is.
+    """A group of commands, which are imported when they are called.
 
-    A value is `module.attribute` beneath `mount_tools.cli`.
+    `members` maps a name to `module.attribute` in `mount_tools.cli.commands`.
     """
 
     def __init__(

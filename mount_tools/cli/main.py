@@ -1,15 +1,14 @@
-"""`pyunion COMMAND`: the commands there are, and what a failure looks like.
+"""`pyunion COMMAND`: the names of the commands, and how failures are reported.
 
-Decided here and only here: which words name which command, and that whatever goes
-wrong is one sentence on stderr and an exit status, never a traceback:
+Every failure is one sentence on stderr and an exit status, never a traceback:
 
     0    done
-    1    refused or failed, for each reason the sentence tells
+    1    refused or failed, for the reason that the sentence gives
     125  a flag is wrong; for `run` and `create` also everything before the command starts
     130  interrupted
-    141  nobody read what was printed
+    141  the reader of the output is gone
 
-`run`, `exec` and `start -a` exit as the command did that they ran.
+`run`, `exec` and `start -a` exit with the status of the command that they ran.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from mount_tools.cli.session import Session, complain, note
 PROGRAM = "pyunion"
 COMPLETION = "_PYUNION_COMPLETE"
 INTERRUPTED = 130
-NOBODY_READS = 141
+READER_GONE = 141
 
 COMMANDS = {
     "exec": "run_cmd.exec_",
@@ -79,7 +78,7 @@ def _open(context: click.Context, root: str | None, no_sync: bool, version: bool
 
 top = Group(
     PROGRAM,
-    "Images made of shared layers, containers over them, and commit in an instant",
+    "Images of shared layers, containers over them, and instant commits",
     COMMANDS,
     params=[
         click.Option(
@@ -92,8 +91,7 @@ top = Group(
         click.Option(
             ["--no-sync"],
             is_flag=True,
-            help="Do not wait for the disk: faster, and what was just made may be lost in a "
-            "power cut",
+            help="Do not wait for the disk: faster, but a power cut may lose recent changes",
         ),
         click.Option(["-v", "--version"], is_flag=True, help="Print the version and quit"),
     ],
@@ -111,9 +109,9 @@ def main(words: Sequence[str]) -> int:
         status = _guarded(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more when it ends, and would complain.
+        # The interpreter flushes again at its end, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOBODY_READS
+        return READER_GONE
     return status
 
 
@@ -142,7 +140,7 @@ def _prepare_streams() -> None:
 
 
 def _guarded(words: Sequence[str]) -> int:
-    """Return the exit status of the command, an error being printed."""
+    """Run the command, print its error if there is one, and return the exit status."""
     try:
         with top.make_context(PROGRAM, list(words)) as context:
             top.invoke(context)
@@ -178,7 +176,7 @@ def _guarded(words: Sequence[str]) -> int:
 
 
 def _os_error(error: OSError) -> str:
-    """Return an error of the system as a sentence with the paths it is about."""
+    """Return a system error as a sentence that names its paths."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
     said = error.strerror or str(error)
     return f"{' -> '.join(names)}: {said}" if names else said

@@ -78,7 +78,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def as_object(finding: Finding) -> dict[str, str | bool]:
-    """Return a finding as `--json` has it."""
+    """Return a finding as `--json` prints it."""
     return {
         "kind": finding.kind,
         "key": finding.key,

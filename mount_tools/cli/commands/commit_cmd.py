@@ -1,4 +1,4 @@
-"""`pyunion commit`: an image of what a container is now, while it goes on.
+"""`pyunion commit`: make an image of a container, which may be running.
 
 Source: docker/cli `cli/command/container/commit.go`.
 """
@@ -35,14 +35,15 @@ NAMES_SHOWN = 3
 @framework.flag(
     "-p",
     "--pause",
-    says="Copy files open for writing while the container waits (default true)",
+    says="Copy files that are open for writing while the container waits (default true)",
     default=True,
 )
-@framework.flag("--no-pause", says="Copy them before it waits, as they are then")
 @framework.flag(
-    "--prune-unchanged", says="Leave out files that are as they are in the layers beneath"
+    "--no-pause",
+    says="Copy them before the container waits: a shorter pause, possibly older contents",
 )
-@framework.flag("-q", "--quiet", says="Do not show progress, nor what was copied")
+@framework.flag("--prune-unchanged", says="Leave out files that are equal in the layers below")
+@framework.flag("-q", "--quiet", says="Do not show progress or copied files")
 @pass_session
 def commit(
     session: Session,
@@ -55,11 +56,11 @@ def commit(
     prune_unchanged: bool,
     quiet: bool,
 ) -> None:
-    """What the container changed becomes a layer where it lies, so the container waits for
-    the time of a rename, whatever the size. Only files that are open for writing are copied."""
+    """The upper of the container becomes a layer by a rename, so the container waits only for
+    that, whatever the size. Only files that are open for writing are copied."""
     store = session.store
     name, *names = operands
-    # docker's client looks at the name first, and calls it by no other name.
+    # docker's client checks the name first too.
     reference = parse_reference(names[0]) if names else None
     container = store.containers.resolve(name)
     read_all(container)
@@ -81,11 +82,11 @@ def commit(
 
 
 def copied_text(done: Committed) -> str:
-    """Say what was copied because it was open for writing, and how long requests waited."""
+    """Return a message about files copied since they were open for writing, and the pause."""
     names = [os.fsdecode(path) for path in done.copied[:NAMES_SHOWN]]
     if len(done.copied) > NAMES_SHOWN:
         names.append(f"{len(done.copied) - NAMES_SHOWN} more")
     return (
-        f"open for writing, so copied ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
+        f"copied since open for writing ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
         f"the container waited {done.pause_ns / 1e6:.1f} ms"
     )

@@ -1,4 +1,4 @@
-"""How a container is told of: its command, its status, the image it is of.
+"""How a container is described: its command, its status, its image.
 
 Source: moby `daemon/list.go`, `container/state.go:String()`.
 """
@@ -15,31 +15,21 @@ from layerstore.store import Store
 from mount_tools.cli.output.human import NS, age, human_duration, short_id
 
 
-def command_words(container: Container) -> list[str]:
-    """Return what the container runs: its entrypoint and command."""
-    return RunConfig(container.config).argv
-
-
 def command_line(container: Container) -> str:
-    """Return what the container runs, words with spaces in them in quotes."""
+    """Return the command line of a container; words that contain spaces are quoted."""
     return " ".join(
         f"'{word}'" if at and " " in word else word
-        for at, word in enumerate(command_words(container))
+        for at, word in enumerate(RunConfig(container.config).argv)
     )
 
 
 def quoted(text: str) -> str:
-    """Return `text` between quotes, what cannot be seen escaped."""
+    """Return `text` between double quotes, control characters escaped."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def labels_of(container: Container) -> dict[str, str]:
-    """Return the container's labels by name."""
-    return RunConfig(container.config).labels
-
-
 def status_text(container: Container) -> str:
-    """Return the STATUS column; a mounted container is up without running anything."""
+    """Return the STATUS column; a mounted container is up although no command runs."""
     if container.status == "created":
         return "Created"
     if container.running:
@@ -51,10 +41,10 @@ def status_text(container: Container) -> str:
 
 
 def image_text(store: Store, container: Container, *, whole: bool = False) -> str:
-    """Return the image's name as it was given, or its id where that name is another's by now."""
+    """Return the name of the image as given, or its id if that name now means another image."""
     try:
         if store.images.resolve(container.image_name).id == container.image:
             return container.image_name
     except StoreError:
-        pass  # the name is gone, and the id is what is left to say
+        pass  # the name was removed
     return str(container.image) if whole else short_id(container.image)

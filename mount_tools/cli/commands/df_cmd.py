@@ -1,9 +1,9 @@
-"""`pyunion system df`: what the store takes on disk, and what removing could give back.
+"""`pyunion system df`: the disk space that the store uses, and what can be reclaimed.
 
 Source: docker/cli `cli/command/formatter/disk_usage.go`.
-Differs from docker: what is reclaimable of images is what no container needs, each layer
-counted once; there are no volumes and no build cache; documents and the tars that layers
-came as are a row of their own.
+Differs from docker: the reclaimable space of images is that of layers which no container
+needs, each counted once; there are no volumes and no build cache; documents and the tars
+of layers have a row of their own.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def df(session: Session, template: str | None, json: bool, verbose: bool) -> Non
 
 
 def as_objects(found: Usage, blobs: int) -> list[dict[str, Value]]:
-    """Return the rows as `--json` has them."""
+    """Return the rows as `--json` prints them."""
     return [
         {
             "type": "Images",

@@ -1,8 +1,8 @@
-"""`pyunion diff`: what a container changed of its image, or how two images differ.
+"""`pyunion diff`: what a container changed in its image, or how two images differ.
 
 Source: moby `daemon/changes.go`, `pkg/archive/changes.go`.
-Differs from docker: with two operands, two images (or containers) are compared, path by
-path and byte by byte, which docker was asked for in 2015 (moby#12641).
+Differs from docker: two operands compare two images (or containers), path by path and
+byte by byte, as requested of docker in moby#12641.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag("--json", "json", says="Print a JSON array")
 @pass_session
 def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
-    """A: added, C: changed, D: deleted. A directory that was deleted is one line. With
+    """A: added, C: changed, D: deleted. A deleted directory is one line. With
     --json each change has kind and path."""
     store = session.store
     if len(operands) == 1:
@@ -55,7 +55,7 @@ def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
 
 
 def container_changes(store: Store, container: Container) -> Iterable[Change]:
-    """Return what the container changed of its image, what it committed included."""
+    """Return what the container changed in its image, including what it committed."""
     try:
         image = store.images.get(container.image)
         before = trees(store, image)

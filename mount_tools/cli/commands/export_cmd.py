@@ -1,4 +1,4 @@
-"""`pyunion export`: all that a container shows, as one tar.
+"""`pyunion export`: the filesystem of a container as one tar.
 
 Source: docker/cli `cli/command/container/export.go`.
 """

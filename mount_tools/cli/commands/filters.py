@@ -1,4 +1,4 @@
-"""`--filter`: which ones a command knows, and what a value of them means.
+"""`--filter`: which filters a command knows, and what their values mean.
 
 Source: moby `api/types/filters/parse.go`.
 """
@@ -13,7 +13,7 @@ BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false":
 
 
 def gathered(wanted: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, list[str]]:
-    """Return the values of each filter; raises StoreError for one that is not `known`."""
+    """Return the values of each filter.  Raises StoreError for one that is not `known`."""
     found: dict[str, list[str]] = {}
     for name, value in wanted:
         if name not in known:
@@ -23,7 +23,7 @@ def gathered(wanted: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[st
 
 
 def boolean(name: str, values: list[str]) -> bool:
-    """Return the one truth value that `values` say; raises StoreError."""
+    """Return the boolean that all `values` agree on.  Raises StoreError."""
     meant = {BOOLEANS.get(value.lower()) for value in values}
     if len(meant) == 1 and (truth := meant.pop()) is not None:
         return truth
@@ -31,10 +31,10 @@ def boolean(name: str, values: list[str]) -> bool:
 
 
 def single(name: str, asked: Mapping[str, list[str]]) -> str | None:
-    """Return the one value of a filter that takes no more; raises StoreError."""
+    """Return the value of a filter that takes only one.  Raises StoreError."""
     values = asked.get(name, [])
     if len(values) > 1:
-        raise StoreError(f"the filter '{name}' can be given once only")
+        raise StoreError(f"the filter '{name}' can be given only once")
     return values[0] if values else None
 
 

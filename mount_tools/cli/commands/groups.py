@@ -1,4 +1,4 @@
-"""The groups `pyunion image`, `container` and `system`: which command each name means."""
+"""The groups `pyunion image`, `container` and `system`, and the commands in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pyunion history`: how an image came to be, the newest step first.
+"""`pyunion history`: the steps that made an image, the newest first.
 
 Source: docker/cli `cli/command/image/formatter_history.go`.
 """
@@ -44,7 +44,7 @@ class HistoryRow(Row):
     "-H", "--human", says="Print sizes and dates in human readable format (default true)",
     default=True,
 )  # fmt: skip
-@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
 @pass_session
@@ -82,7 +82,7 @@ def _row(line: HistoryLine, *, human: bool, whole: bool) -> HistoryRow:
 
 
 def as_object(line: HistoryLine) -> dict[str, Value]:
-    """Return a step as `--json` has it."""
+    """Return a step as `--json` prints it."""
     return {
         "id": line.id,
         "tags": [familiar(reference) for reference in line.tags],

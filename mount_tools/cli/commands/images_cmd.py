@@ -1,4 +1,4 @@
-"""`pyunion images`: the images there are, a line for each of their names.
+"""`pyunion images`: list images, a line for each of their names.
 
 Source: docker/cli `cli/command/formatter/image.go`; moby `daemon/images/images.go`.
 """
@@ -51,11 +51,11 @@ class ImageRow(Row):
 @framework.flag("-a", "--all", says="Show all images (default hides intermediate images)")
 @framework.flag("--digests", says="Show digests")
 @framework.filters(
-    says="Only images for which this holds: dangling=BOOL, label=NAME[=VALUE], before=IMAGE, "
+    says="Only images that match: dangling=BOOL, label=NAME[=VALUE], before=IMAGE, "
     "since=IMAGE, reference=PATTERN, until=TIME"
 )
 @framework.text("--format", "template", says="Print each image by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
 @pass_session
@@ -86,7 +86,7 @@ def images(
 def selected(
     store: Store, wanted: Iterable[tuple[str, str]], *, intermediate: bool = False
 ) -> list[Image]:
-    """Return the images all filters let through, the newest first; raises StoreError."""
+    """Return the images that pass all filters, the newest first.  Raises StoreError."""
     asked = filters.gathered(wanted, KNOWN)
     untils = [parse_until(value, time.time_ns()) for value in asked.get("until", ())]
     chosen = ImageFilters(
@@ -101,7 +101,7 @@ def selected(
 
 
 def rows_of(image: Image, by_digest: bool, *, whole: bool) -> Iterator[ImageRow]:
-    """Yield a row for each name of the image, or the one of an image without a name."""
+    """Yield a row for each name of the image; one row for an image without a name."""
     size = human_size(image.size, 3)
     common = {
         "ID": str(image.id) if whole else short_id(image.id),
@@ -136,7 +136,7 @@ def _names(image: Image, by_digest: bool) -> Iterator[tuple[str, str, str]]:
 
 
 def as_object(image: Image) -> dict[str, str | int | list[str] | None]:
-    """Return an image as `--json` has it."""
+    """Return an image as `--json` prints it."""
     return {
         "id": image.id,
         "tags": [familiar(reference) for reference in image.tags],

@@ -1,7 +1,7 @@
-"""`pyunion import`: an image of one layer, out of a root filesystem.
+"""`pyunion import`: make an image of one layer from a root filesystem.
 
 Source: docker/cli `cli/command/image/import.go`.
-Differs from docker: a directory is taken too, and a URL is not.
+Differs from docker: a directory is accepted too, a URL is not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
 from mount_tools.cli.session import Session, pass_session, say
 
-# What docker notes of every import, since its client streams files too.
+# docker writes this for every import, since its client streams files too.
 MESSAGE = "Imported from -"
 EMPTY = "requested import from stdin, but stdin is empty"
 
@@ -44,8 +44,10 @@ def import_(
 ) -> None:
     path, *names = operands
     if path.startswith(("http://", "https://")):
-        raise WrongWords(f"{path}: fetch it and pipe it in: curl -L URL | pyunion import -", 1)
-    # What cannot be is told before minutes of work, not after.
+        raise WrongWords(
+            f"{path}: URLs are not supported; download it: curl -L URL | pyunion import -", 1
+        )
+    # Errors in the arguments are reported before minutes of work, not after.
     reference = parse_reference(names[0]) if names else None
     config = apply_changes({}, change)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""`pyunion version` and `pyunion info`: what this is, and what store it works on."""
+"""`pyunion version` and `pyunion info`: the version, and the state of the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def own_version() -> str:
     return metadata.version("pyunion")
 
 
-@framework.command("Show the version of PyUnion and of what it runs on")
+@framework.command("Show the versions of PyUnion, Python and the kernel")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
 def version(template: str | None, json: bool) -> None:
@@ -33,7 +33,7 @@ def version(template: str | None, json: bool) -> None:
     show(found, template, json=json)
 
 
-@framework.command("Display information on the store")
+@framework.command("Display information about the store")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
 @pass_session
@@ -58,7 +58,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
 
 
 def show(found: dict[str, Value], template: str | None, *, json: bool) -> None:
-    """Print names and values a line each, or as was asked for."""
+    """Print a name and a value on each line, or by the template, or as JSON."""
     if template and template != "json":
         say(Template(template).render(found))
     elif json or template:

@@ -1,4 +1,4 @@
-"""`pyunion inspect`: all there is to tell of images and containers.
+"""`pyunion inspect`: all details of images and containers.
 
 Source: docker/cli `cli/command/inspect/inspector.go`, `cli/command/system/inspect.go`.
 """
@@ -44,7 +44,7 @@ Document = dict[str, Value]
 def inspect(
     session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
 ) -> None:
-    """A name that is both a container's and an image's is the container's."""
+    """If a container and an image have the same name, the container is shown."""
     if kind and kind not in TYPES:
         raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
     show(session, operands, template, (kind,) if kind else TYPES, size=size)
@@ -91,7 +91,7 @@ def show(
     *,
     size: bool,
 ) -> None:
-    """Print what was found as one array or by the template; then say what was not, and exit 1."""
+    """Print the objects as one array or by the template; then the errors, and exit with 1."""
     render: Callable[[Document], str] | None = None
     if template and template != "json":
         try:
@@ -118,9 +118,9 @@ def show(
 
 
 def _render(render: Callable[[Document], str], found: list[Document]) -> None:
-    """Print each object by the template, a line each, and an empty one where there is none.
+    """Print each object by the template on a line of its own, an empty line for no object.
 
-    Raises TemplateError where one does not fit, after what was printed before.
+    Raises TemplateError if the template does not fit one; those before it are printed.
     """
     lines: list[str] = []
     try:
@@ -137,7 +137,7 @@ def _document(store: Store, name: str, kinds: tuple[str, ...], *, size: bool) ->
 
 
 def resolved(store: Store, name: str, kinds: tuple[str, ...]) -> Image | Container:
-    """Return what `name` is a name or id of, the first of `kinds` first; raises NotFound."""
+    """Return the object with this name or id; earlier `kinds` come first.  Raises NotFound."""
     for kind in kinds:
         try:
             if kind == "container":

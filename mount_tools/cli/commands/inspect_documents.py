@@ -1,7 +1,7 @@
-"""What `inspect` tells of an image and of a container: docker's fields in docker's order.
+"""What `inspect` prints of an image and of a container: docker's fields in docker's order.
 
 Source: moby `api/types/types.go` (ContainerJSON).
-Differs from docker: what a daemon, cgroups and networks would answer for is left out, and
+Differs from docker: fields about the daemon, cgroups and networks are left out, and
 `GraphDriver.Data` names the trees of our layers.
 """
 
@@ -17,7 +17,6 @@ from layerstore.oci.documents import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
-from mount_tools.cli.commands.container_text import command_words
 from mount_tools.cli.commands.ps_cmd import base_size
 from mount_tools.cli.gotemplate.values import Labels, Value
 from mount_tools.container.host_config import Volume, host_config
@@ -27,15 +26,15 @@ NO_TIME = "0001-01-01T00:00:00Z"
 
 
 def image_document(store: Store, image: Image) -> dict[str, Value]:
-    """Return what there is to tell of an image."""
+    """Return the document of an image."""
     found: dict[str, Value] = {**store.images.inspect(image)}
     found["Config"] = _config(store.images.config(image).config)
     return found
 
 
 def container_document(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
-    """Return what there is to tell of a container."""
-    words = command_words(container)
+    """Return the document of a container."""
+    words = RunConfig(container.config).argv
     sizes: dict[str, Value] = {}
     if size:
         own = store.containers.size(container)

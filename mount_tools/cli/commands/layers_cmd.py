@@ -40,7 +40,7 @@ LISTING = Listing(
     completes=named("image"),
 )
 @framework.text("--format", "template", says="Print each layer by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show layer ids")
 @pass_session
@@ -111,7 +111,7 @@ def _row(prefix: str, node: LayerNode, *, whole: bool) -> Row:
 
 
 def as_object(node: LayerNode) -> dict[str, Value]:
-    """Return a layer as `--json` has it."""
+    """Return a layer as `--json` prints it."""
     return {
         "chain_id": node.layer.chain_id,
         "parent": node.layer.parent,

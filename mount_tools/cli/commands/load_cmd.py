@@ -1,4 +1,4 @@
-"""`pyunion load`: images out of an archive, of docker's kind or OCI's.
+"""`pyunion load`: load images from an archive of docker or OCI.
 
 Source: docker/cli `cli/command/image/load.go`; moby `daemon/internal/image/tarexport/load.go`.
 """

@@ -1,4 +1,4 @@
-"""`pyunion prune`: remove what nobody uses, after asking; or tell what that would be.
+"""`pyunion prune`: remove what is not used, after asking; or show what would be removed.
 
 Source: docker/cli `cli/command/image/prune.go`, `container/prune.go`, `system/prune.go`.
 Differs from docker: `--dry-run`.
@@ -27,12 +27,10 @@ Wanted = tuple[tuple[str, str], ...]
 
 
 def _flags(function: Decorated) -> Decorated:
-    """The flags that each kind of pruning has."""
+    """Add the flags that all kinds of pruning have."""
     for add in (
-        framework.flag("--dry-run", says="Show what would be removed, and remove nothing"),
-        framework.filters(
-            "--filter", says="Only what this holds for: until=TIME, label=NAME[=VALUE]"
-        ),
+        framework.flag("--dry-run", says="Show what would be removed, without removing it"),
+        framework.filters("--filter", says="Only what matches: until=TIME, label=NAME[=VALUE]"),
         framework.flag("-f", "--force", says="Do not prompt for confirmation"),
     ):
         function = add(function)
@@ -49,7 +47,7 @@ def prune(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: boo
         "This will remove:\n"
         "  - all stopped containers\n"
         f"  - {UNUSED if all else DANGLING}\n"
-        "  - all layers and blobs that nothing needs\n"
+        "  - all layers and blobs that are not needed\n"
     )
     if not (force or dry_run or confirmed(warning)):
         return
@@ -85,7 +83,7 @@ def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: boo
 
 
 class _Limits:
-    """What `--filter` spares."""
+    """The limits that `--filter` sets."""
 
     def __init__(self, wanted: Wanted, known: tuple[str, ...]) -> None:
         asked = filters.gathered(wanted, known)

@@ -1,4 +1,4 @@
-"""`pyunion ps`: the containers there are.
+"""`pyunion ps`: list containers.
 
 Source: docker/cli `cli/command/formatter/container.go`; moby `daemon/list.go`.
 """
@@ -12,18 +12,18 @@ from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
 from layerstore.images.filters import has_labels
 from layerstore.oci.digest import Digest
+from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.commands.container_text import (
     command_line,
-    command_words,
     image_text,
-    labels_of,
     quoted,
     status_text,
 )
+from mount_tools.cli.flags import parse_integer
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import NS, age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
@@ -61,11 +61,11 @@ class ContainerRow(Row):
 @framework.command("List containers")
 @framework.flag("-a", "--all", says="Show all containers (default shows just running)")
 @framework.filters(
-    says="Only containers for which this holds: ancestor=IMAGE, before=CONTAINER, exited=CODE, "
+    says="Only containers that match: ancestor=IMAGE, before=CONTAINER, exited=CODE, "
     "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS"
 )
 @framework.text("--format", "template", says="Print each container by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.number(
     "-n", "--last", says="Show n last created containers (includes all states)", default=-1
 )
@@ -103,7 +103,7 @@ def ps(
 def selected(
     store: Store, wanted: tuple[tuple[str, str], ...], *, everything: bool, last: int
 ) -> list[Container]:
-    """Return the containers all filters let through, the newest first; raises StoreError."""
+    """Return the containers that pass all filters, the newest first.  Raises StoreError."""
     asked = filters.gathered(wanted, KNOWN)
     tests = [_test(store, name, values) for name, values in asked.items()]
     found = [
@@ -116,7 +116,7 @@ def selected(
 
 
 def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
-    """Return what tells whether a container passes one filter."""
+    """Return a function that says whether a container passes one filter."""
     if name == "status":
         for value in values:
             if value not in STATES:
@@ -127,7 +127,7 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
         return lambda one: one.status == "exited" and (one.exit_code or 0) in codes
     if name == "label":
         pairs = filters.label_pairs(values)
-        return lambda one: has_labels(labels_of(one), pairs)
+        return lambda one: has_labels(RunConfig(one.config).labels, pairs)
     if name in ("name", "id"):
         patterns = [_pattern(value) for value in values]
         texts: Callable[[Container], tuple[str, ...]] = (
@@ -145,7 +145,7 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
 
 def _code(value: str) -> int:
     try:
-        return int(value)
+        return parse_integer(value)
     except ValueError:
         raise StoreError(f"Invalid filter 'exited={value}'") from None
 
@@ -158,14 +158,14 @@ def _pattern(value: str) -> re.Pattern[str]:
 
 
 def _descendants(store: Store, names: list[str]) -> set[Digest]:
-    """Return the images that are of the `names`, or were made from those."""
+    """Return the images of these names and all images made from them."""
     found: set[Digest] = set()
     ahead = []
     for name in names:
         try:
             ahead.append(store.images.resolve(name).id)
         except StoreError:
-            continue  # as docker: what no image is named by is nothing's ancestor
+            continue  # as in docker: an unknown name is the ancestor of nothing
     while ahead:
         image = ahead.pop()
         if image not in found:
@@ -175,9 +175,9 @@ def _descendants(store: Store, names: list[str]) -> set[Digest]:
 
 
 def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> ContainerRow:
-    """Return what a template sees of a container."""
+    """Return the fields of a container for a template."""
     command = command_line(container)
-    labels = labels_of(container)
+    labels = RunConfig(container.config).labels
     return ContainerRow(
         ID=container.id if whole else container.short,
         Image=image_text(store, container, whole=whole),
@@ -197,28 +197,29 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
 
 
 def size_text(store: Store, container: Container) -> str:
-    """Return what the container changed, and what it is in all."""
+    """Return the size of what the container changed, and its total size."""
     own = store.containers.size(container)
     return f"{human_size(own, 3)} (virtual {human_size(own + base_size(store, container), 3)})"
 
 
 def base_size(store: Store, container: Container) -> int:
-    """Return the bytes of the layers beneath what the container changed."""
+    """Return the bytes of the layers below the upper of the container."""
     return sum(layer.size for layer in store.layers.chain(container.base))
 
 
 def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
-    """Return a container as `--json` has it."""
+    """Return a container as `--json` prints it."""
 
     def moment(ns: int | None) -> str | None:
         return None if ns is None else format_timestamp(ns)
 
+    config = RunConfig(container.config)
     found: dict[str, Value] = {
         "id": container.id,
         "name": container.name,
         "image": container.image_name,
         "image_id": container.image,
-        "command": command_words(container),
+        "command": [*config.argv],
         "status": container.status,
         "exit_code": container.exit_code,
         "pid": container.pid,
@@ -226,7 +227,7 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "started": moment(container.started_ns),
         "finished": moment(container.finished_ns),
         "mount_point": container.mount_point,
-        "labels": labels_of(container),
+        "labels": {**config.labels},
     }
     if size:
         own = store.containers.size(container)

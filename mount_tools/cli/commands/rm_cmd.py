@@ -17,7 +17,7 @@ from mount_tools.container.run import end_container
     completes=named("container"),
 )
 @framework.flag("-f", "--force", says="Force the removal of a running container (uses SIGKILL)")
-@framework.flag("-v", "--volumes", says="Accepted and without effect: there are no volumes")
+@framework.flag("-v", "--volumes", says="Accepted without effect: there are no volumes")
 @pass_session
 def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
     containers = session.store.containers

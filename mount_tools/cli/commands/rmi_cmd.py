@@ -1,4 +1,4 @@
-"""`pyunion rmi`: remove images, or names of them."""
+"""`pyunion rmi`: remove images, or some of their names."""
 
 from __future__ import annotations
 

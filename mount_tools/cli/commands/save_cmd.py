@@ -1,4 +1,4 @@
-"""`pyunion save`: images as an archive that docker, podman and every OCI tool load.
+"""`pyunion save`: write images to an archive that docker, podman and OCI tools can load.
 
 Source: docker/cli `cli/command/image/save.go`; podman-save(1) for `--format`.
 """
@@ -46,7 +46,7 @@ def save(
     read_all()
     if form == OCI_DIRECTORY:
         if not output:
-            raise WrongWords(f"{FAILED}: {OCI_DIRECTORY} needs a directory to be made, -o DIR", 1)
+            raise WrongWords(f"{FAILED}: {OCI_DIRECTORY} creates a directory: name it by -o DIR", 1)
         with reported(quiet=quiet) as progress:
             save_images(store, operands, Path(output), form, progress=progress)
         return

@@ -1,4 +1,4 @@
-"""`pyunion tag`: one more name for an image."""
+"""`pyunion tag`: give an image another name."""
 
 from __future__ import annotations
 

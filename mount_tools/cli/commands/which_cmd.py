@@ -1,7 +1,7 @@
-"""`pyunion which`: the layer that provides a path, and those beneath that have it too.
+"""`pyunion which`: the layer that provides a path, and the layers below that have it too.
 
-The question is put to the union of the layers, so whiteouts, redirects and links of every
-form count as they do in a mount.  docker has no such command.
+The path is looked up in a union of the layers, so whiteouts, redirects and links count as
+in a mount.  docker has no such command.
 """
 
 from __future__ import annotations
@@ -49,32 +49,32 @@ LISTING = Listing(
 )
 
 
-Images = dict[Digest, list[Image]]  # those whose topmost layer it is
+Images = dict[Digest, list[Image]]  # by the chain_id of their topmost layer
 
 
 class Tree(NamedTuple):
-    """One tree of a stack; `layer` is None for what a container changed itself."""
+    """One tree of a stack; `layer` is None for the upper of a container."""
 
     path: bytes
     layer: Layer | None
 
 
 class Place(NamedTuple):
-    """A tree that has the path, and where in the filesystem that is."""
+    """A tree that has the path, and the absolute path of the file in it."""
 
     tree: Tree
     path: bytes
 
 
 @framework.command(
-    "Show the layer that provides a path, and those beneath that have it too",
+    "Show the layer that provides a path, and the layers below that have it too",
     "PATH IMAGE|CONTAINER",
     least=2,
     most=2,
     completes=named("image", "container", first=1),
 )
 @framework.text("--format", "template", says="Print each place by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, nothing cut")
+@framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show layer ids")
 @pass_session
@@ -86,8 +86,8 @@ def which(
     no_trunc: bool,
     quiet: bool,
 ) -> None:
-    """The first line is the layer whose file is seen. CREATED BY is what made the layer;
-    what a container changed and nobody committed is in (upper). With --json each place has
+    """The first line is the layer whose file is visible. CREATED BY is the step that made the
+    layer; (upper) is what a container changed and did not commit. With --json each place has
     layer, path, type, mode, uid, gid, size (bytes), modified, images and created_by."""
     path, name = operands
     store = session.store
@@ -118,10 +118,9 @@ def trees_of(store: Store, found: Image | Container) -> list[Tree]:
 
 
 def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
-    """Return the trees that have `path`, the one that shows first; none where it is not there.
+    """Return the trees that have `path`, the visible one first; none if it does not exist.
 
-    A link on the way is followed, within the tree; one at its end is itself what a
-    layer provides.
+    Symlinks on the way are followed within the tree; one at the end is not.
     """
     if not trees:
         return []
@@ -159,7 +158,7 @@ def _walk(union: Filesystem, path: bytes) -> int | None:
 
 
 def _absent(path: bytes, trees: Sequence[Tree]) -> str:
-    """Say why no layer shows `path`: a layer may have deleted it."""
+    """Return why `path` does not exist: a layer may have deleted it."""
     for at in range(1, len(trees)):
         if places_of(path, trees[at:]):
             by = trees[at - 1].layer
@@ -169,9 +168,9 @@ def _absent(path: bytes, trees: Sequence[Tree]) -> str:
 
 
 def _made_by(store: Store, found: Image | Container, on: Images) -> dict[Digest, str]:
-    """Return what made each layer, by chain_id, as the history of the image tells it.
+    """Return the step that made each layer, by chain_id, from the history of the image.
 
-    A container that was committed stands on the image of its last commit.
+    The history of a committed container is that of its last commit.
     """
     if isinstance(found, Image):
         image = found.id
@@ -220,7 +219,7 @@ def _row(place: Place, on: Images, made_by: dict[Digest, str], *, whole: bool) -
 
 
 def _as_object(place: Place, on: Images, made_by: dict[Digest, str]) -> dict[str, Value]:
-    """Return a place as `--json` has it."""
+    """Return a place as `--json` prints it."""
     st = os.lstat(place.path)
     layer = place.tree.layer
     images = on.get(layer.chain_id, []) if layer else []

@@ -1,13 +1,12 @@
 """Listings: one set of rows as a table, as ids, through a template, or as JSON.
 
-Decided here and only here: what `--format`, `--quiet` and `--json` mean where rows are
-listed.  Each kind of listing is a `Listing`: its fields with their headings, and which of
-them are shown when nothing is asked for.
+Each kind of listing is a `Listing`: its fields with their headings, and the fields of the
+default table.
 
 Source: docker/cli `cli/command/formatter/formatter.go`.
 Differs from docker 20.10: `--format json` prints one object a line, as docker does since
-23.0, and not the word; `--json` prints one JSON array with ids, bytes and RFC 3339 times
-uncut, whose names stay as they are.
+23.0, and not the word; `--json` prints one JSON array with whole ids, bytes and RFC 3339
+times, whose field names do not change.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Listing:
         quiet: bool = False,
         plain: Sequence[str] | None = None,
     ) -> str:
-        """Return the rows as text.  *Raises* TemplateError."""
+        """Return the rows as text.  Raises TemplateError."""
         template = (template or TABLE).strip()
         is_table = template.startswith(TABLE)
         if quiet and (is_table or template == "raw"):
@@ -53,7 +52,7 @@ class Listing:
         return self._templated(rows, template.removeprefix(TABLE), is_table)
 
     def _templated(self, rows: Iterable[Row], text: str, is_table: bool) -> str:
-        # Only now: most calls need no template, and each millisecond of start-up is seen.
+        # Imported here: most calls need no template, and start-up time is noticed.
         from mount_tools.cli.gotemplate.functions import HEADER_FUNCTIONS
         from mount_tools.cli.gotemplate.template import Template
 
@@ -69,5 +68,5 @@ class Listing:
 
 
 def as_json(rows: Iterable[Mapping[str, Value]]) -> str:
-    """Return what `--json` prints: an array, one member a line of it indented."""
+    """Return the array that `--json` prints, indented."""
     return json.dumps(list(rows), indent=2, ensure_ascii=False) + "\n"

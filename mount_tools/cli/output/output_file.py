@@ -1,8 +1,8 @@
-"""Where an archive goes: a file that appears whole, or stdout unless that is a terminal.
+"""Streams for archives: a file that appears complete, or stdout unless that is a terminal.
 
 Source: docker/cli `cli/command/utils.go` (CopyToFile, ValidateOutputPath),
 `cli/command/image/save.go`.
-Differs from docker: a device or a FIFO as FILE is written to, and not refused.
+Differs from docker: a device or a FIFO as FILE is accepted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect
 
 @contextmanager
 def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
-    """Give the stream for what goes to `path`, or to stdout where there is none.
+    """Yield a stream that writes to `path`, or to stdout if there is none.
 
-    A file is written beside its place and renamed to it at the end; where the block fails,
-    nothing of it is left and what was there before stays.  `failed` says what could not be
-    done where the path cannot be.  Raises WrongWords.
+    A file is written under a temporary name next to `path` and renamed at the end; if the
+    block fails it is removed, and an old file at `path` stays.  `failed` begins the message
+    for an invalid path.  Raises WrongWords.
     """
     if not path:
         if sys.stdout.isatty():
@@ -64,10 +64,9 @@ def _beside(target: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def source(path: str | None, empty: str) -> Iterator[BinaryIO]:
-    """Give the stream of `path`, or stdin where there is none.
+    """Yield a stream that reads `path`, or stdin if there is none.
 
-    `empty` is what is said where stdin is a terminal, on which nobody types an archive.
-    Raises WrongWords.
+    `empty` is the message if stdin is a terminal.  Raises WrongWords.
     """
     if not path:
         if sys.stdin.isatty():

@@ -28,7 +28,7 @@ def test_truth_values() -> None:
 def test_a_filter_that_takes_one_value() -> None:
     assert filters.single("before", {"before": ["a"]}) == "a"
     assert filters.single("since", {"before": ["a"]}) is None
-    with pytest.raises(StoreError, match="once only"):
+    with pytest.raises(StoreError, match="only once"):
         filters.single("before", {"before": ["a", "b"]})
 
 

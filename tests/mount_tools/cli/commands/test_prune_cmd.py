@@ -24,7 +24,7 @@ ASKED = "Are you sure you want to continue? [y/N] "
         (
             ("prune",),
             "This will remove:\n  - all stopped containers\n  - all dangling images\n"
-            "  - all layers and blobs that nothing needs\n\n",
+            "  - all layers and blobs that are not needed\n\n",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_refusals_leave_no_file(saved: Cli, tmp_path: Path) -> None:
         f'failed to save image: invalid output path: directory "{tmp_path}/no" does not exist\n'
     )
     assert '"zip" is not a valid value' in saved.fails("save", "--format", "zip", "busy:1")
-    assert "needs a directory" in saved.fails("save", "--format", "oci-dir", "busy:1")
+    assert "name it by -o DIR" in saved.fails("save", "--format", "oci-dir", "busy:1")
     assert saved.fails("save").startswith('"pyunion save" requires at least 1 argument.\n')
     assert not target.exists()
 
