@@ -1,12 +1,12 @@
 """Containers: named uppers over the layers of an image.
 
-`containers/<id>` holds `upper` and `work`, the `lock` of who changes the
-container, and `layers/<n>`: uppers that a commit froze, counted from 1, of
-which the first `published` are in `base` by now.  The row is the container;
-a directory without one is no container.  A frozen layer is a directory with `diff`
-in it, as every layer is: the upper is renamed to `layers/<n>/diff`.
+`containers/<id>` holds `upper` and `work`; `lock`, which a process holds while it changes
+the container; and `layers/<n>`, uppers that a commit froze, counted from 1, of which the
+first `published` are in `base` by now.  The row makes the container: a directory without
+one is a leftover.  A frozen layer is a directory with `diff` in it, as every layer is:
+the upper is renamed to `layers/<n>/diff`.
 
-Locks: a container's `lock`, then the database's write lock; never the reverse.
+Lock order: a container's `lock`, then the database's write lock; never the reverse.
 
 A container runs while its process or the one that waits for its end is alive; see
 `layerstore.db.container_table` for what happens if both were killed.
@@ -65,16 +65,17 @@ _NOT_RUNNING: dict[str, Value] = {
 
 _NAME = re.compile(r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)")
 _ID = re.compile(r"[0-9a-f]{1,64}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container as the store had it when it was read.
+    """A container as it was when it was read.
 
-    `image_name` is what the image was called when it was created; `base` is the
-    chain that the container's own layers lie on; `config` is what it runs with
-    (Cmd, Entrypoint, Env, WorkingDir, User, Hostname…).  `status` is what holds:
-    "running" only while its process is alive.
+    `image_name` is the name by which the image was given; `base` is the chain_id of the
+    topmost layer beneath the container's own; `config` is what it runs with (Cmd,
+    Entrypoint, Env, WorkingDir, User, Hostname…).  Times are ns since 1970.  `pid` and
+    `pid_start` are its first process, or the daemon of its mount, while it runs.
     """
 
     id: str
@@ -96,11 +97,12 @@ class Container:
 
     @property
     def short(self) -> str:
-        """The twelve digits that people see."""
+        """The first twelve digits of the id, as docker shows it."""
         return self.id[:SHORT]
 
     @property
     def running(self) -> bool:
+        """Whether it runs, or is mounted."""
         return self.status == "running"
 
 
@@ -128,7 +130,7 @@ class ContainerStore:
         self._durability = durability
         self._leases = leases
 
-    # -- what there is --
+    # -- reading --
 
     def get(self, container_id: str) -> Container:
         """Return the container of that full id; raises NoSuchContainer."""
@@ -169,25 +171,37 @@ class ContainerStore:
         return self.directory(container) / "work"
 
     def frozen(self, container: Container) -> builtins.list[tuple[int, Path]]:
-        """Return the frozen layers that are not in the base yet, the topmost first."""
+        """Return the frozen layers that are not in the base yet, each with its number.
+
+        The topmost is first.  Each is a directory with `diff` in it, as every layer is.
+        """
+        there = [
+            (number, self._frozen_at(container, number))
+            for number in self._numbers(container)
+            if number > container.published
+        ]
+        # One without `diff` is a freeze that was interrupted before its rename.
+        return [(number, path) for number, path in there if (path / "diff").exists()]
+
+    def next_frozen(self, container: Container) -> Path:
+        """Return where the next frozen layer goes; nothing is there yet."""
+        number = max([container.published, *self._numbers(container)]) + 1
+        return self._frozen_at(container, number)
+
+    def _frozen_at(self, container: Container, number: int) -> Path:
+        return self.directory(container) / "layers" / str(number)
+
+    def _numbers(self, container: Container) -> builtins.list[int]:
+        """Return the numbers of the frozen layers, the highest first."""
         with suppress(FileNotFoundError):
             names = os.listdir(self.directory(container) / "layers")
-            numbers = sorted(
-                (int(name) for name in names if name.isascii() and name.isdecimal()), reverse=True
-            )
-            there = [
-                (number, self.directory(container) / "layers" / str(number))
-                for number in numbers
-                if number > container.published
-            ]
-            # One without `diff` is a freeze that was cut short before its rename.
-            return [(number, path) for number, path in there if (path / "diff").exists()]
+            return sorted((int(name) for name in names if _NUMBER.fullmatch(name)), reverse=True)
         return []
 
     def lowers(self, container: Container) -> builtins.list[Path]:
         """Return the trees beneath the container's upper, the topmost first.
 
-        A frozen layer is a directory with `diff` in it, as every layer is.
+        Raises NotFound if a layer lost its files.
         """
         own = [path / "diff" for _, path in self.frozen(container)]
         return own + [layer.diff for layer in self._layers.chain(container.base)]
@@ -197,7 +211,7 @@ class ContainerStore:
         own = [path / "diff" for _, path in self.frozen(container)]
         return sum(_tree_size(path) for path in (self.upper(container), *own))
 
-    # -- what changes --
+    # -- changing --
 
     def create(
         self,
@@ -210,9 +224,9 @@ class ContainerStore:
     ) -> Container:
         """Make a container of `image`.
 
-        `image_name` is what the image was called, by default its short id;
-        without a `name` it gets one of its own.  Raises Conflict where the
-        name is taken, NotFound where the image went away.
+        `image_name` is the name by which the image was given, by default its short
+        id; without a `name` one is made up.  Raises Conflict if the name is taken,
+        InvalidReference if it is not one, NoSuchImage if the image was removed.
         """
         if name is not None:
             found = _NAME.fullmatch(name)
@@ -329,8 +343,8 @@ class ContainerStore:
         return self.get(container.id)
 
     def remove(self, container: Container) -> None:
-        """Remove a container that does not run, with all it holds; raises Conflict otherwise."""
-        # One that lost its directory has nothing to lock and is to go all the same.
+        """Remove a container and everything it holds; raises Conflict if it runs."""
+        # A container that lost its directory has nothing to lock, and can be removed too.
         lost = not self.directory(container).exists()
         alone = nullcontext() if lost else self.lock(container)
         with self._leases.lease("work", "rm"), alone:
@@ -342,7 +356,7 @@ class ContainerStore:
                     )
                 self._leases.hold("gone", container.id)
                 self._rows.delete(container.id)
-                # Its image may be gone, and it the last to need these layers.
+                # If its image was removed, the container may be the last user of these layers.
                 freed = self._layers.free(container.base)
             self.collect([container.id])
             self._layers.collect([layer.chain_id for layer in freed.layers])
@@ -350,10 +364,10 @@ class ContainerStore:
 
     @contextmanager
     def lock(self, container: Container, *, wait: bool = True) -> Iterator[None]:
-        """Be the only one to change the container: commit, start, remove.
+        """Hold the container's lock, as every change of it needs: commit, start, remove.
 
-        Raises Busy where another process does and `wait` is not set, NotFound
-        where the container is gone by the time it is ours.
+        Raises Busy if another process holds it and `wait` is not set, NoSuchContainer
+        if the container was removed before the lock was ours.
         """
         path = self.directory(container) / "lock"
         try:
@@ -373,7 +387,7 @@ class ContainerStore:
             os.close(fd)
 
     def collect(self, container_ids: Iterable[str]) -> None:
-        """Remove the directories of `container_ids` that have no row, or none any more."""
+        """Remove the directories of those of `container_ids` that have no row."""
         for container_id in container_ids:
             with self._staging.directory() as own, self._database.transaction():
                 if not self.exists(container_id):
@@ -381,8 +395,8 @@ class ContainerStore:
                         os.rename(self.path / container_id, own / container_id)
 
     def strays(self) -> builtins.list[str]:
-        """Return the names of directories that no row and no lease speaks of."""
-        with self._database.transaction():  # nobody is between a rename and its row now
+        """Return the names of directories that no row and no lease names."""
+        with self._database.transaction():  # no other process is between a rename and its row
             names = set(os.listdir(self.path)) - self._leases.named()
             return sorted(names - self._rows.ids())
 
@@ -396,7 +410,7 @@ class ContainerStore:
 
 
 def make_upper(path: Path, below: Path | None) -> None:
-    """Make an empty upper whose root is as the root of `below`, which it hides."""
+    """Make an empty upper whose root has owner and mode of the root of `below`."""
     path.mkdir()
     found = below.stat() if below is not None else None
     if found is not None and os.geteuid() == 0:

@@ -1,22 +1,28 @@
-"""commit: a container's upper becomes a layer, and the layer an image, in an instant.
+"""commit: the upper of a container becomes a layer, and the container an image.
 
-Decided here and only here: the order of steps, so that nothing is lost by a
-crash between any two.
+Decided here and only here: the order of the steps, so that a crash between any two
+loses nothing.
 
-1. The upper is frozen to `containers/<id>/layers/<n>/diff`: by the mount itself
-   where there is one, through its control socket, else here.  From then on
-   it is one of the container's own lowers, whatever becomes of the rest.
-2. Its diff_id is computed; nobody waits meanwhile.
-3. One transaction makes it a layer where it lies, adds the image and its
-   name, and sets the container on the new chain.
+1. The upper is frozen to `containers/<id>/layers/<n>/diff`: by the mount itself through
+   its control socket if there is one, otherwise here.  From then on it is one of the
+   container's own lowers, whatever happens to the remaining steps.
+2. Its diff_id is computed; the container does not wait for that.
+3. One transaction makes the frozen upper a layer where it is, adds the image and its
+   name, and bases the container on the new chain.
 4. The layer moves to its own place.
 
-A frozen layer of a commit that was cut short lies beneath the new one, and
-becomes a layer of the image too.
+The frozen upper of an interrupted commit is beneath the new one, and becomes a layer of
+the image too.
 
-Unchanged copies are dropped from a frozen layer where it lies, unless it is
-mounted.  Then the mount keeps it, the container stays on the base it has, and
-the image gets a copy without them: what loading the archive of that would make.
+After a commit every file that the container had written is in a lower layer.  The first
+write to such a file copies it up again, as the first write to a file of the image does: a
+program that writes to a large file all the time pays for that copy after each commit.
+Files that were open for writing during the freeze are copied by the freeze, so their
+writers do not wait again.
+
+With `prune_unchanged` unchanged copies are removed from a frozen upper where it is, unless
+it is mounted.  Then the mount keeps it, the container stays on the base it has, and
+the image gets a copy without them: the layer that loading its archive would make.
 
 Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`.
 """
@@ -48,6 +54,7 @@ from layerstore.oci.dockerfile import apply_changes
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
 from layerstore.oci.platform import this_platform
 from layerstore.oci.reference import Reference, parse_tag_target
+from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.operations.write_back import write_back
 from layerstore.progress import Report, ticker
@@ -56,13 +63,16 @@ from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, errors, open_union
 from unionfs.syscalls.privilege import is_machine_root
 
-# What of a container's configuration is its own and not of the image made from it.
+# Fields of a container's configuration that are not for an image made from it.
 _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
 
 
 @dataclass(frozen=True)
 class Committed:
-    """The new image, how long requests to the container waited, and for which copies."""
+    """The new image, for how many ns requests to the container waited, and what was copied.
+
+    `copied` are the files that were open for writing, `copied_bytes` their bytes.
+    """
 
     image: Image
     pause_ns: int
@@ -91,9 +101,10 @@ def commit(
 ) -> Committed:
     """Make an image of what the container is now; return it.
 
-    Files open for writing at that moment are copied while requests wait, so that
-    each copy is whole, or with `pause` not set before that.  The container may
-    run all the while.  Raises StoreError; the container keeps all it has.
+    The container may run meanwhile.  Files open for writing are copied while its
+    requests wait, so that each copy is complete; without `pause` they are copied before
+    that.  `changes` are Dockerfile instructions.  Raises StoreError, LimitExceeded if
+    the image would have more layers than can be loaded; the container loses nothing.
     """
     target = None if reference is None else parse_tag_target(reference)
     config = apply_changes(_runs_with(container), changes)
@@ -114,7 +125,7 @@ def commit(
                 layers = _pack_all(store, container, progress, prune=prune_unchanged)
             entry = HistoryEntry(
                 created=format_timestamp(time.time_ns()),
-                created_by=_command_line(container),
+                created_by=" ".join(RunConfig(container.config).argv),
                 author=author,
                 comment=message,
             )
@@ -125,11 +136,11 @@ def commit(
             committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
             store.layers.settle()
             if not frozen.mounted:
-                # Nobody has them mounted: layers with nothing in them, or there before.
+                # What is left are layers without entries, or that the store had before.
                 for layer in layers:
                     shutil.rmtree(layer.path, ignore_errors=True)
     except (StoreError, OSError):
-        # The image is there; what is still to be moved the next opening moves.
+        # The image is complete; the next opening of the store moves what was not moved.
         if committed is None:
             raise
     return committed
@@ -137,14 +148,6 @@ def commit(
 
 def _runs_with(container: Container) -> Object:
     return {name: value for name, value in container.config.items() if name not in _ITS_OWN}
-
-
-def _command_line(container: Container) -> str:
-    words = []
-    for name in ("Entrypoint", "Cmd"):
-        found = container.config.get(name)
-        words += [str(word) for word in found] if isinstance(found, list) else []
-    return " ".join(words)
 
 
 def _refuse_too_many(store: Store, container: Container) -> None:
@@ -169,7 +172,7 @@ def _too_many(container: Container, layers: int) -> LimitExceeded:
 
 
 class _Freezing(NamedTuple):
-    """How a freeze went: how long requests waited, and for the copies of which files."""
+    """How a freeze went, as `Committed` has it, and whether a mount did it."""
 
     mounted: bool
     pause_ns: int = 0
@@ -178,9 +181,9 @@ class _Freezing(NamedTuple):
 
 
 def _freeze(store: Store, container: Container, *, pause: bool) -> _Freezing:
-    """Freeze the upper."""
+    """Freeze the upper to the next free place."""
     directory = store.containers.directory(container)
-    place = directory / "layers" / str(_next_number(store, container))
+    place = store.containers.next_frozen(container)
     upper_to = place / "diff"
     place.mkdir(mode=0o700, parents=True)
     store.durability.directory(place.parent)
@@ -200,15 +203,8 @@ def _freeze(store: Store, container: Container, *, pause: bool) -> _Freezing:
     return frozen
 
 
-def _next_number(store: Store, container: Container) -> int:
-    """Return the number of the next frozen layer, which nothing has."""
-    names = os.listdir(store.containers.directory(container) / "layers")
-    numbers = [int(name) for name in names if name.isdecimal()]
-    return max([container.published, *numbers]) + 1
-
-
 def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
-    """Freeze the upper of a container that nobody has mounted."""
+    """Freeze the upper of a container that is not mounted."""
     containers = store.containers
     config = UnionConfig(
         lowers=tuple(os.fsencode(path) for path in containers.lowers(container))
@@ -232,7 +228,7 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
 
 
 def _empty_lower(store: Store, container: Container) -> Path:
-    """Return an empty directory for a container of an image without layers to lie on."""
+    """Return an empty directory, the lower of a container whose image has no layers."""
     empty = store.containers.directory(container) / "empty"
     empty.mkdir(mode=0o755, exist_ok=True)
     return empty
@@ -244,7 +240,7 @@ def _empty_lower(store: Store, container: Container) -> Path:
 def _pack_all(
     store: Store, container: Container, progress: Report | None, *, prune: bool
 ) -> list[_Frozen]:
-    """Compute what the container's frozen layers are, the lowest first."""
+    """Compute the diff_id of each of the container's frozen layers; return the lowest first."""
     below = [layer.diff for layer in store.layers.chain(container.base)]
     done = []
     for number, path in reversed(store.containers.frozen(container)):
@@ -261,7 +257,7 @@ def _pack_all(
 
 
 def _copy_pruned(store: Store, container: Container, progress: Report | None) -> list[_Frozen]:
-    """Make layers of the store of the container's frozen ones, less what is unchanged in them."""
+    """Publish a copy of each frozen layer without what is unchanged in it; lowest first."""
     chain = store.layers.chain(container.base)
     below, parent = [layer.diff for layer in chain], container.base
     done = []
@@ -307,9 +303,10 @@ def _publish(
     *,
     apart: bool,
 ) -> Image:
-    """Make the frozen `layers` layers of the store, and the image and its name, at once.
+    """Publish the frozen `layers`, the image and its name in one transaction.
 
-    Where the image has layers `apart`, they are there and the container stays as it is.
+    If the image has layers `apart` from the container's, those are published already and
+    the container stays as it is.
     """
     parent = _image_of_base(store, container)
     made = _config_of_base(store, container, parent)
@@ -346,15 +343,15 @@ def _publish(
 
 
 def _image_of_base(store: Store, container: Container) -> Digest | None:
-    """Return the image that the container's base is the layers of: its own, or its last commit."""
+    """Return the image whose layers are the container's base: its own, or its last commit."""
     return store.images.with_top(container.base, preferred=container.image)
 
 
 def _config_of_base(store: Store, container: Container, parent: Digest | None) -> ImageConfig:
-    """Return the configuration to derive from, whose layers are the container's base."""
+    """Return the configuration to derive the new one from; its layers are the container's base."""
     if parent is not None:
         return store.images.config(parent)
-    # Every image of these layers was removed, and only what they are is known.
+    # Every image of these layers was removed, so only the layers are known.
     diff_ids = [layer.diff_id for layer in reversed(store.layers.chain(container.base))]
     try:
         fields = dict(store.images.config(container.image).fields)
