@@ -1,8 +1,8 @@
 """`pyunion`: the command line over the layer store, and what `mount -t fuse.pyunion` runs.
 
-mount.fuse3 runs the program named by the type as `pyunion SPEC DIR -o OPTIONS`;
-that form is mount.pyunion's own.  It always has the directory in full, by which a union
-that is called as a command of ours is told from that command.
+mount.fuse3 runs the program named by the type as `pyunion SPEC DIR -o OPTIONS`, the command
+line of mount.pyunion.  Its DIR is always an absolute path, which distinguishes a SPEC that is
+the name of one of our commands from that command.
 
 Source: libfuse `util/mount.fuse.c`.
 """
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        # Each imports what the other has no use for, and both are to start at once.
+        # Only one of the two is imported, so that both start fast.
         module = "mount_tools.helper.main" if is_mount_call(words) else "mount_tools.cli.main"
         run: object = import_module(module).main
     except KeyboardInterrupt:

@@ -51,9 +51,9 @@ def serve(
 ) -> Outcome:
     """Mount the union that `options` describe on `directory` and serve it to its end.
 
-    `live()` is called once the kernel has begun to use the mount.  `namespace`
-    is the path of a mount namespace to mount in.  Changes the umask and the
-    limit of open files of this process.
+    `live()` is called as soon as the mount answers requests.  `namespace` is the path of a
+    mount namespace to mount in.  Changes the umask and the limit of open files of this
+    process.
 
     Raises `ConfigError` or `MountError` with nothing mounted.
     """
@@ -103,10 +103,10 @@ def _require_trio() -> None:
 
 
 def _covers_our_code(directory: str) -> bool:
-    """Tell whether a mount on `directory` hides files that this process may yet load.
+    """Tell whether a mount on `directory` hides files that this process may load later.
 
-    Loading a library from a mount of our own would wait for ourselves: dlopen(3)
-    lets no other thread run.
+    Loading a library from our own mount would deadlock: dlopen(3) holds the interpreter's
+    lock, and the threads that serve the mount need it.
     """
     inside = os.path.realpath(directory).rstrip("/") + "/"
     ours = (*_LIBRARIES, sys.prefix, sys.base_prefix, *sys.path)
@@ -120,7 +120,7 @@ def _raise_file_limit() -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let signals wait until there is a mount to undo, and somebody who undoes it."""
+    """Block signals until there is a mount, and a supervisor that unmounts it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
@@ -179,7 +179,7 @@ def _serve_mounted(
     live: Callable[[], None],
     listener: socket.socket | None,
 ) -> bool:
-    """Serve to the end of the connection; tell whether it ended well."""
+    """Serve to the end of the connection; return whether it ended well."""
     try:
         running = transport.begin(fs, mount.fd)
     except MountError:
@@ -214,18 +214,18 @@ def _serve_mounted(
 
 
 def _spare_the_inodes() -> None:
-    """Keep the garbage collector from going through all there is, again and again.
+    """Keep the garbage collector from scanning every inode again and again.
 
-    No request leaves a cycle behind, and inodes go with their last reference; but
-    with a few 100,000 of them each full collection would stop every request for a
-    tenth of a second, and all of them take a tenth of the time of a walk.
+    No request leaves a cycle behind, and inodes are freed with their last reference.  With
+    a few 100,000 of them, each full collection would stop every request for a tenth of a
+    second, and all collections together take a tenth of the time of a walk.
     """
     gc.freeze()
     gc.set_threshold(10_000, 100)
 
 
 def _told(live: Callable[[], None]) -> Callable[[], None]:
-    """Tell whoever waits that the mount is live; return what tells whether that could be done."""
+    """Report that the mount is live; return a function that raises if nobody was waiting."""
     try:
         live()
     except BrokenPipeError as error:
@@ -240,7 +240,7 @@ def _told(live: Callable[[], None]) -> Callable[[], None]:
 
 
 def _listen(path: str | None) -> socket.socket | None:
-    """Return the control socket at `path`, if one is asked for."""
+    """Return the listening control socket at `path`, or None without a path."""
     if path is None:
         return None
     from mount_tools.daemon.control_socket import listen
@@ -249,8 +249,10 @@ def _listen(path: str | None) -> socket.socket | None:
         return listen(path)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"control={path} is another mount's; choose another path") from None
-        raise ConfigError(f"control={path} cannot be made: {error.strerror}") from None
+            raise ConfigError(
+                f"control={path} belongs to another live mount; choose another path"
+            ) from None
+        raise ConfigError(f"control={path} cannot be created: {error.strerror}") from None
 
 
 def _why_not_open(error: OSError) -> str:

@@ -1,12 +1,11 @@
-"""What watches over a mount while it is served: signals, the control socket, its end.
+"""The supervisor of a mount while it is served: signals, the control socket, the end.
 
-Decided here and only here: what signals do.  SIGTERM, SIGINT and SIGHUP
-unmount; a mount in use is detached, and served until the kernel is done with
-it.  SIGUSR1 logs the counters.
+Decided here and only here: what signals do.  SIGTERM, SIGINT and SIGHUP unmount; a mount in
+use is detached and served until the kernel ends the connection.  SIGUSR1 logs the counters.
 
-Threading: trio runs all this in the main thread, and a transport that has no
-threads of its own; the unmount runs in a worker, since the kernel may ask the
-transport for things before it is through.
+Threading: trio runs the supervisor in the main thread, and with it a transport without
+threads of its own.  The unmount runs in a worker thread, since the kernel may send requests
+to the transport before umount2(2) returns.
 """
 
 from __future__ import annotations
@@ -35,12 +34,11 @@ def supervise(
     carry: Carry,
     listener: socket.socket | None,
 ) -> bool:
-    """Watch over `mount` while `carry` serves it; tell whether it ended well.
+    """Supervise `mount` while `carry` serves it; return whether it ended well.
 
-    `live` tells the command that made the mount, and raises `BrokenPipeError`
-    where that has gone.  Signals that the caller blocked are delivered from
-    now on.  Raises `MountError` where the transport cannot do what was asked
-    of it.
+    `live` reports to the command that made the mount, and raises `BrokenPipeError` if that
+    is gone.  Signals that the caller blocked are delivered from now on.  Raises `MountError`
+    if the transport cannot do what the options ask for.
     """
 
     async def run() -> bool:
@@ -52,7 +50,7 @@ def supervise(
 
 
 def carry_on(running: Running) -> Carry:
-    """Return what waits for the end of a connection that is served already."""
+    """Return a `Carry` that waits for the end of a connection that is already being served."""
 
     async def carry(on_ready: Callable[[Notifier], None]) -> None:
         on_ready(running.notifier)
@@ -62,7 +60,7 @@ def carry_on(running: Running) -> Carry:
 
 
 class Session:
-    """A live mount, its signals, and whether the command that made it knows."""
+    """A live mount, its signals, and whether its command was told that it is live."""
 
     def __init__(self, fs: Filesystem, mount: FuseMount, live: Callable[[], None]) -> None:
         """`live` is what `supervise` takes."""
@@ -78,9 +76,9 @@ class Session:
         signals: AsyncIterator[int],
         listener: socket.socket | None = None,
     ) -> bool:
-        """Serve until the kernel ends the connection; tell whether it went well.
+        """Serve until the kernel ends the connection; return whether it ended well.
 
-        Raises `MountError` where the transport cannot do what was asked of it.
+        Raises `MountError` if the transport cannot do what the options ask for.
         """
         healthy = True
         refused: MountError | None = None
@@ -92,12 +90,12 @@ class Session:
             try:
                 await carry(self._on_ready)
             except MountError as error:
-                # Nobody has used the mount yet: what was asked of it cannot be had.
+                # Nobody has used the mount yet, so it can be undone.
                 refused = error
                 await self._unmount()
             except Exception:
-                # The dead mount stays if it was in use: whoever works on it must
-                # get errors, not an empty directory (think of rsync --delete).
+                # The dead mount stays if it was in use: programs that work on it must get
+                # errors, not an empty directory (think of rsync --delete).
                 log.exception("the transport failed; %s is dead", self._mount.point)
                 healthy = False
                 if not self._ready.is_set():
@@ -133,7 +131,7 @@ class Session:
                 try:
                     self._log_counters()
                 except Exception:
-                    log.exception("the counters cannot be had")
+                    log.exception("the counters cannot be read")
             else:
                 log.info("%s: unmounting %s", signal.Signals(number).name, self._mount.point)
                 await self._unmount()

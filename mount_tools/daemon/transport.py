@@ -1,9 +1,9 @@
-"""Choosing the transport of a mount, and what a transport module offers.
+"""The transport of a mount: which one is chosen, and what a transport module offers.
 
-Decided here and only here: which is tried first, and what is said of those
-passed over.  `dev_fuse` serves from threads of its own and is live when `begin`
-returns; `pyfuse3` runs on trio, whose import takes as long as all the rest of a
-mount together, and is live some time after `carry` was started.
+Decided here and only here: which transport is tried first, and what is logged about those
+that are not used.  `dev_fuse` serves from threads of its own and is live when `begin`
+returns.  `pyfuse3` runs on trio, whose import takes as long as the rest of a mount
+together, and is live some time after `carry` was started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 OnReady = Callable[[Notifier], None]
 Carry = Callable[[OnReady], Awaitable[None]]
-"""Serves to the end of the connection; calls what it is given once the kernel talks."""
+"""Serves to the end of the connection; calls its argument after the first request."""
 
 # In the order in which `-o transport=auto` tries them, the faster one first.
 TRANSPORTS = {
@@ -64,7 +64,7 @@ class Transport:
     """One transport, with the options of a mount."""
 
     def __init__(self, name: str, options: MountOptions) -> None:
-        """Raises ImportError where the module, or what it needs, is not here."""
+        """Raises ImportError if the module, or a module that it needs, is not installed."""
         self.name = name
         self._module = importlib.import_module(TRANSPORTS[name])
         self._options = options
@@ -75,15 +75,15 @@ class Transport:
         }
 
     def why_not(self) -> str:
-        """Return why this machine cannot have it, or an empty string if it can."""
+        """Return why this machine cannot use it, or an empty string if it can."""
         reason: str = self._module.why_not() if self.name == "dev_fuse" else ""
         return reason
 
     def begin(self, fs: Filesystem, fuse_fd: int) -> Running | None:
-        """Begin to serve the mounted `fuse_fd`; None from a transport that runs on trio.
+        """Begin to serve the mounted `fuse_fd`; return None if the transport runs on trio.
 
-        Raises `MountError` where it cannot do what was asked of it, `OSError`
-        where the kernel and it do not understand each other.
+        Raises `MountError` if the transport cannot do what the options ask for, `OSError`
+        if the kernel does not accept its FUSE_INIT.
         """
         if self.name != "dev_fuse":
             return None
@@ -102,9 +102,9 @@ class Transport:
 
 
 def load_transport(options: MountOptions) -> Transport:
-    """Return the transport that is asked for, or for "auto" the first that can be had here.
+    """Return the transport of the options; for "auto" the first one that works here.
 
-    Raises `MountError` with the reasons where there is none.
+    Raises `MountError` with the reasons if none does.
     """
     wanted = options.transport
     reasons = []
@@ -120,7 +120,7 @@ def load_transport(options: MountOptions) -> Transport:
         passed_over = f" (not {'; '.join(reasons)})" if reasons else ""
         log.info("transport %s%s", name, passed_over)
         return transport
-    raise MountError(f"no transport can be had: {'; '.join(reasons)}")
+    raise MountError(f"no transport works here: {'; '.join(reasons)}")
 
 
 def _missing(error: ImportError) -> str:

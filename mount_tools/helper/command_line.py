@@ -1,10 +1,10 @@
 """The command line of mount.pyunion: words in, a `Call` out.
 
-Decided here and only here: the forms of the call and what the letters mean.
-Two programs call us: mount(8), as `SPEC DIR [-sfnv] [-N ns] [-o opts] [-t type]`,
-where -f is "fake"; and whoever calls fuse-overlayfs, as `-o opts [-f] DIR`,
-where -f is "foreground".  So SPEC decides what -f is; --fake, --foreground
-and -o foreground are always what they say.
+Decided here and only here: the forms of the command line and the meaning of its flags.
+There are two forms: that of mount(8), `SPEC DIR [-sfnv] [-N ns] [-o opts] [-t type]`, where
+-f means "fake"; and that of fuse-overlayfs, `-o opts [-f] DIR`, where -f means
+"foreground".  So the meaning of -f depends on whether there is a SPEC; --fake, --foreground
+and -o foreground have one meaning.
 
 Source: mount(8) "EXTERNAL HELPERS"; libmount `context_mount.c:exec_helper()`;
 fuse-overlayfs(1).
@@ -39,7 +39,7 @@ _SWITCHES = {
 
 @dataclass(slots=True)
 class Call:
-    """What one command line asks for."""
+    """One command line, parsed."""
 
     spec: str | None = None
     directory: str = ""
@@ -74,7 +74,7 @@ def parse_call(arguments: Sequence[str]) -> Call:
             ambiguous_f = True
         elif flag in _SWITCHES:
             setattr(call, _SWITCHES[flag], True)
-        # -n and -t say nothing that we do not know.
+        # -n and -t have no effect here.
     if call.help or call.version:
         return call
     _take_operands(call, operands)
@@ -87,13 +87,13 @@ def parse_call(arguments: Sequence[str]) -> Call:
 
 def _take_operands(call: Call, operands: list[str]) -> None:
     if not operands:
-        raise OptionError("there is no directory to mount on; see --help")
+        raise OptionError("no directory to mount on was given; see --help")
     if len(operands) > 2:
         raise OptionError(
             f"{shortened(operands[2])!r} is one argument too many; give at most SPEC and DIR, "
-            f"and all of the mount options as one word behind -o"
+            f"and the mount options as one word after -o"
         )
     *spec, call.directory = operands
     call.spec = spec[0] if spec else None
     if not call.directory:
-        raise OptionError("the directory to mount on is an empty word; see --help")
+        raise OptionError("the directory to mount on is an empty string; see --help")

@@ -1,7 +1,7 @@
 """`mount.pyunion`: mount a union, by hand or as the helper of mount(8).
 
-Decided here and only here: which failure is which exit status of mount(8), and
-that each is one line on stderr.
+Decided here and only here: which exit status of mount(8) a failure has, and that its
+message is one line on stderr.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     status, message = _guarded(lambda: _run(given))
     if message:
-        # One line whatever the message holds: mount(8) and container engines show it as it is.
+        # One line, whatever the message contains: mount(8) and container engines print it.
         _print(f"{PROGRAM}: {' '.join(message.split())}\n", sys.stderr)
     return status
 
 
 def _print(text: str, stream: TextIO | None) -> None:
-    """Write `text`, whatever is in it, to a stream that may be closed."""
+    """Write `text`, with any characters in it, to a stream that may be closed."""
     try:
         print(text.encode(errors="backslashreplace").decode(), end="", file=stream, flush=True)
     except OSError:
-        # Nobody reads; nor shall the interpreter stumble over it when it ends.
+        # Nobody reads it.  The interpreter must not fail to flush it when it ends.
         sys.stdout = sys.stderr = None
 
 
 def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
-    """Return the outcome of `attempt()`, an exception being one too."""
+    """Return the outcome of `attempt()`, with each exception turned into one."""
     try:
         return attempt()
     except OptionError as error:
@@ -74,7 +74,10 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
     except Exception as error:
         log.debug("a bug in PyUnion", exc_info=error)
         what = f"{type(error).__name__}: {error}"
-        return Outcome(BUG, f"a bug in PyUnion ({what}); please report it with the output of -f -d")
+        return Outcome(
+            BUG,
+            f"a bug in PyUnion ({what}); please report it with the output of -o foreground,debug",
+        )
 
 
 def _run(arguments: Sequence[str]) -> Outcome:
@@ -106,13 +109,13 @@ def _run(arguments: Sequence[str]) -> Outcome:
 
 
 def _means_image(call: Call) -> bool:
-    """Tell whether SPEC names an image: there is one, and no word about layers."""
+    """Tell whether SPEC names an image: there is a SPEC, and no option about layers."""
     named = {word.name for text in call.options for word in words(text)}
     return bool(call.spec) and not named & LAYER_OPTIONS
 
 
 def _mount_image(call: Call, directory: str, options: MountOptions) -> Outcome:
-    # Imported only here: whoever mounts layers by their paths needs no store.
+    # Imported only here: a mount of layers by their paths needs no store.
     from mount_tools.container.image_mount import opened_image
 
     assert call.spec is not None
@@ -143,7 +146,7 @@ def _options_of(call: Call, *, of_image: bool) -> MountOptions:
 
 
 def _absolute(path: str) -> str:
-    """Return `path` from the root: the daemon works in /."""
+    """Return `path` made absolute: the working directory of the daemon is /."""
     return path if path.startswith("/") else os.path.join(os.getcwd(), path)
 
 
@@ -163,7 +166,7 @@ def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
 def _serve(
     directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None
 ) -> Outcome:
-    # Imported behind the fork: together they take longer than all the rest.
+    # Imported after the fork: together they take longer than everything before it.
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
 

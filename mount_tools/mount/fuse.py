@@ -1,8 +1,7 @@
 """Mounting and unmounting FUSE: mount(2) as root, fusermount3 otherwise.
 
-Decided here and only here: how a mount comes to be, what the kernel is told of
-it, and how it is found again to end it.  Both transports serve the descriptor
-made here.
+Decided here and only here: which options the kernel gets, and how a mount is found again
+to unmount it.  Both transports serve the descriptor opened here.
 
 Source: Linux `Documentation/filesystems/fuse.rst` "Mount options";
 libfuse `lib/mount.c` and `util/fusermount.c` for the fd passing.
@@ -142,7 +141,7 @@ def _mount_as_root(point: str, options: MountOptions) -> FuseMount:
 
 
 def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
-    """Mount on `point` what will be served at `fd`, a `/dev/fuse` that is not mounted yet.
+    """Mount FUSE on `point`; its requests will arrive at `fd`, an open `/dev/fuse`.
 
     Raises `MountError`.
     """
@@ -173,7 +172,7 @@ def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
 
 
 def open_device() -> int:
-    """Open `/dev/fuse`; raises `MountError` with what to do where that cannot be."""
+    """Open `/dev/fuse`; raises `MountError` with what to do if that fails."""
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -210,13 +209,13 @@ def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
         theirs.close()
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
     if not fds:
-        raise MountError(f"{FUSERMOUNT} mounted {point} but handed over no descriptor")
+        raise MountError(f"{FUSERMOUNT} mounted {point} but passed no descriptor")
     os.set_inheritable(fds[0], False)
     return FuseMount(fds[0], point, device_on(point))
 
 
 def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:
-    """Run fusermount3; raise `MountError` with what it said if it fails."""
+    """Run fusermount3; raise `MountError` with its message if it fails."""
     import subprocess
 
     environment = {**os.environ, "LC_ALL": "C"}

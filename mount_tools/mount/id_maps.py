@@ -12,7 +12,7 @@ from itertools import pairwise
 from mount_tools.mount.option_grammar import OptionError, Word, shortened
 from unionfs import IdRange
 
-# (uid_t) -1 means "leave it" to chown(2), so it is no id.
+# For chown(2), (uid_t) -1 means "do not change", so it is not an id.
 MAX_ID = 2**32 - 2
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -22,7 +22,7 @@ def parse_id(word: Word) -> int:
     """Return the id that `word` names, 0 … 2^32-2."""
     value = word.value or ""
     if not _NUMBER.fullmatch(value) or int(value) > MAX_ID:
-        raise OptionError(f"{shortened(str(word))} is not an id; give a number up to {MAX_ID}")
+        raise OptionError(f"{shortened(str(word))} is not an id; give a number from 0 to {MAX_ID}")
     return int(value)
 
 
@@ -42,7 +42,7 @@ def parse_id_map(word: Word) -> tuple[IdRange, ...]:
     for side in ([(r.stored, r.length) for r in ranges], [(r.shown, r.length) for r in ranges]):
         if any(length < 1 or first + length - 1 > MAX_ID for first, length in side):
             raise OptionError(
-                f"{shown} leaves the range of ids; counts begin at 1 and ids end at {MAX_ID}"
+                f"{shown} is out of range; a count is at least 1 and an id at most {MAX_ID}"
             )
         if any(a + length > b for (a, length), (b, _) in pairwise(sorted(side))):
             raise OptionError(f"{shown} maps an id twice; the ranges must not overlap")

@@ -2,12 +2,11 @@
 
 Decided here and only here: quoting and escapes.
 
-- Words are separated by commas; empty words mean nothing.
+- Words are separated by commas; empty words are ignored.
 - A backslash takes the next character literally, in every value: `\\,` in any,
   `\\:` in a list of layers, `\\\\` is a backslash.
-- A value in double quotes may hold commas: `context="a:b:s0:c1,c2"`.  The quote
-  counts only as the first character of a value, so a name with a quote in it
-  needs nothing special.
+- A value in double quotes may contain commas: `context="a:b:s0:c1,c2"`.  Only a quote at
+  the start of a value is special, so a path that contains one needs no escape.
 - `lowerdir=` separates layers by `:`, topmost first, and data-only layers,
   which come last, by `::`.
 
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 
 class OptionError(Exception):
-    """An option that cannot be understood; the text is a sentence for the user."""
+    """An option that is wrong or unknown; the text is a sentence for the user."""
 
 
 class Word(NamedTuple):
@@ -75,7 +74,7 @@ def _what_is_wrong(word: str, rest: str) -> str:
 
 
 def shortened(text: str, limit: int = 60) -> str:
-    """Return `text`, cut where it is too long for an error message."""
+    """Return `text`, cut to `limit` characters for an error message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

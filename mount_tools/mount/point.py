@@ -1,8 +1,8 @@
-"""What the mount point must be, checked before anything is touched.
+"""Checks of the mount point, made before anything is changed.
 
-Decided here and only here: which places a union may be mounted on.  A layer
-beneath its own mount point, or a mount point inside a layer, makes the daemon
-ask itself for what it is about to answer, and wait for ever.
+Decided here and only here: which directories a union may be mounted on.  With a layer
+beneath its own mount point, or a mount point inside a layer, the daemon would send requests
+to itself and wait for its own answer for ever.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def inherited_fd(directory: str) -> int | None:
 
 
 def checked_mount_point(directory: str) -> str:
-    """Return `directory` resolved, once it is known to be one that can be mounted on.
+    """Return the real path of `directory`, which can be mounted on.
 
-    Raises `ConfigError` with a sentence for the user.
+    Raises `ConfigError` with a sentence for the user if it cannot.
     """
     try:
         resolved = os.path.realpath(directory, strict=True)
@@ -56,11 +56,11 @@ def _why_not(directory: str, error: OSError) -> str:
 
 
 def check_layers_apart(config: UnionConfig, mount_point: str) -> None:
-    """Raise `ConfigError` where a layer and the mount point lie inside one another.
+    """Raise `ConfigError` if a layer contains the mount point, or the mount point a layer.
 
-    Mounting over a lower layer itself is sound, since layers are reached
-    through descriptors opened before the mount.  Directories that cannot be
-    resolved are for the core to complain about.
+    Mounting over a lower layer itself is safe, since layers are accessed through
+    descriptors opened before the mount.  Opening the union reports directories that do not
+    exist.
     """
     point = Path(mount_point)
     lowers = [("the lower layer", path) for path in (*config.lowers, *config.data)]

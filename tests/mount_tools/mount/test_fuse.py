@@ -1,4 +1,4 @@
-"""What the kernel is told, and the sentences when it refuses."""
+"""The mount options that the kernel gets, and the messages if it refuses them."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def fake_fusermount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
-def test_fusermount_is_told_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fusermount_gets_every_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_fusermount(tmp_path, monkeypatch, f'echo "$@" > {tmp_path}/said')
     options = parse_options(
         ["ro,noexec,noatime,suid,dev,allow_other,fsname=a\\,b,lowerdir=/l"], privileged=False
     )
-    with pytest.raises(MountError, match="handed over no descriptor"):
+    with pytest.raises(MountError, match="passed no descriptor"):
         fuse_mount.mount_fuse("/point", options)
     words = "default_permissions,subtype=pyunion,fsname=a\\,b,ro,noexec,noatime,allow_other"
     assert (tmp_path / "said").read_text() == f"-o {words} -- /point\n"
