@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import resource
 import signal
 from pathlib import Path
 
 import pytest
 
+from layerstore import Store
+from layerstore.limits import MAX_LAYERS
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 from mount_tools.container.run import launch_of
 from tests.helpers.containers import Containers
+from tests.helpers.images import add_layer, config_of, diff_id
 from tests.helpers.mounts import wait_until
 
 MESSAGES = ("Mounted", "Served", "Begun", "Recorded", "Terminal", "Running")
@@ -92,3 +98,50 @@ def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
     assert launch.words == ("/e", "-x", "a", "b")
     assert (launch.environment, launch.directory, launch.terminal) == (("A=1",), "/", True)
     assert launch_of(RunConfig({"Cmd": None, "User": "bob"})).user == "bob"
+
+
+@pytest.fixture
+def many(containers: Containers) -> Containers:
+    """many:1 has as many layers as an image may have."""
+    with Store.open(containers.store, sync=False) as store:
+        base = store.images.resolve("busy:1")
+        files = [{f"f{number}": b"%d" % number} for number in range(1, MAX_LAYERS)]
+        top = base.top
+        for layer in files:
+            top = add_layer(store, top, layer).chain_id
+        own = store.images.config(base)
+        config = config_of([*own.diff_ids, *map(diff_id, files)], config=own.config)
+        store.images.tag(store.images.add(config.data), "many:1")
+    return containers
+
+
+def test_an_image_of_many_layers_runs_and_what_it_lacks_is_no_change(many: Containers) -> None:
+    """It lacks /proc, /sys and /dev; and a shell has 1,024 open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        last = f"f{MAX_LAYERS - 1}"
+        assert many.ok("run", "--name", "box", "many:1", "cat", "/f1", f"/{last}") == "1499"
+        assert many.ok("diff", "box") == ""
+        many.ok("rm", "box")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_whose_keeper_is_killed_was_killed(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
+    # Init's parent is the outer process, and that one's is the keeper.
+    keeper = parent_of(parent_of(init))
+    assert keeper in containers.mine()
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    assert "Exited (137)" in containers.ok("ps", "-a")
+    shown = containers.ok("inspect", "-f", "{{.State.ExitCode}} {{.State.FinishedAt}}", "box")
+    assert re.fullmatch(r"137 20[0-9]{2}-.*Z", shown)
+    containers.ok("rm", "box")
+
+
+def parent_of(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))
