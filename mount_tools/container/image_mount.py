@@ -1,8 +1,8 @@
-"""`mount.pyunion IMAGE DIR`: an image by its name, without a word about layers.
+"""`mount.pyunion IMAGE DIR`: mount an image by its name, without options for its layers.
 
-Decided here and only here: what a mount without lowerdir= is.  Its upper is that
-of a container: the one named by `-o container=N`, or one made for this
-mount alone, which goes when it ends, and after a crash with the next such mount.
+Decided here and only here: what a mount without lowerdir= is.  Its upper is that of a
+container: the one that `-o container=N` names, or one that is made for this mount alone and
+removed when the mount ends; after a crash the next such mount removes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ Serve = Callable[[Callable[[], None], str | None], Outcome]
 
 @contextmanager
 def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[Serve]:
-    """Make what mounting image `spec` needs; yields what serves it, in a fork or here.
+    """Make what a mount of image `spec` needs; yield the function that serves it.
+
+    The caller calls that function in a fork, or in this process.
 
     Raises MountError or OptionError with a sentence for the user.
     """
@@ -79,7 +81,7 @@ def _server(
         def ready() -> None:
             nonlocal served
             served = True
-            # In a fork the lock is not ours, and whoever has it waits for us.
+            # In a fork the lock is not ours; the process that has it waits for us.
             if os.getpid() == locker:
                 alone.close()
             live()
@@ -93,9 +95,9 @@ def _server(
 
 
 def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container, bool]:
-    """Return the container to mount, made where there is none, and whether it goes with the mount.
+    """Return the container to mount, and whether it is removed with the mount.
 
-    The image of a container that is there must be the one asked for.
+    It is made unless a container of that `name` exists, whose image must be `spec`.
     """
     image = store.images.resolve(spec)
     # What a container sees of the host is for the user to say, never for an image.
@@ -117,7 +119,7 @@ def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container
 
 
 def _sweep(store: Store) -> None:
-    """Remove the containers of mounts that were to go with them and did not."""
+    """Remove the containers that were made for a mount alone and have outlived it."""
     for container in store.containers.list():
         if container.auto_remove and container.status == "exited":
             try:
@@ -129,7 +131,7 @@ def _sweep(store: Store) -> None:
 
 
 def _remove(store: Store, container: Container) -> None:
-    """Remove the container unless it runs, or somebody was faster."""
+    """Remove the container unless it runs or is gone already."""
     try:
         container = store.containers.get(container.id)
         if not container.running:

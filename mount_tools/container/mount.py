@@ -1,8 +1,8 @@
 """Mounting containers: a container's stack as the options of one mount, and its daemon.
 
-Decided here and only here: with which options a container is mounted, and that
-the daemon itself writes down that it serves it, and when it does no more.
-A mounted container counts as running, with the daemon as its process.
+Decided here and only here: the options that a container is mounted with, and that the daemon
+itself records when it begins and ends to serve it.  A mounted container counts as running,
+with the daemon as its process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PATIENCE_DETACHED = 2.0
 def container_options(
     store: Store, container: Container, *, transport: str = "auto", flags: int = 0
 ) -> MountOptions:
-    """Return the options that mount `container`; what a mount left behind is cleared away."""
+    """Return the options that mount `container`; `others` replace or add to the usual ones."""
     containers = store.containers
     directory = containers.directory(container)
     lowers = containers.lowers(container)
@@ -185,7 +185,7 @@ def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
 
-    # Whoever runs the container keeps signals for later; we do not.
+    # The process that runs the container has blocked signals; this one handles them.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     log_to.set_up(foreground=False, debug=False, file=options.log)
     try:
@@ -204,7 +204,7 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
     daemon = ProcessId(container.pid, container.pid_start or 0)
     point = container.mount_point
     try:
-        # Somebody may have unmounted it here already, and its daemon be about to end.
+        # It may be unmounted already, and the daemon about to end.
         if device_on(point) is not None:
             mounted_on(point).unmount(detach=detach)
     except MountBusy as error:
@@ -219,7 +219,7 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
 
 
 def wait_for_end(process: ProcessId, seconds: float) -> bool:
-    """Wait until `process` has ended, for so long at most; tell whether it has."""
+    """Wait at most `seconds` for the end of `process`; tell whether it has ended."""
     end = time.monotonic() + seconds
     pause = 0.001
     while process.alive():

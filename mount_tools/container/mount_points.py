@@ -1,14 +1,13 @@
 """Mount points that an image lacks: a layer of their own, between the image and the upper.
 
-Decided here and only here: what becomes of a container's mount points that are not there.
-Made in the upper they would be changes of the container, in its diff and in every
-image committed from it.  So they are made in a layer that is the topmost lower
-of the container's mount while it runs, and is nobody's else: no chain has it, and
-diff and commit look at the container without it.
+Decided here and only here: where missing mount points are made.  In the upper they would be
+changes of the container, in its diff and in every image committed from it.  So they are made
+in a layer that is the topmost lower of the container's mount while it runs.  No chain
+contains this layer, and diff and commit look at the container without it.
 
-It lies in `containers/<id>/points`, is made anew when what lies beneath has changed, and
-goes with the container.  Only root of the container can rename what is above a mount point;
-what the layer adds to that directory does not come along into an image.
+It is in `containers/<id>/points`, is made again when the layers below have changed, and is
+removed with the container.  If root of the container renames a directory above a mount
+point, the names that this layer adds there do not get into an image.
 
 Threading: one thread.
 """
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from mount_tools.container.union_path import walk
-from unionfs import MAX_LOWERS, UnionConfig, UnionFs, open_union
+from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr, SetAttr
 
@@ -35,24 +34,23 @@ _MADE_OF = "made-of"
 
 
 class Point(NamedTuple):
-    """Where something is to be mounted, absolute in the container, and whether on a directory."""
+    """A path in the container that something is mounted on: a directory, or a file."""
 
     path: str
     folder: bool
 
 
-# Mounted by us, so what is to be beneath them is not for a layer to have.
+# We mount filesystems there, so this layer has nothing below them.
 _OURS = (Point("/proc", True), Point("/sys", True), Point("/dev", True))
 _BENEATH_OURS = tuple(os.fsencode(own.path[1:]) for own in _OURS)
 
 
 def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) -> UnionConfig:
-    """Return `union` over one more layer, of the `wanted` mount points that it lacks.
+    """Return `union` with one more lower, of the `wanted` mount points that it lacks.
 
-    `directory` is the container's, which nobody has mounted.  Raises StoreError.
+    `directory` is the container's, and the container is not mounted.  Raises StoreError.  There
+    is room for the layer: a union takes more of them than an image has (layerstore.limits).
     """
-    if len(union.lowers) >= MAX_LOWERS - 1:
-        return union  # a place is for the layer of a commit; these are made in the upper then
     points = [*_OURS, *wanted]
     place = directory / "points"
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
@@ -66,7 +64,7 @@ def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) ->
 
 
 def _boot() -> str:
-    # What was not written back before a crash is not there after it, whatever `made-of` says.
+    # After a crash the layer may be incomplete, whatever `made-of` says.
     return _read(Path("/proc/sys/kernel/random/boot_id"))
 
 
@@ -88,7 +86,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
         raise StoreError(f"the container's layers cannot be opened: {error}") from None
     try:
         for point in points:
-            # What cannot be made here, beneath a file say, whoever mounts on it finds out.
+            # What cannot be made, below a file say, is an error of the mount on it.
             with suppress(OSError):
                 _make(union, point)
     finally:
@@ -97,7 +95,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
 
 
 def _make(union: UnionFs, point: Point) -> None:
-    """Make what is missing of `point`; links are followed as in the container."""
+    """Make the missing components of `point`; links are followed as in the container."""
 
     def look(parent: int, name: bytes, last: bool) -> Attr | None:
         if not last and parent == ROOT_NODEID and name in _BENEATH_OURS:

@@ -1,11 +1,11 @@
 """The process a container runs: from a fresh fork inside its namespaces to execve(2).
 
-Decided here and only here: its environment, ids, capabilities and working
-directory, and how it is told when it cannot start: 127 for a command that is
-not there, 126 for one that cannot be invoked, 125 for all else.
+Decided here and only here: its environment, ids, capabilities and working directory, and
+the exit status if it cannot start: 127 for a command that does not exist, 126 for one that
+cannot be invoked, 125 for all else.
 
-Everything is imported before the root changes: from then on Python's own files
-are out of reach, and what is found by their names is the image's.
+Everything is imported before the root changes: after that Python's own files are out of
+reach, and their names lead to files of the image.
 
 Source: docker-run(1) "Exit Status"; moby `oci/caps/defaults.go`.
 """
@@ -48,9 +48,9 @@ _HIGHEST_CAPABILITY = 63
 
 
 class Launch(NamedTuple):
-    """What to run, and as what: `environment` is of words NAME=VALUE.
+    """A command: `environment` has words NAME=VALUE, `user` is that of `user.identity`.
 
-    `terminal` says that it has one of its own, which its stdin is when it begins.
+    With `terminal` it gets a terminal of its own, which is its stdin, stdout and stderr.
     """
 
     words: tuple[str, ...]
@@ -61,7 +61,7 @@ class Launch(NamedTuple):
 
 
 def restrict() -> None:
-    """Take from whatever is run from now on the capabilities that containers do not have."""
+    """Drop, from every program run from now on, the capabilities that containers do not have."""
     hide_from_others()
     for number in range(_HIGHEST_CAPABILITY + 1):
         if number not in _CAPABILITIES and not drop_capability(number):
@@ -103,7 +103,7 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
 
 def _become(who: Identity) -> None:
     try:
-        with suppress(PermissionError):  # in a user namespace of one user, who has no others
+        with suppress(PermissionError):  # a user namespace of one user has no other groups
             os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)

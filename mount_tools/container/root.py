@@ -1,9 +1,9 @@
 """A container's root: what is mounted into the image's tree before it becomes `/`.
 
-Decided here and only here: which mounts there are and with which flags.  All of
-it happens in the container's own mount namespace.  Every mount point is found,
-or made, beneath the root's fd, so that no link of the image leads out; mounts go
-onto /proc/self/fd/N, whose own link leads to exactly what was found.
+Decided here and only here: which mounts there are and with which flags.  All of it happens
+in the container's own mount namespace.  Every mount point is found, or made, beneath the
+root's fd, so that no link of the image leads out; we mount on /proc/self/fd/N, which leads
+to exactly the file that was found.
 
 Source: runtime-spec config-linux.md "Default Filesystems"; moby
 `oci/defaults.go` for what of /proc is masked and read-only.
@@ -65,14 +65,14 @@ _MASKED = (
 
 
 def make_private() -> None:
-    """Let no mount made from now on be seen outside of this namespace."""
+    """Keep the mounts of this namespace, made from now on, out of all others."""
     mount(b"none", b"/", b"", MS_REC | MS_SLAVE, b"")
 
 
 def furnish(
     root: int, volumes: Sequence[Volume], files: Mapping[str, str], *, read_only: bool
 ) -> int:
-    """Mount into `root` what a container finds there; `files` are those of /etc.
+    """Mount /proc, /sys, /dev, the volumes and the `files` of /etc into `root`.
 
     Returns the container's /proc, open; the caller closes it.
     """
@@ -102,8 +102,9 @@ def _furnish_proc(root: int) -> None:
             mount(b"proc", place.path, b"proc", _SAFE, b"")
     except PermissionError:
         raise StoreError(
-            "/proc cannot be mounted for the container: an ordinary user may only where all of "
-            "the machine's own /proc is to be seen, and in other containers it is not; try sudo"
+            "/proc cannot be mounted for the container: the kernel allows an ordinary user to "
+            "mount it only if the whole /proc of the machine is visible, which is not so in most "
+            "containers; try sudo"
         ) from None
 
 
@@ -113,10 +114,10 @@ def _furnish_sys(root: int) -> None:
             mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
             return
         except PermissionError:
-            # In a user namespace the network, part of what it shows, is not ours.
+            # It shows the network, which belongs to another user namespace than ours.
             _bind(b"/sys", place.path)
     _remount(root, "sys", MS_RDONLY | _SAFE)
-    _mask(root, "sys/fs/cgroup")  # which a user may have been given to write to
+    _mask(root, "sys/fs/cgroup")  # parts of it may be delegated to this user
 
 
 def _furnish_dev(root: int) -> None:
@@ -135,7 +136,7 @@ def _furnish_dev(root: int) -> None:
         try:
             mount(b"devpts", place.path, b"devpts", flags, options + b",gid=5")
         except OSError as error:
-            if error.errno != errno.EINVAL:  # there is no such group in a user namespace
+            if error.errno != errno.EINVAL:  # a user namespace of one user lacks the group
                 raise
             mount(b"devpts", place.path, b"devpts", flags, options)
     with _Place(root, "dev/shm") as place:
@@ -147,13 +148,13 @@ def _make_device(dev: _Place, name: str, number: int) -> None:
         os.mknod(name, stat.S_IFCHR, number, dir_fd=dev.fd)
         os.chmod(dev.path + b"/" + name.encode(), 0o666)
     except PermissionError:
-        # Nobody makes devices in a user namespace, and the machine's are shown instead.
+        # A user namespace cannot make devices.  The machine's are bound instead.
         with _mount_point(dev.fd, name, folder=False) as place:
             _bind(b"/dev/" + name.encode(), place.path)
 
 
 def show_console(root: int, terminal: int) -> None:
-    """Show the terminal open as `terminal` as /dev/console."""
+    """Bind the terminal that is open as `terminal` on /dev/console."""
     with _mount_point(root, "dev/console", folder=False) as place:
         _bind(b"/proc/self/fd/%d" % terminal, place.path)
 
@@ -185,13 +186,13 @@ def _bind(source: bytes, target: bytes) -> None:
 
 def _remount(root: int, path: str, flags: int) -> None:
     with _Place(root, path) as place:
-        # What is not said again is taken away.
+        # A remount clears the flags that it does not repeat.
         flags |= os.fstatvfs(place.fd).f_flag & _SAFE
         mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
 class _Place:
-    """What `path` is beneath `root`, open; `path` then leads to exactly that."""
+    """The file at `path` beneath `root`, open; its own `path` leads to exactly that file."""
 
     def __init__(self, root: int, path: str) -> None:
         self.fd = open_in_root(root, os.fsencode(path), os.O_PATH)
@@ -205,7 +206,7 @@ class _Place:
 
 
 def _mount_point(root: int, path: str, *, folder: bool) -> _Place:
-    """Return the place of `path`, made where it is missing."""
+    """Return the place of `path`; missing components are made."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise OSError(errno.EINVAL, "a mount point has no ..", path)

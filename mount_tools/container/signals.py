@@ -1,11 +1,11 @@
-"""Signals of whoever waits for a command: taken one by one and passed on, none lost.
+"""Signals of a process that waits for a command: taken one by one and passed on, none lost.
 
-Decided here and only here: which signals are passed on, and that they are never handled
-but kept blocked and taken.  A handler of Python's runs between two steps of
-the interpreter, so a signal that comes after the last step before a wait would lie
-there until the wait is over: for ever, where it was to end it.
+Decided here and only here: which signals are passed on, and that they stay blocked and are
+taken by sigwaitinfo(2), never handled.  Python runs a handler between two instructions of
+the interpreter.  A signal that comes after the last instruction before a wait would be
+handled after the wait: never, if it was sent to end it.
 
-Threading: a process of one thread; with another the kernel may give a signal to that.
+Threading: a process of one thread; with more the kernel may give a signal to another one.
 
 Source: signal(7), sigwaitinfo(2); sigaction(2) for `si_code`.
 """
@@ -33,19 +33,19 @@ _SIGNAL = re.compile(r"(?:([0-9]{1,3})|(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))
 _NUMBERS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals}
 
 TAKEN = frozenset((*PASSED_ON, signal.SIGCHLD))
-"""What `attend` takes, and is to be blocked before the child it waits for is there."""
+"""The signals that `attend` takes.  They are blocked before it forks the child."""
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let nothing of TAKEN disturb us; what nobody has taken at the end comes then."""
+    """Block the signals of TAKEN; those that were not taken are delivered at the end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
-    # Of children one is told nothing, and their status is gone, where SIGCHLD is ignored.
+    # If SIGCHLD is ignored there is none, and the kernel discards the status of children.
     on_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:
-        if on_child is not None:  # else set by something that is not Python
+        if on_child is not None:  # None: it was not set by Python
             signal.signal(signal.SIGCHLD, on_child)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -64,11 +64,11 @@ def attend(
 ) -> int:
     """Wait until `child` ends; return its wait status.  With `orphans` reap all others too.
 
-    Every other signal of TAKEN, all of which are blocked, goes to `pass_on`; `wait` takes
-    the next one.
+    The signals of TAKEN are blocked.  `wait` takes the next one; all but SIGCHLD go to
+    `pass_on`.
     """
     while True:
-        # Before the first wait: what ended before SIGCHLD was blocked is never told.
+        # Before the first wait: for a child that ended earlier there is no SIGCHLD.
         status = _reaped(child, orphans=orphans)
         if status is not None:
             return status
@@ -78,7 +78,7 @@ def attend(
 
 
 def _reaped(child: int, *, orphans: bool) -> int | None:
-    """Reap all who have ended, since one SIGCHLD may tell of many, up to `child`."""
+    """Reap every child that has ended, since one SIGCHLD may stand for many, up to `child`."""
     while True:
         pid, status = os.waitpid(-1 if orphans else child, os.WNOHANG)
         if pid == child:
@@ -88,12 +88,12 @@ def _reaped(child: int, *, orphans: bool) -> int | None:
 
 
 def is_typed(taken: signal.struct_siginfo) -> bool:
-    """Tell whether a signal was typed at the terminal: then our whole process group has it."""
+    """Tell whether a signal was typed at the terminal, which sends it to our process group."""
     return taken.si_signo in _FROM_TERMINAL and taken.si_code > 0
 
 
 def begin_afresh() -> None:
-    """Undo, for a program about to be run, what is ignored and blocked: execve(2) keeps both."""
+    """Unblock all signals and ignore none: execve(2) keeps the mask and what is ignored."""
     for number in (*TAKEN, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

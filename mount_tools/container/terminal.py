@@ -1,9 +1,9 @@
-"""A container's terminal: a pseudo-terminal of its own, joined to the one we have.
+"""A container's terminal: a pseudo-terminal of its own, connected to ours.
 
-Decided here and only here: that it is one of the container's own devpts, so that
-its name leads to it there; what becomes of our terminal meanwhile (raw: all that is
-typed goes inside as it is, and the inner one makes signals of it); and that ours is
-restored whatever happens.
+Decided here and only here: that it is one of the container's own devpts, so that its name
+leads to it there; the mode of our terminal meanwhile (raw: what is typed goes inside
+unchanged, and the inner terminal makes signals of it); and that ours is restored in every
+case.
 
     Inside   opens the pair; the master's descriptor is sent out before the command begins
     Relay    out here, between the master and our stdin and stdout, until the command ends
@@ -42,7 +42,7 @@ _LEFT_AT_THE_END = 64  # pieces; the kernel keeps fewer
 
 
 def size_of_ours() -> Size | None:
-    """Return the size of the terminal that stdout or stdin is, if one of them is."""
+    """Return the size of the terminal that is our stdout or stdin; None without one."""
     for fd in (1, 0):
         with suppress(OSError, termios.error):
             return termios.tcgetwinsize(fd)
@@ -66,7 +66,7 @@ def open_terminal(root: int, size: Size | None) -> tuple[int, int]:
     fcntl.ioctl(master, _TIOCSPTLCK, _FD.pack(0))
     if size is not None:
         termios.tcsetwinsize(master, size)
-    # By its name it might be another's by now.
+    # Not by its name, which may lead to another one by now.
     return master, fcntl.ioctl(master, _TIOCGPTPEER, flags)
 
 
@@ -74,9 +74,9 @@ def open_terminal(root: int, size: Size | None) -> tuple[int, int]:
 
 
 class Relay:
-    """What is typed goes to `master`, and what that says to stdout.  A context manager.
+    """Copies stdin to `master` and what comes from `master` to stdout.  A context manager.
 
-    Where stdin is no terminal nothing is made raw, and its end is not the end.
+    If stdin is a terminal it is raw meanwhile.  The end of stdin does not end the relay.
     """
 
     def __init__(self, master: int) -> None:
@@ -104,20 +104,20 @@ class Relay:
                     break
         finally:
             if self._before is not None:
-                with suppress(termios.error):  # it may be gone
+                with suppress(termios.error):  # it may have hung up
                     termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
             os.close(self._signals)
             os.close(self._master)
 
     def resize(self) -> None:
-        """Make the inner terminal as large as ours; its programs hear of that by SIGWINCH."""
+        """Make the inner terminal as large as ours; its programs get SIGWINCH."""
         size = size_of_ours()
         if size is not None:
             with suppress(OSError, termios.error):
                 termios.tcsetwinsize(self._master, size)
 
     def wait(self) -> signal.struct_siginfo:
-        """Carry what is typed and said until a signal of TAKEN comes; return that."""
+        """Copy in both directions until a signal of TAKEN comes; return that."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._signals:
@@ -131,7 +131,7 @@ class Relay:
                     self._read_typed()
 
     def _read_typed(self) -> None:
-        # Not more of it until this has been taken.
+        # No more is read until this is written.
         self._poll.unregister(0)
         with suppress(OSError):
             self._typed = os.read(0, _PIECE)
@@ -141,7 +141,7 @@ class Relay:
         if not self._typed or self._hung_up:
             return
         try:
-            with suppress(BlockingIOError):  # nobody reads there, and the kernel keeps no more
+            with suppress(BlockingIOError):  # no program reads it, and the buffer is full
                 self._typed = self._typed[os.write(self._master, self._typed) :]
         except OSError:
             self._hang_up()
@@ -151,7 +151,7 @@ class Relay:
         self._poll.modify(self._master, select.POLLIN | (select.POLLOUT if self._typed else 0))
 
     def _say(self) -> bool:
-        """Carry out a piece of what is said; False where there is none now, or no more."""
+        """Copy a piece of output; False if there is none now, or no more."""
         try:
             said = os.read(self._master, _PIECE)
         except BlockingIOError:
@@ -159,10 +159,10 @@ class Relay:
         except OSError:
             self._hang_up()
             return False
-        # If nobody hears it the command is not to wait for that.
+        # If stdout is closed the command must not wait for it.
         with suppress(OSError):
             while said:
-                select.select((), (1,), ())  # whoever else has it may have made it non-blocking
+                select.select((), (1,), ())  # another process may have made it non-blocking
                 said = said[os.write(1, said) :]
         return True
 

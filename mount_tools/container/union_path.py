@@ -1,7 +1,7 @@
-"""A path in a union that nobody has mounted, walked as the kernel would in a chroot.
+"""A path in a union that is not mounted, walked as the kernel does in a chroot.
 
-Decided here and only here: links lead on within the tree, `..` never out of it, and
-so many links are followed at the most.
+Decided here and only here: links are followed within the tree, `..` never leads out of it,
+and the number of links is limited.
 """
 
 from __future__ import annotations

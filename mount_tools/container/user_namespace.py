@@ -1,7 +1,7 @@
-"""The user namespace in which an ordinary user is root of what is his.
+"""The user namespace in which an ordinary user is root of their own files.
 
-Decided here and only here: when he enters one.  To run containers he must; and what was
-made in them, with modes that keep out everybody but root, he reads only as that.
+Decided here and only here: when one is entered: to run containers, and to read what was
+made in them with modes that exclude everybody but root.
 
 Threading: one thread, or the kernel refuses.
 
@@ -20,9 +20,9 @@ from unionfs.syscalls.namespaces import CLONE_NEWUSER, become_root_of_own, setns
 
 
 def be_root() -> None:
-    """Make sure that we may run containers: an ordinary user does as root of a user namespace.
+    """Become root of a new user namespace unless this process is root.
 
-    Raises StoreError where there are none for him.
+    Raises StoreError if the kernel refuses one.
     """
     if os.geteuid() == 0:
         return
@@ -30,15 +30,15 @@ def be_root() -> None:
         become_root_of_own()
     except OSError as error:
         raise StoreError(
-            f"an ordinary user runs containers in a user namespace, and there is none to be had: "
-            f"{error.strerror}; try sudo, or `pyunion mount` and chroot"
+            "an ordinary user runs containers in a user namespace, which the kernel refuses "
+            f"({error.strerror}); try sudo, or `pyunion mount` and chroot"
         ) from None
 
 
 def read_all(container: Container | None = None) -> None:
-    """Let an ordinary user read what is his, whatever its mode, and a running container's mount.
+    """Let an ordinary user read their own files of any mode, and a running container's mount.
 
-    Where there are no user namespaces for him, none of it was made in one.
+    Nothing is done if the kernel refuses user namespaces: then none of it was made in one.
     """
     if os.geteuid() == 0:
         return

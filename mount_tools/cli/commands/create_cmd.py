@@ -1,6 +1,6 @@
 """`pyunion create`: a container that is ready to be started or mounted.
 
-Differs from docker: an image without a command makes one too, which can be mounted.
+Differs from docker: an image without a command is accepted; its container can be mounted.
 """
 
 from __future__ import annotations

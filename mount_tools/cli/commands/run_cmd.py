@@ -2,7 +2,8 @@
 
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
 Differs from docker: the network is the host's own; an ordinary user is root of a user
-namespace; there are no keys to detach from a container, which goes with whoever runs it.
+namespace; there are no keys to detach from a container, which ends with the process that
+runs it.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def run(
     cidfile: str | None,
     **said: object,
 ) -> None:
-    """Exits as the command does; with 125 where the container cannot be started, 126 where
-    the command cannot be run, and 127 where it is not there."""
+    """Exits as the command does; with 125 if the container cannot be started, 126 if the
+    command cannot be run, and 127 if it does not exist."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
 
     def work() -> int:

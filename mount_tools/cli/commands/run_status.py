@@ -1,7 +1,7 @@
 """How the commands that run something begin and end.
 
-Decided here and only here: what a command's stdin is, and that whoever runs it exits as it
-does, or with why it cannot be run.
+Decided here and only here: what a command's stdin is, and the exit status: the command's
+own, or 125, 126 or 127 if it cannot be run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mount_tools.container.handshake import REFUSED, CannotStart
 
 
 def take_stdin(interactive: bool, tty: bool) -> None:
-    """Leave stdin to the command where it is to have it; else it reads an empty one.
+    """Keep stdin for an `interactive` command; make it empty for any other.
 
-    So a loop that reads lines and runs a container for each keeps its lines, as with
-    docker.  Raises WrongWords where a terminal is asked for and there is none.
+    So a loop that reads lines and runs a container for each keeps its lines, as with docker.
+    Raises WrongWords if a terminal is asked for and stdin is none.
     """
     if interactive and tty and not sys.stdin.isatty():
         raise WrongWords("the input device is not a TTY", 1)
@@ -35,7 +35,7 @@ def take_stdin(interactive: bool, tty: bool) -> None:
 
 
 def discard(store: Store, container: Container) -> None:
-    """Remove a container that was to go at its end, unless somebody was faster."""
+    """Remove a container of `--rm` at its end, unless it is gone already."""
     try:
         store.containers.remove(store.containers.get(container.id))
     except NotFound:
@@ -43,7 +43,7 @@ def discard(store: Store, container: Container) -> None:
 
 
 def exit_with(action: Callable[[], int]) -> None:
-    """Exit as the command that `action` runs does; with 125, 126 or 127 where it does not start."""
+    """Exit as the command that `action` runs; with 125, 126 or 127 if it does not start."""
     try:
         status = action()
     except CannotStart as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 from mount_tools.container.mount_points import Point, with_points
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import Content, fill
-from unionfs import MAX_LOWERS
 from unionfs.core.config import UnionConfig
 
 HOSTS = Point("/etc/hosts", folder=False)
@@ -107,10 +106,3 @@ def test_one_cut_short_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "points/work").mkdir()
     layer = layer_on(tmp_path, {}, HOSTS)
     assert listing(layer) == ["dev", "etc", "etc/hosts", "proc", "sys"]
-
-
-def test_where_there_is_no_room_for_one_more_there_is_none(tmp_path: Path) -> None:
-    lowers = tuple(b"/%d" % number for number in range(MAX_LOWERS - 1))
-    union = UnionConfig(lowers=lowers)
-    assert with_points(union, tmp_path, [HOSTS]) is union
-    assert list(tmp_path.iterdir()) == []
