@@ -28,6 +28,6 @@ def test_root_stays_what_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_there_is_none_it_is_said_by_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_namespace, "become_root_of_own", refuse)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(StoreError, match="kernel refuses .No space left on device.; try sudo"):
+    with pytest.raises(StoreError, match=r"kernel refuses \(No space left on device\); try sudo"):
         user_namespace.be_root()
     user_namespace.read_all()
