@@ -41,7 +41,7 @@ def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[S
     Raises MountError or OptionError with a sentence for the user.
     """
     try:
-        with Store.open() as store:
+        with Store.open(create=False) as store:
             _sweep(store)
             container, ephemeral = _container_for(store, spec, options.container)
             try:

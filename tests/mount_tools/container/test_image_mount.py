@@ -150,3 +150,17 @@ def test_nosuid_and_nodev_unless_asked_otherwise(store: Store, point: Path) -> N
         shown = run("findmnt", "-no", "VFS-OPTIONS", point).stdout.decode().strip().split(",")
         assert {"nosuid", "nodev"} & set(shown) == expected
         run("umount", point)
+
+
+def test_a_mount_of_an_image_creates_no_store(tmp_path: Path, point: Path) -> None:
+    missing = tmp_path / "typo"
+    done = subprocess.run(
+        helper("box:1", point),
+        env={**helper_environment(), "PYUNION_ROOT": str(missing)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (32, "")
+    assert f"there is no store at {missing}" in done.stderr
+    assert not missing.exists()
