@@ -81,7 +81,7 @@ class TarWriter:
             view = sink.room()[:size]
             done = os.preadv(fd, [view], offset)
             if done == 0:
-                raise StoreError(f"{show(path)} became shorter while it was read")
+                raise _shorter(path)
             hasher.update(view[:done])
             sink.filled(done)
             offset += done
@@ -94,9 +94,16 @@ class TarWriter:
             self._zeros(start - at, hasher)
             self._copy(fd, path, start, end - start, hasher)
             at = end
+        if os.fstat(fd).st_size < size:
+            # Beyond its end there is no data either, but no hole.
+            raise _shorter(path)
         self._zeros(size - at, hasher)
         return hasher.hexdigest()
 
     def _zeros(self, size: int, hasher: xxhash.xxh3_128) -> None:
         hash_zeros(hasher, size)
         self._sink.zeros(size)
+
+
+def _shorter(path: bytes) -> StoreError:
+    return StoreError(f"{show(path)} became shorter while it was read")
