@@ -1,18 +1,18 @@
-"""Layers: unpacked trees in overlay format, immutable, shared by all chains that begin alike.
+"""Layers: unpacked trees in overlay format, immutable, shared by all images with the same chain.
 
-A layer is a directory named by its chain_id, with `diff` (the tree), `index`
-(what `check` compares it with) and `tar-split` (what re-creates its tar).  It
-is published whole: built in staging, written back, and renamed into place in
-the transaction that inserts its row.  A directory without a row is no layer, and
-a publication replaces it; a row without its directory, as a repair can leave, is made
-whole by the next publication of the same layer.
+A layer is a directory named by its chain_id, with `diff` (the tree), `index` (what
+`check` compares the tree with) and `tar-split` (what re-creates its tar).  It is
+published atomically: built in staging, written back, and renamed into place in the
+transaction that inserts its row.  A directory without a row is a leftover, which a
+publication replaces; a row without its directory, as a repair can leave, is completed by
+the next publication of the same layer.
 
-A commit publishes a tree that a mount is using, which cannot wait in staging:
-`adopt` inserts the row with the `location` where the tree is, and `settle`
-moves it to its own place afterwards.
+A commit publishes a tree that a mount is using and that cannot be in staging: `adopt`
+inserts the row with the `location` where the tree is, and `settle` moves the tree to its
+own place afterwards.
 
-A layer of no image is collected unless its maker holds a work lease from
-before `publish` or `adopt`, or before `need` found it.
+A layer of no image is collected unless its maker holds a work lease from before `publish`
+or `adopt`, or from before `need` found it.
 
 Threading: any thread; the database's write lock orders them.
 Source: image-spec config.md "Layer ChainID".
@@ -39,7 +39,7 @@ from layerstore.oci.documents import Descriptor
 
 
 class _Parts:
-    """What lies in the directory of a layer, published or being built."""
+    """The files in the directory of a layer, published or being built."""
 
     path: Path
 
@@ -50,12 +50,12 @@ class _Parts:
 
     @property
     def index(self) -> Path:
-        """What each path of the tree was when it was published."""
+        """What every path of the tree was when the layer was published."""
         return self.path / "index"
 
     @property
     def tar_split(self) -> Path:
-        """What the layer's tar has besides the content of its files."""
+        """What is in the layer's tar besides the content of its files."""
         return self.path / "tar-split"
 
 
@@ -72,14 +72,14 @@ class Layer(_Parts):
 
 @dataclass(frozen=True)
 class Staging(_Parts):
-    """A layer that is being built: `diff` is there and empty, the rest is the builder's."""
+    """A layer that is being built: `diff` is empty, and the builder makes the rest."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Freed:
-    """What lost its last user: layers, the topmost first, and the blobs they came from."""
+    """Layers that lost their last user, the topmost first, and the blobs they came from."""
 
     layers: list[Layer]
     blobs: list[Digest]
@@ -108,7 +108,7 @@ class LayerStore:
 
     @contextmanager
     def stage(self) -> Iterator[Staging]:
-        """Make the directory to build a layer in; it goes at the end unless published."""
+        """Make a directory to build a layer in; it is removed at the end unless published."""
         with self._leases.lease("work", "layer"), self._staging.to_build() as own:
             staging = Staging(own / "layer")
             staging.path.mkdir(mode=0o700)
@@ -117,14 +117,15 @@ class LayerStore:
             yield staging
 
     def publish(self, staging: Staging, parent: Digest | None, diff_id: Digest, size: int) -> Layer:
-        """Make what was built a layer of the store, and return it.
+        """Publish the layer that was built, and return it.
 
-        Where the same layer is there already, that one stays and the staged one
-        is dropped.  Raises NotFound where `parent` is not in the store.
+        `size` is the bytes of its files' content.  If the same layer is there already,
+        that one stays and the staged one is dropped.  Raises NotFound if `parent` is not
+        in the store.
         """
         self._durability.tree(staging.path)
         chain = chain_id(parent, diff_id)
-        # Committed before anything is at its place, for a recovery to know of it.
+        # Committed before anything is in its place, so that a recovery knows of it.
         self._leases.hold("layer", chain)
         try:
             with self._database.transaction():
@@ -139,7 +140,7 @@ class LayerStore:
         return self.get(chain)
 
     def _move_in(self, source: Path, chain: Digest, aside: Path) -> None:
-        """Rename `source` to its place; whatever is there is nobody's and goes `aside`."""
+        """Rename `source` to its place; anything there has no row and is moved to `aside`."""
         target = self._place(chain)
         with suppress(FileNotFoundError):
             os.rename(target, aside)
@@ -188,12 +189,12 @@ class LayerStore:
                 self._move_in(source, chain, own / "replaced")
                 self._durability.directory(source.parent)
             elif not self._place(chain).exists():
-                return None  # lost; `check` says so
+                return None  # lost; `check` reports it
             self._rows.settle(chain)
         return self.get(chain)
 
     def find(self, chain: Digest) -> Layer | None:
-        """Return the layer, or None where it, or its tree, is not in the store."""
+        """Return the layer, or None if its row or its tree is missing."""
         row = self._rows.get(chain)
         if row is None:
             return None
@@ -201,20 +202,20 @@ class LayerStore:
         return layer if layer.path.exists() else None
 
     def get(self, chain: Digest) -> Layer:
-        """Return the layer; raises NotFound."""
+        """Return the layer; raises NotFound if its row or its tree is missing."""
         row = self._rows.get(chain)
         if row is None:
             raise NotFound(f"no such layer: {chain}")
         layer = self._layer(row)
         if not layer.path.exists():
             raise NotFound(
-                f"the layer {chain.short} has lost its files; `pyunion check` tells which images "
-                "need it, and loading one of them again brings it back"
+                f"the layer {chain.short} has lost its files; `pyunion check` shows which images "
+                "need it, and loading one of them again restores it"
             )
         return layer
 
     def need(self, chain: Digest) -> Layer | None:
-        """Return the layer, kept from now on for the work under way, or None."""
+        """Return the layer, leased for the work of this process, or None."""
         with self._database.transaction():
             layer = self.find(chain)
             if layer is not None:
@@ -231,7 +232,7 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Return every layer, also one that lost its tree, those beneath before those above."""
+        """Return every layer, also one that lost its tree; a parent comes before its children."""
         return [self._layer(row) for row in self._rows.all()]
 
     def forget(self, chain: Digest) -> None:
@@ -239,11 +240,11 @@ class LayerStore:
         self._rows.delete(chain)
 
     def free(self, top: Digest | None) -> Freed:
-        """Remove the rows of the chain `top` that nothing needs, the topmost first.
+        """Delete the rows of the chain `top` that nothing needs, the topmost first.
 
-        A layer goes with its last image, container, layer above it and lease,
-        and its blobs with the last layer of its diff_id.  The caller `collect`s
-        both after its transaction.
+        A layer is needed by an image or a container on top of it, by a layer above it
+        and by a lease; its blobs are needed by every layer of its diff_id.  The caller
+        `collect`s both after its transaction.
         """
         freed = Freed([], [])
         with self._database.transaction():
@@ -264,7 +265,7 @@ class LayerStore:
         return freed
 
     def unneeded(self) -> list[Digest]:
-        """Return the layers at the top of a chain that no image, container or lease needs."""
+        """Return the layers without one above them that no image, container or lease needs."""
         with self._database.transaction():  # rows and leases are of the same moment
             used = self._images.tops() | self._containers.bases() | self._leases.kept()
             return [chain for chain in self._rows.childless() if chain not in used]
@@ -277,7 +278,7 @@ class LayerStore:
         )
 
     def collect(self, chains: Iterable[Digest]) -> None:
-        """Remove the trees of `chains` that have no row, or none any more."""
+        """Remove the trees of those of `chains` that have no row."""
         for chain in chains:
             with self._staging.directory() as own, self._database.transaction():
                 if self._rows.get(chain) is None and self._place(chain).exists():
@@ -289,21 +290,21 @@ class LayerStore:
         return self._layer(row) if row is not None else None
 
     def unsettled(self) -> list[Digest]:
-        """Return the adopted layers that nobody is about to settle."""
+        """Return the adopted layers that no process is about to settle."""
         with self._database.transaction():
             leased = self._leases.kept()
             return [chain for chain in self._rows.unsettled() if chain not in leased]
 
     def strays(self) -> list[str]:
-        """Return the names of directories that no row and no lease speaks of."""
-        with self._database.transaction():  # nobody is between a rename and its row now
+        """Return the names of directories that no row and no lease names."""
+        with self._database.transaction():  # no other process is between a rename and its row
             names = set(os.listdir(self._directory))
             known = self._leases.named()
             known.update(row.chain_id for row in self._rows.all())
         return sorted(name for name in names if f"sha256:{name}" not in known)
 
     def add_blob(self, diff_id: Digest, digest: Digest, media_type: str, size: int) -> None:
-        """Record that the blob `digest` is a tar of the layers `diff_id`, to be kept with them."""
+        """Record that the blob `digest` is a tar of the layers `diff_id`, and is kept with them."""
         self._rows.add_blob(BlobRow(diff_id, digest, media_type, size))
 
     def blobs(self, diff_id: Digest) -> list[Descriptor]:

@@ -1,17 +1,16 @@
-"""The store: one directory, opened by as many processes as there are.
+"""The store: one directory, which any number of processes may have open.
 
     with Store.open() as store:
         image = store.images.resolve("debian:12")
         container = store.containers.create(image, name="box")
 
-Decided here and only here: where the store is, what it consists of, and what
-is put right when it is opened.  That is next to nothing for a store that was
-left in peace: a look at the leases and at staging.  A lease whose process is
-gone says that something was cut short and by which names, and what it left is
-finished or removed.  What nobody speaks of is left alone, for `check` to find.
+Decided here and only here: where the store is, what it consists of, and what an
+opening recovers.  Usually that is nothing: it looks at the leases and at staging.  A lease
+whose process died says which work was interrupted and what that work named; its
+remains are completed or removed.  What no row or lease names is left alone; `check` finds it.
 
-Threading: a store may be used from several threads, and goes on working in a
-process that forked from the one that opened it.
+Threading: several threads may use a store, and so may a process that was forked by the
+one that opened it.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ _FILES = {"reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
 def default_root() -> Path:
-    """Return where the store is unless told: $PYUNION_ROOT, the system's, or the user's own."""
-    told = os.environ.get("PYUNION_ROOT")
-    if told:
-        return Path(told)
+    """Return the default place: $PYUNION_ROOT, or the system's for root, or the user's own."""
+    given = os.environ.get("PYUNION_ROOT")
+    if given:
+        return Path(given)
     if os.geteuid() == 0:
         return _SYSTEM_ROOT
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -55,7 +54,7 @@ class Store:
     """An open store."""
 
     def __init__(self, root: Path, *, sync: bool) -> None:
-        """For `open`, which makes what is missing."""
+        """Use `open`, which makes what is missing."""
         self.root = root
         self.durability = Durability(sync=sync)
         self.reserve = Reserve(root)
@@ -83,11 +82,12 @@ class Store:
     def open(
         cls, root: Path | str | None = None, *, sync: bool = True, create: bool = True
     ) -> Store:
-        """Open the store at `root`, by default `default_root()`; make it where it is missing.
+        """Open the store at `root`, by default `default_root()`; the caller closes it.
 
-        `sync=False` trades what a crash of the machine may take for speed.
-        Raises StoreError where it cannot be used, NotFound where it is missing
-        and not to be made, and WrongVersion for a store of a newer PyUnion.
+        With `create` a missing store is made.  `sync=False` is faster, and a crash of
+        the machine may then lose what was written.  Raises NotFound for a missing store
+        without `create`, WrongVersion for one of a newer PyUnion, and StoreError if it
+        cannot be used for another reason.
         """
         path = Path(root if root is not None else default_root()).absolute()
         try:
@@ -107,14 +107,14 @@ class Store:
         return store
 
     def _open_database(self, *, sync: bool) -> Database:
-        # To open it takes some room, which a full disk has not.
+        # Opening it takes some space, which a full disk does not have.
         self.reserve.look()
         opened = self.reserve.with_room(lambda: Database(self.root / "store.db", sync=sync))
         self.reserve.settle()
         return opened
 
     def close(self) -> None:
-        """Close the store; nothing of it may be used afterwards."""
+        """Close the store; none of its parts may be used afterwards."""
         self.database.close()
         self.reserve.settle()
 
@@ -130,24 +130,24 @@ class Store:
         self.close()
 
     def recover(self) -> bool:
-        """Finish or remove what processes left that are gone; tell whether there was anything."""
+        """Complete or remove what dead processes left; tell whether there was anything."""
         stale = self.leases.stale()
         if stale:
             self.layers.settle()
             self._collect({lease.key for lease in stale if lease.kind != "work"})
-            # Last: a recovery that is cut short is then begun again.
+            # Last, so that an interrupted recovery starts again.
             self.leases.end(stale)
         if any(self.staging.path.iterdir()):
             self.staging.sweep()
         return bool(stale)
 
     def _recover_if_possible(self) -> None:
-        """Recover after a failure, whose error is the one to be seen."""
-        with suppress(StoreError, OSError):  # what fails again is left to the next opening
+        """Recover after a failure; the caller raises the error of that failure."""
+        with suppress(StoreError, OSError):  # if it fails again, the next opening does it
             self.recover()
 
     def _collect(self, keys: set[str]) -> None:
-        """Remove what `keys` name, a layer, a blob or a container, where nothing needs it."""
+        """Remove those layers, blobs and containers named by `keys` that nothing needs."""
         digests = []
         for key in keys:
             with suppress(InvalidDigest):
@@ -160,12 +160,12 @@ class Store:
 
 
 def _make(root: Path, durability: Durability) -> None:
-    """Make an empty store; where another process does so too, both find it made."""
+    """Make an empty store; another process may be doing the same."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_held(root)
     mode = root.stat()
     if stat.S_IMODE(mode.st_mode) & 0o077 and mode.st_uid == os.geteuid():
-        # Setuid files and devices of images lie in here, for no other user to run or open.
+        # Images have setuid files and devices, which no other user may run or open.
         os.chmod(root, 0o700)
     for name in _DIRECTORIES:
         (root / name).mkdir(mode=0o700, exist_ok=True)
@@ -175,10 +175,9 @@ def _make(root: Path, durability: Durability) -> None:
 
 
 def _refuse_held(root: Path) -> None:
-    """Refuse to make a store of a directory that is used for something else.
+    """Refuse to make a store in a directory that holds something else.
 
-    So is a store that lost its database: a new one would know nothing of what
-    it holds.
+    That includes a store that lost its database: a new one would not know its content.
     """
     ours = {name.partition("/")[0] for name in _DIRECTORIES} | _FILES
     held = next((name for name in os.listdir(root) if name not in ours), None)
@@ -194,6 +193,6 @@ def _refuse_held(root: Path) -> None:
             "load the images into another --root"
         )
     raise StoreError(
-        f"{root} is no store and holds other things, {held} for one: name an empty directory, or "
-        "one to be made, as --root"
+        f"{root} is not a store and holds other things, for example {held}: give an empty or a "
+        "new directory as --root"
     )

@@ -1,7 +1,7 @@
-"""Names for containers that were given none: an adjective and an animal.
+"""Names for containers that were created without one: an adjective and an animal.
 
-Decided here and only here: the words.  They are short, easy to tell apart when
-heard, and nobody's name.
+Decided here and only here: the words.  They are short, sound different, and are not
+names of people.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PLAIN_TRIES = 20
 
 
 def new_name(taken: Callable[[str], bool]) -> str:
-    """Return a name that is not `taken`; with a number behind it once most of them are."""
+    """Return a name that is not `taken`, with a number at its end if most names are taken."""
     for _ in range(_PLAIN_TRIES):
         name = _pair()
         if not taken(name):

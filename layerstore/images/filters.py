@@ -20,10 +20,10 @@ from layerstore.oci.reference import Reference, familiar, familiar_name
 
 @dataclass(frozen=True)
 class ImageFilters:
-    """What an image has to be to be listed; a filter that is not set lets all through.
+    """The filters of a listing; one that is not set matches every image.
 
-    Labels are (name, value), where None stands for any value.  `before` and
-    `since` are names or ids; of several references one is enough.
+    Labels are (name, value), with None for any value.  `before` and `since` are names or
+    ids of images.  One of several references is enough.
     """
 
     dangling: bool | None = None
@@ -35,7 +35,7 @@ class ImageFilters:
 
 
 def matching(images: ImageRows, filters: ImageFilters, *, intermediate: bool) -> list[Image]:
-    """Return the images that `filters` let through, the newest first."""
+    """Return the images that match `filters`, the newest first."""
     before = images.resolve(filters.before).created_ns if filters.before else None
     since = images.resolve(filters.since).created_ns if filters.since else None
     patterns = [_pattern(text) for text in filters.references]
@@ -63,7 +63,7 @@ def matching(images: ImageRows, filters: ImageFilters, *, intermediate: bool) ->
 
 
 def has_labels(labels: dict[str, str], wanted: Iterable[tuple[str, str | None]]) -> bool:
-    """Tell whether every one of the `wanted` labels is there, with its value where one is given."""
+    """Tell whether every one of the `wanted` labels is there, with its value if one is given."""
     return all(
         name in labels and (value is None or labels[name] == value) for name, value in wanted
     )

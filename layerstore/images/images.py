@@ -1,8 +1,8 @@
-"""Images: configurations over chains of layers, and all that is done with them.
+"""Images: configurations over chains of layers.
 
-An image is a configuration, kept as a blob and named by its digest, over a
-chain of layers that the store holds unpacked.  Rows and names are
-`layerstore.images.rows`', the rules of removal `layerstore.images.removal`'s.
+An image is a configuration, kept as a blob and named by its digest, over a chain of
+layers that the store has unpacked.  How names are understood is decided in
+`layerstore.images.rows`, what may be removed in `layerstore.images.removal`.
 
 Threading: any thread.  Source: image-spec config.md; moby
 `daemon/images/image_history.go`.
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class HistoryLine:
-    """One line of an image's history: `id` is None where no local image is of that step."""
+    """One line of an image's history: `id` is None unless that step is an image of the store."""
 
     id: Digest | None
     created_ns: int
@@ -71,16 +71,16 @@ class ImageStore(ImageRows):
     def list(
         self, filters: ImageFilters | None = None, *, intermediate: bool = False
     ) -> builtins.list[Image]:
-        """Return the images that `filters` let through, the newest first.
+        """Return the images that match `filters`, the newest first.
 
-        `intermediate` includes images without a name that another was made
-        from; what a filter on names leaves of an image's names is all the
-        result has.  Raises NotFound for a `before` or `since` that is no image.
+        With `intermediate` images without a name that another image was made from are
+        included.  With a filter on names each image has only its matching names.
+        Raises NotFound for a `before` or `since` that is not an image.
         """
         return matching(self, filters or ImageFilters(), intermediate=intermediate)
 
     def history(self, image: Image | Digest) -> builtins.list[HistoryLine]:
-        """Return how the image came to be, the newest step first."""
+        """Return the steps that made the image, the newest first."""
         image = self.get(id_of(image))
         config = self.config(image)
         sizes = self._layers.sizes()
@@ -90,7 +90,7 @@ class ImageStore(ImageRows):
             layer = None if entry.empty_layer else next(chain, None)
             size = sizes.get(layer, 0) if layer else 0
             lines.append((entry, size))
-        # A writer may leave the history out, but not what the layers weigh.
+        # The history may be missing; the layers have sizes nevertheless.
         lines += [(HistoryEntry(), sizes.get(layer, 0)) for layer in chain]
         step: Image | None = image
         done = []
@@ -110,7 +110,7 @@ class ImageStore(ImageRows):
         return done
 
     def inspect(self, image: Image | Digest) -> Object:
-        """Return all there is to say of the image, in the fields of `docker image inspect`."""
+        """Return the fields of `docker image inspect`."""
         image = self.get(id_of(image))
         layers = self._layers.chain(image.top)
         tagged_ns = self._rows.last_tagged_ns(image.id)
@@ -119,10 +119,10 @@ class ImageStore(ImageRows):
     def add(self, config_bytes: bytes, *, parent: Digest | None = None) -> Image:
         """Add the image of that configuration, whose layers are in the store; return it.
 
-        Where it is there already it stays as it is.  `parent` is the image it
-        was committed from.  Within a transaction of the caller's, who then has
-        put the configuration as a blob before it, for a crash to leave it named.
-        Raises InvalidImage, and NotFound for a layer that is not there.
+        One that is there already stays as it is.  `parent` is the image it was
+        committed from.  A caller within a transaction has stored the configuration as a
+        blob before it, so that a crash leaves no row without its blob.  Raises
+        InvalidImage, and NotFound for a layer that is missing.
         """
         config = ImageConfig.parse(config_bytes)
         with self._leases.lease("work", "image"):
@@ -145,7 +145,7 @@ class ImageStore(ImageRows):
     def add_manifest(self, image: Image | Digest, manifest: Manifest) -> Digest:
         """Keep a manifest of the image, byte for byte; return its digest.
 
-        Within a transaction of the caller's as `add`.
+        A caller within a transaction has stored it as a blob before, as for `add`.
         """
         digest = manifest.digest
         with self._leases.lease("work", "manifest"):
@@ -156,7 +156,7 @@ class ImageStore(ImageRows):
         return digest
 
     def _put(self, data: bytes, digest: Digest) -> None:
-        # A caller in a transaction has put it: see `add`.
+        # A caller within a transaction has stored it: see `add`.
         within = self._database.connection.in_transaction
         if not (within and self._blobs.need(digest)):
             self._blobs.put(data, digest)
@@ -169,7 +169,7 @@ class ImageStore(ImageRows):
         ]
 
     def add_repo_digest(self, image: Image | Digest, repository: str, digest: Digest) -> None:
-        """Record that the manifest `digest` of `repository`, in full, is of this image."""
+        """Record that in `repository`, a full name, the manifest `digest` is of this image."""
         with self._database.transaction():
             self.require(image)
             self._rows.add_digest(id_of(image), repository, digest)
@@ -189,8 +189,8 @@ class ImageStore(ImageRows):
     ) -> builtins.list[Removed]:
         """Remove the image or the name `text`; return what was untagged and deleted, in order.
 
-        `prune` removes parents without a name too.  Raises NotFound,
-        InvalidReference, or Conflict in docker's words.
+        With `prune` parents without a name are removed too.  Raises NoSuchImage,
+        InvalidReference, or Conflict with docker's text.
         """
         with self._leases.lease("work", "rmi"):
             with self._database.transaction():
@@ -200,11 +200,11 @@ class ImageStore(ImageRows):
         return removal.done
 
     def removal(self) -> ImageRemoval:
-        """Begin a removal within the caller's transaction; `collect` ends it after."""
+        """Begin a removal within the caller's transaction; the caller calls `collect` after it."""
         return ImageRemoval(self._database, self, self._layers, self._leases)
 
     def collect(self, removal: ImageRemoval) -> None:
-        """Take from disk what a committed removal freed."""
+        """Remove from disk what a committed removal freed."""
         self._layers.collect(removal.layers)
         self._blobs.collect(removal.blobs)
 

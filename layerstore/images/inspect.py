@@ -1,4 +1,4 @@
-"""What `inspect` says of an image, in docker's fields.
+"""The document that `inspect` prints for an image, in docker's fields.
 
 Decided here and only here: the names and the shape of the fields, which are
 those of `docker image inspect`.
@@ -41,7 +41,7 @@ NO_CONFIG: Object = {
 def inspect_image(
     image: Image, config: ImageConfig, layers: list[Layer], tagged_ns: int | None
 ) -> Object:
-    """Return what there is to say of `image`, whose `layers` have the topmost first."""
+    """Return the document of `image`; `layers` are its layers, the topmost first."""
     docker_version = config.fields.get("docker_version")
     found: Object = {
         "Id": image.id,
@@ -66,7 +66,7 @@ def inspect_image(
 
 
 def _graph(layers: list[Layer]) -> Object:
-    """Return where the layers are, by the names that docker's overlay2 has for it."""
+    """Return where the layers are, in the fields of docker's driver overlay2."""
     if not layers:
         return {}
     lowers: Object = {}

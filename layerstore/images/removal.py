@@ -1,14 +1,12 @@
-"""Removing images: which names go with one, what stands in the way, and what is freed.
+"""Removing images: which names are removed with one, what prevents it, and what is freed.
 
-Decided here and only here: docker's rules of `rmi`, in docker's words.  A
-conflict is hard (children, a running container) or soft (other names, a
-stopped container); force overcomes soft ones.  Given by name, an image first
-loses that name, and goes itself only when it was the last and nothing is in
-the way; given by id, all goes or nothing does.
+Decided here and only here: docker's rules of `rmi`, with docker's texts.  A conflict is hard
+(children, a running container) or soft (other names, a stopped container); force overrides
+soft ones.  An image given by a name first loses that name, and is removed itself only if
+that was its last name and nothing conflicts; of an image given by its id either everything
+is removed or nothing.  `layerstore.layers` decides which layers are freed.
 
-Which layers go along is `layerstore.layers`' to say.
-
-The whole is one transaction: all of it happens or none.  Threading: any thread.
+A removal is one transaction of the caller.  Threading: any thread.
 
 Source: moby `daemon/images/image_delete.go`.
 """
@@ -29,7 +27,7 @@ from layerstore.oci.reference import Reference, familiar, parse_reference
 
 
 class Removed(NamedTuple):
-    """One line of what a removal did."""
+    """One line of the report of a removal, as docker prints it."""
 
     what: Literal["Untagged", "Deleted"]
     text: str
@@ -53,7 +51,7 @@ class ImageRemoval:
         self.freed = 0
 
     def remove(self, text: str, *, force: bool = False, prune: bool = True) -> None:
-        """Remove what `text` names; `prune` removes untagged parents too.
+        """Remove what `text` names; with `prune` its parents without a name too.
 
         Raises NotFound, InvalidReference or Conflict, having done nothing.
         """
@@ -66,7 +64,7 @@ class ImageRemoval:
                     self._untag(reference)
             self._delete(image_id, force=force, prune=prune, quiet=False)
             return
-        # An image may have thousands of names, and each be removed in turn.
+        # An image may have thousands of names, each removed in turn: do not read them all.
         users = self._users(image_id)
         if users and not force and is_single_reference(self._images.some_names(image_id)):
             raise Conflict(
@@ -87,7 +85,7 @@ class ImageRemoval:
         self.done.append(Removed("Untagged", familiar(reference)))
 
     def _untag_lone_digests(self, image_id: Digest, repository: str) -> None:
-        """Take the names by digest of a repository away where it names the image by no tag."""
+        """Remove the image's digests in `repository` unless it has a tag there."""
         if not self._images.is_tagged(image_id, repository):
             for reference in self._images.repo_digests(image_id, repository):
                 self._untag(reference)
@@ -117,7 +115,7 @@ class ImageRemoval:
         self.free_layers(image.top)
 
     def free_layers(self, top: Digest | None) -> None:
-        """Remove the rows of the chain `top` that nothing needs, the topmost first."""
+        """Delete the rows of the chain `top` that nothing needs, the topmost first."""
         freed = self._layers.free(top)
         self.layers += [layer.chain_id for layer in freed.layers]
         self.blobs += freed.blobs
@@ -163,7 +161,7 @@ def _conflict(image: Image, hard: bool, used: bool, why: str) -> _Conflict:
 
 
 def is_single_reference(references: tuple[Reference, ...]) -> bool:
-    """Tell whether all names are of one repository, with at most one tag among them."""
+    """Tell whether all names are in one repository, and at most one is a tag."""
     if len(references) <= 1:
         return len(references) == 1
     tags = [reference for reference in references if reference.digest is None]

@@ -1,7 +1,6 @@
-"""The rows of images: their names, and how a name or an id is found.
+"""Images and their names: how a name or an id is resolved, and how names change.
 
-Names are moved, never copied: a tag names one image, and tagging another
-takes it from the first.
+A tag names one image; tagging another image moves it.
 
 Threading: any thread.  Source: moby `daemon/images/image.go` (the order in
 which a text is tried as a name and as an id), `image_tag.go`.
@@ -26,7 +25,7 @@ _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 @dataclass(frozen=True)
 class Image:
-    """An image as the store had it when it was read.
+    """An image as it was when it was read.
 
     `top` is the chain_id of its last layer, None for an image without layers;
     `size` is the bytes of its layers' files; `tags` and `repo_digests` are its
@@ -57,20 +56,20 @@ class ImageRows:
         self._rows = ImageTable(database)
         self._blobs = blobs
 
-    # -- what there is --
+    # -- reading --
 
     def get(self, image_id: Digest) -> Image:
-        """Return the image of that id; raises NotFound."""
+        """Return the image of that id; raises NoSuchImage."""
         row = self._rows.get(image_id)
         if row is None:
             raise NoSuchImage(image_id)
         return self._with_names(row)
 
     def resolve(self, text: str) -> Image:
-        """Return the image that `text` names as a reference, or by an id or its beginning.
+        """Return the image that `text` names: a reference, an id or a prefix of an id.
 
-        Raises NotFound, and InvalidReference where the text is no name at all
-        or the beginning of several ids.
+        Raises NoSuchImage, InvalidReference for a text that is not a name, and AmbiguousId
+        for a prefix of several ids.
         """
         return self.get(self.identify(text))
 
@@ -113,7 +112,7 @@ class ImageRows:
         return [_image(row, names.get(row.id, ())) for row in self._rows.all()]
 
     def children(self, image_id: Digest) -> list[Digest]:
-        """Return the images that were committed from this one."""
+        """Return the images whose parent is this one."""
         return self._rows.children(image_id)
 
     def config(self, image: Image | Digest) -> ImageConfig:
@@ -129,10 +128,10 @@ class ImageRows:
         """Return an image whose last layer is `top`: `preferred`, or else the newest."""
         return self._rows.with_top(top, preferred)
 
-    # -- what changes --
+    # -- changing --
 
     def tag(self, image: Image | Digest, reference: Reference | str) -> Digest | None:
-        """Name the image; return the other image that had the name until now, if one had.
+        """Name the image; return the other image that had the name before, if any.
 
         Raises InvalidReference, and NotFound where the image went away.
         """
@@ -148,7 +147,7 @@ class ImageRows:
         self._rows.set_parent(image_id, parent)
 
     def untag(self, reference: Reference) -> bool:
-        """Take a name, a tag or one by digest, away; tell whether it was there."""
+        """Remove a name, a tag or a digest; tell whether it was there."""
         reference = reference.with_default_tag()
         if reference.digest is not None:
             return self._rows.delete_digest(reference.repository, reference.digest)

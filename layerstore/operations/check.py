@@ -1,20 +1,20 @@
-"""Examining a store: whether all that it says it has is there, and is what it was.
+"""Checking a store: whether everything in its database is there and unchanged.
 
-Decided here and only here: what is looked at, and what counts as a fault.  A
-fault means that something may be lost or wrong; what is only in the way, as a
-kill leaves it, is harmless.  What to do about either is `layerstore.operations.repair`'s.
+Decided here and only here: what is checked, and what is damage.  Damage means that
+something may be lost or wrong; a leftover of a killed process is harmless.
+`layerstore.operations.repair` decides what to do about either.
 
 - database: SQLite's own checks.
 - blobs: each has its digest; each that an image or a layer names is there.
-- layers: each tree is, path by path, what its index says; index and tar-split
-  can be read; each is at its place.
-- images: the configuration is there, names the layers that the row does, and
-  these are there.
-- containers: the directory is there, and the layers beneath it are.
-- what nobody needs or knows: layers, blobs, directories, staging.
+- layers: each path of a tree is as its index says; index and tar-split can be read;
+  each layer is in its place.
+- images: the configuration is there and names the same layers as the row, and they are
+  there.
+- containers: the directory is there, and so are the layers beneath it.
+- leftovers: layers, blobs, directories and staging that no row or lease names.
 
-Others may go on working meanwhile: what goes away while it is looked at is no
-fault, and what work under way leases is spared.
+Other processes may work in the store meanwhile: something that is removed while it is
+checked is no finding, and neither is what they lease.
 
 Threading: any thread.  Source: containers/storage `storage check` for the list.
 """
@@ -41,7 +41,7 @@ Kind = Literal["database", "blob", "layer", "image", "container", "directory", "
 
 
 class Repair(NamedTuple):
-    """What a repair did about a finding: whether it is `done`, and in words what, or why not."""
+    """What a repair did about a finding in words; if not `done`, why it did nothing."""
 
     done: bool
     what: str
@@ -51,7 +51,7 @@ class Repair(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be.
+    """One thing in a store that is missing, changed or left over.
 
     `key` names it: a digest, a container's id, a path beneath the root.  `path`
     is the path within a layer.  `harmless` means that it only takes space.  `repair` is
@@ -77,17 +77,17 @@ class Finding(NamedTuple):
 
     @property
     def is_damage(self) -> bool:
-        """Whether something is lost, or may be, and no repair brought it back."""
+        """Whether something is or may be lost, and no repair restored it."""
         return not self.harmless and not (self.repair is not None and self.repair.done)
 
 
 def examine(
     store: Store, *, content: bool = True, report: Report | None = None
 ) -> Iterator[Finding]:
-    """Yield what is not as it should be.
+    """Yield what is missing, changed or left over in the store.
 
-    Without `content` no file is read whole: files of layers are believed by
-    their size and time, blobs by being there.
+    Without `content` no file is read: a file of a layer counts as unchanged if its size
+    and time are, and a blob if it is there.
     """
     yield from _database(store)
     yield from _blobs(store, content=content, report=report)
@@ -124,7 +124,7 @@ def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Fi
 
 
 def named_blobs(store: Store) -> dict[Digest, str]:
-    """Return the blobs that something needs, and in words what."""
+    """Return the blobs that something needs, with the name of what needs it."""
     found = {blob: f"the layer {chain.short}" for blob, chain in store.layers.blob_users().items()}
     return found | store.images.named_blobs()
 
@@ -136,7 +136,7 @@ def _is_whole(store: Store, digest: Digest) -> bool:
     except DigestMismatch:
         return False
     except NotFound:
-        return True  # removed since it was listed; one that is needed was looked for before
+        return True  # removed since it was listed; `_blobs` has reported it if it is needed
     return True
 
 
@@ -148,12 +148,12 @@ def _layers(store: Store, *, content: bool, report: Report | None) -> Iterator[F
     for chain in store.layers.unneeded():
         yield Finding("layer", chain, "belongs to no image", harmless=True)
     for chain in store.layers.unsettled():
-        problem = "is not in its place yet: a commit was cut short"
+        problem = "is not in its place yet: a commit was interrupted"
         yield Finding("layer", chain, problem, harmless=True)
 
 
 def _settled(store: Store, layer: Layer, *, content: bool) -> list[Finding]:
-    """Return the findings of a layer; look again where a commit moved it meanwhile."""
+    """Return the findings of a layer; check again if a commit moved it meanwhile."""
     while True:
         findings = list(_layer(layer, content=content))
         now = store.layers.known(layer.chain_id)

@@ -1,8 +1,8 @@
-"""What the store's content weighs, and who shares it: `system df` and the tree of layers.
+"""Disk usage: how large the content of a store is, and what of it images share.
 
-Decided here and only here: what counts as shared.  A layer is shared when more
-than one image has it in its chain; what is reclaimable is what removing every
-image, or container, that nothing uses would free.
+Decided here and only here: what counts as shared.  A layer is shared if more than one
+image has it in its chain; reclaimable is what the removal of every unused image, or
+container, would free.  All sizes are in bytes.  Used by `system df` and `layers`.
 
 Source: moby `daemon/disk_usage.go`, `daemon/images/images.go` (shared size).
 """
@@ -73,7 +73,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class LayerNode:
-    """A layer in the tree of all: the layers upon it, and the images it is the last layer of."""
+    """A layer in the tree of layers, with those above it and the images that end with it."""
 
     layer: Layer
     images: list[Image] = field(default_factory=list)
@@ -87,7 +87,7 @@ class LayerNode:
 
 
 def usage(store: Store) -> Usage:
-    """Return what the store holds and what of it is shared."""
+    """Return the sizes of everything in the store."""
     layers = {layer.chain_id: layer for layer in store.layers.all()}
     images = store.images.all()
     containers = store.containers.list()
@@ -120,7 +120,7 @@ def usage(store: Store) -> Usage:
 
 
 def layer_forest(store: Store) -> list[LayerNode]:
-    """Return the tree of shared layers: the layers with none beneath, each with those upon it."""
+    """Return the layers without a parent, each with the tree of those above it."""
     nodes = {layer.chain_id: LayerNode(layer) for layer in store.layers.all()}
     for image in store.images.all():
         if image.top in nodes:

@@ -1,12 +1,11 @@
-"""Collecting: removing images and containers, and what nothing needs any more.
+"""Garbage collection: removing images, containers and what nothing needs any more.
 
-Decided here and only here: when something is garbage, and that a dry run
-reports exactly what the same run would do: it is that run, rolled back.
+Decided here and only here: what is garbage, and that a dry run reports exactly what the
+same run would do, since it is that run, rolled back.
 
-Rows go first, in one transaction; what they named goes from disk after it,
-each thing only if it still has no row by then.  What a crash leaves between
-the two is removed by the next open, since a lease that names it outlives the
-process.
+Rows are deleted first, in one transaction; what they named is removed from disk after it,
+if it still has no row then.  What a crash leaves between the two is removed by the next
+opening of the store, since a lease that names it outlives the process.
 
 Threading: any thread.  Source: moby `daemon/images/image_prune.go`.
 """
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a prune did: the lines about images, the containers' ids, the bytes freed."""
+    """What was removed: images as lines to print, ids of containers; `freed` is in bytes."""
 
     images: list[Removed] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
@@ -45,10 +44,10 @@ def prune_images(
     without_labels: dict[str, str | None] | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove dangling images, or all that no container uses, and what nothing needs besides.
+    """Remove dangling images, or with `all_unused` all that no container uses.
 
-    `until_ns` spares images created after it; `labels` asks for each label, with
-    that value unless it is None, and `without_labels` for the absence of each.
+    Layers that nothing needs are removed too.  Images created after `until_ns` stay, and so
+    do those that lack one of `labels` (None is any value) or have one of `without_labels`.
     """
 
     def prune(removal: ImageRemoval) -> None:
@@ -60,7 +59,7 @@ def prune_images(
                 try:
                     removal.remove(name)
                 except (Conflict, NotFound):
-                    continue  # in use, or gone with an earlier one
+                    continue  # in use, or removed with an earlier one
         _free_unreferenced(store, removal)
 
     removal = _run(store, prune, dry_run=dry_run)
@@ -87,7 +86,7 @@ def _candidates(store: Store, all_unused: bool, until_ns: int | None) -> list[Im
         if until_ns is not None and image.created_ns > until_ns:
             continue
         if not image.references and store.images.children(image.id):
-            continue  # it goes with its last child
+            continue  # it is removed with its last child
         if all_unused or not image.tags:
             found.append(image)
     return found
@@ -110,13 +109,13 @@ def _has_label(labels: dict[str, str], name: str, value: str | None) -> bool:
 
 
 def _free_unreferenced(store: Store, removal: ImageRemoval) -> None:
-    """Free the layers that nothing stands on, of loads and commits that were cut short."""
+    """Free the layers that nothing needs, which interrupted loads and commits left."""
     for top in store.layers.unneeded():
         removal.free_layers(top)
 
 
 def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool = False) -> Pruned:
-    """Remove the containers that do not run."""
+    """Remove the containers that do not run; those created after `until_ns` stay."""
     removed: list[str] = []
     freed = 0
     for container in store.containers.list():
@@ -127,7 +126,7 @@ def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool
             try:
                 store.containers.remove(container)
             except (Conflict, NotFound):
-                continue  # started, or removed, since it was listed
+                continue  # started or removed since it was listed
         removed.append(container.id)
         freed += size
     return Pruned(containers=removed, freed=freed)
@@ -146,7 +145,7 @@ def prune(
     containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
     with ExitStack() as stack:
         if dry_run:
-            # The images that only these containers hold are to be reported too.
+            # Report the images that only these containers use, too.
             stack.enter_context(store.database.rehearsal())
             store.containers.forget(containers.containers)
         images = prune_images(

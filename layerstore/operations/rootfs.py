@@ -1,8 +1,7 @@
-"""import and export: root filesystems between the store and a tar or a directory.
+"""import and export: a root filesystem, as a tar or a directory, into and out of the store.
 
-Decided here and only here: what an imported image's configuration says, and
-that the tar of a root filesystem has to have its end, since nothing else
-tells that it is whole.
+Decided here and only here: the configuration of an imported image, and that the tar of
+a root filesystem must have its end mark, since nothing else shows that it is complete.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ def import_image(
     progress: Report | None = None,
     limits: Limits = DEFAULT,
 ) -> Image:
-    """Make an image of one layer out of a root filesystem, and return it.
+    """Make an image with one layer from a root filesystem, and return it.
 
-    `source` is a directory, or a tar as a file or a stream, packed in any way
-    that is known.  `config` is what containers of the image run with, `changes`
-    are Dockerfile instructions applied to it.
+    `source` is a directory, or a tar as a file or a stream, in any known compression.
+    `config` is the run configuration of the image, to which `changes`, Dockerfile
+    instructions, are applied.  Raises StoreError, InvalidImage for a bad tar.
     """
     if isinstance(reference, str):
         reference = parse_tag_target(reference)
@@ -107,7 +106,7 @@ def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
 def export_container(
     store: Store, container: Container, out: Writable, *, progress: Report | None = None
 ) -> None:
-    """Write all that the container shows to `out`, as a tar."""
+    """Write the merged tree of the container to `out` as a tar; the caller closes `out`."""
     layers = [store.containers.upper(container), *store.containers.lowers(container)]
     with store.leases.lease("work", "export"):
         tick = ticker(progress, container.short, "Exporting", None)

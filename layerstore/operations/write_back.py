@@ -1,12 +1,12 @@
-"""What programs have written through a mount reaches the layer before a freeze.
+"""Before a freeze, write back what programs stored through mappings of the mount's files.
 
-Decided here and only here: how, where it still lies in the kernel.  What is stored
-through a shared mapping does, in the page cache of the mount, until it is written
-back; without FUSE passthrough the daemon does not have it before.  Only files open for
-writing can have such pages: the kernel writes them back as a mapping goes.
+Decided here and only here: how.  What a program stores through a shared mapping stays in
+the page cache of the mount until it is written back; without FUSE passthrough the daemon
+does not have it before that.  Only files open for writing can have such pages, since the
+kernel writes them back when a mapping ends.
 
-fsync(2) waits for the daemon to have them; syncfs(2) of a FUSE mount does not.  It is for
-whoever commits to do that: the daemon would wait for itself.
+fsync(2) waits until the daemon has the pages; syncfs(2) of a FUSE mount does not.  The
+process that commits must do this: the daemon would wait for itself.
 
 Source: Linux fs/fuse/file.c fuse_fsync(), fuse_vma_close(); fs/fuse/inode.c fuse_sync_fs().
 """
@@ -28,16 +28,16 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def write_back(container: Container, socket: Path) -> None:
-    """Let the daemon behind `socket` have what programs wrote to files they have open.
+    """Write back the files that are open for writing in the mount behind `socket`.
 
-    Where the mount is out of our reach, or a file went away meanwhile, nothing is done:
-    the container is then as its daemon knows it.
+    Nothing is done for a mount that we cannot reach, or for a file that was removed
+    meanwhile: the commit then has what the daemon has.
     """
     root = _root_of(container)
     if root is None:
         return
     try:
-        with suppress(StoreError):  # without a mount; what is wrong with one, the freeze tells
+        with suppress(StoreError):  # no mount, or one whose error the freeze reports
             for path in control.writing(socket):
                 with suppress(OSError):
                     _sync(root, path)
@@ -46,7 +46,7 @@ def write_back(container: Container, socket: Path) -> None:
 
 
 def _root_of(container: Container) -> int | None:
-    """Return the root of the container's mount, open; None where it is not mounted, or not here."""
+    """Open the root of the container's mount, for the caller to close; None if out of reach."""
     if not container.running:
         return None
     point = container.mount_point or f"/proc/{way_in(container.pid or 0)}/root"
@@ -55,7 +55,7 @@ def _root_of(container: Container) -> int | None:
     except OSError:
         return None
     try:
-        # A mount in another mount namespace is some other directory in ours.
+        # The mount point of another mount namespace is an ordinary directory in ours.
         os.getxattr(root, "user.pyunion.stack")
     except OSError:
         os.close(root)
@@ -64,7 +64,7 @@ def _root_of(container: Container) -> int | None:
 
 
 def _sync(root: int, path: bytes) -> None:
-    # Whatever has that name by now is not opened, unless it is a file of the mount.
+    # Another file may have the name by now: open it only if it is a file of the mount.
     place = open_in_root(root, path.lstrip(b"/"), os.O_PATH | os.O_NOFOLLOW)
     try:
         found = os.fstat(place)

@@ -81,7 +81,9 @@ def test_place_that_cannot_hold_a_store(tmp_path: Path) -> None:
 def test_directory_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     tmp_path.chmod(0o755)
-    with pytest.raises(StoreError, match=r"is no store and holds other things, thesis\.tex"):
+    with pytest.raises(
+        StoreError, match=r"is not a store and holds other things, for example thesis\.tex"
+    ):
         Store.open(tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"] and tmp_path.stat().st_mode & 0o777 == 0o755
 

@@ -125,7 +125,7 @@ def test_lost_layer_is_told_with_the_images_and_containers_it_breaks(
         f"image {image.id.short} cannot be mounted without the layer {layer.chain_id.short}; "
         "load it again",
         f"container box cannot be mounted: the layer {layer.chain_id.short} has lost its files; "
-        "`pyunion check` tells which images need it, and loading one of them again brings it back",
+        "`pyunion check` shows which images need it, and loading one of them again restores it",
     ]
 
 

@@ -187,7 +187,7 @@ def test_commit_cut_short_is_finished(store: Store) -> None:
     os.rename(layer.path, location)
     store.database.write("UPDATE layers SET location = 'containers/here'")
     problems = [finding.problem for finding in repair(store)]
-    assert "is not in its place yet: a commit was cut short" in problems
+    assert "is not in its place yet: a commit was interrupted" in problems
     assert check(store) == [] and store.layers.get(layer.chain_id) == layer
 
 
