@@ -1,10 +1,11 @@
-"""Completion in bash, for names with a colon too.
+"""Completion in bash, also of names that contain a colon.
 
 bash splits a word at the characters of COMP_WORDBREAKS, so it asks for "1" where `busy:1`
 is typed, and replaces only that.  The script passes the line as it is typed; the names
 that fit it are printed without the part that bash keeps.
 
-What `pyunion` has no names for is left to bash, which completes file names.
+Words that are not names of images or containers are left to bash, which completes file
+names.
 
 Source: bash(1), "Programmable Completion"; click `shell_completion.py`.
 """
@@ -43,7 +44,7 @@ class BashCompletion(ShellComplete):
         typed = os.environ.get("COMP_TYPED", "")
         words = split_arg_string(typed)
         incomplete = "" if not words or typed[-1:].isspace() else words.pop()
-        # bash may pass what stands before the command, as assignments.
+        # The line may start with assignments.
         command = os.environ.get("COMP_COMMAND", "")
         start = words.index(command) + 1 if command in words else 1
         return words[start:], incomplete

@@ -34,7 +34,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
 def files(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
-    """Complete a word that the shell completes itself, by names of files."""
+    """Leave the word to the shell, which completes file names."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(begun, type="file")]
@@ -220,7 +220,7 @@ def command(
     """
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
-        # Behind the operand of `run` and `exec` is the command line of another program.
+        # The operands after the first of `run` and `exec` are the command line of another program.
         foreign = not interspersed and context.params.get("operands")
         return (files if foreign or completes is None else completes)(context, parameter, begun)
 

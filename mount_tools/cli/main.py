@@ -116,7 +116,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _complete(instruction: str) -> int:
-    """Print the script of a shell, or what may follow on its line."""
+    """Print the completion script of a shell, or the completions of a line."""
     from click.shell_completion import add_completion_class, shell_complete
 
     from mount_tools.cli.bash_completion import BashCompletion

@@ -119,7 +119,7 @@ def _slice(value: Value, *ends: Value) -> Value:
 
 
 def _kind(value: Value) -> str:
-    """Return the kind that Go compares by.  Raises TemplateError for what has none."""
+    """Return the kind that Go compares by.  Raises TemplateError for a list, map or nil."""
     if isinstance(value, str | bool | int | float):
         return type_name(value)
     raise TemplateError("invalid type for comparison")

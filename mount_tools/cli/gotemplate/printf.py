@@ -21,7 +21,7 @@ _VERB = re.compile(
 
 
 class _BadNumber(Exception):
-    """A width or precision is too large, or its argument is no integer; the text is Go's."""
+    """A width or precision is too large or not an integer; the text is Go's."""
 
 
 class _Arguments:

@@ -138,7 +138,7 @@ class Token:
 
 
 def parse(template: str) -> tuple[Node, ...]:
-    """Return the nodes of a template.  *Raises* TemplateError where Go would."""
+    """Return the nodes of a template.  Raises TemplateError where Go refuses it."""
     return _Parser(template).whole()
 
 
@@ -198,7 +198,7 @@ class _Parser:
     # -- text and actions --
 
     def _split(self, template: str) -> list[tuple[int, str | list[Token]]]:
-        """Return (line, text or tokens of an action) in order, trim marks obeyed."""
+        """Return (line, text or tokens of an action) in order, with trim marks applied."""
         pieces: list[tuple[int, str | list[Token]]] = []
         start, trim = 0, False
         while (open_at := template.find("{{", start)) >= 0:
@@ -320,7 +320,7 @@ class _Parser:
         return Pipe(tuple(commands), declared, assigns)
 
     def _declarations(self, context: str) -> tuple[tuple[str, ...], bool]:
-        """Read `$x :=`, `$x =` or, in a range, `$i, $x :=` where the pipeline opens with it."""
+        """Read `$x :=`, `$x =` or, in a range, `$i, $x :=` at the start of a pipeline."""
         start, names = self.next, []
         while (token := self._peek()) is not None and token.kind == "variable":
             names.append(token.text[1:])
@@ -389,7 +389,7 @@ def _number(text: str) -> int | float:
     prefixed = digits[:2].lower() in ("0x", "0b", "0o")
     base = 0 if prefixed else 8 if digits.startswith("0") and digits.strip("01234567") == "" else 10
     if prefixed or digits.isdecimal():
-        # Longer ones are not even converted: the time is quadratic.
+        # Longer ones are not converted, which takes quadratic time.
         if len(digits.lstrip("0")) > INTEGER_BITS + 2:
             raise ValueError(f'integer overflow: "{text}"')
         try:

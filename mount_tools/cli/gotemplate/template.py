@@ -32,12 +32,12 @@ from mount_tools.cli.gotemplate.syntax import (
 )
 from mount_tools.cli.gotemplate.values import Labels, Row, Value, go_text, truth, type_name
 
-# These do not evaluate all their operands, so they are no functions.
+# These do not evaluate all their operands, so they cannot be in FUNCTIONS.
 LAZY = ("and", "or")
 
 
 class Template:
-    """A template ready to run, as often as there are rows."""
+    """A parsed template, which can be run many times."""
 
     def __init__(self, text: str) -> None:
         """Raises TemplateError if `text` is not a template or calls an unknown function."""

@@ -15,7 +15,7 @@ from mount_tools.cli.errors import TemplateError
 
 Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
 
-# Far above what any image has, and far below Python's own limit of recursion.
+# More than real images have, and far below Python's own limit of recursion.
 MAX_DEPTH = 100
 
 
@@ -96,5 +96,5 @@ def truth(value: Value) -> bool:
 
 
 def is_integer(value: Value) -> bool:
-    """Return whether a value is an integer; a boolean is none in Go."""
+    """Return whether a value is an integer; in Go a boolean is not."""
     return isinstance(value, int) and not isinstance(value, bool)

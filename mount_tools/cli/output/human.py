@@ -28,7 +28,7 @@ def human_size(size: int, digits: int = 4) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """Return a length of time in the one unit that says enough."""
+    """Return a duration in its largest unit, rounded."""
     whole = int(seconds)
     minutes = whole // 60
     hours = int(seconds / 3600 + 0.5)
@@ -60,10 +60,10 @@ def go_time(moment_ns: int) -> str:
 
 
 def short_id(identity: str) -> str:
-    """Return the 12 hex digits by which people know an id."""
+    """Return the short form of an id, 12 hexadecimal digits."""
     return identity.removeprefix("sha256:")[:SHORT_ID]
 
 
 def ellipsis(text: str, width: int) -> str:
-    """Return `text` in at most `width` characters, the last an ellipsis where it was cut."""
+    """Return `text` cut to `width` characters, an ellipsis as the last if it was cut."""
     return text if len(text) <= width else text[: width - 1] + ELLIPSIS

@@ -12,6 +12,7 @@ times, whose field names do not change.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.table import aligned
 
 TABLE = "table"
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -68,5 +70,9 @@ class Listing:
 
 
 def as_json(rows: Iterable[Mapping[str, Value]]) -> str:
-    """Return the array that `--json` prints, indented."""
-    return json.dumps(list(rows), indent=2, ensure_ascii=False) + "\n"
+    """Return the array that `--json` prints, indented.
+
+    Bytes of a file name that are not UTF-8 become \\udc80 to \\udcff, as Python reads them.
+    """
+    text = json.dumps(list(rows), indent=2, ensure_ascii=False)
+    return _NOT_UTF8.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n"

@@ -76,7 +76,7 @@ def source(path: str | None, empty: str) -> Iterator[BinaryIO]:
     try:
         stream = open(path, "rb")  # noqa: SIM115 - closed below; only opening it is in the try
     except OSError as error:
-        # Docker's sentence, which is Go's for a file that cannot be opened.
+        # docker's sentence, which Go has for a file that cannot be opened.
         raise WrongWords(f"open {path}: {(error.strerror or '').lower()}", 1) from None
     with stream:
         yield stream

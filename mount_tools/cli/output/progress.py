@@ -44,11 +44,11 @@ class Lines:
             print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Nothing to do."""
 
 
 class Reporter:
-    """Keeps the last state of every layer until there is something to show it on."""
+    """Keeps the last state of every layer until the operation takes long enough to be shown."""
 
     def __init__(self, stream: TextIO, patience: float = PATIENCE) -> None:
         self._stream = stream

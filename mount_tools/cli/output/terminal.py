@@ -1,4 +1,4 @@
-"""What a terminal is shown of text that others wrote: names, labels, history, paths.
+"""Escape control characters in text from images: names, labels, history, paths.
 
 A terminal obeys control characters, so an image could retitle the window, hide lines or
 type commands.  On a terminal they are shown escaped, as `\\u001b`, which JSON reads back.

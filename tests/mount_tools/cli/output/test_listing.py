@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -53,3 +54,10 @@ def test_what_the_template_gets_wrong_is_said() -> None:
 def test_json_is_one_array() -> None:
     assert json.loads(as_json([{"id": "é", "size": 1}])) == [{"id": "é", "size": 1}]
     assert as_json([]) == "[]\n"
+
+
+def test_json_of_a_name_that_is_no_utf8_is_valid_json() -> None:
+    name = os.fsdecode(b"a\xffb")
+    printed = as_json([{"path": name}])
+    assert json.loads(printed.encode()) == [{"path": name}]
+    assert r"a\udcffb" in printed
