@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unionfs.core.config import (
         MAX_LOWERS,
+        Atime,
         IdRange,
         RedirectDir,
         UnionConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "AUFS_PREFIX",
     "FUSE_OVERLAYFS_PREFIX",
     "MAX_LOWERS",
+    "Atime",
     "IdRange",
     "Marks",
     "RedirectDir",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("MAX_LOWERS", "IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
+    "config": ("MAX_LOWERS", "Atime", "IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
     "introspect": ("places",),
     "union": ("UnionFs", "open_union"),
     "whiteout": (

@@ -35,8 +35,15 @@ from mount_tools.mount.option_table import (
     is_ignored,
     known_names,
 )
-from unionfs import MAX_LOWERS, RedirectDir, UnionConfig, WhiteoutForm
-from unionfs.syscalls.mount import MS_NODEV, MS_NOSUID, MS_RDONLY
+from unionfs import MAX_LOWERS, Atime, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.syscalls.mount import (
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_RELATIME,
+    MS_STRICTATIME,
+)
 
 LAYER_OPTIONS = frozenset(("lowerdir", "lowerdir+", "upperdir", "workdir", "datadir+"))
 
@@ -138,7 +145,16 @@ def _checked(options: MountOptions, of_image: bool) -> MountOptions:
     # Without an upper nothing can be written, and mount(8) should say so too.
     writable = union.upper is not None or of_image
     flags = options.flags | (0 if writable else MS_RDONLY)
-    return replace(options, flags=flags, union=replace(union, read_only=bool(flags & MS_RDONLY)))
+    union = replace(union, read_only=bool(flags & MS_RDONLY), atime=_atime(flags))
+    return replace(options, flags=flags, union=union)
+
+
+def _atime(flags: int) -> Atime | None:
+    if flags & MS_NOATIME:
+        return Atime.NOATIME
+    if flags & MS_STRICTATIME:
+        return Atime.STRICTATIME
+    return Atime.RELATIME if flags & MS_RELATIME else None
 
 
 # -- values --

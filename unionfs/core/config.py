@@ -27,6 +27,14 @@ class WhiteoutForm(enum.Enum):
     AUFS = "aufs"  # empty file .wh.NAME
 
 
+class Atime(enum.Enum):
+    """When reading a file of the upper changes its atime; see mount(8)."""
+
+    NOATIME = "noatime"  # never
+    RELATIME = "relatime"  # once after each change, and once a day
+    STRICTATIME = "strictatime"  # always
+
+
 class RedirectDir(enum.Enum):
     """What renaming a lower or merged directory does, and whether redirects are followed."""
 
@@ -54,7 +62,8 @@ class UnionConfig:
     `timeout` is how long, in seconds, the kernel and the union may remember
     names and attributes; None, the default, says the mount owns its layers
     and may remember for good.  `open_dirs` bounds the directories kept open; None
-    is half of the files that this process may have open.
+    is half of the files that this process may have open.  `atime` None is as the mount
+    that the upper lies on has it.
     """
 
     lowers: tuple[bytes, ...]
@@ -74,3 +83,4 @@ class UnionConfig:
     squash_uid: int | None = None
     squash_gid: int | None = None
     open_dirs: int | None = None
+    atime: Atime | None = None

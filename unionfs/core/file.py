@@ -109,7 +109,7 @@ def reopen(state: State, node: File, flags: int) -> Fd:
     """Open the real file behind `node`; a lower one keeps its atime."""
     if node.kind != stat.S_IFREG:
         raise fs_error(errno.ENXIO)
-    if in_upper(node) and node.data is None:
+    if in_upper(node) and node.data is None and not state.spares_upper_atime:
         return open_node(state, node, flags)
     try:
         return open_node(state, node, flags | os.O_NOATIME)

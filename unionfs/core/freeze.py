@@ -88,6 +88,7 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
         fresh = Fd(os.open(upper_to, _OPEN_DIR))
         if os.fstat(fresh).st_dev != upper.dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
+        fresh = state.mounts.fresh_upper(upper_to, fresh)
         take_for_ourselves("upperdir", upper_to, fresh)
         frozen = _attempt(state, writable, handles, upper_to, fresh, ahead=ahead)
     except BaseException:
@@ -201,6 +202,11 @@ def _freeze_paused(
     _adopt(state, writable.upper, made)
     for writer in writers:
         _move(writer)
+    fd = state.mounts.frozen_upper(upper_to, upper.root.fd())
+    if fd is not None:
+        # From now on it is a lower layer, and read as one.
+        state.fds.close_unpinned()
+        upper.root.pin(fd)
     return Frozen(
         0,
         tuple(_path_of(writer.node) for writer in writers),

@@ -208,6 +208,12 @@ class FdCache:
                 closed += self._close_oldest()
             return closed > 0
 
+    def close_unpinned(self) -> None:
+        """Close every fd in the cache but those of directories without a name."""
+        with self.lock:
+            while self._open:
+                self._close_oldest()
+
     def close(self) -> None:
         """Give up every fd in the cache."""
         with self.lock:

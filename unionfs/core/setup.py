@@ -25,6 +25,7 @@ from unionfs.core.lookup import resolve_locked
 from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
+from unionfs.core.private_mounts import LayerMounts
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
@@ -64,16 +65,23 @@ def open_state(config: UnionConfig) -> State:
     if config.read_only and config.upper is not None:
         # What is in the upper shows; that it may not change makes it a lower.
         config = replace(config, lowers=(config.upper, *config.lowers), upper=None, work=None)
-    opened = [_open_dir("lowerdir", path) for path in config.lowers]
-    data = [_open_dir("data-only lowerdir", path) for path in config.data]
+    mounts = LayerMounts(config.atime)
+    opened = [mounts.lower(*_open_dir("lowerdir", path)) for path in config.lowers]
+    data = [mounts.lower(*_open_dir("data-only lowerdir", path)) for path in config.data]
     upper = work = None
     if config.upper is not None and config.work is not None:
-        upper, work = _open_upper(config.upper, config.work, config.lowers)
+        upper, work = _open_upper(config.upper, config.work, config.lowers, mounts)
     layers, fds = _number_layers(config, opened, data, upper)
-    return _assemble(config, layers, fds, work)
+    return _assemble(config, layers, fds, work, mounts)
 
 
-def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd | None) -> State:
+def _assemble(
+    config: UnionConfig,
+    layers: _Layers,
+    fds: FdCache,
+    work_base: Fd | None,
+    mounts: LayerMounts,
+) -> State:
     userxattr = config.userxattr
     if userxattr is None:
         userxattr = not _trusted_works(layers)
@@ -95,6 +103,7 @@ def _assemble(config: UnionConfig, layers: _Layers, fds: FdCache, work_base: Fd 
         fds=fds,
         layers_immutable=config.timeout is None,
         reads_all=has_machine_caps(),
+        mounts=mounts,
     )
     state.table.max_unopened = max(1, min(_MAX_UNOPENED, fds.capacity // 4))
     state.table.add_root(_make_root(state))
@@ -134,6 +143,7 @@ def close_state(state: State, *, write_back: bool = True) -> None:
     if writable is not None:
         writable.unnamed_place.unpin()
     state.writable = None
+    state.mounts.close()
 
 
 class _Layers:
@@ -166,7 +176,7 @@ def _open_dir(what: str, path: bytes) -> tuple[bytes, Fd]:
 
 
 def _open_upper(
-    upper_path: bytes, work_path: bytes, lowers: tuple[bytes, ...]
+    upper_path: bytes, work_path: bytes, lowers: tuple[bytes, ...], mounts: LayerMounts
 ) -> tuple[tuple[bytes, Fd], Fd]:
     """Open the upper and the workdir, take the upper for ourselves, check both."""
     upper = _open_dir("upperdir", upper_path)
@@ -199,6 +209,8 @@ def _open_upper(
                 f"{what} {_show(path)} is not writable: change its mode or owner, or mount "
                 "without an upperdir to read only"
             )
+    upper, work = mounts.upper(upper, work)
+    for what, path, fd in (("upperdir", *upper), ("workdir", *work)):
         take_for_ourselves(what, path, fd)
     _refuse_kernel_mount(real_upper, real_work)
     return upper, work[1]

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
 from unionfs.core.inode import InodeTable
 from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.owners import Owners
+from unionfs.core.private_mounts import LayerMounts
 from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
@@ -86,7 +87,8 @@ class State:
     `lowers` has the topmost first; `writable` is None in a read-only union.
     `layers_immutable` says that only this mount changes the layers, `reads_all` that
     this process may open any file in them.  `rename_lock` is held while a directory
-    is moved.  `transport_counters` returns the counters of the transport.
+    is moved.  `spares_upper_atime` asks for O_NOATIME in the upper, where no mount flag
+    does it.  `transport_counters` returns the counters of the transport.
     `generation` counts the freezes.
     """
 
@@ -100,12 +102,18 @@ class State:
     fds: FdCache
     layers_immutable: bool
     reads_all: bool
+    mounts: LayerMounts
     generation: int = 0
     gate: Gate = field(default_factory=Gate)
     table: InodeTable = field(default_factory=InodeTable)
     rename_lock: threading.Lock = field(default_factory=threading.Lock)
     counts: Counter[str] = field(default_factory=Counter)
+    spares_upper_atime: bool = field(init=False)
     transport_counters: Callable[[], dict[str, int]] = dict
+
+    def __post_init__(self) -> None:
+        noatime = self.config.atime is Atime.NOATIME
+        self.spares_upper_atime = noatime and not self.mounts.upper_atime
 
     def require_upper(self) -> Writable:
         """Return what is needed to write; EROFS in a read-only union."""

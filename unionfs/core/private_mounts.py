@@ -1,0 +1,189 @@
+"""Layers opened through private copies of the mounts they lie on.
+
+Decided here and only here: with which mount flags a layer is used.  A lower layer is
+read-only and keeps its atimes, also when the kernel reads it by itself (passthrough,
+mmap); in the upper atimes change as the mount options say.  Both can hold only for the
+mount, since the kernel opens a backing file anew with the flags of each user.
+
+A copy has no other mounts in it, so a layer in which something is mounted is used as it
+is; so is every layer where the copy is refused (an ordinary user, a locked mount).  There
+O_NOATIME does what it can.
+
+Source: fs/overlayfs/super.c:ovl_get_layers(), clone_private_mount(); open_tree(2);
+mount_setattr(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from unionfs.core.config import Atime
+from unionfs.core.layer import Fd, open_dir
+from unionfs.errors import fs_error
+from unionfs.syscalls.mount_tree import (
+    MOUNT_ATTR_ATIME,
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_RELATIME,
+    MOUNT_ATTR_STRICTATIME,
+    clone_mount,
+    mount_id,
+    set_mount_attributes,
+)
+from unionfs.syscalls.mountinfo import Mount, read_mounts
+
+log = logging.getLogger(__name__)
+
+_ATIMES = {
+    Atime.NOATIME: MOUNT_ATTR_NOATIME,
+    Atime.RELATIME: MOUNT_ATTR_RELATIME,
+    Atime.STRICTATIME: MOUNT_ATTR_STRICTATIME,
+}
+
+
+class PrivateMounts:
+    """Copies of mounts, one of each, for directories that are used in one way.
+
+    `atime` None keeps what the mounts have.  The fds of the copies close with this object.
+    """
+
+    def __init__(self, *, read_only: bool, atime: Atime | None) -> None:
+        self._set = MOUNT_ATTR_RDONLY if read_only else 0
+        self._atime = atime
+        self._copies: dict[int, tuple[bytes, Fd] | None] = {}
+        self._mounts: list[Mount] | None = None
+        self._refused = False
+
+    def open(self, path: bytes, fd: int, number: int | None = None) -> Fd | None:
+        """Return an fd of the directory `fd`, which lies at `path`, in a copy of its mount.
+
+        `number` is the id of that mount, None for the one that `fd` was opened in.  None
+        is returned where that is not possible.
+        """
+        if self._refused:
+            return None
+        real = os.path.realpath(path)
+        try:
+            if self._mounts is None:
+                self._mounts = read_mounts()
+            mounts = self._mounts
+            if any(mount.mount_point.startswith(real.rstrip(b"/") + b"/") for mount in mounts):
+                log.info("%r has mounts in it, and is used as it is", path)
+                return None
+            copy = self._copy(mount_id(fd) if number is None else number, mounts)
+            if copy is None:
+                return None
+            mount_point, tree = copy
+            found = open_dir(os.path.relpath(real, mount_point), tree)
+        except OSError as error:
+            log.debug("%r is used as it is: %s", path, error)
+            return None
+        return found if os.path.sameopenfile(found, fd) else None
+
+    def close(self) -> None:
+        """Let go of the copies."""
+        self._copies.clear()
+
+    def _copy(self, number: int, mounts: list[Mount]) -> tuple[bytes, Fd] | None:
+        """Return the copy of the mount with the id `number`, and the path of the original."""
+        if number not in self._copies:
+            self._copies[number] = None
+            for mount in mounts:
+                if mount.mount_id == number:
+                    self._copies[number] = self._make(mount)
+        return self._copies[number]
+
+    def _make(self, mount: Mount) -> tuple[bytes, Fd] | None:
+        root = Fd(os.open(mount.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if mount_id(root) != mount.mount_id:
+            return None  # another mount covers it
+        try:
+            tree = Fd(clone_mount(root))
+        except OSError as error:
+            log.debug("layers are used without copies of their mounts: %s", error)
+            self._refused = True
+            return None
+        try:
+            if self._atime is None:
+                set_mount_attributes(tree, self._set, 0)
+            else:
+                set_mount_attributes(tree, self._set | _ATIMES[self._atime], MOUNT_ATTR_ATIME)
+        except OSError as error:
+            # Locked by the user namespace this mount namespace was copied from.
+            log.debug("the atime flags of %r are kept: %s", mount.mount_point, error)
+            set_mount_attributes(tree, self._set, 0)
+        return mount.mount_point, tree
+
+
+class LayerMounts:
+    """The copies of mounts that one union uses, and what keeps the originals busy.
+
+    `upper_atime` tells whether the atimes in the upper follow the mount options by the
+    flags of a copy.
+    """
+
+    def __init__(self, atime: Atime | None) -> None:
+        self._lower = PrivateMounts(read_only=True, atime=Atime.NOATIME)
+        self._upper: PrivateMounts | None = PrivateMounts(read_only=False, atime=atime)
+        # So that umount(8) of a mount says "busy" for as long as the union is open.
+        self._originals: list[Fd] = []
+        self._kept: set[int] = set()
+        self._upper_mount = 0
+        self.upper_atime = False
+
+    def lower(self, path: bytes, fd: Fd) -> tuple[bytes, Fd]:
+        """Return `path` and an fd to use for the lower layer there, open as `fd`."""
+        copy = self._lower.open(path, fd)
+        if copy is None:
+            return path, fd
+        number = mount_id(fd)
+        if number not in self._kept:
+            self._kept.add(number)
+            self._originals.append(fd)
+        return path, copy
+
+    def upper(
+        self, upper: tuple[bytes, Fd], work: tuple[bytes, Fd]
+    ) -> tuple[tuple[bytes, Fd], tuple[bytes, Fd]]:
+        """Return paths and fds to use for the upper and the workdir.
+
+        They are in one copy or in none, since no rename leads from mount to mount.
+        """
+        copies = self._upper
+        self._upper = None
+        if copies is not None and mount_id(upper[1]) == mount_id(work[1]):
+            one, other = copies.open(*upper), copies.open(*work)
+            if one is not None and other is not None:
+                self._originals.append(upper[1])
+                self._upper, self.upper_atime = copies, True
+                self._upper_mount = mount_id(upper[1])
+                return (upper[0], one), (work[0], other)
+        return upper, work
+
+    def fresh_upper(self, path: bytes, fd: Fd) -> Fd:
+        """Return an fd of the new directory at `path`, open as `fd`, to make it the upper.
+
+        Raises EXDEV where it does not lie on the mount of the present one.
+        """
+        if self._upper is None:
+            return fd
+        copy = self._upper.open(path, fd)
+        if copy is None:
+            raise fs_error(errno.EXDEV)
+        return copy
+
+    def frozen_upper(self, path: bytes, fd: Fd) -> Fd | None:
+        """Return an fd to use for the former upper, now at `path` and open as `fd`, as a lower.
+
+        None where `fd` serves.
+        """
+        return None if self._upper is None else self._lower.open(path, fd, self._upper_mount)
+
+    def close(self) -> None:
+        """Let go of the copies and the originals."""
+        self._lower.close()
+        if self._upper is not None:
+            self._upper.close()
+        self._originals.clear()

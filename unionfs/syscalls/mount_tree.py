@@ -1,0 +1,74 @@
+"""Private copies of mounts, with flags of their own: open_tree(2) and mount_setattr(2).
+
+Linux 5.12; CAP_SYS_ADMIN in the user namespace of the mount namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.statx import statx
+
+# <linux/mount.h>
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_ATIME = 0x70  # the bits of the three that follow, of which RELATIME is 0
+MOUNT_ATTR_RELATIME = 0x00
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+
+_SYS_OPEN_TREE = 428  # both are the same on every architecture
+_SYS_MOUNT_SETATTR = 442
+_OPEN_TREE_CLONE = 1
+_AT_EMPTY_PATH = 0x1000
+_ATTR = struct.Struct("=QQQQ")  # set, clear, propagation, userns_fd
+_STATX_MNT_ID = 0x1000
+_MNT_ID = slice(144, 152)
+
+_open_tree = libc["syscall"]  # an object of its own: others pass other types
+_open_tree.restype = ctypes.c_long
+_open_tree.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+_mount_setattr = libc["syscall"]
+_mount_setattr.restype = ctypes.c_long
+_mount_setattr.argtypes = [
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+]
+
+
+def mount_id(fd: int) -> int:
+    """Return the id that /proc/self/mountinfo has for the mount `fd` was opened in.
+
+    0 for a kernel that does not tell (before Linux 5.8).
+    """
+    return int.from_bytes(statx(fd, b"", _STATX_MNT_ID)[_MNT_ID], "little")
+
+
+def clone_mount(fd: int) -> int:
+    """Return an O_PATH fd of a copy of the mount that `fd` is in, with `fd` for its root.
+
+    The copy is in no mount namespace, and has no mounts in it.  It lives as long as files
+    in it are open.  The caller closes the fd.  Raises EPERM without the privilege, EINVAL
+    where a mount inside is locked, ENOSYS before Linux 5.2.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
+    tree = _open_tree(_SYS_OPEN_TREE, fd, b"", flags)
+    if tree < 0:
+        raise fail()
+    return int(tree)
+
+
+def set_mount_attributes(fd: int, attributes: int, clear: int) -> None:
+    """Set the MOUNT_ATTR_* `attributes` of the mount whose root is `fd`, after `clear`.
+
+    Raises EPERM where one of them is locked, as in a user namespace.
+    """
+    attr = _ATTR.pack(attributes, clear, 0, 0)
+    if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attr, len(attr)) != 0:
+        raise fail()
