@@ -6,12 +6,17 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
+from layerstore import Store
+from tests.helpers.images import add_image
 from tests.helpers.mounts import (
     helper_environment,
     mount_type,
     require_fuse,
     run,
     unmount_command,
+    wait_until,
 )
 from tests.mount_tools.conftest import Layers
 
@@ -38,38 +43,50 @@ sys.exit(main.main(sys.argv[3:]))
 """
 
 
-def mount_and_kill(layers: Layers, steps: Path, at: int) -> tuple[int, list[str]]:
+def mount_and_kill(words: list[str], root: Path, steps: Path, at: int) -> tuple[int, list[str]]:
     """Mount with a daemon that dies before step `at`; return the status and the steps begun."""
     steps.write_text("")
     done = run(
         *(sys.executable, "-c", DRIVER, steps, str(at)),
-        *("-o", layers.words, layers.merged),
-        env=helper_environment(),
+        *words,
+        env={**helper_environment(), "PYUNION_ROOT": str(root)},
         check=False,
     )
     return done.returncode, steps.read_text().splitlines()
 
 
-def clear(layers: Layers) -> None:
-    if mount_type(layers.merged) is not None:
-        run(*unmount_command(), layers.merged, check=False)
-    if mount_type(layers.merged) is not None:
-        run(*unmount_command(), "-l" if os.geteuid() == 0 else "-z", layers.merged)
+def clear(point: Path) -> None:
+    if mount_type(point) is not None:
+        run(*unmount_command(), point, check=False)
+    if mount_type(point) is not None:
+        run(*unmount_command(), "-l" if os.geteuid() == 0 else "-z", point)
 
 
-def test_only_a_live_mount_is_status_0(layers: Layers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_image", [False, True])
+def test_only_a_live_mount_is_status_0(layers: Layers, tmp_path: Path, of_image: bool) -> None:
     require_fuse()
-    steps = tmp_path / "steps"
+    steps, root, point = tmp_path / "steps", tmp_path / "store", layers.merged
+    words = ["-o", layers.words, str(point)]
+    if of_image:
+        words = ["box:1", str(point)]
+        with Store.open(root, sync=False) as store:
+            add_image(store, {"from-low": b"low\n"}, names=["box:1"])
     try:
-        status, names = mount_and_kill(layers, steps, 0)
-        assert status == 0 and (layers.merged / "from-low").read_text() == "low\n"
+        status, names = mount_and_kill(words, root, steps, 0)
+        assert status == 0 and (point / "from-low").read_text() == "low\n"
         # The step that writes the report to the pipe; the message arrives or it does not.
         report = names.index("_send:write") + 1
         assert report > 10, names
-        clear(layers)
+        clear(point)
         for at in range(1, report + 1):
-            status, begun = mount_and_kill(layers, steps, at)
+            status, begun = mount_and_kill(words, root, steps, at)
             assert status != 0, f"killed before step {at}, {begun[-1]}"
-            clear(layers)
+            clear(point)
     finally:
-        clear(layers)
+        clear(point)
+    if of_image:
+        # The last mount works as the first did, and has removed what the killed ones left.
+        assert mount_and_kill(words, root, steps, 0)[0] == 0
+        clear(point)
+        with Store.open(root, sync=False) as store:
+            wait_until(lambda: store.containers.list() == [], "the containers to be removed")
