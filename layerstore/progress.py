@@ -1,7 +1,7 @@
-"""What a long operation tells about how far it is.
+"""The progress of a long operation.
 
-Whoever starts one may hand in a callable that takes a `Progress`; how it is
-shown is not decided here.
+The caller of one may pass a callable that takes a `Progress`; how that is shown
+is not decided here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Progress(NamedTuple):
-    """How far one layer is: `status` in docker's words, bytes done and, where known, in all."""
+    """The progress of one layer: `status` in docker's words, bytes done and, if known, in all."""
 
     layer: str
     status: str
@@ -27,7 +27,7 @@ Report = Callable[[Progress], None]
 
 
 def ticker(progress: Report | None, layer: str, status: str, total: int | None) -> Tick | None:
-    """Return what tells `progress` how many bytes of a layer are done."""
+    """Return a callable that reports to `progress` how many bytes of a layer are done."""
     if progress is None:
         return None
     return lambda done: progress(Progress(layer, status, done, total))
@@ -36,7 +36,7 @@ def ticker(progress: Report | None, layer: str, status: str, total: int | None) 
 def packed_ticker(
     progress: Report | None, layer: str, status: str, stream: Decompressed, total: int | None
 ) -> Tick | None:
-    """As `ticker`, counting the bytes of `stream` as it is packed, of which `total` is known."""
+    """Like `ticker`, but count the packed bytes of `stream`; there are `total` of them."""
     if progress is None:
         return None
     return lambda _: progress(Progress(layer, status, stream.packed, total))

@@ -1,16 +1,17 @@
 """save and load: images between the store and an archive.
 
-Decided here and only here: what makes an archive's image one of the store's.
-Sizes bound what is read, a blob's digest is checked before it is unpacked, and
-a layer is published only when what it unpacked to has the diff_id that the
-configuration names.  Once all of it is there, one transaction makes the images
-and their names: an archive is loaded whole or not at all.
+Decided here and only here: how an image of an archive becomes one of the store.
+Sizes bound what is read, the digest of a blob is checked before it is unpacked,
+and a layer is published only if it unpacks to the diff_id in the configuration.
+When all parts are in the store, one transaction records the images and their
+names: an archive is loaded whole or not at all.  Nothing holds the store's write
+lock before that transaction for longer than one layer or blob takes to record.
 
-What is written can be read as an OCI layout and by every docker: one tar with
-both indexes over the same blobs, as docker writes from version 25 on.  Layers
-are put together again from what lies unpacked in the store, and every byte is
-held to its digest on the way out; so the digests of images, layers and
-manifests are the same after a round trip.
+The archive that is written is an OCI layout that every docker reads too: one tar
+with both indexes over the same blobs, as docker writes from version 25 on.
+Layers are assembled from their unpacked files, and every byte is compared with
+its digest on the way out; so the digests of images, layers and manifests are the
+same after a round trip.
 
 Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
 """
@@ -331,7 +332,7 @@ class _Loader:
         )
 
     def _keep(self, section: Section, descriptor: Descriptor) -> Section:
-        """Keep the packed layer as a blob, which checks it; return that, which cannot change."""
+        """Store the packed layer as a blob, which checks it; return the blob."""
         self._store.blobs.put(
             io.BufferedReader(section, 1 << 20), descriptor.digest, descriptor.size
         )
@@ -339,9 +340,9 @@ class _Loader:
             return Section(os.dup(blob.fileno()), 0, descriptor.size, owned=True)
 
     def _refuse_other(self, section: Section, diff_id: Digest, number: int) -> None:
-        """Raise DigestMismatch unless `section` unpacks to the layer that is there already.
+        """Raise DigestMismatch unless `section` unpacks to the layer that exists already.
 
-        It would stand for that layer in every archive that is saved.
+        It would be written for that layer in every archive that is saved.
         """
         reader = VerifyingReader(
             io.BufferedReader(open_decompressed(section, self._limits), 1 << 20)
@@ -381,7 +382,7 @@ def _mismatch(number: int, expected: Digest, found: Digest) -> DigestMismatch:
 
 @dataclass
 class _Saved:
-    """An image to be saved, with the names it is saved by and what stands for its layers."""
+    """An image to be saved, with its names and the manifest that names its layers."""
 
     image: Image
     config: ImageConfig
@@ -466,7 +467,7 @@ def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
     config = store.images.config(image)
     if image.top is not None:
         store.layers.need(image.top)  # a removal meanwhile leaves them
-    # Missing layers are told of before anything is written.
+    # A missing layer is an error before anything is written.
     chain = store.layers.chain(image.top)[::-1]
     repositories = {name.repository for name in names}
     preferred = {name.digest for name in image.repo_digests if name.repository in repositories}

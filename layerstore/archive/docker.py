@@ -1,9 +1,9 @@
 """docker's archives of images: what their manifest.json says, and how ours is written.
 
-Decided here and only here: how docker's form is read.  manifest.json is all
-that counts, in the form of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`)
-and from 25 on (`blobs/sha256/…`); `repositories` and the old json files beside
-the layers are not looked at.
+Decided here and only here: how docker's form is read.  Only manifest.json counts,
+in the form of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`) and from 25 on
+(`blobs/sha256/…`); `repositories` and the old json files next to the layers are
+ignored.
 
 Source: docker-image-spec v1.2; moby daemon/internal/image/tarexport.
 """
@@ -75,7 +75,7 @@ def _name(text: str) -> Reference:
 
 
 class Listed(NamedTuple):
-    """An image as manifest.json has it; `layers` are the digests of its blobs."""
+    """An entry of manifest.json; `layers` are the digests of its blobs."""
 
     id: Digest
     names: Sequence[Reference]

@@ -1,8 +1,8 @@
 """The files in an archive of images, a tar or a directory, opened by name in any order.
 
 Decided here and only here: how a name becomes bytes.  A link in an archive is
-followed within it and no further; what is not a regular file is not there.
-Nothing is unpacked: a member of a tar is read where it lies.
+followed within the archive; what is not a regular file counts as absent.
+Nothing is unpacked: a member of a tar is read from its place in the tar.
 
 Threading: members may be read from several threads.
 """
@@ -53,7 +53,7 @@ class Section(io.RawIOBase):
         return done
 
     def close(self) -> None:
-        """Let go of the file; so does who drops the last reference."""
+        """Close the file; dropping the last reference does so too."""
         if self._owned and not self.closed:
             os.close(self._fd)
         super().close()
@@ -168,7 +168,7 @@ class TarMembers:
 
 
 def _ignore(_: bytes | memoryview) -> None:
-    """Let go of bytes that are read again when they are needed."""
+    """Drop bytes that are read again when they are needed."""
 
 
 class DirectoryMembers:
@@ -179,7 +179,7 @@ class DirectoryMembers:
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open(self, name: str) -> Section | None:
-        # Not to be kept waiting by a fifo.
+        # A FIFO must not keep us waiting.
         flags = os.O_RDONLY | os.O_NONBLOCK
         try:
             fd = open_in_root(self._root, os.fsencode(name), flags)

@@ -1,7 +1,7 @@
 """Writing an archive of images, as a tar or as a directory: names, and bytes of a known size.
 
 Decided here and only here: how a file of an archive is written.  A directory is
-made beside where it is to be, and renamed when it is whole.
+built under another name next to its place, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Write = Callable[[Writable], None]
 
 
 class ArchiveWriter(Protocol):
-    """Where the files of an archive go.  A name that was written before is passed over."""
+    """Writes the files of an archive.  A name that was written before is skipped."""
 
     def file(self, name: str, data: bytes) -> None:
-        """Write a file with what is in `data`."""
+        """Write a file with the content `data`."""
         ...
 
     def blob(self, name: str, size: int, write: Write) -> None:
-        """Write a file of `size` bytes, which `write` is to write."""
+        """Write a file of `size` bytes, which `write` writes."""
         ...
 
     def end(self) -> None:
@@ -91,7 +91,7 @@ class TarArchiveWriter:
 
 
 class DirectoryWriter:
-    """Writes the directory `path`, which is not there before `end`."""
+    """Writes the directory `path`, which exists only after `end`."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():

@@ -1,17 +1,16 @@
 """store.db: SQLite, the only mutable truth of a store.
 
-Decided here and only here: how many processes share it.  Every write is one
-BEGIN IMMEDIATE transaction, so that nobody waits while holding something, and
-a writer waits for another as long as `BUSY_SECONDS`; readers see the last
-commit and wait for nobody (WAL).  A directory is put in its place, or taken
-away, only within such a transaction: whoever holds it knows that a directory
-without a row is nobody's.
+Decided here and only here: how several processes share it.  Every write is one
+BEGIN IMMEDIATE transaction, so no process waits while it holds a lock, and a
+writer waits for another one up to `BUSY_SECONDS`; readers see the last commit
+and never wait (WAL).  A directory is moved into its place, or out of it, only
+within such a transaction: within one, a directory without a row has no owner.
 
 Each thread has its own connection, and so has each process after a fork; a
 transaction within a transaction of the same thread joins it.  SQLite keeps one
 state per file for all connections of a process, and a child that inherited it
-would believe in locks that are its parent's: so a fork closes the connection of
-the thread that forks, and each side opens a new one when it needs it.
+would count its parent's locks as its own: so a fork closes the connection of
+the thread that forks, and parent and child each open a new one on demand.
 
 Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
 """
@@ -44,7 +43,7 @@ Row = tuple[Any, ...]
 
 
 class _Rehearsed(Exception):
-    """Ends a transaction that was only to show what it would do."""
+    """Ends a transaction that only shows what it would do."""
 
 
 class Database:
@@ -80,7 +79,7 @@ class Database:
         self._local = threading.local()
 
     def let_go(self) -> None:
-        """Close the calling thread's connection, unless it is in the midst of a transaction."""
+        """Close the calling thread's connection, unless a transaction is open on it."""
         opened: tuple[int, sqlite3.Connection] | None = getattr(self._local, "opened", None)
         if opened is None or opened[0] != os.getpid() or opened[1].in_transaction:
             return
@@ -102,7 +101,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the store's one write lock; commit at the end, roll back on an error.
 
-        Within a transaction of the same thread it is that one, and ends with it.
+        Within a transaction of the same thread it joins that one, and ends with it.
         Raises Busy where another process keeps the lock for `BUSY_SECONDS`.
         """
         connection = self.connection
@@ -176,7 +175,7 @@ os.register_at_fork(before=_before_fork)
 def create(path: Path, staged: Path, durability: Durability) -> None:
     """Make a new database: built as `staged`, then linked to `path` whole.
 
-    Where another process made it first, its one stays.
+    If another process made it first, that one stays.
     """
     with _sentences(path):
         connection = _connect(staged, sync=durability.sync)
@@ -214,7 +213,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _connect(path: Path, *, sync: bool) -> sqlite3.Connection:
-    # mode=rw: a store.db that went away is an error, not a new and empty store.
+    # mode=rw: a store.db that was removed is an error, not a new and empty store.
     mode = "rw" if path.exists() else "rwc"
     connection = sqlite3.connect(
         f"file:{_quote(path)}?mode={mode}",
@@ -238,7 +237,7 @@ def _quote(path: Path) -> str:
 
 @contextmanager
 def _sentences(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into a sentence about the store."""
+    """Turn an error of SQLite into a sentence about the store."""
     try:
         yield
     except sqlite3.IntegrityError:

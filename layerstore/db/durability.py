@@ -1,8 +1,8 @@
-"""What a crash may take: nothing that was published, unless the store was opened so.
+"""Syncs: a crash loses nothing that was published, unless the store was opened so.
 
 Every publication is: write, sync the content, rename into place, sync the
-directory.  A store opened with `sync=False` leaves out the syncs, and only a
-crash of the machine, never one of the process, can then tear it.
+directory.  A store opened with `sync=False` skips the syncs; then a crash of the
+machine can damage it, but a crash of the process cannot.
 
 Source: fsync(2), syncfs(2); ext4's and xfs's rules for rename after fsync.
 """
@@ -33,7 +33,7 @@ class Durability:
                 os.fsync(directory.fd)
 
     def tree(self, path: Path) -> None:
-        """Write back all that lies beneath `path`.
+        """Write back everything beneath `path`.
 
         One syncfs of the whole filesystem: an fsync of each of ten thousand
         files takes minutes, and this takes as long as their bytes need.

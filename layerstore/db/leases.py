@@ -1,8 +1,9 @@
-"""Leases: work in flight keeps what it needs from being collected.
+"""Leases: what work in progress needs is not collected.
 
-A lease is a row with the process that holds it; it ends with the `with` or
-with the process.  One that outlived its process also tells the next open what was cut
-short, and what of it to look for: nothing else is ever taken for its remains.
+A lease is a row that names the process that holds it; it ends with the `with`
+block or with the process.  A lease that outlives its process tells the next
+opening of the store what was cut short, and by which names to look for remains:
+nothing else is ever removed as such.
 
 Kinds:
     work       something is being made; `key` says what, for people.  What this
@@ -35,7 +36,7 @@ _KEEPS = ("layer", "blob")
 
 
 class Lease(NamedTuple):
-    """A lease as the database has it."""
+    """A lease, as its row in the database."""
 
     id: int
     within: int | None
@@ -56,8 +57,8 @@ class Leases:
     def lease(self, kind: Kind, key: str) -> Iterator[int]:
         """Hold a lease; yields its id.
 
-        Work that fails is left to nobody, and `recover` then undoes what it had
-        made; should that fail too, the next opening does it.
+        If the work fails, the lease loses its holder and `recover` undoes what the
+        work made; if that fails too, the next opening of the store does it.
         """
         with self._database.transaction() as tx:
             number = _insert(tx, None, kind, key)
@@ -67,7 +68,7 @@ class Leases:
         try:
             yield number
         except BaseException:
-            # What fails again ends with this process; the first error is the one to be seen.
+            # A lease that stays ends with this process; the first error is the one to report.
             with suppress(StoreError, OSError):
                 self._leave(work)
             raise
@@ -103,9 +104,9 @@ class Leases:
                         _insert(tx, number, kind, key)
 
     def afterwards(self, *keys: str) -> None:
-        """Have `keys`, which live leases spare, looked at again by an opening after them.
+        """Let a later opening look at `keys` again, which live leases keep for now.
 
-        Part of the caller's transaction.  What says so is a lease of nobody.
+        Part of the caller's transaction.  A lease without a holder records it.
         """
         with self._database.transaction() as tx:
             for key in keys:
@@ -116,7 +117,7 @@ class Leases:
         return [lease for lease in self.all() if not lease.holder.alive()]
 
     def all(self) -> list[Lease]:
-        """Return every lease there is, stale ones too."""
+        """Return every lease, stale ones included."""
         rows = self._database.read("SELECT id, within, kind, key, pid, pid_start FROM leases")
         return [
             Lease(number, within, kind, key, ProcessId(pid, start))
@@ -124,11 +125,11 @@ class Leases:
         ]
 
     def kept(self) -> set[str]:
-        """Return what live processes lease: the layers and blobs to spare."""
+        """Return the layers and blobs that live processes lease."""
         return {lease.key for lease in self.all() if lease.kind in _KEEPS and lease.holder.alive()}
 
     def named(self) -> set[str]:
-        """Return all that any lease names: what is being made, needed or removed."""
+        """Return every key of a lease: what is being made, needed or removed."""
         return {lease.key for lease in self.all() if lease.kind != "work"}
 
     def end(self, leases: list[Lease]) -> None:

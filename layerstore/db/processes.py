@@ -1,9 +1,9 @@
-"""Who a process is: its pid and its start, which together name it once and for all.
+"""The identity of a process: its pid and its start time, which together are unique.
 
-A pid alone is given again to others, so a row that says "pid 4711 does this"
-is believed only while the process of that pid also started then.  The start is
-one integer: the clock ticks since boot, and above them some bits of the boot's
-own id, so that a row of before a reboot is never believed.
+The kernel reuses a pid, so a row that names one counts only while the process
+with that pid has the same start time.  The start is one integer: the clock ticks
+since boot, and above them some bits of the boot id, so that a row from before a
+reboot never counts.
 
 Source: proc_pid_stat(5), field starttime; /proc/sys/kernel/random/boot_id.
 """
@@ -35,7 +35,7 @@ class ProcessId(NamedTuple):
 
 
 def process_start(pid: int) -> int | None:
-    """Return when the process `pid` started, or None where there is none."""
+    """Return the start of the process `pid`, None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             line = stat.read()

@@ -1,12 +1,12 @@
-"""The reserve: room set aside so that a full disk can be made emptier.
+"""The reserve: disk space set aside so that images can be removed from a full disk.
 
-Removing an image writes to the database before it frees anything, and even to
-open the database takes some room.  A file of that size is kept for it: when
-the disk is full it is given up, and from then on the store only shrinks until
-there is room for the file again.
+Removing an image writes to the database before it frees anything, and even
+opening the database takes some space.  A file of that size is kept for it: when
+the disk is full the file is removed, and from then on the store only shrinks
+until there is space for the file again.
 
-Whether there is room is tried, not read: what statvfs(2) calls free is not all
-to be had, since ext4 keeps some blocks that it gives to nobody, not even root.
+Whether there is space is tried by allocating it: statvfs(2) counts blocks as
+free that ext4 reserves and gives to no process, not even to root.
 
 Source: sqlite.org wal.html (the -wal and -shm files are made at each open);
 ext4 `s_resv_clusters` (fs/ext4/super.c:ext4_calculate_resv_clusters()).
@@ -25,9 +25,9 @@ from layerstore.errors import DiskFull, StoreError
 
 SIZE = 512 << 10
 ADVICE = "`pyunion prune` and `pyunion rmi` make room, even now"
-# Below this much the file is not made: it would only hasten the end.
+# Below this much free space the file is not made: it would fill the disk.
 _PLENTY = 4 * SIZE
-# From here on it is tried whether there is room; ext4 keeps up to 16 MiB of it for itself.
+# Below this much the space is tried; ext4 reserves up to 16 MiB of it.
 _NEARLY_FULL = 32 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 
 
 def has_room(directory: Path, size: int) -> bool:
-    """Tell whether the disk of `directory` takes `size` bytes more; they are given back at once.
+    """Tell whether the disk of `directory` takes `size` bytes more; they are freed again.
 
-    False only where it is full; whatever else is wrong shows in what is done next.
+    False only if it is full; any other fault shows in the operation that follows.
     """
     try:
         fd = os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -60,17 +60,17 @@ class Reserve:
         self.low = False
 
     def settle(self) -> None:
-        """Make the file where it is missing; without the room for it the disk counts as full."""
+        """Make the file if it is missing; without space for it the disk counts as full."""
         self.low = not self._path.exists() and not self._make()
 
     def look(self) -> None:
-        """Give the room up where the disk is full, so that what is to free some cannot fail."""
+        """Free the reserve if the disk is full, so that a removal has the space it needs."""
         found = os.statvfs(self._root)
         if found.f_bfree * found.f_frsize < _NEARLY_FULL:
             self.give_up()
 
     def with_room(self, work: Callable[[], Result]) -> Result:
-        """Do `work`, which needs a little room; where it fails for want of that, once more."""
+        """Do `work`; if it fails for lack of space, free the reserve and do it again."""
         try:
             return work()
         except (StoreError, OSError):
@@ -79,7 +79,7 @@ class Reserve:
         return work()
 
     def give_up(self) -> bool:
-        """Give the room up to the database where the disk is full; tell whether there was any."""
+        """Free the reserve if the disk is full; tell whether there was one."""
         if has_room(self._root, SIZE):
             return False
         try:
@@ -91,7 +91,7 @@ class Reserve:
 
     @contextmanager
     def growing(self) -> Iterator[None]:
-        """Let the store grow; raises DiskFull, also from within, where the disk is full."""
+        """Let the store grow; raises DiskFull if the disk is full, now or within the block."""
         if self.low:
             self.settle()
         if self.low:
@@ -124,5 +124,5 @@ class Reserve:
         except OSError as error:
             with suppress(OSError):
                 os.unlink(self._path)
-            return error.errno not in FULL  # what else is wrong shows in what is done next
+            return error.errno not in FULL  # another fault shows in the next operation
         return True

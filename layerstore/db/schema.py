@@ -2,7 +2,7 @@
 
 Decided here and only here: what the database holds.  A new store takes the
 same steps as an old one, so that the two cannot differ.  A step is never
-changed once a store may have taken it; what is needed later is a further step.
+changed once a store may have taken it; a later need is a further step.
 
 layers      a directory each, named by its chain_id; `location` says where the
             directory still is while its publication is half done
@@ -114,8 +114,8 @@ CREATE INDEX leases_key ON leases (kind, key);
 CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
 """
 
-# The number of a lease that ended is never given to another: whoever ends a
-# stale one by its number would end that.
+# The number of a lease is never used again: a process that ends a stale lease by
+# its number must not end a new one.
 LEASE_NUMBERS = """
 CREATE TABLE new_leases (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,9 +1,9 @@
 """Staging: where everything is built before it is renamed into place.
 
-A staging directory lives as long as its flock, which the kernel drops with the
-process that held it.  What is unlocked is nobody's and is swept; what is taken
-out of the store is first renamed in here, so that a removal cut short is
-finished by the next sweep.
+A staging directory lives as long as its flock, which the kernel drops when the
+process that holds it ends.  An unlocked one has no owner and is swept.  What is
+removed from the store is first renamed into here, so that the next sweep
+finishes a removal that was cut short.
 
 Source: flock(2), rename(2).
 """
@@ -33,7 +33,7 @@ class StagingArea:
 
     @contextmanager
     def to_build(self) -> Iterator[Path]:
-        """Make a directory to build in what the store is to grow by.
+        """Make a directory to build something new for the store in.
 
         Raises StoreError where there is no room, also while it is being built.
         """
@@ -42,7 +42,7 @@ class StagingArea:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """Make a directory of the caller's own; what is left in it at the end goes."""
+        """Make a directory for the caller; it is removed at the end with what is left in it."""
         path, fd = self._make()
         try:
             yield path
@@ -50,19 +50,8 @@ class StagingArea:
             remove_tree(path)
             os.close(fd)
 
-    def discard(self, path: Path) -> None:
-        """Remove the tree `path` of the same filesystem: gone from its place at once.
-
-        Nothing is wrong with one that is not there.
-        """
-        with self.directory() as own:
-            try:
-                os.rename(path, own / "gone")
-            except FileNotFoundError:
-                return
-
     def sweep(self) -> list[Path]:
-        """Remove what processes that ended have left behind; return what it was."""
+        """Remove the directories of processes that ended; return their paths."""
         swept = []
         for path in sorted(self.path.iterdir()):
             with _claimed(path) as ours:
@@ -72,9 +61,9 @@ class StagingArea:
         return swept
 
     def leftovers(self) -> list[Path]:
-        """Return what is in here and belongs to no process.
+        """Return the paths in here that no process holds a lock on.
 
-        What was made a moment ago does not count: it may be about to be locked.
+        One that was made a moment ago does not count: its lock may be about to come.
         """
         found = []
         for path in sorted(self.path.iterdir()):
@@ -99,7 +88,7 @@ class StagingArea:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Lock `path` against its owner, if it has none any more; tell whether it had none."""
+    """Lock `path` unless its owner holds it; tell whether it had no owner."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -123,7 +112,7 @@ def _lock(fd: int) -> bool:
 
 
 def _is_at(fd: int, path: Path) -> bool:
-    """Tell whether what is open as `fd` still is what `path` names."""
+    """Tell whether `path` still names the file open as `fd`."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

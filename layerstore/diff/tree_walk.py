@@ -1,9 +1,8 @@
 """Walking a tree of any depth, deeper than a path can be long or Python can call.
 
-Decided here and only here: how that is done with two descriptors.  Each
-directory is opened from the one above it, and that is opened again as its
-`..`, held to be the same; so a tree in which directories are moved meanwhile
-leads nowhere else.
+Decided here and only here: how two descriptors are enough for that.  Each
+directory is opened from the one above it, and that one is opened again as its
+`..` and compared; so a directory that is moved meanwhile leads nowhere else.
 
 Source: fts(3), which does the same.
 """
@@ -36,9 +35,9 @@ class _Level(NamedTuple):
 def walk(top: bytes | str | os.PathLike[str], *, live: bool = False) -> Iterator[Folder]:
     """Yield the directory `top`, with the path b"", and every one beneath it.
 
-    `live` says that the tree may change meanwhile: what vanishes is passed
-    over, and what lies beside a directory that was moved, and what may not be
-    read.  Raises OSError.
+    `live` says that the tree may change meanwhile: the walk leaves out what
+    vanishes or may not be read, and the siblings of a directory that was moved.
+    Raises OSError.
     """
     fd = os.open(top, _OPEN)
     try:

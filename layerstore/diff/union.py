@@ -1,7 +1,7 @@
-"""The files of a stack of layers as they show: whiteouts, redirects, metacopies resolved.
+"""The merged files of a stack of layers: whiteouts, redirects and metacopies resolved.
 
-Decided here and only here: how the store looks into a union of layers, which
-it does through the union's own core and without a mount.
+Decided here and only here: how the store reads a union of layers.  It uses the
+union's own core and needs no mount.
 
 Threading: one thread.
 """
@@ -41,7 +41,7 @@ class UnionFiles:
         self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
 
     def find(self, path: bytes) -> Attr | None:
-        """Return what `path`, relative to the root, is; None where it is absent."""
+        """Return the attributes of `path`, relative to the root; None if absent."""
         if not path:
             return self.fs.getattr(ROOT_NODEID)
         folder, _, name = path.rpartition(b"/")
@@ -95,7 +95,7 @@ class UnionFiles:
         return sorted([entry.name for entry in dots_first][2:])
 
     def release(self, found: Attr) -> None:
-        """Let go of what a look-up found."""
+        """Release what a lookup found."""
         self.fs.forget(found.nodeid, 1)
 
     def close(self) -> None:

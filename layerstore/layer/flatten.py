@@ -45,9 +45,9 @@ def write_flat_tar(
 
 
 class PackStream(io.RawIOBase):
-    """What `write` writes to the stream it is given, to be read meanwhile.  A context manager.
+    """A stream of what `write` writes, on a thread of its own.  A context manager.
 
-    Nothing is buffered: what is written is copied straight to who reads.
+    Nothing is buffered: what is written is copied straight to the reader.
     """
 
     def __init__(self, write: Callable[[Writable], object]) -> None:
@@ -76,13 +76,13 @@ class PackStream(io.RawIOBase):
             return size
 
     def write(self, data: memoryview) -> int:  # type: ignore[override]
-        """Hand `data` to who reads; for the packing thread.  Returns when it has been read."""
+        """Pass `data` to the reader and wait until it is read; for the packing thread."""
         with self._turn:
             self._view = data
             self._turn.notify_all()
             self._turn.wait_for(lambda: not self._view or self._ended)
             if self._ended:
-                raise StoreError("nobody reads what is packed any more")
+                raise StoreError("the reader of the packed tree has closed it")
             return len(data)
 
     def _pack(self) -> None:

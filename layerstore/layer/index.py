@@ -1,9 +1,9 @@
-"""The index of a layer: what lies on disk beneath its `diff`, one line a path.
+"""The index of a layer: every path on disk beneath its `diff`, one line each.
 
-Decided here and only here: what is remembered of a layer's tree, and what
-counts as a difference from it.  An entry says what lstat(2) and listxattr(2)
-say of the path on disk, marks of overlayfs included, so that a tree is
-compared with its index without knowing what the marks mean.
+Decided here and only here: what is recorded of a layer's tree, and what counts
+as a difference from it.  An entry holds what lstat(2) and listxattr(2) return
+for the path on disk, marks of overlayfs included, so that a tree is compared
+with its index without knowing what the marks mean.
 
 The file is JSON lines packed with zstd, sorted by path: paths as text with
 surrogate escapes, attribute values in base64.

@@ -77,7 +77,7 @@ def _outside(kind: str) -> int:
 
 
 class Override(NamedTuple):
-    """Whom a file belongs to and what it is, where the file itself cannot say so."""
+    """Owner, mode and type of a file, recorded where the file on disk cannot have them."""
 
     uid: int
     gid: int
@@ -201,7 +201,7 @@ class Metadata:
         """Return the mode that a regular file or directory gets on disk in place of `mode`."""
         if self.privileged:
             return mode
-        # Whoever owns the store must be able to read it, and to remove it.
+        # The owner of the store must be able to read and remove it.
         return mode | (0o700 if stat.S_ISDIR(mode) else 0o600)
 
     def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> bool:
@@ -237,7 +237,7 @@ class AttributesTooLarge(OSError):
 
 
 class Owned(Protocol):
-    """What says whom a file is to belong to, and what attributes it is to have."""
+    """The owner and attributes that a file should get."""
 
     @property
     def uid(self) -> int: ...

@@ -1,9 +1,9 @@
 """Making one file of a layer: its content, then owner, attributes, mode and times.
 
-Decided here and only here: the order of those steps.  chown(2) takes suid and
-capabilities away, so it comes first; times come last, since all else sets
-them.  Each is done on the file's own fd, or by name with no link followed.
-What needs no system call gets none.
+Decided here and only here: the order of those steps.  chown(2) clears suid and
+capabilities, so it comes first; times come last, since every other step changes
+them.  Each step uses the file's own fd, or its name without following a link,
+and makes no system call that it does not need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FileMaker:
         self._feed = feed
         self._reader = reader
         self._metadata = metadata
-        # Whom a new file belongs to: without privilege that stands for root.
+        # The owner of a new file; without privilege that stands for root.
         self._ours = (metadata.uid, metadata.gid) if metadata.may_chown else (0, 0)
         self._umask = _umask()
 
@@ -166,7 +166,7 @@ class FileMaker:
         return digest if hasher is None else hasher.hexdigest()
 
     def _write_with_holes(self, fd: int, view: memoryview, offset: int) -> None:
-        """Write `view` at `offset`, but for whole pages of zeros."""
+        """Write `view` at `offset`, except whole pages of zeros."""
         buffer, end = self._feed.buffer, self._feed.at
         start = end - len(view)
         shift = offset - start  # from a place in the buffer to one in the file

@@ -212,7 +212,7 @@ class _Packer:
     def _plain_file(self, found: Changed, st: os.stat_result) -> bool:
         """Write a file without attributes that lies in the layer itself; False if it is another.
 
-        Most files are such, and by their own fd all about them is had cheaply.
+        Most files are like that, and their fd gives everything in few system calls.
         """
         if found.own is None or not st.st_size:
             return False

@@ -1,16 +1,22 @@
-"""The exact tar a layer came from, without a second copy of its files on disk.
+"""The exact tar of a layer, without a second copy of its files on disk.
 
-Decided here and only here: how an archive is taken apart into what is not the
-content of a file, kept here byte for byte, and references to the files of the
-unpacked layer; and how it is put together again, so that its digest, the
-layer's diff_id, is the same whatever tool wrote it and however oddly.
+Decided here and only here: how an archive is split into the bytes that are not
+content of a file, kept as they are, and references to the files of the unpacked
+layer; and how it is assembled again, so that its digest, the layer's diff_id, is
+the same whatever tool wrote the archive.
+
+The format is our own.  That of vbatts/tar-split, which docker and
+containers/storage use, is JSON lines with the raw bytes in base64; it refuses an
+archive that holds a path twice (storage.ErrDuplicatePath), and it has no entry
+for the segments of a sparse file or for a file that only the union of layers
+shows.  This store needs all three.
 
 The file is packed with zstd.  Behind the magic come records, integers
 little-endian: R bytes as they are; F a file of the layer's own `diff`; U a
 file that the layer shows and one beneath it holds, reached through the union
 of both; E the end, and the size of the whole.  F and U are counted from 0.
-Where an archive holds a path twice, the first file has gone from `diff`: it
-lies in `replaced`, named by its count.
+If an archive holds a path twice, the first file is not in `diff`; it is in
+`replaced`, named by its count.
 
 Source: vbatts/tar-split for the idea.
 """
@@ -105,7 +111,7 @@ class SplitWriter:
         self._out.close()  # type: ignore[no-untyped-call]
 
     def abandon(self) -> None:
-        """Close the file unfinished; whoever reads it is told so."""
+        """Close the file unfinished; reading it raises InvalidImage."""
         self._file.close()
 
     def _end_raw(self) -> None:

@@ -1,9 +1,8 @@
 """The directories of a layer being built, each reached beneath the layer's root.
 
-Decided here and only here: how a path out of an archive becomes an open
-directory.  Links on the way are followed within the root, as docker does, and
-nothing leads out of it.  Directories that an archive takes for granted are
-made on the way.
+Decided here and only here: how a path in an archive becomes an open directory.
+Links on the way are followed within the root, as docker does, and nothing leads
+out of it.  Directories that the archive implies are made on the way.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Folder(NamedTuple):
 class LayerTree:
     """The tree beneath the directory `root`.  A context manager; one thread.
 
-    `made` is told the path of each directory that had to be made on the way.
+    `made` is called with the path of each directory that is made on the way.
     """
 
     def __init__(self, root: Path, made: Callable[[bytes], None]) -> None:

@@ -1,13 +1,13 @@
 """Copies that changed nothing: found in a layer and dropped, as `commit --prune-unchanged` asks.
 
-A file that was opened for writing and left as it was, or changed and changed
-back, lies in the upper all the same.  It is unchanged where size, time, mode,
-owner and attributes are those of the file beneath and the content is too, by
-its xxh3; a directory, where nothing is left in it.  What lies in a directory
-that hides the one beneath it would be missing, and stays.
+A file that was opened for writing and not changed, or changed and changed back,
+is in the upper nevertheless.  It is unchanged if size, time, mode, owner,
+attributes and the xxh3 of its content are those of the lower file; a directory,
+if nothing is left in it.  What is in a directory that hides the lower one would
+be missing, and stays.
 
-Only a layer that nobody uses can have them dropped: a mount would miss what
-vanished from it.  Of one that is mounted an image gets a copy without them
+They are dropped only from a layer that is not in use: a mount would miss what
+vanished.  Of a mounted layer the image gets a copy without them
 (`layerstore.operations.commit`).
 """
 

@@ -1,19 +1,16 @@
 """Unpacking a layer: a tar stream becomes a directory that overlayfs can use.
 
 Decided here and only here: what each entry of an archive does to the tree, and
-in which order.  Nothing is written but beneath the staging directory, by
-`*at()` calls on directories opened within its root, the last component never
-followed; nothing of what is there already is believed but what this same
-archive put there.
+in which order.  Writes go only beneath the staging directory, by `*at()` calls
+on directories opened within its root, and never follow the last component.
+Only paths that this archive made are replaced or linked to.
 
-- An entry for a path that the archive had before replaces it, but for a
-  directory over a directory, which only changes its attributes.
+- An entry for a path that the archive had before replaces it, except a directory
+  over a directory, which only changes its attributes.
 - Whiteouts are made last, so that their place in the archive does not matter:
-  they hide what lies beneath the layer and never an entry of its own.  One
-  within an opaque directory, or beneath what is no directory in this layer,
-  says nothing more and is left out.
-- Attributes of directories are set when all is in them.
-- A device 0:0 is overlayfs's whiteout and is taken for one.
+  they hide paths of lower layers and never an entry of this archive.
+- Attributes of directories are set last, when nothing more is made in them.
+- A device 0:0 is overlayfs's whiteout and counts as one.
 - Runs of zeros become holes.
 
 Source: image-spec layer.md "Applying Changesets"; umoci oci/layer tar_extract.go.
@@ -53,7 +50,7 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
 
 _SOME_ROOM = 1 << 20
-# What a disk says when the fault is the archive's.
+# Errors of the disk for which the archive is to blame.
 _IN_ARCHIVE = (
     errno.EEXIST,
     errno.EINVAL,
@@ -76,7 +73,7 @@ class Unpacked(NamedTuple):
 
 
 class _Attributes(NamedTuple):
-    """What is to be set on a directory in the end."""
+    """The attributes that a directory gets in the end."""
 
     mode: int
     uid: int
@@ -103,12 +100,12 @@ def unpack(
     Beside it are written the `index` and the `tar-split`.  `privileged` says
     that this process is root outside of any user namespace.  `lowers` are the
     `diff` directories beneath, topmost first: a directory that the archive
-    takes for granted gets the attributes it has there.  `tick` is told how
-    many bytes have been read; it is called on another thread.  `whole` demands
-    the mark of the end that some writers of layers leave out.
+    implies gets the attributes it has there.  `tick` is called with the number of
+    bytes read, on another thread.  `whole` demands the end mark, which some
+    writers of layers leave out.
 
-    Raises InvalidImage for what no layer can be, StoreError where the disk
-    refuses; the caller removes `staging` then.
+    Raises InvalidImage if the archive can be no layer, StoreError if the disk
+    refuses; then the caller removes `staging`.
     """
     diff = staging / "diff"
     diff.mkdir(exist_ok=True)
@@ -349,7 +346,7 @@ class _Unpacker:
         )
 
     def _mark(self, real: bytes, name: str, value: bytes) -> None:
-        """Let the directory `real` have one attribute more in the end."""
+        """Give the directory `real` one more attribute in the end."""
         self._marks[real] = [(name.encode(), value)]
 
     # -- directories --

@@ -1,8 +1,8 @@
-"""Digests: their grammar, how they are computed and how content is held to them.
+"""Digests: their grammar, how they are computed and how content is compared with them.
 
-Decided here and only here: which algorithms the store accepts.  It is sha256
-alone, which is all that images in use have; a digest of another kind is
-refused where it is parsed, so that nothing further on uses one as a path.
+Decided here and only here: which algorithms the store accepts.  Only sha256,
+which all images in use have; a digest of another algorithm is refused when it
+is parsed, so that no later code uses it as a path.
 
 Source: image-spec descriptor.md "Digests", config.md "Layer ChainID".
 """
@@ -45,12 +45,12 @@ class Digest(str):
 
     @property
     def encoded(self) -> str:
-        """The hexadecimal part: what files and directories are named by."""
+        """The hexadecimal part, which names files and directories."""
         return self.partition(":")[2]
 
     @property
     def short(self) -> str:
-        """The twelve digits that people see."""
+        """The twelve digits that tables show."""
         return self.encoded[:SHORT]
 
 
@@ -67,11 +67,11 @@ def chain_id(parent: Digest | None, diff_id: Digest) -> Digest:
 
 
 class VerifyingReader:
-    """A reader of `stream` that fails unless what it read is what was announced.
+    """A reader of `stream` that raises unless its content is as announced.
 
-    The size bounds what is read, so that content too long fails before it
-    fills a disk.  The digest is known to be right only once `read` has returned
-    b"", or `finish` returned.
+    The size bounds what is read, so that content that is too long fails before it
+    fills a disk.  The digest is checked only when `read` has returned b"", or
+    `finish` has returned.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class VerifyingReader:
 
     @property
     def digest(self) -> Digest:
-        """The digest of what was read up to now."""
+        """The digest of the bytes read so far."""
         return Digest(f"sha256:{self._hash.hexdigest()}")
 
     def read(self, size: int = -1) -> bytes:
@@ -106,7 +106,7 @@ class VerifyingReader:
         return data
 
     def finish(self) -> Digest:
-        """Read what is left, check it and return the digest of all."""
+        """Read the rest, check it and return the digest of everything."""
         while self.read(1 << 20):
             continue
         return self.digest
@@ -119,7 +119,7 @@ class VerifyingReader:
         if self._expected is not None and self.digest != self._expected:
             raise DigestMismatch(
                 f"content announced as {self._expected} has the digest {self.digest}; "
-                "it was damaged or altered on the way"
+                "it was damaged or altered"
             )
 
     def _name(self) -> str:

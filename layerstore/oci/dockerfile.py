@@ -1,7 +1,7 @@
-"""`--change`: Dockerfile instructions applied to what an image's containers run with.
+"""`--change`: Dockerfile instructions applied to the run configuration of an image.
 
-Decided here and only here: which instructions can be, and what each does.  They are those
-docker takes in `commit -c` and `import -c`, and STOPSIGNAL, which its builder has.
+Decided here and only here: which instructions are accepted, and what each does.  They are
+those of docker's `commit -c` and `import -c`, and STOPSIGNAL, which its builder has.
 
 Source: moby `builder/dockerfile/dispatchers.go`; buildkit `frontend/dockerfile/parser/
 line_parsers.go`, `shell/lex.go`, whose error texts these are.
@@ -30,9 +30,9 @@ _NOT_TRIGGERS = ("FROM", "MAINTAINER")
 
 
 def apply_changes(config: Object, changes: Sequence[str]) -> Object:
-    """Return `config`, what containers run with, as the instructions `changes` make of it.
+    """Return the run configuration `config` with the instructions `changes` applied to it.
 
-    Raises StoreError, in docker's words, for an instruction that cannot be.
+    Raises StoreError, in docker's words, for an instruction that is not accepted.
     """
     applied = _Changes(dict(config))
     for change in changes:
@@ -84,7 +84,7 @@ class _Changes:
     def _entrypoint(self, rest: str) -> None:
         self.config["Entrypoint"] = _command("ENTRYPOINT", rest)
         if not self._command_is_set:
-            # The command of before was for another entrypoint.
+            # The previous command was for another entrypoint.
             self.config["Cmd"] = None
 
     def _healthcheck(self, rest: str) -> None:
@@ -243,7 +243,7 @@ def _command(name: str, rest: str) -> list[JSON]:
 
 
 def _json_words(rest: str) -> list[str] | None:
-    """Return the words of a JSON array, or None for what is none."""
+    """Return the words of a JSON array, None for anything else."""
     if not rest.startswith("["):
         return None
     try:

@@ -1,12 +1,12 @@
 """Image configurations and manifests: what their documents say.
 
-The bytes are the truth: a digest is over them, so a document that came from
-elsewhere is kept as it came and is never written anew.  What a field this
-store does not know says survives in a derived configuration too.
+A digest is over the bytes of a document, so a document from elsewhere is kept
+byte for byte and never written anew.  A derived configuration keeps the fields
+that this store does not know.
 
-Decided here and only here: which documents are accepted.  Both docker's and
-OCI's media types are; what a document holds, not what it is called, decides
-what it is, and one that could be two things is refused.
+Decided here and only here: which documents are accepted.  Those of docker's and
+of OCI's media types are; the content of a document, not its name, decides its
+type, and one that could be of two types is refused.
 
 Source: image-spec config.md, manifest.md, image-index.md, descriptor.md;
 docker-image-spec v1.2, manifest v2 schema 2.
@@ -40,7 +40,7 @@ MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """How one layer, or one change without a layer, came to be."""
+    """The step that made one layer, or changed the configuration only."""
 
     created: str = ""
     created_by: str = ""
@@ -66,16 +66,16 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """A configuration: `data` is its bytes, `fields` what they say."""
+    """A configuration: `data` is its bytes, `fields` the parsed JSON."""
 
     data: bytes
     fields: Object = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, data: bytes) -> ImageConfig:
-        """Read a configuration; raises InvalidImage with what is wrong in it."""
+        """Read a configuration; raises InvalidImage, which names the fault."""
         config = cls(data, parse_document(data, "image configuration"))
-        # What is wrong in it is to be said now, not at some later use.
+        # Errors in it are raised now, not at some later use.
         for name in ("architecture", "os", "variant", "author", "created", "comment"):
             text_of(config.fields, name)
         _ = config.config, config.diff_ids, config.history
@@ -83,7 +83,7 @@ class ImageConfig:
 
     @classmethod
     def of(cls, fields: Object) -> ImageConfig:
-        """Write a configuration of `fields`; what is no UTF-8 becomes U+FFFD, as in Go."""
+        """Write a configuration of `fields`; bytes that are not UTF-8 become U+FFFD, as in Go."""
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         return cls.parse(text.encode("utf-8", "surrogateescape").decode(errors="replace").encode())
 
@@ -119,12 +119,12 @@ class ImageConfig:
 
     @property
     def comment(self) -> str:
-        """What the maker said of it: docker's own field, or of the last history entry."""
+        """The comment of the maker: docker's own field, or that of the last history entry."""
         return text_of(self.fields, "comment") or (self.history[-1].comment if self.history else "")
 
     @property
     def config(self) -> Object:
-        """What a container of this image runs with: Cmd, Env, User…"""
+        """The configuration of a container of this image: Cmd, Env, User…"""
         return object_of(self.fields, "config")
 
     @property
@@ -159,7 +159,7 @@ class ImageConfig:
 
     @property
     def history(self) -> tuple[HistoryEntry, ...]:
-        """How it came to be, the oldest first."""
+        """The steps that made the image, the oldest first."""
         listed = self.fields.get("history")
         listed = [] if listed is None else listed
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
@@ -209,7 +209,7 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a document says of content it names."""
+    """The type, digest and size of content that a document names."""
 
     media_type: str
     digest: Digest

@@ -1,6 +1,6 @@
 """The names of images: docker's grammar, its defaults and its error texts.
 
-Decided here and only here: how a name is parsed, what it stands for in full
+Decided here and only here: how a name is parsed, what its full form is
 ("debian" is docker.io/library/debian) and how it is shown.
 
 Source: distribution/reference `regexp.go`, `normalize.go`.
@@ -30,12 +30,11 @@ _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}
 _REFERENCE = re.compile(
     rf"(?P<name>{_DOMAIN}/{_COMPONENT}(?:/{_COMPONENT})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
-_TAG_ALONE = re.compile(_TAG)
 _HEX64 = re.compile(r"[a-f0-9]{64}")
 
 
 class Reference(NamedTuple):
-    """The name of an image: `repository` in full, and what it names in it."""
+    """The name of an image: the full `repository`, and a tag or digest in it."""
 
     repository: str
     tag: str | None = None
@@ -51,7 +50,7 @@ class Reference(NamedTuple):
         return self.repository.partition("/")[2]
 
     def with_default_tag(self) -> Reference:
-        """Return this reference, with the tag `latest` where it names neither tag nor digest."""
+        """Return this reference, with the tag `latest` if it has neither tag nor digest."""
         if self.tag is None and self.digest is None:
             return self._replace(tag=DEFAULT_TAG)
         return self
@@ -66,7 +65,7 @@ class Reference(NamedTuple):
 
 
 def parse_reference(text: str) -> Reference:
-    """Return the reference that `text` means; raises InvalidReference in docker's words."""
+    """Return the reference in `text`; raises InvalidReference in docker's words."""
     if _HEX64.fullmatch(text):
         raise InvalidReference(
             f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
@@ -116,13 +115,8 @@ def parse_tag_target(text: str | Reference) -> Reference:
     return reference.with_default_tag()
 
 
-def is_tag(text: str) -> bool:
-    """Tell whether `text` can be a tag."""
-    return _TAG_ALONE.fullmatch(text) is not None
-
-
 def familiar_name(repository: str) -> str:
-    """Return `repository` as people see it: "debian" for docker.io/library/debian."""
+    """Return the short form of `repository`: "debian" for docker.io/library/debian."""
     domain, _, path = repository.partition("/")
     if domain != DEFAULT_DOMAIN:
         return repository
@@ -131,5 +125,5 @@ def familiar_name(repository: str) -> str:
 
 
 def familiar(reference: Reference) -> str:
-    """Return `reference` as people see it: "debian:12", "host/x@sha256:…"."""
+    """Return the short form of `reference`: "debian:12", "host/x@sha256:…"."""
     return familiar_name(reference.repository) + reference._suffix()

@@ -1,11 +1,11 @@
-"""Compressed streams: which kind one is, how it is read, how ours are written.
+"""Compressed streams: how their kind is found, how they are read and written.
 
 Decided here and only here: which compressions are read (gzip, zstd, xz, bzip2,
-told apart by their first bytes and never by a name), and that what they unpack
-to stays within the limits.  All of it runs in this process: no helper program
-is looked for on a path that an image could have a say in.
+recognised by their first bytes and never by a name), and that the unpacked
+bytes stay within the limits.  All of it runs in this process: no helper program
+is searched in a path that an image could influence.
 
-isal and zstandard give up the GIL while they work.
+isal and zstandard release the GIL while they work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ZSTD_LEVEL = 3
 
 
 class Readable(Protocol):
-    """All that is asked of a stream that is read."""
+    """What a stream that is read needs."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -62,7 +62,7 @@ class _Decoder(Protocol):
 
 
 class _Counted(io.RawIOBase):
-    """The packed stream with the bytes that were looked at put back, counting what is read."""
+    """The packed stream, its first bytes included; counts what is read."""
 
     def __init__(self, head: bytes, stream: Readable) -> None:
         self._head = head
@@ -128,7 +128,7 @@ class _Members(io.RawIOBase):
 
 
 class Decompressed(io.RawIOBase):
-    """What a stream unpacks to; `kind` is how it is packed, None for not at all."""
+    """The unpacked bytes of a stream; `kind` is its compression, None for none."""
 
     def __init__(self, stream: Readable, limits: Limits = DEFAULT) -> None:
         head = b""
@@ -146,7 +146,7 @@ class Decompressed(io.RawIOBase):
 
     @property
     def packed(self) -> int:
-        """How many bytes of the packed stream were read."""
+        """How many bytes of the packed stream have been read."""
         return self._packed.count
 
     def readable(self) -> bool:
@@ -180,7 +180,7 @@ class Decompressed(io.RawIOBase):
 
 
 def sniff(head: bytes) -> str | None:
-    """Return how a stream that begins with `head` is packed, None for not at all."""
+    """Return the compression of a stream that begins with `head`, None for none."""
     if head.startswith(b"\x1f\x8b"):
         return GZIP
     if head.startswith(b"\x28\xb5\x2f\xfd") or (
@@ -207,7 +207,7 @@ def _open(packed: _Counted, kind: str | None, limits: Limits) -> object:
 
 
 def open_decompressed(stream: Readable, limits: Limits = DEFAULT) -> Decompressed:
-    """Return a reader of what `stream` unpacks to, whichever way it is packed."""
+    """Return a reader of the unpacked bytes of `stream`."""
     return Decompressed(stream, limits)
 
 

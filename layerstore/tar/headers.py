@@ -38,7 +38,7 @@ _ADLER_MODULUS = 65521
 
 
 class Header:
-    """What one header block says, before any extended header is applied to it."""
+    """The fields of one header block, before an extended header is applied."""
 
     __slots__ = (
         "gid",
@@ -118,7 +118,7 @@ def read_number(field: bytes) -> int:
         if field[0] & 0x40:
             return value - (1 << bits)  # negative, in two's complement
         return value & ~(1 << (bits - 1))
-    # Octal digits end at the first NUL; what lies behind it is nobody's.
+    # Octal digits end at the first NUL; bytes behind it have no meaning.
     text = field.lstrip(b" \0").partition(b"\0")[0].rstrip(b" ")
     if not text:
         return 0

@@ -1,13 +1,13 @@
-"""Bytes on their way through: read and hashed on one thread, used on another.
+"""Streams of bytes that are read and hashed on one thread and used on another.
 
 Decided here and only here: how the work of a layer is spread over two
-processors.  Reading, decompressing and SHA-256 give up the GIL on large
-buffers; so they run on a thread of their own, a few buffers ahead of whoever
-uses the bytes (`Feed`), or behind whoever makes them (`Sink`).  Buffers are
-used again and again, since fresh memory costs as much as filling it.
+processors.  Reading, decompressing and SHA-256 release the GIL on large
+buffers; so they run on a thread of their own, a few buffers ahead of the code
+that uses the bytes (`Feed`), or behind the code that makes them (`Sink`).
+Buffers are reused, since fresh memory costs as much as filling it.
 
 Threading: a `Feed` and a `Sink` belong to the thread that made them.  A view
-that a `Feed` hands out is good until the next call.
+that a `Feed` returns is valid until the next call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tick = Callable[[int], None]
 
 
 class Writable(Protocol):
-    """All that is asked of a stream that is written."""
+    """What a stream that is written needs."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -38,10 +38,10 @@ class Writable(Protocol):
 class Feed:
     """The bytes of `stream`, in order, and the digest of them all.
 
-    `tick` is told now and then how many bytes have been read.  Closing it
-    without having read to the end ends the thread, but not a read of `stream`
-    that hangs: the thread then ends with that read.  The last view that was
-    handed out ends at `at` in `buffer`.
+    `tick` is called now and then, on the reading thread, with the number of bytes
+    read.  Closing before the end of the stream ends the thread, but not a read of
+    `stream` that hangs: the thread then ends with that read.  The last view that
+    was returned ends at `at` in `buffer`.
     """
 
     def __init__(self, stream: Readable, tick: Tick | None = None) -> None:
@@ -92,7 +92,7 @@ class Feed:
         return at
 
     def _next(self) -> bool:
-        """Go on to the next buffer; False at the end of the stream."""
+        """Take the next buffer; return False at the end of the stream."""
         if self._ended:
             return False
         if self.buffer:
@@ -138,7 +138,7 @@ class Feed:
         return done
 
     def rest(self) -> Iterator[memoryview]:
-        """Yield all that is left."""
+        """Yield the rest of the stream."""
         while self.at < self._end or self._next():
             at, self.at = self.at, self._end
             yield self._view[at : self._end]
@@ -164,10 +164,10 @@ class Feed:
 
 
 class Sink:
-    """Bytes that are hashed, and written to `out` where there is one.
+    """Hashes bytes, and writes them to `out` if there is one.
 
-    `finish` returns the digest, of nothing where `hashing` is off; an error of
-    writing comes out of the next call.
+    `finish` returns the digest, that of no bytes if `hashing` is off.  An error of
+    writing is raised by the next call.
     """
 
     def __init__(
@@ -209,13 +209,13 @@ class Sink:
             self._free.put(buffer)
 
     def room(self) -> memoryview:
-        """Return the free part of the present buffer, never empty; see `filled`."""
+        """Return the free part of the current buffer, never empty; see `filled`."""
         if self._at == CHUNK:
             self._flush()
         return self._view[self._at :]
 
     def filled(self, size: int) -> None:
-        """Say that the first `size` bytes of `room` are now to be written."""
+        """Write the first `size` bytes of `room`, which the caller has filled."""
         self._at += size
         self.size += size
 
@@ -277,7 +277,7 @@ _ZEROS = memoryview(bytes(CHUNK))
 
 
 def write_all(out: Writable, view: memoryview) -> None:
-    """Write all of `view`, whatever `out` takes at a time."""
+    """Write all of `view`, in as many pieces as `out` takes."""
     while view:
         done = out.write(view)
         if done is None:

@@ -1,12 +1,12 @@
 """A tar stream as a sequence of entries, extended headers and sparse maps applied.
 
 Decided here and only here: which headers belong together, which names are
-refused before anything looks at a disk, and where the bytes of a file begin
-and end.  Every byte of the stream that is not the content of a file is handed
-to `raw`, so that the archive can be put together again exactly.
+refused before the disk is touched, and where the content of a file begins and
+ends.  Every byte of the stream that is not content is passed to `raw`, so that
+the archive can be written again exactly.
 
-A global PAX header changes nothing, as with docker; it holds a comment where
-there is one at all.  Links have no content, whatever size they claim.
+A global PAX header has no effect, as in docker; archives that have one keep a
+comment in it.  Links have no content, whatever size their header says.
 
 Source: POSIX pax(1); the GNU tar manual, "Sparse Formats"; image-spec layer.md.
 """
@@ -106,12 +106,12 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        """The path as it is named in messages."""
+        """The path as messages show it."""
         return show(self.path)
 
 
 def show(path: bytes) -> str:
-    """Return `path` for a message: quoted, and not too long."""
+    """Return `path` for a message: quoted, escaped, and at most 200 characters."""
     text = path.decode(errors="backslashreplace")
     if not text.isprintable():
         text = text.encode("unicode_escape").decode()
@@ -130,8 +130,8 @@ class Source(Protocol):
 class TarReader:
     """Iterates over the entries of the archive that comes from `feed`.
 
-    The content of an entry is read by `content` before the next entry is
-    asked for; what is not read is handed to `raw` like everything else.
+    The content of an entry is read by `content` before the iteration goes on;
+    what is not read is passed to `raw` like everything else.
     """
 
     def __init__(

@@ -64,13 +64,6 @@ def test_whatever_else_is_in_there_is_swept(area: StagingArea) -> None:
     assert list(area.path.iterdir()) == [] and Path("/etc").is_dir()
 
 
-def test_discard_takes_a_tree_from_its_place(area: StagingArea, tmp_path: Path) -> None:
-    (tmp_path / "tree" / "a").mkdir(parents=True)
-    area.discard(tmp_path / "tree")
-    area.discard(tmp_path / "never")
-    assert not (tmp_path / "tree").exists()
-
-
 def test_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
     deep = os.open(tmp_path, os.O_RDONLY)
     for name in ["d"] + ["n" * 100] * 300:

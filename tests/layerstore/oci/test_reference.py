@@ -8,7 +8,6 @@ from layerstore.errors import InvalidReference
 from layerstore.oci.reference import (
     Reference,
     familiar,
-    is_tag,
     parse_reference,
     parse_tag_target,
 )
@@ -95,8 +94,3 @@ def test_what_an_image_can_be_tagged_with() -> None:
     assert str(caught.value) == (
         'error parsing reference: "a:b:c" is not a valid repository/tag: invalid reference format'
     )
-
-
-def test_tags() -> None:
-    assert is_tag("v1.0_rc-2") and is_tag("_x")
-    assert not is_tag("") and not is_tag("-x") and not is_tag("a/b") and not is_tag("x\n")
