@@ -23,6 +23,7 @@ from layerstore.images.removal import ImageRemoval, Removed
 
 if TYPE_CHECKING:
     from layerstore.images.rows import Image
+    from layerstore.oci.digest import Digest
     from layerstore.store import Store
 
 
@@ -50,9 +51,18 @@ def prune_images(
     do those that lack one of `labels` (None is any value) or have one of `without_labels`.
     """
 
+    # Before the transaction: a configuration is a file, and never changes.
+    labelled: set[Digest] | None = None
+    if labels or without_labels:
+        labelled = {
+            image.id
+            for image in store.images.all()
+            if _is_labelled(store.images.config(image).labels, labels, without_labels)
+        }
+
     def prune(removal: ImageRemoval) -> None:
         for image in _candidates(store, all_unused, until_ns):
-            if (labels or without_labels) and not _labelled(store, image, labels, without_labels):
+            if labelled is not None and image.id not in labelled:
                 continue
             names = [str(reference) for reference in image.references] or [image.id.encoded]
             for name in names:
@@ -92,13 +102,11 @@ def _candidates(store: Store, all_unused: bool, until_ns: int | None) -> list[Im
     return found
 
 
-def _labelled(
-    store: Store,
-    image: Image,
+def _is_labelled(
+    has: dict[str, str],
     labels: dict[str, str | None] | None,
     without: dict[str, str | None] | None,
 ) -> bool:
-    has = store.images.config(image).labels
     return all(_has_label(has, *label) for label in (labels or {}).items()) and not any(
         _has_label(has, *label) for label in (without or {}).items()
     )

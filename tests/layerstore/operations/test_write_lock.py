@@ -16,6 +16,7 @@ import pytest
 from layerstore import Store
 from layerstore.db import staging
 from layerstore.db.durability import Durability
+from layerstore.images.images import ImageStore
 from layerstore.layer import index
 from layerstore.oci.digest import VerifyingReader
 from layerstore.operations import check, commit, repair, rootfs
@@ -50,6 +51,7 @@ def slow_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     watch(VerifyingReader, "finish")
     watch(check, "compare")
     watch(index, "scan")
+    watch(ImageStore, "config")
     watch(staging, "remove_tree")
     watch(shutil, "rmtree")
     return taken
@@ -74,6 +76,7 @@ def test_commit_import_check_and_removal(
     assert any(finding.harmless for finding in repair.check(store))
     repair.check(store, repair=True)
     store.containers.remove(store.containers.get(container.id))
+    prune(store, all_unused=True, labels={"a": None})
     prune(store, all_unused=True)
     collect(store)
     assert store.images.all() == [] and store.layers.all() == []
