@@ -33,6 +33,24 @@ class Attr(NamedTuple):
     st: os.stat_result
 
 
+class Backing(NamedTuple):
+    """The real file behind an open file, and what is known of it.
+
+    `fd` is good until the open file is released.  `version` counts the copy-ups of
+    the inode.  `may_change` says that it can be written to: a file of the upper, or
+    of layers that are changed from outside.  `pristine` says that it is a lower file
+    that was never written to through the union, `fixed` that it never will be, and
+    `suid` that it is an upper file with suid or sgid.
+    """
+
+    fd: int
+    version: int
+    may_change: bool
+    pristine: bool
+    fixed: bool
+    suid: bool
+
+
 class DirEntry(NamedTuple):
     """One name of a merged directory.
 

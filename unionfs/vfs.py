@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from unionfs.gate import Gate
-from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
+from unionfs.syscalls.credentials import Credentials
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
 
 
 class Filesystem(Protocol):
@@ -59,11 +60,12 @@ class Filesystem(Protocol):
         ...
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
     ) -> Attr:
         """Apply `change`, after a copy_up where needed, and return the new attributes.
 
-        With `kill_suid` a change of size takes suid and sgid away (truncate(2)).
+        A change of size takes suid and sgid away, as truncate(2) by `writer` without
+        CAP_FSETID does; with None it does not.
         """
         ...
 
@@ -105,10 +107,8 @@ class Filesystem(Protocol):
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
-        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`.
-
-        With `kill_suid` changes of the data through it take suid and sgid away."""
+    def open(self, nodeid: int, flags: int) -> int:
+        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
         ...
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
@@ -131,6 +131,18 @@ class Filesystem(Protocol):
 
     def write(self, fh: int, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset`; return its length in bytes."""
+        ...
+
+    def has_suid(self, fh: int) -> bool:
+        """Tell whether the file behind `fh` has suid or sgid."""
+        ...
+
+    def drop_suid(self, fh: int, writer: Credentials) -> bool:
+        """Take suid and sgid away, as write(2) by `writer` without CAP_FSETID does.
+
+        Returns whether the mode changed.  `write`, `fallocate` and `copy_range`
+        leave the mode alone: the transport calls this first.
+        """
         ...
 
     def flush(self, fh: int) -> None: ...
@@ -252,11 +264,10 @@ class DirectFilesystem(Filesystem, Protocol):
         """Write the upper's whole filesystem back, as syncfs(2)."""
         ...
 
-    def backing(self, fh: int) -> tuple[int, int] | None:
-        """Return the fd of the real file behind `fh`, and which of its files that is.
+    def backing(self, fh: int) -> Backing | None:
+        """Return the real file behind `fh`, None for a small file of a lower.
 
-        The second number changes when the inode is copied up.  None is for a file
-        that the kernel had better read through us, once, and keep.
+        A small file is cheaper to read once through us and to keep.
         """
         ...
 
@@ -286,10 +297,6 @@ class DirectFilesystem(Filesystem, Protocol):
         while the kernel reads its lower through passthrough, which allows an
         inode one real file at a time.
         """
-        ...
-
-    def drop_suid(self, fh: int) -> None:
-        """Take suid and sgid from an open file, as a write by somebody not root does."""
         ...
 
     def tmpfile(

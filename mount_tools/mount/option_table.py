@@ -15,6 +15,7 @@ from unionfs.syscalls import mount as ms
 
 TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")
 IO_URING = ("auto", "on", "off")
+PASSTHROUGH = ("on", "all", "off")
 
 
 class Option(NamedTuple):
@@ -138,8 +139,10 @@ SECTIONS = (
             ),
             Option(
                 "passthrough",
-                "on|off",
-                "let the kernel read and write the layers' files itself; only root may",
+                "|".join(PASSTHROUGH),
+                "let the kernel read and write the layers' files itself; only root may; "
+                "in a writable mount, of the lower files only programs and libraries, "
+                "unless `all`",
                 "on",
             ),
             Option("fsname", "TEXT", "the source that `mount` shows", "SPEC"),

@@ -29,6 +29,7 @@ from mount_tools.mount.option_grammar import (
 )
 from mount_tools.mount.option_table import (
     IO_URING,
+    PASSTHROUGH,
     REFUSED,
     TRANSPORTS,
     VFS_FLAGS,
@@ -55,8 +56,8 @@ class MountOptions:
     `flags` are MS_* of mount(2).  `selinux` maps names such as "context" to words such as
     `context="…"`, for the kernel if SELinux is on.  `acl` and `xattrs` tell whether the
     mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of `IO_URING`,
-    and `passthrough` concern dev_fuse alone.  `log` is the file to log to instead of
-    syslog, `control` the path of the control socket.
+    and `passthrough`, one of `PASSTHROUGH`, concern dev_fuse alone.  `log` is the file to
+    log to instead of syslog, `control` the path of the control socket.
     """
 
     union: UnionConfig
@@ -68,7 +69,7 @@ class MountOptions:
     xattrs: bool = True
     transport: str = "auto"
     io_uring: str = "auto"
-    passthrough: bool = True
+    passthrough: str = "on"
     foreground: bool = False
     debug: bool = False
     log: str | None = None
@@ -275,7 +276,7 @@ _MOUNT: dict[str, Callable[[MountOptions, Word], MountOptions]] = {
     "fsname": lambda o, word: replace(o, fsname=_text(word)),
     "transport": lambda o, word: replace(o, transport=_choice(word, TRANSPORTS)),
     "io_uring": lambda o, word: replace(o, io_uring=_choice(word, IO_URING)),
-    "passthrough": lambda o, word: replace(o, passthrough=_switch(word)),
+    "passthrough": lambda o, word: replace(o, passthrough=_choice(word, PASSTHROUGH)),
     "foreground": lambda o, word: replace(o, foreground=_flag(word)),
     "debug": lambda o, word: replace(o, debug=_flag(word)),
     "log": lambda o, word: replace(o, log=_text(word)),

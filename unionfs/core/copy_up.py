@@ -331,7 +331,7 @@ def _publish(copy: _Copy) -> None:
             settle_locked(node, parent, name, st)
             break
     node.changed += 1
-    node.small = 0  # for good: the kernel may have pages of before
+    node.found_size = -1
 
 
 def settle_locked(node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
@@ -367,7 +367,7 @@ def _publish_indexed(copy: _Copy, index: LinkIndex, delta: int) -> None:
     node.nlink_delta, node.lost = delta, NOTHING_LOST
     node.rino, node.rname, node.real = st.st_ino, entry, place
     node.changed += 1
-    node.small = 0
+    node.found_size = -1
     if not node.unlinked:
         link_up(state, node, node.parent, node.name)
 

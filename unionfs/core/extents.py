@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from unionfs.core.file import Handle, current_fd, drop_suid
+from unionfs.core.file import Handle, current_fd
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.fallocate import fallocate as real_fallocate
@@ -19,8 +19,6 @@ def fallocate(state: State, handle: Handle, mode: int, offset: int, length: int)
     _require_writable(handle)
     fd = current_fd(state, handle)
     real_fallocate(fd, mode, offset, length)
-    if handle.kill_suid:
-        drop_suid(fd)
 
 
 def lseek(state: State, handle: Handle, offset: int, whence: int) -> int:
@@ -37,10 +35,7 @@ def copy_range(
     """Copy between two open files inside the kernel; return the bytes copied."""
     _require_writable(target)
     src, dst = current_fd(state, source), current_fd(state, target)
-    done = os.copy_file_range(src, dst, length, offset, target_offset)
-    if target.kill_suid:
-        drop_suid(dst)
-    return done
+    return os.copy_file_range(src, dst, length, offset, target_offset)
 
 
 def _require_writable(handle: Handle) -> None:

@@ -24,6 +24,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.errors import fs_error
+from unionfs.syscalls.credentials import Credentials
 
 # The kernel does these itself, before or after a request reaches us: creation
 # and truncation by requests of their own, offsets for O_APPEND, cache for
@@ -48,17 +49,15 @@ class Handle:
     """One open file.
 
     `fd` is None until somebody reads what the kernel does not have.  `changed` is
-    the copy_up count of `node` that `fd` belongs to.  With `kill_suid` changes of the
-    data take suid and sgid away.
+    the copy_up count of `node` that `fd` belongs to.
     """
 
-    __slots__ = ("changed", "fd", "flags", "kill_suid", "node", "writable")
+    __slots__ = ("changed", "fd", "flags", "node", "writable")
 
-    def __init__(self, node: File, fd: Fd | None, flags: int, *, kill_suid: bool) -> None:
+    def __init__(self, node: File, fd: Fd | None, flags: int) -> None:
         self.node = node
         self.fd = fd
         self.flags = flags
-        self.kill_suid = kill_suid
         self.writable = flags & os.O_ACCMODE in _WRITES
         self.changed = node.changed
 
@@ -68,15 +67,15 @@ def real_flags(flags: int) -> int:
     return flags & ~_KERNELS
 
 
-def open_file(state: State, node: File, flags: int, kill_suid: bool) -> Handle:
+def open_file(state: State, node: File, flags: int) -> Handle:
     """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
     if writes or is_cut_short(state, node):
         state.require_upper()
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
-    elif node.small and state.reads_all and not in_upper(node):
+    elif node.is_small() and state.reads_all and not in_upper(node):
         # The kernel has mostly kept it from the last time, and never asks.
-        return Handle(node, None, flags, kill_suid=kill_suid)
+        return Handle(node, None, flags)
     changed = node.changed
     try:
         fd = reopen(state, node, real_flags(flags))
@@ -88,21 +87,34 @@ def open_file(state: State, node: File, flags: int, kill_suid: bool) -> Handle:
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
         os.ftruncate(to_empty, 0)
-        if kill_suid:
-            drop_suid(to_empty)
-    handle = Handle(node, fd, flags, kill_suid=kill_suid)
+    handle = Handle(node, fd, flags)
     handle.changed = changed
     return handle
 
 
-def drop_suid(fd: int) -> None:
-    """Take suid and sgid from a file, as write(2) by an unprivileged process does."""
-    mode = os.fstat(fd).st_mode
-    lost = mode & stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        lost |= mode & stat.S_ISGID
-    if lost and stat.S_ISREG(mode):
-        os.chmod(fd, stat.S_IMODE(mode & ~lost))
+def drop_suid(state: State, fd: int, writer: Credentials) -> bool:
+    """Take suid and sgid from a file, as write(2) by `writer` without CAP_FSETID does.
+
+    Returns whether the mode changed.  The sgid of a file that its group may not
+    execute goes only where `writer` is no member of that group.
+
+    Source: fs/attr.c:setattr_should_drop_suidgid().
+    """
+    st = os.fstat(fd)
+    lost = st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+    if not lost or not stat.S_ISREG(st.st_mode):
+        return False
+    for_locks = lost & stat.S_ISGID and not st.st_mode & stat.S_IXGRP
+    if for_locks and writer.is_member(state.owners.shown_gid(st.st_gid)):
+        lost &= ~stat.S_ISGID
+    if lost:
+        os.chmod(fd, stat.S_IMODE(st.st_mode & ~lost))
+    return bool(lost)
+
+
+def has_suid(fd: int) -> bool:
+    """Tell whether an open file has suid or sgid, which a write may have to take away."""
+    return bool(os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID))
 
 
 def reopen(state: State, node: File, flags: int) -> Fd:

@@ -86,9 +86,9 @@ class File(Node):
     `nlink_delta` what to add to the upper's count of links, of which the index
     holds some, and `lost` which of the lower's are whited out;
     `changed` counts copy_ups, so that an open handle notices.
-    `orphan` keeps an upper file alive that lost its last known name.  `small` is
-    one more than the bytes of a file found in a lower, which will not change, if
-    these are few, and 0 for all others; negative once the kernel was given them.
+    `orphan` keeps an upper file alive that lost its last known name.  `found_size` is
+    the size in bytes of a file found in a lower and never changed since, and -1 for
+    all others.
     `bare` says that it has no capability, which the kernel asks before a write and
     a chown.  `opened` counts the open handles, of which `handle` is the latest unless
     that is closed already.
@@ -99,6 +99,7 @@ class File(Node):
         "bare",
         "changed",
         "data",
+        "found_size",
         "handle",
         "key",
         "kind",
@@ -109,7 +110,6 @@ class File(Node):
         "real",
         "rino",
         "rname",
-        "small",
         "unlinked",
     )
 
@@ -134,8 +134,12 @@ class File(Node):
         self.changed = 0
         self.orphan: Fd | None = None
         self.unlinked = False
-        self.small = 0
+        self.found_size = -1
         self.bare = False
+
+    def is_small(self) -> bool:
+        """Tell whether this is a small file of a lower, which nobody has changed."""
+        return 0 <= self.found_size < SMALL
 
 
 class Found(enum.Enum):

@@ -29,7 +29,6 @@ from unionfs.core.file_marks import (
 from unionfs.core.inode import (
     LOW_SHIFT,
     POSITION_MASK,
-    SMALL,
     Dir,
     File,
     Key,
@@ -397,7 +396,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     else:
         ino = read_lower_marks(state, node, st) or ino
         if node.data is None and state.layers_immutable and stat.S_ISREG(st.st_mode):
-            node.small = st.st_size + 1 if st.st_size < SMALL else 0
+            node.found_size = st.st_size
     return _enter_file(state, node, ino, key)
 
 

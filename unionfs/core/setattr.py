@@ -23,15 +23,17 @@ from unionfs.core.layer import Fd
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.syscalls.attributes import chmod_at, utimens_at
+from unionfs.syscalls.credentials import Credentials
 from unionfs.types import SetAttr
 
 
 def setattr_node(
-    state: State, node: Node, change: SetAttr, handle: Handle | None, *, kill_suid: bool
+    state: State, node: Node, change: SetAttr, handle: Handle | None, writer: Credentials | None
 ) -> None:
     """Apply `change` to `node`, through `handle` if it is open.
 
-    With `kill_suid` a change of size takes suid and sgid away.
+    A change of size by `writer` takes suid and sgid away, see `file.drop_suid`; with
+    None it does not.
     """
     state.require_upper()
     if isinstance(node, Dir):
@@ -41,7 +43,7 @@ def setattr_node(
     assert isinstance(node, File)
     if change.size is not None:
         copy_up_file(state, node, size=change.size)
-        _truncate(state, node, change.size, handle, kill_suid=kill_suid)
+        _truncate(state, node, change.size, handle, writer)
     else:
         copy_up_file(state, node, metadata_only=True)
     with at_rest(node) as (fd, name):
@@ -64,15 +66,15 @@ def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
 
 
 def _truncate(
-    state: State, node: File, size: int, handle: Handle | None, *, kill_suid: bool
+    state: State, node: File, size: int, handle: Handle | None, writer: Credentials | None
 ) -> None:
     if handle is not None and handle.writable:
         fd = current_fd(state, handle)
     else:
         fd = reopen(state, node, os.O_WRONLY)
+    if writer is not None:
+        drop_suid(state, fd, writer)
     os.ftruncate(fd, size)
-    if kill_suid:
-        drop_suid(fd)
 
 
 def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:

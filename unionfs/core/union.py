@@ -20,6 +20,7 @@ from unionfs.core.file import (
     Handle,
     current_fd,
     drop_suid,
+    has_suid,
     open_file,
     real_flags,
     reopen,
@@ -39,9 +40,10 @@ from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
 from unionfs.errors import fs_error
+from unionfs.syscalls.credentials import Credentials
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Attr, Buffer, DirEntry, Frozen, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
 
 _STATX_CTIME = slice(96, 108)  # stx_ctime of struct statx: seconds and ns
 
@@ -89,11 +91,11 @@ class UnionFs:
         return self._attr(node, stat_node(self._state, node))
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
-        setattr_node(self._state, node, change, handle, kill_suid=kill_suid)
+        setattr_node(self._state, node, change, handle, writer)
         return self._attr(node, stat_node(self._state, node))
 
     def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
@@ -148,9 +150,9 @@ class UnionFs:
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
+    def open(self, nodeid: int, flags: int) -> int:
         node = self._table.file(nodeid)
-        return self._add_handle(open_file(self._state, node, flags, kill_suid))
+        return self._add_handle(open_file(self._state, node, flags))
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
         return slow_open(self._state, self._table.file(nodeid), flags)
@@ -164,7 +166,7 @@ class UnionFs:
         found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
         node = found[0]
         assert isinstance(node, File) and fd is not None
-        return self._attr(*found), self._add_handle(Handle(node, fd, flags, kill_suid=uid != 0))
+        return self._attr(*found), self._add_handle(Handle(node, fd, flags))
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         fd = current_fd(self._state, self._handle(fh))
@@ -189,8 +191,6 @@ class UnionFs:
         if not handle.writable:
             raise fs_error(errno.EBADF)
         fd = current_fd(self._state, handle)
-        if handle.kill_suid:
-            drop_suid(fd)
         total = len(data)
         done = os.pwrite(fd, data, offset)
         while done < total:
@@ -235,19 +235,27 @@ class UnionFs:
         """Return the fd of the real file behind `fh`, good until its release."""
         return current_fd(self._state, self._handle(fh))
 
-    def backing(self, fh: int) -> tuple[int, int] | None:
-        handle = self._handle(fh)
+    def backing(self, fh: int) -> Backing | None:
+        handle, state = self._handle(fh), self._state
         node = handle.node
-        if node.small:
+        if node.is_small():
             return None
-        return current_fd(self._state, handle), handle.changed
+        fd = current_fd(state, handle)
+        upper = in_upper(node) or node.orphan is not None
+        return Backing(
+            fd,
+            handle.changed,
+            may_change=upper or not state.layers_immutable,
+            pristine=node.found_size >= 0 and not upper,
+            fixed=state.writable is None,
+            suid=upper and has_suid(fd),
+        )
 
     def first_content(self, fh: int) -> bytes | bytearray | None:
         node = self._handle(fh).node
-        size = node.small - 1
-        if size <= 0:
+        size = node.found_size
+        if size <= 0 or not node.is_small():
             return None
-        node.small = -node.small
         buffer = bytearray(size + 1)
         try:
             fd = reopen(self._state, node, os.O_RDONLY)
@@ -271,8 +279,11 @@ class UnionFs:
     def renew(self, nodeid: int) -> None:
         renew_file(self._state, self._table.file(nodeid))
 
-    def drop_suid(self, fh: int) -> None:
-        drop_suid(current_fd(self._state, self._handle(fh)))
+    def drop_suid(self, fh: int, writer: Credentials) -> bool:
+        return drop_suid(self._state, current_fd(self._state, self._handle(fh)), writer)
+
+    def has_suid(self, fh: int) -> bool:
+        return has_suid(current_fd(self._state, self._handle(fh)))
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -281,7 +292,7 @@ class UnionFs:
         node, st, fd = dirops.make_nameless(
             self._state, d, mode, real_flags(flags), umask, uid, gid
         )
-        return self._attr(node, st), self._add_handle(Handle(node, fd, flags, kill_suid=uid != 0))
+        return self._attr(node, st), self._add_handle(Handle(node, fd, flags))
 
     def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None:
         extents.fallocate(self._state, self._handle(fh), mode, offset, length)

@@ -10,13 +10,13 @@ _CAP_SYS_ADMIN = 21
 _NEEDED = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SYS_ADMIN
 
 # include/linux/proc_ns.h PROC_USER_INIT_INO
-_INITIAL_USER_NAMESPACE = 0xEFFFFFFD
+INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 
 
 def has_machine_caps() -> bool:
     """Tell whether this process has CAP_SYS_ADMIN and CAP_DAC_OVERRIDE on the machine itself."""
     try:
-        if os.stat("/proc/self/ns/user").st_ino != _INITIAL_USER_NAMESPACE:
+        if os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE:
             return False
         status = Path("/proc/self/status").read_bytes()
     except OSError:

@@ -26,7 +26,7 @@ from unionfs.errors import MountError
 from unionfs.gate import Lane
 from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
-from unionfs.transports.device import DeviceBackings, DeviceNotifier, DevicePages
+from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
 from unionfs.transports.uring import Queue, open_queues
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -55,13 +55,14 @@ def begin(
     acl: bool,
     xattrs: bool,
     io_uring: str = "auto",
-    passthrough: bool = True,
+    passthrough: str = "on",
 ) -> Connection:
     """Begin to serve `fs` over the mounted `fuse_fd`, which the connection closes at its end.
 
     `timeout` is how long the kernel may remember names and attributes, in
-    seconds; None is for good.  `io_uring` is "auto", "on" or "off".  Returns
-    when the kernel has begun to talk.
+    seconds; None is for good.  `io_uring` is "auto", "on" or "off", `passthrough`
+    is "on", "all" or "off"; see `wire.files.Files`.  Returns when the kernel has
+    begun to talk.
 
     Raises `MountError` where `io_uring` is "on" and cannot be had, `OSError`
     where the kernel is too old.
@@ -71,8 +72,9 @@ def begin(
         acl=acl,
         xattrs=xattrs,
         # For others the kernel refuses, and a mount that asks can have less stacked on it.
-        backings=DeviceBackings(fuse_fd) if passthrough and has_machine_caps() else None,
-        pages=DevicePages(fuse_fd),
+        backings=DeviceBackings(fuse_fd) if passthrough != "off" and has_machine_caps() else None,
+        pass_all=passthrough == "all",
+        cache=DeviceCache(fuse_fd),
         stack_depth=fs.stack_depth(),
     )
     try:
@@ -216,6 +218,7 @@ class Connection:
             request.nodeid = nodeid
             request.uid = uid
             request.gid = gid
+            request.pid = pid
             request.start = _BODY + session.argument_size(opcode)
             request.end = length
             try:
@@ -230,7 +233,8 @@ class Connection:
         is_read = header[1] == Opcode.READ
         size = abi.READ_IN.unpack_from(message, _BODY)[2] if is_read else 0
         request = _request_in(bytearray(message), bytearray(_SHORT + size))
-        _, request.opcode, request.unique, request.nodeid, request.uid, request.gid, _, _ = header
+        _, request.opcode, request.unique, request.nodeid, *ids, _ = header
+        request.uid, request.gid, request.pid = ids
         request.start = _BODY + self.session.argument_size(request.opcode)
         request.end = len(message)
         request.wait = True

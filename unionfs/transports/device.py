@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 
+from unionfs.syscalls.credentials import WithoutFsetid
 from unionfs.wire import abi, notify
 
 
@@ -17,27 +18,22 @@ class DeviceBackings:
 
     def __init__(self, fuse_fd: int) -> None:
         self._fuse_fd = fuse_fd
+        self._lowered = WithoutFsetid()
 
-    def register(self, fd: int) -> int:
+    def register(self, fd: int, *, writes: bool) -> int:
+        if not writes:
+            return self._register(fd)
+        # The kernel writes with the credentials of the thread that registers.
+        with self._lowered:
+            return self._register(fd)
+
+    def _register(self, fd: int) -> int:
         # With a mutable argument the answer is the number, not the buffer.
         backing_map = bytearray(abi.BACKING_MAP.pack(fd, 0, 0))
         return int(fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_OPEN, backing_map))
 
     def close(self, backing_id: int) -> None:
         fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_CLOSE, backing_id.to_bytes(4, "little"))
-
-
-class DevicePages:
-    """The kernel's pages of files that nobody has open yet."""
-
-    def __init__(self, fuse_fd: int) -> None:
-        self._fuse_fd = fuse_fd
-
-    def store(self, nodeid: int, data: bytes | bytearray) -> None:
-        try:
-            os.write(self._fuse_fd, notify.pages(nodeid, data))
-        except OSError:
-            return  # out of memory, or unmounted: it will ask for what it needs
 
 
 class DeviceNotifier:
@@ -63,3 +59,16 @@ class DeviceNotifier:
             # the unmount it knows nothing.
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV):
                 raise
+
+
+class DeviceCache(DeviceNotifier):
+    """What the kernel remembers of files; see `wire.files.Cache`.
+
+    For the threads that answer requests: these calls wait for none of them.
+    """
+
+    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+        try:
+            os.write(self._fuse_fd, notify.pages(nodeid, data))
+        except OSError:
+            return  # out of memory, or unmounted: it will ask for what it needs

@@ -44,6 +44,7 @@ from pyfuse3 import (
 )
 
 from unionfs.errors import errno_of
+from unionfs.syscalls.credentials import Credentials
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
 from unionfs.vfs import Filesystem, Notifier
 
@@ -159,6 +160,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._absent.entry_timeout = self._timeout
         # Handles whose writes wait for the disk, so never in the trio thread.
         self._synchronous: set[int] = set()
+        # The inode and the opener of each handle open for writing.
+        self._writers: dict[int, tuple[InodeT, Credentials]] = {}
         # The nodeid behind each open directory; a READDIR names only its handle.
         self._directories: dict[int, int] = {}
 
@@ -245,7 +248,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         fs = self._fs
-        call = functools.partial(fs.setattr, inode, change, fh, kill_suid=ctx.uid != 0)
+        writer = Credentials(ctx.pid, ctx.gid)
+        killer = None if change.size is None or writer.keeps_suid() else writer
+        call = functools.partial(fs.setattr, inode, change, fh, killer)
         if fs.slow_setattr(inode, change):
             return self._attributes(await self._in_worker(call))
         return self._attributes(call())
@@ -347,9 +352,18 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         fs = self._fs
-        call = functools.partial(fs.open, inode, flags, kill_suid=ctx.uid != 0)
-        fh = await self._in_worker(call) if fs.slow_open(inode, flags) else call()
-        return self._opened(fh, flags)
+        if fs.slow_open(inode, flags):
+            fh = await self._in_worker(fs.open, inode, flags)
+        else:
+            fh = fs.open(inode, flags)
+        writer = Credentials(ctx.pid, ctx.gid)
+        if flags & os.O_TRUNC and fs.has_suid(fh) and not writer.keeps_suid():
+            try:
+                self._drop_suid(fh, inode, writer)
+            except OSError:
+                fs.release(fh)
+                raise
+        return self._opened(fh, inode, flags, writer)
 
     @answered
     async def create(
@@ -361,9 +375,12 @@ class Pyfuse3Ops(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
         attr, fh = self._fs.create(parent_inode, name, mode, flags, ctx.umask, ctx.uid, ctx.gid)
-        return self._opened(fh, flags), self._entry(attr)
+        writer = Credentials(ctx.pid, ctx.gid)
+        return self._opened(fh, InodeT(attr.nodeid), flags, writer), self._entry(attr)
 
-    def _opened(self, fh: int, flags: int) -> FileInfo:
+    def _opened(self, fh: int, inode: InodeT, flags: int, opener: Credentials) -> FileInfo:
+        if flags & os.O_ACCMODE:
+            self._writers[fh] = inode, opener
         if flags & SYNCHRONOUS:
             self._synchronous.add(fh)
         return FileInfo(fh=FileHandleT(fh), keep_cache=self._keep_cache)
@@ -377,9 +394,18 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        # pyfuse3 does not tell who writes: it may be somebody else than the opener,
+        # who has no CAP_FSETID.
+        self._drop_suid(fh, *self._writers[fh])
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
             return await self._in_worker(self._fs.write, fh, off, buf)
         return self._fs.write(fh, off, buf)
+
+    def _drop_suid(self, fh: int, inode: InodeT, writer: Credentials) -> None:
+        if self._fs.drop_suid(fh, writer):
+            # The reply makes the kernel forget size and times, not the mode.
+            with suppress(FileNotFoundError):
+                pyfuse3.invalidate_inode(inode, attr_only=True)
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
@@ -392,6 +418,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def release(self, fh: FileHandleT) -> None:
         self._synchronous.discard(fh)
+        self._writers.pop(fh, None)
         self._fs.release(fh)
 
     # -- reading directories --

@@ -158,6 +158,7 @@ class Queue:
             request.nodeid,
             request.uid,
             request.gid,
+            request.pid,
             commit_id,
             request.end,
         ) = abi.URING_REQUEST.unpack_from(entry.head)
@@ -170,8 +171,7 @@ class Queue:
         try:
             self._answer(entry)
         except Defer:
-            pid = abi.IN_HEADER.unpack_from(entry.head)[6]
-            self._deferred.submit(request.unique, pid, partial(self._answer_later, index))
+            self._deferred.submit(request.unique, request.pid, partial(self._answer_later, index))
             return None
         finally:
             lane.busy = 0

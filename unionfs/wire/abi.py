@@ -210,8 +210,8 @@ BACKING_MAP = Struct("=iIQ")
 URING_OP_IN = 128
 URING_ENT = 256
 URING_HEADER_SIZE = 288
-# of IN_HEADER opcode, unique, nodeid, uid, gid; of ring_ent_in_out commit_id, payload_sz
-URING_REQUEST = Struct("=4xIQQII232xQI")
+# of IN_HEADER opcode, unique, nodeid, uid, gid, pid; of ring_ent_in_out commit_id, payload_sz
+URING_REQUEST = Struct("=4xIQQIII228xQI")
 # flags, commit_id, qid: the command area of a 128-byte SQE
 URING_CMD_REQ = Struct("=QQH6x")
 URING_CMD_REGISTER = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stat import ST_ATIME, ST_CTIME, ST_MTIME
+from stat import S_ISGID, S_ISUID, ST_ATIME, ST_CTIME, ST_MTIME
 
 from unionfs.types import Attr
 from unionfs.wire import abi
@@ -10,6 +10,8 @@ from unionfs.wire.request import Request, Room
 
 FOREVER = 1 << 31  # seconds
 NS = 1_000_000_000
+
+_SUID_SGID = S_ISUID | S_ISGID
 
 
 class Encoder:
@@ -25,11 +27,42 @@ class Encoder:
         self.valid_ns = valid_ns = int((seconds - valid) * NS)
         self._entry_valid = abi.ENTRY_VALID.pack(0, valid, valid, valid_ns, valid_ns)
         self._attr_head = abi.ATTR_HEAD.pack(valid, valid_ns, 0)
+        self._entry_unsettled = abi.ENTRY_VALID.pack(0, valid, 0, valid_ns, 0)
+        self._attr_unsettled = abi.ATTR_HEAD.pack(0, 0, 0)
+        # By nodeid: the handles open for writing, and how many of them can be mapped.
+        self._written: dict[int, tuple[int, int]] = {}
         absent = abi.ENTRY_VALID.pack(0, valid, 0, valid_ns, 0)
         self._absent = abi.ENTRY_HEAD.pack(0, absent) + bytes(abi.ATTR.size)
 
+    def add_writer(self, nodeid: int, *, mapped: bool) -> None:
+        """Note that `nodeid` was opened for writing, `mapped` if it may be mapped for that.
+
+        The callers of this and of `remove_writer` hold one lock.
+        """
+        writers, mappers = self._written.get(nodeid, (0, 0))
+        self._written[nodeid] = writers + 1, mappers + mapped
+
+    def remove_writer(self, nodeid: int, *, mapped: bool) -> None:
+        """Note that a file noted by `add_writer` was closed."""
+        writers, mappers = self._written.get(nodeid, (1, mapped))
+        if writers > 1:
+            self._written[nodeid] = writers - 1, mappers - mapped
+        else:
+            self._written.pop(nodeid, None)
+
+    def _is_unsettled(self, attr: Attr) -> bool:
+        """Tell whether the attributes of a file may change without a request.
+
+        By a store through a mapping, or by a write that takes suid and sgid away.
+        """
+        writers = self._written.get(attr.nodeid)
+        return writers is not None and bool(writers[1] or attr.st.st_mode & _SUID_SGID)
+
     def put_entry(self, attr: Attr, out: Room, at: int) -> None:
-        abi.ENTRY_HEAD.pack_into(out, at, attr.nodeid, self._entry_valid)
+        valid = self._entry_valid
+        if self._written and self._is_unsettled(attr):
+            valid = self._entry_unsettled
+        abi.ENTRY_HEAD.pack_into(out, at, attr.nodeid, valid)
         _put(attr, out, at + abi.ENTRY_HEAD.size)
 
     def entry(self, attr: Attr, request: Request) -> int:
@@ -41,7 +74,10 @@ class Encoder:
         return request.answer(self._absent)
 
     def attributes(self, attr: Attr, request: Request) -> int:
-        size = request.answer(self._attr_head)
+        head = self._attr_head
+        if self._written and self._is_unsettled(attr):
+            head = self._attr_unsettled
+        size = request.answer(head)
         _put(attr, request.out, request.body + size)
         return abi.ATTR_SIZE
 

@@ -8,7 +8,8 @@ import threading
 from typing import Protocol
 
 from unionfs.errors import fs_error
-from unionfs.types import Attr
+from unionfs.syscalls.credentials import Credentials
+from unionfs.types import Attr, Backing
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -25,35 +26,47 @@ _CHANGES = os.O_ACCMODE | os.O_TRUNC
 class Backings(Protocol):
     """The kernel's table of real files that it may read and write by itself."""
 
-    def register(self, fd: int) -> int:
-        """Return the backing id of the real file `fd`, above 0; raises `OSError`."""
+    def register(self, fd: int, *, writes: bool) -> int:
+        """Return the backing id of the real file `fd`, above 0; raises `OSError`.
+
+        With `writes` the kernel takes suid and sgid from the file at every write.
+        """
         ...
 
     def close(self, backing_id: int) -> None: ...
 
 
-class Pages(Protocol):
-    """The kernel's pages of the files it has."""
+class Cache(Protocol):
+    """What the kernel remembers of files."""
 
     def store(self, nodeid: int, data: bytes | bytearray) -> None:
-        """Have `data` in the pages of `nodeid`, the whole of it; best effort."""
+        """Make `data` the content of the whole file `nodeid` in the page cache; best effort."""
+        ...
+
+    def forget_attributes(self, nodeid: int) -> None:
+        """Make the kernel ask for the attributes of `nodeid` before it next uses them."""
         ...
 
 
-# What the kernel answers for a file it will never take: it is on a filesystem
-# that cannot be read so (FUSE, or stacked too deep), or we are not root.
+# What the kernel answers for a file that it never takes: it is on a filesystem
+# that cannot be passed through to (FUSE, or stacked too deep), or we are not root.
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 
 # How many lower files stay open, and registered, after their last close.
 _KEPT = 256
 
+_ELF = b"\x7fELF"
+
+# The version of a small file, which is never passed through to.
+_SMALL = -1
+
 
 class Mode:
-    """How the kernel has an inode open, which is one and the same way for all handles.
+    """How the kernel has an inode open: the same way for all its handles.
 
-    By passthrough to the real file number `version` of the inode, or with a
-    `backing_id` of 0 through us and its page cache.  `fh` is the one that all
+    Either by passthrough to the real file number `version` of the inode, or with a
+    `backing_id` of 0 through the page cache and us.  `fh` is the handle that all
     readers of a lower file share, 0 for none.
     """
 
@@ -72,6 +85,14 @@ class Files:
 
     `backings` is None where the kernel asks us for every read and write.
 
+    The kernel allows an inode one backing file at a time.  A lower file that is read
+    by passthrough cannot be written to through the same inode, so passthrough is for
+    lower files that are not expected to change: all files of a read-only mount, and
+    programs and libraries (ELF), whose pages all mounts of a layer share.  With
+    `pass_all` it is for every lower file.  An upper file has one real file, and is
+    always passed through to, except while it has suid or sgid: only a WRITE request
+    tells whether the writer may keep them.
+
     Pages are kept from one open to the next (KEEP_CACHE) only while nobody can
     have changed the file past them, by passthrough.
 
@@ -79,20 +100,28 @@ class Files:
     READ, and the GETATTR that a READ makes necessary, since the kernel then takes
     its atime for changed.
 
-    A lower file read by passthrough stays open after its last close, and whoever
-    reads it next gets the same handle, without a system call.
+    A lower file stays open after its last close, and its next reader gets the same
+    handle, without a system call.
     """
 
     def __init__(
-        self, fs: DirectFilesystem, encoder: Encoder, *, keep_cache: bool, pages: Pages | None
+        self,
+        fs: DirectFilesystem,
+        encoder: Encoder,
+        *,
+        keep_cache: bool,
+        pass_all: bool,
+        cache: Cache | None,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
         self.backings: Backings | None = None
-        self._pages = pages
+        self._cache = cache
+        self._pass_all = pass_all
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes: dict[int, Mode] = {}
         self._kept: dict[int, Mode] = {}  # those of `_modes` with no handle, latest last
+        self.given: set[int] = set()  # the small files that the kernel was given
         self._lock = threading.Lock()
 
     def handlers(self) -> Handlers:
@@ -124,93 +153,145 @@ class Files:
         if not request.wait and fs.slow_open(request.nodeid, flags):
             raise Defer
         fh = fs.open(request.nodeid, flags)
-        if open_flags & abi.OPEN_KILL_SUIDGID or (
-            request.uid and self.backings is not None and flags & os.O_ACCMODE
-        ):
-            # Writes by passthrough are made with our own privileges, and none
-            # of them tells us who made it.
+        if open_flags & abi.OPEN_KILL_SUIDGID:
             try:
-                fs.drop_suid(fh)
+                self._drop_suid(fh, request)
             except OSError:
                 fs.release(fh)
                 raise
-        if self._pages is not None and flags & _CHANGES == os.O_RDONLY:
-            self._give(self._pages, fh, request.nodeid)
-        return self._put_open(fh, request.nodeid, request, request.body)
+        if self._cache is not None and flags & _CHANGES == os.O_RDONLY:
+            self._give(self._cache, fh, request.nodeid)
+        return self._put_open(fh, request.nodeid, flags, request, request.body)
 
-    def _give(self, pages: Pages, fh: int, nodeid: int) -> None:
+    def _give(self, cache: Cache, fh: int, nodeid: int) -> None:
         """Give the kernel what a small file holds, unless it was given that before.
 
         Under the lock, and before any open of the inode is answered: so there is
         no READ of it under way, whose pages the kernel would wait for while it
         waits for us.
         """
+        if nodeid in self.given:
+            return
         with self._lock:
-            data = self._fs.first_content(fh)
+            data = None if nodeid in self.given else self._fs.first_content(fh)
             if data is not None:
-                pages.store(nodeid, data)
+                self.given.add(nodeid)
+                cache.store(nodeid, data)
+
+    def _drop_suid(self, fh: int, request: Request) -> None:
+        """Take suid and sgid from a file that a thread without CAP_FSETID changes."""
+        writer = Credentials(request.pid, request.gid)
+        if self._fs.drop_suid(fh, writer) and self._cache is not None:
+            # The reply makes the kernel forget size and times, not the mode.
+            self._cache.forget_attributes(request.nodeid)
+
+    def _judge(self, fh: int, nodeid: int, request: Request) -> None:
+        """Do as `_drop_suid` where the kernel does not tell what the caller may do."""
+        if not self._fs.has_suid(fh):
+            return
+        writer = Credentials(request.pid, request.gid)
+        if writer.keeps_suid() or not self._fs.drop_suid(fh, writer):
+            return
+        if self._cache is not None:
+            self._cache.forget_attributes(nodeid)
 
     def _create(self, request: Request) -> int:
         flags, mode, umask, _ = abi.CREATE_IN.unpack_from(request.args, request.at)
         attr, fh = self._fs.create(
             request.nodeid, request.name(), mode, flags, umask, request.uid, request.gid
         )
-        return self._created(attr, fh, request)
+        return self._created(attr, fh, flags, request)
 
     def _tmpfile(self, request: Request) -> int:
         flags, mode, umask, _ = abi.CREATE_IN.unpack_from(request.args, request.at)
         attr, fh = self._fs.tmpfile(request.nodeid, mode, flags, umask, request.uid, request.gid)
-        return self._created(attr, fh, request)
+        return self._created(attr, fh, flags, request)
 
-    def _created(self, attr: Attr, fh: int, request: Request) -> int:
-        size = self._encoder.entry(attr, request)
-        return size + self._put_open(fh, attr.nodeid, request, request.body + size)
+    def _created(self, attr: Attr, fh: int, flags: int, request: Request) -> int:
+        at = request.body + abi.ENTRY_SIZE
+        size = self._put_open(fh, attr.nodeid, flags, request, at)
+        # After it is noted that the file is open for writing, which counts here.
+        return size + self._encoder.entry(attr, request)
 
-    def _put_open(self, fh: int, nodeid: int, request: Request, at: int) -> int:
-        flags, backing_id = self._keep, 0
+    def _put_open(self, fh: int, nodeid: int, flags: int, request: Request, at: int) -> int:
+        open_flags, backing_id = self._keep, 0
         if self.backings is not None:
-            backing = self._fs.backing(fh)
-            with self._lock:
-                mode = self._enter(self.backings, nodeid, backing)
-                if mode is not None and mode.handles == 1 and mode.backing_id:
-                    mode.fh = fh if self._fs.is_lasting(fh) else 0
-            if mode is None:
-                self._fs.release(fh)
-                self._fs.renew(nodeid)
-                raise fs_error(errno.ESTALE)
-            flags, backing_id = mode.flags, mode.backing_id
-        abi.OPEN_OUT.pack_into(request.out, at, fh, flags, backing_id)
+            mode = self._mode_for(self.backings, fh, nodeid, flags, request.wait)
+            open_flags, backing_id = mode.flags, mode.backing_id
+        abi.OPEN_OUT.pack_into(request.out, at, fh, open_flags, backing_id)
         return abi.OPEN_OUT.size
 
+    def _mode_for(self, backings: Backings, fh: int, nodeid: int, flags: int, wait: bool) -> Mode:
+        """Return the mode of `nodeid` with `fh` as one handle more; on errors release `fh`."""
+        fs, writing = self._fs, flags & os.O_ACCMODE
+        mode = None
+        with self._lock:
+            if writing:
+                # Before the mode is looked at: a SETATTR that comes later sees it.
+                self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
+            try:
+                mode = self._enter(backings, nodeid, fs.backing(fh), wait)
+            finally:
+                if mode is None:
+                    fs.release(fh)
+                    if writing:
+                        self._encoder.remove_writer(nodeid, mapped=writing == os.O_RDWR)
+            if mode is not None and mode.handles == 1:
+                mode.fh = fh if mode.version >= 0 and fs.is_lasting(fh) else 0
+        if mode is None:
+            fs.renew(nodeid)
+            raise fs_error(errno.ESTALE)
+        if writing == os.O_RDWR and mode.backing_id and self._cache is not None:
+            # Stores through a mapping change the times of the file unseen by the kernel.
+            self._cache.forget_attributes(nodeid)
+        return mode
+
     def _enter(
-        self, backings: Backings, nodeid: int, backing: tuple[int, int] | None
+        self, backings: Backings, nodeid: int, backing: Backing | None, wait: bool
     ) -> Mode | None:
         """Return the mode to open `nodeid` in; the caller holds the lock.
 
         None where the kernel has the inode open by another real file: it allows
         one at a time.  On ESTALE it looks the name up again, which then has to
-        lead to a new nodeid.
+        lead to a new nodeid.  Raises `Defer` where the disk has to be waited for.
         """
         mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
             self._close(backings, nodeid, mode)
             mode = None
         if mode is not None:
-            if mode.backing_id and (backing is None or mode.version != backing[1]):
+            if mode.backing_id and (backing is None or mode.version != backing.version):
                 return None
             mode.handles += 1
             return mode
         if backing is None:
-            mode = Mode(0, 0, self._keep)
+            mode = Mode(0, _SMALL, self._keep)
+        elif not self._passes(backing, wait):
+            mode = Mode(0, backing.version, self._keep if backing.pristine else abi.FOPEN_NOFLUSH)
         else:
-            fd, version = backing
             try:
                 passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
-                mode = Mode(backings.register(fd), version, passthrough)
+                backing_id = backings.register(backing.fd, writes=backing.may_change)
+                mode = Mode(backing_id, backing.version, passthrough)
             except OSError as error:
-                mode = Mode(0, version, self._keep if error.errno in _NEVER else 0)
+                mode = Mode(0, backing.version, self._keep if error.errno in _NEVER else 0)
         self._modes[nodeid] = mode
         return mode
+
+    def _passes(self, backing: Backing, wait: bool) -> bool:
+        """Tell whether a file is to be passed through to; raises `Defer` to wait for a disk."""
+        if backing.suid:
+            return False
+        if self._pass_all or backing.may_change or backing.fixed:
+            return True
+        start = bytearray(len(_ELF))
+        try:
+            os.preadv(backing.fd, [start], 0, 0 if wait else os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise Defer from None
+            return False
+        return start == _ELF
 
     def _share(self, nodeid: int) -> Mode | None:
         """Return the mode of `nodeid` with one reader more, None where it has to be opened."""
@@ -226,7 +307,7 @@ class Files:
             return mode
 
     def _release(self, request: Request) -> int:
-        fh = abi.RELEASE_IN.unpack_from(request.args, request.at)[0]
+        fh, flags, _, _ = abi.RELEASE_IN.unpack_from(request.args, request.at)
         backings = self.backings
         if backings is None:
             self._fs.release(fh)
@@ -235,6 +316,9 @@ class Files:
             nodeid = request.nodeid
             mode = self._modes[nodeid]
             mode.handles -= 1
+            if flags & os.O_ACCMODE:
+                mapped = flags & os.O_ACCMODE == os.O_RDWR
+                self._encoder.remove_writer(nodeid, mapped=mapped)
             shared = fh == mode.fh
             if not mode.handles:
                 if mode.fh:
@@ -271,7 +355,7 @@ class Files:
         if size > INLINE_WRITE and not request.wait:
             raise Defer
         if flags & abi.WRITE_KILL_SUIDGID:
-            self._fs.drop_suid(fh)
+            self._drop_suid(fh, request)
         view = memoryview(request.data)[request.start : request.start + size]
         done = self._fs.write(fh, offset, view)
         abi.WRITE_OUT.pack_into(request.out, request.body, done, 0)
@@ -288,6 +372,7 @@ class Files:
         if not request.wait:
             raise Defer
         fh, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request.args, request.at)
+        self._judge(fh, request.nodeid, request)
         self._fs.fallocate(fh, mode, offset, length)
         return 0
 
@@ -297,9 +382,10 @@ class Files:
         return abi.LSEEK_OUT.size
 
     def _copy(self, request: Request) -> int:
-        fh, offset, _, target, target_offset, length, _ = abi.COPY_FILE_RANGE_IN.unpack_from(
+        fh, offset, nodeid, target, target_offset, length, _ = abi.COPY_FILE_RANGE_IN.unpack_from(
             request.args, request.at
         )
+        self._judge(target, nodeid, request)
         # We may copy less than asked, so nothing has to wait for a long copy.
         return self._fs.copy_range(fh, offset, target, target_offset, min(length, INLINE_COPY))
 

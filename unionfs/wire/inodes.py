@@ -6,11 +6,13 @@ import errno
 import stat
 
 from unionfs.errors import fs_error
+from unionfs.syscalls.credentials import Credentials
 from unionfs.types import SetAttr
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import NS, Encoder
+from unionfs.wire.files import Cache
 from unionfs.wire.request import TOUCH, Defer, Handlers, Request
 
 
@@ -20,10 +22,13 @@ class Inodes:
     `extended` says that SETXATTR_EXT was agreed on.
     """
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder, *, xattrs: bool) -> None:
+    def __init__(
+        self, fs: DirectFilesystem, encoder: Encoder, *, xattrs: bool, cache: Cache | None
+    ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._xattrs = xattrs
+        self._cache = cache
         self.extended = True
 
     def handlers(self) -> Handlers:
@@ -84,7 +89,7 @@ class Inodes:
             request.nodeid,
             change,
             fh if valid & abi.FATTR_FH else None,
-            kill_suid=bool(valid & abi.FATTR_KILL_SUIDGID),
+            Credentials(request.pid, request.gid) if valid & abi.FATTR_KILL_SUIDGID else None,
         )
         return self._encoder.attributes(attr, request)
 
@@ -120,6 +125,8 @@ class Inodes:
         if not request.wait and data and self._fs.slow_setattr(request.nodeid, TOUCH):
             raise Defer
         reply = self._fs.fileattr(request.nodeid, command, data)
+        if data and self._cache is not None:
+            self._cache.forget_attributes(request.nodeid)  # for ctime
         return request.answer(abi.IOCTL_OUT.pack(0, 0, 0, 0) + reply)
 
     def _require_xattrs(self) -> None:

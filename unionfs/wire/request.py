@@ -44,6 +44,7 @@ class Request:
         "nodeid",
         "opcode",
         "out",
+        "pid",
         "start",
         "uid",
         "unique",
@@ -59,7 +60,7 @@ class Request:
         self.body = body
         self.limit = len(out) - body
         self.wait = False
-        self.unique = self.opcode = self.nodeid = self.uid = self.gid = 0
+        self.unique = self.opcode = self.nodeid = self.uid = self.gid = self.pid = 0
 
     def name(self) -> bytes:
         """Return the payload as the one name it is."""

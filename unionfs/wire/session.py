@@ -23,7 +23,7 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
-from unionfs.wire.files import Backings, Files, Pages
+from unionfs.wire.files import Backings, Cache, Files
 from unionfs.wire.inodes import Inodes
 from unionfs.wire.names import Names
 from unionfs.wire.request import Defer, Request, Room
@@ -60,8 +60,9 @@ class Terms:
     """What a mount asks for.
 
     `timeout` in seconds, None for good; `backings` where passthrough may be
-    used, `pages` where small files are given away unasked, `stack_depth` how
-    deep the layers' own filesystem is stacked.
+    used, with `pass_all` for lower files of every kind; `cache` where the kernel
+    may be told what to remember and to forget; `stack_depth` how deep the layers'
+    own filesystem is stacked.
     """
 
     timeout: float | None = None
@@ -69,7 +70,8 @@ class Terms:
     xattrs: bool = True
     uring: bool = False
     backings: Backings | None = None
-    pages: Pages | None = None
+    pass_all: bool = False
+    cache: Cache | None = None
     stack_depth: int = 1
 
 
@@ -86,8 +88,14 @@ class Session:
         self.counts = [0] * _OPCODES
         self._forget = fs.forget
         encoder = Encoder(terms.timeout)
-        self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs)
-        self._files = Files(fs, encoder, keep_cache=terms.timeout is None, pages=terms.pages)
+        self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs, cache=terms.cache)
+        self._files = Files(
+            fs,
+            encoder,
+            keep_cache=terms.timeout is None,
+            pass_all=terms.pass_all,
+            cache=terms.cache,
+        )
         demand = Demand()
         self._parts = (
             Names(fs, encoder, demand),
@@ -190,11 +198,14 @@ class Session:
     def forget(self, opcode: int, nodeid: int, data: bytes | Room, at: int) -> None:
         """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
         self.counts[opcode] += 1
-        forget = self._forget
+        forget, given = self._forget, self._files.given
         if opcode == Opcode.FORGET:
+            given.discard(nodeid)
             forget(nodeid, abi.FORGET_IN.unpack_from(data, at)[0])
             return
         (count, _) = abi.BATCH_FORGET_IN.unpack_from(data, at)
         at += abi.BATCH_FORGET_IN.size
         for position in range(at, at + count * abi.FORGET_ONE.size, abi.FORGET_ONE.size):
-            forget(*abi.FORGET_ONE.unpack_from(data, position))
+            nodeid, nlookup = abi.FORGET_ONE.unpack_from(data, position)
+            given.discard(nodeid)
+            forget(nodeid, nlookup)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.unions import Layers, core, errno_of, nodeid
+from unionfs.syscalls.credentials import Credentials
 from unionfs.types import SetAttr
 
 
@@ -76,7 +77,10 @@ def test_writing_takes_suid_where_asked(tmp_path: Path, kill_suid: bool, left: i
     layers = Layers(tmp_path, {"file": "x"})
     (layers.lowers[0] / "file").chmod(0o6755)
     with layers.union() as tree:
-        fh = tree.fs.open(nodeid(tree, b"file"), os.O_WRONLY, kill_suid=kill_suid)
+        fh = tree.fs.open(nodeid(tree, b"file"), os.O_WRONLY)
+        if kill_suid:
+            assert tree.fs.has_suid(fh)
+            assert tree.fs.drop_suid(fh, Credentials(0, 0))
         tree.fs.write(fh, 0, b"y")
         tree.fs.release(fh)
         assert stat.S_IMODE(tree.lstat(b"file").mode) == left

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from unionfs.gate import Gate
+from unionfs.syscalls.credentials import Credentials
 from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Frozen, SetAttr
 
 
@@ -63,7 +64,7 @@ class Mirror:
         return self._attr(nodeid)
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, *, kill_suid: bool = False
+        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
     ) -> Attr:
         self.calls.append(f"setattr {change}")
         path = self.paths[nodeid]
@@ -121,7 +122,7 @@ class Mirror:
             new_parent, new_name
         )
 
-    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
+    def open(self, nodeid: int, flags: int) -> int:
         return os.open(self.paths[nodeid], flags & ~os.O_NOFOLLOW)
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
@@ -142,6 +143,13 @@ class Mirror:
 
     def write(self, fh: int, offset: int, data: Buffer) -> int:
         return os.pwrite(fh, data, offset)
+
+    def has_suid(self, fh: int) -> bool:
+        return bool(os.fstat(fh).st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+    def drop_suid(self, fh: int, writer: Credentials) -> bool:
+        self.calls.append("drop_suid")
+        return False
 
     def flush(self, fh: int) -> None:
         raise OSError(errno.ENOSYS, "nothing to tell")

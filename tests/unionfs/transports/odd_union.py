@@ -48,12 +48,12 @@ class OddUnion(UnionFs):
     def slow_open(self, nodeid: int, flags: int) -> bool:
         return nodeid in self.odd or super().slow_open(nodeid, flags)
 
-    def open(self, nodeid: int, flags: int, *, kill_suid: bool = False) -> int:
+    def open(self, nodeid: int, flags: int) -> int:
         name = self.odd.get(nodeid)
         while name is not None and (name == b"endless" or os.path.exists(self.held_back_by)):
             stop_if_abandoned()
             time.sleep(0.01)
-        return super().open(nodeid, flags, kill_suid=kill_suid)
+        return super().open(nodeid, flags)
 
 
 def take_orders(notifier: Notifier) -> None:

@@ -18,7 +18,7 @@ from unionfs.wire.session import Session, Terms
 
 
 class NoBackings:
-    def register(self, fd: int) -> int:
+    def register(self, fd: int, *, writes: bool) -> int:
         raise AssertionError
 
     def close(self, backing_id: int) -> None:

@@ -31,7 +31,7 @@ class Table:
         self.open: dict[int, int] = {}
         self._ids = itertools.count(100)
 
-    def register(self, fd: int) -> int:
+    def register(self, fd: int, *, writes: bool) -> int:
         backing_id = next(self._ids)
         self.open[backing_id] = fd
         return backing_id
@@ -116,7 +116,7 @@ def kernel(fs: UnionFs) -> Kernel:
 def test_init_agrees_on_what_both_know(fs: UnionFs) -> None:
     """Flags not offered are not asked for, and those of flags2 come back there."""
     offered = Init.INIT_EXT | Init.PASSTHROUGH | Init.BIG_WRITES | Init.WRITEBACK_CACHE
-    kernel = Kernel(fs, Terms(backings=Table(), stack_depth=2), offered)
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), stack_depth=2), offered)
     length, error, unique = abi.OUT_HEADER.unpack_from(kernel.reply)
     fields = abi.INIT_OUT.unpack_from(kernel.reply, 16)
     assert (length, error, unique) == (len(kernel.reply), 0, 7)
@@ -128,7 +128,7 @@ def test_init_agrees_on_what_both_know(fs: UnionFs) -> None:
 
 def test_init_of_an_older_kernel(fs: UnionFs) -> None:
     """7.31 has no flags2; what it leaves behind its flags is not read."""
-    session = Session(fs, Terms(backings=Table()))
+    session = Session(fs, Terms(pass_all=True, backings=Table()))
     session.init(init_request(EVERYTHING & ~Init.INIT_EXT, minor=31))
     assert session.minor == 31
     assert not session.flags & (Init.PASSTHROUGH | Init.OVER_IO_URING)
@@ -151,7 +151,7 @@ def test_lookup_tells_everything_stat_shows(kernel: Kernel, tmp_path: Path) -> N
 
 def test_requests_leave_nothing_to_the_garbage_collector(fs: UnionFs) -> None:
     """The daemon keeps it from looking often: there may be millions of inodes."""
-    kernel = Kernel(fs, Terms(backings=Table()))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Table()))
 
     def ask_everything(name: bytes) -> None:
         d = kernel.lookup(ROOT_NODEID, b"d")[0]
@@ -283,7 +283,7 @@ def test_a_listing_in_small_pieces_is_whole(
 def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
     """Registered by the first open, given up by the last release."""
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     kernel.release(nodeid, kernel.open(nodeid, os.O_RDWR)[0])
     first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
@@ -298,7 +298,7 @@ def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
 
 def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) -> None:
     """ESTALE makes the kernel look the name up again; readers keep the old inode."""
-    kernel = Kernel(fs, Terms(backings=Table()))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Table()))
     old = kernel.lookup(ROOT_NODEID, b"big")
     reader, _, backing_id = kernel.open(old[0], os.O_RDONLY)
     with pytest.raises(OSError) as caught:
@@ -313,7 +313,7 @@ def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) ->
 
 def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) -> None:
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     first = kernel.open(nodeid, os.O_RDONLY)
     assert kernel.open(nodeid, os.O_RDONLY) == first
@@ -327,7 +327,7 @@ def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) 
 
 def test_a_kept_handle_gives_way_to_a_writer(fs: UnionFs, tmp_path: Path) -> None:
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     reader = kernel.open(nodeid, os.O_RDONLY)
     kernel.release(nodeid, reader[0])
@@ -343,7 +343,7 @@ def test_a_kept_handle_gives_way_to_a_writer(fs: UnionFs, tmp_path: Path) -> Non
 def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
     """Forgotten, copied up under another handle, and opened by the same nodeid."""
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     reader = kernel.open(nodeid, os.O_RDONLY)
     kernel.release(nodeid, reader[0])
@@ -360,7 +360,7 @@ def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
 def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unionfs.wire.files._KEPT", 2)
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     opened = []
     for name in (b"big", b"big1", b"big2", b"big"):
         nodeid = kernel.lookup(ROOT_NODEID, name)[0]
@@ -373,10 +373,10 @@ def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
     class Refusing(Table):
-        def register(self, fd: int) -> int:
+        def register(self, fd: int, *, writes: bool) -> int:
             raise OSError(errno.EOPNOTSUPP, "not this one")
 
-    kernel = Kernel(fs, Terms(backings=Refusing()))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Refusing()))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH, 0)
@@ -387,7 +387,7 @@ def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
 def test_a_small_lower_file_is_kept_by_the_kernel(fs: UnionFs) -> None:
     """Also by who writes to it meanwhile; only then is the upper passed through."""
     table = Table()
-    kernel = Kernel(fs, Terms(backings=table))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
     kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH
     reader, *opened = kernel.open(nodeid, os.O_RDONLY)
@@ -404,10 +404,10 @@ def test_a_failure_of_the_moment_keeps_no_pages(fs: UnionFs) -> None:
     """The kernel was short of memory; at the next open it may not be."""
 
     class Exhausted(Table):
-        def register(self, fd: int) -> int:
+        def register(self, fd: int, *, writes: bool) -> int:
             raise OSError(errno.ENOMEM, "not now")
 
-    kernel = Kernel(fs, Terms(backings=Exhausted()))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Exhausted()))
     nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
     assert kernel.open(nodeid, os.O_RDONLY)[1:] == (0, 0)
 
@@ -469,14 +469,18 @@ class Given:
 
     def __init__(self) -> None:
         self.files: list[tuple[int, bytes]] = []
+        self.forgotten: list[int] = []
 
     def store(self, nodeid: int, data: bytes | bytearray) -> None:
         self.files.append((nodeid, bytes(data)))
 
+    def forget_attributes(self, nodeid: int) -> None:
+        self.forgotten.append(nodeid)
+
 
 def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     given = Given()
-    kernel = Kernel(fs, Terms(backings=Table(), pages=given))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), cache=given))
     nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
     for _ in range(2):
         kernel.open(nodeid, os.O_RDONLY)
@@ -485,7 +489,7 @@ def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
 
 def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:
     given = Given()
-    kernel = Kernel(fs, Terms(backings=Table(), pages=given))
+    kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), cache=given))
     kernel.open(kernel.lookup(ROOT_NODEID, b"big")[0], os.O_RDONLY)
     kernel.open(kernel.lookup(kernel.lookup(ROOT_NODEID, b"d")[0], b"name0")[0], os.O_RDONLY)
     nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]

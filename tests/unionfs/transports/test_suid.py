@@ -1,0 +1,218 @@
+"""suid and sgid go with the first change of a file's data by an unprivileged process.
+
+An attack: a descriptor that is older than the bit.  The oracle is a plain directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.tree import file
+from tests.helpers.calls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
+from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.mounts import mounted_union, require_fuse, require_root
+from tests.helpers.security import GROUP_ID, USER_ID, run_as
+from tests.interop.layers import Layers
+
+DATA = bytes(range(256)) * 256
+MODES = (0o4755, 0o2755, 0o6777, 0o2666, 0o4644)
+
+Way = Callable[[int], object]
+
+
+def write(fd: int) -> None:
+    os.pwrite(fd, b"attack", 0)
+
+
+def writev(fd: int) -> None:
+    os.pwritev(fd, [b"att", b"ack"], 0)
+
+
+def splice(fd: int) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"attack")
+    try:
+        os.splice(reader, fd, 6, offset_dst=0)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def sendfile(fd: int) -> None:
+    source = os.memfd_create("attack")
+    os.write(source, b"attack")
+    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        os.sendfile(fd, source, 0, 6)
+    finally:
+        os.close(source)
+
+
+def copy_range(fd: int) -> None:
+    os.copy_file_range(fd, fd, 6, 4096, 0)
+
+
+def allocate(fd: int) -> None:
+    fallocate(fd, 0, 0, 100_000)
+
+
+def punch(fd: int) -> None:
+    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096)
+
+
+def truncate(fd: int) -> None:
+    os.ftruncate(fd, 5)
+
+
+WAYS: tuple[Way, ...] = (
+    write,
+    writev,
+    splice,
+    sendfile,
+    copy_range,
+    allocate,
+    punch,
+    truncate,
+)
+VARIANTS = {
+    "pyfuse3": ("off", ("transport=pyfuse3",)),
+    **{
+        f"dev_fuse-uring {uring}-passthrough {passthrough}": (
+            uring,
+            ("transport=dev_fuse", f"io_uring={uring}", f"passthrough={passthrough}"),
+        )
+        for uring in ("off", "on")
+        for passthrough in ("on", "all", "off")
+    },
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def options(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+    require_root()
+    require_fuse()
+    if request.param == "pyfuse3" and importlib.util.find_spec("pyfuse3") is None:
+        pytest.skip("pyfuse3 is not installed")
+    uring, words = VARIANTS[request.param]
+    with io_uring_enabled() if uring == "on" else contextlib.nullcontext():
+        yield words
+
+
+def left(root: Path, way: Way, mode: int, *, opener: str, writer: str, member: bool) -> int | str:
+    """Return the mode that `way` leaves of `mode`, through an fd opened before the chmod."""
+    path = root / f"{way.__name__}-{mode:o}-{opener}-{writer}-{member}"
+    if not path.exists():
+        path.write_bytes(DATA)
+    os.chmod(path, 0o666)
+
+    def enter() -> int:
+        return os.open(path, os.O_RDWR)
+
+    fd = run_as(enter) if opener == "user" else enter()
+    try:
+        os.chown(path, 0, GROUP_ID if member else 77)
+        os.chmod(path, mode)
+        assert stat.S_IMODE(os.stat(path).st_mode) == mode
+        try:
+            run_as(lambda: way(fd)) if writer == "user" else way(fd)
+        except OSError as error:
+            return os.strerror(error.errno)
+        return stat.S_IMODE(os.stat(path).st_mode)
+    finally:
+        os.close(fd)
+
+
+def attacked(root: Path) -> dict[str, int | str]:
+    return {
+        f"{way.__name__} {mode:o} {opener} {member}": left(
+            root, way, mode, opener=opener, writer="user", member=member
+        )
+        for way in WAYS
+        for mode in MODES
+        for opener in ("user", "root")
+        for member in (False, True)
+    }
+
+
+@pytest.fixture
+def plain() -> Iterator[Path]:
+    """A plain directory that every user may enter, unlike `tmp_path`."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+def test_a_descriptor_older_than_the_bit(
+    layers: Layers, options: tuple[str, ...], plain: Path
+) -> None:
+    """Every way of changing data by a user leaves the mode that a plain directory shows."""
+    expected = attacked(plain)
+    assert expected["write 4755 user False"] == 0o755
+    names = [f"{way.__name__}-{mode:o}-user-user-False" for way in WAYS for mode in MODES]
+    layers.layer(*(file(name, DATA, mode=0o666) for name in names))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        found = attacked(union.root)
+    wrong = {
+        case: (oct(mode) if isinstance(mode, int) else mode)
+        for case, mode in found.items()
+        if mode != expected[case] and not is_stricter(case, mode, options)
+    }
+    assert not wrong
+
+
+def is_stricter(case: str, mode: int | str, options: tuple[str, ...]) -> bool:
+    """Tell whether a subject is known to drop more than it must, or not to do it at all.
+
+    By passthrough the kernel writes as a member of no group; libfuse's protocol
+    tells neither who writes nor, in pyfuse3, of fallocate.
+    """
+    if isinstance(mode, str):
+        return "transport=pyfuse3" in options and case.startswith(("allocate", "punch"))
+    return case.split()[1] == "2666" and case.endswith("True") and mode == 0o666
+
+
+def test_the_mode_that_exec_uses_is_the_new_one(layers: Layers, options: tuple[str, ...]) -> None:
+    """What runs is not root's: also where nobody asked for the attributes in between."""
+    program = Path(shutil.which("id") or "")
+    layers.layer(file("id", program.read_bytes(), mode=0o777))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        path = union.root / "id"
+        fd = run_as(lambda: os.open(path, os.O_RDWR))
+        os.chown(path, 0, 0)
+        os.chmod(path, 0o4777)
+        run_as(lambda: os.pwrite(fd, b"\x7fELF", 0))
+        os.close(fd)
+        done = subprocess.run(
+            [path, "-u"], user=USER_ID, group=GROUP_ID, extra_groups=[], timeout=30,
+            capture_output=True, check=True,
+        )  # fmt: skip
+        assert int(done.stdout) == USER_ID
+
+
+def test_suid_before_the_open(layers: Layers, options: tuple[str, ...]) -> None:
+    """An open alone drops nothing; a user's write does, root's only where we cannot tell."""
+    layers.layer(file("opened", DATA, mode=0o6777), file("written", DATA, mode=0o6777),
+                 file("root", DATA, mode=0o6777))  # fmt: skip
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        for flags in (os.O_RDWR, os.O_WRONLY):
+            os.close(run_as(lambda flags=flags: os.open(union.root / "opened", flags)))  # type: ignore[misc]
+        assert stat.S_IMODE((union.root / "opened").stat().st_mode) == 0o6777
+        fd = run_as(lambda: os.open(union.root / "written", os.O_RDWR))
+        run_as(lambda: os.pwrite(fd, b"x", 0))
+        assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o777
+        os.close(fd)
+        assert stat.S_IMODE((union.root / "written").stat().st_mode) == 0o777
+        with open(union.root / "root", "r+b") as writer:
+            writer.write(b"x")
+        kept = 0o777 if "transport=pyfuse3" in options else 0o6777
+        assert stat.S_IMODE((union.root / "root").stat().st_mode) == kept

@@ -1,0 +1,115 @@
+"""What a thread may do to the set-user-ID bits of files: another thread's rights, and our own.
+
+Source: capabilities(7) "CAP_FSETID"; capget(2); setfsuid(2); proc(5) "/proc/pid/status".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from types import TracebackType
+
+from unionfs.syscalls.libc import fail, libc_held
+from unionfs.syscalls.privilege import INITIAL_USER_NAMESPACE
+
+CAP_FSETID = 4
+
+_VERSION_3 = 0x20080522
+_NOBODY = 0xFFFFFFFE  # the highest group id; (gid_t) -1 means "no change"
+_NR_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159}.get(os.uname().machine, 159)
+
+_capget = libc_held.capget
+_capget.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+_capset = libc_held.capset
+_capset.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+_setfsgid = ctypes.PyDLL(None).setfsgid
+_setfsgid.argtypes = [ctypes.c_uint]
+_setgroups = libc_held["syscall"]  # glibc's setgroups() changes every thread
+_setgroups.restype = ctypes.c_long
+_setgroups.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_void_p]
+
+
+class Credentials:
+    """The rights of thread `pid`, whose filesystem group is `gid`.
+
+    They are read from /proc when they are asked for.  A thread that cannot be
+    seen, because it has ended or is in a PID namespace that we cannot see into,
+    has none.
+    """
+
+    __slots__ = ("gid", "pid")
+
+    def __init__(self, pid: int, gid: int) -> None:
+        self.pid = pid
+        self.gid = gid
+
+    def keeps_suid(self) -> bool:
+        """Tell whether the thread has CAP_FSETID in the initial user namespace."""
+        try:
+            if os.stat(f"/proc/{self.pid}/ns/user").st_ino != INITIAL_USER_NAMESPACE:
+                return False
+            effective = int(self._status(b"CapEff")[0], 16)
+        except (OSError, IndexError):
+            return False
+        return bool(effective & 1 << CAP_FSETID)
+
+    def is_member(self, gid: int) -> bool:
+        """Tell whether `gid` is the thread's filesystem group or one of its supplementary ones."""
+        if gid == self.gid:
+            return True
+        try:
+            return b"%d" % gid in self._status(b"Groups")
+        except OSError:
+            return False
+
+    def _status(self, key: bytes) -> list[bytes]:
+        with open(f"/proc/{self.pid}/status", "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b":")
+                if name == key:
+                    return value.split()
+        return []
+
+
+class WithoutFsetid:
+    """A context in which this thread lacks CAP_FSETID and is in no group that owns files.
+
+    The kernel keeps the credentials of the thread that opens or registers a
+    file, and takes suid and sgid from the file by them at every write.
+
+    Make it in a thread whose credentials are those of all threads that use it.
+    Raises `OSError` from capset(2) on the way in, with nothing changed.
+    """
+
+    def __init__(self) -> None:
+        self._header = ctypes.create_string_buffer(struct.pack("=Ii", _VERSION_3, 0), 8)
+        self._full = ctypes.create_string_buffer(24)
+        if _capget(self._header, self._full) != 0:
+            raise fail()
+        low, *rest = struct.unpack("=6I", self._full.raw)
+        lowered = struct.pack("=6I", low & ~(1 << CAP_FSETID), *rest)
+        self._lowered = ctypes.create_string_buffer(lowered, 24)
+        self._gid = os.getegid()
+        groups = os.getgroups()
+        self._count = len(groups)
+        self._groups = (ctypes.c_uint * max(1, len(groups)))(*groups)
+
+    def __enter__(self) -> None:
+        if _capset(self._header, self._lowered) != 0:
+            raise fail()
+        _setfsgid(_NOBODY)
+        if self._count:
+            _setgroups(_NR_SETGROUPS, 0, None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._count:
+            _setgroups(_NR_SETGROUPS, self._count, self._groups)
+        _setfsgid(self._gid)
+        if _capset(self._header, self._full) != 0:
+            raise fail()
