@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
+import select
 import shutil
 import struct
 import subprocess
@@ -15,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.tree import directory, file, hard_link
-from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run
+from tests.helpers.calls import FS_NODUMP_FL, get_flags, next_tick, set_flags
+from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run, wait_until
 from tests.interop.layers import Layers
 
 BIG = bytes(range(256)) * 1024
@@ -25,6 +28,12 @@ CACHESTAT = 451
 
 @pytest.fixture
 def options(io_uring: str) -> tuple[str, ...]:
+    return ("transport=dev_fuse", f"io_uring={io_uring}", "passthrough=all")
+
+
+@pytest.fixture
+def usual(io_uring: str) -> tuple[str, ...]:
+    """Options with which only programs and libraries of a lower are passed through to."""
     return ("transport=dev_fuse", f"io_uring={io_uring}")
 
 
@@ -216,7 +225,7 @@ def test_without_passthrough_every_reader_sees_every_write(
     layers: Layers, options: tuple[str, ...]
 ) -> None:
     layers.layer(file("big", BIG))
-    words = (*options, "passthrough=off")
+    words = (*options[:2], "passthrough=off")
     with mounted_union(layers.stack, layers.upper, layers.work, words) as union:
         path = union.root / "big"
         with open(path, "rb") as reader, open(path, "r+b") as writer:
@@ -232,3 +241,108 @@ def test_without_passthrough_every_reader_sees_every_write(
         assert path.read_bytes() == b"written" + BIG[7:]
         assert path.read_bytes() == b"written" + BIG[7:]
         assert asked(union)["READ"] <= reads + len(BIG) // (128 << 10)
+
+
+def test_one_file_is_one_inode(layers: Layers, usual: tuple[str, ...]) -> None:
+    """Locks, data, attributes and re-opening agree, though the reader was there first."""
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+        requires_passthrough(union)
+        path = union.root / "big"
+        with open(path, "rb") as reader, open(path, "r+b") as writer:
+            view = mmap.mmap(reader.fileno(), 0, prot=mmap.PROT_READ)
+            writer.write(b"written")
+            writer.flush()
+            assert reader.read(7) == view[:7] == b"written"
+            view.close()
+            fcntl.flock(reader, fcntl.LOCK_EX)
+            with open(path, "rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(f"/dev/fd/{reader.fileno()}", "rb") as again:
+                assert again.read(7) == b"written"
+            os.fchmod(reader.fileno(), 0o640)
+            assert stat_mode(path) == 0o640
+            os.ftruncate(writer.fileno(), 5)
+            assert os.fstat(reader.fileno()).st_size == 5
+            path.unlink()
+            assert os.fstat(reader.fileno()).st_nlink == 0
+
+
+def test_a_reader_that_waits_sees_what_is_appended(layers: Layers, usual: tuple[str, ...]) -> None:
+    """tail -f on a file that it opened before the copy-up."""
+    layers.layer(file("log", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+        path = union.root / "log"
+        tail = subprocess.Popen(["tail", "-n0", "-f", path], stdout=subprocess.PIPE)
+        try:
+            wait_until(lambda: has_open(tail.pid, path), "tail has opened the file")
+            with open(path, "ab") as writer:
+                writer.write(b"appended\n")
+            assert tail.stdout is not None
+            assert select.select([tail.stdout], [], [], 20)[0]
+            assert tail.stdout.readline() == b"appended\n"
+        finally:
+            tail.kill()
+            tail.communicate(timeout=20)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Tell whether process `pid` has `path` open."""
+    fds = Path(f"/proc/{pid}/fd").iterdir()
+    return any(fd.is_symlink() and os.readlink(fd) == str(path) for fd in fds)
+
+
+def test_programs_are_in_memory_once_and_other_files_are_cached(
+    layers: Layers, usual: tuple[str, ...]
+) -> None:
+    """The kernel reads a program by itself; another file it reads through us, once."""
+    layers.layer(file("program", b"\x7fELF" + BIG), file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+        requires_passthrough(union)
+        assert (union.root / "program").read_bytes() == b"\x7fELF" + BIG
+        assert "READ" not in asked(union)
+        assert (union.root / "big").read_bytes() == BIG
+        reads = asked(union)["READ"]
+        assert (union.root / "big").read_bytes() == BIG
+        assert asked(union)["READ"] == reads
+
+
+def test_a_read_only_mount_passes_every_file_through(
+    layers: Layers, usual: tuple[str, ...]
+) -> None:
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, options=usual) as union:
+        requires_passthrough(union)
+        assert (union.root / "big").read_bytes() == BIG
+        assert "READ" not in asked(union)
+
+
+def test_times_after_a_store_through_a_mapping(layers: Layers, usual: tuple[str, ...]) -> None:
+    """stat shows them after msync, and after munmap and close."""
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+        path = union.root / "big"
+        path.touch()
+        for closes in (False, True):
+            before = path.stat()
+            next_tick()
+            with open(path, "r+b") as file_:
+                path.stat()
+                with mmap.mmap(file_.fileno(), 0) as view:
+                    view[0:1] = b"x"
+                    view.flush()
+                after = None if closes else path.stat()
+            after = after or path.stat()
+            assert after.st_mtime_ns > before.st_mtime_ns
+            assert after.st_ctime_ns > before.st_ctime_ns
+
+
+def test_chattr_changes_ctime(layers: Layers, usual: tuple[str, ...]) -> None:
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+        path = union.root / "big"
+        path.touch()
+        before = path.stat()
+        next_tick()
+        set_flags(path, get_flags(path) | FS_NODUMP_FL)
+        assert path.stat().st_ctime_ns > before.st_ctime_ns
