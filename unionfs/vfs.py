@@ -28,8 +28,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
 
 

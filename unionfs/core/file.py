@@ -23,8 +23,8 @@ from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
+from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.syscalls.credentials import Credentials
 
 # The kernel does these itself, before or after a request reaches us: creation
 # and truncation by requests of their own, offsets for O_APPEND, cache for

@@ -22,8 +22,8 @@ from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
+from unionfs.credentials import Credentials
 from unionfs.syscalls.attributes import chmod_at, utimens_at
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import SetAttr
 
 

@@ -39,8 +39,8 @@ from unionfs.core.rename import rename
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.state import State
+from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.syscalls.credentials import Credentials
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unionfs.credentials import INITIAL_USER_NAMESPACE
+
 _CAP_DAC_OVERRIDE = 1
 _CAP_SYS_ADMIN = 21
 _NEEDED = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SYS_ADMIN
-
-# include/linux/proc_ns.h PROC_USER_INIT_INO
-INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 
 
 def has_machine_caps() -> bool:

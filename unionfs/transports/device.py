@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 
-from unionfs.syscalls.credentials import WithoutFsetid
+from unionfs.syscalls.lowered import WithoutFsetid
 from unionfs.wire import abi, notify
 
 

@@ -43,8 +43,8 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
+from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
 from unionfs.vfs import Filesystem, Notifier
 

@@ -7,8 +7,8 @@ import os
 import threading
 from typing import Protocol
 
+from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import Attr, Backing
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import stat
 
+from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import SetAttr
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi

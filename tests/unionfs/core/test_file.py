@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.unions import Layers, core, errno_of, nodeid
-from unionfs.syscalls.credentials import Credentials
+from unionfs.credentials import Credentials
 from unionfs.types import SetAttr
 
 

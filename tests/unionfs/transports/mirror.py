@@ -14,8 +14,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.syscalls.credentials import Credentials
 from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Frozen, SetAttr
 
 

@@ -126,7 +126,7 @@ def left(root: Path, way: Way, mode: int, *, opener: str, writer: str, member: b
         try:
             run_as(lambda: way(fd)) if writer == "user" else way(fd)
         except OSError as error:
-            return os.strerror(error.errno)
+            return error.strerror or ""
         return stat.S_IMODE(os.stat(path).st_mode)
     finally:
         os.close(fd)

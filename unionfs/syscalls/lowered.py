@@ -1,6 +1,6 @@
-"""What a thread may do to the set-user-ID bits of files: another thread's rights, and our own.
+"""Doing without CAP_FSETID for a moment, in one thread.
 
-Source: capabilities(7) "CAP_FSETID"; capget(2); setfsuid(2); proc(5) "/proc/pid/status".
+Source: capabilities(7) "CAP_FSETID"; capget(2); setfsgid(2).
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import os
 import struct
 from types import TracebackType
 
+from unionfs.credentials import CAP_FSETID
 from unionfs.syscalls.libc import fail, libc_held
-from unionfs.syscalls.privilege import INITIAL_USER_NAMESPACE
-
-CAP_FSETID = 4
 
 _VERSION_3 = 0x20080522
 _NOBODY = 0xFFFFFFFE  # the highest group id; (gid_t) -1 means "no change"
@@ -28,48 +26,6 @@ _setfsgid.argtypes = [ctypes.c_uint]
 _setgroups = libc_held["syscall"]  # glibc's setgroups() changes every thread
 _setgroups.restype = ctypes.c_long
 _setgroups.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_void_p]
-
-
-class Credentials:
-    """The rights of thread `pid`, whose filesystem group is `gid`.
-
-    They are read from /proc when they are asked for.  A thread that cannot be
-    seen, because it has ended or is in a PID namespace that we cannot see into,
-    has none.
-    """
-
-    __slots__ = ("gid", "pid")
-
-    def __init__(self, pid: int, gid: int) -> None:
-        self.pid = pid
-        self.gid = gid
-
-    def keeps_suid(self) -> bool:
-        """Tell whether the thread has CAP_FSETID in the initial user namespace."""
-        try:
-            if os.stat(f"/proc/{self.pid}/ns/user").st_ino != INITIAL_USER_NAMESPACE:
-                return False
-            effective = int(self._status(b"CapEff")[0], 16)
-        except (OSError, IndexError):
-            return False
-        return bool(effective & 1 << CAP_FSETID)
-
-    def is_member(self, gid: int) -> bool:
-        """Tell whether `gid` is the thread's filesystem group or one of its supplementary ones."""
-        if gid == self.gid:
-            return True
-        try:
-            return b"%d" % gid in self._status(b"Groups")
-        except OSError:
-            return False
-
-    def _status(self, key: bytes) -> list[bytes]:
-        with open(f"/proc/{self.pid}/status", "rb") as file:
-            for line in file:
-                name, _, value = line.partition(b":")
-                if name == key:
-                    return value.split()
-        return []
 
 
 class WithoutFsetid:

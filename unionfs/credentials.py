@@ -1,0 +1,55 @@
+"""The rights of the thread that asks for a change of a file.
+
+Source: capabilities(7) "CAP_FSETID"; proc(5) "/proc/pid/status".
+"""
+
+from __future__ import annotations
+
+import os
+
+CAP_FSETID = 4
+
+# include/linux/proc_ns.h PROC_USER_INIT_INO
+INITIAL_USER_NAMESPACE = 0xEFFFFFFD
+
+
+class Credentials:
+    """The rights of thread `pid`, whose filesystem group is `gid`.
+
+    They are read from /proc when they are asked for.  A thread that cannot be
+    seen, because it has ended or is in a PID namespace that we cannot see into,
+    has none.
+    """
+
+    __slots__ = ("gid", "pid")
+
+    def __init__(self, pid: int, gid: int) -> None:
+        self.pid = pid
+        self.gid = gid
+
+    def keeps_suid(self) -> bool:
+        """Tell whether the thread has CAP_FSETID in the initial user namespace."""
+        try:
+            if os.stat(f"/proc/{self.pid}/ns/user").st_ino != INITIAL_USER_NAMESPACE:
+                return False
+            effective = int(self._status(b"CapEff")[0], 16)
+        except (OSError, IndexError):
+            return False
+        return bool(effective & 1 << CAP_FSETID)
+
+    def is_member(self, gid: int) -> bool:
+        """Tell whether `gid` is the thread's filesystem group or one of its supplementary ones."""
+        if gid == self.gid:
+            return True
+        try:
+            return b"%d" % gid in self._status(b"Groups")
+        except OSError:
+            return False
+
+    def _status(self, key: bytes) -> list[bytes]:
+        with open(f"/proc/{self.pid}/status", "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b":")
+                if name == key:
+                    return value.split()
+        return []
