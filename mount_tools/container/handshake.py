@@ -159,7 +159,7 @@ class Channel:
                 raise CannotStart(message.status, message.text)
 
     def watch(self, pid: int) -> None:
-        """Take the end of our child `pid` for silence, whoever else has the other end open."""
+        """Treat the end of our child `pid` as silence, even if others have that end open."""
         self._peer = os.pidfd_open(pid)
 
     def close(self) -> None:

@@ -175,7 +175,7 @@ def run_command(
 def _become_command(
     launch: Launch, terminal: int | None, to: Channel, hold: int, parent: int | None
 ) -> NoReturn:
-    # A directory of the host, from whoever ran us, would lead out by /proc/self/fd/N.
+    # An inherited directory of the host would lead out of the container by /proc/self/fd/N.
     close_all_but(to.fileno(), hold, *(fd for fd in (terminal, parent) if fd is not None))
     if terminal is not None:
         os.login_tty(terminal)

@@ -4,8 +4,7 @@
 
 STEP is `send:Running`, `sent:Running`, `expect:Running` or `expected:Running` (before and
 after the message goes, and before and after it comes), with any message of the handshake;
-`execve`; or `report:keeper`, `report:daemon`, `reported:daemon`, of their word to whoever
-waits for them.
+`execve`; or `report:keeper`, `report:daemon`, `reported:daemon`, of their reports.
 """
 
 from __future__ import annotations

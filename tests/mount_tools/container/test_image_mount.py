@@ -84,7 +84,7 @@ def test_an_upper_that_goes_with_its_mount(store: Store, point: Path) -> None:
 
 
 def test_one_that_could_not_be_mounted_leaves_nothing(store: Store, point: Path) -> None:
-    """What was made for it goes, and the daemon does not wait for whoever waits for it."""
+    """What was made for it is removed, and no process waits for the other."""
     done = mount(store, "-N", "/nosuch", "box:1", point)
     assert done.returncode != 0 and "/nosuch" in done.stderr, done
     assert names(store) == []

@@ -185,7 +185,7 @@ def test_init_has_a_name_and_no_command_line_of_the_host(begin: Callable[..., Ou
     assert begun.said() == b"pyunion-init\npyunion-init\0"
 
 
-def test_all_of_it_ends_with_whoever_waits_for_it(begin: Callable[..., Outer]) -> None:
+def test_all_of_it_ends_with_the_outer_process(begin: Callable[..., Outer]) -> None:
     begun = begin("sleep 1000 & echo up; sleep 1000")
     init = begun.start()
     assert os.read(begun.out, 3) == b"up\n"

@@ -16,7 +16,7 @@ def refuse() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_root_stays_what_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_enters_no_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     require_root()
     monkeypatch.setattr(user_namespace, "become_root_of_own", refuse)
     before = os.stat("/proc/self/ns/user").st_ino

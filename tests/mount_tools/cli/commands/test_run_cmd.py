@@ -246,7 +246,7 @@ def test_signals_reach_the_command(containers: Containers) -> None:
     assert (out, running.returncode) == ("got it\n", 9)
 
 
-def test_whoever_passes_signals_on_never_handles_them(containers: Containers) -> None:
+def test_a_process_that_passes_signals_on_never_handles_them(containers: Containers) -> None:
     """What is taken, and not caught, cannot come between two steps of the interpreter."""
     running = containers.start("run", "--rm", "busy:1", "sh", "-c", "cat /proc/1/status; sleep 60")
     assert running.stdout is not None
