@@ -132,9 +132,7 @@ def _keep(store: Store, container: Container, launch: Launch, reporter: Reporter
         be_root()
         with held():
             started = _start(store, container, launch, "auto")
-            with suppress(
-                BrokenPipeError
-            ):  # the command that waited is gone; the container runs on
+            with suppress(BrokenPipeError):  # nobody waits any more; the container runs on
                 reporter.live()
             reporter.close()
             _attend(store, container, started)
