@@ -92,6 +92,20 @@ def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
     containers.ok("rm", "-f", "box")
 
 
+@pytest.mark.parametrize("user", ["root", "bob"])
+def test_a_command_ends_with_the_exec_that_runs_it(containers: Containers, user: str) -> None:
+    """A change of ids makes the kernel forget that it was to be killed with its parent."""
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    running = containers.start("exec", "-u", user, "box", "sh", "-c", "echo up; exec sleep 77")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "up\n"
+    assert "sleep 77" in containers.ok("exec", "box", "ps")
+    running.kill()
+    running.communicate(timeout=30)
+    wait_until(lambda: "sleep 77" not in containers.ok("exec", "box", "ps"), "it to end")
+    containers.ok("rm", "-f", "box")
+
+
 def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
     config: Object = {"Entrypoint": ["/e", "-x"], "Cmd": ["a", "b"], "Env": ["A=1"], "Tty": True}
     launch = launch_of(RunConfig(config))
