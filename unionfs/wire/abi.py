@@ -185,7 +185,8 @@ IOCTL_IN = Struct("=QIIQII")
 IOCTL_OUT = Struct("=iIII")
 # fh, offset, length, mode
 FALLOCATE_IN = Struct("=QQQII")
-LSEEK_IN = Struct("=QQII")
+# fh, offset (signed, as loff_t), whence
+LSEEK_IN = Struct("=QqII")
 LSEEK_OUT = Struct("=Q")
 # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
 COPY_FILE_RANGE_IN = Struct("=QQQQQQQ")

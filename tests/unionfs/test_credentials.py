@@ -1,0 +1,33 @@
+"""The rights of the thread that asks for a change."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.helpers.mounts import require_root
+from tests.helpers.security import GROUP_ID, run_as
+from unionfs.credentials import Credentials
+
+
+def own() -> Credentials:
+    return Credentials(threading.get_native_id(), 0)
+
+
+def test_root_keeps_suid_and_a_user_does_not() -> None:
+    require_root()
+    assert own().keeps_suid()
+    assert not run_as(lambda: own().keeps_suid())
+
+
+def test_a_thread_that_has_ended_has_no_rights() -> None:
+    ended = run_as(own, uid=0, gid=0)
+    assert not ended.keeps_suid()
+    assert not ended.is_member(77)
+    assert not Credentials(0, 5).keeps_suid()
+
+
+def test_membership_is_of_the_filesystem_group_and_the_supplementary_ones() -> None:
+    require_root()
+    assert Credentials(0, 5).is_member(5)
+    assert run_as(lambda: own().is_member(77), groups=(76, 77))
+    assert not run_as(lambda: own().is_member(GROUP_ID + 1), groups=(76, 77))
