@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 
 from tests.helpers.mounts import require_root
@@ -19,8 +20,10 @@ def test_root_keeps_suid_and_a_user_does_not() -> None:
     assert not run_as(lambda: own().keeps_suid())
 
 
-def test_a_thread_that_has_ended_has_no_rights() -> None:
-    ended = run_as(own, uid=0, gid=0)
+def test_a_process_that_has_ended_has_no_rights() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait(30)
+    ended = Credentials(child.pid, 0)
     assert not ended.keeps_suid()
     assert not ended.is_member(77)
     assert not Credentials(0, 5).keeps_suid()
