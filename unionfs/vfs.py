@@ -32,6 +32,23 @@ from unionfs.credentials import Credentials
 from unionfs.gate import Gate
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
 
+# A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
+INLINE_WRITE = 256 << 10
+
+# A change for which a file is copied up whole, to ask whether that is slow.
+TOUCH = SetAttr(mtime_ns=0)
+
+
+def is_slow_to_move(fs: Filesystem, parent: int, name: bytes) -> bool:
+    """Tell whether a rename of `name` in `parent` copies so much that it belongs in a worker."""
+    attr = fs.lookup(parent, name)
+    if attr is None:
+        return False
+    try:
+        return fs.slow_setattr(attr.nodeid, TOUCH)
+    finally:
+        fs.forget(attr.nodeid, 1)
+
 
 class Filesystem(Protocol):
     """A union as the transports see it.

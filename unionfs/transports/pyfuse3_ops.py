@@ -46,20 +46,14 @@ from pyfuse3 import (
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
-from unionfs.vfs import Filesystem, Notifier
+from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
 
 FOREVER = 1e9  # seconds; what libfuse turns into the kernel's 64 bits without overflow
-
-# A copy into the page cache below this size is cheaper than a hop to a thread.
-INLINE_WRITE = 256 * 1024
 
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
 
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
-
-# An attribute any copy_up for metadata has to serve: asks whether that is slow.
-TOUCH = SetAttr(mtime_ns=0)
 
 ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
 
@@ -330,22 +324,12 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> None:
         move = (parent_inode_old, name_old, parent_inode_new, name_new, flags)
         swaps = flags & pyfuse3.RENAME_EXCHANGE
-        if self._slow_to_move(parent_inode_old, name_old) or (
-            swaps and self._slow_to_move(parent_inode_new, name_new)
+        if is_slow_to_move(self._fs, parent_inode_old, name_old) or (
+            swaps and is_slow_to_move(self._fs, parent_inode_new, name_new)
         ):
             await self._in_worker(self._fs.rename, *move)
         else:
             self._fs.rename(*move)
-
-    def _slow_to_move(self, parent: int, name: bytes) -> bool:
-        """Tell whether renaming `name` would first copy much data to the upper."""
-        attr = self._fs.lookup(parent, name)
-        if attr is None:
-            return False
-        try:
-            return self._fs.slow_setattr(attr.nodeid, TOUCH)
-        finally:
-            self._fs.forget(attr.nodeid, 1)
 
     # -- files --
 

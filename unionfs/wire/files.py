@@ -10,14 +10,13 @@ from typing import Protocol
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.types import Attr, Backing
-from unionfs.vfs import DirectFilesystem
+from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.request import Defer, Handlers, Request
 
-# A copy into the page cache below these sizes is cheaper than a hop to a thread.
-INLINE_WRITE = 256 << 10
+# Bytes of one COPY_FILE_RANGE, few enough for the thread that serves it.
 INLINE_COPY = 1 << 20
 
 _CHANGES = os.O_ACCMODE | os.O_TRUNC

@@ -8,12 +8,12 @@ import stat
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.types import SetAttr
-from unionfs.vfs import DirectFilesystem
+from unionfs.vfs import TOUCH, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import NS, Encoder
 from unionfs.wire.files import Cache
-from unionfs.wire.request import TOUCH, Defer, Handlers, Request
+from unionfs.wire.request import Defer, Handlers, Request
 
 
 class Inodes:

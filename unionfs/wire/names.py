@@ -6,12 +6,12 @@ import errno
 import stat
 
 from unionfs.errors import fs_error
-from unionfs.vfs import DirectFilesystem
+from unionfs.vfs import TOUCH, DirectFilesystem, is_slow_to_move
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
 from unionfs.wire.encode import Encoder
-from unionfs.wire.request import TOUCH, Defer, Handlers, Request
+from unionfs.wire.request import Defer, Handlers, Request
 
 _RENAME_EXCHANGE = 2
 
@@ -85,23 +85,12 @@ class Names:
         fs = self._fs
         name, new_name = request.names()[:2]
         if not request.wait and (
-            self._slow_to_move(request.nodeid, name)
-            or (flags & _RENAME_EXCHANGE and self._slow_to_move(new_parent, new_name))
+            is_slow_to_move(fs, request.nodeid, name)
+            or (flags & _RENAME_EXCHANGE and is_slow_to_move(fs, new_parent, new_name))
         ):
             raise Defer
         fs.rename(request.nodeid, name, new_parent, new_name, flags)
         return 0
-
-    def _slow_to_move(self, parent: int, name: bytes) -> bool:
-        """Tell whether renaming `name` would first copy data to the upper."""
-        fs = self._fs
-        attr = fs.lookup(parent, name)
-        if attr is None:
-            return False
-        try:
-            return stat.S_ISREG(attr.st.st_mode) and fs.slow_setattr(attr.nodeid, TOUCH)
-        finally:
-            fs.forget(attr.nodeid, 1)
 
     def _link(self, request: Request) -> int:
         (nodeid,) = abi.LINK_IN.unpack_from(request.args, request.at)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 
-from unionfs.types import SetAttr
 from unionfs.wire.abi import Opcode
 
 Room = bytearray | mmap.mmap
@@ -77,9 +76,6 @@ class Request:
 
 
 Handlers = list[tuple[Opcode, Callable[[Request], int], int]]
-
-# A change of attributes that copies a whole file up: asks whether that is slow.
-TOUCH = SetAttr(mtime_ns=0)
 
 
 class Defer(Exception):

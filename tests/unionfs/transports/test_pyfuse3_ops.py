@@ -38,8 +38,9 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.unionfs.transports.mirror import Mirror
-from unionfs.transports.pyfuse3_ops import INLINE_WRITE, Pyfuse3Ops
+from unionfs.transports.pyfuse3_ops import Pyfuse3Ops
 from unionfs.types import ROOT_NODEID
+from unionfs.vfs import INLINE_WRITE
 
 ROOT = InodeT(ROOT_NODEID)
 CALLER = cast(RequestContext, SimpleNamespace(uid=1000, gid=1000, pid=1, umask=0o022))
