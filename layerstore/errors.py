@@ -97,3 +97,17 @@ class LimitExceeded(InvalidImage):
 
 class WrongVersion(StoreError):
     """A newer PyUnion wrote the store."""
+
+
+_LONGEST = 200  # characters of a name in a message
+
+
+def shown(text: str) -> str:
+    """Return `text`, which an image or an archive says, for the text of an error.
+
+    A control character in it is escaped and a long text cut, so that an archive
+    cannot write lines of its own to a log or a terminal.
+    """
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

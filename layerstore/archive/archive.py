@@ -45,6 +45,7 @@ from layerstore.errors import (
     LimitExceeded,
     NotFound,
     SizeMismatch,
+    shown,
 )
 from layerstore.images.images import Image
 from layerstore.layer.tar_split import archive_size, assemble
@@ -309,10 +310,11 @@ class _Loader:
             return there
         section = self._members.open(name)
         if section is None:
-            raise InvalidImage(f"the archive lacks {name}, a layer of the image")
+            raise InvalidImage(f"the archive lacks {shown(name)}, a layer of the image")
         if descriptor is not None and section.size != descriptor.size:
             raise SizeMismatch(
-                f"{name} in the archive has {section.size} bytes; {descriptor.size} were announced"
+                f"{shown(name)} in the archive has {section.size} bytes; "
+                f"{descriptor.size} were announced"
             )
         if packed and descriptor is not None:
             section = self._keep(section, descriptor)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from layerstore.archive.directory import read_directory
 from layerstore.archive.members import Members, read_document
 from layerstore.archive.packaged import Packaged
-from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, shown
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.json_values import DOCUMENT_LIMIT, JSON, Object, parse_json
 from layerstore.oci.platform import Platform
@@ -51,7 +51,7 @@ def _image(members: Members, entry: JSON) -> Packaged:
         raise InvalidImage(f'an image in {MANIFEST_FILE} has no "Config"')
     config = read_document(members, path)
     if config is None:
-        raise InvalidImage(f"the archive lacks {path}, the configuration of an image")
+        raise InvalidImage(f"the archive lacks {shown(path)}, the configuration of an image")
     if path.startswith(_BLOBS) and sha256_digest(config) != Digest.of_hex(path[len(_BLOBS) :]):
         raise DigestMismatch(f"{path} in the archive has the digest {sha256_digest(config)}")
     layers = _texts(entry, "Layers")
@@ -70,7 +70,7 @@ def _texts(entry: dict[str, JSON], name: str) -> tuple[str, ...]:
 def _name(text: str) -> Reference:
     reference = parse_reference(text)
     if reference.digest is not None:
-        raise InvalidReference(f'"{text}" in {MANIFEST_FILE} names a digest, and not a tag')
+        raise InvalidReference(f'"{shown(text)}" in {MANIFEST_FILE} names a digest, and not a tag')
     return reference.with_default_tag()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from layerstore.archive.spool import plain_file
-from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError
+from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError, shown
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.tar.compression import Readable
@@ -77,7 +77,9 @@ def read_document(members: Members, name: str) -> bytes | None:
     if section is None:
         return None
     if section.size > DOCUMENT_LIMIT:
-        raise LimitExceeded(f"{name} in the archive is larger than {DOCUMENT_LIMIT >> 20} MiB")
+        raise LimitExceeded(
+            f"{shown(name)} in the archive is larger than {DOCUMENT_LIMIT >> 20} MiB"
+        )
     members.room -= section.size
     if members.room < 0:
         raise LimitExceeded("the documents of the archive are too large together")

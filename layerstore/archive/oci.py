@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from layerstore.archive.docker import blob_path
 from layerstore.archive.members import Members, read_document
 from layerstore.archive.packaged import Packaged
-from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, SizeMismatch
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, SizeMismatch, shown
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import (
     INDEX_TYPES,
@@ -56,7 +56,9 @@ def read_oci(
         return None
     version = text_of(parse_document(layout, LAYOUT_FILE), "imageLayoutVersion")
     if version.split(".")[0] != "1":
-        raise InvalidImage(f'the archive is an OCI layout of the unknown version "{version}"')
+        raise InvalidImage(
+            f'the archive is an OCI layout of the unknown version "{shown(version)}"'
+        )
     found: dict[Digest, tuple[Manifest, dict[Reference, None]]] = {}
     for descriptor in parse_index(data):
         for manifest in _manifests(members, descriptor, platform, _MOST_NESTED):

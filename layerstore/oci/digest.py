@@ -13,7 +13,7 @@ import hashlib
 import re
 from typing import BinaryIO
 
-from layerstore.errors import DigestMismatch, InvalidDigest, SizeMismatch
+from layerstore.errors import DigestMismatch, InvalidDigest, SizeMismatch, shown
 
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
@@ -31,8 +31,10 @@ class Digest(str):
         if _SHA256.fullmatch(text):
             return cls(text)
         if _GRAMMAR.fullmatch(text) and not text.startswith("sha256:"):
-            raise InvalidDigest(f'unsupported digest "{text}": this store keeps sha256 only')
-        raise InvalidDigest(f'invalid digest "{text}": not "sha256:" and 64 hexadecimal digits')
+            raise InvalidDigest(f'unsupported digest "{shown(text)}": this store keeps sha256 only')
+        raise InvalidDigest(
+            f'invalid digest "{shown(text)}": not "sha256:" and 64 hexadecimal digits'
+        )
 
     @classmethod
     def of_hex(cls, encoded: str) -> Digest:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from layerstore.errors import InvalidImage, UnknownMediaType
+from layerstore.errors import InvalidImage, UnknownMediaType, shown
 from layerstore.oci.digest import Digest, chain_id, sha256_digest
 from layerstore.oci.json_values import JSON as JSON
 from layerstore.oci.json_values import Object as Object
@@ -142,7 +142,9 @@ class ImageConfig:
         rootfs = object_of(self.fields, "rootfs")
         kind = rootfs.get("type", "layers")
         if kind != "layers":
-            raise InvalidImage(f'an image configuration has a rootfs of the type "{kind}"')
+            raise InvalidImage(
+                f'an image configuration has a rootfs of the type "{shown(str(kind))}"'
+            )
         listed = rootfs.get("diff_ids")
         listed = [] if listed is None else listed
         if not isinstance(listed, list):
@@ -225,7 +227,7 @@ class Descriptor:
             raise InvalidImage("a descriptor is not an object")
         size = entry.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
-            raise InvalidImage(f"a descriptor has the size {size!r}")
+            raise InvalidImage(f"a descriptor has the size {shown(repr(size))}")
         annotations = object_of(entry, "annotations")
         urls = entry.get("urls") or []
         return cls(
@@ -268,7 +270,7 @@ class Manifest:
             raise InvalidImage('a manifest has no list of "layers"')
         kind = text_of(fields, "mediaType") or media_type or OCI_MANIFEST
         if kind not in MANIFEST_TYPES:
-            raise UnknownMediaType(f'a manifest of the unknown type "{kind}"')
+            raise UnknownMediaType(f'a manifest of the unknown type "{shown(kind)}"')
         config = Descriptor.of(fields.get("config"))
         return cls(data, kind, config, tuple(Descriptor.of(layer) for layer in layers))
 
@@ -306,7 +308,9 @@ def _one_kind(fields: Object, kind: str) -> None:
     if "manifests" in fields and ("config" in fields or "layers" in fields):
         raise InvalidImage("a document claims to be both a manifest and an index")
     if fields.get("schemaVersion", 2) != 2:
-        raise UnknownMediaType(f"an {kind} of schema version {fields.get('schemaVersion')}")
+        raise UnknownMediaType(
+            f"an {kind} of schema version {shown(repr(fields.get('schemaVersion')))}"
+        )
 
 
 def _time(text: str) -> int:

@@ -15,7 +15,7 @@ import json
 import math
 import re
 
-from layerstore.errors import InvalidImage, LimitExceeded
+from layerstore.errors import InvalidImage, LimitExceeded, shown
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 Object = dict[str, JSON]
@@ -60,7 +60,7 @@ def text_of(fields: Object, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InvalidImage(f'"{name}" is not text in an image\'s document: {value!r}')
+        raise InvalidImage(f'"{name}" is not text in an image\'s document: {shown(repr(value))}')
     return value
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from layerstore.errors import StoreError
+from layerstore.errors import StoreError, shown
 from layerstore.oci.documents import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 
 # Go's names, for what uname(2) and people say.
@@ -56,7 +56,7 @@ def parse_platform(text: str) -> Platform:
     words = text.lower().split("/")
     if not 1 <= len(words) <= 3 or not all(_WORD.fullmatch(word) for word in words):
         raise StoreError(
-            f'"{text}" is not a platform: write os/arch or os/arch/variant, as linux/arm64'
+            f'"{shown(text)}" is not a platform: write os/arch or os/arch/variant, as linux/arm64'
         )
     here, own_variant = this_platform()
     if len(words) == 1:

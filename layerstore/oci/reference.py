@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from layerstore.errors import InvalidReference
+from layerstore.errors import InvalidReference, shown
 from layerstore.oci.digest import Digest
 
 DEFAULT_DOMAIN = "docker.io"
@@ -74,7 +74,7 @@ def parse_reference(text: str) -> Reference:
     name = rest.partition(":")[0]
     if name != name.lower():
         raise InvalidReference(
-            f"invalid reference format: repository name ({name}) must be lowercase"
+            f"invalid reference format: repository name ({shown(name)}) must be lowercase"
         )
     found = _REFERENCE.fullmatch(f"{domain}/{rest}")
     if found is None:
@@ -106,7 +106,7 @@ def parse_tag_target(text: str | Reference) -> Reference:
             reference = parse_reference(text)
         except InvalidReference as error:
             raise InvalidReference(
-                f'error parsing reference: "{text}" is not a valid repository/tag: {error}'
+                f'error parsing reference: "{shown(text)}" is not a valid repository/tag: {error}'
             ) from None
     if reference.digest is not None:
         raise InvalidReference("refusing to create a tag with a digest reference")

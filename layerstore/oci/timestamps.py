@@ -12,7 +12,7 @@ import datetime
 import re
 import time
 
-from layerstore.errors import InvalidImage, StoreError
+from layerstore.errors import InvalidImage, StoreError, shown
 from layerstore.oci.durations import SECOND, parse_duration
 
 _LAST = (1 << 63) - 1
@@ -55,7 +55,7 @@ def parse_timestamp(text: str) -> int:
 
 
 def _no_time(text: str) -> InvalidImage:
-    return InvalidImage(f'"{text}" is not a time as RFC 3339 writes it')
+    return InvalidImage(f'"{shown(text)}" is not a time as RFC 3339 writes it')
 
 
 def format_timestamp(ns: int) -> str:
@@ -81,5 +81,5 @@ def parse_until(text: str, now_ns: int) -> int:
         return parse_timestamp(text)
     except InvalidImage:
         raise StoreError(
-            f'"{text}" is neither a time (2026-01-31T10:00:00Z) nor a duration (24h, 1h30m)'
+            f'"{shown(text)}" is neither a time (2026-01-31T10:00:00Z) nor a duration (24h, 1h30m)'
         ) from None

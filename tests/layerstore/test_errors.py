@@ -1,7 +1,9 @@
 """Errors of the store are told apart by their class, whatever their text."""
 
 import errno
+import io
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from layerstore.errors import (
     NotATar,
     NotFound,
     StoreError,
+    shown,
 )
 from layerstore.store import Store
+from tests.layerstore.image_archives import tar_of
 
 
 @pytest.fixture
@@ -85,3 +89,35 @@ def test_what_is_no_tar_is_told_from_a_damaged_one(store: Store, tmp_path: Path)
     (tmp_path / "text").write_bytes(b"no tar at all" * 100)
     with pytest.raises(NotATar, match="no tar archive of images"):
         load(store, tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("box:1", "box:1"),
+        ("größe", "größe"),
+        ("a\nError: b", "a\\nError: b"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("x" * 5000, "x" * 199 + "…"),
+    ],
+)
+def test_what_an_archive_says_is_one_short_line(text: str, found: str) -> None:
+    assert shown(text) == found
+
+
+@pytest.mark.parametrize("name", ["\n", "a\rb", "\x1b]0;x\x07", "y" * 100_000])
+def test_no_name_in_an_archive_makes_lines_of_its_own(store: Store, name: str) -> None:
+    digest = "sha256:" + name
+    for listed in (
+        [{"Config": name}],
+        [{"Config": "blobs/sha256/" + name}],
+        [{"Config": "manifest.json", "RepoTags": [name]}],
+        {"schemaVersion": 2, "mediaType": name, "layers": [], "config": {}},
+        {"schemaVersion": name, "layers": []},
+        {"schemaVersion": 2, "layers": [], "config": {"size": name}},
+        {"schemaVersion": 2, "layers": [], "config": {"size": 1, "digest": digest}},
+    ):
+        with pytest.raises(StoreError) as raised:
+            load(store, io.BytesIO(tar_of({"manifest.json": json.dumps(listed).encode()})))
+        said = str(raised.value)
+        assert said.isprintable() and len(said) < 500
