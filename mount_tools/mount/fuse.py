@@ -51,6 +51,11 @@ class FuseMount:
         self.point = point
         self._device = device
 
+    @property
+    def device(self) -> str | None:
+        """MAJOR:MINOR of the mounted filesystem, None if it is unknown."""
+        return self._device
+
     def unmount(self, *, detach: bool = True) -> None:
         """Unmount; with `detach`, files that are still open on it stay usable.
 

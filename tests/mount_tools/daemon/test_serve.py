@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,36 @@ def test_signals_unmount(layers: Layers, number: signal.Signals) -> None:
         union.ended = True
         assert "unmounted from" in union.log()
     assert (layers.upper / "new").read_text() == "new\n"
+
+
+def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(layers: Layers) -> None:
+    """The first names the holder; the second aborts the connection, and the upper is free."""
+    require_root()
+    ours = os.stat("/proc/self/ns/mnt").st_ino
+    with mounted_union([layers.low], layers.upper, layers.work, quiet=False) as union:
+        (union.root / "new").write_text("new\n")
+        command = ["unshare", "-m", "--propagation", "private", "cat"]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE)
+        namespace = Path(f"/proc/{holder.pid}/ns/mnt")
+        comm = Path(f"/proc/{holder.pid}/comm")
+        try:
+            wait_until(
+                lambda: comm.read_text() == "cat\n" and namespace.stat().st_ino != ours,
+                "the other namespace",
+            )
+            run(*unmount_command(), union.root)
+            assert union.process.poll() is None
+            union.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: f"pid {holder.pid} (cat) in mnt:[" in union.log(), "the holder")
+            assert union.process.poll() is None
+            union.process.send_signal(signal.SIGTERM)
+            assert union.process.wait(20) == 0
+            union.ended = True
+        finally:
+            holder.communicate()
+    assert (layers.upper / "new").read_text() == "new\n"
+    with mounted_union([layers.low], layers.upper, layers.work) as again:
+        assert (again.root / "new").read_text() == "new\n"
 
 
 def test_a_busy_mount_is_served_to_its_end(layers: Layers) -> None:

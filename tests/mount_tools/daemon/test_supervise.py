@@ -20,6 +20,7 @@ class FakeMount:
 
     fd = -1
     point = "/nowhere"
+    device = None
 
     def __init__(self) -> None:
         self.unmounted = trio.Event()
