@@ -58,6 +58,12 @@ class Encoder:
         writers = self._written.get(attr.nodeid)
         return writers is not None and bool(writers[1] or attr.st.st_mode & _SUID_SGID)
 
+    def validity(self, attr: Attr) -> tuple[int, int]:
+        """Return how long the attributes may be remembered, in seconds and ns."""
+        if self._written and self._is_unsettled(attr):
+            return 0, 0
+        return self.valid, self.valid_ns
+
     def put_entry(self, attr: Attr, out: Room, at: int) -> None:
         valid = self._entry_valid
         if self._written and self._is_unsettled(attr):

@@ -61,7 +61,7 @@ class Inodes:
         )
         real[32:40] = attr.st_ino.to_bytes(8, "little")
         real[48:56] = attr.st_blocks.to_bytes(8, "little")
-        head = abi.STATX_OUT.pack(self._encoder.valid, self._encoder.valid_ns, 0)
+        head = abi.STATX_OUT.pack(*self._encoder.validity(attr), 0)
         return request.answer(head + real)
 
     def _setattr(self, request: Request) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.tree import file
-from tests.helpers.calls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
+from tests.helpers.calls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, btime_ns, fallocate
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import mounted_union, require_fuse, require_root
 from tests.helpers.security import GROUP_ID, USER_ID, run_as
@@ -181,7 +181,18 @@ def is_stricter(case: str, mode: int | str, options: tuple[str, ...]) -> bool:
     return case.split()[1] == "2666" and case.endswith("True") and mode == 0o666
 
 
-def test_the_mode_that_exec_uses_is_the_new_one(layers: Layers, options: tuple[str, ...]) -> None:
+def listing(root: Path) -> None:
+    subprocess.run(["ls", "-l", root], stdout=subprocess.DEVNULL, timeout=30, check=True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [os.listdir, listing, lambda root: os.stat(root / "id"), lambda root: btime_ns(root / "id")],
+    ids=["readdir", "ls", "stat", "statx"],
+)
+def test_the_mode_that_exec_uses_is_the_new_one(
+    layers: Layers, options: tuple[str, ...], ask: Callable[[Path], object]
+) -> None:
     """What runs is not root's: also where nobody asked for the attributes in between."""
     program = Path(shutil.which("id") or "")
     layers.layer(file("id", program.read_bytes(), mode=0o777))
@@ -190,6 +201,8 @@ def test_the_mode_that_exec_uses_is_the_new_one(layers: Layers, options: tuple[s
         fd = run_as(lambda: os.open(path, os.O_RDWR))
         os.chown(path, 0, 0)
         os.chmod(path, 0o4777)
+        # The kernel remembers none of what these requests answer.
+        ask(union.root)
         run_as(lambda: os.pwrite(fd, b"\x7fELF", 0))
         os.close(fd)
         done = subprocess.run(
