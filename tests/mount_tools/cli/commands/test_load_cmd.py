@@ -85,9 +85,9 @@ def test_a_name_that_is_only_a_tag_is_of_the_file(cli: Cli, tmp_path: Path) -> N
 def test_a_terminal_is_told_nothing_by_an_archive(cli: Cli, tmp_path: Path) -> None:
     said = json.dumps([{"Config": "\x1b[2Jc", "Layers": []}]).encode()
     (tmp_path / "a.tar").write_bytes(whole(file(b"manifest.json", said)))
-    assert "\x1b[2Jc" in cli.fails("load", "-i", str(tmp_path / "a.tar"))
+    assert r"\x1b[2Jc" in cli.fails("load", "-i", str(tmp_path / "a.tar"))
     words = [*PYUNION, "--root", str(cli.root), "load", "-i", str(tmp_path / "a.tar")]
     terminal = Terminal(24, 200)
     subprocess.run(words, stderr=terminal.program, check=False)
-    assert b"\x1b" not in terminal.await_text(rb"\u001b[2Jc")
+    assert b"\x1b" not in terminal.await_text(rb"\x1b[2Jc")
     terminal.close()
