@@ -28,6 +28,7 @@ from mount_tools.helper.command_line import Call, parse_call
 from mount_tools.mount.option_grammar import OptionError, words
 from mount_tools.mount.options import LAYER_OPTIONS, MountOptions, parse_options
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
+from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountError
 
@@ -86,6 +87,9 @@ def _run(arguments: Sequence[str]) -> Outcome:
         return _help()
     if call.version:
         return _version()
+    if is_remount(call.options):
+        remount(_absolute(call.directory), call.options)
+        return Outcome(OK)
     of_image = _means_image(call)
     options = _options_of(call, of_image=of_image)
     directory = _absolute(call.directory)

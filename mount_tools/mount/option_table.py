@@ -267,11 +267,6 @@ REFUSED: dict[str, Refused] = {
     "auto_unmount": Refused(
         None, "it would turn suid and dev off; leave it out, and unmount with umount"
     ),
-    "remount": Refused(
-        None,
-        "a union cannot be changed while it is mounted; unmount and mount it again, "
-        "or change flags of the VFS with mount -i -o remount,FLAGS DIR",
-    ),
     "entry_timeout": _ONE_TIMEOUT,
     "attr_timeout": _ONE_TIMEOUT,
     "negative_timeout": _ONE_TIMEOUT,

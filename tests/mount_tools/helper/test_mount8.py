@@ -116,6 +116,32 @@ def test_flags_reach_the_kernel(namespace: Namespace, layers: Layers) -> None:
     assert b"Read-only file system" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["pyunion", "fuse.pyunion"])
+def test_remount_changes_flags_and_nothing_else(
+    namespace: Namespace, layers: Layers, kind: str
+) -> None:
+    namespace.run("mount", "-t", kind, "spec", layers.merged, "-o", f"{layers.words},nosuid")
+    namespace.run("mount", "-o", "remount,ro,noexec", layers.merged)
+    line = namespace.mount_line(layers.merged) or ""
+    assert all(flag in line for flag in ("(ro,", "nosuid", "noexec")), line
+    done = namespace.run("touch", layers.merged / "new", check=False)
+    assert b"Read-only file system" in done.stderr
+    namespace.run("mount", "-o", "remount,rw,exec", layers.merged)
+    line = namespace.mount_line(layers.merged) or ""
+    assert "(rw,nosuid," in line
+    assert "noexec" not in line
+    works(namespace, layers)
+
+
+def test_remount_refuses_other_layers(namespace: Namespace, layers: Layers) -> None:
+    namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", layers.words)
+    words = f"remount,lowerdir={layers.low}"
+    done = namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", words, check=False)
+    assert done.returncode == 1
+    assert b"option 'lowerdir' cannot be changed by a remount" in done.stderr
+    works(namespace, layers)
+
+
 def test_without_an_upper_mount_shows_ro(namespace: Namespace, layers: Layers) -> None:
     words = f"lowerdir={layers.high}:{layers.low}"
     namespace.run("mount", "-t", "pyunion", "-o", words, "spec", layers.merged)

@@ -165,7 +165,6 @@ def test_what_engines_and_mount8_pass_is_accepted() -> None:
         "nooverride_creds",
         "allow_root",
         "auto_unmount",
-        "remount",
         "attr_timeout=5",
     ],
 )
