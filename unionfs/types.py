@@ -7,7 +7,7 @@ are bytes and `st_blocks` counts 512-byte blocks.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 ROOT_NODEID = 1
@@ -66,7 +66,12 @@ class DirEntry(NamedTuple):
 
 @dataclass(slots=True)
 class SetAttr:
-    """The attributes one SETATTR changes; None leaves a thing as it is."""
+    """The attributes that one SETATTR changes; None leaves an attribute as it is.
+
+    `times_now` says that both times are set to the present, as utimensat(2) without
+    times does: more callers may do that than set times of their choice, and it is
+    allowed for an append-only file.
+    """
 
     mode: int | None = None
     uid: int | None = None
@@ -74,6 +79,7 @@ class SetAttr:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    times_now: bool = field(default=False, repr=False)
 
 
 class Frozen(NamedTuple):

@@ -99,6 +99,7 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
             copy_metadata((source.fd(), None), (staged, None), st, wanted, marks)
             ino = os.stat(staged).st_ino
             publish_locked(state, parent, d.name, name)
+            d.keep_ctime(st, os.stat(staged))
         except BaseException:
             work.discard(name)
             raise
@@ -124,6 +125,7 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     os.rename(staged, name, src_dir_fd=state.require_upper().work.fd, dst_dir_fd=fd)
     try:
         utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
+        parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
         # It is done, and must not be taken for undone.
         log.error("the times of %r cannot be restored: %s", parent.top().full_path(), error)

@@ -35,6 +35,7 @@ from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
+from unionfs.syscalls.statx import is_marked
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
     """Enter the inode just made as `name` in the upper of `parent`, with one reference."""
     upper = parent.require_upper()
     parent.note_upper(name, upper_entry(st))
+    parent.kept_ctime = None
     node: Node
     if stat.S_ISDIR(st.st_mode):
         node = Dir(parent, name, RealDir(upper.layer, upper, name), ())
@@ -265,6 +267,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
             os.unlink(name, dir_fd=fd)
             raise fs_error(errno.ESTALE)
         parent.note_upper(name, upper_entry(st))
+        parent.kept_ctime = None
         if node.st_ino != union_ino(upper.layer, st.st_ino):
             mark_impure(state, parent)
         with state.table.lock:
@@ -453,7 +456,7 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
             if parent.upper is not None:
                 with d.lock:
                     if not load_locked(state, d).is_empty():
-                        raise fs_error(errno.ENOTEMPTY)
+                        raise not_empty(parent, d)
                     _rmdir_locked(state, parent, name, d)
                 break
         copy_up_dir(state, parent)
@@ -466,6 +469,15 @@ def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
     leaving()
     if parent.kids.get(name) is d:
         del parent.kids[name]
+
+
+def not_empty(parent: Dir, d: Dir) -> OSError:
+    """Return why the directory `d` in `parent`, which is not empty, cannot be removed.
+
+    EPERM if one of them is immutable or append-only, which the kernel checks first.
+    """
+    marked = is_marked(parent.top().fd()) or is_marked(d.top().fd())
+    return fs_error(errno.EPERM if marked else errno.ENOTEMPTY)
 
 
 def leave_dir_locked(state: State, d: Dir) -> Callable[[], None]:

@@ -244,13 +244,15 @@ class Dir(Node):
     long as `resolved` is False they are candidates whose marks nobody has read.
     `up` and `low` are None until the directory is first looked into.
     `stamp` is what the real directories looked like then, for mounts whose
-    layers may change underneath.
+    layers may change underneath.  `kept_ctime` is the ctime of the real directory,
+    in ns, as long as no more than copy_ups have changed it, and the one to show.
     """
 
     __slots__ = (
         "dead",
         "default_acl",
         "impure",
+        "kept_ctime",
         "kids",
         "listing",
         "loaded",
@@ -281,6 +283,7 @@ class Dir(Node):
         self.kids: dict[bytes, Node] = {}
         self.loaded: Loaded | None = None
         self.default_acl: bool | None = None
+        self.kept_ctime: tuple[int, int] | None = None
         self.impure = False
         self.dead = False
         self.listing: Listing | None = None
@@ -297,6 +300,16 @@ class Dir(Node):
     def top(self) -> RealDir:
         """Return the real directory whose attributes this one shows."""
         return self.upper if self.upper is not None else self.lowers[0]
+
+    def keep_ctime(self, before: os.stat_result, after: os.stat_result) -> None:
+        """Go on showing the ctime of `before` for a real directory whose stat is `after` now.
+
+        A copy_up changes the real directory, but nothing that the union shows of it.
+        """
+        kept, shown = self.kept_ctime, before.st_ctime_ns
+        if kept is not None and kept[0] == shown:
+            shown = kept[1]
+        self.kept_ctime = after.st_ctime_ns, shown
 
     def require_loaded(self) -> Loaded:
         """Return what the directory holds, which the caller read under the lock it still holds.

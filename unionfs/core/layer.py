@@ -12,6 +12,7 @@ cache meanwhile.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
@@ -20,6 +21,8 @@ from collections import deque
 
 from unionfs.errors import fs_error
 
+log = logging.getLogger(__name__)
+
 _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What open(2) fails with when this process or the machine has too many files open.
@@ -27,6 +30,10 @@ OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 
 _SWEEP = 64  # how many directories to open before looking for some that are gone
 _ROOM = 32  # how many directories to close when no more files can be opened
+
+
+# What a name gives that somebody removed or replaced from outside the union.
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
 class Fd(int):
@@ -112,8 +119,7 @@ class RealDir:
     def fd(self) -> Fd:
         """Return an fd of this directory, to keep in a local variable while it is used.
 
-        Raises ENOENT, ENOTDIR or ELOOP where the layer no longer has a
-        directory there.
+        Raises ESTALE if the layer no longer has a directory there.
         """
         fd = self._fd
         if fd is not None:
@@ -178,6 +184,9 @@ class FdCache:
                 try:
                     fd = _open_dir(below.name, fd)
                 except OSError as error:
+                    if error.errno in GONE:
+                        log.warning("the layer directory %r is gone", below.full_path())
+                        raise fs_error(errno.ESTALE) from error
                     if error.errno not in OUT_OF_FDS or not self.make_room():
                         raise
                     fd = _open_dir(below.name, fd)

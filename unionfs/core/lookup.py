@@ -36,7 +36,7 @@ from unionfs.core.inode import (
     Node,
     union_ino,
 )
-from unionfs.core.layer import RealDir
+from unionfs.core.layer import GONE, RealDir
 from unionfs.core.link_index import LinkIndex, entry_name
 from unionfs.core.origin import encode_origin
 from unionfs.core.real_file import stat_node
@@ -65,8 +65,6 @@ from unionfs.errors import fs_error
 log = logging.getLogger(__name__)
 
 NodeStat = tuple[Node, os.stat_result]
-
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
@@ -110,7 +108,9 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
         return None
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         if not state.layers_immutable:
             return None
         log.error("%r has vanished from the layer %r", name, real.full_path())
@@ -146,7 +146,7 @@ def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:
             top = kid.top()
             return top.layer is real.layer and os.stat(top.fd()).st_ino == st.st_ino
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             return False
         raise
     assert isinstance(kid, File)
@@ -163,14 +163,14 @@ def stat_kid(state: State, kid: Node) -> os.stat_result | None:
         try:
             return os.stat(real.fd())
         except OSError as error:
-            if error.errno in _GONE and not state.layers_immutable:
+            if error.errno in GONE and not state.layers_immutable:
                 return None
             raise
     assert isinstance(kid, File)
     try:
         st = stat_place(kid)
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             return None
         raise
     # A number may be used again, by a whiteout of that very name.
@@ -460,6 +460,12 @@ def _indexed(
     upper_st = index.find(entry)
     if upper_st is None:
         return None
+    if stat.S_IFMT(upper_st.st_mode) != stat.S_IFMT(st.st_mode):
+        # As fs/overlayfs/namei.c:ovl_lookup_index().
+        log.error(
+            "the index entry %r has another type than %r", entry, real.full_path() + b"/" + name
+        )
+        raise fs_error(errno.EIO)
     index.used.add(entry)
     key = (upper_st.st_dev, upper_st.st_ino)
     place = writable.place_in_index(index)

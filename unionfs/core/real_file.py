@@ -177,6 +177,14 @@ def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
     return _changed(st, stat.ST_CTIME, ctime_ns // 10**9, st_ctime_ns=ctime_ns)
 
 
+def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result:
+    """Return `st` with the ctime that `Dir.kept_ctime` says to show."""
+    real, shown = kept
+    if st.st_ctime_ns != real:
+        return st
+    return _changed(st, stat.ST_CTIME, shown // 10**9, st_ctime_ns=shown)
+
+
 def with_nlink(st: os.stat_result, change: int) -> os.stat_result:
     """Return `st` with `change` added to its count of links."""
     return _changed(st, stat.ST_NLINK, st.st_nlink + change)

@@ -26,7 +26,7 @@ from unionfs.core.copy_up import (
     mark_impure,
     redirect_data,
 )
-from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked
+from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked, not_empty
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
@@ -202,7 +202,7 @@ def _move(state: State, source: End, target: End) -> None:
         if isinstance(target.node, Dir):
             held.enter_context(target.node.lock)
             if not load_locked(state, target.node).is_empty():
-                raise fs_error(errno.ENOTEMPTY)
+                raise not_empty(target.parent, target.node)
         _prepare(state, source, target)
         _clear_target(state, target)
         leaving = _leave_target(state, target)
@@ -378,10 +378,12 @@ def _note_moved(source: End, target: End) -> None:
 def _settle(state: State, node: Node, source: End, target: End) -> None:
     """Note the new place of `node`, which was at `source`."""
     new_parent = target.parent.require_upper()
+    source.parent.kept_ctime = target.parent.kept_ctime = None
     was, now = (source.parent, source.name), (target.parent, target.name)
     if isinstance(node, Dir):
         state.fds.rename(node.require_upper(), new_parent, target.name)
         node.parent, node.name = now
+        node.kept_ctime = None
         return
     assert isinstance(node, File)
     if (node.parent, node.name) == was:

@@ -23,7 +23,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
-from unionfs.syscalls.attributes import chmod_at, utimens_at
+from unionfs.syscalls.attributes import chmod_at, touch_at, utimens_at
 from unionfs.types import SetAttr
 
 
@@ -39,6 +39,7 @@ def setattr_node(
     if isinstance(node, Dir):
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
         _apply(state, upper.fd(), None, change)
+        node.kept_ctime = None
         return
     assert isinstance(node, File)
     if change.size is not None:
@@ -89,7 +90,9 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
             os.chmod(fd, stat.S_IMODE(change.mode))
         else:
             chmod_at(fd, name, stat.S_IMODE(change.mode))
-    if change.atime_ns is not None or change.mtime_ns is not None:
+    if change.times_now:
+        touch_at(fd, name)
+    elif change.atime_ns is not None or change.mtime_ns is not None:
         utimens_at(fd, name, change.atime_ns, change.mtime_ns)
 
 
@@ -99,7 +102,9 @@ def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
         os.chown(path, *_stored(state, change))
     if change.mode is not None:
         os.chmod(path, stat.S_IMODE(change.mode))
-    if change.atime_ns is not None or change.mtime_ns is not None:
+    if change.times_now:
+        os.utime(path)
+    elif change.atime_ns is not None or change.mtime_ns is not None:
         st = os.stat(orphan)
         atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
         mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns

@@ -9,7 +9,6 @@ Source: overlayfs.rst "Multiple lower layers", "Sharing and copying layers",
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -27,6 +26,7 @@ from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
 from unionfs.core.private_mounts import LayerMounts
 from unionfs.core.state import State, Writable
+from unionfs.core.volatile import Leftover, check_leftover, leave_clean_mark, leave_mark
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError, InUse
@@ -109,12 +109,13 @@ def _assemble(
     state.table.add_root(_make_root(state))
     if writable is not None and config.volatile:
         # Last: a union that did not open has nothing to lose.
-        _leave_volatile_mark(writable.work)
+        leave_mark(writable.work)
     return state
 
 
 def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: Fd) -> Writable:
-    _refuse_volatile_leftover(work_base, config)
+    if _refuse_volatile_leftover(work_base, config) and not config.volatile:
+        syncfs(upper.root.fd())
     work = WorkDir(work_base)
     form = _whiteout_form(config.whiteout, work)
     _check_xattrs(marks, work, config)
@@ -130,9 +131,13 @@ def close_state(state: State, *, write_back: bool = True) -> None:
     writable = state.writable
     if write_back and writable is not None:
         try:
-            # For a volatile mount too: its mark may go only if all of it got there.
-            syncfs(writable.upper.root.fd())
-            writable.work.sweep()
+            if state.config.volatile:
+                leave_clean_mark(writable.work)
+            else:
+                syncfs(writable.upper.root.fd())
+                writable.work.sweep()
+        except FileNotFoundError:
+            log.info("the workdir of %r was removed", writable.upper.path)
         except OSError as error:
             log.error("the upper %r could not be written back: %s", writable.upper.path, error)
     state.table.clear()
@@ -354,33 +359,21 @@ def _open_index(work_base: Fd, marks: Marks) -> LinkIndex | None:
         return None
 
 
-def _refuse_volatile_leftover(work_base: Fd, config: UnionConfig) -> None:
-    """Refuse an upper that was written by a volatile mount which did not end well."""
-    mark = b"work/incompat/volatile"
+def _refuse_volatile_leftover(work_base: Fd, config: UnionConfig) -> bool:
+    """Refuse an upper whose files may be incomplete; tell whether it still has to be synced."""
     try:
-        try:
-            os.stat(mark, dir_fd=work_base, follow_symlinks=False)
-        except PermissionError:
-            # Made with mode 0 by root of a user namespace, whom no mode keeps out.
-            open_private_dir(work_base, b"work")
-            os.stat(mark, dir_fd=work_base, follow_symlinks=False)
+        return check_leftover(work_base)
+    except Leftover:
+        raise ConfigError(
+            f"upperdir {_show(config.upper or b'')} was mounted volatile and not unmounted "
+            "cleanly, or the machine was restarted since, so files may be incomplete: start with a "
+            f"new upperdir, or remove {_show(config.work or b'')}/work/incompat/volatile to use it "
+            "all the same"
+        ) from None
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return
         raise ConfigError(
             f"workdir {_show(config.work or b'')} cannot be read: {error.strerror}"
         ) from None
-    raise ConfigError(
-        f"upperdir {_show(config.upper or b'')} was mounted volatile and not unmounted cleanly, so "
-        "files may be incomplete: start with a new upperdir, or remove "
-        f"{_show(config.work or b'')}/work/incompat/volatile to use it all the same"
-    )
-
-
-def _leave_volatile_mark(work: WorkDir) -> None:
-    os.mkdir(b"incompat", 0o700, dir_fd=work.fd)
-    os.mkdir(b"incompat/volatile", 0o700, dir_fd=work.fd)
-    os.close(os.open(b"incompat/volatile/dirty", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=work.fd))
 
 
 def _make_root(state: State) -> Dir:

@@ -34,7 +34,14 @@ from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
 from unionfs.core.readdir import list_dir
-from unionfs.core.real_file import at_rest, renew_file, stat_node, statx_node, with_ctime
+from unionfs.core.real_file import (
+    at_rest,
+    renew_file,
+    stat_node,
+    statx_node,
+    with_ctime,
+    with_kept_ctime,
+)
 from unionfs.core.rename import rename
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
@@ -425,6 +432,8 @@ class UnionFs:
                 nlink = 1
             elif node.dead:
                 nlink = 0
+            if node.kept_ctime is not None:
+                st = with_kept_ctime(st, node.kept_ctime)
         else:
             assert isinstance(node, File)
             if node.nlink_delta:

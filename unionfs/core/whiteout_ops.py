@@ -50,6 +50,7 @@ def allow_xattr_whiteouts(state: State, d: Dir) -> None:
 def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
     """Make the visible `name` absent: removed from the upper, hidden in the lowers."""
     found = d.require_loaded().find(name)
+    d.kept_ctime = None
     if found is Found.LOWER:
         add_whiteout(state, d, name)
     elif found is Found.UPPER_OVER_LOWER:

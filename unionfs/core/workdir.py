@@ -62,16 +62,18 @@ class WorkDir:
         """Remove the staged `name`, a whole tree if it is a directory; no error if absent."""
         remove_tree(self.fd, name)
 
-    def sweep(self) -> None:
-        """Empty the staging directory."""
+    def sweep(self, *, keep: bytes = b"") -> None:
+        """Empty the staging directory, but for the name `keep`."""
         self._shared_whiteout = None
         for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
-            remove_tree(self.fd, name)
+            if name != keep:
+                remove_tree(self.fd, name)
 
 
-def open_private_dir(base_fd: int, name: bytes) -> Fd:
-    """Open the directory `name` beneath `base_fd`, making it where it is absent."""
-    with suppress(FileExistsError):
-        os.mkdir(name, 0, dir_fd=base_fd)
+def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
+    """Open the directory `name` beneath `base_fd`; with `create` it is made if absent."""
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0, dir_fd=base_fd)
     # overlayfs makes it with mode 0, which keeps out an unprivileged owner.
     return Fd(open_own_dir(name, base_fd))

@@ -65,6 +65,19 @@ def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: 
         raise fail(name)
 
 
+def touch_at(dir_fd: int, name: bytes | None) -> None:
+    """Set both times of `name` beneath `dir_fd` to now; allowed for an append-only file.
+
+    Without a `name` they are the times of the open file `dir_fd` itself.
+    """
+    times = _TIMES.pack(0, UTIME_NOW, 0, UTIME_NOW)
+    if name is None:
+        if _futimens(dir_fd, times) != 0:
+            raise fail()
+    elif _utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW) != 0:
+        raise fail(name)
+
+
 def touch(fd: int) -> None:
     """Set the mtime of the open file `fd` to now, by the clock of its filesystem."""
     if _futimens(fd, _TIMES.pack(0, UTIME_OMIT, 0, UTIME_NOW)) != 0:

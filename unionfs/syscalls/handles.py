@@ -6,12 +6,15 @@ Source: name_to_handle_at(2); FS_IOC_GETFSUUID of linux/fs.h (6.9 and later).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
+import os
 from typing import NamedTuple
 
 from unionfs.syscalls.libc import fail, libc
 
 _MAX_HANDLE = 128
+_AT_HANDLE_FID = 0x200
 _HEAD = 8  # handle_bytes and handle_type, a u32 and an int
 _FS_IOC_GETFSUUID = 0x80111500
 
@@ -37,13 +40,20 @@ class FileHandle(NamedTuple):
 def handle_at(dir_fd: int, name: bytes) -> FileHandle:
     """Return the handle of `name` beneath `dir_fd`, not following a link.
 
-    Raises EOPNOTSUPP where the filesystem has no handles.
+    It identifies the inode; a filesystem may be unable to open it.  Raises EOPNOTSUPP
+    if the filesystem has no handles, or before Linux 6.5 none that can be opened.
     """
     buffer = _Buffer()
-    ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
     mount_id = ctypes.c_int()
-    if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), 0) != 0:
-        raise fail(name)
+    for flags in (0, _AT_HANDLE_FID):
+        ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
+        if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), flags) == 0:
+            break
+        error = fail(name)
+        if flags or error.errno != errno.EOPNOTSUPP:
+            if error.errno == errno.EINVAL:  # AT_HANDLE_FID is not known
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), name)
+            raise error
     length = ctypes.c_uint.from_buffer(buffer).value
     kind = ctypes.c_int.from_buffer(buffer, 4).value
     return FileHandle(kind, buffer.raw[_HEAD : _HEAD + length])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from struct import Struct
 
 from unionfs.syscalls.libc import fail, libc
 
@@ -20,6 +21,16 @@ _statx.argtypes = [
     ctypes.c_uint,
     ctypes.c_void_p,
 ]
+
+
+_ATTRIBUTES = Struct("=Q")  # stx_attributes, at offset 8
+_IMMUTABLE_OR_APPEND = 0x10 | 0x20
+
+
+def is_marked(fd: int) -> bool:
+    """Tell whether the file `fd` is immutable or append-only (chattr(1), +i and +a)."""
+    (attributes,) = _ATTRIBUTES.unpack_from(statx(fd, b"", 0), 8)
+    return bool(attributes & _IMMUTABLE_OR_APPEND)
 
 
 def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:

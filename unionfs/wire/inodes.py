@@ -15,6 +15,8 @@ from unionfs.wire.encode import NS, Encoder
 from unionfs.wire.files import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 
+_TIMES_NOW = abi.FATTR_ATIME_NOW | abi.FATTR_MTIME_NOW
+
 
 class Inodes:
     """GETATTR, SETATTR, STATX, READLINK, STATFS, IOCTL and the xattr requests.
@@ -82,6 +84,7 @@ class Inodes:
             change.atime_ns = atime * NS + atime_ns
         if valid & abi.FATTR_MTIME:
             change.mtime_ns = mtime * NS + mtime_ns
+        change.times_now = valid & _TIMES_NOW == _TIMES_NOW
         fs = self._fs
         if not request.wait and fs.slow_setattr(request.nodeid, change):
             raise Defer

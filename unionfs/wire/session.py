@@ -39,7 +39,6 @@ _OPCODES = 64
 _ALWAYS = (
     Init.ASYNC_READ
     | Init.ATOMIC_O_TRUNC
-    | Init.EXPORT_SUPPORT
     | Init.BIG_WRITES
     | Init.DONT_MASK
     | Init.HAS_IOCTL_DIR

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers import security
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.mounts import run
 from tests.helpers.unions import Layers, core, errno_of, nodeid
 from unionfs.types import ROOT_NODEID, SetAttr
 
@@ -336,3 +337,73 @@ def test_a_failed_create_leaves_what_is_known_true(tmp_path: Path) -> None:
         assert {entry.name for entry in tree.listdir(b"d")} == {b"low", b"new"}
         _new_file(tree, b"d/whited", b"4")
         assert tree.read(b"d/whited") == b"4"
+
+
+# -- the times of a directory --
+
+
+def _ctime(tree: CoreDriver, path: bytes) -> int:
+    return core(tree).getattr(nodeid(tree, path)).st.st_ctime_ns
+
+
+def test_a_copy_up_is_no_change_of_a_directory(tmp_path: Path) -> None:
+    """tar said that a directory changed as it was read, when a file in it was opened to write."""
+    layers = Layers(tmp_path, {"d": {"deep": {"file": "1", "other": "2"}, "gone": "3"}})
+    paths = (b"", b"d", b"d/deep")
+    with layers.union() as tree:
+        before = [_ctime(tree, path) for path in paths]
+        tree.append(b"d/deep/file", b"!")
+        tree.append(b"d/deep/other", b"!")
+        assert [_ctime(tree, path) for path in paths] == before
+        assert core(tree).statx(nodeid(tree, b"d"), 0xFFF)[0].st.st_ctime_ns == before[1]
+        tree.unlink(b"d/gone")
+        tree.create(b"d/deep/new", 0o644)
+        after = [_ctime(tree, path) for path in paths]
+        assert after[0] == before[0]
+        assert (after[1] > before[1], after[2] > before[2]) == (True, True)
+        tree.chmod(b"", 0o711)
+        assert _ctime(tree, b"") > before[0]
+
+
+# -- attributes of the upper that forbid a change --
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Iterator[tuple[Layers, list[Path]]]:
+    layers = Layers(tmp_path)
+    paths: list[Path] = []
+    yield layers, paths
+    for path in paths:
+        run("chattr", "-ia", path)
+
+
+@pytest.mark.parametrize("which", ["parent", "child"])
+def test_a_full_directory_that_may_not_go_gives_eperm(
+    marked: tuple[Layers, list[Path]], which: str
+) -> None:
+    layers, paths = marked
+    with layers.union() as tree:
+        tree.mkdir(b"parent", 0o755)
+        tree.mkdir(b"parent/child", 0o755)
+        tree.create(b"parent/child/file", 0o644)
+        tree.mkdir(b"other", 0o755)
+        assert errno_of(lambda: tree.rmdir(b"parent/child")) == errno.ENOTEMPTY
+        paths.append(layers.upper / ("parent" if which == "parent" else "parent/child"))
+        run("chattr", "+i", paths[0])
+        assert errno_of(lambda: tree.rmdir(b"parent/child")) == errno.EPERM
+        assert errno_of(lambda: tree.rename(b"other", b"parent/child", 0)) == errno.EPERM
+
+
+def test_an_append_only_file_takes_the_present_time_only(
+    marked: tuple[Layers, list[Path]],
+) -> None:
+    layers, paths = marked
+    with layers.union() as tree:
+        tree.create(b"log", 0o644)
+        paths.append(layers.upper / "log")
+        run("chattr", "+a", paths[0])
+        held = nodeid(tree, b"log")
+        change = SetAttr(atime_ns=1, mtime_ns=1)
+        assert errno_of(lambda: core(tree).setattr(held, change, None)) == errno.EPERM
+        change.times_now = True
+        assert core(tree).setattr(held, change, None).st.st_mtime > 1_000_000_000

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import stat
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import OsDriver
 from tests.helpers.trees import assert_same, merge_layers, snapshot
-from tests.helpers.unions import Layers, errno_of, nodeid
+from tests.helpers.unions import Layers, core, errno_of, nodeid
 from unionfs import MAX_LOWERS
 from unionfs.types import ROOT_NODEID
 
@@ -230,3 +233,75 @@ def test_changes_through_the_union_and_beneath_it_meet(beneath: Beneath) -> None
         tree.rename(b"d/theirs", b"d/taken", 0)
         assert names(tree, b"d") == {b"old", b"sub", b"ours", b"taken"}
     assert b"d/taken" in layers.look()
+
+
+# -- lowers that change under a mount that was told that they do not --
+
+
+def _replace_dir_by_file(lower: Path) -> None:
+    shutil.rmtree(lower / "d")
+    (lower / "d").write_text("now a file")
+
+
+def _replace_file_by_dir(lower: Path) -> None:
+    (lower / "d/file").unlink()
+    (lower / "d/file").mkdir()
+
+
+def _remove(lower: Path) -> None:
+    shutil.rmtree(lower / "d")
+
+
+@pytest.mark.parametrize("change", [_replace_dir_by_file, _replace_file_by_dir, _remove])
+def test_lowers_that_change_unannounced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Path], None]
+) -> None:
+    layers = Layers(tmp_path, {"d": {"file": "x", "sub": {"in": "y"}}}, {"d": {"beneath": "z"}})
+    with layers.union(lowers_change=True, strict=False) as tree:
+        tree.listdir(b"d")
+        tree.lstat(b"d/file")
+        tree.listdir(b"d/sub")
+        change(layers.lowers[0])
+        # So many other directories were open since that these are no longer.
+        core(tree)._state.fds.close()
+        for action in (
+            partial(tree.read, b"d/file"),
+            partial(tree.lstat, b"d/file"),
+            partial(tree.append, b"d/file", b"!"),
+            partial(tree.rename, b"d/file", b"d/moved", 0),
+        ):
+            assert errno_of(action) in (errno.ESTALE, errno.EIO, errno.EISDIR)
+        if change is not _replace_file_by_dir:
+            assert errno_of(partial(tree.create, b"d/sub/new", 0o644)) in (errno.ESTALE, errno.EIO)
+    assert caplog.records
+    assert not any(record.exc_info for record in caplog.records), "a bug, by its traceback"
+
+
+def test_an_upper_made_opaque_from_outside(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"d": {"file": "x"}}, {"d": {"beneath": "z"}})
+    with layers.union(lowers_change=True, strict=False) as tree:
+        tree.create(b"d/new", 0o644)
+        tree.listdir(b"d")
+        (layers.upper / "d/.wh..wh..opq").touch()
+        assert errno_of(lambda: tree.mknod(b"d/c", stat.S_IFCHR | 0o600, 0)) == errno.EPERM
+        core(tree).reread(None)
+        assert {entry.name for entry in tree.listdir(b"d")} == {b"new"}
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo"])
+def test_an_index_entry_of_another_type(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    layers = Layers(tmp_path, {"a": "data"})
+    (layers.lowers[0] / "b").hardlink_to(layers.lowers[0] / "a")
+    with layers.union() as tree:
+        tree.append(b"a", b"!")
+    (entry,) = (layers.work / "index").iterdir()
+    entry.unlink()
+    if kind == "symlink":
+        entry.symlink_to("/etc/passwd")
+    else:
+        os.mkfifo(entry)
+    with layers.union(strict=False) as tree:
+        assert errno_of(lambda: tree.read(b"b")) == errno.EIO
+    assert "has another type than" in caplog.text
