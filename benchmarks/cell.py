@@ -147,7 +147,7 @@ class Cell:
             out, err = process.communicate(timeout=self.scale.patience)
         except subprocess.TimeoutExpired:
             process.kill()
-            # Whoever waits for a daemon that hangs cannot be killed before it.
+            # A process that waits for a hung daemon cannot be killed before the daemon.
             self.mount.abort()
             _end([process])
             raise Wrong(f"{name} took longer than {self.scale.patience:.0f} s") from None

@@ -211,7 +211,7 @@ class Mount:
     daemon: subprocess.Popen[bytes] | None = None
 
     def abort(self) -> None:
-        """Kill the daemon, so that whoever waits for it gets an error."""
+        """Kill the daemon, so that its clients get an error."""
         if self.daemon is not None:
             self.daemon.kill()
 

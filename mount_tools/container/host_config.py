@@ -34,7 +34,7 @@ class Volume(NamedTuple):
 
 
 class HostConfig(NamedTuple):
-    """What is told of the host when a container is created."""
+    """What a container uses of the host, as given when it is created."""
 
     volumes: tuple[Volume, ...] = ()
     read_only: bool = False
@@ -48,7 +48,7 @@ class HostConfig(NamedTuple):
 
 
 def host_config(config: RunConfig) -> HostConfig:
-    """Return what is told of the host in a container's configuration; raises StoreError."""
+    """Return what a container's configuration uses of the host; raises StoreError."""
     host = RunConfig(config.members("HostConfig"))
     volumes = tuple(parse_volume(text) for text in host.words("Binds"))
     return HostConfig(volumes, host.fields.get("ReadonlyRootfs") is True)
