@@ -1,8 +1,8 @@
 """The errors of the union, and the one map from an exception to an errno.
 
-The core raises `OSError` with the errno the caller of a system call is to
-see; its text is for the log.  Whatever else escapes from it is a bug: the
-caller sees EIO, the log sees the traceback, the mount goes on.
+The core raises `OSError` with the errno for the caller of the system call; its
+text is for the log.  Any other exception is a bug: the caller gets EIO, the
+traceback goes into the log, and the mount goes on.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import os
 log = logging.getLogger(__name__)
 
 
-# From here on numbers are the kernel's own; it takes no reply that holds one, and
-# whoever waits for that would wait for ever.  include/linux/errno.h ERESTARTSYS.
+# Errnos from here on are internal to the kernel.  It refuses a reply with one of them,
+# and its caller would wait for ever.  include/linux/errno.h ERESTARTSYS.
 FIRST_INTERNAL = 512
 
 
 class ConfigError(Exception):
-    """A mount was described in a way that cannot work.
+    """The options of a mount cannot work.
 
     The text is one sentence for the person at the terminal: what failed, on
     what, why, what to do.
@@ -32,7 +32,7 @@ class InUse(ConfigError):
 
 
 class MountError(Exception):
-    """The kernel refused a mount that was described soundly.
+    """The kernel refused a mount whose options are valid.
 
     The text is one sentence for the person at the terminal.
     """
@@ -50,8 +50,8 @@ def fs_error(number: int) -> OSError:
 def errno_of(error: BaseException, where: str) -> int:
     """Return the errno to answer for `error`, raised while serving `where`.
 
-    An `OSError` answers its own errno, or EIO where that is none of a user's;
-    anything else is a bug, logged with its traceback and answered with EIO.
+    For an `OSError` that is its own errno, or EIO where that is internal to the kernel.
+    Any other exception is a bug, logged with its traceback and answered with EIO.
     """
     if isinstance(error, OSError) and error.errno:
         return error.errno if 0 < error.errno < FIRST_INTERNAL else errno.EIO

@@ -1,15 +1,15 @@
 """The gate every request passes, so that a union can change its stack between two of them.
 
 Decided here and only here: how serving threads and the one that freezes the
-upper keep out of each other's way.  A thread that serves one request after the
-other has a `Lane`, which it alone marks busy and free again: two stores and a
-look at `closed` for each request, no lock.  Other threads pass with `passing`,
-which costs a lock; they are about to wait for a disk anyway.
+upper exclude each other.  A thread that serves one request after the other has a
+`Lane`, which only that thread marks busy and free again: two stores and a look at
+`closed` for each request, no lock.  Other threads enter with `passing`, which costs
+a lock; they are about to wait for a disk anyway.
 
-`paused` closes the gate and waits until nobody is inside.  What takes long and
-does not care for the stack (a copy between two files, an fsync) runs `outside`,
-so nobody waits for it; and where the gate does not get empty soon, it is
-opened again for a while, so that the requests never wait for long either.
+`paused` closes the gate and waits until no thread is inside.  A long operation that
+does not depend on the stack (a copy between two files, an fsync) runs `outside`, so
+that `paused` does not wait for it.  If the gate does not become empty soon, it is
+opened again for a while, so that requests do not wait for long either.
 
 Threading: with the GIL a store is seen by all threads at once.  A lane is
 marked before `closed` is looked at, and `closed` set before the lanes are
@@ -31,7 +31,7 @@ _LONGEST_S = 20e-3
 
 
 class Lane:
-    """One serving thread; `busy` counts the requests it is at."""
+    """One serving thread; `busy` counts the requests that it serves."""
 
     __slots__ = ("busy",)
 
@@ -52,7 +52,7 @@ class Gate:
         self._here = threading.local()
 
     def lane(self) -> Lane:
-        """Return a lane for the thread that calls, and no other."""
+        """Return a new lane, for the calling thread only."""
         lane = Lane()
         with self._open:
             self._lanes.append(lane)
@@ -87,9 +87,9 @@ class Gate:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Step out for something long; the stack may be another one afterwards.
+        """Step out for a long operation; the stack may be another one afterwards.
 
-        Does nothing in a thread with a lane, which does nothing long.
+        Does nothing in a thread with a lane, which runs no long operation.
         """
         if not getattr(self._here, "inside", False):
             yield
@@ -106,9 +106,9 @@ class Gate:
 
     @contextmanager
     def paused(self) -> Iterator[int]:
-        """Keep everybody outside; yields the `time.monotonic_ns` at which they began to wait.
+        """Keep all threads outside; yields the `time.monotonic_ns` at which they began to wait.
 
-        One caller at a time; another waits for its turn.
+        One caller at a time; a second one waits for the first.
         """
         with self._turn:
             since = self._close()

@@ -1,12 +1,12 @@
-"""How a long operation learns that nobody waits for it any more.
+"""How a long operation learns that its caller is being killed.
 
-A transport marks the thread that works on a request with a `Caller`, and says
-there when the kernel interrupts it; what may take long asks `stop_if_abandoned`
-between two steps that are safe to stop at.
+A transport marks the thread that works on a request with a `Caller`, and sets
+`interrupted` there when the kernel interrupts the request.  A long operation calls
+`stop_if_abandoned` between two steps, where it is safe to stop.
 
-Only a killed caller counts: an open(2) that fails with EINTR because of some
-SIGCHLD is more than programs are prepared for.  The kernel interrupts a request
-once, at the first signal, and a later one may kill.
+Only a killed caller counts: programs do not expect open(2) to fail with EINTR
+because of a SIGCHLD.  The kernel interrupts a request once, at the first signal,
+and a later signal may be the one that kills.
 
 Source: overlayfs asks the same, copy_up.c:ovl_copy_up_file(); fs/fuse/dev.c
 request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
@@ -27,7 +27,7 @@ _KILLED = 1 << signal.SIGKILL - 1
 
 
 class Caller:
-    """The thread `pid` that waits for a request; 0 for one not to be seen from here."""
+    """The thread `pid` that waits for a request; 0 where our pid namespace lacks it."""
 
     __slots__ = ("interrupted", "pid")
 
@@ -36,7 +36,7 @@ class Caller:
         self.interrupted = False
 
     def is_killed(self) -> bool:
-        """Tell whether the caller is about to end."""
+        """Tell whether the caller has been killed and is about to end."""
         if not self.interrupted or not self.pid:
             return False
         try:
@@ -67,7 +67,7 @@ def working_for(caller: Caller) -> Iterator[None]:
 
 
 def stop_if_abandoned() -> None:
-    """Raise EINTR where whoever asked for this is being killed."""
+    """Raise EINTR if the caller of this thread's request is being killed."""
     caller = _mark.caller
     if caller is not None and caller.is_killed():
         raise fs_error(errno.EINTR)

@@ -16,12 +16,12 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Attr(NamedTuple):
-    """What the union says of an inode: what it overrides, and the real rest.
+    """The attributes of an inode of the union.
 
-    `nodeid` names the inode to the kernel until it is forgotten; `st_ino` is
-    what users see, the same before and after copy_up and over a remount.
-    Mode, size, rdev and times are those of `st`, the `os.stat_result` of the
-    real file; the other fields here stand in place of its own.
+    `nodeid` is the kernel's number for the inode, until the kernel forgets it; `st_ino`
+    is what users see, the same before and after copy_up and over a remount.  Mode,
+    size, rdev and times are those of `st`, the `os.stat_result` of the real file; the
+    other fields here replace those of `st`.
     """
 
     nodeid: int
@@ -34,11 +34,11 @@ class Attr(NamedTuple):
 
 
 class Backing(NamedTuple):
-    """The real file behind an open file, and what is known of it.
+    """The real file behind an open file, with what passthrough depends on.
 
-    `fd` is good until the open file is released.  `version` counts the copy-ups of
-    the inode.  `may_change` says that it can be written to: a file of the upper, or
-    of layers that are changed from outside.  `pristine` says that it is a lower file
+    `fd` is valid until the open file is released.  `version` counts the copy-ups of
+    the inode.  `may_change` says that the file can be written to: it is in the upper, or
+    in layers that are changed from outside.  `pristine` says that it is a lower file
     that was never written to through the union, `fixed` that it never will be, and
     `suid` that it is an upper file with suid or sgid.
     """
@@ -54,8 +54,8 @@ class Backing(NamedTuple):
 class DirEntry(NamedTuple):
     """One name of a merged directory.
 
-    `cookie` is the offset to ask for to go on behind this entry; `d_type` is a
-    DT_* value; `st_ino` is the one stat(2) shows.
+    `cookie` is the offset at which a listing continues after this entry; `d_type` is a
+    DT_* value; `st_ino` is the one that stat(2) shows.
     """
 
     cookie: int
@@ -83,7 +83,7 @@ class SetAttr:
 
 
 class Frozen(NamedTuple):
-    """What a freeze did: how long requests had to wait, and for what copies.
+    """The result of a freeze: how long requests had to wait, and what was copied.
 
     `copied` are the paths of the files that were open for writing.
     """

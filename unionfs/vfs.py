@@ -5,10 +5,10 @@ synchronous and may be called from several threads at once; a transport calls
 those that may block for long (see `Filesystem.slow_open` and `slow_setattr`)
 from a worker thread.
 
-What the kernel sees to is relied upon: it refers to every inode that a call is
-about, names included, until the call is answered, and never has two calls at once
-change the names in one directory, or the names of one file (the inode locks of
-directory-locking.rst).
+Two guarantees of the kernel are relied upon.  It holds a reference to every inode
+that a call names, parents included, until the call is answered.  And it never has two
+calls at once that change the names in one directory, or the names of one file (the
+inode locks of directory-locking.rst).
 
 Errors: every method raises `OSError` whose errno is the answer.  A nodeid or
 fh that was never handed out, or was given back, raises ESTALE or EBADF.
@@ -35,7 +35,7 @@ from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
 # A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
 INLINE_WRITE = 256 << 10
 
-# A change for which a file is copied up whole, to ask whether that is slow.
+# A change that needs a whole copy_up, for asking `slow_setattr` whether that is slow.
 TOUCH = SetAttr(mtime_ns=0)
 
 
@@ -53,8 +53,8 @@ def is_slow_to_move(fs: Filesystem, parent: int, name: bytes) -> bool:
 class Filesystem(Protocol):
     """A union as the transports see it.
 
-    A transport passes the `gate` with every call, so that `freeze` finds a
-    moment when there is none.
+    A transport passes the `gate` for every call, so that `freeze` can wait until no
+    call is under way.
     """
 
     gate: Gate
@@ -62,7 +62,7 @@ class Filesystem(Protocol):
     # -- names and inodes --
 
     def lookup(self, parent: int, name: bytes) -> Attr | None:
-        """Return what `name` is in directory `parent`, or None where it is absent.
+        """Return the attributes of `name` in directory `parent`, None where it is absent.
 
         Also answers b"." and b"..".
         """
@@ -167,7 +167,7 @@ class Filesystem(Protocol):
     def fsync(self, fh: int, datasync: bool) -> None: ...
 
     def release(self, fh: int) -> None:
-        """Close `fh`; errors of close(2) are for `flush` to tell."""
+        """Close `fh`; `flush` reports the errors of close(2)."""
         ...
 
     # -- reading directories --
@@ -202,7 +202,7 @@ class Filesystem(Protocol):
     # -- the mount as a whole --
 
     def counters(self) -> dict[str, int]:
-        """Return what SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
+        """Return the counts that SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
         ...
 
     def writing(self) -> list[bytes]:
@@ -210,24 +210,24 @@ class Filesystem(Protocol):
         ...
 
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
-        """Make the upper the topmost lower, moved to the new path `upper_to`, under a fresh one.
+        """Move the upper to the new path `upper_to` as the topmost lower, and start a new upper.
 
-        Whoever uses the union goes on without noticing.  Files open for writing
-        are copied while requests wait; with `ahead` before that, as they then
-        are.  Called outside the gate; a second call waits for the first.
+        Programs that use the union do not notice.  Files open for writing are copied
+        while requests wait; with `ahead` they are copied once before that too, so that
+        the wait is shorter.  Called outside the gate; a second call waits for the first.
         """
         ...
 
     def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
-        """Forget what directories hold, all of them or that which `path` leads to.
+        """Forget the content of all directories, or of the one at `path`.
 
-        For layers that were changed from outside.  Returns nodeid, parent's
-        nodeid and name of what the kernel should forget too.
+        For layers that were changed from outside.  Returns nodeid, parent's nodeid
+        and name of the inodes that the kernel should forget too.
         """
         ...
 
     def close(self) -> None:
-        """Write back, leave the workdir clean, close every fd.  Idempotent.
+        """Write back, clean the workdir, close every fd.  Idempotent.
 
         Called after the unmount, when no other call is under way.
         """
@@ -235,11 +235,11 @@ class Filesystem(Protocol):
 
 
 class Notifier(Protocol):
-    """Tells the kernel to forget what it remembers of the filesystem.
+    """Tells the kernel to forget what it has cached of the filesystem.
 
-    For who changes the filesystem from outside the mount; what the kernel
-    changes itself it knows.  Any of these may wait until requests under way
-    are answered, so the thread that answers them must not call it.
+    For changes that come from outside the mount; the kernel knows of those it requested.
+    Each method may wait until requests under way are answered, so the thread that
+    answers them must not call it.
     """
 
     def forget_attributes(self, nodeid: int) -> None:
@@ -261,7 +261,7 @@ class DirectFilesystem(Filesystem, Protocol):
     def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
         """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
 
-        Without `wait` it returns None where the page cache has not got it all.
+        Without `wait` it returns None where the page cache does not hold all of it.
         """
         ...
 
@@ -270,11 +270,11 @@ class DirectFilesystem(Filesystem, Protocol):
         ...
 
     def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
-        """As `readdir`, for a directory that nobody opened."""
+        """As `readdir`, for a directory without an fh."""
         ...
 
     def syncdir(self, nodeid: int) -> None:
-        """As `fsyncdir`, for a directory that nobody opened."""
+        """As `fsyncdir`, for a directory without an fh."""
         ...
 
     def syncfs(self) -> None:
@@ -284,42 +284,42 @@ class DirectFilesystem(Filesystem, Protocol):
     def backing(self, fh: int) -> Backing | None:
         """Return the real file behind `fh`, None for a small file of a lower.
 
-        A small file is cheaper to read once through us and to keep.
+        Reading a small file once through this process, into the page cache, is cheaper.
         """
         ...
 
     def first_content(self, fh: int) -> bytes | bytearray | None:
-        """Return all a small lower file holds, the first time it is asked of the inode.
+        """Return the whole content of a small lower file, at the first call for the inode.
 
-        None ever after, for any other file, for an empty one, and where a disk
-        would have to be waited for.
+        None at later calls, for any other file, for an empty one, and where the page
+        cache does not hold all of it.
         """
         ...
 
     def is_lasting(self, fh: int) -> bool:
-        """Tell whether `fh`, open for reading, may be kept for whoever opens its file next.
+        """Tell whether `fh` may stay open, to be shared by later opens of its file for reading.
 
-        So may a lower file, which neither changes nor goes away.
+        True for an fh open for reading on a lower file, which neither changes nor goes away.
         """
         ...
 
     def is_current(self, fh: int, nodeid: int, version: int) -> bool:
-        """Tell whether `nodeid` is the inode behind `fh` still, with its real file `version`."""
+        """Tell whether `nodeid` is still the inode behind `fh`, after `version` copy-ups."""
         ...
 
     def renew(self, nodeid: int) -> None:
         """Let the names of the file `nodeid` lead to a new nodeid from now on.
 
-        Whoever has the old one open keeps it.  For a file that was copied up
-        while the kernel reads its lower through passthrough, which allows an
-        inode one real file at a time.
+        Handles that are open keep the old one.  For a file that was copied up while
+        the kernel reads its lower by passthrough, which allows an inode one real file
+        at a time.
         """
         ...
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, int]:
-        """Create and open a file without a name (O_TMPFILE), which `link` may give one."""
+        """Create and open a file without a name (O_TMPFILE); `link` can give it one."""
         ...
 
     def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None: ...
@@ -335,7 +335,7 @@ class DirectFilesystem(Filesystem, Protocol):
         ...
 
     def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
-        """Return the attributes, and struct statx of the real file for what they lack."""
+        """Return the attributes, and struct statx of the real file for the fields they lack."""
         ...
 
     def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
@@ -343,5 +343,5 @@ class DirectFilesystem(Filesystem, Protocol):
         ...
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
-        """Let `counters` include what `others` returns, such as the requests by opcode."""
+        """Let `counters` include the counts that `others` returns, such as requests by opcode."""
         ...

@@ -21,7 +21,7 @@ _NR_FCHMODAT2 = 452
 _NS = 1_000_000_000
 
 
-# Two struct timespec, atime's and mtime's.  Packed, they cost less than ctypes' own.
+# Two struct timespec: atime, mtime.  Packing them costs less than a ctypes structure.
 _TIMES = Struct("@llll")
 
 _syscall = libc.syscall
@@ -33,7 +33,7 @@ _futimens.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
 
 def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
-    """Set the permission bits of `name` beneath `dir_fd`, which must not be a link."""
+    """Set the permission bits of `name` beneath `dir_fd`, which must not be a symbolic link."""
     result = _syscall(
         ctypes.c_long(_NR_FCHMODAT2),
         ctypes.c_int(dir_fd),
@@ -53,9 +53,9 @@ def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
 
 
 def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
-    """Set the times of `name` beneath `dir_fd` in ns, leaving alone those that are None.
+    """Set the times of `name` beneath `dir_fd` in ns, without changing those that are None.
 
-    Without a `name` they are the times of the open file `dir_fd` itself.
+    Without a `name` they are the times of the open file `dir_fd`.
     """
     times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
     if name is None:

@@ -18,7 +18,7 @@ _NR_EXECVEAT = _NUMBERS.get(os.uname().machine, 322)
 _AT_SYMLINK_NOFOLLOW = 0x100
 
 _Words = ctypes.POINTER(ctypes.c_char_p)
-_execveat = libc["syscall"]  # an object of its own: others pass other types
+_execveat = libc["syscall"]  # a separate object: other modules declare other types
 _execveat.restype = ctypes.c_long
 _execveat.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, _Words, _Words, ctypes.c_int]
 

@@ -1,9 +1,9 @@
-"""Creating files for somebody else: the filesystem ids of one thread.
+"""Creating files for another user: the filesystem ids of one thread.
 
 A file made under the caller's fsuid and fsgid belongs to the caller from its
 first moment, with the set-group-id and ACL rules of its directory applied by
-the filesystem itself; a chown afterwards would leave a file of root's behind
-where the daemon dies between the two.
+the filesystem itself; with a chown afterwards instead, a daemon that dies between
+the two would leave a file of root behind.
 
 Source: setfsuid(2), capabilities(7) "SECBIT_NO_SETUID_FIXUP".
 """
@@ -31,11 +31,10 @@ _setfsgid.argtypes = [ctypes.c_uint]
 class FsIds:
     """A context in which this thread creates files as `uid`:`gid`.
 
-    Enter and leave it in one thread, around the one system call it is for.
-    The thread keeps its capabilities under the other fsuid, where it has
-    CAP_SETPCAP to ask for that.  It asks for this moment only: the setting is
-    inherited by children, and would leave theirs with capabilities after they
-    gave up root.
+    Enter and leave it in one thread, around one system call.  The thread keeps its
+    capabilities under the other fsuid if it has CAP_SETPCAP.  The securebit for that
+    is set only inside the context: children inherit it, and would keep capabilities
+    after they gave up root.
     """
 
     __slots__ = ("_bits", "_kept", "gid", "own_gid", "own_uid", "uid")

@@ -1,4 +1,4 @@
-"""File handles and filesystem ids: what names an inode whatever its path.
+"""File handles and filesystem ids, which identify an inode independently of its path.
 
 Source: name_to_handle_at(2); FS_IOC_GETFSUUID of linux/fs.h (6.9 and later).
 """

@@ -22,8 +22,8 @@ _NR_SETUP = 425
 _NR_ENTER = 426
 _NR_REGISTER = 427
 _SETUP_SQE128 = 1 << 10
-# Completions are made ready by the thread that waits for them, and only then; so
-# the ring is disabled until that thread is there.
+# With DEFER_TASKRUN the thread that waits for completions produces them, and must be
+# the one that enables the ring.
 _SETUP_R_DISABLED = 1 << 6
 _SETUP_SINGLE_ISSUER = 1 << 12
 _SETUP_DEFER_TASKRUN = 1 << 13
@@ -50,9 +50,9 @@ _PARAMS_SIZE = _PARAMS.size + 2 * _OFFSETS.size
 
 WAKE = (1 << 64) - 1  # the user_data of a completion that `Ring.wake` caused
 
-# An object of its own, without a prototype: ctypes passes an int as C's, which
-# is all that io_uring_enter(2) takes, and converting seven arguments by a declared type
-# costs as much again as the whole call.
+# A separate object without a prototype: ctypes passes an int as C's int, which
+# suffices for io_uring_enter(2), and converting seven arguments by declared types
+# would double the cost of the call.
 _enter = libc["syscall"]
 
 
@@ -61,8 +61,8 @@ def entry_of(
 ) -> bytearray:
     """Return the submission entry of a command for `fd`, for `Ring.exchange`.
 
-    The command, of at most 80 bytes, lies in it from `COMMAND_AT`, and may be
-    written anew between two uses.
+    The command, of at most 80 bytes, begins at `COMMAND_AT`, and may be overwritten
+    between two uses.
     """
     entry = bytearray(_SQE_SIZE)
     _SQE.pack_into(entry, 0, _OP_URING_CMD, 0, 0, fd, operation, 0, iovecs, count, 0, user_data)
@@ -71,7 +71,7 @@ def entry_of(
 
 
 class Pinned:
-    """What keeps a buffer where it is, at an address for the kernel, as long as it lives."""
+    """Keeps a buffer at its `address`, for the kernel, as long as this object lives."""
 
     def __init__(self, buffer: bytearray | mmap.mmap) -> None:
         self._exported = (ctypes.c_char * len(buffer)).from_buffer(buffer)
@@ -102,12 +102,12 @@ class Ring:
             raise
         self._woken = Pinned(bytearray(8))
         self._unsubmitted = 0
-        # The two ends of the rings that only we move; the kernel is told of them.
+        # The ends of the two rings that this side moves; they are stored for the kernel too.
         self._queued = self._taken = 0
         self._listen()
 
     def enable(self) -> None:
-        """Let the thread that calls, and no other, use the ring from now on."""
+        """Let the calling thread, and only that, use the ring from now on."""
         if libc.syscall(_NR_REGISTER, self._fd, _REGISTER_ENABLE_RINGS, None, 0) != 0:
             raise fail()
 
@@ -153,7 +153,7 @@ class Ring:
         self._unsubmitted += 1
 
     def _listen(self) -> None:
-        """Queue the read that ends when somebody calls `wake`."""
+        """Queue the read that completes when `wake` is called."""
         head = _SQE.pack(_OP_READ, 0, 0, self._wake_fd, 0, 0, self._woken.address, 8, 0, WAKE)
         self.queue(head.ljust(_SQE_SIZE, b"\0"))
 
@@ -164,9 +164,9 @@ class Ring:
     def exchange(self, entry: bytearray | None) -> tuple[int, int] | None:
         """Queue `entry`, as `entry_of` makes them, and take the next completion.
 
-        Submits what is queued and waits for it where none is there yet; None is
-        for another try, after a signal.  The answer is a user_data and a
-        result, a negative errno for a failure.
+        Submits the queued entries and waits if there is no completion yet.  Returns the
+        completion's user_data and result, which is a negative errno for a failure; or
+        None after a signal: the caller tries again.
         """
         if entry is not None:
             self.queue(entry)
@@ -191,7 +191,7 @@ class Ring:
         return found
 
     def close(self) -> None:
-        """Give the ring up; what is under way in it is cancelled."""
+        """Close the ring; commands under way are cancelled."""
         self._words.release()
         self._rings.close()
         self._sqes.close()

@@ -1,4 +1,4 @@
-"""Doing without CAP_FSETID for a moment, in one thread.
+"""Giving up CAP_FSETID for a moment, in one thread.
 
 Source: capabilities(7) "CAP_FSETID"; capget(2); setfsgid(2).
 """
@@ -34,8 +34,8 @@ class WithoutFsetid:
     The kernel keeps the credentials of the thread that opens or registers a
     file, and takes suid and sgid from the file by them at every write.
 
-    Make it in a thread whose credentials are those of all threads that use it.
-    Raises `OSError` from capset(2) on the way in, with nothing changed.
+    All threads that use one instance have the credentials of the thread that made it.
+    Entering raises the `OSError` of capset(2), with nothing changed.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ _ATTR = struct.Struct("=QQQQ")  # set, clear, propagation, userns_fd
 _STATX_MNT_ID = 0x1000
 _MNT_ID = slice(144, 152)
 
-_open_tree = libc["syscall"]  # an object of its own: others pass other types
+_open_tree = libc["syscall"]  # a separate object: other modules declare other types
 _open_tree.restype = ctypes.c_long
 _open_tree.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 _mount_setattr = libc["syscall"]
@@ -45,7 +45,7 @@ _mount_setattr.argtypes = [
 def mount_id(fd: int) -> int:
     """Return the id that /proc/self/mountinfo has for the mount `fd` was opened in.
 
-    0 for a kernel that does not tell (before Linux 5.8).
+    0 before Linux 5.8, whose statx(2) does not return it.
     """
     return int.from_bytes(statx(fd, b"", _STATX_MNT_ID)[_MNT_ID], "little")
 

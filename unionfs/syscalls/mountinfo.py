@@ -1,4 +1,4 @@
-"""The mount table: /proc/self/mountinfo names every mount without asking any of them.
+"""The mount table: /proc/self/mountinfo lists every mount without touching one.
 
 Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 """

@@ -1,4 +1,4 @@
-"""Namespaces, roots and capabilities of a process: what a container is made of.
+"""Namespaces, roots and capabilities of a process, which make a container.
 
 unshare(2), setns(2), pivot_root(2), prctl(2); Python before 3.12 has none of them.
 """
@@ -36,7 +36,7 @@ _prctl.argtypes = [
     ctypes.c_ulong,
     ctypes.c_ulong,
 ]
-_pivot_root = libc["syscall"]  # an object of its own: others pass other types
+_pivot_root = libc["syscall"]  # a separate object: other modules declare other types
 _pivot_root.restype = ctypes.c_long
 _pivot_root.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
 
@@ -123,11 +123,11 @@ def die_with_parent(signal: int) -> None:
 
 
 def hide_from_others() -> None:
-    """Let nobody without CAP_SYS_PTRACE look into this process until it runs another program."""
+    """Let no process without CAP_SYS_PTRACE trace this one, until it runs another program."""
     if _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise fail()
 
 
 def drop_capability(number: int) -> bool:
-    """Take a capability from all this process will run; False for one that does not exist."""
+    """Drop a capability from the bounding set of this process; False if there is no such one."""
     return bool(_prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0)

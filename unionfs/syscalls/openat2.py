@@ -24,7 +24,7 @@ _MAX_LINKS = 40
 _NOT_HERE = (errno.ENOSYS, errno.EPERM)
 _RETRIES = 8
 
-_syscall = libc["syscall"]  # an object of its own: others pass other types
+_syscall = libc["syscall"]  # a separate object: other modules declare other types
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [
     ctypes.c_long,

@@ -1,4 +1,4 @@
-"""What this process may do to the whole machine, and not only inside a user namespace."""
+"""The privileges of this process in the initial user namespace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEEDED = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SYS_ADMIN
 
 
 def has_machine_caps() -> bool:
-    """Tell whether this process has CAP_SYS_ADMIN and CAP_DAC_OVERRIDE on the machine itself."""
+    """Tell whether CAP_SYS_ADMIN and CAP_DAC_OVERRIDE are effective on the whole machine."""
     try:
         if os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE:
             return False
@@ -25,7 +25,7 @@ def has_machine_caps() -> bool:
 
 
 def is_machine_root() -> bool:
-    """Tell whether this process is root, and not only in a user namespace."""
+    """Tell whether this process is root, with the whole machine's user ids mapped one to one."""
     if os.geteuid() != 0:
         return False
     return Path("/proc/self/uid_map").read_bytes().split() == [b"0", b"0", b"4294967295"]

@@ -16,11 +16,11 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(dir_fd: int | None, name: bytes) -> None:
-    """Remove `name` beneath `dir_fd` with all it holds, never following a link.
+    """Remove the tree `name` beneath `dir_fd`, never following a link.
 
     No error if it is absent.  Directories whose mode denies their owner access are
-    removed too.  A removal that was cut short may leave names of its own at the top;
-    the next one removes them.
+    removed too.  A removal that is interrupted may leave directories that it moved to
+    the top of the tree; the next removal removes them.
     """
     try:
         if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
@@ -43,8 +43,8 @@ def remove_tree(dir_fd: int | None, name: bytes) -> None:
 def _clear(fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
     """Empty the directory open as `fd`, `depth` levels beneath the one open as `top`.
 
-    What lies deeper than `_DEPTH` is moved up to `top`, so that the depth is limited
-    neither by descriptors nor by the stack; tells whether anything was moved.
+    Directories deeper than `_DEPTH` are moved up to `top`, so that neither descriptors
+    nor the stack limit the depth.  Returns whether one was moved.
     """
     moved = False
     with os.scandir(fd) as entries:

@@ -1,4 +1,4 @@
-"""statfs(2), for the one thing `os.statvfs` leaves out: the type of a filesystem."""
+"""statfs(2), for the type of a filesystem, which `os.statvfs` leaves out."""
 
 from __future__ import annotations
 

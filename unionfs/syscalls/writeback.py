@@ -1,4 +1,4 @@
-"""Data written before its name: sync_file_range(2), and where that is enough.
+"""Writing data back before its name: sync_file_range(2), and where that suffices.
 
 Source: sync_file_range(2); Documentation/admin-guide/ext4.rst "data=", "auto_da_alloc".
 """
@@ -19,29 +19,29 @@ _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 
 
 def begin_write_back(fd: int) -> None:
-    """Begin to write the data of `fd`; `write_back` then has less to wait for."""
+    """Begin to write the data of `fd`, so that `write_back` waits less."""
     if _sync_file_range(fd, 0, 0, _WRITE) != 0:
         raise fail()
 
 
 def write_back(fd: int) -> None:
-    """Write the data of `fd`, and wait until it is written; its metadata is not waited for."""
+    """Write the data of `fd` and wait until it is written, but not for its metadata."""
     if _sync_file_range(fd, 0, 0, _WRITE_AND_WAIT) != 0:
         raise fail()
 
 
 def is_ordered(fd: int) -> bool:
-    """Tell whether on the filesystem of `fd` data that was written is there when a later name is.
+    """Tell whether written data survives every crash that a later rename survives.
 
-    So it is on ext4 with a journal, unless that is mounted data=writeback: the end
-    of a write enters the blocks into the journal, and a rename thereafter is
-    committed with them or after them, the disk's cache flushed before.  It has to
-    be waited for: blocks only given, and not yet written, read as zeros.  False
-    wherever that cannot be told.
+    The filesystem is that of `fd`.  True for ext4 with a journal, unless it is mounted
+    data=writeback: the end of a write enters the blocks into the journal, and a later
+    rename is committed with them or after them, with the disk's cache flushed before.
+    The end of the write has to be waited for: blocks that are allocated but not yet
+    written read as zeros.  False where the mount options cannot be read.
     """
     dev = os.fstat(fd).st_dev
     try:
-        # A link to the device's own directory, whose name ext4 goes by.
+        # A link to the device's directory, whose name ext4 uses in /proc.
         name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}"))
         options = Path(f"/proc/fs/ext4/{name}/options").read_text()
     except OSError:

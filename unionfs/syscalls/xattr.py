@@ -1,8 +1,8 @@
 """Extended attributes of a name beneath a directory fd, never following a link.
 
-Linux has calls for that from 6.13 on.  Where it has not, or they fail, the name is
-reached through /proc/self/fd, whose own link leads to exactly the open directory;
-which takes three times as long.
+Linux has system calls for that from 6.13 on.  Without them, or where they fail, the
+name is reached through /proc/self/fd, whose link leads to exactly the open directory;
+that takes three times as long.
 
 Source: listxattrat(2), getxattrat(2); struct xattr_args of linux/xattr.h.
 """
@@ -20,7 +20,7 @@ _NR_GETXATTRAT = 464
 _NR_LISTXATTRAT = 465
 _AT_SYMLINK_NOFOLLOW = 0x100
 
-_ROOM = 256  # bytes; most files have fewer of names, and our marks of values
+_ROOM = 256  # bytes; most lists of names, and the values of our marks, are shorter
 _Buffer = ctypes.c_char * _ROOM
 # value, size, flags
 _ARGS = Struct("=QII")
@@ -28,7 +28,7 @@ _ARGS_SIZE = ctypes.c_size_t(_ARGS.size)
 
 _NONE = (errno.ENODATA, errno.EOPNOTSUPP)
 
-# An object of its own, without a prototype, which would double what a call costs.
+# A separate object without a prototype, which would double the cost of a call.
 _syscall = libc["syscall"]
 
 

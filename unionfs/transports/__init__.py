@@ -1,1 +1,1 @@
-"""What carries the kernel's requests to a `vfs.Filesystem`; no policy here."""
+"""The transports carry the kernel's requests to a `vfs.Filesystem`, and hold no policy."""

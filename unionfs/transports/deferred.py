@@ -1,7 +1,8 @@
 """Requests that wait for a disk, each on a thread of its own.
 
-As many at once as the kernel is likely to send, so that a slow copy_up or
-fsync keeps nobody else waiting.  One whose caller is killed stops where it can.
+There are as many threads as the kernel is likely to send such requests at once, so
+that no request waits for another's copy_up or fsync.  A request whose caller is
+killed stops at the next step where that is safe.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class Deferred:
         self._workers.submit(run)
 
     def interrupt(self, unique: int) -> None:
-        """Note that whoever asked for `unique` got a signal."""
+        """Note that the caller of request `unique` got a signal."""
         caller = self._callers.get(unique)
         if caller is not None:
             caller.interrupted = True
 
     def join(self) -> None:
-        """Wait until the last of them is done."""
+        """Wait until all requests are answered."""
         self._workers.shutdown()

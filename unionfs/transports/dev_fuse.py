@@ -5,10 +5,10 @@ lseek and the rest of `vfs.DirectFilesystem`.
 
 Threading: a few readers take requests and answer the quick ones at once, so
 that one which waits for a cold directory does not keep the next from being
-read; with io_uring there is a ring for each CPU instead, and one reader for
-what does not come that way.  A request that may wait for a disk is handed to a
-worker, which answers it by itself.  What ends a thread before the connection
-ends the daemon: an error is better than no answer.
+read.  With io_uring there is a ring for each CPU instead, and one reader for
+FORGET and INTERRUPT.  A request that may wait for a disk is handed to a worker,
+which answers it.  An exception that ends one of these threads ends the daemon:
+callers then get an error rather than no answer.
 
 Source: fs/fuse/dev.c; Documentation/filesystems/fuse.rst.
 """
@@ -60,18 +60,19 @@ def begin(
     """Begin to serve `fs` over the mounted `fuse_fd`, which the connection closes at its end.
 
     `timeout` is how long the kernel may remember names and attributes, in
-    seconds; None is for good.  `io_uring` is "auto", "on" or "off", `passthrough`
-    is "on", "all" or "off"; see `wire.files.Files`.  Returns when the kernel has
-    begun to talk.
+    seconds; None is for ever.  `io_uring` is "auto", "on" or "off", `passthrough`
+    is "on", "all" or "off"; see `wire.files.Files`.  Returns when INIT is answered
+    and the threads run.
 
-    Raises `MountError` where `io_uring` is "on" and cannot be had, `OSError`
+    Raises `MountError` where `io_uring` is "on" and not available, `OSError`
     where the kernel is too old.
     """
     terms = Terms(
         timeout=timeout,
         acl=acl,
         xattrs=xattrs,
-        # For others the kernel refuses, and a mount that asks can have less stacked on it.
+        # The kernel refuses it to others; and a mount that asks for it can have
+        # fewer filesystems stacked on it.
         backings=DeviceBackings(fuse_fd) if passthrough != "off" and has_machine_caps() else None,
         pass_all=passthrough == "all",
         cache=DeviceCache(fuse_fd),
@@ -91,7 +92,7 @@ class Connection:
     """A connection and the threads that serve it."""
 
     def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
-        """Raises `MountError` where io_uring is "on" and cannot be had."""
+        """Raises `MountError` where `io_uring` is "on" and not available."""
         self._fd = fuse_fd
         self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred()
@@ -103,7 +104,7 @@ class Connection:
                 self._queues = open_queues()
             except OSError as error:
                 self._without_rings(error.strerror)
-        # Agreed on only with the rings in hand: the kernel waits for all of them.
+        # Agreed on only once the rings exist: the kernel waits for all of them.
         terms.uring = bool(self._queues)
         self.session = Session(fs, terms)
         self._over = threading.Event()
@@ -142,14 +143,14 @@ class Connection:
             queue.join()
         self._queues = []
         if self._required:
-            raise MountError(f"io_uring=on cannot be had: {reason}; leave it out")
+            raise MountError(f"io_uring is not available: {reason}; leave out io_uring=on")
         log.info("without io_uring: %s", reason)
 
     def join(self) -> None:
-        """Wait for the end of the connection and close it; raise what ended it before its time.
+        """Wait for the end of the connection and close it; raise the error that ended it early.
 
-        After a failure the other threads are left to end with the process:
-        who is waiting for an answer gets an error.
+        After a failure the other threads are left to end with the process, and
+        callers that wait for an answer get an error.
         """
         self._over.wait()
         try:
@@ -166,7 +167,7 @@ class Connection:
             os.close(self._fd)
 
     def _fail(self, error: BaseException) -> None:
-        """Note what ended a thread before its time, and the connection with it."""
+        """Note the error that ended a thread early, and end the connection."""
         self._failure = error
         self._over.set()
 
@@ -229,7 +230,7 @@ class Connection:
 
     def _answer_later(self, message: bytes) -> None:
         header = abi.IN_HEADER.unpack_from(message)
-        # Nothing but a READ is both slow and answered at length.
+        # READ is the only slow request with a long reply.
         is_read = header[1] == Opcode.READ
         size = abi.READ_IN.unpack_from(message, _BODY)[2] if is_read else 0
         request = _request_in(bytearray(message), bytearray(_SHORT + size))
@@ -251,18 +252,18 @@ class Connection:
         try:
             os.write(self._fd, memoryview(request.out)[:length])
         except OSError as error:
-            # The caller was killed, and waits for no answer.
+            # ENOENT: the caller was killed and does not wait for an answer.
             if error.errno != errno.ENOENT:
                 raise
 
 
 def _request_in(buffer: Room, out: Room) -> Request:
-    """Return a request that lies in one piece in `buffer`, and its reply in `out`."""
+    """Return a request that lies in one piece in `buffer`, with its reply in `out`."""
     return Request(buffer, _BODY, buffer, out, abi.OUT_HEADER.size)
 
 
 def why_not() -> str:
-    """Return why this machine cannot have this transport, or an empty string if it can."""
+    """Return why this machine does not support this transport, empty if it does."""
     release = os.uname().release
     numbers = [int(part) for part in re.findall(r"\d+", release)[:2]]
     return f"Linux {release} speaks FUSE before 7.31" if numbers < [5, 2] else ""

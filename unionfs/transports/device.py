@@ -1,4 +1,4 @@
-"""What is asked of /dev/fuse beside requests and replies: real files, and notices.
+"""What /dev/fuse carries besides requests and replies: backing files and notices.
 
 Source: fs/fuse/backing.c; fs/fuse/dev.c:fuse_notify().
 """
@@ -14,7 +14,7 @@ from unionfs.wire import abi, notify
 
 
 class DeviceBackings:
-    """The real files the kernel reads and writes by itself, registered at /dev/fuse."""
+    """Backing files, registered at /dev/fuse, that the kernel reads and writes by itself."""
 
     def __init__(self, fuse_fd: int) -> None:
         self._fuse_fd = fuse_fd
@@ -28,7 +28,7 @@ class DeviceBackings:
             return self._register(fd)
 
     def _register(self, fd: int) -> int:
-        # With a mutable argument the answer is the number, not the buffer.
+        # With a mutable argument fcntl.ioctl returns the backing id, not the buffer.
         backing_map = bytearray(abi.BACKING_MAP.pack(fd, 0, 0))
         return int(fcntl.ioctl(self._fuse_fd, abi.DEV_IOC_BACKING_OPEN, backing_map))
 
@@ -55,20 +55,20 @@ class DeviceNotifier:
         try:
             os.write(self._fuse_fd, message)
         except OSError as error:
-            # What the kernel does not know, it has forgotten already; and after
-            # the unmount it knows nothing.
+            # The kernel does not have the inode or the name in its cache, or the
+            # filesystem is unmounted: there is nothing to forget.
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV):
                 raise
 
 
 class DeviceCache(DeviceNotifier):
-    """What the kernel remembers of files; see `wire.files.Cache`.
+    """The kernel's cache of files; see `wire.files.Cache`.
 
-    For the threads that answer requests: these calls wait for none of them.
+    The threads that answer requests may call these methods, which wait for no request.
     """
 
     def store(self, nodeid: int, data: bytes | bytearray) -> None:
         try:
             os.write(self._fuse_fd, notify.pages(nodeid, data))
         except OSError:
-            return  # out of memory, or unmounted: it will ask for what it needs
+            return  # out of memory, or unmounted: the kernel will send a READ

@@ -1,12 +1,12 @@
 """The portable transport: a `Filesystem` carried by pyfuse3 on trio.
 
 It translates and holds no policy.  Quick operations are called inline, since a
-hop to a thread costs more than they do; what may block for long goes to a
-worker thread, never abandoned, so that other requests go on.  Whatever an
-operation raises becomes an errno: no request ends the daemon.
+hop to a thread costs more than they do.  One that may block for long goes to a
+worker thread, which is never abandoned, so that other requests go on.  Every
+exception of an operation becomes an errno: no request ends the daemon.
 
 pyfuse3 sends one number as nodeid and as st_ino; the core keeps the two equal
-but for the root and rare collisions.
+except for the root and rare collisions.
 
 Source: pyfuse3 3.4 `handlers.pxi`; libfuse `fuse_lowlevel.c`;
 Linux `fs/fuse/readdir.c:fuse_direntplus_link()` for what a listing may leave out.
@@ -48,7 +48,7 @@ from unionfs.errors import errno_of
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
 
-FOREVER = 1e9  # seconds; what libfuse turns into the kernel's 64 bits without overflow
+FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without overflow
 
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
@@ -63,7 +63,7 @@ Handler = Callable[Concatenate["Pyfuse3Ops", P], Coroutine[object, object, R]]
 
 
 def answered(handler: Handler[P, R]) -> Handler[P, R]:
-    """Turn whatever `handler` raises into the one exception pyfuse3 survives."""
+    """Turn every exception of `handler` into the one that pyfuse3 survives."""
     where = handler.__name__
 
     async def answer(self: Pyfuse3Ops, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -102,7 +102,7 @@ async def carry(
     begun to talk.  Closes `fuse_fd`.
     """
     ops = Pyfuse3Ops(fs, timeout=timeout, acl=acl, xattrs=xattrs, on_ready=on_ready)
-    # libfuse takes a descriptor that is mounted already by this name.
+    # By this name libfuse accepts a descriptor that is mounted already.
     pyfuse3.init(ops, f"/dev/fd/{fuse_fd}", set())
     try:
         # A few idle readers; otherwise a task is started and ended for every burst.
@@ -152,7 +152,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._absent = EntryAttributes()
         self._absent.st_ino = InodeT(0)
         self._absent.entry_timeout = self._timeout
-        # Handles whose writes wait for the disk, so never in the trio thread.
+        # Handles whose writes wait for the disk, so must not run in the trio thread.
         self._synchronous: set[int] = set()
         # The inode and the opener of each handle open for writing.
         self._writers: dict[int, tuple[InodeT, Credentials]] = {}
@@ -163,7 +163,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._on_ready(Pyfuse3Notifier())
 
     async def _in_worker(self, function: Callable[..., R], *args: object) -> R:
-        """Call `function(*args)` in a worker thread; wait for it whatever happens."""
+        """Call `function(*args)` in a worker thread; wait for it even if cancelled."""
 
         def work() -> R:
             with self.gate.passing():
@@ -216,7 +216,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         forget = self._fs.forget
         for nodeid, nlookup in inode_list:
-            # The root is never forgotten; see `_listed` for what comes here in its name.
+            # The root is never forgotten; see `_listed` for why the kernel sends this.
             if nodeid != ROOT_NODEID:
                 forget(nodeid, nlookup)
 
@@ -378,8 +378,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        # pyfuse3 does not tell who writes: it may be somebody else than the opener,
-        # who has no CAP_FSETID.
+        # pyfuse3 does not say which process writes: it may be another than the one that
+        # opened the file, and without CAP_FSETID.
         self._drop_suid(fh, *self._writers[fh])
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
             return await self._in_worker(self._fs.write, fh, off, buf)
@@ -437,9 +437,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
         try:
             attr = self._fs.lookup(parent, found.name)
         except OSError:
-            # The name is there though its inode cannot be had: whoever looks it
-            # up hears why.  The kernel lists an entry whose nodeid is the
-            # root's, links nothing to it, and forgets the root once, in vain.
+            # The name exists though its inode cannot be read: a LOOKUP of the name
+            # reports why.  The kernel lists an entry that has the root's nodeid, links
+            # no inode to it, and sends one FORGET of the root, which is ignored.
             return self._name_only(ROOT_NODEID, found.d_type), 0
         if attr is None:
             return None, 0
@@ -465,7 +465,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     def _check_xattr(self, name: bytes | None) -> None:
         if not self._xattrs:
-            raise FUSEError(errno.ENOSYS)  # the kernel asks no more and says EOPNOTSUPP
+            raise FUSEError(errno.ENOSYS)  # the kernel stops asking and answers EOPNOTSUPP
         if not self._acl and name in ACL_NAMES:
             raise FUSEError(errno.EOPNOTSUPP)
 
@@ -477,7 +477,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._check_xattr(None)
-        # xattr(7) hides trusted.* from who may not use it; for FUSE the kernel leaves that to us.
+        # xattr(7): a process without CAP_SYS_ADMIN does not see trusted.*.  For FUSE the
+        # kernel leaves that to the filesystem.
         hidden = b"trusted." if ctx.uid else b"\0"
         return [
             XAttrNameT(name) for name in self._fs.listxattr(inode) if not name.startswith(hidden)
@@ -489,7 +490,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> None:
         self._check_xattr(name)
         fs = self._fs
-        # pyfuse3 has judged XATTR_CREATE and XATTR_REPLACE by a getxattr of its own.
+        # pyfuse3 has checked XATTR_CREATE and XATTR_REPLACE by a getxattr of its own.
         if fs.slow_setattr(inode, TOUCH):
             await self._in_worker(fs.setxattr, inode, name, value, 0)
         else:

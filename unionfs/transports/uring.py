@@ -1,9 +1,9 @@
 """FUSE-over-io_uring: requests handed over in shared memory, on the CPU they were made on.
 
-A queue for every CPU the machine may have, each with a thread pinned there:
-the caller's CPU serves the request, so that none has to be woken, and one
-system call both sends a reply and waits for the next request.  FORGET and
-INTERRUPT still come by read(2).
+Every CPU that the machine may have gets a queue, with a thread pinned to it: the
+caller's CPU serves the request, so no other CPU has to be woken, and one system
+call both sends a reply and waits for the next request.  FORGET and INTERRUPT still
+come by read(2).
 
 Source: Documentation/filesystems/fuse/fuse-io-uring.rst; fs/fuse/dev_uring.c.
 """
@@ -30,11 +30,11 @@ from unionfs.wire.session import MAX_WRITE, Session
 
 log = logging.getLogger(__name__)
 
-# Requests of one CPU under way at once; those behind wait in the kernel.  One that
-# waits for a disk keeps its place, so there are more of them than are ever quick.
+# Requests of one CPU under way at once; further ones wait in the kernel.  A request
+# that waits for a disk keeps its entry, so there are more entries than quick requests.
 _DEPTH = 32
 
-# What is answered to an entry when the connection ends.
+# Errnos of an entry's completion when the connection ends.
 _ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV)
 
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
@@ -51,7 +51,7 @@ def is_enabled() -> bool:
 
 
 def possible_cpus() -> int:
-    """Return for how many CPUs the kernel wants queues: those it may ever have."""
+    """Return the number of CPUs that the kernel wants queues for: all it may ever have."""
     last = _POSSIBLE.read_text().strip().split(",")[-1].split("-")[-1]
     return int(last) + 1
 
@@ -62,7 +62,7 @@ class Entry:
     __slots__ = ("_pinned", "commit", "head", "iovecs", "request")
 
     def __init__(self) -> None:
-        self.commit = bytearray()  # what sends the reply and asks for the next request
+        self.commit = bytearray()  # the command that sends the reply and fetches the next request
         self.head, payload = bytearray(abi.URING_HEADER_SIZE), room_of(MAX_WRITE)
         head, body = Pinned(self.head), Pinned(payload)
         parts = bytearray(_IOVEC.size)
@@ -91,16 +91,16 @@ class Queue:
         deferred: Deferred,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Register with the connection `fuse_fd` and serve it from a thread of our own.
+        """Register with the connection `fuse_fd` and serve it from a new thread.
 
-        `failed` is called with what ends that thread before the connection.
+        `failed` is called with an exception that ends that thread early.
         """
         self._session, self._fd, self._deferred = session, fuse_fd, deferred
         self._gate, self._lane = gate, gate.lane()
 
         def run() -> None:
             try:
-                with suppress(OSError):  # the CPU may be off, and come later
+                with suppress(OSError):  # the CPU may be offline
                     os.sched_setaffinity(0, {self.cpu})
                 self._serve()
             except BaseException as error:
@@ -111,7 +111,7 @@ class Queue:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the connection and give the ring up."""
+        """Wait for the end of the connection and close the ring."""
         if self._thread is not None:
             self._thread.join()
         self.ring.close()

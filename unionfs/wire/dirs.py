@@ -1,9 +1,9 @@
 """The requests about directories: listing them, and writing them back.
 
-Decided here and only here: which names a listing brings the attributes of.  A
-directory's always, since whoever walks a tree asks for them next.  A file's
-cost as much as the rest of the listing several times over, and save a request
-each if they are wanted, so `Demand` watches whether they are.
+Decided here and only here: for which names a listing includes the attributes.  It
+includes those of directories always, since a program that walks a tree asks for them
+next.  Those of files cost several times as much as the rest of the listing, and save
+one request for each file if they are wanted, so `Demand` watches whether they are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _WATCHED = 64  # directories
 
 
 class Demand:
-    """Whether those who list directories want the attributes of the files in them.
+    """Whether programs that list directories want the attributes of the files in them.
 
-    They do from the first file that is looked up in a directory listed without.
-    Whether they still do is tried anew with one directory in `_TRIAL`: nobody
-    tells us of attributes that were of no use.
+    They do from the first lookup of a file in a directory that was listed without
+    attributes.  One directory in `_TRIAL` is listed without them again, to see whether
+    they are still wanted: the kernel does not report attributes that were of no use.
     """
 
     __slots__ = ("_bare", "_listed", "wanted")
@@ -32,7 +32,7 @@ class Demand:
     def __init__(self) -> None:
         self.wanted = False
         self._listed = 0
-        self._bare: dict[int, None] = {}  # directories listed without, the latest last
+        self._bare: dict[int, None] = {}  # directories listed without attributes, the latest last
 
     def begin(self, nodeid: int) -> bool:
         """Tell whether to list the files of directory `nodeid` with their attributes."""
@@ -107,7 +107,7 @@ class Directories:
                 try:
                     attr = lookup(nodeid, name)
                 except OSError:
-                    attr = None  # whoever looks it up hears why it cannot be had
+                    attr = None  # a LOOKUP of the name reports the error
             if attr is None:
                 out[at : at + entry_size] = no_entry
             else:

@@ -1,4 +1,4 @@
-"""Attributes as the kernel wants them: packed straight into the reply."""
+"""Attributes in the kernel's layout, packed straight into the reply."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SUID_SGID = S_ISUID | S_ISGID
 
 
 class Encoder:
-    """Packs what the union says of an inode, with the time it stays valid.
+    """Packs the attributes of an inode, with the time for which they are valid.
 
     `valid` and `valid_ns` are that time; FOREVER where the mount owns its layers.
     """
 
     def __init__(self, timeout: float | None) -> None:
-        """`timeout` is in seconds, None for good."""
+        """`timeout` is in seconds, None for ever."""
         seconds = FOREVER if timeout is None else timeout
         self.valid = valid = int(seconds)
         self.valid_ns = valid_ns = int((seconds - valid) * NS)

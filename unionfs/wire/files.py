@@ -47,8 +47,8 @@ class Cache(Protocol):
         ...
 
 
-# What the kernel answers for a file that it never takes: it is on a filesystem
-# that cannot be passed through to (FUSE, or stacked too deep), or we are not root.
+# The kernel's errors for a file that it will never pass through: the file is on a
+# FUSE filesystem or on one that is stacked too deep, or we are not root.
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 
@@ -64,9 +64,9 @@ _SMALL = -1
 class Mode:
     """How the kernel has an inode open: the same way for all its handles.
 
-    Either by passthrough to the real file number `version` of the inode, or with a
-    `backing_id` of 0 through the page cache and us.  `fh` is the handle that all
-    readers of a lower file share, 0 for none.
+    Either by passthrough to the inode's real file after `version` copy-ups, or, with
+    `backing_id` 0, through the page cache and this process.  `fh` is the handle that
+    all readers of a lower file share, 0 for none.
     """
 
     __slots__ = ("backing_id", "fh", "flags", "handles", "version")
@@ -82,7 +82,7 @@ class Mode:
 class Files:
     """OPEN to RELEASE, CREATE and TMPFILE.
 
-    `backings` is None where the kernel asks us for every read and write.
+    `backings` is None where the kernel sends every read and write to this process.
 
     The kernel allows an inode one backing file at a time.  A lower file that is read
     by passthrough cannot be written to through the same inode, so passthrough is for
@@ -92,8 +92,8 @@ class Files:
     always passed through to, except while it has suid or sgid: only a WRITE request
     tells whether the writer may keep them.
 
-    Pages are kept from one open to the next (KEEP_CACHE) only while nobody can
-    have changed the file past them, by passthrough.
+    Pages are kept from one open to the next (KEEP_CACHE) only if no write by
+    passthrough can have changed the file behind them.
 
     A small lower file is given to the kernel with its first open: that saves the
     READ, and the GETATTR that a READ makes necessary, since the kernel then takes
@@ -163,11 +163,11 @@ class Files:
         return self._put_open(fh, request.nodeid, flags, request, request.body)
 
     def _give(self, cache: Cache, fh: int, nodeid: int) -> None:
-        """Give the kernel what a small file holds, unless it was given that before.
+        """Give the kernel the content of a small file, unless it has been given before.
 
-        Under the lock, and before any open of the inode is answered: so there is
-        no READ of it under way, whose pages the kernel would wait for while it
-        waits for us.
+        This happens under the lock and before any OPEN of the inode is answered, so no
+        READ of it is under way: the kernel would wait here for the pages of that READ,
+        and the READ for this thread.
         """
         if nodeid in self.given:
             return
@@ -185,7 +185,7 @@ class Files:
             self._cache.forget_attributes(request.nodeid)
 
     def _judge(self, fh: int, nodeid: int, request: Request) -> None:
-        """Do as `_drop_suid` where the kernel does not tell what the caller may do."""
+        """Do as `_drop_suid`, for a request that does not say whether the caller has CAP_FSETID."""
         if not self._fs.has_suid(fh):
             return
         writer = Credentials(request.pid, request.gid)
@@ -209,7 +209,7 @@ class Files:
     def _created(self, attr: Attr, fh: int, flags: int, request: Request) -> int:
         at = request.body + abi.ENTRY_SIZE
         size = self._put_open(fh, attr.nodeid, flags, request, at)
-        # After it is noted that the file is open for writing, which counts here.
+        # After `_put_open`: an open for writing shortens how long the attributes are valid.
         return size + self._encoder.entry(attr, request)
 
     def _put_open(self, fh: int, nodeid: int, flags: int, request: Request, at: int) -> int:

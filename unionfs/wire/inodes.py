@@ -116,7 +116,7 @@ class Inodes:
         return abi.STATFS_OUT.size
 
     def _syncfs(self, request: Request) -> int:
-        # Linux asks it of virtiofs and fuseblk alone, up to 6.18.
+        # Linux up to 6.18 sends it to virtiofs and fuseblk only.
         if not request.wait:
             raise Defer
         self._fs.syncfs()
@@ -129,7 +129,7 @@ class Inodes:
             raise Defer
         reply = self._fs.fileattr(request.nodeid, command, data)
         if data and self._cache is not None:
-            self._cache.forget_attributes(request.nodeid)  # for ctime
+            self._cache.forget_attributes(request.nodeid)  # its ctime changed
         return request.answer(abi.IOCTL_OUT.pack(0, 0, 0, 0) + reply)
 
     def _require_xattrs(self) -> None:
@@ -150,7 +150,7 @@ class Inodes:
         return self._sized(b"".join(name + b"\0" for name in names), size, request)
 
     def _sized(self, value: bytes, size: int, request: Request) -> int:
-        """Answer a value, or with no room for it offered its size; ERANGE for too little."""
+        """Answer `value`, or its length where `size` is 0; ERANGE where `size` is too small."""
         if size == 0:
             return request.answer(abi.GETXATTR_OUT.pack(len(value), 0))
         if len(value) > size:

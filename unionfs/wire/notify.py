@@ -1,4 +1,4 @@
-"""Notices: what we tell the kernel without being asked, to forget what it knows or to learn.
+"""Notices: messages that make the kernel drop what it has cached, or cache a file's data.
 
 Source: include/uapi/linux/fuse.h enum fuse_notify_code; fs/fuse/inode.c
 fuse_reverse_inval_inode(), fs/fuse/dir.c fuse_reverse_inval_entry(), fs/fuse/dev.c
@@ -11,9 +11,9 @@ from unionfs.wire import abi
 
 
 def inode(nodeid: int, offset: int, length: int) -> bytes:
-    """Forget attributes and ACLs of `nodeid`, and its pages from `offset`, to the end for 0.
+    """Forget the attributes and ACLs of `nodeid`, and `length` bytes of pages from `offset`.
 
-    A negative `offset` leaves the pages alone.
+    With `length` 0 the pages up to the end.  A negative `offset` leaves the pages alone.
     """
     return _notice(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(nodeid, offset, length))
 
@@ -25,10 +25,10 @@ def entry(parent: int, name: bytes) -> bytes:
 
 
 def pages(nodeid: int, data: bytes | bytearray) -> bytes:
-    """Have `data`, the whole of the file `nodeid`, in its pages."""
+    """Store `data`, the whole content of the file `nodeid`, in the page cache."""
     return _notice(abi.NOTIFY_STORE, abi.NOTIFY_STORE_OUT.pack(nodeid, 0, len(data)) + data)
 
 
 def _notice(code: int, body: bytes) -> bytes:
-    # No request is number 0: that is what makes it a notice.
+    # No request has the unique 0; a reply with it is a notice.
     return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body

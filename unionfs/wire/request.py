@@ -1,9 +1,9 @@
-"""One request as the session sees it, whichever way it came.
+"""One request as the session sees it, from /dev/fuse or from an io_uring.
 
-A request read from /dev/fuse lies in one piece; one from an io_uring has its
-fixed part and its payload in two buffers, and the reply goes where the payload
-came from.  `Request` says where the parts are; it is made once for each place
-a request can lie in, and filled anew for each request.
+A request read from /dev/fuse lies in one piece.  One from an io_uring has its
+fixed part and its payload in two buffers, and the reply goes into the payload's
+buffer.  `Request` says where the parts are.  It is made once for each buffer, and
+its fields are set again for each request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Room = bytearray | mmap.mmap
 
 
 def room_of(size: int) -> mmap.mmap:
-    """Return `size` bytes for requests and replies, of which only those used take memory."""
+    """Return a buffer of `size` bytes; only the pages that are used take memory."""
     room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     room.madvise(mmap.MADV_NOHUGEPAGE)
     return room
@@ -28,8 +28,7 @@ class Request:
 
     The opcode's own struct is in `args` from `at`; names and data in `data`
     from `start` up to `end`.  The reply's body goes into `out` from `body`, up
-    to `limit` bytes.  `wait` says that the thread has the time to wait for a
-    disk.
+    to `limit` bytes.  `wait` says that the thread may wait for a disk.
     """
 
     __slots__ = (

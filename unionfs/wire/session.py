@@ -58,10 +58,10 @@ _ALWAYS = (
 class Terms:
     """What a mount asks for.
 
-    `timeout` in seconds, None for good; `backings` where passthrough may be
-    used, with `pass_all` for lower files of every kind; `cache` where the kernel
-    may be told what to remember and to forget; `stack_depth` how deep the layers'
-    own filesystem is stacked.
+    `timeout` is in seconds, None for ever.  `backings` is None where passthrough must
+    not be used; `pass_all` uses it for lower files of every kind.  `cache` is None where
+    the kernel's cache must not be changed.  `stack_depth` counts the filesystems that
+    are stacked on one another beneath the mount.
     """
 
     timeout: float | None = None

@@ -72,7 +72,7 @@ def test_switched_off_it_cannot_be_required(layers: Layers) -> None:
     point.mkdir()
     done = run(*helper_command("-f", "-o", words, point), env=helper_environment(), check=False)
     assert done.returncode == 32
-    said = f"mount.pyunion: io_uring=on cannot be had: {SWITCH} is not Y; leave it out\n"
+    said = f"mount.pyunion: io_uring is not available: {SWITCH} is not Y; leave out io_uring=on\n"
     assert done.stderr.decode().endswith(said)
     assert mount_type(point) is None
     assert os.listdir(layers.work / "work") == []
@@ -111,7 +111,7 @@ def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(dev_fuse, "open_queues", lambda: [queue])
     fs = open_union(UnionConfig(lowers=(os.fsencode(tmp_path),)))
     connection = dev_fuse.Connection(fs, -1, Terms(), "on")
-    with pytest.raises(MountError, match="io_uring=on cannot be had: the kernel does not"):
+    with pytest.raises(MountError, match="io_uring is not available: the kernel does not"):
         connection._without_rings("the kernel does not offer it")
     assert queue.joined
     fs.close()
