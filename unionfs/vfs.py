@@ -255,8 +255,13 @@ class Notifier(Protocol):
         ...
 
 
-class DirectFilesystem(Filesystem, Protocol):
-    """What only a transport that speaks the kernel's protocol itself can carry."""
+class Extents(Protocol):
+    """The requests of the kernel that libfuse, or pyfuse3, does not carry.
+
+    Extents of files (fallocate, lseek, copy_range), and what has no request there:
+    reading into a buffer of the transport's, files without a name, statx, inode flags,
+    directories without an fh, and syncfs.
+    """
 
     def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
         """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
@@ -265,8 +270,30 @@ class DirectFilesystem(Filesystem, Protocol):
         """
         ...
 
-    def stack_depth(self) -> int:
-        """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
+    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None: ...
+
+    def lseek(self, fh: int, offset: int, whence: int) -> int:
+        """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE)."""
+        ...
+
+    def copy_range(
+        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
+    ) -> int:
+        """Copy between two open files; return the bytes copied."""
+        ...
+
+    def tmpfile(
+        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
+    ) -> tuple[Attr, int]:
+        """Create and open a file without a name (O_TMPFILE); `link` can give it one."""
+        ...
+
+    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
+        """Return the attributes, and struct statx of the real file for the fields they lack."""
+        ...
+
+    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
+        """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
         ...
 
     def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
@@ -279,6 +306,22 @@ class DirectFilesystem(Filesystem, Protocol):
 
     def syncfs(self) -> None:
         """Write the upper's whole filesystem back, as syncfs(2)."""
+        ...
+
+
+class ExtendedFilesystem(Filesystem, Extents, Protocol):
+    """All requests of the kernel's protocol, without passthrough."""
+
+
+class Passthrough(Protocol):
+    """What the kernel may read and write by itself, and what it may keep.
+
+    The transport decides how an inode is open in the kernel and what is in its cache;
+    this tells what the union guarantees of the real files.
+    """
+
+    def stack_depth(self) -> int:
+        """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
         ...
 
     def backing(self, fh: int) -> Backing | None:
@@ -316,31 +359,9 @@ class DirectFilesystem(Filesystem, Protocol):
         """
         ...
 
-    def tmpfile(
-        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
-        """Create and open a file without a name (O_TMPFILE); `link` can give it one."""
-        ...
 
-    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None: ...
-
-    def lseek(self, fh: int, offset: int, whence: int) -> int:
-        """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE)."""
-        ...
-
-    def copy_range(
-        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
-    ) -> int:
-        """Copy between two open files; return the bytes copied."""
-        ...
-
-    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
-        """Return the attributes, and struct statx of the real file for the fields they lack."""
-        ...
-
-    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
-        """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
-        ...
+class DirectFilesystem(ExtendedFilesystem, Passthrough, Protocol):
+    """What the transport needs that speaks the kernel's protocol itself."""
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
         """Let `counters` include the counts that `others` returns, such as requests by opcode."""

@@ -8,7 +8,7 @@ one request for each file if they are wanted, so `Demand` watches whether they a
 
 from __future__ import annotations
 
-from unionfs.vfs import DirectFilesystem
+from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
@@ -60,7 +60,7 @@ class Demand:
 class Directories:
     """READDIR, READDIRPLUS and FSYNCDIR; directories are never opened."""
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder, demand: Demand) -> None:
+    def __init__(self, fs: ExtendedFilesystem, encoder: Encoder, demand: Demand) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand

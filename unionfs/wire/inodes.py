@@ -8,7 +8,7 @@ import stat
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.types import SetAttr
-from unionfs.vfs import TOUCH, DirectFilesystem
+from unionfs.vfs import TOUCH, ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import NS, Encoder
@@ -25,7 +25,7 @@ class Inodes:
     """
 
     def __init__(
-        self, fs: DirectFilesystem, encoder: Encoder, *, xattrs: bool, cache: Cache | None
+        self, fs: ExtendedFilesystem, encoder: Encoder, *, xattrs: bool, cache: Cache | None
     ) -> None:
         self._fs = fs
         self._encoder = encoder

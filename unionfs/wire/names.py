@@ -6,7 +6,7 @@ import errno
 import stat
 
 from unionfs.errors import fs_error
-from unionfs.vfs import TOUCH, DirectFilesystem, is_slow_to_move
+from unionfs.vfs import TOUCH, Filesystem, is_slow_to_move
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
@@ -19,7 +19,7 @@ _RENAME_EXCHANGE = 2
 class Names:
     """LOOKUP and every change of a directory."""
 
-    def __init__(self, fs: DirectFilesystem, encoder: Encoder, demand: Demand) -> None:
+    def __init__(self, fs: Filesystem, encoder: Encoder, demand: Demand) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand
