@@ -289,7 +289,7 @@ class Extents(Protocol):
         ...
 
     def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
-        """Return the attributes, and struct statx of the real file for the fields they lack."""
+        """Return the attributes, and struct statx with the same, by the `mask` of statx(2)."""
         ...
 
     def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:

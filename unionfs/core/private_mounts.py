@@ -29,10 +29,10 @@ from unionfs.syscalls.mount_tree import (
     MOUNT_ATTR_RELATIME,
     MOUNT_ATTR_STRICTATIME,
     clone_mount,
-    mount_id,
     set_mount_attributes,
 )
 from unionfs.syscalls.mountinfo import Mount, read_mounts
+from unionfs.syscalls.statx import mount_id
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import errno
 import itertools
 import os
 import stat
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -49,10 +48,9 @@ from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
+from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
-
-_STATX_CTIME = slice(96, 108)  # stx_ctime of struct statx: seconds and ns
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -316,9 +314,9 @@ class UnionFs:
     def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
         node = self._table.get(nodeid)
         attr = self._attr(node, stat_node(self._state, node))
-        real = statx_node(self._state, node, mask)
-        real[_STATX_CTIME] = struct.pack("=qI", *divmod(attr.st.st_ctime_ns, 10**9))
-        return attr, real
+        shown = statx_node(self._state, node, mask)
+        put_attributes(shown, attr)
+        return attr, shown
 
     def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
         return fileattr(self._state, self._table.get(nodeid), command, data)

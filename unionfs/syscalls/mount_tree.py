@@ -10,7 +10,7 @@ import os
 import struct
 
 from unionfs.syscalls.libc import fail, libc
-from unionfs.syscalls.statx import statx
+from unionfs.syscalls.statx import AT_EMPTY_PATH
 
 # <linux/mount.h>
 MOUNT_ATTR_RDONLY = 0x01
@@ -22,10 +22,7 @@ MOUNT_ATTR_STRICTATIME = 0x20
 _SYS_OPEN_TREE = 428  # both are the same on every architecture
 _SYS_MOUNT_SETATTR = 442
 _OPEN_TREE_CLONE = 1
-_AT_EMPTY_PATH = 0x1000
 _ATTR = struct.Struct("=QQQQ")  # set, clear, propagation, userns_fd
-_STATX_MNT_ID = 0x1000
-_MNT_ID = slice(144, 152)
 
 _open_tree = libc["syscall"]  # a separate object: other modules declare other types
 _open_tree.restype = ctypes.c_long
@@ -42,14 +39,6 @@ _mount_setattr.argtypes = [
 ]
 
 
-def mount_id(fd: int) -> int:
-    """Return the id that /proc/self/mountinfo has for the mount `fd` was opened in.
-
-    0 before Linux 5.8, whose statx(2) does not return it.
-    """
-    return int.from_bytes(statx(fd, b"", _STATX_MNT_ID)[_MNT_ID], "little")
-
-
 def clone_mount(fd: int) -> int:
     """Return an O_PATH fd of a copy of the mount that `fd` is in, with `fd` for its root.
 
@@ -57,7 +46,7 @@ def clone_mount(fd: int) -> int:
     in it are open.  The caller closes the fd.  Raises EPERM without the privilege, EINVAL
     where a mount inside is locked, ENOSYS before Linux 5.2.
     """
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
     tree = _open_tree(_SYS_OPEN_TREE, fd, b"", flags)
     if tree < 0:
         raise fail()
@@ -70,5 +59,5 @@ def set_mount_attributes(fd: int, attributes: int, clear: int) -> None:
     Raises EPERM where one of them is locked, as in a user namespace.
     """
     attr = _ATTR.pack(attributes, clear, 0, 0)
-    if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attr, len(attr)) != 0:
+    if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH, attr, len(attr)) != 0:
         raise fail()

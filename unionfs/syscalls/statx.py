@@ -1,4 +1,7 @@
-"""statx(2): the attributes `os.stat` lacks, such as the time of birth."""
+"""statx(2): the attributes `os.stat` lacks, such as the time of birth.
+
+The offsets in struct statx of linux/stat.h are here and only here.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,23 @@ import ctypes
 from struct import Struct
 
 from unionfs.syscalls.libc import fail, libc
+from unionfs.types import Attr
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 SIZE = 256
+
+_STATX_MNT_ID = 0x1000
+
+_IMMUTABLE_OR_APPEND = 0x10 | 0x20
+
+# A field or a few that follow each other, and the offset of the first in bytes.
+_ATTRIBUTES, _ATTRIBUTES_AT = Struct("=Q"), 8
+_NLINK_UID_GID, _NLINK_AT = Struct("=III"), 16
+_INO, _INO_AT = Struct("=Q"), 32
+_BLOCKS, _BLOCKS_AT = Struct("=Q"), 48
+_CTIME, _CTIME_AT = Struct("=qI"), 96  # seconds, ns
+_MNT_ID, _MNT_ID_AT = Struct("=Q"), 144
 
 _Buffer = ctypes.c_char * SIZE
 
@@ -23,16 +39,6 @@ _statx.argtypes = [
 ]
 
 
-_ATTRIBUTES = Struct("=Q")  # stx_attributes, at offset 8
-_IMMUTABLE_OR_APPEND = 0x10 | 0x20
-
-
-def is_marked(fd: int) -> bool:
-    """Tell whether the file `fd` is immutable or append-only (chattr(1), +i and +a)."""
-    (attributes,) = _ATTRIBUTES.unpack_from(statx(fd, b"", 0), 8)
-    return bool(attributes & _IMMUTABLE_OR_APPEND)
-
-
 def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
     """Return struct statx of `name` beneath `dir_fd`, of `dir_fd` itself for b""."""
     buffer = _Buffer()
@@ -40,3 +46,26 @@ def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
     if _statx(dir_fd, name, flags, mask, buffer) != 0:
         raise fail(name)
     return bytearray(buffer)
+
+
+def is_marked(fd: int) -> bool:
+    """Tell whether the file `fd` is immutable or append-only (chattr(1), +i and +a)."""
+    (attributes,) = _ATTRIBUTES.unpack_from(statx(fd, b"", 0), _ATTRIBUTES_AT)
+    return bool(attributes & _IMMUTABLE_OR_APPEND)
+
+
+def mount_id(fd: int) -> int:
+    """Return the id that /proc/self/mountinfo has for the mount `fd` was opened in.
+
+    0 before Linux 5.8, whose statx(2) does not return it.
+    """
+    found: int = _MNT_ID.unpack_from(statx(fd, b"", _STATX_MNT_ID), _MNT_ID_AT)[0]
+    return found
+
+
+def put_attributes(buffer: bytearray, attr: Attr) -> None:
+    """Replace in struct statx the fields that `attr` has instead of the real file's, and ctime."""
+    _NLINK_UID_GID.pack_into(buffer, _NLINK_AT, attr.st_nlink, attr.st_uid, attr.st_gid)
+    _INO.pack_into(buffer, _INO_AT, attr.st_ino)
+    _BLOCKS.pack_into(buffer, _BLOCKS_AT, attr.st_blocks)
+    _CTIME.pack_into(buffer, _CTIME_AT, *divmod(attr.st.st_ctime_ns, 10**9))

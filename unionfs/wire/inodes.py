@@ -57,14 +57,9 @@ class Inodes:
 
     def _statx(self, request: Request) -> int:
         _, _, _, mask = abi.STATX_IN.unpack_from(request.args, request.at)
-        attr, real = self._fs.statx(request.nodeid, mask)
-        real[16:28] = attr.st_nlink.to_bytes(4, "little") + b"".join(
-            value.to_bytes(4, "little") for value in (attr.st_uid, attr.st_gid)
-        )
-        real[32:40] = attr.st_ino.to_bytes(8, "little")
-        real[48:56] = attr.st_blocks.to_bytes(8, "little")
+        attr, statx = self._fs.statx(request.nodeid, mask)
         head = abi.STATX_OUT.pack(*self._encoder.validity(attr), 0)
-        return request.answer(head + real)
+        return request.answer(head + statx)
 
     def _setattr(self, request: Request) -> int:
         (valid, fh, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, uid, gid) = (

@@ -70,6 +70,8 @@ def test_statx_tells_of_it_too(layers: Layers) -> None:
         attr, after = core(tree).statx(nodeid(tree, b"b"), STATX_CTIME)
         assert after[96:108] != before
         assert divmod(attr.st.st_ctime_ns, 10**9) == struct.unpack("=qI", after[96:108])
+        assert (attr.st_nlink, attr.st_uid, attr.st_gid) == struct.unpack("=III", after[16:28])
+        assert (attr.st_ino,) == struct.unpack("=Q", after[32:40])
 
 
 def test_a_copy_up_takes_the_count_over(layers: Layers) -> None:

@@ -16,10 +16,10 @@ from unionfs.syscalls.mount_tree import (
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_RDONLY,
     clone_mount,
-    mount_id,
     set_mount_attributes,
 )
 from unionfs.syscalls.mountinfo import read_mounts
+from unionfs.syscalls.statx import mount_id
 
 
 @pytest.fixture

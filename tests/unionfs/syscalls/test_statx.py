@@ -1,14 +1,16 @@
-"""statx(2) against stat(2)."""
+"""statx(2) against stat(2), and the fields of struct statx."""
 
 from __future__ import annotations
 
 import errno
 import os
 import struct
+import sys
 from pathlib import Path
 
 from tests.helpers.unions import errno_of
-from unionfs.syscalls.statx import SIZE, statx
+from unionfs.syscalls.statx import SIZE, put_attributes, statx
+from unionfs.types import Attr
 
 BASIC_STATS = 0x7FF
 
@@ -41,3 +43,29 @@ def test_a_link_is_not_followed(tmp_path: Path, folder: int) -> None:
 
 def test_a_missing_name_is_enoent(folder: int) -> None:
     assert errno_of(lambda: statx(folder, b"none", BASIC_STATS)) == errno.ENOENT
+
+
+def test_own_attributes_leave_it_as_it_is(tmp_path: Path, folder: int) -> None:
+    (tmp_path / "file").write_bytes(b"1" * 10_000)
+    os.link(tmp_path / "file", tmp_path / "other")
+    st = (tmp_path / "file").stat()
+    buffer = statx(folder, b"file", BASIC_STATS)
+    real = bytes(buffer)
+    put_attributes(buffer, Attr(1, st.st_ino, st.st_nlink, st.st_uid, st.st_gid, st.st_blocks, st))
+    assert bytes(buffer) == real
+
+
+def test_other_attributes_change_their_fields_alone(tmp_path: Path, folder: int) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "later").touch()
+    later = (tmp_path / "later").stat()
+    buffer = statx(folder, b"file", BASIC_STATS)
+    real = bytes(buffer)
+    put_attributes(buffer, Attr(1, 1 << 40, 3, 4, 5, 1 << 41, later))
+    ids = b"".join(number.to_bytes(4, sys.byteorder) for number in (3, 4, 5))
+    ino, blocks = ((1 << bits).to_bytes(8, sys.byteorder) for bits in (40, 41))
+    seconds, ns = divmod(later.st_ctime_ns, 10**9)
+    ctime = seconds.to_bytes(8, sys.byteorder) + ns.to_bytes(4, sys.byteorder)
+    assert buffer == b"".join(
+        (real[:16], ids, real[28:32], ino, real[40:48], blocks, real[56:96], ctime, real[108:])
+    )
