@@ -1,13 +1,17 @@
 """The union's policy: synchronous, thread-safe, with no FUSE, trio or threads of its own.
 
-Locks are taken in this order, each before those below it:
+Lock order.  A thread that holds a lock takes only locks that are further down:
 
-    UnionFs._freezing (freeze)
-    the gate (unionfs.gate), which everybody else is inside of
-    a copy_up in progress (copy_up)
-      State.rename_lock (rename)
-        Dir.lock of an ancestor
-          Dir.lock of a descendant, or the other directory of a rename
-            FdCache.lock
-            InodeTable.lock
+    UnionFs._freezing                one freeze at a time
+      unionfs.gate                   a freeze closes it; every request is inside it
+        wire.Files._lock             held while OPEN and RELEASE call the core
+          Writable.copy_locks        one lock for each file that is being copied up
+            State.rename_lock        one rename at a time
+              Dir.lock               an ancestor before its descendants
+                FdCache.lock         fds of real directories, and their names in the upper
+                InodeTable.lock      the table of inodes, and every nlookup
+
+`wire.Files._lock` belongs to the caller, and the core never takes it.  `CopyLocks._lock`
+and the condition in `Gate` are held for a few lines that take no other lock, so they have
+no place in the order.
 """

@@ -1,13 +1,13 @@
-"""copy_up: giving an inode its place in the upper before it is first changed.
+"""copy_up: create the upper copy of an inode before its first change.
 
 Decided here and only here: what is copied, in which order, and when it shows.
-A copy is staged in the workdir and renamed into place, so that whoever looks,
-also after a crash, sees the lower inode or the whole copy.  The order of a copy
+A copy is staged in the workdir and renamed into place, so that readers, also
+after a crash, see either the lower inode or the whole copy.  The order of a copy
 is data, owner, attributes, mode, times: writing drops capabilities, chown
 drops suid, and everything before it moves the times.
 
-Threading: data is copied with no lock held but the one of the copy itself;
-only publishing it takes the lock of its directory.
+Threading: while data is copied, only the copy lock of the file is held; the lock
+of the parent directory is taken to publish the copy.
 
 Source: overlayfs.rst "Non-directories", "Metadata only copy up", "Index";
 fs/overlayfs/copy_up.c.

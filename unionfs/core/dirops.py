@@ -278,7 +278,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
 def _link_real(node: File, dir_fd: int, name: bytes) -> None:
     """Make `name` beneath `dir_fd` a hard link of the upper file of `node`.
 
-    One without a name has to be an O_TMPFILE, else link(2) gives ENOENT.
+    Without a name, the file must come from O_TMPFILE; otherwise link(2) gives ENOENT.
     """
     if node.orphan is None:
         source_fd = node.real.fd()
@@ -427,8 +427,8 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
     index = state.index()
     if not index or node.key is None:
         return
-    # Whoever gives the upper a name that the lower had writes the count last,
-    # so in this order the sum is never too low.
+    # `link_up` adds a name to the upper and writes the count afterwards, so in this
+    # order the sum is never too low.
     delta = node.nlink_delta
     try:
         st = os.stat(orphan)
@@ -483,8 +483,8 @@ def not_empty(parent: Dir, d: Dir) -> OSError:
 def leave_dir_locked(state: State, d: Dir) -> Callable[[], None]:
     """Prepare `d` for being removed; return what to do once it is.
 
-    Its fd is kept, for those who stand in it.  Once the locks are released, the caller
-    calls `InodeTable.close_surplus`.
+    Its fd is kept open, because the directory may be the working directory of a process.
+    Once the locks are released, the caller calls `InodeTable.close_surplus`.
     """
     real = d.top()
     fd = real.fd()

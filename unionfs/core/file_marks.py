@@ -99,7 +99,7 @@ def read_file_marks(
 def _read_index(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
 ) -> int | None:
-    """As `read_file_marks`, of what can bear none: the index knows, of hard links only."""
+    """Like `read_file_marks`, for a file that cannot carry marks; the index has hard links only."""
     index = state.index()
     entry = None if index is None else index.entry_of(dir_fd, name, st)
     if index is None or entry is None:
@@ -109,7 +109,7 @@ def _read_index(
 
 
 def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
-    """Return where the data of a metacopy lies; EIO where that is nowhere."""
+    """Return where the data of a metacopy lies; EIO if no layer has it."""
     dir_fd = real.fd()
     value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
     absolute, parts = (False, [node.rname]) if value is None else split_redirect(value)

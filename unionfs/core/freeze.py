@@ -1,25 +1,24 @@
-"""freeze: the upper becomes the topmost lower, under a fresh one, while the union is in use.
+"""freeze: make the upper the topmost lower, beneath a fresh upper, while the union is in use.
 
-Decided here and only here: what has to be so beforehand, what happens while
-everybody waits at the gate, and in which order.
+Decided here and only here: the preparations, the steps taken while all requests
+wait at the gate, and their order.
 
-Beforehand, with the union live: names of a copied-up hard link that only the
-index knows get their place in the upper, since the index is the upper's; and
-the names of a hard link that is open for writing are looked up, since all of
-them have to move.  Then, with the gate closed:
+Preparations, while requests are served: the names of a copied-up hard link that
+only the index knows are linked into the upper, because the index belongs to the
+upper.  The names of a hard link that is open for writing are looked up, because
+all of them have to move.  Then, with the gate closed:
 
 1. The fresh upper, made where the old one is to go, takes its place by one
    RENAME_EXCHANGE; a crash leaves either the one or the other.
 2. Every known directory with a part in the upper gets that as its topmost
-   lower.  Nothing else in memory changes: what a file is called, where it
-   lies and its st_ino stay, and the directories are read again as they are
-   looked into.
-3. A file open for writing goes to the new upper, since those who have it open,
-   the kernel itself with passthrough, write on; the old upper gets a copy.
+   lower.  Nothing else in memory changes: the name, the place and the st_ino of
+   a file stay the same, and a directory is read again at the next lookup in it.
+3. A file open for writing moves to the new upper, because its writers (with
+   passthrough, the kernel itself) go on writing; the old upper gets a copy.
 
-Only the copies of step 3 take time.  They are made before step 1, and laid out
-in the fresh upper with the directories that lead to them, so that step 3 has
-names to exchange and nothing else, and a full disk changes nothing.
+Only the copies of step 3 take time.  They are made before step 1, and put into
+the fresh upper together with the directories above them.  Step 3 then only
+exchanges names, and a full disk leaves the union unchanged.
 
 Source: renameat2(2); overlayfs.rst "Index", "Sharing and copying layers".
 """
@@ -119,7 +118,7 @@ def _attempt(
             for node in nodes if ahead else ():
                 early.append(_stage_copy(writable, node))
             with state.gate.paused() as since:
-                # Whoever came between does so once more, and at last while all wait.
+                # A request may undo the preparations: try again, the last time in the pause.
                 last = attempt == TRIES - 1
                 if last:
                     settle_index(state, paused=True)
@@ -293,7 +292,7 @@ def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
         if error.errno != errno.EINVAL:
             raise
         # A filesystem that cannot swap.  A crash in between leaves no upper,
-        # which whoever mounts next makes anew.
+        # and the next mount makes a new one.
         aside = upper_to + b".fresh"
         os.rename(upper_to, aside)
         os.rename(upper.path, upper_to)

@@ -1,11 +1,11 @@
-"""What a freeze wants to know of hard links: every name of those that it has to do with.
+"""Before a freeze: find all names of the hard links that it must move.
 
-Decided here and only here: how the names of a copied-up hard link that are in
-lowers only get their place in the upper, after which its index entry has done
-its work, and how the unknown names of a link in the upper are found.
+Decided here and only here: how the names of a copied-up hard link that only lowers
+have are linked into the upper, after which its index entry is removed, and how the
+unknown names of a hard link in the upper are found.
 
-Both look through the directories of the union as anybody would, so what they
-find is kept true by whatever happens to it afterwards.
+Both search by ordinary lookups in the union, so later changes keep the names
+that were found up to date.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _walk(state: State, enter: Callable[[Dir], bool]) -> Iterator[tuple[Dir, Nam
                 try:
                     found = lookup(state, d, name)
                 except OSError:
-                    continue  # whoever looks it up hears why it cannot be had
+                    continue  # a lookup of this name reports the error
                 if found is not None and isinstance(found[0], Dir) and enter(found[0]):
                     pending.append(found[0])
                 elif found is not None:

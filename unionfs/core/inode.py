@@ -1,4 +1,4 @@
-"""The inodes the kernel knows: what each is, where it really lies, who refers to it.
+"""The inodes that the kernel knows: their kind, their real place, and their nlookup.
 
 Decided here and only here: nodeids, nlookup, and which names are one inode.
 
@@ -6,13 +6,13 @@ A `File` is everything but a directory.  It has one real place, `real`/`rname`,
 good for as long as `unlinked` is False; a file in the upper may have further
 `aliases`, and moves to one of them when its place is removed.  The inode number
 of that place is kept as `rino`, so that an operation by name can tell that the
-name was given to another file under its hands.
+name was given to another file meanwhile.
 
-A `Dir` remembers what it holds: `up` and `whiteouts` for the upper directory,
-`low` for all lower ones merged.  Lowers do not change and the upper changes
+A `Dir` remembers what it holds in `loaded`: `upper` and `whiteouts` for the upper
+directory, `lower` for all lower directories merged.  Lowers do not change and the upper changes
 through us alone, so a name that is in neither is absent without a system call.
 
-Threading: `Dir.lock` guards the directory's names (`kids`, `up`, `whiteouts`,
+Threading: `Dir.lock` guards the directory's names (`kids`, `loaded`,
 and the `parent`, `name`, `real` of the files in it); `InodeTable.lock` guards
 the table and every `nlookup`.  The order is drawn in `unionfs.core`.
 """
@@ -35,7 +35,7 @@ from unionfs.types import ROOT_NODEID
 if TYPE_CHECKING:
     from unionfs.core.file import Handle
 
-# Positions in `low` values: `st_ino << LOW_SHIFT | position << 4 | d_type`.
+# Positions in the values of `Loaded.lower`: `st_ino << LOW_SHIFT | position << 4 | d_type`.
 POSITION_BITS = 12
 LOW_SHIFT = 4 + POSITION_BITS
 POSITION_MASK = (1 << POSITION_BITS) - 1
@@ -242,7 +242,7 @@ class Dir(Node):
 
     `lowers` are the real directories beneath the upper one, topmost first; as
     long as `resolved` is False they are candidates whose marks nobody has read.
-    `up` and `low` are None until the directory is first looked into.
+    `loaded` is None until the first lookup in the directory.
     `stamp` is what the real directories looked like then, for mounts whose
     layers may change underneath.  `kept_ctime` is the ctime of the real directory,
     in ns, as long as no more than copy_ups have changed it, and the one to show.
@@ -482,7 +482,7 @@ class InodeTable:
         """Count one reference to `node`; False where it was forgotten just now."""
         with self.lock:
             if self.nodes.get(node.nodeid) is not node:
-                # Whoever used it meanwhile may have entered it again.
+                # Another thread may have entered the key again meanwhile.
                 self._forget_key(node)
                 return False
             node.nlookup += 1

@@ -1,8 +1,8 @@
-"""Reading layers again that somebody changed from outside, because he says so.
+"""Forget listings after layers were changed outside the mount (control command `invalidate`).
 
-What a directory holds is remembered; `reread` forgets it, so that it is read
-again when it is next looked into.  Inodes stay what they are until a name
-leads elsewhere.
+The union remembers what a directory holds; `reread` forgets that, so that the
+directory is read again at the next lookup in it.  An inode stays the same until a
+lookup of its name finds another file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Forgotten = list[tuple[int, int, bytes]]
 
 
 def reread(state: State, path: bytes | None) -> Forgotten:
-    """Forget what directories hold, all of them or that which `path` leads to.
+    """Forget what directories hold: all directories, or those along `path`.
 
     Returns nodeid, parent's nodeid and name of what the kernel may know.
     """

@@ -1,4 +1,4 @@
-"""Hard links of a lower file that are gone while the file itself was never copied up.
+"""Count the removed hard links of lower files that were never copied up.
 
 Decided here and only here: how their number outlives a remount.  overlayfs
 copies such a file up to have an inode to count on, data and all, which makes a

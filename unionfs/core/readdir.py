@@ -97,7 +97,7 @@ def _copied_ino(state: State, d: Dir, name: bytes) -> int | None:
         with d.lock:
             found = lookup_locked(state, d, name)
     except OSError:
-        return None  # the name is there; whoever looks it up hears why it cannot be had
+        return None  # the name exists; a lookup of it reports the error
     if found is None:
         return None
     # Nobody asked for the inode itself, and so nobody would ever forget it.

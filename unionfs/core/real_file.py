@@ -1,9 +1,9 @@
-"""Reaching the real object behind an inode, while names move under one's hands.
+"""Reach the real object behind an inode, while other threads rename it.
 
 An inode is reached by a name in a real directory.  Another thread may rename
 it, or give its name to another file, between reading that place and using it;
-so what was reached is compared with what was meant, and if need be the
-directory's lock is waited for and the place read again.
+so the inode number found is compared with the one expected.  If they differ, we
+wait for the lock of the directory and read the place again.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def renew_file(state: State, node: File) -> None:
 
 
 def wait_for(node: File) -> None:
-    """Wait until whoever is changing a directory of `node` is done with it."""
+    """Wait until no other thread holds the lock of a directory of `node`."""
     for folder in {node.parent, *(other for other, _ in node.aliases or ())}:
         with folder.lock:
             pass

@@ -1,10 +1,10 @@
-"""rename: of files and directories, wherever they lie, as one step for whoever looks.
+"""rename: move files and directories of any layer in one atomic step.
 
 Decided here and only here: what a rename needs beforehand (copy_ups, redirects,
 opaque marks, an empty target) and which one renameat2(2) then does it.
 
-The upper's rename is the moment of truth: before it nothing has changed that
-shows, after it only remains of no meaning are cleared away.
+The rename in the upper is the step that counts: before it nothing visible has
+changed, and after it only obsolete entries are removed.
 
 Source: overlayfs.rst "renaming directories"; fs/overlayfs/dir.c:ovl_rename().
 """
@@ -217,7 +217,7 @@ def _move(state: State, source: End, target: End) -> None:
 def _prepare(state: State, end: End, other: End) -> None:
     """Mark a directory so that, at its other end, it shows what it shows now.
 
-    One with lower parts is told where they stay; one without must not be
+    A directory with lower parts gets a redirect to them.  One without must not be
     merged with what the lowers have at the new place.
     """
     node = end.node

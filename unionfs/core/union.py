@@ -1,6 +1,6 @@
-"""The union as the transports see it: `vfs.Filesystem`, by delegation.
+"""`UnionFs`: the implementation of `vfs.Filesystem` that the transports call.
 
-Decided here and only here: what an inode of the union shows of the real one,
+Decided here and only here: which attributes of the real inode a union inode shows,
 and the table of open handles.
 """
 
@@ -454,7 +454,7 @@ class UnionFs:
         try:
             return os.stat(data[1], dir_fd=data[0].fd(), follow_symlinks=False).st_blocks
         except OSError:
-            return blocks  # whoever opens the file hears of it
+            return blocks  # open(2) will report the error
 
     def _add_handle(self, handle: Handle) -> int:
         fh = next(self._next_fh)

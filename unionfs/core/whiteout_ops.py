@@ -4,8 +4,8 @@ Decided here and only here: the order of steps, so that a crash between any
 two leaves a name either as it was or gone, never something from beneath it
 shown again.
 
-All functions want the lock of the directory held, the directory in the upper,
-and keep `Dir.loaded` true.
+For all functions the caller holds the lock of the directory, which has an upper part;
+they keep `Dir.loaded` up to date.
 """
 
 from __future__ import annotations
