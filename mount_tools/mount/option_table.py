@@ -83,7 +83,13 @@ SECTIONS = (
                 "keep overlay attributes in user.overlay.* instead of trusted.overlay.*",
                 "on if trusted.* cannot be written",
             ),
-            Option("volatile", "", "skip every sync: a crash may lose the upper", "off"),
+            Option(
+                "volatile",
+                "",
+                "never sync the upper; it is refused after a reboot, since files may be lost, but "
+                "a mount without volatile before that syncs it",
+                "off",
+            ),
             Option("fsync", "0|1", "fsync=0 is the same as volatile", "1"),
             Option(
                 "timeout",

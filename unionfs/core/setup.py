@@ -26,7 +26,7 @@ from unionfs.core.origin import decode_origin
 from unionfs.core.owners import Owners
 from unionfs.core.private_mounts import LayerMounts
 from unionfs.core.state import State, Writable
-from unionfs.core.volatile import Leftover, check_leftover, leave_clean_mark, leave_mark
+from unionfs.core.volatile import check_volatile_mark, end_volatile, leave_volatile_mark
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError, InUse
@@ -89,7 +89,9 @@ def _assemble(
     owners = Owners(config)
     writable = None
     index_base = None
+    marked = False
     if layers.upper is not None and work_base is not None:
+        marked = check_volatile_mark(work_base, config.upper or b"", config.work or b"")
         writable = _make_writable(config, layers.upper, marks, work_base)
         index_base = None if writable.index is None else work_base
     state = State(
@@ -107,15 +109,16 @@ def _assemble(
     )
     state.table.max_unopened = max(1, min(_MAX_UNOPENED, fds.capacity // 4))
     state.table.add_root(_make_root(state))
-    if writable is not None and config.volatile:
+    if writable is not None:
         # Last: a union that did not open has nothing to lose.
-        leave_mark(writable.work)
+        if config.volatile and not marked:
+            leave_volatile_mark(writable.work)
+        elif marked and not config.volatile:
+            end_volatile(writable.upper, writable.work, config.upper or b"")
     return state
 
 
 def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: Fd) -> Writable:
-    if _refuse_volatile_leftover(work_base, config) and not config.volatile:
-        syncfs(upper.root.fd())
     work = WorkDir(work_base)
     form = _whiteout_form(config.whiteout, work)
     _check_xattrs(marks, work, config)
@@ -126,18 +129,15 @@ def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: F
 def close_state(state: State, *, write_back: bool = True) -> None:
     """Write the upper back, empty the staging directory, close every fd.
 
-    Without `write_back` only the last: for an upper that is of no use after a crash.
+    Without `write_back` only the last: for an upper that is of no use after a crash.  The
+    upper of a volatile mount is not written back, and its mark stays.
     """
     writable = state.writable
     if write_back and writable is not None:
         try:
-            if state.config.volatile:
-                leave_clean_mark(writable.work)
-            else:
+            if not state.config.volatile:
                 syncfs(writable.upper.root.fd())
-                writable.work.sweep()
-        except FileNotFoundError:
-            log.info("the workdir of %r was removed", writable.upper.path)
+            writable.work.sweep()
         except OSError as error:
             log.error("the upper %r could not be written back: %s", writable.upper.path, error)
     state.table.clear()
@@ -357,23 +357,6 @@ def _open_index(work_base: Fd, marks: Marks) -> LinkIndex | None:
     except OSError as error:
         log.warning("hard links will be broken by copy_up: the index cannot be opened: %s", error)
         return None
-
-
-def _refuse_volatile_leftover(work_base: Fd, config: UnionConfig) -> bool:
-    """Refuse an upper whose files may be incomplete; tell whether it still has to be synced."""
-    try:
-        return check_leftover(work_base)
-    except Leftover:
-        raise ConfigError(
-            f"upperdir {_show(config.upper or b'')} was mounted volatile and not unmounted "
-            "cleanly, or the machine was restarted since, so files may be incomplete: start with a "
-            f"new upperdir, or remove {_show(config.work or b'')}/work/incompat/volatile to use it "
-            "all the same"
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"workdir {_show(config.work or b'')} cannot be read: {error.strerror}"
-        ) from None
 
 
 def _make_root(state: State) -> Dir:

@@ -1,80 +1,107 @@
-"""Volatile mounts, which never sync: the mark by which a later mount knows what it may trust.
+"""The mark `<workdir>/work/incompat/volatile`: the upper was written without any sync.
 
-Decided here and only here: when an upper that was mounted volatile may be used again.
-Its data may be in memory only.  So it may be used if the mount ended well and the
-machine has not been started anew since; otherwise files may be incomplete.
+Its format is overlayfs's, which refuses every workdir that has one.  In addition
+`boot_id` in it holds the boot ID of the machine at the time of the mount.  Within the
+same boot all that was written is at least in the page cache, so a later mount may go on
+with the upper.  After a reboot, files may be incomplete or missing, and only the user can
+decide to use the upper all the same.
 
-The mark is overlayfs's, `<workdir>/work/incompat/volatile`, which makes overlayfs
-refuse the upper; the file `clean` in it is ours, and holds the boot id.
+The mark is not synced either.  After a power cut it may be without its `boot_id`, and is
+refused then.
 
-Source: overlayfs.rst "Volatile mount"; random(4) "boot_id".
+Source: overlayfs.rst "Volatile mount"; super.c:ovl_create_volatile_dirty();
+readdir.c:ovl_workdir_cleanup_recurse(); proc_sys_kernel(5), random/boot_id.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 from contextlib import suppress
-from pathlib import Path
 
-from unionfs.core.layer import Fd
-from unionfs.core.workdir import WorkDir, open_private_dir
+from unionfs.core.layer import Fd, Layer, open_regular
+from unionfs.core.workdir import INCOMPAT, WorkDir, open_private_dir
+from unionfs.errors import ConfigError
+from unionfs.syscalls.removal import open_own_dir, remove_tree
+from unionfs.syscalls.syncfs import syncfs
 
-_INCOMPAT = b"incompat"
-_MARK = b"incompat/volatile"
-_DIRTY = b"incompat/volatile/dirty"
-_CLEAN = b"incompat/volatile/clean"
-_FLAGS = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+log = logging.getLogger(__name__)
 
-
-def boot_id() -> bytes:
-    """Return what identifies the running boot of the machine, b"" without /proc."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    except OSError:
-        return b""
+_VOLATILE = b"volatile"
+_BOOT_ID = b"boot_id"
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Leftover(Exception):
-    """An earlier volatile mount of the upper did not end well, or the machine restarted since."""
+def check_volatile_mark(work_base: Fd, upper_path: bytes, work_path: bytes) -> bool:
+    """Tell whether the workdir `work_base` has a mark, which is of the present boot.
 
-
-def check_leftover(work_base: Fd) -> bool:
-    """Tell whether a volatile mount used the workdir before, and nothing was synced since.
-
-    Raises `Leftover` if its files may be incomplete, and the `OSError` of looking.
+    Changes nothing but the mode of directories of ours that deny us access.
+    Raises `ConfigError` for a mark of an earlier boot or of overlayfs, and for any other
+    feature that overlayfs would refuse.
     """
+    upper, work = os.fsdecode(upper_path), os.fsdecode(work_path)
     try:
-        work = open_private_dir(work_base, b"work", create=False)
-        os.stat(_MARK, dir_fd=work, follow_symlinks=False)
+        staging = open_private_dir(work_base, b"work", create=False)
+        incompat = Fd(open_own_dir(INCOMPAT, staging))
+        features = os.listdir(b"/proc/self/fd/%d" % incompat)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return False
-        raise
-    try:
-        fd = os.open(_CLEAN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=work)
-    except OSError:
-        raise Leftover from None
-    with open(fd, "rb") as file:
-        left = file.read(64)
-    if not left or left != boot_id():
-        raise Leftover
-    return True
+        raise ConfigError(f"workdir {work} cannot be read: {error.strerror}") from None
+    for feature in features:
+        if feature != _VOLATILE:
+            raise ConfigError(
+                f"workdir {work} was used with the feature {os.fsdecode(feature)!r}, which is not "
+                "known here: start with a new upperdir and workdir"
+            )
+    if not features:
+        return False
+    marked = _read_boot_id(incompat)
+    if marked and marked == _boot_id():
+        return True
+    when = "before the last boot of the machine" if marked else "by another program"
+    raise ConfigError(
+        f"upperdir {upper} was mounted volatile {when}, so files may be incomplete or missing: "
+        f"start with a new upperdir, or remove {work}/work/incompat/volatile to use it all the same"
+    )
 
 
-def leave_mark(work: WorkDir) -> None:
-    """Mark the workdir as that of a volatile mount in use."""
-    os.mkdir(_INCOMPAT, 0o700, dir_fd=work.fd)
-    os.mkdir(_MARK, 0o700, dir_fd=work.fd)
-    os.close(os.open(_DIRTY, _FLAGS, 0o600, dir_fd=work.fd))
+def leave_volatile_mark(work: WorkDir) -> None:
+    """Make the mark, of the present boot."""
+    incompat = work.make_dir(INCOMPAT)
+    os.mkdir(_VOLATILE, 0o700, dir_fd=incompat)
+    volatile = Fd(open_own_dir(_VOLATILE, incompat))
+    os.close(os.open(b"dirty", _NEW_FILE, 0o600, dir_fd=volatile))
+    fd = Fd(os.open(_BOOT_ID, _NEW_FILE, 0o600, dir_fd=volatile))
+    os.write(fd, _boot_id())
 
 
-def leave_clean_mark(work: WorkDir) -> None:
-    """Empty the staging directory but for the mark, and note there that the mount ended well.
+def end_volatile(upper: Layer, work: WorkDir, upper_path: bytes) -> None:
+    """Write back what volatile mounts of this boot wrote to `upper`, and remove their mark.
 
-    An engine may have removed the workdir already.
+    Raises `ConfigError` if it cannot be written back; the mark stays.
     """
-    with suppress(FileNotFoundError):
-        work.sweep(keep=_INCOMPAT)
-        with open(os.open(_CLEAN, _FLAGS, 0o600, dir_fd=work.fd), "wb") as file:
-            file.write(boot_id())
+    log.info("syncing %r, which was mounted volatile", upper_path)
+    try:
+        syncfs(upper.root.fd())
+    except OSError as error:
+        raise ConfigError(
+            f"upperdir {os.fsdecode(upper_path)} was mounted volatile and cannot be synced: "
+            f"{error.strerror}; check its filesystem, or mount it volatile again"
+        ) from None
+    remove_tree(work.fd, INCOMPAT)
+
+
+def _read_boot_id(incompat: Fd) -> bytes:
+    """Return what the mark says, or nothing for a mark that has no boot ID."""
+    with suppress(OSError):
+        volatile = Fd(open_own_dir(_VOLATILE, incompat))
+        return os.read(open_regular(_BOOT_ID, volatile), 64)
+    return b""
+
+
+def _boot_id() -> bytes:
+    """Return the boot ID of the machine, or nothing where /proc does not tell it."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(64)
+    return b""

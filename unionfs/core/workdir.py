@@ -1,21 +1,29 @@
 """The workdir: where everything is built before it is renamed into the upper.
 
 `<workdir>/work` holds what is being staged; it is emptied when a union opens
-and when it closes, so that a crash leaves nothing behind.  `<workdir>/index`
-is `unionfs.core.link_index`'s.  Layout and names are overlayfs's.
+and when it closes, so that a crash leaves nothing behind.  Only
+`unionfs.core.volatile` decides about `<workdir>/work/incompat`.
+`<workdir>/index` is `unionfs.core.link_index`'s.  Layout and names are overlayfs's.
 
 Source: overlayfs.rst "Upper and lower", "Volatile mount"; super.c:ovl_workdir_create().
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
+import logging
 import os
 import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
 from unionfs.syscalls.removal import open_own_dir, remove_tree
+
+log = logging.getLogger(__name__)
+
+INCOMPAT = b"incompat"
+"""The directory in the staging directory whose entries name incompatible features."""
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -62,12 +70,27 @@ class WorkDir:
         """Remove the staged `name`, a whole tree if it is a directory; no error if absent."""
         remove_tree(self.fd, name)
 
-    def sweep(self, *, keep: bytes = b"") -> None:
-        """Empty the staging directory, but for the name `keep`."""
+    def sweep(self) -> None:
+        """Empty the staging directory, but for `INCOMPAT` if that has something in it.
+
+        No error if another process removes the directory or what is in it meanwhile.
+        """
         self._shared_whiteout = None
-        for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
-            if name != keep:
+        try:
+            names = os.listdir(b"/proc/self/fd/%d" % self.fd)
+        except FileNotFoundError:
+            log.debug("the staging directory was removed by another process")
+            return
+        for name in names:
+            if name != INCOMPAT or not self._has_incompat():
                 remove_tree(self.fd, name)
+
+    def _has_incompat(self) -> bool:
+        try:
+            os.rmdir(INCOMPAT, dir_fd=self.fd)
+        except OSError as error:
+            return error.errno == errno.ENOTEMPTY
+        return False
 
 
 def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:

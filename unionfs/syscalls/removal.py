@@ -18,9 +18,10 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(dir_fd: int | None, name: bytes) -> None:
     """Remove the tree `name` beneath `dir_fd`, never following a link.
 
-    No error if it is absent.  Directories whose mode denies their owner access are
-    removed too.  A removal that is interrupted may leave directories that it moved to
-    the top of the tree; the next removal removes them.
+    No error if it is absent, or if another process removes parts of it meanwhile.
+    Directories whose mode denies their owner access are removed too.  A removal that is
+    interrupted may leave directories that it moved to the top of the tree; the next
+    removal removes them.
     """
     try:
         if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
@@ -47,24 +48,31 @@ def _clear(fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
     nor the stack limit the depth.  Returns whether one was moved.
     """
     moved = False
-    with os.scandir(fd) as entries:
-        found = [
+    found: list[tuple[bytes, bool]] = []
+    with suppress(FileNotFoundError), os.scandir(fd) as entries:
+        found += (
             (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
-        ]
+        )
     for name, is_dir in found:
-        if not is_dir:
-            os.unlink(name, dir_fd=fd)
-            continue
-        child = open_own_dir(name, fd)
-        try:
-            if depth < _DEPTH:
-                moved |= _clear(child, depth + 1, top, names)
+        with suppress(FileNotFoundError):  # another process removed it meanwhile
+            if is_dir:
+                moved |= _clear_dir(name, fd, depth, top, names)
             else:
-                os.rename(name, next(names), src_dir_fd=fd, dst_dir_fd=top)
-                moved = True
-                continue
-        finally:
-            os.close(child)
+                os.unlink(name, dir_fd=fd)
+    return moved
+
+
+def _clear_dir(name: bytes, fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
+    """Remove the directory `name` in the one that `_clear` empties; return what that does."""
+    child = open_own_dir(name, fd)
+    try:
+        if depth >= _DEPTH:
+            os.rename(name, next(names), src_dir_fd=fd, dst_dir_fd=top)
+            return True
+        moved = _clear(child, depth + 1, top, names)
+    finally:
+        os.close(child)
+    with suppress(FileNotFoundError):
         os.rmdir(name, dir_fd=fd)
     return moved
 

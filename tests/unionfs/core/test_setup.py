@@ -6,7 +6,6 @@ import gc
 import os
 import re
 import resource
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -210,55 +209,6 @@ def test_char_whiteouts_where_mknod_fails(tmp_path: Path, monkeypatch: pytest.Mo
             tree.unlink(b"file")
     assert "trusted.overlay.whiteout" in os.listxattr(layers.upper / "file")
     assert set(layers.look()) == {b""}
-
-
-# -- volatile --
-
-
-def test_a_volatile_union_that_did_not_end_well_is_refused(tmp_path: Path) -> None:
-    layers = Layers(tmp_path)
-    mark = layers.work / "work/incompat/volatile"
-    with layers.union(volatile=True):
-        assert mark.is_dir()
-        assert not (mark / "clean").exists()
-    for left in (None, "", "another boot"):
-        mark.mkdir(parents=True, exist_ok=True)
-        (mark / "clean").unlink(missing_ok=True)
-        if left is not None:
-            (mark / "clean").write_text(left)
-        assert refused(layers) == (
-            "upperdir BASE/upper was mounted volatile and not unmounted cleanly, or the machine "
-            "was restarted since, so files may be incomplete: start with a new upperdir, or remove "
-            "BASE/work/work/incompat/volatile to use it all the same"
-        )
-    shutil.rmtree(mark)
-    with layers.union():
-        pass
-
-
-def test_a_volatile_union_never_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = Layers(tmp_path)
-    synced: list[int] = []
-    monkeypatch.setattr(setup, "syncfs", lambda fd: synced.append(int(fd)))
-    with layers.union(volatile=True) as tree:
-        tree.create(b"file", 0o644)
-    with layers.union(volatile=True) as tree:
-        assert tree.read(b"file") == b""
-    assert synced == []
-    with layers.union():  # which promises that what it has is on disk
-        assert len(synced) == 1
-    assert not (layers.work / "work/incompat").exists()
-
-
-@pytest.mark.parametrize("volatile", [False, True])
-def test_an_engine_may_remove_the_workdir_before_the_union_closes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, volatile: bool
-) -> None:
-    layers = Layers(tmp_path)
-    fs = open_union(layers.config(volatile=volatile))
-    shutil.rmtree(layers.work)
-    fs.close()
-    assert caplog.records == []
 
 
 # -- read-only --

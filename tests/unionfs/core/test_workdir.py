@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.helpers.unions import Layers
 from unionfs.core.layer import Fd
@@ -31,6 +35,43 @@ def test_a_directory_of_overlayfs_with_mode_0_is_used(tmp_path: Path) -> None:
     (layers.work / "work").mkdir(mode=0)
     with layers.union() as tree:
         tree.chmod(b"file", 0o600)
+
+
+@pytest.mark.parametrize("gone", ["", "work", "work/left", "index"])
+@pytest.mark.parametrize("volatile", [False, True])
+def test_closing_without_the_workdir_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, gone: str, volatile: bool
+) -> None:
+    """An engine removes the workdir right after umount(2), before the daemon has closed."""
+    caplog.set_level(logging.DEBUG)
+    layers = Layers(tmp_path, {"file": "x", "other": "x"})
+    os.link(layers.lowers[0] / "file", layers.lowers[0] / "link")
+    with layers.union(volatile=volatile) as tree:
+        tree.chmod(b"file", 0o600)
+        tree.unlink(b"other")
+        (layers.work / "work/left").mkdir()
+        shutil.rmtree(layers.work / gone)
+    assert [str(each) for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+def test_a_workdir_that_is_removed_while_it_is_swept_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = Layers(tmp_path, {"file": "x"})
+    listdir = os.listdir
+
+    def lists_and_removes(path: Any) -> list[Any]:
+        names = listdir(path)
+        if b"left" in names:
+            shutil.rmtree(layers.work)
+        return names
+
+    with layers.union() as tree:
+        tree.unlink(b"file")
+        (layers.work / "work/left/deep").mkdir(parents=True)
+        monkeypatch.setattr(os, "listdir", lists_and_removes)
+    assert not layers.work.exists()
+    assert [str(each) for each in caplog.records if each.levelno > logging.INFO] == []
 
 
 def test_names_are_new_and_discarding_nothing_is_well(tmp_path: Path) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from unionfs.syscalls.removal import open_own_dir, remove_tree
 
@@ -21,6 +26,36 @@ def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
         os.close(top)
     assert os.listdir(tmp_path) == ["kept"]
     assert os.listdir(tmp_path / "kept") == ["file"]
+
+
+def test_parts_that_another_process_removes_meanwhile_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/deep", "b/deep", "c"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        (tmp_path / "tree" / name / "file").write_text("x")
+    unlink, rmdir, opened = os.unlink, os.rmdir, os.open
+
+    def late(action: Callable[..., Any]) -> Callable[..., Any]:
+        def act(name: bytes, *args: Any, **keywords: Any) -> Any:
+            if name in (b"file", b"deep"):  # it is gone before our own call is made
+                path = os.readlink(f"/proc/self/fd/{keywords['dir_fd']}")
+                if action is opened:
+                    shutil.rmtree(os.path.join(path.encode(), name))
+                else:
+                    action(name, *args, **keywords)
+            return action(name, *args, **keywords)
+
+        return act
+
+    for name, action in (("unlink", unlink), ("rmdir", rmdir), ("open", opened)):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, late(action))
+            remove_tree(None, os.fsencode(tmp_path / "tree"))
+        assert os.listdir(tmp_path) == []
+        (tmp_path / "tree/b/deep").mkdir(parents=True)
+        (tmp_path / "tree/b/deep/file").write_text("x")
+    remove_tree(None, os.fsencode(tmp_path / "tree"))
 
 
 def test_few_descriptors_do_for_any_depth(tmp_path: Path) -> None:
