@@ -1,4 +1,4 @@
-"""The chart is well-formed and has a mark for each figure, and only for those."""
+"""The chart is valid XML and has a mark for each figure, and only for those."""
 
 from __future__ import annotations
 

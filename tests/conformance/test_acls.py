@@ -95,7 +95,7 @@ def test_acl_is_kept_over_a_write(root: Path) -> None:
 
 @tree(LISTED)
 def test_chmod_changes_the_mask(root: Path) -> None:
-    """The group bits of a chmod are the ACL's mask, so they limit whom it names."""
+    """The group bits of a chmod are the ACL's mask, so they limit the users and groups it names."""
     os.chmod(root / "f", 0o600)
     assert permissions_of(os.getxattr(root / "f", ACCESS), MASK) == 0
     with refused(errno.EACCES):

@@ -143,7 +143,7 @@ def test_move_to_another_filesystem(root: Path) -> None:
 
 @union_only
 def test_move_to_one_s_own_upper(root: Path, world: World) -> None:
-    """The directory the upper lies in is another filesystem to whoever uses the mount."""
+    """The directory the upper lies in is another filesystem to every user of the mount."""
     (root / "f").write_bytes(b"data")
     with refused(errno.EXDEV):
         os.rename(root / "f", world.upper_path() / "g")

@@ -127,7 +127,7 @@ def test_open_truncating_keeps_the_attributes(root: Path) -> None:
 
 @tree(file("f", b"one"))
 def test_open_appending(root: Path) -> None:
-    """Every write of an O_APPEND descriptor goes to the end, whoever moved it."""
+    """Every write of an O_APPEND descriptor goes to the end, even if another writer moved it."""
     with opened(root / "f", os.O_WRONLY | os.O_APPEND) as fd:
         os.write(fd, b"two")
         with opened(root / "f", os.O_WRONLY | os.O_APPEND) as other:

@@ -137,8 +137,8 @@ def test_a_lower_file_that_turns_into_something_else(layers: Layers) -> None:
         assert "Traceback" not in union.log()
 
 
-def test_an_ordinary_user_meets_what_he_may_not_read(tmp_path: Path) -> None:
-    """The core runs with the rights of an ordinary user on a tree of his own."""
+def test_an_ordinary_user_meets_unreadable_files(tmp_path: Path) -> None:
+    """The core runs with the rights of an ordinary user on a tree that the user owns."""
     require_root()
     layers = Layers(tmp_path)
     lower = layers.layer(

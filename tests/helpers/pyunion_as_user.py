@@ -54,7 +54,7 @@ def main() -> int:
     preload()
     commands = [json.loads(line) for line in sys.stdin]
     become_nobody()
-    # As a program that this user started would be: else his /proc/self is root's.
+    # As a program that this user started would be: else its /proc/self is root's.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     for words in commands:
         status = run(words)

@@ -32,7 +32,7 @@ def small_disk(base: Path, kind: str, size: int, inodes: int = 128) -> Iterator[
 def fill(top: Path, left: int) -> Path:
     """Take what there is but for `left` bytes; return the file that holds it.
 
-    What statvfs(2) calls free is not all to be had, so it is taken until there is no more.
+    Not all that statvfs(2) calls free can be used, so blocks are taken until none is left.
     """
     filler, size = top / "filler", 0
     with filler.open("wb") as out:

@@ -1,4 +1,4 @@
-"""An ordinary user for tests that run as root: his directory, his device, his commands."""
+"""An ordinary user for tests that run as root: its directory, its device, its commands."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def device_mode(mode: int) -> Iterator[None]:
 
 @contextmanager
 def home_of_a_user() -> Iterator[Path]:
-    """Yield his directory, with `root`, to be filled and imported, and `point`, to mount on.
+    """Yield the user's directory, with `root`, to be filled and imported, and `point`, to mount on.
 
     Not in pytest's own directory: each start of pytest closes that to others.
     """

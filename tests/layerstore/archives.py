@@ -128,7 +128,7 @@ def by_tarfile(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_
 
 
 def as_nobody(test: Callable[[Site], None]) -> Callable[[], None]:
-    """Run `test` as an ordinary user, on a site of his, in a child process."""
+    """Run `test` as an ordinary user, on a site of its own, in a child process."""
 
     def run() -> None:
         require_root()

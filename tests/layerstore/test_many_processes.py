@@ -172,7 +172,7 @@ def test_found_layer_stays_for_the_work_that_found_it(shared: Path) -> None:
 
 
 def test_killed_at_random_while_others_work(shared: Path) -> None:
-    """Whoever is killed when: what was done stays done, and the rest go on."""
+    """Processes are killed at any time: finished work stays, and the others go on."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
     chance = random.Random(seed)

@@ -48,7 +48,7 @@ class Pyfuse3Machine(UnionMachine):
 
 
 class MetacopyMachine(UnionMachine):
-    """Over io_uring, where that can be had."""
+    """Over io_uring, where the kernel offers it."""
 
     def make_subject(self) -> Subject:
         require_root()

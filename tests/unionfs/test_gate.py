@@ -1,4 +1,4 @@
-"""The gate: whoever is inside is waited for, whoever comes meanwhile waits."""
+"""The gate: closing waits for the threads inside; threads that come meanwhile wait."""
 
 from __future__ import annotations
 

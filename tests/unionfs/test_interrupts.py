@@ -15,7 +15,7 @@ from unionfs.interrupts import Caller, stop_if_abandoned, working_for
 
 
 def test_only_a_killed_caller_counts() -> None:
-    """Whoever waits in the kernel cannot be had here: a child that is stopped is as good."""
+    """A stopped child stands for a process that waits in the kernel."""
     child = subprocess.Popen(["sleep", "60"])
     try:
         caller = Caller(child.pid)

@@ -1,4 +1,4 @@
-"""Images: added over layers that are there, and what is told of them."""
+"""Images: added over existing layers, and what is reported about them."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_damaged_index(tree: Path) -> None:
 def test_ids_that_stand_for_root_are_as_good_as_its(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a user's layers some were made in his user namespace, and some outside of it."""
+    """Some of a user's layers were made in the user namespace, and some outside of it."""
     (tmp_path / "file").touch()
     index = {entry.path: entry._replace(uid=4000, gid=5000) for entry in scan(tmp_path)}
     own = (frozenset((0, 4000, os.getuid())), frozenset((0, 5000, os.getgid())))

@@ -54,7 +54,7 @@ def shell(script: str, *flags: str, image: str = "one:1") -> list[str]:
     return ["pyunion", "run", "--rm", *flags, image, "sh", "-c", script]
 
 
-def test_he_is_root_in_it_and_nowhere_else(home: Path) -> None:
+def test_user_is_root_inside_and_nowhere_else(home: Path) -> None:
     (home / "shared").mkdir()
     give(home)
     script = (
@@ -70,7 +70,7 @@ def test_he_is_root_in_it_and_nowhere_else(home: Path) -> None:
     assert as_user(home, "pyunion ps -aq").stdout == ""
 
 
-def test_he_starts_enters_commits_and_stops_it(home: Path) -> None:
+def test_user_starts_enters_commits_and_stops_it(home: Path) -> None:
     begin = [
         "pyunion",
         "run",

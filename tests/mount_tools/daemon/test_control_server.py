@@ -1,4 +1,4 @@
-"""The control socket of a live mount: what it answers, to whom, and what cannot harm it."""
+"""The control socket of a live mount: what it answers, to which users, and what cannot harm it."""
 
 from __future__ import annotations
 

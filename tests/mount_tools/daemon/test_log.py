@@ -69,7 +69,7 @@ def test_a_file_of_its_own_without_syslog(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(log, "SYSLOG", str(tmp_path / "absent"))
     monkeypatch.setattr(log, "_own_file", lambda: tmp_path / "own.log")
     log.set_up(foreground=False, debug=False, file=None)
-    logging.getLogger("unionfs").info("all is well")
+    logging.getLogger("unionfs").info("mounted and serving")
     assert not (tmp_path / "own.log").exists()
     logging.getLogger("unionfs").warning("not quite")
     assert "WARNING unionfs: not quite" in (tmp_path / "own.log").read_text()

@@ -1,4 +1,4 @@
-"""A live mount watched over: whom it tells, and what becomes of one whose transport fails."""
+"""The supervisor of a live mount: what it reports, and what it does when a transport fails."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_looking_for_names_leaves_no_inode_behind(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
-    """Whoever looks into it hears why; a freeze does not fail for it."""
+    """A lookup in it fails with the reason; a freeze does not fail because of it."""
     layers = Layers(tmp_path, {"a": {"1": "old"}, "b": {}, "bad": {}})
     os.link(layers.lowers[0] / "a/1", layers.lowers[0] / "b/2")
     os.setxattr(layers.lowers[0] / "bad", "trusted.overlay.redirect", b"../..")

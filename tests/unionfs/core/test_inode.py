@@ -66,7 +66,7 @@ def test_an_inode_forgotten_as_it_is_found_is_made_anew(
 
 
 def test_a_key_that_leads_to_a_forgotten_inode_is_forgotten_too(tmp_path: Path) -> None:
-    """Whoever was at work on the inode as it was forgotten entered it once more."""
+    """A thread that used the inode while it was forgotten entered it once more."""
     layers = Layers(tmp_path, {"a": "x"})
     (layers.lowers[0] / "b").hardlink_to(layers.lowers[0] / "a")
     with layers.union() as tree:

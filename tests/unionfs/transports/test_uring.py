@@ -1,4 +1,4 @@
-"""io_uring: taken where it can be had, done without where not, and refused by a sentence."""
+"""io_uring: used where the kernel offers it, left out elsewhere, refused with a sentence."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mount_tools.cli.gotemplate.values import Labels, Value
         ("title", ("ab cd",), "Ab Cd"),
         ("pad", ("x", 1, 2), " x  "),
         ("pad", ("", 1, 2), ""),
-        ("truncate", ("hello", 2), "he"),
+        ("truncate", ("layer", 2), "la"),
         ("split", ("a/b", "/"), ["a", "b"]),
         ("join", (["a", "b"], "/"), "a/b"),
         ("len", ("é",), 2),
