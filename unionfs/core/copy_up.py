@@ -121,14 +121,42 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     """
     fd = parent.require_upper().fd()
     before = os.stat(fd)
+    work = state.require_upper().work.fd
     mark_impure(state, parent)
-    os.rename(staged, name, src_dir_fd=state.require_upper().work.fd, dst_dir_fd=fd)
+    try:
+        os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
+    except PermissionError as error:
+        if error.errno != errno.EACCES or before.st_uid != os.geteuid():
+            raise
+        _rename_as_owner(work, staged, fd, name)
     try:
         utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
         parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
         # It is done, and must not be taken for undone.
         log.error("the times of %r cannot be restored: %s", parent.top().full_path(), error)
+
+
+def _rename_as_owner(work: int, staged: bytes, fd: int, name: bytes) -> None:
+    """Rename what is `staged` into a directory that its owner may not write to.
+
+    An ordinary user needs write permission for the directory, and for a
+    directory that gets another parent.  Both modes are what they were when this
+    returns; a crash before that leaves them writable for their owner.
+    """
+    st = os.stat(staged, dir_fd=work, follow_symlinks=False)
+    target = stat.S_IMODE(os.stat(fd).st_mode)
+    os.chmod(fd, target | stat.S_IWUSR | stat.S_IXUSR)
+    try:
+        if not stat.S_ISDIR(st.st_mode):
+            os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
+            return
+        mode = stat.S_IMODE(st.st_mode)
+        os.chmod(staged, mode | stat.S_IWUSR, dir_fd=work)
+        os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
+        os.chmod(name, mode, dir_fd=fd)
+    finally:
+        os.chmod(fd, target)
 
 
 def mark_impure(state: State, parent: Dir) -> None:

@@ -215,3 +215,36 @@ def test_pages_are_kept_where_the_kernel_may_not_pass_through(mode: str, base: P
     first, second = (json.loads(line)["READ"] for line in done.stdout.splitlines())
     assert first == second
     assert first <= 4 * 8, "128 KiB of readahead at least"
+
+
+def test_what_lies_in_read_only_directories_is_changed(mode: str, base: Path) -> None:
+    """As on ext4: the owner may change it without write permission for the directory."""
+    merged, lower = base / "merged", base / "lower"
+    (lower / "dir/sub/file").write_text("low\n")
+    for path in (lower / "dir/old", lower / "dir/sub/file"):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o444)
+    for path in (lower / "dir/sub", lower / "dir"):
+        path.chmod(0o555)
+    done = as_user(
+        mode,
+        base,
+        f"""
+        cd {merged}
+        touch -d @7 dir/sub/file
+        test "$(stat -c '%Y %a' dir/sub/file)" = "7 444"
+        chmod 644 dir/old
+        echo more >> dir/old
+        test "$(tail -n1 dir/old)" = more
+        test "$(stat -c %a dir dir/sub | xargs)" = "555 555"
+        test "$(stat -c %a {base}/upper/dir {base}/upper/dir/sub | xargs)" = "555 555"
+        chmod -R u+w dir
+        mv dir/sub/file dir/file
+        rm -rf dir
+        ! test -e dir
+        cd /
+        {MODES[mode]} {merged}
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    ended(base)
