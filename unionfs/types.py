@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NewType
+
+Fh = NewType("Fh", int)
+"""The number of an open file or directory, never that of a file descriptor."""
 
 ROOT_NODEID = 1
 

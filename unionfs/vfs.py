@@ -30,7 +30,7 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, SetAttr
 
 # A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
 INLINE_WRITE = 256 << 10
@@ -72,12 +72,12 @@ class Filesystem(Protocol):
         """Give back `nlookup` references to `nodeid`.  Never raises."""
         ...
 
-    def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
+    def getattr(self, nodeid: int, fh: Fh | None = None) -> Attr:
         """Return the attributes of `nodeid`; through `fh` where one is given."""
         ...
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
+        self, nodeid: int, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
         """Apply `change`, after a copy_up where needed, and return the new attributes.
 
@@ -124,7 +124,7 @@ class Filesystem(Protocol):
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int) -> int:
+    def open(self, nodeid: int, flags: int) -> Fh:
         """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
         ...
 
@@ -134,27 +134,27 @@ class Filesystem(Protocol):
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
+    ) -> tuple[Attr, Fh]:
         """Create and open a regular file; return its attributes and its fh."""
         ...
 
-    def read(self, fh: int, offset: int, size: int) -> bytes:
+    def read(self, fh: Fh, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
         ...
 
-    def read_nowait(self, fh: int, offset: int, size: int) -> Buffer | None:
+    def read_nowait(self, fh: Fh, offset: int, size: int) -> Buffer | None:
         """As `read` where the page cache has it all, else None: call `read` in a worker."""
         ...
 
-    def write(self, fh: int, offset: int, data: Buffer) -> int:
+    def write(self, fh: Fh, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset`; return its length in bytes."""
         ...
 
-    def has_suid(self, fh: int) -> bool:
+    def has_suid(self, fh: Fh) -> bool:
         """Tell whether the file behind `fh` has suid or sgid."""
         ...
 
-    def drop_suid(self, fh: int, writer: Credentials) -> bool:
+    def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
         """Take suid and sgid away, as write(2) by `writer` without CAP_FSETID does.
 
         Returns whether the mode changed.  `write`, `fallocate` and `copy_range`
@@ -162,28 +162,28 @@ class Filesystem(Protocol):
         """
         ...
 
-    def flush(self, fh: int) -> None: ...
+    def flush(self, fh: Fh) -> None: ...
 
-    def fsync(self, fh: int, datasync: bool) -> None: ...
+    def fsync(self, fh: Fh, datasync: bool) -> None: ...
 
-    def release(self, fh: int) -> None:
+    def release(self, fh: Fh) -> None:
         """Close `fh`; `flush` reports the errors of close(2)."""
         ...
 
     # -- reading directories --
 
-    def opendir(self, nodeid: int) -> int: ...
+    def opendir(self, nodeid: int) -> Fh: ...
 
-    def readdir(self, fh: int, offset: int) -> Iterator[DirEntry]:
+    def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         """Yield the entries behind cookie `offset`, b"." and b".." first.
 
         Names made or removed between two calls neither repeat nor hide others.
         """
         ...
 
-    def fsyncdir(self, fh: int) -> None: ...
+    def fsyncdir(self, fh: Fh) -> None: ...
 
-    def releasedir(self, fh: int) -> None: ...
+    def releasedir(self, fh: Fh) -> None: ...
 
     # -- extended attributes --
 
@@ -263,28 +263,28 @@ class Extents(Protocol):
     directories without an fh, and syncfs.
     """
 
-    def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
+    def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
 
         Without `wait` it returns None where the page cache does not hold all of it.
         """
         ...
 
-    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None: ...
+    def fallocate(self, fh: Fh, mode: int, offset: int, length: int) -> None: ...
 
-    def lseek(self, fh: int, offset: int, whence: int) -> int:
+    def lseek(self, fh: Fh, offset: int, whence: int) -> int:
         """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE)."""
         ...
 
     def copy_range(
-        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
+        self, fh: Fh, offset: int, target_fh: Fh, target_offset: int, length: int
     ) -> int:
         """Copy between two open files; return the bytes copied."""
         ...
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
+    ) -> tuple[Attr, Fh]:
         """Create and open a file without a name (O_TMPFILE); `link` can give it one."""
         ...
 
@@ -324,14 +324,14 @@ class Passthrough(Protocol):
         """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
         ...
 
-    def backing(self, fh: int) -> Backing | None:
+    def backing(self, fh: Fh) -> Backing | None:
         """Return the real file behind `fh`, None for a small file of a lower.
 
         Reading a small file once through this process, into the page cache, is cheaper.
         """
         ...
 
-    def first_content(self, fh: int) -> bytes | bytearray | None:
+    def first_content(self, fh: Fh) -> bytes | bytearray | None:
         """Return the whole content of a small lower file, at the first call for the inode.
 
         None at later calls, for any other file, for an empty one, and where the page
@@ -339,14 +339,14 @@ class Passthrough(Protocol):
         """
         ...
 
-    def is_lasting(self, fh: int) -> bool:
+    def is_lasting(self, fh: Fh) -> bool:
         """Tell whether `fh` may stay open, to be shared by later opens of its file for reading.
 
         True for an fh open for reading on a lower file, which neither changes nor goes away.
         """
         ...
 
-    def is_current(self, fh: int, nodeid: int, version: int) -> bool:
+    def is_current(self, fh: Fh, nodeid: int, version: int) -> bool:
         """Tell whether `nodeid` is still the inode behind `fh`, after `version` copy-ups."""
         ...
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from tests.helpers.calls import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.helpers.drivers import Entry, Stat
-from unionfs.types import ROOT_NODEID, Attr, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, Fh, SetAttr
 from unionfs.vfs import Filesystem
 
 _LOCAL_FLAGS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,7 +32,7 @@ class Opened(NamedTuple):
     """What the kernel remembers of an open file."""
 
     nodeid: int
-    fh: int
+    fh: Fh
     flags: int
 
     @property

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import Layers, core, errno_of, nodeid
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, Fh
 from unionfs.vfs import TOUCH, DirectFilesystem, Filesystem, Notifier, is_slow_to_move
 
 
@@ -61,4 +61,4 @@ def test_numbers_that_were_never_given_are_errors(tmp_path: Path) -> None:
         fs = core(tree)
         assert errno_of(lambda: fs.getattr(1 << 40)) == errno.ESTALE
         assert errno_of(lambda: fs.lookup(1 << 40, b"name")) == errno.ESTALE
-        assert errno_of(lambda: fs.write(1 << 40, 0, b"data")) == errno.EBADF
+        assert errno_of(lambda: fs.write(Fh(1 << 40), 0, b"data")) == errno.EBADF

@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
 from unionfs.core.config import UnionConfig
@@ -50,7 +51,7 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Frozen, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, SetAttr
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -69,9 +70,9 @@ class UnionFs:
         self.gate = state.gate
         self._table = state.table
         self._plain_owners = state.owners.plain
-        self._handles: dict[int, Handle] = {}
-        self._dir_handles: dict[int, Dir] = {}
-        self._next_fh = itertools.count(1)
+        self._handles: dict[Fh, Handle] = {}
+        self._dir_handles: dict[Fh, Dir] = {}
+        self._next_fh = cast("Iterator[Fh]", itertools.count(1))
         self._closed = False
         self._freezing = threading.Lock()
 
@@ -88,7 +89,7 @@ class UnionFs:
     def forget(self, nodeid: int, nlookup: int) -> None:
         self._table.forget(nodeid, nlookup)
 
-    def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
+    def getattr(self, nodeid: int, fh: Fh | None = None) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
         if handle is not None:
@@ -96,7 +97,7 @@ class UnionFs:
         return self._attr(node, stat_node(self._state, node))
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
+        self, nodeid: int, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
@@ -155,7 +156,7 @@ class UnionFs:
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int) -> int:
+    def open(self, nodeid: int, flags: int) -> Fh:
         node = self._table.file(nodeid)
         return self._add_handle(open_file(self._state, node, flags))
 
@@ -164,7 +165,7 @@ class UnionFs:
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
+    ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
         maker = dirops.make_file(self._state, real_flags(flags))
         mode = stat.S_IFREG | stat.S_IMODE(mode)
@@ -173,12 +174,12 @@ class UnionFs:
         assert isinstance(node, File) and fd is not None
         return self._attr(*found), self._add_handle(Handle(node, fd, flags))
 
-    def read(self, fh: int, offset: int, size: int) -> bytes:
+    def read(self, fh: Fh, offset: int, size: int) -> bytes:
         fd = current_fd(self._state, self._handle(fh))
         with self.gate.outside():
             return os.pread(fd, size, offset)
 
-    def read_nowait(self, fh: int, offset: int, size: int) -> Buffer | None:
+    def read_nowait(self, fh: Fh, offset: int, size: int) -> Buffer | None:
         fd = current_fd(self._state, self._handle(fh))
         buffer = bytearray(size)
         try:
@@ -191,7 +192,7 @@ class UnionFs:
             return None
         return buffer if done == size else memoryview(buffer)[:done]
 
-    def write(self, fh: int, offset: int, data: Buffer) -> int:
+    def write(self, fh: Fh, offset: int, data: Buffer) -> int:
         handle = self._handle(fh)
         if not handle.writable:
             raise fs_error(errno.EBADF)
@@ -202,10 +203,10 @@ class UnionFs:
             done += os.pwrite(fd, memoryview(data)[done:], offset + done)
         return total
 
-    def flush(self, fh: int) -> None:
+    def flush(self, fh: Fh) -> None:
         self._handle(fh)
 
-    def fsync(self, fh: int, datasync: bool) -> None:
+    def fsync(self, fh: Fh, datasync: bool) -> None:
         handle = self._handle(fh)
         if self._state.config.volatile or handle.node.real.layer.settled:
             return
@@ -216,12 +217,12 @@ class UnionFs:
             else:
                 os.fsync(fd)
 
-    def release(self, fh: int) -> None:
+    def release(self, fh: Fh) -> None:
         handle = self._handles.pop(fh, None)
         if handle is not None:
             self._table.note_release(handle.node, handle)
 
-    def readinto(self, fh: int, offset: int, view: memoryview, wait: bool) -> int | None:
+    def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         fd = current_fd(self._state, self._handle(fh))
         if wait:
             with self.gate.outside():
@@ -236,11 +237,11 @@ class UnionFs:
             return None
         return done
 
-    def fileno(self, fh: int) -> int:
+    def fileno(self, fh: Fh) -> int:
         """Return the fd of the real file behind `fh`, good until its release."""
         return current_fd(self._state, self._handle(fh))
 
-    def backing(self, fh: int) -> Backing | None:
+    def backing(self, fh: Fh) -> Backing | None:
         handle, state = self._handle(fh), self._state
         node = handle.node
         if node.is_small():
@@ -256,7 +257,7 @@ class UnionFs:
             suid=upper and has_suid(fd),
         )
 
-    def first_content(self, fh: int) -> bytes | bytearray | None:
+    def first_content(self, fh: Fh) -> bytes | bytearray | None:
         node = self._handle(fh).node
         size = node.found_size
         if size <= 0 or not node.is_small():
@@ -272,41 +273,41 @@ class UnionFs:
         del buffer[size:]
         return buffer
 
-    def is_lasting(self, fh: int) -> bool:
+    def is_lasting(self, fh: Fh) -> bool:
         handle, state = self._handle(fh), self._state
         lower = not in_upper(handle.node) and handle.node.orphan is None
         return lower and state.layers_immutable and not handle.writable
 
-    def is_current(self, fh: int, nodeid: int, version: int) -> bool:
+    def is_current(self, fh: Fh, nodeid: int, version: int) -> bool:
         node = self._handle(fh).node
         return node is self._table.nodes.get(nodeid) and node.changed == version
 
     def renew(self, nodeid: int) -> None:
         renew_file(self._state, self._table.file(nodeid))
 
-    def drop_suid(self, fh: int, writer: Credentials) -> bool:
+    def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
         return drop_suid(self._state, current_fd(self._state, self._handle(fh)), writer)
 
-    def has_suid(self, fh: int) -> bool:
+    def has_suid(self, fh: Fh) -> bool:
         return has_suid(current_fd(self._state, self._handle(fh)))
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
+    ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
         node, st, fd = dirops.make_nameless(
             self._state, d, mode, real_flags(flags), umask, uid, gid
         )
         return self._attr(node, st), self._add_handle(Handle(node, fd, flags))
 
-    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> None:
+    def fallocate(self, fh: Fh, mode: int, offset: int, length: int) -> None:
         extents.fallocate(self._state, self._handle(fh), mode, offset, length)
 
-    def lseek(self, fh: int, offset: int, whence: int) -> int:
+    def lseek(self, fh: Fh, offset: int, whence: int) -> int:
         return extents.lseek(self._state, self._handle(fh), offset, whence)
 
     def copy_range(
-        self, fh: int, offset: int, target_fh: int, target_offset: int, length: int
+        self, fh: Fh, offset: int, target_fh: Fh, target_offset: int, length: int
     ) -> int:
         source, target = self._handle(fh), self._handle(target_fh)
         return extents.copy_range(self._state, source, offset, target, target_offset, length)
@@ -345,18 +346,18 @@ class UnionFs:
             with self.gate.outside():
                 os.fsync(fd)
 
-    def opendir(self, nodeid: int) -> int:
+    def opendir(self, nodeid: int) -> Fh:
         fh = next(self._next_fh)
         self._dir_handles[fh] = self._table.directory(nodeid)
         return fh
 
-    def readdir(self, fh: int, offset: int) -> Iterator[DirEntry]:
+    def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         return list_dir(self._state, self._dir_handle(fh), offset)
 
-    def fsyncdir(self, fh: int) -> None:
+    def fsyncdir(self, fh: Fh) -> None:
         self.syncdir(self._dir_handle(fh).nodeid)
 
-    def releasedir(self, fh: int) -> None:
+    def releasedir(self, fh: Fh) -> None:
         self._dir_handles.pop(fh, None)
 
     # -- extended attributes --
@@ -456,19 +457,19 @@ class UnionFs:
         except OSError:
             return blocks  # open(2) will report the error
 
-    def _add_handle(self, handle: Handle) -> int:
+    def _add_handle(self, handle: Handle) -> Fh:
         fh = next(self._next_fh)
         self._handles[fh] = handle
         self._table.note_open(handle.node, handle)
         return fh
 
-    def _handle(self, fh: int) -> Handle:
+    def _handle(self, fh: Fh) -> Handle:
         handle = self._handles.get(fh)
         if handle is None:
             raise fs_error(errno.EBADF)
         return handle
 
-    def _dir_handle(self, fh: int) -> Dir:
+    def _dir_handle(self, fh: Fh) -> Dir:
         handle = self._dir_handles.get(fh)
         if handle is None:
             raise fs_error(errno.EBADF)

@@ -45,7 +45,7 @@ from pyfuse3 import (
 
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
-from unionfs.types import ROOT_NODEID, Attr, DirEntry, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
 
 FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without overflow
@@ -244,7 +244,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         fs = self._fs
         writer = Credentials(ctx.pid, ctx.gid)
         killer = None if change.size is None or writer.keeps_suid() else writer
-        call = functools.partial(fs.setattr, inode, change, fh, killer)
+        call = functools.partial(fs.setattr, inode, change, None if fh is None else Fh(fh), killer)
         if fs.slow_setattr(inode, change):
             return self._attributes(await self._in_worker(call))
         return self._attributes(call())
@@ -371,7 +371,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        data = self._fs.read_nowait(fh, off, size)
+        data = self._fs.read_nowait(Fh(fh), off, size)
         if data is None:
             data = await self._in_worker(self._fs.read, fh, off, size)
         return cast(bytes, data)  # pyfuse3 asks only for a buffer
@@ -383,17 +383,17 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._drop_suid(fh, *self._writers[fh])
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
             return await self._in_worker(self._fs.write, fh, off, buf)
-        return self._fs.write(fh, off, buf)
+        return self._fs.write(Fh(fh), off, buf)
 
     def _drop_suid(self, fh: int, inode: InodeT, writer: Credentials) -> None:
-        if self._fs.drop_suid(fh, writer):
+        if self._fs.drop_suid(Fh(fh), writer):
             # The reply makes the kernel forget size and times, not the mode.
             with suppress(FileNotFoundError):
                 pyfuse3.invalidate_inode(inode, attr_only=True)
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
-        self._fs.flush(fh)
+        self._fs.flush(Fh(fh))
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -403,7 +403,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def release(self, fh: FileHandleT) -> None:
         self._synchronous.discard(fh)
         self._writers.pop(fh, None)
-        self._fs.release(fh)
+        self._fs.release(Fh(fh))
 
     # -- reading directories --
 
@@ -417,7 +417,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         fs = self._fs
         parent = self._directories[fh]
-        for found in fs.readdir(fh, start_id):
+        for found in fs.readdir(Fh(fh), start_id):
             entry, nodeid = self._listed(parent, found)
             if entry is None:
                 continue
@@ -459,7 +459,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
         del self._directories[fh]
-        self._fs.releasedir(fh)
+        self._fs.releasedir(Fh(fh))
 
     # -- extended attributes --
 

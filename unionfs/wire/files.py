@@ -9,7 +9,7 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.types import Attr, Backing
+from unionfs.types import Attr, Backing, Fh
 from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -57,6 +57,8 @@ _KEPT = 256
 
 _ELF = b"\x7fELF"
 
+_NO_FH = Fh(0)
+
 # The version of a small file, which is never passed through to.
 _SMALL = -1
 
@@ -76,7 +78,7 @@ class Mode:
         self.version = version
         self.flags = flags
         self.handles = 1
-        self.fh = 0
+        self.fh = _NO_FH
 
 
 class Files:
@@ -162,7 +164,7 @@ class Files:
             self._give(self._cache, fh, request.nodeid)
         return self._put_open(fh, request.nodeid, flags, request, request.body)
 
-    def _give(self, cache: Cache, fh: int, nodeid: int) -> None:
+    def _give(self, cache: Cache, fh: Fh, nodeid: int) -> None:
         """Give the kernel the content of a small file, unless it has been given before.
 
         This happens under the lock and before any OPEN of the inode is answered, so no
@@ -177,14 +179,14 @@ class Files:
                 self.given.add(nodeid)
                 cache.store(nodeid, data)
 
-    def _drop_suid(self, fh: int, request: Request) -> None:
+    def _drop_suid(self, fh: Fh, request: Request) -> None:
         """Take suid and sgid from a file that a thread without CAP_FSETID changes."""
         writer = Credentials(request.pid, request.gid)
         if self._fs.drop_suid(fh, writer) and self._cache is not None:
             # The reply makes the kernel forget size and times, not the mode.
             self._cache.forget_attributes(request.nodeid)
 
-    def _judge(self, fh: int, nodeid: int, request: Request) -> None:
+    def _judge(self, fh: Fh, nodeid: int, request: Request) -> None:
         """Do as `_drop_suid`, for a request that does not say whether the caller has CAP_FSETID."""
         if not self._fs.has_suid(fh):
             return
@@ -206,13 +208,13 @@ class Files:
         attr, fh = self._fs.tmpfile(request.nodeid, mode, flags, umask, request.uid, request.gid)
         return self._created(attr, fh, flags, request)
 
-    def _created(self, attr: Attr, fh: int, flags: int, request: Request) -> int:
+    def _created(self, attr: Attr, fh: Fh, flags: int, request: Request) -> int:
         at = request.body + abi.ENTRY_SIZE
         size = self._put_open(fh, attr.nodeid, flags, request, at)
         # After `_put_open`: an open for writing shortens how long the attributes are valid.
         return size + self._encoder.entry(attr, request)
 
-    def _put_open(self, fh: int, nodeid: int, flags: int, request: Request, at: int) -> int:
+    def _put_open(self, fh: Fh, nodeid: int, flags: int, request: Request, at: int) -> int:
         open_flags, backing_id = self._keep, 0
         if self.backings is not None:
             mode = self._mode_for(self.backings, fh, nodeid, flags, request.wait)
@@ -220,7 +222,7 @@ class Files:
         abi.OPEN_OUT.pack_into(request.out, at, fh, open_flags, backing_id)
         return abi.OPEN_OUT.size
 
-    def _mode_for(self, backings: Backings, fh: int, nodeid: int, flags: int, wait: bool) -> Mode:
+    def _mode_for(self, backings: Backings, fh: Fh, nodeid: int, flags: int, wait: bool) -> Mode:
         """Return the mode of `nodeid` with `fh` as one handle more; on errors release `fh`."""
         fs, writing = self._fs, flags & os.O_ACCMODE
         mode = None
@@ -236,7 +238,7 @@ class Files:
                     if writing:
                         self._encoder.remove_writer(nodeid, mapped=writing == os.O_RDWR)
             if mode is not None and mode.handles == 1:
-                mode.fh = fh if mode.version >= 0 and fs.is_lasting(fh) else 0
+                mode.fh = fh if mode.version >= 0 and fs.is_lasting(fh) else _NO_FH
         if mode is None:
             fs.renew(nodeid)
             raise fs_error(errno.ESTALE)

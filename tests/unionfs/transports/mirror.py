@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Frozen, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Fh, Frozen, SetAttr
 
 
 class Mirror:
@@ -122,17 +122,17 @@ class Mirror:
             new_parent, new_name
         )
 
-    def open(self, nodeid: int, flags: int) -> int:
-        return os.open(self.paths[nodeid], flags & ~os.O_NOFOLLOW)
+    def open(self, nodeid: int, flags: int) -> Fh:
+        return Fh(os.open(self.paths[nodeid], flags & ~os.O_NOFOLLOW))
 
     def slow_open(self, nodeid: int, flags: int) -> bool:
         return self.slow
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
-    ) -> tuple[Attr, int]:
+    ) -> tuple[Attr, Fh]:
         fh = os.open(self._path(parent, name), flags | os.O_CREAT, stat.S_IMODE(mode) & ~umask)
-        return self._entry(parent, name), fh
+        return self._entry(parent, name), Fh(fh)
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         self.calls.append("read")
@@ -160,7 +160,7 @@ class Mirror:
     def release(self, fh: int) -> None:
         os.close(fh)
 
-    def opendir(self, nodeid: int) -> int:
+    def opendir(self, nodeid: int) -> Fh:
         fh = os.open(self.paths[nodeid], os.O_RDONLY | os.O_DIRECTORY)
         entries = [(b".", stat.S_IFDIR), (b"..", stat.S_IFDIR)]
         with os.scandir(fh) as found:
@@ -168,7 +168,7 @@ class Mirror:
         self.listings[fh] = [
             DirEntry(i + 1, name, mode >> 12, 7) for i, (name, mode) in enumerate(entries)
         ]
-        return fh
+        return Fh(fh)
 
     def readdir(self, fh: int, offset: int) -> Iterator[DirEntry]:
         return iter(self.listings[fh][offset:])

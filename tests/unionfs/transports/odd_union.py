@@ -25,7 +25,7 @@ from unionfs.core.setup import open_state
 from unionfs.core.union import UnionFs
 from unionfs.interrupts import stop_if_abandoned
 from unionfs.transports.dev_fuse import begin
-from unionfs.types import ROOT_NODEID, Attr
+from unionfs.types import ROOT_NODEID, Attr, Fh
 from unionfs.vfs import Notifier
 
 
@@ -48,7 +48,7 @@ class OddUnion(UnionFs):
     def slow_open(self, nodeid: int, flags: int) -> bool:
         return nodeid in self.odd or super().slow_open(nodeid, flags)
 
-    def open(self, nodeid: int, flags: int) -> int:
+    def open(self, nodeid: int, flags: int) -> Fh:
         name = self.odd.get(nodeid)
         while name is not None and (name == b"endless" or os.path.exists(self.held_back_by)):
             stop_if_abandoned()
