@@ -256,11 +256,11 @@ class Notifier(Protocol):
 
 
 class Extents(Protocol):
-    """The requests of the kernel that libfuse, or pyfuse3, does not carry.
+    """The requests of the kernel that pyfuse3 does not carry.
 
-    Extents of files (fallocate, lseek, copy_range), and what has no request there:
-    reading into a buffer of the transport's, files without a name, statx, inode flags,
-    directories without an fh, and syncfs.
+    Ranges of files (`fallocate`, `lseek`, `copy_range`), reads into a buffer of the
+    transport, files without a name, struct statx, inode flags, directories without an
+    fh, and syncfs.
     """
 
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
@@ -361,7 +361,7 @@ class Passthrough(Protocol):
 
 
 class DirectFilesystem(ExtendedFilesystem, Passthrough, Protocol):
-    """What the transport needs that speaks the kernel's protocol itself."""
+    """A filesystem for a transport that speaks the kernel's protocol itself."""
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
         """Let `counters` include the counts that `others` returns, such as requests by opcode."""

@@ -64,7 +64,7 @@ def mount_id(fd: int) -> int:
 
 
 def put_attributes(buffer: bytearray, attr: Attr) -> None:
-    """Replace in struct statx the fields that `attr` has instead of the real file's, and ctime."""
+    """Set nlink, uid, gid, ino, blocks and ctime of the struct statx in `buffer` from `attr`."""
     _NLINK_UID_GID.pack_into(buffer, _NLINK_AT, attr.st_nlink, attr.st_uid, attr.st_gid)
     _INO.pack_into(buffer, _INO_AT, attr.st_ino)
     _BLOCKS.pack_into(buffer, _BLOCKS_AT, attr.st_blocks)
