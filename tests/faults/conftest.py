@@ -11,8 +11,8 @@ import pytest
 
 from tests.faults.scenarios import Bench
 from tests.helpers import trees
+from tests.helpers.layers import handmade_layers as handmade_layers
 from tests.helpers.mounts import require_root
-from tests.interop.layers import Layers
 from unionfs.core import setup
 
 
@@ -36,12 +36,3 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     os.umask(old_umask)
     logging.disable(logging.NOTSET)
     assert [trees.raw(lower) for lower in bench.lowers] == before, "a lower layer was changed"
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Iterator[Layers]:
-    """A place for layers; fails where one of them was changed by a mount."""
-    require_root()
-    made = Layers(tmp_path)
-    yield made
-    made.check()

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.tree import Node, directory, file, special
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import mounted_union
-from tests.interop.layers import Layers
 
 T = "trusted.overlay."
 BOTTOM: Sequence[Node] = (file("d/x", b"x"), file("e/y", b"y"), file("f", b"f"), file("good", b"g"))
@@ -149,7 +149,7 @@ def check(root: Path, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 @pytest.mark.parametrize("where", ["upper", "lower"])
-def test_a_malformed_mark(layers: Layers, case: Case, where: str) -> None:
+def test_a_malformed_mark(layers: HandmadeLayers, case: Case, where: str) -> None:
     top = layers.layer(*case.top)
     layers.layer(*BOTTOM)
     if where == "upper":
@@ -169,7 +169,7 @@ def test_a_malformed_mark(layers: Layers, case: Case, where: str) -> None:
     "case", [case for case in CASES if case.kernel_too], ids=lambda case: case.id
 )
 @pytest.mark.parametrize("where", ["upper", "lower"])
-def test_the_kernel_takes_a_mark_so(layers: Layers, case: Case, where: str) -> None:
+def test_the_kernel_takes_a_mark_so(layers: HandmadeLayers, case: Case, where: str) -> None:
     top = layers.layer(*case.top)
     layers.layer(*BOTTOM)
     if where == "upper":

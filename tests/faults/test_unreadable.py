@@ -15,9 +15,9 @@ import pytest
 from tests.conformance.tree import directory, file, hard_link
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import mounted, mounted_union, require_root
 from tests.helpers.security import GROUP_ID, USER_ID, run_as
-from tests.interop.layers import Layers
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 
@@ -38,7 +38,7 @@ def suppress_errno(*codes: int) -> Iterator[None]:
             raise
 
 
-def test_garbage_in_the_index_is_passed_over(layers: Layers) -> None:
+def test_garbage_in_the_index_is_passed_over(layers: HandmadeLayers) -> None:
     layers.layer(file("h1", b"one file"), hard_link("h2", "h1"), file("f", b"f"))
     index = layers.work / "index"
     index.mkdir()
@@ -56,7 +56,7 @@ def test_garbage_in_the_index_is_passed_over(layers: Layers) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"U", b"U+", b"U+99999999999", b"L-1", b"\xff\0"])
-def test_a_malformed_link_count(layers: Layers, content: bytes) -> None:
+def test_a_malformed_link_count(layers: HandmadeLayers, content: bytes) -> None:
     layers.layer(file("h1", b"one file"), hard_link("h2", "h1"))
     with layers.union() as root:
         (root / "h1").write_text("changed")
@@ -66,7 +66,7 @@ def test_a_malformed_link_count(layers: Layers, content: bytes) -> None:
         assert os.stat(root / "h1").st_nlink > 0
 
 
-def test_an_index_entry_that_is_a_directory(layers: Layers) -> None:
+def test_an_index_entry_that_is_a_directory(layers: HandmadeLayers) -> None:
     layers.layer(file("h1", b"one file"), hard_link("h2", "h1"), file("good", b"g"))
     with layers.union() as root:
         (root / "h1").write_text("changed")
@@ -81,7 +81,7 @@ def test_an_index_entry_that_is_a_directory(layers: Layers) -> None:
         assert "Traceback" not in union.log()
 
 
-def test_leftovers_of_a_crash_are_swept(layers: Layers) -> None:
+def test_leftovers_of_a_crash_are_swept(layers: HandmadeLayers) -> None:
     layers.layer(file("f", b"f"))
     staging = layers.work / "work"
     (staging / "#1" / "deep" / "tree").mkdir(parents=True)
@@ -96,7 +96,7 @@ def test_leftovers_of_a_crash_are_swept(layers: Layers) -> None:
     assert (layers.upper / "f").read_text() == "changed"
 
 
-def test_a_lower_that_vanishes(layers: Layers) -> None:
+def test_a_lower_that_vanishes(layers: HandmadeLayers) -> None:
     layers.layer(file("top/f", b"t"))
     layers.layer(file("bottom/seen", b"s"), file("bottom/sub/f", b"f"), file("big", b"b"))
     with mounted_union(layers.stack, layers.upper, layers.work, quiet=False) as union:
@@ -118,7 +118,7 @@ def test_a_lower_that_vanishes(layers: Layers) -> None:
     assert trees.leftovers(layers.work) == []
 
 
-def test_a_lower_file_that_turns_into_something_else(layers: Layers) -> None:
+def test_a_lower_file_that_turns_into_something_else(layers: HandmadeLayers) -> None:
     lower = layers.layer(file("f", b"f"), file("d/x", b"x"), file("good", b"g"))
     with mounted_union(layers.stack, layers.upper, layers.work, quiet=False) as union:
         root = union.root
@@ -140,7 +140,7 @@ def test_a_lower_file_that_turns_into_something_else(layers: Layers) -> None:
 def test_an_ordinary_user_meets_unreadable_files(tmp_path: Path) -> None:
     """The core runs with the rights of an ordinary user on a tree that the user owns."""
     require_root()
-    layers = Layers(tmp_path)
+    layers = HandmadeLayers(tmp_path)
     lower = layers.layer(
         file("secret", b"s", mode=0o000),
         directory("closed", mode=0o000),

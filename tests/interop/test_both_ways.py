@@ -14,12 +14,13 @@ from tests.conformance.tree import directory, file, hard_link, special, symlink
 from tests.helpers import trees
 from tests.helpers.calls import RENAME_EXCHANGE
 from tests.helpers.drivers import OsDriver
-from tests.interop.layers import KERNEL_OPTIONS, Layers, look
+from tests.helpers.layers import KERNEL_OPTIONS, HandmadeLayers
+from tests.interop.views import look
 
-Mount = Callable[[Layers], AbstractContextManager[Path]]
+Mount = Callable[[HandmadeLayers], AbstractContextManager[Path]]
 
 
-def _fill(layers: Layers) -> None:
+def _fill(layers: HandmadeLayers) -> None:
     layers.layer(
         file("f", b"content" * 9000, mode=0o4755, uid=5, xattrs={"user.a": b"1"}),
         file("d/x", b"x of the top"),
@@ -81,23 +82,23 @@ def _go_on(tree: OsDriver) -> None:
     tree.unlink(b"f")
 
 
-def strict_kernel(layers: Layers) -> AbstractContextManager[Path]:
+def strict_kernel(layers: HandmadeLayers) -> AbstractContextManager[Path]:
     return layers.kernel()
 
 
-def default_kernel(layers: Layers) -> AbstractContextManager[Path]:
+def default_kernel(layers: HandmadeLayers) -> AbstractContextManager[Path]:
     return layers.kernel("redirect_dir=follow", defaults=())
 
 
-def metacopy_kernel(layers: Layers) -> AbstractContextManager[Path]:
+def metacopy_kernel(layers: HandmadeLayers) -> AbstractContextManager[Path]:
     return layers.kernel("metacopy=on", defaults=())
 
 
-def plain_union(layers: Layers) -> AbstractContextManager[Path]:
+def plain_union(layers: HandmadeLayers) -> AbstractContextManager[Path]:
     return layers.union()
 
 
-def metacopy_union(layers: Layers) -> AbstractContextManager[Path]:
+def metacopy_union(layers: HandmadeLayers) -> AbstractContextManager[Path]:
     return layers.union("metacopy=on")
 
 
@@ -117,7 +118,7 @@ LOOSE_PAIRS = [
 ]
 
 
-def _model(layers: Layers) -> OsDriver:
+def _model(layers: HandmadeLayers) -> OsDriver:
     target = layers.base / "model"
     trees.merge_layers(layers.stack, target)
     (layers.base / "model").chmod(stat.S_IMODE(layers.upper.stat().st_mode))
@@ -131,7 +132,9 @@ def _seen(tree: trees.Tree) -> trees.Tree:
 
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
-def test_what_one_wrote_the_other_shows(layers: Layers, writer: Mount, reader: Mount) -> None:
+def test_what_one_wrote_the_other_shows(
+    layers: HandmadeLayers, writer: Mount, reader: Mount
+) -> None:
     _fill(layers)
     model = _model(layers)
     _work(model)
@@ -145,7 +148,7 @@ def test_what_one_wrote_the_other_shows(layers: Layers, writer: Mount, reader: M
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
 def test_what_one_wrote_the_other_goes_on_with(
-    layers: Layers, writer: Mount, reader: Mount
+    layers: HandmadeLayers, writer: Mount, reader: Mount
 ) -> None:
     _fill(layers)
     model = _model(layers)
@@ -163,7 +166,7 @@ def test_what_one_wrote_the_other_goes_on_with(
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
 def test_links_of_what_was_copied_up_in_a_lower_stay_one_file(
-    layers: Layers, writer: Mount, reader: Mount
+    layers: HandmadeLayers, writer: Mount, reader: Mount
 ) -> None:
     """What they are found by in the index is the inode they are links of, not what that copies."""
     layers.layer(directory("d"), file("a", b"data"))
@@ -182,7 +185,7 @@ def test_links_of_what_was_copied_up_in_a_lower_stay_one_file(
 
 @pytest.mark.parametrize(("writer", "reader"), LOOSE_PAIRS)
 def test_a_kernel_without_index_shows_all_but_link_groups(
-    layers: Layers, writer: Mount, reader: Mount
+    layers: HandmadeLayers, writer: Mount, reader: Mount
 ) -> None:
     _fill(layers)
     model = _model(layers)
@@ -198,15 +201,15 @@ def test_a_kernel_without_index_shows_all_but_link_groups(
     trees.assert_same(wanted, found, "in the reader")
 
 
-def test_the_upper_of_a_kernel_with_userxattr(layers: Layers) -> None:
+def test_the_upper_of_a_kernel_with_userxattr(layers: HandmadeLayers) -> None:
     _userxattr_both_ways(layers, writer_is_kernel=True)
 
 
-def test_the_kernel_with_userxattr_reads_our_upper(layers: Layers) -> None:
+def test_the_kernel_with_userxattr_reads_our_upper(layers: HandmadeLayers) -> None:
     _userxattr_both_ways(layers, writer_is_kernel=False)
 
 
-def _userxattr_both_ways(layers: Layers, *, writer_is_kernel: bool) -> None:
+def _userxattr_both_ways(layers: HandmadeLayers, *, writer_is_kernel: bool) -> None:
     layers.layer(
         directory("o", xattrs={"user.overlay.opaque": b"y"}),
         file("o/new", b"n"),
@@ -239,7 +242,7 @@ def _userxattr_both_ways(layers: Layers, *, writer_is_kernel: bool) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("redirect_dir=on",), KERNEL_OPTIONS], ids=str)
-def test_st_ino_is_the_same_in_both(layers: Layers, options: tuple[str, ...]) -> None:
+def test_st_ino_is_the_same_in_both(layers: HandmadeLayers, options: tuple[str, ...]) -> None:
     layers.layer(file("f", b"f"), file("d/x", b"x"))
     layers.layer(file("d/y", b"y"))
     with layers.kernel(defaults=options) as root:

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from tests.conformance.tree import directory, file, hard_link
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import mounted
-from tests.interop.layers import Layers, contents
+from tests.interop.views import contents
 
 
-def read(layers: Layers) -> dict[str, str | None]:
+def read(layers: HandmadeLayers) -> dict[str, str | None]:
     """Return what the layers show, writable and, the upper being a lower then, read-only."""
     with layers.union() as root:
         found = contents(root)
@@ -19,7 +20,7 @@ def read(layers: Layers) -> dict[str, str | None]:
     return found
 
 
-def test_aufs_whiteouts(layers: Layers) -> None:
+def test_aufs_whiteouts(layers: HandmadeLayers) -> None:
     layers.layer(file(".wh.gone"), file("d/.wh.x"), file("d/new", b"n"), file(".wh.tree"))
     layers.layer(
         file("gone", b"g"), file("d/x", b"x"), file("d/y", b"y"), file("tree/a"), file("k", b"k")
@@ -27,13 +28,13 @@ def test_aufs_whiteouts(layers: Layers) -> None:
     assert read(layers) == {"d": None, "d/new": "n", "d/y": "y", "k": "k"}
 
 
-def test_aufs_opaque_directories(layers: Layers) -> None:
+def test_aufs_opaque_directories(layers: HandmadeLayers) -> None:
     layers.layer(file("d/.wh..wh..opq"), file("d/new", b"n"))
     layers.layer(file("d/old", b"o"), file("d/sub/older", b"o"))
     assert read(layers) == {"d": None, "d/new": "n"}
 
 
-def test_aufs_own_files_are_no_entries(layers: Layers) -> None:
+def test_aufs_own_files_are_no_entries(layers: HandmadeLayers) -> None:
     layers.layer(
         file(".wh..wh.aufs", mode=0o444),
         hard_link(".wh.gone", ".wh..wh.aufs"),
@@ -45,7 +46,7 @@ def test_aufs_own_files_are_no_entries(layers: Layers) -> None:
     assert read(layers) == {"stays": "s"}
 
 
-def test_an_aufs_whiteout_beside_the_name_it_hides(layers: Layers) -> None:
+def test_an_aufs_whiteout_beside_the_name_it_hides(layers: HandmadeLayers) -> None:
     layers.layer(file("f", b"new"), file(".wh.f"), file("d/new", b"n"), file(".wh.d"))
     layers.layer(file("f", b"old"), file("d/old", b"o"))
     found = read(layers)
@@ -53,7 +54,7 @@ def test_an_aufs_whiteout_beside_the_name_it_hides(layers: Layers) -> None:
     assert found["d/new"] == "n"
 
 
-def test_an_aufs_whiteout_can_be_written_over(layers: Layers) -> None:
+def test_an_aufs_whiteout_can_be_written_over(layers: HandmadeLayers) -> None:
     layers.layer(file(".wh.f"), file(".wh.d"))
     layers.layer(file("f", b"old"), file("d/old", b"o"))
     with layers.union() as root:
@@ -62,7 +63,7 @@ def test_an_aufs_whiteout_can_be_written_over(layers: Layers) -> None:
     assert read(layers) == {"d": None, "f": "new"}
 
 
-def test_an_upper_of_aufs_form_is_read_and_changed(layers: Layers) -> None:
+def test_an_upper_of_aufs_form_is_read_and_changed(layers: HandmadeLayers) -> None:
     layers.layer(file("f", b"old"), file("g", b"g"))
     (layers.upper / ".wh.f").touch()
     assert read(layers) == {"g": "g"}
@@ -72,7 +73,7 @@ def test_an_upper_of_aufs_form_is_read_and_changed(layers: Layers) -> None:
     assert read(layers) == {"f": "new"}
 
 
-def test_fuse_overlayfs_opaque_directories(layers: Layers) -> None:
+def test_fuse_overlayfs_opaque_directories(layers: HandmadeLayers) -> None:
     layers.layer(
         directory("one", xattrs={"user.fuseoverlayfs.opaque": b"y"}),
         file("one/new", b"n"),
@@ -83,7 +84,7 @@ def test_fuse_overlayfs_opaque_directories(layers: Layers) -> None:
     assert read(layers) == {"one": None, "one/new": "n", "two": None}
 
 
-def test_fuse_overlayfs_own_attributes_are_hidden(layers: Layers) -> None:
+def test_fuse_overlayfs_own_attributes_are_hidden(layers: HandmadeLayers) -> None:
     layers.layer(file("f", b"f", xattrs={"user.fuseoverlayfs.origin": b"f\0", "user.mine": b"m"}))
     with layers.union() as root:
         assert _listed(root / "f") == ["user.mine"]

@@ -8,7 +8,8 @@ import stat
 import pytest
 
 from tests.conformance.tree import Node, directory, file, special
-from tests.interop.layers import Layers, contents
+from tests.helpers.layers import HandmadeLayers
+from tests.interop.views import contents
 
 READERS = ("kernel", "union")
 
@@ -31,7 +32,7 @@ def metacopy(path: str, size: int, **marks: bytes) -> Node:
     return Node(path=os.fsencode(path), mode=stat.S_IFREG | 0o600, size=size, xattrs=found)
 
 
-def read(layers: Layers, reader: str, *options: str) -> dict[str, str | None]:
+def read(layers: HandmadeLayers, reader: str, *options: str) -> dict[str, str | None]:
     mount = layers.kernel(*options) if reader == "kernel" else layers.union(*options)
     with mount as root:
         return contents(root)
@@ -40,27 +41,27 @@ def read(layers: Layers, reader: str, *options: str) -> dict[str, str | None]:
 pytestmark = pytest.mark.parametrize("reader", READERS)
 
 
-def test_whiteouts_hide_files_and_trees(layers: Layers, reader: str) -> None:
+def test_whiteouts_hide_files_and_trees(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(whiteout("f"), whiteout("d"), whiteout("m/x"), file("m/new", b"n"))
     layers.layer(file("f", b"f"), file("d/a/b", b"b"), file("m/x", b"x"), file("m/y", b"y"))
     assert read(layers, reader) == {"m": None, "m/new": "n", "m/y": "y"}
 
 
-def test_a_whiteout_hides_only_what_lies_beneath_it(layers: Layers, reader: str) -> None:
+def test_a_whiteout_hides_only_what_lies_beneath_it(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(file("d/top", b"t"))
     layers.layer(whiteout("d"))
     layers.layer(file("d/bottom", b"b"))
     assert read(layers, reader) == {"d": None, "d/top": "t"}
 
 
-def test_a_file_stops_the_merging_of_directories(layers: Layers, reader: str) -> None:
+def test_a_file_stops_the_merging_of_directories(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(file("d/top", b"t"))
     layers.layer(file("d", b"a file"))
     layers.layer(file("d/bottom", b"b"))
     assert read(layers, reader) == {"d": None, "d/top": "t"}
 
 
-def test_an_opaque_directory_hides_all_layers_beneath(layers: Layers, reader: str) -> None:
+def test_an_opaque_directory_hides_all_layers_beneath(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(file("d/one", b"1"))
     layers.layer(marked("d", opaque=b"y"), file("d/two", b"2"))
     layers.layer(file("d/three", b"3"))
@@ -68,26 +69,26 @@ def test_an_opaque_directory_hides_all_layers_beneath(layers: Layers, reader: st
     assert read(layers, reader) == {"d": None, "d/one": "1", "d/two": "2"}
 
 
-def test_nested_opaque_directories(layers: Layers, reader: str) -> None:
+def test_nested_opaque_directories(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("d", opaque=b"y"), marked("d/e", opaque=b"y"), file("d/e/new", b"n"))
     layers.layer(file("d/e/old", b"o"), file("d/f", b"f"))
     assert read(layers, reader) == {"d": None, "d/e": None, "d/e/new": "n"}
 
 
-def test_xwhiteouts_in_a_directory_marked_x(layers: Layers, reader: str) -> None:
+def test_xwhiteouts_in_a_directory_marked_x(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("d", opaque=b"x"), xwhiteout("d/gone"), file("d/new", b"n"), file("d/e"))
     layers.layer(file("d/gone", b"g"), file("d/stays", b"s"))
     layers.layer(file("d/gone", b"g"))
     assert read(layers, reader) == {"d": None, "d/new": "n", "d/e": "", "d/stays": "s"}
 
 
-def test_xwhiteouts_in_the_root_of_a_layer(layers: Layers, reader: str) -> None:
+def test_xwhiteouts_in_the_root_of_a_layer(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("", opaque=b"x"), xwhiteout("gone"))
     layers.layer(file("gone/a", b"g"), file("stays", b"s"))
     assert read(layers, reader) == {"stays": "s"}
 
 
-def test_a_relative_redirect(layers: Layers, reader: str) -> None:
+def test_a_relative_redirect(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("d/new", redirect=b"old"), file("d/new/more", b"m"), whiteout("d/old"))
     layers.layer(file("d/old/f", b"f"))
     assert read(layers, reader) == {
@@ -98,7 +99,7 @@ def test_a_relative_redirect(layers: Layers, reader: str) -> None:
     }
 
 
-def test_an_absolute_redirect(layers: Layers, reader: str) -> None:
+def test_an_absolute_redirect(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("a/new", redirect=b"/x/y/old"), whiteout("x/y/old"))
     layers.layer(file("x/y/old/f", b"f"), file("x/y/g", b"g"))
     assert read(layers, reader) == {
@@ -111,7 +112,7 @@ def test_an_absolute_redirect(layers: Layers, reader: str) -> None:
     }
 
 
-def test_a_redirect_inside_a_redirected_directory(layers: Layers, reader: str) -> None:
+def test_a_redirect_inside_a_redirected_directory(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(
         marked("m", redirect=b"d"),
         marked("m/tub", redirect=b"sub"),
@@ -122,14 +123,14 @@ def test_a_redirect_inside_a_redirected_directory(layers: Layers, reader: str) -
     assert read(layers, reader) == {"m": None, "m/tub": None, "m/tub/z": "z", "m/x": "x"}
 
 
-def test_redirects_over_several_layers(layers: Layers, reader: str) -> None:
+def test_redirects_over_several_layers(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("c", redirect=b"b"), whiteout("b"), file("c/3", b"3"))
     layers.layer(marked("b", redirect=b"a"), whiteout("a"), file("b/2", b"2"))
     layers.layer(file("a/1", b"1"))
     assert read(layers, reader) == {"c": None, "c/1": "1", "c/2": "2", "c/3": "3"}
 
 
-def test_a_redirect_goes_through_layers_that_lack_it(layers: Layers, reader: str) -> None:
+def test_a_redirect_goes_through_layers_that_lack_it(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("n", redirect=b"/d/old"), whiteout("d/old"))
     layers.layer(file("other", b"o"))
     layers.layer(file("d/old/one", b"1"))
@@ -143,59 +144,63 @@ def test_a_redirect_goes_through_layers_that_lack_it(layers: Layers, reader: str
     }
 
 
-def test_two_directories_that_changed_names(layers: Layers, reader: str) -> None:
+def test_two_directories_that_changed_names(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("a", redirect=b"b"), marked("b", redirect=b"a"))
     layers.layer(file("a/of-a", b"a"), file("b/of-b", b"b"))
     assert read(layers, reader) == {"a": None, "a/of-b": "b", "b": None, "b/of-a": "a"}
 
 
-def test_an_opaque_layer_beneath_a_redirect_ends_it(layers: Layers, reader: str) -> None:
+def test_an_opaque_layer_beneath_a_redirect_ends_it(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("n", redirect=b"d"), whiteout("d"))
     layers.layer(marked("d", opaque=b"y"), file("d/one", b"1"))
     layers.layer(file("d/two", b"2"))
     assert read(layers, reader) == {"n": None, "n/one": "1"}
 
 
-def test_a_metacopy_takes_its_data_from_the_same_path(layers: Layers, reader: str) -> None:
+def test_a_metacopy_takes_its_data_from_the_same_path(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(metacopy("d/f", 4))
     layers.layer(file("other"))
     layers.layer(file("d/f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"d": None, "d/f": "data", "other": ""}
 
 
-def test_metacopies_over_metacopies(layers: Layers, reader: str) -> None:
+def test_metacopies_over_metacopies(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(metacopy("f", 4))
     layers.layer(metacopy("f", 4))
     layers.layer(file("f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"f": "data"}
 
 
-def test_a_metacopy_with_an_absolute_redirect(layers: Layers, reader: str) -> None:
+def test_a_metacopy_with_an_absolute_redirect(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(metacopy("new", 4, redirect=b"/d/old"), whiteout("d/old"))
     layers.layer(file("d/old", b"data"))
     assert read(layers, reader, "metacopy=on") == {"d": None, "new": "data"}
 
 
-def test_a_metacopy_with_a_relative_redirect(layers: Layers, reader: str) -> None:
+def test_a_metacopy_with_a_relative_redirect(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(metacopy("d/new", 4, redirect=b"old"), whiteout("d/old"))
     layers.layer(file("d/old", b"data"))
     assert read(layers, reader, "metacopy=on") == {"d": None, "d/new": "data"}
 
 
-def test_a_metacopy_in_a_redirected_directory(layers: Layers, reader: str) -> None:
+def test_a_metacopy_in_a_redirected_directory(layers: HandmadeLayers, reader: str) -> None:
     layers.layer(marked("n", redirect=b"d"), metacopy("n/f", 4), whiteout("d"))
     layers.layer(file("d/f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"n": None, "n/f": "data"}
 
 
-def test_a_metacopy_in_a_redirected_directory_of_a_lower(layers: Layers, reader: str) -> None:
+def test_a_metacopy_in_a_redirected_directory_of_a_lower(
+    layers: HandmadeLayers, reader: str
+) -> None:
     layers.layer(file("top"))
     layers.layer(marked("n", redirect=b"d"), metacopy("n/f", 4), whiteout("d"))
     layers.layer(file("d/f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"n": None, "n/f": "data", "top": ""}
 
 
-def test_data_only_layers_show_through_metacopies_alone(layers: Layers, reader: str) -> None:
+def test_data_only_layers_show_through_metacopies_alone(
+    layers: HandmadeLayers, reader: str
+) -> None:
     layers.layer(
         metacopy("etc/one", 4, redirect=b"/ab/cd"),
         metacopy("etc/two", 3, redirect=b"/ef"),

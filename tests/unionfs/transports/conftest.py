@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.layers import handmade_layers as handmade_layers
 from tests.helpers.mounts import QUICK, require_fuse, require_root
-from tests.interop.layers import Layers
 
 # pyfuse3 is an extra; where every test must run, its absence is an error.
 if importlib.util.find_spec("pyfuse3") is None and QUICK:
@@ -25,12 +24,3 @@ def io_uring(request: pytest.FixtureRequest) -> Iterator[str]:
     require_fuse()
     with io_uring_enabled() if request.param == "on" else contextlib.nullcontext():
         yield request.param
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Iterator[Layers]:
-    """A place for layers; fails where one of them was changed after its `freeze`."""
-    require_root()
-    made = Layers(tmp_path)
-    yield made
-    made.check()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import (
     REPOSITORY,
     helper_environment,
@@ -22,7 +23,6 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import end
-from tests.interop.layers import Layers
 
 SLOW = 20
 """More requests than a connection is likely to have under way at once."""
@@ -199,7 +199,7 @@ def connections(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_an_aborted_connection_ends_the_daemon(
-    layers: Layers, options: tuple[str, str], connections: Path
+    layers: HandmadeLayers, options: tuple[str, str], connections: Path
 ) -> None:
     layers.layer()
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -215,7 +215,7 @@ def test_an_aborted_connection_ends_the_daemon(
 
 
 def test_a_killed_daemon_leaves_errors_and_a_sound_upper(
-    layers: Layers, options: tuple[str, str]
+    layers: HandmadeLayers, options: tuple[str, str]
 ) -> None:
     layers.layer()
     with mounted_union(layers.stack, layers.upper, layers.work, options, quiet=False) as union:
@@ -235,7 +235,7 @@ def test_a_killed_daemon_leaves_errors_and_a_sound_upper(
 
 
 def test_a_detached_mount_serves_whoever_has_files_open(
-    layers: Layers, options: tuple[str, str]
+    layers: HandmadeLayers, options: tuple[str, str]
 ) -> None:
     layers.layer()
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -253,7 +253,7 @@ def test_a_detached_mount_serves_whoever_has_files_open(
     assert (layers.upper / "file").read_bytes() == b"late"
 
 
-def test_unmounting_amid_requests(layers: Layers, options: tuple[str, str]) -> None:
+def test_unmounting_amid_requests(layers: HandmadeLayers, options: tuple[str, str]) -> None:
     """Those under way are answered, whatever the answer; the daemon ends in peace."""
     layers.layer()
 

@@ -18,8 +18,8 @@ import pytest
 
 from tests.conformance.tree import directory, file, hard_link
 from tests.helpers.calls import FS_NODUMP_FL, get_flags, next_tick, set_flags
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run, wait_until
-from tests.interop.layers import Layers
 
 BIG = bytes(range(256)) * 1024
 SMALL = b"a few bytes"
@@ -49,7 +49,9 @@ def requires_passthrough(union: Union) -> None:
         pytest.skip("this kernel has no FUSE passthrough (Linux 6.9)")
 
 
-def test_reads_writes_and_maps_ask_nothing(layers: Layers, options: tuple[str, ...]) -> None:
+def test_reads_writes_and_maps_ask_nothing(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
         requires_passthrough(union)
@@ -67,7 +69,9 @@ def test_reads_writes_and_maps_ask_nothing(layers: Layers, options: tuple[str, .
     assert (layers.upper / "new").read_bytes()[1000:1004] == b"mmap"
 
 
-def test_a_small_lower_file_is_never_asked_for(layers: Layers, options: tuple[str, ...]) -> None:
+def test_a_small_lower_file_is_never_asked_for(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
     """It comes with its first open; neither its pages nor its attributes cost a request.
 
     Nothing can keep the kernel from asking whether it is a terminal (IOCTL).
@@ -85,7 +89,9 @@ def test_a_small_lower_file_is_never_asked_for(layers: Layers, options: tuple[st
         assert changed <= {"OPEN", "RELEASE", "GETXATTR", "IOCTL"}
 
 
-def test_a_writer_beside_readers_of_the_lower(layers: Layers, options: tuple[str, ...]) -> None:
+def test_a_writer_beside_readers_of_the_lower(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
     """The readers keep what they opened; everybody else sees the new file."""
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -105,7 +111,7 @@ def test_a_writer_beside_readers_of_the_lower(layers: Layers, options: tuple[str
 
 
 def test_a_writer_by_another_name_of_a_file_being_read(
-    layers: Layers, options: tuple[str, ...]
+    layers: HandmadeLayers, options: tuple[str, ...]
 ) -> None:
     """The names stay one file; the reader keeps the lower one."""
     layers.layer(file("one", BIG), directory("d"), hard_link("d/two", "one"))
@@ -126,7 +132,7 @@ def test_a_writer_by_another_name_of_a_file_being_read(
 
 
 def test_truncate_chmod_and_rename_beside_a_reader(
-    layers: Layers, options: tuple[str, ...]
+    layers: HandmadeLayers, options: tuple[str, ...]
 ) -> None:
     layers.layer(*(file(name, BIG) for name in ("cut", "mode", "name", "gone")))
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -155,7 +161,9 @@ def stat_mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
-def test_a_running_program_is_not_written_to(layers: Layers, options: tuple[str, ...]) -> None:
+def test_a_running_program_is_not_written_to(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
     lower = layers.layer()
     shutil.copy("/bin/sleep", lower / "program")
     with open(lower / "program", "ab") as program:
@@ -174,7 +182,7 @@ def test_a_running_program_is_not_written_to(layers: Layers, options: tuple[str,
         run(union.root / "program", "0")
 
 
-def test_layers_on_a_stacked_filesystem(layers: Layers, options: tuple[str, ...]) -> None:
+def test_layers_on_a_stacked_filesystem(layers: HandmadeLayers, options: tuple[str, ...]) -> None:
     """The kernel passes through to an overlayfs as well; nothing can be stacked on us then."""
     below = layers.base / "below"
     for name in ("lower", "upper", "work"):
@@ -209,7 +217,7 @@ def cached_pages(path: Path) -> int:
     return struct.unpack_from("=Q", bytes(found))[0]  # type: ignore[no-any-return]
 
 
-def test_four_mounts_hold_a_layer_in_memory_once(layers: Layers) -> None:
+def test_four_mounts_hold_a_layer_in_memory_once(layers: HandmadeLayers) -> None:
     lower = layers.layer(file("big", BIG))
     pages = len(BIG) // mmap.PAGESIZE
     mounts = [mounted_union(layers.stack, options=["transport=dev_fuse"]) for _ in range(4)]
@@ -222,7 +230,7 @@ def test_four_mounts_hold_a_layer_in_memory_once(layers: Layers) -> None:
 
 
 def test_without_passthrough_every_reader_sees_every_write(
-    layers: Layers, options: tuple[str, ...]
+    layers: HandmadeLayers, options: tuple[str, ...]
 ) -> None:
     layers.layer(file("big", BIG))
     words = (*options[:2], "passthrough=off")
@@ -243,7 +251,7 @@ def test_without_passthrough_every_reader_sees_every_write(
         assert asked(union)["READ"] <= reads + len(BIG) // (128 << 10)
 
 
-def test_one_file_is_one_inode(layers: Layers, usual: tuple[str, ...]) -> None:
+def test_one_file_is_one_inode(layers: HandmadeLayers, usual: tuple[str, ...]) -> None:
     """Locks, data, attributes and re-opening agree, though the reader was there first."""
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
@@ -268,7 +276,9 @@ def test_one_file_is_one_inode(layers: Layers, usual: tuple[str, ...]) -> None:
             assert os.fstat(reader.fileno()).st_nlink == 0
 
 
-def test_a_reader_that_waits_sees_what_is_appended(layers: Layers, usual: tuple[str, ...]) -> None:
+def test_a_reader_that_waits_sees_what_is_appended(
+    layers: HandmadeLayers, usual: tuple[str, ...]
+) -> None:
     """tail -f on a file that it opened before the copy-up."""
     layers.layer(file("log", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
@@ -293,7 +303,7 @@ def has_open(pid: int, path: Path) -> bool:
 
 
 def test_programs_are_in_memory_once_and_other_files_are_cached(
-    layers: Layers, usual: tuple[str, ...]
+    layers: HandmadeLayers, usual: tuple[str, ...]
 ) -> None:
     """The kernel reads a program by itself; another file it reads through us, once."""
     layers.layer(file("program", b"\x7fELF" + BIG), file("big", BIG))
@@ -308,7 +318,7 @@ def test_programs_are_in_memory_once_and_other_files_are_cached(
 
 
 def test_a_read_only_mount_passes_every_file_through(
-    layers: Layers, usual: tuple[str, ...]
+    layers: HandmadeLayers, usual: tuple[str, ...]
 ) -> None:
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, options=usual) as union:
@@ -317,7 +327,9 @@ def test_a_read_only_mount_passes_every_file_through(
         assert "READ" not in asked(union)
 
 
-def test_times_after_a_store_through_a_mapping(layers: Layers, usual: tuple[str, ...]) -> None:
+def test_times_after_a_store_through_a_mapping(
+    layers: HandmadeLayers, usual: tuple[str, ...]
+) -> None:
     """stat shows them after msync, and after munmap and close."""
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
@@ -337,7 +349,7 @@ def test_times_after_a_store_through_a_mapping(layers: Layers, usual: tuple[str,
             assert after.st_ctime_ns > before.st_ctime_ns
 
 
-def test_chattr_changes_ctime(layers: Layers, usual: tuple[str, ...]) -> None:
+def test_chattr_changes_ctime(layers: HandmadeLayers, usual: tuple[str, ...]) -> None:
     layers.layer(file("big", BIG))
     with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
         path = union.root / "big"

@@ -20,9 +20,9 @@ import pytest
 from tests.conformance.tree import file
 from tests.helpers.calls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, btime_ns, fallocate
 from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import mounted_union, require_fuse, require_root
 from tests.helpers.security import GROUP_ID, USER_ID, run_as
-from tests.interop.layers import Layers
 
 DATA = bytes(range(256)) * 256
 MODES = (0o4755, 0o2755, 0o6777, 0o2666, 0o4644)
@@ -153,7 +153,7 @@ def plain() -> Iterator[Path]:
 
 
 def test_a_descriptor_older_than_the_bit(
-    layers: Layers, options: tuple[str, ...], plain: Path
+    layers: HandmadeLayers, options: tuple[str, ...], plain: Path
 ) -> None:
     """Every way of changing data by a user leaves the mode that a plain directory shows."""
     expected = attacked(plain)
@@ -191,7 +191,7 @@ def listing(root: Path) -> None:
     ids=["readdir", "ls", "stat", "statx"],
 )
 def test_the_mode_that_exec_uses_is_the_new_one(
-    layers: Layers, options: tuple[str, ...], ask: Callable[[Path], object]
+    layers: HandmadeLayers, options: tuple[str, ...], ask: Callable[[Path], object]
 ) -> None:
     """What runs is not root's: also where nobody asked for the attributes in between."""
     program = Path(shutil.which("id") or "")
@@ -212,7 +212,7 @@ def test_the_mode_that_exec_uses_is_the_new_one(
         assert int(done.stdout) == USER_ID
 
 
-def test_suid_before_the_open(layers: Layers, options: tuple[str, ...]) -> None:
+def test_suid_before_the_open(layers: HandmadeLayers, options: tuple[str, ...]) -> None:
     """An open alone drops nothing; a user's write does, root's only where we cannot tell."""
     layers.layer(file("opened", DATA, mode=0o6777), file("written", DATA, mode=0o6777),
                  file("root", DATA, mode=0o6777))  # fmt: skip

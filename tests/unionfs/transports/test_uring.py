@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.io_uring import SWITCH, io_uring_enabled, io_uring_unavailable
+from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -19,7 +20,6 @@ from tests.helpers.mounts import (
     require_root,
     run,
 )
-from tests.interop.layers import Layers
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 from unionfs.errors import MountError
@@ -39,7 +39,7 @@ def switched_off() -> Iterator[None]:
     SWITCH.write_text(before)
 
 
-def test_a_ring_for_each_cpu(layers: Layers) -> None:
+def test_a_ring_for_each_cpu(layers: HandmadeLayers) -> None:
     """Each with a thread that stays there, and the mount ends with all of them."""
     layers.layer()
     with (
@@ -56,7 +56,7 @@ def test_a_ring_for_each_cpu(layers: Layers) -> None:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_it_is_done_without(layers: Layers) -> None:
+def test_switched_off_it_is_done_without(layers: HandmadeLayers) -> None:
     layers.layer()
     options = ["transport=dev_fuse", "io_uring=auto"]
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -65,7 +65,7 @@ def test_switched_off_it_is_done_without(layers: Layers) -> None:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_it_cannot_be_required(layers: Layers) -> None:
+def test_switched_off_it_cannot_be_required(layers: HandmadeLayers) -> None:
     layers.layer()
     words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
     point = layers.base / "merged"

@@ -1,22 +1,22 @@
-"""Layers written by hand in the formats of others, and looking at them through either union."""
+"""Layers written by hand in the formats of others, mounted by PyUnion or by the kernel."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 from tests.conformance.tree import Node, build
 from tests.helpers import trees
-from tests.helpers.drivers import OsDriver
-from tests.helpers.mounts import kernel_overlay, mounted
+from tests.helpers.mounts import kernel_overlay, mounted, require_root
 
 KERNEL_OPTIONS = ("redirect_dir=on", "metacopy=on", "index=on")
-TRUSTED = "trusted.overlay."
 
 
-class Layers:
+class HandmadeLayers:
     """Directories in a scratch place: `layer` makes one, `stack` is all of them, topmost first."""
 
     def __init__(self, base: Path) -> None:
@@ -78,16 +78,10 @@ class Layers:
         return (self.upper, self.work) if wanted else (None, None)
 
 
-def look(root: Path, *, d_ino: bool = True) -> trees.Tree:
-    """Return the tree at `root`."""
-    return trees.snapshot(OsDriver(root), d_ino=d_ino)
-
-
-def contents(root: Path) -> dict[str, str | None]:
-    """Return the content of every file beneath `root`, None for a directory."""
-    found: dict[str, str | None] = {}
-    for path, thing in look(root).items():
-        if path:
-            is_dir = thing.mode & 0o170000 == 0o040000
-            found[os.fsdecode(path)] = None if is_dir else thing.content.decode()
-    return found
+@pytest.fixture(name="layers")
+def handmade_layers(tmp_path: Path) -> Iterator[HandmadeLayers]:
+    """Yield empty layers; fail where one of them was changed after its `freeze`."""
+    require_root()
+    made = HandmadeLayers(tmp_path)
+    yield made
+    made.check()
