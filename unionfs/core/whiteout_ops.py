@@ -84,7 +84,12 @@ def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> N
     else:
         staged = stage_whiteout(state, d)
         if is_dir:
-            renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+            try:
+                renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+            except PermissionError:
+                # An ordinary user may remove, but not move, a directory of mode 0555.
+                os.chmod(name, 0o700, dir_fd=fd)
+                renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
             work.discard(staged)
         else:
             os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)

@@ -248,3 +248,15 @@ def test_what_lies_in_read_only_directories_is_changed(mode: str, base: Path) ->
     )
     assert done.returncode == 0, done.stderr
     ended(base)
+
+
+def test_an_empty_read_only_directory_is_removed(mode: str, base: Path) -> None:
+    merged = base / "merged"
+    (base / "lower/empty").chmod(0o555)
+    script = f"cd {merged}; rmdir empty; ! test -e empty; cd /; {MODES[mode]} {merged}"
+    done = as_user(mode, base, script)
+    assert done.returncode == 0, done.stderr
+    copied = f"cd {merged}; touch dir/sub; chmod 555 dir/sub; rmdir dir/sub"
+    done = as_user(mode, base, f"{copied}; ! test -e dir/sub; cd /; {MODES[mode]} {merged}")
+    assert done.returncode == 0, done.stderr
+    ended(base)
