@@ -134,7 +134,9 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
         parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
         # It is done, and must not be taken for undone.
-        log.error("the times of %r cannot be restored: %s", parent.top().full_path(), error)
+        log.error(
+            "the times of %r cannot be restored: %s", parent.top().full_path(), error.strerror
+        )
 
 
 def _rename_as_owner(work: int, staged: bytes, fd: int, name: bytes) -> None:

@@ -50,7 +50,7 @@ from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.removal import remove_tree
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Frozen
+from unionfs.types import ROOT_NODEID, Frozen
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TRIES = 5  # for the preparations to be still true when the gate is closed
@@ -189,6 +189,8 @@ def _freeze_paused(
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
         made = _lay_out(state, work, fresh, writers)
+        root = state.table.directory(ROOT_NODEID)
+        before = {d: os.stat(d.top().fd()) for d in {root, *made}}
         _exchange_uppers(upper, upper_to)
     except BaseException:
         for writer in writers:
@@ -201,6 +203,9 @@ def _freeze_paused(
     _adopt(state, writable.upper, made)
     for writer in writers:
         _move(writer)
+    for d, st in before.items():
+        # The union shows the same attributes, now of another real directory.
+        d.keep_ctime(st, os.stat(d.top().fd()))
     fd = state.mounts.frozen_upper(upper_to, upper.root.fd())
     if fd is not None:
         # From now on it is a lower layer, and read as one.

@@ -211,7 +211,10 @@ def _move(state: State, source: End, target: End) -> None:
         if leaving is not None:
             leaving()
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # else a reference cycle keeps fds open
 
 
 def _prepare(state: State, end: End, other: End) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.libc import libc
 
 _MAX_HANDLE = 128
 _AT_HANDLE_FID = 0x200
@@ -49,11 +49,14 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
         ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
         if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), flags) == 0:
             break
-        error = fail(name)
-        if flags or error.errno != errno.EOPNOTSUPP:
-            if error.errno == errno.EINVAL:  # AT_HANDLE_FID is not known
-                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), name)
-            raise error
+        # An error kept in a local variable would form a reference cycle with its
+        # traceback, and keep open the fds of all callers until the next collection.
+        code = ctypes.get_errno()
+        if code == errno.EINVAL:  # AT_HANDLE_FID is not known
+            code = errno.EOPNOTSUPP
+        elif not flags and code == errno.EOPNOTSUPP:
+            continue
+        raise OSError(code, os.strerror(code), name)
     length = ctypes.c_uint.from_buffer(buffer).value
     kind = ctypes.c_int.from_buffer(buffer, 4).value
     return FileHandle(kind, buffer.raw[_HEAD : _HEAD + length])

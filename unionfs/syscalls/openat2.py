@@ -53,7 +53,10 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
             return walk_in_root(root_fd, path, flags)
         if error.errno != errno.EAGAIN:  # a rename elsewhere in the tree came between
             break
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # else a reference cycle keeps the fds of the callers open
 
 
 def walk_in_root(root_fd: int, path: bytes, flags: int) -> int:

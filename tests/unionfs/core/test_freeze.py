@@ -63,6 +63,25 @@ def test_the_layer_does_not_change_any_more(union: Frozen) -> None:
     check_reopened(union)
 
 
+def test_directories_keep_their_ctime(union: Frozen) -> None:
+    """Also a directory that gets a new real directory for a file open for writing."""
+    tree = union.tree
+    handle = tree.open(b"etc/passwd", os.O_RDWR, 0)
+    tree.pwrite(handle, b"before", 0)
+
+    def ctimes() -> list[int]:
+        found = [core(tree).getattr(nodeid(tree, path)) for path in (b"", b"etc", b"bin")]
+        return [attr.st.st_ctime_ns for attr in found]
+
+    was = ctimes()
+    for _ in range(2):
+        union.freeze()
+        assert ctimes() == was
+    tree.chmod(b"etc", 0o711)
+    assert ctimes()[1] > was[1]
+    tree.close(handle)
+
+
 def test_many_freezes_keep_the_st_ino(union: Frozen) -> None:
     tree = union.tree
     tree.chmod(b"etc/passwd", 0o600)
