@@ -32,7 +32,11 @@ LONGEST = 0.2  # seconds of work before a kill
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV, errno.ECANCELED)
 """What a system call says on a mount whose daemon died.
 
-ECANCELED is dev_uring.c:fuse_uring_send_in_task() finding the task of the ring dead.
+A request given to io_uring, which the killed daemon has not taken yet, is ended with
+ECANCELED by dev_uring.c:fuse_uring_send_in_task(): the task of the ring is exiting.  Kernels
+without the fix of that function of June 2026 leave such a request to the teardown of the
+connection, fuse_uring_entry_teardown(), which says ECONNABORTED.  Load makes it likely,
+since the daemon then waits for a CPU.  The request was not carried out in either case.
 """
 
 Operation = Callable[[Driver], object]

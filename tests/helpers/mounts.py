@@ -31,10 +31,16 @@ from pathlib import Path
 
 import pytest
 
+from mount_tools.mount.holders import holders
+from mount_tools.mount.table import device_on
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Generous, since CI machines stall; a healthy mount needs a fraction of a second.
 DEADLINE = 30.0
+
+# Seconds in which a process nearly always ends after umount(2).
+SOON = 2.0
 
 Layer = str | bytes | Path
 
@@ -184,6 +190,7 @@ class Union:
             return
         self.ended = True
         last = b""
+        device = device_on(str(self.root))
 
         def unmounted() -> bool:
             nonlocal last
@@ -197,14 +204,39 @@ class Union:
             self._force_end()
             pytest.fail(f"{self.root} does not unmount: {last.decode()}\n{self.log()}")
         try:
-            status = self.process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
+            status = self._wait_for_end(device)
+        except BaseException:
+            held = ", ".join(map(str, holders(device) if device else []))
             self._force_end()
-            pytest.fail(f"mount.pyunion outlives its mount {self.root}\n{self.log()}")
+            pytest.fail(
+                f"mount.pyunion outlives its mount {self.root}; mounted elsewhere: {held or 'no'}\n"
+                f"{self.log()}"
+            )
         if status != 0:
             pytest.fail(f"mount.pyunion ended with status {status}\n{self.log()}")
         if self.quiet and re.search(r"ERROR|CRITICAL|Traceback|Warning:", self.log()):
             pytest.fail(f"mount.pyunion logged an error\n{self.log()}")
+
+    def _wait_for_end(self, device: str | None) -> int:
+        """Return the exit status of the process, which ends with the last mount of `device`.
+
+        A test that runs at the same time in another process may make a private mount
+        namespace.  That copies every mount of this one, and keeps the copies when umount(2)
+        removes the originals.  So the copies are removed too, except those of the serving
+        process, which would be a fault of its own.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(SOON)
+
+        def ended() -> bool:
+            for holder in holders(device) if device else []:
+                if holder.pid != self.pid:
+                    inside = f"--mount=/proc/{holder.pid}/ns/mnt"
+                    run("nsenter", inside, "umount", "-l", holder.mount_point, check=False)
+            return self.process.poll() is not None
+
+        wait_until(ended, f"the end of the process of {self.root}", DEADLINE)
+        return self.process.wait()
 
     def crash(self) -> None:
         """Kill the serving process as a power cut would, and clear its dead mount away."""

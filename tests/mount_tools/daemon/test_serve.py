@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,21 +47,35 @@ def test_signals_unmount(layers: Layers, number: signal.Signals) -> None:
     assert (layers.upper / "new").read_text() == "new\n"
 
 
+@contextlib.contextmanager
+def _private_namespace() -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a process in a mount namespace that has a copy of every mount of this one."""
+    ours = os.stat("/proc/self/ns/mnt").st_ino
+    command = ["unshare", "-m", "--propagation", "private", "cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        namespace = Path(f"/proc/{process.pid}/ns/mnt")
+        comm = Path(f"/proc/{process.pid}/comm")
+        wait_until(
+            lambda: comm.read_text() == "cat\n" and namespace.stat().st_ino != ours,
+            "the other namespace",
+        )
+        yield process
+
+
+def test_the_namespace_of_another_test_keeps_no_mount_alive(layers: Layers) -> None:
+    """Tests that run at the same time share a mount namespace, which any of them may copy."""
+    require_root()
+    with mounted_union([layers.low], layers.upper, layers.work) as union, _private_namespace():
+        union.unmount()
+        assert union.process.returncode == 0
+
+
 def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(layers: Layers) -> None:
     """The first names the holder; the second aborts the connection, and the upper is free."""
     require_root()
-    ours = os.stat("/proc/self/ns/mnt").st_ino
     with mounted_union([layers.low], layers.upper, layers.work, quiet=False) as union:
         (union.root / "new").write_text("new\n")
-        command = ["unshare", "-m", "--propagation", "private", "cat"]
-        holder = subprocess.Popen(command, stdin=subprocess.PIPE)
-        namespace = Path(f"/proc/{holder.pid}/ns/mnt")
-        comm = Path(f"/proc/{holder.pid}/comm")
-        try:
-            wait_until(
-                lambda: comm.read_text() == "cat\n" and namespace.stat().st_ino != ours,
-                "the other namespace",
-            )
+        with _private_namespace() as holder:
             run(*unmount_command(), union.root)
             assert union.process.poll() is None
             union.process.send_signal(signal.SIGTERM)
@@ -68,8 +84,6 @@ def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(layers:
             union.process.send_signal(signal.SIGTERM)
             assert union.process.wait(20) == 0
             union.ended = True
-        finally:
-            holder.communicate()
     assert (layers.upper / "new").read_text() == "new\n"
     with mounted_union([layers.low], layers.upper, layers.work) as again:
         assert (again.root / "new").read_text() == "new\n"

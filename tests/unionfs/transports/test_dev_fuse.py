@@ -28,8 +28,9 @@ SLOW = 20
 """More requests than a connection is likely to have under way at once."""
 
 
-# What a mount that nobody serves any more answers.
-DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+# What a mount that nobody serves any more answers; ECANCELED is explained in
+# tests/faults/test_kill.py.
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED)
 
 
 class Odd:
