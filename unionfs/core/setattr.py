@@ -38,8 +38,9 @@ def setattr_node(
     state.require_upper()
     if isinstance(node, Dir):
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
-        _apply(state, upper.fd(), None, change)
-        node.kept_ctime = None
+        with node.lock:  # a thread that raised the mode for a moment holds it
+            _apply(state, upper.fd(), None, change)
+            node.kept_ctime = None
         return
     assert isinstance(node, File)
     if change.size is not None:

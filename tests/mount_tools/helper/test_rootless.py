@@ -260,3 +260,32 @@ def test_an_empty_read_only_directory_is_removed(mode: str, base: Path) -> None:
     done = as_user(mode, base, f"{copied}; ! test -e dir/sub; cd /; {MODES[mode]} {merged}")
     assert done.returncode == 0, done.stderr
     ended(base)
+
+
+def test_files_in_a_read_only_directory_are_copied_up(mode: str, base: Path) -> None:
+    """As on a plain filesystem, files in a directory of mode 0555 can be changed."""
+    merged = base / "merged"
+    (base / "lower/dir/sub/inner").write_text("inner\n")
+    os.chown(base / "lower/dir/sub/inner", NOBODY, NOBODY)
+    for path in ("lower/dir/sub", "lower/dir"):
+        os.chmod(base / path, 0o555)
+    done = as_user(
+        mode,
+        base,
+        f"""
+        cd {merged}
+        echo more >> dir/old
+        chmod 600 dir/sub/inner
+        touch dir/sub/inner
+        test "$(stat -c %a dir) $(stat -c %a dir/sub)" = '555 555'
+        test "$(cat dir/old | wc -l)" = 2
+        chmod -R u+w dir
+        rm -rf dir
+        test ! -e dir
+        cd /
+        {MODES[mode]} {merged}
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    ended(base)
+    assert (base / "lower/dir/old").read_text() == "old\n"
