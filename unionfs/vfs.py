@@ -331,12 +331,16 @@ class Passthrough(Protocol):
         """
         ...
 
-    def first_content(self, fh: Fh) -> bytes | bytearray | None:
-        """Return the whole content of a small lower file, at the first call for the inode.
+    def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
+        """Return all that an unchanged lower file of at most `limit` bytes holds.
 
-        None at later calls, for any other file, for an empty one, and where the page
-        cache does not hold all of it.
+        None for any other file, for an empty one, and where it cannot be read.
+        Without `wait` it raises `BlockingIOError` where a disk has to be waited for.
         """
+        ...
+
+    def is_as_found(self, fh: Fh) -> bool:
+        """Tell whether the file behind `fh` is a lower file that nobody has changed."""
         ...
 
     def is_lasting(self, fh: Fh) -> bool:

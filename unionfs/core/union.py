@@ -257,21 +257,35 @@ class UnionFs:
             suid=upper and has_suid(fd),
         )
 
-    def first_content(self, fh: Fh) -> bytes | bytearray | None:
-        node = self._handle(fh).node
+    def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
+        handle = self._handle(fh)
+        node = handle.node
         size = node.found_size
-        if size <= 0 or not node.is_small():
+        if not 0 < size <= limit:
             return None
         buffer = bytearray(size + 1)
         try:
-            fd = reopen(self._state, node, os.O_RDONLY)
-            done = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
-        except OSError:
-            return None  # a disk to wait for, or an error that a READ will tell
+            fd = handle.fd
+            if fd is None:
+                fd = reopen(self._state, node, os.O_RDONLY)
+            if wait:
+                with self.gate.outside():
+                    done = os.preadv(fd, [buffer], 0)
+            else:
+                done = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
+        except OSError as error:
+            if not wait and error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise fs_error(errno.EAGAIN) from None
+            return None  # a READ will tell the error
+        if done < size and not wait:
+            raise fs_error(errno.EAGAIN)
         if done != size:
             return None
         del buffer[size:]
         return buffer
+
+    def is_as_found(self, fh: Fh) -> bool:
+        return self._handle(fh).node.found_size >= 0
 
     def is_lasting(self, fh: Fh) -> bool:
         handle, state = self._handle(fh), self._state

@@ -69,6 +69,6 @@ class DeviceCache(DeviceNotifier):
 
     def store(self, nodeid: int, data: bytes | bytearray) -> None:
         try:
-            os.write(self._fuse_fd, notify.pages(nodeid, data))
+            os.writev(self._fuse_fd, [notify.pages(nodeid, len(data)), data])
         except OSError:
             return  # out of memory, or unmounted: the kernel will send a READ

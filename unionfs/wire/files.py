@@ -57,6 +57,10 @@ _KEPT = 256
 
 _ELF = b"\x7fELF"
 
+# A lower file of up to so many bytes is given to the kernel whole: what one READ of
+# the kernel's default read-ahead fetches.
+_MOST_GIVEN = 128 << 10
+
 _NO_FH = Fh(0)
 
 # The version of a small file, which is never passed through to.
@@ -97,9 +101,11 @@ class Files:
     Pages are kept from one open to the next (KEEP_CACHE) only if no write by
     passthrough can have changed the file behind them.
 
-    A small lower file is given to the kernel with its first open: that saves the
-    READ, and the GETATTR that a READ makes necessary, since the kernel then takes
-    its atime for changed.
+    A lower file of up to `_MOST_GIVEN` bytes that is not passed through to is given
+    to the kernel with its first open: that saves the READs, and the GETATTR that a
+    READ makes necessary, since the kernel then takes its atime for changed.  Its
+    pages are then in memory twice, as after a READ: the kernel keeps those of the
+    lower file too.
 
     A lower file stays open after its last close, and its next reader gets the same
     handle, without a system call.
@@ -122,7 +128,8 @@ class Files:
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes: dict[int, Mode] = {}
         self._kept: dict[int, Mode] = {}  # those of `_modes` with no handle, latest last
-        self.given: set[int] = set()  # the small files that the kernel was given
+        # The files that the kernel was given, and those that it will not be given.
+        self.given: set[int] = set()
         self._lock = threading.Lock()
 
     def handlers(self) -> Handlers:
@@ -154,30 +161,51 @@ class Files:
         if not request.wait and fs.slow_open(request.nodeid, flags):
             raise Defer
         fh = fs.open(request.nodeid, flags)
-        if open_flags & abi.OPEN_KILL_SUIDGID:
-            try:
+        try:
+            if open_flags & abi.OPEN_KILL_SUIDGID:
                 self._drop_suid(fh, request)
-            except OSError:
-                fs.release(fh)
-                raise
-        if self._cache is not None and flags & _CHANGES == os.O_RDONLY:
-            self._give(self._cache, fh, request.nodeid)
+            if self._cache is not None and request.nodeid not in self.given:
+                self._give(self._cache, fh, request.nodeid, flags, request.wait)
+        except (OSError, Defer):
+            fs.release(fh)
+            raise
         return self._put_open(fh, request.nodeid, flags, request, request.body)
 
-    def _give(self, cache: Cache, fh: Fh, nodeid: int) -> None:
-        """Give the kernel the content of a small file, unless it has been given before.
+    def _give(self, cache: Cache, fh: Fh, nodeid: int, flags: int, wait: bool) -> None:
+        """Give the kernel the content of a lower file at its first open, and never again.
 
-        This happens under the lock and before any OPEN of the inode is answered, so no
-        READ of it is under way: the kernel would wait here for the pages of that READ,
-        and the READ for this thread.
+        No OPEN of the inode is answered before the inode is in `given`, and it is put
+        there only after the store.  So no READ of it is under way: the kernel would wait
+        here for the pages of that READ, and the READ for this thread.  The file is read
+        with no lock held.  An OPEN for writing takes the lock before it is answered, so
+        the content from before a write is never stored after it.  Raises `Defer` to wait
+        for a disk.
         """
-        if nodeid in self.given:
-            return
+        data = None
+        if flags & _CHANGES == os.O_RDONLY:
+            data = self._content_to_give(fh, wait)
         with self._lock:
-            data = None if nodeid in self.given else self._fs.first_content(fh)
-            if data is not None:
+            if nodeid not in self.given:
+                if data is not None and self._fs.is_as_found(fh):
+                    cache.store(nodeid, data)
                 self.given.add(nodeid)
-                cache.store(nodeid, data)
+
+    def _content_to_give(self, fh: Fh, wait: bool) -> bytearray | None:
+        """Return the content of a file, None if it is large or read by passthrough."""
+        backing = None if self.backings is None else self._fs.backing(fh)
+        if backing is not None and self._always_passes(backing):
+            return None
+        try:
+            data = self._fs.first_content(fh, _MOST_GIVEN, wait)
+        except BlockingIOError:
+            if backing is None:
+                # The disk is at work now, and mostly done by the time of the READ: that
+                # takes less time than to hand the OPEN to another thread.
+                return None
+            raise Defer from None
+        if backing is not None and data is not None and data.startswith(_ELF):
+            return None
+        return data
 
     def _drop_suid(self, fh: Fh, request: Request) -> None:
         """Take suid and sgid from a file that a thread without CAP_FSETID changes."""
@@ -283,7 +311,7 @@ class Files:
         """Tell whether a file is to be passed through to; raises `Defer` to wait for a disk."""
         if backing.suid:
             return False
-        if self._pass_all or backing.may_change or backing.fixed:
+        if self._always_passes(backing):
             return True
         start = bytearray(len(_ELF))
         try:
@@ -293,6 +321,10 @@ class Files:
                 raise Defer from None
             return False
         return start == _ELF
+
+    def _always_passes(self, backing: Backing) -> bool:
+        """Tell whether a file is passed through to whatever it holds, unless it has suid."""
+        return self._pass_all or backing.may_change or backing.fixed
 
     def _share(self, nodeid: int) -> Mode | None:
         """Return the mode of `nodeid` with one reader more, None where it has to be opened."""

@@ -24,11 +24,11 @@ def entry(parent: int, name: bytes) -> bytes:
     return _notice(abi.NOTIFY_INVAL_ENTRY, head + name + b"\0")
 
 
-def pages(nodeid: int, data: bytes | bytearray) -> bytes:
-    """Store `data`, the whole content of the file `nodeid`, in the page cache."""
-    return _notice(abi.NOTIFY_STORE, abi.NOTIFY_STORE_OUT.pack(nodeid, 0, len(data)) + data)
+def pages(nodeid: int, size: int) -> bytes:
+    """Store the `size` bytes that follow, the whole file `nodeid`, in the page cache."""
+    return _notice(abi.NOTIFY_STORE, abi.NOTIFY_STORE_OUT.pack(nodeid, 0, size), size)
 
 
-def _notice(code: int, body: bytes) -> bytes:
+def _notice(code: int, body: bytes, following: int = 0) -> bytes:
     # No request has the unique 0; a reply with it is a notice.
-    return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), code, 0) + body
+    return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body) + following, code, 0) + body

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import Given, Kernel, Table
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, Fh
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer
@@ -156,6 +156,71 @@ def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     for _ in range(2):
         kernel.open(nodeid, os.O_RDONLY)
     assert given.files == [(nodeid, b"data")]
+
+
+@pytest.mark.parametrize(("head", "given"), [(b"text", True), (b"\x7fELF", False)])
+def test_a_file_of_one_read_is_given_unless_it_is_passed_through(
+    tmp_path: Path, fs: UnionFs, head: bytes, given: bool
+) -> None:
+    cache = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
+    content = head.ljust(100_000, b"x")
+    (tmp_path / "lower/big").write_bytes(content)
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    backing_ids = [kernel.open(nodeid, os.O_RDONLY)[2] for _ in range(2)]
+    assert cache.files == ([(nodeid, content)] if given else [])
+    assert [backing_id == 0 for backing_id in backing_ids] == [given] * 2
+
+
+def waits_for_a_disk(*_: object) -> int:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_file_is_not_given_after_its_first_open_is_answered(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A READ may be under way then, and the store would wait for it."""
+    cache = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", waits_for_a_disk)
+        kernel.open(nodeid, os.O_RDONLY, wait=False)
+    kernel.open(nodeid, os.O_RDONLY, wait=False)
+    assert cache.files == []
+
+
+def test_a_larger_file_is_given_by_a_thread_that_may_wait(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
+    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", waits_for_a_disk)
+        with pytest.raises(Defer):
+            kernel.open(nodeid, os.O_RDONLY, wait=False)
+    assert fs.counters()["handles"] == 0
+    kernel.open(nodeid, os.O_RDONLY)
+    assert cache.files == [(nodeid, bytes(100_000))]
+
+
+def test_a_file_changed_while_it_was_read_is_not_given(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Given()
+    kernel = Kernel(fs, Terms(cache=cache))
+    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    first_content = fs.first_content
+
+    def while_another_opens_it(fh: Fh, limit: int, wait: bool) -> bytearray | None:
+        content = first_content(fh, limit, wait)
+        kernel.open(nodeid, os.O_RDWR)
+        return content
+
+    monkeypatch.setattr(fs, "first_content", while_another_opens_it)
+    kernel.open(nodeid, os.O_RDONLY)
+    assert cache.files == []
 
 
 def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:

@@ -20,7 +20,7 @@ def test_a_name() -> None:
 
 def test_pages() -> None:
     assert (
-        notify.pages(0x1122, b"data")
+        notify.pages(0x1122, 4) + b"data"
         == bytes.fromhex(
             "2c000000 04000000 0000000000000000 2211000000000000 0000000000000000 04000000 00000000"
         )
