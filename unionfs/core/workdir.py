@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
 from unionfs.syscalls.removal import open_own_dir, remove_tree
-
-log = logging.getLogger(__name__)
 
 INCOMPAT = b"incompat"
 """The directory in the staging directory whose entries name incompatible features."""
@@ -76,12 +73,7 @@ class WorkDir:
         No error if another process removes the directory or what is in it meanwhile.
         """
         self._shared_whiteout = None
-        try:
-            names = os.listdir(b"/proc/self/fd/%d" % self.fd)
-        except FileNotFoundError:
-            log.debug("the staging directory was removed by another process")
-            return
-        for name in names:
+        for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
             if name != INCOMPAT or not self._has_incompat():
                 remove_tree(self.fd, name)
 

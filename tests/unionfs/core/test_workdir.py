@@ -58,18 +58,19 @@ def test_a_workdir_that_is_removed_while_it_is_swept_is_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = Layers(tmp_path, {"file": "x"})
-    listdir = os.listdir
+    unlink = os.unlink
 
-    def lists_and_removes(path: Any) -> list[Any]:
-        names = listdir(path)
-        if b"left" in names:
+    def removed_before(name: Any, *args: Any, **keywords: Any) -> None:
+        if name == b"inner" and layers.work.exists():
+            monkeypatch.undo()
             shutil.rmtree(layers.work)
-        return names
+        unlink(name, *args, **keywords)
 
     with layers.union() as tree:
         tree.unlink(b"file")
         (layers.work / "work/left/deep").mkdir(parents=True)
-        monkeypatch.setattr(os, "listdir", lists_and_removes)
+        (layers.work / "work/left/deep/inner").touch()
+        monkeypatch.setattr(os, "unlink", removed_before)
     assert not layers.work.exists()
     assert [str(each) for each in caplog.records if each.levelno > logging.INFO] == []
 
