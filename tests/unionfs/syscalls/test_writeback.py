@@ -38,7 +38,6 @@ def test_written_back_data_is_on_the_disk(disk: Path, tmp_path: Path) -> None:
     data = os.urandom(16_384)
     with (disk / "file").open("wb", buffering=0) as file:
         file.write(data)
-        begin_write_back(file.fileno())
         write_back(file.fileno())
         assert data[:4096] in (tmp_path / "image").read_bytes()
 
