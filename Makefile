@@ -40,27 +40,26 @@ PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 demo: $(VENV)/product
 	@$(ROOT) $(BIN)/python -m benchmarks.demo
 
-# COVERAGE=1 measures the branches that the test process itself takes, and prints
-# them; daemons and commands run in processes of their own and are not seen.
-COVERAGE :=
-MEASURED = $(if $(COVERAGE),-m coverage run --data-file=.cache/coverage)
 RUN_TESTS = $(ROOT) env UNIONFS_REQUIRE_FUSE=$$([ ! -e /dev/fuse ] || echo 1) \
-    $(BIN)/python $(MEASURED) -m pytest
+    $(BIN)/python -m pytest
 QUICK := PYUNION_TEST_QUICK=1
-QUICK_TESTS := -q -r fE -n 2 -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks
+# COVERAGE=1 prints the branches that the quick tests take in their own processes; daemons
+# and commands run in processes of their own and are not seen.
+COVERAGE :=
+QUICK_TESTS := -q -r fE -n 2 -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks \
+    $(if $(COVERAGE),--cov --cov-branch --cov-report=term)
 
 # The conformance suite in a process of its own: its 14,000 tests would weigh on
 # every process that the other tests fork.
 .PHONY: test
 test: lint
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
-	@mkdir -p .cache
 	@$(RUN_TESTS) $(or $(PYTEST),--ignore=tests/conformance)
-	@$(if $(COVERAGE),$(BIN)/python -m coverage report --data-file=.cache/coverage)
 	@$(if $(PYTEST),,$(RUN_TESTS) tests/conformance)
 
 .PHONY: check
 check: lint
+	@mkdir -p .cache
 	@env $(QUICK) $(BIN)/python -m pytest $(QUICK_TESTS)
 
 # Each gets a virtual environment of its own, without pyfuse3, which is an extra.
