@@ -52,6 +52,9 @@ class Object:
     def with_nlink(self, nlink: int) -> Object:
         return replace(self, nlink=nlink)
 
+    def with_mode(self, mode: int) -> Object:
+        return replace(self, mode=mode)
+
 
 Tree = dict[bytes, Object]
 

@@ -45,6 +45,10 @@ class Deviation(enum.Enum):
         "kernel overlayfs lists a new link to a copied-up file, in a directory that is only in the "
         "upper, with the upper's own inode number (ovl_link() does not mark the directory impure)"
     )
+    WRITE_DROPS_SUID = (
+        "root's write takes suid and sgid from a regular file: libfuse does not say who writes, "
+        "and by passthrough the kernel does not write with the rights of the writer"
+    )
     NEW_INO_BY_ROTATION = (
         "st_ino may change when an upper becomes a lower or another implementation mounts the "
         "layers: it is another stack"
@@ -54,7 +58,7 @@ class Deviation(enum.Enum):
 _KERNEL_ONLY = frozenset((Deviation.STAGED_WHITEOUT_STAYS, Deviation.D_INO_OF_A_LINK))
 
 ALLOWED = {
-    Subject.KERNEL: frozenset(Deviation),
+    Subject.KERNEL: frozenset(Deviation) - {Deviation.WRITE_DROPS_SUID},
     Subject.MOUNT: frozenset(Deviation) - _KERNEL_ONLY,
-    Subject.CORE: frozenset(Deviation) - _KERNEL_ONLY,
+    Subject.CORE: frozenset(Deviation) - _KERNEL_ONLY - {Deviation.WRITE_DROPS_SUID},
 }

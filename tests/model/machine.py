@@ -183,6 +183,12 @@ class UnionMachine(RuleBasedStateMachine):
         found = trees.snapshot(
             self.union, self.since_ns, d_ino=Deviation.D_INO_OF_A_LINK not in self.allowed
         )
+        if Deviation.WRITE_DROPS_SUID in self.allowed:
+            for path, thing in wanted.items():
+                there = found.get(path)
+                if there is not None and stat.S_ISREG(thing.mode):
+                    dropped = thing.mode & ~there.mode & (stat.S_ISUID | stat.S_ISGID)
+                    wanted[path] = thing.with_mode(thing.mode & ~dropped)
         if Deviation.HIDDEN_LINKS_COUNT in self.allowed:
             for path, thing in wanted.items():
                 there = found.get(path)
