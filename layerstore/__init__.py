@@ -13,6 +13,8 @@ in `layerstore.archive`.
 
 The rooms, each importing only from those below it:
 
+    build                 Containerfiles: what a build has to do
+    registry              images in and out, over the distribution protocol
     operations, archive   what spans several rooms
     store                 the directory, opened; recovery
     containers            uppers over images, and the protocol of a live mount

@@ -1,0 +1,1 @@
+"""Containerfiles: what a build has to do, decided without running anything."""

@@ -1,0 +1,1 @@
+"""The running of a build: stages as mounted containers, steps frozen into layers."""
