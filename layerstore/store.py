@@ -27,6 +27,8 @@ from layerstore.db import database
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
+from layerstore.db.partial import PartialBlobs
+from layerstore.db.remote_table import RemoteTable
 from layerstore.db.reserve import Reserve
 from layerstore.db.staging import StagingArea
 from layerstore.errors import InvalidDigest, NotFound, StoreError
@@ -35,7 +37,7 @@ from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
-_DIRECTORIES = ("staging", "blobs", "blobs/sha256", "layers", "containers")
+_DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers")
 _FILES = {"reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
@@ -65,6 +67,8 @@ class Store:
         self.blobs = BlobStore(
             root / "blobs", self.database, self.staging, self.durability, self.leases
         )
+        self.partial = PartialBlobs(root / "partial")
+        self.remote = RemoteTable(self.database)
         self.layers = LayerStore(root, self.database, self.staging, self.durability, self.leases)
         self.images = ImageStore(self.database, self.blobs, self.layers, self.leases)
         self.containers = ContainerStore(

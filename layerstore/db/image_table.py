@@ -37,7 +37,7 @@ class NameRow(NamedTuple):
 
 
 class ManifestRow(NamedTuple):
-    """A manifest that is kept of an image."""
+    """A manifest that is kept of an image, or an index that it was chosen from."""
 
     digest: Digest
     image: Digest
@@ -229,10 +229,10 @@ class ImageTable:
         return [ManifestRow(Digest(digest), Digest(image), kind) for digest, image, kind in rows]
 
     def add_manifest(self, row: ManifestRow) -> None:
-        """Keep a manifest; one that is there is of this image from now on."""
+        """Keep a manifest of an image, or an index that several images may come from."""
         self._database.write(
             "INSERT INTO manifests (digest, image, media_type) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET image = excluded.image",
+            " ON CONFLICT DO NOTHING",
             row,
         )
 

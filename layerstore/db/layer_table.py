@@ -119,14 +119,25 @@ class LayerTable:
         return self._database.one(sql, (digest,)) is not None
 
     def delete_blobs_of(self, diff_id: Digest) -> list[Digest]:
-        """Delete and return the blobs of that diff_id, unless a layer still has it."""
+        """Delete and return the blobs of that diff_id, unless a layer still has it.
+
+        What is known of them in registries is deleted with them.
+        """
         with self._database.transaction() as tx:
-            rows = tx.execute(
-                "DELETE FROM layer_blobs WHERE diff_id = ? AND NOT EXISTS"
-                " (SELECT 1 FROM layers WHERE diff_id = ?) RETURNING digest",
-                (diff_id, diff_id),
+            unless = "diff_id = ? AND NOT EXISTS (SELECT 1 FROM layers WHERE diff_id = ?)"
+            kept = tx.execute(
+                f"DELETE FROM layer_blobs WHERE {unless} RETURNING digest", (diff_id, diff_id)
             ).fetchall()
-        return [Digest(row[0]) for row in rows]
+            packed = tx.execute(
+                f"DELETE FROM packed_layers WHERE {unless} RETURNING digest", (diff_id, diff_id)
+            ).fetchall()
+            tx.executemany(
+                "DELETE FROM blob_places WHERE digest = ?1"
+                " AND NOT EXISTS (SELECT 1 FROM layer_blobs WHERE digest = ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM packed_layers WHERE digest = ?1)",
+                {*kept, *packed},
+            )
+        return [Digest(row[0]) for row in kept]
 
     def delete_blob(self, digest: Digest) -> None:
         """Delete every row of a blob."""

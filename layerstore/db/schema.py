@@ -10,8 +10,13 @@ images      the id is the digest of the configuration, which is a blob; `top` is
             the chain of its last layer, NULL for an image without layers
 tags, repo_digests
             what names an image; repo_digests name it by a manifest's digest
-manifests   documents as they came, kept so that their digests survive `save`
+manifests   documents as they came, kept so that their digests survive `save` and `push`: the
+            manifests of an image, and the indexes that it was chosen from
 layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same
+packed_layers
+            what a layer's tar was when it was packed for a registry: its digest is known, its
+            bytes are not kept
+blob_places the repositories that are known to hold a blob of a layer
 containers  see `layerstore.containers.containers`; `published` counts its frozen layers
             that `base` holds by now; `runner` is the process that waits for its end
 leases      see `layerstore.db.leases`
@@ -141,5 +146,38 @@ ALTER TABLE containers ADD COLUMN runner INTEGER;
 ALTER TABLE containers ADD COLUMN runner_start INTEGER;
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS)
+# Several images, one for each platform, come from one index.  `compression` is the kind and
+# the level, as "gzip:2".
+REGISTRIES = """
+CREATE TABLE new_manifests (
+    digest     TEXT NOT NULL,
+    image      TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    media_type TEXT NOT NULL,
+    PRIMARY KEY (digest, image)
+) WITHOUT ROWID, STRICT;
+INSERT INTO new_manifests (digest, image, media_type)
+    SELECT digest, image, media_type FROM manifests;
+DROP TABLE manifests;
+ALTER TABLE new_manifests RENAME TO manifests;
+CREATE INDEX manifests_image ON manifests (image);
+
+CREATE TABLE packed_layers (
+    diff_id     TEXT NOT NULL,
+    digest      TEXT NOT NULL,
+    media_type  TEXT NOT NULL,
+    size        INTEGER NOT NULL,
+    compression TEXT NOT NULL,
+    PRIMARY KEY (diff_id, digest)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX packed_layers_digest ON packed_layers (digest);
+
+CREATE TABLE blob_places (
+    digest     TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    seen_ns    INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID, STRICT;
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES)
 VERSION = len(STEPS)

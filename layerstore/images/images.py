@@ -23,8 +23,9 @@ from layerstore.images.inspect import inspect_image
 from layerstore.images.removal import ImageRemoval, Removed
 from layerstore.images.rows import Image, ImageRows, id_of
 from layerstore.layers import LayerStore
-from layerstore.oci.digest import Digest
+from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import (
+    INDEX_TYPES,
     Descriptor,
     HistoryEntry,
     ImageConfig,
@@ -147,12 +148,19 @@ class ImageStore(ImageRows):
 
         A caller within a transaction has stored it as a blob before, as for `add`.
         """
-        digest = manifest.digest
+        return self._add_document(image, manifest.data, manifest.media_type)
+
+    def add_index(self, image: Image | Digest, data: bytes, media_type: str) -> Digest:
+        """Keep the index that the image was chosen from, as `add_manifest` does."""
+        return self._add_document(image, data, media_type)
+
+    def _add_document(self, image: Image | Digest, data: bytes, media_type: str) -> Digest:
+        digest = sha256_digest(data)
         with self._leases.lease("work", "manifest"):
-            self._put(manifest.data, digest)
+            self._put(data, digest)
             with self._database.transaction():
                 self.require(image)
-                self._rows.add_manifest(ManifestRow(digest, id_of(image), manifest.media_type))
+                self._rows.add_manifest(ManifestRow(digest, id_of(image), media_type))
         return digest
 
     def _put(self, data: bytes, digest: Digest) -> None:
@@ -166,7 +174,13 @@ class ImageStore(ImageRows):
         return [
             Manifest.parse(self._blobs.read(row.digest), row.media_type)
             for row in self._rows.manifests(id_of(image))
+            if row.media_type not in INDEX_TYPES
         ]
+
+    def indexes(self, image: Image | Digest) -> builtins.list[Digest]:
+        """Return the digests of the indexes that the image was chosen from; each is a blob."""
+        rows = self._rows.manifests(id_of(image))
+        return [row.digest for row in rows if row.media_type in INDEX_TYPES]
 
     def add_repo_digest(self, image: Image | Digest, repository: str, digest: Digest) -> None:
         """Record that in `repository`, a full name, the manifest `digest` is of this image."""

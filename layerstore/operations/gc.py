@@ -164,14 +164,19 @@ def prune(
             without_labels=without_labels,
             dry_run=dry_run,
         )
+    freed = images.freed + containers.freed
     if not dry_run:
-        collect(store)
-    return Pruned(images.images, containers.containers, images.freed + containers.freed)
+        freed += collect(store).freed
+    return Pruned(images.images, containers.containers, freed)
 
 
 def collect(store: Store) -> Pruned:
-    """Remove the layers, blobs and staging that nothing needs; images and containers stay."""
+    """Remove the layers, blobs and staging that nothing needs; images and containers stay.
+
+    The begun downloads of interrupted pulls are removed too.
+    """
     removal = _run(store, lambda removal: _free_unreferenced(store, removal), dry_run=False)
+    freed = store.partial.sweep()
     store.blobs.collect(list(store.blobs.all()))
     store.staging.sweep()
-    return Pruned(images=removal.done, freed=removal.freed)
+    return Pruned(images=removal.done, freed=removal.freed + freed)

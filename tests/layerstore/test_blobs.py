@@ -76,3 +76,14 @@ def test_collection_spares_what_is_named_or_leased(store: Store, tmp_path: Path)
 def test_foreign_names_are_no_blobs(store: Store) -> None:
     (store.root / "blobs" / "sha256" / "README").touch()
     assert list(store.blobs.all()) == []
+
+
+def test_a_file_is_adopted_and_keeps_its_name(store: Store, tmp_path: Path) -> None:
+    download = store.root / "partial" / "download"
+    download.write_bytes(b"content")
+    digest = sha256_digest(b"content")
+    with store.leases.lease("work", "test"):
+        store.blobs.adopt(download, digest)
+        store.blobs.adopt(download, digest)
+        assert store.blobs.read(digest) == b"content" and download.exists()
+        assert store.blobs.collect([digest]) == [], "it is leased"

@@ -46,6 +46,7 @@ def test_store_is_made_for_its_owner_alone(root: Path) -> None:
         "blobs",
         "containers",
         "layers",
+        "partial",
         "reserve",
         "staging",
         "store.db",

@@ -92,3 +92,16 @@ def test_manifests_go_with_their_image_and_names_hold_it(table: ImageTable) -> N
     table.untag(REPOSITORY, "1")
     table.delete(row.id)
     assert table.manifests() == [] and not table.names_blob(manifest.digest)
+
+
+def test_an_index_is_kept_for_each_image_that_came_from_it(table: ImageTable) -> None:
+    one, other = add(table, "one"), add(table, "other")
+    index = ManifestRow(some_digest("index"), one.id, "application/json")
+    table.add_manifest(index)
+    table.add_manifest(index)
+    table.add_manifest(index._replace(image=other.id))
+    table.delete(one.id)
+    assert table.manifests() == [index._replace(image=other.id)]
+    assert table.names_blob(index.digest)
+    table.delete_manifest(index.digest)
+    assert table.manifests() == []

@@ -13,6 +13,7 @@ TAKEN = [
     "93a921c4fb9929ea77147a52e49c180904aa8239b085cd3c20f9f9ce9f0bdfac",
     "7cec1e5f1032f5cf9f3559f75432b6496a53b99909a1831272902200ced87197",
     "44e3419a40f3cf303268aa24b46a5e124911320e48bdc2f5f89e5903943533f2",
+    "32d65c201958bed3cc0e89d90e96049e401581ac1886fb5234ff24af3ead563b",
 ]
 
 
@@ -41,6 +42,10 @@ def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
         "SELECT 1 FROM repo_digests WHERE image = 'x'",
         "SELECT 1 FROM layer_blobs WHERE digest = 'x'",
         "SELECT 1 FROM manifests WHERE image = 'x'",
+        "SELECT 1 FROM manifests WHERE digest = 'x'",
+        "SELECT 1 FROM packed_layers WHERE diff_id = 'x'",
+        "SELECT 1 FROM packed_layers WHERE digest = 'x'",
+        "SELECT 1 FROM blob_places WHERE digest = 'x'",
         "SELECT 1 FROM layers WHERE location IS NOT NULL",
     ):
         plan = store.database.read(f"EXPLAIN QUERY PLAN {sql}")

@@ -1,0 +1,148 @@
+"""Downloads: blobs that are not whole yet, kept so that a later process goes on with them.
+
+A file `<root>/partial/<hex>` has the first bytes of the blob of that digest.  What it holds
+counts for nothing until it was hashed again.  It is kept after a failure and after the death
+of the process; a pull that succeeds removes it, and so does `prune`.
+
+Whole, it may be the same file as the blob in the store.  So it is only ever appended to
+while it is not whole, and replaced, never truncated, where it is wrong.
+
+A claim is an flock(2): one process, and one thread of it, has a blob at a time; the kernel
+drops it when the process ends.  `<hex>.layer` is the claim to unpack a layer, by chain_id.
+No claim to a blob is held while one to a layer is waited for, so that no circle can form.
+
+Threading: any thread; each claim is of the thread that took it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from layerstore.oci.digest import Digest
+
+_POLL = 0.02  # seconds; flock(2) cannot be waited for together with anything else
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PartialBlob:
+    """A claimed download; `fd` is its file."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self.fd = fd
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def size(self) -> int:
+        """Return the bytes that are there."""
+        return os.fstat(self.fd).st_size
+
+    def restart(self) -> None:
+        """Begin again with an empty file; the claim is kept."""
+        fresh = self._path.with_name(f"{self._path.name}.{os.urandom(8).hex()}")
+        fd = os.open(fresh, _FLAGS | os.O_EXCL, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.rename(fresh, self._path)
+        os.close(self.fd)
+        self.fd = fd
+
+
+class PartialBlobs:
+    """The directory `<root>/partial`, which an older store lacks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def claim(self, digest: Digest, wait: Callable[[], object]) -> Iterator[PartialBlob]:
+        """Claim the download of a blob; its file is empty if there was none.
+
+        While another process or thread has it, `wait` is called now and then; it may raise
+        to give up.
+        """
+        path = self._directory / digest.encoded
+        partial = PartialBlob(path, self._claimed(path, wait))
+        try:
+            yield partial
+        finally:
+            os.close(partial.fd)
+
+    @contextmanager
+    def claim_layer(self, chain: Digest, wait: Callable[[], object]) -> Iterator[None]:
+        """Claim the unpacking of a layer, as `claim` does a blob."""
+        path = self._directory / f"{chain.encoded}.layer"
+        fd = self._claimed(path, wait)
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(fd)
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a download, if there is one; the caller needs it no more."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._directory / digest.encoded)
+
+    def sweep(self, older_ns: int = 0) -> int:
+        """Remove the downloads that nobody has, and were last written before `older_ns` ago.
+
+        Returns the bytes that this frees.
+        """
+        freed = 0
+        for path in self.all():
+            with suppress(OSError):
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    found = os.fstat(fd)
+                    old = time.time_ns() - found.st_mtime_ns >= older_ns
+                    if old and _lock(fd) and _is_at(fd, path):
+                        os.unlink(path)
+                        freed += found.st_blocks * 512 if found.st_nlink == 1 else 0
+                finally:
+                    os.close(fd)
+        return freed
+
+    def all(self) -> list[Path]:
+        """Return every file in the directory, those of claims included."""
+        with suppress(FileNotFoundError):
+            return sorted(self._directory.iterdir())
+        return []
+
+    def _claimed(self, path: Path, wait: Callable[[], object]) -> int:
+        with suppress(FileExistsError):
+            self._directory.mkdir(mode=0o700)
+        while True:
+            fd = os.open(path, _FLAGS, 0o600)
+            try:
+                while not _lock(fd):
+                    wait()
+                    time.sleep(_POLL)
+                if _is_at(fd, path):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # it was removed, or replaced, by the one that had it
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
