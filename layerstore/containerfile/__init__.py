@@ -1,0 +1,1 @@
+"""Containerfiles: their grammar, and what each instruction makes of a run configuration."""

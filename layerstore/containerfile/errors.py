@@ -1,0 +1,39 @@
+"""The error of a Containerfile: it names the file and the line, and shows the line."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from layerstore.errors import StoreError, shown
+
+
+class Place(NamedTuple):
+    """Where an instruction is written: its file, its first and last line, from 1, and its text.
+
+    `text` is the instruction as written, continuation lines joined, heredocs left out.
+    """
+
+    file: str
+    line: int
+    last: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class ContainerfileError(StoreError):
+    """A Containerfile, or an instruction in it, is not valid.
+
+    `at` is the instruction's place, None for a fault of the file as a whole; `reason` is
+    the sentence without the place.
+    """
+
+    def __init__(self, at: Place | None, reason: str) -> None:
+        super().__init__(reason if at is None else f"{shown(str(at))}: {reason}{_line(at)}")
+        self.at = at
+        self.reason = reason
+
+
+def _line(at: Place) -> str:
+    return f"\n  {shown(at.text.strip())}" if at.text.strip() else ""

@@ -1,0 +1,162 @@
+"""The grammar of Containerfiles: the one module that knows e2b-dockerfile-utils.
+
+Decided here and only here: what the library is used for, and that all its errors are
+ContainerfileErrors.  It is a port of BuildKit's parser, of its shell lexer and of moby's
+matcher for ignore files; types and checks of instructions are `parse`'s.
+
+Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from e2b_dockerfile_utils import (
+    DockerfileSyntaxError,
+    PatternMatcher,
+    ShellLex,
+    chomp_heredoc_content,
+    parse_dockerfile_ast,
+    parse_heredoc,
+)
+
+from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.instructions import Heredoc
+from layerstore.errors import StoreError, shown
+
+LARGEST = 16 << 20  # bytes of a Containerfile
+LONGEST_LINE = 65_535  # bytes, as in BuildKit
+# The library does not read the document of such a heredoc, but takes it for instructions.
+_TRIGGER_HEREDOC = re.compile(r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<", re.IGNORECASE)
+
+
+class Node(NamedTuple):
+    """An instruction as the grammar has it: its name in capitals, flags, words and heredocs.
+
+    `json` says that the words are those of a JSON array.  ENV and LABEL have three words
+    for each pair: name, value, and `=` or "".
+    """
+
+    at: Place
+    name: str
+    flags: list[str]
+    words: list[str]
+    json: bool
+    heredocs: list[Heredoc]
+
+
+class Ast(NamedTuple):
+    """What a file consists of; `warnings` are line and text."""
+
+    nodes: list[Node]
+    escape: str
+    warnings: list[tuple[int, str]]
+
+
+def parse_ast(text: str, file: str) -> Ast:
+    """Split `text`, the content of `file`, into instructions; raises ContainerfileError."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST_LINE:
+            raise ContainerfileError(
+                Place(file, number, number, line),
+                f"the line is longer than {LONGEST_LINE:,} characters",
+            )
+    if "\0" in text:
+        number = text.count("\n", 0, text.index("\0")) + 1
+        raise ContainerfileError(
+            Place(file, number, number, lines[number - 1]), "the line has a NUL character"
+        )
+    try:
+        ast = parse_dockerfile_ast(text)
+    except DockerfileSyntaxError as error:
+        number = error.line or 1
+        at = Place(file, number, number, lines[min(number, len(lines)) - 1])
+        reason = str(error).partition(": ")[2] or str(error)
+        if any(map(_TRIGGER_HEREDOC.match, lines[: number - 1])):
+            reason += " (a heredoc in ONBUILD is not supported)"
+        raise ContainerfileError(at, reason) from None
+    except RecursionError:
+        raise ContainerfileError(
+            None, f"{shown(file)}: a JSON array is nested too deeply"
+        ) from None
+    nodes = [
+        Node(
+            Place(file, found.start_line, found.end_line, found.original),
+            found.name,
+            found.flags,
+            found.args,
+            found.json,
+            [
+                Heredoc(
+                    doc.name,
+                    chomp_heredoc_content(doc.content) if doc.chomp else doc.content,
+                    doc.expand,
+                    doc.content,
+                )
+                for doc in found.heredocs
+            ],
+        )
+        for found in ast.instructions
+    ]
+    return Ast(nodes, ast.escape_token, [(note.line, note.message) for note in ast.warnings])
+
+
+def heredoc_name(word: str) -> str | None:
+    """Return the name of the heredoc that `word` begins, None if it begins none."""
+    try:
+        found = parse_heredoc(word)
+    except (ValueError, RecursionError):
+        return None
+    return None if found is None else found.name
+
+
+class Words:
+    """Expands words with the variables `values`, an unset one to ""; `escape` is the file's.
+
+    Quotes and escapes are removed as a shell does it, except with `raw`, as in a heredoc.
+    """
+
+    def __init__(self, escape: str, values: Mapping[str, str], *, raw: bool = False) -> None:
+        self._lexer = ShellLex(
+            escape, skip_process_quotes=raw, raw_escapes=raw, env=values, skip_unset_env=False
+        )
+
+    def word(self, text: str, at: Place) -> str:
+        """Return `text` as one word; raises ContainerfileError."""
+        try:
+            return self._lexer.process_word(text)
+        except (ValueError, RecursionError) as error:
+            raise ContainerfileError(at, shown(str(error))) from None
+
+    def words(self, text: str, at: Place) -> list[str]:
+        """Return the words of `text`, of which a variable may give several."""
+        try:
+            return self._lexer.process_words(text)
+        except (ValueError, RecursionError) as error:
+            raise ContainerfileError(at, shown(str(error))) from None
+
+
+class IgnoreMatcher:
+    """The patterns of an ignore file; `file` names it in errors."""
+
+    def __init__(self, patterns: Sequence[str], file: str) -> None:
+        try:
+            self._matcher = PatternMatcher(list(patterns))
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{shown(file)}: {shown(str(error))}") from None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no patterns."""
+        return not self._matcher.patterns
+
+    def ignores(self, path: str) -> bool:
+        """Tell whether `path`, relative to the context and without a leading slash, is ignored."""
+        return self._matcher.matches(path)
+
+    def may_keep_beneath(self, directory: str) -> bool:
+        """Tell whether a `!` pattern may bring back something beneath an ignored `directory`."""
+        return self._matcher.may_match_under(directory)
