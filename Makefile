@@ -52,7 +52,7 @@ QUICK_TESTS := -q -r fE -n 2 -m 'not slow' --ignore=tests/conformance --ignore=t
 # The conformance suite in a process of its own: its 14,000 tests would weigh on
 # every process that the other tests fork.
 .PHONY: test
-test: lint
+test: lint $(VENV)/registry
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
 	@$(RUN_TESTS) $(or $(PYTEST),--ignore=tests/conformance)
 	@$(if $(PYTEST),,$(RUN_TESTS) tests/conformance)
@@ -135,6 +135,21 @@ $(VENV)/packages $(VENV)/peers: Makefile
 	    echo 'no apt-get here; what is needed, by the Debian names: $(WANTED)'; \
 	fi
 	@mkdir -p $(@D) && touch $@
+
+# Taken out of its package, not installed: installing it starts a service on port 5000.
+REGISTRY := .cache/docker-registry
+$(VENV)/registry: $(VENV)/packages
+	@if command -v apt-get >/dev/null && ! command -v docker-registry >/dev/null; then \
+	    rm -rf $(REGISTRY); mkdir -p $(REGISTRY); \
+	    get='apt-get -qq download docker-registry'; \
+	    if (cd $(REGISTRY) && { $$get || { $(ROOT) apt-get -qq update && $$get; }; } \
+	            && dpkg -x docker-registry_*.deb .) 2>/dev/null; then \
+	        rm -f $(REGISTRY)/*.deb; \
+	    else \
+	        echo 'no package docker-registry; the tests that need a registry are skipped'; \
+	    fi; \
+	fi
+	@touch $@
 
 # The interpreter needs its headers for pyfuse3, so Debian's own comes first.
 $(VENV)/product: $(VENV)/packages setup.cfg pyproject.toml

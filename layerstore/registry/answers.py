@@ -1,0 +1,112 @@
+"""What an answer that is no success means: the error for each status and code.
+
+The code in the body decides where there is one, since registries do not agree on the
+status; the text of the registry is shown with it.
+
+Source: distribution-spec "Error codes"; docker's docs on the pull limits of Docker Hub.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from layerstore.errors import InvalidImage, shown
+from layerstore.oci.json_values import parse_json
+from layerstore.registry.errors import (
+    BlobUnknown,
+    Denied,
+    ManifestUnknown,
+    Missing,
+    PullLimit,
+    RateLimited,
+    Refused,
+    RegistryError,
+    RepositoryUnknown,
+    ServerFailed,
+    UploadInvalid,
+)
+from layerstore.registry.headers import retry_after
+from layerstore.registry.transport import Answer, read_all
+
+_LARGEST = 64 << 10  # bytes of a body that explains an error
+
+_UPLOAD_CODES = ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "SIZE_INVALID")
+_MISSING: dict[str, type[Missing]] = {
+    "NAME_UNKNOWN": RepositoryUnknown,
+    "MANIFEST_UNKNOWN": ManifestUnknown,
+    "BLOB_UNKNOWN": BlobUnknown,
+}
+
+
+class Explanation(NamedTuple):
+    """What a registry says about an error: its first code, "" without one, and its text."""
+
+    code: str
+    text: str
+
+
+def explanation(answer: Answer) -> Explanation:
+    """Return what the body of `answer` says; nothing where it is not as the spec writes it."""
+    try:
+        data = read_all(answer, _LARGEST)
+        found = parse_json(data or b"", "answer")
+    except (InvalidImage, RegistryError):
+        return Explanation("", "")
+    if not isinstance(found, dict):
+        return Explanation("", "")
+    errors = found.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else found
+    if not isinstance(first, dict):
+        return Explanation("", "")
+    code, message = first.get("code"), first.get("message")
+    return Explanation(
+        code.upper() if isinstance(code, str) else "",
+        shown(message.strip()) if isinstance(message, str) else "",
+    )
+
+
+def failure(
+    answer: Answer, host: str, what: str, missing: type[Missing] = Missing
+) -> RegistryError:
+    """Return the error that `answer` means.
+
+    `what` is what was asked for, as in "the manifest x/y:latest"; `missing` is the class
+    of an answer 404 that has no code.
+    """
+    said = explanation(answer)
+    reason = f": {said.text}" if said.text else ""
+    status = answer.status
+    if status == 429 or said.code == "TOOMANYREQUESTS":
+        return _limited(answer, host, what, said)
+    if said.code in _MISSING and status in (400, 404):
+        return _MISSING[said.code](f"{host} does not have {what}{reason}", host)
+    if status == 403 or said.code == "DENIED":
+        return Denied(
+            f"{host} denies {what}{reason or ' (403)'}: the account may not use it, or it does not "
+            f"exist; `pyunion login {host}` changes the account",
+            host,
+        )
+    if said.code in _UPLOAD_CODES:
+        return UploadInvalid(f"{host} refused the upload of {what}{reason}", host)
+    if status == 404:
+        return missing(f"{host} does not have {what}{reason}", host)
+    if status >= 500:
+        return ServerFailed(
+            f"{host} failed with {status} for {what}{reason}; it may work later", host, status
+        )
+    return Refused(f"{host} refused {what} with {status}{reason}", host)
+
+
+def _limited(answer: Answer, host: str, what: str, said: Explanation) -> RateLimited:
+    seconds = retry_after(answer.headers.get("Retry-After"))
+    when = f"in {round(seconds)} seconds" if seconds else "later"
+    # Docker Hub tells the two apart only in the text, and in a header that abuse limits lack.
+    counted = answer.headers.get("Docker-RateLimit-Source") or answer.headers.get("RateLimit-Limit")
+    if counted or "pull rate limit" in said.text.lower():
+        return PullLimit(
+            f"the pull limit of {host} is reached for this account or address: log in with "
+            f"`pyunion login {host}` for a higher one, or try {when}",
+            host,
+            seconds,
+        )
+    return RateLimited(f"{host} takes no more requests for now: try {what} {when}", host, seconds)

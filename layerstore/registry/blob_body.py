@@ -1,0 +1,213 @@
+"""The body of a blob: read in a stream, taken up again where the connection broke.
+
+What comes is compared with the descriptor's size; the digest is checked by the reader,
+who hashes the bytes anyway.  A part that the registry sends from another offset than
+asked is never joined.
+
+Source: distribution-spec "Pulling blobs"; RFC 9110 section 14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from layerstore.oci.documents import Descriptor
+from layerstore.registry.errors import (
+    BadAnswer,
+    RegistryError,
+    TooSlow,
+    Unreachable,
+    WrongSize,
+)
+from layerstore.registry.headers import content_range, length
+from layerstore.registry.retries import Notice
+from layerstore.registry.session import Session
+from layerstore.registry.transport import Answer
+
+CHUNK = 1 << 20  # bytes
+_PROGRESS = 1 << 20  # bytes after which earlier failures no longer count
+
+Open = Callable[[int], Answer]
+"""Asks for the blob from an offset; the answer is 200, 206 or 416."""
+
+
+class BlobBody:
+    """The bytes of the blob `descriptor` from `offset` on.
+
+    `offset` may be smaller than the one asked for: 0 where the registry has no ranges.
+    The caller closes it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        descriptor: Descriptor,
+        offset: int,
+        ask: Open,
+        notice: Notice | None = None,
+    ) -> None:
+        self._session = session
+        self._descriptor = descriptor
+        self._ask = ask
+        self._notice = notice
+        self._answer: Answer | None = None
+        self._failed = 0
+        self._reached = 0
+        self.offset = self._begin(offset)
+        self.position = self.offset
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the transfer."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        """Read bytes into `buffer`; return how many, 0 only at the end of the blob.
+
+        Raises WrongSize for a blob that is shorter or longer than its descriptor says,
+        and Unreachable's kinds once trying again did not help.
+        """
+        view = memoryview(buffer)
+        left = self._descriptor.size - self.position
+        if left <= 0:
+            return self._end()
+        while True:
+            try:
+                count = self._read(view[:left] if left < len(view) else view)
+            except Unreachable as error:
+                self._resume(error)
+                continue
+            self.position += count
+            return count
+
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """Yield the rest of the blob in pieces of up to `size` bytes."""
+        buffer = bytearray(size)
+        with memoryview(buffer) as view:
+            while count := self.readinto(view):
+                yield bytes(view[:count])
+
+    def _read(self, view: memoryview) -> int:
+        if self._answer is None:
+            self._begin(self.position, skip=True)
+            assert self._answer is not None
+        count = self._answer.readinto(view)
+        if count == 0:
+            raise WrongSize(
+                f"{self._session.host} sent {self.position} bytes for the blob "
+                f"{self._descriptor.digest}; {self._descriptor.size} were announced",
+                self._session.host,
+            )
+        return count
+
+    def _end(self) -> int:
+        """Check that nothing follows the last byte; return 0."""
+        if self._answer is not None:
+            try:
+                more = self._answer.readinto(memoryview(bytearray(1)))
+            except RegistryError:
+                more = 0  # everything that was announced is here
+            self.close()
+            if more:
+                raise self._longer()
+        return 0
+
+    def _longer(self) -> WrongSize:
+        return WrongSize(
+            f"{self._session.host} sends more than the {self._descriptor.size} bytes that were "
+            f"announced for the blob {self._descriptor.digest}",
+            self._session.host,
+        )
+
+    def _resume(self, error: Unreachable) -> None:
+        """Wait after a broken connection, and make the next read ask for what is missing."""
+        self.close()
+        if self.position - self._reached >= _PROGRESS:
+            self._failed = 0
+        self._reached = self.position
+        self._failed += 1
+        self._session.pause(self._failed, error, self._notice)
+
+    def _begin(self, offset: int, skip: bool = False) -> int:
+        """Ask for the blob from `offset` on; return where the answer begins.
+
+        With `skip`, an answer that begins earlier is read up to `offset`.
+        """
+        size = self._descriptor.size
+        if size == 0 or (offset == size and not skip):
+            return offset
+        answer = self._ask(offset)
+        try:
+            start = self._start(answer, offset)
+            if start is None:
+                answer.close()
+                answer = self._ask(0)
+                start = self._start(answer, 0) or 0
+            if skip and start < offset:
+                self._skip(answer, offset - start)
+                start = offset
+        except BaseException:
+            answer.close()
+            raise
+        self._answer = answer
+        return start
+
+    def _start(self, answer: Answer, offset: int) -> int | None:
+        """Return the offset that `answer` begins at, None if it must not be used."""
+        size = self._descriptor.size
+        encoding = (answer.headers.get("Content-Encoding") or "identity").strip().lower()
+        announced = length(answer.headers.get("Content-Length"))
+        if answer.status == 206:
+            part = content_range(answer.headers.get("Content-Range"))
+            if part is not None and part.first == offset and part.total in (None, size):
+                return offset
+            if offset:
+                return None
+            raise BadAnswer(
+                f"{self._session.host} sent another part of the blob {self._descriptor.digest} "
+                "than was asked for",
+                self._session.host,
+            )
+        if answer.status != 200:
+            return None
+        if announced is not None and announced != size:
+            if encoding != "identity":
+                raise self._encoded(encoding)
+            raise WrongSize(
+                f"{self._session.host} sends {announced} bytes for the blob "
+                f"{self._descriptor.digest}; {size} were announced",
+                self._session.host,
+            )
+        if encoding != "identity" and announced is None:
+            raise self._encoded(encoding)
+        return 0
+
+    def _encoded(self, encoding: str) -> BadAnswer:
+        return BadAnswer(
+            f"{self._session.host}, or a proxy before it, sends the blob "
+            f"{self._descriptor.digest} encoded anew ({encoding[:20]!r}): it must pass blobs on "
+            "as they are",
+            self._session.host,
+        )
+
+    def _skip(self, answer: Answer, count: int) -> None:
+        view = memoryview(bytearray(CHUNK))
+        while count:
+            got = answer.readinto(view[: min(count, CHUNK)])
+            if not got:
+                raise TooSlow(f"{self._session.host} sent less than before", self._session.host)
+            count -= got

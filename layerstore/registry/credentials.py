@@ -1,0 +1,39 @@
+"""Credentials: a name and a secret for a registry, and what finds them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name with a password, or an identity token, which replaces both.
+
+    The secret is not part of the text of this object.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of `Authorization` for the scheme Basic."""
+        pair = f"{self.username}:{self.password}".encode()
+        return "Basic " + base64.b64encode(pair).decode("ascii")
+
+
+class CredentialSource(Protocol):
+    """What finds the credentials for a registry."""
+
+    def find(self, host: str, path: str = "") -> Credentials | None:
+        """Return what to log in at `host` with, for the repository `path`."""
+
+
+class NoCredentials:
+    """A source that has none."""
+
+    def find(self, host: str, path: str = "") -> Credentials | None:
+        return None

@@ -1,0 +1,26 @@
+"""Where a repository is: its registry and the mirrors of it, as hosts and names there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from layerstore.oci.reference import DEFAULT_DOMAIN
+
+_DOCKER_HUB = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A repository at one host: `name` is what it is called there.
+
+    `insecure` allows plain HTTP, and a certificate that nothing confirms.
+    """
+
+    host: str
+    name: str
+    insecure: bool = False
+
+
+def host_of(domain: str) -> str:
+    """Return the host that answers for the registry `domain`."""
+    return _DOCKER_HUB if domain == DEFAULT_DOMAIN else domain

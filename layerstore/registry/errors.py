@@ -1,0 +1,133 @@
+"""What can go wrong with a registry: one class for each kind, one sentence for each case.
+
+A caller that reacts to a failure catches its class.  The text says what failed, at
+which host, and what to do about it; it never holds a password or a token.  What a
+registry says itself comes through `shown`, so it cannot write to the terminal.
+"""
+
+from __future__ import annotations
+
+from layerstore.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
+
+
+class RegistryError(StoreError):
+    """A request to a registry failed; `host` is the registry, "" if none was asked."""
+
+    def __init__(self, text: str, host: str = "") -> None:
+        super().__init__(text)
+        self.host = host
+
+
+class Unreachable(RegistryError):
+    """No connection, or it broke: trying again later, or at a mirror, may work."""
+
+
+class NoConnection(Unreachable):
+    """The host has no address, or nothing there takes connections."""
+
+
+class NotTls(NoConnection):
+    """The host answers on its port, but not in TLS: it may speak plain HTTP."""
+
+
+class CertificateRefused(NoConnection):
+    """The certificate of the host is not one that this machine trusts."""
+
+
+class Interrupted(Unreachable):
+    """The connection was closed before the answer, or the end of it, came."""
+
+
+class TooSlow(Unreachable):
+    """The host sent nothing, or nearly nothing, for too long."""
+
+
+class ServerFailed(Unreachable):
+    """The registry answered with an error of its own (5xx); `status` is the code."""
+
+    def __init__(self, text: str, host: str, status: int) -> None:
+        super().__init__(text, host)
+        self.status = status
+
+
+class RateLimited(RegistryError):
+    """The registry takes no more requests for now (429).
+
+    `retry_after` is the number of seconds it asks to wait, None if it does not say.
+    """
+
+    def __init__(self, text: str, host: str, retry_after: float | None = None) -> None:
+        super().__init__(text, host)
+        self.retry_after = retry_after
+
+
+class PullLimit(RateLimited):
+    """The pulls that this account or address has in a period are used up."""
+
+
+class Unauthorized(RegistryError):
+    """The registry wants a login, or refused the credentials that it got."""
+
+
+class Denied(RegistryError):
+    """The account may not do this, or the repository does not exist (403)."""
+
+
+class Missing(RegistryError, NotFound):
+    """The registry does not have what was asked for."""
+
+
+class RepositoryUnknown(Missing):
+    """The registry has no such repository."""
+
+
+class ManifestUnknown(Missing):
+    """The repository has no manifest of that tag or digest."""
+
+
+class BlobUnknown(Missing):
+    """The repository has no such blob."""
+
+
+class BadAnswer(RegistryError):
+    """The registry answered against the protocol, or with something it cannot mean."""
+
+
+class WrongContent(BadAnswer, DigestMismatch):
+    """The registry sent content whose digest is not the one asked for."""
+
+
+class WrongSize(BadAnswer, SizeMismatch):
+    """The registry sent more or less than the descriptor of the content says."""
+
+
+class TooLarge(BadAnswer):
+    """A document of the registry is larger than any that an image has."""
+
+
+class UnsafeRedirect(BadAnswer):
+    """A redirect, or the address of a token server, leads where none may lead."""
+
+
+class Refused(RegistryError):
+    """The registry refused a request for what it holds (4xx); the text has its reason."""
+
+
+class UploadInvalid(Refused):
+    """The registry lost an upload or refused its content: it has to begin anew."""
+
+
+class Blocked(RegistryError):
+    """The configuration of this machine forbids the registry."""
+
+
+class BadConfiguration(RegistryError):
+    """A file that configures registries cannot be understood; the text names it."""
+
+
+class HelperFailed(RegistryError):
+    """A credential helper is missing or failed."""
+
+
+class Cancelled(RegistryError):
+    """The client was told to stop."""

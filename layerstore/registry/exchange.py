@@ -1,0 +1,88 @@
+"""One request with its redirects: which are followed, and what they may carry on.
+
+The library below follows none.  Credentials stay with the host that they are for; a
+body is sent on only by the codes that mean it (307, 308).
+
+Source: RFC 9110 section 15.4; distribution-spec "Pulling blobs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urljoin
+
+from layerstore.errors import shown
+from layerstore.registry.errors import BadAnswer, UnsafeRedirect
+from layerstore.registry.http_transport import Place
+from layerstore.registry.reach import Reach
+from layerstore.registry.transport import Answer, Request, Transport
+
+_LONGEST = 10  # redirects of one request
+_KEEP_METHOD = (307, 308)
+_REDIRECTS = (301, 302, 303, *_KEEP_METHOD)
+_SECRET = "Authorization"
+
+
+class Exchange:
+    """Sends requests for the registry `host`, and follows where it leads.
+
+    `is_insecure` tells of a host whether plain HTTP is good enough for it.
+    """
+
+    def __init__(
+        self, host: str, transport: Transport, reach: Reach, is_insecure: Callable[[str], bool]
+    ) -> None:
+        self._host = host
+        self._transport = transport
+        self._reach = reach
+        self._is_insecure = is_insecure
+
+    def send(self, request: Request) -> Answer:
+        """Return the answer at the end of the redirects; the caller closes it."""
+        seen = {request.url}
+        while True:
+            answer = self._transport.send(request)
+            if answer.status not in _REDIRECTS or answer.headers.get("Location") is None:
+                return answer
+            if request.method not in ("GET", "HEAD") and answer.status not in _KEEP_METHOD:
+                return answer
+            answer.close()
+            request = self._led(request, answer)
+            if request.url in seen or len(seen) > _LONGEST:
+                raise BadAnswer(
+                    f"{self._host} redirects in circles, or too often, at {shown(seen.pop())}",
+                    self._host,
+                )
+            seen.add(request.url)
+
+    def located(self, url: str, location: str, plain: bool = False) -> str:
+        """Return the absolute address of `location` in an answer from `url`.
+
+        With `plain`, plain HTTP is good enough whatever `url` is.  Raises UnsafeRedirect
+        or BadAnswer for one that this registry may not lead to.
+        """
+        try:
+            target = urljoin(url, location.strip()).partition("#")[0]
+        except ValueError:
+            target = location
+        if not target.lower().startswith(("http://", "https://")):
+            raise UnsafeRedirect(
+                f"{self._host} leads to {shown(target)}, which is no address of HTTP", self._host
+            )
+        here, there = Place.of(url), Place.of(target)
+        self._reach.check_name(there.name, there.host)
+        down = here.scheme == "https" and there.scheme == "http" and not plain
+        if down and not self._is_insecure(there.name):
+            raise UnsafeRedirect(
+                f"{self._host} leads from TLS to plain HTTP at {there.name}: configure "
+                f"{there.name} as insecure if that is meant",
+                self._host,
+            )
+        return target
+
+    def _led(self, request: Request, answer: Answer) -> Request:
+        url = self.located(request.url, answer.headers.get("Location") or "")
+        headers = request.headers
+        if Place.of(url) != Place.of(request.url):
+            headers = {name: text for name, text in headers.items() if name != _SECRET}
+        return request._replace(url=url, headers=headers)

@@ -1,0 +1,128 @@
+"""The headers of the distribution protocol: what a registry says in them.
+
+Each function returns None, or what its text says, for a header that is not as its
+grammar requires; what that means is decided by the caller.
+
+Source: RFC 9110 (Content-Range, Retry-After, Content-Type), RFC 8288 (Link),
+distribution-spec "Pulling blobs", "Pushing a blob in chunks", "Listing tags".
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+_DIGITS = 18  # more are no size of a file
+_CONTENT_RANGE = re.compile(
+    rf"bytes ([0-9]{{1,{_DIGITS}}})-([0-9]{{1,{_DIGITS}}})/([0-9]{{1,{_DIGITS}}}|\*)"
+)
+_UPLOADED = re.compile(rf"(?:bytes=)?0-([0-9]{{1,{_DIGITS}}})")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_LIMIT = re.compile(r"([0-9]{1,9})(?:;w=[0-9]+)?")
+_LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:"[^"]*"|[^\s;,"]*))?)*)')
+_RELATION = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+
+
+class Headers:
+    """The headers of one answer: names in any case, in the order in which they came."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = [(name.lower(), value) for name, value in pairs]
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of the header `name`."""
+        return next(iter(self.all(name)), None)
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of the header `name`."""
+        wanted = name.lower()
+        return [value for key, value in self._pairs if key == wanted]
+
+
+class ContentRange(NamedTuple):
+    """The bytes `first` to `last` of a body, of `total` bytes if that is known."""
+
+    first: int
+    last: int
+    total: int | None
+
+
+def content_range(text: str | None) -> ContentRange | None:
+    """Return which part of a blob an answer 206 holds."""
+    found = _CONTENT_RANGE.fullmatch((text or "").strip())
+    if found is None:
+        return None
+    first, last = int(found[1]), int(found[2])
+    total = None if found[3] == "*" else int(found[3])
+    if first > last or (total is not None and last >= total):
+        return None
+    return ContentRange(first, last, total)
+
+
+def uploaded(text: str | None) -> int | None:
+    """Return how many bytes of an upload the header `Range` says that the registry has.
+
+    `0-0` is what distribution answers for no byte at all as well as for one, so it
+    counts as none: one byte sent twice is told as 416, one that is missing is not told.
+    """
+    found = _UPLOADED.fullmatch((text or "").strip())
+    if found is None:
+        return None
+    last = int(found[1])
+    return last + 1 if last else 0
+
+
+def length(text: str | None) -> int | None:
+    """Return the number of bytes in a `Content-Length`."""
+    stripped = (text or "").strip()
+    return int(stripped) if re.fullmatch(rf"[0-9]{{1,{_DIGITS}}}", stripped) else None
+
+
+def retry_after(text: str | None, now: float | None = None) -> float | None:
+    """Return the seconds to wait of a `Retry-After`, which holds seconds or a date.
+
+    A date that has passed says nothing.
+    """
+    stripped = (text or "").strip()
+    if _SECONDS.fullmatch(stripped):
+        return float(stripped)
+    try:
+        date = parsedate_to_datetime(stripped)
+        seconds = date.timestamp() - (time.time() if now is None else now)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+def next_page(links: Iterable[str]) -> str | None:
+    """Return the address of the next page that the `Link` headers name, as it is written."""
+    for text in links:
+        for link in _LINK.finditer(text):
+            for relation in _RELATION.finditer(link[2]):
+                if "next" in (relation[1] or relation[2] or "").lower().split():
+                    return link[1].strip() or None
+    return None
+
+
+def media_type(text: str | None) -> str:
+    """Return the type of a `Content-Type` without its parameters, in lower case."""
+    return (text or "").partition(";")[0].strip().lower()
+
+
+def pulls_left(text: str | None) -> int | None:
+    """Return how many pulls `ratelimit-remaining` says are left, as in `76;w=21600`."""
+    found = _LIMIT.fullmatch((text or "").strip())
+    return int(found[1]) if found else None
+
+
+def warnings(values: Iterable[str]) -> list[str]:
+    """Return the texts of the `Warning` headers that are for users (code 299)."""
+    return [
+        re.sub(r"\\(.)", r"\1", found[1]) for value in values for found in _WARNING.finditer(value)
+    ]

@@ -1,0 +1,380 @@
+"""HTTP/1.1: connections, their reuse, TLS and proxies.
+
+One exchange at a time on a connection, which is kept for the next one.  Redirects,
+credentials and retries are decided above; here nothing is sent twice.
+
+The standard library reads the answers.  For the body of a blob under TLS it takes half of
+the CPU time of httpx2, it is imported in a sixth of the time, and it lets the speed of
+a host be watched at each read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from layerstore.errors import shown
+from layerstore.registry.errors import (
+    BadAnswer,
+    CertificateRefused,
+    Interrupted,
+    NoConnection,
+    NotTls,
+    TooSlow,
+)
+from layerstore.registry.headers import Headers
+from layerstore.registry.proxies import Proxy, proxy_for
+from layerstore.registry.transport import Answer, Request, Stop, Timeouts
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BUFFER = 64 << 10
+_KEPT = 30.0  # seconds that an idle connection is kept
+_DRAINED = 64 << 10  # bytes of an unread body worth reading to keep a connection
+_FRAMES = 8  # bytes on the wire for one byte of a body in chunks, at most
+_HEADERS = 8 << 20  # bytes of all headers; the library limits their lines and number
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Place(NamedTuple):
+    """Where a connection leads."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Place:
+        """Return the place of an http or https address; raises BadAnswer."""
+        try:
+            parts = urlsplit(url)
+            if parts.scheme in _PORTS and parts.hostname:
+                return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+        except ValueError:
+            pass
+        raise BadAnswer(f"{shown(url)} is not an address of HTTP")
+
+    @property
+    def name(self) -> str:
+        """The host as a message or a header names it: with its port where that is not usual."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+class HttpTransport:
+    """The connections of one client.
+
+    `tls_for` gives what a host's certificate is checked with.  `permitted` is called
+    with the name and the address of a host before anything is sent to it, and raises
+    for one that must not be talked to.
+    """
+
+    def __init__(
+        self,
+        tls_for: Callable[[str], ssl.SSLContext],
+        *,
+        stop: Stop | None = None,
+        timeouts: Timeouts | None = None,
+        proxy_of: Callable[[str, str, int], Proxy | None] = proxy_for,
+        permitted: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._tls_for = tls_for
+        self._stop = stop or Stop()
+        self._timeouts = timeouts or Timeouts()
+        self._proxy_of = proxy_of
+        self._permitted = permitted
+        self._idle: dict[Place, list[_Connection]] = {}
+        self._lock = threading.Lock()
+
+    def send(self, request: Request) -> Answer:
+        """Return the answer to `request`; see Transport."""
+        place = Place.of(request.url)
+        with _explained(place, self._stop):
+            proxy = self._proxy_of(*place)
+            connection = self._kept(place) or self._connect(place, proxy)
+            try:
+                head = _head(request, place, proxy if place.scheme == "http" else None)
+                response = connection.exchange(head, request)
+            except BaseException:
+                connection.close()
+                raise
+        return _HttpAnswer(response, request, connection, self._keep, self._stop)
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def _kept(self, place: Place) -> _Connection | None:
+        with self._lock:
+            idle = self._idle.get(place, [])
+            while idle:
+                connection = idle.pop()
+                if connection.is_usable():
+                    return connection
+                connection.close()
+        return None
+
+    def _keep(self, connection: _Connection) -> None:
+        connection.kept_since = time.monotonic()
+        with self._lock:
+            self._idle.setdefault(connection.place, []).append(connection)
+
+    def _connect(self, place: Place, proxy: Proxy | None) -> _Connection:
+        there = (proxy.host, proxy.port) if proxy else (place.host, place.port)
+        self._stop.check()
+        sock = socket.create_connection(there, self._timeouts.connect)
+        try:
+            if proxy is None and self._permitted is not None:
+                self._permitted(place.name, sock.getpeername()[0])
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._stop.watch(sock)
+            if place.scheme == "https":
+                if proxy is not None:
+                    self._tunnel(sock, place, proxy)
+                sock = self._tls_for(place.name).wrap_socket(sock, server_hostname=place.host)
+                self._stop.watch(sock)
+            return _Connection(sock, place, self._timeouts, self._stop)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _tunnel(self, sock: socket.socket, place: Place, proxy: Proxy) -> None:
+        """Ask the proxy at `sock` for a connection to `place`."""
+        host = f"[{place.host}]" if ":" in place.host else place.host
+        lines = [f"CONNECT {host}:{place.port} HTTP/1.1", f"Host: {host}:{place.port}"]
+        if proxy.authorization:
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        # Unbuffered: what follows the answer belongs to TLS.
+        response = http.client.HTTPResponse(_Channel(sock, self._timeouts, 0, 1), method="CONNECT")  # type: ignore[arg-type]  # it calls makefile only
+        response.begin()
+        if not 200 <= response.status < 300:
+            raise NoConnection(
+                f"the proxy {proxy.host}:{proxy.port} refused a connection to {place.name} "
+                f"({response.status} {shown(response.reason)})",
+                place.name,
+            )
+
+
+class _Connection:
+    """One connection; used by one exchange at a time."""
+
+    def __init__(self, sock: socket.socket, place: Place, timeouts: Timeouts, stop: Stop) -> None:
+        self.place = place
+        self.kept_since: float | None = None
+        self._sock = sock
+        self._timeouts = timeouts
+        self._stop = stop
+
+    def is_usable(self) -> bool:
+        """Tell whether an idle connection is young, and the server has not closed it."""
+        assert self.kept_since is not None
+        if time.monotonic() - self.kept_since > _KEPT:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def exchange(self, head: bytes, request: Request) -> http.client.HTTPResponse:
+        """Send a request and read the head of its answer."""
+        self._sock.settimeout(self._timeouts.idle)
+        try:
+            self._sock.sendall(head)
+            for piece in request.body or ():
+                self._stop.check()
+                self._sock.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # a server that refuses a body may have answered before it had all of it
+        limit = None if request.limit is None else request.limit * _FRAMES + _HEADERS
+        channel = _Channel(self._sock, self._timeouts, _BUFFER, limit)
+        response = http.client.HTTPResponse(channel, method=request.method)  # type: ignore[arg-type]  # it calls makefile only
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Channel(NamedTuple):
+    """What HTTPResponse needs of a socket."""
+
+    sock: socket.socket
+    timeouts: Timeouts
+    buffer: int
+    limit: int | None
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        paced = _Paced(self.sock, self.timeouts, self.limit)
+        return io.BufferedReader(paced, self.buffer)
+
+
+class _Paced(io.RawIOBase):
+    """The bytes of one answer from a socket, at a speed that is not too slow."""
+
+    def __init__(self, sock: socket.socket, timeouts: Timeouts, limit: int | None) -> None:
+        self._sock = sock
+        self._timeouts = timeouts
+        self._left = limit
+        self._waited = 0.0
+        self._came = 0
+        self._begun = False
+        sock.settimeout(timeouts.answer)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        since = time.monotonic()
+        count = self._sock.recv_into(buffer)
+        if not self._begun:
+            self._begun = True
+            self._sock.settimeout(self._timeouts.idle)
+        else:
+            self._waited += time.monotonic() - since
+        self._came += count
+        if self._waited >= self._timeouts.window:
+            if self._came < self._timeouts.least:
+                raise TimeoutError
+            self._waited, self._came = 0.0, 0
+        if self._left is not None:
+            self._left -= count
+            if self._left < 0:
+                raise http.client.HTTPException("it is longer than it may be")
+        return count
+
+
+class _HttpAnswer:
+    """The answer of a server."""
+
+    def __init__(
+        self,
+        response: http.client.HTTPResponse,
+        request: Request,
+        connection: _Connection,
+        keep: Callable[[_Connection], None],
+        stop: Stop,
+    ) -> None:
+        self._response = response
+        self._connection: _Connection | None = connection
+        self._keep = keep
+        self._stop = stop
+        self.status = response.status
+        self.headers = Headers(response.getheaders())
+        self.url = request.url
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._connection is None:
+            return 0
+        with _explained(self._connection.place, self._stop):
+            count = self._response.readinto(buffer)
+            if not count:
+                self._stop.check()
+                if self._response.length:
+                    raise http.client.IncompleteRead(b"", self._response.length)
+            return count
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        response = self._response
+        if not response.isclosed() and response.length is not None and response.length <= _DRAINED:
+            try:
+                while response.readinto(memoryview(bytearray(_DRAINED))):
+                    continue
+            except (OSError, http.client.HTTPException):
+                response.will_close = True
+        if response.isclosed() and not response.will_close and not response.length:
+            self._keep(connection)
+            return
+        response.close()
+        connection.close()
+
+
+def _head(request: Request, place: Place, proxy: Proxy | None) -> bytes:
+    """Return the request line and the headers."""
+    parts = urlsplit(request.url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {"Host": place.name, **request.headers}
+    if proxy is not None:
+        target = f"http://{place.name}{target}"
+        if proxy.authorization:
+            headers["Proxy-Authorization"] = proxy.authorization
+    if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
+        headers["Content-Length"] = str(sum(map(len, request.body or ())))
+    lines = [f"{request.method} {target} HTTP/1.1"]
+    lines += (f"{name}: {value}" for name, value in headers.items())
+    if not all(line.isascii() and line.isprintable() for line in lines) or " " in target:
+        raise BadAnswer(f"{shown(request.url)} is not an address of HTTP", place.name)
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+@contextmanager
+def _explained(place: Place, stop: Stop) -> Iterator[None]:
+    """Turn what sockets, TLS and the library raise into errors about `place`."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        stop.check()
+        raise _failure(error, place) from None
+
+
+def _failure(error: Exception, place: Place) -> Exception:
+    name = place.name
+    match error:
+        case TimeoutError():
+            return TooSlow(
+                f"{name} is too slow: it sent nothing, or next to nothing, for a while", name
+            )
+        case ssl.SSLCertVerificationError():
+            return CertificateRefused(
+                f"the certificate of {name} is not trusted here ({error.verify_message}): put the "
+                f"certificate of its authority into /etc/containers/certs.d/{name}/ca.crt, or into "
+                "the trust store of this machine",
+                name,
+            )
+        case ssl.SSLError() if error.reason in (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "RECORD_LAYER_FAILURE",
+        ):
+            return NotTls(
+                f"{name} does not speak TLS: if it is meant to speak plain HTTP, "
+                "configure it as insecure",
+                name,
+            )
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return Interrupted(f"{name} closed the connection in the middle", name)
+        case ssl.SSLError():
+            return NoConnection(f"no TLS connection with {name}: {error.reason or error}", name)
+        case socket.gaierror():
+            return NoConnection(f"there is no address of the host {name}: {error.strerror}", name)
+        case ConnectionRefusedError():
+            return NoConnection(f"{name} takes no connections: nothing listens there", name)
+        case http.client.IncompleteRead() | ConnectionError() | EOFError():
+            return Interrupted(f"{name} closed the connection in the middle", name)
+        case OSError():
+            return NoConnection(f"no connection to {name}: {error.strerror or error}", name)
+        case _:
+            return BadAnswer(
+                f"{name} does not answer in HTTP: {shown(str(error)) or type(error).__name__}", name
+            )

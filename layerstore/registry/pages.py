@@ -1,0 +1,40 @@
+"""Lists that come in pages: tags, the catalog, referrers.
+
+Source: distribution-spec "Listing tags"; RFC 5988 for `Link`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from layerstore.errors import InvalidImage
+from layerstore.oci.json_values import Object, parse_document
+from layerstore.registry.errors import BadAnswer
+from layerstore.registry.headers import next_page
+from layerstore.registry.session import Call, Session
+
+_PAGES = 1000  # of one list
+
+
+def pages(session: Session, call: Call) -> Iterator[Object]:
+    """Yield the objects of all pages of the list that `call` begins.
+
+    Raises BadAnswer for a page that is no object, for a circle, and for a list that does
+    not end.
+    """
+    seen: set[str] = set()
+    while True:
+        document = session.read(call)
+        seen.add(call.path)
+        try:
+            yield parse_document(document.data, "list")
+        except InvalidImage as error:
+            raise BadAnswer(
+                f"{session.host} answers {call.what} wrongly: {error}", session.host
+            ) from None
+        link = next_page(document.headers.all("Link"))
+        if link is None:
+            return
+        call = call._replace(path=session.located(document.url, link))
+        if call.path in seen or len(seen) >= _PAGES:
+            raise BadAnswer(f"{session.host} sends pages in circles for {call.what}", session.host)

@@ -1,0 +1,390 @@
+"""One repository of a registry: its manifests, blobs and tags.
+
+Source: distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+from layerstore.errors import InvalidDigest, InvalidImage, shown
+from layerstore.oci.digest import Digest, sha256_digest
+from layerstore.oci.documents import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    parse_index,
+)
+from layerstore.oci.json_values import parse_document, text_of
+from layerstore.registry.blob_body import BlobBody
+from layerstore.registry.errors import (
+    BadAnswer,
+    BlobUnknown,
+    ManifestUnknown,
+    Missing,
+    Refused,
+    RegistryError,
+    RepositoryUnknown,
+    Unreachable,
+    WrongContent,
+)
+from layerstore.registry.headers import length, media_type
+from layerstore.registry.pages import pages
+from layerstore.registry.retries import Notice
+from layerstore.registry.session import Call, Document, Session
+from layerstore.registry.tokens import pull_scope, push_scope
+from layerstore.registry.transport import Answer
+from layerstore.registry.uploads import CHUNK, Upload
+
+MANIFEST_LIMIT = 4 << 20  # bytes: the spec asks registries to take as much
+_TYPES = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+_ACCEPT = ", ".join(_TYPES)
+
+_T = TypeVar("_T")
+
+
+class ManifestHead(NamedTuple):
+    """What HEAD says of a manifest; None is what the registry does not say."""
+
+    digest: Digest | None
+    media_type: str
+    size: int | None
+
+
+class FetchedManifest(NamedTuple):
+    """A manifest or an index as it was received; its digest was checked."""
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class Place(NamedTuple):
+    """A repository at one host: where it is, and by which name it goes there."""
+
+    session: Session
+    name: str
+
+
+class Repository:
+    """One repository, at its registry and at the mirrors that come before it for reads.
+
+    Used from many threads.  `name` is its full name, as "docker.io/library/debian".
+    `reads` opens the places to read from when they are needed, the mirrors first;
+    `home` is its registry itself, which alone is written to.
+    """
+
+    def __init__(self, name: str, home: Place, mirrors: Sequence[Callable[[], Place]] = ()) -> None:
+        self.name = name
+        self._home = home
+        self._mirrors = tuple(mirrors)
+
+    @property
+    def host(self) -> str:
+        """The host of the registry."""
+        return self._home.session.host
+
+    # -- manifests
+
+    def head_manifest(self, reference: str) -> ManifestHead | None:
+        """Return what HEAD says of the tag or digest; None where HEAD is refused.
+
+        HEAD does not count for the pull limits of Docker Hub.  Raises ManifestUnknown.
+        """
+
+        def head(place: Place) -> ManifestHead | None:
+            answer = place.session.open(
+                self._manifest_call(place, "HEAD", reference)._replace(expected=(200, 400, 405))
+            )
+            answer.close()
+            if answer.status != 200:
+                return None
+            return ManifestHead(
+                _digest_of(answer.headers.get("Docker-Content-Digest")),
+                media_type(answer.headers.get("Content-Type")),
+                length(answer.headers.get("Content-Length")),
+            )
+
+        return self._first(head)
+
+    def get_manifest(self, reference: str) -> FetchedManifest:
+        """Fetch the manifest or index of a tag or digest, bytes as they are.
+
+        Raises ManifestUnknown, WrongContent, TooLarge, or BadAnswer.
+        """
+
+        def get(place: Place) -> FetchedManifest:
+            call = self._manifest_call(place, "GET", reference)._replace(limit=MANIFEST_LIMIT)
+            return _checked(place.session.read(call), place.session.host, reference)
+
+        return self._first(get)
+
+    def put_manifest(self, reference: str, data: bytes, kind: str) -> Digest:
+        """Store a manifest or index under a tag or its digest; return its digest.
+
+        What it names has to be there.  Raises WrongContent if the registry computed
+        another digest, and Refused.
+        """
+        session, name = self._home
+        call = Call(
+            "PUT",
+            f"/v2/{name}/manifests/{quote(reference, safe=':')}",
+            f"the manifest of {self.name}:{reference}",
+            (push_scope(name),),
+            name,
+            {"Content-Type": kind},
+            (data,),
+            missing=RepositoryUnknown,
+            expected=(200, 201, 202),
+        )
+        answer = session.open(call)
+        answer.close()
+        own = sha256_digest(data)
+        theirs = _digest_of(answer.headers.get("Docker-Content-Digest"))
+        if theirs is not None and theirs != own:
+            raise WrongContent(
+                f"{session.host} stored the manifest of {self.name} as {theirs} instead of {own}",
+                session.host,
+            )
+        return own
+
+    # -- blobs
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether the registry has the blob in this repository."""
+        return self._has(digest, push_scope(self._home.name))
+
+    @contextmanager
+    def open_blob(
+        self, descriptor: Descriptor, offset: int = 0, notice: Notice | None = None
+    ) -> Iterator[BlobBody]:
+        """Open a blob for reading from `offset` on; see BlobBody.
+
+        Its size is checked, its digest is not.  `notice` is called before each wait for
+        another try.  Raises BlobUnknown.
+        """
+
+        def begin(place: Place) -> BlobBody:
+            return BlobBody(
+                place.session,
+                descriptor,
+                offset,
+                lambda at: self._ask(place, descriptor, at, notice),
+                notice,
+            )
+
+        with self._first(begin) as body:
+            yield body
+
+    def read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a whole blob that is a document; its size and digest were checked.
+
+        Raises TooLarge's kin BadAnswer for one of more than `MANIFEST_LIMIT` bytes.
+        """
+        if descriptor.size > MANIFEST_LIMIT:
+            raise BadAnswer(
+                f"the document {descriptor.digest} of {self.name} has {descriptor.size} bytes; "
+                f"more than {MANIFEST_LIMIT >> 20} MiB are not read",
+                self.host,
+            )
+        with self.open_blob(descriptor) as body:
+            data = b"".join(body.chunks())
+        if sha256_digest(data) != descriptor.digest:
+            raise WrongContent(
+                f"{self.host} sent something else than the blob {descriptor.digest} of "
+                f"{self.name}: it was damaged or altered",
+                self.host,
+            )
+        return data
+
+    def mount_blob(self, digest: Digest, source: str) -> Upload | None:
+        """Make a blob of the repository `source` of this registry one of this repository.
+
+        `source` is a name without its host.  Return None once that is done, and
+        otherwise the upload that the registry opened in its place.
+        """
+        session, name = self._home
+        scopes = (push_scope(name), pull_scope(source))
+        query = urlencode({"mount": digest, "from": source}, safe=":/")
+        call = Call(
+            "POST",
+            f"/v2/{name}/blobs/uploads/?{query}",
+            f"the blob {digest} of {source}",
+            scopes,
+            name,
+            expected=(201, 202),
+        )
+        answer = session.open(call)
+        answer.close()
+        if answer.status == 201:
+            return None
+        return Upload(session, name, (push_scope(name),), answer)
+
+    def upload(self, chunk: int = CHUNK, notice: Notice | None = None) -> Upload:
+        """Return an upload whose bytes, and so whose digest, come piece by piece."""
+        session, name = self._home
+        return Upload(session, name, (push_scope(name),), None, chunk, notice)
+
+    def upload_blob(
+        self,
+        chunks: Iterable[bytes],
+        digest: Digest | None = None,
+        chunk: int = CHUNK,
+        notice: Notice | None = None,
+    ) -> Digest:
+        """Upload a blob and return its digest, which is that of all `chunks`.
+
+        Raises UploadInvalid if it is not the `digest` that was given, or where the
+        registry lost the upload, which then has to begin anew.
+        """
+        with self.upload(chunk, notice) as upload:
+            for data in chunks:
+                upload.write(data)
+            return upload.commit(digest)
+
+    # -- lists
+
+    def tags(self) -> list[str]:
+        """Return all tags of the repository, as the registry lists them."""
+        session, name = self._home
+        call = Call(
+            "GET",
+            f"/v2/{name}/tags/list",
+            f"the tags of {self.name}",
+            (pull_scope(name),),
+            name,
+            missing=RepositoryUnknown,
+        )
+        found: list[str] = []
+        for page in pages(session, call):
+            listed = page.get("tags")
+            found += (
+                [tag for tag in listed or () if isinstance(tag, str)]
+                if isinstance(listed, list)
+                else []
+            )
+        return found
+
+    def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return the manifests whose `subject` is `digest`: signatures, documents of contents.
+
+        Where the registry has no list of them, the tag that stands for it is read.
+        Nothing of what they name is used by itself.
+        """
+        session, name = self._home
+        call = Call(
+            "GET",
+            f"/v2/{name}/referrers/{digest}",
+            f"the referrers of {digest}",
+            (pull_scope(name),),
+            name,
+            {"Accept": OCI_INDEX},
+        )
+        found: list[Descriptor] = []
+        try:
+            for page in pages(session, call):
+                found += parse_index(json.dumps(page).encode())
+        except (Missing, Refused):
+            try:
+                tag = digest.replace(":", "-")
+                return parse_index(self.get_manifest(tag).data)
+            except Missing:
+                return ()
+        except InvalidImage as error:
+            raise BadAnswer(
+                f"{session.host} lists referrers wrongly: {error}", session.host
+            ) from None
+        return tuple(found)
+
+    # -- parts
+
+    def _first(self, ask: Callable[[Place], _T]) -> _T:
+        """Return what the first place gives that is reachable and has it."""
+        for mirror in self._mirrors:
+            try:
+                return ask(mirror())
+            except (Unreachable, RegistryError):
+                continue  # a mirror may lack it, or be closed to us: the next place decides
+        return ask(self._home)
+
+    def _manifest_call(self, place: Place, method: str, reference: str) -> Call:
+        joint = "@" if ":" in reference else ":"
+        return Call(
+            method,
+            f"/v2/{place.name}/manifests/{quote(reference, safe=':')}",
+            f"the manifest {self.name}{joint}{reference}",
+            (pull_scope(place.name),),
+            place.name,
+            {"Accept": _ACCEPT, "Accept-Encoding": "identity"},
+            missing=ManifestUnknown,
+        )
+
+    def _has(self, digest: Digest, scope: str) -> bool:
+        session, name = self._home
+        call = Call(
+            "HEAD",
+            f"/v2/{name}/blobs/{digest}",
+            f"the blob {digest} of {self.name}",
+            (scope,),
+            name,
+            expected=(200, 404),
+        )
+        answer = session.open(call)
+        answer.close()
+        return answer.status == 200
+
+    def _ask(
+        self, place: Place, descriptor: Descriptor, offset: int, notice: Notice | None
+    ) -> Answer:
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        call = Call(
+            "GET",
+            f"/v2/{place.name}/blobs/{descriptor.digest}",
+            f"the blob {descriptor.digest} of {self.name}",
+            (pull_scope(place.name),),
+            place.name,
+            headers,
+            limit=None,
+            missing=BlobUnknown,
+            expected=(200, 206, 416, 400) if offset else (200, 206),
+        )
+        return place.session.open(call, notice)
+
+
+def _digest_of(text: str | None) -> Digest | None:
+    """Return the digest in a header; None for one of another algorithm, or none."""
+    try:
+        return Digest.parse((text or "").strip())
+    except InvalidDigest:
+        return None
+
+
+def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
+    digest = sha256_digest(document.data)
+    wanted = _digest_of(reference) or _digest_of(document.headers.get("Docker-Content-Digest"))
+    if wanted is not None and wanted != digest:
+        raise WrongContent(
+            f"{host} sent a manifest with the digest {digest} for {wanted}: it was damaged or "
+            "altered",
+            host,
+        )
+    announced = media_type(document.headers.get("Content-Type"))
+    try:
+        kind = text_of(parse_document(document.data, "manifest"), "mediaType")
+    except InvalidImage as error:
+        raise BadAnswer(f"{host} sent something else than a manifest: {error}", host) from None
+    if announced not in _TYPES:
+        announced = ""  # such as application/json, or of a static file server
+    if kind and announced and kind != announced:
+        raise BadAnswer(
+            f"{host} sent a manifest as {announced} that calls itself {shown(kind)}", host
+        )
+    return FetchedManifest(document.data, kind or announced, digest)

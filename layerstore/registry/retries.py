@@ -1,0 +1,43 @@
+"""How often a failed request is sent again, and after how long.
+
+Decided here and only here.  What a host says itself (`Retry-After`) counts where it is
+bearable; a pull limit lasts for hours, so it is not waited for.  The waits double, and
+are spread by chance so that many clients do not come back at the same moment.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from layerstore.registry.errors import (
+    NoConnection,
+    PullLimit,
+    RateLimited,
+    RegistryError,
+    Unreachable,
+)
+
+Notice = Callable[[float, RegistryError], None]
+"""Called before a wait, with its seconds and what it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """`tries` in all for one thing; waits of `first` seconds, doubled up to `longest`."""
+
+    tries: int = 5
+    first: float = 1.0
+    longest: float = 60.0
+
+    def wait(self, failed: int, error: RegistryError) -> float | None:
+        """Return the seconds to wait after the `failed`th failure; None to give up."""
+        if failed >= self.tries or isinstance(error, PullLimit | NoConnection):
+            return None
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            asked = error.retry_after
+            return asked if asked <= self.longest else None
+        if not isinstance(error, Unreachable | RateLimited):
+            return None
+        return min(self.first * 2.0 ** (failed - 1), self.longest) * random.uniform(0.75, 1.25)

@@ -1,0 +1,273 @@
+"""One upload of a blob: in chunks, or in one request where that is enough.
+
+The address of an upload changes with each answer, may be on another host and holds what
+the registry needs to find it again, so that it is used exactly as it came.  A chunk is
+kept until the registry has it: where a connection breaks, or the registry says that it
+is at another offset, the rest of the chunk is sent from there.
+
+Source: distribution-spec "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from layerstore.oci.digest import Digest
+from layerstore.registry.errors import (
+    BadAnswer,
+    Missing,
+    RegistryError,
+    Unreachable,
+    UploadInvalid,
+)
+from layerstore.registry.headers import length, uploaded
+from layerstore.registry.retries import Notice
+from layerstore.registry.session import Call, Session
+from layerstore.registry.transport import Answer
+
+CHUNK = 16 << 20  # bytes of a chunk, which are held in memory
+_LARGEST_CHUNK = 256 << 20  # bytes that a registry may ask for
+_STREAM = "application/octet-stream"
+
+
+class Upload:
+    """An upload into a repository; `write` its bytes, then `commit`.
+
+    One that is not committed is cancelled when its `with` block ends.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        repository: str,
+        scopes: tuple[str, ...],
+        opened: Answer | None = None,
+        chunk: int = CHUNK,
+        notice: Notice | None = None,
+    ) -> None:
+        self._session = session
+        self._repository = repository
+        self._scopes = scopes
+        self._notice = notice
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._hash = hashlib.sha256()
+        self._chunk = chunk
+        self._location: str | None = None
+        self._done = False
+        self.size = 0  # bytes written
+        self.sent = 0  # bytes that the registry has
+        if opened is not None:
+            self._moved(opened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._done:
+            self.cancel()
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what was written so far."""
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+    def write(self, data: bytes) -> None:
+        """Take bytes of the blob; those of a whole chunk are sent.
+
+        Raises UploadInvalid where the registry lost the upload: it has to begin anew.
+        """
+        self._hash.update(data)
+        self.size += len(data)
+        self._held += len(data)
+        self._pieces.append(data)
+        if self._held >= self._chunk:
+            self._send_chunk()
+
+    def commit(self, digest: Digest | None = None) -> Digest:
+        """Finish the upload and return the digest of the blob.
+
+        Raises UploadInvalid if the blob does not have the `digest` that was expected, or
+        the registry refuses it.
+        """
+        own = self.digest
+        if digest is not None and digest != own:
+            raise UploadInvalid(
+                f"what was to be uploaded as {digest} has the digest {own}: it was damaged here",
+                self._session.host,
+            )
+        if self._location is None:
+            self._start()
+        failed = 0
+        while True:
+            try:
+                self._put(own)
+                break
+            except (Unreachable, UploadInvalid) as error:
+                failed += 1
+                self._session.pause(failed, error, self._notice)
+                if self._has(own):
+                    break
+                self._synchronise()
+        self._done = True
+        self._pieces.clear()
+        return own
+
+    def cancel(self) -> None:
+        """Tell the registry to forget the upload; a failure of that changes nothing."""
+        self._done = True
+        self._pieces.clear()
+        if self._location is None:
+            return
+        try:
+            self._session.open_once(self._call("DELETE", (202, 204, 404))).close()
+        except RegistryError:
+            pass  # a registry forgets an upload by itself, too
+
+    def _start(self) -> None:
+        call = Call(
+            "POST",
+            f"/v2/{self._repository}/blobs/uploads/",
+            f"an upload to {self._repository}",
+            self._scopes,
+            self._repository,
+            expected=(202,),
+        )
+        answer = self._session.open(call, self._notice)
+        answer.close()
+        self._moved(answer)
+
+    def _send_chunk(self) -> None:
+        if self._location is None:
+            self._start()
+            if self._held < self._chunk:
+                return  # the registry wants larger chunks
+        failed = 0
+        while self._held:
+            try:
+                self._patch()
+            except (Unreachable, UploadInvalid) as error:
+                failed += 1
+                self._session.pause(failed, error, self._notice)
+                self._synchronise()
+
+    def _patch(self) -> None:
+        first, count = self.sent, self._held
+        headers = {
+            "Content-Type": _STREAM,
+            "Content-Range": f"{first}-{first + count - 1}",
+        }
+        call = self._call("PATCH", (201, 202, 204, 416), headers)._replace(body=self._pieces)
+        answer = self._session.open_once(call)
+        answer.close()
+        if answer.status == 416:
+            self._synchronise()
+            if self.sent == first and self._held == count:
+                raise UploadInvalid(
+                    f"{self._session.host} refuses the bytes from {first} on of an upload to "
+                    f"{self._repository}",
+                    self._session.host,
+                )
+            return
+        self._moved(answer)
+        has = uploaded(answer.headers.get("Range"))
+        # Without the header, or with one that cannot be, the chunk counts as taken.
+        self._taken(has if has is not None and first < has <= first + count else first + count)
+
+    def _put(self, digest: Digest) -> None:
+        location = self._location or ""
+        joint = "&" if "?" in location else "?"
+        headers = {"Content-Type": _STREAM}
+        if self._held and self.sent:
+            headers["Content-Range"] = f"{self.sent}-{self.sent + self._held - 1}"
+        call = self._call("PUT", (201, 202, 204), headers)._replace(
+            path=f"{location}{joint}digest={quote(digest, safe=':')}", body=self._pieces
+        )
+        self._session.open_once(call).close()
+
+    def _synchronise(self) -> None:
+        """Ask how much the registry has, and go on there.
+
+        Raises UploadInvalid where it no longer knows the upload, or has what cannot be
+        sent again.
+        """
+        try:
+            answer = self._session.open(self._call("GET", (200, 202, 204)), self._notice)
+        except Missing:
+            raise UploadInvalid(
+                f"{self._session.host} lost the upload to {self._repository}: it has to begin anew",
+                self._session.host,
+            ) from None
+        answer.close()
+        self._moved(answer)
+        has = uploaded(answer.headers.get("Range")) or 0
+        if not self.sent <= has <= self.sent + self._held:
+            raise UploadInvalid(
+                f"{self._session.host} has {has} bytes of the upload to {self._repository} where "
+                f"{self.sent} count: it has to begin anew",
+                self._session.host,
+            )
+        self._taken(has)
+
+    def _taken(self, until: int) -> None:
+        """Forget the bytes before the offset `until`, which the registry has."""
+        gone = until - self.sent
+        self.sent = until
+        self._held -= gone
+        while gone:
+            piece = self._pieces[0]
+            if len(piece) <= gone:
+                gone -= len(piece)
+                del self._pieces[0]
+            else:
+                self._pieces[0] = piece[gone:]
+                gone = 0
+
+    def _has(self, digest: Digest) -> bool:
+        """Tell whether the blob is there: an answer may be lost when all is done."""
+        path = f"/v2/{self._repository}/blobs/{digest}"
+        call = Call(
+            "HEAD", path, f"the blob {digest}", self._scopes, self._repository, expected=(200, 404)
+        )
+        answer = self._session.open(call, self._notice)
+        answer.close()
+        return answer.status == 200
+
+    def _moved(self, answer: Answer) -> None:
+        """Take over the address of the upload from `answer`."""
+        location = answer.headers.get("Location")
+        if location is not None:
+            self._location = self._session.located(answer.url, location)
+        if self._location is None:
+            raise BadAnswer(
+                f"{self._session.host} began an upload without saying where", self._session.host
+            )
+        least = length(answer.headers.get("OCI-Chunk-Min-Length")) or 0
+        if least > _LARGEST_CHUNK:
+            raise BadAnswer(
+                f"{self._session.host} wants chunks of {least} bytes; that much is not held in "
+                "memory here",
+                self._session.host,
+            )
+        self._chunk = max(self._chunk, least)
+
+    def _call(
+        self, method: str, expected: tuple[int, ...], headers: dict[str, str] | None = None
+    ) -> Call:
+        return Call(
+            method,
+            self._location or "",
+            f"an upload to {self._repository}",
+            self._scopes,
+            self._repository,
+            headers or {},
+            expected=expected,
+        )
