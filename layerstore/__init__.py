@@ -13,7 +13,7 @@ in `layerstore.archive`.
 
 The rooms, each importing only from those below it:
 
-    build                 Containerfiles: what a build has to do
+    build                 what a build has to do
     registry              images in and out, over the distribution protocol
     operations, archive   what spans several rooms
     store                 the directory, opened; recovery
@@ -23,6 +23,7 @@ The rooms, each importing only from those below it:
     layer                 the codec: a tree to a tar and back; knows no store
     diff, tar             two trees compared; the tar format
     db                    store.db, leases, staging
+    containerfile         the grammar of Containerfiles, and what an instruction changes
     oci                   the documents and names of the OCI specifications
     progress, limits, errors
 

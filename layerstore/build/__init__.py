@@ -1,1 +1,1 @@
-"""Containerfiles: what a build has to do, decided without running anything."""
+"""Builds: what has to be done for a Containerfile, decided without running anything."""

@@ -35,5 +35,13 @@ class ContainerfileError(StoreError):
         self.reason = reason
 
 
+class UnknownInstruction(ContainerfileError):
+    """There is no instruction `name`; `hint` follows it in the text."""
+
+    def __init__(self, at: Place, name: str, hint: str = "") -> None:
+        super().__init__(at, f"unknown instruction: {shown(name)}{hint}")
+        self.name = name
+
+
 def _line(at: Place) -> str:
     return f"\n  {shown(at.text.strip())}" if at.text.strip() else ""

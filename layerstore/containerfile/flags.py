@@ -56,5 +56,6 @@ class Flags:
 
 def suggestion(word: str, known: Sequence[str], prefix: str = "") -> str:
     """Return ` (did you mean …?)` where one of `known` is nearly `word`, else ""."""
-    near = difflib.get_close_matches(word.lower()[:100], known, 1, 0.7)
-    return f" (did you mean {prefix}{near[0]}?)" if near else ""
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower()[:100], lower, 1, 0.7)
+    return f" (did you mean {prefix}{lower[near[0]]}?)" if near else ""

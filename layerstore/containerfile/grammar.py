@@ -22,12 +22,15 @@ from e2b_dockerfile_utils import (
     parse_heredoc,
 )
 
-from layerstore.containerfile.errors import ContainerfileError, Place
-from layerstore.containerfile.instructions import Heredoc
+from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
+from layerstore.containerfile.flags import suggestion
+from layerstore.containerfile.instructions import NAMES, Heredoc
 from layerstore.errors import StoreError, shown
 
 LARGEST = 16 << 20  # bytes of a Containerfile
 LONGEST_LINE = 65_535  # bytes, as in BuildKit
+# Half of a surrogate pair, which is no character.
+_HALF = re.compile("[\ud800-\udfff]")
 # The library does not read the document of such a heredoc, but takes it for instructions.
 _TRIGGER_HEREDOC = re.compile(r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<", re.IGNORECASE)
 
@@ -72,12 +75,7 @@ def parse_ast(text: str, file: str) -> Ast:
     try:
         ast = parse_dockerfile_ast(text)
     except DockerfileSyntaxError as error:
-        number = error.line or 1
-        at = Place(file, number, number, lines[min(number, len(lines)) - 1])
-        reason = str(error).partition(": ")[2] or str(error)
-        if any(map(_TRIGGER_HEREDOC.match, lines[: number - 1])):
-            reason += " (a heredoc in ONBUILD is not supported)"
-        raise ContainerfileError(at, reason) from None
+        raise _refusal(error, lines, file) from None
     except RecursionError:
         raise ContainerfileError(
             None, f"{shown(file)}: a JSON array is nested too deeply"
@@ -87,7 +85,7 @@ def parse_ast(text: str, file: str) -> Ast:
             Place(file, found.start_line, found.end_line, found.original),
             found.name,
             found.flags,
-            found.args,
+            [_HALF.sub("\ufffd", word) for word in found.args] if found.json else found.args,
             found.json,
             [
                 Heredoc(
@@ -104,6 +102,19 @@ def parse_ast(text: str, file: str) -> Ast:
     return Ast(nodes, ast.escape_token, [(note.line, note.message) for note in ast.warnings])
 
 
+def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> ContainerfileError:
+    """Return the library's `error` as ours, with the line."""
+    number = min(error.line or 1, len(lines))
+    at = Place(file, number, number, lines[number - 1])
+    hint = ""
+    if any(map(_TRIGGER_HEREDOC.match, lines[: number - 1])):
+        hint = " (a heredoc in ONBUILD is not supported)"
+    name = (at.text.split() or [""])[0]
+    if name.upper() not in NAMES and not name.startswith("#"):
+        return UnknownInstruction(at, name, hint or suggestion(name, NAMES))
+    return ContainerfileError(at, (str(error).partition(": ")[2] or str(error)) + hint)
+
+
 def heredoc_name(word: str) -> str | None:
     """Return the name of the heredoc that `word` begins, None if it begins none."""
     try:
@@ -116,13 +127,12 @@ def heredoc_name(word: str) -> str | None:
 class Words:
     """Expands words with the variables `values`, an unset one to ""; `escape` is the file's.
 
-    Quotes and escapes are removed as a shell does it, except with `raw`, as in a heredoc.
+    Quotes and escapes are removed as a shell does it; with `quotes` quotes are left as they
+    are, as in a heredoc.
     """
 
-    def __init__(self, escape: str, values: Mapping[str, str], *, raw: bool = False) -> None:
-        self._lexer = ShellLex(
-            escape, skip_process_quotes=raw, raw_escapes=raw, env=values, skip_unset_env=False
-        )
+    def __init__(self, escape: str, values: Mapping[str, str], *, quotes: bool = False) -> None:
+        self._lexer = ShellLex(escape, skip_process_quotes=quotes, env=values, skip_unset_env=False)
 
     def word(self, text: str, at: Place) -> str:
         """Return `text` as one word; raises ContainerfileError."""

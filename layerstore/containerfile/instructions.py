@@ -9,7 +9,7 @@ Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from layerstore.containerfile.errors import Place
 
@@ -316,6 +316,9 @@ Instruction = (
     | Entrypoint
     | Maintainer
 )
+
+
+NAMES = tuple(kind.__name__.upper() for kind in get_args(Instruction))
 
 
 class Warned(NamedTuple):

@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import Flags, Kind, suggestion
 from layerstore.containerfile.grammar import LARGEST, Node, heredoc_name, parse_ast
 from layerstore.containerfile.instructions import (
+    NAMES,
     Add,
     Arg,
     Cmd,
@@ -100,13 +101,7 @@ def parse_single(text: str, file: str) -> Instruction:
 
 def instruction_of(node: Node) -> Instruction:
     """Return the typed instruction of `node`; raises ContainerfileError."""
-    make = _MAKERS.get(node.name)
-    if make is None:
-        raise ContainerfileError(
-            node.at,
-            f"unknown instruction: {shown(node.name)}{suggestion(node.name, list(_MAKERS))}",
-        )
-    return make(_Request(node))
+    return _MAKERS[node.name](_Request(node))
 
 
 def _decode(text: str | bytes, file: str) -> str:
@@ -317,8 +312,8 @@ def _onbuild(request: _Request) -> Instruction:
         raise request.error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if name in ("FROM", "MAINTAINER"):
         raise request.error(f"{name} isn't allowed as an ONBUILD trigger")
-    if name not in _MAKERS:
-        raise request.error(f"unknown instruction: {shown(name)}{suggestion(name, list(_MAKERS))}")
+    if name not in NAMES:
+        raise UnknownInstruction(request.at, name, suggestion(name, NAMES))
     if name in ("RUN", "COPY", "ADD") and any(map(heredoc_name, trigger.split())):
         raise request.error("a heredoc in ONBUILD is not supported: use `sh -c` or a file")
     return Onbuild(request.at, trigger)

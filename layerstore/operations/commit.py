@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from layerstore.containerfile.changes import apply_changes
 from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container
 from layerstore.containers.control_client import NoMount
@@ -50,7 +51,6 @@ from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
 from layerstore.limits import MAX_LAYERS
 from layerstore.oci.digest import Digest, chain_id
-from layerstore.oci.dockerfile import apply_changes
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
 from layerstore.oci.platform import this_platform
 from layerstore.oci.reference import Reference, parse_tag_target

@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from layerstore.containerfile.changes import apply_changes
 from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream, write_flat_tar
 from layerstore.layer.unpack import Unpacked, unpack
 from layerstore.limits import DEFAULT, Limits
-from layerstore.oci.dockerfile import apply_changes
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
 from layerstore.oci.platform import this_platform
 from layerstore.oci.reference import Reference, parse_tag_target

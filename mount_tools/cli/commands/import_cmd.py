@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from layerstore.oci.dockerfile import apply_changes
+from layerstore.containerfile.changes import apply_changes
 from layerstore.oci.reference import parse_reference
 from layerstore.operations.rootfs import import_image
 from mount_tools.cli import framework

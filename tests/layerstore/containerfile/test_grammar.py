@@ -27,8 +27,13 @@ def test_one_word_and_several() -> None:
     assert words.words("x$a y", AT) == ["x1", "2", "y"]
 
 
-def test_raw_words_keep_quotes() -> None:
-    assert Words("\\", {"a": "1"}, raw=True).word("'$a' \"$a\"\n", AT) == "'1' \"1\"\n"
+def test_words_with_their_quotes() -> None:
+    words = Words("\\", {"a": "1"}, quotes=True)
+    assert words.word("'$a' \"$a\"\n", AT) == "'1' \"1\"\n"
+    # As BuildKit has it in a heredoc.
+    assert words.word("\\\n", AT) == "\n"
+    assert words.word("\\\\\n", AT) == "\\\n"
+    assert words.word("\\$\n", AT) == "$\n"
 
 
 def test_a_fault_in_a_word_has_a_place() -> None:

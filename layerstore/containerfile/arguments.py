@@ -1,0 +1,105 @@
+"""ARG: which build arguments have a value where, and which may be seen in an image.
+
+Decided here and only here: the scopes.  An ARG before the first FROM is for FROM lines; a
+stage sees it once it has an ARG of the same name.  A value given to the build wins over a
+default.  The proxy variables need no ARG and stay out of the history and of the cache
+unless there is one.  The variables of the platform are like ARGs before the first FROM.
+
+Source: the Dockerfile reference, "ARG"; moby `builder/dockerfile/buildargs.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from layerstore.containerfile.instructions import Default
+from layerstore.oci.platform import Platform
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+PROXIES = frozenset((*_PROXIES, *map(str.lower, _PROXIES)))
+
+
+def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[str, str]:
+    """Return TARGETPLATFORM and the others of BuildKit; `stage` is the target's name."""
+    found = {"TARGETSTAGE": stage or "default"}
+    for prefix, platform in (("BUILD", build), ("TARGET", target)):
+        found[f"{prefix}PLATFORM"] = str(platform)
+        found[f"{prefix}OS"] = platform.os
+        found[f"{prefix}ARCH"] = platform.architecture
+        found[f"{prefix}VARIANT"] = platform.variant
+    return found
+
+
+class GlobalArguments:
+    """What is given to the build, and the ARGs before the first FROM.
+
+    `given` are the build arguments; `automatic` those that a build always has.
+    """
+
+    def __init__(
+        self, given: Mapping[str, str], automatic: Mapping[str, str] | None = None
+    ) -> None:
+        self._given = dict(given)
+        self._defaults = dict(automatic or {})
+        self._seen: set[str] = set()
+
+    def declare(self, default: Default) -> None:
+        """Add an ARG, its default expanded."""
+        self._seen.add(default.name)
+        if default.value is not None:
+            self._defaults[default.name] = default.value
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The variables that a FROM line sees."""
+        proxies = {name: value for name, value in self._given.items() if name in PROXIES}
+        given = {name: self._given[name] for name in self._defaults if name in self._given}
+        given |= {name: self._given[name] for name in self._seen if name in self._given}
+        return {**self._defaults, **proxies, **given}
+
+    def stage(self) -> StageArguments:
+        """Return the arguments of a stage that begins; it has no ARG yet."""
+        return StageArguments(self._given, self._defaults, self._seen)
+
+    def unused(self) -> list[str]:
+        """Return the names of given arguments that no ARG has declared so far, sorted."""
+        return sorted(name for name in self._given if name not in self._seen | PROXIES)
+
+
+class StageArguments:
+    """The build arguments of one stage, as far as its ARGs have come."""
+
+    def __init__(self, given: Mapping[str, str], before: Mapping[str, str], seen: set[str]) -> None:
+        self._given = given
+        self._before = before
+        self._seen = seen
+        self._declared: dict[str, str | None] = {}
+
+    def declare(self, default: Default) -> None:
+        """Add an ARG, its default expanded."""
+        self._declared[default.name] = default.value
+        self._seen.add(default.name)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The arguments that have a value, proxies included."""
+        found = {}
+        for name in (*self._declared, *sorted(PROXIES.difference(self._declared))):
+            value = self._given.get(name)
+            if value is None and name in self._declared:
+                value = self._declared[name]
+                value = self._before.get(name) if value is None else value
+            if value is not None:
+                found[name] = value
+        return found
+
+    def recorded(self, environment: Mapping[str, str]) -> list[str]:
+        """Return the `name=value`s that a RUN's history entry and cache key have, sorted.
+
+        `environment` is what ENV has set, which wins over an ARG.
+        """
+        return sorted(
+            f"{name}={value}"
+            for name, value in self.values.items()
+            if name not in environment and (name in self._declared or name not in PROXIES)
+        )

@@ -1,0 +1,164 @@
+"""A stage while its instructions are carried out: its configuration, variables and history.
+
+    state = StageState(base_config, arguments.stage(), containerfile.escape)
+    for instruction in instructions:
+        instruction = state.expand(instruction)
+        created_by = state.apply(instruction)
+        if created_by is None:
+            ...  # RUN, COPY or ADD: `run_program`, `run_history`, `copy_history`
+
+Decided here and only here: which variables an instruction sees, what a RUN executes, and
+the `created_by` of a history entry, which are those of docker's classic builder.  A value
+of a secret is in none of them.
+
+Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of RUN, buildkit
+`dockerfile2llb/convert.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from layerstore.containerfile.arguments import StageArguments
+from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges
+from layerstore.containerfile.expand import Expander
+from layerstore.containerfile.grammar import heredoc_name
+from layerstore.containerfile.instructions import (
+    Add,
+    Arg,
+    Copy,
+    Heredoc,
+    Instruction,
+    Pair,
+    Run,
+)
+from layerstore.oci.json_values import Object
+from layerstore.oci.run_config import RunConfig
+
+SCRIPT_DIRECTORY = "/dev/pipes"
+
+
+class Program(NamedTuple):
+    """What a RUN executes: its words, and its environment as `name=value`s.
+
+    `script` has to be at `SCRIPT_DIRECTORY/<name>`, executable, while it runs.
+    """
+
+    argv: list[str]
+    environment: list[str]
+    script: Heredoc | None = None
+
+
+class StageState:
+    """The state of one stage; `config` is that of the image it begins with, {} for scratch."""
+
+    def __init__(self, config: Object, arguments: StageArguments, escape: str) -> None:
+        before = RunConfig(config)
+        self.triggers = before.on_build
+        fields = {name: value for name, value in config.items() if name != "OnBuild"}
+        if "PATH" not in before.environment:
+            fields["Env"] = [*before.env, DEFAULT_PATH]
+        self._changes = ConfigChanges(fields)
+        self._arguments = arguments
+        self._escape = escape
+
+    @property
+    def config(self) -> Object:
+        """The run configuration so far; it is not changed later."""
+        return dict(self._changes.config)
+
+    @property
+    def author(self) -> str:
+        """The author, as MAINTAINER has it; "" without one."""
+        return self._changes.author
+
+    @property
+    def run_config(self) -> RunConfig:
+        """The run configuration so far, with typed fields."""
+        return RunConfig(self._changes.config)
+
+    @property
+    def workdir(self) -> str:
+        """The directory that relative paths are beneath."""
+        return self.run_config.working_dir or "/"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What `$name` is for the next instruction: ARGs, and ENVs, which win."""
+        return {**self._arguments.values, **self.run_config.environment}
+
+    def expand(self, one: Instruction) -> Instruction:
+        """Return `one` with its variables replaced; raises ContainerfileError."""
+        return Expander(self._escape, self.variables, self.workdir).expand(one)
+
+    def apply(self, one: Instruction) -> str | None:
+        """Apply the expanded `one`, and return the `created_by` of its history entry.
+
+        None for RUN, COPY, ADD and FROM, which change no configuration.
+        """
+        comment = self._changes.apply(one)
+        if comment is None:
+            return None
+        if isinstance(one, Arg):
+            for default in one.defaults:
+                self._arguments.declare(default)
+        gap = " " if comment.startswith("WORKDIR ") else "  "
+        return f"{self._nop}{gap}{comment}"
+
+    def label(self, labels: Iterable[tuple[str, str]]) -> str:
+        """Add the labels given to the build, as the last instruction of its target."""
+        pairs = tuple(Pair(*label) for label in labels)
+        comment = "LABEL" + "".join(f" {name}={value}" for name, value in pairs)
+        self._changes.config["Labels"] = {
+            **RunConfig(self._changes.config).members("Labels"),
+            **dict(pairs),
+        }
+        return f"{self._nop}  {comment}"
+
+    def program(self, run: Run) -> Program:
+        """Return what the expanded `run` executes."""
+        argv, script = self._argv(run)
+        environment = dict(self._arguments.values) | self.run_config.environment
+        listed = [f"{name}={value}" for name, value in environment.items()]
+        return Program(argv, listed, script)
+
+    def run_history(self, run: Run) -> str:
+        """Return the `created_by` of a RUN: its words after the build arguments it sees."""
+        environment = self.run_config.environment
+        recorded = self._arguments.recorded(environment)
+        argv, script = self._argv(run)
+        if script is not None:
+            argv = [*argv, f"<<{script.name}\n{script.content}{script.name}"]
+        if any(name not in environment for name in self._arguments.values):
+            # Also with proxies alone, which are not listed.
+            argv = [f"|{len(recorded)}", *recorded, *argv]
+        return " ".join(argv)
+
+    def copy_history(self, one: Copy | Add, sources: str) -> str:
+        """Return the `created_by` of a COPY or ADD of `sources`, their digest."""
+        name = "COPY" if isinstance(one, Copy) else "ADD"
+        owner = f"--chown={one.owner}" if one.owner else ""
+        return f"{self._nop} {name} {owner}{sources} in {one.destination} "
+
+    @property
+    def _nop(self) -> str:
+        return " ".join([*self._changes.shell, "#(nop)"])
+
+    def _argv(self, run: Run) -> tuple[list[str], Heredoc | None]:
+        """Return the words of a RUN, and the heredoc that is the program itself.
+
+        A heredoc that is the whole command line is what the shell runs, or, with `#!`, a
+        program of its own; any other is left for the shell to read.
+        """
+        command = run.command
+        if not run.heredocs:
+            return self._changes.argv(command), None
+        line = command.words[0]
+        first = run.heredocs[0]
+        if len(run.heredocs) == 1 and heredoc_name(line) == first.name:
+            if first.content.startswith("#!"):
+                return [f"{SCRIPT_DIRECTORY}/{first.name}"], first
+            return [*self._changes.shell, first.content], None
+        whole = line + "".join(f"\n{one.raw}{one.name}" for one in run.heredocs)
+        return [*self._changes.shell, whole], None
