@@ -27,11 +27,6 @@ from layerstore.store import Store
 from tests.layerstore.image_archives import tar_of
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store", sync=False)
-
-
 def test_a_missing_image_carries_the_name_it_was_asked_by(store: Store) -> None:
     with pytest.raises(NoSuchImage) as raised:
         store.images.resolve("debian")

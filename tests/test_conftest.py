@@ -1,0 +1,48 @@
+"""A warning about a leaked object fails the test that leaked it, and no other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+
+LEAKING = """
+import warnings
+import pytest
+
+class Leaked:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        warnings.warn("it was not closed", ResourceWarning)
+
+@pytest.fixture
+def small():
+    return Leaked()
+
+@pytest.fixture(scope="module")
+def broad():
+    return Leaked()
+
+def test_1(): ...
+def test_2_leaks(): Leaked()
+def test_3(): ...
+def test_4_leaks(small): ...
+def test_5(): ...
+def test_6(broad): ...
+def test_7_leaks(broad): ...
+"""
+
+
+def test_a_leak_fails_the_test_that_leaks(tmp_path: Path) -> None:
+    for name in ("test_one.py", "test_two.py"):
+        (tmp_path / name).write_text(LEAKING)
+    command = [sys.executable, "-m", "pytest", "-q", "-rE", "--tb=no", "-p", "no:cacheprovider"]
+    command += ["-c", f"{REPOSITORY}/setup.cfg", f"--rootdir={tmp_path}", "-p", "tests.conftest"]
+    done = subprocess.run(
+        [*command, tmp_path], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    failed = [line.split("::")[1][:6] for line in done.stdout.splitlines() if "ERROR" in line]
+    assert failed == ["test_2", "test_4", "test_7"] * 2, done.stdout
