@@ -13,7 +13,13 @@ from typing import NamedTuple, NewType
 Fh = NewType("Fh", int)
 """The number of an open file or directory, never that of a file descriptor."""
 
-ROOT_NODEID = 1
+NodeId = NewType("NodeId", int)
+"""FUSE's number of an inode, which the kernel names it by until it forgets it."""
+
+StIno = NewType("StIno", int)
+"""The inode number that users of the mount see, never that of the real file in a layer."""
+
+ROOT_NODEID = NodeId(1)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -27,8 +33,8 @@ class Attr(NamedTuple):
     other fields here replace those of `st`.
     """
 
-    nodeid: int
-    st_ino: int
+    nodeid: NodeId
+    st_ino: StIno
     st_nlink: int
     st_uid: int
     st_gid: int
@@ -64,7 +70,7 @@ class DirEntry(NamedTuple):
     cookie: int
     name: bytes
     d_type: int
-    st_ino: int
+    st_ino: StIno
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr
 
 # A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
 INLINE_WRITE = 256 << 10
@@ -39,7 +39,7 @@ INLINE_WRITE = 256 << 10
 TOUCH = SetAttr(mtime_ns=0)
 
 
-def is_slow_to_move(fs: Filesystem, parent: int, name: bytes) -> bool:
+def is_slow_to_move(fs: Filesystem, parent: NodeId, name: bytes) -> bool:
     """Tell whether a rename of `name` in `parent` copies so much that it belongs in a worker."""
     attr = fs.lookup(parent, name)
     if attr is None:
@@ -61,23 +61,23 @@ class Filesystem(Protocol):
 
     # -- names and inodes --
 
-    def lookup(self, parent: int, name: bytes) -> Attr | None:
+    def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         """Return the attributes of `name` in directory `parent`, None where it is absent.
 
         Also answers b"." and b"..".
         """
         ...
 
-    def forget(self, nodeid: int, nlookup: int) -> None:
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
         """Give back `nlookup` references to `nodeid`.  Never raises."""
         ...
 
-    def getattr(self, nodeid: int, fh: Fh | None = None) -> Attr:
+    def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
         """Return the attributes of `nodeid`; through `fh` where one is given."""
         ...
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
+        self, nodeid: NodeId, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
         """Apply `change`, after a copy_up where needed, and return the new attributes.
 
@@ -86,13 +86,13 @@ class Filesystem(Protocol):
         """
         ...
 
-    def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
+    def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         """Tell whether `setattr` would copy so much data that it belongs in a worker."""
         ...
 
-    def readlink(self, nodeid: int) -> bytes: ...
+    def readlink(self, nodeid: NodeId) -> bytes: ...
 
-    def access(self, nodeid: int, mask: int, uid: int, gid: int) -> None:
+    def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
         """Raise EACCES where access(2) with `mask` would; EROFS for writing read-only."""
         ...
 
@@ -101,39 +101,39 @@ class Filesystem(Protocol):
     # -- changing directories --
 
     def mknod(
-        self, parent: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> Attr: ...
 
     def mkdir(
-        self, parent: int, name: bytes, mode: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, umask: int, uid: int, gid: int
     ) -> Attr: ...
 
-    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr: ...
+    def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr: ...
 
-    def link(self, nodeid: int, new_parent: int, new_name: bytes) -> Attr: ...
+    def link(self, nodeid: NodeId, new_parent: NodeId, new_name: bytes) -> Attr: ...
 
-    def unlink(self, parent: int, name: bytes) -> None: ...
+    def unlink(self, parent: NodeId, name: bytes) -> None: ...
 
-    def rmdir(self, parent: int, name: bytes) -> None: ...
+    def rmdir(self, parent: NodeId, name: bytes) -> None: ...
 
     def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int
     ) -> None:
         """Rename as renameat2(2): `flags` 0, RENAME_NOREPLACE or RENAME_EXCHANGE."""
         ...
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int) -> Fh:
+    def open(self, nodeid: NodeId, flags: int) -> Fh:
         """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
         ...
 
-    def slow_open(self, nodeid: int, flags: int) -> bool:
+    def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         """Tell whether `open` would copy so much data that it belongs in a worker."""
         ...
 
     def create(
-        self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         """Create and open a regular file; return its attributes and its fh."""
         ...
@@ -172,7 +172,7 @@ class Filesystem(Protocol):
 
     # -- reading directories --
 
-    def opendir(self, nodeid: int) -> Fh: ...
+    def opendir(self, nodeid: NodeId) -> Fh: ...
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         """Yield the entries behind cookie `offset`, b"." and b".." first.
@@ -187,17 +187,17 @@ class Filesystem(Protocol):
 
     # -- extended attributes --
 
-    def getxattr(self, nodeid: int, name: bytes) -> bytes:
+    def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
         """Return a value; ENODATA where there is none."""
         ...
 
-    def listxattr(self, nodeid: int) -> list[bytes]: ...
+    def listxattr(self, nodeid: NodeId) -> list[bytes]: ...
 
-    def setxattr(self, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+    def setxattr(self, nodeid: NodeId, name: bytes, value: bytes, flags: int) -> None:
         """Set a value; `flags` are XATTR_CREATE and XATTR_REPLACE of setxattr(2)."""
         ...
 
-    def removexattr(self, nodeid: int, name: bytes) -> None: ...
+    def removexattr(self, nodeid: NodeId, name: bytes) -> None: ...
 
     # -- the mount as a whole --
 
@@ -218,7 +218,7 @@ class Filesystem(Protocol):
         """
         ...
 
-    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+    def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         """Forget the content of all directories, or of the one at `path`.
 
         For layers that were changed from outside.  Returns nodeid, parent's nodeid
@@ -242,15 +242,15 @@ class Notifier(Protocol):
     answers them must not call it.
     """
 
-    def forget_attributes(self, nodeid: int) -> None:
+    def forget_attributes(self, nodeid: NodeId) -> None:
         """Forget size, times, links and ACLs of `nodeid`."""
         ...
 
-    def forget_inode(self, nodeid: int) -> None:
+    def forget_inode(self, nodeid: NodeId) -> None:
         """Forget its attributes and its pages, or for a directory its listing."""
         ...
 
-    def forget_name(self, parent: int, name: bytes) -> None:
+    def forget_name(self, parent: NodeId, name: bytes) -> None:
         """Forget what `name` is in `parent`, or that it is absent; and the listing of `parent`."""
         ...
 
@@ -283,24 +283,24 @@ class Extents(Protocol):
         ...
 
     def tmpfile(
-        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         """Create and open a file without a name (O_TMPFILE); `link` can give it one."""
         ...
 
-    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
+    def statx(self, nodeid: NodeId, mask: int) -> tuple[Attr, bytearray]:
         """Return the attributes, and struct statx with the same, by the `mask` of statx(2)."""
         ...
 
-    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
+    def fileattr(self, nodeid: NodeId, command: int, data: bytes) -> bytes:
         """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
         ...
 
-    def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         """As `readdir`, for a directory without an fh."""
         ...
 
-    def syncdir(self, nodeid: int) -> None:
+    def syncdir(self, nodeid: NodeId) -> None:
         """As `fsyncdir`, for a directory without an fh."""
         ...
 
@@ -350,11 +350,11 @@ class Passthrough(Protocol):
         """
         ...
 
-    def is_current(self, fh: Fh, nodeid: int, version: int) -> bool:
+    def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
         """Tell whether `nodeid` is still the inode behind `fh`, after `version` copy-ups."""
         ...
 
-    def renew(self, nodeid: int) -> None:
+    def renew(self, nodeid: NodeId) -> None:
         """Let the names of the file `nodeid` lead to a new nodeid from now on.
 
         Handles that are open keep the old one.  For a file that was copied up while

@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple
 
 from layerstore.diff.union import UnionFiles
 from unionfs import Marks
-from unionfs.types import ROOT_NODEID, Attr
+from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _MOST_OPEN = 64  # directories of the layer; those further up are opened again
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,8 +102,8 @@ class _Pair(NamedTuple):
     """
 
     path: bytes
-    old: int | None
-    new: int
+    old: NodeId | None
+    new: NodeId
     own: _Own | None
     aligned: bool
 

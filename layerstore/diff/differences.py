@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from layerstore.diff.changes import Change
 from layerstore.diff.union import UnionFiles, open_node
-from unionfs.types import ROOT_NODEID, Attr
+from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _BLOCK = 1 << 20
 
@@ -32,8 +32,8 @@ class _Pair(NamedTuple):
     """A directory of both stacks, and the change to report of it once one is found beneath."""
 
     path: bytes
-    old: int
-    new: int
+    old: NodeId
+    new: NodeId
     own: Change | None
 
 
@@ -150,7 +150,7 @@ class _Differences:
             return self._before.fs.readlink(old.nodeid) == self._after.fs.readlink(new.nodeid)
         return not stat.S_ISREG(new.st.st_mode) or self._same_bytes(old.nodeid, new.nodeid)
 
-    def _same_bytes(self, old: int, new: int) -> bool:
+    def _same_bytes(self, old: NodeId, new: NodeId) -> bool:
         with (
             open(open_node(self._before.fs, old), "rb", buffering=0) as one,
             open(open_node(self._after.fs, new), "rb", buffering=0) as other,

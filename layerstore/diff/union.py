@@ -18,7 +18,7 @@ from typing import BinaryIO
 from layerstore.errors import LayerUnreadable
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
-from unionfs.types import ROOT_NODEID, Attr
+from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _OPEN_DIRS = 128  # so that two unions and a walk get by with 1,024 descriptors
 
@@ -38,7 +38,7 @@ class UnionFiles:
             )
         except ConfigError as error:
             raise LayerUnreadable(f"the layers cannot be read as one tree: {error}") from None
-        self._dirs: dict[bytes, int] = {b"": ROOT_NODEID}
+        self._dirs: dict[bytes, NodeId] = {b"": ROOT_NODEID}
 
     def find(self, path: bytes) -> Attr | None:
         """Return the attributes of `path`, relative to the root; None if absent."""
@@ -48,7 +48,7 @@ class UnionFiles:
         nodeid = self._directory(folder)
         return None if nodeid is None else self._look_up(nodeid, name)
 
-    def _directory(self, path: bytes) -> int | None:
+    def _directory(self, path: bytes) -> NodeId | None:
         """Return the nodeid of the directory `path`, which is kept from then on."""
         missing: list[bytes] = []
         at = path
@@ -65,7 +65,7 @@ class UnionFiles:
             nodeid = self._dirs[at] = found.nodeid
         return nodeid
 
-    def _look_up(self, nodeid: int, name: bytes) -> Attr | None:
+    def _look_up(self, nodeid: NodeId, name: bytes) -> Attr | None:
         try:
             return self.fs.lookup(nodeid, name)
         except (NotADirectoryError, FileNotFoundError):
@@ -85,11 +85,11 @@ class UnionFiles:
         finally:
             self.release(found)
 
-    def xattrs(self, nodeid: int) -> list[tuple[bytes, bytes]]:
+    def xattrs(self, nodeid: NodeId) -> list[tuple[bytes, bytes]]:
         """Return the attributes of `nodeid` that a user of the union sees."""
         return [(name, self.fs.getxattr(nodeid, name)) for name in self.fs.listxattr(nodeid)]
 
-    def names(self, nodeid: int) -> list[bytes]:
+    def names(self, nodeid: NodeId) -> list[bytes]:
         """Return the names in the directory `nodeid`, sorted."""
         dots_first = self.fs.listdir(nodeid, 0)
         return sorted([entry.name for entry in dots_first][2:])
@@ -121,7 +121,7 @@ def _allow_open_files(layers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def open_node(fs: UnionFs, nodeid: int) -> int:
+def open_node(fs: UnionFs, nodeid: NodeId) -> int:
     """Return an fd of the regular file `nodeid`, open for reading; the caller closes it."""
     fh = fs.open(nodeid, os.O_RDONLY)
     try:

@@ -28,7 +28,7 @@ from layerstore.errors import StoreError
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
-from unionfs.types import ROOT_NODEID, Attr, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 
 _MADE_OF = "made-of"
 
@@ -97,7 +97,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
 def _make(union: UnionFs, point: Point) -> None:
     """Make the missing components of `point`; links are followed as in the container."""
 
-    def look(parent: int, name: bytes, last: bool) -> Attr | None:
+    def look(parent: NodeId, name: bytes, last: bool) -> Attr | None:
         if not last and parent == ROOT_NODEID and name in _BENEATH_OURS:
             return None
         found = union.lookup(parent, name)
@@ -108,7 +108,7 @@ def _make(union: UnionFs, point: Point) -> None:
     walk(union, os.fsencode(point.path), look, follow_last=True)
 
 
-def _add(union: UnionFs, parent: int, name: bytes, *, folder: bool) -> Attr:
+def _add(union: UnionFs, parent: NodeId, name: bytes, *, folder: bool) -> Attr:
     was = union.getattr(parent).st
     if folder:
         made = union.mkdir(parent, name, 0o755, 0, 0, 0)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 
-from unionfs.types import ROOT_NODEID, Attr
+from unionfs.types import ROOT_NODEID, Attr, NodeId
 from unionfs.vfs import Filesystem
 
 _LINKS_FOLLOWED = 40
 
 # The directory, the name in it, and whether that is the last of the path.
-Look = Callable[[int, bytes, bool], Attr | None]
+Look = Callable[[NodeId, bytes, bool], Attr | None]
 
 
-def walk(union: Filesystem, path: bytes, look: Look, *, follow_last: bool) -> int | None:
+def walk(union: Filesystem, path: bytes, look: Look, *, follow_last: bool) -> NodeId | None:
     """Return the nodeid that `path` leads to, from the root; each name is found by `look`.
 
     None where `look` finds nothing or links lead in a circle.  Raises what `look` raises.

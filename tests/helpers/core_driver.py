@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from tests.helpers.calls import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.helpers.drivers import Entry, Stat
-from unionfs.types import ROOT_NODEID, Attr, Fh, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, Fh, NodeId, SetAttr
 from unionfs.vfs import Filesystem
 
 _LOCAL_FLAGS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +31,7 @@ _LOCAL_FLAGS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Opened(NamedTuple):
     """What the kernel remembers of an open file."""
 
-    nodeid: int
+    nodeid: NodeId
     fh: Fh
     flags: int
 
@@ -62,7 +62,7 @@ class CoreDriver:
     def __init__(self, fs: Filesystem, umask: int = 0o022) -> None:
         self.fs = fs
         self.umask = umask
-        self.lookups: Counter[int] = Counter()
+        self.lookups: Counter[NodeId] = Counter()
         self.handles: dict[int, Opened] = {}
         self._next_handle = 1
 
@@ -93,7 +93,7 @@ class CoreDriver:
         self.lookups[attr.nodeid] += 1
         return attr
 
-    def _child(self, parent: int, name: bytes) -> Attr | None:
+    def _child(self, parent: NodeId, name: bytes) -> Attr | None:
         attr = self.fs.lookup(parent, name)
         return None if attr is None else self._count(attr)
 
@@ -109,7 +109,7 @@ class CoreDriver:
             refuse(errno.ENOENT, path)
         return attr
 
-    def _parent(self, path: bytes) -> tuple[int, bytes]:
+    def _parent(self, path: bytes) -> tuple[NodeId, bytes]:
         """Return the nodeid of the directory of `path`, and its last component."""
         *folders, name = path.split(b"/")
         at = ROOT_NODEID
@@ -122,7 +122,7 @@ class CoreDriver:
             at = attr.nodeid
         return at, name
 
-    def _new(self, path: bytes) -> tuple[int, bytes]:
+    def _new(self, path: bytes) -> tuple[NodeId, bytes]:
         """As `_parent`, for a name that must not be there yet."""
         parent, name = self._parent(path)
         if self._child(parent, name) is not None:
@@ -274,7 +274,7 @@ class CoreDriver:
     def utimens(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
         self._change(path, SetAttr(atime_ns=atime_ns, mtime_ns=mtime_ns))
 
-    def _user_xattr(self, path: bytes, name: str) -> int:
+    def _user_xattr(self, path: bytes, name: str) -> NodeId:
         attr = self._get(path)
         if name.startswith("user.") and _kind(attr) not in (stat.S_IFREG, stat.S_IFDIR):
             refuse(errno.EPERM, path)

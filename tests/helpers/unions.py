@@ -19,6 +19,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.trees import Tree, leftovers, raw, snapshot
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import UnionFs, open_union
+from unionfs.types import NodeId
 
 OLD_NS = 1_000_000_000_123_456_789
 
@@ -125,6 +126,6 @@ def core(driver: CoreDriver) -> UnionFs:
     return driver.fs
 
 
-def nodeid(driver: CoreDriver, path: bytes) -> int:
+def nodeid(driver: CoreDriver, path: bytes) -> NodeId:
     """Return the nodeid of `path`; the driver keeps a reference to it."""
     return driver._get(path).nodeid

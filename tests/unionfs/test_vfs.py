@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import Layers, core, errno_of, nodeid
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID, Fh
+from unionfs.types import ROOT_NODEID, Fh, NodeId
 from unionfs.vfs import TOUCH, DirectFilesystem, Filesystem, Notifier, is_slow_to_move
 
 
@@ -59,6 +59,6 @@ def test_a_change_of_times_copies_up(tmp_path: Path) -> None:
 def test_numbers_that_were_never_given_are_errors(tmp_path: Path) -> None:
     with Layers(tmp_path, {}).union() as tree:
         fs = core(tree)
-        assert errno_of(lambda: fs.getattr(1 << 40)) == errno.ESTALE
-        assert errno_of(lambda: fs.lookup(1 << 40, b"name")) == errno.ESTALE
-        assert errno_of(lambda: fs.write(Fh(1 << 40), 0, b"data")) == errno.EBADF
+        assert errno_of(lambda: fs.getattr(NodeId(1 << 40))) == errno.ESTALE
+        assert errno_of(lambda: fs.lookup(NodeId(1 << 40), b"name")) == errno.ESTALE
+        assert errno_of(lambda: fs.write(Fh(NodeId(1 << 40)), 0, b"data")) == errno.EBADF

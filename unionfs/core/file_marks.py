@@ -22,11 +22,12 @@ from unionfs.core.redirect import follow_file, lower_names, split_redirect
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
+from unionfs.types import StIno
 
 log = logging.getLogger(__name__)
 
 
-def origin_ino(state: State, value: bytes) -> int | None:
+def origin_ino(state: State, value: bytes) -> StIno | None:
     """Return the st_ino of what an origin mark of `value` names, None where that is not known."""
     origin = decode_origin(value)
     if origin is None:
@@ -35,7 +36,7 @@ def origin_ino(state: State, value: bytes) -> int | None:
     return None if layer is None else union_ino(layer, origin.ino)
 
 
-def mark_ino(state: State, real: RealDir, name: bytes) -> int | None:
+def mark_ino(state: State, real: RealDir, name: bytes) -> StIno | None:
     """Return the st_ino of what `name` in `real` was copied from, None where it was not."""
     value = read_origin(real.fd(), name, state.marks.origin)
     return None if value is None else origin_ino(state, value)
@@ -62,7 +63,7 @@ def _copied_from(state: State, dir_fd: int, name: bytes, present: list[str]) -> 
     return None
 
 
-def read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None:
+def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | None:
     """Apply the marks on a lower file to `node`; return the st_ino it was copied from."""
     real = node.real
     is_regular = stat.S_ISREG(st.st_mode)
@@ -77,7 +78,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> int | None
 
 def read_file_marks(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
-) -> int | None:
+) -> StIno | None:
     """Apply the marks on an upper file to `node`; return the st_ino it was copied from."""
     marks = state.marks
     if not marks.can_carry(st.st_mode):
@@ -98,7 +99,7 @@ def read_file_marks(
 
 def _read_index(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
-) -> int | None:
+) -> StIno | None:
     """Like `read_file_marks`, for a file that cannot carry marks; the index has hard links only."""
     index = state.index()
     entry = None if index is None else index.entry_of(dir_fd, name, st)

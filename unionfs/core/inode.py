@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import enum
 import errno
+import itertools
 import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, NodeId, StIno
 
 if TYPE_CHECKING:
     from unionfs.core.file import Handle
@@ -43,6 +44,10 @@ POSITION_MASK = (1 << POSITION_BITS) - 1
 _INO_BITS = 56
 _INO_MASK = (1 << _INO_BITS) - 1
 _FIRST_SPARE = 1 << 62
+
+# Of an inode that is not in the table yet.
+_NO_NODEID = NodeId(0)
+_NO_ST_INO = StIno(0)
 
 Key = tuple[int, int]  # st_dev, st_ino
 
@@ -71,8 +76,8 @@ class Node:
 
     __slots__ = ("last_stat", "name", "nlookup", "nodeid", "parent", "st_ino")
 
-    nodeid: int
-    st_ino: int
+    nodeid: NodeId
+    st_ino: StIno
     nlookup: int
     parent: Dir
     name: bytes
@@ -117,8 +122,8 @@ class File(Node):
         self.parent = parent
         self.name = name
         self.nlookup = 0
-        self.nodeid = 0
-        self.st_ino = 0
+        self.nodeid = _NO_NODEID
+        self.st_ino = _NO_ST_INO
         self.last_stat = None
         self.opened = 0
         self.handle: Handle | None = None
@@ -272,8 +277,8 @@ class Dir(Node):
         self.parent = self if parent is None else parent
         self.name = name
         self.nlookup = 0
-        self.nodeid = 0
-        self.st_ino = 0
+        self.nodeid = _NO_NODEID
+        self.st_ino = _NO_ST_INO
         self.last_stat = None
         self.upper = upper
         self.lowers = lowers
@@ -342,13 +347,16 @@ def in_upper(node: File) -> bool:
     return node.real.layer.is_upper
 
 
-def union_ino(layer: Layer, ino: int) -> int:
+def union_ino(layer: Layer, ino: int) -> StIno:
     """Return the st_ino to show for inode `ino` of `layer`.
 
     The same in every mount of the same layers: the filesystem's number among
     those of the union stands above the inode's own, as with overlayfs's xino.
     """
-    return ino if layer.fsid == 0 else layer.fsid << _INO_BITS | (ino & _INO_MASK)
+    if layer.fsid:
+        ino = layer.fsid << _INO_BITS | (ino & _INO_MASK)
+    # Not `StIno(ino)`: a call for each entry of a listing takes time.
+    return ino  # type: ignore[return-value]
 
 
 class InodeTable:
@@ -363,14 +371,14 @@ class InodeTable:
     """
 
     def __init__(self, max_unopened: int = 64) -> None:
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[NodeId, Node] = {}
         self.unopened: dict[Node, None] = {}
         self.max_unopened = max_unopened
         self.uppers: set[Dir] = set()
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
         self.lock = threading.Lock()
-        self._spare = _FIRST_SPARE
+        self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
 
     def add_root(self, root: Dir) -> None:
         """Enter the root, which is never forgotten."""
@@ -380,17 +388,17 @@ class InodeTable:
         if root.upper is not None:
             self.uppers.add(root)
 
-    def add_locked(self, node: Node, st_ino: int) -> None:
+    def add_locked(self, node: Node, st_ino: StIno) -> None:
         """Give `node` its nodeid: its st_ino, or a number apart where that is taken.
 
         It is taken where two inodes claim one number: a number reused while the
         kernel still holds the old file, or one layer that stands in the stack twice.
         """
         node.st_ino = st_ino
-        nodeid = st_ino
+        # Not `NodeId(st_ino)`: a call for each new inode takes time.
+        nodeid: NodeId = st_ino  # type: ignore[assignment]
         if nodeid <= ROOT_NODEID or nodeid in self.nodes:
-            nodeid = self._spare
-            self._spare += 1
+            nodeid = next(self._spare)
         node.nodeid = nodeid
         self.nodes[nodeid] = node
 
@@ -488,14 +496,14 @@ class InodeTable:
             node.nlookup += 1
             return True
 
-    def get(self, nodeid: int) -> Node:
+    def get(self, nodeid: NodeId) -> Node:
         """Return the inode `nodeid`; ESTALE where there is none."""
         node = self.nodes.get(nodeid)
         if node is None:
             raise fs_error(errno.ESTALE)
         return node
 
-    def directory(self, nodeid: int) -> Dir:
+    def directory(self, nodeid: NodeId) -> Dir:
         """Return the directory `nodeid`; ESTALE or ENOTDIR where there is none."""
         node = self.nodes.get(nodeid)
         if type(node) is Dir:
@@ -503,7 +511,7 @@ class InodeTable:
         code = errno.ESTALE if node is None else errno.ENOTDIR
         raise fs_error(code)
 
-    def file(self, nodeid: int) -> File:
+    def file(self, nodeid: NodeId) -> File:
         """Return the inode `nodeid`, which must not be a directory; ESTALE or EISDIR else."""
         node = self.nodes.get(nodeid)
         if type(node) is File:
@@ -511,7 +519,7 @@ class InodeTable:
         code = errno.ESTALE if node is None else errno.EISDIR
         raise fs_error(code)
 
-    def forget(self, nodeid: int, nlookup: int) -> None:
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
         """Give back `nlookup` references, and free what nobody refers to any more."""
         with self.lock:
             node = self.nodes.get(nodeid)

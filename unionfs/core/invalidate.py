@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from unionfs.core.inode import Dir, Node
 from unionfs.core.state import State
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, NodeId
 
-Forgotten = list[tuple[int, int, bytes]]
+Forgotten = list[tuple[NodeId, NodeId, bytes]]
 
 
 def reread(state: State, path: bytes | None) -> Forgotten:
@@ -44,7 +44,7 @@ def _along(state: State, path: bytes) -> list[Node]:
     return nodes
 
 
-def _known(node: Node) -> tuple[int, int, bytes]:
+def _known(node: Node) -> tuple[NodeId, NodeId, bytes]:
     return node.nodeid, node.parent.nodeid, b"" if node.parent is node else node.name
 
 

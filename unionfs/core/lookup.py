@@ -61,6 +61,7 @@ from unionfs.core.whiteout import (
     upper_entry,
 )
 from unionfs.errors import fs_error
+from unionfs.types import StIno
 
 log = logging.getLogger(__name__)
 
@@ -347,7 +348,7 @@ def _make_dir(
     return node
 
 
-def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> int | None:
+def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> StIno | None:
     """Apply the marks on an upper directory to `node`; return the st_ino it was copied from."""
     fd = upper.fd()
     found = read_dir_marks(state.marks, fd)
@@ -411,7 +412,7 @@ def _known_link(
         return known
 
 
-def _enter_file(state: State, node: File, ino: int, key: Key | None) -> File:
+def _enter_file(state: State, node: File, ino: StIno, key: Key | None) -> File:
     """Enter `node`, unless it has become known under another of its names meanwhile."""
     with state.table.lock:
         known = None if key is None else state.table.by_key.get(key)

@@ -16,7 +16,7 @@ from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, Loaded, u
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
-from unionfs.types import DirEntry
+from unionfs.types import DirEntry, StIno
 
 # Cookies: the listing's generation above, a position below.  Position 1 is
 # behind ".", 2 behind "..", and n + 3 behind the n-th name.
@@ -77,7 +77,7 @@ def _renew(d: Dir, loaded: Loaded) -> None:
         d.listing = renewed
 
 
-def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -> int:
+def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -> StIno:
     """Return the st_ino that stat(2) shows for `name`."""
     kid = d.kids.get(name)
     if kid is not None:
@@ -85,13 +85,13 @@ def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -
     if in_upper:
         if not d.lowers and not d.impure and d.upper is not None:
             return union_ino(d.upper.layer, packed >> INO_SHIFT)
-        return _copied_ino(state, d, name) or packed >> INO_SHIFT
+        return _copied_ino(state, d, name) or StIno(packed >> INO_SHIFT)
     real = d.lowers[packed >> INO_SHIFT & POSITION_MASK]
     own = union_ino(real.layer, packed >> LOW_SHIFT)
     return _copied_ino(state, d, name) or own if real.impure else own
 
 
-def _copied_ino(state: State, d: Dir, name: bytes) -> int | None:
+def _copied_ino(state: State, d: Dir, name: bytes) -> StIno | None:
     """Return the st_ino of what may have been copied up, and so show another than its own."""
     try:
         with d.lock:

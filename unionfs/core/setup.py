@@ -36,6 +36,7 @@ from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
+from unionfs.types import StIno
 
 log = logging.getLogger(__name__)
 
@@ -377,7 +378,7 @@ def _make_root(state: State) -> Dir:
     return root
 
 
-def _root_ino(state: State, root: Dir) -> int:
+def _root_ino(state: State, root: Dir) -> StIno:
     """Return the st_ino of the root, which a freeze leaves what it was.
 
     The root of a fresh upper has its predecessor for its origin, and so on down.

@@ -20,6 +20,7 @@ from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.gate import Gate
+from unionfs.types import NodeId
 
 
 class CopyLocks:
@@ -31,10 +32,10 @@ class CopyLocks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[int, tuple[threading.Lock, list[int]]] = {}
+        self._held: dict[NodeId, tuple[threading.Lock, list[int]]] = {}
 
     @contextmanager
-    def holding(self, nodeid: int) -> Iterator[None]:
+    def holding(self, nodeid: NodeId) -> Iterator[None]:
         """Hold the lock of `nodeid`."""
         with self._lock:
             lock, users = self._held.setdefault(nodeid, (threading.Lock(), [0]))

@@ -51,7 +51,7 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -78,7 +78,7 @@ class UnionFs:
 
     # -- names and inodes --
 
-    def lookup(self, parent: int, name: bytes) -> Attr | None:
+    def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         d = self._table.directory(parent)
         if name == b"." or name == b"..":
             node: Node = d if name == b"." else d.parent
@@ -86,10 +86,10 @@ class UnionFs:
         found = lookup(self._state, d, name)
         return None if found is None else self._attr(*found)
 
-    def forget(self, nodeid: int, nlookup: int) -> None:
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
         self._table.forget(nodeid, nlookup)
 
-    def getattr(self, nodeid: int, fh: Fh | None = None) -> Attr:
+    def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
         if handle is not None:
@@ -97,21 +97,21 @@ class UnionFs:
         return self._attr(node, stat_node(self._state, node))
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
+        self, nodeid: NodeId, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
         setattr_node(self._state, node, change, handle, writer)
         return self._attr(node, stat_node(self._state, node))
 
-    def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
+    def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         return slow_setattr(self._state, self._table.get(nodeid), change)
 
-    def readlink(self, nodeid: int) -> bytes:
+    def readlink(self, nodeid: NodeId) -> bytes:
         with at_rest(self._table.file(nodeid)) as (fd, name):
             return os.readlink(name or b"", dir_fd=fd)
 
-    def access(self, nodeid: int, mask: int, uid: int, gid: int) -> None:
+    def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
         # The kernel checks permissions itself; what it cannot know is that
         # nothing here can be written.
         node = self._table.get(nodeid)
@@ -125,46 +125,46 @@ class UnionFs:
     # -- changing directories --
 
     def mknod(
-        self, parent: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> Attr:
         maker = dirops.make_node(rdev)
         return self._make(parent, name, mode, umask, uid, gid, maker)
 
-    def mkdir(self, parent: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
+    def mkdir(self, parent: NodeId, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
         mode |= stat.S_IFDIR
         return self._make(parent, name, mode, umask, uid, gid, dirops.make_directory)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
+    def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
         mode = stat.S_IFLNK | 0o777
         return self._make(parent, name, mode, 0, uid, gid, dirops.make_symlink(target))
 
-    def link(self, nodeid: int, new_parent: int, new_name: bytes) -> Attr:
+    def link(self, nodeid: NodeId, new_parent: NodeId, new_name: bytes) -> Attr:
         node, d = self._table.file(nodeid), self._table.directory(new_parent)
         return self._hold(*dirops.link(self._state, node, d, new_name))
 
-    def unlink(self, parent: int, name: bytes) -> None:
+    def unlink(self, parent: NodeId, name: bytes) -> None:
         dirops.unlink(self._state, self._table.directory(parent), name)
 
-    def rmdir(self, parent: int, name: bytes) -> None:
+    def rmdir(self, parent: NodeId, name: bytes) -> None:
         dirops.rmdir(self._state, self._table.directory(parent), name)
 
     def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int
     ) -> None:
         old, new = self._table.directory(parent), self._table.directory(new_parent)
         rename(self._state, old, name, new, new_name, flags)
 
     # -- files --
 
-    def open(self, nodeid: int, flags: int) -> Fh:
+    def open(self, nodeid: NodeId, flags: int) -> Fh:
         node = self._table.file(nodeid)
         return self._add_handle(open_file(self._state, node, flags))
 
-    def slow_open(self, nodeid: int, flags: int) -> bool:
+    def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         return slow_open(self._state, self._table.file(nodeid), flags)
 
     def create(
-        self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
         maker = dirops.make_file(self._state, real_flags(flags))
@@ -292,11 +292,11 @@ class UnionFs:
         lower = not in_upper(handle.node) and handle.node.orphan is None
         return lower and state.layers_immutable and not handle.writable
 
-    def is_current(self, fh: Fh, nodeid: int, version: int) -> bool:
+    def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
         node = self._handle(fh).node
         return node is self._table.nodes.get(nodeid) and node.changed == version
 
-    def renew(self, nodeid: int) -> None:
+    def renew(self, nodeid: NodeId) -> None:
         renew_file(self._state, self._table.file(nodeid))
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
@@ -306,7 +306,7 @@ class UnionFs:
         return has_suid(current_fd(self._state, self._handle(fh)))
 
     def tmpfile(
-        self, parent: int, mode: int, flags: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
         node, st, fd = dirops.make_nameless(
@@ -326,14 +326,14 @@ class UnionFs:
         source, target = self._handle(fh), self._handle(target_fh)
         return extents.copy_range(self._state, source, offset, target, target_offset, length)
 
-    def statx(self, nodeid: int, mask: int) -> tuple[Attr, bytearray]:
+    def statx(self, nodeid: NodeId, mask: int) -> tuple[Attr, bytearray]:
         node = self._table.get(nodeid)
         attr = self._attr(node, stat_node(self._state, node))
         shown = statx_node(self._state, node, mask)
         put_attributes(shown, attr)
         return attr, shown
 
-    def fileattr(self, nodeid: int, command: int, data: bytes) -> bytes:
+    def fileattr(self, nodeid: NodeId, command: int, data: bytes) -> bytes:
         return fileattr(self._state, self._table.get(nodeid), command, data)
 
     # -- reading directories --
@@ -344,7 +344,7 @@ class UnionFs:
         kinds = {filesystem_type(layer.root.fd()) for layer in layers}
         return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
 
-    def listdir(self, nodeid: int, offset: int) -> Iterator[DirEntry]:
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         return list_dir(self._state, self._table.directory(nodeid), offset)
 
     def syncfs(self) -> None:
@@ -352,7 +352,7 @@ class UnionFs:
         if writable is not None and not self._state.config.volatile:
             syncfs(writable.upper.root.fd())
 
-    def syncdir(self, nodeid: int) -> None:
+    def syncdir(self, nodeid: NodeId) -> None:
         d = self._table.directory(nodeid)
         top = d.top()
         if not self._state.config.volatile and not top.layer.settled and not d.dead:
@@ -360,7 +360,7 @@ class UnionFs:
             with self.gate.outside():
                 os.fsync(fd)
 
-    def opendir(self, nodeid: int) -> Fh:
+    def opendir(self, nodeid: NodeId) -> Fh:
         fh = next(self._next_fh)
         self._dir_handles[fh] = self._table.directory(nodeid)
         return fh
@@ -376,16 +376,16 @@ class UnionFs:
 
     # -- extended attributes --
 
-    def getxattr(self, nodeid: int, name: bytes) -> bytes:
+    def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
         return xattrs.getxattr(self._state, self._table.get(nodeid), name)
 
-    def listxattr(self, nodeid: int) -> list[bytes]:
+    def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return xattrs.listxattr(self._state, self._table.get(nodeid))
 
-    def setxattr(self, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+    def setxattr(self, nodeid: NodeId, name: bytes, value: bytes, flags: int) -> None:
         xattrs.setxattr(self._state, self._table.get(nodeid), name, value, flags)
 
-    def removexattr(self, nodeid: int, name: bytes) -> None:
+    def removexattr(self, nodeid: NodeId, name: bytes) -> None:
         xattrs.removexattr(self._state, self._table.get(nodeid), name)
 
     # -- the mount as a whole --
@@ -405,7 +405,7 @@ class UnionFs:
             handles = self._handles
             return freeze(self._state, lambda: handles.copy().values(), upper_to, ahead=ahead)
 
-    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+    def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         return reread(self._state, path)
 
     def close(self, *, write_back: bool = True) -> None:
@@ -420,7 +420,7 @@ class UnionFs:
 
     def _make(
         self,
-        parent: int,
+        parent: NodeId,
         name: bytes,
         mode: int,
         umask: int,

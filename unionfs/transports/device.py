@@ -10,6 +10,7 @@ import fcntl
 import os
 
 from unionfs.syscalls.lowered import WithoutFsetid
+from unionfs.types import NodeId
 from unionfs.wire import abi, notify
 
 
@@ -42,13 +43,13 @@ class DeviceNotifier:
     def __init__(self, fuse_fd: int) -> None:
         self._fuse_fd = fuse_fd
 
-    def forget_attributes(self, nodeid: int) -> None:
+    def forget_attributes(self, nodeid: NodeId) -> None:
         self._send(notify.inode(nodeid, -1, 0))
 
-    def forget_inode(self, nodeid: int) -> None:
+    def forget_inode(self, nodeid: NodeId) -> None:
         self._send(notify.inode(nodeid, 0, 0))
 
-    def forget_name(self, parent: int, name: bytes) -> None:
+    def forget_name(self, parent: NodeId, name: bytes) -> None:
         self._send(notify.entry(parent, name))
 
     def _send(self, message: bytes) -> None:
@@ -67,7 +68,7 @@ class DeviceCache(DeviceNotifier):
     The threads that answer requests may call these methods, which wait for no request.
     """
 
-    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+    def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
         try:
             os.writev(self._fuse_fd, [notify.pages(nodeid, len(data)), data])
         except OSError:

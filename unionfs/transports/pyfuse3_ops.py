@@ -45,7 +45,7 @@ from pyfuse3 import (
 
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
-from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr, StIno
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
 
 FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without overflow
@@ -114,15 +114,15 @@ async def carry(
 class Pyfuse3Notifier:
     """Notices to the kernel; see `vfs.Notifier`."""
 
-    def forget_attributes(self, nodeid: int) -> None:
+    def forget_attributes(self, nodeid: NodeId) -> None:
         with suppress(FileNotFoundError):
             pyfuse3.invalidate_inode(InodeT(nodeid), attr_only=True)
 
-    def forget_inode(self, nodeid: int) -> None:
+    def forget_inode(self, nodeid: NodeId) -> None:
         with suppress(FileNotFoundError):
             pyfuse3.invalidate_inode(InodeT(nodeid))
 
-    def forget_name(self, parent: int, name: bytes) -> None:
+    def forget_name(self, parent: NodeId, name: bytes) -> None:
         with suppress(FileNotFoundError, NotADirectoryError):
             pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
 
@@ -157,7 +157,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         # The inode and the opener of each handle open for writing.
         self._writers: dict[int, tuple[InodeT, Credentials]] = {}
         # The nodeid behind each open directory; a READDIR names only its handle.
-        self._directories: dict[int, int] = {}
+        self._directories: dict[int, NodeId] = {}
 
     def init(self) -> None:
         self._on_ready(Pyfuse3Notifier())
@@ -206,7 +206,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        attr = self._fs.lookup(parent_inode, name)
+        attr = self._fs.lookup(NodeId(parent_inode), name)
         if attr is not None:
             return self._entry(attr)
         if not self._timeout:
@@ -215,14 +215,14 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         forget = self._fs.forget
-        for nodeid, nlookup in inode_list:
+        for inode, nlookup in inode_list:
             # The root is never forgotten; see `_listed` for why the kernel sends this.
-            if nodeid != ROOT_NODEID:
-                forget(nodeid, nlookup)
+            if inode != ROOT_NODEID:
+                forget(NodeId(inode), nlookup)
 
     @answered
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(self._fs.getattr(inode))
+        return self._attributes(self._fs.getattr(NodeId(inode)))
 
     @answered
     async def setattr(
@@ -244,18 +244,20 @@ class Pyfuse3Ops(pyfuse3.Operations):
         fs = self._fs
         writer = Credentials(ctx.pid, ctx.gid)
         killer = None if change.size is None or writer.keeps_suid() else writer
-        call = functools.partial(fs.setattr, inode, change, None if fh is None else Fh(fh), killer)
-        if fs.slow_setattr(inode, change):
+        call = functools.partial(
+            fs.setattr, NodeId(inode), change, None if fh is None else Fh(fh), killer
+        )
+        if fs.slow_setattr(NodeId(inode), change):
             return self._attributes(await self._in_worker(call))
         return self._attributes(call())
 
     @answered
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        return FileNameT(self._fs.readlink(inode))
+        return FileNameT(self._fs.readlink(NodeId(inode)))
 
     @answered
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
-        self._fs.access(inode, mode, ctx.uid, ctx.gid)
+        self._fs.access(NodeId(inode), mode, ctx.uid, ctx.gid)
         return True
 
     @answered
@@ -280,37 +282,41 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         return self._entry(
-            self._fs.mknod(parent_inode, name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
+            self._fs.mknod(NodeId(parent_inode), name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
         )
 
     @answered
     async def mkdir(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._fs.mkdir(parent_inode, name, mode, ctx.umask, ctx.uid, ctx.gid))
+        return self._entry(
+            self._fs.mkdir(NodeId(parent_inode), name, mode, ctx.umask, ctx.uid, ctx.gid)
+        )
 
     @answered
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._fs.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+        return self._entry(self._fs.symlink(NodeId(parent_inode), name, target, ctx.uid, ctx.gid))
 
     @answered
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         fs = self._fs
-        if fs.slow_setattr(inode, TOUCH):
-            return self._entry(await self._in_worker(fs.link, inode, new_parent_inode, new_name))
-        return self._entry(fs.link(inode, new_parent_inode, new_name))
+        if fs.slow_setattr(NodeId(inode), TOUCH):
+            return self._entry(
+                await self._in_worker(fs.link, NodeId(inode), NodeId(new_parent_inode), new_name)
+            )
+        return self._entry(fs.link(NodeId(inode), NodeId(new_parent_inode), new_name))
 
     @answered
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        self._fs.unlink(parent_inode, name)
+        self._fs.unlink(NodeId(parent_inode), name)
 
     @answered
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        self._fs.rmdir(parent_inode, name)
+        self._fs.rmdir(NodeId(parent_inode), name)
 
     @answered
     async def rename(
@@ -322,10 +328,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> None:
-        move = (parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        move = (NodeId(parent_inode_old), name_old, NodeId(parent_inode_new), name_new, flags)
         swaps = flags & pyfuse3.RENAME_EXCHANGE
-        if is_slow_to_move(self._fs, parent_inode_old, name_old) or (
-            swaps and is_slow_to_move(self._fs, parent_inode_new, name_new)
+        if is_slow_to_move(self._fs, NodeId(parent_inode_old), name_old) or (
+            swaps and is_slow_to_move(self._fs, NodeId(parent_inode_new), name_new)
         ):
             await self._in_worker(self._fs.rename, *move)
         else:
@@ -336,10 +342,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         fs = self._fs
-        if fs.slow_open(inode, flags):
-            fh = await self._in_worker(fs.open, inode, flags)
+        if fs.slow_open(NodeId(inode), flags):
+            fh = await self._in_worker(fs.open, NodeId(inode), flags)
         else:
-            fh = fs.open(inode, flags)
+            fh = fs.open(NodeId(inode), flags)
         writer = Credentials(ctx.pid, ctx.gid)
         if flags & os.O_TRUNC and fs.has_suid(fh) and not writer.keeps_suid():
             try:
@@ -358,7 +364,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
-        attr, fh = self._fs.create(parent_inode, name, mode, flags, ctx.umask, ctx.uid, ctx.gid)
+        attr, fh = self._fs.create(
+            NodeId(parent_inode), name, mode, flags, ctx.umask, ctx.uid, ctx.gid
+        )
         writer = Credentials(ctx.pid, ctx.gid)
         return self._opened(fh, InodeT(attr.nodeid), flags, writer), self._entry(attr)
 
@@ -409,8 +417,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        fh = self._fs.opendir(inode)
-        self._directories[fh] = inode
+        fh = self._fs.opendir(NodeId(inode))
+        self._directories[fh] = NodeId(inode)
         return FileHandleT(fh)
 
     @answered
@@ -422,30 +430,32 @@ class Pyfuse3Ops(pyfuse3.Operations):
             if entry is None:
                 continue
             if not pyfuse3.readdir_reply(token, FileNameT(found.name), entry, found.cookie):
-                if nodeid:
+                if nodeid is not None:
                     fs.forget(nodeid, 1)
                 return
 
-    def _listed(self, parent: int, found: DirEntry) -> tuple[EntryAttributes | None, int]:
+    def _listed(
+        self, parent: NodeId, found: DirEntry
+    ) -> tuple[EntryAttributes | None, NodeId | None]:
         """Return what a listing says of `found`, and the nodeid it counts a reference to.
 
         A name that has gone since is None.  For "." and ".." the kernel takes
         no attributes and counts no reference.
         """
         if found.name in (b".", b".."):
-            return self._name_only(found.st_ino, found.d_type), 0
+            return self._name_only(found.st_ino, found.d_type), None
         try:
             attr = self._fs.lookup(parent, found.name)
         except OSError:
             # The name exists though its inode cannot be read: a LOOKUP of the name
             # reports why.  The kernel lists an entry that has the root's nodeid, links
             # no inode to it, and sends one FORGET of the root, which is ignored.
-            return self._name_only(ROOT_NODEID, found.d_type), 0
+            return self._name_only(ROOT_NODEID, found.d_type), None
         if attr is None:
-            return None, 0
+            return None, None
         return self._entry(attr), attr.nodeid
 
-    def _name_only(self, st_ino: int, d_type: int) -> EntryAttributes:
+    def _name_only(self, st_ino: StIno | NodeId, d_type: int) -> EntryAttributes:
         entry = EntryAttributes()
         entry.st_ino = InodeT(st_ino)
         entry.st_mode = ModeT(d_type << 12)
@@ -472,7 +482,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         self._check_xattr(name)
-        return self._fs.getxattr(inode, name)
+        return self._fs.getxattr(NodeId(inode), name)
 
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
@@ -481,7 +491,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
         # kernel leaves that to the filesystem.
         hidden = b"trusted." if ctx.uid else b"\0"
         return [
-            XAttrNameT(name) for name in self._fs.listxattr(inode) if not name.startswith(hidden)
+            XAttrNameT(name)
+            for name in self._fs.listxattr(NodeId(inode))
+            if not name.startswith(hidden)
         ]
 
     @answered
@@ -491,16 +503,16 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._check_xattr(name)
         fs = self._fs
         # pyfuse3 has checked XATTR_CREATE and XATTR_REPLACE by a getxattr of its own.
-        if fs.slow_setattr(inode, TOUCH):
-            await self._in_worker(fs.setxattr, inode, name, value, 0)
+        if fs.slow_setattr(NodeId(inode), TOUCH):
+            await self._in_worker(fs.setxattr, NodeId(inode), name, value, 0)
         else:
-            fs.setxattr(inode, name, value, 0)
+            fs.setxattr(NodeId(inode), name, value, 0)
 
     @answered
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         self._check_xattr(name)
         fs = self._fs
-        if fs.slow_setattr(inode, TOUCH):
-            await self._in_worker(fs.removexattr, inode, name)
+        if fs.slow_setattr(NodeId(inode), TOUCH):
+            await self._in_worker(fs.removexattr, NodeId(inode), name)
         else:
-            fs.removexattr(inode, name)
+            fs.removexattr(NodeId(inode), name)

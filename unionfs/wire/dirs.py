@@ -8,6 +8,7 @@ one request for each file if they are wanted, so `Demand` watches whether they a
 
 from __future__ import annotations
 
+from unionfs.types import NodeId
 from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -32,9 +33,10 @@ class Demand:
     def __init__(self) -> None:
         self.wanted = False
         self._listed = 0
-        self._bare: dict[int, None] = {}  # directories listed without attributes, the latest last
+        # The directories listed without attributes, the latest last.
+        self._bare: dict[NodeId, None] = {}
 
-    def begin(self, nodeid: int) -> bool:
+    def begin(self, nodeid: NodeId) -> bool:
         """Tell whether to list the files of directory `nodeid` with their attributes."""
         bare = self._bare
         if self.wanted:
@@ -47,10 +49,10 @@ class Demand:
         bare[nodeid] = None
         if len(bare) > _WATCHED:
             # Another thread may be doing the same.
-            bare.pop(next(iter(bare), 0), None)
+            bare.pop(next(iter(bare), nodeid), None)
         return False
 
-    def looked_up(self, parent: int) -> None:
+    def looked_up(self, parent: NodeId) -> None:
         """Note that a file of directory `parent` was looked up by its name."""
         if parent in self._bare:
             self.wanted = True

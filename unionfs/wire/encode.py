@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stat import S_ISGID, S_ISUID, ST_ATIME, ST_CTIME, ST_MTIME
 
-from unionfs.types import Attr
+from unionfs.types import Attr, NodeId
 from unionfs.wire import abi
 from unionfs.wire.request import Request, Room
 
@@ -30,11 +30,11 @@ class Encoder:
         self._entry_unsettled = abi.ENTRY_VALID.pack(0, valid, 0, valid_ns, 0)
         self._attr_unsettled = abi.ATTR_HEAD.pack(0, 0, 0)
         # By nodeid: the handles open for writing, and how many of them can be mapped.
-        self._written: dict[int, tuple[int, int]] = {}
+        self._written: dict[NodeId, tuple[int, int]] = {}
         absent = abi.ENTRY_VALID.pack(0, valid, 0, valid_ns, 0)
         self._absent = abi.ENTRY_HEAD.pack(0, absent) + bytes(abi.ATTR.size)
 
-    def add_writer(self, nodeid: int, *, mapped: bool) -> None:
+    def add_writer(self, nodeid: NodeId, *, mapped: bool) -> None:
         """Note that `nodeid` was opened for writing, `mapped` if it may be mapped for that.
 
         The callers of this and of `remove_writer` hold one lock.
@@ -42,7 +42,7 @@ class Encoder:
         writers, mappers = self._written.get(nodeid, (0, 0))
         self._written[nodeid] = writers + 1, mappers + mapped
 
-    def remove_writer(self, nodeid: int, *, mapped: bool) -> None:
+    def remove_writer(self, nodeid: NodeId, *, mapped: bool) -> None:
         """Note that a file noted by `add_writer` was closed."""
         writers, mappers = self._written.get(nodeid, (1, mapped))
         if writers > 1:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.types import Attr, Backing, Fh
+from unionfs.types import Attr, Backing, Fh, NodeId
 from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -38,11 +38,11 @@ class Backings(Protocol):
 class Cache(Protocol):
     """What the kernel remembers of files."""
 
-    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+    def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
         """Make `data` the content of the whole file `nodeid` in the page cache; best effort."""
         ...
 
-    def forget_attributes(self, nodeid: int) -> None:
+    def forget_attributes(self, nodeid: NodeId) -> None:
         """Make the kernel ask for the attributes of `nodeid` before it next uses them."""
         ...
 
@@ -126,10 +126,10 @@ class Files:
         self._cache = cache
         self._pass_all = pass_all
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
-        self._modes: dict[int, Mode] = {}
-        self._kept: dict[int, Mode] = {}  # those of `_modes` with no handle, latest last
+        self._modes: dict[NodeId, Mode] = {}
+        self._kept: dict[NodeId, Mode] = {}  # those of `_modes` with no handle, latest last
         # The files that the kernel was given, and those that it will not be given.
-        self.given: set[int] = set()
+        self.given: set[NodeId] = set()
         self._lock = threading.Lock()
 
     def handlers(self) -> Handlers:
@@ -171,7 +171,7 @@ class Files:
             raise
         return self._put_open(fh, request.nodeid, flags, request, request.body)
 
-    def _give(self, cache: Cache, fh: Fh, nodeid: int, flags: int, wait: bool) -> None:
+    def _give(self, cache: Cache, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> None:
         """Give the kernel the content of a lower file at its first open, and never again.
 
         No OPEN of the inode is answered before the inode is in `given`, and it is put
@@ -214,7 +214,7 @@ class Files:
             # The reply makes the kernel forget size and times, not the mode.
             self._cache.forget_attributes(request.nodeid)
 
-    def _judge(self, fh: Fh, nodeid: int, request: Request) -> None:
+    def _judge(self, fh: Fh, nodeid: NodeId, request: Request) -> None:
         """Do as `_drop_suid`, for a request that does not say whether the caller has CAP_FSETID."""
         if not self._fs.has_suid(fh):
             return
@@ -242,7 +242,7 @@ class Files:
         # After `_put_open`: an open for writing shortens how long the attributes are valid.
         return size + self._encoder.entry(attr, request)
 
-    def _put_open(self, fh: Fh, nodeid: int, flags: int, request: Request, at: int) -> int:
+    def _put_open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request, at: int) -> int:
         open_flags, backing_id = self._keep, 0
         if self.backings is not None:
             mode = self._mode_for(self.backings, fh, nodeid, flags, request.wait)
@@ -250,7 +250,7 @@ class Files:
         abi.OPEN_OUT.pack_into(request.out, at, fh, open_flags, backing_id)
         return abi.OPEN_OUT.size
 
-    def _mode_for(self, backings: Backings, fh: Fh, nodeid: int, flags: int, wait: bool) -> Mode:
+    def _mode_for(self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> Mode:
         """Return the mode of `nodeid` with `fh` as one handle more; on errors release `fh`."""
         fs, writing = self._fs, flags & os.O_ACCMODE
         mode = None
@@ -276,7 +276,7 @@ class Files:
         return mode
 
     def _enter(
-        self, backings: Backings, nodeid: int, backing: Backing | None, wait: bool
+        self, backings: Backings, nodeid: NodeId, backing: Backing | None, wait: bool
     ) -> Mode | None:
         """Return the mode to open `nodeid` in; the caller holds the lock.
 
@@ -326,7 +326,7 @@ class Files:
         """Tell whether a file is passed through to whatever it holds, unless it has suid."""
         return self._pass_all or backing.may_change or backing.fixed
 
-    def _share(self, nodeid: int) -> Mode | None:
+    def _share(self, nodeid: NodeId) -> Mode | None:
         """Return the mode of `nodeid` with one reader more, None where it has to be opened."""
         with self._lock:
             mode = self._modes.get(nodeid)
@@ -365,7 +365,7 @@ class Files:
             self._fs.release(fh)
         return 0
 
-    def _close(self, backings: Backings, nodeid: int, mode: Mode) -> None:
+    def _close(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
         """Give up the mode of `nodeid`, which no handle needs; the caller holds the lock."""
         del self._modes[nodeid]
         if mode.backing_id:

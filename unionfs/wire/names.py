@@ -6,6 +6,7 @@ import errno
 import stat
 
 from unionfs.errors import fs_error
+from unionfs.types import NodeId
 from unionfs.vfs import TOUCH, Filesystem, is_slow_to_move
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -81,7 +82,7 @@ class Names:
         new_parent, flags, _ = abi.RENAME2_IN.unpack_from(request.args, request.at)
         return self._move(request, new_parent, flags)
 
-    def _move(self, request: Request, new_parent: int, flags: int) -> int:
+    def _move(self, request: Request, new_parent: NodeId, flags: int) -> int:
         fs = self._fs
         name, new_name = request.names()[:2]
         if not request.wait and (

@@ -7,10 +7,11 @@ fuse_notify_store().
 
 from __future__ import annotations
 
+from unionfs.types import NodeId
 from unionfs.wire import abi
 
 
-def inode(nodeid: int, offset: int, length: int) -> bytes:
+def inode(nodeid: NodeId, offset: int, length: int) -> bytes:
     """Forget the attributes and ACLs of `nodeid`, and `length` bytes of pages from `offset`.
 
     With `length` 0 the pages up to the end.  A negative `offset` leaves the pages alone.
@@ -18,13 +19,13 @@ def inode(nodeid: int, offset: int, length: int) -> bytes:
     return _notice(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(nodeid, offset, length))
 
 
-def entry(parent: int, name: bytes) -> bytes:
+def entry(parent: NodeId, name: bytes) -> bytes:
     """Forget what `name` in directory `parent` is, and the listing of that directory."""
     head = abi.NOTIFY_INVAL_ENTRY_OUT.pack(parent, len(name), 0)
     return _notice(abi.NOTIFY_INVAL_ENTRY, head + name + b"\0")
 
 
-def pages(nodeid: int, size: int) -> bytes:
+def pages(nodeid: NodeId, size: int) -> bytes:
     """Store the `size` bytes that follow, the whole file `nodeid`, in the page cache."""
     return _notice(abi.NOTIFY_STORE, abi.NOTIFY_STORE_OUT.pack(nodeid, 0, size), size)
 

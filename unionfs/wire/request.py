@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 
+from unionfs.types import NodeId
 from unionfs.wire.abi import Opcode
 
 Room = bytearray | mmap.mmap
@@ -58,7 +59,8 @@ class Request:
         self.body = body
         self.limit = len(out) - body
         self.wait = False
-        self.unique = self.opcode = self.nodeid = self.uid = self.gid = self.pid = 0
+        self.unique = self.opcode = self.uid = self.gid = self.pid = 0
+        self.nodeid = NodeId(0)
 
     def name(self) -> bytes:
         """Return the payload as the one name it is."""

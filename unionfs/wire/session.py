@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unionfs.errors import errno_of, fs_error
+from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
@@ -194,7 +195,7 @@ class Session:
         abi.OUT_HEADER.pack_into(head, 0, length, code, request.unique)
         return length
 
-    def forget(self, opcode: int, nodeid: int, data: bytes | Room, at: int) -> None:
+    def forget(self, opcode: int, nodeid: NodeId, data: bytes | Room, at: int) -> None:
         """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
         self.counts[opcode] += 1
         forget, given = self._forget, self._files.given

@@ -30,7 +30,7 @@ from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, open_union, places
-from unionfs.types import Attr
+from unionfs.types import Attr, NodeId
 from unionfs.vfs import Filesystem
 
 CREATED_BY_WIDTH = 45
@@ -145,8 +145,8 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
     return found
 
 
-def _walk(union: Filesystem, path: bytes) -> int | None:
-    def look(parent: int, name: bytes, last: bool) -> Attr | None:
+def _walk(union: Filesystem, path: bytes) -> NodeId | None:
+    def look(parent: NodeId, name: bytes, last: bool) -> Attr | None:
         try:
             return union.lookup(parent, name)
         except OSError as error:

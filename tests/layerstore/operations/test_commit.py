@@ -18,6 +18,7 @@ from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
+from unionfs.types import ROOT_NODEID
 
 BASE = {"etc/motd": b"hello\n", "bin/sh": b"x" * 1_000}
 
@@ -165,7 +166,7 @@ def test_links_of_a_lower_file_stay_one_file(store: Store) -> None:
             work=os.fsencode(store.containers.work(container)),
         )
     )
-    attr = union.lookup(1, b"a")
+    attr = union.lookup(ROOT_NODEID, b"a")
     assert attr is not None
     fh = union.open(attr.nodeid, os.O_WRONLY)
     union.write(fh, 0, b"2")

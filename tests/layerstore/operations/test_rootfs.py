@@ -26,6 +26,7 @@ from tests.helpers.mounts import require_root
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import fill
 from tests.layerstore.archives import Site, as_nobody, file, folder, whole
+from unionfs.types import NodeId
 
 ROOTFS = whole(folder(b"./"), folder(b"./etc"), file(b"./etc/motd", b"hello"))
 
@@ -150,7 +151,7 @@ def test_export_while_the_container_changes(store: Store, monkeypatch: pytest.Mo
     fill(upper, {name: {"f": "x", "g": "y"} for name in "abcd"} | {"e": "x", "f": "x"})
     read_names = UnionFiles.names
 
-    def changing(union: UnionFiles, nodeid: int) -> list[bytes]:
+    def changing(union: UnionFiles, nodeid: NodeId) -> list[bytes]:
         names = read_names(union, nodeid)
         if b"g" in names:
             for name in "abcd":

@@ -9,7 +9,7 @@ import pytest
 
 from mount_tools.container.union_path import walk
 from tests.helpers.unions import Layers, core, nodeid
-from unionfs.types import Attr
+from unionfs.types import Attr, NodeId
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_where_a_path_leads(
         os.symlink(target, layers.lowers[0] / name)
     with layers.union() as tree:
 
-        def look(parent: int, name: bytes, last: bool) -> Attr | None:
+        def look(parent: NodeId, name: bytes, last: bool) -> Attr | None:
             assert last or name != b"new", "the name at the end is the last"
             found = tree.fs.lookup(parent, name)
             if found is not None:

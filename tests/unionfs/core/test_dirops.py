@@ -15,7 +15,7 @@ from tests.helpers import security
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import run
 from tests.helpers.unions import Layers, core, errno_of, nodeid
-from unionfs.types import ROOT_NODEID, SetAttr
+from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 ACL = security.acl(
     (security.USER_OBJ, 7),
@@ -36,7 +36,7 @@ def directory(layers: Layers, over_whiteout: bool) -> None:
             (folder / name).touch()
 
 
-def make_all(tree: CoreDriver, held: int) -> dict[str, tuple[int, int, int]]:
+def make_all(tree: CoreDriver, held: NodeId) -> dict[str, tuple[int, int, int]]:
     """Make one of each kind as 11:22 with mode 0666 or 0777; return mode, uid and gid of each."""
     fs = tree.fs
     for name in (b"file", b"dir", b"link", b"fifo"):
@@ -105,7 +105,7 @@ def test_a_default_acl_is_inherited_and_replaces_the_umask(
         assert make_all_again(tree, held) == 0o640
 
 
-def make_all_again(tree: CoreDriver, held: int) -> int:
+def make_all_again(tree: CoreDriver, held: NodeId) -> int:
     attr, fh = tree.fs.create(held, b"file", 0o666, os.O_RDWR, 0o027, 0, 0)
     tree.fs.release(fh)
     return stat.S_IMODE(attr.st.st_mode)
@@ -229,7 +229,7 @@ def test_a_removed_directory_still_held(tmp_path: Path, where: str) -> None:
     assert set(layers.look()) == {b"", b"d", b"file"}
 
 
-def nodeid_of_new(tree: CoreDriver) -> int:
+def nodeid_of_new(tree: CoreDriver) -> NodeId:
     tree.create(b"file", 0o600)
     return nodeid(tree, b"file")
 

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import Layers, core, nodeid
 from unionfs.core.real_file import with_ctime
+from unionfs.types import ROOT_NODEID
 
 STATX_CTIME = 0x80
 
@@ -45,7 +46,7 @@ def test_nothing_is_copied_up(layers: Layers) -> None:
 
 def test_ctime_tells_of_the_loss(layers: Layers) -> None:
     def ctime_ns() -> int:
-        attr = tree.fs.lookup(1, b"b")
+        attr = tree.fs.lookup(ROOT_NODEID, b"b")
         assert attr is not None
         tree.fs.forget(attr.nodeid, 1)
         return attr.st.st_ctime_ns

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.unions import Layers, core, nodeid
-from unionfs.types import ROOT_NODEID, DirEntry
+from unionfs.types import ROOT_NODEID, DirEntry, NodeId
 
 
-def listed(tree: CoreDriver, nodeid: int, offset: int = 0) -> list[DirEntry]:
+def listed(tree: CoreDriver, nodeid: NodeId, offset: int = 0) -> list[DirEntry]:
     return list(core(tree).listdir(nodeid, offset))
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.unions import Layers, nodeid
 from unionfs.core.layer import RealDir
-from unionfs.types import ROOT_NODEID, SetAttr
+from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 NOT_LONG = 0.2
 
@@ -51,7 +51,7 @@ def replace(tree: CoreDriver) -> Callable[[], object]:
     return lambda: tree.fs.rename(ROOT_NODEID, b"other", ROOT_NODEID, b"file", 0)
 
 
-def two_files(tree: CoreDriver) -> int:
+def two_files(tree: CoreDriver) -> NodeId:
     """Make `file` and `other`, and return the nodeid of the first."""
     tree.create(b"other", 0o600)
     tree.setxattr(b"other", "user.who", b"other", 0)

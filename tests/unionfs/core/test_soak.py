@@ -15,7 +15,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.unions import Layers, core, open_fds
 from unionfs import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, NodeId
 
 ROUNDS = 150
 GROWTH = 40_000
@@ -168,7 +168,7 @@ def test_a_hundred_thousand_files_are_forgotten(quick_dir: Path) -> None:
     fs = core(CoreDriver(open_union(layers.config(upper=None, work=None))))
     try:
         before = resident()
-        kept: list[int] = []
+        kept: list[NodeId] = []
         for folder in range(folders):
             parent = look_up(fs, ROOT_NODEID, b"d%d" % folder)
             kept += [parent, *(look_up(fs, parent, b"%d" % file) for file in range(files))]
@@ -187,7 +187,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def look_up(fs: UnionFs, parent: int, name: bytes) -> int:
+def look_up(fs: UnionFs, parent: NodeId, name: bytes) -> NodeId:
     attr = fs.lookup(parent, name)
     assert attr is not None
     return attr.nodeid

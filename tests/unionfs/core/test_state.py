@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 
 from unionfs.core.state import CopyLocks
+from unionfs.types import NodeId
 
 
 def test_one_file_is_copied_by_one_thread_at_a_time() -> None:
     locks, got = CopyLocks(), threading.Event()
 
     def other() -> None:
-        with locks.holding(7):
+        with locks.holding(NodeId(7)):
             got.set()
 
     thread = threading.Thread(target=other)
-    with locks.holding(7):
+    with locks.holding(NodeId(7)):
         thread.start()
-        with locks.holding(8):
+        with locks.holding(NodeId(8)):
             assert not got.is_set()
     thread.join(10)
     assert got.is_set()
@@ -26,10 +27,10 @@ def test_one_file_is_copied_by_one_thread_at_a_time() -> None:
 def test_a_lock_is_free_again_after_an_error() -> None:
     locks = CopyLocks()
     try:
-        with locks.holding(7):
+        with locks.holding(NodeId(7)):
             raise OSError
     except OSError:
         pass
-    with locks.holding(7):
+    with locks.holding(NodeId(7)):
         assert list(locks._held) == [7]
     assert not locks._held

@@ -19,7 +19,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.trees import Tree, assert_same, snapshot
 from tests.helpers.unions import Content, Layers, core
 from unionfs.core.config import WhiteoutForm
-from unionfs.types import ROOT_NODEID, Attr, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -64,7 +64,7 @@ class InodeLocks:
         self.renames = threading.Lock()
 
     @contextmanager
-    def of(self, *nodeids: int) -> Iterator[None]:
+    def of(self, *nodeids: NodeId) -> Iterator[None]:
         """Hold the locks of all of `nodeids`, taken at one stroke."""
         wanted = set(nodeids)
         with self._freed:
@@ -87,7 +87,7 @@ class Worker(threading.Thread):
         self.locks = locks
         self.random = random.Random(seed)
         self.operations = operations
-        self.held: list[int] = []
+        self.held: list[NodeId] = []
         self.wrong: list[str] = []
 
     def run(self) -> None:
@@ -135,11 +135,11 @@ class Worker(threading.Thread):
             self.random.setstate(state)
             action()
 
-    def keep(self, attr: Attr) -> int:
+    def keep(self, attr: Attr) -> NodeId:
         self.held.append(attr.nodeid)
         return attr.nodeid
 
-    def walk(self, path: bytes) -> int:
+    def walk(self, path: bytes) -> NodeId:
         at = ROOT_NODEID
         for name in path.split(b"/"):
             attr = self.fs.lookup(at, name)
@@ -148,16 +148,16 @@ class Worker(threading.Thread):
             at = self.keep(attr)
         return at
 
-    def folder(self) -> int:
+    def folder(self) -> NodeId:
         return self.walk(self.random.choice(FOLDERS))
 
     def any_name(self) -> bytes:
         return self.random.choice(NAMES)
 
-    def file(self) -> int:
+    def file(self) -> NodeId:
         return self.walk(self.random.choice(FOLDERS) + b"/" + self.any_name())
 
-    def files(self, *places: tuple[int, bytes]) -> list[int]:
+    def files(self, *places: tuple[NodeId, bytes]) -> list[NodeId]:
         """Look up `places`, as the kernel does for who changes names; return which are files."""
         found = [self.fs.lookup(parent, name) for parent, name in places]
         for attr in found:
@@ -208,7 +208,7 @@ class Worker(threading.Thread):
         with self.locks.of(folder), self.locks.of(*self.files((folder, name))):
             self.fs.unlink(folder, name)
 
-    def one_of_folders(self) -> tuple[int, bytes]:
+    def one_of_folders(self) -> tuple[NodeId, bytes]:
         parent, _, name = self.random.choice(FOLDERS).rpartition(b"/")
         return self.walk(parent) if parent else ROOT_NODEID, name
 
@@ -232,7 +232,7 @@ class Worker(threading.Thread):
     def exchange(self) -> None:
         self.move((self.folder(), self.any_name()), (self.folder(), self.any_name()), 2)
 
-    def move(self, source: tuple[int, bytes], target: tuple[int, bytes], flags: int) -> None:
+    def move(self, source: tuple[NodeId, bytes], target: tuple[NodeId, bytes], flags: int) -> None:
         with (
             self.locks.renames,
             self.locks.of(source[0], target[0]),

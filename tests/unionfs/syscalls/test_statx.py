@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.helpers.unions import errno_of
 from unionfs.syscalls.statx import SIZE, put_attributes, statx
-from unionfs.types import Attr
+from unionfs.types import ROOT_NODEID, Attr, StIno
 
 BASIC_STATS = 0x7FF
 
@@ -51,7 +51,10 @@ def test_own_attributes_leave_it_as_it_is(tmp_path: Path, folder: int) -> None:
     st = (tmp_path / "file").stat()
     buffer = statx(folder, b"file", BASIC_STATS)
     real = bytes(buffer)
-    put_attributes(buffer, Attr(1, st.st_ino, st.st_nlink, st.st_uid, st.st_gid, st.st_blocks, st))
+    put_attributes(
+        buffer,
+        Attr(ROOT_NODEID, StIno(st.st_ino), st.st_nlink, st.st_uid, st.st_gid, st.st_blocks, st),
+    )
     assert bytes(buffer) == real
 
 
@@ -61,7 +64,7 @@ def test_other_attributes_change_their_fields_alone(tmp_path: Path, folder: int)
     later = (tmp_path / "later").stat()
     buffer = statx(folder, b"file", BASIC_STATS)
     real = bytes(buffer)
-    put_attributes(buffer, Attr(1, 1 << 40, 3, 4, 5, 1 << 41, later))
+    put_attributes(buffer, Attr(ROOT_NODEID, StIno(1 << 40), 3, 4, 5, 1 << 41, later))
     ids = b"".join(number.to_bytes(4, sys.byteorder) for number in (3, 4, 5))
     ino, blocks = ((1 << bits).to_bytes(8, sys.byteorder) for bits in (40, 41))
     seconds, ns = divmod(later.st_ctime_ns, 10**9)

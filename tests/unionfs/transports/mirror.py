@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Fh, Frozen, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr, StIno
 
 
 class Mirror:
@@ -31,21 +31,21 @@ class Mirror:
         self.cached = cached
         self.listings: dict[int, list[DirEntry]] = {}
 
-    def _path(self, parent: int, name: bytes) -> str:
+    def _path(self, parent: NodeId, name: bytes) -> str:
         return os.path.join(self.paths[parent], os.fsdecode(name))
 
-    def _attr(self, nodeid: int) -> Attr:
+    def _attr(self, nodeid: NodeId) -> Attr:
         st = os.lstat(self.paths[nodeid])
-        return Attr(nodeid, st.st_ino, st.st_nlink, st.st_uid, st.st_gid, st.st_blocks, st)
+        return Attr(nodeid, StIno(st.st_ino), st.st_nlink, st.st_uid, st.st_gid, st.st_blocks, st)
 
-    def _entry(self, parent: int, name: bytes) -> Attr:
+    def _entry(self, parent: NodeId, name: bytes) -> Attr:
         path = self._path(parent, name)
-        nodeid = os.lstat(path).st_ino
+        nodeid = NodeId(os.lstat(path).st_ino)
         self.paths[nodeid] = path
         self.references[nodeid] += 1
         return self._attr(nodeid)
 
-    def lookup(self, parent: int, name: bytes) -> Attr | None:
+    def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         if name == b"broken":
             raise OSError(errno.EIO, "inconsistent marks")
         if name == b"bug":
@@ -57,14 +57,14 @@ class Mirror:
         except FileNotFoundError:
             return None
 
-    def forget(self, nodeid: int, nlookup: int) -> None:
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
         self.references[nodeid] -= nlookup
 
-    def getattr(self, nodeid: int, fh: int | None = None) -> Attr:
+    def getattr(self, nodeid: NodeId, fh: int | None = None) -> Attr:
         return self._attr(nodeid)
 
     def setattr(
-        self, nodeid: int, change: SetAttr, fh: int | None, writer: Credentials | None = None
+        self, nodeid: NodeId, change: SetAttr, fh: int | None, writer: Credentials | None = None
     ) -> Attr:
         self.calls.append(f"setattr {change}")
         path = self.paths[nodeid]
@@ -76,44 +76,44 @@ class Mirror:
             os.utime(path, ns=(change.atime_ns, change.mtime_ns))
         return self._attr(nodeid)
 
-    def slow_setattr(self, nodeid: int, change: SetAttr) -> bool:
+    def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         return self.slow
 
-    def readlink(self, nodeid: int) -> bytes:
+    def readlink(self, nodeid: NodeId) -> bytes:
         return os.fsencode(os.readlink(self.paths[nodeid]))
 
-    def access(self, nodeid: int, mask: int, uid: int, gid: int) -> None:
+    def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
         return None
 
     def statfs(self) -> os.statvfs_result:
         return os.statvfs(self.paths[ROOT_NODEID])
 
     def mknod(
-        self, parent: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> Attr:
         os.mknod(self._path(parent, name), mode & ~umask, rdev)
         return self._entry(parent, name)
 
-    def mkdir(self, parent: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
+    def mkdir(self, parent: NodeId, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
         os.mkdir(self._path(parent, name), stat.S_IMODE(mode) & ~umask)
         return self._entry(parent, name)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
+    def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
         os.symlink(target, os.fsencode(self._path(parent, name)))
         return self._entry(parent, name)
 
-    def link(self, nodeid: int, new_parent: int, new_name: bytes) -> Attr:
+    def link(self, nodeid: NodeId, new_parent: NodeId, new_name: bytes) -> Attr:
         os.link(self.paths[nodeid], self._path(new_parent, new_name))
         return self._entry(new_parent, new_name)
 
-    def unlink(self, parent: int, name: bytes) -> None:
+    def unlink(self, parent: NodeId, name: bytes) -> None:
         os.unlink(self._path(parent, name))
 
-    def rmdir(self, parent: int, name: bytes) -> None:
+    def rmdir(self, parent: NodeId, name: bytes) -> None:
         os.rmdir(self._path(parent, name))
 
     def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int
     ) -> None:
         if flags:
             raise OSError(errno.EINVAL, "flags")
@@ -122,14 +122,14 @@ class Mirror:
             new_parent, new_name
         )
 
-    def open(self, nodeid: int, flags: int) -> Fh:
+    def open(self, nodeid: NodeId, flags: int) -> Fh:
         return Fh(os.open(self.paths[nodeid], flags & ~os.O_NOFOLLOW))
 
-    def slow_open(self, nodeid: int, flags: int) -> bool:
+    def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         return self.slow
 
     def create(
-        self, parent: int, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+        self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         fh = os.open(self._path(parent, name), flags | os.O_CREAT, stat.S_IMODE(mode) & ~umask)
         return self._entry(parent, name), Fh(fh)
@@ -160,13 +160,13 @@ class Mirror:
     def release(self, fh: int) -> None:
         os.close(fh)
 
-    def opendir(self, nodeid: int) -> Fh:
+    def opendir(self, nodeid: NodeId) -> Fh:
         fh = os.open(self.paths[nodeid], os.O_RDONLY | os.O_DIRECTORY)
         entries = [(b".", stat.S_IFDIR), (b"..", stat.S_IFDIR)]
         with os.scandir(fh) as found:
             entries += [(os.fsencode(e.name), 0) for e in sorted(found, key=lambda e: e.name)]
         self.listings[fh] = [
-            DirEntry(i + 1, name, mode >> 12, 7) for i, (name, mode) in enumerate(entries)
+            DirEntry(i + 1, name, mode >> 12, StIno(7)) for i, (name, mode) in enumerate(entries)
         ]
         return Fh(fh)
 
@@ -179,19 +179,19 @@ class Mirror:
     def releasedir(self, fh: int) -> None:
         os.close(fh)
 
-    def getxattr(self, nodeid: int, name: bytes) -> bytes:
+    def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
         return os.getxattr(self.paths[nodeid], name, follow_symlinks=False)
 
-    def listxattr(self, nodeid: int) -> list[bytes]:
+    def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return [os.fsencode(n) for n in os.listxattr(self.paths[nodeid], follow_symlinks=False)]
 
-    def setxattr(self, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+    def setxattr(self, nodeid: NodeId, name: bytes, value: bytes, flags: int) -> None:
         os.setxattr(self.paths[nodeid], name, value, flags, follow_symlinks=False)
 
-    def removexattr(self, nodeid: int, name: bytes) -> None:
+    def removexattr(self, nodeid: NodeId, name: bytes) -> None:
         os.removexattr(self.paths[nodeid], name, follow_symlinks=False)
 
-    def reread(self, path: bytes | None) -> list[tuple[int, int, bytes]]:
+    def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         return []
 
     def writing(self) -> list[bytes]:

@@ -25,7 +25,7 @@ from unionfs.core.setup import open_state
 from unionfs.core.union import UnionFs
 from unionfs.interrupts import stop_if_abandoned
 from unionfs.transports.dev_fuse import begin
-from unionfs.types import ROOT_NODEID, Attr, Fh
+from unionfs.types import ROOT_NODEID, Attr, Fh, NodeId
 from unionfs.vfs import Notifier
 
 
@@ -35,7 +35,7 @@ class OddUnion(UnionFs):
     held_back_by: str
     odd: dict[int, bytes]
 
-    def lookup(self, parent: int, name: bytes) -> Attr | None:
+    def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         if name == b"bug":
             raise KeyError(name)
         if name == b"strange":
@@ -45,10 +45,10 @@ class OddUnion(UnionFs):
             self.odd[attr.nodeid] = name
         return attr
 
-    def slow_open(self, nodeid: int, flags: int) -> bool:
+    def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         return nodeid in self.odd or super().slow_open(nodeid, flags)
 
-    def open(self, nodeid: int, flags: int) -> Fh:
+    def open(self, nodeid: NodeId, flags: int) -> Fh:
         name = self.odd.get(nodeid)
         while name is not None and (name == b"endless" or os.path.exists(self.held_back_by)):
             stop_if_abandoned()
@@ -58,8 +58,8 @@ class OddUnion(UnionFs):
 
 def take_orders(notifier: Notifier) -> None:
     orders: dict[str, Callable[..., None]] = {
-        "forget_attributes": lambda nodeid: notifier.forget_attributes(int(nodeid)),
-        "forget_inode": lambda nodeid: notifier.forget_inode(int(nodeid)),
+        "forget_attributes": lambda nodeid: notifier.forget_attributes(NodeId(int(nodeid))),
+        "forget_inode": lambda nodeid: notifier.forget_inode(NodeId(int(nodeid))),
         "forget_name": lambda name: notifier.forget_name(ROOT_NODEID, os.fsencode(name)),
     }
     for line in sys.stdin:

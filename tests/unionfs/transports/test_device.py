@@ -11,8 +11,9 @@ import pytest
 from tests.helpers.mounts import require_fuse, require_root
 from tests.helpers.unions import errno_of
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
+from unionfs.types import NodeId
 
-NODEID = 0x42
+NODEID = NodeId(0x42)
 
 
 @pytest.fixture

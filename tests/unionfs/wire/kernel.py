@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from unionfs.core.union import UnionFs
+from unionfs.types import NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
@@ -39,7 +40,7 @@ class Kernel:
     def ask(
         self,
         opcode: Opcode,
-        nodeid: int,
+        nodeid: NodeId,
         args: bytes = b"",
         data: bytes = b"",
         *,
@@ -56,7 +57,7 @@ class Kernel:
         size = self.session.serve(request)
         return bytes(out[16 : 16 + size])
 
-    def lookup(self, parent: int, name: bytes) -> tuple[int, ...]:
+    def lookup(self, parent: NodeId, name: bytes) -> tuple[int, ...]:
         body = self.ask(Opcode.LOOKUP, parent, data=name + b"\0")
         assert len(body) == abi.ENTRY_SIZE
         return (
@@ -65,13 +66,16 @@ class Kernel:
             *abi.ATTR.unpack_from(body, abi.ENTRY_HEAD.size),
         )
 
-    def open(self, nodeid: int, flags: int, *, wait: bool = True) -> tuple[int, int, int]:
+    def nodeid(self, parent: NodeId, name: bytes) -> NodeId:
+        return NodeId(self.lookup(parent, name)[0])
+
+    def open(self, nodeid: NodeId, flags: int, *, wait: bool = True) -> tuple[int, int, int]:
         """Return fh, open_flags, backing_id."""
         body = self.ask(Opcode.OPEN, nodeid, abi.OPEN_IN.pack(flags, 0), wait=wait)
         fh, open_flags, backing_id = abi.OPEN_OUT.unpack(body)
         return fh, open_flags, backing_id
 
-    def release(self, nodeid: int, fh: int) -> None:
+    def release(self, nodeid: NodeId, fh: int) -> None:
         self.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(fh, 0, 0, 0))
 
 
@@ -86,10 +90,10 @@ class Given:
 
     def __init__(self) -> None:
         self.files: list[tuple[int, bytes]] = []
-        self.forgotten: list[int] = []
+        self.forgotten: list[NodeId] = []
 
-    def store(self, nodeid: int, data: bytes | bytearray) -> None:
+    def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
         self.files.append((nodeid, bytes(data)))
 
-    def forget_attributes(self, nodeid: int) -> None:
+    def forget_attributes(self, nodeid: NodeId) -> None:
         self.forgotten.append(nodeid)

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
+from unionfs.types import NodeId
 from unionfs.wire.dirs import _TRIAL, _WATCHED, Demand
 
 
 def test_nobody_wants_files_before_one_is_looked_up() -> None:
     demand = Demand()
-    assert not any(demand.begin(nodeid) for nodeid in range(2, 200))
+    assert not any(demand.begin(NodeId(nodeid)) for nodeid in range(2, 200))
 
 
 def test_a_file_looked_up_where_it_was_listed_without_makes_them_wanted() -> None:
     demand = Demand()
-    demand.begin(2)
-    demand.looked_up(3)
+    demand.begin(NodeId(2))
+    demand.looked_up(NodeId(3))
     assert not demand.wanted
-    demand.looked_up(2)
+    demand.looked_up(NodeId(2))
     assert demand.wanted
-    assert demand.begin(4)
+    assert demand.begin(NodeId(4))
 
 
 def test_a_directory_listed_long_ago_says_nothing() -> None:
     demand = Demand()
     for nodeid in range(2, 2 + _WATCHED + 1):
-        demand.begin(nodeid)
-    demand.looked_up(2)
+        demand.begin(NodeId(nodeid))
+    demand.looked_up(NodeId(2))
     assert not demand.wanted
-    demand.looked_up(2 + _WATCHED)
+    demand.looked_up(NodeId(2 + _WATCHED))
     assert demand.wanted
 
 
 def test_what_is_no_longer_wanted_is_found_out_by_trying() -> None:
     demand = Demand()
-    demand.begin(2)
-    demand.looked_up(2)
-    answers = [demand.begin(nodeid) for nodeid in range(10, 10 + 2 * _TRIAL)]
+    demand.begin(NodeId(2))
+    demand.looked_up(NodeId(2))
+    answers = [demand.begin(NodeId(nodeid)) for nodeid in range(10, 10 + 2 * _TRIAL)]
     assert answers == [True] * (_TRIAL - 1) + [False] * (_TRIAL + 1)
 
 
 def test_what_is_still_wanted_stays_so() -> None:
     demand = Demand()
-    demand.begin(2)
+    demand.begin(NodeId(2))
     bare = 0
     for nodeid in range(10, 10 + 4 * _TRIAL):
-        demand.looked_up(2)
-        if not demand.begin(nodeid):
+        demand.looked_up(NodeId(2))
+        if not demand.begin(NodeId(nodeid)):
             bare += 1
-            demand.looked_up(nodeid)
+            demand.looked_up(NodeId(nodeid))
     assert bare <= 5

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from unionfs.types import Attr
+from unionfs.types import Attr, NodeId, StIno
 from unionfs.wire import abi
 from unionfs.wire.encode import FOREVER, Encoder
 from unionfs.wire.request import Request
 
 BODY = 16
-NODEID = 42
+NODEID = NodeId(42)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def attr(tmp_path: Path) -> Attr:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     os.utime(path, ns=(5_000_000_006, -1))
-    return Attr(NODEID, 77, 3, 1000, 1001, 8, path.stat())
+    return Attr(NODEID, StIno(77), 3, 1000, 1001, 8, path.stat())
 
 
 def new_request() -> Request:
@@ -77,7 +77,7 @@ def test_attributes_of_a_file_mapped_for_writing_are_not_kept(attr: Attr) -> Non
     encoder.add_writer(NODEID, mapped=False)
     assert entry_validity(encoder, attr) == (FOREVER, 0, 0, 0)
     assert attr_validity(encoder, attr) == encoder.validity(attr) == (0, 0)
-    other = attr._replace(nodeid=NODEID + 1)
+    other = attr._replace(nodeid=NodeId(NODEID + 1))
     assert encoder.validity(other) == (FOREVER, 0)
     encoder.remove_writer(NODEID, mapped=True)
     assert encoder.validity(attr) == (FOREVER, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import Given, Kernel, Table
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID, Fh
+from unionfs.types import ROOT_NODEID, Fh, NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer
@@ -21,7 +21,7 @@ def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
     """Registered by the first open, given up by the last release."""
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     kernel.release(nodeid, kernel.open(nodeid, os.O_RDWR)[0])
     first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     second = kernel.open(nodeid, os.O_RDONLY)
@@ -37,21 +37,21 @@ def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) ->
     """ESTALE makes the kernel look the name up again; readers keep the old inode."""
     kernel = Kernel(fs, Terms(pass_all=True, backings=Table()))
     old = kernel.lookup(ROOT_NODEID, b"big")
-    reader, _, backing_id = kernel.open(old[0], os.O_RDONLY)
+    reader, _, backing_id = kernel.open(NodeId(old[0]), os.O_RDONLY)
     with pytest.raises(OSError) as caught:
-        kernel.open(old[0], os.O_RDWR)
+        kernel.open(NodeId(old[0]), os.O_RDWR)
     assert caught.value.errno == errno.ESTALE
     new = kernel.lookup(ROOT_NODEID, b"big")
     assert new[0] != old[0]
     assert new[6] == old[6], "st_ino"
-    assert kernel.open(new[0], os.O_RDWR)[2] != backing_id
-    kernel.release(old[0], reader)
+    assert kernel.open(NodeId(new[0]), os.O_RDWR)[2] != backing_id
+    kernel.release(NodeId(old[0]), reader)
 
 
 def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) -> None:
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     first = kernel.open(nodeid, os.O_RDONLY)
     assert kernel.open(nodeid, os.O_RDONLY) == first
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) 
 def test_a_kept_handle_gives_way_to_a_writer(fs: UnionFs, tmp_path: Path) -> None:
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     reader = kernel.open(nodeid, os.O_RDONLY)
     kernel.release(nodeid, reader[0])
     writer = kernel.open(nodeid, os.O_RDWR)
@@ -81,11 +81,11 @@ def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
     """Forgotten, copied up under another handle, and opened by the same nodeid."""
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     reader = kernel.open(nodeid, os.O_RDONLY)
     kernel.release(nodeid, reader[0])
     kernel.session.forget(Opcode.FORGET, nodeid, abi.FORGET_IN.pack(1), 0)
-    assert kernel.lookup(ROOT_NODEID, b"big")[0] == nodeid
+    assert kernel.nodeid(ROOT_NODEID, b"big") == nodeid
     writer = kernel.open(nodeid, os.O_RDWR)
     kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer[0], 0, 3, 0, 0, 0, 0), data=b"new")
     kernel.release(nodeid, writer[0])
@@ -100,7 +100,7 @@ def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     opened = []
     for name in (b"big", b"big1", b"big2", b"big"):
-        nodeid = kernel.lookup(ROOT_NODEID, name)[0]
+        nodeid = kernel.nodeid(ROOT_NODEID, name)
         opened.append(kernel.open(nodeid, os.O_RDONLY))
         kernel.release(nodeid, opened[-1][0])
     assert len(table.open) == 2
@@ -114,7 +114,7 @@ def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
             raise OSError(errno.EOPNOTSUPP, "not this one")
 
     kernel = Kernel(fs, Terms(pass_all=True, backings=Refusing()))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH, 0)
     read = abi.READ_IN.pack(fh, 99_997, 4096, 0, 0, 0, 0)
@@ -125,7 +125,7 @@ def test_a_small_lower_file_is_kept_by_the_kernel(fs: UnionFs) -> None:
     """Also by who writes to it meanwhile; only then is the upper passed through."""
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     kept = abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH
     reader, *opened = kernel.open(nodeid, os.O_RDONLY)
     assert opened == [kept, 0]
@@ -145,14 +145,14 @@ def test_a_failure_of_the_moment_keeps_no_pages(fs: UnionFs) -> None:
             raise OSError(errno.ENOMEM, "not now")
 
     kernel = Kernel(fs, Terms(pass_all=True, backings=Exhausted()))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     assert kernel.open(nodeid, os.O_RDONLY)[1:] == (0, 0)
 
 
 def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     given = Given()
     kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), cache=given))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     for _ in range(2):
         kernel.open(nodeid, os.O_RDONLY)
     assert given.files == [(nodeid, b"data")]
@@ -166,7 +166,7 @@ def test_a_file_of_one_read_is_given_unless_it_is_passed_through(
     kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
     content = head.ljust(100_000, b"x")
     (tmp_path / "lower/big").write_bytes(content)
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     backing_ids = [kernel.open(nodeid, os.O_RDONLY)[2] for _ in range(2)]
     assert cache.files == ([(nodeid, content)] if given else [])
     assert [backing_id == 0 for backing_id in backing_ids] == [given] * 2
@@ -182,7 +182,7 @@ def test_a_file_is_not_given_after_its_first_open_is_answered(
     """A READ may be under way then, and the store would wait for it."""
     cache = Given()
     kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", waits_for_a_disk)
         kernel.open(nodeid, os.O_RDONLY, wait=False)
@@ -195,7 +195,7 @@ def test_a_larger_file_is_given_by_a_thread_that_may_wait(
 ) -> None:
     cache = Given()
     kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
-    nodeid = kernel.lookup(ROOT_NODEID, b"big")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", waits_for_a_disk)
         with pytest.raises(Defer):
@@ -210,7 +210,7 @@ def test_a_file_changed_while_it_was_read_is_not_given(
 ) -> None:
     cache = Given()
     kernel = Kernel(fs, Terms(cache=cache))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     first_content = fs.first_content
 
     def while_another_opens_it(fh: Fh, limit: int, wait: bool) -> bytearray | None:
@@ -226,9 +226,10 @@ def test_a_file_changed_while_it_was_read_is_not_given(
 def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:
     given = Given()
     kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), cache=given))
-    kernel.open(kernel.lookup(ROOT_NODEID, b"big")[0], os.O_RDONLY)
-    kernel.open(kernel.lookup(kernel.lookup(ROOT_NODEID, b"d")[0], b"name0")[0], os.O_RDONLY)
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    kernel.open(kernel.nodeid(ROOT_NODEID, b"big"), os.O_RDONLY)
+    in_upper = kernel.nodeid(kernel.nodeid(ROOT_NODEID, b"d"), b"name0")
+    kernel.open(in_upper, os.O_RDONLY)
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     writer = kernel.open(nodeid, os.O_RDWR)[0]
     kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer, 0, 3, 0, 0, 0, 0), data=b"new")
     kernel.release(nodeid, writer)
@@ -237,7 +238,7 @@ def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:
 
 
 def test_a_copy_up_is_deferred_before_anything_is_done(kernel: Kernel, tmp_path: Path) -> None:
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     with pytest.raises(Defer):
         kernel.open(nodeid, os.O_RDWR, wait=False)
     assert not (tmp_path / "upper/f").exists()

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from unionfs.credentials import Credentials
-from unionfs.types import Attr, DirEntry, SetAttr
+from unionfs.types import Attr, DirEntry, NodeId, SetAttr, StIno
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
 from unionfs.wire.session import Session, Terms
 
-NODEID = 0x0807060504030201
+NODEID = NodeId(0x0807060504030201)
 # Eight or four bytes, and the number they are (little-endian).
 U64 = {n: bytes(range(16 * n + 1, 16 * n + 9)) for n in range(1, 15)}
 U32 = {n: data[:4] for n, data in U64.items()}
@@ -55,7 +55,13 @@ ST = os.stat_result(
     },
 )
 ATTR = Attr(
-    nodeid=0x61, st_ino=0x62, st_nlink=0x63, st_uid=0x64, st_gid=0x65, st_blocks=0x66, st=ST
+    nodeid=NodeId(0x61),
+    st_ino=StIno(0x62),
+    st_nlink=0x63,
+    st_uid=0x64,
+    st_gid=0x65,
+    st_blocks=0x66,
+    st=ST,
 )
 # struct fuse_attr
 ATTR_BYTES = b"".join(
@@ -179,11 +185,11 @@ CASES = (
     # fh, offset, size, ...: ino, off, namelen, type, name
     Case(Opcode.READDIR, U64[1] + U64[2] + u32(999) + U32[4] + U64[5] + U32[6] + U32[7],
          [("listdir", NODEID, n64(2))], u64(0x93) + u64(0x91) + u32(4) + u32(8) + b"name\0\0\0\0",
-         {"listdir": [DirEntry(0x91, b"name", 8, 0x93)]}),
+         {"listdir": [DirEntry(0x91, b"name", 8, StIno(0x93))]}),
     Case(Opcode.READDIRPLUS, U64[1] + U64[2] + u32(999) + U32[4] + U64[5] + U32[6] + U32[7],
          [("listdir", NODEID, n64(2)), ("lookup", NODEID, b"name")],
          ENTRY + u64(0x62) + u64(0x91) + u32(4) + u32(4) + b"name\0\0\0\0",
-         {"listdir": [DirEntry(0x91, b"name", 4, 0x93)], "lookup": ATTR}),
+         {"listdir": [DirEntry(0x91, b"name", 4, StIno(0x93))], "lookup": ATTR}),
 )  # fmt: skip
 
 
@@ -243,8 +249,10 @@ def test_statx() -> None:
 def test_forgets() -> None:
     fs = Recorder()
     session = Session(fs, Terms())
-    session.forget(Opcode.FORGET, 9, U64[1], 0)
-    session.forget(Opcode.BATCH_FORGET, 0, u32(2) + u32(0) + U64[1] + U64[2] + U64[3] + U64[4], 0)
+    session.forget(Opcode.FORGET, NodeId(9), U64[1], 0)
+    session.forget(
+        Opcode.BATCH_FORGET, NodeId(0), u32(2) + u32(0) + U64[1] + U64[2] + U64[3] + U64[4], 0
+    )
     assert fs.calls == [
         ("forget", 9, n64(1)),
         ("forget", n64(1), n64(2)),

@@ -18,7 +18,7 @@ from unionfs.wire.session import Terms
 
 def test_attributes_of_both_sizes(kernel: Kernel) -> None:
     """Size 0 asks how much room a value takes; too little of it is ERANGE."""
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     value = b"x" * 10
     kernel.ask(
         Opcode.SETXATTR, nodeid, abi.SETXATTR_IN.pack(len(value), 0, 0, 0), b"user.a\0" + value
@@ -34,13 +34,13 @@ def test_attributes_of_both_sizes(kernel: Kernel) -> None:
 def test_setxattr_in_the_short_form(fs: UnionFs) -> None:
     """Without SETXATTR_EXT the struct is half as long."""
     kernel = Kernel(fs, Terms(), EVERYTHING & ~Init.SETXATTR_EXT)
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     kernel.ask(Opcode.SETXATTR, nodeid, abi.SETXATTR_IN_SHORT.pack(1, 0), b"user.a\0v")
     assert fs.getxattr(nodeid, b"user.a") == b"v"
 
 
 def test_setattr_takes_only_what_is_valid(kernel: Kernel, tmp_path: Path) -> None:
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     values = (0, 99, 0, 0, 0, 0, 0, 0, 0, 0o100600, 77, 78)
     args = abi.SETATTR_IN.pack(abi.FATTR_MODE | abi.FATTR_GID, *values)
     body = kernel.ask(Opcode.SETATTR, nodeid, args)
@@ -51,7 +51,7 @@ def test_setattr_takes_only_what_is_valid(kernel: Kernel, tmp_path: Path) -> Non
 
 
 def test_truncate_by_somebody_without_fsetid_takes_suid(kernel: Kernel, tmp_path: Path) -> None:
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     (tmp_path / "lower/f").chmod(0o4755)
     values = (0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     args = abi.SETATTR_IN.pack(abi.FATTR_SIZE | abi.FATTR_KILL_SUIDGID, *values)
@@ -61,7 +61,7 @@ def test_truncate_by_somebody_without_fsetid_takes_suid(kernel: Kernel, tmp_path
 
 
 def test_trusted_names_are_listed_for_root_alone(kernel: Kernel) -> None:
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     kernel.ask(Opcode.SETXATTR, nodeid, abi.SETXATTR_IN.pack(1, 0, 0, 0), b"trusted.a\0v")
     room = abi.GETXATTR_IN.pack(100, 0)
     assert kernel.ask(Opcode.LISTXATTR, nodeid, room) == b"trusted.a\0"

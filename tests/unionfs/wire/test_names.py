@@ -36,7 +36,7 @@ def test_names_are_made_moved_and_removed_in_the_upper(kernel: Kernel, tmp_path:
     upper = tmp_path / "upper"
     kernel.ask(Opcode.MKDIR, ROOT_NODEID, abi.MKDIR_IN.pack(0o777, 0o027), data=b"made\0")
     assert (upper / "made").stat().st_mode & 0o7777 == 0o750
-    made = kernel.lookup(ROOT_NODEID, b"made")[0]
+    made = kernel.nodeid(ROOT_NODEID, b"made")
     kernel.ask(Opcode.SYMLINK, made, data=b"link\0target\0")
     assert os.readlink(upper / "made/link") == "target"
     kernel.ask(Opcode.RENAME, made, abi.RENAME_IN.pack(ROOT_NODEID), data=b"link\0moved\0")
@@ -47,7 +47,7 @@ def test_names_are_made_moved_and_removed_in_the_upper(kernel: Kernel, tmp_path:
 
 
 def test_a_new_link_is_the_same_inode(kernel: Kernel) -> None:
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     body = kernel.ask(Opcode.LINK, ROOT_NODEID, abi.LINK_IN.pack(nodeid), data=b"second\0")
     assert abi.ENTRY_HEAD.unpack_from(body)[0] == nodeid
     assert abi.ATTR.unpack_from(body, abi.ENTRY_HEAD.size)[10] == 2, "nlink"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import EVERYTHING, Kernel, Table, init_request
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode
 from unionfs.wire.request import Defer
@@ -51,9 +51,9 @@ def test_requests_leave_nothing_to_the_garbage_collector(fs: UnionFs) -> None:
     kernel = Kernel(fs, Terms(pass_all=True, backings=Table()))
 
     def ask_everything(name: bytes) -> None:
-        d = kernel.lookup(ROOT_NODEID, b"d")[0]
+        d = kernel.nodeid(ROOT_NODEID, b"d")
         kernel.ask(Opcode.READDIRPLUS, d, abi.READ_IN.pack(0, 0, 4096, 0, 0, 0, 0))
-        lower = kernel.lookup(d, name)[0]
+        lower = kernel.nodeid(d, name)
         kernel.ask(Opcode.GETATTR, lower, abi.GETATTR_IN.pack(0, 0, 0))
         kernel.release(lower, kernel.open(lower, os.O_RDONLY)[0])
         times = abi.SETATTR_IN.pack(abi.FATTR_MTIME, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0)
@@ -93,18 +93,18 @@ def test_unknown_requests_are_not_asked_again(kernel: Kernel) -> None:
 
 
 def test_forgets_free_inodes(kernel: Kernel, fs: UnionFs) -> None:
-    nodes = [kernel.lookup(ROOT_NODEID, name)[0] for name in (b"f", b"d", b"d")]
+    nodes = [kernel.nodeid(ROOT_NODEID, name) for name in (b"f", b"d", b"d")]
     single = abi.FORGET_IN.pack(1)
     kernel.session.forget(Opcode.FORGET, nodes[0], single, 0)
     batch = abi.BATCH_FORGET_IN.pack(1, 0) + abi.FORGET_ONE.pack(nodes[1], 2)
-    kernel.session.forget(Opcode.BATCH_FORGET, 0, batch, 0)
+    kernel.session.forget(Opcode.BATCH_FORGET, NodeId(0), batch, 0)
     assert fs.counters()["inodes"] == 1
 
 
 def test_what_is_raised_for_each_request_keeps_no_frames(fs: UnionFs) -> None:
     """An exception raised a second time would hold all that raised it before, for good."""
     kernel = Kernel(fs, Terms(timeout=0))
-    nodeid = kernel.lookup(ROOT_NODEID, b"f")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     for ask in (
         lambda: kernel.open(nodeid, os.O_RDWR, wait=False),
         lambda: kernel.ask(Opcode.LOOKUP, ROOT_NODEID, b"", b"absent\0"),
@@ -129,7 +129,7 @@ def test_a_listing_in_small_pieces_is_whole(
 
     Files carry theirs once somebody looked one up where they were listed without.
     """
-    nodeid = kernel.lookup(ROOT_NODEID, b"d")[0]
+    nodeid = kernel.nodeid(ROOT_NODEID, b"d")
     if wanted:
         kernel.ask(opcode, nodeid, abi.READ_IN.pack(0, 0, 600, 0, 0, 0, 0))
         kernel.lookup(nodeid, b"name0")
