@@ -85,11 +85,14 @@ class Authenticator:
         """Return the error for a request that is refused whatever it is sent with."""
         return self._unauthorized(path, [])
 
-    def offline_token(self, challenge: Challenge, credentials: Credentials) -> str:
-        """Return the identity token that a token server gives for `credentials`, or "".
+    def offline_token(self, credentials: Credentials) -> str:
+        """Return the identity token that the token server gives for `credentials`, or "".
 
         Raises Unauthorized where it refuses them.
         """
+        challenge = self._challenge
+        if challenge is None or challenge.scheme != "bearer" or credentials.identity_token:
+            return ""
         parameters = [("offline_token", "true"), ("client_id", _CLIENT_ID)]
         return self._get(challenge, (), credentials, parameters).refresh
 

@@ -12,15 +12,21 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
 from layerstore.oci.reference import Reference
 from layerstore.registry.catalog import Registry
-from layerstore.registry.credentials import CredentialSource, NoCredentials
-from layerstore.registry.endpoints import Endpoint, host_of
+from layerstore.registry.certificates import context_for
+from layerstore.registry.config import Configuration, Source
+from layerstore.registry.credential_files import CredentialFiles
+from layerstore.registry.credentials import Credentials, CredentialSource, OneLogin
+from layerstore.registry.endpoints import Endpoint
 from layerstore.registry.http_transport import HttpTransport
-from layerstore.registry.reach import Network, Reach, named_network
+from layerstore.registry.proxies import proxy_variables
+from layerstore.registry.reach import Reach
 from layerstore.registry.repository import Place, Repository
 from layerstore.registry.retries import Retries
 from layerstore.registry.session import Session
@@ -30,24 +36,27 @@ from layerstore.registry.transport import Stop, Timeouts
 class Client:
     """Talks to registries; the caller closes it.
 
-    `warn` is called with what the user should know: what a registry warns of, and
-    that few pulls are left.
+    Without `configuration` and `credentials` those of this machine and its user are read
+    when they are needed.  `warn` is called with what the user should know: what a
+    registry warns of, and that few pulls are left.
     """
 
     def __init__(
         self,
         *,
+        configuration: Configuration | None = None,
         credentials: CredentialSource | None = None,
         warn: Callable[[str], None] | None = None,
         timeouts: Timeouts | None = None,
         retries: Retries | None = None,
     ) -> None:
-        self._credentials = credentials or NoCredentials()
+        self._configuration = configuration
+        self._credentials = credentials
         self._warn = warn
         self._timeouts = timeouts
         self._retries = retries
         self._stop = Stop()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, bool], Session] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -74,40 +83,90 @@ class Client:
 
     def repository(self, reference: Reference) -> Repository:
         """Return the repository of `reference`; raises Blocked."""
-        endpoint = Endpoint(host_of(reference.domain), reference.path)
-        home = Place(self._session(endpoint.host), endpoint.name)
-        return Repository(reference.repository, home)
+        home = self._place(self.configuration.home(reference))
+        mirrors = self.configuration.mirrors(reference)
+        return Repository(
+            reference.repository, home, [partial(self._place, mirror) for mirror in mirrors]
+        )
 
     def registry(self, domain: str) -> Registry:
         """Return the registry `domain`, as "docker.io" or "host:port"; raises Blocked."""
-        return Registry(domain, self._session(host_of(domain)))
+        endpoint = self.configuration.home(Reference(f"{domain}/"))
+        return Registry(domain, self._session(endpoint.host, endpoint.insecure))
 
-    def _session(self, host: str) -> Session:
+    def login(self, domain: str, credentials: Credentials) -> Credentials:
+        """Try the credentials at the registry `domain`, and return what to store.
+
+        That is an identity token where the registry gives one.  Raises Unauthorized.
+        """
+        endpoint = self.configuration.home(Reference(f"{domain}/"))
+        session = self._opened(endpoint.host, endpoint.insecure, OneLogin(credentials))
+        with closing(session):
+            return session.login(credentials)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration of this machine; raises BadConfiguration when it is read."""
         with self._lock:
-            found = self._sessions.get(host)
-            if found is None:
-                found = self._sessions[host] = self._opened(host)
-            return found
+            if self._configuration is None:
+                self._configuration = Configuration.read()
+            return self._configuration
 
-    def _opened(self, host: str) -> Session:
+    @property
+    def credentials(self) -> CredentialSource:
+        """The credentials of this user."""
+        files = self.credential_files
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = files
+            return self._credentials
+
+    @property
+    def credential_files(self) -> CredentialFiles:
+        """The files of this user, where a login is stored and a logout erases it."""
+        configuration = self.configuration
+        return CredentialFiles(configuration.locations, configuration.conf.helpers)
+
+    def sources(self) -> list[Source]:
+        """Return what says how registries are used: files, and variables by their names."""
+        found = self.configuration.sources()
+        found += [Source(str(path), "credentials") for path in self.credential_files.files()]
+        return found + [Source(f"${name}", "proxy") for name in proxy_variables()]
+
+    def _place(self, endpoint: Endpoint) -> Place:
+        return Place(self._session(endpoint.host, endpoint.insecure), endpoint.name)
+
+    def _session(self, host: str, insecure: bool) -> Session:
+        credentials = self.credentials
+        with self._lock:
+            found = self._sessions.get((host, insecure))
+        if found is None:
+            opened = self._opened(host, insecure, credentials)
+            with self._lock:
+                found = self._sessions.setdefault((host, insecure), opened)
+        return found
+
+    def _opened(self, host: str, insecure: bool, credentials: CredentialSource) -> Session:
+        configuration = self.configuration
         reach = Reach(host)
+
+        def is_insecure(name: str) -> bool:
+            return (insecure and name == host) or configuration.is_insecure(name)
+
+        def tls(name: str) -> ssl.SSLContext:
+            typed = host if host == f"{name}:443" else name
+            return context_for(typed, configuration.locations.certificates(), is_insecure(typed))
+
         transport = HttpTransport(
-            self._tls, stop=self._stop, timeouts=self._timeouts, permitted=reach.permitted
+            lru_cache(tls), stop=self._stop, timeouts=self._timeouts, permitted=reach.permitted
         )
         return Session(
             host,
             transport,
-            credentials=self._credentials,
-            is_insecure=_is_here,
+            credentials=credentials,
+            is_insecure=is_insecure,
             reach=reach,
             stop=self._stop,
             retries=self._retries,
             warn=self._warn,
         )
-
-    def _tls(self, host: str) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-
-def _is_here(host: str) -> bool:
-    return named_network(host.rpartition(":")[0] or host) is Network.LOOPBACK

@@ -32,8 +32,11 @@ class CredentialSource(Protocol):
         """Return what to log in at `host` with, for the repository `path`."""
 
 
-class NoCredentials:
-    """A source that has none."""
+@dataclass(frozen=True, slots=True)
+class OneLogin:
+    """A source of the same credentials for each host, or of none."""
+
+    credentials: Credentials | None = None
 
     def find(self, host: str, path: str = "") -> Credentials | None:
-        return None
+        return self.credentials

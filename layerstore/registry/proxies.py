@@ -46,6 +46,13 @@ def proxy_for(
     return _parsed(name.upper(), text)
 
 
+def proxy_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the variables that are set; their values may hold a password."""
+    variables = os.environ if environment is None else environment
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    return [name for pair in names for name in (pair, pair.lower()) if variables.get(name)]
+
+
 def _parsed(variable: str, text: str) -> Proxy:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")

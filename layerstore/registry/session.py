@@ -16,7 +16,7 @@ from typing import NamedTuple
 from layerstore.errors import shown
 from layerstore.registry.answers import failure
 from layerstore.registry.auth import Authenticator
-from layerstore.registry.credentials import CredentialSource
+from layerstore.registry.credentials import Credentials, CredentialSource
 from layerstore.registry.errors import (
     CertificateRefused,
     Interrupted,
@@ -154,6 +154,17 @@ class Session:
                     f"{self.host} sent more than {limit >> 10} KiB for {call.what}", self.host
                 )
             return Document(answer.status, answer.headers, data, answer.url)
+
+    def login(self, credentials: Credentials) -> Credentials:
+        """Try the credentials, which are those of this session; return what to store.
+
+        Raises Unauthorized where they are refused.
+        """
+        self.read(Call("GET", "/v2/", "the protocol of registries", missing=Missing))
+        token = self._auth.offline_token(credentials)
+        if token:
+            return Credentials(credentials.username, identity_token=token)
+        return credentials
 
     def located(self, url: str, location: str) -> str:
         """Return the absolute address of `location` in an answer from `url`."""

@@ -1,0 +1,71 @@
+"""What the certificate of a host is checked with, and what it is shown of ours.
+
+The trust store of this machine, and of the directories of certificates the first that
+has one of the host's name: each `*.crt` in it is an authority, each `NAME.cert` with
+`NAME.key` a certificate of this client.
+
+Source: containers-certs.d(5); docker's docs, "Verify repository client with certificates".
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerstore.errors import shown
+from layerstore.registry.errors import BadConfiguration
+
+
+def context_for(host: str, directories: Sequence[Path], insecure: bool) -> ssl.SSLContext:
+    """Return the context for connections to `host`, which is as its name was typed.
+
+    An insecure host may have any certificate, unless an authority is configured for
+    it.  Raises BadConfiguration for files that cannot be used.
+    """
+    context = ssl.create_default_context()
+    # Python 3.13 refuses what the authorities of companies often are; Go takes it.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    directory = next((path / host for path in directories if (path / host).is_dir()), None)
+    authorities = _load(context, directory) if directory is not None else 0
+    if insecure and not authorities:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _load(context: ssl.SSLContext, directory: Path) -> int:
+    """Load what is in the directory of a host; return how many authorities there are."""
+    authorities = 0
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except PermissionError:
+        return 0  # it is not for this user
+    for name in names:
+        path = directory / name
+        try:
+            if path.suffix == ".crt":
+                context.load_verify_locations(cafile=path)
+                authorities += 1
+            elif path.suffix == ".cert":
+                _need(path, path.with_suffix(".key"))
+                context.load_cert_chain(path, path.with_suffix(".key"), password=_no_password)
+            elif path.suffix == ".key":
+                _need(path, path.with_suffix(".cert"))
+        except (OSError, ssl.SSLError) as error:
+            raise BadConfiguration(
+                f"{path} cannot be used as a certificate: {shown(str(error))}"
+            ) from None
+    return authorities
+
+
+def _need(path: Path, other: Path) -> None:
+    if not other.exists():
+        raise BadConfiguration(
+            f"{path} is without {other.name}: a client needs both, and an authority is a file *.crt"
+        )
+
+
+def _no_password() -> str:
+    """Answer for a key that is encrypted, so that OpenSSL does not ask at the terminal."""
+    return ""
