@@ -13,6 +13,7 @@ that); no mark is visible; the staging directory is empty once unmounted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -108,9 +109,9 @@ class UnionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.subject = self.make_subject()  # may skip the test, so it comes first
         self.base = Path(tempfile.mkdtemp(prefix="model-"))
         self.umask = os.umask(0o022)
-        self.subject = self.make_subject()
         self.allowed = ALLOWED[self.subject.kind]
         self.model = OsDriver(self.base / "model")
         self.handles: list[Handle] = []
@@ -154,10 +155,7 @@ class UnionMachine(RuleBasedStateMachine):
 
     def close(self) -> None:
         """Unmount, and look at what lies on disk."""
-        for handle in self.handles:
-            self.model.close(handle.model)
-            self.union.close(handle.union)
-        self.handles.clear()
+        self.close_handles()
         self.is_open = False
         self.subject.close()
         after = [trees.raw(lower) for lower in self.lowers]
@@ -165,16 +163,31 @@ class UnionMachine(RuleBasedStateMachine):
         if Deviation.STAGED_WHITEOUT_STAYS not in self.allowed:
             assert trees.leftovers(self.work) == []
 
+    def close_handles(self) -> None:
+        while self.handles:
+            handle = self.handles.pop(0)
+            self.model.close(handle.model)
+            self.union.close(handle.union)
+
     def teardown(self) -> None:
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.base, ignore_errors=True)
+            stack.callback(os.umask, self.umask)
             if self.is_open:
+                stack.callback(self.abandon)
                 self.compare("at the end")
                 self.close()
-        finally:
-            if self.is_open:
-                self.subject.close()
-            os.umask(self.umask)
-            shutil.rmtree(self.base, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Unmount after a failure; what fails here is a note to it and does not replace it."""
+        if not self.is_open:
+            return
+        # An open handle keeps the mount busy.
+        for step in (self.close_handles, self.subject.close):
+            try:
+                step()
+            except Exception as error:
+                note(f"clearing up: {error!r}")
 
     # -- comparing --
 
@@ -423,13 +436,19 @@ class UnionMachine(RuleBasedStateMachine):
     def _hold(self, path: bytes, flags: int) -> None:
         if not self.is_file_or_absent(path) or len(self.handles) >= 6:
             return
-        opened: list[int] = []
+        opened: list[tuple[Driver, int]] = []
 
         def open_it(tree: Driver) -> None:
-            opened.append(tree.open(path, flags, 0o640))
+            opened.append((tree, tree.open(path, flags, 0o640)))
 
-        if self.both(open_it, f"open {path!r} {flags:#o}").error is None:
-            self.handles.append(Handle(*opened))
+        try:
+            done = self.both(open_it, f"open {path!r} {flags:#o}")
+        except BaseException:
+            for tree, fd in opened:
+                tree.close(fd)
+            raise
+        if done.error is None:
+            self.handles.append(Handle(*(fd for _, fd in opened)))
 
     def _with_handle(self, pick: int, use: Callable[[Driver, int], object], what: str) -> None:
         handle = self.handles[pick % len(self.handles)]
