@@ -30,8 +30,12 @@ class NotTls(NoConnection):
     """The host answers on its port, but not in TLS: it may speak plain HTTP."""
 
 
-class CertificateRefused(NoConnection):
-    """The certificate of the host is not one that this machine trusts."""
+class TlsFailed(NoConnection):
+    """The host speaks TLS, but no connection came of it."""
+
+
+class CertificateRefused(TlsFailed):
+    """The certificate of the host is not trusted here, or ours is not trusted there."""
 
 
 class Interrupted(Unreachable):

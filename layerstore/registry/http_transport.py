@@ -29,6 +29,7 @@ from layerstore.registry.errors import (
     Interrupted,
     NoConnection,
     NotTls,
+    TlsFailed,
     TooSlow,
 )
 from layerstore.registry.headers import Headers
@@ -364,8 +365,14 @@ def _failure(error: Exception, place: Place) -> Exception:
             )
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return Interrupted(f"{name} closed the connection in the middle", name)
+        case ssl.SSLError() if "CERTIFICATE" in (error.reason or ""):
+            return CertificateRefused(
+                f"{name} wants a certificate of this client, or refuses the one it got: put both "
+                f"NAME.cert and NAME.key into /etc/containers/certs.d/{name}/",
+                name,
+            )
         case ssl.SSLError():
-            return NoConnection(f"no TLS connection with {name}: {error.reason or error}", name)
+            return TlsFailed(f"no TLS connection with {name}: {error.reason or error}", name)
         case socket.gaierror():
             return NoConnection(f"there is no address of the host {name}: {error.strerror}", name)
         case ConnectionRefusedError():

@@ -18,11 +18,11 @@ from layerstore.registry.answers import failure
 from layerstore.registry.auth import Authenticator
 from layerstore.registry.credentials import Credentials, CredentialSource
 from layerstore.registry.errors import (
-    CertificateRefused,
     Interrupted,
     Missing,
     NoConnection,
     RegistryError,
+    TlsFailed,
     TooLarge,
     Unreachable,
 )
@@ -184,11 +184,14 @@ class Session:
         try:
             self._exchange.send(self._ping(secure)).close()
             return secure
-        except CertificateRefused:
+        except TlsFailed:
             raise
-        except (NoConnection, Interrupted):
+        except (NoConnection, Interrupted) as error:
             plain = f"http://{self.host}"
-            self._exchange.send(self._ping(plain)).close()
+            answer = self._exchange.send(self._ping(plain))
+            answer.close()
+            if answer.status == HTTPStatus.BAD_REQUEST:
+                raise error from None  # it is a server of TLS that speaks here
             return plain
 
     def _ping(self, base: str) -> Request:

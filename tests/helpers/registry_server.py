@@ -73,8 +73,13 @@ def program() -> str | None:
 
 
 @contextmanager
-def running(base: Path, *, auth: str = "", tls: bool = False) -> Iterator[RegistryServer]:
-    """Start a registry below the directory `base`; `auth` is "", "htpasswd" or "token"."""
+def running(
+    base: Path, *, auth: str = "", tls: bool = False, client_certificate: bool = False
+) -> Iterator[RegistryServer]:
+    """Start a registry below the directory `base`; `auth` is "", "htpasswd" or "token".
+
+    In TLS it may want a `client_certificate` of its own authority.
+    """
     registry = program()
     if registry is None:
         pytest.skip("docker-registry is not here; `make test` gets it")
@@ -82,7 +87,7 @@ def running(base: Path, *, auth: str = "", tls: bool = False) -> Iterator[Regist
     root.mkdir(parents=True)
     server = RegistryServer("", root, "https" if tls else "http")
     with ExitStack() as stack:
-        config = _config(stack, base, server, auth, tls)
+        config = _config(stack, base, server, auth, tls, client_certificate)
         path = base / "config.yml"
         path.write_text(config)
         process = stack.enter_context(
@@ -134,7 +139,14 @@ def tls_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryS
         yield server
 
 
-def _config(stack: ExitStack, base: Path, server: RegistryServer, auth: str, tls: bool) -> str:
+def _config(
+    stack: ExitStack,
+    base: Path,
+    server: RegistryServer,
+    auth: str,
+    tls: bool,
+    client_certificate: bool,
+) -> str:
     lines = [
         "version: 0.1",
         "log: {level: info, accesslog: {disabled: false}}",
@@ -148,7 +160,9 @@ def _config(stack: ExitStack, base: Path, server: RegistryServer, auth: str, tls
     if tls:
         server.authority = Authority.make(base / "authority")
         pair = server.authority.issue("127.0.0.1")
-        lines.append(f"  tls: {{certificate: '{pair.certificate}', key: '{pair.key}'}}")
+        lines += ["  tls:", f"    certificate: '{pair.certificate}'", f"    key: '{pair.key}'"]
+        if client_certificate:
+            lines.append(f"    clientcas: ['{server.authority.certificate}']")
     if auth:
         server.username, server.password = USER, PASSWORD
     if auth == "htpasswd":
