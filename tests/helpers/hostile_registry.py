@@ -18,7 +18,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
@@ -117,13 +117,25 @@ Behaviour = Callable[[Exchange], bool]
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
     allow_reuse_address = True
 
     def __init__(self, registry: HostileRegistry) -> None:
         super().__init__(("127.0.0.1", 0), Exchange)
         self.registry = registry
+        self._open: set[socket.socket] = set()
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]  # it is never datagrams
+        self._open.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._open.discard(request)
+
+    def end(self) -> None:
+        """End the connections, whose threads are then waited for."""
+        for request in list(self._open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that goes away in the middle is what the tests are about
@@ -157,6 +169,7 @@ class HostileRegistry:
                 registry.over.set()
                 server.shutdown()
                 thread.join()
+                server.end()
 
     def behave(self, *behaviours: Behaviour) -> None:
         """Let these answer what they want to, the first one first."""

@@ -197,9 +197,9 @@ class TestTls:
         other = Authority.make(tmp_path / "other")
         directory = tmp_path / "etc/containers/certs.d" / tls_registry.host
         write(directory / "ca.crt", other.certificate.read_text())
-        with opened(tmp_path, ANN) as client:
-            with pytest.raises(CertificateRefused, match=r"is not trusted here .*certs\.d/"):
-                new(client, tls_registry).tags()
+        refused = pytest.raises(CertificateRefused, match=r"is not trusted here .*certs\.d/")
+        with opened(tmp_path, ANN) as client, refused:
+            new(client, tls_registry).tags()
 
     def test_client_certificate(self, tmp_path: Path) -> None:
         with running(tmp_path / "server", tls=True, client_certificate=True) as server:
