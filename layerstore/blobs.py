@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from layerstore.db.database import Database
-from layerstore.db.durability import Durability
+from layerstore.db.durability import Durability, open_directory
 from layerstore.db.image_table import ImageTable
 from layerstore.db.layer_table import LayerTable
 from layerstore.db.leases import Leases
@@ -73,15 +73,21 @@ class BlobStore:
             self._durability.directory(self._directory)
         return digest
 
-    def adopt(self, path: Path, digest: Digest) -> None:
-        """Make the file `path` the blob `digest` too; it keeps its own name as well.
+    def adopt(self, fd: int, digest: Digest, size: int) -> None:
+        """Make the open file `fd` the blob `digest` too; it keeps its own name as well.
 
         The caller has hashed and synced the whole file, and never changes it again.
         """
         self._leases.hold("blob", digest)
-        with suppress(FileExistsError):
-            os.link(path, self.path(digest))
-            self._durability.directory(self._directory)
+        try:
+            with suppress(FileExistsError), open_directory(self._directory) as at:
+                # Only with the fd of a directory does Python's link() follow the first name.
+                source = f"/proc/self/fd/{fd}"
+                os.link(source, digest.encoded, src_dir_fd=at.fd, dst_dir_fd=at.fd)
+        except FileNotFoundError:  # its name was removed: only a copy gets a new one
+            with open(f"/proc/self/fd/{fd}", "rb") as stream:
+                self.put(stream, digest, size)
+        self._durability.directory(self._directory)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open the blob `digest` for reading; the caller closes it.  Raises NotFound."""

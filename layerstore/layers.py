@@ -312,6 +312,10 @@ class LayerStore:
         rows = self._rows.blobs(diff_id)
         return [Descriptor(row.media_type, row.digest, row.size) for row in rows]
 
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether the blob is kept as the tar of a layer."""
+        return self._rows.names_blob(digest)
+
     def blob_users(self) -> dict[Digest, Digest]:
         """Return every blob that a layer came from, with the chain_id of such a layer."""
         return self._rows.blob_users()

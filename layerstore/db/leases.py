@@ -96,10 +96,10 @@ class Leases:
     def hold(self, kind: Kind, *keys: str) -> None:
         """Lease `keys` within every work that this process has under way."""
         pid = os.getpid()
-        works = [number for owner, number in self._works if owner == pid]
-        if works and keys:
+        if self._works and keys:
             with self._database.transaction() as tx:
-                for number in works:
+                # Within the transaction: another thread may be about to end a work.
+                for number in [number for owner, number in self._works if owner == pid]:
                     for key in keys:
                         _insert(tx, number, kind, key)
 

@@ -87,28 +87,29 @@ class PartialBlobs:
             os.close(fd)
 
     def remove(self, digest: Digest) -> None:
-        """Remove a download, if there is one; the caller needs it no more."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._directory / digest.encoded)
+        """Remove a download, if there is one, unless somebody has it."""
+        self._remove_free(self._directory / digest.encoded)
 
     def sweep(self, older_ns: int = 0) -> int:
         """Remove the downloads that nobody has, and were last written before `older_ns` ago.
 
         Returns the bytes that this frees.
         """
-        freed = 0
-        for path in self.all():
-            with suppress(OSError):
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    found = os.fstat(fd)
-                    old = time.time_ns() - found.st_mtime_ns >= older_ns
-                    if old and _lock(fd) and _is_at(fd, path):
-                        os.unlink(path)
-                        freed += found.st_blocks * 512 if found.st_nlink == 1 else 0
-                finally:
-                    os.close(fd)
-        return freed
+        return sum(self._remove_free(path, older_ns) for path in self.all())
+
+    def _remove_free(self, path: Path, older_ns: int = 0) -> int:
+        """Remove the file if it is not claimed; return the bytes that this frees."""
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstat(fd)
+                old = time.time_ns() - found.st_mtime_ns >= older_ns
+                if old and _lock(fd) and _is_at(fd, path):
+                    os.unlink(path)
+                    return found.st_blocks * 512 if found.st_nlink == 1 else 0
+            finally:
+                os.close(fd)
+        return 0
 
     def all(self) -> list[Path]:
         """Return every file in the directory, those of claims included."""

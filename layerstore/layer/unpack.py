@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,8 @@ from unionfs import (
 )
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
+
+Lowers = Sequence[Path] | Callable[[], Sequence[Path]]
 
 _SOME_ROOM = 1 << 20
 # Errors of the disk for which the archive is to blame.
@@ -90,7 +92,7 @@ def unpack(
     staging: Path,
     *,
     privileged: bool,
-    lowers: Sequence[Path] = (),
+    lowers: Lowers = (),
     limits: Limits = DEFAULT,
     tick: Tick | None = None,
     whole: bool = False,
@@ -100,7 +102,8 @@ def unpack(
     Beside it are written the `index` and the `tar-split`.  `privileged` says
     that this process is root outside of any user namespace.  `lowers` are the
     `diff` directories beneath, topmost first: a directory that the archive
-    implies gets the attributes it has there.  `tick` is called with the number of
+    implies gets the attributes it has there.  A function that returns them is
+    called when they are needed, and may wait for them.  `tick` is called with the number of
     bytes read, on another thread.  `whole` demands the end mark, which some
     writers of layers leave out.
 
@@ -156,7 +159,7 @@ class _Unpacker:
         _take_root(self.tree.fd, self._metadata)
         self._note_directory(b"")
 
-    def run(self, lowers: Sequence[Path], *, whole: bool) -> None:
+    def run(self, lowers: Lowers, *, whole: bool) -> None:
         """Unpack everything."""
         shown = "the archive"
         try:
@@ -351,12 +354,13 @@ class _Unpacker:
 
     # -- directories --
 
-    def _finish_directories(self, lowers: Sequence[Path]) -> None:
+    def _finish_directories(self, lowers: Lowers) -> None:
         """Set the attributes of every directory, the deepest first."""
         paths = [path for path, entry in self.entries.items() if stat.S_ISDIR(entry.mode)]
         implied = [path for path in paths if path not in self._directories]
         if implied:
-            self._directories.update(_attributes_beneath(lowers, implied))
+            found = lowers() if callable(lowers) else lowers
+            self._directories.update(_attributes_beneath(found, implied))
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         for path in sorted(paths, reverse=True):
             fd = open_in_root(self.tree.fd, path, flags)

@@ -78,12 +78,14 @@ def test_foreign_names_are_no_blobs(store: Store) -> None:
     assert list(store.blobs.all()) == []
 
 
-def test_a_file_is_adopted_and_keeps_its_name(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["named", "removed"])
+def test_a_file_is_adopted_and_keeps_its_name(store: Store, named: bool) -> None:
     download = store.root / "partial" / "download"
-    download.write_bytes(b"content")
-    digest = sha256_digest(b"content")
-    with store.leases.lease("work", "test"):
-        store.blobs.adopt(download, digest)
-        store.blobs.adopt(download, digest)
-        assert store.blobs.read(digest) == b"content" and download.exists()
-        assert store.blobs.collect([digest]) == [], "it is leased"
+    download.write_bytes(CONTENT)
+    with store.leases.lease("work", "test"), download.open("rb") as file:
+        if not named:
+            download.unlink()
+        store.blobs.adopt(file.fileno(), DIGEST, len(CONTENT))
+        store.blobs.adopt(file.fileno(), DIGEST, len(CONTENT))
+        assert store.blobs.read(DIGEST) == CONTENT and download.exists() == named
+        assert store.blobs.collect([DIGEST]) == [], "it is leased"

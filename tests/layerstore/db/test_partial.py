@@ -84,6 +84,8 @@ def test_a_removed_download_is_not_waited_for(partial: PartialBlobs) -> None:
         thread.start()
         claimed.wait(30)
         partial.remove(BLOB)
+        assert mine.path.exists(), "somebody has it"
+        mine.path.unlink()
     thread.join(30)
     with partial.claim(BLOB, never) as mine:
         assert mine.path.read_bytes() == b"new"

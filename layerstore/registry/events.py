@@ -1,0 +1,63 @@
+"""What a pull, a push or a copy reports while it goes on, and to whom.
+
+The caller passes a callable that takes an `Event`; how that is shown is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+
+class Status(Enum):
+    """What has become of a layer, or of a whole image, in docker's words."""
+
+    PULLING_FROM = "Pulling from"
+    DIGEST = "Digest"
+    ALREADY_EXISTS = "Already exists"
+    PULLING = "Pulling fs layer"
+    WAITING = "Waiting"
+    DOWNLOADING = "Downloading"
+    VERIFYING = "Verifying Checksum"
+    DOWNLOADED = "Download complete"
+    EXTRACTING = "Extracting"
+    PULLED = "Pull complete"
+    PREPARING = "Preparing"
+    PUSHING = "Pushing"
+    PUSHED = "Pushed"
+    LAYER_EXISTS = "Layer already exists"
+    MOUNTED = "Mounted from"
+    COPYING = "Copying blob"
+    COPIED = "Copied"
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is told again and again, with the bytes done."""
+        return self in _MOVING
+
+
+_MOVING = (Status.DOWNLOADING, Status.EXTRACTING, Status.PUSHING, Status.COPYING)
+
+
+class Event(NamedTuple):
+    """How far one thing is.
+
+    `what` is the twelve digits of a layer, or a tag; `parent` is the image or repository
+    that it belongs to.  `done` and `total` are bytes; `total` is None where it is not known.
+    `note` is what follows the status: a repository or a digest.
+    """
+
+    what: str
+    parent: str
+    status: Status
+    done: int = 0
+    total: int | None = None
+    note: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def silent(_: Event) -> None:
+    """Report to nobody."""

@@ -1,0 +1,271 @@
+"""pull: an image comes from a registry into the store.
+
+Decided here and only here: in which order an image is asked for, fetched and published.
+HEAD comes first, so that an image that is here costs no counted request.  Then the
+manifest for the platform, the configuration, and the layers that are not here: several at
+a time, each unpacked while it is still coming.  Size, digest and diff_id are compared
+before a layer is published, and one transaction at the end records the image and its
+names.  What a pull that fails has fetched stays in `partial`, and the next pull, of any
+process, goes on from there.
+
+Source: distribution-spec "Pull"; moby `distribution/pull_v2.go` for the order of events.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import NamedTuple
+
+from layerstore.errors import (
+    DigestMismatch,
+    DiskFull,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+    StoreError,
+)
+from layerstore.images.images import Image
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.digest import Digest, VerifyingReader
+from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
+from layerstore.oci.json_values import DOCUMENT_LIMIT
+from layerstore.oci.platform import Platform
+from layerstore.oci.reference import Reference, familiar, familiar_name
+from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
+from layerstore.registry.events import Event, Report, Status, silent
+from layerstore.registry.layers_in import LayersIn
+from layerstore.registry.remote import Document, Source
+from layerstore.store import Store
+
+PARALLEL = 3
+_FORGET_NS = 7 * 86_400 * 10**9  # begun downloads that nobody went on with
+
+
+class Pulled(NamedTuple):
+    """One image that was asked for; `changed` if its name is of another image than before."""
+
+    name: Reference
+    digest: Digest
+    image: Digest
+    changed: bool
+
+
+def pull_image(
+    store: Store,
+    source: Source,
+    name: Reference,
+    *,
+    platform: Platform | None = None,
+    report: Report = silent,
+    parallel: int = PARALLEL,
+    limits: Limits = DEFAULT,
+) -> Pulled:
+    """Bring the image `name` of the repository `source` into the store.
+
+    `platform` is the one that the user asked for, by default that of this machine;
+    `parallel` is how many layers are fetched at a time.  Raises RegistryError, NotFound
+    where there is no such image or none for the platform, InvalidImage, DiskFull.
+    """
+    puller = _Puller(store, source, platform, report, parallel, limits)
+    with store.leases.lease("work", "pull"):
+        pulled = puller.pull(name.with_default_tag())
+    store.partial.sweep(_FORGET_NS)
+    return pulled
+
+
+def pull_all(
+    store: Store,
+    source: Source,
+    *,
+    platform: Platform | None = None,
+    report: Report = silent,
+    parallel: int = PARALLEL,
+    limits: Limits = DEFAULT,
+) -> list[Pulled]:
+    """Bring every tag of the repository into the store, as `pull_image` does each."""
+    return [
+        pull_image(
+            store,
+            source,
+            Reference(source.name, tag),
+            platform=platform,
+            report=report,
+            parallel=parallel,
+            limits=limits,
+        )
+        for tag in source.tags()
+    ]
+
+
+class _Puller:
+    """Pulls images of one repository."""
+
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        platform: Platform | None,
+        report: Report,
+        parallel: int,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._asked = platform
+        self._wanted = platform or here()
+        self._report = report
+        self._parallel = parallel
+        self._limits = limits
+
+    def pull(self, name: Reference) -> Pulled:
+        tag = str(name.digest or name.tag)
+        head = self._source.head_manifest(tag)
+        if head is not None:
+            image = self._known(name, head.digest)
+            if image is not None:
+                self._tell(tag, name)
+                return self._named(name, image, head.digest)
+        top = self._top(name, tag, head)
+        if name.digest is not None and top.digest != name.digest:
+            raise DigestMismatch(f"the registry answered {top.digest} for {familiar(name)}")
+        image = self._known(name, top.digest)
+        if image is not None:
+            self._tell(tag, name)
+            return self._named(name, image, top.digest)
+        self._tell(tag, name)
+        chosen = choose(top, self._wanted, self._get)
+        return self._bring(name, top, chosen)
+
+    def _tell(self, tag: str, name: Reference) -> None:
+        note = familiar_name(name.repository)
+        if name.repository.startswith("docker.io/"):
+            note = name.path  # docker shows "library/debian" here, and nowhere else
+        self._report(Event(tag, str(name), Status.PULLING_FROM, note=note))
+
+    def _top(self, name: Reference, tag: str, head: Descriptor | None) -> Document:
+        """Return what the name names, from the store where its bytes are here."""
+        if head is not None and head.media_type in INDEX_TYPES:
+            kept = _kept(self._store, head)
+            if kept is not None:
+                return kept
+        return self._source.get_manifest(tag)
+
+    def _get(self, entry: Descriptor) -> Document:
+        return _kept(self._store, entry) or self._source.get_manifest(entry.digest)
+
+    def _known(self, name: Reference, digest: Digest) -> Image | None:
+        """Return the image that `digest` names here, if it is whole and for the platform."""
+        with suppress(StoreError):
+            image = self._store.images.resolve(f"{name.repository}@{digest}")
+            config = self._store.images.config(image)
+            if image.top is not None and self._store.layers.need(image.top) is None:
+                return None
+            self._store.layers.chain(image.top)
+            if self._store.images.indexes(image) or self._asked is not None:
+                refuse_other_platform(config, familiar(name), self._wanted)
+            return image
+        return None
+
+    def _named(self, name: Reference, image: Image, digest: Digest) -> Pulled:
+        """Give the image, which is here, the name that was asked for."""
+        changed = False
+        if name.digest is None and name not in image.tags:
+            self._store.images.tag(image, name)
+            changed = True
+        self._report(Event("", str(name), Status.DIGEST, note=digest))
+        return Pulled(name, digest, image.id, changed)
+
+    def _bring(self, name: Reference, top: Document, chosen: Chosen) -> Pulled:
+        manifest = chosen.manifest
+        if len(manifest.layers) > self._limits.layers:
+            raise LimitExceeded(
+                f"the image has {len(manifest.layers)} layers; a union takes {self._limits.layers}"
+            )
+        data = self._config(manifest.config)
+        config, diff_ids = parse_config(data, manifest)
+        if self._asked is not None and not chosen.indexes:
+            refuse_other_platform(config, familiar(name), self._wanted)
+        layers = LayersIn(
+            self._store,
+            self._source,
+            str(name),
+            list(zip(manifest.layers, diff_ids, strict=True)),
+            self._report,
+            self._parallel,
+            self._limits,
+        )
+        try:
+            layers.bring()
+        except DiskFull:
+            layers.drop_partial()
+            raise
+        pulled = self._publish(name, top, chosen, config)
+        layers.drop_partial()
+        self._report(Event("", str(name), Status.DIGEST, note=top.digest))
+        return pulled
+
+    def _config(self, descriptor: Descriptor) -> bytes:
+        if self._store.blobs.need(descriptor.digest):
+            with suppress(DigestMismatch, NotFound):
+                return self._store.blobs.read(descriptor.digest)
+        if descriptor.size > DOCUMENT_LIMIT:
+            raise LimitExceeded(
+                f"the configuration of the image is larger than {DOCUMENT_LIMIT >> 20} MiB"
+            )
+        return read_blob(self._source, descriptor)
+
+    def _publish(
+        self, name: Reference, top: Document, chosen: Chosen, config: ImageConfig
+    ) -> Pulled:
+        """Record the image, whose layers are in the store, with its names."""
+        store, images, manifest = self._store, self._store.images, chosen.manifest
+        store.blobs.put(config.data)
+        store.blobs.put(manifest.data)
+        for index in chosen.indexes:
+            store.blobs.put(index.data)
+        with store.database.transaction():
+            image = images.add(config.data)
+            images.add_manifest(image, manifest)
+            for index in chosen.indexes:
+                images.add_index(image, index.data, index.media_type)
+            images.add_repo_digest(image, name.repository, top.digest)
+            changed = name not in image.tags and (
+                name.digest is None or name._replace(tag=None) not in image.repo_digests
+            )
+            if name.digest is None:
+                images.tag(image, name)
+            store.remote.add_places(
+                name.repository,
+                [layer.digest for layer in manifest.layers if store.layers.has_blob(layer.digest)],
+            )
+        return Pulled(name, top.digest, image.id, changed)
+
+
+class _Kept(NamedTuple):
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+def _kept(store: Store, entry: Descriptor) -> Document | None:
+    """Return a manifest or an index that the store has, None where it has not."""
+    if store.blobs.need(entry.digest):
+        with suppress(DigestMismatch, NotFound):
+            return _Kept(store.blobs.read(entry.digest), entry.media_type, entry.digest)
+    return None
+
+
+def read_blob(source: Source, descriptor: Descriptor) -> bytes:
+    """Return a small blob of a registry, held to its descriptor."""
+    out = bytearray()
+    buffer = memoryview(bytearray(1 << 16))
+    with source.open_blob(descriptor) as body:
+        while count := body.readinto(buffer):
+            out += buffer[:count]
+            if len(out) > descriptor.size:
+                raise SizeMismatch(
+                    f"{descriptor.digest} is longer than the {descriptor.size} bytes announced"
+                )
+    VerifyingReader(io.BytesIO(out), descriptor.digest, descriptor.size).finish()
+    return bytes(out)

@@ -1,0 +1,167 @@
+"""A registry in memory, as `layerstore.registry.remote` describes it, and images for it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from layerstore.oci.digest import Digest, sha256_digest
+from layerstore.oci.documents import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    Descriptor,
+)
+from layerstore.registry.errors import BlobUnknown, Interrupted, ManifestUnknown
+from tests.layerstore.archives import file, folder, whole
+
+REPOSITORY = "registry.test/team/app"
+
+
+class Kept(NamedTuple):
+    """A manifest or index in the registry."""
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class MemoryBody:
+    """A blob that is read; `cut` is where the connection breaks, `step` how much comes at once."""
+
+    def __init__(self, data: bytes, offset: int, cut: int | None, step: int) -> None:
+        self._data = data
+        self.offset = offset
+        self._cut = cut
+        self._step = step
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._cut is not None and self.offset >= self._cut:
+            raise Interrupted("the connection to registry.test broke", "registry.test")
+        end = len(self._data) if self._cut is None else self._cut
+        piece = self._data[self.offset : min(end, self.offset + min(self._step, len(buffer)))]
+        buffer[: len(piece)] = piece
+        self.offset += len(piece)
+        return len(piece)
+
+
+class MemoryRegistry:
+    """One repository.  `asked` lists the requests; `ranges` says whether it knows ranges."""
+
+    def __init__(self, name: str = REPOSITORY) -> None:
+        self.name = name
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, Kept] = {}
+        self.asked: list[str] = []
+        self.ranges = True
+        self.heads = True
+        self.cuts: dict[str, int] = {}
+        self.step = 1 << 20
+        self.on_open: Callable[[Descriptor], None] = lambda _: None
+
+    # -- what a pull asks --
+
+    def head_manifest(self, reference: str) -> Descriptor | None:
+        self.asked.append(f"HEAD {reference}")
+        if not self.heads:
+            return None
+        found = self._find(reference)
+        return Descriptor(found.media_type, found.digest, len(found.data))
+
+    def get_manifest(self, reference: str) -> Kept:
+        self.asked.append(f"GET {reference}")
+        return self._find(reference)
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor, offset: int = 0) -> Iterator[MemoryBody]:
+        self.asked.append(f"BLOB {descriptor.digest} {offset}")
+        self.on_open(descriptor)
+        data = self.blobs.get(descriptor.digest)
+        if data is None:
+            raise BlobUnknown(f"no such blob: {descriptor.digest}", "registry.test")
+        cut = self.cuts.get(descriptor.digest)
+        yield MemoryBody(data, offset if self.ranges else 0, cut, self.step)
+
+    def tags(self) -> Iterator[str]:
+        return iter(sorted(name for name in self.manifests if not name.startswith("sha256:")))
+
+    def _find(self, reference: str) -> Kept:
+        if reference not in self.manifests:
+            raise ManifestUnknown(f"manifest unknown: {reference}", "registry.test")
+        return self.manifests[reference]
+
+    # -- what a test puts in --
+
+    def blob(self, data: bytes) -> Digest:
+        digest = sha256_digest(data)
+        self.blobs[digest] = data
+        return digest
+
+    def manifest(self, data: bytes, media_type: str, *tags: str) -> Kept:
+        kept = Kept(data, media_type, sha256_digest(data))
+        for name in (kept.digest, *tags):
+            self.manifests[name] = kept
+        return kept
+
+    def image(
+        self,
+        *layers: bytes,
+        tags: Sequence[str] = ("latest",),
+        pack: Callable[[bytes], bytes] = gzip.compress,
+        architecture: str = "amd64",
+        **changes: object,
+    ) -> Kept:
+        """Put an image of these plain tars in, each packed by `pack`."""
+        config = config_of(*layers, architecture=architecture)
+        packed = [pack(layer) for layer in layers]
+        kind = DOCKER_LAYER if pack is bytes else f"{DOCKER_LAYER}.gzip"
+        fields: dict[str, object] = {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": _entry(DOCKER_CONFIG, self.blob(config), len(config)),
+            "layers": [_entry(kind, self.blob(blob), len(blob)) for blob in packed],
+            **changes,
+        }
+        return self.manifest(json.dumps(fields, indent=3).encode(), DOCKER_MANIFEST, *tags)
+
+    def index(self, *entries: tuple[Kept, str], tags: Sequence[str] = ("latest",)) -> Kept:
+        """Put an index in; each entry is a document and its platform, as "linux/arm64/v8"."""
+        listed = []
+        for kept, platform in entries:
+            entry = _entry(kept.media_type, kept.digest, len(kept.data))
+            words = platform.split("/") if platform else []
+            entry["platform"] = dict(zip(("os", "architecture", "variant"), words, strict=False))
+            listed.append(entry)
+        fields = {"schemaVersion": 2, "mediaType": DOCKER_INDEX, "manifests": listed}
+        return self.manifest(json.dumps(fields).encode(), DOCKER_INDEX, *tags)
+
+
+def config_of(*layers: bytes, **fields: object) -> bytes:
+    """Return the configuration of an image of these plain tars."""
+    made: dict[str, object] = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2020-01-02T03:04:05Z",
+        "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [sha256_digest(layer) for layer in layers]},
+        "history": [{"created_by": f"step {n}"} for n in range(len(layers))],
+        **fields,
+    }
+    return json.dumps(made).encode()
+
+
+def _entry(kind: str, digest: Digest, size: int) -> dict[str, object]:
+    return {"mediaType": kind, "digest": digest, "size": size}
+
+
+def plain_layer(number: int, size: int = 1000) -> bytes:
+    """Return a tar of a directory and a file in it; each number gives another."""
+    content = (f"layer {number} " * (size // 8 + 1)).encode()[:size]
+    return whole(folder(b"etc"), file(f"etc/{number}".encode(), content))
+
+
+LAYERS = tuple(plain_layer(number) for number in range(4))
