@@ -72,6 +72,8 @@ class PartialBlobs:
         try:
             yield partial
         finally:
+            # A duplicate of the fd, which the reader of the file may have, shares the lock.
+            fcntl.flock(partial.fd, fcntl.LOCK_UN)
             os.close(partial.fd)
 
     @contextmanager

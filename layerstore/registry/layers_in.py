@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 from layerstore.errors import DigestMismatch, InvalidImage, NotFound, UnknownMediaType, shown
 from layerstore.layer.unpack import unpack
@@ -34,6 +35,8 @@ from unionfs.syscalls.privilege import is_machine_root
 FOREIGN = ("application/vnd.docker.image.rootfs.foreign", "application/vnd.oci.image.layer.nondist")
 _LAYERS = (OCI_LAYER, DOCKER_LAYER, *FOREIGN)
 _STEP = 1 << 20  # bytes between two reports
+
+_Done = TypeVar("_Done")
 
 
 class Stopped(Exception):
@@ -72,6 +75,7 @@ class LayersIn:
         report: Report,
         parallel: int,
         limits: Limits,
+        cancel: Callable[[], object],
     ) -> None:
         self._store = store
         self._source = source
@@ -79,6 +83,7 @@ class LayersIn:
         self._report = report
         self._parallel = max(1, parallel)
         self._limits = limits
+        self._cancel = cancel
         self._privileged = is_machine_root()
         self._stop = threading.Event()
         self._works: list[_Work] = []
@@ -107,7 +112,7 @@ class LayersIn:
                     self._give_up(jobs)
         for work in self._works:
             work.spool.close()
-        _raise_first(jobs)
+        raise_first(jobs)
 
     def drop_partial(self) -> None:
         """Remove the downloads of the image."""
@@ -128,6 +133,7 @@ class LayersIn:
 
     def _give_up(self, jobs: list[Future[None]]) -> None:
         self._stop.set()
+        self._cancel()
         for job in jobs:
             job.cancel()
         for work in self._works:
@@ -254,7 +260,7 @@ class LayersIn:
         return tick
 
 
-def _raise_first(jobs: Sequence[Future[None]]) -> None:
+def raise_first(jobs: Sequence[Future[_Done]]) -> None:
     """Raise the error that made the others stop, if there is one."""
     errors = [job.exception() for job in jobs if job.done() and not job.cancelled()]
     found = [error for error in errors if error is not None]

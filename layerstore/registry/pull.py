@@ -14,6 +14,7 @@ Source: distribution-spec "Pull"; moby `distribution/pull_v2.go` for the order o
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ from layerstore.oci.reference import Reference, familiar, familiar_name
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
 from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.layers_in import LayersIn
-from layerstore.registry.remote import Document, Source
+from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
 
 PARALLEL = 3
@@ -60,14 +61,16 @@ def pull_image(
     report: Report = silent,
     parallel: int = PARALLEL,
     limits: Limits = DEFAULT,
+    cancel: Callable[[], object] = lambda: None,
 ) -> Pulled:
     """Bring the image `name` of the repository `source` into the store.
 
     `platform` is the one that the user asked for, by default that of this machine;
-    `parallel` is how many layers are fetched at a time.  Raises RegistryError, NotFound
+    `parallel` is how many layers are fetched at a time.  `cancel` is called when the pull
+    fails, to end the requests that are under way.  Raises RegistryError, NotFound
     where there is no such image or none for the platform, InvalidImage, DiskFull.
     """
-    puller = _Puller(store, source, platform, report, parallel, limits)
+    puller = _Puller(store, source, platform, report, parallel, limits, cancel)
     with store.leases.lease("work", "pull"):
         pulled = puller.pull(name.with_default_tag())
     store.partial.sweep(_FORGET_NS)
@@ -82,6 +85,7 @@ def pull_all(
     report: Report = silent,
     parallel: int = PARALLEL,
     limits: Limits = DEFAULT,
+    cancel: Callable[[], object] = lambda: None,
 ) -> list[Pulled]:
     """Bring every tag of the repository into the store, as `pull_image` does each."""
     return [
@@ -93,6 +97,7 @@ def pull_all(
             report=report,
             parallel=parallel,
             limits=limits,
+            cancel=cancel,
         )
         for tag in source.tags()
     ]
@@ -109,6 +114,7 @@ class _Puller:
         report: Report,
         parallel: int,
         limits: Limits,
+        cancel: Callable[[], object],
     ) -> None:
         self._store = store
         self._source = source
@@ -117,16 +123,17 @@ class _Puller:
         self._report = report
         self._parallel = parallel
         self._limits = limits
+        self._cancel = cancel
 
     def pull(self, name: Reference) -> Pulled:
         tag = str(name.digest or name.tag)
         head = self._source.head_manifest(tag)
-        if head is not None:
+        if head is not None and head.digest is not None:
             image = self._known(name, head.digest)
             if image is not None:
                 self._tell(tag, name)
                 return self._named(name, image, head.digest)
-        top = self._top(name, tag, head)
+        top = self._top(tag, head)
         if name.digest is not None and top.digest != name.digest:
             raise DigestMismatch(f"the registry answered {top.digest} for {familiar(name)}")
         image = self._known(name, top.digest)
@@ -143,16 +150,16 @@ class _Puller:
             note = name.path  # docker shows "library/debian" here, and nowhere else
         self._report(Event(tag, str(name), Status.PULLING_FROM, note=note))
 
-    def _top(self, name: Reference, tag: str, head: Descriptor | None) -> Document:
+    def _top(self, tag: str, head: Head | None) -> Document:
         """Return what the name names, from the store where its bytes are here."""
-        if head is not None and head.media_type in INDEX_TYPES:
-            kept = _kept(self._store, head)
-            if kept is not None:
-                return kept
-        return self._source.get_manifest(tag)
+        kept = None
+        if head is not None and head.digest is not None and head.media_type in INDEX_TYPES:
+            kept = _kept(self._store, head.digest, head.media_type)
+        return kept or self._source.get_manifest(tag)
 
     def _get(self, entry: Descriptor) -> Document:
-        return _kept(self._store, entry) or self._source.get_manifest(entry.digest)
+        kept = _kept(self._store, entry.digest, entry.media_type)
+        return kept or self._source.get_manifest(entry.digest)
 
     def _known(self, name: Reference, digest: Digest) -> Image | None:
         """Return the image that `digest` names here, if it is whole and for the platform."""
@@ -194,6 +201,7 @@ class _Puller:
             self._report,
             self._parallel,
             self._limits,
+            self._cancel,
         )
         try:
             layers.bring()
@@ -248,11 +256,11 @@ class _Kept(NamedTuple):
     digest: Digest
 
 
-def _kept(store: Store, entry: Descriptor) -> Document | None:
+def _kept(store: Store, digest: Digest, media_type: str) -> Document | None:
     """Return a manifest or an index that the store has, None where it has not."""
-    if store.blobs.need(entry.digest):
+    if store.blobs.need(digest):
         with suppress(DigestMismatch, NotFound):
-            return _Kept(store.blobs.read(entry.digest), entry.media_type, entry.digest)
+            return _Kept(store.blobs.read(digest), media_type, digest)
     return None
 
 

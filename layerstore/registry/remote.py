@@ -1,4 +1,4 @@
-"""What a pull and a push need of a repository in a registry.
+"""What pull, push and copy need of a repository in a registry.
 
 `layerstore.registry.repository.Repository` is one; the tests have others, which keep
 everything in memory.
@@ -6,12 +6,23 @@ everything in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Descriptor
+
+
+class Head(Protocol):
+    """What a registry says of a manifest without sending it; None is what it does not say."""
+
+    @property
+    def digest(self) -> Digest | None: ...
+
+    @property
+    def media_type(self) -> str: ...
 
 
 class Document(Protocol):
@@ -28,7 +39,7 @@ class Document(Protocol):
 
 
 class Body(Protocol):
-    """The content of a blob from `offset` on, the next byte that is read."""
+    """The content of a blob; `offset` is that of the first byte that is read from it."""
 
     @property
     def offset(self) -> int: ...
@@ -38,13 +49,12 @@ class Body(Protocol):
 
 
 class Source(Protocol):
-    """A repository that images are read from."""
+    """A repository that images are read from; `name` is its full name."""
 
     @property
-    def name(self) -> str:
-        """The full name, as "docker.io/library/debian"."""
+    def name(self) -> str: ...
 
-    def head_manifest(self, reference: str) -> Descriptor | None:
+    def head_manifest(self, reference: str) -> Head | None:
         """Return what the tag or digest names, None where the registry does not tell."""
 
     def get_manifest(self, reference: str) -> Document:
@@ -53,5 +63,48 @@ class Source(Protocol):
     def open_blob(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Body]:
         """Open a blob, from `offset` on or, where the registry cannot do that, from 0."""
 
-    def tags(self) -> Iterator[str]:
-        """Yield every tag."""
+    def tags(self) -> Sequence[str]:
+        """Return every tag."""
+
+
+class BlobUpload(Protocol):
+    """A blob that is being sent; one that is not committed is cancelled at the end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def commit(self, digest: Digest | None = None) -> Digest:
+        """Finish the blob, which has to have `digest` if one is given; return its digest."""
+
+
+class Target(Source, Protocol):
+    """A repository that images are written to; `host` is where it is."""
+
+    @property
+    def host(self) -> str: ...
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether the repository has the blob."""
+
+    def mount_blob(self, digest: Digest, source: str) -> BlobUpload | None:
+        """Take the blob over from the repository `source` of the same registry.
+
+        `source` is a name without its host.  Return None once that is done, or else an
+        upload that has begun instead.
+        """
+
+    def upload(self) -> BlobUpload:
+        """Begin an upload."""
+
+    def put_manifest(self, reference: str, data: bytes, kind: str, /) -> Digest:
+        """Store a manifest or an index; return its digest."""

@@ -32,6 +32,8 @@ READER_GONE = 141
 
 COMMANDS = {
     "exec": "run_cmd.exec_",
+    "pull": "pull_cmd.pull",
+    "push": "push_cmd.push",
     "run": "run_cmd.run",
     "start": "run_cmd.start",
     "stop": "run_cmd.stop",

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 from typing import NamedTuple
 
 from layerstore.oci.digest import Digest, sha256_digest
@@ -16,7 +17,13 @@ from layerstore.oci.documents import (
     DOCKER_MANIFEST,
     Descriptor,
 )
-from layerstore.registry.errors import BlobUnknown, Interrupted, ManifestUnknown
+from layerstore.registry.errors import (
+    BlobUnknown,
+    Denied,
+    Interrupted,
+    ManifestUnknown,
+    UploadInvalid,
+)
 from tests.layerstore.archives import file, folder, whole
 
 REPOSITORY = "registry.test/team/app"
@@ -49,11 +56,53 @@ class MemoryBody:
         return len(piece)
 
 
+class MemoryUpload:
+    """A blob that is being sent; the registry loses the first `lost` of them at their end."""
+
+    def __init__(self, registry: MemoryRegistry) -> None:
+        self._registry = registry
+        self._data = bytearray()
+
+    def __enter__(self) -> MemoryUpload:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._registry.uploads -= 1
+
+    def write(self, data: bytes) -> None:
+        assert isinstance(data, bytes), "it is kept until it is sent"
+        self._registry.on_write()
+        self._data += data
+
+    def commit(self, digest: Digest | None = None) -> Digest:
+        own = sha256_digest(bytes(self._data))
+        if self._registry.lost or digest not in (None, own):
+            self._registry.lost = max(0, self._registry.lost - 1)
+            raise UploadInvalid("the upload was lost", "registry.test")
+        self._registry.asked.append(f"UPLOAD {own}")
+        return self._registry.blob(bytes(self._data))
+
+
 class MemoryRegistry:
-    """One repository.  `asked` lists the requests; `ranges` says whether it knows ranges."""
+    """One repository.  `asked` lists the requests; `ranges` says whether it knows ranges.
+
+    `others` are the blobs of other repositories there; `uploads` counts those that are open.
+    """
 
     def __init__(self, name: str = REPOSITORY) -> None:
         self.name = name
+        self.host = name.partition("/")[0]
+        self.others: dict[str, dict[str, bytes]] = {}
+        self.mounts = True
+        self.uploads = 0
+        self.lost = 0
+        self.on_write: Callable[[], None] = lambda: None
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, Kept] = {}
         self.asked: list[str] = []
@@ -86,13 +135,40 @@ class MemoryRegistry:
         cut = self.cuts.get(descriptor.digest)
         yield MemoryBody(data, offset if self.ranges else 0, cut, self.step)
 
-    def tags(self) -> Iterator[str]:
-        return iter(sorted(name for name in self.manifests if not name.startswith("sha256:")))
+    def tags(self) -> list[str]:
+        return sorted(name for name in self.manifests if not name.startswith("sha256:"))
 
     def _find(self, reference: str) -> Kept:
         if reference not in self.manifests:
             raise ManifestUnknown(f"manifest unknown: {reference}", "registry.test")
         return self.manifests[reference]
+
+    # -- what a push asks --
+
+    def has_blob(self, digest: Digest) -> bool:
+        self.asked.append(f"HAS {digest}")
+        return digest in self.blobs
+
+    def mount_blob(self, digest: Digest, source: str) -> MemoryUpload | None:
+        self.asked.append(f"MOUNT {digest} {source}")
+        if source == "secret":
+            raise Denied("no access to secret", "registry.test")
+        data = self.others.get(source, {}).get(digest)
+        if data is None or not self.mounts:
+            return self.upload()
+        self.blob(data)
+        return None
+
+    def upload(self) -> MemoryUpload:
+        self.uploads += 1
+        return MemoryUpload(self)
+
+    def put_manifest(self, reference: str, data: bytes, kind: str, /) -> Digest:
+        self.asked.append(f"PUT {reference}")
+        fields = json.loads(data)
+        for entry in [fields["config"], *fields["layers"]]:
+            assert len(self.blobs[entry["digest"]]) == entry["size"], "children come first"
+        return self.manifest(data, kind, reference).digest
 
     # -- what a test puts in --
 

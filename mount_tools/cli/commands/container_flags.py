@@ -48,6 +48,8 @@ class ContainerFlags:
     tty: bool = False
     read_only: bool = False
     network: str | None = None
+    pull: str = "missing"
+    quiet: bool = False
     init: bool = False
 
 
@@ -68,6 +70,12 @@ def container_flags(function: Decorated) -> Decorated:
         framework.flag("-i", "--interactive", says="Keep STDIN open"),
         framework.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
         framework.text("--network", says="Connect a container to a network: host is the only one"),
+        framework.text(
+            "--pull",
+            says='Pull image before running: "always", "missing" or "never"',
+            default="missing",
+        ),
+        framework.flag("-q", "--quiet", says="Suppress the pull output"),
         framework.flag("--init", says="Run an init inside the container, as is always done"),
         framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
     ):

@@ -6,9 +6,11 @@ Differs from docker: an image without a command is accepted; its container can b
 from __future__ import annotations
 
 from layerstore.containers.containers import Container
+from layerstore.images.images import Image
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
+from mount_tools.cli.commands.pull_cmd import image_to_run
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 
@@ -25,20 +27,24 @@ from mount_tools.cli.session import Session, pass_session, say
 @pass_session
 def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
-    say(create_container(session.store, operands, said_flags, runs=False).id)
+    image = image_to_run(session, operands[0], said_flags.pull, quiet=said_flags.quiet)
+    say(create_container(session.store, image, operands, said_flags, runs=False).id)
 
 
 def create_container(
     store: Store,
+    image: Image,
     operands: tuple[str, ...],
     flags: ContainerFlags,
     *,
     auto_remove: bool = False,
     runs: bool = True,
 ) -> Container:
-    """Make the container that a command line asks for; raises StoreError, WrongWords."""
+    """Make the container of `image` that a command line asks for.
+
+    Raises StoreError, WrongWords.
+    """
     image_name, *command = operands
-    image = store.images.resolve(image_name)
     config = config_of(store.images.config(image).config, image_name, flags, command, runs=runs)
     return store.containers.create(
         image, name=flags.name, image_name=image_name, config=config, auto_remove=auto_remove

@@ -18,6 +18,7 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
 from mount_tools.cli.commands.create_cmd import create_container
+from mount_tools.cli.commands.pull_cmd import image_to_run
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
@@ -61,16 +62,17 @@ def run(
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
 
     def work() -> int:
-        store = session.store
-        be_root()
-        if not detach:
-            take_stdin(flags.interactive, flags.tty)
         if cidfile and os.path.exists(cidfile):
             raise Conflict(
                 "Container ID file found, make sure the other container isn't running or delete "
                 f"{cidfile}"
             )
-        container = create_container(store, operands, flags, auto_remove=rm)
+        image = image_to_run(session, operands[0], flags.pull, quiet=flags.quiet)
+        store = session.store
+        be_root()
+        if not detach:
+            take_stdin(flags.interactive, flags.tty)
+        container = create_container(store, image, operands, flags, auto_remove=rm)
         if cidfile:
             Path(cidfile).write_text(container.id)
         launch = launch_of(RunConfig(container.config))

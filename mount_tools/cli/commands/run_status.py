@@ -13,7 +13,7 @@ from collections.abc import Callable
 import click
 
 from layerstore.containers.containers import Container
-from layerstore.errors import NoSuchImage, NotFound, StoreError
+from layerstore.errors import NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import complain
@@ -49,11 +49,6 @@ def exit_with(action: Callable[[], int]) -> None:
     except CannotStart as error:
         complain(str(error))
         status = error.status
-    except NoSuchImage as error:
-        # docker begins with this, and then looks for it elsewhere.
-        print(f"Unable to find image '{error.name}' locally", file=sys.stderr)
-        complain(str(error))
-        status = REFUSED
     except StoreError as error:
         complain(str(error))
         status = REFUSED

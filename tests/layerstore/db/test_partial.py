@@ -58,6 +58,13 @@ def test_one_has_a_blob_at_a_time(partial: PartialBlobs) -> None:
     assert done == ["first", "second"]
 
 
+def test_a_claim_ends_before_the_reading_of_the_file(partial: PartialBlobs) -> None:
+    with partial.claim(BLOB, never) as mine:
+        reader = os.dup(mine.fd)
+    with partial.claim(BLOB, never):
+        os.close(reader)
+
+
 def test_a_restart_keeps_the_claim_and_spares_what_is_linked(partial: PartialBlobs) -> None:
     with partial.claim(BLOB, never) as mine:
         os.write(mine.fd, b"wrong")

@@ -53,11 +53,7 @@ def test_a_root_of_the_environment_was_named_too(tmp_path: Path) -> None:
         ("ps -q", 0, ""),
         ("info --format {{.Root}}", 0, "{root}\n"),
         ("inspect x", 1, "[]\nError: No such object: x\n"),
-        (
-            "run x true",
-            125,
-            "Unable to find image 'x:latest' locally\nError: No such image: x:latest\n",
-        ),
+        ("run --pull never x true", 125, "Error: No such image: x:latest\n"),
         ("history x", 1, "Error: No such image: x:latest\n"),
     ],
 )

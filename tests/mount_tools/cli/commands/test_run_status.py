@@ -34,11 +34,7 @@ def fail(error: Exception) -> Callable[[], int]:
         (fail(CannotStart(127, "not there")), 127, "Error: not there\n"),
         (fail(Conflict("no")), 125, "Error: no\n"),
         (fail(StoreError("broken")), 125, "Error: broken\n"),
-        (
-            fail(NoSuchImage("a:1")),
-            125,
-            "Unable to find image 'a:1' locally\nError: No such image: a:1\n",
-        ),
+        (fail(NoSuchImage("a:1")), 125, "Error: No such image: a:1\n"),
     ],
 )
 def test_the_exit_status_is_the_commands_or_says_why_not(

@@ -1,0 +1,201 @@
+"""push: an image of the store goes to a registry.
+
+Decided here and only here: which manifest an image is pushed by.  One that it came with is
+sent byte for byte if its layers can be sent as they came, so that the image has the same
+digest everywhere.  Otherwise a manifest is written: docker's, or OCI's where a layer is of
+a kind that docker's cannot name.  What the layers became is remembered for the next push.
+
+Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from layerstore.errors import NoSuchImage, StoreError
+from layerstore.images.images import Image
+from layerstore.layers import Layer
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+)
+from layerstore.oci.reference import Reference
+from layerstore.registry.events import Report, silent
+from layerstore.registry.layers_out import Compression, LayersOut, parse_compression
+from layerstore.registry.remote import Target
+from layerstore.store import Store
+from layerstore.tar.compression import GZIP
+
+PARALLEL = 5
+
+
+class Pushed(NamedTuple):
+    """One tag that was pushed: the digest of its manifest, and the bytes of that."""
+
+    name: Reference
+    digest: Digest
+    size: int
+
+
+class NothingToPush(StoreError):
+    """No image has the name that is to be pushed; the text is docker's."""
+
+
+def push_image(
+    store: Store,
+    target: Target,
+    name: Reference,
+    *,
+    compression: Compression | None = None,
+    report: Report = silent,
+    parallel: int = PARALLEL,
+    cancel: Callable[[], object] = lambda: None,
+) -> Pushed:
+    """Send the image `name`, a tag, to the repository `target`, where it gets that tag.
+
+    With a `compression` each layer is packed by it, unless a blob of that kind is kept; by
+    default kept blobs are sent as they came, and others packed by gzip.  `parallel` is how
+    many layers are sent at a time; `cancel` is called when the push fails, to end the
+    requests that are under way.  Raises NothingToPush, RegistryError, DigestMismatch.
+    """
+    pusher = _Pusher(store, target, compression, report, parallel, cancel)
+    with store.leases.lease("work", "push"):
+        return pusher.push(name.with_default_tag())
+
+
+def tags_to_push(store: Store, repository: str) -> list[Reference]:
+    """Return every tag that the store has in `repository`; raises NothingToPush for none."""
+    found = [
+        tag for image in store.images.all() for tag in image.tags if tag.repository == repository
+    ]
+    if not found:
+        raise NothingToPush(f"An image does not exist locally with the tag: {repository}")
+    return sorted(found)
+
+
+class _Pusher:
+    """Pushes images to one repository."""
+
+    def __init__(
+        self,
+        store: Store,
+        target: Target,
+        compression: Compression | None,
+        report: Report,
+        parallel: int,
+        cancel: Callable[[], object],
+    ) -> None:
+        self._store = store
+        self._target = target
+        self._asked = compression
+        self._compression = compression or parse_compression(GZIP)
+        self._report = report
+        self._parallel = parallel
+        self._cancel = cancel
+
+    def push(self, name: Reference) -> Pushed:
+        store = self._store
+        try:
+            image = store.images.resolve(str(name))
+        except NoSuchImage:
+            raise NothingToPush(
+                f"An image does not exist locally with the tag: {name.repository}"
+            ) from None
+        if image.top is not None:
+            store.layers.need(image.top)  # a removal meanwhile leaves them
+        chain = store.layers.chain(image.top)
+        kept = self._kept_manifest(image, chain) if self._asked is None else None
+        blobs = [*kept.layers[::-1]] if kept else [self._known(layer) for layer in chain]
+        out = LayersOut(
+            store,
+            self._target,
+            chain,
+            self._compression,
+            self._report,
+            self._parallel,
+            self._cancel,
+        )
+        sent = tuple(out.send(blobs)[::-1])
+        config = store.blobs.read(image.id)
+        if not self._target.has_blob(image.id):
+            with self._target.upload() as upload:
+                upload.write(config)
+                upload.commit(image.id)
+        if kept is not None and kept.layers == sent:
+            manifest = kept
+        else:
+            manifest = manifest_of(image.id, len(config), sent)
+        self._target.put_manifest(str(name.tag), manifest.data, manifest.media_type)
+        self._remember(image, name, manifest)
+        return Pushed(name, manifest.digest, len(manifest.data))
+
+    def _kept_manifest(self, image: Image, chain: Sequence[Layer]) -> Manifest | None:
+        """Return a manifest that the image came with, if its layers can be sent as it says."""
+        here = {one.digest for one in image.repo_digests if one.repository == self._target.name}
+        for kept in sorted(
+            self._store.images.manifests(image), key=lambda manifest: manifest.digest not in here
+        ):
+            if len(kept.layers) == len(chain) and all(
+                self._can_send(blob, layer)
+                for blob, layer in zip(kept.layers[::-1], chain, strict=True)
+            ):
+                return kept
+        return None
+
+    def _can_send(self, blob: Descriptor, layer: Layer) -> bool:
+        if blob.digest == layer.diff_id:
+            return True
+        packed = self._store.remote.packed(layer.diff_id)
+        return any(
+            row.digest == blob.digest and row.compression == str(self._compression)
+            for row in packed
+        ) or (
+            any(own.digest == blob.digest for own in self._store.layers.blobs(layer.diff_id))
+            and self._store.blobs.need(blob.digest)
+        )
+
+    def _known(self, layer: Layer) -> Descriptor | None:
+        """Return the blob that the layer is sent as, None where it has to be packed first."""
+        for blob in self._store.layers.blobs(layer.diff_id):
+            fits = self._asked is None or self._asked.made(blob.media_type)
+            if fits and self._store.blobs.need(blob.digest):
+                return Descriptor(blob.media_type, blob.digest, blob.size)
+        for row in self._store.remote.packed(layer.diff_id):
+            if row.compression == str(self._compression):
+                return Descriptor(row.media_type, row.digest, row.size)
+        return None
+
+    def _remember(self, image: Image, name: Reference, manifest: Manifest) -> None:
+        store = self._store
+        store.blobs.put(manifest.data)
+        with store.database.transaction():
+            store.images.add_manifest(image, manifest)
+            store.images.add_repo_digest(image, name.repository, manifest.digest)
+            store.remote.add_places(name.repository, [blob.digest for blob in manifest.layers])
+
+
+def manifest_of(config: Digest, size: int, layers: tuple[Descriptor, ...]) -> Manifest:
+    """Return a manifest of these layers, the base first, and a configuration of `size` bytes."""
+    if all(layer.media_type.startswith(DOCKER_LAYER) for layer in layers):
+        return Manifest.of(Descriptor(DOCKER_CONFIG, config, size), layers, DOCKER_MANIFEST)
+    return Manifest.of(
+        Descriptor(OCI_CONFIG, config, size), tuple(map(_as_oci, layers)), OCI_MANIFEST
+    )
+
+
+def _as_oci(layer: Descriptor) -> Descriptor:
+    """Return the descriptor in OCI's words; its content stays the same."""
+    kind = layer.media_type
+    if kind.startswith(DOCKER_LAYER):
+        kind = OCI_LAYER + kind[len(DOCKER_LAYER) :].replace(".gzip", "+gzip").replace(
+            ".zstd", "+zstd"
+        )
+    return Descriptor(kind, layer.digest, layer.size, layer.annotations)

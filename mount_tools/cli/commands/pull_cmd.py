@@ -1,0 +1,138 @@
+"""`pyunion pull`, and what `run` and `create` do about an image that is not here.
+
+Source: docker/cli `cli/command/image/pull.go`, `cli/command/container/create.go`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from layerstore.errors import InvalidReference, NoSuchImage, StoreError
+from layerstore.images.images import Image
+from layerstore.oci.platform import Platform, parse_platform
+from layerstore.oci.reference import Reference, familiar, familiar_name, parse_reference
+from mount_tools.cli import framework
+from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.session import Session, note, pass_session, say
+
+if TYPE_CHECKING:
+    from layerstore.registry.events import Report
+
+ALWAYS, MISSING, NEVER = "always", "missing", "never"
+
+
+@framework.command(
+    "Download an image from a registry",
+    "NAME[:TAG|@DIGEST]",
+    least=1,
+    most=1,
+    completes=named("image"),
+)
+@framework.flag("-a", "--all-tags", says="Download all tagged images in the repository")
+@framework.flag("-q", "--quiet", says="Suppress verbose output")
+@framework.text(
+    "--platform", says="Take the image for this platform, os/arch or os/arch/variant, of an index"
+)
+@framework.flag(
+    "--disable-content-trust", says="Accepted for docker's sake: there is no content trust"
+)
+@pass_session
+def pull(
+    session: Session,
+    operands: tuple[str, ...],
+    all_tags: bool,
+    quiet: bool,
+    platform: str | None,
+    disable_content_trust: bool,
+) -> None:
+    """A pull that was interrupted goes on where it stopped. Layers that are here are not
+    fetched again, and several are fetched at a time."""
+    name = parse_reference(operands[0])
+    wanted = parse_platform(platform) if platform else None
+    if all_tags and (name.tag or name.digest):
+        raise WrongWords("tag can't be used with --all-tags/-a", 1)
+    if not all_tags and name.tag is None and name.digest is None and not quiet:
+        say("Using default tag: latest")
+    if all_tags:
+        _pull_all(session, name, wanted, quiet=quiet)
+        return
+    with shown(sys.stdout, quiet=quiet) as report:
+        changed = fetch(session, name.with_default_tag(), wanted, report)
+    if not quiet:
+        say(_status(familiar(name.with_default_tag()), changed=changed))
+    say(str(name.with_default_tag()))
+
+
+def _pull_all(session: Session, name: Reference, wanted: Platform | None, *, quiet: bool) -> None:
+    from layerstore.registry.pull import pull_all
+
+    with registry_client() as client, shown(sys.stdout, quiet=quiet) as report:
+        source = client.repository(name)
+        pulled = pull_all(
+            session.store_to_fill, source, platform=wanted, report=report, cancel=client.cancel
+        )
+    if not pulled:
+        raise StoreError(f"{familiar(name)} has no tags")
+    if not quiet:
+        changed = any(one.changed for one in pulled)
+        say(_status(familiar_name(name.repository), changed=changed))
+    say(name.repository)
+
+
+def _status(name: str, *, changed: bool) -> str:
+    what = "Downloaded newer image" if changed else "Image is up to date"
+    return f"Status: {what} for {name}"
+
+
+def fetch(session: Session, name: Reference, platform: Platform | None, report: Report) -> bool:
+    """Pull one image; tell whether its name is of another image than before."""
+    from layerstore.registry.pull import pull_image
+
+    with registry_client() as client:
+        pulled = pull_image(
+            session.store_to_fill,
+            client.repository(name),
+            name,
+            platform=platform,
+            report=report,
+            cancel=client.cancel,
+        )
+    return pulled.changed
+
+
+def image_to_run(session: Session, text: str, when: str, *, quiet: bool = False) -> Image:
+    """Return the image that `text` names, pulled first where `when` says so.
+
+    `when` is "always", "missing" or "never".  What a pull says goes to stderr.
+    """
+    if when not in (ALWAYS, MISSING, NEVER):
+        raise WrongWords(
+            f'invalid pull option: "{when}": must be one of "always", "missing" or "never"', 125
+        )
+    store = session.store if when == NEVER else session.store_to_fill
+    if when != ALWAYS:
+        try:
+            return store.images.resolve(text)
+        except NoSuchImage as error:
+            if when == NEVER or not _is_name(text):
+                raise
+            if not quiet:
+                note(f"Unable to find image '{error.name}' locally")
+    name = parse_reference(text).with_default_tag()
+    with shown(sys.stderr, quiet=quiet) as report:
+        changed = fetch(session, name, None, report)
+    if not quiet:
+        note(_status(familiar(name), changed=changed))
+    return store.images.resolve(text)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        parse_reference(text)
+    except InvalidReference:
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""`pyunion push`.
+
+Source: docker/cli `cli/command/image/push.go`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from layerstore.oci.reference import familiar, parse_reference
+from mount_tools.cli import framework
+from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@framework.command(
+    "Upload an image to a registry", "NAME[:TAG]", least=1, most=1, completes=named("image")
+)
+@framework.flag("-a", "--all-tags", says="Push all tags of an image to the repository")
+@framework.flag("-q", "--quiet", says="Suppress verbose output")
+@framework.text(
+    "--compression",
+    says="Pack the layers by gzip or zstd, with a level as zstd:19, whatever they came as",
+)
+@framework.flag(
+    "--disable-content-trust", says="Accepted for docker's sake: there is no content trust"
+)
+@pass_session
+def push(
+    session: Session,
+    operands: tuple[str, ...],
+    all_tags: bool,
+    quiet: bool,
+    compression: str | None,
+    disable_content_trust: bool,
+) -> None:
+    """Layers that the registry has are not sent; those that another repository there holds are
+    mounted. A layer that was pulled is sent as it came, any other is packed on the way."""
+    from layerstore.registry.layers_out import parse_compression
+    from layerstore.registry.push import push_image, tags_to_push
+
+    name = parse_reference(operands[0])
+    packing = parse_compression(compression) if compression else None
+    if all_tags and (name.tag or name.digest):
+        raise WrongWords("tag can't be used with --all-tags/-a", 1)
+    if name.digest is not None:
+        raise WrongWords("cannot push a digest reference", 1)
+    tagged = name.with_default_tag()
+    if not quiet:
+        if not all_tags and name.tag is None:
+            say("Using default tag: latest")
+        say(f"The push refers to repository [{name.repository}]")
+    names = tags_to_push(session.store, name.repository) if all_tags else [tagged]
+    with registry_client() as client:
+        target = client.repository(name)
+        for one in names:
+            with shown(sys.stdout, quiet=quiet) as report:
+                pushed = push_image(
+                    session.store,
+                    target,
+                    one,
+                    compression=packing,
+                    report=report,
+                    cancel=client.cancel,
+                )
+            if not quiet:
+                say(f"{one.tag}: digest: {pushed.digest} size: {pushed.size}")
+    if quiet:
+        say(familiar(name if all_tags else tagged))

@@ -1,0 +1,93 @@
+"""Show how far a pull, a push or a copy is: bars on a terminal, docker's lines in a pipe.
+
+In a pipe there is one line for each change of a layer's status, as docker writes them, and
+none for the bytes in between.
+
+Threading: any thread may report.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from layerstore.registry.events import Event, Report, Status, silent
+from mount_tools.cli.output.terminal import for_stream, one_line
+
+
+class Display(Protocol):
+    """Shows events until it is closed."""
+
+    def update(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines:
+    """A line for each change of status."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._status: dict[tuple[str, str], Status] = {}
+
+    def update(self, event: Event) -> None:
+        key = event.parent, event.what
+        if event.status.moves or self._status.get(key) is event.status:
+            return
+        if event.what:
+            self._status[key] = event.status
+        print(for_stream(line_of(event), self._stream), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def line_of(event: Event) -> str:
+    """Return an event as docker writes it."""
+    if event.status is Status.DIGEST:
+        return f"Digest: {event.note}"
+    text = f"{event.status.value} {event.note}" if event.note else event.status.value
+    return one_line(f"{event.what}: {text}" if event.what else text)
+
+
+class _Reporter:
+    """Hands the events of all threads to one display."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._display: Display | None = None
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if self._display is None:
+                self._display = self._opened()
+            self._display.update(event)
+
+    def _opened(self) -> Display:
+        if not self._stream.isatty():
+            return Lines(self._stream)
+        # rich takes a tenth of a second to import.
+        from mount_tools.cli.output.transfer_bars import TransferBars
+
+        return TransferBars(self._stream)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._display is not None:
+                self._display.close()
+
+
+@contextmanager
+def shown(stream: TextIO, *, quiet: bool = False) -> Iterator[Report]:
+    """Give a function that shows the events of the block on `stream`; nothing if `quiet`."""
+    if quiet:
+        yield silent
+        return
+    reporter = _Reporter(stream)
+    try:
+        yield reporter
+    finally:
+        reporter.close()
