@@ -1,4 +1,4 @@
-"""What a pull, a push or a copy reports while it goes on, and to whom.
+"""What a pull, a push or a copy reports while it goes on.
 
 The caller passes a callable that takes an `Event`; how that is shown is not decided here.
 """

@@ -4,8 +4,8 @@ Decided here and only here: how a layer gets into a repository, and in which com
 What is there already is not sent; what another repository of the same registry holds is
 mounted; a blob that is kept is sent as it is; and only what is left is packed.  A layer
 is assembled, packed, hashed and sent in one stream, on several threads, and never written
-to disk.  The same layer gives the same bytes, so that a registry has it once, whoever
-pushed it.
+to disk.  The same layer gives the same bytes, so that a registry has it once, from
+whatever machine it is pushed.
 
 Threading: `send` is called once; its threads end before it returns.
 """

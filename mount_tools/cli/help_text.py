@@ -60,6 +60,17 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("pyunion ps -aq -f status=exited", "ids of those that ended"),
     ),
     "rm": (Entry("pyunion rm -f box", "also if it is running"),),
+    "pull": (
+        Entry("pyunion pull debian:12", "from Docker Hub"),
+        Entry("pyunion pull --platform linux/arm64 registry.example/base", "for another machine"),
+        Entry("pyunion pull -a registry.example/base", "every tag of the repository"),
+    ),
+    "push": (
+        Entry("pyunion push registry.example/base:1", "an image that was tagged so"),
+        Entry(
+            "pyunion push --compression zstd registry.example/base:1", "smaller, for new clients"
+        ),
+    ),
     "rmi": (Entry("pyunion rmi debian:12", "the name, and the image if it was the last one"),),
     "run": (
         Entry("pyunion run -it --name box debian:12 bash", "a shell in a new container"),
