@@ -24,13 +24,14 @@ from layerstore.registry.errors import (
     RepositoryUnknown,
     ServerFailed,
     UploadInvalid,
+    UploadLost,
 )
 from layerstore.registry.headers import retry_after
 from layerstore.registry.transport import Answer, read_all
 
 _LARGEST = 64 << 10  # bytes of a body that explains an error
 
-_UPLOAD_CODES = ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "SIZE_INVALID")
+_UPLOAD_CODES = ("BLOB_UPLOAD_INVALID", "DIGEST_INVALID", "SIZE_INVALID")
 _MISSING: dict[str, type[Missing]] = {
     "NAME_UNKNOWN": RepositoryUnknown,
     "MANIFEST_UNKNOWN": ManifestUnknown,
@@ -66,7 +67,7 @@ def explanation(answer: Answer) -> Explanation:
 
 
 def failure(
-    answer: Answer, host: str, what: str, missing: type[Missing] = Missing
+    answer: Answer, host: str, what: str, missing: type[Missing | UploadLost] = Missing
 ) -> RegistryError:
     """Return the error that `answer` means.
 
@@ -87,7 +88,9 @@ def failure(
             host,
         )
     if said.code in _UPLOAD_CODES:
-        return UploadInvalid(f"{host} refused the upload of {what}{reason}", host)
+        return UploadInvalid(f"{host} refused {what}{reason}", host)
+    if said.code == "BLOB_UPLOAD_UNKNOWN":
+        return UploadLost(f"{host} no longer knows {what}: it has to begin anew", host)
     if status == 404:
         return missing(f"{host} does not have {what}{reason}", host)
     if status >= 500:

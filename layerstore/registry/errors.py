@@ -118,7 +118,11 @@ class Refused(RegistryError):
 
 
 class UploadInvalid(Refused):
-    """The registry lost an upload or refused its content: it has to begin anew."""
+    """The registry refused the content of an upload."""
+
+
+class UploadLost(UploadInvalid):
+    """The registry does not know an upload any more: it has to begin anew."""
 
 
 class Blocked(RegistryError):

@@ -240,8 +240,8 @@ class Repository:
     ) -> Digest:
         """Upload a blob and return its digest, which is that of all `chunks`.
 
-        Raises UploadInvalid if it is not the `digest` that was given, or where the
-        registry lost the upload, which then has to begin anew.
+        Raises UploadInvalid if it is not the `digest` that was given, and UploadLost where
+        the registry lost the upload, which then has to begin anew.
         """
         with self.upload(chunk, notice) as upload:
             for data in chunks:

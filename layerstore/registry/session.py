@@ -25,6 +25,7 @@ from layerstore.registry.errors import (
     TlsFailed,
     TooLarge,
     Unreachable,
+    UploadLost,
 )
 from layerstore.registry.exchange import Exchange
 from layerstore.registry.headers import Headers, pulls_left, warnings
@@ -53,7 +54,7 @@ class Call(NamedTuple):
     headers: Mapping[str, str] = {}
     body: Body | None = None
     limit: int | None = JSON_LIMIT
-    missing: type[Missing] = Missing
+    missing: type[Missing | UploadLost] = Missing
     expected: tuple[int, ...] = (200,)
 
 

@@ -18,10 +18,10 @@ from urllib.parse import quote
 from layerstore.oci.digest import Digest
 from layerstore.registry.errors import (
     BadAnswer,
-    Missing,
     RegistryError,
     Unreachable,
     UploadInvalid,
+    UploadLost,
 )
 from layerstore.registry.headers import length, uploaded
 from layerstore.registry.retries import Notice
@@ -83,7 +83,7 @@ class Upload:
     def write(self, data: bytes) -> None:
         """Take bytes of the blob; those of a whole chunk are sent.
 
-        Raises UploadInvalid where the registry lost the upload: it has to begin anew.
+        Raises UploadLost where the registry lost the upload: it has to begin anew.
         """
         self._hash.update(data)
         self.size += len(data)
@@ -111,7 +111,7 @@ class Upload:
             try:
                 self._put(own)
                 break
-            except (Unreachable, UploadInvalid) as error:
+            except Unreachable as error:
                 failed += 1
                 self._session.pause(failed, error, self._notice)
                 if self._has(own):
@@ -154,7 +154,7 @@ class Upload:
         while self._held:
             try:
                 self._patch()
-            except (Unreachable, UploadInvalid) as error:
+            except Unreachable as error:
                 failed += 1
                 self._session.pause(failed, error, self._notice)
                 self._synchronise()
@@ -196,21 +196,15 @@ class Upload:
     def _synchronise(self) -> None:
         """Ask how much the registry has, and go on there.
 
-        Raises UploadInvalid where it no longer knows the upload, or has what cannot be
-        sent again.
+        Raises UploadLost where it no longer knows the upload, or has what cannot be sent
+        again.
         """
-        try:
-            answer = self._session.open(self._call("GET", (200, 202, 204)), self._notice)
-        except Missing:
-            raise UploadInvalid(
-                f"{self._session.host} lost the upload to {self._repository}: it has to begin anew",
-                self._session.host,
-            ) from None
+        answer = self._session.open(self._call("GET", (200, 202, 204)), self._notice)
         answer.close()
         self._moved(answer)
         has = uploaded(answer.headers.get("Range")) or 0
         if not self.sent <= has <= self.sent + self._held:
-            raise UploadInvalid(
+            raise UploadLost(
                 f"{self._session.host} has {has} bytes of the upload to {self._repository} where "
                 f"{self.sent} count: it has to begin anew",
                 self._session.host,
@@ -269,5 +263,6 @@ class Upload:
             self._scopes,
             self._repository,
             headers or {},
+            missing=UploadLost,
             expected=expected,
         )
