@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from layerstore.registry.errors import Refused
+from layerstore.registry.errors import BadAnswer
 from layerstore.registry.pages import pages
 from layerstore.registry.session import Call, Session
 from layerstore.registry.tokens import CATALOG
@@ -39,5 +39,5 @@ class Registry:
         for found in pages(self._session, call):
             listed = found.get("repositories")
             if listed is not None and not isinstance(listed, list):
-                raise Refused(f"{self.host} lists its repositories wrongly", self.host)
+                raise BadAnswer(f"{self.host} lists its repositories wrongly", self.host)
             yield from (name for name in listed or () if isinstance(name, str))

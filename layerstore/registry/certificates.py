@@ -24,6 +24,7 @@ def context_for(host: str, directories: Sequence[Path], insecure: bool) -> ssl.S
     it.  Raises BadConfiguration for files that cannot be used.
     """
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 refuses what the authorities of companies often are; Go takes it.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     directory = next((path / host for path in directories if (path / host).is_dir()), None)

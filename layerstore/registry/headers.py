@@ -23,7 +23,7 @@ _UPLOADED = re.compile(rf"(?:bytes=)?0-([0-9]{{1,{_DIGITS}}})")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _LIMIT = re.compile(r"([0-9]{1,9})(?:;w=[0-9]+)?")
 _LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:"[^"]*"|[^\s;,"]*))?)*)')
-_RELATION = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
+_PARAMETER = re.compile(r';\s*([^\s;,="]+)(?:\s*=\s*(?:"([^"]*)"|([^\s;,"]*)))?')
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -104,8 +104,9 @@ def next_page(links: Iterable[str]) -> str | None:
     """Return the address of the next page that the `Link` headers name, as it is written."""
     for text in links:
         for link in _LINK.finditer(text):
-            for relation in _RELATION.finditer(link[2]):
-                if "next" in (relation[1] or relation[2] or "").lower().split():
+            for parameter in _PARAMETER.finditer(link[2]):
+                relations = (parameter[2] or parameter[3] or "").lower().split()
+                if parameter[1].lower() == "rel" and "next" in relations:
                     return link[1].strip() or None
     return None
 

@@ -45,6 +45,8 @@ _DRAINED = 64 << 10  # bytes of an unread body worth reading to keep a connectio
 _FRAMES = 8  # bytes on the wire for one byte of a body in chunks, at most
 _HEADERS = 8 << 20  # bytes of all headers; the library limits their lines and number
 
+_LONGEST_TUNNEL = 64 << 10  # bytes of what a proxy says before TLS begins
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -161,9 +163,13 @@ class HttpTransport:
         if proxy.authorization:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
         sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        # Unbuffered: what follows the answer belongs to TLS.
-        response = http.client.HTTPResponse(_Channel(sock, self._timeouts, 0, 1), method="CONNECT")  # type: ignore[arg-type]  # it calls makefile only
-        response.begin()
+        # One byte at a time: what follows the answer belongs to TLS.
+        channel = _Channel(sock, self._timeouts, 1, _LONGEST_TUNNEL)
+        response = http.client.HTTPResponse(channel, method="CONNECT")  # type: ignore[arg-type]  # it calls makefile only
+        try:
+            response.begin()
+        finally:
+            response.close()
         if not 200 <= response.status < 300:
             raise NoConnection(
                 f"the proxy {proxy.host}:{proxy.port} refused a connection to {place.name} "

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from layerstore.oci.digest import Digest, sha256_digest
-from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest
+from layerstore.oci.documents import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Manifest
 from layerstore.oci.reference import parse_reference
 from layerstore.registry.client import Client
 from layerstore.registry.errors import (
+    BadAnswer,
     BlobUnknown,
     ManifestUnknown,
     Missing,
     RepositoryUnknown,
+    TooLarge,
     Unauthorized,
     UploadInvalid,
+    WrongContent,
 )
 from layerstore.registry.repository import Repository
+from tests.helpers.hostile_registry import Exchange, HostileRegistry, always, endless
 from tests.helpers.registry_server import RegistryServer
+from tests.layerstore.registry.clients import described, opened
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    with Client() as opened:
-        yield opened
+def client(tmp_path: Path) -> Iterator[Client]:
+    with opened(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
 def repository(client: Client, registry_server: RegistryServer) -> Repository:
     """A new repository."""
     return client.repository(parse_reference(f"{registry_server.host}/{registry_server.name()}"))
-
-
-def described(data: bytes, kind: str = OCI_LAYER) -> Descriptor:
-    return Descriptor(kind, sha256_digest(data), len(data))
 
 
 def put_image(repository: Repository, tag: str, layer: bytes = b"a layer") -> Manifest:
@@ -142,3 +144,106 @@ def test_login_is_wanted(client: Client, password_registry: RegistryServer) -> N
     host = password_registry.host
     with pytest.raises(Unauthorized, match=f"`pyunion login {host}` first"):
         client.repository(parse_reference(f"{host}/some/thing")).tags()
+
+
+class TestHostileManifests:
+    @pytest.fixture
+    def hostile(self) -> Iterator[HostileRegistry]:
+        with HostileRegistry.running() as running:
+            running.add_manifest("v1", b'{"schemaVersion": 2}')
+            yield running
+
+    @pytest.fixture
+    def other(self, client: Client, hostile: HostileRegistry) -> Repository:
+        return client.repository(parse_reference(f"{hostile.host}/x"))
+
+    @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"<html>", b"\xff", b'{"mediaType": 5}'])
+    def test_what_is_no_manifest(
+        self, hostile: HostileRegistry, other: Repository, data: bytes
+    ) -> None:
+        hostile.add_manifest("v1", data)
+        with pytest.raises(BadAnswer, match="something else than a manifest"):
+            other.get_manifest("v1")
+
+    def test_manifest_that_is_too_large(self, hostile: HostileRegistry, other: Repository) -> None:
+        hostile.add_manifest("v1", b" " * (4 << 20) + b"{}")
+        with pytest.raises(TooLarge, match="more than 4096 KiB for the manifest"):
+            other.get_manifest("v1")
+        hostile.behave(endless("/manifests/"))
+        with pytest.raises(TooLarge):
+            other.get_manifest("v1")
+
+    def test_manifest_with_another_digest(
+        self, hostile: HostileRegistry, other: Repository
+    ) -> None:
+        asked = hostile.add_manifest("v1", b'{"schemaVersion": 2}')
+        hostile.behave(always(200, "/manifests/", b'{"schemaVersion":2}'))
+        with pytest.raises(WrongContent, match=f"for {asked}: it was damaged or altered"):
+            other.get_manifest(asked)
+        header = {"Docker-Content-Digest": asked}
+        hostile.behave(always(200, "/manifests/", b'{"schemaVersion":2}', header))
+        with pytest.raises(WrongContent):
+            other.get_manifest("v1")
+
+    def test_digest_of_another_algorithm_says_nothing(
+        self, hostile: HostileRegistry, other: Repository
+    ) -> None:
+        header = {"Docker-Content-Digest": "sha512:" + "ab" * 64}
+        hostile.behave(always(200, "/manifests/", b"{}", header))
+        assert other.get_manifest("v1").digest == sha256_digest(b"{}")
+        head = other.head_manifest("v1")
+        assert head is not None and head.digest is None
+
+    def test_types_that_contradict(self, hostile: HostileRegistry, other: Repository) -> None:
+        hostile.add_manifest("v1", json.dumps({"mediaType": OCI_MANIFEST}).encode(), OCI_INDEX)
+        with pytest.raises(BadAnswer, match=r"that calls itself application/vnd\.oci"):
+            other.get_manifest("v1")
+        data = json.dumps({"mediaType": OCI_INDEX}).encode()
+        for kind in (f"{OCI_INDEX}; charset=utf-8", "application/json", ""):
+            hostile.add_manifest("v1", data, kind)
+            assert other.get_manifest("v1").media_type == OCI_INDEX
+
+    @pytest.mark.parametrize("status", [400, 405])
+    def test_head_that_is_refused(
+        self, hostile: HostileRegistry, other: Repository, status: int
+    ) -> None:
+        hostile.behave(lambda e: e.method == "HEAD" and e.is_manifest and e.reply(status))
+        assert other.head_manifest("v1") is None
+        assert other.get_manifest("v1").data == b'{"schemaVersion": 2}'
+
+    def test_manifest_is_read_again_where_it_breaks_off(
+        self, hostile: HostileRegistry, other: Repository
+    ) -> None:
+        cut = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"
+        left = [2]
+
+        def behave(exchange: Exchange) -> bool:
+            if not exchange.is_manifest or not left[0]:
+                return False
+            left[0] -= 1
+            return exchange.raw(cut)
+
+        hostile.behave(behave)
+        assert other.get_manifest("v1").data == b'{"schemaVersion": 2}'
+
+    def test_manifest_that_was_stored_as_something_else(
+        self, hostile: HostileRegistry, other: Repository
+    ) -> None:
+        header = {"Docker-Content-Digest": "sha256:" + "0" * 64}
+        hostile.behave(lambda e: e.method == "PUT" and e.reply(201, b"", header))
+        with pytest.raises(WrongContent, match=r"stored the manifest of .* as sha256:0"):
+            other.put_manifest("v1", b"{}", OCI_MANIFEST)
+
+    def test_referrers(self, hostile: HostileRegistry, other: Repository) -> None:
+        digest = sha256_digest(b"an image")
+        one = described(b"a signature", OCI_MANIFEST)
+        index = json.dumps({"schemaVersion": 2, "manifests": [one.as_json()]}).encode()
+        assert other.referrers(digest) == ()
+        hostile.add_manifest(digest.replace(":", "-"), index, OCI_INDEX)
+        assert other.referrers(digest) == (one,)
+        hostile.behave(always(200, "/referrers/", index))
+        assert other.referrers(digest) == (one,)
+        for wrong in (b"{}", b"[]", b'{"manifests": [5]}', b'{"manifests": [], "layers": []}'):
+            hostile.behave(always(200, "/referrers/", wrong))
+            with pytest.raises(BadAnswer):
+                other.referrers(digest)
