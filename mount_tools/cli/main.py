@@ -32,6 +32,8 @@ READER_GONE = 141
 
 COMMANDS = {
     "exec": "run_cmd.exec_",
+    "login": "login_cmd.login",
+    "logout": "login_cmd.logout",
     "pull": "pull_cmd.pull",
     "push": "push_cmd.push",
     "run": "run_cmd.run",

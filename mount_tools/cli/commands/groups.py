@@ -13,6 +13,8 @@ IMAGE = {
     "ls": "images_cmd.images",
     "list": "images_cmd.images",
     "prune": "prune_cmd.prune_images",
+    "pull": "pull_cmd.pull",
+    "push": "push_cmd.push",
     "rm": "rmi_cmd.rmi",
     "tag": "tag_cmd.tag",
 }
