@@ -32,8 +32,15 @@ CHANGING = frozenset((
     "copy_file_range", "link", "mkdir", "mkfifo", "mknod", "pwrite", "pwritev", "rename",
     "replace", "sendfile", "setxattr", "symlink", "write", "_renameat2", "ioctl",
 ))
-# fmt: on
 """The calls that may need room on the disk, with `os.open` where it creates."""
+
+READING = frozenset((
+    "access", "fdatasync", "fstat", "fstatvfs", "fsync", "getxattr", "listdir", "listxattr",
+    "lseek", "lstat", "pread", "preadv", "read", "readlink", "scandir", "stat", "statvfs",
+    "_name_to_handle_at",
+))
+"""The calls that leave the files as they are, as `os.open` does without O_CREAT and O_TRUNC."""
+# fmt: on
 
 _NEVER = ("setfsuid", "setfsgid", "prctl")
 
