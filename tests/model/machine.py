@@ -361,14 +361,23 @@ class UnionMachine(RuleBasedStateMachine):
     def rename(self, pick: int, to: int, name: bytes, flags: int) -> None:
         old = self.some(pick)
         if old is not None:
-            new = self.place(to, name)
-            self.both(lambda tree: tree.rename(old, new, flags), f"rename {old!r} {new!r} {flags}")
+            self._rename(old, self.place(to, name), flags)
 
     @rule(pick=picks, to=picks, flags=rename_flags)
     def rename_over(self, pick: int, to: int, flags: int) -> None:
         old, new = self.some(pick), self.some(to)
         if old is not None and new is not None:
-            self.both(lambda tree: tree.rename(old, new, flags), f"rename {old!r} {new!r} {flags}")
+            self._rename(old, new, flags)
+
+    def _rename(self, old: bytes, new: bytes, flags: int) -> None:
+        done = self.both(
+            lambda tree: tree.rename(old, new, flags), f"rename {old!r} {new!r} {flags}"
+        )
+        if done.error == "ENOTEMPTY" and Deviation.FAILED_RENAME_SETS_MTIME in self.allowed:
+            parent = old.rpartition(b"/")[0]
+            mtime_ns = self.union.lstat(parent).mtime_ns
+            if mtime_ns >= self.since_ns:
+                self.model.utimens(parent, mtime_ns, mtime_ns)
 
     @rule(pick=picks, to=picks, name=names)
     def rename_whiteout(self, pick: int, to: int, name: bytes) -> None:
