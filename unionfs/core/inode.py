@@ -26,7 +26,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
@@ -157,6 +157,14 @@ class Found(enum.Enum):
     LOWER = enum.auto()  # look in the lowers; copy it up to change it, add a whiteout to remove it
 
 
+# An attribute of an enum takes longer to read, and every lookup returns one of these.
+ABSENT: Final = Found.ABSENT
+WHITED_OUT: Final = Found.WHITED_OUT
+UPPER: Final = Found.UPPER
+UPPER_OVER_LOWER: Final = Found.UPPER_OVER_LOWER
+LOWER: Final = Found.LOWER
+
+
 class Loaded:
     """What a directory holds, read from its real directories.
 
@@ -183,10 +191,10 @@ class Loaded:
     def find(self, name: bytes) -> Found:
         """Return where `name` is."""
         if name in self.upper:
-            return Found.UPPER_OVER_LOWER if name in self.lower else Found.UPPER
+            return UPPER_OVER_LOWER if name in self.lower else UPPER
         if name in self.whiteouts:
-            return Found.WHITED_OUT
-        return Found.LOWER if name in self.lower else Found.ABSENT
+            return WHITED_OUT
+        return LOWER if name in self.lower else ABSENT
 
     def holds(self, name: bytes) -> bool:
         """Tell whether `name` is visible."""

@@ -27,13 +27,17 @@ from unionfs.core.file_marks import (
     read_lower_marks,
 )
 from unionfs.core.inode import (
+    ABSENT,
     LOW_SHIFT,
+    LOWER,
     POSITION_MASK,
+    WHITED_OUT,
     Dir,
     File,
     Key,
     Loaded,
     Node,
+    lower_position,
     union_ino,
 )
 from unionfs.core.layer import GONE, RealDir
@@ -104,9 +108,13 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
         if st is not None:
             return kid, st
         detach_locked(parent, name, kid)
-    real = _provider(parent, loaded, name)
-    if real is None:
+    found = loaded.find(name)
+    if found is LOWER:
+        real = parent.lowers[loaded.lower[name] >> INO_SHIFT & POSITION_MASK]
+    elif found is ABSENT or found is WHITED_OUT:
         return None
+    else:
+        real = parent.require_upper()
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
     except OSError as error:
@@ -125,22 +133,15 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return node, st
 
 
-def _provider(parent: Dir, loaded: Loaded, name: bytes) -> RealDir | None:
-    """Return the real directory that shows `name` in `parent`, None where it is absent."""
-    # As `Loaded.find`, which would cost the time of another look-up here.
-    if name in loaded.upper:
-        return parent.upper
-    if name in loaded.whiteouts:
-        return None
-    packed = loaded.lower.get(name)
-    return None if packed is None else parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
-
-
 def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:
-    """Tell whether `name` leads to `kid` still, in a mount whose layers may change."""
-    real = _provider(parent, loaded, name)
-    if real is None:
+    """Tell whether `name` still leads to `kid`, in a mount whose layers may change."""
+    found = loaded.find(name)
+    if found is LOWER:
+        real = parent.lowers[lower_position(loaded.lower[name])]
+    elif found is ABSENT or found is WHITED_OUT:
         return False
+    else:
+        real = parent.require_upper()
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
         if isinstance(kid, Dir):

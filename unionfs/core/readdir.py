@@ -51,6 +51,7 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
     for index in range(max(position - _DOTS, 0), len(names)):
         name = names[index]
         loaded = d.loaded or loaded  # None: invalidated since
+        # Not `Loaded.find`: a call for each entry makes a listing 5 % slower.
         packed = loaded.upper.get(name)
         in_upper = packed is not None
         if packed is None and name not in loaded.whiteouts:

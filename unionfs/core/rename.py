@@ -27,7 +27,7 @@ from unionfs.core.copy_up import (
     redirect_data,
 )
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked, not_empty
-from unionfs.core.inode import Dir, File, Node, in_upper
+from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.metadata import copy_metadata, users_own
@@ -52,13 +52,17 @@ class End:
     name: bytes
     node: Node | None = None
 
-    def in_lower(self) -> bool:
-        """Tell whether a lower would show through if the upper had nothing here."""
-        return self.name in self.parent.require_loaded().lower
+    def found(self) -> Found:
+        """Return where the directory has the name."""
+        return self.parent.require_loaded().find(self.name)
 
     def in_upper(self) -> bool:
         """Tell whether the upper has the name."""
-        return self.name in self.parent.require_loaded().upper
+        return self.found() in (Found.UPPER, Found.UPPER_OVER_LOWER)
+
+    def covers_lower(self) -> bool:
+        """Tell whether a lower has the name too, or would have it without a whiteout."""
+        return self.name in self.parent.require_loaded().lower
 
     def fd(self) -> Fd:
         """Return an fd of the upper directory."""
@@ -228,7 +232,7 @@ def _prepare(state: State, end: End, other: End) -> None:
         upper = node.require_upper()
         if node.lowers:
             _redirect(state, node)
-        elif other.in_lower():
+        elif other.covers_lower():
             if upper.xwhiteouts:
                 # One mark cannot say both, and its whiteouts would show as files.
                 raise fs_error(errno.EXDEV)
@@ -292,7 +296,7 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
     src, dst = source.fd(), target.fd()
     moved = source.moved()
     is_dir = isinstance(moved, Dir)
-    hide = source.in_lower()
+    hide = source.found() is Found.UPPER_OVER_LOWER
     whiteout = _whiteout_entry(target, dst) if is_dir else None
     form = state.require_upper().whiteout_form
     if whiteout is not None and hide and stat.S_ISREG(whiteout.st_mode):
