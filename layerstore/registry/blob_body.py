@@ -9,13 +9,15 @@ Source: distribution-spec "Pulling blobs"; RFC 9110 section 14.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from layerstore.oci.documents import Descriptor
 from layerstore.registry.errors import (
     BadAnswer,
+    Cancelled,
+    Missing,
     RegistryError,
     TooSlow,
     Unreachable,
@@ -29,33 +31,38 @@ from layerstore.registry.transport import Answer
 CHUNK = 1 << 20  # bytes
 _PROGRESS = 1 << 20  # bytes after which earlier failures no longer count
 
-Open = Callable[[int], Answer]
-"""Asks for the blob from an offset; the answer is 200, 206 or 416."""
+
+class BlobSource(NamedTuple):
+    """Where a blob may be read; `ask` asks for it from an offset, answered 200, 206 or 416."""
+
+    session: Session
+    ask: Callable[[int], Answer]
 
 
 class BlobBody:
     """The bytes of the blob `descriptor` from `offset` on.
 
+    They come from the first of `sources` that has it; where that fails for good in the
+    middle, the next one goes on.
     `offset` may be smaller than the one asked for: 0 where the registry has no ranges.
     The caller closes it.
     """
 
     def __init__(
         self,
-        session: Session,
+        sources: Iterable[BlobSource],
         descriptor: Descriptor,
         offset: int,
-        ask: Open,
         notice: Notice | None = None,
     ) -> None:
-        self._session = session
+        self._sources = iter(sources)
+        self._session, self._ask = next(self._sources)
         self._descriptor = descriptor
-        self._ask = ask
         self._notice = notice
         self._answer: Answer | None = None
         self._failed = 0
         self._reached = 0
-        self.offset = self._begin(offset)
+        self.offset = self._begun(offset)
         self.position = self.offset
 
     def __enter__(self) -> Self:
@@ -88,7 +95,7 @@ class BlobBody:
         while True:
             try:
                 count = self._read(view[:left] if left < len(view) else view)
-            except Unreachable as error:
+            except (Unreachable, BadAnswer, Missing) as error:
                 self._resume(error)
                 continue
             self.position += count
@@ -133,14 +140,37 @@ class BlobBody:
             self._session.host,
         )
 
-    def _resume(self, error: Unreachable) -> None:
-        """Wait after a broken connection, and make the next read ask for what is missing."""
+    def _begun(self, offset: int) -> int:
+        """Ask the sources in their order; return where the answer begins."""
+        while True:
+            try:
+                return self._begin(offset)
+            except Cancelled:
+                raise
+            except RegistryError as error:
+                self._turn(error)
+
+    def _turn(self, error: RegistryError) -> None:
+        """Turn to the next source, or raise `error` where there is none."""
+        following = next(self._sources, None)
+        if following is None:
+            raise error
+        self._session, self._ask = following
+        self._failed = 0
+
+    def _resume(self, error: RegistryError) -> None:
+        """Wait after a failure, and make the next read ask for what is missing."""
         self.close()
         if self.position - self._reached >= _PROGRESS:
             self._failed = 0
         self._reached = self.position
         self._failed += 1
-        self._session.pause(self._failed, error, self._notice)
+        try:
+            self._session.pause(self._failed, error, self._notice)
+        except Cancelled:
+            raise
+        except RegistryError as final:
+            self._turn(final)
 
     def _begin(self, offset: int, skip: bool = False) -> int:
         """Ask for the blob from `offset` on; return where the answer begins.

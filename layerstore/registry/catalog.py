@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
+from layerstore.errors import InvalidImage, shown
+from layerstore.oci.json_values import Object, parse_document, text_of
 from layerstore.registry.errors import BadAnswer
 from layerstore.registry.pages import pages
 from layerstore.registry.session import Call, Session
 from layerstore.registry.tokens import CATALOG
 
+_SEARCH_LIMIT = 100  # results that are asked for at most, as docker does
+
+
+class Found(NamedTuple):
+    """A repository that a search found, as version 1 of the protocol describes it."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    is_official: bool = False
+    is_automated: bool = False
+
 
 class Registry:
-    """The registry `domain`."""
+    """The registry `domain`; `searched` is where its search is, at its host by default."""
 
-    def __init__(self, domain: str, session: Session) -> None:
+    def __init__(self, domain: str, session: Session, searched: Session | None = None) -> None:
         self.domain = domain
         self._session = session
+        self._searched = searched or session
 
     @property
     def host(self) -> str:
@@ -29,6 +46,27 @@ class Registry:
         """
         self._session.read(Call("GET", "/v2/", "the protocol of registries"))
 
+    def search(self, term: str, limit: int = 25) -> list[Found]:
+        """Return the repositories that fit `term`, the best first, up to `limit` of them.
+
+        This is version 1 of the protocol, which is all that Docker Hub and docker use for
+        it.  Raises Missing where it is not offered; `catalog` may be, then.
+        """
+        session = self._searched
+        query = urlencode({"q": term, "n": min(max(limit, 1), _SEARCH_LIMIT)}, quote_via=quote)
+        call = Call("GET", f"/v1/search?{query}", f'the search for "{shown(term)}"')
+        document = session.read(call)
+        try:
+            listed = parse_document(document.data, "result").get("results")
+            if listed is not None and not isinstance(listed, list):
+                raise InvalidImage("its results are no list")
+            entries = [entry for entry in listed or () if isinstance(entry, dict)]
+            return [_found(entry) for entry in entries if text_of(entry, "name")][:limit]
+        except InvalidImage as error:
+            raise BadAnswer(
+                f"{session.host} answers the search wrongly: {error}", session.host
+            ) from None
+
     def catalog(self, page: int = 1000) -> Iterator[str]:
         """Yield the names of all repositories, in pages of up to `page` of them.
 
@@ -41,3 +79,14 @@ class Registry:
             if listed is not None and not isinstance(listed, list):
                 raise BadAnswer(f"{self.host} lists its repositories wrongly", self.host)
             yield from (name for name in listed or () if isinstance(name, str))
+
+
+def _found(entry: Object) -> Found:
+    stars = entry.get("star_count")
+    return Found(
+        text_of(entry, "name"),
+        text_of(entry, "description"),
+        stars if isinstance(stars, int) else 0,
+        entry.get("is_official") is True,
+        entry.get("is_automated") is True,
+    )

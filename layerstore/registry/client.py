@@ -17,13 +17,13 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
-from layerstore.oci.reference import Reference
+from layerstore.oci.reference import DEFAULT_DOMAIN, Reference
 from layerstore.registry.catalog import Registry
 from layerstore.registry.certificates import context_for
 from layerstore.registry.config import Configuration, Source
 from layerstore.registry.credential_files import CredentialFiles
 from layerstore.registry.credentials import Credentials, CredentialSource, OneLogin
-from layerstore.registry.endpoints import Endpoint
+from layerstore.registry.endpoints import SEARCH_HOST, Endpoint, host_of
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.proxies import proxy_variables
 from layerstore.registry.reach import Reach
@@ -92,7 +92,10 @@ class Client:
     def registry(self, domain: str) -> Registry:
         """Return the registry `domain`, as "docker.io" or "host:port"; raises Blocked."""
         endpoint = self.configuration.home(Reference(f"{domain}/"))
-        return Registry(domain, self._session(endpoint.host, endpoint.insecure))
+        session = self._session(endpoint.host, endpoint.insecure)
+        is_hub = endpoint.host == host_of(DEFAULT_DOMAIN)
+        searched = self._session(SEARCH_HOST, insecure=False) if is_hub else session
+        return Registry(domain, session, searched)
 
     def login(self, domain: str, credentials: Credentials) -> Credentials:
         """Try the credentials at the registry `domain`, and return what to store.

@@ -21,6 +21,9 @@ class Endpoint:
     insecure: bool = False
 
 
+SEARCH_HOST = "index.docker.io"
+
+
 def host_of(domain: str) -> str:
     """Return the host that answers for the registry `domain`."""
     return _DOCKER_HUB if domain == DEFAULT_DOMAIN else domain

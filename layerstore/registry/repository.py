@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,10 +23,11 @@ from layerstore.oci.documents import (
     parse_index,
 )
 from layerstore.oci.json_values import parse_document, text_of
-from layerstore.registry.blob_body import BlobBody
+from layerstore.registry.blob_body import BlobBody, BlobSource
 from layerstore.registry.errors import (
     BadAnswer,
     BlobUnknown,
+    Cancelled,
     ManifestUnknown,
     Missing,
     Refused,
@@ -84,6 +86,7 @@ class Repository:
         self.name = name
         self._home = home
         self._mirrors = tuple(mirrors)
+        self._down: set[Place] = set()
 
     @property
     def host(self) -> str:
@@ -170,16 +173,11 @@ class Repository:
         another try.  Raises BlobUnknown.
         """
 
-        def begin(place: Place) -> BlobBody:
-            return BlobBody(
-                place.session,
-                descriptor,
-                offset,
-                lambda at: self._ask(place, descriptor, at, notice),
-                notice,
-            )
-
-        with self._first(begin) as body:
+        sources = (
+            BlobSource(place.session, partial(self._ask, place, descriptor, notice))
+            for place in self._places()
+        )
+        with BlobBody(sources, descriptor, offset, notice) as body:
             yield body
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
@@ -306,12 +304,26 @@ class Repository:
 
     def _first(self, ask: Callable[[Place], _T]) -> _T:
         """Return what the first place gives that is reachable and has it."""
-        for mirror in self._mirrors:
+        for place in self._places():
             try:
-                return ask(mirror())
-            except (Unreachable, RegistryError):
-                continue  # a mirror may lack it, or be closed to us: the next place decides
-        return ask(self._home)
+                return ask(place)
+            except Cancelled:
+                raise
+            except RegistryError as error:
+                # A mirror may lack it, or be closed to us: the next place decides.
+                if place is self._home:
+                    raise
+                if isinstance(error, Unreachable):
+                    self._down.add(place)
+        raise AssertionError("there is always a registry")
+
+    def _places(self) -> Iterator[Place]:
+        """Yield where to read, the registry last; a mirror that is down is asked once."""
+        for mirror in self._mirrors:
+            place = mirror()
+            if place not in self._down:
+                yield place
+        yield self._home
 
     def _manifest_call(self, place: Place, method: str, reference: str) -> Call:
         joint = "@" if ":" in reference else ":"
@@ -340,7 +352,7 @@ class Repository:
         return answer.status == 200
 
     def _ask(
-        self, place: Place, descriptor: Descriptor, offset: int, notice: Notice | None
+        self, place: Place, descriptor: Descriptor, notice: Notice | None, offset: int
     ) -> Answer:
         headers = {"Accept-Encoding": "identity"}
         if offset:

@@ -44,6 +44,7 @@ from tests.helpers.hostile_registry import (
     without_ranges,
 )
 from tests.layerstore.registry.clients import ONCE, SHORT, described, opened
+from tests.layerstore.registry.locations import write
 
 DATA = bytes(range(256)) * 40
 RANDOM_OFFSETS = int(os.environ.get("PYUNION_TEST_OFFSETS", "12"))
@@ -258,6 +259,39 @@ def test_waits_are_told(registry: HostileRegistry, repository: Repository) -> No
         assert b"".join(body.chunks()) == DATA
     assert len(waits) == 2
     assert all(seconds > 0 and isinstance(error, Interrupted) for seconds, error in waits)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        truncated(100),
+        truncated(0),
+        another_range(3),
+        other_content(b"short"),
+        always(500, "/blobs/"),
+        always(401, "/blobs/"),
+        always(404, "/blobs/"),
+    ],
+)
+def test_registry_goes_on_where_its_mirror_fails(
+    tmp_path: Path, registry: HostileRegistry, behaviour: Behaviour
+) -> None:
+    with HostileRegistry.running() as mirror:
+        mirror.add_blob(DATA)
+        mirror.behave(behaviour)
+        write(
+            tmp_path / "etc/containers/registries.conf",
+            f'[[registry]]\nlocation = "{registry.host}"\n'
+            f'[[registry.mirror]]\nlocation = "{mirror.host}"\n',
+        )
+        with opened(tmp_path) as client:
+            repository = client.repository(parse_reference(f"{registry.host}/x"))
+            assert read(repository) == (0, DATA)
+            assert mirror.count("GET", "/blobs/") > 0
+            registry.blobs.clear()
+            mirror.behave(always(404, "/blobs/"))
+            with pytest.raises(BlobUnknown, match=f"^{registry.host} does not have"):
+                read(repository)
 
 
 def test_cancel_ends_a_read_that_waits(
