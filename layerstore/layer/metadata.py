@@ -26,6 +26,7 @@ import stat
 from typing import NamedTuple, Protocol
 
 from unionfs import FUSE_OVERLAYFS_PREFIX, Marks
+from unionfs.syscalls import xattr
 from unionfs.syscalls.privilege import is_machine_root
 
 OVERRIDE_PREFIX = b"user.containers.override_"
@@ -132,6 +133,8 @@ class Metadata:
         self.uid, self.gid = os.geteuid(), os.getegid()
         # Root of a user namespace may give files to the ids mapped into it.
         self.may_chown = privileged or self.uid == 0
+        # The owner of a new file; without privilege that stands for root.
+        self.ours = (self.uid, self.gid) if self.may_chown else (0, 0)
         self._own = self.marks.prefix.encode()
 
     def stored_xattrs(self, xattrs: Xattrs) -> Xattrs:
@@ -171,6 +174,34 @@ class Metadata:
                 raise
             return False
         return True
+
+    def own(
+        self,
+        place: int | tuple[int, bytes],
+        entry: Owned,
+        mode: int,
+        rdev: int = 0,
+        *,
+        record: bool = False,
+    ) -> tuple[int, int, bool]:
+        """Set owner and attributes of the new file at `place`, an fd or a name in a directory.
+
+        `record` says that its type has to be recorded.  Returns the owner it has
+        on disk, and whether it has attributes.
+        """
+        uid, gid = entry.uid, entry.gid
+        at = place if isinstance(place, int) else xattr.at(*place)
+        if (uid, gid) != self.ours and not self.chown(place, uid, gid):
+            record = True
+        uid, gid = self.owner(uid, gid, kept=not record)
+        xattrs = entry.xattrs
+        if not xattrs and not record and self.mode_on_disk(mode) == mode:
+            return uid, gid, False
+        kept = self.stored_xattrs(xattrs)
+        if record or self.mode_on_disk(mode) != mode:
+            value = Override(entry.uid, entry.gid, mode, rdev).encode()
+            kept.append((OVERRIDE_STAT, value))
+        return uid, gid, self.set_xattrs(at, kept)
 
     def shown(self, st: os.stat_result, xattrs: Xattrs) -> Shown:
         """Return what an archive says of a file with `st` and the attributes a user sees.

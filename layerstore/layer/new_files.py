@@ -16,7 +16,7 @@ import xxhash
 
 from layerstore.layer.holes import hash_zeros
 from layerstore.layer.index import EMPTY, IndexEntry, attributes
-from layerstore.layer.metadata import OVERRIDE_STAT, Metadata, Override, Owned
+from layerstore.layer.metadata import Metadata, Owned
 from layerstore.layer.tree import Folder
 from layerstore.tar.headers import BLOCK_DEVICE, CHAR, FIFO
 from layerstore.tar.pipeline import Feed
@@ -41,8 +41,6 @@ class FileMaker:
         self._feed = feed
         self._reader = reader
         self._metadata = metadata
-        # The owner of a new file; without privilege that stands for root.
-        self._ours = (metadata.uid, metadata.gid) if metadata.may_chown else (0, 0)
         self._umask = _umask()
 
     def regular(
@@ -109,20 +107,7 @@ class FileMaker:
         `record` says that its type has to be recorded.  Returns the owner it has
         on disk, and whether it has attributes.
         """
-        metadata = self._metadata
-        uid, gid = entry.uid, entry.gid
-        at = place if isinstance(place, int) else xattr.at(*place)
-        if (uid, gid) != self._ours and not metadata.chown(place, uid, gid):
-            record = True
-        uid, gid = metadata.owner(uid, gid, kept=not record)
-        xattrs = entry.xattrs
-        if not xattrs and not record and metadata.mode_on_disk(mode) == mode:
-            return uid, gid, False
-        kept = metadata.stored_xattrs(xattrs)
-        if record or metadata.mode_on_disk(mode) != mode:
-            value = Override(entry.uid, entry.gid, mode, rdev).encode()
-            kept.append((OVERRIDE_STAT, value))
-        return uid, gid, metadata.set_xattrs(at, kept)
+        return self._metadata.own(place, entry, mode, rdev, record=record)
 
     def _set_times(self, entry: Entry, folder: Folder, name: bytes) -> int:
         mtime_ns = entry.mtime_ns

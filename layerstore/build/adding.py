@@ -1,0 +1,305 @@
+"""ADD of archives: a file of the context that is an archive is unpacked, not copied.
+
+Decided here and only here: what counts as an archive (a tar, packed or not, whatever its
+name), and how its entries are put into the tree of an image.  Names and links of the
+archive are within the destination, as if that were the root; a name that leads out of it
+is refused.  Owners and modes are the archive's, unless the instruction says otherwise.
+
+Source: the Dockerfile reference, "ADD"; moby `pkg/archive` IsArchivePath, Unpack.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Protocol
+
+from layerstore.build.destination import Destination, Given, lstat
+from layerstore.build.owner import ROOT, ModeChange, Owner
+from layerstore.build.sources import FileSource, Source, Sources
+from layerstore.build.tree import changed
+from layerstore.containerfile.errors import ContainerfileError
+from layerstore.containerfile.instructions import Add
+from layerstore.errors import InvalidImage, StoreError, shown
+from layerstore.limits import DEFAULT, Limits
+from layerstore.tar.compression import Readable, open_decompressed
+from layerstore.tar.headers import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHAR,
+    DIRECTORY,
+    END,
+    FIFO,
+    LINK,
+    REGULAR,
+    SYMLINK,
+    Header,
+)
+from layerstore.tar.pipeline import Feed
+from layerstore.tar.reader import Entry, TarReader, normal_path
+from unionfs.syscalls.attributes import chmod_at
+
+_SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+_MOST_OPEN = 64
+
+
+class Taker(Protocol):
+    """What an archive is unpacked with: a `Copier`."""
+
+    @property
+    def destination(self) -> Destination: ...
+    @property
+    def owner(self) -> Owner | None: ...
+    @property
+    def mode(self) -> ModeChange: ...
+
+
+def add_archives(
+    one: Add, sources: Sources, seen: Sequence[bytes], taker: Taker, path: str
+) -> tuple[Sources, list[bytes]]:
+    """Unpack the archives among the sources of `one` to `path`; return the other sources.
+
+    `seen` belongs to the sources, and what is returned to the others.  Raises
+    ContainerfileError for an archive that is damaged or unsafe.
+    """
+    if one.unpack is False:
+        return sources, list(seen)
+    others: list[tuple[Source, bytes]] = []
+    for source, signatures in zip(sources.found, seen, strict=True):
+        if not (isinstance(source, FileSource) and _add(one, source, sources, taker, path)):
+            others.append((source, signatures))
+    rest = replace(sources, found=tuple(source for source, _ in others))
+    return rest, [signatures for _, signatures in others]
+
+
+def _add(one: Add, source: FileSource, sources: Sources, taker: Taker, path: str) -> bool:
+    """Unpack `source`, and tell whether it is an archive."""
+    if not stat.S_ISREG(source.st.st_mode) or source.st.st_size < 2:
+        return False
+    with open(sources.tree.open_file(source.path), "rb", buffering=0) as file:
+        if not is_archive(file):
+            return False
+        file.seek(0)
+        try:
+            unpack_into(file, taker, path)
+        except StoreError as error:
+            raise ContainerfileError(one.at, f"{shown(source.path)}: {error}") from error
+        now, was = os.fstat(file.fileno()), source.st
+        if (now.st_ino, now.st_size, now.st_ctime_ns) != (was.st_ino, was.st_size, was.st_ctime_ns):
+            raise changed(source.path, "it was written to")
+    return True
+
+
+def is_archive(file: Readable, limits: Limits = DEFAULT) -> bool:
+    """Tell whether `file`, which is read from where it is, begins with the header of a tar."""
+    try:
+        stream = open_decompressed(file, limits)
+        block = b""
+        while len(block) < BLOCK:
+            more = stream.read(BLOCK - len(block))
+            if not more:
+                return False
+            block += more
+        if block == END:
+            return False
+        Header(block)
+    except InvalidImage:
+        return False
+    return True
+
+
+def unpack_into(file: Readable, taker: Taker, path: str, limits: Limits = DEFAULT) -> None:
+    """Unpack the archive `file` to the directory `path` of the image, made if it is missing.
+
+    Raises InvalidImage for an archive that is damaged or unsafe, StoreError where the
+    image's tree refuses.
+    """
+    fd, made = taker.destination.folder(path, taker.owner or ROOT)
+    try:
+        if made and taker.mode(0o040755) != 0o040755:
+            taker.destination.give(fd, taker.mode(0o040755), taker.owner or ROOT)
+        unpack_tree(file, fd, taker, limits)
+    finally:
+        os.close(fd)
+
+
+def unpack_tree(file: Readable, root_fd: int, taker: Taker, limits: Limits = DEFAULT) -> None:
+    """Unpack the archive `file` into the directory `root_fd`, which is its root."""
+    with ExitStack() as stack:
+        feed = stack.enter_context(Feed(open_decompressed(file, limits)))
+        reader = TarReader(feed, lambda _: None, limits)
+        unpacker = _Unpacker(reader, root_fd, taker)
+        stack.callback(unpacker.forget)
+        name = "the archive"
+        try:
+            for entry in reader:
+                name = entry.shown
+                unpacker.entry(entry)
+            unpacker.finish()
+        except OSError as error:
+            raise StoreError(f"{name} cannot be unpacked: {error.strerror}") from error
+
+
+class _Unpacker:
+    """Puts the entries of `reader` beneath the directory `root_fd`."""
+
+    def __init__(self, reader: TarReader, root_fd: int, taker: Taker) -> None:
+        whole = taker.destination
+        self._reader = reader
+        self._taker = taker
+        self._to = Destination(root_fd, whole.metadata, whole.clock_ns)
+        self._open: dict[bytes, int] = {}
+        self._times: list[tuple[bytes, int]] = []
+
+    def entry(self, entry: Entry) -> None:
+        """Make one entry."""
+        path = entry.path
+        if not path:
+            if entry.kind == DIRECTORY:
+                return  # the destination stays as it is, or was made
+            raise InvalidImage("the archive wants something in place of the root directory")
+        above, _, name = path.rpartition(b"/")
+        fd = self._folder(above)
+        kind = entry.kind
+        if kind == DIRECTORY:
+            self._directory(entry, fd, name)
+        elif kind == REGULAR:
+            self._regular(entry, fd, name)
+        elif kind == SYMLINK:
+            self._clear(fd, name)
+            os.symlink(entry.linkname, name, dir_fd=fd)
+            self._named(entry, fd, name, stat.S_IFLNK | 0o777)
+        elif kind == LINK:
+            self._link(entry, fd, name)
+        else:
+            self._special(entry, fd, name)
+
+    def finish(self) -> None:
+        """Set the times of directories, the last one first."""
+        for path, mtime_ns in reversed(self._times):
+            place = self._to.locate(os.fsdecode(path))
+            try:
+                if place.st is not None and place.name:
+                    self._set_times(place.fd, place.name, mtime_ns)
+            finally:
+                os.close(place.fd)
+
+    def forget(self) -> None:
+        """Close the directories that are open."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _folder(self, path: bytes) -> int:
+        found = self._open.get(path)
+        if found is None:
+            if len(self._open) >= _MOST_OPEN:
+                self.forget()
+            found, _ = self._to.folder(os.fsdecode(path), self._taker.owner or ROOT)
+            self._open[path] = found
+        return found
+
+    def _clear(self, fd: int, name: bytes) -> None:
+        """Remove what is at `name`; directories that were open may be gone with it."""
+        st = lstat(fd, name)
+        if st is None:
+            return
+        self._to.remove(fd, name)
+        if stat.S_ISDIR(st.st_mode) or stat.S_ISLNK(st.st_mode):
+            keep = {path: held for path, held in self._open.items() if held == fd}
+            for path, held in self._open.items():
+                if path not in keep:
+                    os.close(held)
+            self._open = keep
+
+    def _owner(self, entry: Entry) -> Owner:
+        return self._taker.owner or Owner(entry.uid, entry.gid)
+
+    def _directory(self, entry: Entry, fd: int, name: bytes) -> None:
+        st = lstat(fd, name)
+        if st is not None and not stat.S_ISDIR(st.st_mode):
+            self._clear(fd, name)
+        made = self._to.directory(fd, name)
+        try:
+            mode = self._taker.mode(stat.S_IFDIR | entry.mode)
+            self._to.give(made, mode, self._owner(entry), entry.xattrs)
+        finally:
+            os.close(made)
+        self._times.append((entry.path, entry.mtime_ns))
+
+    def _regular(self, entry: Entry, fd: int, name: bytes) -> None:
+        self._clear(fd, name)
+        made = self._to.create(fd, name, 0o600)
+        try:
+            self._content(entry, made)
+            mode = self._taker.mode(stat.S_IFREG | entry.mode)
+            self._to.give(made, mode, self._owner(entry), entry.xattrs)
+            time_ns = self._time(entry.mtime_ns)
+            os.utime(made, ns=(time_ns, time_ns))
+        finally:
+            os.close(made)
+
+    def _content(self, entry: Entry, made: int) -> None:
+        """Write the content of `entry`; the pieces of a sparse file to their places."""
+        segments = [(0, entry.size)] if entry.segments is None else list(entry.segments)
+        views = self._reader.content()
+        rest = memoryview(b"")
+        for offset, size in segments:
+            while size:
+                rest = rest or next(views)
+                done = os.pwrite(made, rest[:size], offset)
+                rest = rest[done:]
+                offset += done
+                size -= done
+        if os.fstat(made).st_size != entry.size:
+            os.ftruncate(made, entry.size)
+
+    def _link(self, entry: Entry, fd: int, name: bytes) -> None:
+        target = normal_path(entry.linkname)
+        above, _, last = target.rpartition(b"/")
+        st = lstat(self._folder(above), last)
+        if st is None or stat.S_ISDIR(st.st_mode):
+            raise InvalidImage(
+                f"{entry.shown} in the archive is a hard link to something that is not there"
+            )
+        if target == entry.path:
+            return
+        fd = self._folder(entry.path.rpartition(b"/")[0])  # the look-up may have closed it
+        self._clear(fd, name)
+        os.link(last, name, src_dir_fd=self._folder(above), dst_dir_fd=fd, follow_symlinks=False)
+
+    def _special(self, entry: Entry, fd: int, name: bytes) -> None:
+        metadata = self._to.metadata
+        mode = self._taker.mode(_SPECIAL[entry.kind] | entry.mode)
+        rdev = 0 if entry.kind == FIFO else os.makedev(*entry.device)
+        recorded = not metadata.privileged and entry.kind != FIFO
+        self._clear(fd, name)
+        on_disk = stat.S_IFREG | 0o600 if recorded else metadata.mode_on_disk(mode)
+        os.mknod(name, on_disk, 0 if recorded else rdev, dir_fd=fd)
+        self._named(entry, fd, name, mode, rdev, record=recorded)
+        chmod_at(fd, name, stat.S_IMODE(on_disk))
+
+    def _named(
+        self,
+        entry: Entry,
+        fd: int,
+        name: bytes,
+        mode: int,
+        rdev: int = 0,
+        *,
+        record: bool = False,
+    ) -> None:
+        given = Given(*self._owner(entry), entry.xattrs)
+        self._to.metadata.own((fd, name), given, mode, rdev, record=record)
+        self._set_times(fd, name, entry.mtime_ns)
+
+    def _set_times(self, fd: int, name: bytes, mtime_ns: int) -> None:
+        time_ns = self._time(mtime_ns)
+        os.utime(name, ns=(time_ns, time_ns), dir_fd=fd, follow_symlinks=False)
+
+    def _time(self, mtime_ns: int) -> int:
+        latest = self._to.clock_ns
+        return mtime_ns if latest is None else min(mtime_ns, latest)

@@ -1,0 +1,104 @@
+"""The context of a build: a directory of this machine, or a tar that is unpacked first.
+
+Decided here and only here: what may be given as context.  It is opened once, and
+everything in it is reached beneath that descriptor.
+
+Source: `docker build` reference, "PATH | URL | -".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from layerstore.build.ignore import read_ignore
+from layerstore.build.tree import Tree
+from layerstore.containerfile.grammar import LARGEST
+from layerstore.errors import NotFound, StoreError, shown
+from unionfs.syscalls.openat2 import open_in_root
+
+DEFAULT_NAMES = ("Containerfile", "Dockerfile")
+_REMOTE = re.compile(r"(?:https?|git|ssh|oci-layout|docker-image)://|git@|github\.com/", re.I)
+
+
+def refuse_remote(context: str) -> None:
+    """Raise StoreError where `context` is a URL, which is not fetched."""
+    if _REMOTE.match(context):
+        raise StoreError(
+            f"{shown(context)} is a URL, and contexts are not fetched: clone or download it, "
+            "and give the directory"
+        )
+
+
+@contextmanager
+def open_context(path: str, containerfile: str | None = None) -> Iterator[Tree]:
+    """Open the directory `path` as a context, without what its ignore file names.
+
+    `containerfile` is the path of the Containerfile, beside which an ignore file may be;
+    None if that comes from stdin.  Raises StoreError.
+    """
+    refuse_remote(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f'unable to prepare context: path "{shown(path)}" not found') from None
+    except NotADirectoryError:
+        raise StoreError(
+            f"unable to prepare context: {shown(path)} is not a directory: give the directory, "
+            "and the file with -f"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"unable to prepare context: {shown(path)} cannot be opened: {error.strerror}"
+        ) from None
+    try:
+        yield Tree(fd, read_ignore(fd, containerfile))
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def empty_context() -> Iterator[Tree]:
+    """Open a context without files, as for a Containerfile from stdin."""
+    with tempfile.TemporaryDirectory(prefix="pyunion-context-") as path, open_context(path) as tree:
+        yield tree
+
+
+def read_containerfile(path: str | None, context: Tree | None) -> tuple[bytes, str]:
+    """Return the content of a Containerfile, and its name for messages.
+
+    `path` is one of this machine.  By default it is that of `DEFAULT_NAMES` which is in the
+    root of `context`; an ignore file does not hide it.  Raises StoreError.
+    """
+    if path is not None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreError(
+                f"failed to read Containerfile: {shown(path)}: {error.strerror}"
+            ) from None
+        return _read(fd, path), path
+    for name in DEFAULT_NAMES:
+        try:
+            assert context is not None, "a build without a context names its file"
+            fd = open_in_root(context.fd, os.fsencode(name), os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"failed to read {name}: {error.strerror}") from None
+        return _read(fd, name), name
+    raise NotFound(
+        f"failed to read Containerfile: the context has no {' and no '.join(DEFAULT_NAMES)}: "
+        "name the file with -f"
+    )
+
+
+def _read(fd: int, name: str) -> bytes:
+    try:
+        with open(fd, "rb") as file:
+            return file.read(LARGEST + 1)  # the parser refuses a larger one
+    except OSError as error:
+        raise StoreError(f"failed to read {shown(name)}: {error.strerror}") from None

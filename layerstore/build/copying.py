@@ -1,0 +1,389 @@
+"""COPY and ADD: sources of a tree put into the tree of an image.
+
+    with Copier(destination, owner, mode) as copier:
+        copier.copy(one, sources, seen, workdir)
+
+Decided here and only here: where each source goes, and what it is there.  A directory's
+content goes into the destination; a file goes to the destination, or into it where that is
+a directory or ends with a slash.  A file that gets another owner loses its suid and sgid bits,
+which --chmod can give it.  Data is shared or copied by the kernel where it can be.
+
+A source that changes between the computation of its digest and its copy is an error: the
+cache must not know an image by the digest of something else.
+
+Threading: one thread at a time.  Source: the Dockerfile reference, "COPY"; moby
+`builder/dockerfile/copy.go`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+
+from layerstore.build.destination import Destination, Given, refused
+from layerstore.build.owner import ROOT, ModeChange, Owner
+from layerstore.build.source_digest import check_unchanged, signature
+from layerstore.build.sources import (
+    ContentSource,
+    DirectorySource,
+    FileSource,
+    ParentsSource,
+    Source,
+    Sources,
+    walk_parents,
+)
+from layerstore.build.tree import Entry, changed, unreadable
+from layerstore.containerfile.instructions import Add, Copy
+from layerstore.errors import StoreError
+from layerstore.layer.metadata import Xattrs
+from unionfs.syscalls import xattr
+from unionfs.syscalls.attributes import chmod_at
+from unionfs.syscalls.copyfile import copy_range, try_reflink
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CAPABILITY = b"security.capability"
+_MOST_LINKS = 100_000  # names of files with several, remembered so that they stay one file
+_SEEN = 16
+
+
+class Copier:
+    """Copies into `destination`; `owner` is None for that of the source's tree.
+
+    `mode` is what `--chmod` makes of a mode.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        owner: Owner | None = None,
+        mode: ModeChange | None = None,
+    ) -> None:
+        self.destination = destination
+        self.owner = owner
+        self.mode: ModeChange = mode or (lambda old: old)
+        self._may_share = True
+        self._keeps = False
+        self._links: dict[tuple[int, int], bytes] = {}
+        self.skipped: list[str] = []  # sockets
+
+    def copy(self, one: Copy | Add, sources: Sources, seen: list[bytes], workdir: str) -> None:
+        """Copy `sources`, of which the digests saw `seen`, as the expanded `one` says.
+
+        Archives and downloads of an ADD are not among them.  Raises StoreError.
+        """
+        path = place_of(one, workdir)
+        self._keeps = sources.tree.owners and self.owner is None
+        for source, signatures in zip(sources.found, seen, strict=True):
+            self.copy_source(source, sources, signatures, path)
+
+    def copy_source(self, source: Source, sources: Sources, seen: bytes, path: str) -> None:
+        """Copy one source to `path`, which is absolute."""
+        checked = _Checked(seen)
+        if isinstance(source, DirectorySource):
+            self._tree(sources, sources.walk(source.path), checked, path)
+        elif isinstance(source, ParentsSource):
+            self._tree(sources, walk_parents(source, sources), checked, path)
+        elif isinstance(source, ContentSource):
+            self.content(source.name, source.content, path)
+        else:
+            self._single(source, sources, checked, path)
+
+    def content(
+        self, name: str, content: bytes, path: str, mode: int = 0o644, mtime_ns: int | None = None
+    ) -> None:
+        """Write a file with `content` to `path`, or as `name` into it."""
+        with self._target(path, name) as (fd, target):
+            self._write(fd, target, content, self.mode(stat.S_IFREG | mode), mtime_ns)
+
+    def file(self, source_fd: int, name: str, path: str, mode: int, mtime_ns: int) -> None:
+        """Copy the open file `source_fd`, which is nobody else's, to `path` or into it."""
+        with self._target(path, name) as (fd, target):
+            made = self.destination.create(fd, target, 0o600)
+            try:
+                self._data(source_fd, made, os.fstat(source_fd))
+                self._finish(made, self.mode(stat.S_IFREG | mode), self.owner or ROOT, [])
+                self._times(made, mtime_ns)
+            finally:
+                os.close(made)
+
+    # -- one file --
+
+    def _target(self, path: str, name: str) -> _Target:
+        return _Target(self.destination, self.owner or ROOT, path, name)
+
+    def _single(self, source: FileSource, sources: Sources, seen: _Checked, path: str) -> None:
+        parent, _, name = source.path.rpartition("/")
+        above = sources.tree.open_parent(parent)
+        try:
+            st = _stat(name, above, source.path)
+            entry = Entry(source.path, name, above, st, 1)
+            seen.check(entry)
+            with self._target(path, source.name) as (fd, target):
+                self._put(entry, fd, target, self._owner_of(entry, sources))
+        finally:
+            os.close(above)
+
+    def _write(self, fd: int, name: bytes, content: bytes, mode: int, mtime_ns: int | None) -> None:
+        made = self.destination.create(fd, name, 0o600)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(made, view) :]
+            self._finish(made, mode, self.owner or ROOT, [])
+            if mtime_ns is not None:
+                self._times(made, mtime_ns)
+            elif self.destination.clock_ns is not None:
+                self._times(made, self.destination.clock_ns)
+        finally:
+            os.close(made)
+
+    # -- a tree --
+
+    def _tree(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, path: str) -> None:
+        """Copy a walk, whose first entry is the directory that `path` becomes."""
+        owner = self.owner or ROOT
+        top, made = self.destination.folder(path, owner)
+        self._links.clear()
+        try:
+            if made and self.mode(0o040755) != 0o040755:
+                self.destination.give(top, self.mode(0o040755), owner)
+            self._fill(sources, entries, seen, top)
+        except OSError as error:
+            raise refused(path, error) from error
+        finally:
+            os.close(top)
+
+    def _fill(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, top: int) -> None:
+        # (fd, the entry it is made of, its path beneath the top)
+        levels: list[tuple[int, Entry | None, bytes]] = [(top, None, b"")]
+        try:
+            for entry in entries:
+                if not seen.check(entry):
+                    self.skipped.append(entry.path)
+                    continue
+                if entry.depth == 0:
+                    continue
+                while len(levels) > entry.depth:
+                    self._leave(*levels.pop()[:2])
+                fd, _, above = levels[-1]
+                name = os.fsencode(entry.name)
+                inside = above + b"/" + name if above else name
+                owner = self._owner_of(entry, sources)
+                if stat.S_ISDIR(entry.st.st_mode):
+                    made = self.destination.directory(fd, name)
+                    levels.append((made, entry, inside))
+                    mode = self.mode(entry.st.st_mode)
+                    self.destination.give(made, mode, owner)
+                elif not self._linked(entry, top, fd, name, inside):
+                    self._put(entry, fd, name, owner)
+            seen.finish()
+            while len(levels) > 1:
+                self._leave(*levels.pop()[:2])
+        finally:
+            for fd, _, _ in levels[1:]:
+                os.close(fd)
+
+    def _leave(self, fd: int, entry: Entry | None) -> None:
+        """Close a directory that is complete; its time is set now, which no later file changes."""
+        try:
+            if entry is not None:
+                self._times(fd, entry.st.st_mtime_ns)
+        finally:
+            os.close(fd)
+
+    def _linked(self, entry: Entry, top: int, fd: int, name: bytes, inside: bytes) -> bool:
+        """Link `name` to the copy of the same file, if there is one; else remember it."""
+        st = entry.st
+        if st.st_nlink < 2 or not stat.S_ISREG(st.st_mode):
+            return False
+        first = self._links.get((st.st_dev, st.st_ino))
+        if first is None:
+            if len(self._links) < _MOST_LINKS and len(inside) < 4096:
+                self._links[st.st_dev, st.st_ino] = inside
+            return False
+        self.destination.remove(fd, name)
+        try:
+            os.link(first, name, src_dir_fd=top, dst_dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+            return False
+        return True
+
+    # -- one entry --
+
+    def _owner_of(self, entry: Entry, sources: Sources) -> Owner:
+        if self.owner is not None:
+            return self.owner
+        return Owner(entry.st.st_uid, entry.st.st_gid) if sources.tree.owners else ROOT
+
+    def _put(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+        """Make a copy of `entry`, which is no directory, as `name` in `fd`."""
+        kind = stat.S_IFMT(entry.st.st_mode)
+        if kind == stat.S_IFREG:
+            self._regular(entry, fd, name, owner)
+        elif kind == stat.S_IFLNK:
+            self.destination.remove(fd, name)
+            target = os.readlink(os.fsencode(entry.name), dir_fd=entry.parent_fd)
+            os.symlink(target, name, dir_fd=fd)
+            self._own_named(entry, fd, name, owner, entry.st.st_mode)
+        else:
+            self._special(entry, fd, name, owner)
+
+    def _regular(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+        mode = entry.st.st_mode if self._keeps else _without_suid(entry.st.st_mode)
+        source = _open(entry)
+        try:
+            st = os.fstat(source)
+            check_unchanged(entry, st)
+            made = self.destination.create(fd, name, 0o600)
+            try:
+                self._data(source, made, st)
+                self._finish(made, self.mode(mode), owner, _capability(entry))
+                self._times(made, st.st_mtime_ns)
+            finally:
+                os.close(made)
+            check_unchanged(entry, os.fstat(source))
+        finally:
+            os.close(source)
+
+    def _data(self, source: int, made: int, st: os.stat_result) -> None:
+        size = st.st_size
+        if not size:
+            return
+        if self._may_share and size > 4096:
+            self._may_share = try_reflink(source, made)
+            if self._may_share:
+                return
+        copy_range(source, made, size, holes=st.st_blocks * 512 < size)
+
+    def _finish(self, fd: int, mode: int, owner: Owner, xattrs: Xattrs) -> None:
+        self.destination.give(fd, mode, owner, xattrs)
+
+    def _times(self, fd: int, mtime_ns: int) -> None:
+        latest = self.destination.clock_ns
+        if latest is not None:
+            mtime_ns = min(mtime_ns, latest)
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+    def _special(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+        """Make a device or a FIFO; without privilege a device is recorded in a file."""
+        metadata = self.destination.metadata
+        mode = self.mode(entry.st.st_mode)
+        rdev = 0 if stat.S_ISFIFO(mode) else entry.st.st_rdev
+        recorded = not metadata.privileged and not stat.S_ISFIFO(mode)
+        self.destination.remove(fd, name)
+        on_disk = stat.S_IFREG | 0o600 if recorded else metadata.mode_on_disk(mode)
+        os.mknod(name, on_disk, 0 if recorded else rdev, dir_fd=fd)
+        self._own_named(entry, fd, name, owner, mode, rdev, record=recorded)
+        chmod_at(fd, name, stat.S_IMODE(on_disk))
+
+    def _own_named(
+        self,
+        entry: Entry,
+        fd: int,
+        name: bytes,
+        owner: Owner,
+        mode: int,
+        rdev: int = 0,
+        *,
+        record: bool = False,
+    ) -> None:
+        """Give a file that is not opened its owner and times."""
+        metadata = self.destination.metadata
+        metadata.own((fd, name), Given(*owner, []), mode, rdev, record=record)
+        latest = self.destination.clock_ns
+        time_ns = entry.st.st_mtime_ns if latest is None else min(entry.st.st_mtime_ns, latest)
+        os.utime(name, ns=(time_ns, time_ns), dir_fd=fd, follow_symlinks=False)
+
+
+class _Target:
+    """The directory and name that a single file is written to, as a context manager."""
+
+    def __init__(self, destination: Destination, owner: Owner, path: str, name: str) -> None:
+        self._destination = destination
+        self._owner = owner
+        self._path = path
+        self._name = name
+        self._fd = -1
+
+    def __enter__(self) -> tuple[int, bytes]:
+        name = os.fsencode(self._name)
+        if self._path.endswith("/"):
+            self._fd, _ = self._destination.folder(self._path, self._owner)
+            return self._fd, name
+        place = self._destination.locate(self._path, self._owner)
+        self._fd = place.fd
+        if not place.name:
+            return place.fd, name
+        if place.st is None or not stat.S_ISDIR(place.st.st_mode):
+            return place.fd, place.name
+        os.close(self._fd)
+        self._fd, _ = self._destination.folder(self._path, self._owner)
+        return self._fd, name
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        os.close(self._fd)
+        if isinstance(error, OSError):
+            raise refused(self._path, error) from error
+
+
+class _Checked:
+    """What the digest saw of a source, entry by entry, held against what is copied."""
+
+    def __init__(self, seen: bytes) -> None:
+        self._seen = seen
+        self._at = 0
+
+    def check(self, entry: Entry) -> bool:
+        """Raise StoreError unless the digest saw `entry` as it is; False for a socket."""
+        if stat.S_ISSOCK(entry.st.st_mode):
+            return False
+        was = self._seen[self._at : self._at + _SEEN]
+        self._at += _SEEN
+        if was != signature(entry):
+            raise changed(entry.path, "it is not what its digest was computed of")
+        return True
+
+    def finish(self) -> None:
+        """Raise StoreError unless all that the digest saw was checked."""
+        if self._at != len(self._seen):
+            raise StoreError("a source lost files while it was read; build again")
+
+
+def place_of(one: Copy | Add, workdir: str) -> str:
+    """Return the absolute destination of `one`; a slash at its end stays."""
+    path = posixpath.join("/", workdir, one.destination)
+    directory = path.endswith("/") or posixpath.basename(path) in (".", "..")
+    return posixpath.normpath(path).replace("//", "/").rstrip("/") + ("/" if directory else "")
+
+
+def _without_suid(mode: int) -> int:
+    """Return what chown(2) leaves of the mode of a file, as docker's builder has it."""
+    if mode & stat.S_IXGRP:
+        mode &= ~stat.S_ISGID
+    return mode & ~stat.S_ISUID
+
+
+def _stat(name: str, fd: int, path: str) -> os.stat_result:
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _open(entry: Entry) -> int:
+    try:
+        return os.open(entry.name, _OPEN, dir_fd=entry.parent_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            raise changed(entry.path, "it was replaced") from None
+        raise unreadable(entry.path, error) from None
+
+
+def _capability(entry: Entry) -> Xattrs:
+    value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), _CAPABILITY)
+    return [] if value is None else [(_CAPABILITY, value)]

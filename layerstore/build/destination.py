@@ -1,0 +1,186 @@
+"""The tree that a build copies into: directories found or made beneath its root.
+
+Decided here and only here: how a path of an image becomes an open directory, and what
+gives way to what is copied.  Links are followed within the root as in a chroot, a dangling
+one to the place it names; missing directories are made, with mode 0755.  A file takes the
+place of anything but a directory it is copied into, and a directory that of any file, as
+when docker unpacks its tar.
+
+Threading: one thread at a time.  Source: moby `builder/dockerfile/copy.go`; path_resolution(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from layerstore.build.owner import ROOT, Owner
+from layerstore.errors import StoreError, shown
+from layerstore.layer.metadata import Metadata, Xattrs
+from unionfs.syscalls.removal import remove_tree
+
+_MAX_LINKS = 40
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Given(NamedTuple):
+    """The owner and attributes that a file gets."""
+
+    uid: int
+    gid: int
+    xattrs: Xattrs
+
+
+class Place(NamedTuple):
+    """Where a path of the image is: `name` in the directory `fd`, which the caller closes.
+
+    `name` is b"" where the path is the directory itself.  `st` is None for what is missing.
+    """
+
+    fd: int
+    name: bytes
+    st: os.stat_result | None
+
+
+class Destination:
+    """The tree beneath the directory `root_fd`, which the caller closes.
+
+    Owners and modes are set as `metadata` does it for layers.  `clock_ns` is the time of
+    what is made, and the latest of what is copied; None is now, and no limit.
+    """
+
+    def __init__(self, root_fd: int, metadata: Metadata, clock_ns: int | None = None) -> None:
+        self.root_fd = root_fd
+        self.metadata = metadata
+        self.clock_ns = clock_ns
+
+    def locate(self, path: str, owner: Owner = ROOT) -> Place:
+        """Return where `path` is, links followed, its last one too.
+
+        Directories above it that are missing are made for `owner`.  Raises StoreError.
+        """
+        try:
+            return self._locate(path, owner)
+        except OSError as error:
+            raise refused(path, error) from None
+
+    def folder(self, path: str, owner: Owner = ROOT) -> tuple[int, bool]:
+        """Open the directory `path`, made if it is missing; return its fd, and if it was made."""
+        place = self.locate(path, owner)
+        try:
+            if not place.name:
+                fd, place = place.fd, place._replace(fd=-1)
+                return fd, False
+            made = place.st is None
+            if made:
+                self.make_directory(place.fd, place.name, owner)
+            return os.open(place.name, _DIRECTORY, dir_fd=place.fd), made
+        except OSError as error:
+            raise refused(path, error) from None
+        finally:
+            if place.fd >= 0:
+                os.close(place.fd)
+
+    def _locate(self, path: str, owner: Owner) -> Place:
+        todo = os.fsencode(path).split(b"/")[::-1]
+        opened = [os.dup(self.root_fd)]
+        links = 0
+        try:
+            while todo:
+                name = todo.pop()
+                if name in (b"", b"."):
+                    continue
+                if name == b"..":
+                    if len(opened) > 1:
+                        os.close(opened.pop())
+                    continue
+                st = lstat(opened[-1], name)
+                if st is not None and stat.S_ISLNK(st.st_mode):
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                    target = os.readlink(name, dir_fd=opened[-1])
+                    while target.startswith(b"/") and len(opened) > 1:
+                        os.close(opened.pop())
+                    todo += target.split(b"/")[::-1]
+                    continue
+                if not any(part not in (b"", b".") for part in todo):
+                    return Place(opened.pop(), name, st)
+                if st is None:
+                    self.make_directory(opened[-1], name, owner)
+                opened.append(os.open(name, _DIRECTORY, dir_fd=opened[-1]))
+            st = os.fstat(opened[-1])
+            return Place(opened.pop(), b"", st)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def make_directory(self, fd: int, name: bytes, owner: Owner, mode: int = 0o755) -> None:
+        """Make the directory `name` in `fd` with exactly that mode and owner."""
+        os.mkdir(name, 0o700, dir_fd=fd)
+        made = os.open(name, _DIRECTORY, dir_fd=fd)
+        try:
+            self.give(made, stat.S_IFDIR | mode, owner)
+            if self.clock_ns is not None:
+                os.utime(made, ns=(self.clock_ns, self.clock_ns))
+        finally:
+            os.close(made)
+
+    def directory(self, fd: int, name: bytes) -> int:
+        """Return an fd of the directory `name` in `fd`, made in place of anything else there."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            st = lstat(fd, name)
+            if st is None or not stat.S_ISDIR(st.st_mode):
+                self.remove(fd, name)
+                os.mkdir(name, 0o700, dir_fd=fd)
+        return os.open(name, _DIRECTORY, dir_fd=fd)
+
+    def create(self, fd: int, name: bytes, mode: int) -> int:
+        """Create the regular file `name` in `fd` for writing, in place of anything there."""
+        try:
+            return os.open(name, _CREATE, mode, dir_fd=fd)
+        except FileExistsError:
+            self.remove(fd, name)
+            return os.open(name, _CREATE, mode, dir_fd=fd)
+
+    def remove(self, fd: int, name: bytes) -> None:
+        """Remove what is at `name` in `fd`, a whole tree too; nothing there is no error."""
+        try:
+            os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EPERM):
+                raise
+            remove_tree(fd, name)
+
+    def give(self, fd: int, mode: int, owner: Owner, xattrs: Xattrs | None = None) -> None:
+        """Give the open file or directory its owner, attributes and mode, in that order."""
+        self.metadata.own(fd, Given(*owner, xattrs or []), mode)
+        if owner == self.metadata.ours:
+            self._take_back(fd, owner)
+        os.fchmod(fd, stat.S_IMODE(self.metadata.mode_on_disk(mode)))
+
+    def _take_back(self, fd: int, owner: Owner) -> None:
+        """Set the owner that a new file has of itself, but for a setgid directory above it."""
+        st = os.fstat(fd)
+        if (st.st_uid, st.st_gid) != owner:
+            self.metadata.chown(fd, *owner)
+
+
+def lstat(fd: int, name: bytes) -> os.stat_result | None:
+    """Return the status of `name` in `fd`, no link followed; None where it is missing."""
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def refused(path: str, error: OSError) -> StoreError:
+    """Return the error of a place in the image that cannot be written to."""
+    return StoreError(f"{shown(path)} in the image cannot be made: {error.strerror}")

@@ -1,0 +1,95 @@
+"""Wildcards of COPY and ADD: Go's filepath.Match, one component of a path at a time.
+
+`*` and `?` match no slash, `[a-z]` and `[^a-z]` match a class, and `\\` escapes.
+
+Source: Go `path/filepath.Match`; moby `builder/dockerfile/copy.go`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+
+class BadPattern(ValueError):
+    """A wildcard pattern is not well-formed."""
+
+
+def has_wildcards(path: str) -> bool:
+    """Tell whether `path` is a pattern and not a path."""
+    escaped = False
+    for char in path:
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif char in "*?[":
+            return True
+    return False
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Return whether a name matches `pattern`, one component; raises BadPattern."""
+    compiled = re.compile(_translated(pattern), re.DOTALL)
+    return lambda name: compiled.fullmatch(name) is not None
+
+
+def _translated(pattern: str) -> str:
+    done = ""
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            # One `*` after another is one: nested repetition would take exponential time.
+            if not done.endswith("[^/]*"):
+                done += "[^/]*"
+        elif char == "?":
+            done += "[^/]"
+        elif char == "[":
+            one, at = _class(pattern, at)
+            done += one
+        else:
+            if char == "\\":
+                char, at = _literal(pattern, at - 1)
+            done += re.escape(char)
+    return done
+
+
+def _class(pattern: str, at: int) -> tuple[str, int]:
+    """Return the class that begins behind the `[` before `at`, and where it ends."""
+    negated = pattern[at : at + 1] == "^"
+    at += negated
+    ranges = ""
+    first = True
+    while first or pattern[at : at + 1] != "]":
+        first = False
+        low, at = _bound(pattern, at)
+        high = low
+        if pattern[at : at + 1] == "-":
+            high, at = _bound(pattern, at + 1)
+        # A range that is the wrong way round matches nothing.
+        if low <= high:
+            ranges += f"{re.escape(low)}-{re.escape(high)}"
+    if not ranges:
+        return ("." if negated else "(?!)"), at + 1
+    return f"[{'^' if negated else ''}{ranges}]", at + 1
+
+
+def _bound(pattern: str, at: int) -> tuple[str, int]:
+    """Return a bound of a range at `at`, and the place behind it, where something follows."""
+    if pattern[at : at + 1] in ("-", "]", ""):
+        raise BadPattern(pattern)
+    bound, at = _literal(pattern, at)
+    if at >= len(pattern):
+        raise BadPattern(pattern)
+    return bound, at
+
+
+def _literal(pattern: str, at: int) -> tuple[str, int]:
+    """Return the character at `at`, which may be escaped, and the place behind it."""
+    if pattern[at] == "\\":
+        at += 1
+        if at >= len(pattern):
+            raise BadPattern(pattern)
+    return pattern[at], at + 1

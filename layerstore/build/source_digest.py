@@ -1,0 +1,309 @@
+"""The content of the sources of COPY and ADD as digests: docker's, and the cache's.
+
+Decided here and only here: what of a file counts.  Its name in the tree, type, mode, owner,
+size, capability, link target and content do; its times do not.
+
+docker's digest of a file, which the history of an image names, is the SHA-256 of its tar
+header and content, "tarsum.v1"; that of a directory is over the sorted digests in it.
+Content is read once for both.  A file that has not changed is not read again: its digest is
+kept by device, inode, size, mtime and ctime.  A file whose ctime is not yet `_SETTLED` old
+is read each time, since it could change once more without a new time: pages of a mapping
+are written back up to 30 s later (vm.dirty_expire_centisecs).
+
+Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.go`; of
+20.10, which has the type in the mode.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import posixpath
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import xxhash
+
+from layerstore.build.tree import Entry, Tree, changed, unreadable
+from layerstore.errors import StoreError
+from unionfs.syscalls import xattr
+
+_SETTLED = 60_000_000_000  # ns
+_CHUNK = 1 << 20
+_SMALL = 1 << 16
+_CAPABILITY = b"security.capability"
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HEADER = b"name%s%smode%duid%dgid%dsize%dtypeflag%slinkname%suname%sgname%sdevmajor%ddevminor%d%s"
+_TYPES = {
+    stat.S_IFREG: "0",
+    stat.S_IFLNK: "2",
+    stat.S_IFCHR: "3",
+    stat.S_IFBLK: "4",
+    stat.S_IFDIR: "5",
+    stat.S_IFIFO: "6",
+}
+
+
+class Known(NamedTuple):
+    """What a digest is remembered by: the identity and times of a file, and its header."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    header: bytes
+
+
+class Memo(Protocol):
+    """Where digests of files are remembered."""
+
+    def find(self, known: Known) -> bytes | None:
+        """Return the digest kept for `known`."""
+
+    def keep(self, known: Known, digest: bytes) -> None:
+        """Keep the digest of `known`."""
+
+
+class NoMemo:
+    """Remembers nothing."""
+
+    def find(self, known: Known) -> bytes | None:
+        return None
+
+    def keep(self, known: Known, digest: bytes) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDigest:
+    """The digest of one source: `docker` as in a history, `key` for the cache.
+
+    `seen` has 16 bytes for each file that was looked at, in the order of the walk: what
+    the file was when its content was read.
+    """
+
+    docker: str
+    key: bytes
+    seen: bytes
+
+
+class Digester:
+    """Computes digests of sources in `tree`."""
+
+    def __init__(self, tree: Tree, memo: Memo | None = None) -> None:
+        self._tree = tree
+        self._memo: Memo = memo or NoMemo()
+        self._settled_ns = time.time_ns() - _SETTLED
+
+    def file(self, path: str, st: os.stat_result) -> SourceDigest:
+        """Return the digest of the file `path`, which `Tree.find` returned."""
+        parent, _, name = path.rpartition("/")
+        fd = self._tree.open_parent(parent)
+        try:
+            entry = Entry(path, name, fd, st, 1)
+            digest = self._digest(entry)
+            key = xxhash.xxh3_128_digest(self._own(entry, digest))
+            return SourceDigest(f"file:{digest.hex()}", key, signature(entry))
+        finally:
+            os.close(fd)
+
+    def directory(self, entries: Iterator[Entry]) -> SourceDigest:
+        """Return the digest of a walk; sockets, which no image can have, do not count."""
+        digests: list[bytes] = []
+        odd: list[str] = []
+        links: dict[tuple[int, int], str] = {}
+        key = xxhash.xxh3_128()
+        seen = bytearray()
+        for entry in entries:
+            if stat.S_ISSOCK(entry.st.st_mode):
+                continue
+            digest = self._digest(entry)
+            key.update(self._own(entry, digest))
+            seen += signature(entry)
+            if not entry.path:
+                continue  # docker leaves out the root of a tree
+            shown: bytes | str | None = digest
+            if stat.S_ISLNK(entry.st.st_mode):
+                shown = self._followed(entry)
+            elif entry.st.st_nlink > 1 and not self._tree.owners:
+                shown = self._linked(entry, digest, links)
+            if isinstance(shown, bytes):
+                digests.append(shown)
+            elif shown is not None:
+                odd.append(shown)
+        return SourceDigest(f"dir:{_of_all(digests, odd)}", key.digest(), bytes(seen))
+
+    def _followed(self, link: Entry) -> bytes | str | None:
+        """Return what docker takes for the digest of a link in a directory.
+
+        That is the digest of what it leads to.  Where that is nothing, it is the path of the
+        link, or for a link of a stage the path that it names; a circle of links has none.
+        """
+        if self._tree.is_circle(link.path):
+            return None
+        found = self._tree.find(link.path)
+        if found is None and self._tree.owners:
+            target = os.readlink(link.name, dir_fd=link.parent_fd)
+            named = posixpath.join("/", posixpath.dirname(link.path), target)
+            return posixpath.normpath(named).lstrip("/")
+        if found is None:
+            return link.path
+        if found.path == "":
+            return link.path
+        parent, _, name = found.path.rpartition("/")
+        fd = self._tree.open_parent(parent)
+        try:
+            return self._digest(Entry(found.path, name, fd, found.st, 1))
+        finally:
+            os.close(fd)
+
+    def _linked(self, entry: Entry, digest: bytes, links: dict[tuple[int, int], str]) -> bytes:
+        """Return what docker takes for the digest of a further name of a file.
+
+        That is the digest of a hard link, as in the tar of the context.
+        """
+        st = entry.st
+        if not stat.S_ISREG(st.st_mode):
+            return digest
+        first = links.setdefault((st.st_dev, st.st_ino), entry.path)
+        if first == entry.path:
+            return digest
+        name, target = (path.encode("utf-8", "surrogateescape") for path in (entry.path, first))
+        header = (name, b"", st.st_mode, 0, 0, 0, b"1", target, b"", b"", 0, 0, b"")
+        return hashlib.sha256(_HEADER % header).digest()
+
+    def _own(self, entry: Entry, digest: bytes) -> bytes:
+        """Return what the cache's key has of a file: docker's digest has no owner of a link."""
+        return digest + entry.path.encode("utf-8", "surrogateescape") + b"\0"
+
+    def _digest(self, entry: Entry) -> bytes:
+        st = entry.st
+        regular = stat.S_ISREG(st.st_mode)
+        header = self._header(entry)
+        if not regular or not st.st_size:
+            return hashlib.sha256(header).digest()
+        settled = st.st_ctime_ns < self._settled_ns
+        known = Known(
+            st.st_dev,
+            st.st_ino,
+            st.st_size,
+            st.st_mtime_ns,
+            st.st_ctime_ns,
+            xxhash.xxh3_128_digest(header),
+        )
+        digest = self._memo.find(known) if settled else None
+        if digest is None:
+            digest = _read(entry, header)
+            if settled:
+                self._memo.keep(known, digest)
+        return digest
+
+    def _header(self, entry: Entry) -> bytes:
+        st = entry.st
+        mode = st.st_mode
+        kind = _TYPES.get(stat.S_IFMT(mode))
+        if kind is None:
+            raise StoreError(f"{entry.shown} is a socket, which no image can have")
+        name = entry.path.encode("utf-8", "surrogateescape") or b"."
+        slash = b"/" if stat.S_ISDIR(mode) else b""
+        uid, gid = (st.st_uid, st.st_gid) if self._tree.owners else (0, 0)
+        size = st.st_size if stat.S_ISREG(mode) else 0
+        major = minor = 0
+        target = b""
+        if stat.S_ISLNK(mode):
+            target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent_fd))
+        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            major, minor = os.major(st.st_rdev), os.minor(st.st_rdev)
+        capability = b""
+        if stat.S_ISREG(mode):
+            value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), _CAPABILITY)
+            capability = b"" if value is None else _CAPABILITY + value
+        names = (b"", b"")
+        if self._tree.owners:
+            # docker asks the machine that it runs on; every one calls these two so.
+            names = (b"" if uid else b"root", b"" if gid else b"root")
+        return _HEADER % (
+            *(name, slash, mode, uid, gid, size, kind.encode(), target),
+            *(*names, major, minor, capability),
+        )
+
+
+def of_several(digests: Sequence[str]) -> str:
+    """Return docker's digest of several sources, that of one itself."""
+    if len(digests) == 1:
+        return digests[0]
+    return f"multi:{hashlib.sha256(','.join(digests).encode()).hexdigest()}"
+
+
+def of_content(name: str, content: bytes, mode: int) -> SourceDigest:
+    """Return the digest of a file that is in no tree: a heredoc or a download."""
+    path = name.encode("utf-8", "surrogateescape")
+    header = _HEADER % (
+        *(path, b"", stat.S_IFREG | mode, 0, 0, len(content), b"0", b"", b"", b"", 0, 0, b""),
+    )
+    digest = hashlib.sha256(header + content)
+    return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
+
+
+def signature(entry: Entry) -> bytes:
+    """Return 16 bytes that differ once the file of `entry` has changed."""
+    st = entry.st
+    text = f"{st.st_ino} {st.st_mode} "
+    if not stat.S_ISDIR(st.st_mode):
+        # Files that are ignored change the times of a directory, and no others stay unseen.
+        text += f"{st.st_size} {st.st_mtime_ns} {st.st_ctime_ns} "
+    return xxhash.xxh3_128_digest(text.encode() + entry.path.encode("utf-8", "surrogateescape"))
+
+
+def _of_all(digests: list[bytes], odd: list[str]) -> str:
+    digests.sort()
+    lines = sorted([*map(bytes.hex, digests), *odd]) if odd else map(bytes.hex, digests)
+    whole = hashlib.sha256()
+    separator = ""
+    for line in lines:
+        whole.update((separator + line).encode("utf-8", "surrogateescape"))
+        separator = ","
+    return whole.hexdigest()
+
+
+def _read(entry: Entry, header: bytes) -> bytes:
+    """Return the SHA-256 of `header` and the content of the file."""
+    try:
+        fd = os.open(entry.name, _FLAGS, dir_fd=entry.parent_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            raise changed(entry.path, "it was replaced") from None
+        raise unreadable(entry.path, error) from None
+    try:
+        whole = hashlib.sha256(header)
+        left = entry.st.st_size
+        while left:
+            data = os.read(fd, min(_CHUNK, left))
+            if not data:
+                raise changed(entry.path, "it became shorter")
+            whole.update(data)
+            left -= len(data)
+        check_unchanged(entry, os.fstat(fd))
+    except OSError as error:
+        raise unreadable(entry.path, error) from None
+    finally:
+        os.close(fd)
+    return whole.digest()
+
+
+def check_unchanged(entry: Entry, now: os.stat_result) -> None:
+    """Raise StoreError unless the file of `entry` is what it was."""
+    st = entry.st
+    if (st.st_ino, st.st_dev) != (now.st_ino, now.st_dev):
+        raise changed(entry.path, "it was replaced")
+    if (st.st_size, st.st_mtime_ns, st.st_ctime_ns) != (
+        now.st_size,
+        now.st_mtime_ns,
+        now.st_ctime_ns,
+    ):
+        raise changed(entry.path, "it was written to")

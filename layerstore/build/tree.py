@@ -1,0 +1,264 @@
+"""A tree that a build copies from: a context, a stage or an image, reached by a descriptor.
+
+Decided here and only here: how a path in a source tree is found, and what is seen of it.
+Links are followed within the tree and never out of it; a file that the ignore file names is
+not there.  A walk opens each directory beneath the one above, follows no link, and holds
+one name list a level, so that its memory does not grow with the number of files.
+
+Threading: one thread at a time.  Source: moby `builder/remotecontext/archive.go`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from layerstore.build.ignore import Ignore
+from layerstore.build.match import BadPattern, has_wildcards, matcher
+from layerstore.errors import StoreError, shown
+from unionfs.syscalls.openat2 import open_in_root
+
+_DEEPEST = 400  # directories in each other, each held open by a walk
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Found(NamedTuple):
+    """Where a path leads: to `path` in the tree, without any links, and its status."""
+
+    path: str
+    st: os.stat_result
+
+
+class Entry(NamedTuple):
+    """A file met by a walk: `path` is that in the tree, `depth` counts from 0 for the first.
+
+    `parent_fd` is the open directory that `name` is in, until the walk goes on.
+    """
+
+    path: str
+    name: str
+    parent_fd: int
+    st: os.stat_result
+    depth: int
+
+    @property
+    def shown(self) -> str:
+        """The path for messages."""
+        return shown(self.path or "/")
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way of a walk; `names` are those left, the first last.
+
+    `waiting` is its entry as long as it has not been yielded, since it is ignored.
+    """
+
+    fd: int
+    path: str
+    names: list[str]
+    waiting: Entry | None
+
+
+class Tree:
+    """The tree beneath the directory `fd`, which the caller closes; `ignore` hides some of it.
+
+    `owners` says whether a file's owner is the image's, as in a stage; files of a context
+    belong to root whatever their owner on this machine is.
+    """
+
+    def __init__(self, fd: int, ignore: Ignore | None = None, *, owners: bool = False) -> None:
+        self.fd = fd
+        self.ignore = ignore or Ignore()
+        self.owners = owners
+        self._root = os.readlink(f"/proc/self/fd/{fd}")
+
+    def find(self, path: str) -> Found | None:
+        """Return where `path` leads, links followed; None if there is nothing to be seen."""
+        try:
+            fd = open_in_root(self.fd, os.fsencode(path), os.O_PATH)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise unreadable(path, error) from None
+        try:
+            real = os.readlink(f"/proc/self/fd/{fd}")
+            inside = real[len(self._root) :].lstrip("/")
+            found = Found(inside, os.fstat(fd))
+        finally:
+            os.close(fd)
+        if not self.sees(found.path, found.st):
+            return None
+        return found
+
+    def is_circle(self, path: str) -> bool:
+        """Tell whether the link `path` leads to itself, or through too many links."""
+        try:
+            os.close(open_in_root(self.fd, os.fsencode(path), os.O_PATH))
+        except OSError as error:
+            return error.errno == errno.ELOOP
+        return False
+
+    def sees(self, path: str, st: os.stat_result) -> bool:
+        """Tell whether `path` is not ignored; an ignored directory may have files that are not."""
+        if not self.ignore.hides(path):
+            return True
+        return stat.S_ISDIR(st.st_mode) and self.ignore.may_show_beneath(path)
+
+    def open_file(self, path: str) -> int:
+        """Open the regular file `path`, as `find` returned it, for reading."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            return open_in_root(self.fd, os.fsencode(path), flags)
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def open_parent(self, path: str) -> int:
+        """Open the directory `path`, as it is in a path that `find` returned."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        try:
+            return open_in_root(self.fd, os.fsencode(path), flags)
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the paths that match `pattern`, sorted; no link on the way is followed.
+
+        Raises StoreError where the pattern is not well-formed.
+        """
+        parts = [part for part in pattern.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise StoreError(f"{shown(pattern)} leads out of the tree: `..` is not for wildcards")
+        try:
+            matches = [matcher(part) for part in parts]
+        except BadPattern:
+            raise StoreError(f"{shown(pattern)} is not a pattern: syntax error in it") from None
+        return sorted(self._glob(self.fd, "", parts, matches, 0), key=os.fsencode)
+
+    def _glob(
+        self, fd: int, above: str, parts: list[str], matches: list[Callable[[str], bool]], at: int
+    ) -> list[str]:
+        literal = not has_wildcards(parts[at]) and "\\" not in parts[at]
+        found: list[str] = []
+        try:
+            names = [parts[at]] if literal else os.listdir(fd)
+        except OSError as error:
+            raise unreadable(above, error) from None
+        for name in names:
+            if not literal and not matches[at](name):
+                continue
+            path = f"{above}/{name}" if above else name
+            try:
+                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in _MISSING:
+                    continue
+                raise unreadable(path, error) from None
+            if not self.sees(path, st):
+                continue
+            if at + 1 == len(parts):
+                found.append(path)
+            elif stat.S_ISDIR(st.st_mode):
+                beneath = open_directory(name, fd, path)
+                try:
+                    found += self._glob(beneath, path, parts, matches, at + 1)
+                finally:
+                    os.close(beneath)
+        return found
+
+    def walk(self, path: str) -> Iterator[Entry]:
+        """Yield the directory `path`, which `find` returned, and all that is seen beneath it.
+
+        A directory comes before what is in it; names are in the order of their bytes.
+        """
+        top = self.open_parent(path)
+        try:
+            yield Entry(path, "", top, os.fstat(top), 0)
+            yield from self._beneath(top, path)
+        finally:
+            os.close(top)
+
+    def _beneath(self, top: int, path: str) -> Iterator[Entry]:
+        """Yield what is beneath the open directory `top`."""
+        # The first level is the caller's.
+        levels = [_Level(top, path, self._names(top, path), None)]
+        try:
+            while levels:
+                level = levels[-1]
+                if not level.names:
+                    levels.pop()
+                    if levels:
+                        os.close(level.fd)
+                    continue
+                name = level.names.pop()
+                inside = f"{level.path}/{name}" if level.path else name
+                try:
+                    st = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    raise changed(inside, "it was removed") from None
+                entry = Entry(inside, name, level.fd, st, len(levels))
+                hidden = self.ignore.hides(inside)
+                if not hidden:
+                    yield from _waiting(levels)
+                    yield entry
+                elif not stat.S_ISDIR(st.st_mode) or not self.ignore.may_show_beneath(inside):
+                    continue
+                if stat.S_ISDIR(st.st_mode):
+                    levels.append(self._level(entry, wait=hidden))
+        finally:
+            for level in levels[1:]:
+                os.close(level.fd)
+
+    def _level(self, entry: Entry, *, wait: bool) -> _Level:
+        """Open the directory `entry`; with `wait` it is yielded with the first file in it."""
+        if entry.depth >= _DEEPEST:
+            raise StoreError(f"{entry.shown} is in {_DEEPEST} directories: that is too deep")
+        fd = open_directory(entry.name, entry.parent_fd, entry.path)
+        try:
+            names = self._names(fd, entry.path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return _Level(fd, entry.path, names, entry if wait else None)
+
+    def _names(self, fd: int, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(fd), key=os.fsencode, reverse=True)
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+
+def _waiting(levels: list[_Level]) -> Iterator[Entry]:
+    """Yield the ignored directories on the way, now that there is something in them."""
+    for level in levels:
+        if level.waiting is not None:
+            entry, level.waiting = level.waiting, None
+            yield entry
+
+
+def open_directory(name: str, parent_fd: int, path: str) -> int:
+    """Open the directory `name`; `path` is for the error."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise changed(path, "it is no directory any more") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: str, error: OSError) -> StoreError:
+    """Return the error of a source that cannot be read."""
+    return StoreError(f"{shown(path or '/')} cannot be read: {error.strerror}")
+
+
+def changed(path: str, how: str) -> StoreError:
+    """Return the error of a source that changes while it is read."""
+    return StoreError(
+        f"{shown(path or '/')} changed while it was read: {how}; "
+        "build again when nothing writes to it"
+    )
