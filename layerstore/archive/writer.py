@@ -116,8 +116,12 @@ class DirectoryWriter:
                 write(counted)
             _check(name, counted, size)
         except BaseException:
-            remove_tree(self._staging)
+            self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """Remove what was written; nothing comes of the archive."""
+        remove_tree(self._staging)
 
     def end(self) -> None:
         os.chmod(self._staging, 0o755)

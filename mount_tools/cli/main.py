@@ -32,6 +32,7 @@ READER_GONE = 141
 
 COMMANDS = {
     "exec": "run_cmd.exec_",
+    "copy": "copy_cmd.copy",
     "login": "login_cmd.login",
     "logout": "login_cmd.logout",
     "pull": "pull_cmd.pull",

@@ -146,8 +146,9 @@ def test_every_command_has_help_and_refuses_flags_it_does_not_know(
 
 MISSING = {
     "image": [
-        "create nope", "diff busy:1 nope", "history nope", "image inspect nope", "layers nope",
-        "rmi nope", "save nope", "tag nope x", "which / nope", "images -f since=nope",
+        "create --pull never nope", "diff busy:1 nope", "history nope", "image inspect nope",
+        "layers nope", "rmi nope", "save nope", "tag nope x", "which / nope",
+        "images -f since=nope",
     ],
     "container": [
         "commit nope", "container inspect nope", "diff nope", "exec nope ls", "export nope",

@@ -1,0 +1,128 @@
+"""`pyunion copy`: images between registries and archives, without the store.
+
+Source: skopeo-copy(1) for the names of places.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
+
+from layerstore.errors import StoreError
+from layerstore.errors import shown as shown_text
+from layerstore.oci.platform import parse_platform
+from layerstore.oci.reference import Reference, parse_reference
+from mount_tools.cli import framework
+from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.output.output_file import opened
+from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.session import say
+
+if TYPE_CHECKING:
+    from layerstore.registry.client import Client
+    from layerstore.registry.copy import Goal
+    from layerstore.registry.events import Report
+    from layerstore.registry.origins import Origin
+
+REGISTRY, DOCKER_ARCHIVE, OCI, OCI_ARCHIVE = "docker", "docker-archive", "oci", "oci-archive"
+_FAILED = "failed to copy the image"
+
+
+class Place(NamedTuple):
+    """Where an image is, or goes: a reference in a registry, or a path with a name in it."""
+
+    kind: str
+    path: str
+    name: str
+
+    @property
+    def reference(self) -> Reference:
+        """The name in a registry, or in an archive of docker's."""
+        return parse_reference(self.name).with_default_tag()
+
+
+def parse_place(text: str) -> Place:
+    """Return the place that `text` names; raises StoreError."""
+    kind, colon, rest = text.partition(":")
+    if kind == REGISTRY and rest.startswith("//"):
+        return Place(REGISTRY, "", rest[2:])
+    if colon and kind in (DOCKER_ARCHIVE, OCI, OCI_ARCHIVE):
+        path, _, name = rest.partition(":")
+        if not path:
+            raise StoreError(f'"{shown_text(text)}" names no file: write {kind}:PATH[:NAME]')
+        return Place(kind, path, name)
+    return Place(REGISTRY, "", text)
+
+
+@framework.command("Copy an image between registries and archives", "SRC DST", least=2, most=2)
+@framework.flag("-a", "--all", "everything", says="Copy the whole index, not one platform of it")
+@framework.flag("-q", "--quiet", says="Print the digest only")
+@framework.text("--platform", says="Take the image for this platform of an index")
+def copy(operands: tuple[str, ...], everything: bool, quiet: bool, platform: str | None) -> None:
+    """A place is a name in a registry, docker-archive:FILE[:NAME], oci:DIRECTORY[:NAME] or
+    oci-archive:FILE[:NAME]. Nothing is unpacked, and the digests stay the same."""
+    from layerstore.registry.copy import copy_image
+
+    source, target = (parse_place(text) for text in operands)
+    wanted = parse_platform(platform) if platform else None
+    with registry_client() as client, ExitStack() as stack:
+        origin = stack.enter_context(_origin(client, source))
+        report = stack.enter_context(shown(sys.stdout, quiet=quiet))
+        goal = stack.enter_context(_goal(client, target, report))
+        copied = copy_image(origin, goal, platform=wanted, everything=everything)
+    say(copied.digest if quiet else f"Digest: {copied.digest}")
+
+
+@contextmanager
+def _origin(client: Client, place: Place) -> Iterator[Origin]:
+    from layerstore.archive.members import open_members
+    from layerstore.registry.origins import DockerOrigin, LayoutOrigin, RepositoryOrigin
+
+    if place.kind == REGISTRY:
+        reference = place.reference
+        tag = str(reference.digest or reference.tag)
+        yield RepositoryOrigin(client.repository(reference), tag)
+        return
+    with TemporaryDirectory(prefix="pyunion-") as spool:
+        members = open_members(Path(place.path), Path(spool))
+        try:
+            if place.kind == DOCKER_ARCHIVE:
+                yield DockerOrigin(members, place.name)
+            else:
+                yield LayoutOrigin(members, place.name)
+        finally:
+            members.close()
+
+
+@contextmanager
+def _goal(client: Client, place: Place, report: Report) -> Iterator[Goal]:
+    from layerstore.archive.writer import DirectoryWriter, TarArchiveWriter
+    from layerstore.registry.copy import ArchiveGoal, RegistryGoal
+
+    if place.kind == REGISTRY:
+        reference = place.reference
+        tag = str(reference.digest or reference.tag)
+        target = client.repository(reference)
+        yield RegistryGoal(target, tag, report=report, cancel=client.cancel)
+    elif place.kind == OCI:
+        writer = DirectoryWriter(Path(place.path))
+        try:
+            yield ArchiveGoal(writer, place.name, report=report)
+        except BaseException:
+            writer.abandon()
+            raise
+    else:
+        docker = place.kind == DOCKER_ARCHIVE
+        named = place.reference if docker and place.name else None
+        with opened(place.path, _FAILED) as stream:
+            yield ArchiveGoal(
+                TarArchiveWriter(stream),
+                place.name,
+                docker=docker,
+                reference=named,
+                report=report,
+            )

@@ -1,0 +1,73 @@
+"""`pyunion copy`: places, and the same image wherever it goes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from layerstore.errors import StoreError
+from mount_tools.cli.commands.copy_cmd import Place, parse_place
+from tests.helpers.cli import Cli
+from tests.helpers.registry_server import RegistryServer
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("debian:12", Place("docker", "", "debian:12")),
+        ("docker://host:5000/x:1", Place("docker", "", "host:5000/x:1")),
+        ("docker-archive:/a.tar:x:1", Place("docker-archive", "/a.tar", "x:1")),
+        ("docker-archive:/a.tar", Place("docker-archive", "/a.tar", "")),
+        ("oci:dir:v1", Place("oci", "dir", "v1")),
+        ("oci-archive:a.tar", Place("oci-archive", "a.tar", "")),
+        ("oci", Place("docker", "", "oci")),
+    ],
+)
+def test_places(text: str, place: Place) -> None:
+    assert parse_place(text) == place
+
+
+def test_a_place_needs_a_path() -> None:
+    with pytest.raises(StoreError, match="names no file"):
+        parse_place("oci::x")
+
+
+def test_an_image_goes_round_and_stays_the_same(
+    cli: Cli, hub: RegistryServer, tmp_path: Path
+) -> None:
+    first = f"{hub.host}/{hub.name()}"
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text(first)
+    cli.ok("import", str(tmp_path / "tree"), first)
+    digest = cli.ok("push", first).split()[-3]
+    places = [
+        first,
+        f"{hub.host}/{hub.name()}:x",
+        f"oci:{tmp_path}/layout:v1",
+        f"docker://{hub.host}/{hub.name()}",
+        f"oci-archive:{tmp_path}/oci.tar",
+        f"docker-archive:{tmp_path}/docker.tar:box:2",
+    ]
+    for source, target in itertools.pairwise(places):
+        said = cli.ok("copy", source, target).splitlines()
+        assert said[-1] == f"Digest: {digest}", (source, target, said)
+    other = Cli(tmp_path / "other")
+    assert other.ok("load", "-i", f"{tmp_path}/docker.tar") == "Loaded image: box:2\n"
+    assert other.ok("images", "-q", "--no-trunc") == cli.ok("images", "-q", "--no-trunc", first)
+    assert cli.ok("copy", "-q", first, f"{hub.host}/{hub.name()}") == f"{digest}\n"
+    back = f"{hub.host}/{hub.name()}:back"
+    cli.ok("copy", f"docker-archive:{tmp_path}/docker.tar", back)
+    other.ok("pull", "-q", back)
+    assert other.ok("images", "-q", "--no-trunc", back) == cli.ok(
+        "images", "-q", "--no-trunc", first
+    )
+
+
+def test_a_copy_that_fails_leaves_nothing(cli: Cli, hub: RegistryServer, tmp_path: Path) -> None:
+    missing = f"{hub.host}/{hub.name()}:nope"
+    for target in (f"oci:{tmp_path}/layout", f"oci-archive:{tmp_path}/oci.tar"):
+        assert cli.fails("copy", missing, target).startswith("Error: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "store"]
+    assert "cannot be read" in cli.fails("copy", f"oci-archive:{tmp_path}/x", missing)
