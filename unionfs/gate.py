@@ -18,6 +18,7 @@ looked at, so one of the two sees the other.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -40,10 +41,15 @@ class Lane:
 
 
 class Gate:
-    """The gate of one union."""
+    """The gate of one union.
+
+    `patient` False is for a union in which a request may never end: `paused` then fails
+    with EBUSY where it would wait for all of them.
+    """
 
     def __init__(self) -> None:
         self.closed = False
+        self.patient = True
         self._lanes: list[Lane] = []
         self._passing = 0
         self._outside = 0
@@ -108,7 +114,8 @@ class Gate:
     def paused(self) -> Iterator[int]:
         """Keep all threads outside; yields the `time.monotonic_ns` at which they began to wait.
 
-        One caller at a time; a second one waits for the first.
+        One caller at a time; a second one waits for the first.  Raises EBUSY if a
+        request does not end, in a gate that is not `patient`.
         """
         with self._turn:
             since = self._close()
@@ -121,7 +128,8 @@ class Gate:
         for attempt in range(TRIES):
             since = time.monotonic_ns()
             self.closed = True
-            last = since + PATIENCE_NS if attempt < TRIES - 1 else None
+            bounded = attempt < TRIES - 1 or not self.patient
+            last = since + PATIENCE_NS if bounded else None
             while not self._is_empty():
                 if last is not None and time.monotonic_ns() > last:
                     break
@@ -130,7 +138,7 @@ class Gate:
                 return since
             self._reopen()
             time.sleep(min(_PAUSE_S * (attempt + 1), _LONGEST_S))
-        raise AssertionError("the last attempt has no end but success")
+        raise OSError(errno.EBUSY, "a request waits for a layer that does not answer")
 
     def _is_empty(self) -> bool:
         if self._passing - self._outside:

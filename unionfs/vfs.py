@@ -59,6 +59,13 @@ class Filesystem(Protocol):
 
     gate: Gate
 
+    def may_hang(self) -> bool:
+        """Tell whether a call may never return: a layer is on a network or FUSE filesystem.
+
+        Then the transport makes every call but `forget` from a thread of its own.
+        """
+        ...
+
     # -- names and inodes --
 
     def lookup(self, parent: NodeId, name: bytes) -> Attr | None:

@@ -309,7 +309,7 @@ def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
     with suppress(OSError):  # where there are no locks, there is none to give up
         fcntl.flock(upper.root.fd(), fcntl.LOCK_UN)
     new = Layer(upper.path, fresh, -1, upper.dev, upper.fsid, upper.uuid, state.fds)
-    new.reflinks, new.ordered = upper.reflinks, upper.ordered
+    new.reflinks, new.ordered, new.remote = upper.reflinks, upper.ordered, upper.remote
     upper.path, upper.is_upper = upper_to, False
     state.generation += 1
     state.lowers = (upper, *state.lowers)

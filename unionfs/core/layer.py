@@ -53,7 +53,8 @@ class Layer:
     `fsid` numbers the filesystems of a union.  `bottom`: no layer lies beneath.
     `reflinks` becomes False when the filesystem refuses one.  `ordered` (of an upper):
     its filesystem writes data before the metadata that refers to it.  `settled`: the
-    whole layer is on disk, so an fsync has nothing to do.
+    whole layer is on disk, so an fsync has nothing to do.  `remote`: a call into it may
+    never return, since another machine or process has to answer.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Layer:
         "ordered",
         "path",
         "reflinks",
+        "remote",
         "root",
         "settled",
         "uuid",
@@ -82,6 +84,7 @@ class Layer:
         self.uuid = uuid
         self.bottom = False
         self.reflinks = True
+        self.remote = False
         self.ordered = False
         self.settled = number >= 0
         self.fds = fds
@@ -171,6 +174,9 @@ class FdCache:
 
     def open(self, real: RealDir) -> Fd:
         """Open `real`, and what lies between it and the nearest open directory above."""
+        layer = real.layer
+        if layer.remote and not layer.is_upper:
+            return self._open_apart(real)
         with self.lock:
             missing: list[RealDir] = []
             at: RealDir | None = real
@@ -190,16 +196,48 @@ class FdCache:
                     if error.errno not in OUT_OF_FDS or not self.make_room():
                         raise
                     fd = _open_dir(below.name, fd)
-                below._fd = fd
-                self._open.append(weakref.ref(below))
-                # In between too: the way may be longer than what may be open.
-                while len(self._open) > self.capacity:
-                    # The one just opened is last, and stays.
-                    self._close_oldest()
-            if len(self._open) > self._sweep_at:
-                self._open = deque(ref for ref in self._open if ref() is not None)
-                self._sweep_at = max(_SWEEP, 2 * len(self._open))
+                self._keep(below, fd)
             return fd
+
+    def _open_apart(self, real: RealDir) -> Fd:
+        """Do as `open`, with no lock held while a filesystem is asked that may not answer.
+
+        Nobody renames a directory of a lower.
+        """
+        missing: list[RealDir] = []
+        at, fd = real, real._fd
+        while fd is None:
+            missing.append(at)
+            if at.parent is None:
+                raise fs_error(errno.ESTALE)
+            at = at.parent
+            fd = at._fd
+        for below in reversed(missing):
+            try:
+                fd = _open_dir(below.name, fd)
+            except OSError as error:
+                if error.errno in GONE:
+                    log.warning("the layer directory %r is gone", below.full_path())
+                    raise fs_error(errno.ESTALE) from error
+                if error.errno not in OUT_OF_FDS or not self.make_room():
+                    raise
+                fd = _open_dir(below.name, fd)
+            with self.lock:
+                if below._fd is None:
+                    self._keep(below, fd)
+        return fd
+
+    def _keep(self, real: RealDir, fd: Fd) -> None:
+        """Keep `fd` as that of `real`; the caller holds `lock`."""
+        real._fd = fd
+        self._open.append(weakref.ref(real))
+        # At each step of a way down: it may be longer than what may be open.
+        while len(self._open) > self.capacity:
+            # The one just opened is last, and stays.
+            self._close_oldest()
+        if len(self._open) > self._sweep_at:
+            self._open = deque(ref for ref in self._open if ref() is not None)
+            self._sweep_at = max(_SWEEP, 2 * len(self._open))
 
     def _close_oldest(self) -> bool:
         """Close the fd that was opened first; tell whether there was one to close."""

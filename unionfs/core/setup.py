@@ -34,6 +34,7 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
+from unionfs.syscalls.statfs import is_remote, is_remote_name
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 from unionfs.types import StIno
@@ -287,11 +288,14 @@ def _number_layers(
         )
     fds = FdCache(min(config.open_dirs or spare, spare // 2))
     fsids: dict[int, int] = {}
+    mounts = [mount.mount_point for mount in read_mounts() if is_remote_name(mount.fs_type)]
 
     def make(number: int, path: bytes, fd: Fd) -> Layer:
         dev = os.fstat(fd).st_dev
         fsid = fsids.setdefault(dev, len(fsids))
-        return Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
+        layer = Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
+        layer.remote = is_remote(fd) or _has_remote_inside(path, mounts)
+        return layer
 
     top = None
     if upper is not None:
@@ -302,6 +306,11 @@ def _number_layers(
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
     return _Layers(tuple(lowers), datas, top), fds
+
+
+def _has_remote_inside(path: bytes, mount_points: list[bytes]) -> bool:
+    inside = os.path.realpath(path).rstrip(b"/") + b"/"
+    return any(point.startswith(inside) for point in mount_points)
 
 
 def _trusted_works(layers: _Layers) -> bool:

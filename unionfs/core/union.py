@@ -59,7 +59,13 @@ def open_union(config: UnionConfig) -> UnionFs:
 
     Raises `ConfigError` where it cannot be, with nothing changed on disk.
     """
-    return UnionFs(open_state(config))
+    state = open_state(config)
+    if not any(layer.remote for layer in (*state.stack(), *state.data)):
+        return UnionFs(state)
+    from unionfs.core.remote import RemoteUnion  # which is made of this module's class
+
+    state.gate.patient = False
+    return RemoteUnion(state)
 
 
 class UnionFs:
@@ -75,6 +81,9 @@ class UnionFs:
         self._next_fh = cast("Iterator[Fh]", itertools.count(1))
         self._closed = False
         self._freezing = threading.Lock()
+
+    def may_hang(self) -> bool:
+        return False
 
     # -- names and inodes --
 

@@ -9,6 +9,36 @@ from unionfs.syscalls.libc import fail, libc
 OVERLAYFS = 0x794C7630
 ECRYPTFS = 0xF15F
 
+# Filesystems that another machine or another process answers for, and so may stop to
+# answer; statfs(2), and include/uapi/linux/magic.h.
+_REMOTE = frozenset(
+    {
+        0x65735546,  # FUSE, virtiofs
+        0x6969,  # NFS
+        0x517B,  # SMB
+        0xFF534D42,  # CIFS
+        0xFE534D42,  # SMB2
+        0x01021997,  # 9p
+        0x00C36400,  # Ceph
+        0x5346414F,  # OpenAFS
+        0x6B414653,  # AFS
+        0x73757245,  # Coda
+        0x01161970,  # GFS2
+        0x7461636F,  # OCFS2
+        0x0BD00BD0,  # Lustre
+        0x20030528,  # OrangeFS
+        0x786F4256,  # VirtualBox
+        0x47504653,  # GPFS
+        0x19830326,  # BeeGFS
+    }
+)
+
+# Their names in the mount table, without what follows a dot.
+_REMOTE_NAMES = frozenset(
+    b"fuse fuseblk virtiofs nfs nfs4 cifs smb3 9p ceph afs coda gfs2 ocfs2 lustre orangefs "
+    b"vboxsf gpfs beegfs".split()
+)
+
 _fstatfs = libc.fstatfs
 _fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
@@ -19,3 +49,14 @@ def filesystem_type(fd: int) -> int:
     if _fstatfs(fd, buffer) != 0:
         raise fail()
     return buffer[0]
+
+
+def is_remote(fd: int) -> bool:
+    """Tell whether the filesystem of `fd` is answered for by another machine or process."""
+    # The type is a signed long on some machines; the magic numbers have 32 bits.
+    return filesystem_type(fd) & 0xFFFFFFFF in _REMOTE
+
+
+def is_remote_name(fs_type: bytes) -> bool:
+    """Tell the same by the type's name, as in the mount table: b"nfs4", b"fuse.sshfs"."""
+    return fs_type.partition(b".")[0] in _REMOTE_NAMES

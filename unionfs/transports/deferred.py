@@ -1,46 +1,224 @@
-"""Requests that wait for a disk, each on a thread of its own.
+"""Requests that wait for a disk or another machine, each on a thread of its own.
 
 There are as many threads as the kernel is likely to send such requests at once, so
 that no request waits for another's copy_up or fsync.  A request whose caller is
 killed stops at the next step where that is safe.
+
+A call into a layer on a network or FUSE filesystem may never return, and no signal ends
+it.  So a `Job` can be answered before it is done: when its caller is killed, the caller
+gets EINTR, and what the job does after that is taken back.  The kernel interrupts a
+request once, at the first signal, and a later one may be the one that kills; so a thread
+watches the callers of jobs.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Protocol
 
 from unionfs.interrupts import Caller, working_for
 
+log = logging.getLogger(__name__)
+
 _WORKERS = 64
+_MOST_JOBS = 1024  # under way at once; further ones wait, and can be killed
+_LOOK_S = 0.25  # how often to see whether the callers of jobs are being killed
+_IDLE_LOOKS = 20
+_LONG_S = 1.0  # a job that takes longer may be one that was interrupted unnoticed
+# How long an interrupted caller that this process cannot see, in another pid namespace,
+# waits before it counts as killed.
+_UNSEEN_S = 2.0
+_MOST_EARLY = 1024
+_PATIENCE_S = 5.0  # how long the end of a mount waits for a layer that may not answer
+
+
+class Job(Protocol):
+    """A request that may be answered before it is done."""
+
+    def serve(self) -> None:
+        """Do what the request asks; the reply is kept."""
+        ...
+
+    def reply(self) -> None:
+        """Send the reply."""
+        ...
+
+    def give_up(self) -> None:
+        """Answer EINTR, while `serve` may be running."""
+        ...
+
+    def take_back(self) -> None:
+        """Undo what the kernel does not know of: it was answered EINTR before."""
+        ...
+
+
+class Workers:
+    """Threads that run what they are given, each one thing at a time.
+
+    They are daemon threads: one that never returns does not keep the process alive.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Let a thread call `task`, a new one unless one is idle."""
+        self._tasks.put(task)
+        if self._idle.acquire(blocking=False):
+            return
+        with self._lock:
+            count = len(self._threads)
+            if count == self._most:
+                return
+            name = f"fuse-worker-{count}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task()
+            except Exception:
+                log.exception("a request on a worker thread failed")
+            del task
+            self._idle.release()
+
+    def join(self, patience: float | None = None) -> int:
+        """Wait until all tasks are done, or for `patience` seconds; return how many are not."""
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
+            self._tasks.put(None)
+        end = None if patience is None else time.monotonic() + patience
+        for thread in threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return sum(thread.is_alive() for thread in threads)
+
+
+class _Pending:
+    """A request under way: who waits for it, since when, and how to answer it early."""
+
+    __slots__ = ("caller", "give_up", "since", "told")
+
+    def __init__(self, caller: Caller, give_up: Callable[[], None]) -> None:
+        self.caller = caller
+        self.give_up = give_up
+        self.since = time.monotonic()
+        self.told = 0.0  # when the kernel interrupted it
+
+    def is_abandoned(self, now: float) -> bool:
+        """Tell whether the caller is being killed."""
+        caller = self.caller
+        if not caller.pid:
+            return self.told > 0 and now - self.told > _UNSEEN_S
+        # The kernel loses an interrupt that comes while a ring takes the request.
+        if now - self.since > _LONG_S:
+            caller.interrupted = True
+        return caller.is_killed()
+
+
+def _go_on() -> None:
+    """Leave a request that is answered when it is done."""
 
 
 class Deferred:
-    """The requests under way on worker threads, by their unique."""
+    """The requests under way on worker threads, by their unique.
 
-    def __init__(self) -> None:
-        self._workers = ThreadPoolExecutor(_WORKERS, "fuse-worker")
-        self._callers: dict[int, Caller] = {}
+    `may_hang` is for a union with a layer that may stop to answer.
+    """
+
+    def __init__(self, *, may_hang: bool = False) -> None:
+        self._may_hang = may_hang
+        self._workers = Workers(_MOST_JOBS if may_hang else _WORKERS)
+        self._pending: dict[int, _Pending] = {}
+        self._lock = threading.Lock()
+        self._early: set[int] = set()  # interrupts read before their requests were submitted
+        self._watching = False
+        self._look = threading.Event()
 
     def submit(self, unique: int, pid: int, serve: Callable[[], None]) -> None:
         """Let a worker call `serve` for request `unique` of the thread `pid`."""
-        caller = self._callers[unique] = Caller(pid)
+        caller = Caller(pid)
+        self._pending[unique] = _Pending(caller, _go_on)
 
         def run() -> None:
             with working_for(caller):
                 try:
                     serve()
                 finally:
-                    del self._callers[unique]
+                    del self._pending[unique]
+
+        self._workers.submit(run)
+
+    def submit_job(self, unique: int, pid: int, job: Job) -> None:
+        """Let a worker do `job`, which is request `unique` of the thread `pid`."""
+        pending = _Pending(Caller(pid), job.give_up)
+        with self._lock:
+            self._pending[unique] = pending
+            if unique in self._early:
+                self._early.discard(unique)
+                pending.caller.interrupted, pending.told = True, pending.since
+            start, self._watching = not self._watching, True
+        if start:
+            threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()
+
+        def run() -> None:
+            if unique not in self._pending:
+                return  # given up before it began
+            with working_for(pending.caller):
+                job.serve()
+            if self._pending.pop(unique, None) is not None:
+                job.reply()
+            else:
+                job.take_back()
 
         self._workers.submit(run)
 
     def interrupt(self, unique: int) -> None:
         """Note that the caller of request `unique` got a signal."""
-        caller = self._callers.get(unique)
-        if caller is not None:
-            caller.interrupted = True
+        with self._lock:
+            pending = self._pending.get(unique)
+            if pending is not None:
+                pending.caller.interrupted, pending.told = True, time.monotonic()
+            elif self._may_hang:
+                if len(self._early) == _MOST_EARLY:
+                    self._early.clear()  # of requests that were answered
+                self._early.add(unique)
+        self._look.set()
+
+    def _watch(self) -> None:
+        """Give up the jobs whose callers are being killed; end when there is none for a while."""
+        idle = 0
+        while True:
+            with self._lock:
+                jobs = list(self._pending.items())
+                idle = 0 if jobs else idle + 1
+                if idle == _IDLE_LOOKS:
+                    self._watching = False
+                    return
+            now = time.monotonic()
+            for unique, pending in jobs:
+                # The one who takes it out of the table answers it: this thread or the worker.
+                if pending.is_abandoned(now) and self._pending.pop(unique, None) is not None:
+                    pending.give_up()
+            self._look.wait(_LOOK_S)
+            self._look.clear()
 
     def join(self) -> None:
-        """Wait until all requests are answered."""
-        self._workers.shutdown()
+        """Wait until all requests are answered.
+
+        Where a layer may have stopped to answer, wait a few seconds only, and leave the
+        rest to end with the process.
+        """
+        left = self._workers.join(_PATIENCE_S if self._may_hang else None)
+        if left:
+            log.warning("%d requests wait for a layer that does not answer; they are left", left)

@@ -77,6 +77,7 @@ def begin(
         pass_all=passthrough == "all",
         cache=DeviceCache(fuse_fd),
         stack_depth=fs.stack_depth(),
+        may_hang=fs.may_hang(),
     )
     try:
         connection = Connection(fs, fuse_fd, terms, io_uring)
@@ -95,11 +96,14 @@ class Connection:
         """Raises `MountError` where `io_uring` is "on" and not available."""
         self._fd = fuse_fd
         self.notifier = DeviceNotifier(fuse_fd)
-        self._deferred = Deferred()
+        self._deferred = Deferred(may_hang=terms.may_hang)
         self._readers: list[threading.Thread] = []
         self._required = io_uring == "on"
         self._queues: list[Queue] = []
-        if io_uring != "off":
+        if io_uring == "auto" and terms.may_hang:
+            # Every request goes to a worker, and an entry of a ring would wait with it.
+            self._without_rings("a layer is on a network or FUSE filesystem")
+        elif io_uring != "off":
             try:
                 self._queues = open_queues()
             except OSError as error:
@@ -108,7 +112,7 @@ class Connection:
         terms.uring = bool(self._queues)
         self.session = Session(fs, terms)
         self._over = threading.Event()
-        self._gate = fs.gate
+        self.gate = fs.gate
         self._failure: BaseException | None = None
 
     def start(self) -> None:
@@ -130,7 +134,7 @@ class Connection:
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         os.write(self._fd, reply)
         for queue in self._queues:
-            queue.start(self.session, self._gate, self._fd, self._deferred, self._fail)
+            queue.start(self.session, self.gate, self._fd, self._deferred, self._fail)
         # With rings only FORGET and INTERRUPT come this way.
         for number in range(1 if self._queues else _READERS):
             name = f"fuse-reader-{number}"
@@ -158,9 +162,13 @@ class Connection:
                 raise self._failure
             for reader in self._readers:
                 reader.join()
+            if self.session.may_hang:
+                # A ring's thread ends after the requests in its entries.
+                self._deferred.join()
             for queue in self._queues:
                 queue.join()
-            self._deferred.join()
+            if not self.session.may_hang:
+                self._deferred.join()
             if self._failure is not None:
                 raise self._failure
         finally:
@@ -184,14 +192,14 @@ class Connection:
             self._fail(error)
 
     def _read_requests(self) -> None:
-        lane = self._gate.lane()
+        lane = self.gate.lane()
         try:
             self._read_all(lane)
         finally:
             lane.busy = 0
 
     def _read_all(self, lane: Lane) -> None:
-        fd, session, gate = self._fd, self.session, self._gate
+        fd, session, gate = self._fd, self.session, self.gate
         buffer = room_of(BUFFER_SIZE)
         into = [buffer]
         request = _request_in(buffer, room_of(_BODY + MAX_WRITE))
@@ -225,8 +233,15 @@ class Connection:
             try:
                 self._answer(request)
             except Defer:
-                later = partial(self._answer_later, bytes(buffer[:length]))
-                self._deferred.submit(unique, pid, later)
+                self._defer(request, bytes(buffer[:length]))
+
+    def _defer(self, request: Request, message: bytes) -> None:
+        if self.session.may_hang:
+            copy = request.apart(self.session.argument_size(request.opcode))
+            self._deferred.submit_job(request.unique, request.pid, _Job(self, copy))
+        else:
+            later = partial(self._answer_later, message)
+            self._deferred.submit(request.unique, request.pid, later)
 
     def _answer_later(self, message: bytes) -> None:
         header = abi.IN_HEADER.unpack_from(message)
@@ -240,8 +255,16 @@ class Connection:
         request.end = len(message)
         request.wait = True
         try:
-            with self._gate.passing():
+            with self.gate.passing():
                 self._answer(request)
+        except OSError as error:
+            if error.errno not in _ENDED:
+                log.exception("a reply was not taken")
+
+    def send(self, reply: bytes | memoryview) -> None:
+        """Write a reply from a worker; a connection that has ended takes none."""
+        try:
+            self._write(reply)
         except OSError as error:
             if error.errno not in _ENDED:
                 log.exception("a reply was not taken")
@@ -249,12 +272,40 @@ class Connection:
     def _answer(self, request: Request) -> None:
         """Serve `request` and write the reply; raises `Defer` with nothing done."""
         length = self.session.answer(request, request.out)
+        self._write(memoryview(request.out)[:length])
+
+    def _write(self, reply: bytes | memoryview) -> None:
         try:
-            os.write(self._fd, memoryview(request.out)[:length])
+            os.write(self._fd, reply)
         except OSError as error:
             # ENOENT: the caller was killed and does not wait for an answer.
             if error.errno != errno.ENOENT:
                 raise
+
+
+class _Job:
+    """A request that may hang; see `deferred.Job`."""
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._request = request
+        self._length = 0
+
+    def serve(self) -> None:
+        connection, request = self._connection, self._request
+        with connection.gate.passing():
+            self._length = connection.session.answer(request, request.out)
+
+    def reply(self) -> None:
+        self._connection.send(memoryview(self._request.out)[: self._length])
+
+    def give_up(self) -> None:
+        size = abi.OUT_HEADER.size
+        self._connection.send(abi.OUT_HEADER.pack(size, -errno.EINTR, self._request.unique))
+
+    def take_back(self) -> None:
+        session, notifier = self._connection.session, self._connection.notifier
+        session.take_back(self._request, self._length, notifier)
 
 
 def _request_in(buffer: Room, out: Room) -> Request:

@@ -53,6 +53,8 @@ FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without ov
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
 
+MOST_THREADS = 1024  # where a layer may stop to answer
+
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
 
 ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
@@ -74,6 +76,8 @@ def answered(handler: Handler[P, R]) -> Handler[P, R]:
                 lane.busy -= 1
                 await trio.sleep(GATE_LOOK_S)
                 lane.busy += 1
+            if self.may_hang:
+                return await self.in_worker(_driven, handler(self, *args, **kwargs))
             return await handler(self, *args, **kwargs)
         except FUSEError:
             raise
@@ -84,6 +88,16 @@ def answered(handler: Handler[P, R]) -> Handler[P, R]:
 
     functools.update_wrapper(answer, handler)
     return answer
+
+
+def _driven(handling: Coroutine[object, object, R]) -> R:
+    """Run a handler in a thread that may wait for a layer; return its result."""
+    try:
+        handling.send(None)
+    except StopIteration as end:
+        return cast(R, end.value)
+    handling.close()
+    raise AssertionError("a handler awaited something in a worker")
 
 
 async def carry(
@@ -106,7 +120,7 @@ async def carry(
     pyfuse3.init(ops, f"/dev/fd/{fuse_fd}", set())
     try:
         # A few idle readers; otherwise a task is started and ended for every burst.
-        await pyfuse3.main(min_tasks=4)
+        await pyfuse3.main(min_tasks=4, max_tasks=MOST_THREADS if ops.may_hang else 99)
     finally:
         pyfuse3.close(unmount=False)
 
@@ -143,6 +157,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self.enable_acl = acl
         self._fs = fs
         self.gate = fs.gate
+        self.may_hang = fs.may_hang()
+        # By default trio runs 40 threads at once, which as many callers of a layer that
+        # does not answer would take.
+        self._threads = trio.CapacityLimiter(MOST_THREADS) if self.may_hang else None
         self.lane = fs.gate.lane()  # the trio thread's
         self._on_ready = on_ready
         self._acl = acl
@@ -164,6 +182,12 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     async def _in_worker(self, function: Callable[..., R], *args: object) -> R:
         """Call `function(*args)` in a worker thread; wait for it even if cancelled."""
+        if self.may_hang:
+            return function(*args)  # this is a worker
+        return await self.in_worker(function, *args)
+
+    async def in_worker(self, function: Callable[..., R], *args: object) -> R:
+        """As `_in_worker`, from the trio thread."""
 
         def work() -> R:
             with self.gate.passing():
@@ -171,7 +195,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
         self.lane.busy -= 1
         try:
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=False)
+            return await trio.to_thread.run_sync(
+                work, abandon_on_cancel=False, limiter=self._threads
+            )
         finally:
             self.lane.busy += 1
 

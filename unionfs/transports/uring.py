@@ -24,6 +24,7 @@ from pathlib import Path
 from unionfs.gate import Gate
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
+from unionfs.transports.device import DeviceNotifier
 from unionfs.wire import abi
 from unionfs.wire.request import Defer, Request, room_of
 from unionfs.wire.session import MAX_WRITE, Session
@@ -36,6 +37,8 @@ _DEPTH = 32
 
 # Errnos of an entry's completion when the connection ends.
 _ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV)
+
+_PATIENCE_S = 1.0
 
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
@@ -111,9 +114,15 @@ class Queue:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the connection and close the ring."""
+        """Wait for the end of the connection and close the ring.
+
+        A thread whose entries wait for a layer that does not answer is left, with its
+        ring, to end with the process.
+        """
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_PATIENCE_S if self._session.may_hang else None)
+            if self._thread.is_alive():
+                return
         self.ring.close()
 
     def _serve(self) -> None:
@@ -171,11 +180,37 @@ class Queue:
         try:
             self._answer(entry)
         except Defer:
-            self._deferred.submit(request.unique, request.pid, partial(self._answer_later, index))
+            self._defer(index, request)
             return None
         finally:
             lane.busy = 0
         return entry.commit
+
+    def _defer(self, index: int, request: Request) -> None:
+        if self._session.may_hang:
+            copy = request.apart(self._session.argument_size(request.opcode))
+            self._deferred.submit_job(request.unique, request.pid, _Job(self, index, copy))
+        else:
+            later = partial(self._answer_later, index)
+            self._deferred.submit(request.unique, request.pid, later)
+
+    def serve_apart(self, request: Request, head: bytearray) -> int:
+        """Serve a request that may hang; return the length of the reply, its header in `head`."""
+        with self._gate.passing():
+            return self._session.answer(request, head)
+
+    def finish(self, index: int, head: bytes | bytearray, body: memoryview) -> None:
+        """Answer the request in entry `index`, from a worker."""
+        entry = self._entries[index]
+        entry.head[: len(head)] = head
+        entry.request.out[: len(body)] = body
+        _PAYLOAD_SIZE.pack_into(entry.head, _PAYLOAD_SIZE_AT, len(body))
+        self._done.append(index)
+        self.ring.wake()
+
+    def take_back(self, request: Request, length: int) -> None:
+        """Undo a request whose caller was told EINTR."""
+        self._session.take_back(request, length, DeviceNotifier(self._fd))
 
     def _answer_later(self, index: int) -> None:
         entry = self._entries[index]
@@ -193,6 +228,31 @@ class Queue:
     def _commit_done(self) -> None:
         while self._done:
             self.ring.queue(self._entries[self._done.popleft()].commit)
+
+
+class _Job:
+    """A request that may hang; see `deferred.Job`."""
+
+    def __init__(self, queue: Queue, index: int, request: Request) -> None:
+        self._queue = queue
+        self._index = index
+        self._request = request
+        self._head = bytearray(abi.OUT_HEADER.size)
+        self._length = 0
+
+    def serve(self) -> None:
+        self._length = self._queue.serve_apart(self._request, self._head)
+
+    def reply(self) -> None:
+        body = memoryview(self._request.out)[: self._length - len(self._head)]
+        self._queue.finish(self._index, self._head, body)
+
+    def give_up(self) -> None:
+        head = abi.OUT_HEADER.pack(abi.OUT_HEADER.size, -errno.EINTR, self._request.unique)
+        self._queue.finish(self._index, head, memoryview(b""))
+
+    def take_back(self) -> None:
+        self._queue.take_back(self._request, self._length)
 
 
 _PAYLOAD_SIZE = struct.Struct("=I")

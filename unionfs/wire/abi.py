@@ -93,6 +93,7 @@ class Init(IntFlag):
     SETXATTR_EXT = 1 << 29
     INIT_EXT = 1 << 30
     PASSTHROUGH = 1 << 37
+    NO_EXPORT_SUPPORT = 1 << 38
     OVER_IO_URING = 1 << 41
 
 

@@ -341,12 +341,16 @@ class Files:
 
     def _release(self, request: Request) -> int:
         fh, flags, _, _ = abi.RELEASE_IN.unpack_from(request.args, request.at)
+        self.close_handle(fh, flags, request.nodeid)
+        return 0
+
+    def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:
+        """Close `fh`, a handle of `nodeid` opened with `flags`."""
         backings = self.backings
         if backings is None:
             self._fs.release(fh)
-            return 0
+            return
         with self._lock:
-            nodeid = request.nodeid
             mode = self._modes[nodeid]
             mode.handles -= 1
             if flags & os.O_ACCMODE:
@@ -363,7 +367,6 @@ class Files:
                     self._close(backings, nodeid, mode)
         if not shared:
             self._fs.release(fh)
-        return 0
 
     def _close(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
         """Give up the mode of `nodeid`, which no handle needs; the caller holds the lock."""

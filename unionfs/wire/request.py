@@ -12,7 +12,10 @@ import mmap
 from collections.abc import Callable
 
 from unionfs.types import NodeId
+from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
+
+_SHORT = 8192  # bytes that hold the body of any reply but data, listings and xattrs
 
 Room = bytearray | mmap.mmap
 
@@ -62,6 +65,22 @@ class Request:
         self.unique = self.opcode = self.uid = self.gid = self.pid = 0
         self.nodeid = NodeId(0)
 
+    def apart(self, argument_size: int) -> Request:
+        """Return a copy in buffers of its own, to be served while another takes this place.
+
+        `argument_size` is the size in bytes of the opcode's own struct.
+        """
+        at = self.at
+        args = bytearray(self.args[at : at + argument_size])
+        data = bytearray(self.data[self.start : self.end])
+        out = bytearray(self.body + _reply_size(self.opcode, args))
+        copy = Request(args, 0, data, out, self.body)
+        copy.end = len(data)
+        copy.wait = True
+        copy.opcode, copy.unique, copy.nodeid = self.opcode, self.unique, self.nodeid
+        copy.uid, copy.gid, copy.pid = self.uid, self.gid, self.pid
+        return copy
+
     def name(self) -> bytes:
         """Return the payload as the one name it is."""
         return bytes(self.data[self.start : self.end - 1])
@@ -74,6 +93,15 @@ class Request:
         """Put `value` into the reply's body; return its length in bytes."""
         self.out[self.body : self.body + len(value)] = value
         return len(value)
+
+
+def _reply_size(opcode: int, args: bytearray) -> int:
+    """Return how many bytes the body of a reply can have."""
+    if opcode in (Opcode.READ, Opcode.READDIR, Opcode.READDIRPLUS):
+        return int(abi.READ_IN.unpack_from(args)[2])
+    if opcode in (Opcode.GETXATTR, Opcode.LISTXATTR):
+        return max(_SHORT, int(abi.GETXATTR_IN.unpack_from(args)[0]))
+    return _SHORT
 
 
 Handlers = list[tuple[Opcode, Callable[[Request], int], int]]

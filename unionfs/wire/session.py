@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from unionfs.errors import errno_of, fs_error
 from unionfs.types import NodeId
-from unionfs.vfs import DirectFilesystem
+from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.dirs import Demand, Directories
@@ -28,6 +28,7 @@ from unionfs.wire.files import Backings, Cache, Files
 from unionfs.wire.inodes import Inodes
 from unionfs.wire.names import Names
 from unionfs.wire.request import Defer, Request, Room
+from unionfs.wire.take_back import take_back
 
 MAX_PAGES = 256
 PAGE = 4096
@@ -52,6 +53,8 @@ _ALWAYS = (
     | Init.HANDLE_KILLPRIV_V2
     | Init.SETXATTR_EXT
     | Init.INIT_EXT
+    # A nodeid is good until the kernel forgets it, so no file handle can be made of it.
+    | Init.NO_EXPORT_SUPPORT
 )
 
 
@@ -62,7 +65,7 @@ class Terms:
     `timeout` is in seconds, None for ever.  `backings` is None where passthrough must
     not be used; `pass_all` uses it for lower files of every kind.  `cache` is None where
     the kernel's cache must not be changed.  `stack_depth` counts the filesystems that
-    are stacked on one another beneath the mount.
+    are stacked on one another beneath the mount.  `may_hang`: see `vfs.Filesystem`.
     """
 
     timeout: float | None = None
@@ -73,6 +76,18 @@ class Terms:
     pass_all: bool = False
     cache: Cache | None = None
     stack_depth: int = 1
+    may_hang: bool = False
+
+
+def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
+    """Return `handler` for a union in which every call may hang: it never runs inline."""
+
+    def handle(request: Request) -> int:
+        if not request.wait:
+            raise Defer
+        return handler(request)
+
+    return handle
 
 
 class Session:
@@ -87,6 +102,7 @@ class Session:
         self.minor = 0
         self.counts = [0] * _OPCODES
         self._forget = fs.forget
+        self.may_hang = terms.may_hang
         encoder = Encoder(terms.timeout)
         self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs, cache=terms.cache)
         self._files = Files(
@@ -124,7 +140,7 @@ class Session:
         self._files.backings = self.terms.backings if self.flags & Init.PASSTHROUGH else None
         for part in self._parts:
             for opcode, handler, size in part.handlers():
-                self._table[opcode] = (handler, size)
+                self._table[opcode] = (_apart(handler) if self.may_hang else handler, size)
         body = abi.INIT_OUT.pack(
             abi.MAJOR,
             self.minor,
@@ -194,6 +210,13 @@ class Session:
         length = abi.OUT_HEADER.size + size
         abi.OUT_HEADER.pack_into(head, 0, length, code, request.unique)
         return length
+
+    def take_back(self, request: Request, length: int, notifier: Notifier) -> None:
+        """Undo what `request` did, whose reply of `length` bytes the kernel did not get.
+
+        It was told EINTR.  An error in the reply undid itself.
+        """
+        take_back(self._files, self._forget, request, length - abi.OUT_HEADER.size, notifier)
 
     def forget(self, opcode: int, nodeid: NodeId, data: bytes | Room, at: int) -> None:
         """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""

@@ -6,9 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-from tests.helpers.mounts import kernel_overlay
+from tests.helpers.mounts import kernel_overlay, mounted
 from tests.helpers.unions import errno_of
-from unionfs.syscalls.statfs import OVERLAYFS, filesystem_type
+from unionfs.syscalls.statfs import OVERLAYFS, filesystem_type, is_remote, is_remote_name
 
 PROC_SUPER_MAGIC = 0x9FA0
 
@@ -35,3 +35,26 @@ def test_a_kernel_overlay_is_told_from_its_layers(tmp_path: Path) -> None:
 
 def test_a_closed_descriptor_is_ebadf() -> None:
     assert errno_of(lambda: filesystem_type(-1)) == errno.EBADF
+
+
+def test_a_local_filesystem_is_not_remote(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not is_remote(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_fuse_mount_is_remote(tmp_path: Path) -> None:
+    with mounted([tmp_path]) as root:
+        fd = os.open(root, os.O_RDONLY)
+        try:
+            assert is_remote(fd)
+        finally:
+            os.close(fd)
+
+
+def test_names_of_remote_types() -> None:
+    remote = (b"fuse", b"fuse.sshfs", b"nfs4", b"cifs")
+    local = (b"ext4", b"fusectl", b"overlay", b"autofs")
+    assert [is_remote_name(name) for name in remote + local] == [True] * 4 + [False] * 4

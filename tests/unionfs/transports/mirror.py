@@ -31,6 +31,9 @@ class Mirror:
         self.cached = cached
         self.listings: dict[int, list[DirEntry]] = {}
 
+    def may_hang(self) -> bool:
+        return False
+
     def _path(self, parent: NodeId, name: bytes) -> str:
         return os.path.join(self.paths[parent], os.fsdecode(name))
 
