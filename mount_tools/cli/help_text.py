@@ -24,6 +24,10 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("pyunion commit -m 'with tools' box debian:tools", "name the new image"),
         Entry("pyunion commit -c 'CMD [\"nginx\"]' box web:1", "set its command too"),
     ),
+    "copy": (
+        Entry("pyunion copy debian:12 registry.example/debian:12", "from registry to registry"),
+        Entry("pyunion copy --all debian:12 oci:layout:12", "every platform, as an OCI layout"),
+    ),
     "create": (
         Entry("pyunion create --name box debian:12", "a container to be mounted or started"),
         Entry("pyunion create -v /src:/src:ro --name build debian:12 make", "with a directory"),
@@ -60,6 +64,10 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("pyunion ps -aq -f status=exited", "ids of those that ended"),
     ),
     "rm": (Entry("pyunion rm -f box", "also if it is running"),),
+    "login": (
+        Entry("pyunion login registry.example", "ask for the user and the password"),
+        Entry("pyunion login -u ci --password-stdin registry.example < token", "in a script"),
+    ),
     "pull": (
         Entry("pyunion pull debian:12", "from Docker Hub"),
         Entry("pyunion pull --platform linux/arm64 registry.example/base", "for another machine"),
@@ -80,6 +88,11 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
     "save": (
         Entry("pyunion save debian:12 | ssh host docker load", "to another machine"),
         Entry("pyunion save --format oci-dir -o layout debian:12", "as an OCI layout"),
+    ),
+    "search": (
+        Entry("pyunion search --filter is-official=true debian", "in Docker Hub"),
+        Entry("pyunion search registry.example/base", "in another registry"),
+        Entry("pyunion search --list-tags registry.example/base", "the tags of a repository"),
     ),
     "start": (Entry("pyunion start -a box", "and wait for it"),),
     "stop": (Entry("pyunion stop -t 2 box", "kill it after 2 seconds"),),

@@ -38,6 +38,7 @@ COMMANDS = {
     "pull": "pull_cmd.pull",
     "push": "push_cmd.push",
     "run": "run_cmd.run",
+    "search": "search_cmd.search",
     "start": "run_cmd.start",
     "stop": "run_cmd.stop",
     "check": "check_cmd.check",

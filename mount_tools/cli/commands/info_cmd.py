@@ -7,6 +7,7 @@ import platform
 import sys
 from importlib import metadata
 
+from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value
@@ -51,10 +52,22 @@ def info(session: Session, template: str | None, json: bool) -> None:
         "Layers": len(store.layers.all()),
         "DiskFree": disk.f_bavail * disk.f_frsize,
         "Sync": store.durability.sync,
+        "Registries": _registry_sources(),
         "Version": own_version(),
         "Kernel": platform.release(),
     }
     show(found, template, json=json)
+
+
+def _registry_sources() -> list[Value]:
+    """Return the files and variables that say how registries are used, and what each is for."""
+    from layerstore.registry.client import Client
+
+    try:
+        with Client() as client:
+            return [f"{source.path} ({source.what})" for source in client.sources()]
+    except StoreError as error:
+        return [f"error: {error}"]
 
 
 def show(found: dict[str, Value], template: str | None, *, json: bool) -> None:
@@ -65,4 +78,11 @@ def show(found: dict[str, Value], template: str | None, *, json: bool) -> None:
         say(as_json([found]).removeprefix("[\n").removesuffix("\n]\n"))
     else:
         width = max(map(len, found)) + 2
-        say("\n".join(f"{name + ':':{width}} {value}" for name, value in found.items()))
+        say("\n".join(f"{name + ':':{width}} {_in_lines(found[name], width)}" for name in found))
+
+
+def _in_lines(value: Value, width: int) -> str:
+    """Return a value as text; each of several has its own line, beneath the first."""
+    if isinstance(value, list):
+        return f"\n{'':{width}} ".join(map(str, value)) or "none"
+    return str(value)

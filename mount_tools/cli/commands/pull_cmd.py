@@ -6,6 +6,7 @@ Source: docker/cli `cli/command/image/pull.go`, `cli/command/container/create.go
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from layerstore.errors import InvalidReference, NoSuchImage, StoreError
@@ -51,7 +52,7 @@ def pull(
 ) -> None:
     """A pull that was interrupted goes on where it stopped. Layers that are here are not
     fetched again, and several are fetched at a time."""
-    name = parse_reference(operands[0])
+    name = full_name(operands[0])
     wanted = parse_platform(platform) if platform else None
     if all_tags and (name.tag or name.digest):
         raise WrongWords("tag can't be used with --all-tags/-a", 1)
@@ -122,12 +123,23 @@ def image_to_run(session: Session, text: str, when: str, *, quiet: bool = False)
                 raise
             if not quiet:
                 note(f"Unable to find image '{error.name}' locally")
-    name = parse_reference(text).with_default_tag()
+    name = full_name(text).with_default_tag()
+    if when != ALWAYS and name != parse_reference(text).with_default_tag():
+        with suppress(NoSuchImage):  # the short name is an alias of one that is here
+            return store.images.resolve(str(name))
     with shown(sys.stderr, quiet=quiet) as report:
         changed = fetch(session, name, None, report)
     if not quiet:
         note(_status(familiar(name), changed=changed))
-    return store.images.resolve(text)
+    return store.images.resolve(str(name))
+
+
+def full_name(text: str) -> Reference:
+    """Return the reference in `text`; a short name stands for what registries.conf says."""
+    parse_reference(text)
+    from layerstore.registry.config import Configuration
+
+    return Configuration.read().resolve(text)
 
 
 def _is_name(text: str) -> bool:

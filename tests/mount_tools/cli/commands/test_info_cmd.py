@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from pathlib import Path
+
+import pytest
 
 from layerstore import Image
 from tests.helpers.cli import Cli
+from tests.mount_tools.cli.commands.conftest import at_home
 
 VERSION = metadata.version("pyunion")
 
@@ -20,3 +24,19 @@ def test_the_version_in_all_its_forms(cli: Cli) -> None:
 def test_the_store(cli: Cli, child: Image) -> None:
     assert cli.ok("info", "-f", "{{.Root}} {{.Images}} {{.Layers}}") == f"{cli.root} 2 2\n"
     assert json.loads(cli.ok("system", "info", "--json"))["Sync"] is False
+
+
+def test_what_configures_registries_is_listed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = at_home(tmp_path, monkeypatch)
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(home / "registries.conf"))
+    (home / "registries.conf").write_text("[[registry]]\nlocation = 'x.test'\n")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    listed = json.loads(cli.ok("info", "--json"))["Registries"]
+    assert f"{home}/registries.conf (registries)" in listed
+    assert any("PROXY" in line for line in listed)
+    assert f"\n{'':20}{listed[1]}\n" in cli.ok("info")
+    (home / "registries.conf").write_text("nonsense")
+    (line,) = json.loads(cli.ok("info", "--json"))["Registries"]
+    assert line.startswith(f"error: {home}/registries.conf")
