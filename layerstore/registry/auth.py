@@ -49,6 +49,8 @@ class Authenticator:
         self._lock = threading.RLock()
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, ...], Token] = {}
+        # What a registry wants for a request, where that is more than the request says.
+        self._wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._found: dict[str, Credentials | None] = {}
 
     def header(self, scopes: tuple[str, ...], path: str) -> str | None:
@@ -56,7 +58,8 @@ class Authenticator:
         with self._lock:
             if self._challenge is None:
                 return None
-            return self._answered(self._challenge, scopes, path)
+            wanted = self._wanted.get(merged(scopes), merged(scopes))
+            return self._answered(self._challenge, wanted, path)
 
     def answer(
         self, refusal: Answer, scopes: tuple[str, ...], path: str, used: str | None
@@ -72,7 +75,9 @@ class Authenticator:
             raise self._unauthorized(path, challenges)
         with self._lock:
             self._challenge = challenge
-            wanted = merged((*scopes, *challenge.parameters.get("scope", "").split()))
+            own = merged(scopes)
+            wanted = merged((*own, *challenge.parameters.get("scope", "").split()))
+            self._wanted[own] = wanted
             token = self._tokens.get(wanted)
             if token is not None and used == f"Bearer {token.text}":
                 del self._tokens[wanted]  # it was revoked, or its end was near

@@ -23,15 +23,17 @@ def context_for(host: str, directories: Sequence[Path], insecure: bool) -> ssl.S
     An insecure host may have any certificate, unless an authority is configured for
     it.  Raises BadConfiguration for files that cannot be used.
     """
-    context = ssl.create_default_context()
+    # Not create_default_context: from Python 3.13 on it refuses what the authorities of
+    # companies often are, and Go takes it.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 refuses what the authorities of companies often are; Go takes it.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     directory = next((path / host for path in directories if (path / host).is_dir()), None)
     authorities = _load(context, directory) if directory is not None else 0
     if insecure and not authorities:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_default_certs()
     return context
 
 

@@ -43,7 +43,7 @@ _BUFFER = 64 << 10
 _KEPT = 30.0  # seconds that an idle connection is kept
 _DRAINED = 64 << 10  # bytes of an unread body worth reading to keep a connection
 _FRAMES = 8  # bytes on the wire for one byte of a body in chunks, at most
-_HEADERS = 8 << 20  # bytes of all headers; the library limits their lines and number
+_HEADERS = 1 << 20  # bytes of all headers; the library limits their lines and number
 
 _LONGEST_TUNNEL = 64 << 10  # bytes of what a proxy says before TLS begins
 

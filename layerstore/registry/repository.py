@@ -28,11 +28,13 @@ from layerstore.registry.errors import (
     BadAnswer,
     BlobUnknown,
     Cancelled,
+    Denied,
     ManifestUnknown,
     Missing,
     Refused,
     RegistryError,
     RepositoryUnknown,
+    Unauthorized,
     Unreachable,
     WrongContent,
 )
@@ -102,9 +104,11 @@ class Repository:
         """
 
         def head(place: Place) -> ManifestHead | None:
-            answer = place.session.open(
-                self._manifest_call(place, "HEAD", reference)._replace(expected=(200, 400, 405))
-            )
+            call = self._manifest_call(place, "HEAD", reference)._replace(expected=(200, 400, 405))
+            try:
+                answer = place.session.open(call)
+            except (Unauthorized, Denied):
+                return None  # some refuse HEAD so; GET says whether that is meant, and why
             answer.close()
             if answer.status != 200:
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerstore.registry.answers import Explanation, explanation, failure
@@ -74,6 +74,7 @@ def test_limits_are_told_apart() -> None:
     assert isinstance(counted, PullLimit)
 
 
+@settings(max_examples=50)
 @given(
     st.binary(max_size=300)
     | st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode)

@@ -83,6 +83,16 @@ def test_scope_of_the_challenge_is_added() -> None:
     assert fixture.query()["scope"] == ["repository:x:pull,push", "repository:y:pull"]
 
 
+def test_scope_that_a_registry_wanted_is_asked_for_the_next_time() -> None:
+    fixture = Fixture()
+    header = fixture.answer(BEARER + ',scope="repository:x:pull repository:y:pull"')
+    assert fixture.auth.header(SCOPES, "x") == header
+    assert fixture.count == 1
+    scopes = ("repository:z:push,pull", "repository:a:pull")
+    one = fixture.auth.header(scopes, "z")
+    assert fixture.auth.header(tuple(reversed(scopes)), "z") == one and fixture.count == 2
+
+
 def test_token_that_is_refused_is_replaced() -> None:
     fixture = Fixture()
     first = fixture.answer(BEARER)

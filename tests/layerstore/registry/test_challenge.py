@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerstore.registry.challenge import Challenge, choose, parse_challenges
@@ -79,6 +79,7 @@ def test_first_one_that_can_be_answered_is_chosen() -> None:
 TOKENS = st.text(alphabet="abcXYZ019.-_", min_size=1)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

@@ -203,7 +203,7 @@ class TestHostileManifests:
             hostile.add_manifest("v1", data, kind)
             assert other.get_manifest("v1").media_type == OCI_INDEX
 
-    @pytest.mark.parametrize("status", [400, 405])
+    @pytest.mark.parametrize("status", [400, 401, 403, 405])
     def test_head_that_is_refused(
         self, hostile: HostileRegistry, other: Repository, status: int
     ) -> None:
