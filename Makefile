@@ -46,33 +46,37 @@ QUICK := PYUNION_TEST_QUICK=1
 # COVERAGE=1 prints the branches that the quick tests take in their own processes; daemons
 # and commands run in processes of their own and are not seen.
 COVERAGE :=
-QUICK_TESTS := -q -r fE -n 2 -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks \
-    $(if $(COVERAGE),--cov --cov-branch --cov-report=term)
+COVER := $(if $(COVERAGE),--cov --cov-branch --cov-report=term)
+# Each worker starts with half of the tests, in their order, for the fixtures of their modules.
+WORKERS := -n 2 --dist worksteal
+QUICK_TESTS := -q -r fE $(WORKERS) -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks
 
-# The conformance suite in a process of its own: its 14,000 tests would weigh on
+# The conformance suite in processes of their own: its 14,000 tests would weigh on
 # every process that the other tests fork.
 .PHONY: test
 test: lint $(VENV)/registry
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
-	@$(RUN_TESTS) $(or $(PYTEST),--ignore=tests/conformance)
-	@$(if $(PYTEST),,$(RUN_TESTS) tests/conformance)
+	@$(RUN_TESTS) $(or $(PYTEST),$(WORKERS) --ignore=tests/conformance)
+	@$(if $(PYTEST),,$(RUN_TESTS) $(WORKERS) tests/conformance)
 
 .PHONY: check
 check: lint
 	@mkdir -p .cache
-	@env $(QUICK) $(BIN)/python -m pytest $(QUICK_TESTS)
+	@env $(QUICK) $(BIN)/python -m pytest $(QUICK_TESTS) $(COVER)
 
-# Each gets a virtual environment of its own, without pyfuse3, which is an extra.
+# Each gets a virtual environment of its own, without pyfuse3, which is an extra.  The first
+# of them counts the branches.
 .PHONY: check-pythons
 check-pythons:
-	@for python in $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3) \
+	@cover='$(COVER)'; for python in $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3) \
 	        $$(for minor in 12 13 14; do command -v python3.$$minor || true; done); do \
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	    there=.cache/python$$version; echo "Python $$version"; \
 	    [ -x $$there/bin/pytest ] || { $$python -m venv $$there; \
 	        $$there/bin/python -m pip --disable-pip-version-check --quiet install \
 	            $(EDITABLE) -e '.[test]'; }; \
-	    env $(QUICK) $$there/bin/python -m pytest -p no:cacheprovider $(QUICK_TESTS); \
+	    env $(QUICK) $$there/bin/python -m pytest -p no:cacheprovider $(QUICK_TESTS) $$cover; \
+	    cover=; \
 	done
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-"""What all tests share: the test that leaks a file, a connection or a generator is the one to fail.
+"""What all tests share: leaks fail the test that leaks, and workers keep out of each other's way.
 
 An object in a reference cycle is freed only by a later collection, and its warning would
 fail the test that happens to run at that moment.
@@ -7,6 +7,7 @@ fail the test that happens to run at that moment.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,15 @@ def _collect() -> None:
     gc.collect()
     # The next collection skips what is alive now, so that it takes less than a millisecond.
     gc.freeze()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker that may mount do so unseen by the others."""
+    if hasattr(config, "workerinput") and "PYUNION_TEST_QUICK" not in os.environ:
+        # Not at the top: coverage counts only what is imported after it has begun.
+        from tests.helpers.workers import isolate
+
+        isolate()
 
 
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[object]) -> None:

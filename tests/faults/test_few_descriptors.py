@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import Union, mounted_union, require_root, run, wait_until
+from tests.helpers.small_disks import small_disk
 
 LIMIT = 256
 FILES = 1500
@@ -24,23 +25,30 @@ WAYS = {
 }
 
 
-@pytest.fixture(params=WAYS)
-def union(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Union]:
-    """A union served by a daemon that may open `LIMIT` files."""
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem whose free space no other process changes."""
     require_root()
+    with small_disk(tmp_path, "ext4", 64 << 20, 2 * FILES) as top:
+        yield top
+
+
+@pytest.fixture(params=WAYS)
+def union(request: pytest.FixtureRequest, disk: Path) -> Iterator[Union]:
+    """A union served by a daemon that may open `LIMIT` files."""
     way: str = request.param
     if way == "pyfuse3":
         pytest.importorskip("pyfuse3")
     for name in ("lower", "upper", "work"):
-        (tmp_path / name).mkdir()
+        (disk / name).mkdir()
     with contextlib.ExitStack() as stack:
         if way == "uring":
             stack.enter_context(io_uring_enabled())
         union = stack.enter_context(
             mounted_union(
-                [tmp_path / "lower"],
-                tmp_path / "upper",
-                tmp_path / "work",
+                [disk / "lower"],
+                disk / "upper",
+                disk / "work",
                 WAYS[way],
                 runner=("prlimit", f"--nofile={LIMIT}:{LIMIT}"),
             )
@@ -52,23 +60,22 @@ def open_files(union: Union) -> int:
     return len(os.listdir(f"/proc/{union.pid}/fd"))
 
 
-def test_many_files_are_removed_and_their_space_is_free(union: Union, tmp_path: Path) -> None:
+def test_many_files_are_removed_and_their_space_is_free(union: Union, disk: Path) -> None:
     top = union.root / "top"
     for number in range(FILES):
         if number % 10 == 0:
             (top / f"{number // 10}").mkdir(parents=True)
         (top / f"{number // 10}" / f"{number}").write_bytes(bytes(SIZE))
-    os.sync()
-    before = os.statvfs(tmp_path)
+    run("sync", "-f", disk)
+    before = os.statvfs(disk)
     run("rm", "-rf", top, timeout=120)
-    assert list((tmp_path / "upper").iterdir()) == []
+    assert list((disk / "upper").iterdir()) == []
 
     def is_free() -> bool:
-        now = os.statvfs(tmp_path)
-        return (now.f_bfree - before.f_bfree) * now.f_frsize > FILES * SIZE // 2
+        now = os.statvfs(disk)
+        return (now.f_bfree - before.f_bfree) * now.f_frsize >= FILES * SIZE
 
-    if before.f_files:
-        wait_until(lambda: os.statvfs(tmp_path).f_ffree - before.f_ffree > FILES // 2, "inodes")
+    wait_until(lambda: os.statvfs(disk).f_ffree - before.f_ffree >= FILES, "inodes")
     wait_until(is_free, "the space of the files to be free")
 
 

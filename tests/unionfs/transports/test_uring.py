@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.io_uring import SWITCH, io_uring_enabled, io_uring_unavailable
+from tests.helpers.io_uring import SWITCH, io_uring_disabled, io_uring_enabled
 from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import (
     helper_command,
@@ -17,7 +17,6 @@ from tests.helpers.mounts import (
     layer_options,
     mount_type,
     mounted_union,
-    require_root,
     run,
 )
 from unionfs.core.config import UnionConfig
@@ -30,13 +29,8 @@ from unionfs.wire.session import Terms
 
 @pytest.fixture
 def switched_off() -> Iterator[None]:
-    require_root()
-    if reason := io_uring_unavailable():
-        pytest.skip(reason)
-    before = SWITCH.read_text()
-    SWITCH.write_text("N")
-    yield
-    SWITCH.write_text(before)
+    with io_uring_disabled():
+        yield
 
 
 def test_a_ring_for_each_cpu(layers: HandmadeLayers) -> None:
