@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerstore.db.build_table import BuildTable
 from layerstore.db.container_table import ContainerTable
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
@@ -102,6 +103,7 @@ class LayerStore:
         self._rows = LayerTable(database)
         self._images = ImageTable(database)
         self._containers = ContainerTable(database)
+        self._builds = BuildTable(database)
         self._staging = staging
         self._durability = durability
         self._leases = leases
@@ -242,9 +244,9 @@ class LayerStore:
     def free(self, top: Digest | None) -> Freed:
         """Delete the rows of the chain `top` that nothing needs, the topmost first.
 
-        A layer is needed by an image or a container on top of it, by a layer above it
-        and by a lease; its blobs are needed by every layer of its diff_id.  The caller
-        `collect`s both after its transaction.
+        A layer is needed by an image, a container or a cached step of a build on top of it,
+        by a layer above it and by a lease; its blobs are needed by every layer of its
+        diff_id.  The caller `collect`s both after its transaction.
         """
         freed = Freed([], [])
         with self._database.transaction():
@@ -265,9 +267,10 @@ class LayerStore:
         return freed
 
     def unneeded(self) -> list[Digest]:
-        """Return the layers without one above them that no image, container or lease needs."""
+        """Return the layers without one above them that nothing needs, the build cache included."""
         with self._database.transaction():  # rows and leases are of the same moment
             used = self._images.tops() | self._containers.bases() | self._leases.kept()
+            used |= self._builds.tops()
             return [chain for chain in self._rows.childless() if chain not in used]
 
     def _used(self, chain: Digest) -> bool:
@@ -275,6 +278,7 @@ class LayerStore:
             self._rows.is_parent(chain)
             or self._images.is_top(chain)
             or self._containers.is_base(chain)
+            or self._builds.is_top(chain)
         )
 
     def collect(self, chains: Iterable[Digest]) -> None:
@@ -283,6 +287,22 @@ class LayerStore:
             with self._staging.directory() as own, self._database.transaction():
                 if self._rows.get(chain) is None and self._place(chain).exists():
                     os.rename(self._place(chain), own / chain.encoded)
+
+    def forget_builds(self, *, until_ns: int | None = None, everything: bool = False) -> int:
+        """Forget steps of the build cache; return how many.  Part of the caller's transaction.
+
+        Those that lead to layers which an image, a container or a lease needs stay, unless
+        `everything` goes; steps that were done after `until_ns` stay in any case.
+        """
+        needed = self._images.tops() | self._containers.bases() | self._leases.kept()
+        parents = {row.chain_id: row.parent for row in self._rows.all()}
+        kept: set[str] = set()
+        for top in needed:
+            chain: str | None = top
+            while chain is not None and chain not in kept:
+                kept.add(chain)
+                chain = parents.get(Digest(chain))
+        return self._builds.forget(set() if everything else kept, until_ns)
 
     def known(self, chain: Digest) -> Layer | None:
         """Return the layer, also one that lost its tree, or None."""

@@ -24,11 +24,12 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import xxhash
 
 from layerstore.build.tree import Entry, Tree, changed, unreadable
+from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
 from unionfs.syscalls import xattr
 
@@ -48,34 +49,23 @@ _TYPES = {
 }
 
 
-class Known(NamedTuple):
-    """What a digest is remembered by: the identity and times of a file, and its header."""
-
-    dev: int
-    ino: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    header: bytes
-
-
 class Memo(Protocol):
     """Where digests of files are remembered."""
 
-    def find(self, known: Known) -> bytes | None:
+    def find(self, known: FileKey) -> bytes | None:
         """Return the digest kept for `known`."""
 
-    def keep(self, known: Known, digest: bytes) -> None:
+    def keep(self, known: FileKey, digest: bytes) -> None:
         """Keep the digest of `known`."""
 
 
 class NoMemo:
     """Remembers nothing."""
 
-    def find(self, known: Known) -> bytes | None:
+    def find(self, known: FileKey) -> bytes | None:
         return None
 
-    def keep(self, known: Known, digest: bytes) -> None:
+    def keep(self, known: FileKey, digest: bytes) -> None:
         return None
 
 
@@ -188,7 +178,7 @@ class Digester:
         if not regular or not st.st_size:
             return hashlib.sha256(header).digest()
         settled = st.st_ctime_ns < self._settled_ns
-        known = Known(
+        known = FileKey(
             st.st_dev,
             st.st_ino,
             st.st_size,

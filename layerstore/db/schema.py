@@ -19,6 +19,8 @@ packed_layers
 blob_places the repositories that are known to hold a blob of a layer
 containers  see `layerstore.containers.containers`; `published` counts its frozen layers
             that `base` holds by now; `runner` is the process that waits for its end
+build_steps, file_digests
+            see `layerstore.db.build_table`
 leases      see `layerstore.db.leases`
 
 Times are ns since 1970; sizes are bytes.
@@ -179,5 +181,31 @@ CREATE TABLE blob_places (
 ) WITHOUT ROWID, STRICT;
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES)
+# `key` is the SHA-256 of all that a step depends on; `chain` is what it led to, NULL for no
+# layers.  A file's digest is valid as long as its size and times are these;
+# `header` is a hash of its name, mode and owner.  The oldest of too many go by their id.
+BUILDS = """
+CREATE TABLE build_steps (
+    key        TEXT PRIMARY KEY,
+    chain      TEXT REFERENCES layers (chain_id) ON DELETE CASCADE,
+    diff_id    TEXT,
+    created_ns INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE INDEX build_steps_chain ON build_steps (chain) WHERE chain IS NOT NULL;
+
+CREATE TABLE file_digests (
+    id       INTEGER PRIMARY KEY,
+    dev      INTEGER NOT NULL,
+    ino      INTEGER NOT NULL,
+    header   BLOB NOT NULL,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    digest   BLOB NOT NULL,
+    UNIQUE (dev, ino, header)
+) STRICT;
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS)
 VERSION = len(STEPS)

@@ -43,12 +43,15 @@ def prune_images(
     until_ns: int | None = None,
     labels: dict[str, str | None] | None = None,
     without_labels: dict[str, str | None] | None = None,
+    builds: bool = False,
     dry_run: bool = False,
 ) -> Pruned:
     """Remove dangling images, or with `all_unused` all that no container uses.
 
-    Layers that nothing needs are removed too.  Images created after `until_ns` stay, and so
-    do those that lack one of `labels` (None is any value) or have one of `without_labels`.
+    With `builds` the steps of the build cache go too that no image or container needs, and
+    with `all_unused` all of them.  Layers that nothing needs are removed too.  Images created
+    after `until_ns` stay, and so do those that lack one of `labels` (None is any value) or
+    have one of `without_labels`.
     """
 
     # Before the transaction: a configuration is a file, and never changes.
@@ -70,6 +73,8 @@ def prune_images(
                     removal.remove(name)
                 except (Conflict, NotFound):
                     continue  # in use, or removed with an earlier one
+        if builds:
+            store.layers.forget_builds(until_ns=until_ns, everything=all_unused)
         _free_unreferenced(store, removal)
 
     removal = _run(store, prune, dry_run=dry_run)
@@ -149,7 +154,10 @@ def prune(
     without_labels: dict[str, str | None] | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove the containers that do not run, then images as `prune_images` does, and leftovers."""
+    """Remove the containers that do not run, then images as `prune_images` does, and leftovers.
+
+    The build cache is among what `prune_images` removes, unless there are labels to have.
+    """
     containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
     with ExitStack() as stack:
         if dry_run:
@@ -162,6 +170,7 @@ def prune(
             until_ns=until_ns,
             labels=labels,
             without_labels=without_labels,
+            builds=not (labels or without_labels),
             dry_run=dry_run,
         )
     freed = images.freed + containers.freed

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from layerstore.build import source_digest
-from layerstore.build.source_digest import Digester, Known, SourceDigest, of_content, of_several
+from layerstore.build.source_digest import Digester, SourceDigest, of_content, of_several
 from layerstore.build.tree import Tree
+from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
 from tests.layerstore.build.mini_build import written
 
@@ -19,15 +20,15 @@ class Memo:
     """Remembers digests, and counts what it was asked."""
 
     def __init__(self) -> None:
-        self.kept: dict[Known, bytes] = {}
+        self.kept: dict[FileKey, bytes] = {}
         self.hits = 0
 
-    def find(self, known: Known) -> bytes | None:
+    def find(self, known: FileKey) -> bytes | None:
         found = self.kept.get(known)
         self.hits += found is not None
         return found
 
-    def keep(self, known: Known, digest: bytes) -> None:
+    def keep(self, known: FileKey, digest: bytes) -> None:
         self.kept[known] = digest
 
 

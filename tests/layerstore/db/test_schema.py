@@ -14,6 +14,7 @@ TAKEN = [
     "7cec1e5f1032f5cf9f3559f75432b6496a53b99909a1831272902200ced87197",
     "44e3419a40f3cf303268aa24b46a5e124911320e48bdc2f5f89e5903943533f2",
     "32d65c201958bed3cc0e89d90e96049e401581ac1886fb5234ff24af3ead563b",
+    "e1491912159e4264dcc418af6765a6e9b2d80987982f882dcf10768032072fcb",
 ]
 
 
@@ -46,6 +47,9 @@ def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
         "SELECT 1 FROM packed_layers WHERE diff_id = 'x'",
         "SELECT 1 FROM packed_layers WHERE digest = 'x'",
         "SELECT 1 FROM blob_places WHERE digest = 'x'",
+        "SELECT 1 FROM build_steps WHERE key = 'x'",
+        "SELECT 1 FROM build_steps WHERE chain = 'x'",
+        "SELECT 1 FROM file_digests WHERE dev = 1 AND ino = 1 AND header = x'00'",
         "SELECT 1 FROM layers WHERE location IS NOT NULL",
     ):
         plan = store.database.read(f"EXPLAIN QUERY PLAN {sql}")
