@@ -1,5 +1,7 @@
 """ADD of archives: a file of the context that is an archive is unpacked, not copied.
 
+A download is unpacked with `--unpack` only.
+
 Decided here and only here: what counts as an archive (a tar, packed or not, whatever its
 name), and how its entries are put into the tree of an image.  Names and links of the
 archive are within the destination, as if that were the root; a name that leads out of it
@@ -19,7 +21,7 @@ from typing import Protocol
 
 from layerstore.build.destination import Destination, Given, lstat
 from layerstore.build.owner import ROOT, ModeChange, Owner
-from layerstore.build.sources import FileSource, Source, Sources
+from layerstore.build.sources import DownloadSource, FileSource, Source, Sources
 from layerstore.build.tree import changed
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add
@@ -69,7 +71,11 @@ def add_archives(
         return sources, list(seen)
     others: list[tuple[Source, bytes]] = []
     for source, signatures in zip(sources.found, seen, strict=True):
-        if not (isinstance(source, FileSource) and _add(one, source, sources, taker, path)):
+        if isinstance(source, DownloadSource) and one.unpack:
+            done = _unpacked(one, source, taker, path)
+        else:
+            done = isinstance(source, FileSource) and _add(one, source, sources, taker, path)
+        if not done:
             others.append((source, signatures))
     rest = replace(sources, found=tuple(source for source, _ in others))
     return rest, [signatures for _, signatures in others]
@@ -90,6 +96,20 @@ def _add(one: Add, source: FileSource, sources: Sources, taker: Taker, path: str
         now, was = os.fstat(file.fileno()), source.st
         if (now.st_ino, now.st_size, now.st_ctime_ns) != (was.st_ino, was.st_size, was.st_ctime_ns):
             raise changed(source.path, "it was written to")
+    return True
+
+
+def _unpacked(one: Add, source: DownloadSource, taker: Taker, path: str) -> bool:
+    """Unpack a download, and tell whether it is an archive."""
+    with open(os.dup(source.fd), "rb", buffering=0) as file:
+        file.seek(0)
+        if not is_archive(file):
+            return False
+        file.seek(0)
+        try:
+            unpack_into(file, taker, path)
+        except StoreError as error:
+            raise ContainerfileError(one.at, f"{shown(source.url)}: {error}") from error
     return True
 
 

@@ -27,8 +27,10 @@ from layerstore.build.destination import Destination, Given, refused
 from layerstore.build.owner import ROOT, ModeChange, Owner
 from layerstore.build.source_digest import check_unchanged, signature
 from layerstore.build.sources import (
+    DOWNLOAD_MODE,
     ContentSource,
     DirectorySource,
+    DownloadSource,
     FileSource,
     ParentsSource,
     Source,
@@ -72,7 +74,7 @@ class Copier:
     def copy(self, one: Copy | Add, sources: Sources, seen: list[bytes], workdir: str) -> None:
         """Copy `sources`, of which the digests saw `seen`, as the expanded `one` says.
 
-        Archives and downloads of an ADD are not among them.  Raises StoreError.
+        Archives of an ADD are not among them: see `adding`.  Raises StoreError.
         """
         path = place_of(one, workdir)
         self._keeps = sources.tree.owners and self.owner is None
@@ -88,6 +90,8 @@ class Copier:
             self._tree(sources, walk_parents(source, sources), checked, path)
         elif isinstance(source, ContentSource):
             self.content(source.name, source.content, path)
+        elif isinstance(source, DownloadSource):
+            self.file(source.fd, source.name, path, DOWNLOAD_MODE, source.mtime_ns)
         else:
             self._single(source, sources, checked, path)
 
@@ -99,7 +103,7 @@ class Copier:
             self._write(fd, target, content, self.mode(stat.S_IFREG | mode), mtime_ns)
 
     def file(self, source_fd: int, name: str, path: str, mode: int, mtime_ns: int) -> None:
-        """Copy the open file `source_fd`, which is nobody else's, to `path` or into it."""
+        """Copy the open file `source_fd`, to which nobody writes, to `path` or into it."""
         with self._target(path, name) as (fd, target):
             made = self.destination.create(fd, target, 0o600)
             try:

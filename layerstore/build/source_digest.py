@@ -231,13 +231,28 @@ def of_several(digests: Sequence[str]) -> str:
 
 
 def of_content(name: str, content: bytes, mode: int) -> SourceDigest:
-    """Return the digest of a file that is in no tree: a heredoc or a download."""
-    path = name.encode("utf-8", "surrogateescape")
-    header = _HEADER % (
-        *(path, b"", stat.S_IFREG | mode, 0, 0, len(content), b"0", b"", b"", b"", 0, 0, b""),
-    )
-    digest = hashlib.sha256(header + content)
+    """Return the digest of a file that is in no tree and belongs to root: a heredoc."""
+    digest = hashlib.sha256(_plain_header(name, len(content), mode, b"") + content)
     return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
+
+
+def of_file(name: str, fd: int, mode: int) -> SourceDigest:
+    """Return the digest of the open file `fd`, to which nobody writes: a download."""
+    size = os.fstat(fd).st_size
+    # docker has it in a directory of its own machine, as a file of root.
+    digest = hashlib.sha256(_plain_header(name, size, mode, b"root"))
+    at = 0
+    while data := os.pread(fd, _CHUNK, at):
+        digest.update(data)
+        at += len(data)
+    return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
+
+
+def _plain_header(name: str, size: int, mode: int, owner: bytes) -> bytes:
+    path = name.encode("utf-8", "surrogateescape")
+    return _HEADER % (
+        *(path, b"", stat.S_IFREG | mode, 0, 0, size, b"0", b"", owner, owner, 0, 0, b""),
+    )
 
 
 def signature(entry: Entry) -> bytes:

@@ -24,6 +24,7 @@ from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add, Copy, Heredoc
 from layerstore.errors import StoreError, shown
 
+DOWNLOAD_MODE = 0o600
 _URLS = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")
 
 
@@ -59,14 +60,25 @@ class ContentSource:
     content: bytes
 
 
-Source = FileSource | DirectorySource | ParentsSource | ContentSource
+@dataclass(frozen=True, slots=True)
+class DownloadSource:
+    """What `url` leads to: a file `name` with the open descriptor `fd`, which its maker closes."""
+
+    url: str
+    name: str
+    fd: int
+    mtime_ns: int
+    digest: SourceDigest
+
+
+Source = FileSource | DirectorySource | ParentsSource | ContentSource | DownloadSource
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The sources of one instruction, in its order; `exclude` hides some of what is in them.
 
-    `remote` are the URLs of an ADD, which the caller fetches.
+    `remote` are the URLs of an ADD that are not fetched yet: see `download`.
     """
 
     tree: Tree
@@ -133,10 +145,8 @@ def find_sources(one: Copy | Add, tree: Tree) -> Sources:
 
 
 def digest_sources(sources: Sources, digester: Digester) -> tuple[str, bytes, list[bytes]]:
-    """Return docker's digest of `sources`, the cache's, and what was seen of each source.
-
-    Downloads are not in it.
-    """
+    """Return docker's digest of `sources`, the cache's, and what was seen of each source."""
+    assert not sources.remote, "downloads are fetched first"
     digests = [_digest(source, sources, digester) for source in sources.found]
     whole = b"".join(digest.key for digest in digests)
     docker = of_several([digest.docker for digest in digests]) if digests else ""
@@ -148,6 +158,8 @@ def _digest(source: Source, sources: Sources, digester: Digester) -> SourceDiges
         return digester.file(source.path, source.st)
     if isinstance(source, DirectorySource):
         return digester.directory(sources.walk(source.path))
+    if isinstance(source, DownloadSource):
+        return source.digest
     if isinstance(source, ContentSource):
         return of_content(source.name, source.content, 0o644)
     return digester.directory(walk_parents(source, sources))

@@ -11,6 +11,7 @@ import pytest
 from layerstore.build.sources import (
     ContentSource,
     DirectorySource,
+    DownloadSource,
     FileSource,
     ParentsSource,
     Source,
@@ -57,6 +58,8 @@ def shown(source: Source) -> str:
             return f"{base or '.'}: {' '.join(paths)}"
         case ContentSource(name, content):
             return f"<<{name} {content!r}"
+        case DownloadSource(url):
+            return url
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""ADD of URLs: files fetched over HTTP before they are copied.
+
+    with Downloads(directory) as downloads:
+        sources = downloads.fetch(one, sources)
+
+Decided here and only here: what a download is called, what becomes of its time and mode,
+and how much is fetched.  Redirects are followed, but never from https to http; the content
+is held against `--checksum`.  A URL with a password is refused, since it would be in the
+history of the image.
+
+Threading: one thread.  Source: the Dockerfile reference, "ADD --checksum"; moby
+`builder/dockerfile/copy.go`, downloadSource.
+"""
+
+from __future__ import annotations
+
+import email.message
+import email.utils
+import hashlib
+import os
+import posixpath
+import re
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+from urllib.parse import unquote, urljoin, urlsplit
+
+from layerstore.build.source_digest import of_file
+from layerstore.build.sources import DOWNLOAD_MODE, DownloadSource, Sources
+from layerstore.containerfile.errors import ContainerfileError
+from layerstore.containerfile.instructions import Add
+from layerstore.errors import StoreError, shown
+from layerstore.registry.certificates import context_for
+from layerstore.registry.headers import Headers
+from layerstore.registry.http_transport import HttpTransport
+from layerstore.registry.transport import Answer, Request, Transport
+
+UNNAMED = "__unnamed__"
+LARGEST = 16 << 30  # bytes of one download
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 10
+_CHUNK = 1 << 20
+_ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+class Checksum(NamedTuple):
+    """A digest that a download must have."""
+
+    algorithm: str
+    encoded: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.encoded}"
+
+
+class Downloads:
+    """Fetches the URLs of ADDs into files without names in `directory`; closing ends them.
+
+    `transport` carries the requests, by default one of its own.
+    """
+
+    def __init__(self, directory: Path, transport: Transport | None = None) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self._transport = transport
+
+    def __enter__(self) -> Downloads:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def fetch(self, one: Add, sources: Sources, limit: int = LARGEST) -> Sources:
+        """Return `sources` with what their URLs lead to; raises ContainerfileError.
+
+        The descriptors belong to this object; a process that is forked later has them too.
+        """
+        checksum = read_checksum(one)
+        fetched = []
+        for url in sources.remote:
+            try:
+                fetched.append(self._fetch(one, url, checksum, limit))
+            except ContainerfileError:
+                raise
+            except StoreError as error:
+                raise ContainerfileError(one.at, f"{shown(url)}: {error}") from error
+        return replace(sources, found=(*sources.found, *fetched), remote=())
+
+    def _fetch(self, one: Add, url: str, checksum: Checksum | None, limit: int) -> DownloadSource:
+        if "@" in urlsplit(url).netloc:
+            raise ContainerfileError(
+                one.at,
+                "a URL with a user or password is refused, since it would stay in the history: "
+                "use RUN with a secret",
+            )
+        if self._transport is None:
+            transport = HttpTransport(lambda host: context_for(host, (), insecure=False))
+            self._stack.callback(transport.close)
+            self._transport = transport
+        answer = _answered(self._transport, url)
+        try:
+            name = file_name(url, answer.headers)
+            if not name and one.destination.endswith("/"):
+                raise StoreError(
+                    "cannot determine filename for it: name the file in the destination"
+                )
+            fd = os.open(self._directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            self._stack.callback(os.close, fd)
+            digest = hashlib.new(checksum.algorithm if checksum else "sha256")
+            buffer = memoryview(bytearray(_CHUNK))
+            size = 0
+            while count := answer.readinto(buffer):
+                size += count
+                if size > limit:
+                    raise StoreError(f"it is larger than {limit:,} bytes, which is the limit")
+                digest.update(buffer[:count])
+                _write_all(fd, buffer[:count])
+            mtime_ns = _last_modified(answer.headers)
+        finally:
+            answer.close()
+        if checksum is not None and digest.hexdigest() != checksum.encoded:
+            found = Checksum(checksum.algorithm, digest.hexdigest())
+            raise StoreError(f"digest mismatch {found}: {checksum} was expected")
+        name = name or UNNAMED
+        digested = of_file(name, fd, DOWNLOAD_MODE)
+        return DownloadSource(url, name, fd, mtime_ns, digested)
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def read_checksum(one: Add) -> Checksum | None:
+    """Return what `--checksum` asks for, None without it; raises ContainerfileError."""
+    if not one.checksum:
+        return None
+    algorithm, _, encoded = one.checksum.partition(":")
+    length = _ALGORITHMS.get(algorithm)
+    if length is None or not re.fullmatch(rf"[0-9a-f]{{{length}}}", encoded):
+        raise ContainerfileError(
+            one.at,
+            f"--checksum={shown(one.checksum)} is not a digest: write sha256: and 64 hexadecimal "
+            "digits",
+        )
+    return Checksum(algorithm, encoded)
+
+
+def file_name(url: str, headers: Headers) -> str:
+    """Return the name of a download: that in its URL, or that which the host says; else ""."""
+    path = unquote(urlsplit(url).path, errors="surrogateescape")
+    if path and not path.endswith("/"):
+        return _plain(posixpath.basename(path))
+    message = email.message.Message()
+    message["Content-Disposition"] = headers.get("Content-Disposition") or ""
+    return _plain(posixpath.basename(message.get_filename() or ""))
+
+
+def _plain(name: str) -> str:
+    """Return `name`, "" if no file can be called so."""
+    return "" if name in (".", "..") or "\0" in name or len(os.fsencode(name)) > 255 else name
+
+
+def _answered(transport: Transport, url: str) -> Answer:
+    """Return the answer that `url` leads to, redirects followed."""
+    for _ in range(_MOST_REDIRECTS):
+        answer = transport.send(Request("GET", url, {"Accept-Encoding": "identity"}))
+        if answer.status == 200:
+            return answer
+        answer.close()
+        target = answer.headers.get("Location")
+        if answer.status not in _REDIRECTS or not target:
+            raise StoreError(f"the host answered with status {answer.status}")
+        further = urljoin(url, target)
+        if url.startswith("https:") and not further.startswith("https:"):
+            raise StoreError(f"it leads to {shown(further)}, which is not https")
+        url = further
+    raise StoreError(f"it leads from one URL to the next more than {_MOST_REDIRECTS} times")
+
+
+def _last_modified(headers: Headers) -> int:
+    """Return the time of a download in ns, 0 where the host says none."""
+    try:
+        found = email.utils.parsedate_to_datetime(headers.get("Last-Modified") or "")
+        return max(0, int(found.timestamp())) * 1_000_000_000
+    except (TypeError, ValueError, OverflowError):
+        return 0
