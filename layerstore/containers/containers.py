@@ -229,12 +229,7 @@ class ContainerStore:
         InvalidReference if it is not one, NoSuchImage if the image was removed.
         """
         if name is not None:
-            found = _NAME.fullmatch(name)
-            if found is None:
-                raise InvalidReference(
-                    f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-                )
-            name = found[1]
+            name = _checked_name(name)
         container_id = os.urandom(32).hex()
         with self._leases.lease("work", "container"), self._staging.to_build() as own:
             staged = own / "container"
@@ -278,18 +273,37 @@ class ContainerStore:
                     row = row._replace(
                         name=new_name(lambda name: self._rows.holder(name) is not None)
                     )
-                elif (holder := self._rows.holder(row.name)) is not None:
-                    raise Conflict(
-                        f'Conflict. The container name "/{row.name}" is already in use by '
-                        f'container "{holder}". You have to remove (or rename) that '
-                        "container to be able to reuse that name."
-                    )
+                else:
+                    self._refuse_taken(row.name)
                 self._rows.insert(row)
                 os.rename(staged, self.path / row.id)
                 self._durability.directory(self.path)
         except BaseException:
             self.collect([row.id])
             raise
+
+    def rename(self, container: Container, name: str) -> Container:
+        """Give the container another name.
+
+        Raises Conflict if the name is taken, InvalidReference if it is not one.
+        """
+        name = _checked_name(name)
+        with self._database.transaction():
+            if name == container.name:
+                raise InvalidReference(
+                    "Renaming a container with the same name as its current name"
+                )
+            self._refuse_taken(name)
+            return self.update(container, name=name)
+
+    def _refuse_taken(self, name: str) -> None:
+        holder = self._rows.holder(name)
+        if holder is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by '
+                f'container "{holder}". You have to remove (or rename) that '
+                "container to be able to reuse that name."
+            )
 
     def started(
         self, container: Container, pid: int, *, mount_point: str | None = None
@@ -407,6 +421,16 @@ class ContainerStore:
     def forget(self, container_ids: Iterable[str]) -> None:
         """Delete rows alone, for a rehearsal within the caller's transaction."""
         self._rows.delete(*container_ids)
+
+
+def _checked_name(name: str) -> str:
+    """Return the name without docker's leading slash; raises InvalidReference."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise InvalidReference(
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    return found[1]
 
 
 def make_upper(path: Path, below: Path | None) -> None:

@@ -65,6 +65,16 @@ class RunConfig:
         return self.text("Hostname")
 
     @property
+    def tty(self) -> bool:
+        """Whether the command has a terminal of its own."""
+        return self.fields.get("Tty") is True
+
+    @property
+    def open_stdin(self) -> bool:
+        """Whether the command's stdin is kept open, for those who attach."""
+        return self.fields.get("OpenStdin") is True
+
+    @property
     def stop_signal(self) -> str:
         """The signal that stops the command, a name or a number; "" for SIGTERM."""
         return self.text("StopSignal")

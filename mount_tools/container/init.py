@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from mount_tools.container.handshake import (
@@ -31,7 +32,7 @@ from mount_tools.container.host_config import Volume
 from mount_tools.container.process import Launch, in_child, restrict, run_command
 from mount_tools.container.process_title import set_process_title
 from mount_tools.container.root import furnish, make_private, show_console
-from mount_tools.container.signals import PASSED_ON, TAKEN, attend, is_typed
+from mount_tools.container.signals import EVERY, PASSED_ON, attend, is_typed
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls.namespaces import (
@@ -142,7 +143,7 @@ def _run_init(inside: Inside[AnyRoot], places: _Places, outer: int, to: Channel)
         os.close(fd)
     restrict()
     # The kernel sends process 1 only signals that it handles or blocks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)
     child = run_command(inside.launch, slave, to, proc)
     # The slave stays open: a terminal that no process has open looks like one that hung up.
 
@@ -151,7 +152,8 @@ def _run_init(inside: Inside[AnyRoot], places: _Places, outer: int, to: Channel)
             os.kill(child, taken.si_signo)
 
     # The kernel kills all others with us.
-    os._exit(exit_code(attend(child, pass_on, orphans=True)))
+    wait = partial(signal.sigwaitinfo, EVERY)
+    os._exit(exit_code(attend(child, pass_on, orphans=True, wait=wait)))
 
 
 def exit_code(status: int) -> int:

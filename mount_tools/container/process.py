@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -85,8 +86,7 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
     directory = launch.directory or "/"
     try:
         os.makedirs(directory, exist_ok=True)
-        if launch.terminal:
-            os.fchown(0, who.uid, -1)  # its group is that of all terminals
+        _give_streams_to(who.uid)
         os.umask(0o022)
         _become(who)
         if parent is not None:
@@ -99,6 +99,19 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")
     _execute(launch.words, environment)
+
+
+def _give_streams_to(uid: int) -> None:
+    """Let the user `uid` open /dev/stdin, /dev/stdout and /dev/stderr: our pipes, or a terminal.
+
+    The group of a terminal stays that of all terminals.
+    """
+    for fd in range(3):
+        found = os.fstat(fd)
+        ours = stat.S_ISFIFO(found.st_mode) or os.isatty(fd)
+        if ours and found.st_uid != uid:
+            with suppress(OSError):  # a user namespace of one user has no others
+                os.fchown(fd, uid, -1)
 
 
 def _become(who: Identity) -> None:

@@ -5,8 +5,8 @@ side of the mount is made inside the container's mount namespace and served by a
 outside of it: when the last process of the container is gone so is the mount, whatever else
 was killed, and the daemon writes back and ends.
 
-    run_container    start, attend                     in the process that calls it
-    start_container  detach, then the same in a keeper, which reports that the command runs
+    start_container  detach a keeper, which starts the command, and reports that it runs
+    run_container    the same, and view it until it ends
 
 Threading: one thread, since it forks.
 """
@@ -17,15 +17,25 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from layerstore.containers.container_log import LogWriter
 from layerstore.containers.containers import Container
+from layerstore.db.container_table import KILLED
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
+from mount_tools.container.attach_messages import (
+    Connection,
+    Watch,
+    connect,
+    listen,
+    pair,
+)
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
@@ -40,6 +50,7 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import host_config
 from mount_tools.container.init import Inside, run_outer
+from mount_tools.container.keeper import Keeper, report_failures
 from mount_tools.container.mount import (
     container_options,
     refuse_running,
@@ -51,9 +62,11 @@ from mount_tools.container.mount_points import Point, with_points
 from mount_tools.container.process import Launch
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import held, signal_number
-from mount_tools.container.started import Started, attend_started, end_started, silence_text
-from mount_tools.container.terminal import size_of_ours
+from mount_tools.container.started import Started, end_started, silence_text
+from mount_tools.container.streams import Streams, of_terminal, streams_for
+from mount_tools.container.terminal import Size, size_of_ours
 from mount_tools.container.user_namespace import be_root
+from mount_tools.container.viewer import Viewer, status_of
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import OK, detach, run_detached
 from mount_tools.daemon.handover import await_predecessor
@@ -77,7 +90,7 @@ def launch_of(config: RunConfig) -> Launch:
         tuple(config.env),
         config.working_dir or "/",
         config.user,
-        config.fields.get("Tty") is True,
+        config.tty,
     )
 
 
@@ -97,26 +110,95 @@ class _FuseRoot(NamedTuple):
 
 
 def run_container(
-    store: Store, container: Container, launch: Launch, *, transport: str = "auto"
+    store: Store,
+    container: Container,
+    launch: Launch,
+    *,
+    stdin: bool = True,
+    keys: bytes = b"",
+    signals: bool = True,
+    transport: str = "auto",
 ) -> int:
-    """Run the container to its end; return the exit status of its command.
+    """Run the container and show it here until it ends; return the exit status of its command.
 
+    With `stdin` the command gets what comes from ours, and with `signals` the signals that we
+    get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
     Raises CannotStart with the status to end with if the command cannot be run, and StoreError.
     """
-    be_root()
     # Signals for the command wait until there is one.
     with held():
-        return _attend(store, container, _start(store, container, launch, transport))
+        ours, theirs = pair()
+        try:
+            _detach(store, container, launch, theirs, stdin=stdin, transport=transport)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        viewer = Viewer(
+            Connection(ours), terminal=launch.terminal, stdin=stdin, keys=keys, signals=signals
+        )
+        with viewer:
+            return status_of(viewer.view(), lambda: _status_in(store, container))
 
 
-def start_container(store: Store, container: Container, launch: Launch) -> None:
+def start_container(
+    store: Store, container: Container, launch: Launch, *, stdin: bool = False
+) -> None:
     """Run the container in the background; return once its command runs.
 
-    Raises CannotStart, and StoreError.
+    With `stdin` its stdin stays open, for viewers to come.  Raises CannotStart, and StoreError.
     """
+    _detach(store, container, launch, None, stdin=stdin)
+
+
+def attach_container(
+    store: Store, container: Container, *, stdin: bool, keys: bytes, signals: bool
+) -> int:
+    """Show a running container here until it ends; return the exit status of its command.
+
+    Raises StoreError if no process keeps it.
+    """
+    connection = connect(store.containers.directory(container), Watch(output=True))
+    if connection is None:
+        raise StoreError(f"container {container.name} is not running: start it first")
+    config = RunConfig(container.config)
+    with held():
+        viewer = Viewer(connection, terminal=config.tty, stdin=stdin, keys=keys, signals=signals)
+        with viewer:
+            viewer.redraw()
+            return status_of(viewer.view(), lambda: _status_in(store, container))
+
+
+def _status_in(store: Store, container: Container) -> int:
+    """Return what the store says of the end of a container whose keeper was killed."""
+    with suppress(NotFound):
+        code = store.containers.get(container.id).exit_code
+        if code is not None:
+            return code
+    return KILLED
+
+
+def _detach(
+    store: Store,
+    container: Container,
+    launch: Launch,
+    viewer: socket.socket | None,
+    *,
+    stdin: bool,
+    transport: str = "auto",
+) -> None:
+    """Leave a keeper behind, connected to `viewer`, once the command runs."""
+    size = size_of_ours()
     # SQLite's locks do not survive a fork, and its memory of them does: each opens its own.
     store.database.close()
-    match detach(lambda reporter: _keep(store, container, launch, reporter)):
+
+    def keep(reporter: Reporter) -> int:
+        start = _Start(store, container, launch, transport, stdin, size)
+        release_stdio()
+        return report_failures(reporter, lambda: _keep(start, viewer, reporter))
+
+    match detach(keep, keep=() if viewer is None else (viewer.fileno(),)):
         case Failed(status, text):
             raise CannotStart(status, text)
         case Died(how):
@@ -125,58 +207,94 @@ def start_container(store: Store, container: Container, launch: Launch) -> None:
             )
 
 
-def _keep(store: Store, container: Container, launch: Launch, reporter: Reporter) -> int:
-    """Be the background process of a container, to its end; return our exit status."""
-    release_stdio()
+class _Start(NamedTuple):
+    """What is started, and how: `size` is that of its terminal at first."""
+
+    store: Store
+    container: Container
+    launch: Launch
+    transport: str
+    stdin: bool
+    size: Size | None
+
+
+def _keep(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
+    """Be the keeper of a container, to its end."""
+    be_root()
+    with held():
+        _keep_started(start, viewer, reporter)
+
+
+def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
+    store, container = start.store, start.container
+    started, streams, listener = _start(start)
+    # What `run --rm` prints goes to its viewer, and there is no log to be read afterwards.
+    logs = viewer is None or not container.auto_remove
+    keeper = Keeper(
+        streams,
+        first=viewer,
+        log=LogWriter(store.containers.directory(container)) if logs else None,
+        listener=listener,
+    )
+    code = None
     try:
-        be_root()
-        with held():
-            started = _start(store, container, launch, "auto")
+        try:
             with suppress(BrokenPipeError):  # nobody waits any more; the container runs on
                 reporter.live()
             reporter.close()
-            _attend(store, container, started)
+            code = keeper.attend(started)
+        except BaseException:
+            end_started(started.outer)
+            raise
+        finally:
+            await_predecessor(os.fsencode(store.containers.upper(container)))
+        store.containers.finished(container, code)
         if container.auto_remove:
             with suppress(NotFound):  # somebody was faster
                 store.containers.remove(store.containers.get(container.id))
-        return 0
-    except CannotStart as error:
-        status, text = error.status, str(error)
-    except (StoreError, OSError) as error:
-        status, text = REFUSED, str(error)
-    except Exception as error:
-        status, text = REFUSED, f"a bug in PyUnion ({type(error).__name__}: {error})"
-    if not reporter.sent:
-        reporter.failed(status, text)
-    return status
+    finally:
+        keeper.close(code)
 
 
-def _start(store: Store, container: Container, launch: Launch, transport: str) -> Started:
-    """Start the container's command; the caller attends to it."""
+def _start(start: _Start) -> tuple[Started, Streams, socket.socket]:
+    """Start the container's command; the caller attends to it, and closes what it gets."""
     own_interpreter()
-    with store.containers.lock(container):
-        container = store.containers.get(container.id)
+    store = start.store
+    with store.containers.lock(start.container):
+        container = store.containers.get(start.container.id)
         refuse_running(container)
         try:
             fuse = open_device()
         except MountError as error:
             raise StoreError(str(error)) from None
+        listener = None
         try:
-            inside = _inside_of(store, container, launch, transport, fuse)
-            return _start_inside(store, container, inside)
+            listener = listen(store.containers.directory(container))
+            inside = _inside_of(start, container, fuse)
+            started, streams = _start_inside(store, container, inside, stdin=start.stdin)
+        except BaseException:
+            if listener is not None:
+                listener.close()
+            raise
         finally:
             os.close(fuse)
+    return started, streams, listener
 
 
-def _start_inside(store: Store, container: Container, inside: Inside[_FuseRoot]) -> Started:
+def _start_inside(
+    store: Store, container: Container, inside: Inside[_FuseRoot], *, stdin: bool
+) -> tuple[Started, Streams]:
     """Start the processes of the container; `handshake` has the messages, in their order."""
+    streams, ends = streams_for(inside.launch, stdin=stdin)
     runner = os.pidfd_open(os.getpid())
     ours, theirs = channel()
     outer = os.fork()
     if outer == 0:
         ours.close()
+        ends.take()
         run_outer(inside, runner, theirs)
     theirs.close()
+    ends.close()
     os.close(runner)
     recorded = False
     try:
@@ -197,7 +315,8 @@ def _start_inside(store: Store, container: Container, inside: Inside[_FuseRoot])
             raise Silence from None
         recorded = True
         ours.send(Recorded())
-        terminal = ours.expect(Terminal).fd if inside.launch.terminal else None
+        if inside.launch.terminal:
+            streams = of_terminal(ours.expect(Terminal).fd)
         ours.expect(Running)
     except CannotStart as error:
         end_started(outer)
@@ -215,7 +334,7 @@ def _start_inside(store: Store, container: Container, inside: Inside[_FuseRoot])
         raise
     finally:
         ours.close()
-    return Started(outer, init, terminal)
+    return Started(outer, init), streams
 
 
 def _serve(root: _FuseRoot) -> None:
@@ -227,23 +346,9 @@ def _serve(root: _FuseRoot) -> None:
         raise StoreError(outcome.message)
 
 
-def _attend(store: Store, container: Container, started: Started) -> int:
-    """Attend to the command until it ends; record and return its exit status."""
-    try:
-        code = attend_started(started)
-    except BaseException:
-        end_started(started.outer)
-        raise
-    finally:
-        await_predecessor(os.fsencode(store.containers.upper(container)))
-    store.containers.finished(container, code)
-    return code
-
-
-def _inside_of(
-    store: Store, container: Container, launch: Launch, transport: str, fuse: int
-) -> Inside[_FuseRoot]:
+def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[_FuseRoot]:
     """Return what the container looks like inside; prepares its files and mount points."""
+    store, launch = start.store, start.launch
     config = RunConfig(container.config)
     hostname = config.hostname or container.short
     if not _HOSTNAME.fullmatch(hostname):
@@ -254,7 +359,7 @@ def _inside_of(
             raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
     directory = store.containers.directory(container)
     # The image's devices do not work; those of /dev are on a filesystem of their own.
-    options = container_options(store, container, transport=transport, flags=MS_NODEV)
+    options = container_options(store, container, transport=start.transport, flags=MS_NODEV)
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
@@ -269,7 +374,7 @@ def _inside_of(
         host.volumes,
         host.read_only,
         files,
-        size_of_ours(),
+        start.size,
     )
 
 

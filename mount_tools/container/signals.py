@@ -32,6 +32,17 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _SIGNAL = re.compile(r"(?:([0-9]{1,3})|(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))?)")
 _NUMBERS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals}
 
+_FAULTS = (
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGSYS,
+)
+EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, *_FAULTS}
+"""The signals that a process can block and take, whatever it does: the init's."""
+
 TAKEN = frozenset((*PASSED_ON, signal.SIGCHLD))
 """The signals that `attend` takes.  They are blocked before it forks the child."""
 
@@ -99,16 +110,21 @@ def begin_afresh() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def signal_number(text: str) -> int:
-    """Return the number of a signal of an image's StopSignal: `SIGINT`, `INT`, `2`, `RTMIN+3`.
-
-    Anything that is none, "" too, is SIGTERM.
-    """
+def find_signal(text: str) -> int | None:
+    """Return the number of the signal `text`: `SIGINT`, `INT`, `int`, `2`, `RTMIN+3`; or None."""
     found = _SIGNAL.fullmatch(text.upper())
     if found is None:
-        return signal.SIGTERM
+        return None
     digits, name, sign, offset = found.groups()
     number = int(digits) if digits else _NUMBERS.get(name, 0)
     if offset:
         number += int(sign + offset)
-    return number if 0 < number <= signal.SIGRTMAX else signal.SIGTERM
+    return number if 0 < number <= signal.SIGRTMAX else None
+
+
+def signal_number(text: str) -> int:
+    """Return the number of a signal of an image's StopSignal.
+
+    Anything that is none, "" too, is SIGTERM.
+    """
+    return find_signal(text) or signal.SIGTERM

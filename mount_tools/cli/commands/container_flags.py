@@ -24,6 +24,7 @@ from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
+from mount_tools.container.detach_keys import DEFAULT
 from mount_tools.container.host_config import HostConfig, parse_volume
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -81,6 +82,16 @@ def container_flags(function: Decorated) -> Decorated:
     ):
         function = add(function)
     return function
+
+
+def detach_keys(function: Decorated) -> Decorated:
+    """The flag `--detach-keys`, given to the function as `keys`."""
+    return framework.text(
+        "--detach-keys",
+        "keys",
+        says="Override the key sequence for detaching a container",
+        default=DEFAULT,
+    )(function)
 
 
 def config_of(

@@ -2,8 +2,7 @@
 
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
 Differs from docker: the network is the host's own; an ordinary user is root of a user
-namespace; there are no keys to detach from a container, which ends with the process that
-runs it.
+namespace.
 """
 
 from __future__ import annotations
@@ -16,14 +15,20 @@ import click
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
-from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
+from mount_tools.cli.commands.container_flags import (
+    ContainerFlags,
+    config_of,
+    container_flags,
+    detach_keys,
+)
 from mount_tools.cli.commands.create_cmd import create_container
 from mount_tools.cli.commands.pull_cmd import image_to_run
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import Session, complain, pass_session, say
-from mount_tools.container.exec import exec_in_container
+from mount_tools.container.detach_keys import parse_keys
+from mount_tools.container.exec import exec_detached, exec_in_container
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.mount import refuse_running, unmount_container
 from mount_tools.container.run import (
@@ -47,6 +52,8 @@ from mount_tools.container.user_namespace import be_root
 @framework.flag("--rm", says="Automatically remove the container when it exits")
 @framework.flag("-d", "--detach", says="Run container in background and print container ID")
 @framework.text("--cidfile", says="Write the container ID to the file")
+@framework.flag("--sig-proxy", says="Proxy received signals to the process", default=True)
+@detach_keys
 @pass_session
 def run(
     session: Session,
@@ -55,11 +62,15 @@ def run(
     rm: bool,
     detach: bool,
     cidfile: str | None,
+    sig_proxy: bool,
+    keys: str,
     **said: object,
 ) -> None:
     """Exits as the command does; with 125 if the container cannot be started, 126 if the
-    command cannot be run, and 127 if it does not exist."""
+    command cannot be run, and 127 if it does not exist. The container goes on if this command
+    is killed, its terminal is closed, or the detach keys are typed."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
+    detaching = parse_keys(keys)
 
     def work() -> int:
         if cidfile and os.path.exists(cidfile):
@@ -76,15 +87,23 @@ def run(
         if cidfile:
             Path(cidfile).write_text(container.id)
         launch = launch_of(RunConfig(container.config))
-        if detach:
-            start_container(store, container, launch)
-            say(container.id)
-            return 0
         try:
-            return run_container(store, container, launch)
-        finally:
+            if not detach:
+                return run_container(
+                    store,
+                    container,
+                    launch,
+                    stdin=flags.interactive,
+                    keys=detaching,
+                    signals=sig_proxy,
+                )
+            start_container(store, container, launch, stdin=flags.interactive)
+        except (StoreError, CannotStart):
             if rm:
                 discard(store, container)
+            raise
+        say(container.id)
+        return 0
 
     exit_with(work)
 
@@ -103,6 +122,8 @@ def run(
 @framework.texts("--env-file", says="Read in a file of environment variables")
 @framework.flag("-i", "--interactive", says="Keep STDIN open")
 @framework.flag("-t", "--tty", says="Allocate a pseudo-TTY")
+@framework.flag("-d", "--detach", says="Detached mode: run command in the background")
+@detach_keys
 @pass_session
 def exec_(
     session: Session,
@@ -113,7 +134,10 @@ def exec_(
     user: str | None,
     interactive: bool,
     tty: bool,
+    detach: bool,
+    keys: str,
 ) -> None:
+    """Exits as the command does, which goes on if this one is killed."""
     name, *command = operands
     container = session.store.containers.resolve(name)
     if not container.running or container.mount_point is not None:
@@ -122,8 +146,17 @@ def exec_(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
     config = config_of(container.config, container.image_name, flags, command)
-    take_stdin(interactive, tty)
-    exit_with(lambda: exec_in_container(container, launch_of(RunConfig(config))))
+    launch, detaching = launch_of(RunConfig(config)), parse_keys(keys)
+    if not detach:
+        take_stdin(interactive, tty)
+
+    def work() -> int:
+        if detach:
+            exec_detached(container, launch)
+            return 0
+        return exec_in_container(container, launch, stdin=interactive, keys=detaching)
+
+    exit_with(work)
 
 
 @framework.command(
@@ -135,21 +168,31 @@ def exec_(
 )
 @framework.flag("-a", "--attach", says="Attach STDOUT/STDERR and forward signals")
 @framework.flag("-i", "--interactive", says="Attach container's STDIN")
+@detach_keys
 @pass_session
-def start(session: Session, operands: tuple[str, ...], attach: bool, interactive: bool) -> None:
+def start(
+    session: Session, operands: tuple[str, ...], attach: bool, interactive: bool, keys: str
+) -> None:
+    detaching = parse_keys(keys)
     store = session.store
     if attach or interactive:
         if len(operands) > 1:
             raise WrongWords("you cannot start and attach multiple containers at once", 1)
         container = store.containers.resolve(operands[0])
-        take_stdin(interactive, False)
-        exit_with(lambda: run_container(store, container, launch_of(RunConfig(container.config))))
+        config = RunConfig(container.config)
+        take_stdin(interactive, config.tty and interactive)
+        exit_with(
+            lambda: run_container(
+                store, container, launch_of(config), stdin=interactive, keys=detaching
+            )
+        )
     failed = []
     for name in operands:
         try:
             container = store.containers.resolve(name)
             if not container.running:
-                start_container(store, container, launch_of(RunConfig(container.config)))
+                config = RunConfig(container.config)
+                start_container(store, container, launch_of(config), stdin=config.open_stdin)
             elif container.mount_point is not None:
                 refuse_running(container)
             say(name)

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.container.run import launch_of
 from tests.helpers.containers import Containers
 from tests.helpers.images import add_layer, config_of, diff_id
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.processes import ending
 
 MESSAGES = ("Mounted", "Served", "Begun", "Recorded", "Terminal", "Running")
 # After `sent:Running` the command runs, whatever becomes of it then.
@@ -68,12 +70,12 @@ def test_so_it_is_in_the_foreground_and_for_start(containers: Containers, step: 
     runs_again(containers)
 
 
-def test_a_runner_that_is_killed_takes_the_command_along(
+def test_a_keeper_that_is_killed_takes_the_command_along(
     containers: Containers, tmp_path: Path
 ) -> None:
     stop_at(containers, "expected:Begun", "killed")
     done = containers("run", "-v", f"{tmp_path}:/out", "busy:1", "touch", "/out/ran")
-    assert done.returncode == -signal.SIGKILL
+    assert done.returncode == 125 and "was killed by signal 9" in done.stderr
     wait_until(lambda: not containers.mine(), "every process of the container to end")
     assert not (tmp_path / "ran").exists()
 
@@ -93,17 +95,50 @@ def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", "bob"])
-def test_a_command_ends_with_the_exec_that_runs_it(containers: Containers, user: str) -> None:
+def test_a_command_outlives_exec_and_ends_with_its_keeper(
+    containers: Containers, user: str
+) -> None:
     """A change of ids makes the kernel forget that it was to be killed with its parent."""
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
-    running = containers.start("exec", "-u", user, "box", "sh", "-c", "echo up; exec sleep 77")
+    script = "echo up; exec sleep 77"
+    running = containers.start("exec", "-u", user, "box", "sh", "-c", script)
     assert running.stdout is not None
     assert running.stdout.readline() == "up\n"
-    assert "sleep 77" in containers.ok("exec", "box", "ps")
     running.kill()
     running.communicate(timeout=30)
+    assert "sleep 77" in containers.ok("exec", "box", "ps")
+    (command,) = pids_of("sleep\x0077")
+    keeper = parent_of(parent_of(command))
+    assert keeper in containers.mine()
+    os.kill(keeper, signal.SIGKILL)
     wait_until(lambda: "sleep 77" not in containers.ok("exec", "box", "ps"), "it to end")
     containers.ok("rm", "-f", "box")
+
+
+def test_a_container_outlives_the_command_that_started_it(containers: Containers) -> None:
+    script = "echo up; read line; echo got $line; exit 4"
+    words = containers.command("run", "-i", "--name", "box", "busy:1", "sh", "-c", script)
+    running = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=helper_environment()
+    )
+    with ending(running):
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"up\n"
+        running.kill()
+    assert "Up" in containers.ok("ps")
+    done = subprocess.run(
+        containers.command("attach", "box"),
+        input="typed\n",
+        capture_output=True,
+        text=True,
+        env=helper_environment(),
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (4, "got typed\n", "")
+    assert containers.ok("logs", "box") == "up\ngot typed"
+    assert containers.ok("wait", "box") == "4"
+    containers.ok("rm", "box")
 
 
 def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
@@ -154,6 +189,22 @@ def test_one_whose_keeper_is_killed_was_killed(containers: Containers) -> None:
     shown = containers.ok("inspect", "-f", "{{.State.ExitCode}} {{.State.FinishedAt}}", "box")
     assert re.fullmatch(r"137 20[0-9]{2}-.*Z", shown)
     containers.ok("rm", "box")
+
+
+def pids_of(line: str) -> list[int]:
+    """Return the processes of this machine whose command line is `line`, with NULs between."""
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and _command_line(entry) == line
+    ]
+
+
+def _command_line(entry: Path) -> str:
+    try:
+        return (entry / "cmdline").read_text().removesuffix("\0")
+    except OSError:
+        return ""
 
 
 def parent_of(pid: int) -> int:

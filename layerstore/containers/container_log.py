@@ -1,0 +1,227 @@
+"""What a container printed: its log, which the process that keeps the container writes.
+
+`containers/<id>/log.json` has an object a line, as docker's json-file driver writes them:
+
+    {"log": "text\\n", "stream": "stdout", "time": "2026-01-31T10:00:00.123456789Z"}
+
+A line of the command that is longer than 16 KiB becomes several objects; only the last of
+them ends in a newline.  What is not UTF-8 is shown as U+FFFD.  When the file is full,
+`MAX_BYTES`, it becomes `log.1.json`, and the one before is dropped: a log takes twice that
+at most.
+
+Decided here and only here: the format and the bound.  A log that cannot be written never
+stops the container: what is lost is counted, and the next line that can be written says so.
+
+Threading: one process writes, any number read meanwhile.
+
+Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from layerstore.errors import InvalidImage
+from layerstore.oci.timestamps import format_timestamp, parse_timestamp
+
+MAX_BYTES = 16 << 20
+LONGEST = 16 << 10  # bytes of the command's output in one object
+
+Stream = Literal["stdout", "stderr"]
+
+NAME = "log.json"
+_BEFORE = "log.1.json"
+
+
+class Entry(NamedTuple):
+    """One object of a log: `time_ns` since 1970, and what the command wrote to `stream`."""
+
+    time_ns: int
+    stream: Stream
+    text: str
+
+
+class LogWriter:
+    """The writing end of the log in `directory`.  `close` writes what is left and closes it."""
+
+    def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._fd = -1
+        self._size = 0
+        self._begun: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
+        self._lost = 0
+        self._reason = ""
+
+    def write(self, stream: Stream, data: bytes) -> bool:
+        """Write what the command printed; tell whether any line was finished by it.
+
+        The last line is kept until its newline comes.  Never raises OSError.
+        """
+        lines = _lines(self._begun[stream] + data)
+        self._begun[stream] = b""
+        if lines and not lines[-1].endswith(b"\n") and len(lines[-1]) < LONGEST:
+            self._begun[stream] = lines.pop()
+        if lines:
+            self._append(stream, lines)
+        return bool(lines)
+
+    def close(self) -> None:
+        """Write lines that have no newline, and close the file."""
+        for stream, rest in self._begun.items():
+            if rest:
+                self._append(stream, [rest])
+                self._begun[stream] = b""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, stream: Stream, lines: Iterable[bytes]) -> None:
+        now = time.time_ns()
+        for line in lines:
+            for start in range(0, len(line), LONGEST):
+                piece = line[start : start + LONGEST]
+                data = _line(Entry(now, stream, piece.decode(errors="replace")))
+                try:
+                    self._tell_of_the_lost(now)
+                    self._put(data)
+                except OSError as error:
+                    self._lost += len(piece)
+                    self._reason = error.strerror or str(error)
+
+    def _tell_of_the_lost(self, now: int) -> None:
+        if self._lost:
+            text = f"[pyunion: {self._lost} bytes of output are missing here: {self._reason}]\n"
+            self._put(_line(Entry(now, "stderr", text)))
+            self._lost = 0
+
+    def _put(self, data: bytes) -> None:
+        if self._fd >= 0 and self._size + len(data) > self._max_bytes:
+            os.close(self._fd)
+            self._fd = -1
+            os.rename(self._directory / NAME, self._directory / _BEFORE)
+        if self._fd < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._directory / NAME, flags, 0o640)
+            self._size = os.fstat(self._fd).st_size
+            self._mend()
+        written = os.write(self._fd, data)
+        if written < len(data):
+            # Half a line is none; and on a full disk a file can be cut all the same.
+            os.ftruncate(self._fd, self._size)
+            raise OSError("the disk is full")
+        self._size += written
+
+    def _mend(self) -> None:
+        """End a line that a writer was killed in, so that the next one is whole."""
+        with open(self._directory / NAME, "rb") as file:
+            if self._size:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    self._size += os.write(self._fd, b"\n")
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Split at newlines only; a carriage return is part of its line."""
+    pieces = data.split(b"\n")
+    lines = [piece + b"\n" for piece in pieces[:-1]]
+    return [*lines, pieces[-1]] if pieces[-1] else lines
+
+
+def _line(entry: Entry) -> bytes:
+    content = {
+        "log": entry.text,
+        "stream": entry.stream,
+        "time": format_timestamp(entry.time_ns),
+    }
+    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+
+
+class LogReader:
+    """Reads the log in `directory` from its beginning on, across the change of files.
+
+    A context manager.  There may be no log yet.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: deque[int] = deque()
+        self._rest = b""
+
+    def __enter__(self) -> LogReader:
+        # In this order: one that is renamed in between is opened twice, not missed.
+        current = self._open(NAME)
+        before = self._open(_BEFORE)
+        if current is not None and before is not None and _same(current, before):
+            os.close(before)
+            before = None
+        self._files.extend(fd for fd in (before, current) if fd is not None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._files:
+            os.close(self._files.popleft())
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what is there and was not read yet.  Damaged lines are left out."""
+        while True:
+            if not self._files:
+                opened = self._open(NAME)
+                if opened is None:
+                    return
+                self._files.append(opened)
+            yield from self._of(self._files[0])
+            if len(self._files) == 1:
+                following = self._following(self._files[0])
+                if following is None:
+                    return
+                self._files.append(following)
+                # What was written to the first one before it was renamed.
+                yield from self._of(self._files[0])
+            os.close(self._files.popleft())
+            self._rest = b""
+
+    def _of(self, fd: int) -> Iterator[Entry]:
+        while data := os.read(fd, 1 << 16):
+            lines = (self._rest + data).split(b"\n")
+            self._rest = lines.pop()
+            for line in lines:
+                entry = _entry(line)
+                if entry is not None:
+                    yield entry
+
+    def _following(self, fd: int) -> int | None:
+        """Return the file that took the name of `fd`, opened; None if none did."""
+        opened = self._open(NAME)
+        if opened is not None and _same(opened, fd):
+            os.close(opened)
+            return None
+        return opened
+
+    def _open(self, name: str) -> int | None:
+        with suppress(FileNotFoundError):
+            return os.open(
+                self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            )
+        return None
+
+
+def _same(one: int, other: int) -> bool:
+    return os.path.samestat(os.fstat(one), os.fstat(other))
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        match json.loads(line):
+            case {"log": str(text), "stream": "stdout" | "stderr" as stream, "time": str(at)}:
+                return Entry(parse_timestamp(at), stream, text)
+    except (ValueError, RecursionError, InvalidImage):
+        return None
+    return None

@@ -1,0 +1,59 @@
+"""`pyunion attach` and `wait`: to see a container that runs, and to wait for its end.
+
+Source: docker/cli `cli/command/container/attach.go`, `wait.go`.
+"""
+
+from __future__ import annotations
+
+from layerstore.errors import Conflict
+from layerstore.oci.run_config import RunConfig
+from mount_tools.cli import framework
+from mount_tools.cli.commands.container_flags import detach_keys
+from mount_tools.cli.commands.run_status import exit_with
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.detach_keys import parse_keys
+from mount_tools.container.following import wait_for_command
+from mount_tools.container.run import attach_container
+
+
+@framework.command(
+    "Attach local standard input, output, and error streams to a running container",
+    "CONTAINER",
+    least=1,
+    most=1,
+    completes=named("container"),
+)
+@detach_keys
+@framework.flag("--no-stdin", says="Do not attach STDIN")
+@framework.flag("--sig-proxy", says="Proxy all received signals to the process", default=True)
+@pass_session
+def attach(
+    session: Session, operands: tuple[str, ...], keys: str, no_stdin: bool, sig_proxy: bool
+) -> None:
+    """Exits as the container's command does."""
+    store = session.store
+    container = store.containers.resolve(operands[0])
+    if not container.running or container.mount_point is not None:
+        raise Conflict("You cannot attach to a stopped container, start it first")
+    stdin = RunConfig(container.config).open_stdin and not no_stdin
+    detaching = parse_keys(keys)
+    exit_with(
+        lambda: attach_container(store, container, stdin=stdin, keys=detaching, signals=sig_proxy)
+    )
+
+
+@framework.command(
+    "Block until one or more containers stop, then print their exit codes",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@pass_session
+def wait(session: Session, operands: tuple[str, ...]) -> None:
+    store = session.store
+    session.each(
+        operands,
+        lambda name: say(str(wait_for_command(store, store.containers.resolve(name)))),
+    )

@@ -1,0 +1,78 @@
+"""`pyunion kill` and `restart`.
+
+Source: docker/cli `cli/command/container/kill.go`, `restart.go`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from layerstore.errors import Conflict, StoreError
+from layerstore.oci.run_config import RunConfig
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.handshake import CannotStart
+from mount_tools.container.mount import refuse_running
+from mount_tools.container.run import launch_of, start_container, stop_container
+from mount_tools.container.signals import find_signal
+
+
+@framework.command(
+    "Kill one or more running containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.text("-s", "--signal", says="Signal to send to the container", default="KILL")
+@pass_session
+def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
+    number = find_signal(signal)
+    if number is None:
+        raise StoreError(f"Invalid signal: {signal}: give a name as TERM, or a number")
+
+    def kill_one(name: str) -> None:
+        container = session.store.containers.resolve(name)
+        if not container.running or container.pid is None or container.mount_point is not None:
+            raise Conflict(
+                f"Cannot kill container: {name}: Container {container.id} is not running"
+            )
+        if number == _KILL:
+            stop_container(session.store, container, 0)
+        else:
+            os.kill(container.pid, number)
+        say(name)
+
+    session.each(operands, kill_one)
+
+
+_KILL = signal.SIGKILL
+
+
+@framework.command(
+    "Restart one or more containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.number("-t", "--time", says="Seconds to wait before killing the container", default=10)
+@pass_session
+def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
+    store = session.store
+
+    def restart_one(name: str) -> None:
+        container = store.containers.resolve(name)
+        if container.mount_point is not None:
+            refuse_running(container)
+        stop_container(store, container, max(0, time))
+        config = RunConfig(container.config)
+        try:
+            start_container(store, container, launch_of(config), stdin=config.open_stdin)
+        except CannotStart as error:
+            raise StoreError(str(error)) from None
+        say(name)
+
+    session.each(operands, restart_one)

@@ -1,0 +1,70 @@
+"""`pyunion logs`: what a container printed.
+
+Source: docker/cli `cli/command/container/logs.go`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from layerstore.oci.durations import SECOND
+from layerstore.oci.timestamps import parse_until
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.session import Session, pass_session
+from mount_tools.container.following import log_entries
+
+
+@framework.command(
+    "Fetch the logs of a container", "CONTAINER", least=1, most=1, completes=named("container")
+)
+@framework.flag("-f", "--follow", says="Follow log output")
+@framework.text("--since", says="Show logs since a time (2026-01-31T10:00:00Z) or duration (42m)")
+@framework.text("--until", says="Show logs before a time (2026-01-31T10:00:00Z) or duration (42m)")
+@framework.text("-n", "--tail", says="Number of lines to show from the end", default="all")
+@framework.flag("-t", "--timestamps", says="Show timestamps")
+@framework.flag("--details", says="Accepted without effect: a log has no details")
+@pass_session
+def logs(
+    session: Session,
+    operands: tuple[str, ...],
+    follow: bool,
+    since: str | None,
+    until: str | None,
+    tail: str,
+    timestamps: bool,
+    details: bool,
+) -> None:
+    """The command's stdout is printed to stdout, and its stderr to stderr. Of a container of
+    `run --rm` in the foreground there is no log. A log keeps the last 16 to 32 MiB."""
+    store = session.store
+    container = store.containers.resolve(operands[0])
+    now = time.time_ns()
+    begin = parse_until(since, now) if since else None
+    end = parse_until(until, now) if until else None
+    for entry in log_entries(store, container, follow=follow, tail=_count(tail)):
+        if begin is not None and entry.time_ns < begin:
+            continue
+        if end is not None and entry.time_ns > end:
+            break
+        stream = sys.stdout if entry.stream == "stdout" else sys.stderr
+        stream.write(f"{_stamp(entry.time_ns)} {entry.text}" if timestamps else entry.text)
+        if follow:
+            stream.flush()
+
+
+def _count(tail: str) -> int | None:
+    """Return how many lines `--tail` asks for, None for all."""
+    if tail == "all":
+        return None
+    if tail.isascii() and tail.isdigit():
+        return int(tail)
+    raise WrongWords(f'invalid argument "{tail}" for "-n, --tail" flag: a number, or all', 125)
+
+
+def _stamp(ns: int) -> str:
+    """Return a time with all nine digits of its fraction, so that columns line up."""
+    seconds, fraction = divmod(ns, SECOND)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"

@@ -1,0 +1,72 @@
+"""Waiting for what a running container does: for lines of its log, and for its end."""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+
+from layerstore.containers.container_log import Entry, LogReader
+from layerstore.containers.containers import Container
+from layerstore.db.container_table import KILLED
+from layerstore.errors import NotFound
+from layerstore.store import Store
+from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
+
+
+def wait_for_command(store: Store, container: Container) -> int:
+    """Wait until the container's command has ended; return its exit status."""
+    connection = connect(store.containers.directory(container), Watch(output=False))
+    if connection is not None:
+        try:
+            while True:
+                message = _next(connection)
+                if isinstance(message, Ended):
+                    return message.status
+                if message is None:
+                    break
+        finally:
+            connection.close()
+    # Its keeper was killed, or it does not run.
+    with suppress(NotFound):
+        return store.containers.get(container.id).exit_code or 0
+    return KILLED
+
+
+def log_entries(
+    store: Store, container: Container, *, follow: bool, tail: int | None = None
+) -> Iterator[Entry]:
+    """Yield the log of a container, or the last `tail` entries that are there.
+
+    With `follow` go on until its command has ended.
+    """
+    directory = store.containers.directory(container)
+    # First, so that no line comes between the two.
+    connection = connect(directory, Watch(output=False)) if follow else None
+    try:
+        with LogReader(directory) as reader:
+            there = reader.entries()
+            yield from there if tail is None else deque(there, tail)
+            while connection is not None:
+                message = _next(connection)
+                yield from reader.entries()
+                if message is None or isinstance(message, Ended):
+                    return
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _next(connection: Connection) -> object | None:
+    """Wait for the keeper's next message; None if it is gone."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    while True:
+        poll.poll()
+        try:
+            message = connection.receive()
+        except Gone:
+            return None
+        if message is not None:
+            return message

@@ -1,0 +1,227 @@
+"""A viewer of a container: our stdin, stdout and stderr, connected to the container's keeper.
+
+Decided here and only here: the mode of our terminal meanwhile (raw, if the command has a
+terminal and gets what is typed: its own terminal makes signals of it), that ours is restored
+in every case, which signals are passed on, and what ends the viewing without the command:
+the detach keys, and a terminal that hangs up.
+
+Threading: one thread, which has the signals of `signals.TAKEN` blocked.
+
+Source: docker/cli `cli/command/container/hijack.go`, `signals.go`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import termios
+import tty
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from mount_tools.container.attach_messages import (
+    PIECE,
+    Connection,
+    Ended,
+    Gone,
+    Input,
+    InputEnd,
+    Output,
+    OutputClosed,
+    Resize,
+    Signal,
+    Taken,
+)
+from mount_tools.container.detach_keys import DetachKeys
+from mount_tools.container.signals import TAKEN
+from mount_tools.container.terminal import size_of_ours
+from unionfs.syscalls.signalfd import signalfd
+
+
+class Detached(NamedTuple):
+    """The viewing ended and the command goes on; by the keys, or because we hung up."""
+
+    by_keys: bool
+
+
+class Lost(NamedTuple):
+    """The keeper was killed, and with it the command."""
+
+
+Outcome = Ended | Detached | Lost
+
+
+def status_of(outcome: Outcome, status_if_lost: Callable[[], int]) -> int:
+    """Return the exit status for how a viewing ended."""
+    match outcome:
+        case Ended(status):
+            return status
+        case Detached(by_keys):
+            return 0 if by_keys else 128 + signal.SIGHUP
+        case Lost():
+            return status_if_lost()
+
+
+class Viewer:
+    """Shows a command here until it ends; a context manager, which closes the connection.
+
+    `terminal`: the command has one.  `stdin`: it gets what comes from ours.  `signals`: it
+    gets the signals that we get.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        terminal: bool,
+        stdin: bool,
+        keys: bytes,
+        signals: bool = True,
+    ) -> None:
+        self._connection = connection
+        self._terminal = terminal
+        self._stdin = stdin
+        self._passes_on = signals
+        self._keys = DetachKeys(keys if terminal else b"")
+        self._closed: set[int] = set()
+        self._unsent: Input | InputEnd | None = None
+        self._before: list[object] | None = None
+
+    def __enter__(self) -> Viewer:
+        self._signals = signalfd(TAKEN)
+        self._poll = select.poll()
+        for fd in (self._signals, self._connection.fileno()):
+            self._poll.register(fd, select.POLLIN)
+        if self._stdin:
+            self._poll.register(0, select.POLLIN)
+        if self._terminal and self._stdin:
+            with suppress(termios.error):
+                self._before = termios.tcgetattr(0)
+                tty.setraw(0, termios.TCSANOW)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._before is not None:
+                with suppress(termios.error):  # it may have hung up
+                    termios.tcsetattr(0, termios.TCSANOW, self._before)  # type: ignore[arg-type]
+        finally:
+            os.close(self._signals)
+            self._connection.close()
+
+    def redraw(self) -> None:
+        """Make the command draw its screen again, for a viewer that came later."""
+        size = size_of_ours()
+        if self._terminal and size is not None:
+            rows, columns = size
+            self._tell_size(rows + 1, columns)
+            self._tell_size(rows, columns)
+
+    def view(self) -> Outcome:
+        """Copy in both directions until the command ends, or we leave it."""
+        while True:
+            for fd, event in self._poll.poll():
+                try:
+                    if fd == self._signals:
+                        outcome = self._take_signal()
+                    elif fd == 0:
+                        outcome = self._read_stdin()
+                    else:
+                        outcome = self._hear(event)
+                except Gone:
+                    outcome = self._last_words()
+                if outcome is not None:
+                    return outcome
+
+    def _hear(self, event: int) -> Outcome | None:
+        if event & select.POLLOUT:
+            self._send_input()
+        while (message := self._connection.receive()) is not None:
+            match message:
+                case Output(fd, data):
+                    self._say(fd, data)
+                case Taken():
+                    self._poll.register(0, select.POLLIN)
+                case Ended():
+                    return message
+        return None
+
+    def _last_words(self) -> Outcome:
+        """Return how it ended: the keeper has closed its end, maybe after Ended."""
+        while True:
+            try:
+                message = self._connection.receive()
+            except Gone:
+                return Lost()
+            match message:
+                case Output(fd, data):
+                    with suppress(Gone):
+                        self._say(fd, data)
+                case Ended():
+                    return message
+                case None:
+                    return Lost()
+
+    def _say(self, fd: int, data: bytes) -> None:
+        if fd in self._closed:
+            return
+        try:
+            while data:
+                select.select((), (fd,), ())  # another process may have made it non-blocking
+                with suppress(BlockingIOError):
+                    data = data[os.write(fd, data) :]
+        except OSError:
+            # The command must not wait for a reader that went.
+            self._closed.add(fd)
+            self._connection.send(OutputClosed(fd))
+
+    def _read_stdin(self) -> Outcome | None:
+        data = b""
+        with suppress(OSError):
+            data = os.read(0, PIECE)
+        # No more is read until the command has this.
+        self._poll.unregister(0)
+        if not data:
+            self._unsent = InputEnd()
+        else:
+            data, left = self._keys.feed(data)
+            if left:
+                return Detached(by_keys=True)
+            if not data:
+                self._poll.register(0, select.POLLIN)
+                return None
+            self._unsent = Input(data)
+        self._send_input()
+        return None
+
+    def _send_input(self) -> None:
+        events = select.POLLIN
+        if self._unsent is not None and not self._connection.send(self._unsent):
+            events |= select.POLLOUT
+        else:
+            self._unsent = None
+        self._poll.modify(self._connection.fileno(), events)
+
+    def _take_signal(self) -> Outcome | None:
+        taken = signal.sigtimedwait(TAKEN, 0)
+        if taken is None or taken.si_signo == signal.SIGCHLD:
+            return None
+        number = taken.si_signo
+        if number == signal.SIGWINCH:
+            size = size_of_ours()
+            if self._terminal and size is not None:
+                self._tell_size(*size)
+        elif signal.getsignal(number) == signal.SIG_IGN:
+            return None  # ignored, by nohup(1) say: that is meant for all that runs below it
+        elif number == signal.SIGHUP and (self._terminal or taken.si_code > 0):
+            return Detached(by_keys=False)  # our terminal is gone, not the command's
+        elif self._passes_on:
+            self._connection.send(Signal(number))
+        else:
+            return Detached(by_keys=False)
+        return None
+
+    def _tell_size(self, rows: int, columns: int) -> None:
+        self._connection.send(Resize(rows, columns))

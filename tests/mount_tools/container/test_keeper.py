@@ -1,0 +1,152 @@
+"""The keeper: viewers that come, go and are slow, and what it writes to the log."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from layerstore.containers.container_log import LogReader
+from mount_tools.container.attach_messages import (
+    Connection,
+    Ended,
+    Gone,
+    Input,
+    InputEnd,
+    Message,
+    Output,
+    Signal,
+    Watch,
+    connect,
+)
+from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.processes import ending
+
+
+@contextmanager
+def kept(directory: Path, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `script` with a keeper, whose first viewer is the process that is yielded."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.kept", "pipes", script, "log", str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=helper_environment(),
+    )
+    with ending(process):
+        yield process
+
+
+def viewer(directory: Path, *, output: bool = True) -> Connection:
+    connection = connect(directory, Watch(output))
+    assert connection is not None
+    return connection
+
+
+def next_from(connection: Connection) -> Message:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    while True:
+        assert poll.poll(30_000)
+        message = connection.receive()
+        if message is not None:
+            return message
+
+
+def text_until_end(connection: Connection) -> tuple[bytes, int]:
+    text = b""
+    while True:
+        match next_from(connection):
+            case Output(_, data):
+                text += data
+            case Ended(status):
+                connection.close()
+                return text, status
+
+
+def logged(directory: Path) -> str:
+    with LogReader(directory) as reader:
+        return "".join(entry.text for entry in reader.entries())
+
+
+def test_the_command_outlives_its_first_viewer_and_another_sees_the_rest(tmp_path: Path) -> None:
+    script = "echo one; read line; echo two; exit 7"
+    with kept(tmp_path, f"trap '' HUP; {script}") as first:
+        assert first.stdout is not None and first.stdin is not None
+        assert first.stdout.readline() == b"one\n"
+        second = viewer(tmp_path)
+        first.send_signal(signal.SIGKILL)
+        first.wait(30)
+        # The end of another viewer's stdin is not the command's.
+        second.send(InputEnd())
+        second.send(Input(b"go\n"))
+        assert text_until_end(second) == (b"two\n", 7)
+    assert logged(tmp_path) == "one\ntwo\n"
+
+
+def test_a_viewer_that_reads_nothing_slows_the_command_and_one_that_goes_does_not(
+    tmp_path: Path,
+) -> None:
+    with kept(
+        tmp_path, "echo up; read line; yes | head -c 5000000 | tee /dev/null; exit 3"
+    ) as first:
+        assert first.stdin is not None and first.stdout is not None
+        assert first.stdout.readline() == b"up\n"
+        slow = viewer(tmp_path)
+        first.stdin.write(b"go\n")
+        first.stdin.flush()
+        assert isinstance(next_from(slow), Output)
+        slow.close()
+        rest = first.stdout.read()
+        assert len(rest) == 5000000
+        assert first.wait(30) == 3
+
+
+def test_who_follows_the_log_is_told_of_lines_and_of_the_end(tmp_path: Path) -> None:
+    with kept(tmp_path, "read line; echo said; exit 2") as first:
+        assert first.stdin is not None
+        wait_until(lambda: (tmp_path / "attach.sock").exists(), "the keeper to listen")
+        follower = viewer(tmp_path, output=False)
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        kinds: list[str] = []
+        while not kinds or kinds[-1] != "Ended":
+            kinds.append(type(next_from(follower)).__name__)
+        follower.close()
+        assert set(kinds) <= {"Logged", "Ended"}
+        assert logged(tmp_path) == "said\n"
+
+
+def test_a_viewer_sends_signals(tmp_path: Path) -> None:
+    with kept(tmp_path, "trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"up\n"
+        second = viewer(tmp_path)
+        second.send(Signal(signal.SIGUSR1))
+        assert text_until_end(second)[1] == 9
+
+
+def test_there_is_nobody_to_view_after_the_end(tmp_path: Path) -> None:
+    with kept(tmp_path, "exit 0") as first:
+        assert first.wait(30) == 0
+    assert connect(tmp_path, Watch(output=True)) is None
+
+
+def test_rubbish_from_a_viewer_is_its_own_end(tmp_path: Path) -> None:
+    with kept(tmp_path, "echo up; read line; exit 4") as first:
+        assert first.stdin is not None and first.stdout is not None
+        assert first.stdout.readline() == b"up\n"
+        bad = viewer(tmp_path)
+        os.write(bad.fileno(), b"\xff" * 20)
+        try:
+            while True:
+                next_from(bad)
+        except Gone:
+            bad.close()
+        first.stdin.write(b"\n")
+        first.stdin.flush()
+        assert first.wait(30) == 4
