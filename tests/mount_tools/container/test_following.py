@@ -1,0 +1,25 @@
+"""Waiting for the end of a container whose keeper is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.helpers.containers import Containers
+from tests.mount_tools.container.test_run import parent_of
+
+
+def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", "echo up; sleep 1000")
+    waiting = containers.start("wait", "box")
+    following = containers.start("logs", "-f", "box")
+    attached = containers.start("attach", "box")
+    assert following.stdout is not None and waiting.stdout is not None
+    assert following.stdout.readline() == "up\n"
+    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
+    os.kill(parent_of(parent_of(init)), signal.SIGKILL)
+    assert waiting.wait(30) == 0
+    assert waiting.stdout.read() == "137\n"
+    assert following.wait(30) == 0
+    assert attached.wait(30) == 137
+    containers.ok("rm", "box")
