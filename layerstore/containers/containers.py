@@ -290,9 +290,7 @@ class ContainerStore:
         name = _checked_name(name)
         with self._database.transaction():
             if name == container.name:
-                raise InvalidReference(
-                    "Renaming a container with the same name as its current name"
-                )
+                raise InvalidReference(f"container {name} has that name already")
             self._refuse_taken(name)
             return self.update(container, name=name)
 

@@ -10,9 +10,13 @@ from contextlib import suppress
 from layerstore.containers.container_log import Entry, LogReader
 from layerstore.containers.containers import Container
 from layerstore.db.container_table import KILLED
+from layerstore.db.processes import ProcessId
 from layerstore.errors import NotFound
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
+from mount_tools.container.mount import wait_for_end
+
+_SECONDS_TO_DIE = 10.0
 
 
 def wait_for_command(store: Store, container: Container) -> int:
@@ -28,9 +32,13 @@ def wait_for_command(store: Store, container: Container) -> int:
                     break
         finally:
             connection.close()
-    # Its keeper was killed, or it does not run.
+    # It does not run; or its keeper was killed, and the kernel kills the rest.
     with suppress(NotFound):
-        return store.containers.get(container.id).exit_code or 0
+        container = store.containers.get(container.id)
+        if container.running and container.pid is not None:
+            wait_for_end(ProcessId(container.pid, container.pid_start or 0), _SECONDS_TO_DIE)
+            container = store.containers.get(container.id)
+        return container.exit_code or 0
     return KILLED
 
 
