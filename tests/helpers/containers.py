@@ -91,6 +91,12 @@ class Containers:
         )
         return self._stack.enter_context(ending(process))
 
+    def keeper(self, name: str) -> int:
+        """Return the process that keeps a running container."""
+        init = int(self.ok("inspect", "-f", "{{.State.Pid}}", name))
+        # Init's parent is the outer process, and that one's is the keeper.
+        return parent_of(parent_of(init))
+
     def mine(self) -> list[int]:
         """Return the processes that hold something of the store open, or were started for it."""
         found = []
@@ -129,3 +135,9 @@ def _is_fuse(fd: Path) -> bool:
         return fd.stat().st_rdev == os.makedev(10, 229)
     except OSError:
         return False
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))

@@ -6,7 +6,6 @@ import os
 import signal
 
 from tests.helpers.containers import Containers
-from tests.mount_tools.container.test_run import parent_of
 
 
 def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers) -> None:
@@ -16,8 +15,7 @@ def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers)
     attached = containers.start("attach", "box")
     assert following.stdout is not None and waiting.stdout is not None
     assert following.stdout.readline() == "up\n"
-    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
-    os.kill(parent_of(parent_of(init)), signal.SIGKILL)
+    os.kill(containers.keeper("box"), signal.SIGKILL)
     assert waiting.wait(30) == 0
     assert waiting.stdout.read() == "137\n"
     assert following.wait(30) == 0

@@ -16,7 +16,7 @@ from layerstore.limits import MAX_LAYERS
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 from mount_tools.container.run import launch_of
-from tests.helpers.containers import Containers
+from tests.helpers.containers import Containers, parent_of
 from tests.helpers.images import add_layer, config_of, diff_id
 from tests.helpers.mounts import helper_environment, wait_until
 from tests.helpers.processes import ending
@@ -94,24 +94,24 @@ def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
     containers.ok("rm", "-f", "box")
 
 
-@pytest.mark.parametrize("user", ["root", "bob"])
+@pytest.mark.parametrize(("user", "command"), [("root", "sleep 77"), ("bob", "sleep 78")])
 def test_a_command_outlives_exec_and_ends_with_its_keeper(
-    containers: Containers, user: str
+    containers: Containers, user: str, command: str
 ) -> None:
     """A change of ids makes the kernel forget that it was to be killed with its parent."""
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
-    script = "echo up; exec sleep 77"
+    script = f"echo up; exec {command}"
     running = containers.start("exec", "-u", user, "box", "sh", "-c", script)
     assert running.stdout is not None
     assert running.stdout.readline() == "up\n"
     running.kill()
     running.communicate(timeout=30)
-    assert "sleep 77" in containers.ok("exec", "box", "ps")
-    (command,) = pids_of("sleep\x0077")
-    keeper = parent_of(parent_of(command))
+    assert command in containers.ok("exec", "box", "ps")
+    (pid,) = pids_of(command.replace(" ", "\0"))
+    keeper = parent_of(parent_of(pid))
     assert keeper in containers.mine()
     os.kill(keeper, signal.SIGKILL)
-    wait_until(lambda: "sleep 77" not in containers.ok("exec", "box", "ps"), "it to end")
+    wait_until(lambda: command not in containers.ok("exec", "box", "ps"), "it to end")
     containers.ok("rm", "-f", "box")
 
 
@@ -179,9 +179,7 @@ def test_an_image_of_many_layers_runs_and_what_it_lacks_is_no_change(many: Conta
 
 def test_one_whose_keeper_is_killed_was_killed(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
-    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
-    # Init's parent is the outer process, and that one's is the keeper.
-    keeper = parent_of(parent_of(init))
+    keeper = containers.keeper("box")
     assert keeper in containers.mine()
     os.kill(keeper, signal.SIGKILL)
     wait_until(lambda: not containers.mine(), "every process of the container to end")
@@ -205,8 +203,3 @@ def _command_line(entry: Path) -> str:
         return (entry / "cmdline").read_text().removesuffix("\0")
     except OSError:
         return ""
-
-
-def parent_of(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))

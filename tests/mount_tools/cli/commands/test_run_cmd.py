@@ -112,7 +112,7 @@ def test_what_the_image_lacks_is_no_change_of_the_container(
     for name in ("one", "two"):
         assert bare.ok("diff", name) == ""
         bare.ok("commit", name, f"{name}:1")
-    running.kill()
+    os.kill(bare.keeper("two"), signal.SIGKILL)
     running.communicate(timeout=30)
     wait_until(lambda: not bare.mine(), "the container to end")
     assert bare.ok("diff", "two") == ""
@@ -281,14 +281,15 @@ def test_orphans_are_reaped(containers: Containers) -> None:
     assert "sleep" not in out.replace(script, "")
 
 
-def test_nothing_is_left_of_one_whose_runner_is_killed(containers: Containers) -> None:
+def test_nothing_is_left_of_one_whose_keeper_is_killed(containers: Containers) -> None:
     running = containers.start(
         "run", "--name", "killed", "busy:1", "sh", "-c", "echo data > /new; echo ready; sleep 1000"
     )
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
-    running.kill()
+    os.kill(containers.keeper("killed"), signal.SIGKILL)
     running.communicate(timeout=30)
+    assert running.returncode == 137
     wait_until(lambda: not containers.mine(), "the container to end")
     assert "Exited (137) " in containers.ok("ps", "-a")
     state = json.loads(containers.ok("inspect", "killed"))[0]["State"]
