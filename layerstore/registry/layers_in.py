@@ -14,7 +14,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    Future,
+    InvalidStateError,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,7 +145,7 @@ class LayersIn:
             job.cancel()
         for work in self._works:
             work.spool.fail(Stopped())
-            if not work.layer.done():
+            with suppress(InvalidStateError):  # of a layer that is done
                 work.layer.set_exception(Stopped())
 
     def _check(self) -> None:
@@ -197,7 +204,8 @@ class LayersIn:
             layer = self._store.layers.need(work.chain)
             if layer is None:
                 layer = self._make(work)
-        work.layer.set_result(layer)
+        with suppress(InvalidStateError):  # where the image was given up in the meantime
+            work.layer.set_result(layer)
         work.spool.end()
         self._tell(work, Status.PULLED)
 
