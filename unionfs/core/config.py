@@ -1,8 +1,8 @@
 """What one union is made of: the settings the core works by.
 
 Decided here and only here: the names, types and defaults of the settings.
-The grammar of `-o` belongs to `mount_tools.mount.options`; whether the directories
-suit each other is checked by `unionfs.core.setup` when the union is opened.
+`mount_tools.mount.options` has the grammar of `-o`.  `unionfs.core.setup` checks, when
+the union is opened, that its directories can be used together.
 
 Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.
 """
@@ -13,8 +13,8 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# Kernel overlayfs takes 500 (fs/overlayfs/params.h OVL_MAX_STACK), and so many an image may
-# have; above these, a container can have its frozen uppers and a layer of mount points.
+# Kernel overlayfs allows 500 (fs/overlayfs/params.h OVL_MAX_STACK), so an image may have
+# 500 layers.  A container adds its frozen uppers and a layer of mount points.
 MAX_LOWERS = 512
 
 
@@ -41,11 +41,11 @@ class RedirectDir(enum.Enum):
     ON = "on"  # renames write redirects
     FOLLOW = "follow"  # renames give EXDEV, redirects found are followed
     NOFOLLOW = "nofollow"  # renames give EXDEV, redirects found are not followed
-    OFF = "off"  # as FOLLOW, which is what the kernel's module default makes of it
+    OFF = "off"  # the same as FOLLOW, as with the kernel module's default settings
 
 
 class IdRange(NamedTuple):
-    """`length` ids from `stored` on disk are presented as those from `shown` on."""
+    """The `length` ids from `stored` on disk are shown as the ids from `shown` on."""
 
     stored: int
     shown: int
@@ -54,16 +54,16 @@ class IdRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnionConfig:
-    """One union, as asked for.
+    """The settings of one union.
 
-    Paths are absolute or relative to the working directory at `open` time;
-    `lowers` has the topmost first.  `upper` and `work` come together or not at
-    all; without them the union is read-only, as with `read_only`.
+    Paths are absolute, or relative to the working directory at the time of `open_union`.
+    `lowers` has the topmost first.  `upper` and `work` are given together or not at
+    all; without them, or with `read_only`, the union is read-only.
     `timeout` is how long, in seconds, the kernel and the union may remember
-    names and attributes; None, the default, says the mount owns its layers
-    and may remember for good.  `open_dirs` bounds the directories kept open; None
-    is half of the files that this process may have open.  `atime` None is as the mount
-    that the upper lies on has it.
+    names and attributes; None, the default, means for ever: nothing but the mount
+    changes the layers.  `open_dirs` limits the directories that are kept open; None
+    means half of the files that this process may have open.  `atime` None means as
+    on the mount that the upper lies on.
     """
 
     lowers: tuple[bytes, ...]
@@ -71,7 +71,7 @@ class UnionConfig:
     upper: bytes | None = None
     work: bytes | None = None
     read_only: bool = False
-    userxattr: bool | None = None  # None: where trusted.* cannot be written
+    userxattr: bool | None = None  # None: only if trusted.* cannot be written
     whiteout: WhiteoutForm = WhiteoutForm.AUTO
     redirect_dir: RedirectDir = RedirectDir.ON
     metacopy: bool = False

@@ -1,10 +1,10 @@
 """copy_up: create the upper copy of an inode before its first change.
 
-Decided here and only here: what is copied, in which order, and when it shows.
-A copy is staged in the workdir and renamed into place, so that readers, also
-after a crash, see either the lower inode or the whole copy.  The order of a copy
-is data, owner, attributes, mode, times: writing drops capabilities, chown
-drops suid, and everything before it moves the times.
+Decided here and only here: what is copied, in which order, and when it is visible.
+A copy is staged in the workdir and renamed into place, so that readers see either
+the lower inode or the whole copy, even after a crash.  The order is data, owner,
+attributes, mode, times: a write drops capabilities, chown drops suid, and every
+one of these steps changes the times.
 
 Threading: while data is copied, only the copy lock of the file is held; the lock
 of the parent directory is taken to publish the copy.
@@ -47,24 +47,24 @@ SLOW_BYTES = 256 << 10
 
 
 def is_slow_copy(state: State, size: int) -> bool:
-    """Tell whether copying `size` bytes up would keep others waiting.
+    """Tell whether copying `size` bytes up takes so long that a worker thread should do it.
 
-    Data that has to be on disk before it shows takes a disk's time.
+    If the data has to be on disk before the copy is visible, any size takes long.
     """
     return size > (SLOW_BYTES if state.config.volatile else 0)
 
 
 def source_bytes(node: File) -> int:
-    """Return how many bytes of data lie in the lower behind `node`; 0 where it is gone."""
+    """Return the size in bytes of the lower data of `node`; 0 if the file is gone."""
     real, name = node.data or (node.real, node.rname)
     try:
         return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
     except OSError:
-        return 0  # opening it will tell why
+        return 0  # opening it reports the error
 
 
 def copy_up_dir(state: State, d: Dir) -> RealDir:
-    """Return the upper directory of `d`, making it and those above it where they are missing."""
+    """Return the upper directory of `d`; make it, and those above it, if they are missing."""
     if d.upper is not None:
         return d.upper
     writable = state.require_upper()
@@ -114,10 +114,9 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
 
 
 def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> None:
-    """Rename what is `staged` to `name` in the upper of `parent`, as if it had always been there.
+    """Rename what is `staged` to `name` in the upper of `parent`, and keep the directory's times.
 
-    The times of the directory stay what they were.  The caller holds the lock
-    of `parent`.
+    The caller holds `parent.lock`.
     """
     fd = parent.require_upper().fd()
     before = os.stat(fd)
@@ -133,18 +132,18 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
         utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
         parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
-        # It is done, and must not be taken for undone.
+        # The rename is done, so the caller must not get an error.
         log.error(
             "the times of %r cannot be restored: %s", parent.top().full_path(), error.strerror
         )
 
 
 def _rename_as_owner(work: int, staged: bytes, fd: int, name: bytes) -> None:
-    """Rename what is `staged` into a directory that its owner may not write to.
+    """Rename what is `staged` into a directory whose mode forbids its owner to write.
 
-    An ordinary user needs write permission for the directory, and for a
-    directory that gets another parent.  Both modes are what they were when this
-    returns; a crash before that leaves them writable for their owner.
+    An ordinary user needs write permission on the target directory, and on a
+    directory that is moved to another parent.  Both modes are restored before this
+    returns; after a crash they may still be writable by their owner.
     """
     st = os.stat(staged, dir_fd=work, follow_symlinks=False)
     target = stat.S_IMODE(os.stat(fd).st_mode)
@@ -162,11 +161,11 @@ def _rename_as_owner(work: int, staged: bytes, fd: int, name: bytes) -> None:
 
 
 def mark_impure(state: State, parent: Dir) -> None:
-    """Mark the upper directory as one whose entries may have another st_ino than their own."""
+    """Mark the upper directory as impure: its entries may show the st_ino of their origin."""
     if parent.impure or parent.upper is None:
         return
-    # Only overlayfs's listing of this directory depends on it, and a
-    # filesystem that has no room or no attributes can do without.
+    # Only overlayfs's listing of this directory depends on the mark, so a filesystem
+    # that is full or has no attributes is no reason to fail.
     with suppress(OSError):
         os.setxattr(parent.upper.fd(), state.marks.impure, b"y")
     parent.impure = True
@@ -175,11 +174,11 @@ def mark_impure(state: State, parent: Dir) -> None:
 def copy_up_file(
     state: State, node: File, *, size: int | None = None, metadata_only: bool = False
 ) -> None:
-    """Give `node` its place in the upper, unless it has one.
+    """Copy `node` to the upper, unless it is there already.
 
-    `size` is how many bytes of the data are still needed (0 for a file that is
-    about to be truncated), None for all.  With `metadata_only`, and the mount's
-    metacopy option, the data stays in the lower.
+    `size` is the number of bytes of the data to copy (0 for a file that is about to
+    be truncated), None for all.  With `metadata_only`, and the mount's metacopy
+    option, the data stays in the lower.
     """
     if in_upper(node) and (node.data is None or metadata_only):
         return
@@ -197,12 +196,13 @@ def copy_up_file(
 
 @dataclass(slots=True)
 class _Copy:
-    """One copy_up of a file: what is copied, as what, and where it will be found.
+    """One copy_up of a file.
 
-    `st` is the stat of the lower; `name` is the copy in the staging directory, with
+    `st` is the stat of the lower.  `name` is the copy in the staging directory, which has
     the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
-    are set on the copy.  `entry` is its name in `index`, by which its other names in the
-    union find it; `index` is None for a file with one name.
+    are the attributes to set on the copy.  `entry` is its name in `index`, through which
+    lookups of its other names in the union find it; `index` is None for a file with one
+    name.
     """
 
     state: State
@@ -244,9 +244,10 @@ def _plan(
             copy.marks[marks.origin] = origin
         return copy
     if writable.index is None:
-        # The other links keep showing the lower's number; this copy cannot.
+        # Nothing will lead from the other links, which show the lower's st_ino, to this
+        # copy: it becomes a file of its own, with its own st_ino.
         return copy
-    # What the other links are found by is the inode that they are links of.
+    # A lookup of another link searches the index by the inode that it is a link of.
     linked = encode_origin(node.real.layer, fd, name)
     if linked is not None:
         copy.marks[marks.origin] = linked
@@ -289,10 +290,10 @@ def _stage(copy: _Copy) -> None:
         else:
             copy_data(state, node, staged, copy.size)
             if st.st_size and _is_ordered(copy.writable, state):
-                begin_write_back(staged)  # the disk works while we do the rest
+                begin_write_back(staged)  # the disk writes while we do the other steps
         copy_metadata(copy.source, (staged, None), st, wanted, copy.marks)
         if copy.size is not None:
-            # Not all of it is there, which must not show under the old mtime.
+            # The copy has not all of the data, so it must not have the old mtime.
             touch(staged)
         if not copy.metacopy and st.st_size:
             _secure_data(copy.writable, state, staged)
@@ -306,12 +307,12 @@ def _stage(copy: _Copy) -> None:
 
 
 def _secure_data(writable: Writable, state: State, staged: int) -> None:
-    """Make sure that the data of `staged` is on disk when its name is."""
+    """Make sure that the data of `staged` is on disk before its name is."""
     if state.config.volatile:
         return
     with state.gate.outside():
         if _is_ordered(writable, state):
-            write_back(staged)  # without the commit of the journal that fsync waits for
+            write_back(staged)  # fsync would also wait for a commit of the journal
         else:
             os.fsync(staged)
 
@@ -321,14 +322,14 @@ def _is_ordered(writable: Writable, state: State) -> bool:
 
 
 def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
-    """Copy the first `size` bytes of the data of `node`, all for None, into the file `staged`."""
+    """Copy the first `size` bytes of the data of `node` into `staged`; None copies all."""
     if size == 0:
         return
     real, name = node.data or (node.real, node.rname)
     source = open_untouched(name, real.fd())
     st = os.fstat(source)
     if node.data is None and st.st_ino != node.rino:
-        raise fs_error(errno.ESTALE)  # the layer was changed past the union
+        raise fs_error(errno.ESTALE)  # the layer was changed from outside
     length = st.st_size if size is None else min(size, st.st_size)
     if length == st.st_size and real.layer.reflinks and length > 0:
         if try_reflink(source, staged):
@@ -336,7 +337,8 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
     if in_upper(node):
-        # The metacopy gets its data in place, and is the upper's until it has.
+        # Not outside the gate: the data is written to the upper file itself, which a
+        # freeze must not move meanwhile.
         copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
     else:
         with state.gate.outside():
@@ -344,7 +346,7 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
 
 
 def _publish(copy: _Copy) -> None:
-    """Rename the staged copy to where the file is now, or keep it nameless if it has no name."""
+    """Rename the staged copy to the present name of the file; keep an fd of it if it has none."""
     state, node, work = copy.state, copy.node, copy.writable.work
     st = os.stat(copy.name, dir_fd=work.fd, follow_symlinks=False)
     while True:
@@ -367,7 +369,7 @@ def _publish(copy: _Copy) -> None:
 
 
 def settle_locked(node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
-    """Note that `node`, as `name` in `parent`, is the upper file with the attributes `st`."""
+    """Note that `node` is the upper file `name` in `parent`, whose attributes are `st`."""
     node.rino = st.st_ino
     node.rname = name
     node.real = parent.require_upper()
@@ -375,11 +377,11 @@ def settle_locked(node: File, parent: Dir, name: bytes, st: os.stat_result) -> N
 
 
 def _publish_indexed(copy: _Copy, index: LinkIndex, delta: int) -> None:
-    """Enter the staged copy into the index, and link it to where the file is now.
+    """Enter the staged copy into the index, and link it to the present name of the file.
 
-    `delta` is how many more names the union has than the copy has links.
-    A file that lost the name it was known by has others still, which lead to
-    it by the index.
+    `delta` is the number of names in the union minus the number of links of the copy.
+    If the file has lost the name by which it was known, its other names lead to it
+    through the index.
     """
     state, node, entry, work = copy.state, copy.node, copy.entry, copy.writable.work
     if not state.marks.can_carry(copy.st.st_mode):
@@ -405,7 +407,7 @@ def _publish_indexed(copy: _Copy, index: LinkIndex, delta: int) -> None:
 
 
 def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
-    """Give an indexed file the upper name that it has in the union: `name` in `parent`."""
+    """Link an indexed file, which the union shows as `name` in `parent`, there in the upper."""
     work = state.require_upper().work
     copy_up_dir(state, parent)
     with parent.lock:
@@ -434,11 +436,11 @@ def swap_place(node: File, parent: Dir, name: bytes) -> None:
 
 
 def set_delta(state: State, node: File, delta: int) -> None:
-    """Record how the union's count of links differs from the upper inode's own.
+    """Record the difference between the union's link count and the upper inode's own.
 
-    To be called when the names are what the count will say: a crash before may
-    leave it too high, but never too low, by which programs that copy would
-    miss that names belong together.
+    Called after the names were changed: a crash in between leaves the count too
+    high.  If it were too low, programs that copy trees would not see that two names
+    are one file.
     """
     node.nlink_delta = delta
     if node.orphan is not None:
@@ -459,7 +461,7 @@ def set_delta(state: State, node: File, delta: int) -> None:
 
 
 def redirect_data(state: State, node: File) -> None:
-    """Note on a metacopy where its data lies, before it gets another name."""
+    """Write a redirect to its data on a metacopy, before the file gets another name."""
     if node.data is None or not in_upper(node):
         return
     with at_rest(node) as (fd, name):
@@ -469,18 +471,18 @@ def redirect_data(state: State, node: File) -> None:
 
 
 def is_cut_short(state: State, node: File) -> bool:
-    """Tell whether a crash left `node` a metacopy that was truncated, its data not yet."""
+    """Tell whether a crash left `node` as a truncated metacopy whose data is still in the lower."""
     if node.data is None or not in_upper(node):
         return False
     return stat_node(state, node).st_size != source_bytes(node)
 
 
 def _complete_data(state: State, node: File, size: int | None) -> None:
-    """Bring the data of a metacopy into the upper.
+    """Copy the data of a metacopy into the upper.
 
-    The upper file gets its bytes in place, and loses its mark when they are
-    safe; before that its data is still the lower's, as far as its own size
-    goes, so a crash harms nothing.
+    The bytes are written to the upper file itself, and its metacopy mark is removed
+    when they are safe.  Until then its data is that of the lower, up to the size of the
+    upper file, so a crash loses nothing.
     """
     fd = open_node(state, node, os.O_RDWR, metacopy=True)
     before = os.fstat(fd)

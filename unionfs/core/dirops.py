@@ -1,9 +1,9 @@
 """create, mkdir, mknod, symlink, link, unlink and rmdir.
 
-Decided here and only here: how a name comes into a merged directory and how it
-leaves it.  Something new is made in the upper directory itself, under the ids of
-the caller, so that the filesystem applies its own rules of set-group-id and
-default ACLs; in the place of a whiteout it is staged and renamed over.
+Decided here and only here: how a name is added to a merged directory and how it is
+removed.  A new file or directory is made in the upper directory itself, with the ids of
+the caller, so that the filesystem applies its own rules for set-group-id and
+default ACLs.  In place of a whiteout it is staged and then renamed over it.
 
 Source: overlayfs.rst "whiteouts and opaque directories"; fs/overlayfs/dir.c.
 """
@@ -45,9 +45,10 @@ Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
 
 
 def check_new_name(name: bytes) -> None:
-    """Raise the error a name cannot be created with.
+    """Raise an error if nothing can be created with this name.
 
-    EPERM for names that begin with `.wh.`: on disk those are AUFS's marks.
+    ENAMETOOLONG for more than 255 bytes; EPERM for a name that begins with `.wh.`,
+    which on disk is an AUFS mark.
     """
     if len(name) > 255:
         raise fs_error(errno.ENAMETOOLONG)
@@ -65,7 +66,7 @@ def make(
     gid: int,
     maker: Maker,
 ) -> tuple[NodeStat, Fd | None]:
-    """Make `name` in `parent` with `maker`; return the new inode and the fd it was opened as."""
+    """Make `name` in `parent` with `maker`; return the new inode, and its fd if it was opened."""
     check_new_name(name)
     state.require_upper()
     copy_up_dir(state, parent)
@@ -117,7 +118,7 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
 def _make_staged(
     state: State, parent: Dir, name: bytes, mode: int, uid: int, gid: int, maker: Maker
 ) -> tuple[Fd | None, os.stat_result]:
-    """Make `name` in the place of a whiteout; a directory is opaque from the first."""
+    """Make `name` in place of a whiteout; a directory is made opaque before it is visible."""
     work, upper_fd = state.require_upper().work, parent.require_upper().fd()
     staged = work.new_name()
     shelter = None
@@ -146,9 +147,9 @@ def _make_staged(
 
 
 def _make_twin(work: WorkDir, upper_fd: int, name: bytes) -> Fd:
-    """Stage a directory whose children inherit what those of the directory `upper_fd` do.
+    """Stage a directory from which children inherit the same as from the directory `upper_fd`.
 
-    Group and default ACL are inherited at creation, from the directory it takes place in.
+    A new file inherits group and default ACL from the directory that it is created in.
     """
     st = os.stat(upper_fd)
     twin = work.make_dir(name)
@@ -262,7 +263,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
             reread_name_locked(state, parent, name)
             raise
         if st.st_ino != node.rino:
-            # The file was renamed and its name given away meanwhile; the
+            # The file was renamed, and its name now belongs to another: on ESTALE the
             # kernel looks it up again.
             os.unlink(name, dir_fd=fd)
             raise fs_error(errno.ESTALE)
@@ -278,7 +279,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
 def _link_real(node: File, dir_fd: int, name: bytes) -> None:
     """Make `name` beneath `dir_fd` a hard link of the upper file of `node`.
 
-    Without a name, the file must come from O_TMPFILE; otherwise link(2) gives ENOENT.
+    A file without a name can be linked only if O_TMPFILE made it; else link(2) gives ENOENT.
     """
     if node.orphan is None:
         source_fd = node.real.fd()
@@ -288,7 +289,7 @@ def _link_real(node: File, dir_fd: int, name: bytes) -> None:
 
 
 def unlink(state: State, parent: Dir, name: bytes) -> None:
-    """Remove the name of a file; where a lower has it too, hide that with a whiteout."""
+    """Remove the name of a file; if a lower has it too, hide that with a whiteout."""
     state.require_upper()
     while True:
         with parent.lock:
@@ -312,11 +313,11 @@ def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
 
 
 def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Callable[[], None]:
-    """Prepare `node` for losing `name` in `parent`; return what to do once it has.
+    """Prepare the removal of `name` in `parent` from `node`; return what to do after it.
 
     A file that loses its last known name is kept alive by an fd: the kernel may
-    still refer to it, by an open handle or without our knowing.  Once the locks are
-    released, the caller calls `InodeTable.close_surplus`.
+    still refer to it, by an open handle or in a way that we do not see.  After it has
+    released the locks, the caller calls `InodeTable.close_surplus`.
     """
     upper_name = name in parent.require_loaded().upper
     rest = [
@@ -335,7 +336,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
         if parent.kids.get(name) is node:
             del parent.kids[name]
         if in_upper(node) and not upper_name:
-            # The upper inode keeps its links; the union has one less.
+            # Only the union has one link less, not the upper inode.
             set_delta(state, node, node.nlink_delta - 1)
         if not in_upper(node):
             _lose_link(state, node, parent)
@@ -356,11 +357,11 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
 
 
 def _fd_without_name(state: State, node: File) -> Fd | os.stat_result:
-    """Return an fd of the upper file `node` to go on with when it has no name.
+    """Return an fd that keeps the upper file `node`, which is about to lose its last name.
 
-    That of an open handle, where there is one.  Where no more files can be opened and
-    nobody has this one open, return the attributes it will have: rm(1) must not fail
-    because others have many files open.
+    It is that of an open handle, if there is one.  If no more files can be opened and
+    nobody has this one open, return the attributes it will have instead: rm(1) must not
+    fail because other programs have many files open.
     """
     handle = node.handle
     if handle is not None and handle.changed == node.changed and node.data is None:
@@ -376,7 +377,7 @@ def _fd_without_name(state: State, node: File) -> Fd | os.stat_result:
 
 
 def _lose_link(state: State, node: File, parent: Dir) -> None:
-    """Count one link less of a lower file, which lost one to a change of `parent`."""
+    """Count one link less of a lower file, after a name in `parent` was removed."""
     if node.key is None:
         node.lost = Lost(node.lost.links + 1, time.time_ns())
         return
@@ -393,13 +394,13 @@ def _lose_link(state: State, node: File, parent: Dir) -> None:
 def _place_without(
     state: State, node: File, rest: list[tuple[Dir, bytes]]
 ) -> tuple[RealDir, bytes]:
-    """Return a real place of the upper file `node` that it keeps with the names in `rest`.
+    """Return a place in the upper that `node` still has when only the names in `rest` are left.
 
-    Where the upper has none of those names, for they are links of the lower
-    file that was copied up, it is the index entry that leads from them to it.
+    If the upper has none of those names, because they are links of the lower
+    file that was copied up, it is the index entry.
     """
     for parent, name in rest:
-        # What the directory holds may be unknown at the moment; the disk knows.
+        # `loaded` of the directory may be None at the moment, so look on the disk.
         if parent.upper is not None and _is_at(node, parent.upper, name):
             return parent.upper, name
     writable = state.require_upper()
@@ -438,8 +439,8 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
         if entry is not None and index.remove(entry):
             node.nlink_delta += 1
     except OSError as error:
-        # The names are gone; nothing leads to what is left of it.
-        log.error("an index entry of no use stays: %s", error)
+        # The names are gone, so nothing leads to the entry any more.
+        log.error("an index entry that is no longer needed cannot be removed: %s", error)
 
 
 def rmdir(state: State, parent: Dir, name: bytes) -> None:
@@ -472,19 +473,20 @@ def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
 
 
 def not_empty(parent: Dir, d: Dir) -> OSError:
-    """Return why the directory `d` in `parent`, which is not empty, cannot be removed.
+    """Return the error for removing the directory `d` in `parent`, which is not empty.
 
-    EPERM if one of them is immutable or append-only, which the kernel checks first.
+    EPERM if one of the two is immutable or append-only, which the kernel checks first;
+    else ENOTEMPTY.
     """
     marked = is_marked(parent.top().fd()) or is_marked(d.top().fd())
     return fs_error(errno.EPERM if marked else errno.ENOTEMPTY)
 
 
 def leave_dir_locked(state: State, d: Dir) -> Callable[[], None]:
-    """Prepare `d` for being removed; return what to do once it is.
+    """Prepare the removal of `d`; return what to do after it.
 
     Its fd is kept open, because the directory may be the working directory of a process.
-    Once the locks are released, the caller calls `InodeTable.close_surplus`.
+    After it has released the locks, the caller calls `InodeTable.close_surplus`.
     """
     real = d.top()
     fd = real.fd()

@@ -22,9 +22,9 @@ def fallocate(state: State, handle: Handle, mode: int, offset: int, length: int)
 
 
 def lseek(state: State, handle: Handle, offset: int, whence: int) -> int:
-    """Return the offset of the next data or hole; ENXIO behind the last.
+    """Return the offset of the next data or hole; ENXIO after the last.
 
-    The position of the real file moves, which nobody depends on.
+    This changes the file position of the fd, which nothing else uses.
     """
     return os.lseek(current_fd(state, handle), offset, whence)
 
@@ -32,7 +32,7 @@ def lseek(state: State, handle: Handle, offset: int, whence: int) -> int:
 def copy_range(
     state: State, source: Handle, offset: int, target: Handle, target_offset: int, length: int
 ) -> int:
-    """Copy between two open files inside the kernel; return the bytes copied."""
+    """Copy between two open files in the kernel; return the number of bytes copied."""
     _require_writable(target)
     src, dst = current_fd(state, source), current_fd(state, target)
     return os.copy_file_range(src, dst, length, offset, target_offset)

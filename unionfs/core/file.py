@@ -1,10 +1,10 @@
-"""Open files: handles, and what they do when their file is copied up meanwhile.
+"""Open files: their handles, and what happens to them when the file is copied up.
 
-Decided here and only here: by which flags the real file is opened, and when a
-handle opened on a lower file moves on to the copy in the upper, so that every
-reader sees what was written, as it would in a plain directory.
+Decided here and only here: with which flags the real file is opened, and when a
+handle that was opened on a lower file changes to the copy in the upper, so that every
+reader sees what was written, as in a plain directory.
 
-Source: open(2); overlayfs.rst "Non-standard behavior" for what we do not do.
+Source: open(2); overlayfs.rst "Non-standard behavior", which this avoids.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 
-# The kernel does these itself, before or after a request reaches us: creation
-# and truncation by requests of their own, offsets for O_APPEND, cache for
-# O_DIRECT, FSYNC for O_SYNC.  O_NOATIME would ask for ownership again.
+# The kernel handles these flags itself: it sends CREATE and SETATTR for creation and
+# truncation, the right offsets for O_APPEND and an FSYNC for O_SYNC, and bypasses its
+# cache for O_DIRECT.  With O_NOATIME open(2) would check the ownership again.
 _KERNELS = (
     os.O_CREAT
     | os.O_EXCL
@@ -48,8 +48,8 @@ _WRITES = (os.O_WRONLY, os.O_RDWR)
 class Handle:
     """One open file.
 
-    `fd` is None until somebody reads what the kernel does not have.  `changed` is
-    the copy_up count of `node` that `fd` belongs to.
+    `fd` is None until a program reads data that the kernel does not have in its cache.
+    `changed` is the value of `node.changed` when `fd` was opened.
     """
 
     __slots__ = ("changed", "fd", "flags", "node", "writable")
@@ -63,18 +63,18 @@ class Handle:
 
 
 def real_flags(flags: int) -> int:
-    """Return the flags to open the real file with, for open(2) in the mount with `flags`."""
+    """Return the flags for the real file when a program in the mount calls open(2) with `flags`."""
     return flags & ~_KERNELS
 
 
 def open_file(state: State, node: File, flags: int) -> Handle:
-    """Open `node` as open(2) with `flags`, after a copy_up where they ask for writing."""
+    """Open `node` as open(2) with `flags`, after a copy_up if they allow writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
     if writes or is_cut_short(state, node):
         state.require_upper()
         copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
     elif node.is_small() and state.reads_all and not in_upper(node):
-        # The kernel has mostly kept it from the last time, and never asks.
+        # Mostly the kernel has the data in its cache and never sends a READ.
         return Handle(node, None, flags)
     changed = node.changed
     try:
@@ -82,7 +82,7 @@ def open_file(state: State, node: File, flags: int) -> Handle:
     except PermissionError:
         if not flags & os.O_APPEND:
             raise
-        # A file marked append-only opens for writing in no other way.
+        # An append-only file (chattr +a) can be opened for writing only with O_APPEND.
         fd = reopen(state, node, real_flags(flags) | os.O_APPEND)
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
@@ -95,8 +95,8 @@ def open_file(state: State, node: File, flags: int) -> Handle:
 def drop_suid(state: State, fd: int, writer: Credentials) -> bool:
     """Take suid and sgid from a file, as write(2) by `writer` without CAP_FSETID does.
 
-    Returns whether the mode changed.  The sgid of a file that its group may not
-    execute goes only where `writer` is no member of that group.
+    Returns whether the mode changed.  If the group may not execute the file, sgid is
+    removed only if `writer` is not a member of that group.
 
     Source: fs/attr.c:setattr_should_drop_suidgid().
     """
@@ -118,7 +118,7 @@ def has_suid(fd: int) -> bool:
 
 
 def reopen(state: State, node: File, flags: int) -> Fd:
-    """Open the real file behind `node`; a lower one keeps its atime."""
+    """Open the real file behind `node`; reading a lower one does not change its atime."""
     if node.kind != stat.S_IFREG:
         raise fs_error(errno.ENXIO)
     if in_upper(node) and node.data is None and not state.spares_upper_atime:
@@ -139,7 +139,7 @@ def slow_open(state: State, node: File, flags: int) -> bool:
 
 
 def current_fd(state: State, handle: Handle) -> Fd:
-    """Return the fd to use for `handle`: that of the upper file, once there is one."""
+    """Return the fd to use for `handle`: the upper file's if the file was copied up."""
     node, fd = handle.node, handle.fd
     if fd is None or handle.changed != node.changed:
         changed = node.changed

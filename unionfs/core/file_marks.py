@@ -1,4 +1,4 @@
-"""What the marks on a file say: what it is a copy of, where its data lies, how many links it has.
+"""The marks on a file: what it is a copy of, where its data is, how many links it has.
 
 Decided here and only here: the st_ino an upper or copied file shows, and the way
 from a metacopy to its data.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def origin_ino(state: State, value: bytes) -> StIno | None:
-    """Return the st_ino of what an origin mark of `value` names, None where that is not known."""
+    """Return the st_ino of the file that the origin mark `value` names, None if it is unknown."""
     origin = decode_origin(value)
     if origin is None:
         return None
@@ -37,7 +37,7 @@ def origin_ino(state: State, value: bytes) -> StIno | None:
 
 
 def mark_ino(state: State, real: RealDir, name: bytes) -> StIno | None:
-    """Return the st_ino of what `name` in `real` was copied from, None where it was not."""
+    """Return the st_ino of the file that `name` in `real` is a copy of, None if it is no copy."""
     value = read_origin(real.fd(), name, state.marks.origin)
     return None if value is None else origin_ino(state, value)
 
@@ -45,7 +45,7 @@ def mark_ino(state: State, real: RealDir, name: bytes) -> StIno | None:
 def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
     """Return the origin mark for a copy of lower `name` in `real`.
 
-    A copy of a copy has the origin of the first, whose st_ino all of them show.
+    A copy of a copy has the origin of the first file: all of them show its st_ino.
     """
     dir_fd = real.fd()
     if real.impure:
@@ -56,7 +56,7 @@ def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
 
 
 def _copied_from(state: State, dir_fd: int, name: bytes, present: list[str]) -> bytes | None:
-    """Return the origin whose st_ino a copy shows, by the marks `present` on it."""
+    """Return the origin mark, among the marks `present`, whose st_ino a copy shows."""
     for mark in (state.marks.first_origin, state.marks.origin):
         if mark in present:
             return xattr.get_at(dir_fd, name, mark.encode())
@@ -100,7 +100,10 @@ def read_file_marks(
 def _read_index(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
 ) -> StIno | None:
-    """Like `read_file_marks`, for a file that cannot carry marks; the index has hard links only."""
+    """Like `read_file_marks`, for a file that cannot carry marks: only the index has them.
+
+    It has them for hard links only.
+    """
     index = state.index()
     entry = None if index is None else index.entry_of(dir_fd, name, st)
     if index is None or entry is None:
@@ -123,7 +126,7 @@ def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]
         layers = state.lowers[real.layer.number + 1 :]
         place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
     if place is None:
-        log.error("%r in %r is a metacopy of nothing", node.rname, real.full_path())
+        log.error("no layer has the data of the metacopy %r in %r", node.rname, real.full_path())
         raise fs_error(errno.EIO)
     return place
 
@@ -133,7 +136,7 @@ def _data_beneath(
 ) -> tuple[RealDir, bytes] | None:
     """Return the place of the data of metacopy `name` of `real` in the directories beneath.
 
-    Those are merged with its own, wherever a redirect has them.
+    These are the directories that `real` is merged with; a redirect may have moved them.
     """
     for below in lowers[lowers.index(real) + 1 :]:
         try:

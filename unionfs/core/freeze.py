@@ -1,16 +1,16 @@
-"""freeze: make the upper the topmost lower, beneath a fresh upper, while the union is in use.
+"""freeze: make the upper the topmost lower, under a fresh upper, while the union is in use.
 
 Decided here and only here: the preparations, the steps taken while all requests
 wait at the gate, and their order.
 
-Preparations, while requests are served: the names of a copied-up hard link that
-only the index knows are linked into the upper, because the index belongs to the
-upper.  The names of a hard link that is open for writing are looked up, because
-all of them have to move.  Then, with the gate closed:
+Two preparations are made while requests are served.  Names of a copied-up hard link
+that lead to it only through the index are linked into the upper, because a lower has no
+index.  And all names of a hard link that is open for writing are looked up, because
+all of them have to move.  Then the gate is closed, and:
 
 1. The fresh upper, made where the old one is to go, takes its place by one
    RENAME_EXCHANGE; a crash leaves either the one or the other.
-2. Every known directory with a part in the upper gets that as its topmost
+2. In every known directory that has an upper part, this part becomes the topmost
    lower.  Nothing else in memory changes: the name, the place and the st_ino of
    a file stay the same, and a directory is read again at the next lookup in it.
 3. A file open for writing moves to the new upper, because its writers (with
@@ -53,7 +53,7 @@ from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import ROOT_NODEID, Frozen
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-TRIES = 5  # for the preparations to be still true when the gate is closed
+TRIES = 5  # requests may undo the preparations before the gate is closed
 
 Handles = Callable[[], Iterable[Handle]]
 
@@ -68,17 +68,17 @@ class _Writer:
 
 
 def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = False) -> Frozen:
-    """Make the upper the topmost lower, at the path `upper_to`, which is new.
+    """Make the upper the topmost lower, and move it to `upper_to`, where nothing may be yet.
 
-    `handles` returns what is open now.  With `ahead` files open for writing are
-    copied before the pause, while they may be written to.  Raises EROFS without an upper, EINVAL
-    where another layer does not fit, and what making, copying or renaming
-    raises; the union is then as it was.
+    `handles` returns the handles that are open now.  With `ahead` files open for writing
+    are copied before the pause, while they may be written to.  Raises EROFS in a read-only
+    union, EINVAL if the union cannot have another lower or `upper_to` is in the upper,
+    and the error of a system call that fails; the union is then unchanged.
     """
     writable = state.require_upper()
     upper = writable.upper
     if len(state.lowers) >= MAX_LOWERS:
-        raise OSError(errno.EINVAL, f"the union has {MAX_LOWERS} lower layers, which is the most")
+        raise OSError(errno.EINVAL, f"the union has {MAX_LOWERS} lower layers, the maximum")
     upper_to = os.path.abspath(upper_to)
     if upper_to.startswith(upper.path + b"/"):
         raise OSError(errno.EINVAL, "the upper cannot be moved into itself", upper_to)
@@ -133,7 +133,7 @@ def _attempt(
 
 @contextmanager
 def _discarding(work: WorkDir, writers: list[_Writer]) -> Iterator[None]:
-    """Remove in the end the copies that are still in `writers`."""
+    """At the end, remove the copies that are still in `writers`."""
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def _index_used(writable: Writable) -> bool:
 
 
 def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
-    """Return the files with a name in the upper that somebody writes to, or may at any moment."""
+    """Return the files with a name in the upper that are open for writing."""
     nodes = {handle.node: handle for handle in handles if handle.writable}
     return [
         node
@@ -156,7 +156,7 @@ def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
 
 
 def paths_open_for_writing(state: State, handles: Iterable[Handle]) -> list[bytes]:
-    """Return where those files are that a freeze would copy now."""
+    """Return the paths of the files that a freeze would copy now."""
     return [_path_of(node) for node in _open_for_writing(state, handles)]
 
 
@@ -175,9 +175,9 @@ def _freeze_paused(
     upper_to: bytes,
     fresh: Fd,
 ) -> Frozen:
-    """Do the steps in the head of this module; nobody else is inside the union.
+    """Do steps 1 to 3 of this module's docstring; no request is inside the union.
 
-    `early` are copies made before, to be used for those who write still.
+    `early` are copies made before the pause, to be used for files still open for writing.
     """
     upper, work = writable.upper, writable.work
     writers: list[_Writer] = []
@@ -204,11 +204,11 @@ def _freeze_paused(
     for writer in writers:
         _move(writer)
     for d, st in before.items():
-        # The union shows the same attributes, now of another real directory.
+        # The union shows the same ctime, though another real directory is on top.
         d.keep_ctime(st, os.stat(d.top().fd()))
     fd = state.mounts.frozen_upper(upper_to, upper.root.fd())
     if fd is not None:
-        # From now on it is a lower layer, and read as one.
+        # From now on it is a lower layer: its directories are opened as such.
         state.fds.close_unpinned()
         upper.root.pin(fd)
     return Frozen(
@@ -231,7 +231,7 @@ def _path_of(node: File) -> bytes:
 
 
 def _stage_copy(writable: Writable, node: File) -> _Writer:
-    """Make a copy of the upper file of `node`, marks and all, in the staging directory."""
+    """Copy the upper file of `node`, with its marks, into the staging directory."""
     source = open_regular(node.rname, node.real.fd())
     name = writable.work.new_name()
     try:
@@ -255,10 +255,11 @@ def _copy_exactly(writable: Writable, source: Fd, name: bytes) -> int:
 
 
 def keep_orphans(state: State, writable: Writable) -> None:
-    """Give files known by an fd only, that have a name in the upper none the less, their own inode.
+    """Give a nameless inode its own copy, if its file has a name in the upper all the same.
 
-    Such is the inode of those who read a lower file by passthrough when it was
-    copied up: what they change through it must not reach the frozen layer.
+    A file has two inodes if it was copied up while a program read the lower by
+    passthrough; that program keeps the old one.  What it changes through the old inode
+    must not reach the frozen layer.
     """
     work = writable.work
     for node in list(state.table.orphans):
@@ -290,14 +291,14 @@ def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
     """Swap the upper with the fresh one; the old is then at `upper_to`."""
     here, meant = os.stat(upper.path), os.stat(upper.root.fd())
     if (here.st_dev, here.st_ino) != (meant.st_dev, meant.st_ino):
-        raise OSError(errno.ESTALE, "the upper is not where it was when mounted", upper.path)
+        raise OSError(errno.ESTALE, "the upper was moved or replaced since the mount", upper.path)
     try:
         renameat2(AT_FDCWD, upper.path, AT_FDCWD, upper_to, RENAME_EXCHANGE)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # A filesystem that cannot swap.  A crash in between leaves no upper,
-        # and the next mount makes a new one.
+        # The filesystem cannot exchange names.  A crash between the two renames leaves no
+        # upper; the next mount makes a new one.
         aside = upper_to + b".fresh"
         os.rename(upper_to, aside)
         os.rename(upper.path, upper_to)
@@ -306,7 +307,7 @@ def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
 
 def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
     upper = writable.upper
-    with suppress(OSError):  # where there are no locks, there is none to give up
+    with suppress(OSError):  # a filesystem without locks
         fcntl.flock(upper.root.fd(), fcntl.LOCK_UN)
     new = Layer(upper.path, fresh, -1, upper.dev, upper.fsid, upper.uuid, state.fds)
     new.reflinks, new.ordered, new.remote = upper.reflinks, upper.ordered, upper.remote
@@ -331,7 +332,7 @@ def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
 
 
 def _push_down(d: Dir) -> None:
-    """Make the upper part of `d` its topmost lower; what it holds is read when it is needed."""
+    """Make the upper part of `d` its topmost lower; its names are read at the next lookup."""
     real = d.require_upper()
     real.impure = d.impure
     d.lowers = (real, *d.lowers)
@@ -346,7 +347,7 @@ def _push_down(d: Dir) -> None:
 def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> dict[Dir, Fd]:
     """Put the copies of `writers` into `fresh`, under all names of their files.
 
-    Returns the directories there that lead to them, those above before those beneath.
+    Returns the directories in `fresh` that lead to them, each before those in it.
     """
     made: dict[Dir, Fd] = {}
     for writer in writers:
@@ -367,7 +368,7 @@ def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> 
 
 
 def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
-    """Return the directory for `d` in `fresh`, making it and those above it where they are not."""
+    """Return the directory for `d` in `fresh`; make it, and those above it, if they are missing."""
     missing = []
     while d not in made and d.parent is not d:
         missing.append(d)
@@ -390,7 +391,7 @@ def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
 
 
 def _adopt(state: State, upper: Layer, made: dict[Dir, Fd]) -> None:
-    """Let the directories that are laid out be the upper parts of theirs."""
+    """Make each directory in `made` the upper part of its union directory."""
     for d, fd in made.items():
         if d.parent is not d:
             d.upper = RealDir(upper, d.parent.upper, d.name)
@@ -402,7 +403,7 @@ def _adopt(state: State, upper: Layer, made: dict[Dir, Fd]) -> None:
 
 
 def _move(writer: _Writer) -> None:
-    """Bring the file of `writer` into the new upper, its copy to where it was."""
+    """Swap the file of `writer`, which moves to the new upper, with its copy."""
     node = writer.node
     for position, (parent, name) in enumerate(known_names(node)):
         old, new = parent.lowers[0], parent.require_upper()

@@ -1,11 +1,11 @@
 """Before a freeze: find all names of the hard links that it must move.
 
-Decided here and only here: how the names of a copied-up hard link that only lowers
-have are linked into the upper, after which its index entry is removed, and how the
+Decided here and only here: how those names of a copied-up hard link that only lowers
+have are linked into the upper, so that its index entry can be removed, and how the
 unknown names of a hard link in the upper are found.
 
-Both search by ordinary lookups in the union, so later changes keep the names
-that were found up to date.
+Both use ordinary lookups in the union.  What a lookup has found is known, so later
+requests keep it up to date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Names = list[tuple[bytes, int, bool]]
 
 
 def known_names(node: File) -> list[Place]:
-    """Return the names by which `node` is known, its place first."""
+    """Return the names of `node` that have been looked up, its place first."""
     if node.unlinked:
         return []
     return [(node.parent, node.name), *(node.aliases or ())]
@@ -41,7 +41,7 @@ def known_names(node: File) -> list[Place]:
 
 
 def settle_index(state: State, *, paused: bool = False) -> None:
-    """Give every name of a copied-up hard link its place in the upper, and empty the index."""
+    """Link every name of a copied-up hard link into the upper, and empty the index."""
     index = state.index()
     if index is None or not index.used:
         return
@@ -56,7 +56,7 @@ def settle_index(state: State, *, paused: bool = False) -> None:
 
 
 def _missing(index: LinkIndex, entry: bytes) -> int:
-    """Return how many names of the file behind `entry` the upper does not have."""
+    """Return how many names of the file of `entry` the upper does not have."""
     try:
         st = os.stat(entry, dir_fd=index.fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def _link_missing(state: State, entries: set[bytes], missing: int) -> None:
 
 
 def _link_one(state: State, d: Dir, name: bytes) -> bool:
-    """Give `name` in `d` its place in the upper; tell whether it is a file copied up before."""
+    """Link `name` in `d` into the upper if its file was copied up; tell whether it was."""
     found = lookup(state, d, name)
     if found is None:
         return False
@@ -106,7 +106,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
         return
     delta = index.delta(entry, st)
     if delta >= 0 and st.st_nlink == 1:
-        return  # it would lose its only name
+        return  # it is the only name of the file
     node = state.table.by_key.get((st.st_dev, st.st_ino))
     if node is not None:
         if not _place_by_name(node, st.st_ino):
@@ -119,7 +119,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
 
 
 def _place_by_name(node: File, ino: int) -> bool:
-    """Let `node` be known by a name in the upper instead of the index; tell whether it is."""
+    """Make a name in the upper, if there is one, the place of `node`; tell whether there is."""
     if node.unlinked:
         return True
     for parent, name in known_names(node):
@@ -141,7 +141,7 @@ def _place_by_name(node: File, ino: int) -> bool:
 
 
 def adopt_names(state: State, nodes: Iterable[File]) -> None:
-    """Look up all names in the upper of those `nodes`, and orphans, that have unknown ones."""
+    """Look up all upper names of those `nodes`, and orphans, of which some are unknown."""
     wanted = set()
     for node in {*nodes, *state.table.orphans}:
         orphan = node.orphan
@@ -166,9 +166,9 @@ def adopt_names(state: State, nodes: Iterable[File]) -> None:
 
 
 def _walk(state: State, enter: Callable[[Dir], bool]) -> Iterator[tuple[Dir, Names]]:
-    """Yield each directory that `enter` lets in, and the files visible in it.
+    """Yield each directory for which `enter` returns True, and the files visible in it.
 
-    A name comes with what was scanned of it, and whether that was in the upper.
+    With each name comes its integer of `scan`, and whether that is of the upper.
     """
     pending = [state.table.directory(ROOT_NODEID)]
     try:

@@ -1,20 +1,21 @@
-"""The inodes that the kernel knows: their kind, their real place, and their nlookup.
+"""The inodes that the kernel knows: their kind, the place of their real file, their nlookup.
 
 Decided here and only here: nodeids, nlookup, and which names are one inode.
 
-A `File` is everything but a directory.  It has one real place, `real`/`rname`,
-good for as long as `unlinked` is False; a file in the upper may have further
-`aliases`, and moves to one of them when its place is removed.  The inode number
-of that place is kept as `rino`, so that an operation by name can tell that the
-name was given to another file meanwhile.
+A `File` is everything but a directory.  Its real file has one place, the name `rname` in
+the directory `real`, which is valid as long as `unlinked` is False.  A file in the upper
+may have further names, `aliases`; when its place is removed, one of them becomes its
+place.  `rino` is the inode number of the real file: an operation by name compares
+it to notice that another file has that name now.
 
-A `Dir` remembers what it holds in `loaded`: `upper` and `whiteouts` for the upper
-directory, `lower` for all lower directories merged.  Lowers do not change and the upper changes
-through us alone, so a name that is in neither is absent without a system call.
+A `Dir` remembers its names in `loaded`: `upper` and `whiteouts` for the upper
+directory, `lower` for all lower directories merged.  Lowers do not change, and only
+this process changes the upper, so a name that is in neither is absent without a system
+call.
 
 Threading: `Dir.lock` guards the directory's names (`kids`, `loaded`,
 and the `parent`, `name`, `real` of the files in it); `InodeTable.lock` guards
-the table and every `nlookup`.  The order is drawn in `unionfs.core`.
+the table and every `nlookup`.  `unionfs.core` has the lock order.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ _INO_BITS = 56
 _INO_MASK = (1 << _INO_BITS) - 1
 _FIRST_SPARE = 1 << 62
 
-# Of an inode that is not in the table yet.
+# The numbers of an inode that is not in the table yet.
 _NO_NODEID = NodeId(0)
 _NO_ST_INO = StIno(0)
 
 Key = tuple[int, int]  # st_dev, st_ino
 
-# A lower file of fewer bytes is not worth the trouble of sharing its pages with
-# other mounts of the layer: see `UnionFs.backing`.  Of a Debian root filesystem
-# these are three files of four, and one page of seven.
+# The size in bytes below which a lower file is not passed through to, see `UnionFs.backing`:
+# sharing its pages with other mounts of the layer saves less than it costs.  In a Debian
+# root filesystem these are three of four files, and one of seven pages.
 SMALL = 16 << 10
 
 
 class Lost(NamedTuple):
-    """How many links of a lower file are gone, and when the last of them went, in ns."""
+    """How many links of a lower file were removed, and when the last one was, in ns."""
 
     links: int
     ctime_ns: int
@@ -70,8 +71,8 @@ NOTHING_LOST = Lost(0, 0)
 class Node:
     """What files and directories have in common.
 
-    `last_stat` holds the attributes of an inode that has lost its last name and its fd,
-    for those who still refer to it without having it open.
+    `last_stat` has the attributes of an inode that has lost its last name and its fd:
+    a process may still refer to it without having it open.
     """
 
     __slots__ = ("last_stat", "name", "nlookup", "nodeid", "parent", "st_ino")
@@ -87,16 +88,16 @@ class Node:
 class File(Node):
     """An inode that is not a directory.
 
-    `data` is where the bytes lie while the upper has only the metadata;
-    `nlink_delta` what to add to the upper's count of links, of which the index
-    holds some, and `lost` which of the lower's are whited out;
-    `changed` counts copy_ups, so that an open handle notices.
-    `orphan` keeps an upper file alive that lost its last known name.  `found_size` is
-    the size in bytes of a file found in a lower and never changed since, and -1 for
-    all others.
-    `bare` says that it has no capability, which the kernel asks before a write and
-    a chown.  `opened` counts the open handles, of which `handle` is the latest unless
-    that is closed already.
+    `data` is the place of the data of a metacopy.  `nlink_delta` is what to add to the
+    link count of the upper inode: it has a link in the index, and not all names of the
+    union.  `lost` are the links of a lower file that are whited out.
+    `changed` counts copy_ups, so that an open handle notices one.
+    `orphan` is an fd that keeps an upper file that lost its last known name.  `found_size` is
+    the size in bytes of a file that was found in a lower and never changed since, and -1
+    for all others.
+    `bare` says that the file has no capability: before each write and chown the kernel
+    asks for that.  `opened` counts the open handles; `handle` is the latest of them, None
+    if that is closed.
     """
 
     __slots__ = (
@@ -143,12 +144,12 @@ class File(Node):
         self.bare = False
 
     def is_small(self) -> bool:
-        """Tell whether this is a small file of a lower, which nobody has changed."""
+        """Tell whether this is a small file of a lower that was never changed."""
         return 0 <= self.found_size < SMALL
 
 
 class Found(enum.Enum):
-    """Where a directory has a name: what to look at, and what to do to remove or make it."""
+    """Where a directory has a name, and so where to look and how to make or remove it."""
 
     ABSENT = enum.auto()  # nothing to look at; make it in the upper directory itself
     WHITED_OUT = enum.auto()  # nothing to look at; make it in place of the whiteout
@@ -166,12 +167,12 @@ LOWER: Final = Found.LOWER
 
 
 class Loaded:
-    """What a directory holds, read from its real directories.
+    """The names in a directory, read from its real directories.
 
     `upper` and `lower` map a name to the integer of `scan`; those of `lower` also
-    have the position of the providing directory in `Dir.lowers`.  `lower_dirs` has
-    all positions of the names that are directories in more than one of them.
-    `whiteouts` are those of the upper.
+    have the position in `Dir.lowers` of the directory that provides the name.
+    `lower_dirs` has all positions of a name that is a directory in several of them.
+    `whiteouts` are the names that the upper whites out.
     """
 
     __slots__ = ("lower", "lower_dirs", "upper", "whiteouts")
@@ -205,9 +206,9 @@ class Loaded:
         return not self.upper and self.lower.keys() <= self.whiteouts
 
     def positions(self, name: bytes) -> tuple[int, ...]:
-        """Return the positions in `Dir.lowers` that provide `name`: one, or all of a directory's.
+        """Return the positions in `Dir.lowers` that provide `name`, empty if no lower has it.
 
-        Empty where no lower has it.
+        A file has one, a directory has those of all directories that are merged.
         """
         packed = self.lower.get(name)
         if packed is None:
@@ -215,7 +216,7 @@ class Loaded:
         return self.lower_dirs.get(name) or (lower_position(packed),)
 
     def visible(self) -> Iterator[tuple[bytes, int, bool]]:
-        """Yield each visible name, its integer and whether it is in the upper; lowers first."""
+        """Yield each visible name, its integer, and whether the upper has it; lowers first."""
         upper, whiteouts = self.upper, self.whiteouts
         for name, packed in self.lower.items():
             if name not in upper and name not in whiteouts:
@@ -225,22 +226,22 @@ class Loaded:
 
 
 def empty() -> Loaded:
-    """Return what a new or a removed directory holds."""
+    """Return the names in a new or a removed directory: none."""
     return Loaded({}, set(), {}, {})
 
 
 def lower_position(packed: int) -> int:
-    """Return the position in `Dir.lowers` that an integer of `Loaded.lower` has."""
+    """Return the position in `Dir.lowers` from an integer of `Loaded.lower`."""
     return packed >> INO_SHIFT & POSITION_MASK
 
 
 def lower_ino(packed: int) -> int:
-    """Return the real inode number that an integer of `Loaded.lower` has."""
+    """Return the real inode number from an integer of `Loaded.lower`."""
     return packed >> LOW_SHIFT
 
 
 class Listing:
-    """The order in which a directory lists its names, those since removed included."""
+    """The order in which a directory lists its names, including those removed since."""
 
     __slots__ = ("generation", "names", "previous")
 
@@ -253,12 +254,12 @@ class Listing:
 class Dir(Node):
     """A directory, merged or not.
 
-    `lowers` are the real directories beneath the upper one, topmost first; as
-    long as `resolved` is False they are candidates whose marks nobody has read.
+    `lowers` are the real directories beneath the upper one, topmost first.  As long as
+    `resolved` is False they are candidates: their marks have not been read.
     `loaded` is None until the first lookup in the directory.
-    `stamp` is what the real directories looked like then, for mounts whose
-    layers may change underneath.  `kept_ctime` is the ctime of the real directory,
-    in ns, as long as no more than copy_ups have changed it, and the one to show.
+    `stamp` has the times of the real directories at that moment, for mounts whose
+    layers may be changed from outside.  `kept_ctime` is set while only copy_ups have
+    changed the real directory: its ctime, and the ctime to show for it, both in ns.
     """
 
     __slots__ = (
@@ -305,7 +306,7 @@ class Dir(Node):
         self.lock = threading.Lock()
 
     def require_upper(self) -> RealDir:
-        """Return the upper directory; ENOENT for a directory that was removed and has none."""
+        """Return the upper directory; ENOENT if there is none, since it was removed."""
         if self.upper is None:
             raise fs_error(errno.ENOENT)
         return self.upper
@@ -315,9 +316,9 @@ class Dir(Node):
         return self.upper if self.upper is not None else self.lowers[0]
 
     def keep_ctime(self, before: os.stat_result, after: os.stat_result) -> None:
-        """Go on showing the ctime of `before` for a real directory whose stat is `after` now.
+        """Show the ctime of `before` as long as the stat of the real directory is `after`.
 
-        A copy_up changes the real directory, but nothing that the union shows of it.
+        A copy_up changes the real directory, but not what the union shows of it.
         """
         kept, shown = self.kept_ctime, before.st_ctime_ns
         if kept is not None and kept[0] == shown:
@@ -325,9 +326,9 @@ class Dir(Node):
         self.kept_ctime = after.st_ctime_ns, shown
 
     def require_loaded(self) -> Loaded:
-        """Return what the directory holds, which the caller read under the lock it still holds.
+        """Return the names, which the caller has read and holds `lock` since then.
 
-        ESTALE where reading failed since.
+        ESTALE if an operation failed meanwhile and they could not be read again.
         """
         if self.loaded is None:
             raise fs_error(errno.ESTALE)
@@ -339,7 +340,7 @@ class Dir(Node):
             self.loaded.upper[name] = packed
 
     def note_absent(self, name: bytes) -> None:
-        """Note that the upper has `name` no longer."""
+        """Note that the upper no longer has `name`."""
         if self.loaded is not None:
             self.loaded.upper.pop(name, None)
 
@@ -358,8 +359,8 @@ def in_upper(node: File) -> bool:
 def union_ino(layer: Layer, ino: int) -> StIno:
     """Return the st_ino to show for inode `ino` of `layer`.
 
-    The same in every mount of the same layers: the filesystem's number among
-    those of the union stands above the inode's own, as with overlayfs's xino.
+    It is the same in every mount of the same layers.  As with overlayfs's xino, the high
+    bits have the number of the filesystem in the union, the low bits `ino`.
     """
     if layer.fsid:
         ino = layer.fsid << _INO_BITS | (ino & _INO_MASK)
@@ -368,14 +369,15 @@ def union_ino(layer: Layer, ino: int) -> StIno:
 
 
 class InodeTable:
-    """Every inode the kernel, or a child of it, refers to.
+    """Every inode that the kernel refers to, and the directories above it.
 
-    `uppers` are the directories that have a part in the upper, `orphans` the
-    files kept alive by an fd: what a freeze has to go through.
+    A freeze goes through `uppers`, the directories that have an upper part, and
+    `orphans`, the files that an fd keeps alive.
 
-    The kernel does not tell when it keeps an inode that has no name and is not open, for
-    an O_PATH descriptor or a working directory.  So `unopened` holds those that still
-    have an fd, oldest first; beyond `max_unopened` of them the oldest lose it.
+    The kernel may refer to an inode that has no name and is not open, by an O_PATH
+    descriptor or a working directory, but it does not say so.  So each such inode keeps
+    an fd, in `unopened`, oldest first.  If there are more than `max_unopened`, the oldest
+    lose theirs.
     """
 
     def __init__(self, max_unopened: int = 64) -> None:
@@ -389,7 +391,7 @@ class InodeTable:
         self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
 
     def add_root(self, root: Dir) -> None:
-        """Enter the root, which is never forgotten."""
+        """Add the root, which is never forgotten."""
         root.nodeid = ROOT_NODEID
         root.nlookup = 1
         self.nodes[ROOT_NODEID] = root
@@ -397,10 +399,10 @@ class InodeTable:
             self.uppers.add(root)
 
     def add_locked(self, node: Node, st_ino: StIno) -> None:
-        """Give `node` its nodeid: its st_ino, or a number apart where that is taken.
+        """Add `node`, whose nodeid is its st_ino, or a spare number if that is taken.
 
-        It is taken where two inodes claim one number: a number reused while the
-        kernel still holds the old file, or one layer that stands in the stack twice.
+        It is taken if the number was reused while the kernel still refers to the old
+        file, or if one layer is in the stack twice.
         """
         node.st_ino = st_ino
         # Not `NodeId(st_ino)`: a call for each new inode takes time.
@@ -413,7 +415,7 @@ class InodeTable:
     def make_orphan(self, node: File, nowhere: RealDir, orphan: Fd | os.stat_result) -> None:
         """Note that the upper file `node` has no name left but is kept by the fd `orphan`.
 
-        Instead of the fd, the attributes may be given: then nobody has the file open.
+        If nobody has the file open, `orphan` may be its attributes instead of an fd.
         """
         with self.lock:
             node.real, node.rname = nowhere, b""
@@ -428,7 +430,7 @@ class InodeTable:
                     self.unopened[node] = None
 
     def make_dead(self, d: Dir) -> None:
-        """Note that the directory `d` was removed and is kept by its pinned fd."""
+        """Note that the directory `d` was removed; its pinned fd keeps it."""
         with self.lock:
             d.dead = True
             if self.nodes.get(d.nodeid) is d:
@@ -445,7 +447,7 @@ class InodeTable:
                     node.orphan, node.last_stat = handle.fd, None
 
     def note_release(self, node: File, handle: Handle) -> None:
-        """Count the open `handle` of `node` no more."""
+        """Note that `handle` of `node` was closed."""
         with self.lock:
             node.opened -= 1
             if node.handle is handle:
@@ -458,8 +460,8 @@ class InodeTable:
     def close_surplus(self, limit: int | None = None) -> None:
         """Close the fds of nameless inodes that nobody has open, down to `limit` of them.
 
-        The default limit is `max_unopened`.  The last close of a deleted file frees its
-        space, which takes time: the caller holds no lock.
+        The default limit is `max_unopened`.  The caller holds no lock: the last close of a
+        deleted file frees its space, which takes time.
         """
         limit = self.max_unopened if limit is None else limit
         while len(self.unopened) > limit:
@@ -472,12 +474,15 @@ class InodeTable:
             del fd
 
     def _take_fd(self, node: Node) -> Fd | None:
-        """Let `node` go on without its fd, which is returned; the caller holds `lock`."""
+        """Take the fd from `node` and return it, for the caller to close without `lock`.
+
+        The caller holds `lock`.
+        """
         if isinstance(node, Dir):
             real = node.top()
             fd = real.fd()
             if real.layer.is_upper:
-                # Its name may be another directory's by now.
+                # Another directory may have its name by now.
                 node.last_stat, real.parent = os.stat(fd), None
             real.unpin()
             return fd
@@ -491,28 +496,28 @@ class InodeTable:
         """Keep only the attributes `st` of the nameless `node`; the caller holds `lock`."""
         node.last_stat, node.orphan = st, None
         if not st.st_nlink:
-            # Its inode number is free for another file.
+            # Another file may get its inode number.
             self._forget_key(node)
 
     def hold(self, node: Node) -> bool:
-        """Count one reference to `node`; False where it was forgotten just now."""
+        """Count one reference to `node`; return False if it was forgotten meanwhile."""
         with self.lock:
             if self.nodes.get(node.nodeid) is not node:
-                # Another thread may have entered the key again meanwhile.
+                # Another thread may have added the key again meanwhile.
                 self._forget_key(node)
                 return False
             node.nlookup += 1
             return True
 
     def get(self, nodeid: NodeId) -> Node:
-        """Return the inode `nodeid`; ESTALE where there is none."""
+        """Return the inode `nodeid`; ESTALE if there is none."""
         node = self.nodes.get(nodeid)
         if node is None:
             raise fs_error(errno.ESTALE)
         return node
 
     def directory(self, nodeid: NodeId) -> Dir:
-        """Return the directory `nodeid`; ESTALE or ENOTDIR where there is none."""
+        """Return the directory `nodeid`; ESTALE if there is no such inode, ENOTDIR for a file."""
         node = self.nodes.get(nodeid)
         if type(node) is Dir:
             return node
@@ -520,7 +525,7 @@ class InodeTable:
         raise fs_error(code)
 
     def file(self, nodeid: NodeId) -> File:
-        """Return the inode `nodeid`, which must not be a directory; ESTALE or EISDIR else."""
+        """Return the file `nodeid`; ESTALE if there is no such inode, EISDIR for a directory."""
         node = self.nodes.get(nodeid)
         if type(node) is File:
             return node
@@ -528,7 +533,7 @@ class InodeTable:
         raise fs_error(code)
 
     def forget(self, nodeid: NodeId, nlookup: int) -> None:
-        """Give back `nlookup` references, and free what nobody refers to any more."""
+        """Drop `nlookup` references, and free each inode that has none left."""
         with self.lock:
             node = self.nodes.get(nodeid)
             if node is None:
@@ -539,7 +544,7 @@ class InodeTable:
         del node, freed
 
     def clear(self) -> None:
-        """Let go of every inode, and of the files kept alive by one."""
+        """Drop every inode, and close the fds that they keep."""
         with self.lock:
             for node in self.nodes.values():
                 if isinstance(node, File):
@@ -557,10 +562,9 @@ class InodeTable:
             del self.by_key[node.key]
 
     def _free(self, node: Node) -> list[Node]:
-        """Take `node` out of the table, and the parents that it alone kept; return them all."""
+        """Remove `node` from the table, and each parent that only it kept; return them all."""
         freed: list[Node] = []
-        # A directory whose children live on is kept for their sake, and goes
-        # with the last of them.
+        # A directory stays as long as it has children in the table.
         doubtful = [node]
         while doubtful:
             node = doubtful.pop()

@@ -1,16 +1,16 @@
-"""Seeing inside: attributes that answer where a merged path comes from.
+"""Virtual attributes, which answer from which layer a file of the mount comes.
 
-`user.pyunion.NAME`, and `trusted.pyunion.NAME` where user.* has no place (links
-and devices), on any path of the mount; never listed, never stored:
+Every file has `user.pyunion.NAME`.  Links and devices, which cannot have user.*
+attributes, have `trusted.pyunion.NAME`.  They are never listed and never stored:
 
-- `layer`: the directory, as the mount was given it, of the layer that provides it
-- `path`: its path from there
+- `layer`: the directory of the layer that provides the file, as given to the mount
+- `path`: the path of the file in that layer
 - `fullpath`: both joined
-- `layers`: on a directory, every directory merged into it, topmost first; on
-  anything else every place that has the name, the one that shows first; a line
-  each, a newline in one written as `\\012` and a backslash as `\\134`
+- `layers`: for a directory, every directory that is merged into it, topmost first; for
+  anything else every place that has the name, the visible one first.  One line
+  each; a newline in a path is written as `\\012` and a backslash as `\\134`
 
-On the root also `stack` (the layers, upper first) and `counters` (JSON).
+The root also has `stack` (the layers, upper first) and `counters` (JSON).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VIRTUAL_PREFIXES = (b"user.pyunion.", b"trusted.pyunion.")
 
 
 def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
-    """Return what the virtual attribute `name` answers on `node`, None for one unknown."""
+    """Return the value of the virtual attribute `name` of `node`, None if there is none."""
     asked = name.split(b".", 2)[2]
     if asked == b"layer":
         return _real_dir(node).layer.path
@@ -47,7 +47,7 @@ def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
 
 
 def places(value: bytes) -> list[bytes]:
-    """Return the paths in the `value` of `layers`."""
+    """Return the paths in `value`, which is that of the attribute `layers`."""
     lines = value.split(b"\n")
     return [line.replace(b"\\012", b"\n").replace(b"\\134", b"\\") for line in lines]
 
@@ -57,7 +57,7 @@ def _line(path: bytes) -> bytes:
 
 
 def counters(state: State) -> dict[str, int]:
-    """Return what the union has in memory and what it has done."""
+    """Return counts of what the union has in memory and of what it has done."""
     nodes = list(state.table.nodes.values())
     return {
         "inodes": len(nodes),

@@ -17,7 +17,7 @@ Forgotten = list[tuple[NodeId, NodeId, bytes]]
 def reread(state: State, path: bytes | None) -> Forgotten:
     """Forget what directories hold: all directories, or those along `path`.
 
-    Returns nodeid, parent's nodeid and name of what the kernel may know.
+    Returns nodeid, parent's nodeid and name of the inodes that the kernel may have cached.
     """
     if path is None:
         nodes = list(state.table.nodes.values())

@@ -4,9 +4,8 @@ Decided here and only here: how a path inside a layer becomes an open
 directory.  Each component is opened beneath its parent's fd with O_NOFOLLOW,
 so that no link in a layer leads out of it.
 
-Threading: fds close themselves when nobody refers to them any more; a caller
-that keeps the `Fd` in a local variable may use it whatever happens to the
-cache meanwhile.
+Threading: an `Fd` closes itself when nothing refers to it any more, so a caller
+that keeps it in a local variable may use it even if the cache drops it meanwhile.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 # What open(2) fails with when this process or the machine has too many files open.
 OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 
-_SWEEP = 64  # how many directories to open before looking for some that are gone
+_SWEEP = 64  # how many directories to open before looking for forgotten ones in the cache
 _ROOM = 32  # how many directories to close when no more files can be opened
 
 
-# What a name gives that somebody removed or replaced from outside the union.
+# The errors for a name that was removed or replaced from outside the union.
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -50,11 +49,12 @@ class Layer:
     """One directory of the stack.
 
     `number` counts from 0 for the topmost lower; the upper has -1 and `is_upper`.
-    `fsid` numbers the filesystems of a union.  `bottom`: no layer lies beneath.
-    `reflinks` becomes False when the filesystem refuses one.  `ordered` (of an upper):
-    its filesystem writes data before the metadata that refers to it.  `settled`: the
-    whole layer is on disk, so an fsync has nothing to do.  `remote`: a call into it may
-    never return, since another machine or process has to answer.
+    `fsid` is the number of its filesystem in the union.  `bottom` says that no layer is
+    beneath.  `reflinks` becomes False when the filesystem refuses one.  `ordered` says of
+    an upper that its filesystem writes data before the metadata that refers to it.
+    `settled` says that the whole layer is on disk, so an fsync has nothing to do.
+    `remote` says that another machine or process answers for the filesystem, so a call
+    into it may never return.
     """
 
     __slots__ = (
@@ -93,10 +93,10 @@ class Layer:
 
 
 class RealDir:
-    """A directory of one layer, known by its name in the one above it.
+    """A directory of one layer, known by its name in its parent directory.
 
-    `xwhiteouts` says that it is marked opaque=x, `impure` that what it holds may
-    be a copy from a layer beneath, which shows the st_ino of its origin.
+    `xwhiteouts` says that it is marked opaque=x.  `impure` says that its entries may be
+    copies from a layer beneath, which show the st_ino of their origin.
     """
 
     __slots__ = (
@@ -130,12 +130,12 @@ class RealDir:
         return self.layer.fds.open(self)
 
     def pin(self, fd: Fd) -> None:
-        """Keep `fd` for good: the directory has no name, or soon none, to be found by."""
+        """Keep `fd` for ever: the directory has no name, or is about to lose it."""
         self.pinned = True
         self._fd = fd
 
     def unpin(self) -> None:
-        """Give the fd up, as a closed union does with its layers."""
+        """Drop the pinned fd, because the directory is no longer needed."""
         self.pinned = False
         self._fd = None
 
@@ -154,9 +154,9 @@ class RealDir:
 
 
 class FdCache:
-    """The open fds of real directories, the longest open given up first.
+    """The open fds of real directories; the one opened first is dropped first.
 
-    It keeps no directory alive: one that the union forgot closes with it.
+    The cache keeps no `RealDir` alive: when the union drops one, its fd is closed.
 
     `lock` also guards the `parent` and `name` of upper directories, so that a
     directory is never opened by a name it has just lost.
@@ -173,7 +173,7 @@ class FdCache:
             return sum(ref() is not None for ref in self._open)
 
     def open(self, real: RealDir) -> Fd:
-        """Open `real`, and what lies between it and the nearest open directory above."""
+        """Open `real`, and each directory between it and the nearest open one above."""
         layer = real.layer
         if layer.remote and not layer.is_upper:
             return self._open_apart(real)
@@ -248,7 +248,7 @@ class FdCache:
         return True
 
     def make_room(self) -> bool:
-        """Close some of the fds, for other files to be opened; tell whether any was closed."""
+        """Close some of the fds so that other files can be opened; tell whether any was."""
         with self.lock:
             closed = 0
             while self._open and closed < _ROOM:
@@ -256,13 +256,13 @@ class FdCache:
             return closed > 0
 
     def close_unpinned(self) -> None:
-        """Close every fd in the cache but those of directories without a name."""
+        """Drop every fd in the cache, except those that are pinned."""
         with self.lock:
             while self._open:
                 self._close_oldest()
 
     def close(self) -> None:
-        """Give up every fd in the cache."""
+        """Drop every fd in the cache."""
         with self.lock:
             for ref in self._open:
                 real = ref()
@@ -277,7 +277,7 @@ class FdCache:
 
 
 def open_dir(name: bytes, dir_fd: int | None = None, flags: int = os.O_NOFOLLOW) -> Fd:
-    """Return an fd of the directory `name`; listing it leaves its atime alone, where we may."""
+    """Return an fd of the directory `name`; listing it keeps its atime, if we have the right."""
     flags |= os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return Fd(os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd))
@@ -290,7 +290,7 @@ def _open_dir(name: bytes, dir_fd: int) -> Fd:
     try:
         return open_dir(name, dir_fd)
     except PermissionError:
-        # Searchable but not readable by us: good for all but listing it.
+        # We may search it but not read it: this fd does everything but list it.
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))
 
 
@@ -302,8 +302,8 @@ def open_path(name: bytes, dir_fd: int) -> Fd:
 def open_regular(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
     """Return an fd of the regular file `name` of a layer.
 
-    Raises ESTALE where something else has that name, which somebody put there past the
-    union.  Opening it does not block, not even a fifo's or a device's.
+    Raises ESTALE if `name` is anything else, put there from outside the union.  The open
+    does not block, even if it is a fifo or a device.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     fd = Fd(os.open(name, flags, dir_fd=dir_fd))
@@ -313,7 +313,7 @@ def open_regular(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
 
 
 def open_untouched(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
-    """Return an fd of the regular file `name` as `open_regular`, which keeps its atime."""
+    """Like `open_regular`; reading from the fd keeps the atime, if we have the right."""
     try:
         return open_regular(name, dir_fd, flags | os.O_NOATIME)
     except PermissionError:

@@ -1,11 +1,11 @@
-"""The index: by which the hard links of a lower file stay one file after copy_up.
+"""The index, which keeps the hard links of a lower file one file after copy_up.
 
 `<workdir>/index/<hex of the origin mark>` is a hard link of the upper inode, so
-any other lower name of the same inode leads to it, also after a remount.
-`overlay.nlink` on it says how the union's count of links differs from the
-upper inode's own.  Where the inode cannot bear a mark, a file of its own beside
-the entry does, and the name of the entry tells the origin; overlayfs has no
-such file, nor an index where marks are in user.*.
+every other lower name of the same inode leads to it, even after a remount.
+Its mark `overlay.nlink` says how the union's link count differs from the
+upper inode's own.  If the inode cannot carry a mark, a separate file next to the entry
+has it, and the name of the entry is the origin.  overlayfs has no such file, and no
+index if the marks are in user.*.
 
 Source: overlayfs.rst "Index"; fs/overlayfs/namei.c:ovl_get_index_name_fh(),
 inode.c:ovl_get_nlink().
@@ -31,10 +31,10 @@ _NOTE = b".nlink"
 
 
 class LinkIndex:
-    """An open index directory, its names remembered.
+    """An open index directory, whose names are kept in memory.
 
-    `used` are the entries by which a name is reached that the upper may not
-    have; a freeze cannot do with any.
+    `used` are the entries through which a lookup reached a file by a name that the upper
+    may not have.  A freeze requires that there are none.
     """
 
     def __init__(self, fd: Fd, marks: Marks) -> None:
@@ -46,13 +46,13 @@ class LinkIndex:
         self.used = set(self._names)
         for name in found:
             if name.endswith(_NOTE) and name.removesuffix(_NOTE) not in self._names:
-                os.unlink(name, dir_fd=fd)  # of a copy that came to nothing
+                os.unlink(name, dir_fd=fd)  # of a copy_up that a crash interrupted
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
     def find(self, name: bytes) -> os.stat_result | None:
-        """Return the attributes of the entry `name`, None where there is none."""
+        """Return the attributes of the entry `name`, None if there is none."""
         if name not in self._names:
             return None
         try:
@@ -65,9 +65,9 @@ class LinkIndex:
         return st
 
     def entry_of(self, dir_fd: int, name: bytes | None, st: os.stat_result) -> bytes | None:
-        """Return the entry of the upper file `name` beneath `dir_fd`, or of the fd itself.
+        """Return the entry of the upper file `name` in `dir_fd`, None if it has none.
 
-        None where it has none.
+        With `name` None it is that of the file `dir_fd`.
         """
         if not self._names:
             return None
@@ -88,14 +88,14 @@ class LinkIndex:
         return self._by_ino
 
     def add(self, name: bytes, ino: int) -> None:
-        """Note that the entry `name`, of inode `ino`, is there now."""
+        """Note that the entry `name`, with the inode number `ino`, was made."""
         self._names.add(name)
         self.used.add(name)
         if self._by_ino is not None:
             self._by_ino[ino] = name
 
     def delta(self, name: bytes, st: os.stat_result) -> int:
-        """Return how many more links the union has than the inode `st` of entry `name`."""
+        """Return the union's link count minus that of the entry `name`, whose stat is `st`."""
         bearer = name if self._marks.can_carry(st.st_mode) else name + _NOTE
         value = None
         with suppress(FileNotFoundError):
@@ -103,13 +103,13 @@ class LinkIndex:
         return 0 if value is None else decode_delta(value, st.st_nlink)
 
     def note_delta(self, name: bytes, delta: int) -> None:
-        """Write down the `delta` of an entry, to come or there, that cannot bear the mark."""
+        """Store the `delta` of an entry that cannot carry the mark, before or after it is made."""
         flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         note = Fd(os.open(name + _NOTE, flags, 0o600, dir_fd=self.fd))
         os.setxattr(note, self._marks.nlink, encode_delta(delta))
 
     def remove(self, name: bytes) -> bool:
-        """Remove the entry `name` of a file with no name left; tell whether it was there."""
+        """Remove the entry `name` of a file that has no name left; tell whether there was one."""
         if name not in self._names:
             return False
         self._names.discard(name)
@@ -123,20 +123,20 @@ class LinkIndex:
 
 
 def entry_name(origin: bytes) -> bytes:
-    """Return the name of the index entry of a lower inode with that origin mark."""
+    """Return the name of the index entry for the origin mark of a lower inode."""
     return origin.hex().encode()
 
 
 def encode_delta(delta: int) -> bytes:
-    """Return the `overlay.nlink` value for the union having `delta` more links than the upper."""
+    """Return the value of `overlay.nlink` if the union has `delta` more links than the upper."""
     return b"U%+d" % delta
 
 
 def decode_delta(value: bytes, upper_nlink: int) -> int:
-    """Return what `overlay.nlink` says to add to `upper_nlink`; 0 where it makes no sense.
+    """Return the number that `overlay.nlink` adds to `upper_nlink`; 0 for an invalid value.
 
-    The form relative to the lower inode (`L`) is written by overlayfs only
-    until its copy_up is complete.
+    overlayfs writes the form that is relative to the lower inode (`L`) only until its
+    copy_up is complete.
     """
     match = _NLINK.fullmatch(value.rstrip(b"\0"))
     if match is None or upper_nlink + int(match[1]) < 1:

@@ -1,11 +1,11 @@
-"""Finding what a name is: the stack of real objects behind it.
+"""lookup: find the real files and directories of a name.
 
 Decided here and only here: which layer provides a name, which directories are
-merged, and what makes an inode of the union out of a real one.
+merged, and how a real file or directory becomes an inode of the union.
 
-A directory is read, all its real directories at once, when it is first looked
-into; from then on a name costs dictionary look-ups, however many layers there
-are, and one stat(2) where it exists.
+At the first lookup in a directory all its real directories are read.  After that a lookup
+takes dictionary look-ups, whatever the number of layers, and one stat(2) if the name
+exists.
 
 Source: overlayfs.rst "Upper and lower", "whiteouts and opaque directories",
 "redirect_dir", "Metadata only copy up"; fs/overlayfs/namei.c:ovl_lookup().
@@ -73,9 +73,9 @@ NodeStat = tuple[Node, os.stat_result]
 
 
 def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
-    """Return the inode of `name` in `parent` and its real attributes, None where absent.
+    """Return the inode of `name` in `parent` and its real attributes, None if it is absent.
 
-    The inode is entered into the table, with one reference more.
+    The inode is added to the table, and one more reference to it is counted.
     """
     if len(name) > 255:
         raise fs_error(errno.ENAMETOOLONG)
@@ -84,12 +84,12 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
             found = lookup_locked(state, parent, name)
             if found is None or state.table.hold(found[0]):
                 break
-            # Forgotten just as it was found.  Were it used all the same, there
-            # could be two inodes for one file, and one would not know what
-            # was done through the other.
+            # The kernel has forgotten it meanwhile.  If it were used all the same, there
+            # could be two inodes of one file, and a change by one would not show in the
+            # other.
             detach_locked(parent, name, found[0])
     if found is not None and type(found[0]) is File and found[0].rino != found[1].st_ino:
-        # It lies in another directory, and somebody is at work there.
+        # Its place is in another directory, where another thread is at work.
         return found[0], stat_node(state, found[0])
     return found
 
@@ -97,7 +97,7 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
 def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     """Like `lookup`; the caller holds `parent.lock`.
 
-    The attributes of a link that lies in another directory may be those of
+    If the place of the file is in another directory, the attributes may be those of
     another link of the same file, with another inode number.
     """
     loaded = load_locked(state, parent)
@@ -128,7 +128,7 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
         return _make_dir(state, parent, loaded, name, real, st), st
     node = _make_file(state, parent, name, real, st)
     if node.real is not real:
-        # One of several links, which shows what became of another of them.
+        # It is a link of a file that was copied up under another name.
         return node, stat_kid(state, node) or st
     return node, st
 
@@ -153,13 +153,13 @@ def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:
         raise
     assert isinstance(kid, File)
     if kid.real.layer is not real.layer:
-        # One of several lower links shows what another became in the upper.
+        # A lower link leads to the copy of another link in the upper.
         return not real.layer.is_upper and kid.key is not None
     return st.st_ino == kid.rino and stat.S_IFMT(st.st_mode) == kid.kind
 
 
 def stat_kid(state: State, kid: Node) -> os.stat_result | None:
-    """Return the real attributes of a known inode, None where its place holds another now."""
+    """Return the real attributes of a known inode, None if another file has its place now."""
     if isinstance(kid, Dir):
         real = kid.top()
         try:
@@ -175,23 +175,23 @@ def stat_kid(state: State, kid: Node) -> os.stat_result | None:
         if error.errno in GONE:
             return None
         raise
-    # A number may be used again, by a whiteout of that very name.
+    # The number may be reused, even for a whiteout of this name.
     return st if st.st_ino == kid.rino and stat.S_IFMT(st.st_mode) == kid.kind else None
 
 
 def stat_place(node: File) -> os.stat_result:
-    """Return the real attributes of what is at the place of `node` now."""
+    """Return the real attributes of the file that is at the place of `node` now."""
     return os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False)
 
 
 def detach_locked(parent: Dir, name: bytes, kid: Node) -> None:
-    """Let `name` no longer lead to `kid`."""
+    """Remove `name`, if it is that of `kid`, from the known names of `parent`."""
     if parent.kids.get(name) is kid:
         del parent.kids[name]
 
 
 def load_locked(state: State, d: Dir) -> Loaded:
-    """Return what `d` holds, reading it unless that is known; the caller holds `d.lock`.
+    """Return the names in `d`, which is read if they are unknown; the caller holds `d.lock`.
 
     Raises ENOENT for a removed directory.
     """
@@ -214,8 +214,8 @@ def load_locked(state: State, d: Dir) -> Loaded:
 def reread_name_locked(state: State, d: Dir, name: bytes) -> None:
     """Read again what the upper has of `name`, after an operation on it failed half-way.
 
-    The caller holds `d.lock`.  Where reading fails too, all of `d` is read again when
-    it is next looked into.
+    The caller holds `d.lock`.  If this fails too, all of `d` is read again at the next
+    lookup in it.
     """
     loaded, upper = d.loaded, d.upper
     if d.dead or loaded is None or upper is None:
@@ -232,7 +232,9 @@ def reread_name_locked(state: State, d: Dir, name: bytes) -> None:
         ):
             st, hidden = None, True
     except OSError as error:
-        log.warning("%r is read again, since %r cannot be: %s", upper.full_path(), name, error)
+        log.warning(
+            "%r is read again, because its entry %r cannot be: %s", upper.full_path(), name, error
+        )
         d.loaded = None
         return
     loaded.upper.pop(name, None)
@@ -246,13 +248,10 @@ def reread_name_locked(state: State, d: Dir, name: bytes) -> None:
 def _merge(
     state: State, lowers: tuple[RealDir, ...]
 ) -> tuple[dict[bytes, int], dict[bytes, tuple[int, ...]]]:
-    """Return what the merged `lowers` hold: the provider of each name, and of directories all.
-
-    The second dict has only the directories found in more than one layer.
-    """
+    """Return the `lower` and `lower_dirs` of `Loaded` for the merged directories `lowers`."""
     low: dict[bytes, int] = {}
     several: dict[bytes, tuple[int, ...]] = {}
-    closed: set[bytes] = set()  # whited out, or ended by something that is no directory
+    closed: set[bytes] = set()  # whited out, or a file, so nothing beneath shows
     for position, real in enumerate(lowers):
         try:
             found = scan(state.marks, real.fd(), xwhiteouts=real.xwhiteouts)
@@ -281,7 +280,7 @@ def _merge(
 
 
 def resolve_locked(state: State, d: Dir) -> None:
-    """Read the marks on the real directories of `d`, and settle what is merged into it."""
+    """Read the marks on the real directories of `d`, and decide which of them are merged."""
     if d.resolved:
         return
     follow = state.config.redirect_dir is not RedirectDir.NOFOLLOW
@@ -304,7 +303,7 @@ def resolve_locked(state: State, d: Dir) -> None:
 
 
 def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> list[RealDir]:
-    """Return what a redirect on lower `real` leads to in the layers beneath its own."""
+    """Return the directories in layers beneath `real` that the redirect on it leads to."""
     absolute, names = split_redirect(redirect)
     if not absolute:
         parents = d.parent.lowers
@@ -333,7 +332,7 @@ def _make_dir(
     if real.layer.is_upper:
         upper = RealDir(real.layer, real, name)
     elif not lowers:
-        log.error("%r in the layer %r has become a directory", name, real.full_path())
+        log.error("%r in the layer %r was replaced by a directory", name, real.full_path())
         raise fs_error(errno.EIO)
     node = Dir(parent, name, upper, tuple(lowers))
     ino = union_ino(real.layer, st.st_ino)
@@ -350,7 +349,7 @@ def _make_dir(
 
 
 def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> StIno | None:
-    """Apply the marks on an upper directory to `node`; return the st_ino it was copied from."""
+    """Apply the marks on an upper directory to `node`; return the st_ino of its origin."""
     fd = upper.fd()
     found = read_dir_marks(state.marks, fd)
     upper.xwhiteouts = found.xwhiteouts
@@ -374,7 +373,7 @@ def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
 
 
 def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
-    """Make the inode of a file found as `name` in `real`, or find the one it is a link of."""
+    """Make the inode of the file `name` in `real`, or return that of which it is a link."""
     in_upper = real.layer.is_upper
     writable = state.writable
     index = None if writable is None else writable.index
@@ -383,7 +382,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
         if linked is not None:
             return linked
     key: Key | None = None
-    # With one link left, it may be the last unknown name of a file kept by an fd.
+    # With one link left, it may be an unknown name of a file that an fd keeps alive.
     shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
     if shared and (in_upper or index is not None or writable is None):
         key = (st.st_dev, st.st_ino)
@@ -405,7 +404,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
 def _known_link(
     state: State, key: Key | None, parent: Dir, name: bytes, place: tuple[RealDir, bytes]
 ) -> File | None:
-    """Make `name` in `parent`, really `place`, one more name of the inode `key` if it is known."""
+    """Add the name `name` in `parent`, at `place`, to the inode `key`, if that is known."""
     with state.table.lock:
         known = None if key is None else state.table.by_key.get(key)
         if known is not None:
@@ -414,7 +413,7 @@ def _known_link(
 
 
 def _enter_file(state: State, node: File, ino: StIno, key: Key | None) -> File:
-    """Enter `node`, unless it has become known under another of its names meanwhile."""
+    """Add `node` to the table, unless another thread has added it by another name meanwhile."""
     with state.table.lock:
         known = None if key is None else state.table.by_key.get(key)
         if known is not None:
@@ -430,10 +429,10 @@ def _enter_file(state: State, node: File, ino: StIno, key: Key | None) -> File:
 
 
 def add_alias(node: File, parent: Dir, name: bytes, real: RealDir, rname: bytes) -> None:
-    """Make `name` in `parent`, which really is `rname` in `real`, one more name of `node`."""
+    """Add the name `name` in `parent`, at the place `rname` in `real`, to `node`."""
     place = parent, name
     if node.unlinked:
-        # Its last known name was removed, and here is one that nobody knew.
+        # Its last known name was removed, and this one was not known.
         node.parent, node.name, node.aliases = parent, name, None
         node.real, node.rname = real, rname
         node.unlinked, node.orphan, node.last_stat = False, None, None
@@ -453,7 +452,7 @@ def _indexed(
     real: RealDir,
     st: os.stat_result,
 ) -> File | None:
-    """Return the inode of a lower hard link of which another was copied up before."""
+    """Return the inode of a lower hard link if its file was copied up by another name."""
     parent, name = at
     origin = encode_origin(real.layer, real.fd(), name)
     if origin is None:
@@ -481,7 +480,7 @@ def _indexed(
 
 
 def stamp_of(d: Dir) -> tuple[Key, ...]:
-    """Return what changes whenever an entry of one of the real directories of `d` does."""
+    """Return the times of the real directories of `d`; every change of an entry changes one."""
     reals = d.lowers if d.upper is None else (d.upper, *d.lowers)
     stats = [os.stat(real.fd()) for real in reals]
     return tuple((st.st_mtime_ns, st.st_ctime_ns) for st in stats)

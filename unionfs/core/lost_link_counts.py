@@ -1,12 +1,12 @@
 """Count the removed hard links of lower files that were never copied up.
 
-Decided here and only here: how their number outlives a remount.  overlayfs
-copies such a file up to have an inode to count on, data and all, which makes a
-removal cost what a copy does; here each is a line in `<workdir>/lostlinks`: the
-file handle, and when the link was lost, which is what ctime then shows.  Once
-the file is copied up the index counts, and nobody asks here any more.
+Decided here and only here: how their number is kept over a remount.  overlayfs
+copies such a file up, with its data, because the upper inode keeps the count; so a
+removal costs as much as a copy.  Here each removed link is a line in
+`<workdir>/lostlinks`: the file handle, and the time of the removal, which ctime then
+shows.  After a copy_up of the file the index has the count.
 
-Source: fs/overlayfs/util.c:ovl_nlink_start(), for what is avoided.
+Source: fs/overlayfs/util.c:ovl_nlink_start(), which copies up.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | 
 
 
 class LostLinks:
-    """What is known of them, by the st_dev and st_ino of the lower file.
+    """The removed links of each lower file, by its st_dev and st_ino.
 
-    The caller sees to it that changes of one inode come one after another.
+    The caller makes changes of one inode one after another.
     """
 
     def __init__(self, base_fd: Fd | None, lowers: tuple[Layer, ...]) -> None:
-        """Read what the workdir open as `base_fd` has, None to remember until the union closes."""
+        """Read the counts in the workdir `base_fd`; with None they are kept in memory only."""
         self._base_fd = base_fd
         self._fd: Fd | None = None
         self._lost: dict[Key, Lost] = {}
@@ -40,11 +40,11 @@ class LostLinks:
             self._load(base_fd, lowers)
 
     def get(self, key: Key) -> Lost:
-        """Return what the lower file `key` has lost."""
+        """Return the removed links of the lower file `key`."""
         return self._lost.get(key, NOTHING_LOST)
 
     def add(self, key: Key, origin: bytes | None, ctime_ns: int) -> Lost:
-        """Count one more; `origin` is what a copy of the file would be marked with."""
+        """Count one more; `origin` is the origin mark that a copy of the file would get."""
         lost = Lost(self.get(key).links + 1, ctime_ns)
         self._lost[key] = lost
         if origin is not None and self._base_fd is not None:
@@ -57,7 +57,7 @@ class LostLinks:
         return lost
 
     def forget(self, key: Key) -> None:
-        """Note that the file is in the index now, and counted there."""
+        """Drop the count of a file that is now in the index, which counts its links."""
         self._lost.pop(key, None)
 
     def close(self) -> None:
@@ -81,10 +81,10 @@ class LostLinks:
 
 
 def _parsed(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield the origin and time of each line; one cut short by a crash is left out."""
+    """Yield the origin and time of each line; a line cut short by a crash is skipped."""
     for line in lines:
         value, _, when = line.partition(b" ")
         try:
             yield bytes.fromhex(value.decode()), int(when)
         except ValueError:
-            log.warning("the line %r of lostlinks makes no sense", line)
+            log.warning("the line %r of lostlinks is invalid and ignored", line)

@@ -1,7 +1,7 @@
-"""Copying what a file has besides its data: owner, extended attributes, mode and times.
+"""Copy the metadata of a file: owner, extended attributes, mode and times.
 
 Decided here and only here: the order (chown drops suid, a mode may forbid setting
-attributes, all of them move the times), and which attributes may be left out.
+attributes, each of them changes the times), and which attributes may be left out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from unionfs.syscalls.attributes import chmod_at, utimens_at
 
 Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd and None
 
-# What the filesystem of the target cannot store, or only a privileged daemon may
-# write, is no reason to fail the write of a file.
+# A write to a file must not fail because the target's filesystem cannot store an
+# attribute, or because only a privileged daemon may set it.
 _LEFT_OUT = (errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -31,7 +31,7 @@ def copy_metadata(
 ) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
 
-    Only attributes whose name is `wanted` are copied; `marks` are set besides.
+    Only attributes for whose name `wanted` returns True are copied; `marks` are set too.
     """
     fd, name = target
     if name is None:
@@ -54,23 +54,23 @@ def copy_metadata(
 
 
 def users_own(marks: Marks) -> Callable[[str], bool]:
-    """Return the test for attributes that users set: all but the marks of a union.
+    """Return a test for the attributes that users set, which are all but the union's marks.
 
-    What a user set under a private name is stored escaped, and is copied.
+    An attribute that a user set under a private name is stored escaped, and is copied.
     """
     private, escaped = (marks.prefix, FUSE_OVERLAYFS_PREFIX), marks.escaped
     return lambda name: not name.startswith(private) or name.startswith(escaped)
 
 
 def every(_name: str) -> bool:
-    """Want each attribute, marks too."""
+    """Return True for every attribute, also for the marks of a union."""
     return True
 
 
 def set_xattr(place: Place, attribute: str, value: bytes) -> None:
-    """Set an attribute; nothing happens where the filesystem or our privileges do not allow it.
+    """Set an attribute, unless the filesystem or our privileges do not allow it.
 
-    user.* has no place on links and devices (xattr(7)).
+    Links and devices cannot have user.* attributes (xattr(7)).
     """
     fd, name = place
     try:

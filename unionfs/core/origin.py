@@ -1,8 +1,8 @@
 """The origin of a copied-up inode: the file handle of the lower one, and its st_ino in it.
 
 Decided here and only here: the layout of `overlay.origin` (struct ovl_fb of
-fs/overlayfs/overlayfs.h), and how an inode number is told from a handle.
-Opening by handle would need a capability; reading the number needs none.
+fs/overlayfs/overlayfs.h), and how to read an inode number from a file handle.
+Opening a file by its handle needs a capability, reading the number does not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
 
 def encode_origin(layer: Layer, dir_fd: int, name: bytes) -> bytes | None:
-    """Return the origin mark of lower `name` in `layer`; None where it has no handle."""
+    """Return the origin mark of lower `name` in `layer`; None if it has no file handle."""
     try:
         kind, fid = handle_at(dir_fd, name)
     except OSError as error:
@@ -55,7 +55,7 @@ def encode_origin(layer: Layer, dir_fd: int, name: bytes) -> bytes | None:
 
 
 def decode_origin(value: bytes) -> Origin | None:
-    """Return what an origin mark says, None where that is not known to us."""
+    """Return the content of an origin mark, None if its format is unknown."""
     if len(value) < _HEAD.size:
         return None
     version, magic, length, flags, kind, uuid = _HEAD.unpack_from(value)
@@ -79,7 +79,7 @@ def _ino_in(kind: int, fid: bytes) -> int | None:
 
 
 def origin_layer(origin: Origin, lowers: tuple[Layer, ...]) -> Layer | None:
-    """Return a lower layer on the filesystem of `origin`; None where that is not certain."""
+    """Return a lower layer on the filesystem of `origin`; None if that is not certain."""
     fsids = {layer.fsid for layer in lowers if origin.uuid in (layer.uuid, _NO_UUID)}
     if len(fsids) != 1:
         return None
@@ -88,5 +88,5 @@ def origin_layer(origin: Origin, lowers: tuple[Layer, ...]) -> Layer | None:
 
 
 def read_origin(dir_fd: int, name: bytes, mark: str) -> bytes | None:
-    """Return the origin mark of upper `name`, None where it has none."""
+    """Return the origin mark of upper `name`, None if it has none."""
     return xattr.get_at(dir_fd, name, mark.encode())

@@ -1,4 +1,4 @@
-"""Who owns what: ids as stored on disk, as shown in the mount, and those to create under.
+"""Owners: the ids stored on disk, the ids shown in the mount, and those for new files.
 
 Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid".
 """
@@ -45,18 +45,18 @@ class Owners:
         return _shown(self._gid_map, gid)
 
     def stored_uid(self, uid: int) -> int:
-        """Return the id to store for a user seen as `uid`; EOVERFLOW where none is."""
+        """Return the id to store for a user shown as `uid`; EOVERFLOW if there is none."""
         return uid if self._squash_uid is not None else _stored(self._uid_map, uid)
 
     def stored_gid(self, gid: int) -> int:
-        """Return the id to store for a group seen as `gid`; EOVERFLOW where none is."""
+        """Return the id to store for a group shown as `gid`; EOVERFLOW if there is none."""
         return gid if self._squash_gid is not None else _stored(self._gid_map, gid)
 
     def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:
-        """Return a context in which what this thread creates belongs to `uid`:`gid`.
+        """Return a context in which the files that this thread creates belong to `uid`:`gid`.
 
-        An unprivileged daemon can create only as itself, and with ids squashed
-        everything is stored as the daemon's own.
+        The files of an unprivileged daemon belong to the daemon, and so do all files if
+        ids are squashed.
         """
         if (uid, gid) == self._own and self.plain:
             return _AS_OURSELVES

@@ -1,13 +1,13 @@
-"""Layers opened through private copies of the mounts they lie on.
+"""Open layers through private copies of the mounts that they are on.
 
 Decided here and only here: with which mount flags a layer is used.  A lower layer is
-read-only and keeps its atimes, also when the kernel reads it by itself (passthrough,
-mmap); in the upper atimes change as the mount options say.  Both can hold only for the
-mount, since the kernel opens a backing file anew with the flags of each user.
+read-only and keeps its atimes, even if the kernel reads it by itself (passthrough,
+mmap); in the upper atimes change according to the mount options.  Only flags of a mount
+do both: the kernel opens a backing file again with the flags of each opener.
 
-A copy has no other mounts in it, so a layer in which something is mounted is used as it
-is; so is every layer where the copy is refused (an ordinary user, a locked mount).  There
-O_NOATIME does what it can.
+A copy of a mount does not have the mounts in it, so a layer in which something is mounted
+is used without a copy.  So is every layer if the kernel refuses the copy (to an ordinary
+user, or of a locked mount).  O_NOATIME then keeps most atimes.
 
 Source: fs/overlayfs/super.c:ovl_get_layers(), clone_private_mount(); open_tree(2);
 mount_setattr(2).
@@ -44,9 +44,10 @@ _ATIMES = {
 
 
 class PrivateMounts:
-    """Copies of mounts, one of each, for directories that are used in one way.
+    """One copy of each mount, for directories that are used with the same flags.
 
-    `atime` None keeps what the mounts have.  The fds of the copies close with this object.
+    `atime` None keeps the flags of the mounts.  The fds of the copies close with this
+    object.
     """
 
     def __init__(self, *, read_only: bool, atime: Atime | None) -> None:
@@ -57,10 +58,10 @@ class PrivateMounts:
         self._refused = False
 
     def open(self, path: bytes, fd: int, number: int | None = None) -> Fd | None:
-        """Return an fd of the directory `fd`, which lies at `path`, in a copy of its mount.
+        """Return an fd of the directory `fd`, at `path`, in a copy of its mount.
 
-        `number` is the id of that mount, None for the one that `fd` was opened in.  None
-        is returned where that is not possible.
+        `number` is the id of the mount, None for the one that `fd` was opened in.  Returns
+        None if a copy is not possible.
         """
         if self._refused:
             return None
@@ -70,7 +71,7 @@ class PrivateMounts:
                 self._mounts = read_mounts()
             mounts = self._mounts
             if any(mount.mount_point.startswith(real.rstrip(b"/") + b"/") for mount in mounts):
-                log.info("%r has mounts in it, and is used as it is", path)
+                log.info("%r is used as it is, because it has mounts in it", path)
                 return None
             copy = self._copy(mount_id(fd) if number is None else number, mounts)
             if copy is None:
@@ -78,12 +79,12 @@ class PrivateMounts:
             mount_point, tree = copy
             found = open_dir(os.path.relpath(real, mount_point), tree)
         except OSError as error:
-            log.debug("%r is used as it is: %s", path, error)
+            log.debug("%r is used without a copy of its mount: %s", path, error)
             return None
         return found if os.path.sameopenfile(found, fd) else None
 
     def close(self) -> None:
-        """Let go of the copies."""
+        """Drop the copies."""
         self._copies.clear()
 
     def _copy(self, number: int, mounts: list[Mount]) -> tuple[bytes, Fd] | None:
@@ -111,17 +112,17 @@ class PrivateMounts:
             else:
                 set_mount_attributes(tree, self._set | _ATIMES[self._atime], MOUNT_ATTR_ATIME)
         except OSError as error:
-            # Locked by the user namespace this mount namespace was copied from.
+            # The user namespace from which this mount namespace was copied locks them.
             log.debug("the atime flags of %r are kept: %s", mount.mount_point, error)
             set_mount_attributes(tree, self._set, 0)
         return mount.mount_point, tree
 
 
 class LayerMounts:
-    """The copies of mounts that one union uses, and what keeps the originals busy.
+    """The copies of mounts that one union uses, and fds that keep the originals busy.
 
-    `upper_atime` tells whether the atimes in the upper follow the mount options by the
-    flags of a copy.
+    `upper_atime` says that the flags of a copy make the atimes in the upper follow the
+    mount options.
     """
 
     def __init__(self, atime: Atime | None) -> None:
@@ -134,7 +135,7 @@ class LayerMounts:
         self.upper_atime = False
 
     def lower(self, path: bytes, fd: Fd) -> tuple[bytes, Fd]:
-        """Return `path` and an fd to use for the lower layer there, open as `fd`."""
+        """Return `path` and the fd to use for the lower layer at `path`, open as `fd`."""
         copy = self._lower.open(path, fd)
         if copy is None:
             return path, fd
@@ -149,7 +150,7 @@ class LayerMounts:
     ) -> tuple[tuple[bytes, Fd], tuple[bytes, Fd]]:
         """Return paths and fds to use for the upper and the workdir.
 
-        They are in one copy or in none, since no rename leads from mount to mount.
+        They are in one copy or in none, since a rename cannot cross mounts.
         """
         copies = self._upper
         self._upper = None
@@ -165,7 +166,7 @@ class LayerMounts:
     def fresh_upper(self, path: bytes, fd: Fd) -> Fd:
         """Return an fd of the new directory at `path`, open as `fd`, to make it the upper.
 
-        Raises EXDEV where it does not lie on the mount of the present one.
+        Raises EXDEV if it is not on the same mount as the present upper.
         """
         if self._upper is None:
             return fd
@@ -175,14 +176,14 @@ class LayerMounts:
         return copy
 
     def frozen_upper(self, path: bytes, fd: Fd) -> Fd | None:
-        """Return an fd to use for the former upper, now at `path` and open as `fd`, as a lower.
+        """Return an fd for using the former upper, now at `path` and open as `fd`, as a lower.
 
-        None where `fd` serves.
+        None means that `fd` is to be used.
         """
         return None if self._upper is None else self._lower.open(path, fd, self._upper_mount)
 
     def close(self) -> None:
-        """Let go of the copies and the originals."""
+        """Drop the copies and the originals."""
         self._lower.close()
         if self._upper is not None:
             self._upper.close()

@@ -1,9 +1,8 @@
-"""Listing a merged directory: every visible name once, by cookies that stay good.
+"""readdir: list every visible name of a merged directory once, with cookies that stay valid.
 
 A directory remembers the order in which it has listed its names.  New names
-are added behind, removed ones leave a gap, so a cookie means the same to
-everyone who reads the directory, however it changes meanwhile, and a listing
-needs no state of its own.
+are added at the end and removed ones leave a gap.  So a cookie has one meaning for
+all readers of the directory, even if it changes, and a listing has no state of its own.
 
 Source: readdir(3); overlayfs.rst "Readdir"; fs/overlayfs/readdir.c.
 """
@@ -18,15 +17,15 @@ from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.types import DirEntry, StIno
 
-# Cookies: the listing's generation above, a position below.  Position 1 is
-# behind ".", 2 behind "..", and n + 3 behind the n-th name.
+# A cookie has the listing's generation in the high bits and a position in the low bits.
+# Position 1 comes after ".", 2 after "..", and n + 3 after name n, counted from 0.
 _GENERATION_SHIFT = 32
 _POSITION_MASK = (1 << _GENERATION_SHIFT) - 1
 _DOTS = 2
 
 
 def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
-    """Yield the entries behind cookie `offset`; those of a directory removed are none."""
+    """Yield the entries after cookie `offset`; a removed directory has none."""
     if offset == 0:
         with d.lock:
             if d.dead:
@@ -62,7 +61,7 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
 
 
 def _renew(d: Dir, loaded: Loaded) -> None:
-    """Bring the order of names up to date; a listing that is mostly gaps is written anew."""
+    """Bring the order of names up to date; make a new listing if the old one is mostly gaps."""
     visible = [name for name, _, _ in loaded.visible()]
     listing = d.listing
     if listing is None:
@@ -71,7 +70,7 @@ def _renew(d: Dir, loaded: Loaded) -> None:
     known = set(listing.names)
     listing.names += [name for name in visible if name not in known]
     if len(listing.names) > 2 * len(visible) + 64:
-        # A reader in the middle of the old order may finish with it.
+        # A reader in the middle of the old listing can finish with it.
         renewed = Listing(visible)
         renewed.generation = listing.generation + 1
         renewed.previous = listing.names
@@ -93,7 +92,7 @@ def _entry_ino(state: State, d: Dir, name: bytes, packed: int, in_upper: bool) -
 
 
 def _copied_ino(state: State, d: Dir, name: bytes) -> StIno | None:
-    """Return the st_ino of what may have been copied up, and so show another than its own."""
+    """Return the st_ino of a file that may be a copy, and so show the st_ino of its origin."""
     try:
         with d.lock:
             found = lookup_locked(state, d, name)
@@ -101,6 +100,6 @@ def _copied_ino(state: State, d: Dir, name: bytes) -> StIno | None:
         return None  # the name exists; a lookup of it reports the error
     if found is None:
         return None
-    # Nobody asked for the inode itself, and so nobody would ever forget it.
+    # The kernel does not know this inode, so it would never forget it.
     state.table.forget(found[0].nodeid, 0)
     return found[0].st_ino

@@ -1,8 +1,8 @@
-"""Reach the real object behind an inode, while other threads rename it.
+"""Find the real file or directory of an inode while other threads rename it.
 
-An inode is reached by a name in a real directory.  Another thread may rename
-it, or give its name to another file, between reading that place and using it;
-so the inode number found is compared with the one expected.  If they differ, we
+It is found by a name in a real directory.  Another thread may rename
+it, or give its name to another file, after this thread has read the place and before it
+uses it.  So the inode number found is compared with the one expected.  If they differ, we
 wait for the lock of the directory and read the place again.
 """
 
@@ -24,7 +24,7 @@ _TRIES = 8
 
 
 def stat_node(state: State, node: Node) -> os.stat_result:
-    """Return the real attributes of `node`, those of its upper object where it has one."""
+    """Return the real attributes of `node`: those in the upper, if it is there."""
     if isinstance(node, Dir):
         try:
             return os.stat(node.top().fd())
@@ -55,8 +55,8 @@ def stat_node(state: State, node: Node) -> os.stat_result:
 def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -> Fd:
     """Open the real file behind `node` with `flags`.
 
-    That is the file its data is in, where that lies apart, unless the
-    `metacopy` itself is asked for.
+    For a metacopy that is the file which has its data, or with `metacopy` the metacopy
+    itself.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     failed = errno.ESTALE
@@ -65,11 +65,11 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
         if data is not None and not metacopy:
             return open_regular(data[1], data[0].fd(), flags)
         if orphan is not None:
-            # The link is the kernel's own and leads to exactly this file.
+            # This magic link leads to exactly this file, whatever its name is now.
             return Fd(os.open(b"/proc/self/fd/%d" % orphan, flags & ~os.O_NOFOLLOW))
         real, rname = node.real, node.rname
         try:
-            # Should the name be a fifo's by now, opening it must not block.
+            # The name may be that of a fifo by now, whose open must not block.
             fd = Fd(os.open(rname, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=real.fd()))
         except OSError as error:
             if error.errno in OUT_OF_FDS and state.make_room():
@@ -95,10 +95,10 @@ def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
 
 @contextmanager
 def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
-    """Yield where `node` is, and let nobody move it or give its name away meanwhile.
+    """Yield the place of `node`, and keep it from being renamed or replaced meanwhile.
 
-    That is a directory and a name in it, or an fd of the file itself (O_PATH)
-    and None.  The caller holds no lock of a directory.
+    The place is a directory and a name in it, or an fd of the file itself (O_PATH)
+    and None.  The caller holds no `Dir.lock`.
     """
     for _ in range(_TRIES):
         orphan, real, rname = node.orphan, node.real, node.rname
@@ -121,14 +121,14 @@ def at_rest(node: File) -> Iterator[tuple[Fd, bytes | None]]:
 
 
 def _directory_of(node: File, real: RealDir) -> Dir | None:
-    """Return the directory whose upper is `real`; None for a lower or the index."""
+    """Return the directory whose upper part is `real`; None for a lower or the index."""
     if node.parent.upper is real:
         return node.parent
     return next((folder for folder, _ in node.aliases or () if folder.upper is real), None)
 
 
 def statx_node(state: State, node: Node, mask: int) -> bytearray:
-    """Return struct statx of the real object behind `node`."""
+    """Return struct statx of the real file or directory of `node`."""
     if isinstance(node, Dir):
         return statx(node.top().fd(), b"", mask)
     assert isinstance(node, File)
@@ -137,9 +137,9 @@ def statx_node(state: State, node: Node, mask: int) -> bytearray:
 
 
 def renew_file(state: State, node: File) -> None:
-    """Let every known name of `node` lead to a new inode of the same real file.
+    """Make every known name of `node` lead to a new inode of the same real file.
 
-    The old one keeps its file by an fd, for those who have it open.
+    The old inode keeps the file by an fd, for the handles that are open.
     """
     table = state.table
     with node.parent.lock:
@@ -171,7 +171,7 @@ def wait_for(node: File) -> None:
 
 
 def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
-    """Return `st` with a ctime of its own, or as it is where its own is later."""
+    """Return `st` with the ctime `ctime_ns`, or unchanged if its own is later."""
     if st.st_ctime_ns >= ctime_ns:
         return st
     return _changed(st, stat.ST_CTIME, ctime_ns // 10**9, st_ctime_ns=ctime_ns)

@@ -1,9 +1,9 @@
-"""Redirects: where the lower part of a moved directory, or the data of a metacopy, lies.
+"""Redirects: where the lower part of a moved directory is, or the data of a metacopy.
 
 Decided here and only here: how a path is followed down the stack of lowers.
-In each layer it is walked from the root; a redirect met on the way changes the
-path for the layers beneath, an opaque directory or anything that is no
-directory ends the search, unless an absolute redirect further on restarts it.
+In each layer it is walked from the root.  A redirect on the way changes the
+path for the layers beneath.  An opaque directory, or anything that is not a
+directory, ends the search, unless an absolute redirect further along the path restarts it.
 
 Source: overlayfs.rst "renaming directories", "Metadata only copy up";
 fs/overlayfs/namei.c:ovl_lookup(), ovl_lookup_layer(), ovl_check_redirect().
@@ -38,7 +38,7 @@ MAX_REDIRECT = 1024
 
 @dataclass(slots=True)
 class _Step:
-    """What walking one layer found, and how the search goes on beneath it."""
+    """What the walk found in one layer, and how the search continues beneath it."""
 
     parent: RealDir | None = None
     name: bytes = b""
@@ -49,20 +49,20 @@ class _Step:
 def split_redirect(value: bytes) -> tuple[bool, list[bytes]]:
     """Return whether a redirect is absolute, and its names.
 
-    Raises EIO for one that no union writes: empty, relative with more than one
-    name, or with `.`, `..` or nothing between slashes.
+    Raises EIO for a redirect that no union writes: an empty one, a relative one of more
+    than one name, or one with `.`, `..` or nothing between slashes.
     """
     value = value.rstrip(b"\0")
     absolute = value.startswith(b"/")
     names = value[1:].split(b"/") if absolute else [value]
     if any(name in (b"", b".", b"..") or b"/" in name or b"\0" in name for name in names):
-        log.error("the mark overlay.redirect has the value %r, which leads nowhere", value)
+        log.error("the mark overlay.redirect has the invalid value %r", value)
         raise fs_error(errno.EIO)
     return absolute, names
 
 
 def marks_of(marks: Marks, real: RealDir) -> DirMarks:
-    """Return the marks on a lower directory that decide what is merged beneath it."""
+    """Return the marks on a lower directory, which decide what is merged beneath it."""
     fd = real.fd()
     found = read_dir_marks(marks, fd)
     real.xwhiteouts, real.impure = found.xwhiteouts, found.impure
@@ -90,9 +90,9 @@ def follow_dir(
 def follow_beneath(
     marks: Marks, layers: tuple[Layer, ...], parents: tuple[RealDir, ...], name: bytes
 ) -> list[RealDir]:
-    """Return the directories `name` in `parents`, merged ones of the lowers `layers`.
+    """Return the directories `name` in `parents`, which are merged directories of `layers`.
 
-    Where a redirect led to the parents, this is what a relative one in them means.
+    This follows a relative redirect in a directory that was itself found by a redirect.
     """
     stack: list[RealDir] = []
     for parent in parents:
@@ -104,7 +104,7 @@ def follow_beneath(
                 break
             continue
         if not stat.S_ISDIR(st.st_mode):
-            break  # a whiteout, or what hides all beneath it
+            break  # a whiteout, or a file, which hides everything beneath it
         real = RealDir(parent.layer, parent, name)
         stack.append(real)
         found = marks_of(marks, real)
@@ -127,10 +127,10 @@ def follow_file(
     *,
     absolute: bool,
 ) -> tuple[RealDir, bytes] | None:
-    """Return the place of the data at `names`: the first regular file that is no metacopy.
+    """Return the place of the data at `names`: the first regular file that is not a metacopy.
 
-    Only an `absolute` redirect, or one met on the way, leads into the
-    data-only layers `data`.
+    The data-only layers `data` are searched only if the redirect is `absolute`, or one on
+    the way is.
     """
     for layer in layers:
         step, names = _walk(marks, layer, names, redirects=True, want_dir=False)
@@ -156,7 +156,7 @@ def follow_file(
 
 
 def plain_file(layer: Layer, names: list[bytes]) -> tuple[RealDir, bytes] | None:
-    """Return the regular file at `names` of a data-only layer, whose marks mean nothing."""
+    """Return the regular file at `names` of a data-only layer, whose marks are ignored."""
     real = layer.root
     for name in names[:-1]:
         real = RealDir(layer, real, name)
@@ -215,10 +215,10 @@ def _walk(
 
 
 def lower_names(node: Node) -> list[bytes]:
-    """Return the path by which the lowers, merged among themselves, know `node`.
+    """Return the path of `node` in the merged lowers.
 
-    That is its path in the mount, but for directories that were moved: they
-    are still where their redirect says.
+    It is the path in the mount, except that a moved directory is still where its
+    redirect says.
     """
     names: list[bytes] = []
     at = node

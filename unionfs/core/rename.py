@@ -1,10 +1,10 @@
 """rename: move files and directories of any layer in one atomic step.
 
 Decided here and only here: what a rename needs beforehand (copy_ups, redirects,
-opaque marks, an empty target) and which one renameat2(2) then does it.
+opaque marks, an empty target) and with which flags of renameat2(2) it is done.
 
-The rename in the upper is the step that counts: before it nothing visible has
-changed, and after it only obsolete entries are removed.
+Nothing visible changes before the rename in the upper, and after it only obsolete
+entries are removed.
 
 Source: overlayfs.rst "renaming directories"; fs/overlayfs/dir.c:ovl_rename().
 """
@@ -46,7 +46,7 @@ from unionfs.syscalls.renameat2 import (
 
 @dataclass(slots=True)
 class End:
-    """One end of a rename: a name in a directory, and what is there now."""
+    """One end of a rename: a name in a directory, and the inode that has it now."""
 
     parent: Dir
     name: bytes
@@ -69,7 +69,7 @@ class End:
         return self.parent.require_upper().fd()
 
     def moved(self) -> Node:
-        """Return what is here; ENOENT where nothing is."""
+        """Return the inode; ENOENT if there is none."""
         if self.node is None:
             raise fs_error(errno.ENOENT)
         return self.node
@@ -100,13 +100,13 @@ def rename(
 
 
 def _bring_up(state: State, source: End, target: End, exchange: bool) -> None:
-    """Give the upper what the rename works on, before any lock is taken."""
+    """Copy up what the rename needs in the upper, before any lock is taken."""
     while True:
         generation = state.generation
         _bring_up_once(state, source, target, exchange)
         if state.generation == generation:
             return
-        # The upper was frozen while data was copied, and with it what came before.
+        # A freeze came meanwhile, so what was copied up before it is in a lower now.
 
 
 def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> None:
@@ -130,7 +130,7 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
 
 @contextmanager
 def _both_locked(one: Dir, other: Dir) -> Iterator[None]:
-    """Hold the locks of both, an ancestor's first.  The caller holds `State.rename_lock`."""
+    """Hold the locks of both, that of an ancestor first; the caller holds `rename_lock`."""
     first, second = one, other
     if _is_within(first, second) or (
         second.nodeid < first.nodeid and not _is_within(second, first)
@@ -164,7 +164,7 @@ def _check(state: State, source: End, target: End, flags: int) -> None:
             raise fs_error(code)
     for end in (source, target) if flags == RENAME_EXCHANGE else (source,):
         if not end.in_upper():
-            # Replaced by something of the lowers since it was brought up.
+            # It was copied up, but since then something in a lower has the name.
             raise fs_error(errno.ESTALE)
     if there is None or flags == RENAME_EXCHANGE:
         return
@@ -222,10 +222,10 @@ def _move(state: State, source: End, target: End) -> None:
 
 
 def _prepare(state: State, end: End, other: End) -> None:
-    """Mark a directory so that, at its other end, it shows what it shows now.
+    """Mark a directory so that it shows the same at the other end as now.
 
-    A directory with lower parts gets a redirect to them.  One without must not be
-    merged with what the lowers have at the new place.
+    A directory with lower parts gets a redirect to them.  One without lower parts is made
+    opaque if a lower has the new name.
     """
     node = end.node
     if isinstance(node, Dir):
@@ -234,14 +234,14 @@ def _prepare(state: State, end: End, other: End) -> None:
             _redirect(state, node)
         elif other.covers_lower():
             if upper.xwhiteouts:
-                # One mark cannot say both, and its whiteouts would show as files.
+                # The mark is opaque=x already.  With opaque=y its whiteouts would be files.
                 raise fs_error(errno.EXDEV)
             os.setxattr(upper.fd(), state.marks.opaque, b"y")
     mark_impure(state, other.parent)
 
 
 def _redirect(state: State, d: Dir) -> None:
-    """Note on the upper directory of `d` where its lower parts are; EXDEV where that fails."""
+    """Mark the upper directory of `d` with the place of its lower parts; EXDEV if that fails."""
     redirect = b"/" + b"/".join(lower_names(d))
     if d.redirect == redirect:
         return
@@ -257,8 +257,8 @@ def _redirect(state: State, d: Dir) -> None:
 def _clear_target(state: State, target: End) -> None:
     """Replace a target directory that holds whiteouts by an empty opaque one.
 
-    rename(2) wants it really empty, and emptying it name by name would show
-    what the whiteouts hide.
+    rename(2) requires an empty directory.  Removing the whiteouts one by one would show
+    the files that they hide.
     """
     d = target.node
     if not isinstance(d, Dir) or d.upper is None:
@@ -278,7 +278,7 @@ def _clear_target(state: State, target: End) -> None:
 
 
 def _leave_target(state: State, target: End) -> Callable[[], None] | None:
-    """Prepare what is at the target for being replaced; return what to do once it is."""
+    """Prepare the inode at the target for being replaced; return what to do after that."""
     node = target.node
     if isinstance(node, Dir):
         return leave_dir_locked(state, node)
@@ -288,9 +288,9 @@ def _leave_target(state: State, target: End) -> Callable[[], None] | None:
 
 
 def _rename_upper(state: State, source: End, target: End) -> OSError | None:
-    """Do the rename in the upper, leaving a whiteout behind where a lower would show.
+    """Do the rename in the upper, and leave a whiteout at the source if a lower has the name.
 
-    What is returned kept the whiteout from being written; the rename is done.
+    An error that is returned means that the rename was done but the whiteout was not made.
     """
     failed: OSError | None = None
     src, dst = source.fd(), target.fd()
@@ -304,8 +304,8 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
     whiteouts = source.parent.require_loaded().whiteouts
     with state.fds.lock:
         if whiteout is not None:
-            # The whiteout comes to where the directory was, which is where
-            # one is wanted, or else is harmless until it is removed.
+            # This moves the target's whiteout to the source.  There it is wanted, or it
+            # does no harm until it is removed below.
             renameat2(src, source.name, dst, target.name, RENAME_EXCHANGE)
             if hide:
                 whiteouts.add(source.name)
@@ -316,7 +316,7 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
             whiteouts.add(source.name)
         else:
             if hide and form is WhiteoutForm.AUFS:
-                # It hides nothing as long as the entry itself is there.
+                # In one layer a name takes precedence over its AUFS whiteout.
                 make_aufs_whiteout(src, source.name)
                 whiteouts.add(source.name)
             if hide and form is WhiteoutForm.XATTR:
@@ -328,10 +328,10 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
 
 
 def _rename_and_hide(state: State, source: End, target: End) -> OSError | None:
-    """Rename, and put a whiteout of the xattr form where the source was, which are two steps.
+    """Rename, and then put a whiteout of the xattr form in place of the source.
 
-    Where the second fails the first is undone.  If it cannot be, because it replaced
-    something, that is returned: the lower then shows where the source was.
+    If the second step fails, the first is undone.  If that is impossible, because the
+    rename replaced a file, the error is returned: the lower then shows at the source.
     """
     work = state.require_upper().work
     src, dst = source.fd(), target.fd()
@@ -362,7 +362,7 @@ def _moved_back(source: End, target: End) -> bool:
 
 
 def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
-    """Return what the upper has as a whiteout by the very name of the target, if it has one."""
+    """Return the stat of the whiteout with the target's own name, None if there is none."""
     if target.name not in target.parent.require_loaded().whiteouts:
         return None
     try:
@@ -372,7 +372,7 @@ def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:
 
 
 def _note_moved(source: End, target: End) -> None:
-    """Make the union's memory of both directories what the upper is now."""
+    """Note in both directories what the rename has changed in the upper."""
     moved = source.moved()
     target.parent.note_upper(target.name, source.parent.require_loaded().upper[source.name])
     source.parent.note_absent(source.name)

@@ -1,7 +1,7 @@
-"""chmod, chown, truncate and utimensat on the upper, after a copy_up where needed.
+"""chmod, chown, truncate and utimensat on the upper, after a copy_up if one is needed.
 
-Decided here and only here: the order of changes (size, owner, mode, times:
-each would undo a later one), and who loses suid and sgid by a truncate.
+Decided here and only here: the order of changes (size, owner, mode, times: in any
+other order one would undo another), and which files lose suid and sgid by a truncate.
 
 Source: chown(2), truncate(2), utimensat(2); fs/overlayfs/inode.c:ovl_setattr().
 """
@@ -32,13 +32,13 @@ def setattr_node(
 ) -> None:
     """Apply `change` to `node`, through `handle` if it is open.
 
-    A change of size by `writer` takes suid and sgid away, see `file.drop_suid`; with
-    None it does not.
+    A change of size by `writer` removes suid and sgid, see `file.drop_suid`; with None it
+    does not.
     """
     state.require_upper()
     if isinstance(node, Dir):
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
-        with node.lock:  # a thread that raised the mode for a moment holds it
+        with node.lock:  # another thread may have changed the mode for a moment
             _apply(state, upper.fd(), None, change)
             node.kept_ctime = None
         return

@@ -1,7 +1,7 @@
-"""Opening a union: its directories checked against each other, then taken.
+"""Open and close a union: check its directories against each other, then lock the upper.
 
-Decided here and only here: which stacks cannot work, and in which words that is
-said.  Nothing on disk is changed before every check has passed.
+Decided here and only here: which stacks of layers cannot work, and the error messages
+for them.  Nothing on disk is changed before all checks have passed.
 
 Source: overlayfs.rst "Multiple lower layers", "Sharing and copying layers",
 "Volatile mount"; fs/overlayfs/super.c, params.c.
@@ -41,17 +41,17 @@ from unionfs.types import StIno
 
 log = logging.getLogger(__name__)
 
-# How many deleted files and directories that nobody has open are kept by an fd, until
-# the kernel forgets them: enough for the FORGETs of a few busy programs.
+# How many deleted files and directories that nobody has open keep an fd until the kernel
+# forgets them.  The FORGETs of a few busy programs are not more.
 _MAX_UNOPENED = 256
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def open_state(config: UnionConfig) -> State:
-    """Check and open everything `config` names.
+    """Check and open everything that `config` names.
 
-    Raises `ConfigError`.
+    Raises `ConfigError` if it cannot be a union.
     """
     if not config.lowers:
         raise ConfigError("a union needs at least one lower layer: give lowerdir=DIR")
@@ -65,7 +65,7 @@ def open_state(config: UnionConfig) -> State:
             given, missing = missing, given
         raise ConfigError(f"{given} is given without {missing}: give both, or neither")
     if config.read_only and config.upper is not None:
-        # What is in the upper shows; that it may not change makes it a lower.
+        # The upper of a read-only union is the topmost lower.
         config = replace(config, lowers=(config.upper, *config.lowers), upper=None, work=None)
     mounts = LayerMounts(config.atime)
     opened = [mounts.lower(*_open_dir("lowerdir", path)) for path in config.lowers]
@@ -112,7 +112,7 @@ def _assemble(
     state.table.max_unopened = max(1, min(_MAX_UNOPENED, fds.capacity // 4))
     state.table.add_root(_make_root(state))
     if writable is not None:
-        # Last: a union that did not open has nothing to lose.
+        # Last, so that a union that fails to open leaves no mark.
         if config.volatile and not marked:
             leave_volatile_mark(writable.work)
         elif marked and not config.volatile:
@@ -131,8 +131,8 @@ def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: F
 def close_state(state: State, *, write_back: bool = True) -> None:
     """Write the upper back, empty the staging directory, close every fd.
 
-    Without `write_back` only the last: for an upper that is of no use after a crash.  The
-    upper of a volatile mount is not written back, and its mark stays.
+    Without `write_back` it only closes the fds; this is for an upper that nobody needs
+    after a crash.  The upper of a volatile mount is not written back, and its mark stays.
     """
     writable = state.writable
     if write_back and writable is not None:
@@ -185,7 +185,7 @@ def _open_dir(what: str, path: bytes) -> tuple[bytes, Fd]:
 def _open_upper(
     upper_path: bytes, work_path: bytes, lowers: tuple[bytes, ...], mounts: LayerMounts
 ) -> tuple[tuple[bytes, Fd], Fd]:
-    """Open the upper and the workdir, take the upper for ourselves, check both."""
+    """Open the upper and the workdir, lock them against other mounts, and check them."""
     upper = _open_dir("upperdir", upper_path)
     work = _open_dir("workdir", work_path)
     if os.fstat(upper[1]).st_dev != os.fstat(work[1]).st_dev:
@@ -224,7 +224,7 @@ def _open_upper(
 
 
 def take_for_ourselves(what: str, path: bytes, fd: int) -> None:
-    """Lock the directory `fd` against other mounts; ConfigError where one has it."""
+    """Lock the directory `fd` against other mounts; `ConfigError` if one uses it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -257,7 +257,7 @@ def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
             name, _, value = option.partition(b"=")
             if name not in ours:
                 continue
-            # The kernel shows the path as it was given, with overlayfs's own escapes.
+            # mountinfo has the path as it was given, with overlayfs's own escapes.
             given = {os.path.realpath(path) for path in (value, _ESCAPED.sub(rb"\1", value))}
             if ours[name] in given:
                 raise InUse(
@@ -273,9 +273,9 @@ def _number_layers(
     data: list[tuple[bytes, Fd]],
     upper: tuple[bytes, Fd] | None,
 ) -> tuple[_Layers, FdCache]:
-    """Make the layers; filesystems are numbered from the upper, or the bottom, upwards.
+    """Make the layers, and number their filesystems: the upper's is 0, then from the bottom.
 
-    So the numbers in st_ino stay the same when layers are added on top.
+    So the numbers in st_ino stay the same if layers are added on top.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
@@ -314,7 +314,7 @@ def _has_remote_inside(path: bytes, mount_points: list[bytes]) -> bool:
 
 
 def _trusted_works(layers: _Layers) -> bool:
-    """Tell whether trusted.* can be read and written here: not in a user namespace."""
+    """Tell whether trusted.* can be read and written, which it cannot in a user namespace."""
     layer = layers.upper or layers.lowers[0]
     fd = layer.root.fd()
     if os.geteuid() != 0:
@@ -328,12 +328,12 @@ def _trusted_works(layers: _Layers) -> bool:
     except PermissionError:
         return False
     except OSError:
-        return True  # no attributes at all: the check of the workdir says so
+        return True  # no attributes at all, which the check of the workdir reports
     return True
 
 
 def _check_xattrs(marks: Marks, work: WorkDir, config: UnionConfig) -> None:
-    """Refuse an upper whose filesystem cannot store what a union has to remember."""
+    """Refuse an upper whose filesystem cannot store the union's marks."""
     try:
         os.setxattr(work.fd, marks.opaque, b"y")
         os.removexattr(work.fd, marks.opaque)
@@ -388,9 +388,9 @@ def _make_root(state: State) -> Dir:
 
 
 def _root_ino(state: State, root: Dir) -> StIno:
-    """Return the st_ino of the root, which a freeze leaves what it was.
+    """Return the st_ino of the root, which a freeze does not change.
 
-    The root of a fresh upper has its predecessor for its origin, and so on down.
+    The origin of the root of a fresh upper is the root of the frozen one beneath it.
     """
     at = root.top()
     ino = os.stat(at.fd()).st_ino

@@ -1,4 +1,4 @@
-"""What the parts of one union share: its layers, its inodes, its settings, its locks."""
+"""The state of one union: its layers, its inodes, its settings, its locks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from unionfs.types import NodeId
 class CopyLocks:
     """One lock for each copy_up in progress, found by nodeid.
 
-    A lock in every inode would cost memory for the hundred thousand that are never
-    written.
+    A lock in every inode would take memory for all those that are never written.
     """
 
     def __init__(self) -> None:
@@ -52,9 +51,9 @@ class CopyLocks:
 
 @dataclass(slots=True, kw_only=True)
 class Writable:
-    """What a union has only if it can be written to.
+    """The part of the state that only a writable union has.
 
-    `index` is None where hard links are not kept together by copy_up.
+    `index` is None if copy_up does not keep hard links together.
     `unnamed_place` is the place of upper files without a name.
     """
 
@@ -76,7 +75,7 @@ class Writable:
         return place
 
     def replace_upper(self, upper: Layer) -> None:
-        """Go on with the fresh `upper`, which a freeze has put on top of the present one."""
+        """Use `upper`, which a freeze has put on top of the present one, from now on."""
         self.upper = self.unnamed_place.layer = upper
         self.unnamed_place.pin(upper.root.fd())
 
@@ -87,9 +86,9 @@ class State:
 
     `lowers` has the topmost first; `writable` is None in a read-only union.
     `layers_immutable` says that only this mount changes the layers, `reads_all` that
-    this process may open any file in them.  `rename_lock` is held while a directory
-    is moved.  `spares_upper_atime` asks for O_NOATIME in the upper, where no mount flag
-    does it.  `transport_counters` returns the counters of the transport.
+    this process may open any file in them.  `rename_lock` is held during a rename.
+    `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
+    flag does it.  `transport_counters` returns the counters of the transport.
     `generation` counts the freezes.
     """
 
@@ -117,21 +116,21 @@ class State:
         self.spares_upper_atime = noatime and not self.mounts.upper_atime
 
     def require_upper(self) -> Writable:
-        """Return what is needed to write; EROFS in a read-only union."""
+        """Return the writable part of the state; EROFS in a read-only union."""
         if self.writable is None:
             raise fs_error(errno.EROFS)
         return self.writable
 
     def index(self) -> LinkIndex | None:
-        """Return the index of hard links, None in a union that has none."""
+        """Return the index of hard links, None if the union has none."""
         return None if self.writable is None else self.writable.index
 
     def stack(self) -> tuple[Layer, ...]:
-        """Return the layers that have names in them, topmost first: the upper, then the lowers."""
+        """Return the layers without the data-only ones, topmost first."""
         return self.lowers if self.writable is None else (self.writable.upper, *self.lowers)
 
     def with_room(self, opener: Callable[[bytes, int], Fd], name: bytes, dir_fd: int) -> Fd:
-        """Return `opener(name, dir_fd)`, closing fds that can be done without if need be."""
+        """Return `opener(name, dir_fd)`; on EMFILE close spare fds and try again."""
         try:
             return opener(name, dir_fd)
         except OSError as error:
@@ -141,7 +140,7 @@ class State:
         return opener(name, dir_fd)
 
     def make_room(self) -> bool:
-        """Close fds that can be done without, after an EMFILE; tell whether any was closed."""
+        """Close spare fds, after an EMFILE; tell whether there were any."""
         surplus = len(self.table.unopened)
         self.table.close_surplus(0)
         return self.fds.make_room() or surplus > 0

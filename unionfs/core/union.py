@@ -1,7 +1,7 @@
-"""`UnionFs`: the implementation of `vfs.Filesystem` that the transports call.
+"""`UnionFs`: the implementation of `vfs.DirectFilesystem` that the transports call.
 
-Decided here and only here: which attributes of the real inode a union inode shows,
-and the table of open handles.
+Decided here and only here: which attributes of the real inode a union inode shows.
+This module has the table of open handles.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, S
 def open_union(config: UnionConfig) -> UnionFs:
     """Open the union that `config` describes.
 
-    Raises `ConfigError` where it cannot be, with nothing changed on disk.
+    Raises `ConfigError` if that is not possible; nothing on disk is changed then.
     """
     state = open_state(config)
     if not any(layer.remote for layer in (*state.stack(), *state.data)):
@@ -69,7 +69,7 @@ def open_union(config: UnionConfig) -> UnionFs:
 
 
 class UnionFs:
-    """One open union; see `vfs.Filesystem` for what each method promises."""
+    """One open union; see `vfs.DirectFilesystem` for what each method promises."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -121,8 +121,8 @@ class UnionFs:
             return os.readlink(name or b"", dir_fd=fd)
 
     def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
-        # The kernel checks permissions itself; what it cannot know is that
-        # nothing here can be written.
+        # The kernel checks permissions itself, but it does not know that the union is
+        # read-only.
         node = self._table.get(nodeid)
         if mask & os.W_OK and (isinstance(node, Dir) or node_is_regular(node)):
             self._state.require_upper()
@@ -247,7 +247,7 @@ class UnionFs:
         return done
 
     def fileno(self, fh: Fh) -> int:
-        """Return the fd of the real file behind `fh`, good until its release."""
+        """Return the fd of the real file behind `fh`, which is valid until `release`."""
         return current_fd(self._state, self._handle(fh))
 
     def backing(self, fh: Fh) -> Backing | None:
@@ -285,7 +285,7 @@ class UnionFs:
         except OSError as error:
             if not wait and error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
                 raise fs_error(errno.EAGAIN) from None
-            return None  # a READ will tell the error
+            return None  # a READ will report the error
         if done < size and not wait:
             raise fs_error(errno.EAGAIN)
         if done != size:
@@ -442,7 +442,7 @@ class UnionFs:
         return self._attr(*found)
 
     def _hold(self, node: Node, st: os.stat_result) -> Attr:
-        """Count one more reference of the kernel's, who has one already."""
+        """Count one more reference of the kernel, which already has one."""
         if not self._table.hold(node):
             raise fs_error(errno.ESTALE)
         return self._attr(node, st)

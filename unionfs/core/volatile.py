@@ -1,13 +1,13 @@
 """The mark `<workdir>/work/incompat/volatile`: the upper was written without any sync.
 
-Its format is overlayfs's, which refuses every workdir that has one.  In addition
-`boot_id` in it holds the boot ID of the machine at the time of the mount.  Within the
-same boot all that was written is at least in the page cache, so a later mount may go on
-with the upper.  After a reboot, files may be incomplete or missing, and only the user can
-decide to use the upper all the same.
+Its format is that of overlayfs, which refuses every workdir that has one.  In addition
+the file `boot_id` in it has the boot ID of the machine at the time of the mount.  In
+the same boot everything that was written is at least in the page cache, so a later mount
+may use the upper.  After a reboot, files may be incomplete or missing, and only the user
+can decide to use the upper all the same.
 
-The mark is not synced either.  After a power cut it may be without its `boot_id`, and is
-refused then.
+The mark is not synced either.  After a power cut its `boot_id` may be missing; such a mark
+is treated as one of an earlier boot.
 
 Source: overlayfs.rst "Volatile mount"; super.c:ovl_create_volatile_dirty();
 readdir.c:ovl_workdir_cleanup_recurse(); proc_sys_kernel(5), random/boot_id.
@@ -33,9 +33,9 @@ _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def check_volatile_mark(work_base: Fd, upper_path: bytes, work_path: bytes) -> bool:
-    """Tell whether the workdir `work_base` has a mark, which is of the present boot.
+    """Tell whether the workdir `work_base` has a mark of the present boot.
 
-    Changes nothing but the mode of directories of ours that deny us access.
+    Changes nothing but the mode of our own directories if it denies us access.
     Raises `ConfigError` for a mark of an earlier boot or of overlayfs, and for any other
     feature that overlayfs would refuse.
     """
@@ -67,7 +67,7 @@ def check_volatile_mark(work_base: Fd, upper_path: bytes, work_path: bytes) -> b
 
 
 def leave_volatile_mark(work: WorkDir) -> None:
-    """Make the mark, of the present boot."""
+    """Make the mark, with the boot ID of the present boot."""
     incompat = work.make_dir(INCOMPAT)
     os.mkdir(_VOLATILE, 0o700, dir_fd=incompat)
     volatile = Fd(open_own_dir(_VOLATILE, incompat))
@@ -79,7 +79,7 @@ def leave_volatile_mark(work: WorkDir) -> None:
 def end_volatile(upper: Layer, work: WorkDir, upper_path: bytes) -> None:
     """Write back what volatile mounts of this boot wrote to `upper`, and remove their mark.
 
-    Raises `ConfigError` if it cannot be written back; the mark stays.
+    Raises `ConfigError` if that fails; the mark stays then.
     """
     log.info("syncing %r, which was mounted volatile", upper_path)
     try:
@@ -93,7 +93,7 @@ def end_volatile(upper: Layer, work: WorkDir, upper_path: bytes) -> None:
 
 
 def _read_boot_id(incompat: Fd) -> bytes:
-    """Return what the mark says, or nothing for a mark that has no boot ID."""
+    """Return the boot ID in the mark, b"" if it has none."""
     with suppress(OSError):
         volatile = Fd(open_own_dir(_VOLATILE, incompat))
         return os.read(open_regular(_BOOT_ID, volatile), 64)
@@ -101,7 +101,7 @@ def _read_boot_id(incompat: Fd) -> bytes:
 
 
 def _boot_id() -> bytes:
-    """Return the boot ID of the machine, or nothing where /proc does not tell it."""
+    """Return the boot ID of the machine, b"" if /proc does not have it."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read(64)
     return b""

@@ -1,16 +1,16 @@
-"""The marks a layer bears: whiteouts, opaque directories, redirects, in every on-disk form.
+"""The marks in a layer: whiteouts, opaque directories and redirects, in every on-disk form.
 
 Decided here and only here: what counts as a whiteout or an opaque directory,
-by what names the marks are stored, and how they are written.
+under which names the marks are stored, and how they are written.
 
 - whiteout: character device 0:0; an empty regular file with
   `overlay.whiteout` in a directory marked opaque=x; AUFS's `.wh.NAME`.
 - opaque: `overlay.opaque`=y, `user.fuseoverlayfs.opaque`=y, a file
   `.wh..wh..opq` in the directory.
-- Every other name that begins with `.wh..wh.` is AUFS's own and no entry.
+- Every other name that begins with `.wh..wh.` belongs to AUFS and is not an entry.
 
-A whiteout hides what lies beneath its layer, never its own layer's entry of
-the same name.
+A whiteout hides the name in the layers beneath.  If its own layer has an entry of the
+same name too, that entry is visible.
 
 Source: overlayfs.rst "whiteouts and opaque directories"; image-spec layer.md
 "Whiteouts"; fuse-overlayfs(1).
@@ -65,16 +65,16 @@ class Marks:
     def __init__(self, *, userxattr: bool) -> None:
         self.prefix = "user.overlay." if userxattr else "trusted.overlay."
         self._anywhere = not userxattr
-        # A private name that a user sets inside the mount is kept one level
-        # further in, so that unions nest.  Source: overlayfs.rst "Nesting
-        # overlayfs mounts".
+        # An attribute that a user sets under a private name inside the mount is stored
+        # one level deeper, so that unions can be nested.  Source: overlayfs.rst
+        # "Nesting overlayfs mounts".
         self.escaped = self.prefix + "overlay."
         self.opaque = self.prefix + "opaque"
         self.redirect = self.prefix + "redirect"
         self.metacopy = self.prefix + "metacopy"
         self.origin = self.prefix + "origin"
-        # Ours alone.  Where `origin` has to name the inode beneath, as it has to of a
-        # hard link in the index, this one names what that was copied from.
+        # overlayfs does not have this one.  The `origin` of a hard link in the index has to
+        # name the lower inode; if that is itself a copy, this mark names its origin.
         self.first_origin = self.prefix + "pyunion.origin"
         self.impure = self.prefix + "impure"
         self.nlink = self.prefix + "nlink"
@@ -84,14 +84,14 @@ class Marks:
     def can_carry(self, mode: int) -> bool:
         """Tell whether a file of that `st_mode` can carry a mark.
 
-        user.* has no place on links, fifos, sockets and devices (xattr(7)).
+        Links, fifos, sockets and devices cannot have user.* attributes (xattr(7)).
         """
         return self._anywhere or stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 @dataclass(slots=True)
 class DirMarks:
-    """What the marks on one real directory say."""
+    """The marks on one real directory."""
 
     opaque: bool = False  # nothing beneath is merged
     xwhiteouts: bool = False  # may hold whiteouts of the xattr form
@@ -102,7 +102,7 @@ class DirMarks:
 
 @dataclass(slots=True)
 class Scan:
-    """What one real directory holds."""
+    """The names and whiteouts in one real directory."""
 
     names: dict[bytes, int] = field(default_factory=dict)
     whiteouts: set[bytes] = field(default_factory=set)
@@ -136,7 +136,7 @@ def read_dir_marks(marks: Marks, fd: int) -> DirMarks:
 
 
 def has_aufs_opaque(fd: int) -> bool:
-    """Tell whether the directory `fd` holds AUFS's mark of an opaque directory."""
+    """Tell whether the directory `fd` has AUFS's mark of an opaque directory."""
     try:
         os.stat(AUFS_OPAQUE, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -145,7 +145,7 @@ def has_aufs_opaque(fd: int) -> bool:
 
 
 def has_aufs_whiteout(fd: int, name: bytes) -> bool:
-    """Tell whether the directory `fd` holds AUFS's whiteout of `name`."""
+    """Tell whether the directory `fd` has AUFS's whiteout of `name`."""
     try:
         os.stat(AUFS_PREFIX + name, dir_fd=fd, follow_symlinks=False)
     except OSError as error:
@@ -170,9 +170,9 @@ def is_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes, st: os.stat_result
 
 
 def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
-    """List the directory `fd`, telling its entries from its whiteouts.
+    """List the directory `fd`, and separate its entries from its whiteouts.
 
-    Nobody else may be reading from `fd`, or may from a copy of it.  Raises the
+    No other thread may read from `fd` or from a duplicate of it meanwhile.  Raises the
     `OSError` of reading it.
     """
     found = Scan()
@@ -181,15 +181,15 @@ def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
-        # Of a directory that we may search but not read there is an O_PATH fd only.
+        # It is an O_PATH fd: we may search this directory but not read it.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
-    # A name and its own whiteout in one layer: the name is what the layer adds.
+    # If a layer has a name and a whiteout of it, the name is visible.
     found.whiteouts.difference_update(found.names)
     return found
 
 
 def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
-    """Enter into `found` what the directory `fd` lists."""
+    """Add the names and whiteouts in the directory `fd` to `found`."""
     names = found.names
     with os.scandir(fd) as entries:
         for entry in entries:
@@ -232,8 +232,8 @@ def make_char_whiteout(dir_fd: int, name: bytes) -> None:
 
 
 def make_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes) -> None:
-    """Make `name` a whiteout of the xattr form; its directory has to be marked opaque=x."""
-    # Writable by its owner: an ordinary user has to set the mark.
+    """Make `name` a whiteout of the xattr form; its directory must be marked opaque=x."""
+    # Its owner can write it, because an ordinary user needs that to set the mark.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
     try:
@@ -243,16 +243,16 @@ def make_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes) -> None:
 
 
 def make_aufs_whiteout(dir_fd: int, name: bytes) -> None:
-    """Make the whiteout file of `name`, whether or not there is one already.
+    """Make the whiteout file of `name`; no error if there is one already.
 
-    Raises ENAMETOOLONG for names over 251 bytes, which have no such form.
+    Raises ENAMETOOLONG for names over 251 bytes, which cannot have one.
     """
     flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     os.close(os.open(AUFS_PREFIX + name, flags, 0o444, dir_fd=dir_fd))
 
 
 def remove_aufs_whiteout(dir_fd: int, name: bytes) -> None:
-    """Remove the whiteout file of `name` where there is one."""
+    """Remove the whiteout file of `name`, if there is one."""
     try:
         os.unlink(AUFS_PREFIX + name, dir_fd=dir_fd)
     except OSError as error:

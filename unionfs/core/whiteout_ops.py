@@ -1,11 +1,10 @@
-"""Writing whiteouts into the upper, in the form the mount uses, and taking them out again.
+"""Write whiteouts into the upper, in the form that the mount uses, and remove them.
 
-Decided here and only here: the order of steps, so that a crash between any
-two leaves a name either as it was or gone, never something from beneath it
-shown again.
+Decided here and only here: the order of steps.  After a crash between any two of them
+a name is either unchanged or absent; a deleted file of a lower never shows again.
 
-For all functions the caller holds the lock of the directory, which has an upper part;
-they keep `Dir.loaded` up to date.
+The caller of each function holds the lock of the directory, which has an upper part.
+The functions keep `Dir.loaded` up to date.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
-    """Return the name of a staged whiteout that may be renamed into `d`."""
+    """Return the name of a staged whiteout, for the caller to rename into `d`."""
     writable = state.require_upper()
     work = writable.work
     name = work.new_name()
@@ -40,7 +39,7 @@ def stage_whiteout(state: State, d: Dir) -> bytes:
 
 
 def allow_xattr_whiteouts(state: State, d: Dir) -> None:
-    """Mark the upper directory of `d` as one whose empty files may be whiteouts."""
+    """Mark the upper directory of `d` opaque=x: empty files in it may be whiteouts."""
     upper = d.require_upper()
     if not upper.xwhiteouts:
         os.setxattr(upper.fd(), state.marks.opaque, b"x")
@@ -48,7 +47,7 @@ def allow_xattr_whiteouts(state: State, d: Dir) -> None:
 
 
 def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
-    """Make the visible `name` absent: removed from the upper, hidden in the lowers."""
+    """Make the visible `name` absent: remove it from the upper, and hide it in the lowers."""
     found = d.require_loaded().find(name)
     d.kept_ctime = None
     if found is Found.LOWER:
@@ -74,11 +73,11 @@ def add_whiteout(state: State, d: Dir, name: bytes) -> None:
 
 
 def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
-    """Put a whiteout in the place of `name`, an entry of the upper that hides a lower one."""
+    """Replace `name`, which both the upper and a lower have, by a whiteout."""
     fd, writable = d.require_upper().fd(), state.require_upper()
     work = writable.work
     if writable.whiteout_form is WhiteoutForm.AUFS:
-        # The whiteout file hides nothing as long as the entry itself is there.
+        # In one layer a name takes precedence over its AUFS whiteout.
         make_aufs_whiteout(fd, name)
         remove_entry(state, d, name, is_dir=is_dir)
     else:
@@ -97,7 +96,7 @@ def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> N
 
 
 def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
-    """Remove `name` from the upper; a directory goes with the whiteouts left in it."""
+    """Remove `name` from the upper; a directory is removed with the whiteouts in it."""
     fd = d.require_upper().fd()
     if not is_dir:
         os.unlink(name, dir_fd=fd)
@@ -115,7 +114,7 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
 
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:
-    """Rename what is `staged` to `name`, where the upper has a whiteout."""
+    """Rename what is `staged` over the whiteout `name` of the upper."""
     fd, work = d.require_upper().fd(), state.require_upper().work
     if is_dir and not _is_aufs_whiteout(fd, name):
         renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
@@ -126,7 +125,7 @@ def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_
 
 
 def forget_whiteout(d: Dir, name: bytes) -> None:
-    """Note that `name` is in the upper now; an AUFS whiteout file next to it is obsolete."""
+    """Note that the upper has `name` now; remove an AUFS whiteout file next to it."""
     if d.loaded is None or name in d.loaded.whiteouts:
         remove_aufs_whiteout(d.require_upper().fd(), name)
     if d.loaded is not None:
@@ -134,7 +133,7 @@ def forget_whiteout(d: Dir, name: bytes) -> None:
 
 
 def _is_aufs_whiteout(fd: int, name: bytes) -> bool:
-    """Tell whether a name known as whited out has nothing of its own in the upper."""
+    """Tell whether the whiteout of `name` has the AUFS form: nothing has the name itself."""
     try:
         os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:

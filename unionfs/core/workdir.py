@@ -1,9 +1,9 @@
-"""The workdir: where everything is built before it is renamed into the upper.
+"""The workdir, where everything is made before it is renamed into the upper.
 
-`<workdir>/work` holds what is being staged; it is emptied when a union opens
-and when it closes, so that a crash leaves nothing behind.  Only
-`unionfs.core.volatile` decides about `<workdir>/work/incompat`.
-`<workdir>/index` is `unionfs.core.link_index`'s.  Layout and names are overlayfs's.
+`<workdir>/work` is the staging directory.  It is emptied when a union opens and when
+it closes, so what a crash leaves in it is removed.  Only `unionfs.core.volatile` decides
+about `<workdir>/work/incompat`, and `<workdir>/index` belongs to
+`unionfs.core.link_index`.  Layout and names are those of overlayfs.
 
 Source: overlayfs.rst "Upper and lower", "Volatile mount"; super.c:ovl_workdir_create().
 """
@@ -29,7 +29,7 @@ class WorkDir:
     """An open `<workdir>/work`."""
 
     def __init__(self, base_fd: Fd) -> None:
-        """Open the staging directory beneath `base_fd`, making or emptying it."""
+        """Open the staging directory in the workdir `base_fd`; make it, or empty it."""
         self.base_fd = base_fd
         self.fd = open_private_dir(base_fd, b"work")
         self._names = itertools.count(1)
@@ -46,9 +46,9 @@ class WorkDir:
         return Fd(os.open(name, _OPEN_DIR, dir_fd=self.fd))
 
     def shared_whiteout(self) -> bytes:
-        """Return the name of a staged whiteout that others may be hard links of.
+        """Return the name of a staged whiteout, of which others are made as hard links.
 
-        A link costs less than an inode each.  Source: super.c:ovl_whiteout().
+        A link costs less than an inode.  Source: super.c:ovl_whiteout().
         """
         name = self._shared_whiteout
         if name is None:
@@ -58,7 +58,7 @@ class WorkDir:
         return name
 
     def drop_shared_whiteout(self) -> None:
-        """Stop using the shared whiteout: it has all the links its filesystem allows."""
+        """Stop using the shared whiteout, which has as many links as the filesystem allows."""
         name, self._shared_whiteout = self._shared_whiteout, None
         if name is not None:
             os.unlink(name, dir_fd=self.fd)
@@ -68,7 +68,7 @@ class WorkDir:
         remove_tree(self.fd, name)
 
     def sweep(self) -> None:
-        """Empty the staging directory, but for `INCOMPAT` if that has something in it.
+        """Empty the staging directory, except `INCOMPAT` if that is not empty.
 
         No error if another process removes the directory or what is in it meanwhile.
         """
@@ -90,5 +90,5 @@ def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     if create:
         with suppress(FileExistsError):
             os.mkdir(name, 0, dir_fd=base_fd)
-    # overlayfs makes it with mode 0, which keeps out an unprivileged owner.
+    # overlayfs makes it with mode 0, which denies access to an unprivileged owner.
     return Fd(open_own_dir(name, base_fd))

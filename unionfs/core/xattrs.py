@@ -1,8 +1,7 @@
-"""Extended attributes: the user's own, the union's hidden ones, and the virtual ones.
+"""Extended attributes: those of users, the union's hidden marks, and the virtual ones.
 
-Decided here and only here: which names are private and how a user's attribute
-of a private name is stored (one level further in, so that unions nest), and
-what `user.pyunion.*` answers.
+Decided here and only here: which names are private, and how a user's attribute
+of a private name is stored (one level deeper, so that unions can be nested).
 
 Source: overlayfs.rst "Nesting overlayfs mounts"; fs/overlayfs/xattrs.c; xattr(7).
 """
@@ -29,7 +28,7 @@ _CAPABILITY = b"security.capability"
 
 
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
-    """Return a value; ENODATA where there is none."""
+    """Return a value; ENODATA if there is none."""
     if name == _CAPABILITY and type(node) is File and node.bare:
         raise fs_error(errno.ENODATA)
     if name.startswith(VIRTUAL_PREFIXES):
@@ -42,7 +41,7 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
 
 
 def listxattr(state: State, node: Node) -> list[bytes]:
-    """Return the names a user set, in either form of storage."""
+    """Return the names of the attributes that users set, escaped or not."""
     prefix, escaped = state.marks.prefix, state.marks.escaped
     names: list[bytes] = []
     try:
@@ -64,7 +63,7 @@ def listxattr(state: State, node: Node) -> list[bytes]:
 
 
 def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) -> None:
-    """Set a value on the upper object."""
+    """Set a value in the upper, after a copy_up if one is needed."""
     state.require_upper()
     stored = _changeable_name(state, name)
     if flags & os.XATTR_REPLACE:
@@ -78,7 +77,7 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
 
 
 def removexattr(state: State, node: Node, name: bytes) -> None:
-    """Remove a value; ENODATA where there is none, and then nothing is copied up."""
+    """Remove a value; ENODATA, without a copy_up, if there is none."""
     state.require_upper()
     stored = _changeable_name(state, name)
     getxattr(state, node, name)
@@ -104,7 +103,7 @@ def _bring_up(state: State, node: Node) -> None:
 
 
 def _stored_name(state: State, name: bytes) -> bytes:
-    """Return the name under which a user's `name` is stored; EOPNOTSUPP where none fits."""
+    """Return the name under which a user's `name` is stored; EOPNOTSUPP if there is none."""
     if not name.startswith(state.marks.prefix.encode()):
         return name
     stored = state.marks.escaped.encode() + name[len(state.marks.prefix) :]
@@ -121,10 +120,10 @@ def _changeable_name(state: State, name: bytes) -> bytes:
 
 @contextmanager
 def _reach(node: Node) -> Iterator[tuple[bytes, bool]]:
-    """Yield a path to the real object, good meanwhile, and whether to follow it.
+    """Yield a path to the real file, valid meanwhile, and whether to follow it.
 
-    It ends in a link of /proc itself, which has to be followed, where an fd of
-    the object's own leads there.
+    If the file is reached by an fd of its own, the path is a magic link of /proc, which
+    has to be followed.
     """
     if isinstance(node, Dir):
         fd = node.top().fd()
