@@ -132,10 +132,10 @@ class LayerTable:
                 f"DELETE FROM packed_layers WHERE {unless} RETURNING digest", (diff_id, diff_id)
             ).fetchall()
             tx.executemany(
-                "DELETE FROM blob_places WHERE digest = ?1"
-                " AND NOT EXISTS (SELECT 1 FROM layer_blobs WHERE digest = ?1)"
-                " AND NOT EXISTS (SELECT 1 FROM packed_layers WHERE digest = ?1)",
-                {*kept, *packed},
+                "DELETE FROM blob_places WHERE digest = :digest"
+                " AND NOT EXISTS (SELECT 1 FROM layer_blobs WHERE digest = :digest)"
+                " AND NOT EXISTS (SELECT 1 FROM packed_layers WHERE digest = :digest)",
+                [{"digest": digest} for (digest,) in {*kept, *packed}],
             )
         return [Digest(row[0]) for row in kept]
 
