@@ -245,7 +245,8 @@ def of_file(name: str, fd: int, mode: int) -> SourceDigest:
     while data := os.pread(fd, _CHUNK, at):
         digest.update(data)
         at += len(data)
-    return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
+    # Nor has it a word before this digest.
+    return SourceDigest(digest.hexdigest(), digest.digest(), b"")
 
 
 def _plain_header(name: str, size: int, mode: int, owner: bytes) -> bytes:
