@@ -237,7 +237,7 @@ class TestOwners:
 def test_chmod(tmp_path: Path, context: Path) -> None:
     text = (
         "FROM scratch\nCOPY --chmod=700 d /e\nCOPY --chmod=u=rwX,go=rX d /f\n"
-        "COPY --chmod=0600 a.txt /n/a\nCOPY --chmod=444 <<E /doc\nhi\nE"
+        "COPY --chmod=0600 a.txt /n/a\nCOPY --chmod=666 <<E /doc\nhi\nE"
     )
     root = build(text, context, tmp_path).root
     modes = {path: text.split()[0] for path, text in listing(root).items()}
@@ -245,7 +245,7 @@ def test_chmod(tmp_path: Path, context: Path) -> None:
     assert (modes["f"], modes["f/x"], modes["f/sub"]) == ("drwxr-xr-x", "-rw-r--r--", "drwxr-xr-x")
     assert (modes["n"], modes["n/a"]) == ("drwxr-xr-x", "-rw-------")
     assert modes["e/lx"] == "lrwxrwxrwx"
-    assert modes["doc"] == "-r--r--r--"
+    assert modes["doc"] == "-rw-rw-rw-"
 
 
 def test_heredocs(tmp_path: Path, context: Path) -> None:
