@@ -19,7 +19,7 @@ PAGE = TOP / "docs" / "api.md"
 
 # A package's own names; what the attributes of a store are; functions that a script
 # imports from their modules.
-PACKAGES = ("layerstore", "unionfs")
+PACKAGES = ("layerstore", "layerstore.registry", "unionfs")
 OTHERS = (
     "layerstore.images.images:ImageStore",
     "layerstore.containers.containers:ContainerStore",

@@ -1,1 +1,90 @@
-"""Images in and out: a client of the OCI distribution protocol, and pull, push and copy on it."""
+"""Images in and out: a client of the OCI distribution protocol, and pull, push and copy on it.
+
+    from layerstore import Store, parse_reference
+    from layerstore.registry import Client, pull_image
+
+    name = parse_reference("debian:12")
+    with Store.open() as store, Client() as client:
+        pulled = pull_image(store, client.repository(name), name)
+
+A client uses registries as docker and podman do on this machine: their configuration,
+credentials and certificates are read where they keep them.  Everything is synchronous,
+and a client may be used from many threads; `Client.cancel` ends what they do.  Errors are
+`RegistryError`s, with a class for each kind and a sentence for people.
+
+The protocol needs no store: `Client.repository` reads and writes manifests, blobs and
+tags by itself.  What the modules are for:
+
+    pull, push, copy        whole images, with their progress as events
+    client                  sessions, as this machine is configured
+    repository, catalog     one repository; a registry as a whole
+    blob_body, uploads      one blob down or up, taken up again where it broke
+    session, auth           requests with authorization, redirects and retries
+    http_transport          connections
+    config, credential_files, certificates, proxies    what says how
+
+The names below are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layerstore.registry.catalog import Registry
+    from layerstore.registry.client import Client
+    from layerstore.registry.config import Configuration
+    from layerstore.registry.copy import copy_image
+    from layerstore.registry.credential_files import CredentialFiles
+    from layerstore.registry.credentials import Credentials
+    from layerstore.registry.errors import RegistryError
+    from layerstore.registry.events import Event
+    from layerstore.registry.pull import pull_all, pull_image
+    from layerstore.registry.push import push_image
+    from layerstore.registry.repository import Repository
+
+__all__ = [
+    "Client",
+    "Configuration",
+    "CredentialFiles",
+    "Credentials",
+    "Event",
+    "Registry",
+    "RegistryError",
+    "Repository",
+    "copy_image",
+    "pull_all",
+    "pull_image",
+    "push_image",
+]
+
+_HOMES = {
+    "Client": "client",
+    "Configuration": "config",
+    "CredentialFiles": "credential_files",
+    "Credentials": "credentials",
+    "Event": "events",
+    "Registry": "catalog",
+    "RegistryError": "errors",
+    "Repository": "repository",
+    "copy_image": "copy",
+    "pull_all": "pull",
+    "pull_image": "pull",
+    "push_image": "push",
+}
+
+
+if not TYPE_CHECKING:  # a checker must not take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
