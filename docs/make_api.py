@@ -41,6 +41,14 @@ bytes, and errors of the store are `StoreError`, whose text is a sentence for pe
 """
 
 
+class _Something:
+    def __repr__(self) -> str:
+        return "..."
+
+
+_SOMETHING = _Something()
+
+
 def page() -> str:
     """Return the page."""
     sys.path.insert(0, str(TOP))
@@ -83,8 +91,18 @@ def _method(name: str, function: Callable[..., object]) -> str:
 
 
 def _signature(function: Callable[..., object]) -> str:
-    text = str(inspect.signature(function)).replace("'", "")
+    found = inspect.signature(function)
+    parameters = [
+        one if _is_plain(one.default) else one.replace(default=_SOMETHING)
+        for one in found.parameters.values()
+    ]
+    text = str(found.replace(parameters=parameters)).replace("'", "")
     return re.sub(r"\((?:self|cls)(?:, )?", "(", text, count=1)
+
+
+def _is_plain(default: object) -> bool:
+    """Tell whether the text of a default says something, and the same each time."""
+    return default is inspect.Parameter.empty or not re.search(r"[<(]", repr(default))
 
 
 def _code(text: str) -> str:
