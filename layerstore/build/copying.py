@@ -179,8 +179,8 @@ class Copier:
                 if stat.S_ISDIR(entry.st.st_mode):
                     made = self.destination.directory(fd, name)
                     levels.append((made, entry, inside))
-                    mode = self.mode(entry.st.st_mode)
-                    self.destination.give(made, mode, owner)
+                    mode = 0o040755 if entry.implied else entry.st.st_mode
+                    self.destination.give(made, self.mode(mode), owner)
                 elif not self._linked(entry, top, fd, name, inside):
                     self._put(entry, fd, name, owner)
             seen.finish()
@@ -193,7 +193,7 @@ class Copier:
     def _leave(self, fd: int, entry: Entry | None) -> None:
         """Close a directory that is complete; its time is set now, which no later file changes."""
         try:
-            if entry is not None:
+            if entry is not None and not entry.implied:
                 self._times(fd, entry.st.st_mtime_ns)
         finally:
             os.close(fd)

@@ -118,7 +118,9 @@ class Digester:
             if not entry.path:
                 continue  # docker leaves out the root of a tree
             shown: bytes | str | None = digest
-            if stat.S_ISLNK(entry.st.st_mode):
+            if entry.implied:
+                shown = entry.path  # it is not in docker's tar
+            elif stat.S_ISLNK(entry.st.st_mode):
                 shown = self._followed(entry)
             elif entry.st.st_nlink > 1 and not self._tree.owners:
                 shown = self._linked(entry, digest, links)
@@ -174,6 +176,8 @@ class Digester:
     def _digest(self, entry: Entry) -> bytes:
         st = entry.st
         regular = stat.S_ISREG(st.st_mode)
+        if entry.implied:
+            return b"implied"
         header = self._header(entry)
         if not regular or not st.st_size:
             return hashlib.sha256(header).digest()

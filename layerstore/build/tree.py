@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +37,8 @@ class Found(NamedTuple):
 class Entry(NamedTuple):
     """A file met by a walk: `path` is that in the tree, `depth` counts from 0 for the first.
 
-    `parent_fd` is the open directory that `name` is in, until the walk goes on.
+    `parent_fd` is the open directory that `name` is in, until the walk goes on.  A directory
+    is `implied` if it is ignored and something in it is not: then only its name counts.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Entry(NamedTuple):
     parent_fd: int
     st: os.stat_result
     depth: int
+    implied: bool = False
 
     @property
     def shown(self) -> str:
@@ -92,9 +94,9 @@ class Tree:
             found = Found(inside, os.fstat(fd))
         finally:
             os.close(fd)
-        if not self.sees(found.path, found.st):
-            return None
-        return found
+        if not self.ignore.hides(found.path):
+            return found
+        return found if self._shows_some(found) else None
 
     def is_circle(self, path: str) -> bool:
         """Tell whether the link `path` leads to itself, or through too many links."""
@@ -109,6 +111,16 @@ class Tree:
         if not self.ignore.hides(path):
             return True
         return stat.S_ISDIR(st.st_mode) and self.ignore.may_show_beneath(path)
+
+    def _shows_some(self, hidden: Found) -> bool:
+        """Tell whether there is something in the ignored directory `hidden` that is not."""
+        if not self.sees(hidden.path, hidden.st):
+            return False
+        entries = self._below(hidden.path)
+        try:
+            return next(entries, None) is not None
+        finally:
+            entries.close()
 
     def open_file(self, path: str) -> int:
         """Open the regular file `path`, as `find` returned it, for reading."""
@@ -178,7 +190,15 @@ class Tree:
         """
         top = self.open_parent(path)
         try:
-            yield Entry(path, "", top, os.fstat(top), 0)
+            yield Entry(path, "", top, os.fstat(top), 0, self.ignore.hides(path))
+            yield from self._beneath(top, path)
+        finally:
+            os.close(top)
+
+    def _below(self, path: str) -> Generator[Entry, None, None]:
+        """Yield what is seen beneath the directory `path`."""
+        top = self.open_parent(path)
+        try:
             yield from self._beneath(top, path)
         finally:
             os.close(top)
@@ -238,7 +258,7 @@ def _waiting(levels: list[_Level]) -> Iterator[Entry]:
     for level in levels:
         if level.waiting is not None:
             entry, level.waiting = level.waiting, None
-            yield entry
+            yield entry._replace(implied=True)
 
 
 def open_directory(name: str, parent_fd: int, path: str) -> int:

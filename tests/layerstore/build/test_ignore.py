@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from layerstore.build.ignore import Ignore, read_ignore
+from layerstore.containerfile.errors import ContainerfileError
 from layerstore.errors import StoreError
 from tests.layerstore.build.mini_build import build, listing, written
 
@@ -60,6 +62,24 @@ def test_an_ignored_directory_without_exceptions_is_not_made(tmp_path: Path) -> 
     (context / ".dockerignore").write_text("*\n!d/keep")
     root = build("FROM scratch\nCOPY . /", context, tmp_path).root
     assert list(listing(root)) == ["d", "d/keep"]
+
+
+def test_an_ignored_directory_with_exceptions_is_a_plain_one(tmp_path: Path) -> None:
+    context = written(tmp_path / "context", FILES)
+    os.chmod(context / "d", 0o700)
+    os.utime(context / "d", (1, 1))
+    (context / ".dockerignore").write_text("d\n!d/keep")
+    root = build("FROM scratch\nCOPY . /e\nCOPY d /f", context, tmp_path).root
+    st = os.stat(root / "e/d")
+    assert (stat.S_IMODE(st.st_mode), st.st_mtime > 1) == (0o755, True)
+    assert list(listing(root / "f")) == ["keep"]
+
+
+def test_an_ignored_directory_of_which_nothing_is_left_is_not_there(tmp_path: Path) -> None:
+    context = written(tmp_path / "context", FILES)
+    (context / ".dockerignore").write_text("**\n!d/nothing")
+    with pytest.raises(ContainerfileError, match="file not found in build context"):
+        build("FROM scratch\nADD d /f", context, tmp_path)
 
 
 def test_the_file_beside_the_containerfile_wins(tmp_path: Path) -> None:
