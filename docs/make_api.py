@@ -102,7 +102,7 @@ def _signature(function: Callable[..., object]) -> str:
 
 def _is_plain(default: object) -> bool:
     """Tell whether the text of a default says something, and the same each time."""
-    return default is inspect.Parameter.empty or not re.search(r"[<(]", repr(default))
+    return default is inspect.Parameter.empty or not re.search(r"<|\w\(", repr(default))
 
 
 def _code(text: str) -> str:

@@ -140,7 +140,12 @@ class HttpTransport:
     def _connect(self, place: Place, proxy: Proxy | None) -> _Connection:
         there = (proxy.host, proxy.port) if proxy else (place.host, place.port)
         self._stop.check()
-        sock = socket.create_connection(there, self._timeouts.connect)
+        try:
+            sock = socket.create_connection(there, self._timeouts.connect)
+        except TimeoutError:
+            raise NoConnection(
+                f"no connection to {place.name} in {self._timeouts.connect:g} seconds", place.name
+            ) from None
         try:
             if proxy is None and self._permitted is not None:
                 self._permitted(place.name, sock.getpeername()[0])
@@ -164,7 +169,7 @@ class HttpTransport:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
         sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
         # One byte at a time: what follows the answer belongs to TLS.
-        channel = _Channel(sock, self._timeouts, 1, _LONGEST_TUNNEL)
+        channel = _Channel(sock, self._timeouts, 1, _LONGEST_TUNNEL, self._timeouts.answer)
         response = http.client.HTTPResponse(channel, method="CONNECT")  # type: ignore[arg-type]  # it calls makefile only
         try:
             response.begin()
@@ -208,7 +213,8 @@ class _Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # a server that refuses a body may have answered before it had all of it
         limit = None if request.limit is None else request.limit * _FRAMES + _HEADERS
-        channel = _Channel(self._sock, self._timeouts, _BUFFER, limit)
+        first = self._timeouts.answer if request.body is None else self._timeouts.stored
+        channel = _Channel(self._sock, self._timeouts, _BUFFER, limit, first)
         response = http.client.HTTPResponse(channel, method=request.method)  # type: ignore[arg-type]  # it calls makefile only
         try:
             response.begin()
@@ -228,9 +234,11 @@ class _Channel(NamedTuple):
     timeouts: Timeouts
     buffer: int
     limit: int | None
+    first: float
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         paced = _Paced(self.sock, self.timeouts, self.limit)
+        self.sock.settimeout(self.first)
         return io.BufferedReader(paced, self.buffer)
 
 
@@ -244,7 +252,6 @@ class _Paced(io.RawIOBase):
         self._waited = 0.0
         self._came = 0
         self._begun = False
-        sock.settimeout(timeouts.answer)
 
     def readable(self) -> bool:
         return True

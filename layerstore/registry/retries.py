@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from layerstore.registry.errors import (
     NoConnection,
+    NotTls,
     PullLimit,
     RateLimited,
     RegistryError,
+    TlsFailed,
     Unreachable,
 )
 
@@ -31,9 +33,14 @@ class Retries:
     first: float = 1.0
     longest: float = 60.0
 
-    def wait(self, failed: int, error: RegistryError) -> float | None:
-        """Return the seconds to wait after the `failed`th failure; None to give up."""
-        if failed >= self.tries or isinstance(error, PullLimit | NoConnection):
+    def wait(self, failed: int, error: RegistryError, *, answered: bool = False) -> float | None:
+        """Return the seconds to wait after the `failed`th failure; None to give up.
+
+        `answered` says that the host has answered before: then it is only away for a while.
+        """
+        if failed >= self.tries or isinstance(error, PullLimit | TlsFailed | NotTls):
+            return None
+        if isinstance(error, NoConnection) and not answered:
             return None
         if isinstance(error, RateLimited) and error.retry_after is not None:
             asked = error.retry_after

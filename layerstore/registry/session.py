@@ -93,6 +93,7 @@ class Session:
         self._auth = Authenticator(host, credentials, self._sent_again, self._exchange.located)
         self._lock = threading.Lock()
         self._base: str | None = None
+        self._answered = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -115,7 +116,7 @@ class Session:
 
     def pause(self, failed: int, error: RegistryError, notice: Notice | None = None) -> None:
         """Wait after the `failed`th failure, or raise `error` where that was the last."""
-        seconds = self.retries.wait(failed, error)
+        seconds = self.retries.wait(failed, error, answered=self._answered)
         if seconds is None:
             raise error
         if notice is not None:
@@ -125,6 +126,7 @@ class Session:
     def open_once(self, call: Call) -> Answer:
         """As `open`, but try only once."""
         answer = self._authorized(call)
+        self._answered = True
         self._look(answer.headers)
         if answer.status in call.expected:
             return answer

@@ -25,10 +25,15 @@ _BUFFER = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a host may take, in seconds; `least` bytes must come in each `window`."""
+    """How long a host may take, in seconds; `least` bytes must come in each `window`.
+
+    `answer` is until the first byte of an answer, and `stored` the same where a body was
+    sent: a registry may hash a whole upload before it answers.
+    """
 
     connect: float = 30.0
-    answer: float = 300.0  # until the first byte: a registry hashes a whole upload before it
+    answer: float = 60.0
+    stored: float = 300.0
     idle: float = 60.0
     window: float = 30.0
     least: int = 10 << 10

@@ -17,7 +17,7 @@ from tests.layerstore.registry.locations import places
 
 AT_ONCE = Retries(tries=4, first=0.001, longest=0.01)
 ONCE = Retries(tries=1)
-SHORT = Timeouts(connect=5, answer=5, idle=1, window=0.2, least=1000)
+SHORT = Timeouts(connect=5, answer=5, stored=5, idle=1, window=0.2, least=1000)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from layerstore.registry.errors import (
     NoConnection,
     NotTls,
     RegistryError,
+    TooSlow,
     UnsafeRedirect,
 )
 from layerstore.registry.http_transport import HttpTransport, Place
@@ -152,6 +154,26 @@ def test_answer_that_comes_before_the_body_is_taken(
         answer.close()
         transport.close()
         thread.join()
+
+
+def test_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object) -> socket.socket:
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    slow = pytest.raises(NoConnection, match=r"no connection to r\.example in 5 seconds")
+    with closing(HttpTransport(tls, timeouts=SHORT)) as transport, slow:
+        get(transport, "https://r.example/")
+
+
+def test_registry_may_hash_before_it_answers(registry: HostileRegistry) -> None:
+    times = replace(SHORT, answer=0.05, stored=10)
+    registry.behave(lambda exchange: registry.over.wait(0.3) or exchange.reply(200))
+    with closing(HttpTransport(tls, timeouts=times)) as transport:
+        url = f"http://{registry.host}/"
+        transport.send(Request("PUT", url, {}, [b"body"])).close()
+        with pytest.raises(TooSlow):
+            get(transport, url)
 
 
 def test_failures_of_sockets(registry: HostileRegistry, transport: HttpTransport) -> None:

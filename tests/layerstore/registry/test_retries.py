@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from layerstore.registry.errors import (
+    CertificateRefused,
     Denied,
     Interrupted,
     NoConnection,
+    NotTls,
     PullLimit,
     RateLimited,
     RegistryError,
@@ -35,6 +37,13 @@ def test_waits_double_with_some_chance(error: RegistryError) -> None:
 )
 def test_what_does_not_pass_is_not_waited_for(error: RegistryError) -> None:
     assert RETRIES.wait(1, error) is None
+
+
+def test_host_that_answered_before_is_waited_for() -> None:
+    assert RETRIES.wait(1, NoConnection("x"), answered=True) is not None
+    assert RETRIES.wait(5, NoConnection("x"), answered=True) is None
+    for error in (NotTls("x"), CertificateRefused("x"), Denied("x")):
+        assert RETRIES.wait(1, error, answered=True) is None
 
 
 def test_wait_that_a_registry_asks_for() -> None:

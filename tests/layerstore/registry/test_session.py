@@ -12,10 +12,11 @@ import pytest
 
 from layerstore.oci.reference import parse_reference
 from layerstore.registry.client import Client
-from layerstore.registry.credentials import Credentials
+from layerstore.registry.credentials import Credentials, OneLogin
 from layerstore.registry.errors import (
     BadAnswer,
     Denied,
+    NoConnection,
     PullLimit,
     RateLimited,
     Refused,
@@ -27,6 +28,8 @@ from layerstore.registry.errors import (
     UnsafeRedirect,
 )
 from layerstore.registry.repository import Repository
+from layerstore.registry.session import Call, Session
+from layerstore.registry.transport import Request
 from tests.helpers.hostile_registry import (
     Behaviour,
     Exchange,
@@ -38,7 +41,8 @@ from tests.helpers.hostile_registry import (
     redirected,
     silent,
 )
-from tests.layerstore.registry.clients import SHORT, described, opened
+from tests.layerstore.registry.clients import AT_ONCE, SHORT, described, opened
+from tests.layerstore.registry.fakes import FakeAnswer, FakeTransport
 
 ANN = Credentials("ann", "a secret")
 LIST = "/tags/list"
@@ -153,6 +157,33 @@ class TestStorms:
     ) -> None:
         registry.behave(dropped("GET", LIST, times))
         assert repository.tags() == ["v1"]
+
+    def test_registry_that_is_away_for_a_while(self, tmp_path: Path) -> None:
+        refused = [0]
+
+        def answer(request: Request) -> FakeAnswer:
+            if refused[0] > 0:
+                refused[0] -= 1
+                raise NoConnection("not now", "r.example")
+            return FakeAnswer(200, b"{}")
+
+        session = Session(
+            "r.example",
+            FakeTransport(answer),
+            credentials=OneLogin(),
+            is_insecure=lambda _: False,
+            retries=AT_ONCE,
+        )
+        call = Call("GET", "/v2/", "the protocol")
+        refused[0] = 1
+        with pytest.raises(NoConnection):
+            session.read(call)
+        session.read(call)
+        refused[0] = 3
+        session.read(call)
+        refused[0] = 4
+        with pytest.raises(NoConnection):
+            session.read(call)
 
     def test_registry_that_never_answers(self, tmp_path: Path, registry: HostileRegistry) -> None:
         registry.behave(silent(LIST))
