@@ -200,9 +200,9 @@ class FdCache:
             return fd
 
     def _open_apart(self, real: RealDir) -> Fd:
-        """Do as `open`, with no lock held while a filesystem is asked that may not answer.
+        """Like `open`, for a filesystem that may not answer: it is called without `lock`.
 
-        Nobody renames a directory of a lower.
+        That is safe because no directory of a lower is renamed.
         """
         missing: list[RealDir] = []
         at, fd = real, real._fd
@@ -228,10 +228,10 @@ class FdCache:
         return fd
 
     def _keep(self, real: RealDir, fd: Fd) -> None:
-        """Keep `fd` as that of `real`; the caller holds `lock`."""
+        """Store `fd` as that of `real`; the caller holds `lock`."""
         real._fd = fd
         self._open.append(weakref.ref(real))
-        # At each step of a way down: it may be longer than what may be open.
+        # After each step of a path: it may have more directories than may be open.
         while len(self._open) > self.capacity:
             # The one just opened is last, and stays.
             self._close_oldest()

@@ -1,7 +1,7 @@
-"""The kernel's FUSE ABI: opcodes, flags and struct layouts, and the minor that brought each.
+"""The kernel's FUSE ABI: opcodes, flags and struct layouts, with the minor that added each.
 
-Names are those of include/uapi/linux/fuse.h (GPL-2.0 or BSD-2-Clause), whose
-layouts are restated here and only here.
+The names are those of include/uapi/linux/fuse.h (GPL-2.0 or BSD-2-Clause).  Its
+layouts are defined here and only here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Opcode(IntEnum):
 
 
 def opcode_name(opcode: int) -> str:
-    """Return the name of `opcode`, its number where we know none."""
+    """Return the name of `opcode`, or its number if it is unknown."""
     try:
         return Opcode(opcode).name
     except ValueError:
@@ -71,7 +71,7 @@ def opcode_name(opcode: int) -> str:
 
 
 class Init(IntFlag):
-    """Flags of INIT; those from bit 32 on travel in flags2 (7.36)."""
+    """Flags of INIT; those from bit 32 on are in flags2 (7.36)."""
 
     ASYNC_READ = 1 << 0
     ATOMIC_O_TRUNC = 1 << 3
@@ -177,7 +177,7 @@ WRITE_OUT = Struct("=II")
 STATFS_OUT = Struct("=QQQQQIII28x")
 SYNCFS_IN = Struct("=8x")
 FSYNC_IN = Struct("=QII")
-# size, flags, setxattr_flags (7.33, where SETXATTR_EXT was agreed)
+# size, flags, setxattr_flags (7.33, if SETXATTR_EXT was agreed on)
 SETXATTR_IN = Struct("=IIII")
 SETXATTR_IN_SHORT = Struct("=II")
 GETXATTR_IN = Struct("=II")

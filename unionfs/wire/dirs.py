@@ -1,9 +1,9 @@
 """The requests about directories: listing them, and writing them back.
 
 Decided here and only here: for which names a listing includes the attributes.  It
-includes those of directories always, since a program that walks a tree asks for them
+always includes those of directories, since a program that walks a tree asks for them
 next.  Those of files cost several times as much as the rest of the listing, and save
-one request for each file if they are wanted, so `Demand` watches whether they are.
+one request for each file if a program wants them, so `Demand` watches whether it does.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Demand:
     """Whether programs that list directories want the attributes of the files in them.
 
     They do from the first lookup of a file in a directory that was listed without
-    attributes.  One directory in `_TRIAL` is listed without them again, to see whether
-    they are still wanted: the kernel does not report attributes that were of no use.
+    attributes.  After that one of `_TRIAL` directories is listed without them, to see
+    whether they are still wanted: the kernel does not say when it does not use them.
     """
 
     __slots__ = ("_bare", "_listed", "wanted")

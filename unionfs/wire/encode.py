@@ -17,7 +17,7 @@ _SUID_SGID = S_ISUID | S_ISGID
 class Encoder:
     """Packs the attributes of an inode, with the time for which they are valid.
 
-    `valid` and `valid_ns` are that time; FOREVER where the mount owns its layers.
+    `valid` and `valid_ns` are that time; FOREVER if only the mount changes its layers.
     """
 
     def __init__(self, timeout: float | None) -> None:
@@ -35,7 +35,7 @@ class Encoder:
         self._absent = abi.ENTRY_HEAD.pack(0, absent) + bytes(abi.ATTR.size)
 
     def add_writer(self, nodeid: NodeId, *, mapped: bool) -> None:
-        """Note that `nodeid` was opened for writing, `mapped` if it may be mapped for that.
+        """Note that `nodeid` was opened for writing; `mapped` says that it may be mapped too.
 
         The callers of this and of `remove_writer` hold one lock.
         """
@@ -53,7 +53,7 @@ class Encoder:
     def _is_unsettled(self, attr: Attr) -> bool:
         """Tell whether the attributes of a file may change without a request.
 
-        By a store through a mapping, or by a write that takes suid and sgid away.
+        A store through a mapping changes its times, and a write removes suid and sgid.
         """
         writers = self._written.get(attr.nodeid)
         return writers is not None and bool(writers[1] or attr.st.st_mode & _SUID_SGID)

@@ -1,4 +1,4 @@
-"""The requests about open files, and the real files the kernel reads by itself."""
+"""The requests about open files, and the real files that the kernel reads by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.request import Defer, Handlers, Request
 
-# Bytes of one COPY_FILE_RANGE, few enough for the thread that serves it.
+# The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
 INLINE_COPY = 1 << 20
 
 _CHANGES = os.O_ACCMODE | os.O_TRUNC
@@ -28,7 +28,7 @@ class Backings(Protocol):
     def register(self, fd: int, *, writes: bool) -> int:
         """Return the backing id of the real file `fd`, above 0; raises `OSError`.
 
-        With `writes` the kernel takes suid and sgid from the file at every write.
+        With `writes` the kernel removes suid and sgid from the file at every write.
         """
         ...
 
@@ -36,7 +36,7 @@ class Backings(Protocol):
 
 
 class Cache(Protocol):
-    """What the kernel remembers of files."""
+    """The kernel's cache of files."""
 
     def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
         """Make `data` the content of the whole file `nodeid` in the page cache; best effort."""
@@ -52,13 +52,13 @@ class Cache(Protocol):
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 
-# How many lower files stay open, and registered, after their last close.
+# How many lower files stay open and registered after their last handle is closed.
 _KEPT = 256
 
 _ELF = b"\x7fELF"
 
-# A lower file of up to so many bytes is given to the kernel whole: what one READ of
-# the kernel's default read-ahead fetches.
+# A lower file of at most so many bytes is given to the kernel as a whole.  It is the size
+# of one READ with the kernel's default read-ahead.
 _MOST_GIVEN = 128 << 10
 
 _NO_FH = Fh(0)
@@ -68,11 +68,11 @@ _SMALL = -1
 
 
 class Mode:
-    """How the kernel has an inode open: the same way for all its handles.
+    """How the kernel has an inode open, which is the same for all its handles.
 
-    Either by passthrough to the inode's real file after `version` copy-ups, or, with
-    `backing_id` 0, through the page cache and this process.  `fh` is the handle that
-    all readers of a lower file share, 0 for none.
+    It reads and writes either the real file, by passthrough, or through the page cache and
+    this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
+    the handle that all readers of a lower file share, 0 for none.
     """
 
     __slots__ = ("backing_id", "fh", "flags", "handles", "version")
@@ -88,26 +88,24 @@ class Mode:
 class Files:
     """OPEN to RELEASE, CREATE and TMPFILE.
 
-    `backings` is None where the kernel sends every read and write to this process.
+    `backings` is None if the kernel sends every read and write to this process.
 
     The kernel allows an inode one backing file at a time.  A lower file that is read
-    by passthrough cannot be written to through the same inode, so passthrough is for
+    by passthrough cannot be written to through the same inode.  So passthrough is for
     lower files that are not expected to change: all files of a read-only mount, and
     programs and libraries (ELF), whose pages all mounts of a layer share.  With
-    `pass_all` it is for every lower file.  An upper file has one real file, and is
-    always passed through to, except while it has suid or sgid: only a WRITE request
-    tells whether the writer may keep them.
+    `pass_all` it is for every lower file.  An upper file always gets passthrough, except
+    while it has suid or sgid: only a WRITE request says whether the writer may keep them.
 
     Pages are kept from one open to the next (KEEP_CACHE) only if no write by
-    passthrough can have changed the file behind them.
+    passthrough can have changed the file.
 
-    A lower file of up to `_MOST_GIVEN` bytes that is not passed through to is given
-    to the kernel with its first open: that saves the READs, and the GETATTR that a
-    READ makes necessary, since the kernel then takes its atime for changed.  Its
-    pages are then in memory twice, as after a READ: the kernel keeps those of the
-    lower file too.
+    A lower file of up to `_MOST_GIVEN` bytes without passthrough is given to the kernel
+    with its first open.  That saves the READs, and the GETATTR after them, since a READ
+    makes the kernel expect a new atime.  The pages are then in memory twice, as after a
+    READ: the kernel also keeps those of the lower file.
 
-    A lower file stays open after its last close, and its next reader gets the same
+    A lower file stays open after its last handle is closed.  Its next reader gets the same
     handle, without a system call.
     """
 
@@ -127,8 +125,8 @@ class Files:
         self._pass_all = pass_all
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes: dict[NodeId, Mode] = {}
-        self._kept: dict[NodeId, Mode] = {}  # those of `_modes` with no handle, latest last
-        # The files that the kernel was given, and those that it will not be given.
+        self._kept: dict[NodeId, Mode] = {}  # those without a handle, the latest last
+        # The files that were given to the kernel, and those that will not be given.
         self.given: set[NodeId] = set()
         self._lock = threading.Lock()
 
@@ -174,12 +172,11 @@ class Files:
     def _give(self, cache: Cache, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> None:
         """Give the kernel the content of a lower file at its first open, and never again.
 
-        No OPEN of the inode is answered before the inode is in `given`, and it is put
-        there only after the store.  So no READ of it is under way: the kernel would wait
-        here for the pages of that READ, and the READ for this thread.  The file is read
-        with no lock held.  An OPEN for writing takes the lock before it is answered, so
-        the content from before a write is never stored after it.  Raises `Defer` to wait
-        for a disk.
+        An OPEN of the inode is answered only when the inode is in `given`, and it is added
+        only after the store.  So no READ of it is under way during the store: the store
+        would wait for the pages of that READ, and the READ for this thread.  The file is
+        read without a lock.  An OPEN for writing takes the lock before it is answered, so
+        old content is never stored after a write.  Raises `Defer` to wait for a disk.
         """
         data = None
         if flags & _CHANGES == os.O_RDONLY:
@@ -199,8 +196,8 @@ class Files:
             data = self._fs.first_content(fh, _MOST_GIVEN, wait)
         except BlockingIOError:
             if backing is None:
-                # The disk is at work now, and mostly done by the time of the READ: that
-                # takes less time than to hand the OPEN to another thread.
+                # The disk reads now, and is mostly done when the READ comes.  That takes
+                # less time than handing the OPEN to another thread.
                 return None
             raise Defer from None
         if backing is not None and data is not None and data.startswith(_ELF):
@@ -208,14 +205,14 @@ class Files:
         return data
 
     def _drop_suid(self, fh: Fh, request: Request) -> None:
-        """Take suid and sgid from a file that a thread without CAP_FSETID changes."""
+        """Remove suid and sgid from a file that a thread without CAP_FSETID changes."""
         writer = Credentials(request.pid, request.gid)
         if self._fs.drop_suid(fh, writer) and self._cache is not None:
             # The reply makes the kernel forget size and times, not the mode.
             self._cache.forget_attributes(request.nodeid)
 
     def _judge(self, fh: Fh, nodeid: NodeId, request: Request) -> None:
-        """Do as `_drop_suid`, for a request that does not say whether the caller has CAP_FSETID."""
+        """Like `_drop_suid`, for a request that does not say whether the caller has CAP_FSETID."""
         if not self._fs.has_suid(fh):
             return
         writer = Credentials(request.pid, request.gid)
@@ -251,12 +248,12 @@ class Files:
         return abi.OPEN_OUT.size
 
     def _mode_for(self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> Mode:
-        """Return the mode of `nodeid` with `fh` as one handle more; on errors release `fh`."""
+        """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`."""
         fs, writing = self._fs, flags & os.O_ACCMODE
         mode = None
         with self._lock:
             if writing:
-                # Before the mode is looked at: a SETATTR that comes later sees it.
+                # Before the mode is read, so that a SETATTR that comes later sees the writer.
                 self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
             try:
                 mode = self._enter(backings, nodeid, fs.backing(fh), wait)
@@ -271,7 +268,7 @@ class Files:
             fs.renew(nodeid)
             raise fs_error(errno.ESTALE)
         if writing == os.O_RDWR and mode.backing_id and self._cache is not None:
-            # Stores through a mapping change the times of the file unseen by the kernel.
+            # The FUSE kernel code does not see that stores through a mapping change the times.
             self._cache.forget_attributes(nodeid)
         return mode
 
@@ -280,9 +277,9 @@ class Files:
     ) -> Mode | None:
         """Return the mode to open `nodeid` in; the caller holds the lock.
 
-        None where the kernel has the inode open by another real file: it allows
-        one at a time.  On ESTALE it looks the name up again, which then has to
-        lead to a new nodeid.  Raises `Defer` where the disk has to be waited for.
+        None if the kernel has another real file open for the inode: it allows one at a
+        time.  The caller answers ESTALE, and the kernel looks the name up again, which then
+        must lead to a new nodeid.  Raises `Defer` to wait for a disk.
         """
         mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
@@ -308,7 +305,7 @@ class Files:
         return mode
 
     def _passes(self, backing: Backing, wait: bool) -> bool:
-        """Tell whether a file is to be passed through to; raises `Defer` to wait for a disk."""
+        """Tell whether a file gets passthrough; raises `Defer` to wait for a disk."""
         if backing.suid:
             return False
         if self._always_passes(backing):
@@ -323,11 +320,11 @@ class Files:
         return start == _ELF
 
     def _always_passes(self, backing: Backing) -> bool:
-        """Tell whether a file is passed through to whatever it holds, unless it has suid."""
+        """Tell whether a file without suid gets passthrough, whatever its content is."""
         return self._pass_all or backing.may_change or backing.fixed
 
     def _share(self, nodeid: NodeId) -> Mode | None:
-        """Return the mode of `nodeid` with one reader more, None where it has to be opened."""
+        """Return the mode of `nodeid` and count one more reader, None if it must be opened."""
         with self._lock:
             mode = self._modes.get(nodeid)
             if mode is None or not mode.fh:
@@ -369,7 +366,7 @@ class Files:
             self._fs.release(fh)
 
     def _close(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
-        """Give up the mode of `nodeid`, which no handle needs; the caller holds the lock."""
+        """Drop the mode of `nodeid`, which no handle needs; the caller holds the lock."""
         del self._modes[nodeid]
         if mode.backing_id:
             backings.close(mode.backing_id)

@@ -1,4 +1,4 @@
-"""The requests about inodes: attributes, links' targets, xattrs, ioctls."""
+"""The requests about inodes: attributes, targets of symbolic links, xattrs, ioctls."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Inodes:
             change.gid = gid
         if valid & abi.FATTR_SIZE:
             change.size = size
-        # The kernel fills in the time for the _NOW forms as well.
+        # For the _NOW forms the kernel sets the time too.
         if valid & abi.FATTR_ATIME:
             change.atime_ns = atime * NS + atime_ns
         if valid & abi.FATTR_MTIME:
@@ -145,7 +145,7 @@ class Inodes:
         return self._sized(b"".join(name + b"\0" for name in names), size, request)
 
     def _sized(self, value: bytes, size: int, request: Request) -> int:
-        """Answer `value`, or its length where `size` is 0; ERANGE where `size` is too small."""
+        """Answer `value`, or its length if `size` is 0; ERANGE if `size` is too small."""
         if size == 0:
             return request.answer(abi.GETXATTR_OUT.pack(len(value), 0))
         if len(value) > size:

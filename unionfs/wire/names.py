@@ -1,4 +1,4 @@
-"""The requests about names: finding, making, linking, renaming, removing."""
+"""The requests about names: look up, make, link, rename, remove."""
 
 from __future__ import annotations
 

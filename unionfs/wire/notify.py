@@ -1,4 +1,4 @@
-"""Notices: messages that make the kernel drop what it has cached, or cache a file's data.
+"""Notices: messages that make the kernel drop parts of its cache, or cache a file's data.
 
 Source: include/uapi/linux/fuse.h enum fuse_notify_code; fs/fuse/inode.c
 fuse_reverse_inval_inode(), fs/fuse/dir.c fuse_reverse_inval_entry(), fs/fuse/dev.c
@@ -14,7 +14,7 @@ from unionfs.wire import abi
 def inode(nodeid: NodeId, offset: int, length: int) -> bytes:
     """Forget the attributes and ACLs of `nodeid`, and `length` bytes of pages from `offset`.
 
-    With `length` 0 the pages up to the end.  A negative `offset` leaves the pages alone.
+    With `length` 0 these are all pages from `offset`.  A negative `offset` keeps all pages.
     """
     return _notice(abi.NOTIFY_INVAL_INODE, abi.NOTIFY_INVAL_INODE_OUT.pack(nodeid, offset, length))
 
@@ -31,5 +31,5 @@ def pages(nodeid: NodeId, size: int) -> bytes:
 
 
 def _notice(code: int, body: bytes, following: int = 0) -> bytes:
-    # No request has the unique 0; a reply with it is a notice.
+    # No request has the unique 0, so a reply with it is a notice.
     return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body) + following, code, 0) + body

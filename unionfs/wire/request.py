@@ -1,8 +1,8 @@
 """One request as the session sees it, from /dev/fuse or from an io_uring.
 
-A request read from /dev/fuse lies in one piece.  One from an io_uring has its
-fixed part and its payload in two buffers, and the reply goes into the payload's
-buffer.  `Request` says where the parts are.  It is made once for each buffer, and
+A request that is read from /dev/fuse is in one buffer.  One from an io_uring has its
+fixed part and its payload in two buffers, and the reply is written into that of the
+payload.  `Request` says where the parts are.  It is made once for each buffer, and
 its fields are set again for each request.
 """
 
@@ -28,7 +28,7 @@ def room_of(size: int) -> mmap.mmap:
 
 
 class Request:
-    """Where one request and its reply lie.
+    """Where one request and its reply are in memory.
 
     The opcode's own struct is in `args` from `at`; names and data in `data`
     from `start` up to `end`.  The reply's body goes into `out` from `body`, up
@@ -66,7 +66,7 @@ class Request:
         self.nodeid = NodeId(0)
 
     def apart(self, argument_size: int) -> Request:
-        """Return a copy in buffers of its own, to be served while another takes this place.
+        """Return a copy with its own buffers, so that this one can take the next request.
 
         `argument_size` is the size in bytes of the opcode's own struct.
         """
@@ -82,7 +82,7 @@ class Request:
         return copy
 
     def name(self) -> bytes:
-        """Return the payload as the one name it is."""
+        """Return the name that is the payload."""
         return bytes(self.data[self.start : self.end - 1])
 
     def names(self) -> list[bytes]:
@@ -110,6 +110,6 @@ Handlers = list[tuple[Opcode, Callable[[Request], int], int]]
 class Defer(Exception):
     """The request may take long; nothing has been done yet.
 
-    Raised anew each time: one instance raised again and again keeps every frame
-    it ever passed through.
+    Each raise makes a new instance: one that is raised again keeps a reference to every
+    frame that it has passed through.
     """

@@ -1,14 +1,14 @@
 """One FUSE connection: INIT, and each opcode as a call of the filesystem.
 
-Decided here and only here: what is agreed with the kernel, and what each
-request and reply mean.  No fd of the connection is known here; passthrough
-goes through the `Backings` that a transport provides.
+Decided here and only here: what INIT agrees on with the kernel, and what each
+request and reply mean.  This room has no fd of the connection; for passthrough it uses the
+`Backings` of a transport.
 
-A handler returns the length of the reply's body in bytes, raises the `OSError`
-to answer, or raises `Defer` before it has done anything, if it may take a
-disk's time and `Request.wait` does not allow that.
+A handler returns the length of the reply's body in bytes, or raises the `OSError`
+to answer.  If it might have to wait for a disk and `Request.wait` does not allow that, it
+raises `Defer` before it has done anything.
 
-Source: include/uapi/linux/fuse.h; fs/fuse/*.c for which opcode is asked when.
+Source: include/uapi/linux/fuse.h; fs/fuse/*.c for when the kernel sends which opcode.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from unionfs.wire.take_back import take_back
 MAX_PAGES = 256
 PAGE = 4096
 MAX_WRITE = MAX_PAGES * PAGE
-# Requests beside max_write: header and the largest struct before the data.
+# The longest request: max_write bytes of data after a header and a struct.
 BUFFER_SIZE = MAX_WRITE + PAGE
 
 _OPCODES = 64
@@ -53,19 +53,19 @@ _ALWAYS = (
     | Init.HANDLE_KILLPRIV_V2
     | Init.SETXATTR_EXT
     | Init.INIT_EXT
-    # A nodeid is good until the kernel forgets it, so no file handle can be made of it.
+    # A nodeid is valid only until the kernel forgets it, so it cannot be a file handle.
     | Init.NO_EXPORT_SUPPORT
 )
 
 
 @dataclass(slots=True, kw_only=True)
 class Terms:
-    """What a mount asks for.
+    """The settings of a connection.
 
-    `timeout` is in seconds, None for ever.  `backings` is None where passthrough must
-    not be used; `pass_all` uses it for lower files of every kind.  `cache` is None where
-    the kernel's cache must not be changed.  `stack_depth` counts the filesystems that
-    are stacked on one another beneath the mount.  `may_hang`: see `vfs.Filesystem`.
+    `timeout` is in seconds, None for ever.  `backings` is None if passthrough must
+    not be used; `pass_all` uses it for all lower files.  `cache` is None if
+    the kernel's cache must not be changed.  `stack_depth` is the number of stacked
+    filesystems beneath the mount.  `may_hang`: see `vfs.Filesystem`.
     """
 
     timeout: float | None = None
@@ -80,7 +80,7 @@ class Terms:
 
 
 def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
-    """Return `handler` for a union in which every call may hang: it never runs inline."""
+    """Return a handler that always defers, for a union in which every call may hang."""
 
     def handle(request: Request) -> int:
         if not request.wait:
@@ -93,7 +93,7 @@ def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 class Session:
     """One connection to the kernel.
 
-    `counts` says how often each opcode was asked.
+    `counts` has the number of requests by opcode.
     """
 
     def __init__(self, fs: DirectFilesystem, terms: Terms) -> None:
@@ -122,7 +122,7 @@ class Session:
         self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
 
     def init(self, request: bytes | Room | memoryview) -> bytes:
-        """Agree on the terms by the INIT `request`, header included; return the whole reply.
+        """Agree on the terms by the INIT `request` with its header; return the whole reply.
 
         Raises EPROTO for a kernel whose protocol is too old.
         """
@@ -146,7 +146,7 @@ class Session:
             self.minor,
             readahead,
             self.flags & 0xFFFFFFFF,
-            64,  # max_background: readahead and writeback under way at once
+            64,  # max_background: requests for readahead and writeback at the same time
             48,  # congestion_threshold
             MAX_WRITE,
             1,  # time_gran, in ns
@@ -173,12 +173,12 @@ class Session:
         return wanted
 
     def argument_size(self, opcode: int) -> int:
-        """Return the size in bytes of the opcode's own struct; 0 for one not known."""
+        """Return the size in bytes of the opcode's own struct; 0 for an unknown opcode."""
         entry = self._table[opcode] if opcode < _OPCODES else None
         return 0 if entry is None else entry[1]
 
     def counters(self) -> dict[str, int]:
-        """Return how often the kernel asked each opcode that it has asked at all."""
+        """Return the number of requests by opcode, without opcodes that were never sent."""
         return {opcode_name(opcode): asked for opcode, asked in enumerate(self.counts) if asked}
 
     def serve(self, request: Request) -> int:
@@ -189,13 +189,13 @@ class Session:
         opcode = request.opcode
         entry = self._table[opcode] if opcode < _OPCODES else None
         if entry is None:
-            # The kernel does without it from now on.
+            # The kernel does not send this opcode again.
             raise fs_error(errno.ENOSYS)
         self.counts[opcode] += 1
         return entry[0](request)
 
     def answer(self, request: Request, head: Room) -> int:
-        """Serve `request`, put the header of the reply into `head`; return the whole's length.
+        """Serve `request`, put the reply's header into `head`; return the length of the reply.
 
         Raises `Defer`.
         """
@@ -212,14 +212,14 @@ class Session:
         return length
 
     def take_back(self, request: Request, length: int, notifier: Notifier) -> None:
-        """Undo what `request` did, whose reply of `length` bytes the kernel did not get.
+        """Undo `request`, whose reply of `length` bytes the kernel did not get.
 
-        It was told EINTR.  An error in the reply undid itself.
+        The kernel got EINTR instead.  If the reply is an error, there is nothing to undo.
         """
         take_back(self._files, self._forget, request, length - abi.OUT_HEADER.size, notifier)
 
     def forget(self, opcode: int, nodeid: NodeId, data: bytes | Room, at: int) -> None:
-        """Take a FORGET or BATCH_FORGET, which have no reply; its struct lies in `data`."""
+        """Serve a FORGET or BATCH_FORGET, which have no reply; its struct is in `data` at `at`."""
         self.counts[opcode] += 1
         forget, given = self._forget, self._files.given
         if opcode == Opcode.FORGET:
