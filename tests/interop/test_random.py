@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.helpers.drivers import Driver
+from tests.helpers.effort import examples
 from tests.helpers.mounts import require_root
 from tests.model.deviations import Subject as Kind
 from tests.model.machine import Subject, UnionMachine
@@ -73,7 +74,7 @@ class MetacopyMachine(InTurnsMachine):
 
 
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 10),
+    max_examples=examples(10),
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

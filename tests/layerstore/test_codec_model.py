@@ -20,6 +20,7 @@ from layerstore.layer.index import compare, read_index
 from layerstore.layer.pack import pack
 from layerstore.layer.tar_split import assemble
 from layerstore.layer.unpack import unpack
+from tests.helpers.effort import examples
 from tests.helpers.mounts import require_root
 from tests.model.layers import WhiteoutForm
 from tests.model.machine import Subject, UnionMachine
@@ -29,7 +30,7 @@ from unionfs.core.config import WhiteoutForm as Written
 EXAMPLES = os.environ.get("PYUNION_EXAMPLES")
 
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 25),
+    max_examples=examples(25),
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

@@ -20,14 +20,15 @@ from layerstore.oci.reference import familiar
 from layerstore.operations import gc
 from layerstore.operations.check import examine
 from layerstore.operations.commit import commit as commit_container
+from tests.helpers.effort import examples
 from tests.helpers.images import add_image, add_layer, config_of
 from tests.helpers.mounts import require_root
 from tests.layerstore.crashes import Work, count_changes, fail_at, kill_at, points
 
 BASE, TOP, NEW = {"etc/motd": b"hello"}, {"etc/motd": b"bye", "d/e/f": b"x"}, {"new": b"1"}
 
-# Each point takes a process; a run with MOST = 1000 tries every one of them.
-MOST = 12
+# Each point takes a process; PYUNION_EXAMPLES=1000 tries every one of them.
+MOST = examples(12)
 
 State = tuple[object, ...]
 

@@ -20,6 +20,7 @@ from layerstore.limits import Limits
 from layerstore.store import Store
 from layerstore.tar.compression import open_decompressed
 from layerstore.tar.headers import format_entry
+from tests.helpers.effort import examples
 from tests.layerstore.archives import (
     END,
     Site,
@@ -36,7 +37,7 @@ from tests.layerstore.archives import (
 
 LIMITS = Limits(entries=2000, size=1 << 22, ratio_from=1 << 20)
 QUIET = settings(
-    max_examples=int(os.environ.get("PYUNION_FUZZ_EXAMPLES", "150")),
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

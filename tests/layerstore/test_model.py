@@ -17,6 +17,7 @@ from layerstore.images.images import Removed
 from layerstore.oci.reference import familiar
 from layerstore.operations import gc
 from layerstore.operations.check import examine
+from tests.helpers.effort import examples
 from tests.helpers.images import add_image
 
 NAMES = st.sampled_from(["a:1", "a:2", "b:1", "c:latest"])
@@ -172,7 +173,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("PYUNION_EXAMPLES", "25")),
+    max_examples=examples(25),
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.helpers.effort import examples
 from tests.helpers.mounts import require_root
 from tests.model.layers import WhiteoutForm
 from tests.model.machine import Subject, UnionMachine
@@ -19,7 +20,7 @@ EXAMPLES = os.environ.get("PYUNION_EXAMPLES")
 SHRINK = [Phase.shrink] if os.environ.get("PYUNION_SHRINK") else []
 
 CORE_SETTINGS = settings(
-    max_examples=int(EXAMPLES or 40),
+    max_examples=examples(40),
     stateful_step_count=50,
     deadline=None,
     print_blob=True,

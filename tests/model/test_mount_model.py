@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.helpers.effort import examples
 from tests.helpers.io_uring import io_uring_enabled, io_uring_unavailable
 from tests.helpers.mounts import require_root
 from tests.model.machine import Subject, UnionMachine
@@ -20,7 +21,7 @@ EXAMPLES = os.environ.get("PYUNION_EXAMPLES")
 SHRINK = [Phase.shrink] if os.environ.get("PYUNION_SHRINK") else []
 
 MOUNT_SETTINGS = settings(
-    max_examples=int(EXAMPLES or 12),
+    max_examples=examples(12),
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

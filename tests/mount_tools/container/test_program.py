@@ -13,6 +13,7 @@ import pytest
 
 from mount_tools.container.program import own_interpreter, run_program
 from tests.helpers.children import spawn, wait
+from tests.helpers.effort import examples
 from tests.helpers.mounts import helper_environment
 
 OWN = os.path.realpath(sys.executable)
@@ -187,7 +188,7 @@ def test_a_swapper_does_not_get_our_interpreter_to_run(
     swapper = spawn(swap)
     outcomes = set()
     try:
-        for _ in range(400):
+        for _ in range(examples(200)):
             outcomes.add(wait(spawn(lambda: attempt(str(path)))))
     finally:
         os.kill(swapper, 9)

@@ -10,6 +10,7 @@ from mount_tools.cli.errors import TemplateError
 from mount_tools.cli.gotemplate.functions import FUNCTIONS
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Labels, Row, Value
+from tests.helpers.effort import examples
 
 OBJECT: Value = {
     "Id": "sha256:1",
@@ -152,7 +153,7 @@ ACTIONS = st.lists(st.sampled_from(PIECES[4:]), min_size=1, max_size=6).map(
 )
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=examples(900), deadline=None)
 @given(
     st.one_of(
         st.lists(st.sampled_from(PIECES), max_size=20).map("".join),
