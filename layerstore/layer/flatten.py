@@ -26,11 +26,13 @@ def write_flat_tar(
     *,
     tick: Tick | None = None,
     live: bool = False,
+    sparse: bool = False,
     hashing: bool = False,
 ) -> Packed:
     """Write the tree that `layers`, topmost first, show together as a tar to `out`.
 
-    `live` says that a mount may be changing the topmost meanwhile.
+    `live` says that a mount may be changing the topmost meanwhile.  `sparse` stores files
+    with large holes without these, in GNU's PAX format 1.0.
     """
     return pack(
         layers[0],
@@ -40,6 +42,7 @@ def write_flat_tar(
         tick=tick,
         flat=True,
         live=live,
+        sparse=sparse,
         hashing=hashing,
     )
 

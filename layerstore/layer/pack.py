@@ -30,7 +30,7 @@ from layerstore.errors import StoreError
 from layerstore.layer.index import INDEX, IndexEntry, scan, write_index
 from layerstore.layer.metadata import Metadata, Shown, Xattrs
 from layerstore.layer.tar_split import MOST_PATH, TAR_SPLIT, SplitWriter
-from layerstore.layer.tar_writer import TarWriter
+from layerstore.layer.tar_writer import TarWriter, worthy_ranges
 from layerstore.oci.digest import Digest
 from layerstore.tar.headers import (
     BLOCK_DEVICE,
@@ -41,6 +41,7 @@ from layerstore.tar.headers import (
     REGULAR,
     SYMLINK,
     format_entry,
+    format_sparse_map,
 )
 from layerstore.tar.pipeline import Sink, Tick, Writable
 from layerstore.tar.reader import show
@@ -82,6 +83,7 @@ def pack(
     flat: bool = False,
     live: bool = False,
     hashing: bool = True,
+    sparse: bool = False,
     skip: Collection[bytes] = frozenset(),
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
@@ -89,7 +91,8 @@ def pack(
     `record` is the directory in which to write the layer's `index` and
     `tar-split`; `tick` is told how many bytes have gone by, on another thread.
     `flat` packs all that the layers show together; without `hashing` there is
-    no diff_id.  The paths in `skip` are left out; then there is no `record`.
+    no diff_id.  `sparse` stores files with large holes in GNU's format, which no layer
+    may hold.  The paths in `skip` are left out.  With either there is no `record`.
     Nothing may change `diff` meanwhile, unless `live` says so: what vanishes is
     then left out.  Raises StoreError, and OSError where a file cannot be read or
     `out` not be written.
@@ -104,7 +107,9 @@ def pack(
             ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live)
         )
         metadata = Metadata(privileged=privileged)
-        packer = _Packer(walk, TarWriter(sink, split), metadata, live=live, skip=skip)
+        packer = _Packer(
+            walk, TarWriter(sink, split), metadata, live=live, sparse=sparse, skip=skip
+        )
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
@@ -126,6 +131,7 @@ class _Packer:
         metadata: Metadata,
         *,
         live: bool,
+        sparse: bool,
         skip: Collection[bytes],
     ) -> None:
         self.digests: dict[bytes, str] = {}
@@ -135,6 +141,7 @@ class _Packer:
         self._tar = tar
         self._metadata = metadata
         self._live = live
+        self._sparse = sparse
         self._skip = skip
         self._links: dict[tuple[int, int], bytes] = {}
         self._size = 0
@@ -223,6 +230,8 @@ class _Packer:
                 return False
             path, size = found.path, there.st_size
             shown = self._metadata.shown(there, [])
+            if self._sparse and self._as_pieces(fd, path, shown, there):
+                return True
             self._tar.header(_header(path, REGULAR, shown, size=size))
             digest = self._tar.content(fd, path, size, there.st_blocks, shown=False)
         finally:
@@ -231,6 +240,19 @@ class _Packer:
         self.known[path] = IndexEntry(
             path, st.st_mode, st.st_uid, st.st_gid, size, st.st_mtime_ns, digest
         )
+        return True
+
+    def _as_pieces(self, fd: int, path: bytes, shown: Shown, st: os.stat_result) -> bool:
+        """Write a file without its holes; False if it has too few."""
+        ranges = worthy_ranges(fd, st.st_size, st.st_blocks)
+        if ranges is None:
+            return False
+        sparse_map = format_sparse_map(ranges, st.st_size)
+        stored = len(sparse_map) + sum(end - start for start, end in ranges)
+        header = _header(path, REGULAR, shown, size=stored, sparse_size=st.st_size)
+        self._tar.header(header)
+        self._tar.pieces(fd, path, sparse_map, ranges)
+        self._size += st.st_size
         return True
 
     def _link(self, path: bytes, first: bytes, found: Changed, attr: Attr) -> bytes:
@@ -270,11 +292,13 @@ class _Packer:
             fd = open_node(self._union.fs, attr.nodeid)
         try:
             blocks = attr.st.st_blocks
-            if self._live or not own:
+            if self._live or not own or self._sparse:
                 st = os.fstat(fd)
                 if not stat.S_ISREG(st.st_mode):
                     return  # a FIFO, say, has taken the place of the file meanwhile
                 size, blocks = st.st_size, st.st_blocks
+                if self._sparse and self._as_pieces(fd, path, shown, st):
+                    return
             self._tar.header(_header(path, REGULAR, shown, size=size))
             digest = self._tar.content(fd, path, size, blocks, shown=not own)
         finally:
@@ -293,7 +317,13 @@ def _open(name: bytes, dir_fd: int) -> int:
 
 
 def _header(
-    name: bytes, kind: bytes, shown: Shown, *, size: int = 0, linkname: bytes = b""
+    name: bytes,
+    kind: bytes,
+    shown: Shown,
+    *,
+    size: int = 0,
+    linkname: bytes = b"",
+    sparse_size: int | None = None,
 ) -> bytes:
     return format_entry(
         name=name,
@@ -306,4 +336,5 @@ def _header(
         linkname=linkname,
         device=(os.major(shown.rdev), os.minor(shown.rdev)),
         xattrs=shown.xattrs,
+        sparse_size=sparse_size,
     )

@@ -2,14 +2,16 @@
 
 Decided here and only here: what our writing of an entry looks like.  The same
 entries give the same bytes whenever and wherever they are written; holes are
-read as the zeros they stand for, without reading them.
+written as the zeros they stand for, without reading them, or not at all.
 
 Source: image-spec layer.md; POSIX pax(1).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 
 import xxhash
 
@@ -21,6 +23,25 @@ from layerstore.tar.pipeline import Sink
 from layerstore.tar.reader import show
 
 _SMALL = 1 << 16  # bytes up to which a file is read without looking for holes
+
+
+Ranges = Sequence[tuple[int, int]]
+"""The (start, end) of each piece of data in a sparse file."""
+
+_LEAST_HOLES = 1 << 20  # bytes of holes for which a file is stored as a sparse one
+_MOST_RANGES = 10_000
+
+
+def worthy_ranges(fd: int, size: int, st_blocks: int) -> Ranges | None:
+    """Return the data of the file `fd` if it is worth to be stored as a sparse file.
+
+    Not every program can read such entries, so it has to save a lot.
+    """
+    if size - st_blocks * 512 < _LEAST_HOLES:
+        return None
+    ranges = list(itertools.islice(data_ranges(fd, size), _MOST_RANGES + 1))
+    holes = size - sum(end - start for start, end in ranges)
+    return None if len(ranges) > _MOST_RANGES or holes < _LEAST_HOLES else ranges
 
 
 class TarWriter:
@@ -53,6 +74,15 @@ class TarWriter:
             self._raw(END[:rest])
         return digest
 
+    def pieces(self, fd: int, path: bytes, sparse_map: bytes, ranges: Ranges) -> None:
+        """Write a sparse file: its map, the bytes of `ranges` of the file `fd`, and the filling."""
+        self._raw(sparse_map)
+        for start, end in ranges:
+            self._copy(fd, path, start, end - start, None)
+        rest = padding(sum(end - start for start, end in ranges))
+        if rest:
+            self._raw(END[:rest])
+
     def end(self) -> None:
         """Write the mark of the end."""
         self._raw(END + END)
@@ -75,14 +105,17 @@ class TarWriter:
         self._copy(fd, path, 0, size, hasher)
         return hasher.hexdigest()
 
-    def _copy(self, fd: int, path: bytes, offset: int, size: int, hasher: xxhash.xxh3_128) -> None:
+    def _copy(
+        self, fd: int, path: bytes, offset: int, size: int, hasher: xxhash.xxh3_128 | None
+    ) -> None:
         sink = self._sink
         while size:
             view = sink.room()[:size]
             done = os.preadv(fd, [view], offset)
             if done == 0:
                 raise _shorter(path)
-            hasher.update(view[:done])
+            if hasher is not None:
+                hasher.update(view[:done])
             sink.filled(done)
             offset += done
             size -= done

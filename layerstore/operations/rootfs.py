@@ -110,4 +110,4 @@ def export_container(
     layers = [store.containers.upper(container), *store.containers.lowers(container)]
     with store.leases.lease("work", "export"):
         tick = ticker(progress, container.short, "Exporting", None)
-        write_flat_tar(layers, out, tick=tick, live=True)
+        write_flat_tar(layers, out, tick=tick, live=True, sparse=True)

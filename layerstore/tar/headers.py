@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from layerstore.errors import InvalidImage, NotATar
@@ -33,6 +33,8 @@ _NS = 1_000_000_000
 # name mode uid gid size mtime chksum type linkname magic uname gname devmajor devminor prefix
 _FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _SPARSE_ENTRIES = 4
+_SPARSE_BASE = 100 - len(b"GNUSparseFile.0/")
+_NAMES = (b"path", b"linkpath", b"GNU.sparse.name")
 _MOST_OCTAL = {8: 0o7777777, 12: 0o77777777777}
 _ADLER_MODULUS = 65521
 
@@ -211,13 +213,23 @@ def format_entry(
     linkname: bytes = b"",
     device: tuple[int, int] = (0, 0),
     xattrs: Iterable[tuple[bytes, bytes]] = (),
+    sparse_size: int | None = None,
 ) -> bytes:
     """Return the header of an entry, a PAX header before it where one is needed.
 
     The same values give the same bytes, everywhere: no names of users, no
-    times but the entry's own, PAX records sorted.
+    times but the entry's own, PAX records sorted.  A sparse file, of `sparse_size` bytes
+    with its holes, is stored in `size` bytes: its `format_sparse_map` and the data.
     """
     records = {XATTR + key: value for key, value in xattrs}
+    if sparse_size is not None:
+        records[b"GNU.sparse.major"] = b"1"
+        records[b"GNU.sparse.minor"] = b"0"
+        records[b"GNU.sparse.name"] = name
+        records[b"GNU.sparse.realsize"] = b"%d" % sparse_size
+        # What a program shows that does not know the format.  A record `path` would
+        # hide the name in Python's tarfile.
+        name = b"GNUSparseFile.0/" + name.rpartition(b"/")[2][:_SPARSE_BASE]
     short, prefix = _split_name(name, records)
     if len(linkname) > 100:
         records[b"linkpath"] = linkname
@@ -230,6 +242,18 @@ def format_entry(
         records[b"mtime"] = _decimal_seconds(mtime_ns)
     header = _block(short, kind, mode, uid, gid, size, seconds, linkname, device, prefix)
     return _format_pax(name, records) + header if records else header
+
+
+def format_sparse_map(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
+    """Return what precedes the data of a sparse file of `size` bytes, in whole blocks.
+
+    `ranges` are the (start, end) of its data.  Source: the GNU tar manual, "PAX Format 1".
+    """
+    pairs = [(start, end - start) for start, end in ranges]
+    if not pairs or sum(pairs[-1]) < size:
+        pairs.append((size, 0))  # the hole at the end
+    text = b"%d\n" % len(pairs) + b"".join(b"%d\n%d\n" % pair for pair in pairs)
+    return text + bytes(padding(len(text)))
 
 
 def _split_name(name: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -251,7 +275,7 @@ def _decimal_seconds(ns: int) -> bytes:
 
 
 def _format_pax(name: bytes, records: dict[bytes, bytes]) -> bytes:
-    if not all(map(_is_utf8, (records.get(b"path", b""), records.get(b"linkpath", b"")))):
+    if not all(_is_utf8(records.get(key, b"")) for key in _NAMES):
         records[b"hdrcharset"] = b"BINARY"
     body = b"".join(_record(key, records[key]) for key in sorted(records))
     base = name.rstrip(b"/").rpartition(b"/")[2][: 100 - len(b"PaxHeaders.0/")]

@@ -143,6 +143,82 @@ def test_export_shows_what_the_container_shows(store: Store, tmp_path: Path) -> 
         assert sorted(tar.getnames()) == [".", "etc", "etc/new", "srv"]
 
 
+GIB = 1 << 30
+HUGE = {
+    b"hole": (2 * GIB, {}),
+    b"middle": (20 * GIB, {10 * GIB: b"middle" * 1000, 15 * GIB: b"more"}),
+    b"d" * 120 + b"/" + b"n\xff" * 60: (3 * GIB + 3, {0: b"start", 3 * GIB: b"end"}),
+    b"small": (900_000, {0: b"its hole is not worth it"}),
+}
+
+
+def make_sparse(tree: Path) -> None:
+    for name, (size, pieces) in HUGE.items():
+        path = os.path.join(os.fsencode(tree), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as out:
+            out.truncate(size)
+            for at, data in pieces.items():
+                out.seek(at)
+                out.write(data)
+
+
+def assert_sparse(tree: Path) -> None:
+    for name, (size, pieces) in HUGE.items():
+        path = os.path.join(os.fsencode(tree), name)
+        st = os.stat(path)
+        assert st.st_size == size
+        if size > GIB:
+            assert st.st_blocks * 512 < 1 << 20
+        with open(path, "rb") as found:
+            for at, data in pieces.items():
+                found.seek(at)
+                assert found.read(len(data)) == data
+
+
+@pytest.fixture
+def exported(store: Store) -> bytes:
+    """The export of a container with huge sparse files."""
+    require_root()
+    container = store.containers.create(import_image(store, io.BytesIO(ROOTFS), "box:1"))
+    make_sparse(store.containers.upper(container))
+    out = io.BytesIO()
+    export_container(store, container, out)
+    return out.getvalue()
+
+
+def test_export_writes_no_large_holes(exported: bytes) -> None:
+    """GNU's PAX format 1.0, which Python's tarfile reads, and Go's archive/tar (docker)."""
+    assert len(exported) < 1 << 20
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        found = {os.fsencode(member.name): member for member in tar if member.isreg()}
+        for name, (size, _) in HUGE.items():
+            assert found[name].size == size
+        assert not found[b"small"].issparse()
+        middle = tar.extractfile(found[b"middle"])
+        assert middle is not None
+        middle.seek(15 * GIB - 1)
+        assert middle.read(6) == b"\0more\0"
+
+
+@pytest.mark.parametrize("program", ["tar", "bsdtar"])
+def test_export_is_unpacked_by_other_programs(
+    exported: bytes, tmp_path: Path, program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    (tmp_path / "out").mkdir()
+    command: list[str | Path] = [program, "-xf", "-", "-C", tmp_path / "out"]
+    subprocess.run(command, input=exported, check=True, timeout=60)
+    assert_sparse(tmp_path / "out")
+
+
+def test_what_was_exported_is_imported(exported: bytes, store: Store) -> None:
+    image = import_image(store, io.BytesIO(exported), "box:2")
+    (layer,) = store.layers.chain(image.top)
+    assert_sparse(layer.diff)
+
+
 def test_export_while_the_container_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     require_root()
     image = import_image(store, io.BytesIO(ROOTFS), "box:1")

@@ -8,7 +8,14 @@ import tarfile
 import pytest
 
 from layerstore.errors import InvalidImage
-from layerstore.tar.headers import Header, format_entry, parse_pax, pax_time_ns, read_number
+from layerstore.tar.headers import (
+    Header,
+    format_entry,
+    format_sparse_map,
+    parse_pax,
+    pax_time_ns,
+    read_number,
+)
 from tests.layerstore.archives import END, header, record, with_sum
 
 
@@ -100,3 +107,17 @@ def test_others_read_what_we_write(name: str, mtime_ns: int) -> None:
 def test_no_pax_where_none_is_needed() -> None:
     assert len(format_entry(name=b"a" * 100, kind=b"0", mode=0o644, mtime_ns=10**9)) == 512
     assert len(format_entry(name=b"d/" * 70 + b"f", kind=b"0", mode=0o644)) == 512
+
+
+@pytest.mark.parametrize(
+    ("ranges", "size", "text"),
+    [
+        ([(0, 5)], 5, b"1\n0\n5\n"),
+        ([(0, 5), (10, 12)], 20, b"3\n0\n5\n10\n2\n20\n0\n"),
+        ([], 7, b"1\n7\n0\n"),
+    ],
+)
+def test_a_sparse_map_ends_where_the_file_does(
+    ranges: list[tuple[int, int]], size: int, text: bytes
+) -> None:
+    assert format_sparse_map(ranges, size) == text.ljust(512, b"\0")
