@@ -21,6 +21,9 @@ StIno = NewType("StIno", int)
 
 ROOT_NODEID = NodeId(1)
 
+FMODE_EXEC = 1 << 5
+"""Among the flags of an open for execve(2).  Source: include/linux/fs.h."""
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -60,6 +63,13 @@ class Backing(NamedTuple):
     suid: bool
 
 
+class Renewed(NamedTuple):
+    """The nodeid to which the names of a file lead now, and whether that is one name."""
+
+    nodeid: NodeId
+    had_one_name: bool
+
+
 class DirEntry(NamedTuple):
     """One name of a merged directory.
 
@@ -94,7 +104,7 @@ class SetAttr:
 class Frozen(NamedTuple):
     """The result of a freeze: how long requests had to wait, and what was copied.
 
-    `copied` are the paths of the files that were open for writing.
+    `copied` are the paths of the files that were open.
     """
 
     pause_ns: int

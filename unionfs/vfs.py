@@ -30,7 +30,7 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, Renewed, SetAttr
 
 # A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
 INLINE_WRITE = 256 << 10
@@ -219,9 +219,10 @@ class Filesystem(Protocol):
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         """Move the upper to the new path `upper_to` as the topmost lower, and start a new upper.
 
-        Programs that use the union do not notice.  Files open for writing are copied
-        while requests wait; with `ahead` they are copied once before that too, so that
-        the wait is shorter.  Called outside the gate; a second call waits for the first.
+        Programs that use the union do not notice.  Files in use are copied while
+        requests wait: those open for writing, and with passthrough those open for reading
+        as well.  With `ahead` they are copied once before that too, so that the wait is
+        shorter.  Called outside the gate; a second call waits for the first.
         """
         ...
 
@@ -307,6 +308,10 @@ class Extents(Protocol):
         """As `readdir`, for a directory without an fh."""
         ...
 
+    def tells_directory_reads(self) -> bool:
+        """Tell whether the kernel has to ask for each listing, since it changes the atime."""
+        ...
+
     def syncdir(self, nodeid: NodeId) -> None:
         """As `fsyncdir`, for a directory without an fh."""
         ...
@@ -326,6 +331,10 @@ class Passthrough(Protocol):
     The transport decides how an inode is open in the kernel and what is in its cache;
     this tells what the union guarantees of the real files.
     """
+
+    def note_passthrough(self) -> None:
+        """Say that the kernel reads and writes real files by itself from now on."""
+        ...
 
     def stack_depth(self) -> int:
         """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
@@ -361,12 +370,24 @@ class Passthrough(Protocol):
         """Tell whether `nodeid` is still the inode behind `fh`, after `version` copy-ups."""
         ...
 
-    def renew(self, nodeid: NodeId) -> None:
+    def is_of(self, fh: Fh, nodeid: NodeId) -> bool:
+        """Tell whether `nodeid` is still the inode behind `fh`."""
+        ...
+
+    def will_stay(self, nodeid: NodeId, version: int) -> bool:
+        """Tell whether a change of data leaves the file `nodeid` its real file.
+
+        That is the one after `version` copy-ups.  False where that was or will be copied up.
+        """
+        ...
+
+    def renew(self, nodeid: NodeId) -> Renewed | None:
         """Let the names of the file `nodeid` lead to a new nodeid from now on.
 
         Handles that are open keep the old one.  For a file that was copied up while
         the kernel reads its lower by passthrough, which allows an inode one real file
-        at a time.
+        at a time.  The kernel may go on to use the old nodeid for other names than the
+        one it looks up next.  Returns None for a file that has no name.
         """
         ...
 

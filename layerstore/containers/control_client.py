@@ -28,7 +28,7 @@ from layerstore.db.reserve import FULL
 from layerstore.errors import Busy, StoreError
 
 SECONDS = 10.0
-FREEZE_SECONDS = 3600.0  # files open for writing are copied, whatever their size
+FREEZE_SECONDS = 3600.0  # files in use are copied, whatever their size
 
 
 class NoMount(StoreError):

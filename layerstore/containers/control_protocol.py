@@ -249,7 +249,7 @@ class Invalidate(Request[Invalidated]):
 class Freeze(Request[Frozen]):
     """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
 
-    Files open for writing are copied while requests wait, or before that with `ahead`.
+    Files in use are copied while requests wait, or before that with `ahead`.
     """
 
     upper_to: bytes

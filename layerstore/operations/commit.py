@@ -17,7 +17,7 @@ the image too.
 After a commit every file that the container had written is in a lower layer.  The first
 write to such a file copies it up again, as the first write to a file of the image does: a
 program that writes to a large file all the time pays for that copy after each commit.
-Files that were open for writing during the freeze are copied by the freeze, so their
+Files that were open during the freeze are copied by the freeze, so their
 writers do not wait again.
 
 With `prune_unchanged` unchanged copies are removed from a frozen upper where it is, unless
@@ -71,7 +71,7 @@ _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
 class Committed:
     """The new image, for how many ns requests to the container waited, and what was copied.
 
-    `copied` are the files that were open for writing, `copied_bytes` their bytes.
+    `copied` are the files that were open, `copied_bytes` their bytes.
     """
 
     image: Image
@@ -101,7 +101,7 @@ def commit(
 ) -> Committed:
     """Make an image of what the container is now; return it.
 
-    The container may run meanwhile.  Files open for writing are copied while its
+    The container may run meanwhile.  Files that are open are copied while its
     requests wait, so that each copy is complete; without `pause` they are copied before
     that.  `changes` are Dockerfile instructions.  Raises StoreError, LimitExceeded if
     the image would have more layers than can be loaded; the container loses nothing.

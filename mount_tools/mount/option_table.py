@@ -147,8 +147,8 @@ SECTIONS = (
                 "passthrough",
                 "|".join(PASSTHROUGH),
                 "let the kernel read and write the layers' files itself; only root may; "
-                "in a writable mount, of the lower files only programs and libraries, "
-                "unless `all`",
+                "in a writable mount, of the lower files only programs that run and libraries "
+                "while they are loaded, unless `all`",
                 "on",
             ),
             Option("fsname", "TEXT", "the source that `mount` shows", "SPEC"),

@@ -5,7 +5,7 @@ wait at the gate, and their order.
 
 Two preparations are made while requests are served.  Names of a copied-up hard link
 that lead to it only through the index are linked into the upper, because a lower has no
-index.  And all names of a hard link that is open for writing are looked up, because
+index.  And all names of a hard link that is in use are looked up, because
 all of them have to move.  Then the gate is closed, and:
 
 1. The fresh upper, made where the old one is to go, takes its place by one
@@ -13,7 +13,7 @@ all of them have to move.  Then the gate is closed, and:
 2. In every known directory that has an upper part, this part becomes the topmost
    lower.  Nothing else in memory changes: the name, the place and the st_ino of
    a file stay the same, and a directory is read again at the next lookup in it.
-3. A file open for writing moves to the new upper, because its writers (with
+3. A file in use moves to the new upper, because its writers (with
    passthrough, the kernel itself) go on writing; the old upper gets a copy.
 
 Only the copies of step 3 take time.  They are made before step 1, and put into
@@ -50,7 +50,7 @@ from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.removal import remove_tree
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import ROOT_NODEID, Frozen
+from unionfs.types import FMODE_EXEC, ROOT_NODEID, Frozen
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TRIES = 5  # requests may undo the preparations before the gate is closed
@@ -59,7 +59,7 @@ Handles = Callable[[], Iterable[Handle]]
 
 
 class _Writer:
-    """A file open for writing, and its copy in the staging directory."""
+    """A file in use, and its copy in the staging directory."""
 
     def __init__(self, node: File, copy: bytes, size: int) -> None:
         self.node = node
@@ -70,10 +70,10 @@ class _Writer:
 def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = False) -> Frozen:
     """Make the upper the topmost lower, and move it to `upper_to`, where nothing may be yet.
 
-    `handles` returns the handles that are open now.  With `ahead` files open for writing
-    are copied before the pause, while they may be written to.  Raises EROFS in a read-only
-    union, EINVAL if the union cannot have another lower or `upper_to` is in the upper,
-    and the error of a system call that fails; the union is then unchanged.
+    `handles` returns the handles that are open now.  With `ahead` files in use are copied
+    before the pause, while they may be written to.  Raises EROFS in a read-only union,
+    EINVAL if the union cannot have another lower or `upper_to` is in the upper, and the
+    error of a system call that fails; the union is then unchanged.
     """
     writable = state.require_upper()
     upper = writable.upper
@@ -111,7 +111,7 @@ def _attempt(
 ) -> Frozen:
     for attempt in range(TRIES):
         settle_index(state)
-        nodes = _open_for_writing(state, handles())
+        nodes = _in_use(state, handles())
         adopt_names(state, nodes)
         early: list[_Writer] = []
         with _discarding(writable.work, early):
@@ -122,8 +122,8 @@ def _attempt(
                 last = attempt == TRIES - 1
                 if last:
                     settle_index(state, paused=True)
-                    adopt_names(state, _open_for_writing(state, handles()))
-                nodes = _open_for_writing(state, handles())
+                    adopt_names(state, _in_use(state, handles()))
+                nodes = _in_use(state, handles())
                 if not last and (_index_used(writable) or not all(map(_has_all_names, nodes))):
                     continue
                 copied = _freeze_paused(state, writable, nodes, early, upper_to, fresh)
@@ -145,9 +145,24 @@ def _index_used(writable: Writable) -> bool:
     return writable.index is not None and bool(writable.index.used)
 
 
-def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
-    """Return the files with a name in the upper that are open for writing."""
-    nodes = {handle.node: handle for handle in handles if handle.writable}
+def _is_in_use(state: State, handle: Handle) -> bool:
+    """Tell whether the file of `handle` has to keep its real file.
+
+    Somebody may write to it at any moment, or the kernel reads it by itself: it could
+    then not be written to later through the same inode.  It denies that for a program
+    that runs.
+    """
+    return handle.writable or (state.passes_through and not handle.flags & FMODE_EXEC)
+
+
+def _in_use(state: State, handles: Iterable[Handle]) -> list[File]:
+    """Return the files with a name in the upper that are in use."""
+    return _in_upper(state, (handle for handle in handles if _is_in_use(state, handle)))
+
+
+def _in_upper(state: State, handles: Iterable[Handle]) -> list[File]:
+    """Return the files of `handles` that have a name in the upper."""
+    nodes = {handle.node: handle for handle in handles}
     return [
         node
         for node, handle in nodes.items()
@@ -156,8 +171,9 @@ def _open_for_writing(state: State, handles: Iterable[Handle]) -> list[File]:
 
 
 def paths_open_for_writing(state: State, handles: Iterable[Handle]) -> list[bytes]:
-    """Return the paths of the files that a freeze would copy now."""
-    return [_path_of(node) for node in _open_for_writing(state, handles)]
+    """Return the paths of the files that are open for writing."""
+    writers = (handle for handle in handles if handle.writable)
+    return [_path_of(node) for node in _in_upper(state, writers)]
 
 
 def _has_all_names(node: File) -> bool:
@@ -341,7 +357,7 @@ def _push_down(d: Dir) -> None:
     d.stamp = ()
 
 
-# -- files open for writing --
+# -- files in use --
 
 
 def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> dict[Dir, Fd]:

@@ -9,9 +9,12 @@ Source: readdir(3); overlayfs.rst "Readdir"; fs/overlayfs/readdir.c.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+from unionfs.core.config import Atime
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, Loaded, union_ino
+from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
@@ -31,6 +34,8 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
             if d.dead:
                 return
             _renew(d, load_locked(state, d))
+        if state.config.atime is Atime.STRICTATIME:
+            _touch_atime(d)
     loaded = d.loaded
     if loaded is None:
         with d.lock:
@@ -58,6 +63,17 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
         if packed is not None:
             st_ino = _entry_ino(state, d, name, packed, in_upper)
             yield DirEntry(base | (index + _DOTS + 1), name, packed & TYPE_MASK, st_ino)
+
+
+def _touch_atime(d: Dir) -> None:
+    """Let the kernel note that the directory is read, if it is in the upper.
+
+    What it holds is in memory, from a reading that left the atime alone.
+    """
+    if d.upper is not None:
+        fd = Fd(os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=d.upper.fd()))
+        with os.scandir(fd) as entries:
+            next(entries, None)
 
 
 def _renew(d: Dir, loaded: Loaded) -> None:

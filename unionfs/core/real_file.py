@@ -19,6 +19,7 @@ from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
+from unionfs.types import Renewed
 
 _TRIES = 8
 
@@ -136,15 +137,16 @@ def statx_node(state: State, node: Node, mask: int) -> bytearray:
         return statx(fd if name is None else open_path(name, fd), b"", mask)
 
 
-def renew_file(state: State, node: File) -> None:
+def renew_file(state: State, node: File) -> Renewed | None:
     """Make every known name of `node` lead to a new inode of the same real file.
 
-    The old inode keeps the file by an fd, for the handles that are open.
+    The old inode keeps the file by an fd, for the handles that are open.  Returns None
+    where it has no name.
     """
     table = state.table
     with node.parent.lock:
         if node.unlinked:
-            return
+            return None
         orphan = open_path(node.rname, node.real.fd())
         st = os.stat(orphan)
         if st.st_ino != node.rino:
@@ -156,11 +158,13 @@ def renew_file(state: State, node: File) -> None:
             table.add_locked(fresh, node.st_ino)
             if fresh.key is not None:
                 table.by_key[fresh.key] = fresh
-            for parent, name in [(node.parent, node.name), *(node.aliases or ())]:
+            names = [(node.parent, node.name), *(node.aliases or ())]
+            for parent, name in names:
                 if parent.kids.get(name) is node:
                     parent.kids[name] = fresh
             node.key, node.aliases = None, None
         table.make_orphan(node, state.require_upper().unnamed_place, orphan)
+    return Renewed(fresh.nodeid, len(names) == 1)
 
 
 def wait_for(node: File) -> None:

@@ -89,7 +89,8 @@ class State:
     this process may open any file in them.  `rename_lock` is held during a rename.
     `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
     flag does it.  `transport_counters` returns the counters of the transport.
-    `generation` counts the freezes.
+    `generation` counts the freezes.  `passes_through` says that the kernel reads and writes
+    real files by itself, each inode one.
     """
 
     config: UnionConfig
@@ -104,6 +105,7 @@ class State:
     reads_all: bool
     mounts: LayerMounts
     generation: int = 0
+    passes_through: bool = False
     gate: Gate = field(default_factory=Gate)
     table: InodeTable = field(default_factory=InodeTable)
     rename_lock: threading.Lock = field(default_factory=threading.Lock)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
-from unionfs.core.config import UnionConfig
+from unionfs.core.config import Atime, UnionConfig
 from unionfs.core.file import (
     Handle,
     current_fd,
@@ -51,7 +51,7 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, Renewed, SetAttr
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -305,8 +305,15 @@ class UnionFs:
         node = self._handle(fh).node
         return node is self._table.nodes.get(nodeid) and node.changed == version
 
-    def renew(self, nodeid: NodeId) -> None:
-        renew_file(self._state, self._table.file(nodeid))
+    def is_of(self, fh: Fh, nodeid: NodeId) -> bool:
+        return self._handle(fh).node is self._table.nodes.get(nodeid)
+
+    def will_stay(self, nodeid: NodeId, version: int) -> bool:
+        node = self._table.file(nodeid)
+        return node.changed == version and (in_upper(node) or node.orphan is not None)
+
+    def renew(self, nodeid: NodeId) -> Renewed | None:
+        return renew_file(self._state, self._table.file(nodeid))
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
         return drop_suid(self._state, current_fd(self._state, self._handle(fh)), writer)
@@ -347,6 +354,9 @@ class UnionFs:
 
     # -- reading directories --
 
+    def note_passthrough(self) -> None:
+        self._state.passes_through = True
+
     def stack_depth(self) -> int:
         state = self._state
         layers = (*state.stack(), *state.data)
@@ -355,6 +365,9 @@ class UnionFs:
 
     def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         return list_dir(self._state, self._table.directory(nodeid), offset)
+
+    def tells_directory_reads(self) -> bool:
+        return self._state.config.atime is Atime.STRICTATIME
 
     def syncfs(self) -> None:
         writable = self._state.writable

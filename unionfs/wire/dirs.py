@@ -60,20 +60,42 @@ class Demand:
 
 
 class Directories:
-    """READDIR, READDIRPLUS and FSYNCDIR; directories are never opened."""
+    """READDIR, READDIRPLUS and FSYNCDIR.
 
-    def __init__(self, fs: ExtendedFilesystem, encoder: Encoder, demand: Demand) -> None:
+    Directories are not opened, and the kernel keeps their listings.  With `opens` it
+    opens them, and asks for every listing.
+    """
+
+    def __init__(
+        self, fs: ExtendedFilesystem, encoder: Encoder, demand: Demand, *, opens: bool
+    ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand
+        self._opens = opens
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
+        opens: Handlers = []
+        if self._opens:
+            opens = [
+                (Opcode.OPENDIR, self._opendir, abi.OPEN_IN.size),
+                (Opcode.RELEASEDIR, self._releasedir, abi.RELEASE_IN.size),
+            ]
         return [
+            *opens,
             (Opcode.READDIR, self._readdir, abi.READ_IN.size),
             (Opcode.READDIRPLUS, self._readdirplus, abi.READ_IN.size),
             (Opcode.FSYNCDIR, self._fsyncdir, abi.FSYNC_IN.size),
         ]
+
+    def _opendir(self, request: Request) -> int:
+        # Without FOPEN_CACHE_DIR.
+        abi.OPEN_OUT.pack_into(request.out, request.body, 0, 0, 0)
+        return abi.OPEN_OUT.size
+
+    def _releasedir(self, request: Request) -> int:
+        return 0
 
     def _readdir(self, request: Request) -> int:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)

@@ -2,111 +2,39 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unionfs.credentials import Credentials
-from unionfs.errors import fs_error
-from unionfs.types import Attr, Backing, Fh, NodeId
+from unionfs.loader import StillRunning
+from unionfs.types import Attr, Fh, NodeId
 from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.modes import ELF, Backings, Cache, Modes
 from unionfs.wire.request import Defer, Handlers, Request
 
 # The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
 INLINE_COPY = 1 << 20
 
-_CHANGES = os.O_ACCMODE | os.O_TRUNC
-
-
-class Backings(Protocol):
-    """The kernel's table of real files that it may read and write by itself."""
-
-    def register(self, fd: int, *, writes: bool) -> int:
-        """Return the backing id of the real file `fd`, above 0; raises `OSError`.
-
-        With `writes` the kernel removes suid and sgid from the file at every write.
-        """
-        ...
-
-    def close(self, backing_id: int) -> None: ...
-
-
-class Cache(Protocol):
-    """The kernel's cache of files."""
-
-    def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
-        """Make `data` the content of the whole file `nodeid` in the page cache; best effort."""
-        ...
-
-    def forget_attributes(self, nodeid: NodeId) -> None:
-        """Make the kernel ask for the attributes of `nodeid` before it next uses them."""
-        ...
-
-
-# The kernel's errors for a file that it will never pass through: the file is on a
-# FUSE filesystem or on one that is stacked too deep, or we are not root.
-_NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
-
-
-# How many lower files stay open and registered after their last handle is closed.
-_KEPT = 256
-
-_ELF = b"\x7fELF"
-
 # A lower file of at most so many bytes is given to the kernel as a whole.  It is the size
 # of one READ with the kernel's default read-ahead.
 _MOST_GIVEN = 128 << 10
 
-_NO_FH = Fh(0)
-
-# The version of a small file, which is never passed through to.
-_SMALL = -1
-
-
-class Mode:
-    """How the kernel has an inode open, which is the same for all its handles.
-
-    It reads and writes either the real file, by passthrough, or through the page cache and
-    this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
-    the handle that all readers of a lower file share, 0 for none.
-    """
-
-    __slots__ = ("backing_id", "fh", "flags", "handles", "version")
-
-    def __init__(self, backing_id: int, version: int, flags: int) -> None:
-        self.backing_id = backing_id
-        self.version = version
-        self.flags = flags
-        self.handles = 1
-        self.fh = _NO_FH
+_CHANGES = os.O_ACCMODE | os.O_TRUNC
 
 
 class Files:
     """OPEN to RELEASE, CREATE and TMPFILE.
 
-    `backings` is None if the kernel sends every read and write to this process.
-
-    The kernel allows an inode one backing file at a time.  A lower file that is read
-    by passthrough cannot be written to through the same inode.  So passthrough is for
-    lower files that are not expected to change: all files of a read-only mount, and
-    programs and libraries (ELF), whose pages all mounts of a layer share.  With
-    `pass_all` it is for every lower file.  An upper file always gets passthrough, except
-    while it has suid or sgid: only a WRITE request says whether the writer may keep them.
-
-    Pages are kept from one open to the next (KEEP_CACHE) only if no write by
-    passthrough can have changed the file.
+    `modes` decides which files the kernel reads and writes by itself.
 
     A lower file of up to `_MOST_GIVEN` bytes without passthrough is given to the kernel
     with its first open.  That saves the READs, and the GETATTR after them, since a READ
     makes the kernel expect a new atime.  The pages are then in memory twice, as after a
     READ: the kernel also keeps those of the lower file.
-
-    A lower file stays open after its last handle is closed.  Its next reader gets the same
-    handle, without a system call.
     """
 
     def __init__(
@@ -120,15 +48,29 @@ class Files:
     ) -> None:
         self._fs = fs
         self._encoder = encoder
-        self.backings: Backings | None = None
         self._cache = cache
-        self._pass_all = pass_all
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
-        self._modes: dict[NodeId, Mode] = {}
-        self._kept: dict[NodeId, Mode] = {}  # those without a handle, the latest last
+        self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
         self.given: set[NodeId] = set()
-        self._lock = threading.Lock()
+
+    def pass_through(self, backings: Backings | None) -> None:
+        """Register real files in `backings`; with None the kernel sends every read and write."""
+        self._modes.backings = backings
+        if backings is not None:
+            self._fs.note_passthrough()
+
+    @contextmanager
+    def changing(self, nodeid: NodeId, *, wait: bool) -> Iterator[None]:
+        """Hold readers of the lower file `nodeid` off while it is truncated.
+
+        Raises what `Modes.begin_change` does.
+        """
+        self._modes.begin_change(nodeid, wait)
+        try:
+            yield
+        finally:
+            self._modes.end_change(nodeid)
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -148,14 +90,24 @@ class Files:
 
     def _open(self, request: Request) -> int:
         flags, open_flags = abi.OPEN_IN.unpack_from(request.args, request.at)
+        modes = self._modes
+        if flags & _CHANGES == os.O_RDONLY:
+            if modes.backings is not None:
+                mode = modes.share(request, flags)
+                if mode is not None:
+                    abi.OPEN_OUT.pack_into(
+                        request.out, request.body, mode.fh, mode.flags, mode.backing_id
+                    )
+                    return abi.OPEN_OUT.size
+            return self._open_anew(request, flags, open_flags)
+        modes.begin_change(request.nodeid, request.wait)
+        try:
+            return self._open_anew(request, flags, open_flags)
+        finally:
+            modes.end_change(request.nodeid)
+
+    def _open_anew(self, request: Request, flags: int, open_flags: int) -> int:
         fs = self._fs
-        if flags & _CHANGES == os.O_RDONLY and self.backings is not None:
-            mode = self._share(request.nodeid)
-            if mode is not None:
-                abi.OPEN_OUT.pack_into(
-                    request.out, request.body, mode.fh, mode.flags, mode.backing_id
-                )
-                return abi.OPEN_OUT.size
         if not request.wait and fs.slow_open(request.nodeid, flags):
             raise Defer
         fh = fs.open(request.nodeid, flags)
@@ -163,45 +115,50 @@ class Files:
             if open_flags & abi.OPEN_KILL_SUIDGID:
                 self._drop_suid(fh, request)
             if self._cache is not None and request.nodeid not in self.given:
-                self._give(self._cache, fh, request.nodeid, flags, request.wait)
+                self._give(self._cache, fh, request, flags)
         except (OSError, Defer):
             fs.release(fh)
             raise
         return self._put_open(fh, request.nodeid, flags, request, request.body)
 
-    def _give(self, cache: Cache, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> None:
+    def _give(self, cache: Cache, fh: Fh, request: Request, flags: int) -> None:
         """Give the kernel the content of a lower file at its first open, and never again.
 
         An OPEN of the inode is answered only when the inode is in `given`, and it is added
         only after the store.  So no READ of it is under way during the store: the store
         would wait for the pages of that READ, and the READ for this thread.  The file is
-        read without a lock.  An OPEN for writing takes the lock before it is answered, so
-        old content is never stored after a write.  Raises `Defer` to wait for a disk.
+        read without a lock.  A change of its data begins and ends under the lock, so old
+        content is never stored after it.  Raises `Defer` to wait for a disk.
         """
-        data = None
+        nodeid, data = request.nodeid, None
         if flags & _CHANGES == os.O_RDONLY:
-            data = self._content_to_give(fh, wait)
-        with self._lock:
+            data = self._content_to_give(fh, request, flags)
+        with self._modes.lock:
             if nodeid not in self.given:
-                if data is not None and self._fs.is_as_found(fh):
+                changes = self._modes.is_changing_locked(nodeid)
+                if data is not None and not changes and self._fs.is_as_found(fh):
                     cache.store(nodeid, data)
                 self.given.add(nodeid)
 
-    def _content_to_give(self, fh: Fh, wait: bool) -> bytearray | None:
+    def _content_to_give(self, fh: Fh, request: Request, flags: int) -> bytearray | None:
         """Return the content of a file, None if it is large or read by passthrough."""
-        backing = None if self.backings is None else self._fs.backing(fh)
-        if backing is not None and self._always_passes(backing):
+        modes = self._modes
+        backing = None if modes.backings is None else self._fs.backing(fh)
+        if backing is not None and modes.always_passes(backing):
             return None
         try:
-            data = self._fs.first_content(fh, _MOST_GIVEN, wait)
+            data = self._fs.first_content(fh, _MOST_GIVEN, request.wait)
         except BlockingIOError:
             if backing is None:
                 # The disk reads now, and is mostly done when the READ comes.  That takes
                 # less time than handing the OPEN to another thread.
                 return None
             raise Defer from None
-        if backing is not None and data is not None and data.startswith(_ELF):
-            return None
+        if backing is not None and data is not None and data.startswith(ELF):
+            try:
+                return None if modes.loads(request, flags) else data
+            except StillRunning:
+                return None
         return data
 
     def _drop_suid(self, fh: Fh, request: Request) -> None:
@@ -241,100 +198,15 @@ class Files:
 
     def _put_open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request, at: int) -> int:
         open_flags, backing_id = self._keep, 0
-        if self.backings is not None:
-            mode = self._mode_for(self.backings, fh, nodeid, flags, request.wait)
+        mode = self._modes.open(fh, nodeid, flags, request)
+        if mode is not None:
             open_flags, backing_id = mode.flags, mode.backing_id
+            if backing_id and flags & os.O_ACCMODE == os.O_RDWR and self._cache is not None:
+                # The FUSE kernel code does not see that stores through a mapping change
+                # the times.
+                self._cache.forget_attributes(nodeid)
         abi.OPEN_OUT.pack_into(request.out, at, fh, open_flags, backing_id)
         return abi.OPEN_OUT.size
-
-    def _mode_for(self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, wait: bool) -> Mode:
-        """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`."""
-        fs, writing = self._fs, flags & os.O_ACCMODE
-        mode = None
-        with self._lock:
-            if writing:
-                # Before the mode is read, so that a SETATTR that comes later sees the writer.
-                self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
-            try:
-                mode = self._enter(backings, nodeid, fs.backing(fh), wait)
-            finally:
-                if mode is None:
-                    fs.release(fh)
-                    if writing:
-                        self._encoder.remove_writer(nodeid, mapped=writing == os.O_RDWR)
-            if mode is not None and mode.handles == 1:
-                mode.fh = fh if mode.version >= 0 and fs.is_lasting(fh) else _NO_FH
-        if mode is None:
-            fs.renew(nodeid)
-            raise fs_error(errno.ESTALE)
-        if writing == os.O_RDWR and mode.backing_id and self._cache is not None:
-            # The FUSE kernel code does not see that stores through a mapping change the times.
-            self._cache.forget_attributes(nodeid)
-        return mode
-
-    def _enter(
-        self, backings: Backings, nodeid: NodeId, backing: Backing | None, wait: bool
-    ) -> Mode | None:
-        """Return the mode to open `nodeid` in; the caller holds the lock.
-
-        None if the kernel has another real file open for the inode: it allows one at a
-        time.  The caller answers ESTALE, and the kernel looks the name up again, which then
-        must lead to a new nodeid.  Raises `Defer` to wait for a disk.
-        """
-        mode = self._modes.get(nodeid)
-        if mode is not None and not mode.handles:
-            self._close(backings, nodeid, mode)
-            mode = None
-        if mode is not None:
-            if mode.backing_id and (backing is None or mode.version != backing.version):
-                return None
-            mode.handles += 1
-            return mode
-        if backing is None:
-            mode = Mode(0, _SMALL, self._keep)
-        elif not self._passes(backing, wait):
-            mode = Mode(0, backing.version, self._keep if backing.pristine else abi.FOPEN_NOFLUSH)
-        else:
-            try:
-                passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
-                backing_id = backings.register(backing.fd, writes=backing.may_change)
-                mode = Mode(backing_id, backing.version, passthrough)
-            except OSError as error:
-                mode = Mode(0, backing.version, self._keep if error.errno in _NEVER else 0)
-        self._modes[nodeid] = mode
-        return mode
-
-    def _passes(self, backing: Backing, wait: bool) -> bool:
-        """Tell whether a file gets passthrough; raises `Defer` to wait for a disk."""
-        if backing.suid:
-            return False
-        if self._always_passes(backing):
-            return True
-        start = bytearray(len(_ELF))
-        try:
-            os.preadv(backing.fd, [start], 0, 0 if wait else os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno == errno.EAGAIN:
-                raise Defer from None
-            return False
-        return start == _ELF
-
-    def _always_passes(self, backing: Backing) -> bool:
-        """Tell whether a file without suid gets passthrough, whatever its content is."""
-        return self._pass_all or backing.may_change or backing.fixed
-
-    def _share(self, nodeid: NodeId) -> Mode | None:
-        """Return the mode of `nodeid` and count one more reader, None if it must be opened."""
-        with self._lock:
-            mode = self._modes.get(nodeid)
-            if mode is None or not mode.fh:
-                return None
-            if not self._fs.is_current(mode.fh, nodeid, mode.version):
-                return None
-            if not mode.handles:
-                del self._kept[nodeid]
-            mode.handles += 1
-            return mode
 
     def _release(self, request: Request) -> int:
         fh, flags, _, _ = abi.RELEASE_IN.unpack_from(request.args, request.at)
@@ -343,36 +215,7 @@ class Files:
 
     def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:
         """Close `fh`, a handle of `nodeid` opened with `flags`."""
-        backings = self.backings
-        if backings is None:
-            self._fs.release(fh)
-            return
-        with self._lock:
-            mode = self._modes[nodeid]
-            mode.handles -= 1
-            if flags & os.O_ACCMODE:
-                mapped = flags & os.O_ACCMODE == os.O_RDWR
-                self._encoder.remove_writer(nodeid, mapped=mapped)
-            shared = fh == mode.fh
-            if not mode.handles:
-                if mode.fh:
-                    self._kept[nodeid] = mode
-                    if len(self._kept) > _KEPT:
-                        oldest = next(iter(self._kept))
-                        self._close(backings, oldest, self._kept[oldest])
-                else:
-                    self._close(backings, nodeid, mode)
-        if not shared:
-            self._fs.release(fh)
-
-    def _close(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
-        """Drop the mode of `nodeid`, which no handle needs; the caller holds the lock."""
-        del self._modes[nodeid]
-        if mode.backing_id:
-            backings.close(mode.backing_id)
-        if mode.fh:
-            self._kept.pop(nodeid, None)
-            self._fs.release(mode.fh)
+        self._modes.release(nodeid, fh, flags)
 
     def _read(self, request: Request) -> int:
         fh, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import errno
 import stat
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.types import SetAttr
+from unionfs.types import NodeId, SetAttr
 from unionfs.vfs import TOUCH, ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import NS, Encoder
-from unionfs.wire.files import Cache
+from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 
 _TIMES_NOW = abi.FATTR_ATIME_NOW | abi.FATTR_MTIME_NOW
+
+
+class Changing(Protocol):
+    """Holds readers of a file off while it is truncated; see `files.Files.changing`."""
+
+    def __call__(self, nodeid: NodeId, *, wait: bool) -> AbstractContextManager[None]: ...
 
 
 class Inodes:
@@ -25,10 +33,17 @@ class Inodes:
     """
 
     def __init__(
-        self, fs: ExtendedFilesystem, encoder: Encoder, *, xattrs: bool, cache: Cache | None
+        self,
+        fs: ExtendedFilesystem,
+        encoder: Encoder,
+        changing: Changing,
+        *,
+        xattrs: bool,
+        cache: Cache | None,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
+        self._changing = changing
         self._xattrs = xattrs
         self._cache = cache
         self.extended = True
@@ -80,15 +95,17 @@ class Inodes:
         if valid & abi.FATTR_MTIME:
             change.mtime_ns = mtime * NS + mtime_ns
         change.times_now = valid & _TIMES_NOW == _TIMES_NOW
-        fs = self._fs
-        if not request.wait and fs.slow_setattr(request.nodeid, change):
+        if not request.wait and self._fs.slow_setattr(request.nodeid, change):
             raise Defer
-        attr = fs.setattr(
-            request.nodeid,
-            change,
-            fh if valid & abi.FATTR_FH else None,
-            Credentials(request.pid, request.gid) if valid & abi.FATTR_KILL_SUIDGID else None,
-        )
+        writer = None
+        if valid & abi.FATTR_KILL_SUIDGID:
+            writer = Credentials(request.pid, request.gid)
+        through = fh if valid & abi.FATTR_FH else None
+        if change.size is None:
+            attr = self._fs.setattr(request.nodeid, change, through, writer)
+        else:
+            with self._changing(request.nodeid, wait=request.wait):
+                attr = self._fs.setattr(request.nodeid, change, through, writer)
         return self._encoder.attributes(attr, request)
 
     def _readlink(self, request: Request) -> int:

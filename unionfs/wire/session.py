@@ -24,8 +24,9 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode, opcode_name
 from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
-from unionfs.wire.files import Backings, Cache, Files
+from unionfs.wire.files import Files
 from unionfs.wire.inodes import Inodes
+from unionfs.wire.modes import Backings, Cache
 from unionfs.wire.names import Names
 from unionfs.wire.request import Defer, Request, Room
 from unionfs.wire.take_back import take_back
@@ -49,7 +50,6 @@ _ALWAYS = (
     | Init.PARALLEL_DIROPS
     | Init.ABORT_ERROR
     | Init.MAX_PAGES
-    | Init.NO_OPENDIR_SUPPORT
     | Init.HANDLE_KILLPRIV_V2
     | Init.SETXATTR_EXT
     | Init.INIT_EXT
@@ -65,7 +65,8 @@ class Terms:
     `timeout` is in seconds, None for ever.  `backings` is None if passthrough must
     not be used; `pass_all` uses it for all lower files.  `cache` is None if
     the kernel's cache must not be changed.  `stack_depth` is the number of stacked
-    filesystems beneath the mount.  `may_hang`: see `vfs.Filesystem`.
+    filesystems beneath the mount.  `may_hang`: see `vfs.Filesystem`.  With
+    `opens_directories` the kernel asks for every listing, and keeps none.
     """
 
     timeout: float | None = None
@@ -77,6 +78,7 @@ class Terms:
     cache: Cache | None = None
     stack_depth: int = 1
     may_hang: bool = False
+    opens_directories: bool = False
 
 
 def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
@@ -104,7 +106,6 @@ class Session:
         self._forget = fs.forget
         self.may_hang = terms.may_hang
         encoder = Encoder(terms.timeout)
-        self._inodes = Inodes(fs, encoder, xattrs=terms.xattrs, cache=terms.cache)
         self._files = Files(
             fs,
             encoder,
@@ -112,12 +113,15 @@ class Session:
             pass_all=terms.pass_all,
             cache=terms.cache,
         )
+        self._inodes = Inodes(
+            fs, encoder, self._files.changing, xattrs=terms.xattrs, cache=terms.cache
+        )
         demand = Demand()
         self._parts = (
             Names(fs, encoder, demand),
             self._inodes,
             self._files,
-            Directories(fs, encoder, demand),
+            Directories(fs, encoder, demand, opens=terms.opens_directories),
         )
         self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
 
@@ -137,7 +141,7 @@ class Session:
         self.minor = min(minor, abi.MINOR)
         self.flags = Init(self._wanted() & offered)
         self._inodes.extended = bool(self.flags & Init.SETXATTR_EXT)
-        self._files.backings = self.terms.backings if self.flags & Init.PASSTHROUGH else None
+        self._files.pass_through(self.terms.backings if self.flags & Init.PASSTHROUGH else None)
         for part in self._parts:
             for opcode, handler, size in part.handlers():
                 self._table[opcode] = (_apart(handler) if self.may_hang else handler, size)
@@ -160,6 +164,8 @@ class Session:
 
     def _wanted(self) -> int:
         wanted = int(_ALWAYS)
+        if not self.terms.opens_directories:
+            wanted |= Init.NO_OPENDIR_SUPPORT
         if self.terms.acl:
             wanted |= Init.POSIX_ACL
         if self.terms.timeout is None:

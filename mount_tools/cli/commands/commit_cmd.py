@@ -35,7 +35,7 @@ NAMES_SHOWN = 3
 @framework.flag(
     "-p",
     "--pause",
-    says="Copy files that are open for writing while the container waits (default true)",
+    says="Copy files that are open while the container waits (default true)",
     default=True,
 )
 @framework.flag(
@@ -57,7 +57,7 @@ def commit(
     quiet: bool,
 ) -> None:
     """The upper of the container becomes a layer by a rename, so the container waits only for
-    that, whatever the size. Only files that are open for writing are copied."""
+    that, whatever the size. Only files that are open are copied."""
     store = session.store
     name, *names = operands
     # docker's client checks the name first too.
@@ -82,11 +82,11 @@ def commit(
 
 
 def copied_text(done: Committed) -> str:
-    """Return a message about files copied since they were open for writing, and the pause."""
+    """Return a message about files copied since they were open, and the pause."""
     names = [os.fsdecode(path) for path in done.copied[:NAMES_SHOWN]]
     if len(done.copied) > NAMES_SHOWN:
         names.append(f"{len(done.copied) - NAMES_SHOWN} more")
     return (
-        f"copied since open for writing ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
+        f"copied since open ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
         f"the container waited {done.pause_ns / 1e6:.1f} ms"
     )

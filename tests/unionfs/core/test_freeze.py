@@ -23,7 +23,7 @@ from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
 from unionfs.core.union import UnionFs, open_union
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
-from unionfs.types import SetAttr
+from unionfs.types import FMODE_EXEC, SetAttr
 
 
 def test_the_tree_stays_what_it_is(union: Frozen) -> None:
@@ -143,6 +143,28 @@ def test_a_reader_keeps_what_it_opened_and_sees_later_changes(union: Frozen) -> 
     tree.write(b"etc/passwd", 0, b"LATER")
     assert tree.pread(handle, 10, 0) == b"LATER"
     assert (frozen / "etc/passwd").read_bytes() == b"upper"
+    check_reopened(union)
+
+
+@pytest.mark.parametrize(
+    ("flags", "stays"), [(os.O_RDONLY, True), (os.O_RDONLY | FMODE_EXEC, False)]
+)
+def test_a_file_that_the_kernel_reads_by_itself_stays_with_the_union(
+    union: Frozen, flags: int, stays: bool
+) -> None:
+    """It could not be written to through the same inode otherwise; nor can a running program."""
+    tree = union.tree
+    tree.write(b"etc/passwd", 0, b"upper")
+    core(tree).note_passthrough()
+    ino = os.stat(union.layers.upper / "etc/passwd").st_ino
+    fh = core(tree).open(nodeid(tree, b"etc/passwd"), flags)
+    frozen = union.freeze()
+    assert union.result.copied == ((b"/etc/passwd",) if stays else ())
+    assert os.fstat(core(tree).fileno(fh)).st_ino == ino
+    kept = union.layers.upper if stays else frozen
+    assert (kept / "etc/passwd").stat().st_ino == ino
+    assert (frozen / "etc/passwd").read_bytes() == b"upper"
+    core(tree).release(fh)
     check_reopened(union)
 
 

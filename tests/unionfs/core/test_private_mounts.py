@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import mounted, require_root, run, wait_until
+from tests.helpers.mounts import kernel_overlay, mounted, require_root, run, wait_until
 from tests.helpers.unions import Layers, core, errno_of
 from unionfs import Atime
 
@@ -93,6 +93,39 @@ def test_atimes_in_the_upper_follow_the_mount_options(strict: Path, size: str) -
     assert changes("noatime") == [False, False]
     assert changes("relatime") == [True, False]
     assert changes("strictatime") == [True, True]
+
+
+def listings_change_atime(root: Path) -> list[bool]:
+    """Tell for two listings of a directory whether they change its atime."""
+    changed = []
+    for _ in range(2):
+        before = root.stat().st_atime_ns
+        wait_until(lambda before=before: coarse_now() > before, "the clock", 5)  # type: ignore[misc]
+        os.listdir(root)
+        changed.append(root.stat().st_atime_ns != before)
+    return changed
+
+
+@pytest.mark.parametrize("transport", ["kernel", "dev_fuse", "pyfuse3"])
+def test_every_listing_counts_with_strictatime(strict: Path, transport: str) -> None:
+    """Of a directory that the upper has; kernel overlayfs is the oracle."""
+    if transport == "pyfuse3":
+        pytest.importorskip("pyfuse3")
+    for name in ("lower/only", "lower/both", "upper/both/in", "upper/only-upper", "work"):
+        (strict / name).mkdir(parents=True)
+    words = (strict / "upper", strict / "work")
+    before = (strict / "lower/only").stat().st_atime_ns
+    for option, counts in (("strictatime", True), ("noatime", False)):
+        if transport == "kernel":
+            union = kernel_overlay([strict / "lower"], *words, [option])
+        else:
+            options = [option, f"transport={transport}"]
+            union = mounted([strict / "lower"], *words, options)
+        with union as root:
+            for name in ("both", "only-upper", "both/in"):
+                assert listings_change_atime(root / name) == [counts] * 2, (option, name)
+            assert listings_change_atime(root / "only") == [False] * 2
+    assert (strict / "lower/only").stat().st_atime_ns == before
 
 
 def test_the_mount_of_a_layer_is_busy_while_the_union_is_mounted(strict: Path) -> None:

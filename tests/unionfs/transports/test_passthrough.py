@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -12,10 +13,12 @@ import select
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from layerstore.containers.control_client import freeze
 from tests.conformance.tree import directory, file, hard_link
 from tests.helpers.calls import FS_NODUMP_FL, get_flags, next_tick, set_flags
 from tests.helpers.layers import HandmadeLayers
@@ -157,6 +160,31 @@ def test_truncate_chmod_and_rename_beside_a_reader(
         assert (root / "cut").stat().st_size == 5
 
 
+def test_the_inodes_that_a_file_became_agree_in_attributes(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
+    """And the old one can be opened again: for reading, as it is read by those who have it."""
+    layers.layer(file("big", BIG), file("program", b"\x7fELF" + BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        requires_passthrough(union)
+        for name in ("big", "program"):
+            path = union.root / name
+            with open(path, "rb") as reader, open(path, "r+b") as writer:
+                writer.write(b"written")
+                writer.flush()
+                os.fchmod(reader.fileno(), 0o640)
+                os.utime(reader.fileno(), ns=(1, 2))
+                os.ftruncate(writer.fileno(), 1000)
+                for st in (os.fstat(reader.fileno()), os.fstat(writer.fileno()), path.stat()):
+                    assert (st.st_mode & 0o7777, st.st_size) == (0o640, 1000)
+                with open(f"/dev/fd/{reader.fileno()}", "rb") as again:
+                    assert again.read(4) == reader.read(4)
+                with pytest.raises(OSError, match=os.strerror(errno.ETXTBSY)):
+                    open(f"/dev/fd/{reader.fileno()}", "r+b")  # noqa: SIM115
+                path.unlink()
+                assert os.fstat(reader.fileno()).st_nlink == 0
+
+
 def stat_mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
@@ -276,6 +304,31 @@ def test_one_file_is_one_inode(layers: HandmadeLayers, usual: tuple[str, ...]) -
             assert os.fstat(reader.fileno()).st_nlink == 0
 
 
+def test_one_file_is_one_inode_over_a_commit(
+    layers: HandmadeLayers, usual: tuple[str, ...]
+) -> None:
+    """The kernel has a file of the upper open, which becomes a lower one."""
+    layers.layer(file("other", b""))
+    control = layers.base / "control"
+    words = (*usual, f"control={control}")
+    with mounted_union(layers.stack, layers.upper, layers.work, words) as union:
+        requires_passthrough(union)
+        path = union.root / "new"
+        path.write_bytes(BIG)
+        with open(path, "rb") as reader:
+            fcntl.flock(reader, fcntl.LOCK_EX)
+            freeze(control, layers.base / "frozen")
+            with open(path, "r+b") as writer:
+                writer.write(b"written")
+                writer.flush()
+                assert reader.read(7) == b"written"
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.fchmod(reader.fileno(), 0o640)
+                assert stat_mode(path) == 0o640
+        assert (layers.base / "frozen/new").read_bytes() == BIG
+
+
 def test_a_reader_that_waits_sees_what_is_appended(
     layers: HandmadeLayers, usual: tuple[str, ...]
 ) -> None:
@@ -302,19 +355,75 @@ def has_open(pid: int, path: Path) -> bool:
     return any(fd.is_symlink() and os.readlink(fd) == str(path) for fd in fds)
 
 
-def test_programs_are_in_memory_once_and_other_files_are_cached(
+def test_programs_and_libraries_are_in_memory_once_and_other_files_are_cached(
     layers: HandmadeLayers, usual: tuple[str, ...]
 ) -> None:
-    """The kernel reads a program by itself; another file it reads through us, once."""
-    layers.layer(file("program", b"\x7fELF" + BIG), file("big", BIG))
+    """The kernel maps what is executed or loaded by itself; what is read, it reads through us."""
+    lower = layers.layer(file("big", BIG))
+    library = next(Path("/lib").glob("*-linux-gnu/libm.so.6"))
+    shutil.copy(library, lower / "library.so")
+    shutil.copy("/bin/sh", lower / "program")
     with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
         requires_passthrough(union)
-        assert (union.root / "program").read_bytes() == b"\x7fELF" + BIG
+        program, loaded = union.root / "program", union.root / "library.so"
+        for words, preload in (([program, "-c", ":"], ""), (["true"], str(loaded))):
+            run(*words, env={**os.environ, "LD_PRELOAD": preload})
         assert "READ" not in asked(union)
-        assert (union.root / "big").read_bytes() == BIG
-        reads = asked(union)["READ"]
-        assert (union.root / "big").read_bytes() == BIG
-        assert asked(union)["READ"] == reads
+        assert cached_pages(program) == cached_pages(loaded) == 0
+        for name in ("big", "program", "library.so"):
+            content = (lower / name).read_bytes()
+            before = asked(union).get("READ", 0)
+            assert (union.root / name).read_bytes() == content
+            reads = asked(union).get("READ", 0)
+            assert cached_pages(union.root / name) == -(-len(content) // mmap.PAGESIZE)
+            assert (union.root / name).read_bytes() == content
+            assert asked(union).get("READ", 0) == reads >= before
+
+
+def test_two_mounts_hold_a_loaded_library_in_memory_once(
+    layers: HandmadeLayers, usual: tuple[str, ...]
+) -> None:
+    """Two programs, one of each mount, count each page of the file half (PSS)."""
+    lower = layers.layer(file("other", b""))
+    (lower / "library.so").write_bytes(
+        next(Path("/lib").glob("*-linux-gnu/libm.so.6")).read_bytes()
+    )
+    script = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    with contextlib.ExitStack() as stack:
+        children = []
+        for number in range(2):
+            upper, work = layers.base / f"upper{number}", layers.base / f"work{number}"
+            upper.mkdir()
+            work.mkdir()
+            union = stack.enter_context(mounted_union(layers.stack, upper, work, usual))
+            requires_passthrough(union)
+            child = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", script, union.root / "library.so"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+            )
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"\n"
+            children.append(child)
+        for child in children:
+            rss, pss = memory_of(child.pid, "library.so")
+            assert 0 < pss <= rss * 0.6
+
+
+def memory_of(pid: int, name: str) -> tuple[int, int]:
+    """Return the KiB of code of the file `name` that a process has mapped, and its share."""
+    rss = pss = 0
+    ours = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0]:
+            ours = line.endswith("/" + name) and "r-xp" in words
+        elif ours and words[0] in ("Rss:", "Pss:"):
+            rss += int(words[1]) * (words[0] == "Rss:")
+            pss += int(words[1]) * (words[0] == "Pss:")
+    return rss, pss
 
 
 def test_a_read_only_mount_passes_every_file_through(

@@ -1,124 +1,21 @@
-"""Open files: passthrough, handles that are shared and kept, and writes."""
+"""Open files: what the kernel is given of them, and what has to wait."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unionfs.wire.kernel import Given, Kernel, Table
 from unionfs.core.union import UnionFs
-from unionfs.types import ROOT_NODEID, Fh, NodeId
+from unionfs.types import FMODE_EXEC, ROOT_NODEID, Attr, Fh
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer
 from unionfs.wire.session import Terms
-
-
-def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
-    """Registered by the first open, given up by the last release."""
-    table = Table()
-    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    kernel.release(nodeid, kernel.open(nodeid, os.O_RDWR)[0])
-    first, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
-    second = kernel.open(nodeid, os.O_RDONLY)
-    assert flags == abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
-    assert second[2] == backing_id
-    kernel.release(nodeid, first)
-    assert list(table.open) == [backing_id]
-    kernel.release(nodeid, second[0])
-    assert not table.open
-
-
-def test_a_writer_of_a_file_read_by_passthrough_gets_a_new_inode(fs: UnionFs) -> None:
-    """ESTALE makes the kernel look the name up again; readers keep the old inode."""
-    kernel = Kernel(fs, Terms(pass_all=True, backings=Table()))
-    old = kernel.lookup(ROOT_NODEID, b"big")
-    reader, _, backing_id = kernel.open(NodeId(old[0]), os.O_RDONLY)
-    with pytest.raises(OSError) as caught:
-        kernel.open(NodeId(old[0]), os.O_RDWR)
-    assert caught.value.errno == errno.ESTALE
-    new = kernel.lookup(ROOT_NODEID, b"big")
-    assert new[0] != old[0]
-    assert new[6] == old[6], "st_ino"
-    assert kernel.open(NodeId(new[0]), os.O_RDWR)[2] != backing_id
-    kernel.release(NodeId(old[0]), reader)
-
-
-def test_readers_of_a_lower_file_share_a_handle_that_outlives_them(fs: UnionFs) -> None:
-    table = Table()
-    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    first = kernel.open(nodeid, os.O_RDONLY)
-    assert kernel.open(nodeid, os.O_RDONLY) == first
-    for _ in range(2):
-        kernel.release(nodeid, first[0])
-    assert list(table.open) == [first[2]]
-    assert kernel.open(nodeid, os.O_RDONLY) == first
-    read = abi.READ_IN.pack(first[0], 99_997, 4096, 0, 0, 0, 0)
-    assert kernel.ask(Opcode.READ, nodeid, read) == bytes(3)
-
-
-def test_a_kept_handle_gives_way_to_a_writer(fs: UnionFs, tmp_path: Path) -> None:
-    table = Table()
-    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    reader = kernel.open(nodeid, os.O_RDONLY)
-    kernel.release(nodeid, reader[0])
-    writer = kernel.open(nodeid, os.O_RDWR)
-    assert list(table.open) == [writer[2]]
-    kernel.release(nodeid, writer[0])
-    again = kernel.open(nodeid, os.O_RDONLY)
-    assert os.fstat(table.open[again[2]]).st_ino != (tmp_path / "lower/big").stat().st_ino
-    kernel.release(nodeid, again[0])
-    assert not table.open, "a file of the upper is not kept open: it may be deleted"
-
-
-def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
-    """Forgotten, copied up under another handle, and opened by the same nodeid."""
-    table = Table()
-    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    reader = kernel.open(nodeid, os.O_RDONLY)
-    kernel.release(nodeid, reader[0])
-    kernel.session.forget(Opcode.FORGET, nodeid, abi.FORGET_IN.pack(1), 0)
-    assert kernel.nodeid(ROOT_NODEID, b"big") == nodeid
-    writer = kernel.open(nodeid, os.O_RDWR)
-    kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer[0], 0, 3, 0, 0, 0, 0), data=b"new")
-    kernel.release(nodeid, writer[0])
-    again = kernel.open(nodeid, os.O_RDONLY)
-    assert os.pread(table.open[again[2]], 3, 0) == b"new"
-    kernel.release(nodeid, again[0])
-
-
-def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unionfs.wire.files._KEPT", 2)
-    table = Table()
-    kernel = Kernel(fs, Terms(pass_all=True, backings=table))
-    opened = []
-    for name in (b"big", b"big1", b"big2", b"big"):
-        nodeid = kernel.nodeid(ROOT_NODEID, name)
-        opened.append(kernel.open(nodeid, os.O_RDONLY))
-        kernel.release(nodeid, opened[-1][0])
-    assert len(table.open) == 2
-    assert opened[3][0] != opened[0][0]
-    assert fs.counters()["handles"] == 2
-
-
-def test_a_file_the_kernel_cannot_take_goes_through_us(fs: UnionFs) -> None:
-    class Refusing(Table):
-        def register(self, fd: int, *, writes: bool) -> int:
-            raise OSError(errno.EOPNOTSUPP, "not this one")
-
-    kernel = Kernel(fs, Terms(pass_all=True, backings=Refusing()))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
-    assert (flags, backing_id) == (abi.FOPEN_KEEP_CACHE | abi.FOPEN_NOFLUSH, 0)
-    read = abi.READ_IN.pack(fh, 99_997, 4096, 0, 0, 0, 0)
-    assert kernel.ask(Opcode.READ, nodeid, read) == bytes(3)
 
 
 def test_a_small_lower_file_is_kept_by_the_kernel(fs: UnionFs) -> None:
@@ -137,18 +34,6 @@ def test_a_small_lower_file_is_kept_by_the_kernel(fs: UnionFs) -> None:
     assert kernel.open(nodeid, os.O_RDONLY)[1] & abi.FOPEN_PASSTHROUGH
 
 
-def test_a_failure_of_the_moment_keeps_no_pages(fs: UnionFs) -> None:
-    """The kernel was short of memory; at the next open it may not be."""
-
-    class Exhausted(Table):
-        def register(self, fd: int, *, writes: bool) -> int:
-            raise OSError(errno.ENOMEM, "not now")
-
-    kernel = Kernel(fs, Terms(pass_all=True, backings=Exhausted()))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    assert kernel.open(nodeid, os.O_RDONLY)[1:] == (0, 0)
-
-
 def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     given = Given()
     kernel = Kernel(fs, Terms(pass_all=True, backings=Table(), cache=given))
@@ -158,18 +43,46 @@ def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     assert given.files == [(nodeid, b"data")]
 
 
-@pytest.mark.parametrize(("head", "given"), [(b"text", True), (b"\x7fELF", False)])
+@pytest.mark.parametrize(
+    ("head", "flags", "given"),
+    [
+        (b"text", os.O_RDONLY, True),
+        (b"text", os.O_RDONLY | FMODE_EXEC, True),
+        (b"\x7fELF", os.O_RDONLY, True),
+        (b"\x7fELF", os.O_RDONLY | FMODE_EXEC, False),
+    ],
+)
 def test_a_file_of_one_read_is_given_unless_it_is_passed_through(
-    tmp_path: Path, fs: UnionFs, head: bytes, given: bool
+    tmp_path: Path, fs: UnionFs, head: bytes, flags: int, given: bool
 ) -> None:
     cache = Given()
     kernel = Kernel(fs, Terms(backings=Table(), cache=cache))
     content = head.ljust(100_000, b"x")
     (tmp_path / "lower/big").write_bytes(content)
     nodeid = kernel.nodeid(ROOT_NODEID, b"big")
-    backing_ids = [kernel.open(nodeid, os.O_RDONLY)[2] for _ in range(2)]
+    backing_ids = [kernel.open(nodeid, flags)[2] for _ in range(2)]
     assert cache.files == ([(nodeid, content)] if given else [])
     assert [backing_id == 0 for backing_id in backing_ids] == [given] * 2
+
+
+def test_a_file_truncated_while_it_was_read_is_not_given(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither before the truncation is answered nor after."""
+    cache = Given()
+    kernel = Kernel(fs, Terms(cache=cache))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    setattr_ = fs.setattr
+
+    def beside_a_reader(*args: Any) -> Attr:
+        kernel.open(nodeid, os.O_RDONLY)
+        return setattr_(*args)
+
+    monkeypatch.setattr(fs, "setattr", beside_a_reader)
+    to_one_byte = abi.SETATTR_IN.pack(abi.FATTR_SIZE, 0, 1, *[0] * 10)
+    kernel.ask(Opcode.SETATTR, nodeid, to_one_byte)
+    kernel.open(nodeid, os.O_RDONLY)
+    assert cache.files == []
 
 
 def waits_for_a_disk(*_: object) -> int:

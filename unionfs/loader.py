@@ -1,0 +1,61 @@
+"""Whether a thread is in its dynamic loader, to map a library.
+
+ld.so opens a library, maps it and closes it at once, while other readers may keep the
+file open for as long as they like.  Nothing in open(2) tells them apart, but where the
+code is that made the system call does.
+
+Source: proc(5) "/proc/pid/syscall", "/proc/pid/auxv"; getauxval(3) AT_BASE.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+_AT_BASE = 7
+
+# Bytes from AT_BASE on that hold the code of any loader (glibc's has 0.2 MiB, musl's,
+# which is its libc too, 0.7).  The kernel puts the stack and the vDSO behind it.
+_LOADER_SIZE = 1 << 20
+
+_NATIVE = struct.Struct("=QQ")
+_COMPAT = struct.Struct("=II")
+_AUXV_SIZE = 1024
+
+
+class StillRunning(Exception):
+    """The thread is about to wait in a system call, but runs still."""
+
+
+def is_loading(pid: int) -> bool:
+    """Tell whether thread `pid`, which waits in a system call, made it from its dynamic loader.
+
+    False for a thread that cannot be seen, and for a program without a loader.  Raises
+    `StillRunning`.
+    """
+    try:
+        call = _read(pid, b"syscall", 256)
+        if call.startswith(b"running"):
+            raise StillRunning
+        base = _base(_read(pid, b"auxv", _AUXV_SIZE))
+    except OSError:
+        return False
+    return base != 0 and 0 <= int(call.rpartition(b" ")[2], 16) - base < _LOADER_SIZE
+
+
+def _base(auxv: bytes) -> int:
+    """Return the address at which the loader lies, 0 where there is none."""
+    if len(auxv) < _NATIVE.size:
+        return 0  # a kernel thread
+    # The first type, which is small, and of a 32-bit program also its value.
+    entry = _NATIVE if _NATIVE.unpack_from(auxv)[0] >> 32 == 0 else _COMPAT
+    whole = len(auxv) // entry.size * entry.size
+    return next((value for kind, value in entry.iter_unpack(auxv[:whole]) if kind == _AT_BASE), 0)
+
+
+def _read(pid: int, name: bytes, size: int) -> bytes:
+    fd = os.open(b"/proc/%d/%s" % (pid, name), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)

@@ -1,0 +1,386 @@
+"""How the kernel has each file open: by passthrough to a real file, or through this process.
+
+The kernel allows an inode one real file at a time, and while a handle uses that, every
+further open of the inode has to name the same one (fs/fuse/iomode.c: any other answer to
+OPEN is EIO).  A lower file that is read by passthrough can therefore not be written to
+through the same inode, so passthrough is for lower files that nobody can write to
+meanwhile.  These are:
+
+- every file of a read-only mount;
+- ELF files that are opened to be executed, which the kernel denies writing while they
+  run, or opened by the dynamic loader, which closes them at once.  Their pages, mapped,
+  are in memory once for all mounts of a layer.
+
+An upper file has one real file, and is always passed through to, except while it has suid
+or sgid: only a WRITE request tells whether the writer may keep them.
+
+Others can open such a program while it runs, and keep it open longer.  Until they close it
+there is still one inode: a change of its data fails with ETXTBSY, as if it still ran.
+
+With `pass_all` every lower file is passed through to.  One that is open when it is first
+written to becomes two inodes: those who have it open keep the lower file, and everybody
+else gets the upper one, under a new nodeid.  A frozen upper file does the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from typing import Protocol
+
+from unionfs.errors import fs_error
+from unionfs.loader import StillRunning, is_loading
+from unionfs.types import FMODE_EXEC, Backing, Fh, NodeId
+from unionfs.vfs import DirectFilesystem
+from unionfs.wire import abi
+from unionfs.wire.encode import Encoder
+from unionfs.wire.request import Defer, Request
+
+ELF = b"\x7fELF"
+
+# How many lower files stay open and registered after their last handle is closed.
+_KEPT = 256
+
+# Seconds that a change of data waits for those who read the file by passthrough: the
+# kernel tells us of a close some time after it.
+_PATIENCE = 0.5
+
+# Seconds between two looks at a thread that is about to sleep, and how many there are.
+_SOON, _LOOKS = 0.001, 5000
+
+# The kernel's errors for a file that it will never pass through: the file is on a
+# FUSE filesystem or on one that is stacked too deep, or we are not root.
+_NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
+
+_NO_FH = Fh(0)
+
+# The version of a small file, which is never passed through to.
+_SMALL = -1
+
+
+class Backings(Protocol):
+    """The kernel's table of real files that it may read and write by itself."""
+
+    def register(self, fd: int, *, writes: bool) -> int:
+        """Return the backing id of the real file `fd`, above 0; raises `OSError`.
+
+        With `writes` the kernel removes suid and sgid from the file at every write.
+        """
+        ...
+
+    def close(self, backing_id: int) -> None: ...
+
+
+class Cache(Protocol):
+    """The kernel's cache of files."""
+
+    def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
+        """Make `data` the content of the whole file `nodeid` in the page cache; best effort."""
+        ...
+
+    def forget_attributes(self, nodeid: NodeId) -> None:
+        """Make the kernel ask for the attributes of `nodeid` before it next uses them."""
+        ...
+
+
+class Mode:
+    """How the kernel has an inode open, which is the same for all its handles.
+
+    It reads and writes either the real file, by passthrough, or through the page cache and
+    this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
+    the handle that all readers of a lower file share, 0 for none.  `program` says that
+    passthrough is only for those who execute or load the file.  `twin` is the nodeid of the
+    other inode that the file has become, if any; `parted` says that no name leads to the
+    old one any more, in the kernel neither.
+    """
+
+    __slots__ = ("backing_id", "fh", "flags", "handles", "parted", "program", "twin", "version")
+
+    def __init__(self, backing_id: int, version: int, flags: int, *, program: bool) -> None:
+        self.backing_id = backing_id
+        self.version = version
+        self.flags = flags
+        self.program = program
+        self.handles = 1
+        self.fh = _NO_FH
+        self.twin: NodeId | None = None
+        self.parted = False
+
+
+class Modes:
+    """The modes of all inodes that are open, and of some that were.
+
+    `backings` is None if the kernel sends every read and write to this process.
+    `keep` are the flags of an OPEN whose pages are kept.  Pages are kept from one open
+    to the next only if no write by passthrough can have changed the file behind them.
+
+    A lower file stays open after its last handle is closed.  Its next reader gets the same
+    handle, without a system call.
+
+    `lock` is held for every change of a mode and of what is under change.
+    """
+
+    def __init__(
+        self,
+        fs: DirectFilesystem,
+        encoder: Encoder,
+        cache: Cache | None,
+        *,
+        keep: int,
+        pass_all: bool,
+    ) -> None:
+        self._fs = fs
+        self._cache = cache
+        self._encoder = encoder
+        self._keep = keep
+        self._pass_all = pass_all
+        self.backings: Backings | None = None
+        self.lock = threading.Lock()
+        self._closed = threading.Condition(self.lock)
+        self._modes: dict[NodeId, Mode] = {}
+        self._kept: dict[NodeId, Mode] = {}  # those without a handle, the latest last
+        self._changes: dict[NodeId, int] = {}  # how many changes of data are under way
+
+    # -- changes of data --
+
+    def begin_change(self, nodeid: NodeId, wait: bool) -> None:
+        """Let no reader of the lower file `nodeid` begin until `end_change`.
+
+        Those who read it by passthrough have to be gone: raises ETXTBSY where they stay,
+        or `Defer` to wait for them.  The caller begins before it opens the file for
+        writing, or truncates it, and ends when that is done.
+        """
+        with self.lock:
+            if self._is_in_the_way(nodeid):
+                if not wait:
+                    raise Defer
+                self._wait_for_readers(nodeid)
+            self._changes[nodeid] = self._changes.get(nodeid, 0) + 1
+
+    def end_change(self, nodeid: NodeId) -> None:
+        """End what `begin_change` began."""
+        with self.lock:
+            changes = self._changes.pop(nodeid) - 1
+            if changes:
+                self._changes[nodeid] = changes
+
+    def is_changing_locked(self, nodeid: NodeId) -> bool:
+        """Tell whether a change of the data of `nodeid` is under way; the caller holds the lock."""
+        return nodeid in self._changes
+
+    def _is_in_the_way(self, nodeid: NodeId) -> bool:
+        """Tell whether a real file is passed through to that a change of data replaces."""
+        mode = self._modes.get(nodeid)
+        if mode is None or not mode.handles or not mode.backing_id:
+            return False
+        return not self._fs.will_stay(nodeid, mode.version)
+
+    def _wait_for_readers(self, nodeid: NodeId) -> None:
+        mode = self._modes[nodeid]
+        if mode.parted:
+            raise fs_error(errno.ETXTBSY)
+        gone = self._closed.wait_for(lambda: not self._is_in_the_way(nodeid), _PATIENCE)
+        if not gone and self._modes[nodeid].program:
+            raise fs_error(errno.ETXTBSY)
+
+    # -- open to release --
+
+    def share(self, request: Request, flags: int) -> Mode | None:
+        """Return the mode of an inode and count one more reader, None if it must be opened."""
+        nodeid = request.nodeid
+        mode = self._modes.get(nodeid)
+        if mode is None:
+            return None
+        try:
+            loads = mode.program and not mode.handles and self.loads(request, flags)
+        except StillRunning:
+            return None
+        with self.lock:
+            mode = self._modes.get(nodeid)
+            if mode is None or not mode.fh:
+                return None
+            if mode.handles and mode.backing_id and mode.program:
+                # It may have been copied up since: with the same data.
+                return self._joined(mode) if self._fs.is_of(mode.fh, nodeid) else None
+            if not self._fs.is_current(mode.fh, nodeid, mode.version):
+                return None
+            if not mode.handles:
+                if mode.program and loads != bool(mode.backing_id):
+                    return None
+                if mode.backing_id and nodeid in self._changes:
+                    return None
+                del self._kept[nodeid]
+            return self._joined(mode)
+
+    def open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request) -> Mode | None:
+        """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`.
+
+        None if no file ever gets passthrough.
+        """
+        backings = self.backings
+        if backings is None:
+            return None
+        fs, writing = self._fs, flags & os.O_ACCMODE
+        mode = None
+        with self.lock:
+            if writing:
+                # Before the mode is read, so that a SETATTR that comes later sees the writer.
+                self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
+            try:
+                mode = self._enter_when_seen(backings, fh, nodeid, flags, request)
+            finally:
+                if mode is None:
+                    fs.release(fh)
+                    if writing:
+                        self._encoder.remove_writer(nodeid, mapped=writing == os.O_RDWR)
+        if mode is None:
+            self._part(nodeid)
+            raise fs_error(errno.ESTALE)
+        return mode
+
+    def _part(self, nodeid: NodeId) -> None:
+        """Let the names of `nodeid` lead to a new inode."""
+        renewed = self._fs.renew(nodeid)
+        if renewed is None:
+            return
+        with self.lock:
+            mode = self._modes.get(nodeid)
+            if mode is None:
+                return
+            mode.twin, mode.parted = renewed.nodeid, renewed.had_one_name
+            # What is done to the one changes the other, which the kernel does not know.
+            for inode in (nodeid, mode.twin):
+                self._encoder.add_writer(inode, mapped=True)
+        if self._cache is not None:
+            self._cache.forget_attributes(nodeid)
+
+    def _enter_when_seen(
+        self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
+    ) -> Mode | None:
+        """Do as `_enter`, and let the lock go while the caller's thread runs still."""
+        for _ in range(_LOOKS):
+            try:
+                return self._enter(backings, fh, nodeid, flags, request)
+            except StillRunning:
+                if not request.wait:
+                    raise Defer from None
+                self._closed.wait(_SOON)
+        raise fs_error(errno.EBUSY)
+
+    def _enter(
+        self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
+    ) -> Mode | None:
+        """Return the mode to open `nodeid` in; the caller holds the lock.
+
+        None if the kernel has another real file open for the inode.  The caller answers
+        ESTALE, and the kernel looks the name up again, which then must lead to a new
+        nodeid.  Raises `Defer` to wait for a disk, and `StillRunning`.
+        """
+        backing = self._fs.backing(fh)
+        mode = self._modes.get(nodeid)
+        if mode is not None and not mode.handles:
+            self._give_up(backings, nodeid, mode)
+            mode = None
+        if mode is None:
+            mode = self._modes[nodeid] = self._begin(backings, backing, nodeid, flags, request)
+            if mode.version >= 0 and self._fs.is_lasting(fh):
+                mode.fh = fh
+            return mode
+        if mode.backing_id and (backing is None or mode.version != backing.version):
+            if not (mode.program or mode.parted):
+                return None
+            if flags & os.O_ACCMODE:
+                raise fs_error(errno.ETXTBSY)
+        return self._joined(mode)
+
+    def _begin(
+        self,
+        backings: Backings,
+        backing: Backing | None,
+        nodeid: NodeId,
+        flags: int,
+        request: Request,
+    ) -> Mode:
+        """Return the mode for an inode that the kernel does not have open."""
+        if backing is None:
+            return Mode(0, _SMALL, self._keep, program=False)
+        passes, program = not backing.suid, False
+        if passes and not self.always_passes(backing):
+            program = self._is_elf(backing, request.wait)
+            passes = program and self.loads(request, flags)
+        if passes and nodeid in self._changes and not (backing.may_change or backing.fixed):
+            passes = False
+        if not passes:
+            kept = self._keep if backing.pristine else abi.FOPEN_NOFLUSH
+            return Mode(0, backing.version, kept, program=program)
+        try:
+            backing_id = backings.register(backing.fd, writes=backing.may_change)
+        except OSError as error:
+            kept = self._keep if error.errno in _NEVER else 0
+            return Mode(0, backing.version, kept, program=False)
+        passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
+        return Mode(backing_id, backing.version, passthrough, program=program)
+
+    def _joined(self, mode: Mode) -> Mode:
+        mode.handles += 1
+        return mode
+
+    def always_passes(self, backing: Backing) -> bool:
+        """Tell whether a file without suid gets passthrough, whatever its content is."""
+        return self._pass_all or backing.may_change or backing.fixed
+
+    def loads(self, request: Request, flags: int) -> bool:
+        """Tell whether an OPEN with `flags` is to execute or to load a program.
+
+        Raises `StillRunning`.
+        """
+        return bool(flags & FMODE_EXEC) or is_loading(request.pid)
+
+    def _is_elf(self, backing: Backing, wait: bool) -> bool:
+        """Tell whether a file is an ELF file; raises `Defer` to wait for a disk."""
+        start = bytearray(len(ELF))
+        try:
+            os.preadv(backing.fd, [start], 0, 0 if wait else os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise Defer from None
+            return False
+        return start == ELF
+
+    def release(self, nodeid: NodeId, fh: Fh, flags: int) -> None:
+        """Take back a handle that was opened with `flags`."""
+        backings = self.backings
+        if backings is None:
+            self._fs.release(fh)
+            return
+        with self.lock:
+            mode = self._modes[nodeid]
+            mode.handles -= 1
+            if flags & os.O_ACCMODE:
+                mapped = flags & os.O_ACCMODE == os.O_RDWR
+                self._encoder.remove_writer(nodeid, mapped=mapped)
+            shared = fh == mode.fh
+            if not mode.handles:
+                if mode.fh and mode.twin is None:
+                    self._kept[nodeid] = mode
+                    if len(self._kept) > _KEPT:
+                        oldest = next(iter(self._kept))
+                        self._give_up(backings, oldest, self._kept[oldest])
+                else:
+                    self._give_up(backings, nodeid, mode)
+                self._closed.notify_all()
+        if not shared:
+            self._fs.release(fh)
+
+    def _give_up(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
+        """Close the mode of `nodeid`, which no handle needs; the caller holds the lock."""
+        del self._modes[nodeid]
+        if mode.backing_id:
+            backings.close(mode.backing_id)
+        if mode.twin is not None:
+            for inode in (nodeid, mode.twin):
+                self._encoder.remove_writer(inode, mapped=True)
+        if mode.fh:
+            self._kept.pop(nodeid, None)
+            self._fs.release(mode.fh)
