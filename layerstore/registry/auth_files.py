@@ -32,6 +32,10 @@ HUB = "https://index.docker.io/v1/"
 _HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
+class Unreadable(BadConfiguration):
+    """This user may not read a file."""
+
+
 @dataclass(frozen=True)
 class AuthFile:
     """One file; its text shows no secret.
@@ -108,12 +112,16 @@ class AuthFile:
 
 
 def read_auth_files(locations: Locations) -> Iterator[AuthFile]:
-    """Yield the files that exist, in the order in which they count.
+    """Yield the files that this user can read, in the order in which they count.
 
-    Raises BadConfiguration for one that cannot be understood.
+    One that another user owns may be named by a variable that su(1) has kept.  Raises
+    BadConfiguration for one that cannot be understood.
     """
     for path in auth_paths(locations):
-        found = read_auth_file(path, path == locations.home / ".dockercfg")
+        try:
+            found = read_auth_file(path, path == locations.home / ".dockercfg")
+        except Unreadable:
+            continue
         if found is not None:
             yield found
 
@@ -137,6 +145,8 @@ def read_auth_file(path: Path, is_legacy: bool = False) -> AuthFile | None:
         if data is None:
             return None
         return AuthFile(path, parse_document(data or b"{}", "file"), is_legacy)
+    except PermissionError:
+        raise Unreadable(f"{path} cannot be read by this user") from None
     except OSError as error:
         raise BadConfiguration(f"{path} cannot be read: {error.strerror or error}") from None
     except InvalidImage:

@@ -9,6 +9,7 @@ Source: containers-certs.d(5); docker's docs, "Verify repository client with cer
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ def context_for(host: str, directories: Sequence[Path], insecure: bool) -> ssl.S
     # companies often are, and Go takes it.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    directory = next((path / host for path in directories if (path / host).is_dir()), None)
+    # isdir also says no where this user may not look.
+    directory = next((path / host for path in directories if os.path.isdir(path / host)), None)
     authorities = _load(context, directory) if directory is not None else 0
     if insecure and not authorities:
         context.check_hostname = False

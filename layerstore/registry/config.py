@@ -8,6 +8,7 @@ machine may, as with docker, and those that the configuration calls insecure.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -58,12 +59,12 @@ class Configuration:
             found += [
                 Source(str(path), "not read, since there is a registries.conf")
                 for path in self.locations.daemon_json()
-                if path.exists()
+                if os.path.exists(path)
             ]
         found += [
             Source(str(path), "certificates")
             for path in self.locations.certificates()
-            if path.is_dir()
+            if os.path.isdir(path)
         ]
         return found
 

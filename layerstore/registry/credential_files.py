@@ -7,6 +7,7 @@ helper for the host, then an entry with a secret, then the helper for every host
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,7 @@ class CredentialFiles:
 
     def files(self) -> list[Path]:
         """Return the files with credentials that exist, in the order in which they count."""
-        return [path for path in auth_paths(self._locations) if path.exists()]
+        return [path for path in auth_paths(self._locations) if os.path.exists(path)]
 
     def store(self, host: str, credentials: Credentials) -> Path | None:
         """Keep the credentials for `host`; return the file that holds the secret.

@@ -62,6 +62,8 @@ def read_daemon_json(locations: Locations) -> DaemonJson:
             data = read_file(path)
             if data is not None:
                 return _parsed(path, parse_document(data, "configuration"))
+        except PermissionError:
+            continue  # it is not for this user
         except (OSError, InvalidImage) as error:
             raise BadConfiguration(f"{path} cannot be read: {shown(str(error))}") from None
     return DaemonJson()

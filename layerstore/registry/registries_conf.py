@@ -9,6 +9,7 @@ Source: containers-registries.conf(5), containers-registries.conf.d(5).
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -103,7 +104,7 @@ def _files(locations: Locations) -> Iterator[Path]:
         yield locations.registries_conf
         return
     mine = own / "registries.conf"
-    yield mine if mine.exists() else system / "registries.conf"
+    yield mine if os.path.exists(mine) else system / "registries.conf"
     for directory in (system, own):
         yield from sorted((directory / "registries.conf.d").glob("*.conf"))
 

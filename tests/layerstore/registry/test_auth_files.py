@@ -20,6 +20,7 @@ from layerstore.registry.auth_files import (
 )
 from layerstore.registry.credentials import Credentials
 from layerstore.registry.errors import BadConfiguration
+from layerstore.registry.locations import read_file
 from tests.layerstore.registry.locations import places, write
 
 SECRET = "s3cret:with:colons"
@@ -117,6 +118,24 @@ def test_file_that_is_no_json_is_named_without_its_text(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match=r"auth\.json is not a JSON object") as caught:
         read_auth_file(path)
     assert SECRET not in str(caught.value)
+
+
+def test_file_of_another_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = places(tmp_path, XDG_RUNTIME_DIR=str(tmp_path / "run"))
+    for path in (where.podman_auth, where.docker_auth):
+        write(path, json.dumps({"auths": {"r.example": packed(path.parent.name)}}))
+
+    def read(path: Path) -> bytes | None:
+        if path == where.podman_auth:
+            raise PermissionError
+        return read_file(path)
+
+    monkeypatch.setattr("layerstore.registry.auth_files.read_file", read)
+    assert [file.path for file in read_auth_files(where)] == [where.docker_auth]
+    with pytest.raises(BadConfiguration, match="cannot be read by this user"):
+        read_auth_file(where.podman_auth)
 
 
 def test_change_keeps_the_rest_and_the_file_is_private(tmp_path: Path) -> None:

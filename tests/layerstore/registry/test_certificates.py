@@ -23,6 +23,11 @@ def test_host_is_checked_by_the_trust_store() -> None:
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
+def test_host_whose_directory_cannot_be_looked_at(tmp_path: Path) -> None:
+    context = context_for("r" * 300, [tmp_path], insecure=False)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
 def test_insecure_host_may_have_any_certificate() -> None:
     context = context_for("r.example", [], insecure=True)
     assert context.verify_mode == ssl.CERT_NONE

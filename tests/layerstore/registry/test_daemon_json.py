@@ -37,6 +37,14 @@ def test_no_file_says_nothing(tmp_path: Path) -> None:
     assert not daemon.is_insecure("10.1.2.3")
 
 
+def test_file_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr("layerstore.registry.daemon_json.read_file", refuse)
+    assert read_daemon_json(places(tmp_path)) == DaemonJson()
+
+
 @pytest.mark.parametrize(
     "text",
     [
