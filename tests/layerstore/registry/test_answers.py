@@ -23,6 +23,7 @@ from layerstore.registry.errors import (
     UploadInvalid,
     UploadLost,
 )
+from tests.helpers.effort import examples
 from tests.layerstore.registry.fakes import FakeAnswer
 
 
@@ -74,7 +75,7 @@ def test_limits_are_told_apart() -> None:
     assert isinstance(counted, PullLimit)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.binary(max_size=300)
     | st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from layerstore.registry.errors import (
     WrongSize,
 )
 from layerstore.registry.repository import Repository
+from tests.helpers.effort import examples
 from tests.helpers.hostile_registry import (
     Behaviour,
     HostileRegistry,
@@ -47,7 +47,7 @@ from tests.layerstore.registry.clients import ONCE, SHORT, described, opened
 from tests.layerstore.registry.locations import write
 
 DATA = bytes(range(256)) * 40
-RANDOM_OFFSETS = int(os.environ.get("PYUNION_TEST_OFFSETS", "12"))
+RANDOM_OFFSETS = examples(12)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerstore.registry.challenge import Challenge, choose, parse_challenges
+from tests.helpers.effort import examples
 
 BEARER = Challenge(
     "bearer",
@@ -79,7 +80,7 @@ def test_first_one_that_can_be_answered_is_chosen() -> None:
 TOKENS = st.text(alphabet="abcXYZ019.-_", min_size=1)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.lists(
         st.tuples(
