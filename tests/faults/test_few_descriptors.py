@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,25 +80,56 @@ def test_many_files_are_removed_and_their_space_is_free(union: Union, disk: Path
     wait_until(is_free, "the space of the files to be free")
 
 
-def test_files_that_are_open_are_removed_while_the_limit_is_reached(union: Union) -> None:
-    held = []
+@contextlib.contextmanager
+def may_open(count: int) -> Iterator[None]:
+    """Let this process open `count` files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count:
+        pytest.skip(f"this process may open {hard} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_files_are_open_than_the_daemon_may_open(union: Union) -> None:
+    """They are read, written, renamed and removed, and live on until they are closed."""
+    root = union.root
     for number in range(FILES):
-        (union.root / f"{number}").write_bytes(b"%d" % number)
-    with contextlib.ExitStack() as stack:
-        refused = 0
-        for number in range(LIMIT):
-            try:
-                file = stack.enter_context((union.root / f"{number}").open("rb"))
-            except OSError:
-                refused += 1
-            else:
-                held.append((number, file))
-        assert refused
-        assert len(held) > LIMIT // 4
-        for number in range(FILES):
-            (union.root / f"{number}").unlink()
-        for number, file in held:
-            assert os.fstat(file.fileno()).st_nlink == 0
+        (root / f"{number}").write_bytes(b"%d" % number)
+    with may_open(2 * FILES), contextlib.ExitStack() as stack:
+        held = [stack.enter_context((root / f"{n}").open("r+b", 0)) for n in range(FILES)]
+        for number, file in enumerate(held):
             assert file.read() == b"%d" % number
-    assert os.listdir(union.root) == []
+        for number in range(0, FILES, 3):
+            (root / f"{number}").rename(root / f"moved {number}")
+        for file in held:
+            file.write(b" more")
+        assert sorted(os.listdir(root)) == sorted(
+            f"{n}" if n % 3 else f"moved {n}" for n in range(FILES)
+        )
+        for name in os.listdir(root):
+            (root / name).unlink()
+        assert os.listdir(root) == []
+        (root / "fresh").mkdir()
+        for number, file in enumerate(held):
+            assert os.fstat(file.fileno()).st_nlink == 0
+            assert os.pread(file.fileno(), 100, 0) == b"%d more" % number
+            os.pwrite(file.fileno(), b"!", 0)
+            assert os.pread(file.fileno(), 1, 0) == b"!"
     wait_until(lambda: open_files(union) < LIMIT // 2, "the files to be closed")
+
+
+def test_lower_files_that_are_open_are_copied_up(union: Union, tmp_path: Path) -> None:
+    for number in range(FILES):
+        (tmp_path / f"lower/{number}").write_bytes(b"%d" % number + bytes(20_000))
+    root = union.root
+    with may_open(2 * FILES), contextlib.ExitStack() as stack:
+        held = [stack.enter_context((root / f"{n}").open("rb", 0)) for n in range(FILES)]
+        for number in range(0, FILES, 10):
+            with (root / f"{number}").open("r+b", 0) as file:
+                file.write(b"changed")
+        for number, file in enumerate(held):
+            start = b"%d" % number if number % 10 else b"changed"
+            assert file.read(len(start)) == start

@@ -39,12 +39,28 @@ class Hanging:
 
     def begin(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command that will wait for the layer; return when it waits for an answer."""
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._waiting.append(child)
         stack = Path(f"/proc/{child.pid}/stack")
         waits = ("fuse", "folio", "d_alloc_parallel", "rwsem")
-        wait_until(lambda: any(word in stack.read_text() for word in waits), "a hang")
+
+        def waiting() -> bool:
+            if child.poll() is not None:
+                pytest.fail(f"{command} does not hang: {child.communicate()}")
+            return any(word in stack.read_text() for word in waits)
+
+        wait_until(waiting, "a hang")
         return child
+
+    def await_daemon(self) -> None:
+        """Wait until the union's daemon waits for the layer."""
+        tasks = Path(f"/proc/{self.union.pid}/task")
+
+        def waiting() -> bool:
+            stacks = [(task / "stack").read_text() for task in tasks.iterdir()]
+            return any("request_wait_answer" in stack for stack in stacks)
+
+        wait_until(waiting, "the daemon to wait for the layer")
 
     def close(self) -> None:
         self.go_on()
@@ -151,6 +167,7 @@ def test_the_union_can_be_unmounted(hanging: Hanging, tmp_path: Path) -> None:
         pytest.skip("pyfuse3 does not hand over INTERRUPT, so the caller stays")
     hanging.stop()
     child = hanging.begin("cat", f"{hanging.root}/f/1")
+    hanging.await_daemon()
     child.kill()
     child.wait(DEADLINE)
     run("umount", hanging.root)

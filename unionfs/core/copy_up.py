@@ -27,8 +27,9 @@ from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
 from unionfs.core.layer import Fd, RealDir, open_path, open_untouched
 from unionfs.core.link_index import LinkIndex, encode_delta, entry_name
 from unionfs.core.lookup import load_locked
-from unionfs.core.metadata import copy_metadata, set_xattr, users_own
+from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
 from unionfs.core.origin import encode_origin
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
 from unionfs.core.state import State, Writable
@@ -122,12 +123,9 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     before = os.stat(fd)
     work = state.require_upper().work.fd
     mark_impure(state, parent)
-    try:
-        os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
-    except PermissionError as error:
-        if error.errno != errno.EACCES or before.st_uid != os.geteuid():
-            raise
-        _rename_as_owner(work, staged, fd, name)
+    as_owner(
+        lambda: os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd), (work, staged), (fd, None)
+    )
     try:
         utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
         parent.keep_ctime(before, os.stat(fd))
@@ -138,28 +136,6 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
         )
 
 
-def _rename_as_owner(work: int, staged: bytes, fd: int, name: bytes) -> None:
-    """Rename what is `staged` into a directory whose mode forbids its owner to write.
-
-    An ordinary user needs write permission on the target directory, and on a
-    directory that is moved to another parent.  Both modes are restored before this
-    returns; after a crash they may still be writable by their owner.
-    """
-    st = os.stat(staged, dir_fd=work, follow_symlinks=False)
-    target = stat.S_IMODE(os.stat(fd).st_mode)
-    os.chmod(fd, target | stat.S_IWUSR | stat.S_IXUSR)
-    try:
-        if not stat.S_ISDIR(st.st_mode):
-            os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
-            return
-        mode = stat.S_IMODE(st.st_mode)
-        os.chmod(staged, mode | stat.S_IWUSR, dir_fd=work)
-        os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
-        os.chmod(name, mode, dir_fd=fd)
-    finally:
-        os.chmod(fd, target)
-
-
 def mark_impure(state: State, parent: Dir) -> None:
     """Mark the upper directory as impure: its entries may show the st_ino of their origin."""
     if parent.impure or parent.upper is None:
@@ -167,7 +143,7 @@ def mark_impure(state: State, parent: Dir) -> None:
     # Only overlayfs's listing of this directory depends on the mark, so a filesystem
     # that is full or has no attributes is no reason to fail.
     with suppress(OSError):
-        os.setxattr(parent.upper.fd(), state.marks.impure, b"y")
+        set_mark((parent.upper.fd(), None), state.marks.impure, b"y")
     parent.impure = True
 
 
@@ -467,7 +443,7 @@ def redirect_data(state: State, node: File) -> None:
     with at_rest(node) as (fd, name):
         if name is not None and state.marks.redirect not in xattr.list_at(fd, name):
             value = b"/" + b"/".join(lower_names(node))
-            os.setxattr(xattr.at(fd, name), state.marks.redirect, value, follow_symlinks=False)
+            set_mark((fd, name), state.marks.redirect, value)
 
 
 def is_cut_short(state: State, node: File) -> bool:
@@ -484,7 +460,8 @@ def _complete_data(state: State, node: File, size: int | None) -> None:
     when they are safe.  Until then its data is that of the lower, up to the size of the
     upper file, so a crash loses nothing.
     """
-    fd = open_node(state, node, os.O_RDWR, metacopy=True)
+    place = node.real.fd(), node.rname or None
+    fd = as_owner(lambda: open_node(state, node, os.O_RDWR, metacopy=True), place)
     before = os.fstat(fd)
     present = xattr.list_fd(fd)
     capability = xattr.get_fd(fd, b"security.capability")

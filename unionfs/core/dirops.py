@@ -27,8 +27,11 @@ from unionfs.core.copy_up import (
 from unionfs.core.inode import Dir, File, Found, Lost, Node, empty, in_upper, union_ino
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
 from unionfs.core.lookup import NodeStat, add_alias, load_locked, lookup_locked, reread_name_locked
+from unionfs.core.metadata import set_mark
 from unionfs.core.origin import encode_origin
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import with_nlink
+from unionfs.core.shelter import enter_shelter, make_shelter
 from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, upper_entry
 from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
@@ -133,9 +136,12 @@ def _make_staged(
             fd = maker(place, staged, mode)
         is_dir = stat.S_ISDIR(mode)
         if is_dir:
-            os.setxattr(xattr.at(place, staged), state.marks.opaque, b"y")
+            set_mark((place, staged), state.marks.opaque, b"y")
         if shelter is not None:
-            os.rename(staged, staged, src_dir_fd=place, dst_dir_fd=work.fd)
+            as_owner(
+                lambda: os.rename(staged, staged, src_dir_fd=place, dst_dir_fd=work.fd),
+                (place, staged),
+            )
         place_over_whiteout(state, parent, name, staged, is_dir=is_dir)
     except BaseException:
         work.discard(staged)
@@ -330,7 +336,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
         if rest:
             place = _place_without(state, node, rest)
         else:
-            orphan = _fd_without_name(state, node)
+            orphan = _without_name(state, node)
 
     def done() -> None:
         if parent.kids.get(name) is node:
@@ -348,6 +354,8 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
             return
         if orphan is None:
             node.unlinked = True
+        elif isinstance(orphan, bytes):
+            enter_shelter(state.require_upper(), node, orphan)
         else:
             state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
             if isinstance(orphan, Fd):
@@ -356,13 +364,15 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     return done
 
 
-def _fd_without_name(state: State, node: File) -> Fd | os.stat_result:
-    """Return an fd that keeps the upper file `node`, which is about to lose its last name.
+def _without_name(state: State, node: File) -> Fd | os.stat_result | bytes:
+    """Return what the upper file `node` goes on with when it has no name: an fd of it.
 
-    It is that of an open handle, if there is one.  If no more files can be opened and
-    nobody has this one open, return the attributes it will have instead: rm(1) must not
-    fail because other programs have many files open.
+    That of an open handle, where there is one.  rm(1) must not fail because many files
+    are open.  So where no more files can be opened, return the attributes that it will
+    have if nobody has it open, and else its new name in the staging directory.
     """
+    if node.opened and node.key is None and len(state.table.orphans) > state.fds.capacity // 2:
+        return make_shelter(state.require_upper(), node)
     handle = node.handle
     if handle is not None and handle.changed == node.changed and node.data is None:
         fd = handle.fd
@@ -371,8 +381,10 @@ def _fd_without_name(state: State, node: File) -> Fd | os.stat_result:
     try:
         return state.with_room(open_path, node.rname, node.real.fd())
     except OSError as error:
-        if error.errno not in OUT_OF_FDS or node.opened:
+        if error.errno not in OUT_OF_FDS:
             raise
+        if node.opened:
+            return make_shelter(state.require_upper(), node)
         return with_nlink(_lstat(node.real.fd(), node.rname), -1)
 
 

@@ -21,6 +21,7 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
@@ -118,7 +119,19 @@ def has_suid(fd: int) -> bool:
 
 
 def reopen(state: State, node: File, flags: int) -> Fd:
-    """Open the real file behind `node`; reading a lower one does not change its atime."""
+    """Open the real file behind `node`; reading a lower one does not change its atime.
+
+    A program of mode 0111 in the upper is opened although its owner may not read it.
+    """
+    try:
+        return _reopen(state, node, flags)
+    except PermissionError:
+        if not in_upper(node) or node.orphan is not None:
+            raise
+    return as_owner(lambda: _reopen(state, node, flags), (node.real.fd(), node.rname))
+
+
+def _reopen(state: State, node: File, flags: int) -> Fd:
     if node.kind != stat.S_IFREG:
         raise fs_error(errno.ENXIO)
     if in_upper(node) and node.data is None and not state.spares_upper_atime:

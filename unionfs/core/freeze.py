@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from unionfs.core.config import MAX_LOWERS
 from unionfs.core.file import Handle, current_fd
@@ -39,8 +40,9 @@ from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File, in_upper
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_regular
-from unionfs.core.metadata import copy_metadata, every, users_own
+from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
 from unionfs.core.origin import encode_origin
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
@@ -166,7 +168,9 @@ def _in_upper(state: State, handles: Iterable[Handle]) -> list[File]:
     return [
         node
         for node, handle in nodes.items()
-        if in_upper(node) and os.fstat(current_fd(state, handle)).st_nlink
+        if in_upper(node)
+        and node not in state.require_upper().sheltered
+        and os.fstat(current_fd(state, handle)).st_nlink
     ]
 
 
@@ -371,13 +375,15 @@ def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> 
         for position, (parent, name) in enumerate(known_names(writer.node)):
             to = _lay_out_dir(state, fresh, made, parent)
             if position:
-                os.link(first, name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
+                link = partial(os.link, first, name, follow_symlinks=False)
+                as_owner(partial(link, src_dir_fd=at, dst_dir_fd=to), (to, None))
             else:
-                os.rename(first, name, src_dir_fd=at, dst_dir_fd=to)
+                rename = partial(os.rename, first, name, src_dir_fd=at, dst_dir_fd=to)
+                as_owner(rename, (to, None))
                 at, first = to, name
     for d, fd in made.items():
         with suppress(OSError):  # as in `mark_impure`
-            os.setxattr(fd, state.marks.impure, b"y")
+            set_mark((fd, None), state.marks.impure, b"y")
         st = os.stat(d.top().fd())
         utimens_at(fd, None, st.st_atime_ns, st.st_mtime_ns)
     return made
@@ -392,7 +398,7 @@ def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
     fd = made.setdefault(d, fresh)
     for below in reversed(missing):
         source = below.top()
-        os.mkdir(below.name, 0o700, dir_fd=fd)
+        as_owner(partial(os.mkdir, below.name, 0o700, dir_fd=fd), (fd, None))
         here = Fd(os.open(below.name, _OPEN_DIR, dir_fd=fd))
         marks = {}
         if source.parent is not None:
@@ -434,14 +440,18 @@ def _move(writer: _Writer) -> None:
 
 def _exchange(old: RealDir, new: RealDir, name: bytes) -> None:
     """Swap `name` of the old upper with that of the new one."""
+    as_owner(partial(_swap_name, old.fd(), new.fd(), name), (old.fd(), None), (new.fd(), None))
+
+
+def _swap_name(old: int, new: int, name: bytes) -> None:
     try:
-        renameat2(old.fd(), name, new.fd(), name, RENAME_EXCHANGE)
+        renameat2(old, name, new, name, RENAME_EXCHANGE)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         aside = name[:200] + b".pyunion-swap"
         with suppress(FileNotFoundError):
-            os.unlink(aside, dir_fd=old.fd())
-        os.rename(name, aside, src_dir_fd=new.fd(), dst_dir_fd=old.fd())
-        os.rename(name, name, src_dir_fd=old.fd(), dst_dir_fd=new.fd())
-        os.rename(aside, name, src_dir_fd=old.fd(), dst_dir_fd=old.fd())
+            os.unlink(aside, dir_fd=old)
+        os.rename(name, aside, src_dir_fd=new, dst_dir_fd=old)
+        os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
+        os.rename(aside, name, src_dir_fd=old, dst_dir_fd=old)

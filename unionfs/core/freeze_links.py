@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 
 from unionfs.core.copy_up import link_up, swap_place
 from unionfs.core.inode import Dir, File, in_upper, lower_ino, lower_position
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup
 from unionfs.core.origin import decode_origin, encode_origin
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.syscalls import xattr
@@ -114,7 +116,8 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
         node.nlink_delta = 0
     target = xattr.at(index.fd, entry)
     if state.marks.nlink in xattr.list_at(index.fd, entry):
-        os.removexattr(target, state.marks.nlink, follow_symlinks=False)
+        remove = partial(os.removexattr, target, state.marks.nlink, follow_symlinks=False)
+        as_owner(remove, (index.fd, entry))
     index.remove(entry)
 
 

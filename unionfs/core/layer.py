@@ -17,6 +17,7 @@ import stat
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 
 from unionfs.errors import fs_error
 
@@ -165,6 +166,7 @@ class FdCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity  # 1 at least
         self.lock = threading.RLock()
+        self.relief: Callable[[], bool] = bool  # closes other files; tells whether it did
         self._open: deque[weakref.ref[RealDir]] = deque()
         self._sweep_at = _SWEEP
 
@@ -193,7 +195,7 @@ class FdCache:
                     if error.errno in GONE:
                         log.warning("the layer directory %r is gone", below.full_path())
                         raise fs_error(errno.ESTALE) from error
-                    if error.errno not in OUT_OF_FDS or not self.make_room():
+                    if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
                         raise
                     fd = _open_dir(below.name, fd)
                 self._keep(below, fd)
@@ -219,7 +221,7 @@ class FdCache:
                 if error.errno in GONE:
                     log.warning("the layer directory %r is gone", below.full_path())
                     raise fs_error(errno.ESTALE) from error
-                if error.errno not in OUT_OF_FDS or not self.make_room():
+                if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
                     raise
                 fd = _open_dir(below.name, fd)
             with self.lock:

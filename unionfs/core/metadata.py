@@ -11,11 +11,10 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
+from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
-
-Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd and None
 
 # A write to a file must not fail because the target's filesystem cannot store an
 # attribute, or because only a privileged daemon may set it.
@@ -72,15 +71,24 @@ def set_xattr(place: Place, attribute: str, value: bytes) -> None:
 
     Links and devices cannot have user.* attributes (xattr(7)).
     """
-    fd, name = place
     try:
-        if name is None:
-            os.setxattr(fd, attribute, value)
-        else:
-            os.setxattr(xattr.at(fd, name), attribute, value, follow_symlinks=False)
+        as_owner(lambda: _set(place, attribute, value), place)
     except OSError as error:
         if error.errno not in _LEFT_OUT:
             raise
+
+
+def set_mark(place: Place, attribute: str, value: bytes) -> None:
+    """Set an attribute that the union depends on."""
+    as_owner(lambda: _set(place, attribute, value), place)
+
+
+def _set(place: Place, attribute: str, value: bytes) -> None:
+    fd, name = place
+    if name is None:
+        os.setxattr(fd, attribute, value)
+    else:
+        os.setxattr(xattr.at(fd, name), attribute, value, follow_symlinks=False)
 
 
 def _names(place: Place) -> list[str]:

@@ -30,7 +30,8 @@ from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_loc
 from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
-from unionfs.core.metadata import copy_metadata, users_own
+from unionfs.core.metadata import copy_metadata, set_mark, users_own
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
@@ -236,7 +237,7 @@ def _prepare(state: State, end: End, other: End) -> None:
             if upper.xwhiteouts:
                 # The mark is opaque=x already.  With opaque=y its whiteouts would be files.
                 raise fs_error(errno.EXDEV)
-            os.setxattr(upper.fd(), state.marks.opaque, b"y")
+            set_mark((upper.fd(), None), state.marks.opaque, b"y")
     mark_impure(state, other.parent)
 
 
@@ -248,7 +249,7 @@ def _redirect(state: State, d: Dir) -> None:
     if len(redirect) > MAX_REDIRECT:
         raise fs_error(errno.EXDEV)
     try:
-        os.setxattr(d.require_upper().fd(), state.marks.redirect, redirect)
+        set_mark((d.require_upper().fd(), None), state.marks.redirect, redirect)
     except OSError as error:
         raise fs_error(errno.EXDEV) from error
     d.redirect = redirect
@@ -271,8 +272,12 @@ def _clear_target(state: State, target: End) -> None:
     try:
         staged = work.make_dir(name)
         copy_metadata((fd, None), (staged, None), os.stat(fd), users_own(state.marks))
-        os.setxattr(staged, state.marks.opaque, b"y")
-        renameat2(work.fd, name, target.fd(), target.name, RENAME_EXCHANGE)
+        set_mark((staged, None), state.marks.opaque, b"y")
+        as_owner(
+            lambda: renameat2(work.fd, name, target.fd(), target.name, RENAME_EXCHANGE),
+            (staged, None),
+            (fd, None),
+        )
     finally:
         work.discard(name)
 

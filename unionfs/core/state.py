@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
-from unionfs.core.inode import InodeTable
+from unionfs.core.inode import File, InodeTable
 from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lost_link_counts import LostLinks
@@ -54,7 +54,8 @@ class Writable:
     """The part of the state that only a writable union has.
 
     `index` is None if copy_up does not keep hard links together.
-    `unnamed_place` is the place of upper files without a name.
+    `unnamed_place` is the place of upper files without a name.  `sheltered` are those
+    that have a name in the staging directory, their `shelter`, instead of an fd.
     """
 
     upper: Layer
@@ -63,8 +64,12 @@ class Writable:
     whiteout_form: WhiteoutForm
     copy_locks: CopyLocks = field(default_factory=CopyLocks)
     unnamed_place: RealDir = field(init=False)
+    shelter: RealDir = field(init=False)
+    sheltered: dict[File, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.shelter = RealDir(self.upper, None, b"")
+        self.shelter.pin(self.work.fd)
         self.unnamed_place = RealDir(self.upper, None, b"")
         self.unnamed_place.pin(self.upper.root.fd())
 
@@ -76,7 +81,7 @@ class Writable:
 
     def replace_upper(self, upper: Layer) -> None:
         """Use `upper`, which a freeze has put on top of the present one, from now on."""
-        self.upper = self.unnamed_place.layer = upper
+        self.upper = self.unnamed_place.layer = self.shelter.layer = upper
         self.unnamed_place.pin(upper.root.fd())
 
 
@@ -145,4 +150,4 @@ class State:
         """Close spare fds, after an EMFILE; tell whether there were any."""
         surplus = len(self.table.unopened)
         self.table.close_surplus(0)
-        return self.fds.make_room() or surplus > 0
+        return self.fds.relief() or self.fds.make_room() or surplus > 0

@@ -45,6 +45,7 @@ from unionfs.core.real_file import (
 from unionfs.core.rename import rename
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
+from unionfs.core.shelter import leave_shelter
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
@@ -79,6 +80,9 @@ class UnionFs:
         self._handles: dict[Fh, Handle] = {}
         self._dir_handles: dict[Fh, Dir] = {}
         self._next_fh = cast("Iterator[Fh]", itertools.count(1))
+        # How many handles may be open before fds are closed; see `_close_idle`.
+        self._room = self._least_room = max(64, state.fds.capacity // 2)
+        state.fds.relief = self._close_idle
         self._closed = False
         self._freezing = threading.Lock()
 
@@ -230,6 +234,10 @@ class UnionFs:
         handle = self._handles.pop(fh, None)
         if handle is not None:
             self._table.note_release(handle.node, handle)
+            if handle.node.unlinked:
+                leave_shelter(self._state, handle.node)
+            if self._room > self._least_room:
+                self._room = max(self._least_room, len(self._handles))
 
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         fd = current_fd(self._state, self._handle(fh))
@@ -436,6 +444,7 @@ class UnionFs:
         self._closed = True
         self._handles.clear()
         self._dir_handles.clear()
+        self._state.fds.relief = bool  # which refers to this object
         close_state(self._state, write_back=write_back)
 
     # -- inside --
@@ -497,7 +506,24 @@ class UnionFs:
         fh = next(self._next_fh)
         self._handles[fh] = handle
         self._table.note_open(handle.node, handle)
+        if len(self._handles) > self._room:
+            self._close_idle()
+            self._room = len(self._handles) + self._least_room // 2
         return fh
+
+    def _close_idle(self) -> bool:
+        """Close the fds behind handles that can get another one; tell whether there were any.
+
+        A file is opened again by its name when somebody reads or writes it by a request.
+        """
+        if not self._state.layers_immutable:
+            return False
+        closed = False
+        for handle in list(self._handles.values()):
+            if handle.fd is not None and handle.node.orphan is None:
+                handle.fd = None
+                closed = True
+        return closed
 
     def _handle(self, fh: Fh) -> Handle:
         handle = self._handles.get(fh)

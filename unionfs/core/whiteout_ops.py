@@ -14,6 +14,8 @@ import os
 
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.inode import Dir, Found
+from unionfs.core.metadata import set_mark
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.core.whiteout import (
     make_aufs_whiteout,
@@ -42,7 +44,7 @@ def allow_xattr_whiteouts(state: State, d: Dir) -> None:
     """Mark the upper directory of `d` opaque=x: empty files in it may be whiteouts."""
     upper = d.require_upper()
     if not upper.xwhiteouts:
-        os.setxattr(upper.fd(), state.marks.opaque, b"x")
+        set_mark((upper.fd(), None), state.marks.opaque, b"x")
         upper.xwhiteouts = True
 
 
@@ -83,12 +85,8 @@ def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> N
     else:
         staged = stage_whiteout(state, d)
         if is_dir:
-            try:
-                renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
-            except PermissionError:
-                # An ordinary user may remove, but not move, a directory of mode 0555.
-                os.chmod(name, 0o700, dir_fd=fd)
-                renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+            # An ordinary user may remove, but not move, a directory of mode 0555.
+            as_owner(lambda: renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE), (fd, name))
             work.discard(staged)
         else:
             os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
@@ -108,7 +106,7 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
                 raise
             work = state.require_upper().work
             staged = work.new_name()
-            os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd)
+            as_owner(lambda: os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd), (fd, name))
             work.discard(staged)
     d.note_absent(name)
 
@@ -117,10 +115,12 @@ def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_
     """Rename what is `staged` over the whiteout `name` of the upper."""
     fd, work = d.require_upper().fd(), state.require_upper().work
     if is_dir and not _is_aufs_whiteout(fd, name):
-        renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE)
+        as_owner(lambda: renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE), (work.fd, staged))
         work.discard(staged)
     else:
-        os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
+        as_owner(
+            lambda: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd), (work.fd, staged)
+        )
     forget_whiteout(d, name)
 
 

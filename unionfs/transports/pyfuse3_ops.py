@@ -57,7 +57,8 @@ MOST_THREADS = 1024  # where a layer may stop to answer
 
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
 
-ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
+ACCESS_ACL = b"system.posix_acl_access"
+ACL_NAMES = frozenset((ACCESS_ACL, b"system.posix_acl_default"))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -533,6 +534,20 @@ class Pyfuse3Ops(pyfuse3.Operations):
             await self._in_worker(fs.setxattr, NodeId(inode), name, value, 0)
         else:
             fs.setxattr(NodeId(inode), name, value, 0)
+        if name == ACCESS_ACL:
+            self._drop_sgid(NodeId(inode), Credentials(ctx.pid, ctx.gid))
+
+    def _drop_sgid(self, nodeid: NodeId, setter: Credentials) -> None:
+        """Take sgid away after an ACL was set by `setter`, who is not in the file's group.
+
+        libfuse does not hand over SETXATTR_ACL_KILL_SGID, which says so.  Source:
+        fs/posix_acl.c:posix_acl_update_mode().
+        """
+        attr = self._fs.getattr(nodeid)
+        mode = attr.st.st_mode
+        if not mode & stat.S_ISGID or setter.keeps_suid() or setter.is_member(attr.st_gid):
+            return
+        self._fs.setattr(nodeid, SetAttr(mode=stat.S_IMODE(mode) & ~stat.S_ISGID), None)
 
     @answered
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:

@@ -273,3 +273,28 @@ def test_suid_before_the_open(layers: HandmadeLayers, options: tuple[str, ...]) 
             writer.write(b"x")
         kept = 0o777 if "transport=pyfuse3" in options else 0o6777
         assert stat.S_IMODE((union.root / "root").stat().st_mode) == kept
+
+
+def mode_after_acl(root: Path, *, group: int, setter: int) -> int:
+    """Return the mode of a sgid file after `setter`, the owner, sets an ACL."""
+    path = root / f"acl-{group}-{setter}"
+    path.touch()
+    os.chown(path, setter, group)
+    path.chmod(0o2755)
+    subprocess.run(
+        ["setfacl", "-m", "u:1:rwx", path],
+        user=setter, group=GROUP_ID if setter else 0, extra_groups=[], timeout=30, check=True,
+    )  # fmt: skip
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_acl_set_by_a_non_member_takes_sgid_away(
+    layers: HandmadeLayers, options: tuple[str, ...], plain: Path
+) -> None:
+    cases = [(group, setter) for group in (GROUP_ID, 77) for setter in (USER_ID, 0)]
+    expected = [mode_after_acl(plain, group=group, setter=setter) for group, setter in cases]
+    assert expected == [0o2775, 0o2775, 0o775, 0o2775]
+    layers.layer(file("lower", DATA))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        found = [mode_after_acl(union.root, group=group, setter=setter) for group, setter in cases]
+    assert found == expected

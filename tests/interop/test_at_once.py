@@ -1,0 +1,112 @@
+"""Processes that move merged directories and change hard links at once.
+
+What the union shows afterwards is what it shows after a remount, and what kernel overlayfs
+shows of the same layers.  No file is lost: each began with a content of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import trees
+from tests.helpers.mounts import kernel_overlay, mounted, require_root
+from tests.interop.views import look
+
+PROCESSES = 4
+STEPS = int(os.environ.get("PYUNION_AT_ONCE", "150"))
+DIRECTORIES = 5
+IN_THE_WAY = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL)
+FILES = 3
+LINKS = 6
+
+VARIANTS = {
+    "dev_fuse": ("transport=dev_fuse", "io_uring=auto"),
+    "passthrough off": ("transport=dev_fuse", "io_uring=off", "passthrough=off"),
+    "pyfuse3": ("transport=pyfuse3",),
+}
+
+
+def lower_tree(lowers: list[Path]) -> None:
+    """Make directories that both layers have, with files of each, and a file of many names."""
+    for level, lower in enumerate(lowers):
+        for number in range(DIRECTORIES):
+            folder = lower / f"d{number}/sub"
+            folder.mkdir(parents=True)
+            for each in range(FILES):
+                (folder / f"f{level}{each}").write_text(f"{number} {level} {each}\n" * 400)
+    (lowers[-1] / "link0").write_text("linked\n")
+    for number in range(1, LINKS):
+        (lowers[-1] / f"link{number}").hardlink_to(lowers[-1] / "link0")
+
+
+def disturb(root: str, seed: int) -> None:
+    """Move, exchange, link and write at random; what another process does may be in the way."""
+    choose = random.Random(seed)
+    names = [f"d{number}" for number in range(DIRECTORIES)]
+    os.chdir(root)
+    for step in range(STEPS):
+        one, other = choose.sample(names, 2)
+        action = choose.randrange(7)
+        try:
+            if action == 0:
+                os.rename(one, f"{other}/{one}")
+            elif action == 1:
+                os.rename(f"{other}/{one}", one)
+            elif action == 2:
+                os.rename(f"{one}/sub", f"{one}/sub {seed}")
+            elif action == 3:
+                os.rename(f"{one}/sub {choose.randrange(PROCESSES)}", f"{one}/sub")
+            elif action == 4:
+                os.chmod(f"link{choose.randrange(LINKS)}", 0o600 + choose.randrange(64))
+            elif action == 5:
+                os.link(f"link{choose.randrange(LINKS)}", f"{one}/new {seed} {step}")
+            else:
+                with open(f"link{choose.randrange(LINKS)}", "a") as file:
+                    file.write(f"{seed}\n")
+        except OSError as error:
+            if error.errno not in IN_THE_WAY:
+                raise
+
+
+def originals(tree: trees.Tree) -> list[bytes]:
+    return sorted(
+        thing.content
+        for thing in tree.values()
+        if thing.content.endswith(b"\n") and thing.nlink == 1
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_directories_and_links_at_once(tmp_path: Path, variant: str) -> None:
+    require_root()
+    if variant == "pyfuse3":
+        pytest.importorskip("pyfuse3")
+    lowers = [tmp_path / "lower0", tmp_path / "lower1"]
+    upper, work = tmp_path / "upper", tmp_path / "work"
+    for folder in (*lowers, upper, work):
+        folder.mkdir()
+    lower_tree(lowers)
+    with mounted(lowers, upper, work, VARIANTS[variant]) as root:
+        before = look(root)
+        command = "import sys; from tests.interop.test_at_once import disturb; "
+        command += "disturb(sys.argv[1], int(sys.argv[2]))"
+        children = [
+            subprocess.Popen([sys.executable, "-c", command, str(root), str(seed)])
+            for seed in range(PROCESSES)
+        ]
+        assert [child.wait(120) for child in children] == [0] * PROCESSES
+        after = look(root)
+    assert originals(after) == originals(before)
+    linked = {thing.ino for thing in after.values() if b"linked" in thing.content}
+    assert len(linked) == 1
+    with mounted(lowers, upper, work, VARIANTS[variant]) as root:
+        trees.assert_same(after, look(root), "after a remount")
+    with kernel_overlay(lowers, upper, work, ["index=on", "redirect_dir=on"]) as root:
+        trees.assert_same(after, look(root), "by kernel overlayfs")
