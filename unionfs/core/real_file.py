@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
@@ -66,8 +67,7 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
         if data is not None and not metacopy:
             return open_regular(data[1], data[0].fd(), flags)
         if orphan is not None:
-            # This magic link leads to exactly this file, whatever its name is now.
-            return Fd(os.open(b"/proc/self/fd/%d" % orphan, flags & ~os.O_NOFOLLOW))
+            return state.with_room(partial(_open_again, flags & ~os.O_NOFOLLOW), b"", orphan)
         real, rname = node.real, node.rname
         try:
             # The name may be that of a fifo by now, whose open must not block.
@@ -84,6 +84,12 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
                 return fd
         wait_for(node)
     raise fs_error(failed)
+
+
+def _open_again(flags: int, _name: bytes, fd: int) -> Fd:
+    """Open the file that is open as `fd`."""
+    # The link is the kernel's own and leads to exactly this file.
+    return Fd(os.open(b"/proc/self/fd/%d" % fd, flags))
 
 
 def _is_there(node: File, real: RealDir, rname: bytes) -> bool:

@@ -520,7 +520,7 @@ class UnionFs:
             return False
         closed = False
         for handle in list(self._handles.values()):
-            if handle.fd is not None and handle.node.orphan is None:
+            if handle.fd is not None and handle.fd is not handle.node.orphan:
                 handle.fd = None
                 closed = True
         return closed
