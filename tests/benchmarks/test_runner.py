@@ -27,7 +27,7 @@ def refuses(place: Place, foreground: bool) -> list[str]:
 REFUSED = Subject(name="mergerfs", title="refused", command=refuses, copies_up=False)
 
 
-def layers(where: Path, scale: Scale) -> Stack:
+def stack(where: Path, scale: Scale) -> Stack:
     return source_tree(where, scale.files)
 
 
@@ -41,7 +41,7 @@ def step(
 
 
 def results_of(tmp_path: Path, *steps: Step, rounds: int = 1, most_rounds: int = 9) -> Results:
-    workload = Workload(name="work", prepare=layers, steps=steps, most_rounds=most_rounds)
+    workload = Workload(name="work", prepare=stack, steps=steps, most_rounds=most_rounds)
     runner = Runner(tmp_path, TINY, [NATIVE, REFUSED], [workload], lambda text: None)
     runner.run(rounds)
     assert [path.name for path in tmp_path.iterdir()] == ["layers"]

@@ -19,34 +19,11 @@ from pathlib import Path
 from tests.conformance.tree import LOWER_COUNT, UPPER, Node, Placement, build, split
 from tests.helpers.calls import syncfs
 from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted
 
 NO_TREE = (Placement.FRESH, Placement.LOWER)
 """Where a case that starts from an empty directory runs: in a new one and in a lower one."""
-
-
-@dataclass(frozen=True)
-class Layers:
-    """The directories of one union."""
-
-    lowers: tuple[Path, ...]
-    upper: Path
-    work: Path
-
-    @classmethod
-    def make(cls, base: Path) -> Layers:
-        layers = cls(
-            lowers=tuple(base / f"lower{n}" for n in range(1, LOWER_COUNT + 1)),
-            upper=base / "upper",
-            work=base / "work",
-        )
-        for path in (*layers.lowers, layers.upper, layers.work):
-            path.mkdir(mode=0o755)
-        return layers
-
-    def of(self, number: int) -> Path:
-        """Return layer `number` as `tree.split` counts them."""
-        return self.upper if number == UPPER else self.lowers[number - 1]
 
 
 @dataclass(frozen=True)
@@ -146,11 +123,12 @@ def staged(subject: Subject, slots: Iterable[Slot]) -> Iterator[Stage]:
         if subject.mount is None:
             yield Stage(subject, base, None)
             return
-        layers = Layers.make(base)
+        layers = Layers(base, *[{}] * LOWER_COUNT)
         for slot in slots:
             if slot.placement is not Placement.FRESH:
                 for number, nodes in split(slot.nodes, slot.placement).items():
-                    build(nodes, os.fsencode(layers.of(number) / slot.name))
+                    layer = layers.upper if number == UPPER else layers.lowers[number - 1]
+                    build(nodes, os.fsencode(layer / slot.name))
         with subject.mount(layers) as top:
             yield Stage(subject, top, layers)
             _write_back(layers.upper)

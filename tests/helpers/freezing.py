@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
 from tests.helpers.trees import Tree, assert_same, snapshot
-from tests.helpers.unions import Content, Layers, core
+from tests.helpers.unions import Content, core
 
 STACK: Content = {
     "etc": {"passwd": "root", "group": "wheel", "d": {"a": "1", "b": "2"}},

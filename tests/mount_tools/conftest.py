@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,62 +11,13 @@ import pytest
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
 from tests.helpers.containers import Containers, make_rootfs
-from tests.helpers.mounts import layer_options, require_fuse, require_root
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Two lowers, an upper, a work directory and a mount point, in one directory."""
-
-    base: Path
-
-    def __post_init__(self) -> None:
-        for name in ("high", "low", "upper", "work", "merged"):
-            (self.base / name).mkdir()
-        (self.high / "from-high").write_text("high\n")
-        (self.low / "from-low").write_text("low\n")
-        (self.low / "gone").write_text("to be deleted\n")
-
-    @property
-    def high(self) -> Path:
-        return self.base / "high"
-
-    @property
-    def low(self) -> Path:
-        return self.base / "low"
-
-    @property
-    def upper(self) -> Path:
-        return self.base / "upper"
-
-    @property
-    def work(self) -> Path:
-        return self.base / "work"
-
-    @property
-    def merged(self) -> Path:
-        return self.base / "merged"
-
-    @property
-    def words(self) -> str:
-        return os.fsdecode(layer_options([self.high, self.low], self.upper, self.work))
-
-    def snapshot(self) -> dict[str, tuple[int, int, int]]:
-        """Return mode, size and mtime of all there is, to see that nothing changed."""
-        found = {}
-        for directory, subdirectories, files in os.walk(self.base):
-            for name in [*subdirectories, *files, "."]:
-                path = os.path.join(directory, name)
-                st = os.lstat(path)
-                found[path] = (st.st_mode, st.st_size, st.st_mtime_ns)
-        return found
+from tests.helpers.layers import MountLayers
+from tests.helpers.mounts import require_fuse, require_root
 
 
 @pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    base = tmp_path / "layers"
-    base.mkdir()
-    return Layers(base)
+def layers(tmp_path: Path) -> MountLayers:
+    return MountLayers(tmp_path / "layers")
 
 
 @pytest.fixture(scope="session")

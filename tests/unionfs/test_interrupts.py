@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.unions import core, nodeid
 from unionfs.interrupts import Caller, stop_if_abandoned, working_for
 
 

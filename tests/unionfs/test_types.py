@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.types import ROOT_NODEID, DirEntry, SetAttr
 
 

@@ -11,29 +11,22 @@ import pytest
 
 from layerstore.diff.changes import changes
 from tests.helpers.descriptors import few_descriptors, make_deep
+from tests.helpers.layers import Layers
 
 SPACE = "trusted.overlay." if os.geteuid() == 0 else "user.overlay."
 
 
-class Layers:
-    """An upper over two lowers; `site` is the higher one."""
-
-    def __init__(self, base: Path) -> None:
-        self.upper, self.site, self.base = (base / name for name in ("upper", "site", "base"))
-        for layer in (self.upper, self.site, self.base):
-            layer.mkdir()
-
-    def found(self) -> list[str]:
-        lowers = [os.fsencode(self.site), os.fsencode(self.base)]
-        return [
-            f"{change.kind} {os.fsdecode(change.path)}"
-            for change in changes(os.fsencode(self.upper), lowers)
-        ]
-
-
 @pytest.fixture
 def layers(tmp_path: Path) -> Layers:
-    return Layers(tmp_path)
+    return Layers(tmp_path, {}, {})
+
+
+def found(layers: Layers) -> list[str]:
+    lowers = [os.fsencode(lower) for lower in layers.lowers]
+    return [
+        f"{change.kind} {os.fsdecode(change.path)}"
+        for change in changes(os.fsencode(layers.upper), lowers)
+    ]
 
 
 def put(path: Path, content: str = "") -> None:
@@ -61,18 +54,18 @@ def aufs_whiteout(path: Path) -> None:
 
 
 def test_empty_upper_changes_nothing(layers: Layers) -> None:
-    put(layers.base / "etc/motd")
-    assert layers.found() == []
+    put(layers.lowers[1] / "etc/motd")
+    assert found(layers) == []
 
 
 def test_new_is_added_and_copied_up_is_changed(layers: Layers) -> None:
-    put(layers.base / "etc/motd")
-    put(layers.site / "etc/hosts")
-    put(layers.base / "usr/share/doc")
+    put(layers.lowers[1] / "etc/motd")
+    put(layers.lowers[0] / "etc/hosts")
+    put(layers.lowers[1] / "usr/share/doc")
     put(layers.upper / "etc/motd", "changed")
     put(layers.upper / "etc/hosts")
     put(layers.upper / "srv/www/index", "new")
-    assert layers.found() == [
+    assert found(layers) == [
         "C /etc",
         "C /etc/hosts",
         "C /etc/motd",
@@ -84,48 +77,48 @@ def test_new_is_added_and_copied_up_is_changed(layers: Layers) -> None:
 
 @pytest.mark.parametrize("delete", [char_whiteout, xattr_whiteout, aufs_whiteout])
 def test_whiteout_deletes(layers: Layers, delete: Callable[[Path], None]) -> None:
-    put(layers.base / "etc/motd")
-    put(layers.base / "etc/hosts")
+    put(layers.lowers[1] / "etc/motd")
+    put(layers.lowers[1] / "etc/hosts")
     delete(layers.upper / "etc/motd")
-    assert layers.found() == ["C /etc", "D /etc/motd"]
+    assert found(layers) == ["C /etc", "D /etc/motd"]
 
 
 def test_deleted_directory_is_one_line(layers: Layers) -> None:
-    put(layers.base / "usr/share/doc/a")
+    put(layers.lowers[1] / "usr/share/doc/a")
     char_whiteout(layers.upper / "usr")
-    assert layers.found() == ["D /usr"]
+    assert found(layers) == ["D /usr"]
 
 
 def test_whiteout_of_nothing_is_no_change(layers: Layers) -> None:
-    put(layers.base / "etc/motd")
+    put(layers.lowers[1] / "etc/motd")
     char_whiteout(layers.upper / "etc/absent")
-    char_whiteout(layers.site / "etc/motd")
+    char_whiteout(layers.lowers[0] / "etc/motd")
     char_whiteout(layers.upper / "etc/motd")
-    assert layers.found() == ["C /etc"]
+    assert found(layers) == ["C /etc"]
 
 
 def test_what_a_lower_whiteout_hides_was_not_there(layers: Layers) -> None:
-    put(layers.base / "etc/motd")
-    char_whiteout(layers.site / "etc/motd")
+    put(layers.lowers[1] / "etc/motd")
+    char_whiteout(layers.lowers[0] / "etc/motd")
     put(layers.upper / "etc/motd")
-    assert layers.found() == ["C /etc", "A /etc/motd"]
+    assert found(layers) == ["C /etc", "A /etc/motd"]
 
 
 def test_opaque_directory_deletes_what_it_hides(layers: Layers) -> None:
-    put(layers.base / "etc/hidden/deep")
-    put(layers.base / "etc/motd")
+    put(layers.lowers[1] / "etc/hidden/deep")
+    put(layers.lowers[1] / "etc/motd")
     put(layers.upper / "etc/motd")
     put(layers.upper / "etc/new")
     mark(layers.upper / "etc", "opaque", b"y")
-    assert layers.found() == ["C /etc", "D /etc/hidden", "C /etc/motd", "A /etc/new"]
+    assert found(layers) == ["C /etc", "D /etc/hidden", "C /etc/motd", "A /etc/new"]
 
 
 def test_renamed_directory_is_deleted_there_and_added_here(layers: Layers) -> None:
-    put(layers.base / "srv/old/deep/file")
+    put(layers.lowers[1] / "srv/old/deep/file")
     char_whiteout(layers.upper / "srv/old")
     (layers.upper / "srv/new").mkdir()
     mark(layers.upper / "srv/new", "redirect", b"old")
-    assert layers.found() == [
+    assert found(layers) == [
         "C /srv",
         "A /srv/new",
         "A /srv/new/deep",
@@ -135,32 +128,32 @@ def test_renamed_directory_is_deleted_there_and_added_here(layers: Layers) -> No
 
 
 def test_directory_and_file_replace_each_other(layers: Layers) -> None:
-    put(layers.base / "was-dir/file")
-    put(layers.base / "was-file")
+    put(layers.lowers[1] / "was-dir/file")
+    put(layers.lowers[1] / "was-file")
     put(layers.upper / "was-dir")
     put(layers.upper / "was-file/file")
     mark(layers.upper / "was-file", "opaque", b"y")
-    assert layers.found() == ["C /was-dir", "C /was-file", "A /was-file/file"]
+    assert found(layers) == ["C /was-dir", "C /was-file", "A /was-file/file"]
 
 
 def test_symlinks_are_not_followed(layers: Layers) -> None:
-    put(layers.base / "etc/motd")
+    put(layers.lowers[1] / "etc/motd")
     (layers.upper / "away").symlink_to("/etc")
     (layers.upper / "etc").symlink_to("/usr")
-    assert layers.found() == ["A /away", "C /etc"]
+    assert found(layers) == ["A /away", "C /etc"]
 
 
 def test_names_are_bytes(layers: Layers) -> None:
     put(layers.upper / os.fsdecode(b"caf\xe9\n"))
-    assert layers.found() == ["A /" + os.fsdecode(b"caf\xe9\n")]
+    assert found(layers) == ["A /" + os.fsdecode(b"caf\xe9\n")]
 
 
 def test_a_tree_deeper_than_there_are_descriptors(layers: Layers) -> None:
     levels = 400
-    for layer in (layers.upper, layers.base):
+    for layer in (layers.upper, layers.lowers[1]):
         make_deep(layer, b"d", levels)
     (layers.upper / "d/z").write_text("beside what lies deep")
     with few_descriptors(400):
-        found = layers.found()
-    assert len(found) == levels + 2
-    assert found[levels:] == ["C /" + "d/" * levels + "end", "A /d/z"]
+        said = found(layers)
+    assert len(said) == levels + 2
+    assert said[levels:] == ["C /" + "d/" * levels + "end", "A /d/z"]

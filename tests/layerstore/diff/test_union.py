@@ -11,7 +11,7 @@ from tests.helpers.unions import fill
 
 
 @pytest.fixture
-def layers(tmp_path: Path) -> list[Path]:
+def stack(tmp_path: Path) -> list[Path]:
     top, base = tmp_path / "top", tmp_path / "base"
     for path in (top, base):
         path.mkdir()
@@ -20,8 +20,8 @@ def layers(tmp_path: Path) -> list[Path]:
     return [top, base]
 
 
-def test_the_topmost_is_found(layers: list[Path]) -> None:
-    with UnionFiles(layers) as union:
+def test_the_topmost_is_found(stack: list[Path]) -> None:
+    with UnionFiles(stack) as union:
         with union.open(b"d/a") as file:
             assert file.read() == b"new"
         found = union.find(b"d")
@@ -36,20 +36,20 @@ def test_the_topmost_is_found(layers: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("path", [b"none", b"none/x", b"f/x", b"d/none"])
-def test_what_is_absent(layers: list[Path], path: bytes) -> None:
-    with UnionFiles(layers) as union:
+def test_what_is_absent(stack: list[Path], path: bytes) -> None:
+    with UnionFiles(stack) as union:
         assert union.find(path) is None
         with pytest.raises(FileNotFoundError):
             union.open(path)
 
 
-def test_attributes_a_user_sees(layers: list[Path]) -> None:
-    os.setxattr(layers[1] / "f", "user.x", b"1")
-    with UnionFiles(layers) as union:
+def test_attributes_a_user_sees(stack: list[Path]) -> None:
+    os.setxattr(stack[1] / "f", "user.x", b"1")
+    with UnionFiles(stack) as union:
         found = union.find(b"f")
         assert found is not None and union.xattrs(found.nodeid) == [(b"user.x", b"1")]
 
 
-def test_layers_that_are_no_directories(layers: list[Path], tmp_path: Path) -> None:
+def test_layers_that_are_no_directories(stack: list[Path], tmp_path: Path) -> None:
     with pytest.raises(LayerUnreadable, match="cannot be read as one tree"):
-        UnionFiles([layers[0], tmp_path / "base/f"])
+        UnionFiles([stack[0], tmp_path / "base/f"])

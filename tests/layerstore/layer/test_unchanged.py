@@ -30,7 +30,7 @@ def as_root() -> None:
 
 
 @pytest.fixture
-def layers(tmp_path: Path) -> tuple[Path, Path]:
+def below_and_diff(tmp_path: Path) -> tuple[Path, Path]:
     """A lower, and a layer over it that has copies of all that it shows."""
     below, diff = tmp_path / "below", tmp_path / "diff"
     for layer in (below, diff):
@@ -46,8 +46,10 @@ def layers(tmp_path: Path) -> tuple[Path, Path]:
     return below, diff
 
 
-def test_copies_and_the_directories_that_hold_nothing_else(layers: tuple[Path, Path]) -> None:
-    below, diff = layers
+def test_copies_and_the_directories_that_hold_nothing_else(
+    below_and_diff: tuple[Path, Path],
+) -> None:
+    below, diff = below_and_diff
     (diff / "d/other").write_text("?")
     os.utime(diff / "d", ns=(0, 10**18))
     assert find_unchanged(diff, [below]) == {
@@ -61,10 +63,10 @@ def test_copies_and_the_directories_that_hold_nothing_else(layers: tuple[Path, P
 
 
 def test_what_is_left_is_the_same_archive_as_if_they_were_left_out(
-    layers: tuple[Path, Path],
+    below_and_diff: tuple[Path, Path],
 ) -> None:
     """So too the times of directories that lost something."""
-    below, diff = layers
+    below, diff = below_and_diff
     (diff / "d/other").write_text("?")
     os.utime(diff / "d", ns=(0, 10**18))
     left_out, dropped = io.BytesIO(), io.BytesIO()

@@ -14,9 +14,9 @@ import pytest
 
 from layerstore.containers.control_client import freeze
 from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import Union, mounted_union, require_root, wait_until
 from tests.helpers.processes import ending
-from tests.helpers.unions import Layers
 
 FREEZES = 4
 

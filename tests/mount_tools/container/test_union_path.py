@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mount_tools.container.union_path import walk
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, nodeid
 from unionfs.types import Attr, NodeId
 
 

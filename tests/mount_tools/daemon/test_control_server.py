@@ -25,8 +25,8 @@ from layerstore.containers.control_protocol import (
 from layerstore.errors import Busy, StoreError
 from mount_tools.daemon.control_server import Control, serve_control
 from mount_tools.daemon.control_socket import listen
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import Union, mounted_union, wait_until
-from tests.helpers.unions import Layers
 
 TRANSPORTS = ("pyfuse3", "dev_fuse")
 

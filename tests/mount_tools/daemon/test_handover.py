@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.daemon import handover
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -20,7 +21,6 @@ from tests.helpers.mounts import (
     unmount_command,
 )
 from tests.helpers.processes import ending
-from tests.mount_tools.conftest import Layers
 
 HOLDER = """
 import fcntl, os, sys
@@ -121,7 +121,7 @@ def test_but_not_for_ever(tmp_path: Path, holder: Holder, monkeypatch: pytest.Mo
     assert seconds_waited(tmp_path) >= 0.1
 
 
-def test_unmounting_and_mounting_at_once(layers: Layers) -> None:
+def test_unmounting_and_mounting_at_once(layers: MountLayers) -> None:
     require_fuse()
     for _ in range(4):
         run(*helper_command("-o", layers.words, layers.merged), env=helper_environment())

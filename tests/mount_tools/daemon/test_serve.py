@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.daemon import serve
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -24,7 +25,6 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
-from tests.mount_tools.conftest import Layers
 
 
 def is_running(pid: int) -> bool:
@@ -36,7 +36,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_unmount(layers: Layers, number: signal.Signals) -> None:
+def test_signals_unmount(layers: MountLayers, number: signal.Signals) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         (union.root / "new").write_text("new\n")
         union.process.send_signal(number)
@@ -62,7 +62,7 @@ def _private_namespace() -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def test_the_namespace_of_another_test_keeps_no_mount_alive(layers: Layers) -> None:
+def test_the_namespace_of_another_test_keeps_no_mount_alive(layers: MountLayers) -> None:
     """Tests that run at the same time share a mount namespace, which any of them may copy."""
     require_root()
     with mounted_union([layers.low], layers.upper, layers.work) as union, _private_namespace():
@@ -70,7 +70,9 @@ def test_the_namespace_of_another_test_keeps_no_mount_alive(layers: Layers) -> N
         assert union.process.returncode == 0
 
 
-def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(layers: Layers) -> None:
+def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(
+    layers: MountLayers,
+) -> None:
     """The first names the holder; the second aborts the connection, and the upper is free."""
     require_root()
     with mounted_union([layers.low], layers.upper, layers.work, quiet=False) as union:
@@ -89,7 +91,7 @@ def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(layers:
         assert (again.root / "new").read_text() == "new\n"
 
 
-def test_a_busy_mount_is_served_to_its_end(layers: Layers) -> None:
+def test_a_busy_mount_is_served_to_its_end(layers: MountLayers) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         held = os.open(union.root / "from-low", os.O_RDWR)
         try:
@@ -105,7 +107,7 @@ def test_a_busy_mount_is_served_to_its_end(layers: Layers) -> None:
     assert (layers.upper / "from-low").read_text() == "LOW\n"
 
 
-def test_a_signal_leaves_a_later_mount_alone(layers: Layers) -> None:
+def test_a_signal_leaves_a_later_mount_alone(layers: MountLayers) -> None:
     require_root()
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         held = os.open(union.root / "from-low", os.O_RDONLY)
@@ -122,7 +124,7 @@ def test_a_signal_leaves_a_later_mount_alone(layers: Layers) -> None:
         union.ended = True
 
 
-def test_sigusr1_logs_the_counters(layers: Layers) -> None:
+def test_sigusr1_logs_the_counters(layers: MountLayers) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         os.listdir(union.root)
         union.process.send_signal(signal.SIGUSR1)
@@ -130,7 +132,7 @@ def test_sigusr1_logs_the_counters(layers: Layers) -> None:
         assert "=" in union.log().partition("counters: ")[2]
 
 
-def test_lazy_unmount_from_outside(layers: Layers) -> None:
+def test_lazy_unmount_from_outside(layers: MountLayers) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         held = os.open(union.root / "from-low", os.O_RDONLY)
         run(*unmount_command(), "-l" if os.geteuid() == 0 else "-z", union.root)
@@ -141,7 +143,7 @@ def test_lazy_unmount_from_outside(layers: Layers) -> None:
         union.ended = True
 
 
-def test_the_daemon_logs_and_ends(layers: Layers) -> None:
+def test_the_daemon_logs_and_ends(layers: MountLayers) -> None:
     require_fuse()
     log = layers.base / "log"
     run(
@@ -166,7 +168,7 @@ def test_the_daemon_logs_and_ends(layers: Layers) -> None:
     assert "unmounted from" in log.read_text()
 
 
-def test_a_log_that_cannot_be_written_is_refused(layers: Layers) -> None:
+def test_a_log_that_cannot_be_written_is_refused(layers: MountLayers) -> None:
     done = run(
         *helper_command("-o", f"{layers.words},log=/proc/no/such.log", layers.merged),
         env=helper_environment(),
@@ -184,7 +186,7 @@ def test_whether_a_mount_hides_our_own_code(directory: str, covers: bool) -> Non
     assert serve._covers_our_code(directory) is covers
 
 
-def test_a_mount_over_the_libraries(layers: Layers) -> None:
+def test_a_mount_over_the_libraries(layers: MountLayers) -> None:
     """Whatever is loaded after the mount is live would be loaded through it."""
     require_root()
     apart = layers.base / "apart"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -19,11 +20,10 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
-from tests.mount_tools.conftest import Layers
 from tests.mount_tools.daemon.test_serve import is_running
 
 
-def mount_with(layers: Layers, modules: Path, body: str) -> tuple[Path, int]:
+def mount_with(layers: MountLayers, modules: Path, body: str) -> tuple[Path, int]:
     """Mount with a package trio of this body; return the log and the daemon's process id."""
     (modules / "trio").mkdir(parents=True)
     (modules / "trio/__init__.py").write_text(body)
@@ -50,7 +50,7 @@ def mount_with(layers: Layers, modules: Path, body: str) -> tuple[Path, int]:
         "class Event: pass\nraise SystemError",
     ],
 )
-def test_a_supervisor_that_cannot_be_imported(layers: Layers, trio: str, ending: str) -> None:
+def test_a_supervisor_that_cannot_be_imported(layers: MountLayers, trio: str, ending: str) -> None:
     require_fuse()
     require_root()  # else the transport runs on trio, which is imported before the mount is live
     log, pid = mount_with(layers, layers.base / "modules", trio)
@@ -71,10 +71,10 @@ def test_a_supervisor_that_cannot_be_imported(layers: Layers, trio: str, ending:
     assert (layers.upper / "new").read_text() == "new\n"
 
 
-def test_without_trio_nothing_is_mounted(layers: Layers) -> None:
+def test_without_trio_nothing_is_mounted(layers: MountLayers) -> None:
     """Python does not see the installed packages with -S."""
     require_fuse()
-    before = layers.snapshot()
+    before = layers.stats()
     done = run(
         *(sys.executable, "-S", *helper_command("-o", layers.words, layers.merged)[1:]),
         env=helper_environment(),
@@ -84,4 +84,4 @@ def test_without_trio_nothing_is_mounted(layers: Layers) -> None:
         32,
         b"mount.pyunion: the Python package trio is not installed, and every mount needs it\n",
     )
-    assert mount_type(layers.merged) is None and layers.snapshot() == before
+    assert mount_type(layers.merged) is None and layers.stats() == before

@@ -10,6 +10,7 @@ import pytest
 
 from layerstore import Store
 from tests.helpers.images import add_image
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_environment,
     mount_type,
@@ -18,7 +19,6 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
-from tests.mount_tools.conftest import Layers
 
 # Runs mount.pyunion.  In the daemon each system call that a module of mount_tools makes
 # through `os` is a step: its name goes to a file, and before the chosen one the daemon dies.
@@ -63,7 +63,7 @@ def clear(point: Path) -> None:
 
 
 @pytest.mark.parametrize("of_image", [False, True])
-def test_only_a_live_mount_is_status_0(layers: Layers, tmp_path: Path, of_image: bool) -> None:
+def test_only_a_live_mount_is_status_0(layers: MountLayers, tmp_path: Path, of_image: bool) -> None:
     require_fuse()
     steps, root, point = tmp_path / "steps", tmp_path / "store", layers.merged
     words = ["-o", layers.words, str(point)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.helper import main as mount_helper
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -22,23 +23,22 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import end
-from tests.mount_tools.conftest import Layers
 
 
 def helper(*arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]:
     return run(*helper_command(*arguments), env=helper_environment(), check=False)
 
 
-def refused(layers: Layers, *arguments: str | bytes | Path) -> str:
+def refused(layers: MountLayers, *arguments: str | bytes | Path) -> str:
     """Run the helper, which must fail in one line and change nothing; return that line."""
-    before = layers.snapshot()
+    before = layers.stats()
     done = helper(*arguments)
     said = done.stderr.decode(errors="surrogateescape")
     assert done.returncode in (1, 32), said
     assert done.stdout == b""
     assert re.fullmatch(r"mount\.pyunion: [^\n]+\n", said), said
     assert mount_type(layers.merged) is None
-    assert layers.snapshot() == before
+    assert layers.stats() == before
     return said
 
 
@@ -117,18 +117,18 @@ def test_ctrl_c_is_status_8(
     assert capsys.readouterr().err == "mount.pyunion: interrupted\n"
 
 
-def test_fake_checks_and_does_nothing(layers: Layers) -> None:
-    before = layers.snapshot()
+def test_fake_checks_and_does_nothing(layers: MountLayers) -> None:
+    before = layers.stats()
     assert mount_helper.main(["spec", str(layers.merged), "-f", "-o", layers.words]) == 0
     assert mount_helper.main(["-o", layers.words, "--fake", str(layers.merged)]) == 0
     assert mount_type(layers.merged) is None
-    assert layers.snapshot() == before
+    assert layers.stats() == before
 
 
 # -- refusals of the daemon --
 
 
-def test_mount_points_that_cannot_be(layers: Layers) -> None:
+def test_mount_points_that_cannot_be(layers: MountLayers) -> None:
     assert "mkdir -p" in refused(layers, "-o", layers.words, layers.base / "absent")
     assert "not a directory" in refused(layers, "-o", layers.words, layers.low / "from-low")
     assert "not a directory" in refused(layers, "-o", layers.words, layers.low / "from-low" / "x")
@@ -137,7 +137,7 @@ def test_mount_points_that_cannot_be(layers: Layers) -> None:
     assert "cannot be used" in refused(layers, "-o", layers.words, layers.base / ("x" * 300))
 
 
-def test_layers_that_cannot_be(layers: Layers) -> None:
+def test_layers_that_cannot_be(layers: MountLayers) -> None:
     words = layers.words
     absent, file = layers.base / "absent", layers.low / "from-low"
     for old, new in [
@@ -157,7 +157,7 @@ def test_layers_that_cannot_be(layers: Layers) -> None:
     refused(layers, "-o", words.replace(str(layers.work), str(nested)), layers.merged)
 
 
-def test_layers_and_the_mount_point_inside_one_another(layers: Layers) -> None:
+def test_layers_and_the_mount_point_inside_one_another(layers: MountLayers) -> None:
     words = layers.words
     inside = layers.low / "inside"
     inside.mkdir()
@@ -166,13 +166,13 @@ def test_layers_and_the_mount_point_inside_one_another(layers: Layers) -> None:
     assert "beneath the mount point" in refused(layers, "-o", words, layers.upper)
 
 
-def test_paths_that_no_terminal_can_show(layers: Layers) -> None:
+def test_paths_that_no_terminal_can_show(layers: MountLayers) -> None:
     odd = os.fsencode(layers.base) + b"/\xff\n\x1b[31m"
     said = refused(layers, b"-o", os.fsencode(layers.words).replace(b"/low", b"/" + odd), odd)
     assert "does not exist" in said
 
 
-def test_a_second_mount_of_one_upper(layers: Layers, tmp_path: Path) -> None:
+def test_a_second_mount_of_one_upper(layers: MountLayers, tmp_path: Path) -> None:
     require_fuse()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -186,7 +186,7 @@ def test_a_second_mount_of_one_upper(layers: Layers, tmp_path: Path) -> None:
         run(*unmount_command(), layers.merged)
 
 
-def test_no_fuse_device(layers: Layers) -> None:
+def test_no_fuse_device(layers: MountLayers) -> None:
     require_root()
     command = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$@"']
     done = run(
@@ -201,7 +201,7 @@ def test_no_fuse_device(layers: Layers) -> None:
     assert done.stderr.startswith(b"mount.pyunion: the kernel refused to mount")
 
 
-def test_without_privilege_to_mount(layers: Layers) -> None:
+def test_without_privilege_to_mount(layers: MountLayers) -> None:
     require_root()
     done = run(
         *("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"),
@@ -216,7 +216,7 @@ def test_without_privilege_to_mount(layers: Layers) -> None:
 # -- it works --
 
 
-def test_the_command_returns_when_the_mount_is_live(layers: Layers) -> None:
+def test_the_command_returns_when_the_mount_is_live(layers: MountLayers) -> None:
     require_fuse()
     log = layers.base / "log"
     done = helper("-v", "-o", layers.words + f",log={log}", "the spec", layers.merged)
@@ -235,7 +235,7 @@ def test_the_command_returns_when_the_mount_is_live(layers: Layers) -> None:
     assert "ERROR" not in log.read_text()
 
 
-def test_stderr_is_at_its_end_when_the_command_returns(layers: Layers) -> None:
+def test_stderr_is_at_its_end_when_the_command_returns(layers: MountLayers) -> None:
     require_fuse()
     process = subprocess.Popen(
         helper_command("-o", layers.words, layers.merged),
@@ -254,7 +254,7 @@ def test_stderr_is_at_its_end_when_the_command_returns(layers: Layers) -> None:
         run(*unmount_command(), layers.merged)
 
 
-def test_descriptors_of_the_caller_are_not_kept(layers: Layers) -> None:
+def test_descriptors_of_the_caller_are_not_kept(layers: MountLayers) -> None:
     require_fuse()
     ours, theirs = os.pipe()
     try:
@@ -273,7 +273,7 @@ def test_descriptors_of_the_caller_are_not_kept(layers: Layers) -> None:
         run(*unmount_command(), layers.merged)
 
 
-def test_started_with_stdio_closed(layers: Layers) -> None:
+def test_started_with_stdio_closed(layers: MountLayers) -> None:
     require_fuse()
     run(
         *("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"),
@@ -286,10 +286,12 @@ def test_started_with_stdio_closed(layers: Layers) -> None:
         run(*unmount_command(), layers.merged)
 
 
-def test_relative_paths_mean_the_callers_directory(layers: Layers) -> None:
+def test_relative_paths_mean_the_callers_directory(layers: MountLayers) -> None:
     require_fuse()
     run(
-        *helper_command("-o", "lowerdir=high:low,upperdir=upper,workdir=work,log=log", "merged"),
+        *helper_command(
+            "-o", "lowerdir=lower0:lower1,upperdir=upper,workdir=work,log=log", "merged"
+        ),
         env=helper_environment(),
         cwd=layers.base,
     )
@@ -301,7 +303,7 @@ def test_relative_paths_mean_the_callers_directory(layers: Layers) -> None:
     wait_until(lambda: "unmounted" in (layers.base / "log").read_text(), "the daemon to end")
 
 
-def test_over_a_lower_layer(layers: Layers) -> None:
+def test_over_a_lower_layer(layers: MountLayers) -> None:
     require_fuse()
     words = os.fsdecode(layers.words)
     run(*helper_command("-o", words, layers.low), env=helper_environment())
@@ -313,7 +315,7 @@ def test_over_a_lower_layer(layers: Layers) -> None:
     assert sorted(os.listdir(layers.low)) == ["from-low", "gone"]
 
 
-def test_500_lowers_and_long_option_strings(layers: Layers) -> None:
+def test_500_lowers_and_long_option_strings(layers: MountLayers) -> None:
     require_fuse()
     many = layers.base / ("long-name-" * 12)
     for number in range(500):
@@ -331,7 +333,7 @@ def test_500_lowers_and_long_option_strings(layers: Layers) -> None:
         run(*unmount_command(), layers.merged)
 
 
-def test_odd_names_of_layers_and_specs(layers: Layers) -> None:
+def test_odd_names_of_layers_and_specs(layers: MountLayers) -> None:
     require_fuse()
     odd = layers.base / 'a:b,c\\d"e é\n'
     odd.mkdir()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, run
 from tests.helpers.processes import end
-from tests.mount_tools.conftest import Layers
 
 SBIN = Path("/sbin").resolve()
 
@@ -84,7 +84,7 @@ def namespace(tmp_path: Path) -> Iterator[Namespace]:
         namespace.close()
 
 
-def works(namespace: Namespace, layers: Layers) -> None:
+def works(namespace: Namespace, layers: MountLayers) -> None:
     """Fail unless the union on `layers.merged` reads, writes and deletes."""
     assert namespace.run("cat", layers.merged / "from-low").stdout == b"low\n"
     namespace.run("rm", layers.merged / "gone")
@@ -93,7 +93,7 @@ def works(namespace: Namespace, layers: Layers) -> None:
     assert names == [b"copy", b"from-high", b"from-low"]
 
 
-def test_mount_t_pyunion(namespace: Namespace, layers: Layers) -> None:
+def test_mount_t_pyunion(namespace: Namespace, layers: MountLayers) -> None:
     namespace.run("mount", "-t", "pyunion", "image:tag", layers.merged, "-o", layers.words)
     works(namespace, layers)
     line = namespace.mount_line(layers.merged)
@@ -106,7 +106,7 @@ def test_mount_t_pyunion(namespace: Namespace, layers: Layers) -> None:
     assert namespace.mount_line(layers.merged) is None
 
 
-def test_flags_reach_the_kernel(namespace: Namespace, layers: Layers) -> None:
+def test_flags_reach_the_kernel(namespace: Namespace, layers: MountLayers) -> None:
     words = layers.words + ",ro,nosuid,nodev,noexec,noatime"
     namespace.run("mount", "-t", "pyunion", "-o", words, "spec", layers.merged)
     line = namespace.mount_line(layers.merged)
@@ -118,7 +118,7 @@ def test_flags_reach_the_kernel(namespace: Namespace, layers: Layers) -> None:
 
 @pytest.mark.parametrize("kind", ["pyunion", "fuse.pyunion"])
 def test_remount_changes_flags_and_nothing_else(
-    namespace: Namespace, layers: Layers, kind: str
+    namespace: Namespace, layers: MountLayers, kind: str
 ) -> None:
     namespace.run("mount", "-t", kind, "spec", layers.merged, "-o", f"{layers.words},nosuid")
     namespace.run("mount", "-o", "remount,ro,noexec", layers.merged)
@@ -133,20 +133,22 @@ def test_remount_changes_flags_and_nothing_else(
     works(namespace, layers)
 
 
-def test_remount_ignores_the_options_of_the_union(namespace: Namespace, layers: Layers) -> None:
+def test_remount_ignores_the_options_of_the_union(
+    namespace: Namespace, layers: MountLayers
+) -> None:
     namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", layers.words)
     words = f"remount,ro,{layers.words}"
     namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", words)
     assert "(ro," in (namespace.mount_line(layers.merged) or "")
 
 
-def test_without_an_upper_mount_shows_ro(namespace: Namespace, layers: Layers) -> None:
+def test_without_an_upper_mount_shows_ro(namespace: Namespace, layers: MountLayers) -> None:
     words = f"lowerdir={layers.high}:{layers.low}"
     namespace.run("mount", "-t", "pyunion", "-o", words, "spec", layers.merged)
     assert " (ro," in (namespace.mount_line(layers.merged) or "")
 
 
-def test_mount_t_fuse_pyunion(namespace: Namespace, layers: Layers) -> None:
+def test_mount_t_fuse_pyunion(namespace: Namespace, layers: MountLayers) -> None:
     namespace.run("mount", "-t", "fuse.pyunion", "the-spec", layers.merged, "-o", layers.words)
     works(namespace, layers)
     line = namespace.mount_line(layers.merged)
@@ -156,7 +158,7 @@ def test_mount_t_fuse_pyunion(namespace: Namespace, layers: Layers) -> None:
     assert namespace.mount_line(layers.merged) is None
 
 
-def test_a_line_of_fstab(namespace: Namespace, layers: Layers) -> None:
+def test_a_line_of_fstab(namespace: Namespace, layers: MountLayers) -> None:
     fstab = layers.base / "fstab"
     options = f"{layers.words},noauto,user,exec,_netdev,nofail,x-systemd.automount,comment=hello"
     fstab.write_text(f"image:tag {layers.merged} pyunion {options} 0 0\n")
@@ -168,7 +170,7 @@ def test_a_line_of_fstab(namespace: Namespace, layers: Layers) -> None:
     namespace.run("umount", layers.merged)
 
 
-def test_option_strings_beyond_a_page(namespace: Namespace, layers: Layers) -> None:
+def test_option_strings_beyond_a_page(namespace: Namespace, layers: MountLayers) -> None:
     lowers = []
     for number in range(200):
         lower = layers.base / ("x" * 60 + str(number))
@@ -180,7 +182,7 @@ def test_option_strings_beyond_a_page(namespace: Namespace, layers: Layers) -> N
     works(namespace, layers)
 
 
-def test_escapes_pass_through(namespace: Namespace, layers: Layers) -> None:
+def test_escapes_pass_through(namespace: Namespace, layers: MountLayers) -> None:
     odd = layers.base / "a:b,c"
     odd.mkdir()
     (odd / "odd").touch()
@@ -189,7 +191,7 @@ def test_escapes_pass_through(namespace: Namespace, layers: Layers) -> None:
     namespace.run("test", "-e", layers.merged / "odd")
 
 
-def test_failures_are_those_of_the_helper(namespace: Namespace, layers: Layers) -> None:
+def test_failures_are_those_of_the_helper(namespace: Namespace, layers: MountLayers) -> None:
     unknown = namespace.run(
         *("mount", "-t", "pyunion", "spec", layers.merged, "-o", layers.words + ",nonsense"),
         check=False,
@@ -204,7 +206,7 @@ def test_failures_are_those_of_the_helper(namespace: Namespace, layers: Layers) 
     assert namespace.mount_line(layers.merged) is None
 
 
-def test_sloppy_and_fake(namespace: Namespace, layers: Layers) -> None:
+def test_sloppy_and_fake(namespace: Namespace, layers: MountLayers) -> None:
     words = layers.words + ",nonsense"
     namespace.run("mount", "-f", "-t", "pyunion", "spec", layers.merged, "-o", layers.words)
     assert namespace.mount_line(layers.merged) is None
@@ -212,7 +214,7 @@ def test_sloppy_and_fake(namespace: Namespace, layers: Layers) -> None:
     works(namespace, layers)
 
 
-def test_into_another_mount_namespace(namespace: Namespace, layers: Layers) -> None:
+def test_into_another_mount_namespace(namespace: Namespace, layers: MountLayers) -> None:
     """`mount -N` calls the helper from outside and names the namespace by -N."""
     process = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo && exec cat"],

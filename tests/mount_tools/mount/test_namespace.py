@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
     helper_environment,
@@ -21,7 +22,6 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.helpers.processes import end
-from tests.mount_tools.conftest import Layers
 from tests.mount_tools.daemon.test_serve import is_running
 
 
@@ -45,7 +45,7 @@ def namespace_of(process: subprocess.Popen[bytes]) -> str:
     return f"/proc/{process.pid}/ns/mnt"
 
 
-def mounted_in(layers: Layers, other: subprocess.Popen[bytes]) -> tuple[Path, int]:
+def mounted_in(layers: MountLayers, other: subprocess.Popen[bytes]) -> tuple[Path, int]:
     """Mount in the namespace of `other`; return the log and the daemon's process id."""
     log = layers.base / "log"
     run(
@@ -61,7 +61,7 @@ def inside(other: subprocess.Popen[bytes], *command: str | Path) -> bytes:
 
 
 def test_the_mount_ends_with_the_last_process_of_the_namespace(
-    layers: Layers, other: subprocess.Popen[bytes]
+    layers: MountLayers, other: subprocess.Popen[bytes]
 ) -> None:
     log, pid = mounted_in(layers, other)
     assert inside(other, "cat", layers.merged / "from-low") == b"low\n"
@@ -72,7 +72,7 @@ def test_the_mount_ends_with_the_last_process_of_the_namespace(
 
 
 def test_a_signal_unmounts_in_the_other_namespace(
-    layers: Layers, other: subprocess.Popen[bytes]
+    layers: MountLayers, other: subprocess.Popen[bytes]
 ) -> None:
     log, pid = mounted_in(layers, other)
     inside(other, "touch", layers.merged / "new")
@@ -84,7 +84,7 @@ def test_a_signal_unmounts_in_the_other_namespace(
 
 
 def test_from_a_chroot_on_a_mount_point(
-    layers: Layers, other: subprocess.Popen[bytes], tmp_path: Path
+    layers: MountLayers, other: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     """setns(2) leads out of a chroot: the layers of the caller are then out of reach."""
     new_root = tmp_path / "new-root"
@@ -122,19 +122,21 @@ def test_from_a_chroot_on_a_mount_point(
         ("/etc/passwd", b"cannot be entered: Invalid"),
     ],
 )
-def test_what_is_no_namespace(layers: Layers, namespace: str, says: bytes) -> None:
+def test_what_is_no_namespace(layers: MountLayers, namespace: str, says: bytes) -> None:
     require_fuse()
-    before = layers.snapshot()
+    before = layers.stats()
     done = run(
         *helper_command("-N", namespace, "-o", layers.words, layers.merged),
         env=helper_environment(),
         check=False,
     )
     assert done.returncode == 32 and says in done.stderr, done
-    assert layers.snapshot() == before
+    assert layers.stats() == before
 
 
-def test_the_mount_point_is_looked_up_there(layers: Layers, other: subprocess.Popen[bytes]) -> None:
+def test_the_mount_point_is_looked_up_there(
+    layers: MountLayers, other: subprocess.Popen[bytes]
+) -> None:
     inside(other, "mount", "-t", "tmpfs", "tmpfs", "/mnt")
     inside(other, "mkdir", "/mnt/only-there")
     command = helper_command("-N", namespace_of(other), "-o", f"lowerdir={layers.low}")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
+from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import mount_type, mounted_union, run, unmount_command
-from tests.mount_tools.conftest import Layers
 from unionfs.core.config import UnionConfig
 from unionfs.errors import ConfigError
 
@@ -35,7 +35,7 @@ def test_links_are_resolved(tmp_path: Path) -> None:
     assert checked_mount_point(f"{tmp_path}/link/../link") == f"{tmp_path.resolve()}/real"
 
 
-def test_a_dead_mount_is_recognised(layers: Layers) -> None:
+def test_a_dead_mount_is_recognised(layers: MountLayers) -> None:
     with mounted_union([layers.low]) as union:
         union.process.kill()
         union.process.wait(20)

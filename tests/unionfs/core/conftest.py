@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.freezing import STACK, Frozen
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
-from tests.helpers.unions import Layers
 
 
 @pytest.fixture(autouse=True)

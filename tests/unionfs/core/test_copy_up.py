@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.unions import core, nodeid
 from unionfs.core import copy_up
 from unionfs.types import ROOT_NODEID, SetAttr
 

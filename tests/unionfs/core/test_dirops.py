@@ -13,8 +13,9 @@ import pytest
 
 from tests.helpers import security
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 ACL = security.acl(

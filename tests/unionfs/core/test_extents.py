@@ -6,7 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, errno_of, nodeid
 
 
 def test_a_range_is_copied_and_a_reader_may_not_be_written_to(tmp_path: Path) -> None:

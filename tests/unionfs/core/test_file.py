@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.credentials import Credentials
 from unionfs.types import SetAttr
 

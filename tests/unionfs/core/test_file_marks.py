@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.helpers.unions import Layers
+from tests.helpers.layers import Layers
 
 
 def test_a_metacopy_shows_the_number_and_the_data_of_its_lower(tmp_path: Path) -> None:

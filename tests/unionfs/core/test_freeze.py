@@ -15,9 +15,10 @@ import pytest
 
 from tests.helpers.faults import DiskFull, system_calls
 from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from tests.helpers.freezing import Frozen, check_reopened
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import Layers, core
+from tests.helpers.unions import core
 from unionfs.core.freeze_links import _BATCH, adopt_names, settle_index
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, nodeid
 from unionfs.core.inode import InodeTable, Node
 from unionfs.types import ROOT_NODEID
 

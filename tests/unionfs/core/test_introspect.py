@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.unions import Layers, errno_of
+from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of
 from unionfs.core.config import WhiteoutForm
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, nodeid
 from unionfs.types import ROOT_NODEID
 
 

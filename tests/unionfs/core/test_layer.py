@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.descriptors import few_descriptors, make_deep
-from tests.helpers.unions import Layers, core, nodeid, open_fds
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, nodeid, open_fds
 from unionfs.core.layer import Fd, FdCache, Layer, RealDir
 
 UUID = bytes(16)

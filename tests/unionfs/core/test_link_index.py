@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import Layers, nodeid
+from tests.helpers.unions import nodeid
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.link_index import decode_delta, encode_delta
 

@@ -15,8 +15,9 @@ import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import OsDriver
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, merge_layers, snapshot
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid
 from unionfs import MAX_LOWERS
 from unionfs.types import ROOT_NODEID
 

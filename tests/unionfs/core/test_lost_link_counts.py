@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.unions import core, nodeid
 from unionfs.core.real_file import with_ctime
 from unionfs.types import ROOT_NODEID
 

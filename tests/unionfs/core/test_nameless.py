@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.descriptors import few_descriptors
-from tests.helpers.unions import Layers, core, errno_of, nodeid, open_fds
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, errno_of, nodeid, open_fds
 from unionfs.core.inode import File
 from unionfs.types import ROOT_NODEID, SetAttr
 

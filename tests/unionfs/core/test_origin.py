@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.unions import Layers, core
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core
 from unionfs.core.origin import Origin, decode_origin, encode_origin
 
 UUID = bytes(range(16))

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.unions import Layers, errno_of
+from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of
 from unionfs.core.config import IdRange
 from unionfs.core.owners import OVERFLOW_ID
 from unionfs.types import ROOT_NODEID, SetAttr

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted, require_root, run, wait_until
-from tests.helpers.unions import Layers, core, errno_of
+from tests.helpers.unions import core, errno_of
 from unionfs import Atime
 
 OLD_NS = 1_000_000_000_000_000_000

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.unions import Layers, core, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, nodeid
 from unionfs.types import ROOT_NODEID, DirEntry, NodeId
 
 

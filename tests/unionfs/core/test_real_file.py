@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.unions import Layers, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import nodeid
 from unionfs.core.layer import RealDir
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.unions import Layers, errno_of, fill
+from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of, fill
 from unionfs.core.redirect import split_redirect
 
 REDIRECT = "trusted.overlay.redirect"

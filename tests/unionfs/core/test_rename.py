@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.trees import snapshot
-from tests.helpers.unions import Layers, errno_of
+from tests.helpers.unions import errno_of
 from unionfs.core.config import RedirectDir, WhiteoutForm
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.helpers.unions import Layers
+from tests.helpers.layers import Layers
 
 
 def test_truncate_copies_only_the_bytes_that_are_kept(tmp_path: Path) -> None:

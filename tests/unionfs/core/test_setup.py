@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay
-from tests.helpers.unions import Layers, open_fds
+from tests.helpers.unions import open_fds
 from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.unions import Layers, core, open_fds
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, open_fds
 from unionfs import MAX_LOWERS
 from unionfs.core.union import UnionFs, open_union
 from unionfs.types import ROOT_NODEID, NodeId

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from layerstore.layer.index import digest_file
-from tests.helpers.unions import Layers, errno_of, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of, nodeid
 from unionfs.core.layer import open_regular, open_untouched
 from unionfs.core.whiteout import make_aufs_whiteout
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
 from tests.helpers.trees import Tree, assert_same, snapshot
-from tests.helpers.unions import Content, Layers, core
+from tests.helpers.unions import Content, core
 from unionfs.core.config import WhiteoutForm
 from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 

@@ -6,7 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from tests.helpers.unions import Layers, core, errno_of, nodeid
+from tests.helpers.layers import Layers
+from tests.helpers.unions import core, errno_of, nodeid
 
 
 def test_a_released_handle_is_not_known_any_more(tmp_path: Path) -> None:

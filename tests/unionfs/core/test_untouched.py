@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
 from tests.helpers.trees import walk
-from tests.helpers.unions import OLD_NS, Layers, errno_of, nodeid
+from tests.helpers.unions import OLD_NS, errno_of, nodeid
 from unionfs.core.config import WhiteoutForm
 from unionfs.types import SetAttr
 

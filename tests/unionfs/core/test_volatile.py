@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay
-from tests.helpers.unions import Content, Layers, core, nodeid
+from tests.helpers.unions import Content, core, nodeid
 from tests.unionfs.core.test_setup import refusal, refused
 from unionfs.core import copy_up, freeze, setup, union
 from unionfs.core import volatile as volatile_mount

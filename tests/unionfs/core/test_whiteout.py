@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, join, snapshot
-from tests.helpers.unions import Content, Layers, errno_of
+from tests.helpers.unions import Content, errno_of
 from unionfs.core.config import WhiteoutForm
 
 Maker = Callable[[Path, str, str], None]

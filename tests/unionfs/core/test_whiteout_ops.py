@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.unions import Layers
+from tests.helpers.layers import Layers
 from unionfs.core.config import WhiteoutForm
 
 

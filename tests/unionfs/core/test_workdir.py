@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.unions import Layers
+from tests.helpers.layers import Layers
 from unionfs.core.layer import Fd
 from unionfs.core.workdir import WorkDir
 

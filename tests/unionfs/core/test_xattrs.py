@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import security
-from tests.helpers.unions import Layers, errno_of
+from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of
 
 
 @pytest.mark.parametrize("userxattr", [False, True], ids=["trusted", "user"])

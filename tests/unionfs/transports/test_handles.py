@@ -7,8 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted
-from tests.helpers.unions import Layers
 
 _name_to_handle_at = ctypes.CDLL(None, use_errno=True).name_to_handle_at
 
