@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, shown
 from layerstore.oci.json_values import parse_json
+from layerstore.registry.endpoints import login_command
 from layerstore.registry.errors import (
     BlobUnknown,
     Denied,
@@ -67,24 +68,33 @@ def explanation(answer: Answer) -> Explanation:
 
 
 def failure(
-    answer: Answer, host: str, what: str, missing: type[Missing | UploadLost] = Missing
+    answer: Answer,
+    host: str,
+    what: str,
+    missing: type[Missing | UploadLost] = Missing,
+    image: str = "",
 ) -> RegistryError:
     """Return the error that `answer` means.
 
     `what` is what was asked for, as in "the manifest x/y:latest"; `missing` is the class
-    of an answer 404 that has no code.
+    of an answer 404 that has no code.  `image` is the name of the image that is wanted,
+    for docker's words.
     """
     said = explanation(answer)
     reason = f": {said.text}" if said.text else ""
     status = answer.status
     if status == 429 or said.code == "TOOMANYREQUESTS":
         return _limited(answer, host, what, said)
+    kind = _MISSING.get(said.code, missing)
+    if status == 404 and image and kind is ManifestUnknown:
+        reason = reason or ": manifest unknown"
+        return kind(f"manifest for {image} not found: manifest unknown{reason}", host)
     if said.code in _MISSING and status in (400, 404):
         return _MISSING[said.code](f"{host} does not have {what}{reason}", host)
     if status == 403 or said.code == "DENIED":
         return Denied(
             f"{host} denies {what}{reason or ' (403)'}: the account may not use it, or it does not "
-            f"exist; `pyunion login {host}` changes the account",
+            f"exist; `{login_command(host)}` changes the account",
             host,
         )
     if said.code in _UPLOAD_CODES:
@@ -108,7 +118,7 @@ def _limited(answer: Answer, host: str, what: str, said: Explanation) -> RateLim
     if counted or "pull rate limit" in said.text.lower():
         return PullLimit(
             f"the pull limit of {host} is reached for this account or address: log in with "
-            f"`pyunion login {host}` for a higher one, or try {when}",
+            f"`{login_command(host)}` for a higher one, or try {when}",
             host,
             seconds,
         )

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from layerstore.errors import shown
 from layerstore.registry.challenge import Challenge, choose, parse_challenges
 from layerstore.registry.credentials import Credentials, CredentialSource
+from layerstore.registry.endpoints import login_command
 from layerstore.registry.errors import BadAnswer, Unauthorized
 from layerstore.registry.http_transport import Place
 from layerstore.registry.tokens import Token, merged, parse_token
@@ -203,7 +204,7 @@ class Authenticator:
             return self._unauthorized("", [])
         return Unauthorized(
             f"{server} refused the credentials for {self._host}: check them with "
-            f"`pyunion login {self._host}`",
+            f"`{login_command(self._host)}`",
             self._host,
         )
 
@@ -217,10 +218,10 @@ class Authenticator:
         if self._found.get(path) is not None:
             return Unauthorized(
                 f"{self._host} refused the credentials for {what}: they may be wrong, or the "
-                f"account may not use it; `pyunion login {self._host}` replaces them",
+                f"account may not use it; `{login_command(self._host)}` replaces them",
                 self._host,
             )
         return Unauthorized(
-            f"{what} wants credentials, and none are here: `pyunion login {self._host}` first",
+            f"{what} needs a login, or does not exist: `{login_command(self._host)}` first",
             self._host,
         )

@@ -24,6 +24,11 @@ class Endpoint:
 SEARCH_HOST = "index.docker.io"
 
 
+def login_command(host: str) -> str:
+    """Return the command that logs in at `host`, for an error."""
+    return "pyunion login" if host in (_DOCKER_HUB, SEARCH_HOST) else f"pyunion login {host}"
+
+
 def host_of(domain: str) -> str:
     """Return the host that answers for the registry `domain`."""
     return _DOCKER_HUB if domain == DEFAULT_DOMAIN else domain

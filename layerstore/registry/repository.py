@@ -23,6 +23,7 @@ from layerstore.oci.documents import (
     parse_index,
 )
 from layerstore.oci.json_values import parse_document, text_of
+from layerstore.oci.reference import familiar_name
 from layerstore.registry.blob_body import BlobBody, BlobSource
 from layerstore.registry.errors import (
     BadAnswer,
@@ -339,6 +340,7 @@ class Repository:
             place.name,
             {"Accept": _ACCEPT, "Accept-Encoding": "identity"},
             missing=ManifestUnknown,
+            image=f"{familiar_name(self.name)}{joint}{reference}",
         )
 
     def _has(self, digest: Digest, scope: str) -> bool:

@@ -43,7 +43,8 @@ class Call(NamedTuple):
     """One request of the protocol.
 
     `path` is below the host, or an address that the registry gave.  `what` names what
-    is asked for in an error, and `missing` is the class of an answer 404.
+    is asked for in an error, and `missing` is the class of an answer 404.  `image` is the
+    name of the image where it is one that is asked for.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Call(NamedTuple):
     limit: int | None = JSON_LIMIT
     missing: type[Missing | UploadLost] = Missing
     expected: tuple[int, ...] = (200,)
+    image: str = ""
 
 
 class Document(NamedTuple):
@@ -131,7 +133,7 @@ class Session:
         if answer.status in call.expected:
             return answer
         try:
-            raise failure(answer, self.host, call.what, call.missing)
+            raise failure(answer, self.host, call.what, call.missing, call.image)
         finally:
             answer.close()
 

@@ -63,6 +63,15 @@ def test_reason_of_the_registry_is_shown() -> None:
     assert str(found) == "r.example refused the thing with 400: why\\nnot"
 
 
+def test_missing_image_is_told_in_dockers_words() -> None:
+    for answer in (FakeAnswer(404), FakeAnswer(404, coded("MANIFEST_UNKNOWN", "manifest unknown"))):
+        found = failure(answer, "h", "the manifest x", ManifestUnknown, "debian:none")
+        assert type(found) is ManifestUnknown
+        assert str(found) == (
+            "manifest for debian:none not found: manifest unknown: manifest unknown"
+        )
+
+
 def test_class_of_an_answer_404_without_a_code() -> None:
     assert type(failure(FakeAnswer(404), "h", "x", ManifestUnknown)) is ManifestUnknown
 

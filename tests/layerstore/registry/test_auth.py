@@ -54,7 +54,7 @@ def test_basic() -> None:
 
 
 def test_basic_without_credentials() -> None:
-    with pytest.raises(Unauthorized, match=r"none are here: `pyunion login r\.example` first"):
+    with pytest.raises(Unauthorized, match=r"does not exist: `pyunion login r\.example` first"):
         Fixture(None).answer("Basic")
 
 
@@ -110,7 +110,7 @@ def test_token_server_that_refuses(status: int) -> None:
     with pytest.raises(Unauthorized, match=r"tokens\.example refused the credentials") as caught:
         Fixture(status=status).answer(BEARER)
     assert ANN.password not in str(caught.value)
-    with pytest.raises(Unauthorized, match="none are here"):
+    with pytest.raises(Unauthorized, match="needs a login"):
         Fixture(None, status).answer(BEARER)
 
 
