@@ -57,16 +57,17 @@ def await_predecessor(directory: bytes) -> None:
         return
     try:
         start = time.monotonic()
-        while _is_locked(fd):
+        while is_locked(fd):
             waited = time.monotonic() - start
-            if waited > PATIENCE or (waited > GRACE and not _is_closing(fd)):
+            if waited > PATIENCE or (waited > GRACE and not is_closing(fd)):
                 return
             time.sleep(_PAUSE)
     finally:
         os.close(fd)
 
 
-def _is_locked(fd: int) -> bool:
+def is_locked(fd: int) -> bool:
+    """Tell whether another process has the directory `fd` locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -77,7 +78,7 @@ def _is_locked(fd: int) -> bool:
     return False
 
 
-def _is_closing(fd: int) -> bool:
+def is_closing(fd: int) -> bool:
     """Tell whether the mount that has the directory `fd` locked announces that it is closing."""
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))

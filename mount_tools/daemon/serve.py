@@ -61,7 +61,7 @@ def serve(
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
-    if _covers_our_code(directory):
+    if covers_our_code(directory):
         importlib.import_module(_SUPERVISE)
     make_mount = _way_to_mount(directory, options, namespace)
     with _signals_held():
@@ -102,7 +102,7 @@ def _require_trio() -> None:
     raise MountError("the Python package trio is not installed, and every mount needs it")
 
 
-def _covers_our_code(directory: str) -> bool:
+def covers_our_code(directory: str) -> bool:
     """Tell whether a mount on `directory` hides files that this process may load later.
 
     Loading a library from our own mount would deadlock: dlopen(3) holds the interpreter's

@@ -103,7 +103,7 @@ class CoreDriver:
         parent, name = self._parent(path)
         return self._child(parent, name)
 
-    def _get(self, path: bytes) -> Attr:
+    def get(self, path: bytes) -> Attr:
         attr = self._find(path)
         if attr is None:
             refuse(errno.ENOENT, path)
@@ -146,10 +146,10 @@ class CoreDriver:
         )
 
     def lstat(self, path: bytes) -> Stat:
-        return self._stat(self._get(path))
+        return self._stat(self.get(path))
 
     def listdir(self, path: bytes) -> list[Entry]:
-        fh = self.fs.opendir(self._get(path).nodeid)
+        fh = self.fs.opendir(self.get(path).nodeid)
         try:
             found = list(self.fs.readdir(fh, 0))
         finally:
@@ -158,7 +158,7 @@ class CoreDriver:
         return [Entry(entry.name, entry.d_type << 12, entry.st_ino) for entry in found[2:]]
 
     def readlink(self, path: bytes) -> bytes:
-        return self.fs.readlink(self._get(path).nodeid)
+        return self.fs.readlink(self.get(path).nodeid)
 
     def read(self, path: bytes) -> bytes:
         with self._opened(path, os.O_RDONLY) as handle:
@@ -170,10 +170,10 @@ class CoreDriver:
             return b"".join(pieces)
 
     def listxattr(self, path: bytes) -> list[str]:
-        return sorted(os.fsdecode(name) for name in self.fs.listxattr(self._get(path).nodeid))
+        return sorted(os.fsdecode(name) for name in self.fs.listxattr(self.get(path).nodeid))
 
     def getxattr(self, path: bytes, name: str) -> bytes:
-        return self.fs.getxattr(self._get(path).nodeid, os.fsencode(name))
+        return self.fs.getxattr(self.get(path).nodeid, os.fsencode(name))
 
     # -- making and removing names --
 
@@ -193,7 +193,7 @@ class CoreDriver:
         self._count(self.fs.symlink(parent, name, target, 0, 0))
 
     def link(self, old: bytes, new: bytes) -> None:
-        attr = self._get(old)
+        attr = self.get(old)
         parent, name = self._new(new)
         if _is_dir(attr):
             refuse(errno.EPERM, old)
@@ -245,21 +245,21 @@ class CoreDriver:
     # -- attributes --
 
     def _change(self, path: bytes, change: SetAttr) -> None:
-        self.fs.setattr(self._get(path).nodeid, change, None)
+        self.fs.setattr(self.get(path).nodeid, change, None)
 
     def truncate(self, path: bytes, size: int) -> None:
-        attr = self._get(path)
+        attr = self.get(path)
         if _is_dir(attr):
             refuse(errno.EISDIR, path)
         self.fs.setattr(attr.nodeid, SetAttr(size=size), None)
 
     def chmod(self, path: bytes, mode: int) -> None:
-        if stat.S_ISLNK(self._get(path).st.st_mode):
+        if stat.S_ISLNK(self.get(path).st.st_mode):
             refuse(errno.ELOOP, path)
         self._change(path, SetAttr(mode=mode))
 
     def chown(self, path: bytes, uid: int, gid: int) -> None:
-        attr = self._get(path)
+        attr = self.get(path)
         change = SetAttr(uid=uid, gid=gid)
         mode = stat.S_IMODE(attr.st.st_mode)
         if not _is_dir(attr):
@@ -275,7 +275,7 @@ class CoreDriver:
         self._change(path, SetAttr(atime_ns=atime_ns, mtime_ns=mtime_ns))
 
     def _user_xattr(self, path: bytes, name: str) -> NodeId:
-        attr = self._get(path)
+        attr = self.get(path)
         if name.startswith("user.") and _kind(attr) not in (stat.S_IFREG, stat.S_IFDIR):
             refuse(errno.EPERM, path)
         return attr.nodeid
@@ -299,7 +299,7 @@ class CoreDriver:
             if flags & os.O_EXCL:
                 refuse(errno.EEXIST, path)
         else:
-            attr = self._get(path)
+            attr = self.get(path)
         if _is_dir(attr):
             refuse(errno.EISDIR, path)
         fh = self.fs.open(attr.nodeid, flags & ~_LOCAL_FLAGS)

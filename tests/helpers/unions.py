@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.helpers.core_driver import CoreDriver
+from unionfs.core.state import State
 from unionfs.core.union import UnionFs
 from unionfs.types import NodeId
 
@@ -65,6 +66,15 @@ def core(driver: CoreDriver) -> UnionFs:
     return driver.fs
 
 
+def state(driver: CoreDriver) -> State:
+    """Return what the union shares between its parts.
+
+    Its tables and caches are nothing for a face to show, but tests have to see that they
+    do not grow and to empty them.
+    """
+    return core(driver)._state
+
+
 def nodeid(driver: CoreDriver, path: bytes) -> NodeId:
     """Return the nodeid of `path`; the driver keeps a reference to it."""
-    return driver._get(path).nodeid
+    return driver.get(path).nodeid

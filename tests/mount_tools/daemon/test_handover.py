@@ -107,9 +107,9 @@ def test_an_announcement_ends_with_its_block(tmp_path: Path) -> None:
     fd = os.open(directory, os.O_RDONLY)
     try:
         with handover.announced_closing([directory]):
-            assert handover._is_closing(fd)
-            assert not handover._is_locked(fd)
-        assert not handover._is_closing(fd)
+            assert handover.is_closing(fd)
+            assert not handover.is_locked(fd)
+        assert not handover.is_closing(fd)
     finally:
         os.close(fd)
 

@@ -183,7 +183,7 @@ def test_a_log_that_cannot_be_written_is_refused(layers: MountLayers) -> None:
     ("directory", "covers"), [("/", True), ("/usr", True), (sys.prefix, True), ("/mnt", False)]
 )
 def test_whether_a_mount_hides_our_own_code(directory: str, covers: bool) -> None:
-    assert serve._covers_our_code(directory) is covers
+    assert serve.covers_our_code(directory) is covers
 
 
 def test_a_mount_over_the_libraries(layers: MountLayers) -> None:

@@ -18,7 +18,7 @@ from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
-from tests.helpers.unions import core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
@@ -345,7 +345,7 @@ def test_freezes_take_turns(union: Frozen) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert len(core(union.tree)._state.lowers) == 6
+    assert len(state(union.tree).lowers) == 6
     assert union.tree.lstat(b"file").size == 0
 
 

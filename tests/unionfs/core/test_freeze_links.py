@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.helpers.freezing import Frozen, check_reopened
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import core
+from tests.helpers.unions import state
 from unionfs.core.freeze_links import _BATCH, adopt_names, settle_index
 
 
@@ -103,21 +103,21 @@ def test_looking_for_names_leaves_no_inode_behind(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"a": {"1": "old"}, "b": {"c": {"d": {"e": "x"}}}})
     os.link(layers.lowers[0] / "a/1", layers.lowers[0] / "b/c/d/2")
     with layers.union(lowers_change=True, strict=False) as tree:
-        state = core(tree)._state
+        shared = state(tree)
         tree.write(b"a/1", 0, b"new")
         tree.link(b"a/1", b"b/3")
         tree.forget_all()
-        settle_index(state)
+        settle_index(shared)
         assert (layers.upper / "b/c/d/2").stat().st_nlink == 3
-        assert len(state.table.nodes) == 1, "the root alone is known"
+        assert len(shared.table.nodes) == 1, "the root alone is known"
         handle = tree.open(b"a/1", os.O_RDWR, 0)
         node = tree.handles[handle].nodeid
-        known = len(state.table.nodes)
-        adopt_names(state, [state.table.file(node)])
-        assert len(state.table.nodes) > known, "the directories of its names are held by them"
+        known = len(shared.table.nodes)
+        adopt_names(shared, [shared.table.file(node)])
+        assert len(shared.table.nodes) > known, "the directories of its names are held by them"
         tree.close(handle)
         tree.forget_all()
-        assert len(state.table.nodes) == 1
+        assert len(shared.table.nodes) == 1
 
 
 def test_a_directory_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
@@ -127,5 +127,5 @@ def test_a_directory_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -
     os.setxattr(layers.lowers[0] / "bad", "trusted.overlay.redirect", b"../..")
     with layers.union(lowers_change=True, strict=False) as tree:
         tree.write(b"a/1", 0, b"new")
-        settle_index(core(tree)._state)
+        settle_index(state(tree))
         assert (layers.upper / "b/2").read_bytes() == b"new"

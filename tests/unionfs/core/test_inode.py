@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, nodeid
+from tests.helpers.unions import core, nodeid, state
 from unionfs.core.inode import InodeTable, Node
 from unionfs.types import ROOT_NODEID
 
@@ -71,7 +71,7 @@ def test_a_key_that_leads_to_a_forgotten_inode_is_forgotten_too(tmp_path: Path) 
     layers = Layers(tmp_path, {"a": "x"})
     (layers.lowers[0] / "b").hardlink_to(layers.lowers[0] / "a")
     with layers.union() as tree:
-        table = core(tree)._state.table
+        table = state(tree).table
         stale = table.file(nodeid(tree, b"a"))
         key = stale.key
         assert key is not None

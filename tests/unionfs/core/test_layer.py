@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.descriptors import few_descriptors, make_deep
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, nodeid, open_fds
+from tests.helpers.unions import nodeid, open_fds, state
 from unionfs.core.layer import Fd, FdCache, Layer, RealDir
 
 UUID = bytes(16)
@@ -97,7 +97,7 @@ def test_a_pinned_directory_outlives_its_name(tmp_path: Path) -> None:
 def test_a_union_works_with_one_open_directory(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"a": {"b": {"file": "1"}}, "c": {}}, {"a": {"b": {"low": "2"}}})
     with layers.union() as tree:
-        core(tree)._state.fds.capacity = 1
+        state(tree).fds.capacity = 1
         tree.rename(b"a", b"c/moved", 0)
         tree.write(b"c/moved/b/low", 0, b"3")
         held = nodeid(tree, b"c/moved/b")

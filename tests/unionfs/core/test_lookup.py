@@ -17,7 +17,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import OsDriver
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, merge_layers, snapshot
-from tests.helpers.unions import core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid, state
 from unionfs import MAX_LOWERS
 from unionfs.types import ROOT_NODEID
 
@@ -264,7 +264,7 @@ def test_lowers_that_change_unannounced(
         tree.listdir(b"d/sub")
         change(layers.lowers[0])
         # So many other directories were open since that these are no longer.
-        core(tree)._state.fds.close()
+        state(tree).fds.close()
         for action in (
             partial(tree.read, b"d/file"),
             partial(tree.lstat, b"d/file"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.descriptors import few_descriptors
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, errno_of, nodeid, open_fds
+from tests.helpers.unions import errno_of, nodeid, open_fds, state
 from unionfs.core.inode import File
 from unionfs.types import ROOT_NODEID, SetAttr
 
@@ -38,7 +38,7 @@ def test_unlinked_files_that_nobody_has_open_need_no_descriptor_each(tmp_path: P
         before = open_fds()
         for name in names():
             tree.fs.unlink(ROOT_NODEID, name)
-        assert open_fds() - before <= core(tree)._state.table.max_unopened
+        assert open_fds() - before <= state(tree).table.max_unopened
         assert {tree.fs.getattr(each).st_nlink for each in ids} == {0}
 
 
@@ -50,7 +50,7 @@ def test_removed_directories_need_no_descriptor_each(tmp_path: Path) -> None:
         before = open_fds()
         for name in names():
             tree.fs.rmdir(ROOT_NODEID, name)
-        assert open_fds() - before <= core(tree)._state.table.max_unopened
+        assert open_fds() - before <= state(tree).table.max_unopened
         assert {tree.fs.getattr(each).st_nlink for each in ids} == {0}
         # The name is another directory's now, and not to be found by it.
         tree.mkdir(b"0", 0o711)
@@ -65,9 +65,9 @@ def test_files_renamed_over_need_no_descriptor_each(tmp_path: Path) -> None:
         before = open_fds()
         for name in names():
             tree.create(name, 0o600)
-            tree._get(b"target")
+            tree.get(b"target")
             tree.fs.rename(ROOT_NODEID, name, ROOT_NODEID, b"target", 0)
-        assert open_fds() - before <= core(tree)._state.table.max_unopened
+        assert open_fds() - before <= state(tree).table.max_unopened
 
 
 def test_files_closed_after_their_unlink_need_no_descriptor_each(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_files_closed_after_their_unlink_need_no_descriptor_each(tmp_path: Path)
             fh = tree.open(name, os.O_CREAT | os.O_RDWR, 0o600)
             tree.fs.unlink(ROOT_NODEID, name)
             tree.close(fh)
-        assert open_fds() - before <= core(tree)._state.table.max_unopened
+        assert open_fds() - before <= state(tree).table.max_unopened
 
 
 def test_an_unlinked_open_file_needs_the_descriptor_of_its_handle_alone(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_one_of_two_handles_closed_leaves_an_unlinked_file_whole(tmp_path: Path)
         node = tree.handles[first].nodeid
         tree.fs.unlink(ROOT_NODEID, b"file")
         tree.close(second)
-        core(tree)._state.table.close_surplus(0)
+        state(tree).table.close_surplus(0)
         tree.pwrite(first, b"more", 0)
         assert tree.fs.getattr(node).st.st_size == 4
         again = tree.fs.open(node, os.O_RDONLY)
@@ -154,7 +154,7 @@ def test_a_recently_unlinked_file_can_be_opened_by_those_who_refer_to_it(tmp_pat
         fh = tree.fs.open(node, os.O_RDONLY)
         assert tree.fs.read(fh, 0, 9) == b"text"
         tree.fs.release(fh)
-        core(tree)._state.table.close_surplus(0)
+        state(tree).table.close_surplus(0)
         assert tree.fs.getattr(node).st.st_size == 4
         assert errno_of(lambda: tree.fs.open(node, os.O_RDONLY)) == errno.ESTALE
         assert errno_of(lambda: tree.fs.setattr(node, SetAttr(mode=0), None)) == errno.ESTALE
@@ -167,7 +167,7 @@ def test_the_inode_number_of_a_lost_file_is_free_for_another(tmp_path: Path) -> 
         lost = nodeid(tree, b"one")
         tree.fs.unlink(ROOT_NODEID, b"one")
         tree.fs.unlink(ROOT_NODEID, b"two")
-        table = core(tree)._state.table
+        table = state(tree).table
         node = table.nodes[lost]
         assert isinstance(node, File)
         assert node.key in table.by_key
@@ -182,7 +182,7 @@ def test_a_lost_file_comes_back_by_a_name_nobody_knew(tmp_path: Path) -> None:
     with few_descriptors(FEW), layers.union() as tree:
         node = nodeid(tree, b"one")
         tree.fs.unlink(ROOT_NODEID, b"one")
-        core(tree)._state.table.close_surplus(0)
+        state(tree).table.close_surplus(0)
         assert tree.fs.getattr(node).st_nlink == 1
         assert nodeid(tree, b"two") == node
         assert tree.read(b"two") == b"text"
@@ -192,7 +192,7 @@ def test_a_forgotten_file_is_closed_with_no_lock_held(tmp_path: Path) -> None:
     with small_union(tmp_path) as tree:
         tree.create(b"file", 0o600)
         node = nodeid(tree, b"file")
-        table = core(tree)._state.table
+        table = state(tree).table
         tree.fs.unlink(ROOT_NODEID, b"file")
         held: list[bool] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core
+from tests.helpers.unions import state
 from unionfs.core.origin import Origin, decode_origin, encode_origin
 
 UUID = bytes(range(16))
@@ -60,7 +60,7 @@ def test_any_endian_is_ours_too() -> None:
 def test_what_is_encoded_is_decoded(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"file": "x"})
     with layers.union() as tree:
-        layer = core(tree)._state.lowers[0]
+        layer = state(tree).lowers[0]
         value = encode_origin(layer, layer.root.fd(), b"file")
         if value is None:
             pytest.skip("the filesystem has no file handles")

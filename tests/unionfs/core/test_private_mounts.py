@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted, require_root, run, wait_until
-from tests.helpers.unions import core, errno_of
+from tests.helpers.unions import core, errno_of, state
 from unionfs import Atime
 
 OLD_NS = 1_000_000_000_000_000_000
@@ -180,7 +180,7 @@ def test_a_frozen_layer_keeps_its_atimes_and_the_fresh_upper_works(layers: Layer
         tree.unlink(b"file")
         assert (layers.upper / "moved").read_text() == "more"
         assert not (frozen / "moved").exists()
-        frozen_root = core(tree)._state.lowers[0].root
+        frozen_root = state(tree).lowers[0].root
         assert errno_of(lambda: os.mkdir(b"new", dir_fd=frozen_root.fd())) == errno.EROFS
 
 
