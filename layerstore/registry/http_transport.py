@@ -298,7 +298,7 @@ class _HttpAnswer:
     def readinto(self, buffer: memoryview, /) -> int:
         if self._connection is None:
             return 0
-        with _explained(self._connection.place, self._stop):
+        with _explained(self._connection.place, self._stop, begun=True):
             count = self._response.readinto(buffer)
             if not count:
                 self._stop.check()
@@ -343,12 +343,18 @@ def _head(request: Request, place: Place, proxy: Proxy | None) -> bytes:
 
 
 @contextmanager
-def _explained(place: Place, stop: Stop) -> Iterator[None]:
-    """Turn what sockets, TLS and the library raise into errors about `place`."""
+def _explained(place: Place, stop: Stop, *, begun: bool = False) -> Iterator[None]:
+    """Turn what sockets, TLS and the library raise into errors about `place`.
+
+    In an answer that has `begun`, a failure of TLS is a damaged connection, which another
+    try replaces.
+    """
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
         stop.check()
+        if begun and isinstance(error, ssl.SSLError):
+            raise Interrupted(f"the connection with {place.name} was damaged", place.name) from None
         raise _failure(error, place) from None
 
 

@@ -338,7 +338,7 @@ class Repository:
             f"the manifest {self.name}{joint}{reference}",
             (pull_scope(place.name),),
             place.name,
-            {"Accept": _ACCEPT, "Accept-Encoding": "identity"},
+            {"Accept": _ACCEPT},
             missing=ManifestUnknown,
             image=f"{familiar_name(self.name)}{joint}{reference}",
         )
@@ -360,9 +360,7 @@ class Repository:
     def _ask(
         self, place: Place, descriptor: Descriptor, notice: Notice | None, offset: int
     ) -> Answer:
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
         call = Call(
             "GET",
             f"/v2/{place.name}/blobs/{descriptor.digest}",

@@ -205,7 +205,7 @@ class Session:
     def _authorized(self, call: Call) -> Answer:
         url = call.path if "://" in call.path else self.base() + call.path
         ours = url.startswith(f"{self.base()}/")
-        headers = {"User-Agent": _USER_AGENT, **call.headers}
+        headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **call.headers}
         scopes = call.scopes
         authorization = self._auth.header(scopes, call.repository) if ours else None
         for _ in range(_TRIES_OF_AUTHORIZATION):

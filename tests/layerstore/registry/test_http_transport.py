@@ -188,6 +188,22 @@ def test_failures_of_sockets(registry: HostileRegistry, transport: HttpTransport
         get(transport, f"http://{registry.host}/")
 
 
+def test_tls_that_breaks_in_the_middle_is_a_broken_connection(
+    registry: HostileRegistry, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.behave(always(200, "", bytes(100_000)))
+    answer = transport.send(Request("GET", f"http://{registry.host}/", {}))
+
+    def fail(*_: object) -> int:
+        raise ssl.SSLError(1, "bad record mac")
+
+    with closing(answer):
+        answer.readinto(memoryview(bytearray(10)))
+        monkeypatch.setattr("http.client.HTTPResponse.readinto", fail)
+        with pytest.raises(Interrupted, match="was damaged"):
+            answer.readinto(memoryview(bytearray(10)))
+
+
 def test_tls(tls_registry: RegistryServer, transport: HttpTransport) -> None:
     assert get(transport, f"https://{tls_registry.host}/v2/")[0] == 401
 

@@ -194,6 +194,13 @@ class TestStorms:
                 repository.tags()
 
 
+def test_nothing_is_asked_for_in_another_encoding(
+    registry: HostileRegistry, repository: Repository
+) -> None:
+    repository.tags()
+    assert registry.requests[-1][2]["Accept-Encoding"] == "identity"
+
+
 class TestRedirects:
     def test_circle(self, registry: HostileRegistry, repository: Repository) -> None:
         registry.behave(redirected(LIST, f"/v2/x{LIST}"))
