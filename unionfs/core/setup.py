@@ -34,7 +34,7 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
-from unionfs.syscalls.statfs import is_remote, is_remote_name
+from unionfs.syscalls.statfs import is_network_name, is_remote
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 from unionfs.types import StIno
@@ -288,13 +288,13 @@ def _number_layers(
         )
     fds = FdCache(min(config.open_dirs or spare, spare // 2))
     fsids: dict[int, int] = {}
-    mounts = [mount.mount_point for mount in read_mounts() if is_remote_name(mount.fs_type)]
+    network = _network_mount_points()
 
     def make(number: int, path: bytes, fd: Fd) -> Layer:
         dev = os.fstat(fd).st_dev
         fsid = fsids.setdefault(dev, len(fsids))
         layer = Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
-        layer.remote = is_remote(fd) or _has_remote_inside(path, mounts)
+        layer.remote = is_remote(fd) or _has_network_inside(path, network)
         return layer
 
     top = None
@@ -308,7 +308,15 @@ def _number_layers(
     return _Layers(tuple(lowers), datas, top), fds
 
 
-def _has_remote_inside(path: bytes, mount_points: list[bytes]) -> bool:
+def _network_mount_points() -> list[bytes]:
+    try:
+        return [mount.mount_point for mount in read_mounts() if is_network_name(mount.fs_type)]
+    except OSError as error:
+        log.info("the mount table cannot be read: %s", error)
+        return []
+
+
+def _has_network_inside(path: bytes, mount_points: list[bytes]) -> bool:
     inside = os.path.realpath(path).rstrip(b"/") + b"/"
     return any(point.startswith(inside) for point in mount_points)
 

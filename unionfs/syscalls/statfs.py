@@ -33,10 +33,11 @@ _REMOTE = frozenset(
     }
 )
 
-# Their names in the mount table, without what follows a dot.
-_REMOTE_NAMES = frozenset(
-    b"fuse fuseblk virtiofs nfs nfs4 cifs smb3 9p ceph afs coda gfs2 ocfs2 lustre orangefs "
-    b"vboxsf gpfs beegfs".split()
+# The names of network filesystems in the mount table.  Other FUSE filesystems are mounted
+# beneath the root of nearly every machine (lxcfs, gvfs, document portals).
+_NETWORK_NAMES = frozenset(
+    b"nfs nfs4 cifs smb3 9p ceph afs coda gfs2 ocfs2 lustre orangefs vboxsf gpfs beegfs "
+    b"fuse.sshfs fuse.glusterfs fuse.rclone fuse.s3fs".split()
 )
 
 _fstatfs = libc.fstatfs
@@ -57,6 +58,6 @@ def is_remote(fd: int) -> bool:
     return filesystem_type(fd) & 0xFFFFFFFF in _REMOTE
 
 
-def is_remote_name(fs_type: bytes) -> bool:
-    """Tell the same by the type's name, as in the mount table: b"nfs4", b"fuse.sshfs"."""
-    return fs_type.partition(b".")[0] in _REMOTE_NAMES
+def is_network_name(fs_type: bytes) -> bool:
+    """Tell whether a type of the mount table is a network filesystem: b"nfs4", b"fuse.sshfs"."""
+    return fs_type in _NETWORK_NAMES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.helpers.mounts import kernel_overlay, mounted
 from tests.helpers.unions import errno_of
-from unionfs.syscalls.statfs import OVERLAYFS, filesystem_type, is_remote, is_remote_name
+from unionfs.syscalls.statfs import OVERLAYFS, filesystem_type, is_network_name, is_remote
 
 PROC_SUPER_MAGIC = 0x9FA0
 
@@ -54,7 +54,7 @@ def test_a_fuse_mount_is_remote(tmp_path: Path) -> None:
             os.close(fd)
 
 
-def test_names_of_remote_types() -> None:
-    remote = (b"fuse", b"fuse.sshfs", b"nfs4", b"cifs")
-    local = (b"ext4", b"fusectl", b"overlay", b"autofs")
-    assert [is_remote_name(name) for name in remote + local] == [True] * 4 + [False] * 4
+def test_names_of_network_filesystems() -> None:
+    network = (b"nfs", b"fuse.sshfs", b"nfs4", b"cifs")
+    others = (b"ext4", b"fuse.lxcfs", b"overlay", b"autofs")
+    assert [is_network_name(name) for name in network + others] == [True] * 4 + [False] * 4
