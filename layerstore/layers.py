@@ -304,6 +304,10 @@ class LayerStore:
                 chain = parents.get(Digest(chain))
         return self._builds.forget(set() if everything else kept, until_ns)
 
+    def builds(self) -> list[Digest | None]:
+        """Return the chain that each step of the build cache led to."""
+        return self._builds.chains()
+
     def known(self, chain: Digest) -> Layer | None:
         """Return the layer, also one that lost its tree, or None."""
         row = self._rows.get(chain)

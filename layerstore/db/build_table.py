@@ -76,6 +76,11 @@ class BuildTable:
         rows = self._database.read("SELECT DISTINCT chain FROM build_steps WHERE chain IS NOT NULL")
         return {row[0] for row in rows}
 
+    def chains(self) -> list[Digest | None]:
+        """Return the chain that each step led to."""
+        rows = self._database.read("SELECT chain FROM build_steps")
+        return [None if row[0] is None else Digest(row[0]) for row in rows]
+
     def forget(self, kept: set[str], until_ns: int | None = None) -> int:
         """Forget the steps that led to chains other than `kept`; return how many.
 

@@ -46,13 +46,20 @@ class ContainerUsage:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the store holds.  `layers_size` counts each layer once."""
+    """What the store holds.  `layers_size` counts each layer once.
+
+    Layers that only the build cache needs are in `builds_size` and not in `layers_size`;
+    `builds` counts its steps, `builds_active` those whose layers are needed otherwise.
+    """
 
     images: list[ImageUsage]
     containers: list[ContainerUsage]
     layers_size: int
     images_reclaimable: int
     blobs_size: int
+    builds: int = 0
+    builds_active: int = 0
+    builds_size: int = 0
 
     @property
     def images_active(self) -> int:
@@ -100,6 +107,9 @@ def usage(store: Store) -> Usage:
     needed = {chain for image in used_images for chain in chains.get(image, ())}
     for container in containers:
         needed.update(_chain(layers, container.base))
+    steps = store.layers.builds()
+    cached = {chain for top in steps for chain in _chain(layers, top)}
+    cached -= needed | users.keys()
     return Usage(
         images=[
             ImageUsage(
@@ -111,10 +121,13 @@ def usage(store: Store) -> Usage:
             for image in images
         ],
         containers=[_container(store, layers, container) for container in containers],
-        layers_size=sum(layer.size for layer in layers.values()),
+        layers_size=sum(layer.size for layer in layers.values() if layer.chain_id not in cached),
         images_reclaimable=sum(
-            layer.size for layer in layers.values() if layer.chain_id not in needed
+            layer.size for layer in layers.values() if layer.chain_id not in needed | cached
         ),
+        builds=len(steps),
+        builds_active=sum(1 for top in steps if top is not None and top not in cached),
+        builds_size=sum(layers[chain].size for chain in cached),
         blobs_size=sum(store.blobs.size(digest) for digest in store.blobs.all()),
     )
 

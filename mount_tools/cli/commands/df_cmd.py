@@ -2,8 +2,8 @@
 
 Source: docker/cli `cli/command/formatter/disk_usage.go`.
 Differs from docker: the reclaimable space of images is that of layers which no container
-needs, each counted once; there are no volumes and no build cache; documents and the tars
-of layers have a row of their own.
+needs, each counted once; there are no volumes; documents and the tars of layers have a row
+of their own.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def df(session: Session, template: str | None, json: bool, verbose: bool) -> Non
     elif verbose and not template:
         say(f"Images space usage:\n\n{_image_table(found)}")
         say(f"Containers space usage:\n\n{_container_table(store, found)}")
+        say(f"Build cache usage: {human_size(found.builds_size)}\n")
         say(f"Blobs space usage: {human_size(found.blobs_size)}")
     else:
         say(LISTING.text(map(_row, counted), template), end="")
@@ -103,6 +104,13 @@ def as_objects(found: Usage, blobs: int) -> list[dict[str, Value]]:
             "active": found.containers_active,
             "size": found.containers_size,
             "reclaimable": found.containers_reclaimable,
+        },
+        {
+            "type": "Build Cache",
+            "total": found.builds,
+            "active": found.builds_active,
+            "size": found.builds_size,
+            "reclaimable": found.builds_size,
         },
         {
             "type": "Blobs",

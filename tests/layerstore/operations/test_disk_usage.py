@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layerstore import Store
+from layerstore.db.build_table import BuildTable, StepRow
 from layerstore.operations.disk_usage import LayerNode, layer_forest, usage
 from tests.helpers.images import add_image
 
@@ -28,6 +29,20 @@ def test_shared_layers_count_once(store: Store) -> None:
     assert (found.containers_size, found.containers_reclaimable) == (50, 50)
     assert found.containers_active == 0
     assert found.blobs_size == sum(store.blobs.size(i.id) for i in (base, one, other))
+
+
+def test_layers_of_the_build_cache_alone_are_told_apart(store: Store) -> None:
+    add_image(store, A, names=["kept"])
+    gone = add_image(store, A, B, C, names=["gone"])
+    base, middle, top = store.images.config(gone).chain
+    cache = BuildTable(store.database)
+    for number, chain in enumerate([None, base, middle, top]):
+        cache.keep(str(number), StepRow(1, "RUN x", None, chain))
+    store.images.remove("gone")
+    found = usage(store)
+    assert (found.layers_size, found.builds_size) == (1, 5)
+    assert (found.builds, found.builds_active) == (4, 1)
+    assert found.images_reclaimable == 1
 
 
 def test_empty_store_weighs_nothing(store: Store) -> None:
