@@ -66,6 +66,12 @@ def working_for(caller: Caller) -> Iterator[None]:
         _mark.caller = None
 
 
+def is_interrupted() -> bool:
+    """Tell whether the caller of this thread's request got a signal."""
+    caller = _mark.caller
+    return caller is not None and caller.interrupted
+
+
 def stop_if_abandoned() -> None:
     """Raise EINTR if the caller of this thread's request is being killed."""
     caller = _mark.caller

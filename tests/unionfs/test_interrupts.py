@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import core, nodeid
-from unionfs.interrupts import Caller, stop_if_abandoned, working_for
+from unionfs.interrupts import Caller, is_interrupted, stop_if_abandoned, working_for
 
 
 def test_only_a_killed_caller_counts() -> None:
@@ -27,7 +27,9 @@ def test_only_a_killed_caller_counts() -> None:
         child.wait()
     assert not caller.is_killed()  # gone, and its number may be another's
     with working_for(caller):
+        assert is_interrupted()
         stop_if_abandoned()
+    assert not is_interrupted()
     stop_if_abandoned()
 
 

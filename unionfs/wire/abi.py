@@ -45,6 +45,8 @@ class Opcode(IntEnum):
     READDIR = 28
     RELEASEDIR = 29
     FSYNCDIR = 30
+    SETLK = 32
+    SETLKW = 33
     ACCESS = 34
     CREATE = 35
     INTERRUPT = 36
@@ -78,6 +80,7 @@ class Init(IntFlag):
     EXPORT_SUPPORT = 1 << 4
     BIG_WRITES = 1 << 5
     DONT_MASK = 1 << 6
+    FLOCK_LOCKS = 1 << 10
     HAS_IOCTL_DIR = 1 << 11
     AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
@@ -111,6 +114,8 @@ FATTR_KILL_SUIDGID = 1 << 11
 
 GETATTR_FH = 1 << 0
 FSYNC_FDATASYNC = 1 << 0
+LK_FLOCK = 1 << 0
+RELEASE_FLOCK_UNLOCK = 1 << 1
 OPEN_KILL_SUIDGID = 1 << 0
 WRITE_KILL_SUIDGID = 1 << 2
 SETXATTR_ACL_KILL_SGID = 1 << 0
@@ -169,6 +174,8 @@ CREATE_IN = Struct("=IIII")
 OPEN_OUT = Struct("=QIi")
 # fh, flags, release_flags, lock_owner
 RELEASE_IN = Struct("=QIIQ")
+# fh, owner, start, end, type, pid, lk_flags
+LK_IN = Struct("=QQQQIII4x")
 # fh, offset, size, read_flags or write_flags, lock_owner, flags
 READ_IN = Struct("=QQIIQII")
 WRITE_IN = READ_IN

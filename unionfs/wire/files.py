@@ -13,6 +13,7 @@ from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.locks import Locks
 from unionfs.wire.modes import ELF, Backings, Cache, Modes
 from unionfs.wire.request import Defer, Handlers, Request
 
@@ -45,10 +46,12 @@ class Files:
         keep_cache: bool,
         pass_all: bool,
         cache: Cache | None,
+        locks: Locks | None,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._cache = cache
+        self._locks = locks
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
@@ -209,7 +212,9 @@ class Files:
         return abi.OPEN_OUT.size
 
     def _release(self, request: Request) -> int:
-        fh, flags, _, _ = abi.RELEASE_IN.unpack_from(request.args, request.at)
+        fh, flags, what, owner = abi.RELEASE_IN.unpack_from(request.args, request.at)
+        if what & abi.RELEASE_FLOCK_UNLOCK and self._locks is not None:
+            self._locks.release(owner)
         self.close_handle(fh, flags, request.nodeid)
         return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from typing import Protocol
 
 from unionfs.types import NodeId
 from unionfs.wire import abi
@@ -105,6 +106,14 @@ def _reply_size(opcode: int, args: bytearray) -> int:
 
 
 Handlers = list[tuple[Opcode, Callable[[Request], int], int]]
+
+
+class Part(Protocol):
+    """What handles some of the opcodes."""
+
+    def handlers(self) -> Handlers:
+        """Return each opcode with its handler and the size in bytes of its struct."""
+        ...
 
 
 class Defer(Exception):

@@ -26,9 +26,10 @@ from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Files
 from unionfs.wire.inodes import Inodes
+from unionfs.wire.locks import Locks
 from unionfs.wire.modes import Backings, Cache
 from unionfs.wire.names import Names
-from unionfs.wire.request import Defer, Request, Room
+from unionfs.wire.request import Defer, Part, Request, Room
 from unionfs.wire.take_back import take_back
 
 MAX_PAGES = 256
@@ -106,23 +107,27 @@ class Session:
         self._forget = fs.forget
         self.may_hang = terms.may_hang
         encoder = Encoder(terms.timeout)
+        locks = Locks(fs) if terms.pass_all and terms.backings is not None else None
         self._files = Files(
             fs,
             encoder,
             keep_cache=terms.timeout is None,
             pass_all=terms.pass_all,
             cache=terms.cache,
+            locks=locks,
         )
         self._inodes = Inodes(
             fs, encoder, self._files.changing, xattrs=terms.xattrs, cache=terms.cache
         )
         demand = Demand()
-        self._parts = (
+        self._parts: list[Part] = [
             Names(fs, encoder, demand),
             self._inodes,
             self._files,
             Directories(fs, encoder, demand, opens=terms.opens_directories),
-        )
+        ]
+        if locks is not None:
+            self._parts.append(locks)
         self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
 
     def init(self, request: bytes | Room | memoryview) -> bytes:
@@ -174,6 +179,8 @@ class Session:
             wanted |= Init.AUTO_INVAL_DATA
         if self.terms.backings is not None:
             wanted |= Init.PASSTHROUGH
+            if self.terms.pass_all:
+                wanted |= Init.FLOCK_LOCKS
         if self.terms.uring:
             wanted |= Init.OVER_IO_URING
         return wanted

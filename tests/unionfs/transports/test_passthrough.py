@@ -11,6 +11,7 @@ import mmap
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -183,6 +184,33 @@ def test_the_inodes_that_a_file_became_agree_in_attributes(
                     open(f"/dev/fd/{reader.fileno()}", "r+b")  # noqa: SIM115
                 path.unlink()
                 assert os.fstat(reader.fileno()).st_nlink == 0
+
+
+def test_the_inodes_that_a_file_became_have_one_flock(
+    layers: HandmadeLayers, options: tuple[str, ...]
+) -> None:
+    layers.layer(file("big", BIG))
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        requires_passthrough(union)
+        path = union.root / "big"
+        with open(path, "rb") as reader, open(path, "r+b") as writer:
+            for holder, other in ((reader, writer), (writer, reader)):
+                fcntl.flock(holder, fcntl.LOCK_EX)
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                waiter = subprocess.Popen(["flock", "-x", path, "true"])
+                with pytest.raises(subprocess.TimeoutExpired):
+                    waiter.wait(0.2)
+                fcntl.flock(holder, fcntl.LOCK_UN)
+                assert waiter.wait(20) == 0
+            fcntl.flock(reader, fcntl.LOCK_EX)
+            waiter = subprocess.Popen(["flock", "-x", path, "true"])
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiter.wait(0.2)
+            waiter.terminate()
+            assert waiter.wait(20) == -signal.SIGTERM
+            waiter = subprocess.Popen(["flock", "-x", path, "true"])
+        assert waiter.wait(20) == 0, "the close unlocks"
 
 
 def stat_mode(path: Path) -> int:
