@@ -1,13 +1,12 @@
 """PyUnion's union filesystem: a copy-on-write upper over read-only layers.
 
-`core` decides, `vfs` is the one seam, `wire` speaks the FUSE protocol, `transports`
-carry requests from the kernel, `syscalls` is the only home of ctypes.  Imports point
+`core` has the policy, `vfs` is the interface to it, `wire` speaks the FUSE protocol,
+`transports` carry requests from the kernel, and only `syscalls` uses ctypes.  Imports point
 one way: transports -> core, wire -> vfs -> syscalls -> errors, gate, interrupts, types.
 
-This package is the face of the core.  The store and the tools import the names below
-from here and nothing from `unionfs.core`, so the core can change inside.  A module of
-the core is imported when one of its names is first asked for: a command that opens no
-union does not load the core.
+The store and the tools import the names below from here and nothing from `unionfs.core`,
+so the core can change inside.  A module of the core is imported when one of its names is
+first used: a command that opens no union does not load the core.
 """
 
 from importlib import import_module

@@ -16,9 +16,8 @@ INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 class Credentials:
     """The rights of thread `pid`, whose filesystem group is `gid`.
 
-    They are read from /proc when they are asked for.  A thread that cannot be
-    seen, because it has ended or is in a PID namespace that we cannot see into,
-    has none.
+    They are read from /proc when a method is called.  A thread that has ended, or is in a
+    PID namespace that we cannot see, has none.
     """
 
     __slots__ = ("gid", "pid")

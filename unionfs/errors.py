@@ -2,7 +2,7 @@
 
 The core raises `OSError` with the errno for the caller of the system call; its
 text is for the log.  Any other exception is a bug: the caller gets EIO, the
-traceback goes into the log, and the mount goes on.
+traceback is logged, and the mount stays usable.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 log = logging.getLogger(__name__)
 
 
-# Errnos from here on are internal to the kernel.  It refuses a reply with one of them,
-# and its caller would wait for ever.  include/linux/errno.h ERESTARTSYS.
+# Errnos from this one on are internal to the kernel (include/linux/errno.h ERESTARTSYS).
+# It refuses a reply with one of them, and the caller would wait for ever.
 FIRST_INTERNAL = 512
 
 
@@ -50,7 +50,7 @@ def fs_error(number: int) -> OSError:
 def errno_of(error: BaseException, where: str) -> int:
     """Return the errno to answer for `error`, raised while serving `where`.
 
-    For an `OSError` that is its own errno, or EIO where that is internal to the kernel.
+    For an `OSError` that is its own errno, or EIO if that is internal to the kernel.
     Any other exception is a bug, logged with its traceback and answered with EIO.
     """
     if isinstance(error, OSError) and error.errno:

@@ -1,19 +1,19 @@
-"""The gate every request passes, so that a union can change its stack between two of them.
+"""The gate, which every request passes so that a freeze can stop all of them.
 
-Decided here and only here: how serving threads and the one that freezes the
-upper exclude each other.  A thread that serves one request after the other has a
-`Lane`, which only that thread marks busy and free again: two stores and a look at
-`closed` for each request, no lock.  Other threads enter with `passing`, which costs
+Decided here and only here: how the threads that serve requests and the thread that
+freezes the upper exclude each other.  A thread that serves one request after the other
+has a `Lane`, which only that thread marks as busy and free: two stores and a read of
+`closed` for each request, no lock.  Other threads enter with `passing`, which takes
 a lock; they are about to wait for a disk anyway.
 
 `paused` closes the gate and waits until no thread is inside.  A long operation that
-does not depend on the stack (a copy between two files, an fsync) runs `outside`, so
-that `paused` does not wait for it.  If the gate does not become empty soon, it is
-opened again for a while, so that requests do not wait for long either.
+does not depend on the stack of layers (a copy between two files, an fsync) runs
+`outside`, so that `paused` does not wait for it.  If threads stay inside for long, the
+gate is opened again for a while, so that other requests do not wait for long either.
 
-Threading: with the GIL a store is seen by all threads at once.  A lane is
-marked before `closed` is looked at, and `closed` set before the lanes are
-looked at, so one of the two sees the other.
+Threading: with the GIL all threads see a store at once.  A lane is marked before
+`closed` is read, and `closed` is set before the lanes are read, so at least one of the
+two threads sees the other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE_NS = 3_000_000  # how long requests may wait for those before them to end
-TRIES = 200  # from then on the gate stays closed until it is empty
+PATIENCE_NS = 3_000_000  # how long new requests may wait for those that are inside
+TRIES = 200  # after so many tries the gate stays closed until nobody is inside
 _LOOK_S = 20e-6
 _PAUSE_S = 1e-3  # grows with each try, up to _LONGEST_S
 _LONGEST_S = 20e-3
@@ -43,8 +43,8 @@ class Lane:
 class Gate:
     """The gate of one union.
 
-    `patient` False is for a union in which a request may never end: `paused` then fails
-    with EBUSY where it would wait for all of them.
+    `patient` is False for a union in which a request may never end: `paused` then fails
+    with EBUSY instead of waiting for all requests.
     """
 
     def __init__(self) -> None:
@@ -58,16 +58,16 @@ class Gate:
         self._here = threading.local()
 
     def lane(self) -> Lane:
-        """Return a new lane, for the calling thread only."""
+        """Return a new lane, which only the calling thread may use."""
         lane = Lane()
         with self._open:
             self._lanes.append(lane)
         return lane
 
     def wait(self, lane: Lane) -> None:
-        """Step back with a busy `lane` until the gate is open.
+        """Mark a busy `lane` as free until the gate is open.
 
-        Call it, before the request is begun, whenever `closed` is seen.
+        A thread that finds the gate `closed` calls this before it begins its request.
         """
         while self.closed:
             lane.busy -= 1
@@ -78,7 +78,7 @@ class Gate:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Be inside, from a thread without a lane."""
+        """Be inside the gate, in a thread without a lane."""
         with self._open:
             while self.closed:
                 self._open.wait()
@@ -93,7 +93,7 @@ class Gate:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Step out for a long operation; the stack may be another one afterwards.
+        """Leave the gate for a long operation; a freeze may have changed the stack after it.
 
         Does nothing in a thread with a lane, which runs no long operation.
         """
@@ -112,7 +112,7 @@ class Gate:
 
     @contextmanager
     def paused(self) -> Iterator[int]:
-        """Keep all threads outside; yields the `time.monotonic_ns` at which they began to wait.
+        """Keep all threads outside; yield the `time.monotonic_ns` since which they wait.
 
         One caller at a time; a second one waits for the first.  Raises EBUSY if a
         request does not end, in a gate that is not `patient`.

@@ -1,4 +1,4 @@
-"""How a long operation learns that its caller is being killed.
+"""Stop a long operation whose caller is being killed.
 
 A transport marks the thread that works on a request with a `Caller`, and sets
 `interrupted` there when the kernel interrupts the request.  A long operation calls
@@ -6,7 +6,7 @@ A transport marks the thread that works on a request with a `Caller`, and sets
 
 Only a killed caller counts: programs do not expect open(2) to fail with EINTR
 because of a SIGCHLD.  The kernel interrupts a request once, at the first signal,
-and a later signal may be the one that kills.
+but a later signal may be the one that kills.
 
 Source: overlayfs asks the same, copy_up.c:ovl_copy_up_file(); fs/fuse/dev.c
 request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
@@ -27,7 +27,7 @@ _KILLED = 1 << signal.SIGKILL - 1
 
 
 class Caller:
-    """The thread `pid` that waits for a request; 0 where our pid namespace lacks it."""
+    """The thread `pid` that waits for a request; 0 if our pid namespace does not have it."""
 
     __slots__ = ("interrupted", "pid")
 

@@ -1,25 +1,25 @@
-"""The one seam: what a filesystem offers and every transport carries.
+"""The interface between the transports and the core.
 
 Each method is one operation of the kernel's VFS on a nodeid.  All are
-synchronous and may be called from several threads at once; a transport calls
+synchronous and may be called from several threads at once.  A transport calls
 those that may block for long (see `Filesystem.slow_open` and `slow_setattr`)
 from a worker thread.
 
-Two guarantees of the kernel are relied upon.  It holds a reference to every inode
-that a call names, parents included, until the call is answered.  And it never has two
+The core relies on two guarantees of the kernel.  It holds a reference to every inode
+that a call names, parents included, until the call is answered.  And it never makes two
 calls at once that change the names in one directory, or the names of one file (the
 inode locks of directory-locking.rst).
 
 Errors: every method raises `OSError` whose errno is the answer.  A nodeid or
-fh that was never handed out, or was given back, raises ESTALE or EBADF.
+fh that was never returned, or that was dropped, raises ESTALE or EBADF.
 
 nlookup: a method that returns an `Attr` for a name (`lookup`, `create`,
-`mknod`, `mkdir`, `symlink`, `link`) counts one reference for the kernel, given
-back by `forget`.  `getattr` and `setattr` count none.
+`mknod`, `mkdir`, `symlink`, `link`) counts one reference for the kernel, which `forget`
+drops.  `getattr` and `setattr` count none.
 
-`uid` and `gid` are the filesystem ids of the calling process as the kernel
-hands them over; permission has been checked by the kernel
-(`default_permissions`), and here they only own what is created.
+`uid` and `gid` are the filesystem ids of the calling process, as the kernel sends
+them.  The kernel has checked the permissions (`default_permissions`); here they are only
+the owner of what is created.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from unionfs.credentials import Credentials
 from unionfs.gate import Gate
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, Renewed, SetAttr
 
-# A copy into the page cache below this size in bytes is cheaper than a hop to a thread.
+# A write of fewer bytes, into the page cache, takes less time than a worker thread.
 INLINE_WRITE = 256 << 10
 
-# A change that needs a whole copy_up, for asking `slow_setattr` whether that is slow.
+# A change that needs a whole copy_up: with it `slow_setattr` tells whether that is slow.
 TOUCH = SetAttr(mtime_ns=0)
 
 
 def is_slow_to_move(fs: Filesystem, parent: NodeId, name: bytes) -> bool:
-    """Tell whether a rename of `name` in `parent` copies so much that it belongs in a worker."""
+    """Tell whether a rename of `name` in `parent` copies so much that a worker should do it."""
     attr = fs.lookup(parent, name)
     if attr is None:
         return False
@@ -69,38 +69,38 @@ class Filesystem(Protocol):
     # -- names and inodes --
 
     def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
-        """Return the attributes of `name` in directory `parent`, None where it is absent.
+        """Return the attributes of `name` in directory `parent`, None if it is absent.
 
-        Also answers b"." and b"..".
+        `name` may be b"." or b"..".
         """
         ...
 
     def forget(self, nodeid: NodeId, nlookup: int) -> None:
-        """Give back `nlookup` references to `nodeid`.  Never raises."""
+        """Drop `nlookup` references to `nodeid`.  Never raises."""
         ...
 
     def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
-        """Return the attributes of `nodeid`; through `fh` where one is given."""
+        """Return the attributes of `nodeid`, of the open file `fh` if one is given."""
         ...
 
     def setattr(
         self, nodeid: NodeId, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
-        """Apply `change`, after a copy_up where needed, and return the new attributes.
+        """Apply `change`, after a copy_up if one is needed, and return the new attributes.
 
-        A change of size takes suid and sgid away, as truncate(2) by `writer` without
-        CAP_FSETID does; with None it does not.
+        A change of size removes suid and sgid, as truncate(2) does if `writer` has no
+        CAP_FSETID; with None it does not.
         """
         ...
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
-        """Tell whether `setattr` would copy so much data that it belongs in a worker."""
+        """Tell whether `setattr` would copy so much data that a worker should do it."""
         ...
 
     def readlink(self, nodeid: NodeId) -> bytes: ...
 
     def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
-        """Raise EACCES where access(2) with `mask` would; EROFS for writing read-only."""
+        """Raise the error of access(2) with `mask`, such as EROFS in a read-only union."""
         ...
 
     def statfs(self) -> os.statvfs_result: ...
@@ -132,11 +132,11 @@ class Filesystem(Protocol):
     # -- files --
 
     def open(self, nodeid: NodeId, flags: int) -> Fh:
-        """Open `nodeid` as open(2) with `flags`; return the fh, closed by `release`."""
+        """Open `nodeid` as open(2) with `flags`; return the fh, which `release` closes."""
         ...
 
     def slow_open(self, nodeid: NodeId, flags: int) -> bool:
-        """Tell whether `open` would copy so much data that it belongs in a worker."""
+        """Tell whether `open` would copy so much data that a worker should do it."""
         ...
 
     def create(
@@ -150,7 +150,7 @@ class Filesystem(Protocol):
         ...
 
     def read_nowait(self, fh: Fh, offset: int, size: int) -> Buffer | None:
-        """As `read` where the page cache has it all, else None: call `read` in a worker."""
+        """Like `read` if the page cache has all of it; else None: call `read` in a worker."""
         ...
 
     def write(self, fh: Fh, offset: int, data: Buffer) -> int:
@@ -162,10 +162,10 @@ class Filesystem(Protocol):
         ...
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
-        """Take suid and sgid away, as write(2) by `writer` without CAP_FSETID does.
+        """Remove suid and sgid, as write(2) does if `writer` has no CAP_FSETID.
 
         Returns whether the mode changed.  `write`, `fallocate` and `copy_range`
-        leave the mode alone: the transport calls this first.
+        do not change the mode, so the transport calls this first.
         """
         ...
 
@@ -182,9 +182,10 @@ class Filesystem(Protocol):
     def opendir(self, nodeid: NodeId) -> Fh: ...
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
-        """Yield the entries behind cookie `offset`, b"." and b".." first.
+        """Yield the entries after cookie `offset`, b"." and b".." first.
 
-        Names made or removed between two calls neither repeat nor hide others.
+        If names are made or removed between two calls, other names are neither repeated
+        nor left out.
         """
         ...
 
@@ -195,7 +196,7 @@ class Filesystem(Protocol):
     # -- extended attributes --
 
     def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
-        """Return a value; ENODATA where there is none."""
+        """Return a value; ENODATA if there is none."""
         ...
 
     def listxattr(self, nodeid: NodeId) -> list[bytes]: ...
@@ -209,7 +210,7 @@ class Filesystem(Protocol):
     # -- the mount as a whole --
 
     def counters(self) -> dict[str, int]:
-        """Return the counts that SIGUSR1 logs: inodes, handles, open fds, copy_ups and so on."""
+        """Return the counts that SIGUSR1 logs, such as inodes, handles, open fds, copy_ups."""
         ...
 
     def writing(self) -> list[bytes]:
@@ -219,23 +220,23 @@ class Filesystem(Protocol):
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         """Move the upper to the new path `upper_to` as the topmost lower, and start a new upper.
 
-        Programs that use the union do not notice.  Files in use are copied while
+        Programs that use the union do not notice it.  Files in use are copied while
         requests wait: those open for writing, and with passthrough those open for reading
-        as well.  With `ahead` they are copied once before that too, so that the wait is
-        shorter.  Called outside the gate; a second call waits for the first.
+        too.  With `ahead` they are copied once before that as well, so that requests wait
+        less.  Called outside the gate; a second call waits for the first.
         """
         ...
 
     def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         """Forget the content of all directories, or of the one at `path`.
 
-        For layers that were changed from outside.  Returns nodeid, parent's nodeid
+        This is for layers that were changed from outside.  Returns nodeid, parent's nodeid
         and name of the inodes that the kernel should forget too.
         """
         ...
 
     def close(self) -> None:
-        """Write back, clean the workdir, close every fd.  Idempotent.
+        """Write the upper back, empty the workdir, close every fd.  Idempotent.
 
         Called after the unmount, when no other call is under way.
         """
@@ -245,9 +246,9 @@ class Filesystem(Protocol):
 class Notifier(Protocol):
     """Tells the kernel to forget what it has cached of the filesystem.
 
-    For changes that come from outside the mount; the kernel knows of those it requested.
-    Each method may wait until requests under way are answered, so the thread that
-    answers them must not call it.
+    This is for changes from outside the mount; the kernel knows the changes that it
+    requested.  Each method may wait until requests under way are answered, so a thread
+    that answers requests must not call it.
     """
 
     def forget_attributes(self, nodeid: NodeId) -> None:
@@ -274,7 +275,7 @@ class Extents(Protocol):
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
 
-        Without `wait` it returns None where the page cache does not hold all of it.
+        Without `wait` it returns None if the page cache does not have all of it.
         """
         ...
 
@@ -287,7 +288,7 @@ class Extents(Protocol):
     def copy_range(
         self, fh: Fh, offset: int, target_fh: Fh, target_offset: int, length: int
     ) -> int:
-        """Copy between two open files; return the bytes copied."""
+        """Copy between two open files; return the number of bytes copied."""
         ...
 
     def tmpfile(
@@ -297,7 +298,7 @@ class Extents(Protocol):
         ...
 
     def statx(self, nodeid: NodeId, mask: int) -> tuple[Attr, bytearray]:
-        """Return the attributes, and struct statx with the same, by the `mask` of statx(2)."""
+        """Return the attributes, also as struct statx with the fields of `mask`; see statx(2)."""
         ...
 
     def fileattr(self, nodeid: NodeId, command: int, data: bytes) -> bytes:
@@ -305,7 +306,7 @@ class Extents(Protocol):
         ...
 
     def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
-        """As `readdir`, for a directory without an fh."""
+        """Like `readdir`, for a directory without an fh."""
         ...
 
     def tells_directory_reads(self) -> bool:
@@ -313,7 +314,7 @@ class Extents(Protocol):
         ...
 
     def syncdir(self, nodeid: NodeId) -> None:
-        """As `fsyncdir`, for a directory without an fh."""
+        """Like `fsyncdir`, for a directory without an fh."""
         ...
 
     def syncfs(self) -> None:
@@ -328,8 +329,8 @@ class ExtendedFilesystem(Filesystem, Extents, Protocol):
 class Passthrough(Protocol):
     """What the kernel may read and write by itself, and what it may keep.
 
-    The transport decides how an inode is open in the kernel and what is in its cache;
-    this tells what the union guarantees of the real files.
+    The transport decides how the kernel has an inode open and what it caches; these
+    methods say what the union guarantees about the real files.
     """
 
     def note_passthrough(self) -> None:
@@ -337,37 +338,37 @@ class Passthrough(Protocol):
         ...
 
     def stack_depth(self) -> int:
-        """Return 2 where a layer is on a stacked filesystem such as overlayfs, else 1."""
+        """Return 2 if a layer is on a stacked filesystem such as overlayfs, else 1."""
         ...
 
     def backing(self, fh: Fh) -> Backing | None:
         """Return the real file behind `fh`, None for a small file of a lower.
 
-        Reading a small file once through this process, into the page cache, is cheaper.
+        Reading a small file once through this process, into the page cache, costs less.
         """
         ...
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
-        """Return all that an unchanged lower file of at most `limit` bytes holds.
+        """Return the content of an unchanged lower file of at most `limit` bytes.
 
-        None for any other file, for an empty one, and where it cannot be read.
-        Without `wait` it raises `BlockingIOError` where a disk has to be waited for.
+        None for any other file, for an empty one, and if it cannot be read.
+        Without `wait` it raises `BlockingIOError` if it would wait for a disk.
         """
         ...
 
     def is_as_found(self, fh: Fh) -> bool:
-        """Tell whether the file behind `fh` is a lower file that nobody has changed."""
+        """Tell whether the file behind `fh` is a lower file that was never changed."""
         ...
 
     def is_lasting(self, fh: Fh) -> bool:
-        """Tell whether `fh` may stay open, to be shared by later opens of its file for reading.
+        """Tell whether `fh` may stay open, so that later readers of its file can share it.
 
-        True for an fh open for reading on a lower file, which neither changes nor goes away.
+        True for an fh that is open for reading on a lower file, if layers are immutable.
         """
         ...
 
     def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
-        """Tell whether `nodeid` is still the inode behind `fh`, after `version` copy-ups."""
+        """Tell whether `nodeid` is still the inode of `fh` and was copied up `version` times."""
         ...
 
     def is_of(self, fh: Fh, nodeid: NodeId) -> bool:
@@ -377,17 +378,17 @@ class Passthrough(Protocol):
     def will_stay(self, nodeid: NodeId, version: int) -> bool:
         """Tell whether a change of data leaves the file `nodeid` its real file.
 
-        That is the one after `version` copy-ups.  False where that was or will be copied up.
+        That is the file after `version` copy_ups.  False if it was or will be copied up.
         """
         ...
 
     def renew(self, nodeid: NodeId) -> Renewed | None:
-        """Let the names of the file `nodeid` lead to a new nodeid from now on.
+        """Make the names of the file `nodeid` lead to a new nodeid from now on.
 
-        Handles that are open keep the old one.  For a file that was copied up while
-        the kernel reads its lower by passthrough, which allows an inode one real file
-        at a time.  The kernel may go on to use the old nodeid for other names than the
-        one it looks up next.  Returns None for a file that has no name.
+        Open handles keep the old one.  This is for a file that is copied up while
+        the kernel reads its lower by passthrough, since the kernel allows an inode one
+        real file at a time.  The kernel may still use the old nodeid for names other than
+        the one that it looks up next.  Returns None for a file that has no name.
         """
         ...
 
@@ -396,5 +397,5 @@ class DirectFilesystem(ExtendedFilesystem, Passthrough, Protocol):
     """A filesystem for a transport that speaks the kernel's protocol itself."""
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
-        """Let `counters` include the counts that `others` returns, such as requests by opcode."""
+        """Include the counts that `others` returns, such as requests by opcode, in `counters`."""
         ...

@@ -1,7 +1,7 @@
 """Attribute changes by name that never follow a symbolic link.
 
-`os.chmod` and `os.utime` cannot do what is needed here: fchmodat2(2) came in
-Linux 6.6, and UTIME_OMIT has no place in `os.utime`.
+`os.chmod` and `os.utime` are not enough: Python does not use fchmodat2(2) (Linux 6.6),
+and `os.utime` has no UTIME_OMIT.
 """
 
 from __future__ import annotations

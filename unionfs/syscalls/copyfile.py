@@ -13,14 +13,14 @@ from collections.abc import Callable
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
-_STRETCH = 32 << 20  # bytes the kernel copies before `pause` is called again
+_STRETCH = 32 << 20  # how many bytes the kernel copies between two calls of `pause`
 _NOT_HERE = frozenset(
     (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 )
 
 
 def try_reflink(src: int, dst: int) -> bool:
-    """Make the empty file `dst` share all of `src`; False where the filesystem cannot."""
+    """Make the empty file `dst` share the data of `src`; False if the filesystem cannot."""
     try:
         fcntl.ioctl(dst, _FICLONE, src)
     except OSError as error:
@@ -35,9 +35,9 @@ def copy_range(
 ) -> None:
     """Copy the first `size` bytes of `src` into the empty file `dst`.
 
-    With `holes`, `src` may have holes, and they are kept.  `dst` is `size` bytes long
-    afterwards.  `pause` is called between parts of the copy; an exception from it
-    stops the copy.
+    `holes` says that `src` may have holes, which are kept.  Afterwards `dst` has `size`
+    bytes.  `pause` is called between parts of the copy; an exception from it stops the
+    copy.
     """
     if not holes:
         if size <= _SMALL:

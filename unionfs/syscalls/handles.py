@@ -31,7 +31,7 @@ _name_to_handle_at.argtypes = [
 
 
 class FileHandle(NamedTuple):
-    """A filesystem's own name for an inode: its type of handle and the bytes."""
+    """A file handle, by which a filesystem identifies an inode: its type and its bytes."""
 
     kind: int
     fid: bytes
@@ -40,8 +40,8 @@ class FileHandle(NamedTuple):
 def handle_at(dir_fd: int, name: bytes) -> FileHandle:
     """Return the handle of `name` beneath `dir_fd`, not following a link.
 
-    It identifies the inode; a filesystem may be unable to open it.  Raises EOPNOTSUPP
-    if the filesystem has no handles, or before Linux 6.5 none that can be opened.
+    It identifies the inode; not every filesystem can open it.  Raises EOPNOTSUPP if the
+    filesystem has no handles; before Linux 6.5 also if it has none that can be opened.
     """
     buffer = _Buffer()
     mount_id = ctypes.c_int()
@@ -52,7 +52,7 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
         # An error kept in a local variable would form a reference cycle with its
         # traceback, and keep open the fds of all callers until the next collection.
         code = ctypes.get_errno()
-        if code == errno.EINVAL:  # AT_HANDLE_FID is not known
+        if code == errno.EINVAL:  # the kernel does not know AT_HANDLE_FID
             code = errno.EOPNOTSUPP
         elif not flags and code == errno.EOPNOTSUPP:
             continue
@@ -63,7 +63,7 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
 
 
 def filesystem_uuid(fd: int) -> bytes:
-    """Return the 16 bytes of the uuid of the filesystem of `fd`, zeros where it has none."""
+    """Return the 16 bytes of the uuid of the filesystem of `fd`, zeros if it has none."""
     reply = bytearray(17)  # struct fsuuid2: u8 len, u8 uuid[16]
     try:
         fcntl.ioctl(fd, _FS_IOC_GETFSUUID, reply)

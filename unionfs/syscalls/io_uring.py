@@ -84,8 +84,8 @@ class Ring:
     def __init__(self, entries: int) -> None:
         """Set up a ring for `entries` requests under way at once.
 
-        Raises EPERM where io_uring is switched off, ENOSYS where there is none,
-        EINVAL before Linux 6.1.
+        Raises EPERM if io_uring is switched off, ENOSYS if the kernel has none, EINVAL
+        before Linux 6.1.
         """
         params = bytearray(_PARAMS_SIZE)
         _PARAMS.pack_into(params, 0, 0, 0, _SETUP, 0, 0, 0, 0, 0, 0, 0)
@@ -107,7 +107,7 @@ class Ring:
         self._listen()
 
     def enable(self) -> None:
-        """Let the calling thread, and only that, use the ring from now on."""
+        """Enable the ring; from now on only the calling thread may use it."""
         if libc.syscall(_NR_REGISTER, self._fd, _REGISTER_ENABLE_RINGS, None, 0) != 0:
             raise fail()
 

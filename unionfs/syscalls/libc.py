@@ -1,8 +1,8 @@
-"""The C library, loaded once, and the way its failures become `OSError`.
+"""The C library, loaded once, and the `OSError` for its failures.
 
-Only `unionfs.syscalls` imports ctypes.  A call made through `libc` gives up
-the GIL while it runs; one through `libc_held` keeps it, which is cheaper for
-calls that cannot block.
+Only `unionfs.syscalls` imports ctypes.  A call through `libc` releases
+the GIL while it runs; a call through `libc_held` keeps it, which costs less if it cannot
+block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Giving up CAP_FSETID for a moment, in one thread.
+"""Drop CAP_FSETID for a moment, in one thread.
 
 Source: capabilities(7) "CAP_FSETID"; capget(2); setfsgid(2).
 """
@@ -32,7 +32,7 @@ class WithoutFsetid:
     """A context in which this thread lacks CAP_FSETID and is in no group that owns files.
 
     The kernel keeps the credentials of the thread that opens or registers a
-    file, and takes suid and sgid from the file by them at every write.
+    file.  They decide whether a write removes suid and sgid from the file.
 
     All threads that use one instance have the credentials of the thread that made it.
     Entering raises the `OSError` of capset(2), with nothing changed.

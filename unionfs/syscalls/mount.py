@@ -48,6 +48,6 @@ def mount(source: bytes, target: bytes, fstype: bytes, flags: int, data: bytes) 
 
 
 def umount(target: bytes, flags: int = 0) -> None:
-    """Unmount as umount2(2): EBUSY while in use, unless `flags` holds MNT_DETACH."""
+    """Unmount as umount2(2): EBUSY while it is in use, unless `flags` has MNT_DETACH."""
     if _umount2(target, flags) != 0:
         raise fail(target)

@@ -40,11 +40,11 @@ _mount_setattr.argtypes = [
 
 
 def clone_mount(fd: int) -> int:
-    """Return an O_PATH fd of a copy of the mount that `fd` is in, with `fd` for its root.
+    """Return an O_PATH fd of a copy of the mount of `fd`, whose root is `fd`.
 
-    The copy is in no mount namespace, and has no mounts in it.  It lives as long as files
+    The copy is in no mount namespace, and has no mounts in it.  It exists as long as files
     in it are open.  The caller closes the fd.  Raises EPERM without the privilege, EINVAL
-    where a mount inside is locked, ENOSYS before Linux 5.2.
+    if a mount in it is locked, ENOSYS before Linux 5.2.
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
     tree = _open_tree(_SYS_OPEN_TREE, fd, b"", flags)
@@ -56,7 +56,7 @@ def clone_mount(fd: int) -> int:
 def set_mount_attributes(fd: int, attributes: int, clear: int) -> None:
     """Set the MOUNT_ATTR_* `attributes` of the mount whose root is `fd`, after `clear`.
 
-    Raises EPERM where one of them is locked, as in a user namespace.
+    Raises EPERM if one of them is locked, as in a user namespace.
     """
     attr = _ATTR.pack(attributes, clear, 0, 0)
     if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH, attr, len(attr)) != 0:

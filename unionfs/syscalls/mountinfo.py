@@ -1,4 +1,4 @@
-"""The mount table: /proc/self/mountinfo lists every mount without touching one.
+"""The mount table, /proc/self/mountinfo, which lists mounts without accessing them.
 
 Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 """
@@ -13,11 +13,11 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One line of the table, its octal escapes undone.
+    """One line of the table, with its octal escapes decoded.
 
-    `device` is MAJOR:MINOR; `root` is the path within its filesystem that is
-    mounted on `mount_point`; `options` belong to the mount, `super_options` to the
-    filesystem, where one `NAME=VALUE` may hold a comma.
+    `device` is MAJOR:MINOR.  `root` is the path in the filesystem that is
+    mounted on `mount_point`.  `options` are those of the mount, `super_options` those of
+    the filesystem, of which a value may contain a comma.
     """
 
     mount_id: int
@@ -32,7 +32,7 @@ class Mount(NamedTuple):
 
 
 def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return the mounts of the table at `path`, in its order: a later one covers an earlier one.
+    """Return the mounts in the table `path`, in its order: a later one covers an earlier one.
 
     Raises the `OSError` of reading it.
     """

@@ -42,7 +42,7 @@ _pivot_root.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
 
 
 def unshare(flags: int) -> None:
-    """Give this process, or with CLONE_NEWPID its children, namespaces of its own."""
+    """Give this process, or with CLONE_NEWPID its children, its own namespaces."""
     if _unshare(flags) != 0:
         raise fail()
 
@@ -77,8 +77,8 @@ def mount_namespace() -> int:
 def leave_chroot(namespace: int) -> None:
     """Make the root of the mount namespace `namespace`, open, the root of this process.
 
-    For the namespace that the process is in already this is the way out of a chroot; the
-    process needs CAP_SYS_ADMIN and CAP_SYS_CHROOT.  The working directory becomes `/`.
+    In the namespace of the process this is how to leave a chroot.  It needs CAP_SYS_ADMIN
+    and CAP_SYS_CHROOT.  The working directory becomes `/`.
 
     Source: setns(2); Linux fs/namespace.c:mntns_install().
     """
@@ -129,5 +129,5 @@ def hide_from_others() -> None:
 
 
 def drop_capability(number: int) -> bool:
-    """Drop a capability from the bounding set of this process; False if there is no such one."""
+    """Drop a capability from the bounding set of this process; False if it does not exist."""
     return bool(_prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0)

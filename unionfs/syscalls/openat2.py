@@ -1,7 +1,7 @@
-"""Opening a path beneath a root directory as if that were `/`, links included.
+"""Open a path beneath a root directory as if that were `/`, symbolic links included.
 
-No component leads out: `..` stops at the root, an absolute link starts there
-again, and the magic links of /proc are refused.  Where openat2(2) is missing
+No component leads out of it: `..` stops at the root, an absolute link starts there,
+and the magic links of /proc are refused.  If openat2(2) is missing
 or forbidden (Linux before 5.6, some seccomp profiles) the same is done one
 component at a time.  Source: openat2(2) RESOLVE_IN_ROOT, path_resolution(7).
 """
@@ -36,7 +36,7 @@ _syscall.argtypes = [
 
 
 def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
-    """Open `path` with the directory `root_fd` taken for `/`; the caller closes the fd.
+    """Open `path` as if the directory `root_fd` were `/`; the caller closes the fd.
 
     Symbolic links are followed within the root, the last one too unless
     `flags` has O_NOFOLLOW.  Raises the `OSError` of openat2(2).
@@ -51,7 +51,7 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
         error = fail(path)
         if error.errno in _NOT_HERE:
             return walk_in_root(root_fd, path, flags)
-        if error.errno != errno.EAGAIN:  # a rename elsewhere in the tree came between
+        if error.errno != errno.EAGAIN:  # something was renamed in the tree meanwhile
             break
     try:
         raise error
@@ -60,10 +60,10 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
 
 
 def walk_in_root(root_fd: int, path: bytes, flags: int) -> int:
-    """As `open_in_root`, one component at a time, each beneath the fd of the one before.
+    """Like `open_in_root`, one component at a time, each beneath the fd of the one before.
 
-    A directory moved out of the root meanwhile would be followed there, so
-    the tree has to be the caller's own.
+    If a directory is moved out of the root meanwhile, this follows it there.  So only the
+    caller may be able to change the tree.
     """
     todo = path.split(b"/")[::-1]
     opened = [os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)]
@@ -102,7 +102,7 @@ def walk_in_root(root_fd: int, path: bytes, flags: int) -> int:
 
 
 def _reopen(parent: int, name: bytes, found: int, flags: int) -> int:
-    """Open `name` with `flags`; ESTALE where it is no longer what was `found`."""
+    """Open `name` with `flags`; ESTALE if it is no longer the file of the fd `found`."""
     fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
     if not os.path.sameopenfile(fd, found):
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Removing a tree of any depth, with few descriptors and without recursion without bound.
+"""Remove a tree of any depth, with few descriptors and limited recursion.
 
 Source: unlink(2), rename(2).
 """
@@ -63,7 +63,7 @@ def _clear(fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
 
 
 def _clear_dir(name: bytes, fd: int, depth: int, top: int, names: Iterator[bytes]) -> bool:
-    """Remove the directory `name` in the one that `_clear` empties; return what that does."""
+    """Remove the directory `name` in the one that `_clear` empties; return the same as `_clear`."""
     child = open_own_dir(name, fd)
     try:
         if depth >= _DEPTH:
@@ -78,9 +78,9 @@ def _clear_dir(name: bytes, fd: int, depth: int, top: int, names: Iterator[bytes
 
 
 def open_own_dir(name: bytes, dir_fd: int | None) -> int:
-    """Open a directory of ours to change it, with mode 0700 where its mode denies that.
+    """Open our own directory to change it; if its mode denies that, set mode 0700 first.
 
-    Raises EPERM for one that another user owns and that is closed to us.
+    Raises EPERM if another user owns it and its mode denies us access.
     """
     try:
         fd = os.open(name, _OPEN, dir_fd=dir_fd)

@@ -1,4 +1,4 @@
-"""renameat2(2): a rename that refuses, swaps, or leaves a whiteout behind."""
+"""renameat2(2): a rename that does not replace, that exchanges, or that leaves a whiteout."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _renameat2.argtypes = [
 def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
     """Rename `src` beneath `src_dir` to `dst` beneath `dst_dir`.
 
-    Raises the `OSError` of renameat2(2); EINVAL where the filesystem does not
-    know one of the `flags`.
+    Raises the `OSError` of renameat2(2), which is EINVAL if the filesystem does not
+    support one of the `flags`.
     """
     if _renameat2(src_dir, src, dst_dir, dst, flags) != 0:
         raise fail(src)

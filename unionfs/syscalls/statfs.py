@@ -9,8 +9,8 @@ from unionfs.syscalls.libc import fail, libc
 OVERLAYFS = 0x794C7630
 ECRYPTFS = 0xF15F
 
-# Filesystems that another machine or another process answers for, and so may stop to
-# answer; statfs(2), and include/uapi/linux/magic.h.
+# Filesystems for which another machine or another process answers, so a call may never
+# return; statfs(2), and include/uapi/linux/magic.h.
 _REMOTE = frozenset(
     {
         0x65735546,  # FUSE, virtiofs
@@ -45,7 +45,7 @@ _fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
 
 def filesystem_type(fd: int) -> int:
-    """Return the magic number of the filesystem of `fd`, as statfs(2) lists them."""
+    """Return the magic number of the filesystem of `fd`; statfs(2) lists them."""
     buffer = (ctypes.c_long * 32)()
     if _fstatfs(fd, buffer) != 0:
         raise fail()
@@ -53,7 +53,7 @@ def filesystem_type(fd: int) -> int:
 
 
 def is_remote(fd: int) -> bool:
-    """Tell whether the filesystem of `fd` is answered for by another machine or process."""
+    """Tell whether another machine or process answers for the filesystem of `fd`."""
     # The type is a signed long on some machines; the magic numbers have 32 bits.
     return filesystem_type(fd) & 0xFFFFFFFF in _REMOTE
 

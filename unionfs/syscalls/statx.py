@@ -40,7 +40,7 @@ _statx.argtypes = [
 
 
 def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
-    """Return struct statx of `name` beneath `dir_fd`, of `dir_fd` itself for b""."""
+    """Return struct statx of `name` beneath `dir_fd`, or of `dir_fd` itself for b""."""
     buffer = _Buffer()
     flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
     if _statx(dir_fd, name, flags, mask, buffer) != 0:
@@ -55,7 +55,7 @@ def is_marked(fd: int) -> bool:
 
 
 def mount_id(fd: int) -> int:
-    """Return the id that /proc/self/mountinfo has for the mount `fd` was opened in.
+    """Return the id in /proc/self/mountinfo of the mount in which `fd` was opened.
 
     0 before Linux 5.8, whose statx(2) does not return it.
     """

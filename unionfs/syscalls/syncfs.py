@@ -1,4 +1,4 @@
-"""syncfs(2): writing back one whole filesystem."""
+"""syncfs(2): write back one whole filesystem."""
 
 from __future__ import annotations
 

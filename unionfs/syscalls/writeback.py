@@ -1,4 +1,4 @@
-"""Writing data back before its name: sync_file_range(2), and where that suffices.
+"""Write data back before its name: sync_file_range(2), and when that is enough.
 
 Source: sync_file_range(2); Documentation/admin-guide/ext4.rst "data=", "auto_da_alloc".
 """
@@ -25,7 +25,7 @@ def begin_write_back(fd: int) -> None:
 
 
 def write_back(fd: int) -> None:
-    """Write the data of `fd` and wait until it is written, but not for its metadata."""
+    """Write the data of `fd`, but not its metadata, and wait until it is written."""
     if _sync_file_range(fd, 0, 0, _WRITE_AND_WAIT) != 0:
         raise fail()
 
@@ -34,10 +34,10 @@ def is_ordered(fd: int) -> bool:
     """Tell whether written data survives every crash that a later rename survives.
 
     The filesystem is that of `fd`.  True for ext4 with a journal, unless it is mounted
-    data=writeback: the end of a write enters the blocks into the journal, and a later
-    rename is committed with them or after them, with the disk's cache flushed before.
-    The end of the write has to be waited for: blocks that are allocated but not yet
-    written read as zeros.  False where the mount options cannot be read.
+    data=writeback: at the end of a write the blocks are entered into the journal, and a
+    later rename is committed with them or after them, after a flush of the disk's cache.
+    The caller must wait for the end of the write: blocks that are allocated but not yet
+    written read as zeros.  False if the mount options cannot be read.
     """
     dev = os.fstat(fd).st_dev
     try:

@@ -1,7 +1,7 @@
 """Extended attributes of a name beneath a directory fd, never following a link.
 
-Linux has system calls for that from 6.13 on.  Without them, or where they fail, the
-name is reached through /proc/self/fd, whose link leads to exactly the open directory;
+Linux has system calls for that since 6.13.  Without them, or if they fail, the
+path goes through /proc/self/fd, whose link leads to exactly the open directory;
 that takes three times as long.
 
 Source: listxattrat(2), getxattrat(2); struct xattr_args of linux/xattr.h.
@@ -46,7 +46,7 @@ def at(dir_fd: int, name: bytes) -> bytes:
 
 
 def list_at(dir_fd: int, name: bytes) -> list[str]:
-    """Return the attribute names of `name`, none where its filesystem has no attributes."""
+    """Return the attribute names of `name`, none if its filesystem has no attributes."""
     if _HAS_CALLS:
         names = _Buffer()
         length: int = _syscall(_NR_LISTXATTRAT, dir_fd, name, _AT_SYMLINK_NOFOLLOW, names, _ROOM)
@@ -63,7 +63,7 @@ def list_at(dir_fd: int, name: bytes) -> list[str]:
 
 
 def list_fd(fd: int) -> list[str]:
-    """Return the attribute names of the open file `fd`, none where there are no attributes.
+    """Return the attribute names of the open file `fd`, none if there are no attributes.
 
     Works for an O_PATH fd too.
     """
@@ -78,7 +78,7 @@ def list_fd(fd: int) -> list[str]:
 
 
 def get_fd(fd: int, name: bytes) -> bytes | None:
-    """Return the value of attribute `name` of the open file `fd`, None where it has none.
+    """Return the value of attribute `name` of the open file `fd`, None if it has none.
 
     Works for an O_PATH fd too.
     """
@@ -98,7 +98,7 @@ def get_fd(fd: int, name: bytes) -> bytes | None:
 
 
 def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
-    """Return the value of `attribute` of `name`, None where it has none."""
+    """Return the value of `attribute` of `name`, None if it has none."""
     if _HAS_CALLS:
         value = _Buffer()
         args = _ARGS.pack(ctypes.addressof(value), _ROOM, 0)

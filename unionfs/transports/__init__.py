@@ -1,1 +1,1 @@
-"""The transports carry the kernel's requests to a `vfs.Filesystem`, and hold no policy."""
+"""The transports, which carry the kernel's requests to a `vfs.Filesystem` and have no policy."""

@@ -1,14 +1,14 @@
-"""Requests that wait for a disk or another machine, each on a thread of its own.
+"""Requests that wait for a disk or another machine, each on its own worker thread.
 
-There are as many threads as the kernel is likely to send such requests at once, so
-that no request waits for another's copy_up or fsync.  A request whose caller is
-killed stops at the next step where that is safe.
+There are as many threads as the kernel is likely to send such requests at once, so no
+request waits for the copy_up or fsync of another.  A request whose caller is killed
+stops at the next step at which that is safe.
 
 A call into a layer on a network or FUSE filesystem may never return, and no signal ends
 it.  So a `Job` can be answered before it is done: when its caller is killed, the caller
-gets EINTR, and what the job does after that is taken back.  The kernel interrupts a
-request once, at the first signal, and a later one may be the one that kills; so a thread
-watches the callers of jobs.
+gets EINTR, and what the job does after that is undone.  The kernel interrupts a
+request once, at the first signal, but a later signal may be the one that kills.  So a
+thread watches the callers of jobs.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from unionfs.interrupts import Caller, working_for
 log = logging.getLogger(__name__)
 
 _WORKERS = 64
-_MOST_JOBS = 1024  # under way at once; further ones wait, and can be killed
+_MOST_JOBS = 1024  # served at the same time; the callers of further jobs wait, and can be killed
 _LOOK_S = 0.25  # how often to see whether the callers of jobs are being killed
 _IDLE_LOOKS = 20
-_LONG_S = 1.0  # a job that takes longer may be one that was interrupted unnoticed
-# How long an interrupted caller that this process cannot see, in another pid namespace,
-# waits before it counts as killed.
+_LONG_S = 1.0  # after this time look at the caller, as its interrupt may have been lost
+# An interrupted caller in a pid namespace that this process cannot see counts as killed
+# after this time.
 _UNSEEN_S = 2.0
 _MOST_EARLY = 1024
-_PATIENCE_S = 5.0  # how long the end of a mount waits for a layer that may not answer
+_PATIENCE_S = 5.0  # how long an unmount waits for a layer that may not answer
 
 
 class Job(Protocol):
     """A request that may be answered before it is done."""
 
     def serve(self) -> None:
-        """Do what the request asks; the reply is kept."""
+        """Serve the request, and keep the reply for `reply`."""
         ...
 
     def reply(self) -> None:
@@ -52,14 +52,14 @@ class Job(Protocol):
         ...
 
     def take_back(self) -> None:
-        """Undo what the kernel does not know of: it was answered EINTR before."""
+        """Undo what `serve` did, because the kernel was answered EINTR."""
         ...
 
 
 class Workers:
-    """Threads that run what they are given, each one thing at a time.
+    """Threads that each run one task at a time.
 
-    They are daemon threads: one that never returns does not keep the process alive.
+    They are daemon threads, so a task that never returns does not keep the process alive.
     """
 
     def __init__(self, most: int) -> None:
@@ -70,7 +70,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Let a thread call `task`, a new one unless one is idle."""
+        """Call `task` in an idle thread, or in a new one if there is none."""
         self._tasks.put(task)
         if self._idle.acquire(blocking=False):
             return
@@ -93,7 +93,7 @@ class Workers:
             self._idle.release()
 
     def join(self, patience: float | None = None) -> int:
-        """Wait until all tasks are done, or for `patience` seconds; return how many are not."""
+        """Wait until all tasks are done, at most `patience` seconds; return how many are not."""
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
@@ -105,7 +105,7 @@ class Workers:
 
 
 class _Pending:
-    """A request under way: who waits for it, since when, and how to answer it early."""
+    """A request under way: its caller, when it came, and how to answer it early."""
 
     __slots__ = ("caller", "give_up", "since", "told")
 
@@ -127,13 +127,13 @@ class _Pending:
 
 
 def _go_on() -> None:
-    """Leave a request that is answered when it is done."""
+    """Do nothing: for a request that cannot be answered early."""
 
 
 class Deferred:
     """The requests under way on worker threads, by their unique.
 
-    `may_hang` is for a union with a layer that may stop to answer.
+    `may_hang` says that a layer of the union may stop answering.
     """
 
     def __init__(self, *, may_hang: bool = False) -> None:
@@ -146,7 +146,7 @@ class Deferred:
         self._look = threading.Event()
 
     def submit(self, unique: int, pid: int, serve: Callable[[], None]) -> None:
-        """Let a worker call `serve` for request `unique` of the thread `pid`."""
+        """Call `serve`, for request `unique` of the thread `pid`, in a worker."""
         caller = Caller(pid)
         self._pending[unique] = _Pending(caller, _go_on)
 
@@ -160,7 +160,7 @@ class Deferred:
         self._workers.submit(run)
 
     def submit_job(self, unique: int, pid: int, job: Job) -> None:
-        """Let a worker do `job`, which is request `unique` of the thread `pid`."""
+        """Serve `job`, which is request `unique` of the thread `pid`, in a worker."""
         pending = _Pending(Caller(pid), job.give_up)
         with self._lock:
             self._pending[unique] = pending
@@ -196,7 +196,7 @@ class Deferred:
         self._look.set()
 
     def _watch(self) -> None:
-        """Give up the jobs whose callers are being killed; end when there is none for a while."""
+        """Give up jobs whose callers are being killed; return if there is no job for a while."""
         idle = 0
         while True:
             with self._lock:
@@ -207,7 +207,7 @@ class Deferred:
                     return
             now = time.monotonic()
             for unique, pending in jobs:
-                # The one who takes it out of the table answers it: this thread or the worker.
+                # The thread that removes it from the table answers it: this one or the worker.
                 if pending.is_abandoned(now) and self._pending.pop(unique, None) is not None:
                     pending.give_up()
             self._look.wait(_LOOK_S)
@@ -216,8 +216,8 @@ class Deferred:
     def join(self) -> None:
         """Wait until all requests are answered.
 
-        Where a layer may have stopped to answer, wait a few seconds only, and leave the
-        rest to end with the process.
+        If a layer may have stopped answering, wait only a few seconds; the remaining
+        requests end with the process.
         """
         left = self._workers.join(_PATIENCE_S if self._may_hang else None)
         if left:

@@ -3,9 +3,9 @@
 It carries what libfuse cannot: passthrough, zero-message opendir, fallocate,
 lseek and the rest of `vfs.DirectFilesystem`.
 
-Threading: a few readers take requests and answer the quick ones at once, so
-that one which waits for a cold directory does not keep the next from being
-read.  With io_uring there is a ring for each CPU instead, and one reader for
+Threading: there are a few reader threads, which serve quick requests themselves, so
+that the next request is read even if one waits for a directory that is not in memory.
+With io_uring there is a ring for each CPU instead, and one reader for
 FORGET and INTERRUPT.  A request that may wait for a disk is handed to a worker,
 which answers it.  An exception that ends one of these threads ends the daemon:
 callers then get an error rather than no answer.
@@ -41,9 +41,9 @@ _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)
 _BODY = abi.IN_HEADER.size
 _SHORT = 4096  # bytes that hold any reply but data and listings
 
-# Errnos of a read: the request was withdrawn before we got it.
+# Errnos of a read: the kernel withdrew the request before we got it.
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
-# Errnos of a read or write: the connection is over, by an unmount or by force.
+# Errnos of a read or write: the connection was ended by an unmount or an abort.
 _ENDED = (errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN)
 
 
@@ -64,14 +64,14 @@ def begin(
     is "on", "all" or "off"; see `wire.files.Files`.  Returns when INIT is answered
     and the threads run.
 
-    Raises `MountError` where `io_uring` is "on" and not available, `OSError`
-    where the kernel is too old.
+    Raises `MountError` if `io_uring` is "on" and not available, `OSError` if the kernel
+    is too old.
     """
     terms = Terms(
         timeout=timeout,
         acl=acl,
         xattrs=xattrs,
-        # The kernel refuses it to others; and a mount that asks for it can have
+        # The kernel refuses it to other users, and a mount that asks for it can have
         # fewer filesystems stacked on it.
         backings=DeviceBackings(fuse_fd) if passthrough != "off" and has_machine_caps() else None,
         pass_all=passthrough == "all",
@@ -94,7 +94,7 @@ class Connection:
     """A connection and the threads that serve it."""
 
     def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
-        """Raises `MountError` where `io_uring` is "on" and not available."""
+        """Raises `MountError` if `io_uring` is "on" and not available."""
         self._fd = fuse_fd
         self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred(may_hang=terms.may_hang)
@@ -109,7 +109,7 @@ class Connection:
                 self._queues = open_queues()
             except OSError as error:
                 self._without_rings(error.strerror)
-        # Agreed on only once the rings exist: the kernel waits for all of them.
+        # Only if the rings exist: after INIT the kernel waits for all of them.
         terms.uring = bool(self._queues)
         self.session = Session(fs, terms)
         self._over = threading.Event()
@@ -119,8 +119,8 @@ class Connection:
     def start(self) -> None:
         """Answer INIT, then start to serve.
 
-        Raises `OSError` where the kernel is too old, `MountError` where it
-        offers no io_uring and that is required.
+        Raises `OSError` if the kernel is too old, `MountError` if it does not offer
+        io_uring and that is required.
         """
         os.set_blocking(self._fd, True)
         buffer = room_of(BUFFER_SIZE)
@@ -136,7 +136,7 @@ class Connection:
         os.write(self._fd, reply)
         for queue in self._queues:
             queue.start(self.session, self.gate, self._fd, self._deferred, self._fail)
-        # With rings only FORGET and INTERRUPT come this way.
+        # With rings only FORGET and INTERRUPT are read from /dev/fuse.
         for number in range(1 if self._queues else _READERS):
             name = f"fuse-reader-{number}"
             reader = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -154,8 +154,8 @@ class Connection:
     def join(self) -> None:
         """Wait for the end of the connection and close it; raise the error that ended it early.
 
-        After a failure the other threads are left to end with the process, and
-        callers that wait for an answer get an error.
+        After a failure the other threads run until the process ends, and callers that wait
+        for an answer get an error.
         """
         self._over.wait()
         try:
@@ -164,7 +164,7 @@ class Connection:
             for reader in self._readers:
                 reader.join()
             if self.session.may_hang:
-                # A ring's thread ends after the requests in its entries.
+                # The thread of a ring ends when the requests in its entries are answered.
                 self._deferred.join()
             for queue in self._queues:
                 queue.join()
@@ -310,7 +310,7 @@ class _Job:
 
 
 def _request_in(buffer: Room, out: Room) -> Request:
-    """Return a request that lies in one piece in `buffer`, with its reply in `out`."""
+    """Return a request that is in one piece in `buffer`, with its reply in `out`."""
     return Request(buffer, _BODY, buffer, out, abi.OUT_HEADER.size)
 
 

@@ -1,4 +1,4 @@
-"""What /dev/fuse carries besides requests and replies: backing files and notices.
+"""The uses of /dev/fuse besides requests and replies: backing files and notices.
 
 Source: fs/fuse/backing.c; fs/fuse/dev.c:fuse_notify().
 """
@@ -65,7 +65,7 @@ class DeviceNotifier:
 class DeviceCache(DeviceNotifier):
     """The kernel's cache of files; see `wire.files.Cache`.
 
-    The threads that answer requests may call these methods, which wait for no request.
+    The threads that answer requests may call these methods, which do not wait for one.
     """
 
     def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:

@@ -1,18 +1,17 @@
 """The portable transport: a `Filesystem` carried by pyfuse3 on trio.
 
-It translates and holds no policy.  Quick operations are called inline, since a
-hop to a thread costs more than they do.  One that may block for long goes to a
-worker thread, which is never abandoned, so that other requests go on.  Every
-exception of an operation becomes an errno: no request ends the daemon.
+It translates and has no policy.  Quick operations are called in the trio thread, since
+handing them to a worker costs more than they do.  An operation that may block for long
+runs in a worker thread, so that other requests are served; it is always waited for.  Every
+exception of an operation becomes an errno, so no request ends the daemon.
 
-pyfuse3 sends one number as nodeid and as st_ino; the core keeps the two equal
-except for the root and rare collisions.
+pyfuse3 sends one number as nodeid and as st_ino.  In the core the two are equal
+except for the root and in rare collisions.
 
 Source: pyfuse3 3.4 `handlers.pxi`; libfuse `fuse_lowlevel.c`;
 Linux `fs/fuse/readdir.c:fuse_direntplus_link()` for what a listing may leave out.
 
-Threading: all methods run in the trio thread; the session is pyfuse3's own and
-there is one in a process.
+Threading: all methods run in the trio thread.  pyfuse3 has one session in a process.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without ov
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
 
-MOST_THREADS = 1024  # where a layer may stop to answer
+MOST_THREADS = 1024  # if a layer may stop answering
 
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
 
@@ -66,7 +65,7 @@ Handler = Callable[Concatenate["Pyfuse3Ops", P], Coroutine[object, object, R]]
 
 
 def answered(handler: Handler[P, R]) -> Handler[P, R]:
-    """Turn every exception of `handler` into the one that pyfuse3 survives."""
+    """Turn every exception of `handler` into a `FUSEError`; others would end pyfuse3."""
     where = handler.__name__
 
     async def answer(self: Pyfuse3Ops, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -113,8 +112,8 @@ async def carry(
     """Serve `fs` over the mounted `fuse_fd` until the kernel ends the connection.
 
     `timeout` is how long the kernel may remember names and attributes, in
-    seconds; None is for good.  `on_ready` is called once, when the kernel has
-    begun to talk.  Closes `fuse_fd`.
+    seconds; None is for ever.  `on_ready` is called once, after the first request of the
+    kernel.  Closes `fuse_fd`.
     """
     ops = Pyfuse3Ops(fs, timeout=timeout, acl=acl, xattrs=xattrs, on_ready=on_ready)
     # By this name libfuse accepts a descriptor that is mounted already.
@@ -159,8 +158,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._fs = fs
         self.gate = fs.gate
         self.may_hang = fs.may_hang()
-        # By default trio runs 40 threads at once, which as many callers of a layer that
-        # does not answer would take.
+        # trio's default is 40 threads: 40 callers of a layer that does not answer would
+        # occupy all of them.
         self._threads = trio.CapacityLimiter(MOST_THREADS) if self.may_hang else None
         self.lane = fs.gate.lane()  # the trio thread's
         self._on_ready = on_ready
@@ -171,7 +170,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._absent = EntryAttributes()
         self._absent.st_ino = InodeT(0)
         self._absent.entry_timeout = self._timeout
-        # Handles whose writes wait for the disk, so must not run in the trio thread.
+        # Handles whose writes wait for the disk, and so must run in a worker.
         self._synchronous: set[int] = set()
         # The inode and the opener of each handle open for writing.
         self._writers: dict[int, tuple[InodeT, Credentials]] = {}
@@ -188,7 +187,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         return await self.in_worker(function, *args)
 
     async def in_worker(self, function: Callable[..., R], *args: object) -> R:
-        """As `_in_worker`, from the trio thread."""
+        """Like `_in_worker`, from the trio thread."""
 
         def work() -> R:
             with self.gate.passing():
@@ -223,7 +222,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         return entry
 
     def _attributes(self, attr: Attr) -> EntryAttributes:
-        """As `_entry`, for an answer without a nodeid: the root shows its own st_ino."""
+        """Like `_entry`, for a reply without a nodeid, in which the root has its st_ino."""
         entry = self._entry(attr)
         if attr.nodeid == ROOT_NODEID:
             entry.st_ino = InodeT(attr.st_ino)
@@ -413,8 +412,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        # pyfuse3 does not say which process writes: it may be another than the one that
-        # opened the file, and without CAP_FSETID.
+        # pyfuse3 does not say which process writes.  It may be another process than the one
+        # that opened the file, but that is the best guess.
         self._drop_suid(fh, *self._writers[fh])
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
             return await self._in_worker(self._fs.write, fh, off, buf)
@@ -464,10 +463,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
     def _listed(
         self, parent: NodeId, found: DirEntry
     ) -> tuple[EntryAttributes | None, NodeId | None]:
-        """Return what a listing says of `found`, and the nodeid it counts a reference to.
+        """Return the entry to list for `found`, and the nodeid that it counts a reference to.
 
-        A name that has gone since is None.  For "." and ".." the kernel takes
-        no attributes and counts no reference.
+        The entry is None for a name that was removed meanwhile.  For "." and ".." the
+        kernel takes no attributes and counts no reference.
         """
         if found.name in (b".", b".."):
             return self._name_only(found.st_ino, found.d_type), None

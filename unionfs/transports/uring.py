@@ -1,9 +1,8 @@
-"""FUSE-over-io_uring: requests handed over in shared memory, on the CPU they were made on.
+"""FUSE-over-io_uring: requests in shared memory, each served on the CPU of its caller.
 
-Every CPU that the machine may have gets a queue, with a thread pinned to it: the
-caller's CPU serves the request, so no other CPU has to be woken, and one system
-call both sends a reply and waits for the next request.  FORGET and INTERRUPT still
-come by read(2).
+Every possible CPU of the machine gets a queue, and a thread that is pinned to the CPU.
+So no other CPU has to be woken, and one system call both sends a reply and waits for the
+next request.  FORGET and INTERRUPT are still read with read(2).
 
 Source: Documentation/filesystems/fuse/fuse-io-uring.rst; fs/fuse/dev_uring.c.
 """
@@ -31,8 +30,8 @@ from unionfs.wire.session import MAX_WRITE, Session
 
 log = logging.getLogger(__name__)
 
-# Requests of one CPU under way at once; further ones wait in the kernel.  A request
-# that waits for a disk keeps its entry, so there are more entries than quick requests.
+# How many requests of one CPU are served at the same time; further ones wait in the
+# kernel.  There are many, because a request that waits for a disk keeps its entry.
 _DEPTH = 32
 
 # Errnos of an entry's completion when the connection ends.
@@ -54,13 +53,13 @@ def is_enabled() -> bool:
 
 
 def possible_cpus() -> int:
-    """Return the number of CPUs that the kernel wants queues for: all it may ever have."""
+    """Return the number of CPUs for which the kernel wants queues: all possible ones."""
     last = _POSSIBLE.read_text().strip().split(",")[-1].split("-")[-1]
     return int(last) + 1
 
 
 class Entry:
-    """A place for one request: headers and payload, shared with the kernel."""
+    """The memory for one request, its headers and its payload, shared with the kernel."""
 
     __slots__ = ("_pinned", "commit", "head", "iovecs", "request")
 
@@ -116,8 +115,8 @@ class Queue:
     def join(self) -> None:
         """Wait for the end of the connection and close the ring.
 
-        A thread whose entries wait for a layer that does not answer is left, with its
-        ring, to end with the process.
+        A thread whose requests wait for a layer that does not answer is not waited for; it
+        and its ring end with the process.
         """
         if self._thread is not None:
             self._thread.join(_PATIENCE_S if self._session.may_hang else None)
@@ -152,13 +151,13 @@ class Queue:
             elif result < 0:
                 alive -= 1
                 if -result not in _ENDED:
-                    # The kernel goes back to read(2) by itself.
+                    # The kernel then sends the requests by read(2).
                     log.warning("no io_uring on CPU %d: %s", self.cpu, os.strerror(-result))
             else:
                 answer = take(index)
 
     def _take(self, index: int) -> bytearray | None:
-        """Serve the request in entry `index`; return what commits the reply, if there is one."""
+        """Serve the request in entry `index`; return the command for its reply, if it has one."""
         entry = self._entries[index]
         request = entry.request
         (
@@ -209,7 +208,7 @@ class Queue:
         self.ring.wake()
 
     def take_back(self, request: Request, length: int) -> None:
-        """Undo a request whose caller was told EINTR."""
+        """Undo a request that was answered with EINTR."""
         self._session.take_back(request, length, DeviceNotifier(self._fd))
 
     def _answer_later(self, index: int) -> None:
@@ -262,7 +261,7 @@ _COMMIT_ID_AT = COMMAND_AT + 8
 
 
 def open_queues() -> list[Queue]:
-    """Set up a queue for every CPU.  Raises `OSError` with the reason where that is refused."""
+    """Set up a queue for every CPU; raises `OSError` with the reason if that is refused."""
     if not is_enabled():
         raise OSError(errno.EOPNOTSUPP, f"{_SWITCH} is not Y")
     queues: list[Queue] = []
