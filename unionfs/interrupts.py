@@ -36,8 +36,12 @@ class Caller:
         self.interrupted = False
 
     def is_killed(self) -> bool:
-        """Tell whether the caller has been killed and is about to end."""
-        if not self.interrupted or not self.pid:
+        """Tell whether the caller got a signal, and is about to end by it."""
+        return self.interrupted and self.is_ending()
+
+    def is_ending(self) -> bool:
+        """Tell whether the caller has been killed, though the kernel may not have said so."""
+        if not self.pid:
             return False
         try:
             status = Path(f"/proc/{self.pid}/status").read_bytes()
@@ -70,6 +74,12 @@ def is_interrupted() -> bool:
     """Tell whether the caller of this thread's request got a signal."""
     caller = _mark.caller
     return caller is not None and caller.interrupted
+
+
+def is_killed() -> bool:
+    """Tell whether the caller of this thread's request is being killed, told of it or not."""
+    caller = _mark.caller
+    return caller is not None and caller.is_ending()
 
 
 def stop_if_abandoned() -> None:

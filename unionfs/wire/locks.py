@@ -14,7 +14,7 @@ import fcntl
 import threading
 
 from unionfs.errors import fs_error
-from unionfs.interrupts import is_interrupted
+from unionfs.interrupts import is_interrupted, is_killed
 from unionfs.types import StIno
 from unionfs.vfs import Filesystem
 from unionfs.wire import abi
@@ -26,6 +26,7 @@ from unionfs.wire.request import Defer, Handlers, Request
 _MOST_WAITING = 16
 
 _LOOK_S = 0.05  # how often one who waits looks whether its caller got a signal
+_LOOKS = 20  # and after how many looks whether the caller is being killed unnoticed
 
 
 class Locks:
@@ -80,8 +81,11 @@ class Locks:
 
     def _wait(self, asked: tuple[StIno, int, int]) -> None:
         with self._changed:
+            looks = 0
             while not self._try(*asked):
-                if is_interrupted():
+                looks += 1
+                # The kernel loses an interrupt that comes while a ring takes the request.
+                if is_interrupted() or (looks % _LOOKS == 0 and is_killed()):
                     raise fs_error(errno.EINTR)
                 self._changed.wait(_LOOK_S)
 

@@ -24,6 +24,8 @@ from mount_tools.container.user_namespace import read_all
 @framework.text("-o", "--output", says="Write to a file, instead of STDOUT")
 @pass_session
 def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
+    """A file with 1 MiB of holes or more is stored without them, in GNU's PAX format 1.0: GNU
+    tar, bsdtar, Python, docker and podman read that, busybox does not."""
     store = session.store
     container = store.containers.resolve(operands[0])
     read_all(container)

@@ -107,6 +107,16 @@ def test_a_signal_ends_the_wait(kernel: Locking, file: NodeId) -> None:
     kernel.flock(file, 3, EX)
 
 
+def test_who_is_killed_unnoticed_does_not_wait_on(
+    kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Caller, "is_ending", lambda caller: True)
+    monkeypatch.setattr("unionfs.wire.locks._LOOK_S", 0.001)
+    kernel.flock(file, 1, EX)
+    with working_for(Caller(os.getpid())), pytest.raises(InterruptedError):
+        kernel.flock(file, 2, EX, waits=True)
+
+
 def test_only_so_many_wait(
     fs: UnionFs, kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
