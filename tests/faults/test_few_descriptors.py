@@ -16,6 +16,7 @@ from tests.helpers.small_disks import small_disk
 
 LIMIT = 256
 FILES = 1500
+OPEN = 700
 SIZE = 8192  # bytes of each file
 
 WAYS = {
@@ -96,18 +97,18 @@ def may_open(count: int) -> Iterator[None]:
 def test_more_files_are_open_than_the_daemon_may_open(union: Union) -> None:
     """They are read, written, renamed and removed, and live on until they are closed."""
     root = union.root
-    for number in range(FILES):
+    for number in range(OPEN):
         (root / f"{number}").write_bytes(b"%d" % number)
-    with may_open(2 * FILES), contextlib.ExitStack() as stack:
-        held = [stack.enter_context((root / f"{n}").open("r+b", 0)) for n in range(FILES)]
+    with may_open(2 * OPEN), contextlib.ExitStack() as stack:
+        held = [stack.enter_context((root / f"{n}").open("r+b", 0)) for n in range(OPEN)]
         for number, file in enumerate(held):
             assert file.read() == b"%d" % number
-        for number in range(0, FILES, 3):
+        for number in range(0, OPEN, 3):
             (root / f"{number}").rename(root / f"moved {number}")
         for file in held:
             file.write(b" more")
         assert sorted(os.listdir(root)) == sorted(
-            f"{n}" if n % 3 else f"moved {n}" for n in range(FILES)
+            f"{n}" if n % 3 else f"moved {n}" for n in range(OPEN)
         )
         for name in os.listdir(root):
             (root / name).unlink()
@@ -121,13 +122,13 @@ def test_more_files_are_open_than_the_daemon_may_open(union: Union) -> None:
     wait_until(lambda: open_files(union) < LIMIT // 2, "the files to be closed")
 
 
-def test_lower_files_that_are_open_are_copied_up(union: Union, tmp_path: Path) -> None:
-    for number in range(FILES):
-        (tmp_path / f"lower/{number}").write_bytes(b"%d" % number + bytes(20_000))
+def test_lower_files_that_are_open_are_copied_up(union: Union, disk: Path) -> None:
+    for number in range(OPEN):
+        (disk / f"lower/{number}").write_bytes(b"%d" % number + bytes(20_000))
     root = union.root
-    with may_open(2 * FILES), contextlib.ExitStack() as stack:
-        held = [stack.enter_context((root / f"{n}").open("rb", 0)) for n in range(FILES)]
-        for number in range(0, FILES, 10):
+    with may_open(2 * OPEN), contextlib.ExitStack() as stack:
+        held = [stack.enter_context((root / f"{n}").open("rb", 0)) for n in range(OPEN)]
+        for number in range(0, OPEN, 10):
             with (root / f"{number}").open("r+b", 0) as file:
                 file.write(b"changed")
         for number, file in enumerate(held):

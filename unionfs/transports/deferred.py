@@ -33,7 +33,7 @@ _LONG_S = 1.0  # after this time look at the caller, as its interrupt may have b
 # after this time.
 _UNSEEN_S = 2.0
 _MOST_EARLY = 1024
-_PATIENCE_S = 5.0  # how long an unmount waits for a layer that may not answer
+_PATIENCE_S = 3.0  # how long an unmount waits for a layer that may not answer
 
 
 class Job(Protocol):
