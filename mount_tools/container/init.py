@@ -31,8 +31,8 @@ from mount_tools.container.handshake import (
 from mount_tools.container.host_config import Volume
 from mount_tools.container.process import Launch, in_child, restrict, run_command
 from mount_tools.container.process_title import set_process_title
-from mount_tools.container.root import furnish, make_private, show_console
 from mount_tools.container.signals import EVERY, PASSED_ON, attend, is_typed
+from mount_tools.container.system_mounts import furnish, make_private, show_console
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls.namespaces import (

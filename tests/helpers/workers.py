@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 
-from mount_tools.container.root import MS_BIND, make_private
+from mount_tools.container.system_mounts import MS_BIND, make_private
 from tests.helpers.mounts import fuse_unavailable
 from unionfs.syscalls.mount import MNT_DETACH, mount, umount
 from unionfs.syscalls.namespaces import CLONE_NEWNS, unshare

@@ -26,8 +26,8 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
-from mount_tools.container.root import MS_BIND
 from mount_tools.container.signals import held
+from mount_tools.container.system_mounts import MS_BIND
 from tests.helpers.mounts import require, require_root, wait_until
 from unionfs.syscalls.mount import mount
 

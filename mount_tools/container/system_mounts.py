@@ -1,9 +1,9 @@
-"""A container's root: what is mounted into the image's tree before it becomes `/`.
+"""Mount /proc, /sys, /dev, files of /etc and the volumes into a container's root.
 
-Decided here and only here: which mounts there are and with which flags.  All of it happens
-in the container's own mount namespace.  Every mount point is found, or made, beneath the
-root's fd, so that no link of the image leads out; we mount on /proc/self/fd/N, which leads
-to exactly the file that was found.
+Decided here and only here: which mounts there are and with which flags.  They are made in
+the container's own mount namespace, before its root becomes `/`.  Each mount point is
+found, or made, beneath the root's fd, so that no link of the image leads out of it.  The
+target of a mount is /proc/self/fd/N, which leads to exactly the file that was found.
 
 Source: runtime-spec config-linux.md "Default Filesystems"; moby
 `oci/defaults.go` for what of /proc is masked and read-only.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools.container.root import _mount_point
+from mount_tools.container.system_mounts import _mount_point
 
 
 @pytest.fixture
