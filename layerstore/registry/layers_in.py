@@ -105,8 +105,11 @@ class LayersIn:
             self._tell(work, Status.WAITING)
         if not missing:
             return
+        with self._store.reserve.growing():
+            self._bring(missing)
+
+    def _bring(self, missing: Sequence[_Work]) -> None:
         with (
-            self._store.reserve.growing(),
             ThreadPoolExecutor(self._parallel, "pull") as downloads,
             ThreadPoolExecutor(self._parallel, "unpack") as unpackers,
         ):

@@ -176,6 +176,10 @@ class _Puller:
 
     def _named(self, name: Reference, image: Image, digest: Digest) -> Pulled:
         """Give the image, which is here, the name that was asked for."""
+        if self._store.partial.all():  # of a pull that was killed when all was done
+            for manifest in self._store.images.manifests(image):
+                for layer in manifest.layers:
+                    self._store.partial.remove(layer.digest)
         changed = False
         if name.digest is None and name not in image.tags:
             self._store.images.tag(image, name)

@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
     "rm": (Entry("pyunion rm -f box", "also if it is running"),),
     "login": (
         Entry("pyunion login registry.example", "ask for the user and the password"),
-        Entry("pyunion login -u ci --password-stdin registry.example < token", "in a script"),
+        Entry("pyunion login -u ci --password-stdin registry.example", "the password is on stdin"),
     ),
     "pull": (
         Entry("pyunion pull debian:12", "from Docker Hub"),

@@ -89,9 +89,15 @@ def count_changes(root: Path, work: Work | None) -> int:
         return int(answer.read())
 
 
+class EndedBefore(AssertionError):
+    """The work ended, and well, before the change that was to be struck."""
+
+
 def kill_at(root: Path, work: Work | None, at: int) -> None:
     """Run `work` in a process that is killed before its `at`-th change."""
     status = children.wait(children.spawn(lambda: _work(root, work, Strike(at))))
+    if status == 0:
+        raise EndedBefore(f"the work ended before change {at}")
     assert status == -signal.SIGKILL, f"the work ended before change {at}, with {status}"
 
 

@@ -1,0 +1,291 @@
+"""Pulls and pushes that are cut off: by a kill, by a full disk, by a registry that lies.
+
+Whatever happens, the store is sound, nothing half of an image is in it, and the next try
+succeeds.  PYUNION_KILLS is how many moments are tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.errors import DiskFull, StoreError
+from layerstore.oci.reference import Reference
+from layerstore.operations.check import examine
+from layerstore.operations.rootfs import import_image
+from layerstore.registry.pull import pull_image
+from layerstore.registry.push import push_image
+from tests.helpers import children
+from tests.helpers.hostile_registry import (
+    HostileRegistry,
+    always,
+    another_range,
+    dropped,
+    in_chunks,
+    other_content,
+    redirected,
+    truncated,
+)
+from tests.helpers.mounts import require_root
+from tests.helpers.processes import ending
+from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
+from tests.helpers.registry_server import RegistryServer
+from tests.helpers.small_disks import fill, small_disk
+from tests.layerstore.crashes import EndedBefore, count_changes, fail_at, kill_at, points
+from tests.layerstore.registry.clients import opened
+
+NAME = Reference(REPOSITORY, "latest")
+KILLS = int(os.environ.get("PYUNION_KILLS", "5"))
+MOST = max(KILLS, 24)  # changes before which a process dies
+
+
+def sound(root: Path) -> set[str]:
+    """Open the store, which recovers, and check it; return the names of its images."""
+    with Store.open(root, sync=False) as store:
+        assert [str(finding) for finding in examine(store)] == []
+        assert store.leases.all() == [] and os.listdir(store.staging.path) == []
+        images = store.images.all()
+        if not images:
+            assert store.layers.all() == [] and list(store.blobs.all()) == []
+        return {str(tag) for image in images for tag in image.tags}
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+# -- kill -9, before each change --
+
+
+@pytest.mark.parametrize("strike", [kill_at, fail_at], ids=["killed", "failing"])
+def test_a_pull_that_ends_before_any_change_goes_on_later(
+    registry: MemoryRegistry, tmp_path: Path, strike: Callable[..., None]
+) -> None:
+    registry.image(*LAYERS[:2])
+
+    def work(store: Store) -> None:
+        pull_image(store, registry, NAME)
+
+    count = count_changes(tmp_path / "counted", work)
+    assert count > 30
+    for at in points(count, MOST):
+        root = tmp_path / f"at{at}"
+        with suppress(EndedBefore):  # threads may save a change, and end before it
+            strike(root, work, at)
+        assert sound(root) <= {str(NAME)}
+        with Store.open(root, sync=False) as store:
+            work(store)
+            assert store.partial.all() == []
+        assert sound(root) == {str(NAME)}
+
+
+def test_a_push_that_is_killed_before_any_change_goes_on_later(
+    registry: MemoryRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("content")
+
+    def prepared(root: Path) -> None:
+        with Store.open(root, sync=False) as store:
+            store.images.tag(import_image(store, tmp_path / "tree"), NAME)
+
+    def work(store: Store) -> None:
+        push_image(store, registry, NAME)
+
+    prepared(tmp_path / "counted")
+    for at in points(count_changes(tmp_path / "counted", work), MOST):
+        root = tmp_path / f"at{at}"
+        prepared(root)
+        kill_at(root, work, at)
+        assert sound(root) == {str(NAME)}
+        with Store.open(root, sync=False) as store:
+            work(store)
+        assert sound(root) == {str(NAME)}
+
+
+# -- kill -9 at random moments, with a real registry --
+
+
+@pytest.fixture
+def served(registry_server: RegistryServer, tmp_path: Path) -> str:
+    """The name of an image of five layers in a real registry."""
+    name = f"{registry_server.host}/{registry_server.name()}:1"
+    repository, _, tag = name.rpartition(":")
+    memory = MemoryRegistry(repository)
+    memory.image(*[plain_layer(n, 2 << 20) for n in range(5)], tags=(tag,))
+    with Store.open(tmp_path / "maker", sync=False) as store, opened(tmp_path) as client:
+        pull_image(store, memory, Reference(repository, tag))
+        push_image(store, client.repository(Reference(repository, tag)), Reference(repository, tag))
+    return name
+
+
+def pyunion(root: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "mount_tools.pyunion", "--root", str(root), "--no-sync", *words]
+
+
+def test_a_pull_killed_at_random_moments_succeeds_in_the_end(served: str, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    began = time.monotonic()
+    subprocess.run(pyunion(tmp_path / "whole", "pull", "-q", served), check=True, timeout=60)
+    whole = time.monotonic() - began
+    for _ in range(KILLS):
+        with ending(subprocess.Popen(pyunion(root, "pull", "-q", served))) as process:
+            try:
+                process.wait(random.uniform(0.1, whole))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        sound(root)
+    subprocess.run(pyunion(root, "pull", "-q", served), check=True, timeout=60)
+    assert sound(root) == {served}
+
+
+def test_a_push_killed_at_random_moments_succeeds_in_the_end(
+    registry_server: RegistryServer, tmp_path: Path
+) -> None:
+    tree, root = tmp_path / "tree", tmp_path / "store"
+    tree.mkdir()
+    (tree / "file").write_bytes(os.urandom(24 << 20))
+    name = f"{registry_server.host}/{registry_server.name()}:1"
+    subprocess.run(pyunion(root, "import", str(tree), name), check=True, timeout=60)
+    for _ in range(KILLS):
+        with ending(subprocess.Popen(pyunion(root, "push", "-q", name))) as process:
+            try:
+                process.wait(random.uniform(0.1, 1.0))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        sound(root)
+    subprocess.run(pyunion(root, "push", "-q", name), check=True, timeout=60)
+    subprocess.run(pyunion(tmp_path / "other", "pull", "-q", name), check=True, timeout=60)
+    assert sound(tmp_path / "other") == sound(root) == {name}
+
+
+# -- a full disk --
+
+
+@pytest.mark.parametrize("left", [600 << 10, 1200 << 10, 2 << 20])
+def test_a_pull_on_a_full_disk_leaves_nothing(
+    registry: MemoryRegistry, tmp_path: Path, left: int
+) -> None:
+    require_root()
+    registry.image(*[plain_layer(n, 1 << 20) for n in range(4)], pack=bytes)
+    with small_disk(tmp_path, "tmpfs", 24 << 20, inodes=1000) as small:
+        Store.open(small / "store", sync=False).close()
+        filler = fill(small, left)
+
+        def fails() -> None:
+            with Store.open(small / "store", sync=False) as store:
+                with pytest.raises(DiskFull, match="prune"):
+                    pull_image(store, registry, NAME)
+                assert store.partial.all() == []
+
+        children.run(fails)  # a lease that a full disk keeps ends with its process
+        assert sound(small / "store") == set()
+        filler.unlink()
+        with Store.open(small / "store", sync=False) as store:
+            pull_image(store, registry, NAME)
+        assert sound(small / "store") == {str(NAME)}
+
+
+# -- a registry that lies, through the whole client --
+
+
+@contextmanager
+def lying(tmp_path: Path) -> Iterator[tuple[HostileRegistry, Reference]]:
+    """Run a registry with an image, which the test then lets lie."""
+    memory = MemoryRegistry()
+    kept = memory.image(*[plain_layer(n, 300_000) for n in range(3)], pack=bytes)
+    with HostileRegistry.running() as registry:
+        for data in memory.blobs.values():
+            registry.add_blob(data)
+        registry.add_manifest("latest", kept.data, kept.media_type)
+        yield registry, Reference(f"{registry.host}/team/app", "latest")
+
+
+LIES: dict[str, object] = {
+    "other content": other_content(b"x" * 302_592),
+    "too short": other_content(b"x"),
+    "too long": other_content(b"x" * 10_000_000),
+    "in chunks that are too long": in_chunks(b"more"),
+    "encoded anew": in_chunks(encoding="gzip"),
+    "always cut off": truncated(1000),
+    "an error for each blob": always(500, "/blobs/"),
+    "no such blob": always(404, "/blobs/"),
+    "denied": always(403, "/blobs/"),
+    "no manifest": always(404, "/manifests/"),
+    "a login without end": always(401, "/manifests/"),
+    "no JSON": always(200, "/manifests/", b"{"),
+    "another document": always(200, "/manifests/", b"[]"),
+    "a huge manifest": always(200, "/manifests/", b" " * (9 << 20)),
+    "redirects in circles": redirected("/blobs/", "/v2/team/app/blobs/sha256:" + "0" * 64),
+    "a redirect to a file": redirected("/blobs/", "file:///etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_registry_that_lies_gets_one_sentence_and_leaves_nothing(
+    tmp_path: Path, lie: str
+) -> None:
+    with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
+        registry.behave(LIES[lie])  # type: ignore[arg-type]
+        with (
+            Store.open(tmp_path / "store", sync=False) as store,
+            pytest.raises(StoreError) as why,
+        ):
+            pull_image(store, client.repository(name), name)
+        text = str(why.value)
+        assert "\n" not in text and len(text) < 500 and "passwd" not in text.partition("/")[0]
+        assert sound(tmp_path / "store") == set()
+        registry.behave()
+    with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
+        with Store.open(tmp_path / "store", sync=False) as store:
+            pull_image(store, client.repository(name), name)
+        assert sound(tmp_path / "store") == {str(name)}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        truncated(120_000),
+        truncated(70_000, ranges=False, times=3),
+        another_range(0),
+        dropped("GET", "/blobs/", times=3),
+        always(500, "/blobs/", times=2),
+        always(429, "/manifests/", times=1),
+    ],
+    ids=["cut off", "cut off without ranges", "another range", "dropped", "500", "429"],
+)
+def test_a_fault_that_passes_is_not_noticed(tmp_path: Path, fault: object) -> None:
+    with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
+        registry.behave(fault)  # type: ignore[arg-type]
+        with Store.open(tmp_path / "store", sync=False) as store:
+            pull_image(store, client.repository(name), name)
+        assert sound(tmp_path / "store") == {str(name)}
+
+
+def test_what_was_good_is_not_fetched_again(tmp_path: Path) -> None:
+    with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
+        manifest = json.loads(registry.manifests["latest"][0])
+        bad = manifest["layers"][2]["digest"]
+        good = [layer["digest"] for layer in manifest["layers"][:2]]
+        registry.behave(always(404, bad))
+        with Store.open(tmp_path / "store", sync=False) as store, pytest.raises(StoreError):
+            pull_image(store, client.repository(name), name, parallel=1)
+        registry.behave()
+        before = [registry.count("GET", digest) for digest in good]
+        with opened(tmp_path) as again, Store.open(tmp_path / "store", sync=False) as store:
+            pull_image(store, again.repository(name), name)
+        assert [registry.count("GET", digest) for digest in good] == before == [1, 1]
