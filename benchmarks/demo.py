@@ -21,6 +21,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -269,10 +270,71 @@ def demo() -> None:
         say("\nThe commit is an image like any other:")
         pyunion.show("run", "--rm", CHANGED, PACKAGE, "--noreport", "-L", "1", "/etc/apt")
         pyunion.show("check")
+        through_registry(pyunion, here)
     left = mounts_beneath(CACHE)
     if left:
         raise DemoError("still mounted: " + ", ".join(map(str, left)))
     say("\nNothing is left mounted or running; the Debian stays in .cache for the next run.")
+
+
+def registry_program() -> str | None:
+    """Return the path of docker-registry, None if it is not here."""
+    kept = CACHE / "docker-registry/usr/bin/docker-registry"
+    return shutil.which("docker-registry") or (str(kept) if kept.exists() else None)
+
+
+@contextlib.contextmanager
+def registry(base: Path, name: str = "registry") -> Iterator[str]:
+    """Run an empty registry on loopback that keeps everything in `base/name`; give its host."""
+    program = registry_program()
+    if program is None:
+        raise DemoError("docker-registry is not installed")
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = base / f"{name}.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{base / name}'}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}', secret: loopback}}\n"
+    )
+    with (base / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
+    try:
+        _await_port(port, process)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(base / name, ignore_errors=True)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise DemoError("docker-registry does not answer")
+
+
+def through_registry(pyunion: Pyunion, here: Path) -> None:
+    """Push the commit to a registry, and run it from there with another store."""
+    if registry_program() is None:
+        say("\nWith docker-registry installed, the commit would now go to a registry and back.")
+        return
+    with registry(here) as host:
+        name = f"{host}/{CHANGED}"
+        say("\nIt goes to a registry on this machine, and from there to another store:")
+        pyunion.show("tag", CHANGED, name)
+        pyunion.show("push", name)
+        pyunion.show("push", name)
+        pyunion.show("search", f"{host}/deb")
+        other = Pyunion(here / "other")
+        other.show("run", "--rm", name, PACKAGE, "--version")
+        other.show("images", "--digests")
+        other.show("check")
 
 
 def use(pyunion: Pyunion) -> None:

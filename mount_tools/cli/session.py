@@ -1,8 +1,9 @@
 """What one call of `pyunion` works with: the global options, and the store, opened on first use.
 
-A store that is missing is created by the commands that fill one, `import` and `load`, and
-by no other.  For the others a missing default store is an empty one; a missing store that
-`--root` or $PYUNION_ROOT names is an error, since it is probably a typing error.
+A store that is missing is created by the commands that fill one, as `import`, `load` and
+`pull` do, and by no other.  For the others a missing default store is an empty one; a
+missing store that `--root` or $PYUNION_ROOT names is an error, since it is probably a
+typing error.
 
 A command with several operands goes on after a failure and exits with 1 at the end.
 """
@@ -44,7 +45,7 @@ class Session:
             if self._named:
                 raise StoreError(
                     f"there is no store at {self.root}; "
-                    "`pyunion import` and `pyunion load` create one"
+                    "`pyunion import`, `load` and `pull` create one"
                 )
             self._open(self._nowhere())
         return self.store_to_fill

@@ -114,3 +114,21 @@ Somebody bookworm|deb http://elsewhere.example/ bookworm main
         "deb http://mirror.example/debian/ bookworm main",
         "deb http://mirror.example/security/ bookworm-security main",
     ]
+
+
+def test_the_commit_goes_to_a_registry_and_back(
+    pyunion: demo.Pyunion,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another store pulls and runs what was pushed."""
+    if demo.registry_program() is None:
+        pytest.skip("docker-registry is not here; `make test` gets it")
+    (tmp_path / "rootfs/bin/sleep").rename(tmp_path / "rootfs/bin/true")
+    pyunion.quietly("import", tmp_path / "rootfs", demo.CHANGED)
+    monkeypatch.setattr(demo, "PACKAGE", "true")
+    demo.through_registry(pyunion, tmp_path)
+    said = capsys.readouterr().out
+    assert "Layer already exists" in said and "Pushed" in said
+    assert "no findings" in said

@@ -6,22 +6,20 @@ import gzip
 import json
 import os
 import re
-import threading
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from layerstore import Store
-from layerstore.errors import DigestMismatch, StoreError
+from layerstore.errors import DigestMismatch
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
-from layerstore.registry.errors import UploadInvalid
 from layerstore.registry.events import Event, Status
-from layerstore.registry.layers_out import Compression, parse_compression
+from layerstore.registry.layers_out import parse_compression
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import NothingToPush, Pushed, manifest_of, push_image, tags_to_push
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry
@@ -238,31 +236,6 @@ def test_a_new_layer_goes_with_those_that_came(
     ]
 
 
-def test_an_upload_that_is_lost_begins_anew(
-    store: Store, registry: MemoryRegistry, made: Digest
-) -> None:
-    registry.lost = 2
-    push(store, registry)
-    registry.blobs.clear()
-    registry.lost = 9
-    with pytest.raises(UploadInvalid):
-        push(store, registry)
-    assert registry.uploads == 0
-
-
-def test_a_large_layer_is_sent_while_it_is_packed(
-    store: Store, registry: MemoryRegistry, tmp_path: Path
-) -> None:
-    make(store, tmp_path / "large", 60 << 20)
-    begun: list[int] = []
-    registry.on_write = lambda: begun.append(registry.uploads)
-    events: list[Event] = []
-    push(store, registry, report=events.append)
-    assert len(begun) > 10
-    moving = [event for event in events if event.status is Status.PUSHING]
-    assert moving and all(event.done <= (event.total or 0) for event in moving)
-
-
 def test_a_damaged_layer_is_not_pushed(
     store: Store, registry: MemoryRegistry, made: Digest
 ) -> None:
@@ -286,20 +259,6 @@ def test_a_damaged_blob_is_not_pushed(store: Store, registry: MemoryRegistry) ->
     assert target.manifests == {}
 
 
-def test_a_push_that_fails_ends_its_threads(
-    store: Store, registry: MemoryRegistry, made: Digest
-) -> None:
-    def broken() -> None:
-        raise StoreError("the network is gone")
-
-    registry.on_write = broken
-    cancelled: list[bool] = []
-    with pytest.raises(StoreError, match="the network is gone"):
-        push(store, registry, cancel=lambda: cancelled.append(True))
-    assert cancelled == [True]
-    assert not [one for one in threading.enumerate() if one.name.startswith(("push", "tar"))]
-
-
 def test_only_what_has_the_name_is_pushed(
     store: Store, registry: MemoryRegistry, made: Digest
 ) -> None:
@@ -309,17 +268,3 @@ def test_only_what_has_the_name_is_pushed(
     assert tags_to_push(store, REPOSITORY) == [Reference(REPOSITORY, "2"), NAME]
     with pytest.raises(NothingToPush):
         tags_to_push(store, "registry.test/none")
-
-
-@pytest.mark.parametrize("text", ["gzip", "gzip:3", "zstd", "zstd:19"])
-def test_compressions_are_parsed(text: str) -> None:
-    found = parse_compression(text)
-    assert str(found).startswith(text) and isinstance(found, Compression)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "xz", "gzip:9", "zstd:0", "zstd:x", "gzip:", "zstd:\u0663", "gzip:-1"]
-)
-def test_other_compressions_are_refused(text: str) -> None:
-    with pytest.raises(StoreError):
-        parse_compression(text)

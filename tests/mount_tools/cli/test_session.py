@@ -18,8 +18,9 @@ PYUNION = Path(sys.executable).with_name("pyunion")
 
 READING = [
     *("images", "ps -a", "layers", "info", "system df", "check", "prune -f", "history x"),
-    *("inspect x", "diff x", "which /x x", "save x", "export x", "commit x", "create x"),
-    *("run x true", "exec x true", "start x", "stop x", "rm x", "rmi x", "tag x y"),
+    *("inspect x", "diff x", "which /x x", "save x", "export x", "commit x"),
+    *("create --pull never x", "run --pull never x true"),
+    *("exec x true", "start x", "stop x", "rm x", "rmi x", "tag x y"),
     *("mount x /mnt", "umount x"),
 ]
 

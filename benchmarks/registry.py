@@ -1,0 +1,293 @@
+"""`python -m benchmarks.registry`: images from and to a registry, beside docker, podman and skopeo.
+
+Decided here and only here: what each is asked to do, and how it is timed.  All talk to the
+same docker-registry on loopback, in plain HTTP.  The image is a Debian root filesystem with
+copies of its /usr up to 600 MB, in five layers of gzip.
+
+    pull     the image, of which nothing is here, becomes ready to be run
+    again    the same command, when the image is up to date
+    push     an image of one layer of 600 MB, made here, goes to an empty registry
+    repush   the same command, when the registry has it
+
+skopeo has no store: its pull is a copy to an OCI layout, which unpacks nothing, and it
+pushes nothing that it would have to pack.
+
+Each round every subject does all of it, one after the other, and removes what it made; who
+begins changes with the round.  Before each command the disk is written back.  Timed is the
+command from before its start to after its end; the seconds of processor time are its own
+and its daemon's, without the registry's.  PyUnion alone writes back what it pulled before
+it says that it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.archives import CACHE, CMD, Series, Taken, as_json, fill_up, table
+from benchmarks.commit import make_change
+from benchmarks.demo import registry
+from benchmarks.stores import (
+    REPOSITORY,
+    DockerStore,
+    PodmanStore,
+    PyUnionStore,
+    Store,
+    run,
+    workspace,
+)
+from benchmarks.subjects import said_by
+from benchmarks.workloads.chroot import kept_debian
+
+ROWS = ("pull", "again", "push", "repush")
+LAYERS = 5
+NAME = "bench/box:1"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What all subjects work with: a tar of everything, and an image of it in a registry."""
+
+    tar: Path
+    image: str
+
+    @classmethod
+    def make(cls, base: Path, rootfs: Path, host: str) -> Given:
+        """Make both; the image goes to the registry at `host`."""
+        tar = base / "rootfs.tar"
+        run("tar", "-C", rootfs, "--numeric-owner", "-cf", tar, ".")
+        layout = base / "layout"
+        write_layout(layout, base, rootfs)
+        image = f"{host}/{NAME}"
+        copy = ("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false")
+        run(*copy, f"oci:{layout}:1", f"docker://{image}")
+        shutil.rmtree(layout)
+        return cls(tar, image)
+
+
+def write_layout(layout: Path, base: Path, rootfs: Path) -> None:
+    """Write an OCI layout of `rootfs` in layers of about the same size, packed as docker does."""
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def put(data: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        kind = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+
+    diff_ids, layers = [], []
+    for names in _parts(rootfs):
+        plain = base / "layer.tar"
+        with tarfile.open(plain, "w", format=tarfile.PAX_FORMAT) as tar:
+            for name in names:
+                tar.add(rootfs / name, name, recursive=False)
+        diff_ids.append(f"sha256:{hashlib.sha256(plain.read_bytes()).hexdigest()}")
+        packed = subprocess.run(["gzip", "-nc", plain], stdout=subprocess.PIPE, check=True).stdout
+        layers.append(put(packed, "layer.v1.tar+gzip"))
+        plain.unlink()
+    config = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+        "os": "linux",
+        "config": {"Cmd": ["x"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put(json.dumps(config).encode(), "config.v1+json"),
+        "layers": layers,
+    }
+    entry = put(json.dumps(manifest).encode(), "manifest.v1+json")
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+
+
+def _parts(rootfs: Path) -> list[list[str]]:
+    """Return what is in `rootfs` in as many parts as there are layers, equal in bytes."""
+    sizes: list[tuple[str, int]] = []
+    for folder, directories, files in os.walk(rootfs):
+        for name in sorted([*directories, *files]):
+            path = os.path.join(folder, name)
+            found = os.lstat(path)
+            if not os.path.isdir(path) or os.path.islink(path):
+                sizes.append((os.path.relpath(path, rootfs), found.st_size))
+    step = sum(size for _, size in sizes) / LAYERS
+    parts: list[list[str]] = [[] for _ in range(LAYERS)]
+    done = 0
+    for name, size in sizes:
+        parts[min(int(done / step), LAYERS - 1) if step else 0].append(name)
+        done += size
+    return parts
+
+
+class Subject:
+    """One store, and how it is asked to pull and push."""
+
+    flags: tuple[str, ...] = ()
+    pushes = True
+
+    def __init__(self, store: Store, given: Given, scratch: Path) -> None:
+        self.store = store
+        self.given = given
+        self.scratch = scratch
+
+    def pull(self) -> None:
+        self.store.command("pull", "-q", *self.flags, self.given.image)
+
+    def push(self, name: str) -> None:
+        self.store.command("push", "-q", *self.flags, name)
+
+    def make(self, name: str) -> None:
+        """Make the image that is pushed."""
+        self.store.command("import", *CMD, self.given.tar, name)
+
+    def clear(self) -> None:
+        """Remove every image."""
+        images = self.store.command("images", "-q").split()
+        self.store.command("rmi", "-f", *dict.fromkeys(images))
+
+
+class Podman(Subject):
+    flags = ("--tls-verify=false",)
+
+    def make(self, name: str) -> None:
+        self.store.command("import", "-q", *CMD, self.given.tar, name)
+
+
+class Skopeo(Subject):
+    pushes = False
+
+    def pull(self) -> None:
+        source = f"docker://{self.given.image}"
+        target = f"oci:{self.scratch / 'layout'}:1"
+        self.store.command("copy", "-q", "--src-tls-verify=false", source, target)
+
+    def clear(self) -> None:
+        shutil.rmtree(self.scratch / "layout")
+
+
+MAKERS: dict[str, tuple[Callable[[Path], Store], type[Subject]]] = {
+    "pyunion": (PyUnionStore, Subject),
+    "docker": (DockerStore, Subject),
+    "podman": (PodmanStore, Podman),
+    "skopeo": (lambda base: Store("skopeo", "--insecure-policy"), Skopeo),
+}
+PACKAGES = {"docker": "docker.io", "podman": "podman", "skopeo": "skopeo"}
+
+
+@contextlib.contextmanager
+def opened(name: str, base: Path, given: Given) -> Iterator[Subject | None]:
+    """Open the store of one subject, None where that cannot be."""
+    make_store, subject = MAKERS[name]
+    scratch = base / f"scratch-{name}"
+    scratch.mkdir()
+    try:
+        store = make_store(base)
+    except (OSError, RuntimeError) as error:
+        print(f"{name}: left out: {error}", flush=True)
+        yield None
+        return
+    try:
+        yield subject(store, given, scratch)
+    finally:
+        store.close()
+
+
+def one_round(name: str, subject: Subject, taken: Taken, base: Path) -> None:
+    """Let one subject do all it can, and remove what it made."""
+
+    def timed(row: str, action: Callable[[], None]) -> None:
+        os.sync()
+        used, began = subject.store.cpu(), time.perf_counter()
+        action()
+        took, cpu = time.perf_counter() - began, subject.store.cpu() - used
+        series = taken[row].setdefault(name, Series([], []))
+        series.seconds.append(took)
+        series.cpu.append(cpu)
+
+    timed("pull", subject.pull)
+    timed("again", subject.pull)
+    subject.clear()
+    if not subject.pushes:
+        return
+    with registry(base, "empty") as host:
+        image = f"{host}/{NAME}"
+        subject.make(image)
+        timed("push", lambda: subject.push(image))
+        timed("repush", lambda: subject.push(image))
+        subject.clear()
+
+
+def measure(base: Path, given: Given, names: list[str], rounds: int) -> Taken:
+    """Let the subjects work side by side; return what it took them."""
+    taken: Taken = {row: {} for row in ROWS}
+    with contextlib.ExitStack() as stack:
+        found = [(name, stack.enter_context(opened(name, base, given))) for name in names]
+        subjects = [(name, subject) for name, subject in found if subject is not None]
+        for number in range(rounds):
+            first = number % len(subjects)
+            for name, subject in itertools.chain(subjects[first:], subjects[:first]):
+                one_round(name, subject, taken, base)
+            print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
+    return taken
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one round of 20 MB made up here")
+    parser.add_argument("--rounds", type=int, default=None, help="default 5")
+    parser.add_argument("--megabytes", type=int, default=600)
+    parser.add_argument("--rootfs", type=Path, default=None, help="instead of a Debian of its own")
+    parser.add_argument("--subjects", default=",".join(MAKERS))
+    parser.add_argument("--in", dest="place", type=Path, default=None, help="where to work")
+    parser.add_argument("--out", type=Path, default=CACHE / "registry.json")
+    said = parser.parse_args(words)
+    os.environ["PYTHONPATH"] = str(REPOSITORY)
+    names = said.subjects.split(",")
+    rounds = said.rounds or (1 if said.quick else 5)
+    with workspace("registry-", said.place) as base, registry(base, "registry") as host:
+        rootfs = base / "rootfs"
+        if said.quick:
+            rootfs.mkdir()
+            make_change(rootfs, 500, 20 << 20)
+        else:
+            fill_up(said.rootfs or kept_debian(), rootfs, said.megabytes << 20)
+        given = Given.make(base, rootfs, host)
+        shutil.rmtree(rootfs)
+        taken = measure(base, given, names, rounds)
+        about: dict[str, object] = {
+            "bytes": given.tar.stat().st_size,
+            "layers": LAYERS,
+            "rounds": rounds,
+            "kernel": platform.release(),
+            "cpus": os.cpu_count(),
+            "versions": {
+                name: said_by("dpkg-query", "-W", "-f", "${Version}", package)
+                for name, package in PACKAGES.items()
+                if name in names
+            },
+        }
+        print(table(taken, names), flush=True)
+        said.out.parent.mkdir(parents=True, exist_ok=True)
+        said.out.write_text(as_json(taken, about))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
