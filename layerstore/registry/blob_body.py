@@ -17,9 +17,9 @@ from layerstore.oci.documents import Descriptor
 from layerstore.registry.errors import (
     BadAnswer,
     Cancelled,
+    Interrupted,
     Missing,
     RegistryError,
-    TooSlow,
     Unreachable,
     WrongSize,
 )
@@ -239,5 +239,7 @@ class BlobBody:
         while count:
             got = answer.readinto(view[: min(count, CHUNK)])
             if not got:
-                raise TooSlow(f"{self._session.host} sent less than before", self._session.host)
+                raise Interrupted(
+                    f"{self._session.host} sent less of the blob than before", self._session.host
+                )
             count -= got

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from layerstore.oci.digest import Digest
 from layerstore.registry.errors import (
     BadAnswer,
+    RateLimited,
     RegistryError,
     Unreachable,
     UploadInvalid,
@@ -111,7 +112,7 @@ class Upload:
             try:
                 self._put(own)
                 break
-            except Unreachable as error:
+            except (Unreachable, RateLimited) as error:
                 failed += 1
                 self._session.pause(failed, error, self._notice)
                 if self._has(own):
@@ -154,7 +155,7 @@ class Upload:
         while self._held:
             try:
                 self._patch()
-            except Unreachable as error:
+            except (Unreachable, RateLimited) as error:
                 failed += 1
                 self._session.pause(failed, error, self._notice)
                 self._synchronise()

@@ -15,6 +15,7 @@ from layerstore.registry.errors import (
     BadAnswer,
     Denied,
     Interrupted,
+    PullLimit,
     RegistryError,
     ServerFailed,
     Unauthorized,
@@ -265,6 +266,33 @@ def test_mount_that_is_done_and_one_that_is_not(
         session.commit(DIGEST)
     assert registry.count("POST") == 2
     assert registry.requests[-2][1].startswith("/v2/x/blobs/uploads/") or registry.blobs
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_error_that_passes_is_waited_for(
+    registry: HostileRegistry, repository: Repository, method: str, status: int
+) -> None:
+    left = [2]
+
+    def busy(exchange: Exchange) -> bool:
+        if exchange.method != method or not left[0]:
+            return False
+        left[0] -= 1
+        return exchange.reply(status, b"", {"Retry-After": "0"})
+
+    registry.behave(busy)
+    upload(repository)
+    assert registry.blobs == {DIGEST: DATA} and left == [0]
+
+
+def test_pull_limit_is_no_reason_to_wait(registry: HostileRegistry, repository: Repository) -> None:
+    registry.behave(
+        lambda e: e.method == "PATCH" and e.reply(429, b"", {"Docker-RateLimit-Source": "x"})
+    )
+    with pytest.raises(PullLimit):
+        upload(repository)
+    assert registry.count("PATCH") == 1
 
 
 def test_failures_that_last_are_told(registry: HostileRegistry, repository: Repository) -> None:
