@@ -146,7 +146,8 @@ def find_sources(one: Copy | Add, tree: Tree) -> Sources:
 
 def digest_sources(sources: Sources, digester: Digester) -> tuple[str, bytes, list[bytes]]:
     """Return docker's digest of `sources`, the cache's, and what was seen of each source."""
-    assert not sources.remote, "downloads are fetched first"
+    if sources.remote:
+        raise StoreError(f"{shown(sources.remote[0])} was not fetched: see `Downloads`")
     digests = [_digest(source, sources, digester) for source in sources.found]
     whole = b"".join(digest.key for digest in digests)
     docker = of_several([digest.docker for digest in digests]) if digests else ""
