@@ -9,23 +9,18 @@ string by string, in tests/mount_tools/cli.
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.helpers.cli import Cli
-from tests.helpers.mounts import require_root, wait_until
-from tests.helpers.processes import end
-
-CLIENT = "/usr/bin/docker"  # Debian's, of the daemon's version
+from tests.helpers.mounts import wait_until
 
 SAME = [
     "images",
@@ -170,49 +165,6 @@ class Printed(NamedTuple):
     status: int
     out: str
     err: str
-
-
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A daemon of its own, and the words that call its client."""
-    require_root()
-    if not (shutil.which("dockerd") and os.path.exists(CLIENT)):
-        pytest.skip("docker.io is not installed")
-    version = subprocess.run(["dockerd", "--version"], capture_output=True, text=True).stdout
-    if " 20.10." not in version:
-        pytest.skip(f"docker 20.10 is wanted, this is {version.strip()}")
-    # Not beneath pytest's directory: the path of a socket has 107 bytes at most.
-    base = Path(tempfile_root())
-    socket = f"unix://{base}/s"
-    with open(tmp_path_factory.mktemp("docker") / "log", "wb") as log:
-        daemon = subprocess.Popen(
-            [
-                *("dockerd", "--data-root", base / "data", "--exec-root", base / "exec"),
-                *("--pidfile", base / "pid", "-H", socket, "--iptables=false", "--bridge=none"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    call = [CLIENT, "-H", socket]
-    try:
-        wait_until(
-            lambda: subprocess.run([*call, "version"], capture_output=True).returncode == 0,
-            "dockerd to answer",
-            deadline=60,
-        )
-        yield call
-    finally:
-        daemon.terminate()
-        try:
-            daemon.wait(60)
-        finally:
-            end(daemon)
-        shutil.rmtree(base, ignore_errors=True)
-
-
-def tempfile_root() -> str:
-    done = subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture
