@@ -77,7 +77,7 @@ def is_interrupted() -> bool:
 
 
 def is_killed() -> bool:
-    """Tell whether the caller of this thread's request is being killed, told of it or not."""
+    """Tell whether the caller of this thread's request is being killed, noticed by it or not."""
     caller = _mark.caller
     return caller is not None and caller.is_ending()
 
