@@ -23,7 +23,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,25 +228,63 @@ class ContainerStore:
         id; without a `name` one is made up.  Raises Conflict if the name is taken,
         InvalidReference if it is not one, NoSuchImage if the image was removed.
         """
-        if name is not None:
-            name = _checked_name(name)
+        return self._create(
+            image.id,
+            image.top,
+            name=None if name is None else _checked_name(name),
+            image_name=image_name or image.id.short,
+            config=config or {},
+            auto_remove=auto_remove,
+            exists=lambda: self._images.exists(image.id),
+        )
+
+    def create_on(
+        self, base: Digest | None, *, name: str, image: Digest, image_name: str, config: Object
+    ) -> Container:
+        """Make a container over the layers of the chain `base`, which need not be an image's.
+
+        The caller holds a lease on `base`.  `image` and `image_name` say what it was made
+        from.  It has `auto_remove`.  Raises Conflict if the name is taken, NotFound if a
+        layer is missing.
+        """
+        return self._create(
+            image,
+            base,
+            name=_checked_name(name),
+            image_name=image_name,
+            config=config,
+            auto_remove=True,
+            exists=lambda: True,
+        )
+
+    def _create(
+        self,
+        image: Digest,
+        base: Digest | None,
+        *,
+        name: str | None,
+        image_name: str,
+        config: Object,
+        auto_remove: bool,
+        exists: Callable[[], bool],
+    ) -> Container:
         container_id = os.urandom(32).hex()
         with self._leases.lease("work", "container"), self._staging.to_build() as own:
             staged = own / "container"
             for directory in (staged, staged / "work", staged / "layers"):
                 directory.mkdir(mode=0o700)
-            top = self._layers.get(image.top).diff if image.top else None
+            top = self._layers.get(base).diff if base else None
             make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
             row = ContainerRow(
                 id=container_id,
                 name=name or "",
-                image=image.id,
-                image_name=image_name or image.id.short,
-                base=image.top,
+                image=image,
+                image_name=image_name,
+                base=base,
                 published=0,
-                config=json.dumps(config or {}),  # in ASCII: a word may not be UTF-8
+                config=json.dumps(config),  # in ASCII: a word may not be UTF-8
                 created_ns=time.time_ns(),
                 status="created",
                 exit_code=None,
@@ -259,16 +297,16 @@ class ContainerStore:
                 runner=None,
                 runner_start=None,
             )
-            self._insert(image, row, staged)
+            self._insert(row, staged, exists)
         return self.get(container_id)
 
-    def _insert(self, image: Image, row: ContainerRow, staged: Path) -> None:
+    def _insert(self, row: ContainerRow, staged: Path, exists: Callable[[], bool]) -> None:
         # Committed before anything is in its place, so that a recovery knows of it.
         self._leases.hold("container", row.id)
         try:
             with self._database.transaction():
-                if not self._images.exists(image.id):
-                    raise NoSuchImage(image.id)
+                if not exists():
+                    raise NoSuchImage(row.image)
                 if not row.name:
                     row = row._replace(
                         name=new_name(lambda name: self._rows.holder(name) is not None)

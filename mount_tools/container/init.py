@@ -70,7 +70,7 @@ class Inside(NamedTuple, Generic[AnyRoot]):
     size: Size | None
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
     """Descriptors of the mount namespace, of the chroot that we came from and of the root."""
 
     namespace: int
@@ -91,7 +91,7 @@ def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
     unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
-    places = _mount_root(inside.root)
+    places = mount_root(inside.root)
     # Locks go, and above all /dev/fuse: while we held it the kernel would not end the
     # connection with its daemon.
     close_all_but(to.fileno(), *places)
@@ -107,7 +107,7 @@ def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
     os._exit(exit_code(status))
 
 
-def _mount_root(root: Root) -> _Places:
+def mount_root(root: Root) -> Places:
     """Mount the container's root in our new mount namespace, and leave our chroot.
 
     PyUnion may run in a chroot.  The mounts of the whole namespace must become private, not
@@ -120,12 +120,12 @@ def _mount_root(root: Root) -> _Places:
     make_private()
     chroot_to(chroot)
     point = root.mount()
-    places = _Places(namespace, chroot, os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    places = Places(namespace, chroot, os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     leave_chroot(namespace)
     return places
 
 
-def _run_init(inside: Inside[AnyRoot], places: _Places, outer: int, to: Channel) -> NoReturn:
+def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) -> NoReturn:
     end_with(outer)
     set_process_title("pyunion-init")
     to.expect(Recorded)

@@ -94,7 +94,7 @@ def launch_of(config: RunConfig) -> Launch:
     )
 
 
-class _FuseRoot(NamedTuple):
+class FuseRoot(NamedTuple):
     """A container's root: a union that will be served at `fuse`, a `/dev/fuse`."""
 
     fuse: int
@@ -282,7 +282,7 @@ def _start(start: _Start) -> tuple[Started, Streams, socket.socket]:
 
 
 def _start_inside(
-    store: Store, container: Container, inside: Inside[_FuseRoot], *, stdin: bool
+    store: Store, container: Container, inside: Inside[FuseRoot], *, stdin: bool
 ) -> tuple[Started, Streams]:
     """Start the processes of the container; `handshake` has the messages, in their order."""
     streams, ends = streams_for(inside.launch, stdin=stdin)
@@ -301,7 +301,7 @@ def _start_inside(
         ours.watch(outer)
         ours.expect(Mounted)
         try:
-            _serve(inside.root)
+            serve_root(inside.root)
         except StoreError:
             ours.raise_failure()  # the mount may have gone with the process that made it
             raise
@@ -337,7 +337,7 @@ def _start_inside(
     return Started(outer, init), streams
 
 
-def _serve(root: _FuseRoot) -> None:
+def serve_root(root: FuseRoot) -> None:
     """Start the daemon of the root's mount; return when it serves.  Raises StoreError."""
     outcome = run_detached(
         lambda live: serve_in_namespace(root.fuse, root.options, live), keep=root.fuse
@@ -346,7 +346,7 @@ def _serve(root: _FuseRoot) -> None:
         raise StoreError(outcome.message)
 
 
-def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[_FuseRoot]:
+def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoot]:
     """Return what the container looks like inside; prepares its files and mount points."""
     store, launch = start.store, start.launch
     config = RunConfig(container.config)
@@ -363,12 +363,12 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[_FuseRo
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
-    files = _etc_files(os.fspath(directory), hostname)
+    files = etc_files(os.fspath(directory), hostname)
     wanted = [Point(f"/{name}", folder=False) for name in files]
     wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
     options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
     return Inside(
-        _FuseRoot(fuse, os.fspath(point), options),
+        FuseRoot(fuse, os.fspath(point), options),
         hostname,
         launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
         host.volumes,
@@ -378,7 +378,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[_FuseRo
     )
 
 
-def _etc_files(directory: str, hostname: str) -> dict[str, str]:
+def etc_files(directory: str, hostname: str) -> dict[str, str]:
     """Return what is shown in the container's /etc, and from where."""
     files = {}
     contents = {

@@ -83,11 +83,11 @@ def furnish(
     for path in _MASKED:
         _mask(root, path)
     for path in _READ_ONLY:
-        with suppress(FileNotFoundError), _Place(root, path) as place:
+        with suppress(FileNotFoundError), Place(root, path) as place:
             _bind(place.path, place.path)
             _remount(root, path, MS_RDONLY | _SAFE)
     for target, source in files.items():
-        with suppress(OSError), _mount_point(root, target, folder=False) as place:
+        with suppress(OSError), mount_point(root, target, folder=False) as place:
             _bind(os.fsencode(source), place.path)
     for volume in volumes:
         _show(root, volume)
@@ -98,7 +98,7 @@ def furnish(
 
 def _furnish_proc(root: int) -> None:
     try:
-        with _mount_point(root, "proc", folder=True) as place:
+        with mount_point(root, "proc", folder=True) as place:
             mount(b"proc", place.path, b"proc", _SAFE, b"")
     except PermissionError:
         raise StoreError(
@@ -109,7 +109,7 @@ def _furnish_proc(root: int) -> None:
 
 
 def _furnish_sys(root: int) -> None:
-    with _mount_point(root, "sys", folder=True) as place:
+    with mount_point(root, "sys", folder=True) as place:
         try:
             mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
             return
@@ -121,17 +121,17 @@ def _furnish_sys(root: int) -> None:
 
 
 def _furnish_dev(root: int) -> None:
-    with _mount_point(root, "dev", folder=True) as place:
+    with mount_point(root, "dev", folder=True) as place:
         flags = MS_NOSUID | MS_STRICTATIME
         mount(b"tmpfs", place.path, b"tmpfs", flags, b"mode=755,size=65536k")
-    with _Place(root, "dev") as dev:
+    with Place(root, "dev") as dev:
         for name, number in _DEVICES.items():
             _make_device(dev, name, number)
         for name, target in _LINKS.items():
             os.symlink(target, name, dir_fd=dev.fd)
         for name in ("pts", "shm"):
             os.mkdir(name, 0o755, dir_fd=dev.fd)
-    with _Place(root, "dev/pts") as place:
+    with Place(root, "dev/pts") as place:
         options, flags = b"newinstance,ptmxmode=0666,mode=0620", MS_NOSUID | MS_NOEXEC
         try:
             mount(b"devpts", place.path, b"devpts", flags, options + b",gid=5")
@@ -139,28 +139,28 @@ def _furnish_dev(root: int) -> None:
             if error.errno != errno.EINVAL:  # a user namespace of one user lacks the group
                 raise
             mount(b"devpts", place.path, b"devpts", flags, options)
-    with _Place(root, "dev/shm") as place:
+    with Place(root, "dev/shm") as place:
         mount(b"shm", place.path, b"tmpfs", _SAFE, b"mode=1777,size=65536k")
 
 
-def _make_device(dev: _Place, name: str, number: int) -> None:
+def _make_device(dev: Place, name: str, number: int) -> None:
     try:
         os.mknod(name, stat.S_IFCHR, number, dir_fd=dev.fd)
         os.chmod(dev.path + b"/" + name.encode(), 0o666)
     except PermissionError:
         # A user namespace cannot make devices.  The machine's are bound instead.
-        with _mount_point(dev.fd, name, folder=False) as place:
+        with mount_point(dev.fd, name, folder=False) as place:
             _bind(b"/dev/" + name.encode(), place.path)
 
 
 def show_console(root: int, terminal: int) -> None:
     """Bind the terminal that is open as `terminal` on /dev/console."""
-    with _mount_point(root, "dev/console", folder=False) as place:
+    with mount_point(root, "dev/console", folder=False) as place:
         _bind(b"/proc/self/fd/%d" % terminal, place.path)
 
 
 def _mask(root: int, path: str) -> None:
-    with suppress(FileNotFoundError), _Place(root, path) as place:
+    with suppress(FileNotFoundError), Place(root, path) as place:
         if stat.S_ISDIR(os.fstat(place.fd).st_mode):
             mount(b"tmpfs", place.path, b"tmpfs", _SAFE | MS_RDONLY, b"size=0")
         else:
@@ -170,7 +170,7 @@ def _mask(root: int, path: str) -> None:
 def _show(root: int, volume: Volume) -> None:
     folder = os.path.isdir(volume.source)
     try:
-        with _mount_point(root, volume.target.strip("/"), folder=folder) as place:
+        with mount_point(root, volume.target.strip("/"), folder=folder) as place:
             _bind(os.fsencode(volume.source), place.path)
         if volume.read_only:
             _remount(root, volume.target.strip("/"), MS_RDONLY)
@@ -185,27 +185,27 @@ def _bind(source: bytes, target: bytes) -> None:
 
 
 def _remount(root: int, path: str, flags: int) -> None:
-    with _Place(root, path) as place:
+    with Place(root, path) as place:
         # A remount clears the flags that it does not repeat.
         flags |= os.fstatvfs(place.fd).f_flag & _SAFE
         mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
-class _Place:
+class Place:
     """The file at `path` beneath `root`, open; its own `path` leads to exactly that file."""
 
     def __init__(self, root: int, path: str) -> None:
         self.fd = open_in_root(root, os.fsencode(path), os.O_PATH)
         self.path = b"/proc/self/fd/%d" % self.fd
 
-    def __enter__(self) -> _Place:
+    def __enter__(self) -> Place:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
 
-def _mount_point(root: int, path: str, *, folder: bool) -> _Place:
+def mount_point(root: int, path: str, *, folder: bool) -> Place:
     """Return the place of `path`; missing components are made."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -213,13 +213,13 @@ def _mount_point(root: int, path: str, *, folder: bool) -> _Place:
     for depth in range(1, len(parts) + 1):
         here = "/".join(parts[:depth])
         try:
-            with _Place(root, here):
+            with Place(root, here):
                 continue
         except FileNotFoundError:
-            with _Place(root, "/".join(parts[: depth - 1])) as above:
+            with Place(root, "/".join(parts[: depth - 1])) as above:
                 if depth < len(parts) or folder:
                     os.mkdir(parts[depth - 1], 0o755, dir_fd=above.fd)
                 else:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
                     os.close(os.open(parts[depth - 1], flags, 0o644, dir_fd=above.fd))
-    return _Place(root, "/".join(parts))
+    return Place(root, "/".join(parts))

@@ -1,4 +1,4 @@
-"""Private copies of mounts, with flags of their own: open_tree(2) and mount_setattr(2).
+"""Private copies of mounts: open_tree(2), move_mount(2), and mount_setattr(2) for their flags.
 
 Linux 5.12; CAP_SYS_ADMIN in the user namespace of the mount namespace.
 """
@@ -10,6 +10,7 @@ import os
 import struct
 
 from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.renameat2 import AT_FDCWD
 from unionfs.syscalls.statx import AT_EMPTY_PATH
 
 # <linux/mount.h>
@@ -19,14 +20,26 @@ MOUNT_ATTR_RELATIME = 0x00
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 
-_SYS_OPEN_TREE = 428  # both are the same on every architecture
+_SYS_OPEN_TREE = 428  # all are the same on every architecture
+_SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _ATTR = struct.Struct("=QQQQ")  # set, clear, propagation, userns_fd
 
 _open_tree = libc["syscall"]  # a separate object: other modules declare other types
 _open_tree.restype = ctypes.c_long
 _open_tree.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+_move_mount = libc["syscall"]
+_move_mount.restype = ctypes.c_long
+_move_mount.argtypes = [
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+]
 _mount_setattr = libc["syscall"]
 _mount_setattr.restype = ctypes.c_long
 _mount_setattr.argtypes = [
@@ -51,6 +64,16 @@ def clone_mount(fd: int) -> int:
     if tree < 0:
         raise fail()
     return int(tree)
+
+
+def mount_clone(fd: int, target: bytes) -> None:
+    """Mount the copy of a mount that is open as `fd`, and mounted nowhere, on `target`.
+
+    Raises EINVAL where it is mounted already.  Source: move_mount(2).
+    """
+    flags = _MOVE_MOUNT_F_EMPTY_PATH
+    if _move_mount(_SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, target, flags) != 0:
+        raise fail(target)
 
 
 def set_mount_attributes(fd: int, attributes: int, clear: int) -> None:

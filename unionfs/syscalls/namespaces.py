@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import socket
+import struct
 
 from unionfs.syscalls.libc import fail, libc
 from unionfs.syscalls.mount import MNT_DETACH, mount, umount
@@ -17,12 +20,15 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
 _MS_MOVE = 1 << 13
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
 
 _unshare = libc.unshare
 _unshare.argtypes = [ctypes.c_int]
@@ -114,6 +120,16 @@ def enter_root(namespace: int, root: int) -> None:
         mount(b".", b"/", b"", _MS_MOVE, b"")
         os.chroot(b".")
     os.chdir(b"/")
+
+
+def bring_up_loopback() -> None:
+    """Bring up `lo` of this process's network namespace, which is down in a new one.
+
+    Source: netdevice(7) SIOCSIFFLAGS.
+    """
+    request = struct.pack("16sh14x", b"lo", _IFF_UP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def die_with_parent(signal: int) -> None:

@@ -1,0 +1,197 @@
+"""What a RUN sees besides its stage: the mounts of `--mount`.
+
+Decided here and only here: how each of them is made in the mount namespace of one RUN.
+A source is a path beneath a base directory and never leads out of it; it is opened there
+again in the namespace of the RUN, since a mount of another namespace cannot be bound.
+Mount points that the stage lacks are made before the RUN and removed after it: they are no
+part of a layer.
+
+Source: buildkit `frontend/dockerfile/docs/reference.md` "RUN --mount"; mount(2) MS_BIND.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from layerstore.errors import StoreError
+from mount_tools.container.root import MS_BIND, MS_REC, MS_REMOUNT, Place
+from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
+from unionfs.syscalls.openat2 import open_in_root
+
+_KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+
+class Bind(NamedTuple):
+    """`path` beneath the directory `base`, shown at `target`."""
+
+    base: str
+    path: str
+    target: str
+    read_only: bool = False
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a directory.  Raises StoreError where it does not exist."""
+        with _opened(self) as path:
+            return os.path.isdir(path)
+
+
+class Scratch(NamedTuple):
+    """`path` beneath `base`, shown at `target`, with writes that are lost after the RUN."""
+
+    base: str
+    path: str
+    target: str
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a directory.  Raises StoreError where it does not exist."""
+        return Bind(self.base, self.path, self.target).folder
+
+
+class Tmpfs(NamedTuple):
+    """An empty tmpfs of at most `size` bytes, 0 for the kernel's own limit."""
+
+    target: str
+    size: int = 0
+    folder: bool = True
+
+
+class Secret(NamedTuple):
+    """A file that is in memory only."""
+
+    target: str
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+    folder: bool = False
+
+
+Attached = Bind | Scratch | Tmpfs | Secret
+
+
+def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
+    """Mount all of `mounts` in the tree `root`, in which their mount points are.
+
+    In the mount namespace of one RUN.  A tmpfs is mounted on the directory `workspace`, which
+    is outside of `root`, for what must lie in memory.  Raises StoreError.
+    """
+    if any(isinstance(wanted, (Secret, Scratch)) for wanted in mounts):
+        mount(b"tmpfs", os.fsencode(workspace), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=700")
+    for number, wanted in enumerate(mounts):
+        try:
+            with Place(root, wanted.target.strip("/")) as place:
+                _attach(wanted, place.path, os.path.join(workspace, str(number)))
+            if isinstance(wanted, Bind) and wanted.read_only:
+                with Place(root, wanted.target.strip("/")) as place:
+                    flags = MS_RDONLY | (os.fstatvfs(place.fd).f_flag & _KEPT)
+                    mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
+        except OSError as error:
+            raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from None
+
+
+def _attach(wanted: Attached, target: bytes, own: str) -> None:
+    match wanted:
+        case Bind():
+            with _opened(wanted) as source:
+                mount(source, target, b"", MS_BIND | MS_REC, b"")
+        case Scratch():
+            _overlay(wanted, target, os.fsencode(own))
+        case Tmpfs(_, size):
+            limit = b",size=%d" % size if size else b""
+            mount(b"tmpfs", target, b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777" + limit)
+        case Secret():
+            fd = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(wanted.data)
+                os.fchown(fd, wanted.uid, wanted.gid)
+                os.fchmod(fd, wanted.mode)
+            mount(os.fsencode(own), target, b"", MS_BIND, b"")
+
+
+def _overlay(wanted: Scratch, target: bytes, own: bytes) -> None:
+    """Mount the kernel's overlay of the source; what is written lies in memory."""
+    for directory in (own, own + b"/upper", own + b"/work"):
+        os.mkdir(directory, 0o755)
+    with _opened(Bind(wanted.base, wanted.path, wanted.target)) as source:
+        if not stat.S_ISDIR(os.stat(source).st_mode):
+            raise StoreError(
+                f"the mount on {wanted.target} cannot be writable, since its source is a file: "
+                "leave out rw"
+            )
+        options = b"lowerdir=%s,upperdir=%s/upper,workdir=%s/work" % (source, own, own)
+        mount(b"overlay", target, b"overlay", MS_NODEV, options)
+
+
+@contextmanager
+def _opened(wanted: Bind) -> Iterator[bytes]:
+    """Open the source; yield a path that leads to exactly that file.  Raises StoreError."""
+    base = os.open(wanted.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_in_root(base, os.fsencode(wanted.path), os.O_PATH)
+    except FileNotFoundError:
+        raise StoreError(
+            f"the source {wanted.path} of the mount on {wanted.target} does not exist"
+        ) from None
+    finally:
+        os.close(base)
+    try:
+        yield b"/proc/self/fd/%d" % fd
+    finally:
+        os.close(fd)
+
+
+class Stubs:
+    """Mount points that were made for one RUN, to be removed after it."""
+
+    def __init__(self, root: int) -> None:
+        """`root` is the stage's root, open."""
+        self._root = root
+        self._made: list[tuple[int, str, bool]] = []
+        self._times: list[tuple[int, os.stat_result]] = []
+
+    def make(self, path: str, *, folder: bool) -> None:
+        """Make what is missing of `path`; links are followed beneath the root."""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise OSError(errno.EINVAL, "a mount point has no ..", path)
+        for depth in range(1, len(parts) + 1):
+            try:
+                with Place(self._root, "/".join(parts[:depth])):
+                    continue
+            except FileNotFoundError:
+                above = "/".join(parts[: depth - 1])
+                self._add(above, parts[depth - 1], folder=folder or depth < len(parts))
+
+    def _add(self, above: str, name: str, *, folder: bool) -> None:
+        fd = open_in_root(self._root, os.fsencode(above), os.O_RDONLY | os.O_DIRECTORY)
+        was = os.fstat(fd)
+        if folder:
+            os.mkdir(name, 0o755, dir_fd=fd)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o644, dir_fd=fd))
+        self._made.append((fd, name, folder))
+        self._times.append((fd, was))
+
+    def remove(self) -> None:
+        """Remove what was made and is still empty; its directories get their times back."""
+        for fd, name, folder in reversed(self._made):
+            # What the RUN has put there, or removed itself, is its own doing.
+            with suppress(OSError):
+                if folder:
+                    os.rmdir(name, dir_fd=fd)
+                elif not os.stat(name, dir_fd=fd, follow_symlinks=False).st_size:
+                    os.unlink(name, dir_fd=fd)
+        for fd, was in reversed(self._times):
+            with suppress(OSError):
+                os.utime(fd, ns=(was.st_atime_ns, was.st_mtime_ns))
+            os.close(fd)
+        self._made.clear()
+        self._times.clear()

@@ -1,0 +1,117 @@
+"""What the processes of a build tell each other: pickled tuples over socket pairs.
+
+    builder <--- Began, Finished, Broke --- a stage's process
+                                               | Pack
+    builder <--- Kept, Unpacked ----------- the stage's packer
+
+All of them are forks of one process, and no process of a RUN inherits an end.  The end of a
+connection without the expected message means that the other process has died.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from typing import NamedTuple
+
+from layerstore.oci.digest import Digest
+
+_LARGEST = 1 << 18  # bytes of a message
+
+
+class Began(NamedTuple):
+    """The stage's process begins with a step."""
+
+    step: int
+
+
+class Finished(NamedTuple):
+    """A step is done, at `created_ns`; `number` is its frozen layer, None if it made none."""
+
+    step: int
+    seconds: float
+    created_ns: int
+    number: int | None
+
+
+class Broke(NamedTuple):
+    """A step has failed: with an exit status of its command, or 0 and a sentence."""
+
+    step: int
+    status: int
+    text: str
+
+
+class Ready(NamedTuple):
+    """All steps of the stage are done; with it comes a descriptor of its root."""
+
+
+class Pack(NamedTuple):
+    """A step is done, and `number`, if it is not None, is its frozen layer."""
+
+    step: int
+    created_ns: int
+    number: int | None
+
+
+class Kept(NamedTuple):
+    """A step's layer, if it has one, and all before it are in the store.
+
+    `chain` is the chain_id of the topmost layer by then; `diff_id` is None without a layer
+    of its own.
+    """
+
+    step: int
+    created_ns: int
+    diff_id: Digest | None
+    chain: Digest | None
+
+
+class Unpacked(NamedTuple):
+    """The packer has failed, with a sentence."""
+
+    text: str
+
+
+Message = Began | Finished | Broke | Ready | Pack | Kept | Unpacked
+
+
+class Link:
+    """One end of a connection between two processes of a build."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message, *fds: int) -> None:
+        """Send `message`, and descriptors with it; raises BrokenPipeError if nobody listens."""
+        data = pickle.dumps(message)
+        if fds:
+            socket.send_fds(self._socket, [data], list(fds))
+        else:
+            self._socket.send(data)
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """Wait for the next message, and the descriptors that come with it; None at the end."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, _LARGEST, 4)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        message: Message = pickle.loads(data)
+        return message, fds
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+
+def link() -> tuple[Link, Link]:
+    """Return the two ends of a new connection."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
+    return Link(ours), Link(theirs)

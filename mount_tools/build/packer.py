@@ -1,0 +1,180 @@
+"""The packer of a stage: frozen layers become layers of the store, while the next steps run.
+
+Decided here and only here: when.  The diff_id of a layer is computed as soon as it is
+frozen.  Several layers are synced and recorded together: at the end of the stage, and when
+some seconds have gone by, so that a build that is killed goes on from there.
+
+The packer is a process of its own, forked by the builder, outside of the stage's mount
+namespace.  It is the one that moves the stage's frozen layers to their places.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore.containers.containers import Container
+from layerstore.errors import NoSuchContainer, StoreError
+from layerstore.layer.pack import Packed, pack
+from layerstore.oci.digest import Digest
+from layerstore.store import Store
+from mount_tools.build.messages import Kept, Link, Pack, Unpacked
+from unionfs.syscalls.privilege import is_machine_root
+
+SECONDS = 2.0
+"""How long a packed layer may wait for its row."""
+
+
+class Recorded(NamedTuple):
+    """A step as it is recorded: what it made, and on top of what."""
+
+    step: int
+    created_ns: int
+    below: Digest | None
+    chain: Digest | None
+
+
+class _Waiting(NamedTuple):
+    """A step that is done and not recorded; `path` and `packed` are of its layer."""
+
+    step: int
+    created_ns: int
+    number: int | None
+    path: Path | None
+    packed: Packed | None
+
+
+Record = Callable[[Store, Recorded], None]
+"""Writes the row of a step into the build cache, within the packer's transaction."""
+
+
+class Packer:
+    """Packs and records the layers of the stage in `container`."""
+
+    def __init__(
+        self, store: Store, container: Container, record: Record, newest_ns: int | None
+    ) -> None:
+        """Files that are newer than `newest_ns` get that time; None leaves all as they are."""
+        self._store = store
+        self._container = container
+        self._record = record
+        self._newest_ns = newest_ns
+        self._base = container.base
+        self._below = [layer.diff for layer in store.layers.chain(container.base)]
+        self._waiting: list[_Waiting] = []
+
+    def run(self, jobs: Link, builder: Link) -> None:
+        """Do what `jobs` brings, to its end; tell the `builder` what is recorded.
+
+        Raises StoreError, and OSError where a file cannot be read or the disk is full.
+        """
+        poll = select.poll()
+        poll.register(jobs.fileno(), select.POLLIN)
+        since = time.monotonic()
+        with self._store.leases.lease("work", "build"):
+            while True:
+                if not poll.poll(int(SECONDS * 1000)) or time.monotonic() - since > SECONDS:
+                    self._flush(builder)
+                    since = time.monotonic()
+                if not poll.poll(0):
+                    continue
+                received = jobs.receive()
+                if received is None:
+                    break
+                message, _ = received
+                if isinstance(message, Pack):
+                    self._waiting.append(self._pack(message))
+            self._flush(builder)
+            # The builder has its own lease on the layers from here on.
+            builder.send(Kept(-1, 0, None, self._base))
+            jobs.close()
+            _wait_for(builder)
+
+    def _pack(self, job: Pack) -> _Waiting:
+        if job.number is None:
+            return _Waiting(job.step, job.created_ns, None, None, None)
+        path = self._store.containers.directory(self._container) / "layers" / str(job.number)
+        diff = path / "diff"
+        if self._newest_ns is not None:
+            limit_times(diff, self._newest_ns)
+        packed = pack(diff, self._below, privileged=is_machine_root(), record=path)
+        if packed.entries:
+            self._below.insert(0, diff)
+        return _Waiting(job.step, job.created_ns, job.number, path, packed)
+
+    def _flush(self, builder: Link) -> None:
+        """Record every step that is packed."""
+        if not self._waiting:
+            return
+        done, self._waiting = self._waiting, []
+        store = self._store
+        if any(step.packed is not None and step.packed.entries for step in done):
+            store.durability.tree(store.containers.directory(self._container))
+        kept = []
+        with store.database.transaction():
+            base = self._base
+            published = self._container.published
+            for step in done:
+                below = base
+                diff_id = None
+                if step.packed is not None and step.path is not None and step.packed.entries:
+                    diff_id = step.packed.diff_id
+                    layer = store.layers.adopt(step.path, base, diff_id, step.packed.size)
+                    base = layer.chain_id
+                published = max(published, step.number or 0)
+                self._record(store, Recorded(step.step, step.created_ns, below, base))
+                kept.append(Kept(step.step, step.created_ns, diff_id, base))
+            with suppress(NoSuchContainer):
+                self._container = store.containers.update(
+                    self._container, base=base, published=published
+                )
+        self._base = base
+        store.layers.settle()
+        self._below = [layer.diff for layer in store.layers.chain(base)]
+        for message in kept:
+            builder.send(message)
+
+
+def _wait_for(builder: Link) -> None:
+    """Wait until the builder closes its end: it then has what it needs of our lease."""
+    with suppress(OSError):
+        builder.receive()
+
+
+def run_packer(packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
+    """Run a packer in its own process; return its exit status."""
+    try:
+        packer().run(jobs, builder)
+        return 0
+    except BrokenPipeError:
+        return 1  # the builder has gone
+    except StoreError as error:
+        text = str(error)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}"
+    except Exception as error:
+        text = f"a bug in PyUnion ({type(error).__name__}: {error})"
+    with suppress(OSError):
+        builder.send(Unpacked(text))
+    return 1
+
+
+def limit_times(tree: Path, newest_ns: int) -> None:
+    """Set the modification time of everything in `tree` that is newer to `newest_ns`."""
+    for folder, names, files, fd in os.fwalk(tree, topdown=False):
+        del folder
+        for name in (*names, *files):
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if found.st_mtime_ns > newest_ns:
+                os.utime(name, ns=(newest_ns, newest_ns), dir_fd=fd, follow_symlinks=False)
+    found = os.stat(tree)
+    if found.st_mtime_ns > newest_ns:
+        os.utime(tree, ns=(newest_ns, newest_ns))

@@ -1,0 +1,160 @@
+"""A stage at work, as the builder sees it: its container, its processes, what they report.
+
+Decided here and only here: how a stage begins and ends in the store.  Its container has
+`auto_remove` and counts as running.  If a step fails the container is kept, with a shell
+for its command; in every other case it is removed when the build ends, and if the builder
+is killed, by the next one.
+
+Threading: one thread, since it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+from layerstore.containers.containers import Container
+from layerstore.errors import NotFound, StoreError
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import Object
+from layerstore.store import Store
+from mount_tools.build.messages import Link, link
+from mount_tools.build.packer import Packer, Record, run_packer
+from mount_tools.build.stage import Ends, Task, do_stage
+from mount_tools.build.stage_mount import prepare_stage, start_stage
+from mount_tools.container.handshake import end_with
+from mount_tools.container.program import own_interpreter
+from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
+from mount_tools.daemon.handover import await_predecessor
+
+
+class StageProcess:
+    """The processes of a stage: its own, which does the steps, and its packer."""
+
+    def __init__(
+        self,
+        store: Store,
+        container: Container,
+        tasks: Callable[[int], Sequence[Task]],
+        record: Record,
+        *,
+        clock: Callable[[], int],
+        newest_ns: int | None,
+        runs: bool,
+        exports: int,
+        sources: Sequence[int] = (),
+    ) -> None:
+        """Start them.  `tasks` gets the descriptor that the steps' output goes to.
+
+        `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises StoreError if the stage cannot be mounted.
+        """
+        own_interpreter()
+        self.container = container
+        self._store = store
+        self._undo = ExitStack()
+        self._undo.enter_context(store.containers.lock(container))
+        self.output, output = os.pipe()
+        self._undo.callback(os.close, self.output)
+        os.set_blocking(self.output, False)
+        self.steps, stage_end = link()
+        self.packed, packer_end = link()
+        packer_jobs, jobs = link()
+        self._packer = self._stage = 0
+        mount = prepare_stage(store, container, runs=runs)
+        # SQLite's locks do not survive a fork, and its memory of them does.
+        store.database.close()
+        try:
+            self._packer = self._start_packer(
+                lambda: Packer(store, container, record, newest_ns), packer_jobs, packer_end
+            )
+            ends = Ends(stage_end, jobs)
+            self._stage = start_stage(
+                mount,
+                lambda stage: do_stage(stage, tasks(output), ends, clock, exports),
+                (stage_end.fileno(), jobs.fileno(), output, *sources),
+            )
+            store.containers.started(container, self._stage)
+        except BaseException:
+            self.kill()
+            self.end()
+            raise
+        finally:
+            os.close(output)
+            for end in (stage_end, packer_end, packer_jobs, jobs):
+                end.close()
+
+    def _start_packer(self, packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
+        runner = os.pidfd_open(os.getpid())
+        child = os.fork()
+        if child:
+            os.close(runner)
+            return child
+        status = 1
+        try:
+            forget_descriptors()
+            end_with(runner)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
+            close_all_but(jobs.fileno(), builder.fileno())
+            status = run_packer(packer, jobs, builder)
+        finally:
+            os._exit(status)
+
+    def kill(self) -> None:
+        """End the processes at once, and with the stage's every process of its step."""
+        for pid in (self._stage, self._packer):
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Wait for the processes, which end when our ends are closed, and for the daemon."""
+        self.steps.close()
+        self.packed.close()
+        for pid in (self._stage, self._packer):
+            if pid:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        self._stage = self._packer = 0
+        await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
+        self._undo.close()
+
+    def remove(self) -> None:
+        """Remove the container; the processes have ended."""
+        with suppress(NotFound):
+            self._store.containers.finished(self.container, 0)
+            self._store.containers.remove(self._store.containers.get(self.container.id))
+
+    def keep(self, status: int, config: Object) -> None:
+        """Keep the container of a failed step, to be looked into; the processes have ended."""
+        with suppress(NotFound):
+            self._store.containers.update(self.container, auto_remove=0, config=json.dumps(config))
+            self._store.containers.finished(self.container, status)
+
+
+def sweep(store: Store) -> None:
+    """Remove the containers of builders that were killed."""
+    for container in store.containers.list():
+        if container.name.startswith(NAME) and container.auto_remove and not container.running:
+            try:
+                with store.containers.lock(container, wait=False):
+                    pass
+                store.containers.remove(container)
+            except StoreError:
+                continue  # another builder has it
+
+
+NAME = "build-"
+
+
+def new_container(
+    store: Store, base: Digest | None, image: Digest, image_name: str, config: Object
+) -> Container:
+    """Make the container of a stage over the layers of the chain `base`."""
+    name = NAME + os.urandom(5).hex()
+    return store.containers.create_on(
+        base, name=name, image=image, image_name=image_name, config=config
+    )
