@@ -143,11 +143,14 @@ class LayerStore:
 
     def _move_in(self, source: Path, chain: Digest, aside: Path) -> None:
         """Rename `source` to its place; anything there has no row and is moved to `aside`."""
+        self._rename_in(source, chain, aside)
+        self._durability.directory(self._directory)
+
+    def _rename_in(self, source: Path, chain: Digest, aside: Path) -> None:
         target = self._place(chain)
         with suppress(FileNotFoundError):
             os.rename(target, aside)
         os.rename(source, target)
-        self._durability.directory(self._directory)
 
     def adopt(
         self,
@@ -174,26 +177,30 @@ class LayerStore:
 
     def settle(self) -> list[Layer]:
         """Move every adopted tree to its own place; return those that were moved."""
-        moved = []
-        for chain in self._rows.unsettled():
-            layer = self._settle(chain)
-            if layer is not None:
-                moved.append(layer)
-        return moved
-
-    def _settle(self, chain: Digest) -> Layer | None:
+        if not self._rows.unsettled():
+            return []
+        moved: list[Digest] = []
         with self._staging.directory() as own, self._database.transaction():
-            row = self._rows.get(chain)
-            if row is None or row.location is None:
-                return None  # another process settled it
-            source = self._root / row.location
-            if source.exists():
-                self._move_in(source, chain, own / "replaced")
-                self._durability.directory(source.parent)
-            elif not self._place(chain).exists():
-                return None  # lost; `check` reports it
-            self._rows.settle(chain)
-        return self.get(chain)
+            left = set()
+            for number, chain in enumerate(self._rows.unsettled()):
+                row = self._rows.get(chain)
+                if row is None or row.location is None:
+                    continue  # another process settled it
+                source = self._root / row.location
+                if source.exists():
+                    self._rename_in(source, chain, own / f"replaced-{number}")
+                    left.add(source.parent)
+                elif not self._place(chain).exists():
+                    continue  # lost; `check` reports it
+                moved.append(chain)
+            # The names are on disk before the rows say so, and before the rename is forgotten.
+            if moved:
+                self._durability.directory(self._directory)
+            for directory in left:
+                self._durability.directory(directory)
+            for chain in moved:
+                self._rows.settle(chain)
+        return [self.get(chain) for chain in moved]
 
     def find(self, chain: Digest) -> Layer | None:
         """Return the layer, or None if its row or its tree is missing."""

@@ -19,10 +19,11 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
-from mount_tools.container.root import MS_BIND, MS_REC, MS_REMOUNT, Place
+from mount_tools.container.root import MS_BIND, MS_REC, MS_REMOUNT, Place, mount_point
 from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
 from unionfs.syscalls.openat2 import open_in_root
 
+_FURNISHED = ("dev", "proc", "sys")
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
@@ -86,7 +87,8 @@ def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
         mount(b"tmpfs", os.fsencode(workspace), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=700")
     for number, wanted in enumerate(mounts):
         try:
-            with Place(root, wanted.target.strip("/")) as place:
+            # /dev and the like are there only now; what the stage lacks was made before.
+            with mount_point(root, wanted.target.strip("/"), folder=wanted.folder) as place:
                 _attach(wanted, place.path, os.path.join(workspace, str(number)))
             if isinstance(wanted, Bind) and wanted.read_only:
                 with Place(root, wanted.target.strip("/")) as place:
@@ -157,8 +159,13 @@ class Stubs:
         self._times: list[tuple[int, os.stat_result]] = []
 
     def make(self, path: str, *, folder: bool) -> None:
-        """Make what is missing of `path`; links are followed beneath the root."""
+        """Make what is missing of `path`; links are followed beneath the root.
+
+        Nothing is made where the RUN has a filesystem of its own, in /dev for example.
+        """
         parts = [part for part in path.split("/") if part not in ("", ".")]
+        if parts and parts[0] in _FURNISHED:
+            return
         if ".." in parts:
             raise OSError(errno.EINVAL, "a mount point has no ..", path)
         for depth in range(1, len(parts) + 1):

@@ -49,7 +49,8 @@ class StageProcess:
     ) -> None:
         """Start them.  `tasks` gets the descriptor that the steps' output goes to.
 
-        `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises StoreError if the stage cannot be mounted.
+        `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises
+        StoreError if the stage cannot be mounted.
         """
         own_interpreter()
         self.container = container
@@ -120,12 +121,13 @@ class StageProcess:
                     os.waitpid(pid, 0)
         self._stage = self._packer = 0
         await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
+        with suppress(NotFound):
+            self._store.containers.finished(self.container, 0)
         self._undo.close()
 
     def remove(self) -> None:
         """Remove the container; the processes have ended."""
         with suppress(NotFound):
-            self._store.containers.finished(self.container, 0)
             self._store.containers.remove(self._store.containers.get(self.container.id))
 
     def keep(self, status: int, config: Object) -> None:

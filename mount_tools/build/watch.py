@@ -1,23 +1,28 @@
 """What a build tells the person who waits for it.
 
-    for each stage    stage_began
-    for each step     step_began, then step_cached or step_finished or step_failed
-    in between        output, what the step's command prints
-
 Stages run side by side, so the calls of several stages may alternate; a step says its stage.
+
+    step_began, then one of step_cached, step_finished and step_failed    for each step
+    output                    in between, what the step's command prints
+    succeeded                 once, at the end of a build that went well
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
 class Shown(NamedTuple):
-    """A step as it is shown: `number` of all `total` steps, from 1, its stage and its text."""
+    """A step as it is shown: `number` of all `total` steps, from 1, its stage and its text.
+
+    Stages are numbered in the order of the file; `stage_name` is "" for one without a name.
+    """
 
     number: int
     total: int
     stage: int
+    stage_name: str
     text: str
 
 
@@ -27,19 +32,29 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """Show a warning, or a sentence about the build as a whole."""
 
-    def step_began(self, step: Shown) -> None: ...
+    def step_began(self, step: Shown) -> None:
+        """A step is looked at: whether it is cached, and if not it is done."""
 
-    def step_cached(self, step: Shown) -> None: ...
+    def step_cached(self, step: Shown) -> None:
+        """The step was done by an earlier build."""
 
     def step_running(self, step: Shown, container: str) -> None:
-        """The step's command is about to run, in the container with this short id."""
+        """The step runs in the container with this short id."""
 
-    def output(self, step: Shown, data: bytes) -> None: ...
+    def output(self, step: Shown, data: bytes) -> None:
+        """The step's command has printed `data`."""
 
-    def step_finished(self, step: Shown, seconds: float, made: str) -> None:
-        """The step is done; `made` is the short id of the image so far, "" if it has none."""
+    def step_finished(self, step: Shown, seconds: float, image: str) -> None:
+        """The step is done; `image` is the short id of an image so far, "" if there is none."""
 
-    def step_failed(self, step: Shown) -> None: ...
+    def step_failed(self, step: Shown) -> None:
+        """The step has failed."""
+
+    def stage_ended(self, stage: int) -> None:
+        """No more comes of that stage."""
+
+    def succeeded(self, image_id: str, names: Sequence[str]) -> None:
+        """The image is made, and has these names."""
 
     def close(self) -> None:
-        """Stop drawing; the build has ended."""
+        """Stop drawing; the build has ended, in whatever way."""

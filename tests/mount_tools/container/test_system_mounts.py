@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools.container.system_mounts import _mount_point
+from mount_tools.container.system_mounts import mount_point
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def root(tmp_path: Path) -> Iterator[int]:
 
 
 def test_a_mount_point_is_made_where_it_is_missing(root: int, tmp_path: Path) -> None:
-    with _mount_point(root, "a/b/c", folder=True):
+    with mount_point(root, "a/b/c", folder=True):
         assert (tmp_path / "root/a/b/c").is_dir()
-    with _mount_point(root, "a/file", folder=False):
+    with mount_point(root, "a/file", folder=False):
         assert (tmp_path / "root/a/file").is_file()
 
 
@@ -37,10 +37,10 @@ def test_links_lead_nowhere_outside(root: int, tmp_path: Path) -> None:
     (inside / "real").mkdir()
     for link in ("absolute", "relative"):
         with pytest.raises(OSError, match=r"exists|No such"):
-            _mount_point(root, f"{link}/made", folder=True)
-    with _mount_point(root, "within/made", folder=True):
+            mount_point(root, f"{link}/made", folder=True)
+    with mount_point(root, "within/made", folder=True):
         assert (inside / "real/made").is_dir()
     assert os.listdir(outside) == []
     with pytest.raises(OSError) as refused:
-        _mount_point(root, "../outside", folder=True)
+        mount_point(root, "../outside", folder=True)
     assert refused.value.errno == errno.EINVAL

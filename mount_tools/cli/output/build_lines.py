@@ -1,0 +1,101 @@
+"""A build as lines of text, in the words of docker's classic builder.
+
+Stages may run side by side, and their lines would mix.  So the first of the stages that are
+at work is shown as it goes on; what the others say is kept until it is their turn.
+
+Source: moby `builder/dockerfile/dispatchers.go`, `builder.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from mount_tools.build.watch import Shown
+from mount_tools.cli.output.terminal import for_stream
+
+
+class Lines:
+    """Writes lines to `stream`; what a command prints goes there byte for byte."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._kept: dict[int, list[bytes]] = {}
+        self._order: list[int] = []
+        self._ended: set[int] = set()
+
+    def note(self, text: str) -> None:
+        self._write(f"{text}\n".encode(errors="surrogateescape"))
+
+    def step_began(self, step: Shown) -> None:
+        self._say(step, f"Step {step.number}/{step.total} : {step.text}")
+
+    def step_cached(self, step: Shown) -> None:
+        self._say(step, " ---> Using cache")
+
+    def step_running(self, step: Shown, container: str) -> None:
+        self._say(step, f" ---> Running in {container}")
+
+    def output(self, step: Shown, data: bytes) -> None:
+        self._put(step.stage, data)
+
+    def step_finished(self, step: Shown, seconds: float, image: str) -> None:
+        if image:
+            self._say(step, f" ---> {image}")
+
+    def step_failed(self, step: Shown) -> None:
+        """The error that ends the build is shown by the command."""
+
+    def stage_ended(self, stage: int) -> None:
+        self._ended.add(stage)
+        while self._order and self._order[0] in self._ended:
+            self._order.pop(0)
+            if self._order:
+                for data in self._kept.pop(self._order[0], []):
+                    self._write(data)
+
+    def succeeded(self, image_id: str, names: Sequence[str]) -> None:
+        self.note(f"Successfully built {image_id}")
+        for name in names:
+            self.note(f"Successfully tagged {name}")
+
+    def close(self) -> None:
+        for kept in self._kept.values():
+            for data in kept:
+                self._write(data)
+        self._kept.clear()
+
+    def _say(self, step: Shown, line: str) -> None:
+        shown = for_stream(line, self._stream)
+        self._put(step.stage, f"{shown}\n".encode(errors="surrogateescape"))
+
+    def _put(self, stage: int, data: bytes) -> None:
+        if stage not in self._order:
+            self._order.append(stage)
+        if self._order[0] == stage:
+            self._write(data)
+        else:
+            self._kept.setdefault(stage, []).append(data)
+
+    def _write(self, data: bytes) -> None:
+        self._stream.flush()
+        self._stream.buffer.write(data)
+        self._stream.buffer.flush()
+
+
+class Silent(Lines):
+    """Shows nothing of a build that goes well; of one that fails, all that it has printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._said: list[bytes] = []
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def step_failed(self, step: Shown) -> None:
+        for data in self._said:
+            super()._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._said.append(data)

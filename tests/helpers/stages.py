@@ -1,0 +1,132 @@
+"""A stage of a build with tasks that a test makes, and what it reports."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from layerstore import Store
+from layerstore.containers.containers import Container
+from layerstore.oci.digest import Digest
+from mount_tools.build.attach import Attached
+from mount_tools.build.messages import Broke, Kept, Message, Ready, Unpacked
+from mount_tools.build.packer import Recorded
+from mount_tools.build.run_step import run_step
+from mount_tools.build.stage import StepFailed, Task
+from mount_tools.build.stage_mount import MountedStage
+from mount_tools.build.stage_process import StageProcess, new_container
+from mount_tools.container.process import Launch
+
+Work = Callable[[MountedStage, int], None]
+
+
+def sh(line: str, *mounts: Attached, network: bool = True, user: str = "") -> Work:
+    """Return a task that runs `line` in a shell of the stage."""
+
+    def work(stage: MountedStage, output: int) -> None:
+        launch = Launch(("/bin/sh", "-c", line), (), "/", user)
+        status = run_step(stage.around, stage.root, launch, mounts, output, network=network)
+        if status:
+            raise StepFailed(status)
+
+    return work
+
+
+class Ran(NamedTuple):
+    """What a stage's processes said, what its commands printed, and its chain in the end."""
+
+    messages: list[Message]
+    output: bytes
+    chain: Digest | None
+    container: Container
+
+    @property
+    def broke(self) -> Broke | None:
+        return next((one for one in self.messages if isinstance(one, Broke)), None)
+
+    @property
+    def kept(self) -> list[Kept]:
+        return [one for one in self.messages if isinstance(one, Kept) and one.step >= 0]
+
+
+def run_stage(
+    store: Store,
+    works: Sequence[Work],
+    *,
+    image: str = "busy:1",
+    newest_ns: int | None = None,
+    look: Callable[[StageProcess], None] = lambda process: None,
+) -> Ran:
+    """Run a stage of `works` on an image to its end; its container stays."""
+    base = store.images.resolve(image)
+
+    def tasks(output: int) -> list[Task]:
+        def task(number: int, work: Work) -> Task:
+            return Task(number, lambda stage: work(stage, output))
+
+        return [task(number, work) for number, work in enumerate(works)]
+
+    def record(store: Store, recorded: Recorded) -> None:
+        assert store.database.connection.in_transaction
+
+    messages: list[Message] = []
+    with store.leases.lease("work", "test"):
+        container = new_container(store, base.top, base.id, image, {})
+        process = StageProcess(
+            store,
+            container,
+            tasks,
+            record,
+            clock=time.time_ns,
+            newest_ns=newest_ns,
+            runs=True,
+            exports=0,
+        )
+        try:
+            look(process)
+            output = _attend(process, messages)
+        finally:
+            process.end()
+        last = next((one for one in messages if isinstance(one, Kept) and one.step < 0), None)
+    return Ran(messages, output, last.chain if last else None, store.containers.get(container.id))
+
+
+def _attend(process: StageProcess, messages: list[Message]) -> bytes:
+    printed = b""
+    open_ends = {process.steps.fileno(): process.steps, process.packed.fileno(): process.packed}
+    poll = select.poll()
+    for fd in (*open_ends, process.output):
+        poll.register(fd, select.POLLIN)
+    while open_ends:
+        for fd, _ in poll.poll():
+            if fd == process.output:
+                printed += _drained(fd, poll)
+                continue
+            received = open_ends[fd].receive()
+            if received is not None:
+                messages.append(received[0])
+            if received is None or _is_last(received[0]):
+                poll.unregister(fd)
+                del open_ends[fd]
+    return printed + _drained(process.output, None)
+
+
+def _is_last(message: Message) -> bool:
+    return isinstance(message, (Ready, Broke, Unpacked)) or (
+        isinstance(message, Kept) and message.step < 0
+    )
+
+
+def _drained(fd: int, poll: select.poll | None) -> bytes:
+    found = b""
+    try:
+        while piece := os.read(fd, 1 << 16):
+            found += piece
+        if poll is not None:
+            poll.unregister(fd)  # no process has the other end any more
+    except BlockingIOError:
+        pass
+    return found

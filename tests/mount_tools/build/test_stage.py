@@ -1,0 +1,43 @@
+"""The steps of a stage, one after the other, and how one that fails is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from layerstore import Store
+from layerstore.errors import StoreError
+from mount_tools.build.messages import Began, Broke, Finished, Ready
+from mount_tools.build.stage_mount import MountedStage
+from tests.helpers.stages import Work, run_stage, sh
+
+
+def test_each_step_sees_what_the_one_before_did(store: Store) -> None:
+    ran = run_stage(store, [sh("echo one > /f"), sh("cat /f; echo two > /f"), sh("cat /f")])
+    assert ran.output == b"one\ntwo\n"
+    told = [type(message) for message in ran.messages if not hasattr(message, "chain")]
+    assert told == [Began, Finished, Began, Finished, Began, Finished, Ready]
+
+
+def raising(error: Exception) -> Work:
+    def work(stage: MountedStage, output: int) -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (StoreError("a sentence"), "a sentence"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/f"), "/f: No space left on device"),
+        (ValueError("odd"), "a bug in PyUnion (ValueError: odd)"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(store: Store, error: Exception, text: str) -> None:
+    ran = run_stage(store, [sh("echo > /f"), raising(error), sh("true")])
+    assert ran.broke == Broke(1, 0, text)
+    # What was done before is kept all the same.
+    assert [kept.step for kept in ran.kept] == [0]

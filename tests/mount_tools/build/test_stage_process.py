@@ -1,0 +1,54 @@
+"""The processes of a stage: that they end, whichever of them is killed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import pytest
+
+from layerstore import Store
+from layerstore.operations.check import examine
+from mount_tools.build.stage_process import StageProcess, new_container, sweep
+from tests.helpers.stages import run_stage, sh
+
+
+def wait_for_output(process: StageProcess) -> None:
+    poll = select.poll()
+    poll.register(process.output, select.POLLIN)
+    assert poll.poll(30_000)
+
+
+@pytest.mark.parametrize("victim", ["_stage", "_packer"])
+def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
+    def look(process: StageProcess) -> None:
+        wait_for_output(process)
+        os.kill(getattr(process, victim), signal.SIGKILL)
+        if victim == "_packer":
+            process.kill()
+
+    ran = run_stage(store, [sh("echo > /a"), sh("echo begun; sleep 1000")], look=look)
+    assert ran.broke is None
+    store.containers.remove(store.containers.get(ran.container.id))
+    assert list(examine(store, content=True)) == []
+
+
+def test_it_runs_as_long_as_its_process(store: Store) -> None:
+    def look(process: StageProcess) -> None:
+        assert store.containers.get(process.container.id).running
+
+    ran = run_stage(store, [sh("true")], look=look)
+    assert not ran.container.running
+
+
+def test_the_containers_of_dead_builders_are_swept(store: Store) -> None:
+    image = store.images.resolve("busy:1")
+    left = new_container(store, image.top, image.id, "busy:1", {})
+    used = new_container(store, image.top, image.id, "busy:1", {})
+    kept = new_container(store, image.top, image.id, "busy:1", {})
+    store.containers.update(kept, auto_remove=0)
+    with store.containers.lock(used):
+        sweep(store)
+    names = {container.id for container in store.containers.list()}
+    assert names == {used.id, kept.id} and left.id not in names
