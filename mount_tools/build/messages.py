@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import pickle
 import socket
+import struct
 from typing import NamedTuple
 
 from layerstore.oci.digest import Digest
 
 _LARGEST = 1 << 18  # bytes of a message
+_MOST_FDS = 200  # of the kernel's 253
+_FD = struct.Struct("i")
 
 
 class Began(NamedTuple):
@@ -96,13 +99,16 @@ class Link:
     def receive(self) -> tuple[Message, list[int]] | None:
         """Wait for the next message, and the descriptors that come with it; None at the end."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, _LARGEST, 4)
+            # Not recv_fds(), which takes flags and forgets them.
+            data, ancillary, _, _ = self._socket.recvmsg(
+                _LARGEST, socket.CMSG_SPACE(_MOST_FDS * _FD.size), socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionResetError:
             return None
         if not data:
             return None
         message: Message = pickle.loads(data)
-        return message, fds
+        return message, [fd for _, _, sent in ancillary for (fd,) in _FD.iter_unpack(sent)]
 
     def close(self) -> None:
         """Close this end."""

@@ -38,6 +38,7 @@ class Recorded(NamedTuple):
     step: int
     created_ns: int
     below: Digest | None
+    diff_id: Digest | None
     chain: Digest | None
 
 
@@ -129,7 +130,7 @@ class Packer:
                     layer = store.layers.adopt(step.path, base, diff_id, step.packed.size)
                     base = layer.chain_id
                 published = max(published, step.number or 0)
-                self._record(store, Recorded(step.step, step.created_ns, below, base))
+                self._record(store, Recorded(step.step, step.created_ns, below, diff_id, base))
                 kept.append(Kept(step.step, step.created_ns, diff_id, base))
             with suppress(NoSuchContainer):
                 self._container = store.containers.update(

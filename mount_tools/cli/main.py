@@ -47,6 +47,7 @@ COMMANDS = {
     "rename": "rename_cmd.rename",
     "restart": "kill_cmd.restart",
     "wait": "attach_cmd.wait",
+    "build": "build_cmd.build",
     "check": "check_cmd.check",
     "export": "export_cmd.export",
     "import": "import_cmd.import_",

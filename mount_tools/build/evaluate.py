@@ -1,0 +1,223 @@
+"""The steps of a stage before any is done: what each is, is keyed by and is done by.
+
+Decided here and only here: which instructions change files, and how a step is looked up.
+A COPY from a stage is known by two keys, of which the first needs no file of that stage.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from layerstore.build.plan import Stage
+from layerstore.build.source_digest import Digester, Memo
+from layerstore.build.sources import Sources, digest_sources, find_sources
+from layerstore.build.tree import Tree
+from layerstore.containerfile.errors import ContainerfileError
+from layerstore.containerfile.instructions import (
+    Add,
+    BindMount,
+    CacheMount,
+    Copy,
+    Instruction,
+    Mount,
+    Run,
+    SecretMount,
+    Workdir,
+)
+from layerstore.containerfile.stage_state import StageState
+from layerstore.errors import shown
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import Object
+from mount_tools.build import keys
+from mount_tools.build.keys import Definition
+from mount_tools.build.tasks import Surroundings, Work, copy_task, run_task, workdir_task
+from mount_tools.build.watch import Shown
+
+
+class Look(NamedTuple):
+    """What somebody finds who looks into a stage: a configuration for its container."""
+
+    environment: list[str]
+    user: str
+    workdir: str
+
+
+@dataclass
+class Step:
+    """A step.  `work` is None for one that changes no file; `look` is for the case it fails.
+
+    `created_by` is "" until its sources are known, which `settle` sees to.  `mounts_from` are
+    the names in its `--mount=from`.
+    """
+
+    shown: Shown
+    created_by: str
+    definitions: list[Definition]
+    work: Callable[[Surroundings], Work] | None
+    look: Look
+    settle: Callable[[Step], None] | None = None
+    mounts_from: tuple[str, ...] = ()
+
+    def keys(self, below: Digest | None) -> list[str]:
+        """Return the keys of the step on top of the chain `below`."""
+        return [definition.key(below) for definition in self.definitions]
+
+
+class Origins(Protocol):
+    """What the builder knows of the stages and images that are copied from."""
+
+    def identity(self, name: str) -> str:
+        """Return what identifies the tree that `--from=name` means, its content included."""
+
+    def tree(self, name: str) -> Tree:
+        """Return the tree; it is mounted if it was not."""
+
+
+class Evaluation:
+    """One stage, evaluated instruction by instruction."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        state: StageState,
+        context: Tree,
+        origins: Origins,
+        memo: Memo,
+        number: Callable[[str, bool], Shown],
+    ) -> None:
+        """`number` makes a step of a text; the second argument says that it counts."""
+        self.state = state
+        self._stage = stage
+        self._context = context
+        self._origins = origins
+        self._memo = memo
+        self._number = number
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps in their order; `state` is then that after the step.
+
+        Raises ContainerfileError, and StoreError where a source cannot be read.
+        """
+        for one in self._stage.triggers:
+            yield self._step(one, self._number(f"ONBUILD {one.at.text}", False))
+        for one in self._stage.instructions:
+            yield self._step(one, self._number(one.at.text.strip(), True))
+
+    def _step(self, one: Instruction, shown_as: Shown) -> Step:
+        before = self.state.config
+        one = self.state.expand(one)
+        created_by = self.state.apply(one)
+        look = self._look()
+        if isinstance(one, Run):
+            return self._run(one, shown_as, look)
+        if isinstance(one, Copy | Add):
+            return self._copy(one, shown_as, look)
+        assert created_by is not None, "all other instructions change the configuration"
+        if isinstance(one, Workdir):
+            path = self.state.workdir
+            definition = keys.of_workdir(path, created_by, before)
+            return Step(
+                shown_as, created_by, [definition], lambda around: workdir_task(path, around), look
+            )
+        return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, look)
+
+    def label_step(self, before: Object, created_by: str) -> Step:
+        """Return the step of the labels that are given to the build."""
+        shown_as = self._number("LABEL of the command line", False)
+        return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, self._look())
+
+    def _look(self) -> Look:
+        config = self.state.run_config
+        return Look(config.env, config.user, self.state.workdir)
+
+    # -- RUN --
+
+    def _run(self, run: Run, shown_as: Shown, look: Look) -> Step:
+        program = self.state.program(run)
+        created_by = self.state.run_history(run)
+        mounts = [self._mounted(run, mount) for mount in run.mounts]
+        config = self.state.run_config
+        definition = keys.of_run(run, program, config, created_by, mounts)
+        look = look._replace(environment=program.environment)
+
+        def work(around: Surroundings) -> Work:
+            return run_task(run, program, look.user, look.workdir, around)
+
+        used = (mount for mount in run.mounts if isinstance(mount, BindMount | CacheMount))
+        names = tuple(mount.stage for mount in used if mount.stage)
+        return Step(shown_as, created_by, [definition], work, look, mounts_from=names)
+
+    def _mounted(self, run: Run, mount: Mount) -> str:
+        """Return what a key has of a mount: for a bind its content, for a secret its id."""
+        if isinstance(mount, BindMount):
+            if mount.stage:
+                content = self._origins.identity(mount.stage)
+            else:
+                content = self._content(run, mount.source)
+            return json.dumps(["bind", mount.target, mount.source, mount.read_only, content])
+        if isinstance(mount, CacheMount):
+            return json.dumps(["cache", mount.target, mount.id])
+        if isinstance(mount, SecretMount):
+            return json.dumps(["secret", mount.id, mount.target, mount.variable])
+        return json.dumps(["tmpfs", mount.target, mount.size])
+
+    def _content(self, run: Run, path: str) -> str:
+        tree = self._context
+        found = tree.find(path.lstrip("/"))
+        if found is None:
+            raise ContainerfileError(
+                run.at, f"failed to compute cache key: {shown(path)}: not found in the context"
+            )
+        digester = Digester(tree, self._memo)
+        if not stat.S_ISDIR(found.st.st_mode):
+            return digester.file(found.path, found.st).key.hex()
+        return digester.directory(tree.walk(found.path)).key.hex()
+
+    # -- COPY and ADD --
+
+    def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> Step:
+        workdir = self.state.workdir
+        state = self.state
+        name = one.stage if isinstance(one, Copy) else ""
+        found: list[tuple[Sources, list[bytes]]] = []
+
+        def settle(step: Step) -> None:
+            tree = self._origins.tree(name) if name else self._context
+            sources = find_sources(one, tree)
+            docker, key, seen = digest_sources(sources, Digester(tree, self._memo))
+            found.append((sources, seen))
+            step.created_by = state.copy_history(one, docker)
+            step.definitions.append(keys.of_copy(one, workdir, key.hex()))
+            step.settle = None
+
+        def work(around: Surroundings) -> Work:
+            sources, seen = found[-1]
+            return copy_task(one, sources, seen, workdir, around)
+
+        definitions = []
+        if name:
+            identity = f"{self._origins.identity(name)} {json.dumps(one.sources)}"
+            definitions.append(keys.of_copy(one, workdir, identity))
+        step = Step(shown_as, "", definitions, work, look, settle)
+        if not name:
+            settle(step)
+        return step
+
+
+def look_config(look: Look, base: Object) -> Object:
+    """Return the configuration of a container in which a shell shows a step that failed."""
+    return {
+        **{name: value for name, value in base.items() if name not in ("Entrypoint", "Cmd")},
+        "Cmd": ["/bin/sh"],
+        "Env": list(look.environment),
+        "User": look.user,
+        "WorkingDir": look.workdir,
+        "Tty": True,
+        "OpenStdin": True,
+    }

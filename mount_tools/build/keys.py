@@ -1,0 +1,78 @@
+"""The key of a step in the build cache: what the step is, and the layers below it.
+
+Decided here and only here: what a step depends on.  A RUN depends on its words, its
+environment, user and directory, and on what is mounted; a COPY on what it copies, how and
+where to; an instruction that changes only the configuration on all of that before it.
+
+Threading: immutable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+
+from layerstore.containerfile.instructions import Add, Copy, Run
+from layerstore.containerfile.stage_state import Program
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import Object
+from layerstore.oci.run_config import RunConfig
+
+_VERSION = "1"
+
+
+class Definition(NamedTuple):
+    """What a step is, in words."""
+
+    words: tuple[str, ...]
+
+    def key(self, below: Digest | None) -> str:
+        """Return the key of the step on top of the chain `below`."""
+        text = json.dumps([_VERSION, below or "", *self.words])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_run(
+    run: Run, program: Program, config: RunConfig, created_by: str, mounts: list[str]
+) -> Definition:
+    """Return the definition of a RUN; `mounts` say what is mounted, content included."""
+    script = program.script.content if program.script is not None else ""
+    return Definition(
+        (
+            "RUN",
+            created_by,
+            json.dumps([program.argv, script, sorted(config.env)]),
+            config.user,
+            config.working_dir,
+            run.network,
+            *mounts,
+        )
+    )
+
+
+def of_copy(one: Copy | Add, workdir: str, sources: str) -> Definition:
+    """Return the definition of a COPY or ADD; `sources` identify what is copied."""
+    return Definition(
+        (
+            type(one).__name__,
+            sources,
+            *(one.sources if isinstance(one, Copy) and one.parents else ()),
+            one.destination,
+            workdir,
+            one.owner,
+            one.mode,
+            json.dumps(one.exclude),
+            str(one.parents if isinstance(one, Copy) else one.unpack),
+        )
+    )
+
+
+def of_workdir(path: str, created_by: str, before: Object) -> Definition:
+    """Return the definition of a WORKDIR, whose directory is `path`."""
+    return Definition(("WORKDIR", path, created_by, json.dumps(before, sort_keys=True)))
+
+
+def of_config(before: Object, created_by: str) -> Definition:
+    """Return the definition of an instruction that changes the configuration `before`."""
+    return Definition(("CONFIG", json.dumps(before, sort_keys=True), created_by))

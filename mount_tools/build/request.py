@@ -1,0 +1,116 @@
+"""What `build` is told on its command line, as values.
+
+Source: docker/cli `cli/command/image/build.go`, `opts`; buildx `docs/reference`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from layerstore.errors import StoreError, shown
+
+LARGEST_SECRET = 500 << 10  # bytes, as BuildKit has it
+_NS = 1_000_000_000
+
+
+def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `--build-arg`s; one without a value has that of the environment, or none."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise StoreError(f'invalid build argument "{shown(word)}": write NAME=VALUE')
+        if equals:
+            found[name] = value
+        elif name in environment:
+            found[name] = environment[name]
+    return found
+
+
+def labels(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return `--label`s, sorted by name; of a repeated one the last."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name:
+            raise StoreError(f'invalid label "{shown(word)}": write NAME=VALUE')
+        found[name] = value
+    return sorted(found.items())
+
+
+def read_secrets(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the `--secret`s by id: `id=ID[,src=FILE|,env=NAME]`, read from there now.
+
+    Without src and env it is the variable ID if there is one, else the file ID.  No error
+    has anything of a secret's value.
+    """
+    found = {}
+    for word in words:
+        fields = _fields(word)
+        name = fields.get("id", "")
+        if not name:
+            raise StoreError(f'invalid secret "{shown(word)}": write id=NAME,src=FILE')
+        if name in found:
+            raise StoreError(f"the secret {shown(name)} is given twice")
+        found[name] = _secret(name, fields, environment)
+    return found
+
+
+def _fields(word: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for part in next(csv.reader([word]), []):
+        key, equals, value = part.partition("=")
+        key = {"source": "src"}.get(key.lower(), key.lower())
+        if not equals or key not in ("type", "id", "src", "env"):
+            raise StoreError(f"unexpected key '{shown(key)}' in the secret '{shown(word)}'")
+        fields[key] = value
+    kind = fields.pop("type", "")
+    if kind not in ("", "file", "env"):
+        raise StoreError(f'unsupported secret type "{shown(kind)}"')
+    if kind == "env" and "env" not in fields and "src" in fields:
+        fields["env"] = fields.pop("src")
+    if "src" in fields and "env" in fields:
+        raise StoreError(f"the secret '{shown(word)}' has both src and env")
+    return fields
+
+
+def _secret(name: str, fields: Mapping[str, str], environment: Mapping[str, str]) -> bytes:
+    variable = fields.get("env")
+    if variable is None and "src" not in fields and name in environment:
+        variable = name
+    if variable is not None:
+        if variable not in environment:
+            raise StoreError(f"the secret {shown(name)}: there is no variable {shown(variable)}")
+        data = os.fsencode(environment[variable])
+    else:
+        path = fields.get("src", name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(LARGEST_SECRET + 1)
+        except OSError as error:
+            raise StoreError(
+                f"the secret {shown(name)} cannot be read: {shown(path)}: {error.strerror}"
+            ) from None
+    if len(data) > LARGEST_SECRET:
+        raise StoreError(
+            f"the secret {shown(name)} is larger than {LARGEST_SECRET:,} bytes, which is the most"
+        )
+    return data
+
+
+def source_date_epoch(arguments: Mapping[str, str], environment: Mapping[str, str]) -> int | None:
+    """Return SOURCE_DATE_EPOCH in ns, of the build arguments or else of the environment.
+
+    Source: reproducible-builds.org "SOURCE_DATE_EPOCH".
+    """
+    text = arguments.get("SOURCE_DATE_EPOCH", environment.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise StoreError(
+            f"SOURCE_DATE_EPOCH is {shown(text)}: it is a number of seconds since 1970"
+        )
+    return int(text) * _NS

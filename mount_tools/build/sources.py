@@ -1,0 +1,113 @@
+"""Where the instructions of a stage copy and mount from, besides the stage itself.
+
+    origin    a stage or an image, whose root is mounted when its files are needed
+    context   the directory of the build's context
+
+Decided here and only here: how a stage's process reaches them.  A root comes as a mount
+that is mounted nowhere; a stage's process mounts it in its own namespace, where RUNs can
+bind it.
+
+Threading: one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerstore.build.copying import Copier
+from layerstore.build.destination import Destination
+from layerstore.build.ignore import Ignore
+from layerstore.build.source_digest import signature
+from layerstore.build.sources import DirectorySource, Sources
+from layerstore.build.tree import Tree
+from layerstore.errors import StoreError
+from layerstore.layer.metadata import Metadata
+from layerstore.oci.digest import Digest
+from unionfs.syscalls.mount_tree import mount_clone
+from unionfs.syscalls.privilege import is_machine_root
+
+
+@dataclass
+class Origin:
+    """A stage or an image: its layers, and its root as often as somebody needs it.
+
+    `close` closes the descriptors.
+    """
+
+    chain: Digest | None
+    roots: list[int] = field(default_factory=list)
+
+    @property
+    def identity(self) -> str:
+        """What identifies the tree, its content included."""
+        return self.chain or "empty"
+
+    def tree(self) -> Tree:
+        """Return the tree, for the builder itself."""
+        return Tree(self.roots[0], owners=True)
+
+    def close(self) -> None:
+        """Close the descriptors, so that the mount can end."""
+        for fd in self.roots:
+            os.close(fd)
+        self.roots.clear()
+
+
+class Reached:
+    """The sources of one stage, in the process of that stage.
+
+    `roots` has a descriptor for each name in a `--from`; `directory` is one of ours.
+    """
+
+    def __init__(self, context: Tree, roots: dict[str, int], directory: Path) -> None:
+        self.context = context
+        self._roots = roots
+        self._directory = directory
+        self._mounted: dict[str, str] = {}
+
+    def tree(self, name: str) -> Tree:
+        """Return the tree that `--from=name` means, the context for ""."""
+        return Tree(self._roots[name], owners=True) if name else self.context
+
+    def base(self, name: str) -> str:
+        """Return a path at which the tree is, for a bind; what is ignored is not there."""
+        if name not in self._mounted:
+            self._mounted[name] = self._mount(name) if name else self._seen_context()
+        return self._mounted[name]
+
+    def _mount(self, name: str) -> str:
+        path = self._directory / f"from-{len(self._mounted)}"
+        path.mkdir(exist_ok=True)
+        mount_clone(self._roots[name], os.fsencode(path))
+        return os.fspath(path)
+
+    def _seen_context(self) -> str:
+        """Return the path of the context, or of a copy without what is ignored."""
+        if self.context.ignore.empty:
+            return os.readlink(f"/proc/self/fd/{self.context.fd}")
+        path = self._directory / "context"
+        path.mkdir(exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            copy_whole(self.context, fd)
+        finally:
+            os.close(fd)
+        return os.fspath(path)
+
+
+def copy_whole(tree: Tree, to: int, path: str = "") -> None:
+    """Copy all that is seen in the directory `path` of `tree` into the directory `to`."""
+    found = tree.find(path)
+    if found is None:
+        raise StoreError(f"{path} is not there, and a cache was to begin with it")
+    sources = Sources(tree, (DirectorySource(found.path),), Ignore())
+    seen = b"".join(
+        signature(entry)
+        for entry in sources.walk(found.path)
+        if not stat.S_ISSOCK(entry.st.st_mode)
+    )
+    copier = Copier(Destination(to, Metadata(privileged=is_machine_root())))
+    copier.copy_source(sources.found[0], sources, seen, "/")

@@ -1,0 +1,235 @@
+"""`pyunion build`: make an image from a Containerfile.
+
+Source: docker/cli `cli/command/image/build.go`.
+Differs from docker: a context is a directory or a tar on stdin, never a URL; the network of
+a RUN is the host's own, or none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple, NoReturn
+
+import click
+
+from layerstore.build.context import empty_context, open_context, read_containerfile
+from layerstore.build.plan import make_plan
+from layerstore.build.source_digest import NoMemo
+from layerstore.build.tree import Tree
+from layerstore.containerfile.parse import parse
+from layerstore.images.images import Image
+from layerstore.oci.platform import Platform, parse_platform, this_platform
+from layerstore.oci.reference import Reference, familiar, parse_tag_target
+from layerstore.store import Store
+from mount_tools.build.builder import Builder, Settings, StepError
+from mount_tools.build.dev_cache import DevCache
+from mount_tools.build.request import (
+    build_arguments,
+    labels,
+    read_secrets,
+    source_date_epoch,
+)
+from mount_tools.build.stage_process import sweep
+from mount_tools.build.watch import Watcher
+from mount_tools.cli import framework
+from mount_tools.cli.commands.pull_cmd import ALWAYS, MISSING, image_to_run
+from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.build_lines import Lines, Silent
+from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.container.user_namespace import be_root
+
+_PROGRESS = ("auto", "plain", "tty")
+
+
+@framework.command(
+    "Build an image from a Containerfile",
+    "PATH | -",
+    least=1,
+    most=1,
+)
+@framework.texts("-t", "--tag", says="Name of the image, NAME[:TAG]; may be repeated")
+@framework.text("-f", "--file", says="Path of the Containerfile (default PATH/Containerfile)")
+@framework.text("--target", says="Build this stage", default="")
+@framework.texts("--build-arg", says="Set a build argument, NAME[=VALUE]")
+@framework.texts("--label", says="Set a label of the image, NAME=VALUE")
+@framework.texts(
+    "--secret", says="A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]"
+)
+@framework.text("--platform", says="Platform of the image, as linux/arm64")
+@framework.text("--progress", says="How to show the build: auto, plain or tty", default="auto")
+@framework.text("--iidfile", says="Write the image ID to the file")
+@framework.flag("--no-cache", says="Do every step again")
+@framework.flag("--pull", says="Pull the images of FROM again")
+@framework.flag("-q", "--quiet", says="Print the image ID only")
+@pass_session
+def build(
+    session: Session,
+    operands: tuple[str, ...],
+    tag: tuple[str, ...],
+    file: str | None,
+    target: str,
+    build_arg: tuple[str, ...],
+    label: tuple[str, ...],
+    secret: tuple[str, ...],
+    platform: str | None,
+    progress: str,
+    iidfile: str | None,
+    no_cache: bool,
+    pull: bool,
+    quiet: bool,
+) -> None:
+    """Each step that changes files becomes a layer by a rename, and is done once: a later
+    build takes it from the cache. Exits with 1 if the build fails, and with the status of
+    the command if that is why."""
+    if progress not in _PROGRESS:
+        raise WrongWords(
+            f'invalid progress "{progress}": must be one of {", ".join(_PROGRESS)}', 125
+        )
+    if operands[0] == "-" and file == "-":
+        raise WrongWords(
+            "invalid argument: can't use stdin for both build context and dockerfile", 125
+        )
+    given = build_arguments(build_arg, os.environ)
+    request = _Request(
+        operands[0],
+        file,
+        target,
+        given,
+        labels(label),
+        read_secrets(secret, os.environ),
+        parse_platform(platform) if platform else None,
+        source_date_epoch(given, os.environ),
+        use_cache=not no_cache,
+        pull=ALWAYS if pull else MISSING,
+    )
+    names = [parse_tag_target(name) for name in tag]
+    if iidfile:
+        Path(iidfile).unlink(missing_ok=True)
+    with _ended_by_signals():
+        watcher = _watcher(progress, quiet=quiet)
+        try:
+            image = _build(session, request, names, watcher, quiet=quiet)
+        except StepError as error:
+            watcher.close()
+            complain(str(error))
+            raise click.exceptions.Exit(error.status or 1) from None
+        finally:
+            watcher.close()
+    if iidfile:
+        Path(iidfile).write_text(image.id)
+    if quiet:
+        say(image.id)
+
+
+class _Request(NamedTuple):
+    """What to build, as the command line says."""
+
+    context: str
+    file: str | None
+    target: str
+    arguments: dict[str, str]
+    labels: list[tuple[str, str]]
+    secrets: dict[str, bytes]
+    platform: Platform | None
+    epoch_ns: int | None
+    use_cache: bool
+    pull: str
+
+
+def _build(
+    session: Session,
+    request: _Request,
+    names: list[Reference],
+    watcher: Watcher,
+    *,
+    quiet: bool,
+) -> Image:
+    be_root()
+    store = session.store_to_fill
+    here = Platform("linux", *this_platform())
+    with ExitStack() as stack:
+        content, name, context = stack.enter_context(_opened(store, request))
+        containerfile = parse(content, name)
+        for warning in containerfile.warnings:
+            watcher.note(f"{warning.at}: warning: {warning.text}")
+        plan = make_plan(
+            containerfile,
+            target=request.target,
+            given=request.arguments,
+            platform=request.platform or here,
+            here=here,
+        )
+
+        def find_image(text: str, platform: Platform | None) -> Image:
+            return image_to_run(session, text, request.pull, quiet=quiet)
+
+        settings = Settings(
+            find_image,
+            request.secrets,
+            request.labels,
+            request.use_cache,
+            request.epoch_ns,
+            request.platform or here,
+        )
+        stack.enter_context(store.reserve.growing())
+        stack.enter_context(store.leases.lease("work", "build"))
+        sweep(store)
+        cache = DevCache(store)
+        image = Builder(store, plan, context, settings, watcher, cache, NoMemo()).build()
+        for reference in names:
+            store.images.tag(image, reference)
+    watcher.succeeded(image.id.short, [familiar(name) for name in names])
+    return store.images.get(image.id)
+
+
+@contextmanager
+def _opened(store: Store, request: _Request) -> Iterator[tuple[bytes, str, Tree]]:
+    """Yield the Containerfile, its name, and the context."""
+    with ExitStack() as stack:
+        if request.context == "-":
+            data = sys.stdin.buffer.read()
+            context = stack.enter_context(empty_context())
+            yield data, "-", context
+            return
+        if request.file == "-":
+            context = stack.enter_context(open_context(request.context))
+            yield sys.stdin.buffer.read(), "-", context
+            return
+        context = stack.enter_context(open_context(request.context, _beside(request)))
+        content, name = read_containerfile(request.file, context)
+        yield content, name, context
+
+
+def _beside(request: _Request) -> str | None:
+    return request.file
+
+
+def _watcher(progress: str, *, quiet: bool) -> Watcher:
+    if quiet:
+        return Silent(sys.stderr)
+    if progress == "plain" or (progress == "auto" and not sys.stdout.isatty()):
+        return Lines(sys.stdout)
+    from mount_tools.cli.output.build_screen import Screen
+
+    return Screen(sys.stdout)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the build as Ctrl-C does."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
