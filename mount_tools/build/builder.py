@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
 from layerstore.build.source_digest import Memo
 from layerstore.build.tree import Tree
@@ -40,7 +41,6 @@ from mount_tools.build.packer import Recorded
 from mount_tools.build.sources import Origin, Reached
 from mount_tools.build.stage import Task
 from mount_tools.build.stage_process import StageProcess, new_container
-from mount_tools.build.step_cache import CachedStep, StepCache
 from mount_tools.build.tasks import Surroundings
 from mount_tools.build.watch import Shown, Watcher
 
@@ -155,7 +155,7 @@ class Builder:
         context: Tree,
         settings: Settings,
         watcher: Watcher,
-        cache: StepCache,
+        cache: BuildCache,
         memo: Memo,
     ) -> None:
         self._store = store
@@ -171,7 +171,6 @@ class Builder:
         self._processes: list[StageProcess] = []
         self._triggered: set[int] = set()
         self._numbers: dict[int, int] = {}
-        self._hit = False
 
     def build(self) -> Image:
         """Build, and return the image, which has no name yet.
@@ -278,6 +277,8 @@ class Builder:
             label = evaluation.label_step(before, created_by)
             if left or not self._take_cached(made, label):
                 left.append(label)
+        if not self._cache.hold(made.chain):
+            raise StoreError("layers of the build cache were removed meanwhile; build again")
         for step in left:
             if step.settle is not None:
                 step.settle(step)
@@ -300,7 +301,7 @@ class Builder:
         made.take(found.created_ns, found.created_by, found.diff_id)
         return True
 
-    def _find(self, step: Step, chain: Digest | None) -> CachedStep | None:
+    def _find(self, step: Step, chain: Digest | None) -> StepRow | None:
         for key in step.keys(chain):
             found = self._cache.find(key)
             if found is not None:
@@ -317,7 +318,7 @@ class Builder:
                 self._watcher.step_began(step.shown)
                 created = self._clock()
                 for key in step.keys(made.chain):
-                    self._cache.keep(key, CachedStep(created, step.created_by, None, made.chain))
+                    self._cache.keep(key, StepRow(created, step.created_by, None, made.chain))
                 made.take(created, step.created_by, None)
                 self._watcher.step_finished(step.shown, 0, "")
 
@@ -363,9 +364,7 @@ class Builder:
         def record(store: Store, done: Recorded) -> None:
             step = steps[done.step]
             for key in step.keys(done.below):
-                cache.keep(
-                    key, CachedStep(done.created_ns, step.created_by, done.diff_id, done.chain)
-                )
+                cache.keep(key, StepRow(done.created_ns, step.created_by, done.diff_id, done.chain))
 
         kept = [
             context.fd,

@@ -127,6 +127,10 @@ class Evaluation:
             )
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, look)
 
+    def _digester(self, tree: Tree) -> Digester:
+        # Only files of this machine are remembered: numbers of a mount's device are used again.
+        return Digester(tree, self._memo if tree is self._context else None)
+
     def label_step(self, before: Object, created_by: str) -> Step:
         """Return the step of the labels that are given to the build."""
         shown_as = self._number("LABEL of the command line", False)
@@ -174,7 +178,7 @@ class Evaluation:
             raise ContainerfileError(
                 run.at, f"failed to compute cache key: {shown(path)}: not found in the context"
             )
-        digester = Digester(tree, self._memo)
+        digester = self._digester(tree)
         if not stat.S_ISDIR(found.st.st_mode):
             return digester.file(found.path, found.st).key.hex()
         return digester.directory(tree.walk(found.path)).key.hex()
@@ -190,7 +194,7 @@ class Evaluation:
         def settle(step: Step) -> None:
             tree = self._origins.tree(name) if name else self._context
             sources = find_sources(one, tree)
-            docker, key, seen = digest_sources(sources, Digester(tree, self._memo))
+            docker, key, seen = digest_sources(sources, self._digester(tree))
             found.append((sources, seen))
             step.created_by = state.copy_history(one, docker)
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -29,6 +30,10 @@ from mount_tools.container.handshake import end_with
 from mount_tools.container.program import own_interpreter
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.handover import await_predecessor
+
+
+NAME = "build-"
+SECONDS_TO_RECORD = 10.0
 
 
 class StageProcess:
@@ -105,20 +110,22 @@ class StageProcess:
             os._exit(status)
 
     def kill(self) -> None:
-        """End the processes at once, and with the stage's every process of its step."""
-        for pid in (self._stage, self._packer):
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """End the stage's process at once, and with it every process of its step.
+
+        The packer then records what is packed, so that the next build goes on from there.
+        """
+        _kill(self._stage)
 
     def end(self) -> None:
         """Wait for the processes, which end when our ends are closed, and for the daemon."""
         self.steps.close()
         self.packed.close()
-        for pid in (self._stage, self._packer):
-            if pid:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+        if self._stage:
+            os.waitpid(self._stage, 0)
+        if self._packer:
+            if not _ends_within(self._packer, SECONDS_TO_RECORD):
+                _kill(self._packer)
+            os.waitpid(self._packer, 0)
         self._stage = self._packer = 0
         await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
         with suppress(NotFound):
@@ -137,6 +144,23 @@ class StageProcess:
             self._store.containers.finished(self.container, status)
 
 
+def _kill(pid: int) -> None:
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Tell whether our child `pid` ends within so many seconds."""
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(fd)
+
+
 def sweep(store: Store) -> None:
     """Remove the containers of builders that were killed."""
     for container in store.containers.list():
@@ -149,7 +173,6 @@ def sweep(store: Store) -> None:
                 continue  # another builder has it
 
 
-NAME = "build-"
 
 
 def new_container(

@@ -10,6 +10,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
+from tests.helpers.builds import Builds
 from tests.helpers.containers import Containers, make_rootfs
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import require_fuse, require_root
@@ -40,3 +41,8 @@ def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
         stack.callback(ran.end)
         yield ran
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture
+def builds(containers: Containers, tmp_path: Path) -> Builds:
+    return Builds(containers, tmp_path / "context")

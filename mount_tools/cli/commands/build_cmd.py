@@ -18,17 +18,15 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from layerstore.build.context import empty_context, open_context, read_containerfile
+from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
-from layerstore.build.source_digest import NoMemo
-from layerstore.build.tree import Tree
 from layerstore.containerfile.parse import parse
+from layerstore.db.build_table import FileDigests
 from layerstore.images.images import Image
 from layerstore.oci.platform import Platform, parse_platform, this_platform
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
-from layerstore.store import Store
 from mount_tools.build.builder import Builder, Settings, StepError
-from mount_tools.build.dev_cache import DevCache
+from mount_tools.build.given_context import opened
 from mount_tools.build.request import (
     build_arguments,
     labels,
@@ -154,7 +152,9 @@ def _build(
     store = session.store_to_fill
     here = Platform("linux", *this_platform())
     with ExitStack() as stack:
-        content, name, context = stack.enter_context(_opened(store, request))
+        content, name, context = stack.enter_context(
+            opened(store, request.context, request.file, sys.stdin.buffer)
+        )
         containerfile = parse(content, name)
         for warning in containerfile.warnings:
             watcher.note(f"{warning.at}: warning: {warning.text}")
@@ -180,34 +180,15 @@ def _build(
         stack.enter_context(store.reserve.growing())
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store)
-        cache = DevCache(store)
-        image = Builder(store, plan, context, settings, watcher, cache, NoMemo()).build()
+        memo = FileDigests(store.database)
+        # What was read is true whatever happens afterwards.
+        stack.callback(memo.flush)
+        cache = BuildCache(store)
+        image = Builder(store, plan, context, settings, watcher, cache, memo).build()
         for reference in names:
             store.images.tag(image, reference)
     watcher.succeeded(image.id.short, [familiar(name) for name in names])
     return store.images.get(image.id)
-
-
-@contextmanager
-def _opened(store: Store, request: _Request) -> Iterator[tuple[bytes, str, Tree]]:
-    """Yield the Containerfile, its name, and the context."""
-    with ExitStack() as stack:
-        if request.context == "-":
-            data = sys.stdin.buffer.read()
-            context = stack.enter_context(empty_context())
-            yield data, "-", context
-            return
-        if request.file == "-":
-            context = stack.enter_context(open_context(request.context))
-            yield sys.stdin.buffer.read(), "-", context
-            return
-        context = stack.enter_context(open_context(request.context, _beside(request)))
-        content, name = read_containerfile(request.file, context)
-        yield content, name, context
-
-
-def _beside(request: _Request) -> str | None:
-    return request.file
 
 
 def _watcher(progress: str, *, quiet: bool) -> Watcher:

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from mount_tools.build.messages import Began, Broke, Finished, Ready, link
+from mount_tools.build.messages import Began, Broke, Finished, Message, Ready, link
 
 
 def test_messages_come_in_order_and_then_the_end() -> None:
     ours, theirs = link()
-    sent = [Began(1), Finished(1, 0.5, 12, None), Broke(2, 1, "x" * 10_000)]
+    sent: list[Message] = [Began(1), Finished(1, 0.5, 12, None), Broke(2, 1, "x" * 10_000)]
     for message in sent:
         theirs.send(message)
     theirs.close()

@@ -1,0 +1,96 @@
+"""The context and the Containerfile of a build, wherever they come from.
+
+    PATH             a directory, with the Containerfile in it
+    -f FILE PATH     a directory, and a file of this machine
+    -f - PATH        a directory, and the file on stdin
+    -                a tar on stdin, packed or not, with the Containerfile in it; or the file
+
+Decided here and only here: that.
+
+Source: `docker build` reference, "Build with -", "Tarball contexts".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, NamedTuple
+
+from layerstore.build.adding import is_archive, unpack_tree
+from layerstore.build.context import empty_context, open_context, read_containerfile
+from layerstore.build.copying import Copier
+from layerstore.build.destination import Destination
+from layerstore.build.tree import Tree
+from layerstore.errors import StoreError, shown
+from layerstore.layer.metadata import Metadata
+from layerstore.store import Store
+from unionfs.syscalls.openat2 import open_in_root
+from unionfs.syscalls.privilege import is_machine_root
+
+STDIN = "-"
+
+
+class Given(NamedTuple):
+    """The content of a Containerfile, its name for messages, and the context."""
+
+    content: bytes
+    name: str
+    context: Tree
+
+
+@contextmanager
+def opened(store: Store, context: str, file: str | None, stdin: BinaryIO) -> Iterator[Given]:
+    """Open what the command line names; what is unpacked is in the store's staging.
+
+    Raises StoreError.
+    """
+    with ExitStack() as stack:
+        if context == STDIN:
+            yield stack.enter_context(_from_stdin(store, file, stdin))
+        elif file == STDIN:
+            tree = stack.enter_context(open_context(context))
+            yield Given(stdin.read(), STDIN, tree)
+        else:
+            tree = stack.enter_context(open_context(context, file))
+            yield Given(*read_containerfile(file, tree), tree)
+
+
+@contextmanager
+def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Given]:
+    with ExitStack() as stack:
+        own = stack.enter_context(store.staging.to_build())
+        with open(own / "stdin", "w+b") as spooled:
+            shutil.copyfileobj(stdin, spooled)
+            spooled.seek(0)
+            if not is_archive(spooled):
+                if file is not None:
+                    raise StoreError("the context on stdin is no tar, and -f names a file in it")
+                spooled.seek(0)
+                yield Given(spooled.read(), STDIN, stack.enter_context(empty_context()))
+                return
+            spooled.seek(0)
+            root = own / "context"
+            root.mkdir(mode=0o755)
+            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            unpack_tree(
+                spooled, fd, Copier(Destination(fd, Metadata(privileged=is_machine_root())))
+            )
+        tree = stack.enter_context(open_context(os.fspath(root)))
+        if file is None:
+            yield Given(*read_containerfile(None, tree), tree)
+        else:
+            yield Given(_read_inside(tree, file), file, tree)
+
+
+def _read_inside(tree: Tree, file: str) -> bytes:
+    try:
+        fd = open_in_root(tree.fd, os.fsencode(file), os.O_RDONLY | os.O_NONBLOCK)
+        with open(fd, "rb") as opened_file:
+            return opened_file.read()
+    except OSError as error:
+        raise StoreError(
+            f"failed to read Containerfile: {shown(file)} of the context: {error.strerror}"
+        ) from None

@@ -1,0 +1,67 @@
+"""Builds in processes of their own, on a store that holds busy:1."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from layerstore import Store
+from tests.helpers.containers import Containers
+
+
+class Builds:
+    """`pyunion build` of a context that a test writes."""
+
+    def __init__(self, containers: Containers, context: Path) -> None:
+        self.containers = containers
+        self.context = context
+        context.mkdir()
+
+    def write(self, text: str, **files: str) -> None:
+        """Write the Containerfile, and files of the context."""
+        (self.context / "Containerfile").write_text(text)
+        for name, content in files.items():
+            (self.context / name).write_text(content)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.containers("build", *words, str(self.context))
+
+    def ok(self, text: str | None = None, *words: str) -> list[str]:
+        """Build, which is to go well; return the lines that were printed."""
+        if text is not None:
+            self.write(text)
+        done = self.run("-t", "made", *words)
+        assert done.returncode == 0, done
+        assert done.stderr == "", done
+        return done.stdout.splitlines()
+
+    def fails(self, text: str, *words: str, status: int = 1) -> str:
+        """Build, which is to fail; return what was said on stderr."""
+        self.write(text)
+        done = self.run(*words)
+        assert done.returncode == status, done
+        assert "Traceback" not in done.stderr and "a bug in PyUnion" not in done.stderr
+        return done.stderr
+
+    def config(self, name: str = "made") -> dict[str, Any]:
+        """Return the configuration of an image, as its blob has it."""
+        with Store.open(self.containers.store, sync=False) as store:
+            image = store.images.resolve(name)
+            found: dict[str, Any] = json.loads(store.blobs.read(image.id))
+            return found
+
+    def layers(self, name: str = "made") -> list[Path]:
+        """Return the trees of an image, the topmost first."""
+        with Store.open(self.containers.store, sync=False) as store:
+            return [layer.diff for layer in store.layers.chain(store.images.resolve(name).top)]
+
+    def sh(self, line: str, name: str = "made") -> str:
+        """Run `line` in a container of an image; return what it printed."""
+        return self.containers.ok("run", "--rm", "--entrypoint", "/bin/sh", name, "-c", line)
+
+
+def cached(lines: list[str]) -> int:
+    """Return how many steps of a build were cached."""
+    return lines.count(" ---> Using cache")

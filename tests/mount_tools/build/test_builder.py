@@ -1,0 +1,268 @@
+"""Whole builds: stages, the cache, failures, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.operations.check import examine
+from tests.helpers.builds import Builds, cached
+from tests.helpers.mounts import wait_until
+
+
+def is_whole(builds: Builds) -> None:
+    """The store is consistent, nothing is mounted, and no container is left."""
+    with Store.open(builds.containers.store, sync=False) as store:
+        assert list(examine(store, content=True)) == []
+        assert store.containers.list() == []
+    assert str(builds.context.parent) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_steps_of_a_stage_build_on_each_other(builds: Builds) -> None:
+    builds.write(
+        """FROM busy:1
+ENV WHO=world
+RUN echo hello $WHO > /greeting
+WORKDIR /srv/app
+COPY file.txt other.txt ./
+RUN cat file.txt >> /greeting && chmod 600 other.txt
+USER bob
+CMD ["cat", "/greeting"]
+""",
+        **{"file.txt": "from file\n", "other.txt": "x"},
+    )
+    lines = builds.ok()
+    assert lines[0] == "Step 1/8 : FROM busy:1"
+    assert lines[-1] == "Successfully tagged made:latest"
+    assert cached(lines) == 0
+    assert builds.containers.ok("run", "--rm", "made") == "hello world\nfrom file"
+    config = builds.config()
+    assert config["config"]["WorkingDir"] == "/srv/app"
+    assert config["config"]["User"] == "bob"
+    history = [entry["created_by"] for entry in config["history"][1:]]
+    assert history[0] == "/bin/sh -c #(nop)  ENV WHO=world"
+    assert history[1] == "/bin/sh -c echo hello $WHO > /greeting"
+    assert history[3].startswith("/bin/sh -c #(nop) COPY multi:")
+    assert [bool(entry.get("empty_layer")) for entry in config["history"]][1:] == [
+        True, False, False, False, False, True, True,
+    ]  # fmt: skip
+    is_whole(builds)
+
+
+def test_all_is_cached_the_second_time_and_the_image_is_the_same(builds: Builds) -> None:
+    text = 'FROM busy:1\nENV A=b\nRUN echo x > /x\nRUN true\nCOPY f /f\nCMD ["x"]\n'
+    builds.write(text, f="content")
+    builds.ok()
+    first = builds.config()
+    lines = builds.ok()
+    assert cached(lines) == 5
+    assert builds.config() == first
+    lines = builds.ok(None, "--no-cache")
+    assert cached(lines) == 0
+    is_whole(builds)
+
+
+CHANGES = {
+    "the command": lambda text: text.replace("echo a", "echo aa"),
+    "the variable": lambda text: text.replace("A=1", "A=2"),
+    "the user": lambda text: text.replace("USER 0", "USER 1000"),
+    "the directory": lambda text: text.replace("WORKDIR /w", "WORKDIR /v"),
+    "the shell": lambda text: text.replace('"/bin/sh", "-c"', '"/bin/sh", "-ec"'),
+    "the network": lambda text: text.replace("RUN echo", "RUN --network=none echo"),
+    "the mounts": lambda text: text.replace("RUN echo", "RUN --mount=type=tmpfs,target=/t echo"),
+}
+BASIS = """FROM busy:1
+SHELL ["/bin/sh", "-c"]
+ENV A=1
+USER 0
+WORKDIR /w
+RUN echo a
+"""
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_run_is_done_again_if_something_of_it_changes(builds: Builds, what: str) -> None:
+    builds.ok(BASIS)
+    assert cached(builds.ok(BASIS)) == 5
+    changed = CHANGES[what](BASIS)
+    assert changed != BASIS
+    lines = builds.ok(changed)
+    assert lines[-3] != " ---> Using cache", lines
+
+
+def test_a_copy_goes_by_content_and_not_by_time(builds: Builds) -> None:
+    text = "FROM busy:1\nCOPY f /f\nRUN cat /f > /g\n"
+    builds.write(text, f="one")
+    builds.ok()
+    os.utime(builds.context / "f", ns=(5, 5))
+    assert cached(builds.ok()) == 2
+    (builds.context / "f").chmod(0o600)
+    assert cached(builds.ok()) == 0
+    builds.write(text, f="two")
+    assert cached(builds.ok()) == 0
+    assert builds.sh("cat /g") == "two"
+    os.rename(builds.context / "f", builds.context / "g")
+    builds.write("FROM busy:1\nCOPY g /f\nRUN cat /f > /g\n")
+    assert cached(builds.ok()) == 0
+
+
+def test_a_bound_file_of_the_context_is_part_of_the_key(builds: Builds) -> None:
+    text = "FROM busy:1\nRUN --mount=type=bind,source=f,target=/f cat /f > /g\n"
+    builds.write(text, f="one")
+    builds.ok()
+    assert cached(builds.ok()) == 1
+    builds.write(text, f="two")
+    assert cached(builds.ok()) == 0
+    assert builds.sh("cat /g") == "two"
+
+
+def test_another_base_is_another_key(builds: Builds) -> None:
+    builds.ok("FROM busy:1\nRUN echo base > /b\n", "-t", "base")
+    builds.ok("FROM base\nRUN cat /b > /c\n")
+    builds.ok("FROM busy:1\nRUN echo newer > /b\n", "-t", "base")
+    assert cached(builds.ok("FROM base\nRUN cat /b > /c\n")) == 0
+    assert builds.sh("cat /c") == "newer"
+
+
+STAGES = """FROM busy:1 AS left
+RUN echo left > /l; echo LEFT
+FROM busy:1 AS right
+RUN echo right > /r; echo RIGHT
+FROM busy:1 AS unused
+RUN exit 1
+FROM busy:1
+COPY --from=left /l /
+COPY --from=1 /r /
+RUN --mount=type=bind,from=left,source=/l,target=/m cat /m /l /r > /all
+"""
+
+
+def test_stages_side_by_side_and_what_nobody_needs(builds: Builds) -> None:
+    lines = builds.ok(STAGES)
+    assert lines.index("LEFT") < lines.index("RIGHT")
+    assert not any("exit 1" in line for line in lines)
+    assert builds.sh("cat /all") == "left\nleft\nright"
+    assert cached(builds.ok(STAGES)) == 5
+    # The stages are in no image, and cached all the same.
+    lines = builds.ok(STAGES.replace("> /all", "> /ALL"))
+    assert cached(lines) == 4
+    is_whole(builds)
+
+
+def test_a_copy_from_a_stage_that_was_done_again_goes_by_content(builds: Builds) -> None:
+    text = (
+        "FROM busy:1 AS a\nARG N\nRUN echo $N > /n; echo same > /s; touch -d 2001-01-01 /s\n"
+        "FROM busy:1\nCOPY --from=a /s /s\nRUN cat /s > /t\n"
+    )
+    builds.write(text)
+    builds.ok(None, "--build-arg", "N=1")
+    assert cached(builds.ok(None, "--build-arg", "N=2")) == 3
+
+
+def test_copy_from_an_image_and_a_base_that_is_a_stage(builds: Builds) -> None:
+    builds.ok("FROM busy:1 AS a\nRUN echo a > /a\nFROM a AS b\nRUN cat /a > /b\nFROM b\n")
+    assert builds.sh("cat /b") == "a"
+    builds.ok('FROM scratch\nCOPY --from=busy:1 /bin/busybox /bin/sh\nCMD ["/bin/sh"]\n')
+    assert builds.sh("echo /*") == "/bin /dev /etc /proc /sys"
+    assert [sorted(os.listdir(layer)) for layer in builds.layers()] == [["bin"]]
+
+
+def test_the_target_and_its_labels(builds: Builds) -> None:
+    builds.ok(STAGES, "--target", "right", "--label", "k=v", "--label", "a=b")
+    assert builds.config()["config"]["Labels"] == {"k": "v", "a": "b"}
+    said = builds.fails(STAGES, "--target", "nowhere")
+    assert "the stages with a name are left, right, unused" in said
+
+
+def test_onbuild_triggers_run_in_the_next_build(builds: Builds) -> None:
+    builds.ok("FROM busy:1\nONBUILD COPY f /got\nONBUILD RUN cat /got > /twice\n", "-t", "parent")
+    builds.write("FROM parent\nRUN cat /twice >> /got\n", f="x")
+    lines = builds.ok()
+    assert "# Executing 2 build triggers" in lines
+    assert builds.sh("cat /got") == "xx"
+    assert "OnBuild" not in builds.config()["config"]
+
+
+def test_a_failed_step_leaves_its_container(builds: Builds) -> None:
+    text = "FROM busy:1\nRUN echo a > /a\nRUN echo partly > /p; exit 9\n"
+    said = builds.fails(text, status=9)
+    assert "step 3/3 failed: its command ended with status 9" in said
+    name = builds.containers.ok("ps", "-a", "--format", "{{.Names}}")
+    assert f"pyunion start -ai {name}" in said
+    assert builds.containers.ok("diff", name).splitlines() == ["A /a", "A /p"]
+    assert builds.containers.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (9)")
+    lines = builds.ok(text.replace("exit 9", "exit 0"))
+    assert cached(lines) == 1
+    builds.containers.ok("rm", name)
+    is_whole(builds)
+
+
+def test_what_cannot_be_run_is_said(builds: Builds) -> None:
+    said = builds.fails('FROM busy:1\nRUN ["/no/such"]\n', status=127)
+    assert 'exec: "/no/such": executable file not found' in said or "No such file" in said
+    said = builds.fails("FROM scratch\nRUN true\n", status=127)
+    assert "/bin/sh" in said
+    assert "no matching entries in passwd file" in builds.fails(
+        "FROM busy:1\nUSER nobody-here\nRUN true\n", status=125
+    )
+
+
+def test_mistakes_are_shown_with_their_line(builds: Builds) -> None:
+    said = builds.fails("FROM busy:1\nRUN true\nFROB x\n")
+    assert "Containerfile:3" in said and "FROB" in said
+    said = builds.fails("FROM busy:1\nCOPY missing /\n")
+    assert "missing" in said and "Containerfile:2" in said
+    assert "invalid reference" in builds.fails("FROM NO:t:x\n").lower()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_ended_leaves_nothing_running(builds: Builds, number: int) -> None:
+    text = "FROM busy:1\nRUN echo a > /a\nRUN echo begun; sleep 1000 & sleep 1000\n"
+    builds.write(text)
+    process = builds.containers.start("build", str(builds.context))
+    assert process.stdout is not None
+    while process.stdout.readline() != "begun\n":
+        pass
+    process.send_signal(number)
+    process.wait(10)
+    wait_until(lambda: not builds.containers.mine(), "all of its processes to end", 10)
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    lines = builds.ok(text.replace("sleep 1000 & sleep 1000", "true"))
+    if number != signal.SIGKILL:  # whose packer may not have been that far
+        assert cached(lines) == 1
+    is_whole(builds)
+
+
+def test_two_builds_at_once(builds: Builds) -> None:
+    builds.write("FROM busy:1\nRUN echo a > /a; sleep 1\nRUN echo b > /b\n")
+    both = [builds.containers.start("build", str(builds.context)) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert cached(builds.ok()) == 2
+    is_whole(builds)
+
+
+def test_the_cache_goes_with_prune(builds: Builds) -> None:
+    builds.ok(STAGES)
+    assert cached(builds.ok(STAGES)) == 5
+    builds.containers.ok("prune", "-f")
+    lines = builds.ok(STAGES)
+    assert cached(lines) >= 3, "what the image needs stays known"
+    builds.containers.ok("rmi", "made")
+    builds.containers.ok("prune", "-f")
+    assert cached(builds.ok(STAGES)) == 0
+
+
+def test_with_a_given_time_the_image_is_the_same_everywhere(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    builds.write("FROM busy:1\nCOPY f /f\nRUN mkdir /d; echo x > /d/x\nENV a=b\n", f="f")
+    builds.ok()
+    first = builds.config()
+    builds.ok(None, "--no-cache")
+    assert builds.config() == first
+    assert first["created"] == "2001-09-09T01:46:40Z"

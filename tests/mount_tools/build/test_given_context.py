@@ -1,0 +1,60 @@
+"""Where a context and its Containerfile come from."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.errors import StoreError
+from mount_tools.build.given_context import opened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store", sync=False) as made:
+        yield made
+        assert list(made.staging.path.iterdir()) == []
+
+
+def packed(mode: str = "w:", **files: str) -> io.BytesIO:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    out.seek(0)
+    return out
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz"])
+def test_a_tar_on_stdin_is_the_context(store: Store, mode: str) -> None:
+    with opened(store, "-", None, packed(mode, Dockerfile="FROM x", a="b")) as given:
+        assert (given.content, given.name) == (b"FROM x", "Dockerfile")
+        assert given.context.find("a") is not None
+    with opened(store, "-", "other", packed(mode, other="FROM y")) as given:
+        assert given.content == b"FROM y"
+    with (
+        pytest.raises(StoreError, match="No such file"),
+        opened(store, "-", "missing", packed(mode, other="FROM y")),
+    ):
+        pass
+
+
+def test_text_on_stdin_is_the_file(store: Store, tmp_path: Path) -> None:
+    with opened(store, "-", None, io.BytesIO(b"FROM x")) as given:
+        assert (given.content, given.name) == (b"FROM x", "-")
+        assert given.context.find("Dockerfile") is None
+    with opened(store, str(tmp_path), "-", io.BytesIO(b"FROM x")) as given:
+        assert given.content == b"FROM x"
+        assert given.context.find("store") is not None
+    with (
+        pytest.raises(StoreError, match="is no tar"),
+        opened(store, "-", "file", io.BytesIO(b"FROM x")),
+    ):
+        pass

@@ -1,0 +1,58 @@
+"""The flags of a build as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore.errors import StoreError
+from mount_tools.build.request import (
+    build_arguments,
+    labels,
+    read_secrets,
+    source_date_epoch,
+)
+
+
+def test_an_argument_without_a_value_has_that_of_the_environment() -> None:
+    words = ["A=1", "B", "C", "D=", "E=x=y"]
+    assert build_arguments(words, {"B": "b"}) == {"A": "1", "B": "b", "D": "", "E": "x=y"}
+    with pytest.raises(StoreError, match="invalid build argument"):
+        build_arguments(["=x"], {})
+
+
+def test_labels_are_sorted_and_the_last_counts() -> None:
+    assert labels(["b=1", "a", "b=2"]) == [("a", ""), ("b", "2")]
+
+
+def test_secrets_come_from_files_and_variables(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\n")
+    words = [f"id=a,src={file}", "id=b,env=B", "id=C", f"type=file,id=d,source={file}"]
+    found = read_secrets(words, {"B": "bb", "C": "cc"})
+    assert found == {"a": b"\xff\n", "b": b"bb", "C": b"cc", "d": b"\xff\n"}
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("src=x", "invalid secret"),
+        ("id=a,what=x", "unexpected key 'what'"),
+        ("id=a,src=/no/such", "No such file"),
+        ("id=a,env=NO", "no variable NO"),
+        ("id=a,env=X,src=y", "both src and env"),
+        ("id=a,type=odd", "unsupported secret type"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_said(word: str, text: str) -> None:
+    with pytest.raises(StoreError, match=text):
+        read_secrets([word], {"X": "value"})
+
+
+def test_the_epoch_is_seconds() -> None:
+    assert source_date_epoch({}, {}) is None
+    assert source_date_epoch({}, {"SOURCE_DATE_EPOCH": "12"}) == 12_000_000_000
+    assert source_date_epoch({"SOURCE_DATE_EPOCH": "1"}, {"SOURCE_DATE_EPOCH": "12"}) == 10**9
+    with pytest.raises(StoreError, match="number of seconds"):
+        source_date_epoch({}, {"SOURCE_DATE_EPOCH": "today"})
