@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
@@ -31,18 +32,19 @@ from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.oci.digest import SHORT, Digest, sha256_digest
-from layerstore.oci.documents import HistoryEntry, ImageConfig
 from layerstore.oci.platform import Platform
-from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from mount_tools.build.evaluate import Evaluation, Step, look_config
+from mount_tools.build.made import Made, Origin
 from mount_tools.build.messages import Began, Broke, Finished, Kept, Link, Ready, Unpacked
-from mount_tools.build.packer import Recorded
-from mount_tools.build.sources import Origin, Reached
-from mount_tools.build.stage import Task
-from mount_tools.build.stage_process import StageProcess, new_container
-from mount_tools.build.tasks import Surroundings
+from mount_tools.build.stage_container import new_container
 from mount_tools.build.watch import Shown, Watcher
+
+if TYPE_CHECKING:
+    from layerstore.build.download import Downloads
+    from mount_tools.build.packer import Recorded
+    from mount_tools.build.stage import Task
+    from mount_tools.build.stage_process import StageProcess
 
 _PIECE = 1 << 16
 
@@ -74,63 +76,6 @@ class Settings:
 
 
 @dataclass
-class Made:
-    """What a stage has made: its layers, and the configuration of an image of them."""
-
-    base: ImageConfig | None
-    chain: Digest | None
-    name: str
-    image: Digest
-    diff_ids: list[Digest] = field(default_factory=list)
-    history: list[HistoryEntry] = field(default_factory=list)
-    state: StageState | None = None
-
-    def take(self, created_ns: int, created_by: str, diff_id: Digest | None) -> None:
-        """Add a step."""
-        author = self.state.author if self.state is not None else ""
-        self.history.append(
-            HistoryEntry(
-                created=format_timestamp(created_ns),
-                created_by=created_by,
-                author=author,
-                empty_layer=diff_id is None,
-            )
-        )
-        if diff_id is not None:
-            self.diff_ids.append(diff_id)
-
-    def image_config(self, platform: Platform) -> ImageConfig:
-        """Return the configuration of the image."""
-        assert self.state is not None
-        fields = dict(self.base.fields) if self.base is not None else {}
-        for name in _NOT_KEPT:
-            fields.pop(name, None)
-        fields.setdefault("architecture", platform.architecture)
-        fields.setdefault("os", platform.os)
-        if platform.variant and self.base is None:
-            fields["variant"] = platform.variant
-        if self.history:
-            fields["created"] = self.history[-1].created
-        if self.state.author:
-            fields["author"] = self.state.author
-        fields["config"] = self.state.config
-        fields["rootfs"] = {"type": "layers", "diff_ids": list(self.diff_ids)}
-        fields["history"] = [entry.as_json() for entry in self.history]
-        return ImageConfig.of(dict(sorted(fields.items())))
-
-
-_NOT_KEPT = (
-    "container",
-    "container_config",
-    "id",
-    "parent",
-    "parent_id",
-    "comment",
-    "docker_version",
-)
-
-
-@dataclass
 class _AtWork:
     """A stage at work: its steps that are done by `process`, and how far they are."""
 
@@ -157,6 +102,7 @@ class Builder:
         watcher: Watcher,
         cache: BuildCache,
         memo: Memo,
+        downloads: Callable[[], Downloads],
     ) -> None:
         self._store = store
         self._plan = plan
@@ -165,6 +111,7 @@ class Builder:
         self._watcher = watcher
         self._cache = cache
         self._memo = memo
+        self._downloads = downloads
         self._made: dict[int, Made] = {}
         self._at_work: dict[int, _AtWork] = {}
         self._origins: dict[Source, Origin] = {}
@@ -266,7 +213,9 @@ class Builder:
             return self._shown(stage, counter, text)
 
         origins = _OfStage(self, stage)
-        evaluation = Evaluation(stage, state, self._context, origins, self._memo, number)
+        evaluation = Evaluation(
+            stage, state, self._context, origins, self._memo, self._downloads, number
+        )
         left: list[Step] = []
         for step in evaluation.steps():
             if left or not self._take_cached(made, step):
@@ -347,6 +296,11 @@ class Builder:
         runs: bool,
         exports: int,
     ) -> StageProcess:
+        from mount_tools.build.sources import Reached
+        from mount_tools.build.stage import Task
+        from mount_tools.build.stage_process import StageProcess
+        from mount_tools.build.tasks import Surroundings
+
         container = new_container(self._store, made.chain, made.image, made.name, {})
         directory = self._store.containers.directory(container)
         settings, context, caches = self._settings, self._context, self._store.root / "build-cache"
@@ -369,6 +323,7 @@ class Builder:
         kept = [
             context.fd,
             *roots.values(),
+            *(fd for step in steps for fd in step.descriptors),
             *(o.roots[0] for o in self._origins.values() if o.roots),
         ]
         process = StageProcess(

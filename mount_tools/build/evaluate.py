@@ -2,6 +2,7 @@
 
 Decided here and only here: which instructions change files, and how a step is looked up.
 A COPY from a stage is known by two keys, of which the first needs no file of that stage.
+What does a step is imported when it is to be done, which takes longer than all else here.
 
 Threading: one thread.
 """
@@ -11,12 +12,12 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerstore.build.plan import Stage
 from layerstore.build.source_digest import Digester, Memo
-from layerstore.build.sources import Sources, digest_sources, find_sources
+from layerstore.build.sources import DownloadSource, Sources, digest_sources, find_sources
 from layerstore.build.tree import Tree
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import (
@@ -36,8 +37,11 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from mount_tools.build import keys
 from mount_tools.build.keys import Definition
-from mount_tools.build.tasks import Surroundings, Work, copy_task, run_task, workdir_task
 from mount_tools.build.watch import Shown
+
+if TYPE_CHECKING:
+    from layerstore.build.download import Downloads
+    from mount_tools.build.tasks import Surroundings, Work
 
 
 class Look(NamedTuple):
@@ -53,7 +57,7 @@ class Step:
     """A step.  `work` is None for one that changes no file; `look` is for the case it fails.
 
     `created_by` is "" until its sources are known, which `settle` sees to.  `mounts_from` are
-    the names in its `--mount=from`.
+    the names in its `--mount=from`, `descriptors` files that `work` reads.
     """
 
     shown: Shown
@@ -63,6 +67,7 @@ class Step:
     look: Look
     settle: Callable[[Step], None] | None = None
     mounts_from: tuple[str, ...] = ()
+    descriptors: list[int] = field(default_factory=list)
 
     def keys(self, below: Digest | None) -> list[str]:
         """Return the keys of the step on top of the chain `below`."""
@@ -89,6 +94,7 @@ class Evaluation:
         context: Tree,
         origins: Origins,
         memo: Memo,
+        downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
     ) -> None:
         """`number` makes a step of a text; the second argument says that it counts."""
@@ -97,6 +103,7 @@ class Evaluation:
         self._context = context
         self._origins = origins
         self._memo = memo
+        self._downloads = downloads
         self._number = number
 
     def steps(self) -> Iterator[Step]:
@@ -122,9 +129,13 @@ class Evaluation:
         if isinstance(one, Workdir):
             path = self.state.workdir
             definition = keys.of_workdir(path, created_by, before)
-            return Step(
-                shown_as, created_by, [definition], lambda around: workdir_task(path, around), look
-            )
+
+            def work(around: Surroundings) -> Work:
+                from mount_tools.build.tasks import workdir_task
+
+                return workdir_task(path, around)
+
+            return Step(shown_as, created_by, [definition], work, look)
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, look)
 
     def _digester(self, tree: Tree) -> Digester:
@@ -151,6 +162,8 @@ class Evaluation:
         look = look._replace(environment=program.environment)
 
         def work(around: Surroundings) -> Work:
+            from mount_tools.build.tasks import run_task
+
             return run_task(run, program, look.user, look.workdir, around)
 
         used = (mount for mount in run.mounts if isinstance(mount, BindMount | CacheMount))
@@ -194,6 +207,11 @@ class Evaluation:
         def settle(step: Step) -> None:
             tree = self._origins.tree(name) if name else self._context
             sources = find_sources(one, tree)
+            if isinstance(one, Add) and sources.remote:
+                sources = self._downloads().fetch(one, sources)
+                step.descriptors += [
+                    source.fd for source in sources.found if isinstance(source, DownloadSource)
+                ]
             docker, key, seen = digest_sources(sources, self._digester(tree))
             found.append((sources, seen))
             step.created_by = state.copy_history(one, docker)
@@ -201,6 +219,8 @@ class Evaluation:
             step.settle = None
 
         def work(around: Surroundings) -> Work:
+            from mount_tools.build.tasks import copy_task
+
             sources, seen = found[-1]
             return copy_task(one, sources, seen, workdir, around)
 

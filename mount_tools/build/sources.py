@@ -1,7 +1,4 @@
-"""Where the instructions of a stage copy and mount from, besides the stage itself.
-
-    origin    a stage or an image, whose root is mounted when its files are needed
-    context   the directory of the build's context
+"""Where the instructions of a stage copy and mount from, in the process of that stage.
 
 Decided here and only here: how a stage's process reaches them.  A root comes as a mount
 that is mounted nowhere; a stage's process mounts it in its own namespace, where RUNs can
@@ -14,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerstore.build.copying import Copier
@@ -25,35 +21,8 @@ from layerstore.build.sources import DirectorySource, Sources
 from layerstore.build.tree import Tree
 from layerstore.errors import StoreError
 from layerstore.layer.metadata import Metadata
-from layerstore.oci.digest import Digest
 from unionfs.syscalls.mount_tree import mount_clone
 from unionfs.syscalls.privilege import is_machine_root
-
-
-@dataclass
-class Origin:
-    """A stage or an image: its layers, and its root as often as somebody needs it.
-
-    `close` closes the descriptors.
-    """
-
-    chain: Digest | None
-    roots: list[int] = field(default_factory=list)
-
-    @property
-    def identity(self) -> str:
-        """What identifies the tree, its content included."""
-        return self.chain or "empty"
-
-    def tree(self) -> Tree:
-        """Return the tree, for the builder itself."""
-        return Tree(self.roots[0], owners=True)
-
-    def close(self) -> None:
-        """Close the descriptors, so that the mount can end."""
-        for fd in self.roots:
-            os.close(fd)
-        self.roots.clear()
 
 
 class Reached:

@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from layerstore.containers.containers import Container
-from layerstore.errors import NotFound, StoreError
-from layerstore.oci.digest import Digest
+from layerstore.errors import NotFound
 from layerstore.oci.documents import Object
 from layerstore.store import Store
 from mount_tools.build.messages import Link, link
@@ -31,8 +30,6 @@ from mount_tools.container.program import own_interpreter
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.handover import await_predecessor
 
-
-NAME = "build-"
 SECONDS_TO_RECORD = 10.0
 
 
@@ -159,27 +156,3 @@ def _ends_within(pid: int, seconds: float) -> bool:
         return bool(poll.poll(seconds * 1000))
     finally:
         os.close(fd)
-
-
-def sweep(store: Store) -> None:
-    """Remove the containers of builders that were killed."""
-    for container in store.containers.list():
-        if container.name.startswith(NAME) and container.auto_remove and not container.running:
-            try:
-                with store.containers.lock(container, wait=False):
-                    pass
-                store.containers.remove(container)
-            except StoreError:
-                continue  # another builder has it
-
-
-
-
-def new_container(
-    store: Store, base: Digest | None, image: Digest, image_name: str, config: Object
-) -> Container:
-    """Make the container of a stage over the layers of the chain `base`."""
-    name = NAME + os.urandom(5).hex()
-    return store.containers.create_on(
-        base, name=name, image=image, image_name=image_name, config=config
-    )

@@ -16,8 +16,9 @@ from mount_tools.build.messages import Broke, Kept, Message, Ready, Unpacked
 from mount_tools.build.packer import Recorded
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
+from mount_tools.build.stage_container import new_container
 from mount_tools.build.stage_mount import MountedStage
-from mount_tools.build.stage_process import StageProcess, new_container
+from mount_tools.build.stage_process import StageProcess
 from mount_tools.container.process import Launch
 
 Work = Callable[[MountedStage, int], None]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
@@ -33,7 +33,7 @@ from mount_tools.build.request import (
     read_secrets,
     source_date_epoch,
 )
-from mount_tools.build.stage_process import sweep
+from mount_tools.build.stage_container import sweep
 from mount_tools.build.watch import Watcher
 from mount_tools.cli import framework
 from mount_tools.cli.commands.pull_cmd import ALWAYS, MISSING, image_to_run
@@ -41,6 +41,9 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.build_lines import Lines, Silent
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container.user_namespace import be_root
+
+if TYPE_CHECKING:
+    from layerstore.build.download import Downloads
 
 _PROGRESS = ("auto", "plain", "tty")
 
@@ -184,7 +187,17 @@ def _build(
         # What was read is true whatever happens afterwards.
         stack.callback(memo.flush)
         cache = BuildCache(store)
-        image = Builder(store, plan, context, settings, watcher, cache, memo).build()
+        made: list[Downloads] = []
+
+        def downloads() -> Downloads:
+            from layerstore.build.download import Downloads
+
+            if not made:
+                made.append(stack.enter_context(Downloads(store.staging.path)))
+            return made[0]
+
+        builder = Builder(store, plan, context, settings, watcher, cache, memo, downloads)
+        image = builder.build()
         for reference in names:
             store.images.tag(image, reference)
     watcher.succeeded(image.id.short, [familiar(name) for name in names])

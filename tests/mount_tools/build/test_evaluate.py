@@ -44,8 +44,8 @@ def test_a_secret_is_nowhere(builds: Builds, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hush-hush")
     text = (
-        "FROM busy:1\nRUN --mount=type=secret,id=key test $(cat /run/secrets/key) = hush-\"hush\"\n"
-        "RUN --mount=type=secret,id=key,env=KEY test $KEY = hush-\"hush\"\n"
+        'FROM busy:1\nRUN --mount=type=secret,id=key test $(cat /run/secrets/key) = hush-"hush"\n'
+        'RUN --mount=type=secret,id=key,env=KEY test $KEY = hush-"hush"\n'
         "RUN --mount=type=secret,id=key,target=/k,mode=0444 ls /k > /listed\n"
     )
     builds.ok(text, "--secret", f"id=key,src={secret}")

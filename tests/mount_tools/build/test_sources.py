@@ -11,7 +11,7 @@ import pytest
 from layerstore.build.ignore import Ignore
 from layerstore.build.tree import Tree
 from layerstore.errors import StoreError
-from mount_tools.build.sources import Origin, copy_whole
+from mount_tools.build.sources import copy_whole
 
 
 def test_a_copy_of_a_tree_has_what_is_seen_of_it(tmp_path: Path) -> None:
@@ -31,12 +31,3 @@ def test_a_copy_of_a_tree_has_what_is_seen_of_it(tmp_path: Path) -> None:
         os.close(to)
     assert sorted(os.listdir(tmp_path / "to")) == ["b"]
     assert (tmp_path / "to/b/file").read_text() == "x"
-
-
-def test_an_origin_closes_what_it_has() -> None:
-    fd = os.open("/", os.O_RDONLY)
-    origin = Origin(None, [fd])
-    assert origin.identity == "empty"
-    origin.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)

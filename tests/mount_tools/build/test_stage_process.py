@@ -10,7 +10,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.operations.check import examine
-from mount_tools.build.stage_process import StageProcess, new_container, sweep
+from mount_tools.build.stage_process import StageProcess
 from tests.helpers.stages import run_stage, sh
 
 
@@ -39,15 +39,3 @@ def test_it_runs_as_long_as_its_process(store: Store) -> None:
 
     ran = run_stage(store, [sh("true")], look=look)
     assert not ran.container.running
-
-
-def test_the_containers_of_dead_builders_are_swept(store: Store) -> None:
-    image = store.images.resolve("busy:1")
-    left = new_container(store, image.top, image.id, "busy:1", {})
-    used = new_container(store, image.top, image.id, "busy:1", {})
-    kept = new_container(store, image.top, image.id, "busy:1", {})
-    store.containers.update(kept, auto_remove=0)
-    with store.containers.lock(used):
-        sweep(store)
-    names = {container.id for container in store.containers.list()}
-    assert names == {used.id, kept.id} and left.id not in names

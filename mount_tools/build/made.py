@@ -1,0 +1,104 @@
+"""What stages have made: their layers, and the configuration of an image of them.
+
+Decided here and only here: which fields of a base's configuration an image keeps, and in
+which order they are written: that of their names, as the same build gives the same id.
+
+Threading: one thread.
+
+Source: image-spec config.md; moby `image/image.go`, NewChildImage().
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from layerstore.build.tree import Tree
+from layerstore.containerfile.stage_state import StageState
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import HistoryEntry, ImageConfig
+from layerstore.oci.platform import Platform
+from layerstore.oci.timestamps import format_timestamp
+
+# What docker records of the container that an image came from.
+_NOT_KEPT = (
+    "container",
+    "container_config",
+    "id",
+    "parent",
+    "parent_id",
+    "comment",
+    "docker_version",
+)
+
+
+@dataclass
+class Made:
+    """What a stage has made: its layers, and the configuration of an image of them."""
+
+    base: ImageConfig | None
+    chain: Digest | None
+    name: str
+    image: Digest
+    diff_ids: list[Digest] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
+    state: StageState | None = None
+
+    def take(self, created_ns: int, created_by: str, diff_id: Digest | None) -> None:
+        """Add a step."""
+        author = self.state.author if self.state is not None else ""
+        self.history.append(
+            HistoryEntry(
+                created=format_timestamp(created_ns),
+                created_by=created_by,
+                author=author,
+                empty_layer=diff_id is None,
+            )
+        )
+        if diff_id is not None:
+            self.diff_ids.append(diff_id)
+
+    def image_config(self, platform: Platform) -> ImageConfig:
+        """Return the configuration of the image."""
+        assert self.state is not None
+        fields = dict(self.base.fields) if self.base is not None else {}
+        for name in _NOT_KEPT:
+            fields.pop(name, None)
+        fields.setdefault("architecture", platform.architecture)
+        fields.setdefault("os", platform.os)
+        if platform.variant and self.base is None:
+            fields["variant"] = platform.variant
+        if self.history:
+            fields["created"] = self.history[-1].created
+        if self.state.author:
+            fields["author"] = self.state.author
+        fields["config"] = self.state.config
+        fields["rootfs"] = {"type": "layers", "diff_ids": list(self.diff_ids)}
+        fields["history"] = [entry.as_json() for entry in self.history]
+        return ImageConfig.of(dict(sorted(fields.items())))
+
+
+@dataclass
+class Origin:
+    """A stage or an image: its layers, and its root as often as somebody needs it.
+
+    `close` closes the descriptors.
+    """
+
+    chain: Digest | None
+    roots: list[int] = field(default_factory=list)
+
+    @property
+    def identity(self) -> str:
+        """What identifies the tree, its content included."""
+        return self.chain or "empty"
+
+    def tree(self) -> Tree:
+        """Return the tree, for the builder itself."""
+        return Tree(self.roots[0], owners=True)
+
+    def close(self) -> None:
+        """Close the descriptors, so that the mount can end."""
+        for fd in self.roots:
+            os.close(fd)
+        self.roots.clear()
