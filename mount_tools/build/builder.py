@@ -31,9 +31,11 @@ from layerstore.containerfile.errors import Place
 from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
-from layerstore.oci.digest import SHORT, Digest, sha256_digest
+from layerstore.oci.digest import SHORT, sha256_digest
+from layerstore.oci.documents import ImageConfig
 from layerstore.oci.platform import Platform
 from layerstore.store import Store
+from mount_tools.build.cache_from import find_in_images
 from mount_tools.build.evaluate import Evaluation, Step, look_config
 from mount_tools.build.made import Made, Origin
 from mount_tools.build.messages import Began, Broke, Finished, Kept, Link, Ready, Unpacked
@@ -64,13 +66,14 @@ class Settings:
     """What a build is told besides its file and context.
 
     `find_image` returns an image by its name, which it may pull; `epoch_ns` is
-    SOURCE_DATE_EPOCH.
+    SOURCE_DATE_EPOCH, `cache_from` are images whose steps may be taken.
     """
 
     find_image: Callable[[str, Platform | None], Image]
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     labels: Sequence[tuple[str, str]] = ()
     use_cache: bool = True
+    cache_from: Sequence[ImageConfig] = ()
     epoch_ns: int | None = None
     platform: Platform | None = None
 
@@ -241,7 +244,7 @@ class Builder:
         """Add the step to what is made, if it is cached; tell whether it is."""
         if not self._settings.use_cache:
             return False
-        found = self._find(step, made.chain)
+        found = self._find(step, made)
         if found is None:
             return False
         self._watcher.step_began(step.shown)
@@ -250,15 +253,20 @@ class Builder:
         made.take(found.created_ns, found.created_by, found.diff_id)
         return True
 
-    def _find(self, step: Step, chain: Digest | None) -> StepRow | None:
-        for key in step.keys(chain):
+    def _find(self, step: Step, made: Made) -> StepRow | None:
+        found = None
+        for key in step.keys(made.chain):
             found = self._cache.find(key)
             if found is not None:
                 return found
-        if step.settle is None:
-            return None
-        step.settle(step)
-        return self._cache.find(step.keys(chain)[-1])
+        if step.settle is not None:
+            step.settle(step)
+            found = self._cache.find(step.keys(made.chain)[-1])
+        if found is None and self._settings.cache_from and not step.has_mounts:
+            found = find_in_images(self._settings.cache_from, made, step.created_by)
+            if found is not None and not self._cache.hold(found.chain):
+                return None
+        return found
 
     def _record_all(self, made: Made, steps: Sequence[Step]) -> None:
         """Record steps that change no file."""

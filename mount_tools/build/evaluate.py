@@ -67,6 +67,7 @@ class Step:
     look: Look
     settle: Callable[[Step], None] | None = None
     mounts_from: tuple[str, ...] = ()
+    has_mounts: bool = False
     descriptors: list[int] = field(default_factory=list)
 
     def keys(self, below: Digest | None) -> list[str]:
@@ -168,7 +169,15 @@ class Evaluation:
 
         used = (mount for mount in run.mounts if isinstance(mount, BindMount | CacheMount))
         names = tuple(mount.stage for mount in used if mount.stage)
-        return Step(shown_as, created_by, [definition], work, look, mounts_from=names)
+        return Step(
+            shown_as,
+            created_by,
+            [definition],
+            work,
+            look,
+            mounts_from=names,
+            has_mounts=bool(run.mounts),
+        )
 
     def _mounted(self, run: Run, mount: Mount) -> str:
         """Return what a key has of a mount: for a bind its content, for a secret its id."""

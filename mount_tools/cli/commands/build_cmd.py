@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,9 +22,12 @@ from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
 from layerstore.containerfile.parse import parse
 from layerstore.db.build_table import FileDigests
+from layerstore.errors import NoSuchImage
 from layerstore.images.images import Image
+from layerstore.oci.documents import ImageConfig
 from layerstore.oci.platform import Platform, parse_platform, this_platform
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
+from layerstore.store import Store
 from mount_tools.build.builder import Builder, Settings, StepError
 from mount_tools.build.given_context import opened
 from mount_tools.build.request import (
@@ -65,6 +68,7 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.text("--platform", says="Platform of the image, as linux/arm64")
 @framework.text("--progress", says="How to show the build: auto, plain or tty", default="auto")
 @framework.text("--iidfile", says="Write the image ID to the file")
+@framework.texts("--cache-from", says="Take steps from the history of this image; may be repeated")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
@@ -81,6 +85,7 @@ def build(
     platform: str | None,
     progress: str,
     iidfile: str | None,
+    cache_from: tuple[str, ...],
     no_cache: bool,
     pull: bool,
     quiet: bool,
@@ -106,6 +111,7 @@ def build(
         read_secrets(secret, os.environ),
         parse_platform(platform) if platform else None,
         source_date_epoch(given, os.environ),
+        cache_from,
         use_cache=not no_cache,
         pull=ALWAYS if pull else MISSING,
     )
@@ -139,6 +145,7 @@ class _Request(NamedTuple):
     secrets: dict[str, bytes]
     platform: Platform | None
     epoch_ns: int | None
+    cache_from: tuple[str, ...]
     use_cache: bool
     pull: str
 
@@ -177,6 +184,7 @@ def _build(
             request.secrets,
             request.labels,
             request.use_cache,
+            _configs(store, request.cache_from, watcher),
             request.epoch_ns,
             request.platform or here,
         )
@@ -202,6 +210,17 @@ def _build(
             store.images.tag(image, reference)
     watcher.succeeded(image.id.short, [familiar(name) for name in names])
     return store.images.get(image.id)
+
+
+def _configs(store: Store, names: Sequence[str], watcher: Watcher) -> list[ImageConfig]:
+    """Return the configurations of images of `--cache-from`; one that is not here is noted."""
+    found = []
+    for name in names:
+        try:
+            found.append(store.images.config(store.images.resolve(name)))
+        except NoSuchImage:
+            watcher.note(f"--cache-from {name}: there is no such image here; pull or load it first")
+    return found
 
 
 def _watcher(progress: str, *, quiet: bool) -> Watcher:

@@ -1,0 +1,40 @@
+"""`--cache-from IMAGE`: steps that an image of this store was made by.
+
+Decided here and only here: when a step of such an image stands for one of the build.  All
+before it has to be the same, layers and history, and its history entry too, which names the
+content of what was copied.  What a RUN had mounted is in no history, so a RUN with mounts
+is always done again.
+
+Threading: immutable.  Source: moby `image/cache/cache.go`, isValidParent().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layerstore.build.cache import StepRow
+from layerstore.oci.digest import chain_id
+from layerstore.oci.documents import ImageConfig
+from mount_tools.build.made import Made
+
+
+def find_in_images(images: Sequence[ImageConfig], made: Made, created_by: str) -> StepRow | None:
+    """Return the step of one of `images` that comes after what is `made`, or None."""
+    before = [(entry.created_by, entry.empty_layer) for entry in made.history]
+    for image in images:
+        history, diff_ids = image.history, image.diff_ids
+        if len(history) <= len(before) or history[len(before)].created_by != created_by:
+            continue
+        past = history[: len(before)]
+        if [(entry.created_by, entry.empty_layer) for entry in past] != before:
+            continue
+        number = len(made.diff_ids)
+        if list(diff_ids[:number]) != made.diff_ids:
+            continue
+        entry = history[len(before)]
+        if entry.empty_layer:
+            return StepRow(entry.created_ns, created_by, None, made.chain)
+        if number < len(diff_ids):
+            diff_id = diff_ids[number]
+            return StepRow(entry.created_ns, created_by, diff_id, chain_id(made.chain, diff_id))
+    return None
