@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
-from mount_tools.container.root import MS_BIND, MS_REC, MS_REMOUNT, Place, mount_point
+from mount_tools.container.system_mounts import MS_BIND, MS_REC, MS_REMOUNT, Place, mount_point
 from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
 from unionfs.syscalls.openat2 import open_in_root
 

@@ -28,7 +28,7 @@ from mount_tools.container.handshake import Channel, Running, Silence, channel, 
 from mount_tools.container.init import Places, exit_code, mount_root
 from mount_tools.container.process import Launch, become, in_child, restrict
 from mount_tools.container.process_title import set_process_title
-from mount_tools.container.root import furnish
+from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
