@@ -98,7 +98,7 @@ def _count(folder: Path) -> int:
 
 
 class Subject:
-    """One store, and what it does for each row; None where it cannot."""
+    """One store, and what it does for each row; None if it cannot."""
 
     def __init__(self, store: Store, given: Given, scratch: Path) -> None:
         self.store = store

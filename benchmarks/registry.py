@@ -192,7 +192,7 @@ PACKAGES = {"docker": "docker.io", "podman": "podman", "skopeo": "skopeo"}
 
 @contextlib.contextmanager
 def opened(name: str, base: Path, given: Given) -> Iterator[Subject | None]:
-    """Open the store of one subject, None where that cannot be."""
+    """Open the store of one subject, None if that cannot be."""
     make_store, subject = MAKERS[name]
     scratch = base / f"scratch-{name}"
     scratch.mkdir()

@@ -1,6 +1,6 @@
 """The errors of the store: each text is a sentence for the person at the terminal.
 
-Where docker has a sentence for the same failure, the text is docker's, without
+If docker has a message for the same failure, the text is docker's, without
 its "Error response from daemon: ".  Callers that react to a failure catch its
 class or read its attributes, never its text.  `exit_code` is the exit status
 of a command that fails with the error.
@@ -103,10 +103,10 @@ _LONGEST = 200  # characters of a name in a message
 
 
 def shown(text: str) -> str:
-    """Return `text`, which an image or an archive says, for the text of an error.
+    """Return `text`, which comes from an image or an archive, for an error message.
 
-    A control character in it is escaped and a long text cut, so that an archive
-    cannot write lines of its own to a log or a terminal.
+    Control characters are escaped and a long text is cut, so that an archive cannot write
+    its own lines to a log or a terminal.
     """
     if not text.isprintable():
         text = text.encode("unicode_escape").decode()

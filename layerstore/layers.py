@@ -51,12 +51,12 @@ class _Parts:
 
     @property
     def index(self) -> Path:
-        """What every path of the tree was when the layer was published."""
+        """The file that describes every path of the tree, as it was published."""
         return self.path / "index"
 
     @property
     def tar_split(self) -> Path:
-        """What is in the layer's tar besides the content of its files."""
+        """The file with all of the layer's tar but the content of its files."""
         return self.path / "tar-split"
 
 
@@ -115,7 +115,7 @@ class LayerStore:
             staging = Staging(own / "layer")
             staging.path.mkdir(mode=0o700)
             staging.diff.mkdir()
-            staging.diff.chmod(0o755)  # whatever the umask
+            staging.diff.chmod(0o755)  # the umask does not count
             yield staging
 
     def publish(self, staging: Staging, parent: Digest | None, diff_id: Digest, size: int) -> Layer:
@@ -127,7 +127,7 @@ class LayerStore:
         """
         self._durability.tree(staging.path)
         chain = chain_id(parent, diff_id)
-        # Committed before anything is in its place, so that a recovery knows of it.
+        # Committed before the directory is renamed, so that a recovery finds it.
         self._leases.hold("layer", chain)
         try:
             with self._database.transaction():

@@ -1,25 +1,25 @@
-"""How much an archive may ask for before it is taken for a bomb.
+"""The limits above which an archive is refused as a bomb.
 
-Decided here and only here: the bounds.  They are far above what images in use
-need and far below what would fill a machine's memory or keep it busy for days.
+Decided here and only here: these limits.  They are far above what real images
+need, and far below what would fill a machine's memory or keep it busy for days.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Layers of one image.  A union takes some more (`unionfs.MAX_LOWERS`), so that a container of
-# an image with this many layers can be run, looked into and compared with its upper; kernel
-# overlayfs can mount this many.  fs/overlayfs/params.h OVL_MAX_STACK
+# Layers of one image.  Kernel overlayfs can mount as many (fs/overlayfs/params.h
+# OVL_MAX_STACK).  A union takes some more (`unionfs.MAX_LOWERS`), so that a container of such
+# an image can be run, mounted and compared with its image.
 MAX_LAYERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one archive; what goes over one raises LimitExceeded.
+    """The limits of one archive; an archive above one of them raises LimitExceeded.
 
-    `ratio` is that of unpacked to packed bytes, from `ratio_from` bytes on.
-    Deflate cannot go over 1,032, and a file of zeros reaches that honestly.
+    `ratio` is that of unpacked to packed bytes, checked from `ratio_from` bytes on.
+    Deflate cannot exceed 1,032, which a harmless file of zeros reaches.
     """
 
     entries: int = 1_000_000  # headers, and paths made; each takes half a kilobyte while unpacking

@@ -1,7 +1,6 @@
 """The progress of a long operation.
 
-The caller of one may pass a callable that takes a `Progress`; how that is shown
-is not decided here.
+The caller of such an operation may pass a callable that takes a `Progress` and shows it.
 """
 
 from __future__ import annotations

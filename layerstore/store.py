@@ -4,10 +4,10 @@
         image = store.images.resolve("debian:12")
         container = store.containers.create(image, name="box")
 
-Decided here and only here: where the store is, what it consists of, and what an
-opening recovers.  Usually that is nothing: it looks at the leases and at staging.  A lease
-whose process died says which work was interrupted and what that work named; its
-remains are completed or removed.  What no row or lease names is left alone; `check` finds it.
+Decided here and only here: where the store is, what it consists of, and what is recovered
+when it is opened.  Usually that is nothing: only the leases and the staging directory are
+read.  A lease whose process died says which work was interrupted and on what; it is
+completed or undone.  Files that no row or lease names are left alone; `check` finds them.
 
 Threading: several threads may use a store, and so may a process that was forked by the
 one that opened it.
@@ -42,7 +42,7 @@ _FILES = {"reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
 def default_root() -> Path:
-    """Return the default place: $PYUNION_ROOT, or the system's for root, or the user's own."""
+    """Return the default place: $PYUNION_ROOT, else that of the system for root, or the user's."""
     given = os.environ.get("PYUNION_ROOT")
     if given:
         return Path(given)
@@ -56,7 +56,7 @@ class Store:
     """An open store."""
 
     def __init__(self, root: Path, *, sync: bool) -> None:
-        """Use `open`, which makes what is missing."""
+        """Callers use `open` instead, which makes what is missing."""
         self.root = root
         self.durability = Durability(sync=sync)
         self.reserve = Reserve(root)

@@ -77,7 +77,7 @@ def is_interrupted() -> bool:
 
 
 def is_killed() -> bool:
-    """Tell whether the caller of this thread's request is being killed, noticed by it or not."""
+    """Tell whether the caller is being killed, even if the kernel sent no interrupt."""
     caller = _mark.caller
     return caller is not None and caller.is_ending()
 

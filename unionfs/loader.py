@@ -44,7 +44,7 @@ def is_loading(pid: int) -> bool:
 
 
 def _base(auxv: bytes) -> int:
-    """Return the address at which the loader lies, 0 where there is none."""
+    """Return the address at which the loader lies, 0 if there is none."""
     if len(auxv) < _NATIVE.size:
         return 0  # a kernel thread
     # The first type, which is small, and of a 32-bit program also its value.

@@ -125,7 +125,7 @@ def load(
 
 
 def _repository(name: str) -> str:
-    """Return the repository that the file `name` stands for, "" where that can be none."""
+    """Return the repository that the file `name` stands for, "" if that can be none."""
     stem = _ENDINGS.sub("", name)
     with suppress(InvalidReference):
         if parse_reference(stem) == Reference(parse_reference(stem).repository):
@@ -230,7 +230,7 @@ class _Origin(NamedTuple):
 def _parents(ready: Sequence[tuple[ImageConfig, Packaged]]) -> list[tuple[Digest, Digest]]:
     """Return (image, parent) for each image whose parent is in the archive too.
 
-    Raises InvalidImage where the archive names a parent that docker would refuse.
+    Raises InvalidImage if the archive names a parent that docker would refuse.
     """
     asked = {packaged.id: packaged.parent for _, packaged in ready if packaged.parent}
     needed = {*asked, *asked.values()}
@@ -403,7 +403,7 @@ def save(
     """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a directory to be made.
 
     A repository without a tag means all its tags.  Raises NotFound before
-    anything is written, DigestMismatch where a layer of the store is damaged.
+    anything is written, DigestMismatch if a layer of the store is damaged.
     """
     with store.leases.lease("work", "save"):
         images = [_plan(store, *found) for found in _resolve(store, names)]

@@ -65,14 +65,14 @@ class Members(Protocol):
     room: int
 
     def open(self, name: str) -> Section | None:
-        """Open the file `name`, None where there is none."""
+        """Open the file `name`, None if there is none."""
         ...
 
     def close(self) -> None: ...
 
 
 def read_document(members: Members, name: str) -> bytes | None:
-    """Return the whole of the document `name`, None where there is none."""
+    """Return the whole of the document `name`, None if there is none."""
     section = members.open(name)
     if section is None:
         return None
@@ -201,8 +201,8 @@ def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT)
     """Open the archive of images `source`: a directory, a file, or a stream, packed or not.
 
     A stream, and a file that is packed, is first written to a file without a
-    name in the directory `spool`.  Raises StoreError where it cannot be read,
-    InvalidImage where it is no archive.
+    name in the directory `spool`.  Raises StoreError if it cannot be read,
+    InvalidImage if it is no archive.
     """
     try:
         if isinstance(source, Path):

@@ -125,7 +125,7 @@ def _image(members: Members, manifest: Manifest, names: tuple[Reference, ...]) -
 
 
 def read_blob(members: Members, descriptor: Descriptor) -> bytes | None:
-    """Return a document held to its descriptor, None where the archive lacks it."""
+    """Return a document held to its descriptor, None if the archive lacks it."""
     data = read_document(members, blob_path(descriptor.digest))
     if data is None:
         return None

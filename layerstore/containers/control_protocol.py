@@ -47,7 +47,7 @@ class MalformedMessage(StoreError):
 class Refused(StoreError):
     """The mount could not do what was requested; the text is the mount's own.
 
-    `errno` is None where the failure has none.
+    `errno` is None if the failure has none.
     """
 
     def __init__(self, text: str, errno: int | None) -> None:

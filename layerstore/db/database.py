@@ -102,7 +102,7 @@ class Database:
         """Hold the store's one write lock; commit at the end, roll back on an error.
 
         Within a transaction of the same thread it joins that one, and ends with it.
-        Raises Busy where another process keeps the lock for `BUSY_SECONDS`.
+        Raises Busy if another process keeps the lock for `BUSY_SECONDS`.
         """
         connection = self.connection
         if connection.in_transaction:

@@ -35,7 +35,7 @@ class StagingArea:
     def to_build(self) -> Iterator[Path]:
         """Make a directory to build something new for the store in.
 
-        Raises StoreError where there is no room, also while it is being built.
+        Raises StoreError if there is no room, also while it is being built.
         """
         with self._reserve.growing(), self.directory() as own:
             yield own

@@ -61,7 +61,7 @@ class Changed(NamedTuple):
 def changes(upper: bytes, lowers: Sequence[bytes]) -> list[Change]:
     """Return what `upper` changes of `lowers`, topmost first, in the order of a sorted walk.
 
-    Raises StoreError where a layer cannot be opened, OSError where one cannot be read.
+    Raises StoreError if a layer cannot be opened, OSError if one cannot be read.
     """
     below = [Path(os.fsdecode(lower)) for lower in lowers]
     with ChangeWalk(Path(os.fsdecode(upper)), below) as walk:
@@ -96,7 +96,7 @@ class _Own:
 
 
 class _Pair(NamedTuple):
-    """One directory to be compared with what it was: `old` is None where it is new.
+    """One directory to be compared with what it was: `old` is None if it is new.
 
     `aligned` says that what the layer does not hold itself is as it was.
     """

@@ -42,7 +42,7 @@ def differences(
 ) -> Iterator[Change]:
     """Yield what differs between two stacks, each topmost first, in the order of a sorted walk.
 
-    Raises StoreError where a layer cannot be opened, OSError where one cannot be read.
+    Raises StoreError if a layer cannot be opened, OSError if one cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="pyunion-") as empty:
         # An image may have no layers; a union has one at least.

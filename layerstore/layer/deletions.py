@@ -1,8 +1,8 @@
-"""What the whiteouts of an archive delete, noted while it is read.
+"""The whiteouts of an archive, collected while it is read.
 
-Decided here and only here: which names of an archive are whiteouts or AUFS's own
-files, and which whiteouts have an effect.  A whiteout in an opaque directory, or
-beneath something in this layer that is no directory, has none.
+Decided here and only here: which names in an archive are whiteouts or AUFS's own
+files, and which whiteouts have an effect.  A whiteout has none in an opaque directory, or
+beneath a path at which this layer has something other than a directory.
 
 Source: image-spec layer.md "Whiteouts"; moby pkg/archive/diff.go.
 """
@@ -30,8 +30,8 @@ class Whiteout(NamedTuple):
 class Deletions:
     """The whiteouts and opaque directories of one archive.
 
-    `entries` holds every path that the archive has made so far.  `count` is
-    called with each path that is noted; it raises where there are too many.
+    `entries` has every path that the archive has made so far.  `count` is
+    called with each path that is noted; it raises if there are too many.
     """
 
     def __init__(self, entries: Mapping[bytes, IndexEntry], count: Callable[[bytes], None]) -> None:
@@ -98,8 +98,8 @@ class Deletions:
     def _ends(self, path: bytes) -> bool:
         """Tell whether the layer has something other than a directory at `path` or above it.
 
-        That replaces all that lies beneath it, so a whiteout there has no effect,
-        and a symbolic link there must not lead it elsewhere.
+        That hides everything beneath it in lower layers, so a whiteout there has no
+        effect.  If it is a symbolic link, the whiteout must not follow it.
         """
         return self._is_file(self._deepest(path))
 
@@ -109,7 +109,7 @@ class Deletions:
     def _deepest(self, path: bytes) -> bytes:
         """Return the longest prefix of `path` that this layer has, b"" for its root.
 
-        Above what exists are directories that exist: so a binary search finds it.
+        All directories above a path that exists also exist, so a binary search finds it.
         A walk would read a path of 2,000 directories 2,000 times.
         """
         cuts = [0, *(at for at, byte in enumerate(path) if byte == ord("/")), len(path)]
@@ -125,7 +125,7 @@ class Deletions:
     def _is_hidden(self, folder: bytes, opaque: set[bytes]) -> bool:
         """Tell whether `folder`, which exists, or a directory above it is opaque.
 
-        Parents come first, so an answer that was found before still holds.
+        Parents come first, so an answer that was found earlier is still valid.
         """
         steps = []
         while (found := self._hidden.get(folder)) is None:

@@ -1,10 +1,10 @@
-"""The flat tar of a merged tree: what `export` writes, and what a directory is imported as.
+"""The flat tar of a merged tree, which `export` writes and as which a directory is imported.
 
-Decided here and only here: that a flat tar is packed as a layer over nothing
-is, so that whiteouts, redirects and metacopies of all layers are resolved; and
-how what is being packed becomes a stream that can be unpacked like any other.
+Decided here and only here: that a flat tar is packed like a layer with no layers
+beneath, so that whiteouts, redirects and metacopies of all layers are resolved; and
+how the output of a packer becomes a stream that can be unpacked.
 
-Threading: `PackStream` packs on a thread of its own.
+Threading: `PackStream` packs in its own thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write_flat_tar(
     sparse: bool = False,
     hashing: bool = False,
 ) -> Packed:
-    """Write the tree that `layers`, topmost first, show together as a tar to `out`.
+    """Write the merged tree of `layers`, topmost first, as a tar to `out`.
 
     `live` says that a mount may be changing the topmost meanwhile.  `sparse` stores files
     with large holes without these, in GNU's PAX format 1.0.
@@ -48,9 +48,9 @@ def write_flat_tar(
 
 
 class PackStream(io.RawIOBase):
-    """A stream of what `write` writes, on a thread of its own.  A context manager.
+    """A stream of the bytes that `write` writes in another thread.  A context manager.
 
-    Nothing is buffered: what is written is copied straight to the reader.
+    Nothing is buffered: the bytes are copied directly to the reader.
     """
 
     def __init__(self, write: Callable[[Writable], object]) -> None:
@@ -66,7 +66,7 @@ class PackStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill some of `buffer`; raises what the packing raised."""
+        """Fill a part of `buffer`; raises the error of the packing."""
         with self._turn:
             self._turn.wait_for(lambda: self._view or self._ended)
             if self._error is not None:
@@ -101,7 +101,7 @@ class PackStream(io.RawIOBase):
             self._turn.notify_all()
 
     def close(self) -> None:
-        """End the packing, whether it is done or not."""
+        """End the packing, even if it is not complete."""
         with self._turn:
             self._ended = True
             self._view = memoryview(b"")

@@ -1,8 +1,7 @@
 """Sparse files: where their data is, and the digest of their content without reading holes.
 
-Decided here and only here: how holes are passed over.  They count as the zeros
-that they read as, so a digest does not depend on which zeros a disk stores; but
-nothing is read for them.
+Decided here and only here: how holes are skipped.  They count as zeros, so a digest
+does not depend on which zeros the disk stores, but they are not read.
 
 Source: lseek(2) SEEK_DATA, SEEK_HOLE.
 """
@@ -29,7 +28,7 @@ def data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            return  # nothing but a hole is left
+            return  # only a hole is left
         if start < end:
             yield start, end
         at = end

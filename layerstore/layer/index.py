@@ -1,9 +1,9 @@
 """The index of a layer: every path on disk beneath its `diff`, one line each.
 
-Decided here and only here: what is recorded of a layer's tree, and what counts
-as a difference from it.  An entry holds what lstat(2) and listxattr(2) return
-for the path on disk, marks of overlayfs included, so that a tree is compared
-with its index without knowing what the marks mean.
+Decided here and only here: what is recorded about a layer's tree, and what counts
+as a difference from it.  An entry has what lstat(2) and listxattr(2) return
+for the path on disk, with the marks of overlayfs, so a tree can be compared
+with its index without interpreting the marks.
 
 The file is JSON lines packed with zstd, sorted by path: paths as text with
 surrogate escapes, attribute values in base64.
@@ -34,21 +34,21 @@ INDEX = "index"
 _LEVEL = 3
 _CHUNK = 1 << 20
 _VERSION = 1
-_LONGEST_PATH = 4096  # with the zero at its end: what the kernel takes
+_LONGEST_PATH = 4096  # PATH_MAX of the kernel, with the NUL at the end
 
 
 class IndexEntry(NamedTuple):
-    """One path of a layer on disk, relative to its `diff`, b"" for that itself.
+    """One path of a layer on disk, relative to its `diff`, b"" for `diff` itself.
 
-    `digest` is the xxh3_128 of a regular file's content, in hexadecimal; it
-    shows changes, and is no protection against somebody who makes them.
+    `digest` is the xxh3_128 of a regular file's content, in hexadecimal.  It
+    detects accidental changes; an attacker can make a file with the same digest.
     """
 
     path: bytes
     mode: int
     uid: int
     gid: int
-    size: int  # 0 but for regular files
+    size: int  # 0 except for regular files
     mtime_ns: int
     digest: str = ""
     target: bytes = b""
@@ -76,7 +76,7 @@ def write_index(path: Path, entries: Iterable[IndexEntry]) -> None:
 
 
 def read_index(path: Path) -> Iterator[IndexEntry]:
-    """Yield the entries of the index file `path`; raises InvalidImage where it is damaged."""
+    """Yield the entries of the index file `path`; raises InvalidImage if it is damaged."""
     try:
         with path.open("rb") as file:
             yield from _parse(zstandard.ZstdDecompressor().stream_reader(file))
@@ -119,7 +119,7 @@ def _parse(stream: zstandard.ZstdDecompressionReader) -> Iterator[IndexEntry]:
 
 
 class Difference(NamedTuple):
-    """One path that is not what the index says: `what` names what is wrong with it."""
+    """One path that differs from the index; `what` says how."""
 
     path: bytes
     what: str
@@ -128,9 +128,9 @@ class Difference(NamedTuple):
 def compare(
     diff: Path, index: Mapping[bytes, IndexEntry], *, content: bool = True
 ) -> Iterator[Difference]:
-    """Yield what beneath the directory `diff` is not as `index` says, in order of paths.
+    """Yield the differences of the tree `diff` from `index`, in order of paths.
 
-    Without `content` files are believed by their size and time.
+    Without `content` files are compared only by size and time.
     """
     missing = dict(index)
     uids, gids = ids_of_root()
@@ -171,10 +171,10 @@ def scan(
     known: Mapping[bytes, IndexEntry] = MappingProxyType({}),
     digests: Mapping[bytes, str] = MappingProxyType({}),
 ) -> Iterator[IndexEntry]:
-    """Yield what lies beneath `diff`, in the order of an index.
+    """Yield the paths beneath `diff`, in the order of an index.
 
-    Paths that are `known` are not looked at.  Files of which the digest is
-    known are not read, and without `content` none are.
+    The entries of paths in `known` are not read from disk.  A file whose digest is known
+    is not read; without `content` no file is.
     """
     top = os.fsencode(diff)
     yield _look(top, b"", "")
@@ -192,7 +192,7 @@ def scan(
 
 
 def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
-    """Return what `path`, to be found at `full`, is; a file is read where its `digest` is None."""
+    """Return the entry of `path`, which is at `full`; a file is read if its `digest` is None."""
     st = os.lstat(full)
     regular = stat.S_ISREG(st.st_mode)
     if regular and digest is None and not st.st_size:
@@ -213,7 +213,7 @@ def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
 
 
 def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
-    """Return the attributes that an index has of a path, whose last link is not followed, or fd."""
+    """Return the attributes that the index records, of an fd or a path (not following a link)."""
     if isinstance(place, int):
         names = xattr.list_fd(place)
         return tuple((name, os.getxattr(place, name)) for name in _tracked(names))
@@ -229,7 +229,7 @@ def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
 
 
 def _tracked(names: list[str]) -> list[str]:
-    # security.selinux and its like are this machine's, not the layer's.
+    # security.selinux and similar attributes belong to this machine, not to the layer.
     return sorted(name for name in names if not name.startswith(UNTRACKED))
 
 
@@ -242,9 +242,9 @@ EMPTY = xxhash.xxh3_128_hexdigest(b"")
 def digest_file(path: bytes) -> str:
     """Return the xxh3_128 of the regular file `path`, following no link.
 
-    Raises OSError, ESTALE where something else has taken the place of the file.
+    Raises OSError, which is ESTALE if the path is no longer a regular file.
     """
-    # A FIFO there must not keep us waiting.
+    # If it is a FIFO, the open must not block.
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

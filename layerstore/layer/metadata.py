@@ -1,16 +1,16 @@
 """Owners, modes and attributes: what an archive may set, and how it is stored.
 
 Decided here and only here: which extended attributes of an archive are kept,
-renamed or dropped, and how an owner is recorded where chown(2) is refused.
+renamed or dropped, and how an owner is recorded if chown(2) is refused.
 
-- The marks of overlayfs are never taken from an archive.  A name of the
-  union's own kind is stored one level further in, as the union itself stores
-  it for its users; those of the other kinds, which another reader might obey,
-  are dropped.  So is `user.containers.override_stat`.
+- The marks of overlayfs are never taken from an archive.  A name in the namespace that the
+  union uses is stored one level deeper, as the union stores it for its users.  Names in
+  the other namespaces, which another program might interpret, are dropped.  So is
+  `user.containers.override_stat`.
 - security.selinux, security.ima, security.evm and system.nfs4_acl belong to
-  the machine they were made on, and are dropped.
+  the machine on which they were made, and are dropped.
 - Without privilege the user's own id stands for root.  Another owner, a
-  device, or a mode that would lock its owner out is recorded in
+  device, or a mode that denies its owner access is recorded in
   `user.containers.override_stat` as containers/storage does, `security.*` in
   `user.containers.override_<name>` as fuse-overlayfs does.
 
@@ -58,10 +58,10 @@ _MODES = {name: kind for kind, name in _TYPES.items()}
 
 
 def ids_of_root() -> tuple[frozenset[int], frozenset[int]]:
-    """Return the uids and gids that stand for root where this process has no privilege.
+    """Return the uids and gids that stand for root if this process has no privilege.
 
-    Our own do, by the numbers they have here and outside of our user namespace: what was
-    made in one and is looked at outside, or the reverse, has the other.
+    They are our own, both in our user namespace and outside of it: files that were made in
+    one of them may be read in the other.
     """
     if is_machine_root():
         return frozenset((0,)), frozenset((0,))
@@ -78,7 +78,7 @@ def _outside(kind: str) -> int:
 
 
 class Override(NamedTuple):
-    """Owner, mode and type of a file, recorded where the file on disk cannot have them."""
+    """Owner, mode and type of a file, recorded because the file on disk cannot have them."""
 
     uid: int
     gid: int
@@ -96,7 +96,7 @@ class Override(NamedTuple):
 
     @classmethod
     def decode(cls, value: bytes) -> Override | None:
-        """Return what the attribute says, None where that makes no sense."""
+        """Return the content of the attribute's value, None if it is invalid."""
         try:
             uid, gid, mode, *rest = value.decode("ascii").split(":")
             bits = _number(mode, 8) & 0o7777
@@ -138,7 +138,7 @@ class Metadata:
         self._own = self.marks.prefix.encode()
 
     def stored_xattrs(self, xattrs: Xattrs) -> Xattrs:
-        """Return the attributes to set for those that an archive gives a file."""
+        """Return the attributes to set on disk for the attributes `xattrs` in an archive."""
         kept: Xattrs = []
         for name, value in xattrs:
             if name.startswith(self._own):
@@ -151,7 +151,7 @@ class Metadata:
         return kept
 
     def owner(self, uid: int, gid: int, *, kept: bool) -> tuple[int, int]:
-        """Return the ids on disk of a file given to `uid` and `gid`, which was `kept` or not."""
+        """Return the owner on disk of a file of `uid` and `gid`; `kept` says if chown worked."""
         if self.may_chown and kept:
             return uid, gid
         return self.uid, self.gid
@@ -159,7 +159,7 @@ class Metadata:
     def chown(self, place: int | tuple[int, bytes], uid: int, gid: int) -> bool:
         """Give the file at `place`, an fd or a name in a directory, to `uid` and `gid`.
 
-        No link is followed.  False where it is refused.
+        No link is followed.  False if it is refused.
         """
         if not self.may_chown:
             return uid == gid == 0
@@ -204,9 +204,9 @@ class Metadata:
         return uid, gid, self.set_xattrs(at, kept)
 
     def shown(self, st: os.stat_result, xattrs: Xattrs) -> Shown:
-        """Return what an archive says of a file with `st` and the attributes a user sees.
+        """Return the entry's fields for a file with `st` and the attributes that users see.
 
-        The reverse of all that is done to an archive's entry on its way to disk.
+        This is the reverse of what is done with an archive's entry when it is unpacked.
         """
         mode, uid, gid = st.st_mode, st.st_uid, st.st_gid
         rdev = st.st_rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
@@ -236,7 +236,7 @@ class Metadata:
         return mode | (0o700 if stat.S_ISDIR(mode) else 0o600)
 
     def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> bool:
-        """Set `xattrs` on `path`, following no link; tell whether any could be."""
+        """Set `xattrs` on `path`, following no link; tell whether any was set."""
         done = [self._set(path, name, value) for name, value in xattrs]
         return any(done)
 
@@ -286,7 +286,7 @@ def _setxattr(path: bytes | int, name: bytes, value: bytes) -> None:
 
 
 class Shown(NamedTuple):
-    """What an archive says of a file."""
+    """The fields of a file's entry in an archive."""
 
     mode: int  # with its type
     uid: int

@@ -1,4 +1,4 @@
-"""Making one file of a layer: its content, then owner, attributes, mode and times.
+"""Make one file of a layer: its content, then owner, attributes, mode and times.
 
 Decided here and only here: the order of those steps.  chown(2) clears suid and
 capabilities, so it comes first; times come last, since every other step changes
@@ -29,8 +29,8 @@ Raw = Callable[[bytes | memoryview], None]
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ZEROS = bytes(4096)
 _PAGE = len(_ZEROS)
-_MAY_BE_SPARSE = 1 << 16  # bytes from which a file is looked through for zeros
-_USUAL_NS = 1 << 61  # up to here, and from 0 on, every filesystem keeps a time as it is
+_MAY_BE_SPARSE = 1 << 16  # files of at least so many bytes are searched for runs of zeros
+_USUAL_NS = 1 << 61  # every filesystem stores a time from 0 to this one unchanged
 _TYPES = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 
@@ -55,7 +55,7 @@ class FileMaker:
             uid, gid, any_set = self.own(fd, entry, stat.S_IFREG | entry.mode)
             if any_set or stat.S_IMODE(mode) != first & ~self._umask:
                 os.fchmod(fd, stat.S_IMODE(mode))
-            # As they are now: an ACL follows the mode, and a kernel may rewrite a capability.
+            # Read them again: the mode changes an ACL, and a kernel may rewrite a capability.
             xattrs = attributes(fd) if any_set else ()
             mtime_ns = entry.mtime_ns
             os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -162,7 +162,7 @@ class FileMaker:
             while stop + _PAGE <= end and buffer.startswith(_ZEROS, stop):
                 stop += _PAGE
             if stop == hole:
-                # Too few zeros for a page of their own.
+                # The zeros do not fill a page.
                 stop = min(hole + _PAGE, end)
                 hole = stop
             _write_at(fd, view[done - start : hole - start], done + shift)
@@ -170,7 +170,7 @@ class FileMaker:
         _write_at(fd, view[done - start :], done + shift)
 
     def _write_segments(self, fd: int, entry: Entry, raw: Raw | None) -> str:
-        """Write a file of which only some pieces are stored; what is between them is zero."""
+        """Write a file of which only some pieces are stored, with holes between them."""
         hasher = xxhash.xxh3_128()
         views = self._views(raw)
         rest = memoryview(b"")

@@ -1,16 +1,15 @@
-"""Packing: a layer in overlay format, or a whole tree of layers, becomes a tar stream.
+"""Pack a layer in overlay format, or a whole tree of layers, into a tar stream.
 
-Decided here and only here: what of a tree goes into its archive, and in which
-order.  A directory comes before what is in it, what was deleted from it
-(explicit whiteouts) before what is left, names in order of their bytes; so the
-same change of the same tree has the same diff_id on every machine, whatever
-forms its marks have, in whatever order the disk lists it, and whether a
-directory was renamed or copied.
+Decided here and only here: what of a tree is written to its archive, and in which
+order.  A directory comes before its entries, its whiteouts before its other entries,
+and names are in the order of their bytes.  So the same change of the same tree has
+the same diff_id on every machine.  It does not depend on the forms of the marks, on
+the order in which the disk lists names, or on whether a directory was renamed or copied.
 
-The tree is read through the union's own core: a redirect becomes whiteouts and
-the whole directory, a metacopy the whole file, an opaque directory whiteouts of
-what it hides.  The root is an entry where its attributes other than the time
-were changed, or nothing lies beneath.  Sockets are left out: tar has none.
+The tree is read through the union's core: a redirect becomes whiteouts and
+the whole directory, a metacopy becomes the whole file, and an opaque directory becomes
+whiteouts of what it hides.  The root has an entry if an attribute other than its time
+was changed, or if there are no layers beneath.  Sockets are left out: tar has none.
 
 Source: image-spec layer.md "Representing Changes".
 """
@@ -61,9 +60,9 @@ _KINDS = {
 
 
 class Packed(NamedTuple):
-    """What was packed: `size` is the bytes of the files in it, `archive_size` of it all.
+    """What was packed: `size` has the bytes of the files in it, `archive_size` those of all.
 
-    No `entries` mean that the layer changes nothing.
+    If there are no `entries` the layer changes nothing.
     """
 
     diff_id: Digest
@@ -86,16 +85,17 @@ def pack(
     sparse: bool = False,
     skip: Collection[bytes] = frozenset(),
 ) -> Packed:
-    """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out` or nowhere.
+    """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out`.
 
-    `record` is the directory in which to write the layer's `index` and
-    `tar-split`; `tick` is told how many bytes have gone by, on another thread.
-    `flat` packs all that the layers show together; without `hashing` there is
-    no diff_id.  `sparse` stores files with large holes in GNU's format, which no layer
-    may hold.  The paths in `skip` are left out.  With either there is no `record`.
-    Nothing may change `diff` meanwhile, unless `live` says so: what vanishes is
-    then left out.  Raises StoreError, and OSError where a file cannot be read or
-    `out` not be written.
+    Without `out` the archive is not written, only hashed.  `record` is the directory in
+    which to write the layer's `index` and `tar-split`.  `tick` is called with the number of
+    bytes that are done, in another thread.
+    `flat` packs the merged tree of all layers; without `hashing` there is
+    no diff_id.  `sparse` stores files with large holes in GNU's format, which a layer
+    must not have.  The paths in `skip` are left out.  With either there is no `record`.
+    Nothing may change `diff` meanwhile, unless `live` is set; what vanishes is
+    then left out.  Raises StoreError, and OSError if a file cannot be read or
+    `out` cannot be written.
     """
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(out, tick, hashing=hashing))
@@ -118,10 +118,10 @@ def pack(
 
 
 class _Packer:
-    """One archive on its way out.
+    """One archive that is being written.
 
-    `digests` are those of files that lie in the layer's own directory, `known`
-    is all about others of them.
+    `digests` are those of files in the layer's own directory; `known` are complete index
+    entries of other paths in it.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class _Packer:
         return Packed(diff_id, self._size, self._tar.entries, sink.size)
 
     def _too_long(self, path: bytes) -> StoreError:
-        # A frozen layer keeps it for good, but the container no longer shows it.
+        # A frozen layer keeps it for ever, but the container no longer shows it.
         advice = "remove it" if self._walk.before is None else "remove it, and export what is left"
         return StoreError(
             f"{show(path)} cannot be packed: its path has {len(path):,} bytes, and one in an image "
@@ -217,9 +217,9 @@ class _Packer:
             self._tar.header(_header(path, kind, shown))
 
     def _plain_file(self, found: Changed, st: os.stat_result) -> bool:
-        """Write a file without attributes that lies in the layer itself; False if it is another.
+        """Write a file without attributes that is in the layer itself; False for another file.
 
-        Most files are like that, and their fd gives everything in few system calls.
+        Most files are like that, and need only few system calls on their fd.
         """
         if found.own is None or not st.st_size:
             return False
@@ -260,7 +260,7 @@ class _Packer:
         return _header(path, LINK, shown._replace(xattrs=[]), linkname=first)
 
     def _own_stat(self, found: Changed, st: os.stat_result) -> bool:
-        """Tell whether the file that shows lies under its own name in the layer itself."""
+        """Tell whether the visible file is in the layer itself, under the same path."""
         if found.own is None:
             return False
         try:
@@ -270,7 +270,7 @@ class _Packer:
         return (there.st_dev, there.st_ino) == (st.st_dev, st.st_ino)
 
     def _xattrs(self, found: Changed, attr: Attr, *, own: bool) -> tuple[Xattrs, bool]:
-        """Return the attributes a user sees, and whether the content lies with them."""
+        """Return the attributes that users see, and whether the content is in the same file."""
         if own and found.own is not None:
             names = xattr.list_at(found.own, found.name)
             plain = not any(name in names for name in self._redirecting)
@@ -295,7 +295,7 @@ class _Packer:
             if self._live or not own or self._sparse:
                 st = os.fstat(fd)
                 if not stat.S_ISREG(st.st_mode):
-                    return  # a FIFO, say, has taken the place of the file meanwhile
+                    return  # the file was replaced meanwhile, for example by a FIFO
                 size, blocks = st.st_size, st.st_blocks
                 if self._sparse and self._as_pieces(fd, path, shown, st):
                     return

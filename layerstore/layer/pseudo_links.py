@@ -1,8 +1,8 @@
-"""Hard links of AUFS: files of an archive whose other names it kept in `.wh..wh.plnk`.
+"""Hard links of AUFS, whose files an archive has in `.wh..wh.plnk`.
 
-An archive that docker made on AUFS has a file with several names as a regular
-file in `.wh..wh.plnk/` and a hard link to that for each of its names.  Such a
-file is written beside the layer; each link makes it a file of the layer.
+In an archive that docker made on AUFS, a file with several names is a regular
+file in `.wh..wh.plnk/`, and each of its names is a hard link to that.  Such a
+file is written next to the layer's tree; each link adds it to the tree.
 
 Source: moby pkg/archive/diff.go:UnpackLayer(), `aufsHardlinks`.
 """
@@ -28,7 +28,7 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class PseudoLinks:
     """The files in `.wh..wh.plnk` of one archive, kept in `staging` until `close`.
 
-    Each takes the room of an entry: `count` is called with its path.
+    Each counts as an entry: `count` is called with its path.
     """
 
     def __init__(self, staging: Path, maker: FileMaker, count: Callable[[bytes], None]) -> None:
@@ -43,7 +43,7 @@ class PseudoLinks:
     def take(self, entry: Entry, raw: Callable[[bytes | memoryview], None]) -> bool:
         """Write `entry` if it is such a file; tell whether it is.
 
-        Its content is handed to `raw` too, since the layer's tree may not hold it.
+        Its content is passed to `raw` too, since the layer's tree may not have it.
         """
         name = entry.path.removeprefix(PREFIX)
         if entry.kind != REGULAR or name == entry.path or b"/" in name:
@@ -52,7 +52,7 @@ class PseudoLinks:
         if self._fd < 0:
             self._place.mkdir(mode=0o700)
             self._fd = os.open(self._place, _OPEN)
-        # The name on disk is a number: an archive may hold a path twice.
+        # The name on disk is a number, because an archive may have a path twice.
         own = b"%d" % self._written
         self._written += 1
         self._linked.discard(entry.path)
@@ -70,7 +70,7 @@ class PseudoLinks:
         return made._replace(path=path)
 
     def first(self, target: bytes) -> bool:
-        """Tell whether no name of the file `target` was made before, and note that one is."""
+        """Tell whether this is the first link to the file `target`, and note the link."""
         is_first = target not in self._linked
         self._linked.add(target)
         return is_first

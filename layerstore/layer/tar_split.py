@@ -1,22 +1,22 @@
 """The exact tar of a layer, without a second copy of its files on disk.
 
 Decided here and only here: how an archive is split into the bytes that are not
-content of a file, kept as they are, and references to the files of the unpacked
+content of a file, which are stored unchanged, and references to the files of the unpacked
 layer; and how it is assembled again, so that its digest, the layer's diff_id, is
 the same whatever tool wrote the archive.
 
 The format is our own.  That of vbatts/tar-split, which docker and
-containers/storage use, is JSON lines with the raw bytes in base64; it refuses an
-archive that holds a path twice (storage.ErrDuplicatePath), and it has no entry
+containers/storage use, is JSON lines with the raw bytes in base64.  It refuses an
+archive that has a path twice (storage.ErrDuplicatePath), and it has no entry
 for the segments of a sparse file or for a file that only the union of layers
 shows.  This store needs all three.
 
-The file is packed with zstd.  Behind the magic come records, integers
-little-endian: R bytes as they are; F a file of the layer's own `diff`; U a
-file that the layer shows and one beneath it holds, reached through the union
-of both; E the end, and the size of the whole.  F and U are counted from 0.
-If an archive holds a path twice, the first file is not in `diff`; it is in
-`replaced`, named by its count.
+The file is compressed with zstd.  After the magic there are records, with integers in
+little-endian.  R: bytes, unchanged.  F: a file of the layer's own `diff`.  U: a
+file that the layer shows and a layer beneath has, which is read through the union
+of both.  E: the end, and the size of the archive.  F and U are counted from 0.
+If an archive has a path twice, the first file is not in `diff` but in
+`replaced`, where its name is its count.
 
 Source: vbatts/tar-split for the idea.
 """
@@ -44,7 +44,7 @@ from unionfs.syscalls.openat2 import open_in_root
 TAR_SPLIT = "tar-split"
 REPLACED = "replaced"
 
-MOST_PATH = (1 << 16) - 1  # bytes, for the two that its length has
+MOST_PATH = (1 << 16) - 1  # bytes; a record has two bytes for the length of a path
 
 _MAGIC = b"pyunion-tar-split 1\n"
 _RAW, _FILE, _SHOWN, _END = b"RFUE"
@@ -61,14 +61,14 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Archive(NamedTuple):
-    """An uncompressed layer as it went by: its digest, which is the diff_id, and its bytes."""
+    """The digest of an uncompressed layer, which is the diff_id, and its size in bytes."""
 
     diff_id: Digest
     size: int
 
 
 class SplitWriter:
-    """Writes the tar-split file `path` while the archive goes by."""
+    """Writes the tar-split file `path` while the archive is read or written."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
@@ -81,7 +81,7 @@ class SplitWriter:
         self._size = 0
 
     def raw(self, data: bytes | memoryview) -> None:
-        """Keep `data` as it is."""
+        """Store `data` unchanged."""
         self._pending += data
         if len(self._pending) >= _RAW_MOST:
             self._end_raw()
@@ -89,9 +89,9 @@ class SplitWriter:
     def file(
         self, path: bytes, stored: int, segments: Segments | None, *, shown: bool = False
     ) -> int:
-        """Note that `stored` bytes of the file `path` go here; return the number of the note.
+        """Note that `stored` bytes of the file `path` follow; return the count of the record.
 
-        Where the file is sparse they are those at `segments`.
+        If the file is sparse they are the bytes at `segments`.
         """
         self._end_raw()
         pairs = segments or ()
@@ -115,7 +115,7 @@ class SplitWriter:
         self._file.close()
 
     def _end_raw(self) -> None:
-        """Make what is pending a record; the compressor is called for many at once."""
+        """Make a record of the pending bytes; the compressor gets many records at once."""
         pending, records = self._pending, self._records
         if pending:
             records += _RAW_HEAD.pack(_RAW, len(pending))
@@ -128,7 +128,7 @@ class SplitWriter:
 
 
 class _Piece(NamedTuple):
-    """A stretch of the archive: `raw` bytes, or the content of the file `path`."""
+    """A part of the archive: `raw` bytes, or the content of the file `path`."""
 
     raw: bytes
     path: bytes = b""
@@ -138,7 +138,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(path: Path) -> Iterator[_Piece]:
-    """Yield the pieces of the archive in order; raises InvalidImage where the file is damaged."""
+    """Yield the pieces of the archive in order; raises InvalidImage if the file is damaged."""
     size = 0
     try:
         with path.open("rb") as file:
@@ -163,7 +163,7 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def _parse(stream: BinaryIO, size: int) -> _Piece | None:
-    """Return the next record, None at the end, where the `size` up to here is compared."""
+    """Return the next record; at the end None, after a comparison with `size`, that of all."""
     kind = _exactly(stream, 1)
     if kind[0] == _RAW:
         _, length = _RAW_HEAD.unpack(kind + _exactly(stream, _RAW_HEAD.size - 1))
@@ -186,7 +186,7 @@ def _parse(stream: BinaryIO, size: int) -> _Piece | None:
 
 
 def archive_size(layer: Path) -> int:
-    """Return the bytes of the archive that `assemble` makes of the directory `layer`."""
+    """Return the size in bytes of the archive that `assemble` makes of the directory `layer`."""
     return sum(len(piece.raw) + piece.stored for piece in _pieces(layer / TAR_SPLIT))
 
 
@@ -197,12 +197,12 @@ def assemble(
     lowers: Sequence[Path] = (),
     tick: Tick | None = None,
 ) -> Archive:
-    """Write the exact archive of the layer in the directory `layer` to `out`, or nowhere.
+    """Write the exact archive of the layer in the directory `layer` to `out`, if given.
 
     `lowers` are the `diff` directories beneath it, topmost first; they are
-    looked at only for what the layer shows of them.  The caller compares the
-    diff_id returned with the layer's.  Raises InvalidImage or DigestMismatch
-    where the layer is damaged, OSError where `out` cannot be written.
+    read only for files that the layer shows of them.  The caller compares the
+    returned diff_id with the layer's.  Raises InvalidImage or DigestMismatch
+    if the layer is damaged, OSError if `out` cannot be written.
     """
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(out, tick))
@@ -233,7 +233,7 @@ def _copy(file: BinaryIO, piece: _Piece, sink: Sink) -> None:
 def copy_content(fd: int, offset: int, size: int, sink: Sink, path: bytes) -> None:
     """Write `size` bytes of the file `fd` from `offset` to `sink`.
 
-    Raises DigestMismatch where the file, known as `path`, ends before.
+    `path` is for the message.  Raises DigestMismatch if the file is shorter.
     """
     while size:
         room = sink.room()
@@ -261,7 +261,7 @@ class _LayerFiles:
         self._replaced = frozenset(os.listdir(replaced) if replaced.is_dir() else ())
 
     def open(self, path: bytes) -> BinaryIO:
-        """Open the next file, known as `path`."""
+        """Open the next file, whose path in the archive is `path`."""
         number = str(self._count)
         self._count += 1
         try:
@@ -292,7 +292,7 @@ class _LayerFiles:
         flags = os.O_PATH | os.O_DIRECTORY
         at = self._root
         try:
-            # The kernel takes no longer path at once, and a container may have made one.
+            # The kernel takes no longer path, but a container may have made one.
             while len(folder) >= _LONGEST_PATH:
                 cut = max(folder.rfind(b"/", 0, _LONGEST_PATH), 0)
                 below = open_in_root(at, folder[:cut], flags)

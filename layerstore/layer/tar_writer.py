@@ -1,8 +1,8 @@
-"""Our own archives: entries in PAX format, noted for the index and the tar-split as they go by.
+"""Write our own archives: entries in PAX format, with their records in the tar-split.
 
-Decided here and only here: what our writing of an entry looks like.  The same
-entries give the same bytes whenever and wherever they are written; holes are
-written as the zeros they stand for, without reading them, or not at all.
+Decided here and only here: how an entry is written.  The same entries always give the
+same bytes.  Holes are written as zeros, without reading them, or left out of a sparse
+entry.
 
 Source: image-spec layer.md; POSIX pax(1).
 """
@@ -22,20 +22,20 @@ from layerstore.tar.headers import END, padding
 from layerstore.tar.pipeline import Sink
 from layerstore.tar.reader import show
 
-_SMALL = 1 << 16  # bytes up to which a file is read without looking for holes
+_SMALL = 1 << 16  # a file of at most so many bytes is read without looking for holes
 
 
 Ranges = Sequence[tuple[int, int]]
 """The (start, end) of each piece of data in a sparse file."""
 
-_LEAST_HOLES = 1 << 20  # bytes of holes for which a file is stored as a sparse one
+_LEAST_HOLES = 1 << 20  # a file with so many bytes of holes is stored as a sparse entry
 _MOST_RANGES = 10_000
 
 
 def worthy_ranges(fd: int, size: int, st_blocks: int) -> Ranges | None:
-    """Return the data of the file `fd` if it is worth to be stored as a sparse file.
+    """Return the data of the file `fd` if it should be stored as a sparse entry, else None.
 
-    Not every program can read such entries, so it has to save a lot.
+    Not every program can read such entries, so it must save a lot.
     """
     if size - st_blocks * 512 < _LEAST_HOLES:
         return None
@@ -45,7 +45,7 @@ def worthy_ranges(fd: int, size: int, st_blocks: int) -> Ranges | None:
 
 
 class TarWriter:
-    """Writes entries to `sink`, and to `split` how they can be written again."""
+    """Writes entries to `sink`, and records to `split` with which they can be written again."""
 
     def __init__(self, sink: Sink, split: SplitWriter | None = None) -> None:
         self._sink = sink
@@ -58,10 +58,10 @@ class TarWriter:
         self._raw(header)
 
     def content(self, fd: int, path: bytes, size: int, st_blocks: int, *, shown: bool) -> str:
-        """Write `size` bytes of the file `fd` and what fills its last block up.
+        """Write `size` bytes of the file `fd`, and fill the last block.
 
-        `shown` says that the layer only shows the file, and one beneath holds
-        it.  Returns the xxh3_128 of the content.
+        `shown` says that a layer beneath has the file, which the layer only shows.
+        Returns the xxh3_128 of the content.
         """
         if self._split is not None:
             self._split.file(path, size, None, shown=shown)
@@ -75,7 +75,7 @@ class TarWriter:
         return digest
 
     def pieces(self, fd: int, path: bytes, sparse_map: bytes, ranges: Ranges) -> None:
-        """Write a sparse file: its map, the bytes of `ranges` of the file `fd`, and the filling."""
+        """Write a sparse file: its map, then `ranges` of the file `fd`, and fill the last block."""
         self._raw(sparse_map)
         for start, end in ranges:
             self._copy(fd, path, start, end - start, None)
@@ -96,7 +96,7 @@ class TarWriter:
         sink = self._sink
         room = sink.room()
         if size <= len(room):
-            # Most files, in one piece.
+            # Most files are written in one piece.
             view = room[:size]
             if os.readv(fd, [view]) == size:
                 sink.filled(size)

@@ -1,8 +1,8 @@
-"""The directories of a layer being built, each reached beneath the layer's root.
+"""The directories of a layer that is being built, each opened beneath the layer's root.
 
 Decided here and only here: how a path in an archive becomes an open directory.
-Links on the way are followed within the root, as docker does, and nothing leads
-out of it.  Directories that the archive implies are made on the way.
+Links in the path are followed within the root, as docker does, and nothing leads
+out of it.  Directories for which the archive has no entry are made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY
 
 
 class Folder(NamedTuple):
-    """An open directory: its fd, good until the next call, and its path without any links."""
+    """An open directory: its fd, valid until the next call, and its path without any links."""
 
     fd: int
     path: bytes
@@ -35,7 +35,7 @@ class Folder(NamedTuple):
 class LayerTree:
     """The tree beneath the directory `root`.  A context manager; one thread.
 
-    `made` is called with the path of each directory that is made on the way.
+    `made` is called with the path of each directory that is made for a path beneath it.
     """
 
     def __init__(self, root: Path, made: Callable[[bytes], None]) -> None:
@@ -45,14 +45,14 @@ class LayerTree:
         self._made = made
 
     def folder(self, path: bytes) -> Folder:
-        """Return the directory `path`, made where it is missing.
+        """Return the directory `path`, which is made if it is missing.
 
-        Raises UnsafePath or InvalidImage where there can be no such directory.
+        Raises UnsafePath or InvalidImage if there can be no such directory.
         """
         return self._folders.get(path) or self._open(path, make=True)
 
     def existing(self, path: bytes) -> Folder | None:
-        """Return the directory `path`, None where there is none."""
+        """Return the directory `path`, None if there is none."""
         found = self._folders.get(path)
         if found is not None:
             return found
@@ -87,13 +87,13 @@ class LayerTree:
             real = found.under(name)
             self._made(real)
             at = at + b"/" + name if at else name
-            # From where it was made: from the root each would cost as much as all above it.
+            # Relative to its parent: each open from the root would resolve the whole path.
             fd = os.open(name, _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found.fd)
             found = self._remember(at, Folder(fd, real))
         return found
 
     def _try(self, path: bytes) -> Folder | None:
-        """Open the directory `path` and remember it, None where it does not exist."""
+        """Open the directory `path` and remember it, None if it does not exist."""
         found = self._folders.get(path)
         if found is not None:
             return found
@@ -121,7 +121,7 @@ class LayerTree:
 
     def _remember(self, path: bytes, folder: Folder) -> Folder:
         if len(self._folders) >= _MOST_OPEN:
-            # The one the caller may still hold is the last; the oldest goes.
+            # Close the oldest; the caller may still use the latest.
             os.close(self._folders.pop(next(iter(self._folders))).fd)
         self._folders[path] = folder
         return folder

@@ -1,13 +1,13 @@
-"""Copies that changed nothing: found in a layer and dropped, as `commit --prune-unchanged` asks.
+"""Find and remove unchanged copies in a layer, for `commit --prune-unchanged`.
 
 A file that was opened for writing and not changed, or changed and changed back,
-is in the upper nevertheless.  It is unchanged if size, time, mode, owner,
-attributes and the xxh3 of its content are those of the lower file; a directory,
-if nothing is left in it.  What is in a directory that hides the lower one would
-be missing, and stays.
+is in the upper all the same.  It is unchanged if size, time, mode, owner,
+attributes and the xxh3 of its content are those of the lower file.  A directory is
+unchanged if nothing is left in it.  In a directory that hides the lower one everything
+stays, since the lower files do not show there.
 
-They are dropped only from a layer that is not in use: a mount would miss what
-vanished.  Of a mounted layer the image gets a copy without them
+They are removed only from a layer that is not in use, because a mount would miss the
+files.  If the layer is mounted, the image gets a copy of it without them
 (`layerstore.operations.commit`).
 """
 
@@ -27,7 +27,7 @@ from unionfs.types import Attr
 
 
 def find_unchanged(diff: Path, lowers: Sequence[Path]) -> frozenset[bytes]:
-    """Return the paths in the layer `diff` without which it shows the same over `lowers`."""
+    """Return the paths in the layer `diff` that can be removed: it then shows the same."""
     same: set[bytes] = set()
     folders: list[bytes] = []
     needed: set[bytes] = set()
@@ -80,7 +80,7 @@ def _need_above(path: bytes, needed: set[bytes]) -> None:
 
 
 def drop_unchanged(diff: Path, lowers: Sequence[Path]) -> int:
-    """Remove from the layer `diff` what it holds as the `lowers` do; return how many files."""
+    """Remove what is the same in the `lowers` from the layer `diff`; return how many files."""
     dropped = 0
     times: dict[bytes, os.stat_result] = {}
     for path in sorted(find_unchanged(diff, lowers), reverse=True):
@@ -91,7 +91,7 @@ def drop_unchanged(diff: Path, lowers: Sequence[Path]) -> int:
             os.unlink(full)
             dropped += 1
         else:
-            # What still holds something, whiteouts of nothing included, stays.
+            # A directory that is not empty stays, even if it has only whiteouts.
             with suppress(OSError):
                 os.rmdir(full)
     for above, st in times.items():

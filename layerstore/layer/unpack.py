@@ -1,12 +1,12 @@
-"""Unpacking a layer: a tar stream becomes a directory that overlayfs can use.
+"""Unpack a layer: a tar stream becomes a directory that overlayfs can use.
 
 Decided here and only here: what each entry of an archive does to the tree, and
-in which order.  Writes go only beneath the staging directory, by `*at()` calls
-on directories opened within its root, and never follow the last component.
+in which order.  Everything is written beneath the staging directory, by `*at()` calls
+on directories opened within its root that never follow the last component.
 Only paths that this archive made are replaced or linked to.
 
-- An entry for a path that the archive had before replaces it, except a directory
-  over a directory, which only changes its attributes.
+- An entry for a path that the archive already had replaces it; a directory
+  entry for a directory only changes its attributes.
 - Whiteouts are made last, so that their place in the archive does not matter:
   they hide paths of lower layers and never an entry of this archive.
 - Attributes of directories are set last, when nothing more is made in them.
@@ -52,7 +52,7 @@ from unionfs.syscalls.openat2 import open_in_root
 Lowers = Sequence[Path] | Callable[[], Sequence[Path]]
 
 _SOME_ROOM = 1 << 20
-# Errors of the disk for which the archive is to blame.
+# Errors of system calls that are caused by the archive.
 _IN_ARCHIVE = (
     errno.EEXIST,
     errno.EINVAL,
@@ -67,7 +67,7 @@ _IN_ARCHIVE = (
 
 
 class Unpacked(NamedTuple):
-    """A layer that was unpacked: `size` is the bytes of its files, links counted once."""
+    """A layer that was unpacked: `size` has the bytes of its files, hard links counted once."""
 
     diff_id: Digest
     size: int
@@ -75,7 +75,7 @@ class Unpacked(NamedTuple):
 
 
 class _Attributes(NamedTuple):
-    """The attributes that a directory gets in the end."""
+    """The attributes that a directory gets at the end."""
 
     mode: int
     uid: int
@@ -99,16 +99,16 @@ def unpack(
 ) -> Unpacked:
     """Unpack the uncompressed layer `stream` into `staging/diff`, which is empty or missing.
 
-    Beside it are written the `index` and the `tar-split`.  `privileged` says
+    The `index` and the `tar-split` are written next to it.  `privileged` says
     that this process is root outside of any user namespace.  `lowers` are the
-    `diff` directories beneath, topmost first: a directory that the archive
-    implies gets the attributes it has there.  A function that returns them is
+    `diff` directories beneath, topmost first: a directory for which the archive
+    has no entry gets the attributes it has there.  If `lowers` is a function, it is
     called when they are needed, and may wait for them.  `tick` is called with the number of
-    bytes read, on another thread.  `whole` demands the end mark, which some
+    bytes read, in another thread.  `whole` requires the end mark, which some
     writers of layers leave out.
 
-    Raises InvalidImage if the archive can be no layer, StoreError if the disk
-    refuses; then the caller removes `staging`.
+    Raises InvalidImage if the archive cannot be a layer, StoreError if a system call
+    fails; then the caller removes `staging`.
     """
     diff = staging / "diff"
     diff.mkdir(exist_ok=True)
@@ -130,11 +130,11 @@ def unpack(
 
 
 class _Unpacker:
-    """One layer on its way to disk.
+    """One layer that is being unpacked.
 
-    `entries` holds every path made so far as it is on disk, directories as
-    they are before `_finish_directories`; `_notes` the number that the
-    tar-split knows a file by.
+    `entries` has every path made so far as it is on disk, directories as
+    they are before `_finish_directories`.  `_notes` has the count of a file in the
+    tar-split.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class _Unpacker:
             self.entries[real] = self._maker.special(entry, folder, name, real)
 
     def _make_room(self, real: bytes) -> None:
-        """Raise LimitExceeded where one path more would be too many; few headers imply many."""
+        """Raise LimitExceeded if one more path is too many; a few headers can imply many."""
         self._names += len(real)
         paths = len(self.entries) + self._deletions.pending
         if paths > self._limits.entries or self._names > self._limits.names:
@@ -256,7 +256,7 @@ class _Unpacker:
                 f"{entry.shown} in the archive is a hard link to {show(entry.linkname)}, which is "
                 + ("a directory" if old else "not a file it has put there before")
             )
-        # Neither opening may close what the other has found.
+        # Opening the second directory may close the fd of the first.
         target = os.dup(self.tree.folder(folder_path).fd)
         try:
             source_dir, _, source_name = source.rpartition(b"/")
@@ -281,14 +281,14 @@ class _Unpacker:
         return True
 
     def _link_target(self, entry: Entry) -> bytes:
-        """Return where the path that hard link `entry` names really is."""
+        """Return the path, without links in it, that the hard link `entry` names."""
         path = normal_path(entry.linkname)
         folder_path, _, name = path.rpartition(b"/")
         folder = self.tree.existing(folder_path)
         return path if folder is None else folder.under(name)
 
     def _replace(self, real: bytes, old: IndexEntry) -> None:
-        """Take away what an earlier entry put at `real`; files the tar-split needs are kept."""
+        """Remove what an earlier entry made at `real`; files the tar-split needs are kept."""
         gone = [real]
         if stat.S_ISDIR(old.mode):
             self._scanned += len(self.entries)
@@ -319,7 +319,7 @@ class _Unpacker:
     # -- whiteouts --
 
     def _make_whiteouts(self) -> None:
-        """Turn what the archive deletes into marks of overlayfs."""
+        """Make overlayfs's marks for what the archive deletes."""
         opaque = {self.tree.folder(path).path for path in self._deletions.opaque()}
         for path, folder_path, name in self._deletions.whiteouts(opaque):
             own = self.entries.get(path)
@@ -337,7 +337,7 @@ class _Unpacker:
         try:
             make_char_whiteout(folder.fd, name)
         except PermissionError:
-            # A kernel, or a filter, that lets nobody but root make any device.
+            # The kernel, or a seccomp filter, allows only root to make a device.
             make_xattr_whiteout(marks, folder.fd, name)
             self._mark(folder.path, marks.opaque, b"x")
             digest = EMPTY
@@ -349,7 +349,7 @@ class _Unpacker:
         )
 
     def _mark(self, real: bytes, name: str, value: bytes) -> None:
-        """Give the directory `real` one more attribute in the end."""
+        """Note that the directory `real` gets one more attribute at the end."""
         self._marks[real] = [(name.encode(), value)]
 
     # -- directories --
@@ -389,7 +389,7 @@ def _failed(shown: str, error: OSError) -> StoreError:
 
 
 def _take_root(fd: int, metadata: Metadata) -> None:
-    """Rid a new directory of what it has from the one above: group, setgid bit, default ACL."""
+    """Remove what a new directory inherited from its parent: group, setgid bit, default ACL."""
     os.fchown(fd, -1, metadata.gid)
     os.fchmod(fd, 0o700)
     for name in xattr.list_fd(fd):
@@ -402,7 +402,7 @@ def _attributes(entry: Entry) -> _Attributes:
 
 
 def _attributes_beneath(lowers: Sequence[Path], paths: Sequence[bytes]) -> dict[bytes, _Attributes]:
-    """Return what `paths` are in the layers beneath, or what a directory is by default."""
+    """Return the attributes of `paths` in the layers beneath, or the default ones."""
     if not lowers:
         return dict.fromkeys(paths, _PLAIN)
     found: dict[bytes, _Attributes] = {}

@@ -110,7 +110,7 @@ class ImageConfig:
 
     @property
     def created(self) -> str:
-        """The time the image was made, as the configuration writes it; "" where it does not."""
+        """The time the image was made, as the configuration writes it; "" if it does not."""
         return text_of(self.fields, "created")
 
     @property
@@ -187,7 +187,7 @@ class ImageConfig:
     ) -> ImageConfig:
         """Return the configuration of this image with one more history entry.
 
-        `diff_id` is the layer it added, None where it added none; `config`
+        `diff_id` is the layer it added, None if it added none; `config`
         replaces what a container runs with.  Time and author are the entry's.
         """
         fields: Object = dict(self.fields)

@@ -73,7 +73,7 @@ def choose_platform(
     """Return which of the manifests of an index is for the platform `wanted`.
 
     By default that is this machine's, or else the first image of any.  With
-    `wanted` the result is None where there is none.
+    `wanted` the result is None if there is none.
     """
     best: tuple[int, Descriptor] | None = None
     for entry in entries:

@@ -61,7 +61,7 @@ class RunConfig:
 
     @property
     def hostname(self) -> str:
-        """The host name of a container, "" where it is derived from the id."""
+        """The host name of a container, "" if it is derived from the id."""
         return self.text("Hostname")
 
     @property

@@ -153,7 +153,7 @@ class TarReader:
             self._raw(view)
 
     def content(self) -> Iterator[memoryview]:
-        """Yield the stored bytes of the present entry; raises InvalidImage where they end early."""
+        """Yield the stored bytes of the present entry; raises InvalidImage if they end early."""
         for view in self._feed.views(self._left):
             self._left -= len(view)
             yield view

@@ -83,7 +83,7 @@ def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
 
 
 def refuse_running(container: Container) -> None:
-    """Raise Conflict where the container runs or is mounted."""
+    """Raise Conflict if the container runs or is mounted."""
     if container.running and container.mount_point and _is_ending(container):
         return
     if container.running and container.mount_point:
@@ -197,7 +197,7 @@ def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None
 def unmount_container(container: Container, *, detach: bool = False) -> None:
     """Unmount the container, and wait until its daemon has written everything back.
 
-    With `detach` also where it is in use.  Raises Busy where the daemon does not end.
+    With `detach` also where it is in use.  Raises Busy if the daemon does not end.
     """
     if not container.running or container.mount_point is None or container.pid is None:
         raise StoreError(f"container {container.name} is not mounted")

@@ -21,7 +21,7 @@ Look = Callable[[NodeId, bytes, bool], Attr | None]
 def walk(union: Filesystem, path: bytes, look: Look, *, follow_last: bool) -> NodeId | None:
     """Return the nodeid that `path` leads to, from the root; each name is found by `look`.
 
-    None where `look` finds nothing or links lead in a circle.  Raises what `look` raises.
+    None if `look` finds nothing or links lead in a circle.  Raises what `look` raises.
     """
     above = [ROOT_NODEID]
     rest = _names(path)

@@ -22,7 +22,7 @@ class Option(NamedTuple):
     """One option as the user reads of it.
 
     `argument` is what follows "=", empty for an option without a value.  `default` is what
-    holds without the option, empty where the meaning already says so.
+    holds without the option, empty if the meaning already says so.
     """
 
     name: str

@@ -147,7 +147,7 @@ def renew_file(state: State, node: File) -> Renewed | None:
     """Make every known name of `node` lead to a new inode of the same real file.
 
     The old inode keeps the file by an fd, for the handles that are open.  Returns None
-    where it has no name.
+    if it has no name.
     """
     table = state.table
     with node.parent.lock:

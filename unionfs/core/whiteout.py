@@ -226,7 +226,7 @@ def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
 def make_char_whiteout(dir_fd: int, name: bytes) -> None:
     """Make `name` a whiteout of the device form.
 
-    Raises EPERM where mknod(2) refuses it (a user namespace before Linux 5.8).
+    Raises EPERM if mknod(2) refuses it (a user namespace before Linux 5.8).
     """
     os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=dir_fd)
 

@@ -147,7 +147,7 @@ class Modes:
     def begin_change(self, nodeid: NodeId, wait: bool) -> None:
         """Let no reader of the lower file `nodeid` begin until `end_change`.
 
-        Those who read it by passthrough have to be gone: raises ETXTBSY where they stay,
+        Those who read it by passthrough have to be gone: raises ETXTBSY if they stay,
         or `Defer` to wait for them.  The caller begins before it opens the file for
         writing, or truncates it, and ends when that is done.
         """
