@@ -263,9 +263,9 @@ def _with_parents(one: Copy, word: str, tree: Tree) -> list[Source]:
                 continue
             raise _missing(one, base)
         paths = _beneath(one, found.path, pattern, tree)
-        if paths:
-            sources.append(ParentsSource(found.path, tuple(paths)))
-    return sources
+        sources.append(ParentsSource(found.path, tuple(paths)))
+    # A pattern that nothing matches makes the destination all the same, as in BuildKit.
+    return sources or [ParentsSource("", ())]
 
 
 def _beneath(one: Copy, base: str, pattern: str, tree: Tree) -> list[str]:

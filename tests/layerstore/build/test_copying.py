@@ -281,6 +281,80 @@ def test_parents_and_exclude(tmp_path: Path, context: Path, line: str, paths: st
         assert found["d"].startswith("drwx------")
 
 
+BUILDKITS: dict[str, str | None] = {
+    f"test/a/{path}": ""
+    for path in ("b/c/d/foo", "b/c/d/e/bay", "b2/c/d/e/bar", "b/c2/d/e/baz", "b/c2/d/e2/baz")
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "there", "missing"),
+    [
+        ("/test/a/b/./c/d", "c/d/e c/d/foo", "a e"),
+        ("/test/a/b/c/d/.", "test/a/b/c/d/e test/a/b/c/d/foo", "e"),
+        ("./test/a/b/c/d", "test/a/b/c/d/e test/a/b/c/d/foo", "e a"),
+        ("/test/a/./b/./c", "b/c/d/e b/c/d/foo", "a"),
+        ("/test/a/./*/c", "b/c/d/e b2/c/d/e/bar", "a"),
+        ("/test/a/b*/./c/**/e", "c/d/e c/d/e/bay c/d/e/bar", "a"),
+        ("/test/a/b/c*/./d/**/baz /test/a/b*/./c/**/bar", "d/e/baz d/e2/baz c/d/e/bar", "d/e/bay"),
+        ("/test/a/b3*/c", ".", "test a"),
+        ("/test/a/b/./c3*", ".", "a c3"),
+        ("/test/a/x*/./c", ".", "c"),
+    ],
+)
+def test_parents_as_buildkit_has_it(tmp_path: Path, words: str, there: str, missing: str) -> None:
+    context = written(tmp_path / "context", BUILDKITS)
+    root = build(f"FROM scratch\nCOPY --parents {words} /out/", context, tmp_path).root / "out"
+    assert all((root / path).exists() for path in there.split())
+    assert not any((root / path).exists() for path in missing.split())
+
+
+def test_parents_that_are_missing(tmp_path: Path) -> None:
+    context = written(tmp_path / "context", BUILDKITS)
+    with pytest.raises(ContainerfileError, match="file not found in build context"):
+        build("FROM scratch\nCOPY --parents /test/no /out/", context, tmp_path)
+
+
+IMAGES: dict[str, str | None] = {
+    "dir1/file-101.png": "",
+    "dir1/file-102.txt": "",
+    "dir1/file-103.jpeg": "",
+    "dir2/file-201.pdf": "",
+    "dir2/file-202.jpeg": "",
+    "dir2/file-203.png": "",
+    "dir3/file-301.mp3": "",
+    "dir3/file-302.mpeg": "",
+    "dir4/file-401.txt": "",
+    "dir4/file-402.txt": "->file-401.txt",
+    "dir4/file-403.txt": "->file-404.txt",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("COPY --exclude=*/*.png --exclude=*/*.jpeg . /o", "102 201 301 302 401 402 403"),
+        ("COPY --exclude=*/*.pdf --exclude=*/*.txt . /o", "101 103 202 203 301 302"),
+        ("ADD --exclude=*.mp3 dir3/ /o/", "302"),
+        (
+            "COPY --exclude=*.mp3 --exclude=*.jpeg --exclude=*.png --exclude=*.pdf"
+            " --exclude=*.txt dir* /o/",
+            "302",
+        ),
+        (
+            "ADD --exclude=*.mp* --exclude=*.jpeg --exclude=*.png --exclude=*.pdf dir* /o/",
+            "102 401 402 403",
+        ),
+        ("ADD --exclude=* dir* /o/", ""),
+    ],
+)
+def test_exclude_as_buildkit_has_it(tmp_path: Path, line: str, kept: str) -> None:
+    context = written(tmp_path / "context", IMAGES)
+    root = build(f"FROM scratch\n{line}", context, tmp_path).root
+    found = sorted(path.name[5:8] for path in (root / "o").rglob("file-*"))
+    assert found == kept.split()
+
+
 def test_sockets_are_left_out_and_said(tmp_path: Path, context: Path) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(context / "d/sock"))
