@@ -43,7 +43,7 @@ from tests.helpers.hostile_registry import (
     truncated,
     without_ranges,
 )
-from tests.layerstore.registry.clients import ONCE, SHORT, described, opened
+from tests.layerstore.registry.clients import IMPATIENT, ONCE, SHORT, described, opened
 from tests.layerstore.registry.locations import write
 
 DATA = bytes(range(256)) * 40
@@ -222,11 +222,13 @@ def test_document_has_a_limit(repository: Repository) -> None:
     ],
 )
 def test_slow_loris_is_left(
-    registry: HostileRegistry, repository: Repository, behaviour: Behaviour
+    tmp_path: Path, registry: HostileRegistry, behaviour: Behaviour
 ) -> None:
     registry.behave(behaviour)
-    with pytest.raises(TooSlow, match=f"{registry.host} is too slow"):
-        read(repository)
+    with opened(tmp_path, timeouts=IMPATIENT) as client:
+        repository = client.repository(parse_reference(f"{registry.host}/x"))
+        with pytest.raises(TooSlow, match=f"{registry.host} is too slow"):
+            read(repository)
 
 
 def test_host_that_stops_in_the_middle(tmp_path: Path, registry: HostileRegistry) -> None:
