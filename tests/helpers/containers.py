@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.helpers.mounts import helper_environment, require, wait_until
 from tests.helpers.processes import ending
+from tests.helpers.terminals import Terminal
 
 TOOLS = [
     "sh",
@@ -35,17 +36,23 @@ TOOLS = [
 ]
 
 
-def make_rootfs(root: Path) -> None:
-    """Fill the directory `root` with a small system."""
+def add_busybox(root: Path, tools: Sequence[str] = TOOLS) -> None:
+    """Make `root/bin`, with busybox under the names `tools`."""
     busybox = shutil.which("busybox")
     require(busybox is not None, "busybox is not installed")
     assert busybox is not None
-    root.chmod(0o755)  # ordinary users of the image are to get in
-    for folder in ("bin", "etc", "tmp"):
-        (root / folder).mkdir()
+    (root / "bin").mkdir(parents=True)
     shutil.copy(busybox, root / "bin/busybox")
-    for name in TOOLS:
+    for name in tools:
         (root / "bin" / name).symlink_to("busybox")
+
+
+def make_rootfs(root: Path) -> None:
+    """Fill the directory `root` with a small system."""
+    root.chmod(0o755)  # ordinary users of the image are to get in
+    add_busybox(root)
+    for folder in ("etc", "tmp"):
+        (root / folder).mkdir()
     (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:\n")
     (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nwheel:x:10:bob\n")
     (root / "etc/hosts").symlink_to("/outside")
@@ -90,6 +97,19 @@ class Containers:
             env=helper_environment(),
         )
         return self._stack.enter_context(ending(process))
+
+    @contextmanager
+    def on(self, ours: Terminal, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start `pyunion` on the terminal `ours`; end it after."""
+        process = subprocess.Popen(
+            self.command(*words),
+            stdin=ours.program,
+            stdout=ours.program,
+            stderr=ours.program,
+            env=helper_environment(),
+        )
+        with ending(process):
+            yield process
 
     def keeper(self, name: str) -> int:
         """Return the process that keeps a running container."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
-from tests.helpers.mounts import REPOSITORY, helper_environment, require, require_fuse, require_root
+from tests.helpers.containers import add_busybox
+from tests.helpers.mounts import REPOSITORY, helper_environment, require_fuse, require_root
 
 TOOLS = ("sh", "cat", "echo", "ls", "sleep", "mkdir", "test", "true")
 
@@ -36,14 +36,8 @@ def image(tmp_path: Path) -> Path:
     """A store with busy:1; returns its path, which is the same in each chroot."""
     require_root()
     require_fuse()
-    busybox = shutil.which("busybox")
-    require(busybox is not None, "busybox is not installed")
-    assert busybox is not None
     root = tmp_path / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy(busybox, root / "bin/busybox")
-    for name in TOOLS:
-        (root / "bin" / name).symlink_to("busybox")
+    add_busybox(root, TOOLS)
     (root / "file").write_text("of the image\n")
     with Store.open(tmp_path / "store", sync=False) as store:
         import_image(store, root, "busy:1", config={"Cmd": ["sh"]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -28,7 +27,8 @@ from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.signals import held
 from mount_tools.container.system_mounts import MS_BIND
-from tests.helpers.mounts import require, require_root, wait_until
+from tests.helpers.containers import add_busybox
+from tests.helpers.mounts import require_root, wait_until
 from unionfs.syscalls.mount import mount
 
 TOOLS = ("sh", "cat", "echo", "hostname", "sleep", "ls")
@@ -37,14 +37,8 @@ TOOLS = ("sh", "cat", "echo", "hostname", "sleep", "ls")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     require_root()
-    busybox = shutil.which("busybox")
-    require(busybox is not None, "busybox is not installed")
-    assert busybox is not None
     root = tmp_path / "root"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy(busybox, root / "bin/busybox")
-    for name in TOOLS:
-        (root / "bin" / name).symlink_to("busybox")
+    add_busybox(root, TOOLS)
     return root
 
 

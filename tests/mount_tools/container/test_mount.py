@@ -29,22 +29,11 @@ from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
     mount_type,
-    require_fuse,
-    require_root,
     run,
     wait_until,
 )
 from tests.helpers.processes import ending
 from tests.helpers.users import as_user, device_mode, give, home_of_a_user
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    require_root()
-    require_fuse()
-    with Store.open(tmp_path / "store", sync=False) as store:
-        add_image(store, {"file": b"of the image"}, names=["box:1"])
-        yield store
 
 
 @pytest.fixture

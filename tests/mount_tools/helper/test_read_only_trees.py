@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -25,9 +24,6 @@ from tests.helpers.mounts import (
     helper_environment,
     layer_options,
     mount_type,
-    require,
-    require_fuse,
-    require_root,
     run,
     wait_until,
 )
@@ -163,22 +159,7 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _device_for_everybody() -> Iterator[None]:
-    require_root()
-    require_fuse()
-    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-    os.chmod("/dev/fuse", 0o666)
-    yield
-    os.chmod("/dev/fuse", mode)
-
-
-@pytest.fixture(params=sorted(UNMOUNT))
-def mode(request: pytest.FixtureRequest) -> str:
-    if request.param == "namespace":
-        limit = Path("/proc/sys/user/max_user_namespaces")
-        require(limit.exists() and int(limit.read_text()) > 0, "there are no user namespaces here")
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("device_for_everybody")
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from tests.helpers.mounts import (
     layer_options,
     mount_type,
     require,
-    require_fuse,
-    require_root,
     run,
     wait_until,
 )
@@ -28,23 +26,7 @@ from tests.helpers.mounts import (
 MODES = {"user": "fusermount3 -u", "namespace": "umount"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _device_for_everybody() -> Iterator[None]:
-    """Open /dev/fuse up as distributions ship it, and put it back."""
-    require_root()
-    require_fuse()
-    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-    os.chmod("/dev/fuse", 0o666)
-    yield
-    os.chmod("/dev/fuse", mode)
-
-
-@pytest.fixture(params=sorted(MODES))
-def mode(request: pytest.FixtureRequest) -> str:
-    if request.param == "namespace":
-        limit = Path("/proc/sys/user/max_user_namespaces")
-        require(limit.exists() and int(limit.read_text()) > 0, "there are no user namespaces here")
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("device_for_everybody")
 
 
 @pytest.fixture

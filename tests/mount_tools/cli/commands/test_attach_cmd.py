@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import helper_environment
-from tests.helpers.processes import ending
-from tests.helpers.terminals import Terminal, terminal
-
-
-@contextmanager
-def on(ours: Terminal, containers: Containers, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        containers.command(*words),
-        stdin=ours.program,
-        stdout=ours.program,
-        stderr=ours.program,
-        env=helper_environment(),
-    )
-    with ending(process):
-        yield process
+from tests.helpers.terminals import terminal
 
 
 def test_a_terminal_is_left_by_the_keys_and_found_again(containers: Containers) -> None:
     script = "echo up; read line; echo got $line; read line; exit 6"
     with terminal() as ours:
-        with on(
-            ours, containers, "run", "-it", "--name", "box", "busy:1", "sh", "-c", script
+        with containers.on(
+            ours, "run", "-it", "--name", "box", "busy:1", "sh", "-c", script
         ) as run:
             ours.await_text(b"up\r\n")
             ours.type(b"\x10\x11")
             assert run.wait(30) == 0
         assert "Up" in containers.ok("ps")
-        with on(ours, containers, "attach", "--detach-keys", "ctrl-x", "box") as attached:
+        with containers.on(ours, "attach", "--detach-keys", "ctrl-x", "box") as attached:
             ours.type(b"typed\r")
             ours.await_text(b"got typed\r\n")
             ours.type(b"\x18")
             assert attached.wait(30) == 0
-        with on(ours, containers, "attach", "box") as attached:
+        with containers.on(ours, "attach", "box") as attached:
             ours.type(b"\r")
             assert attached.wait(30) == 6
     assert containers.ok("wait", "box") == "6"
@@ -51,7 +32,7 @@ def test_a_terminal_is_left_by_the_keys_and_found_again(containers: Containers) 
 def test_a_terminal_that_hangs_up_leaves_the_container(containers: Containers) -> None:
     with terminal() as ours:
         words = ("run", "-it", "--name", "box", "busy:1", "sh", "-c", "echo up; read line")
-        with on(ours, containers, *words) as run:
+        with containers.on(ours, *words) as run:
             ours.await_text(b"up\r\n")
             run.send_signal(1)
             assert run.wait(30) == 129

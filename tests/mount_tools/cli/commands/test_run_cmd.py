@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,9 +23,8 @@ from tests.helpers.mounts import (
     mount_type,
     wait_until,
 )
-from tests.helpers.processes import ending
 from tests.helpers.signal_masks import signal_masks
-from tests.helpers.terminals import Terminal, terminal
+from tests.helpers.terminals import terminal
 
 
 def test_the_command_sees_the_image_and_nothing_else(containers: Containers) -> None:
@@ -359,21 +356,6 @@ def test_a_terminal_that_is_none(containers: Containers) -> None:
     assert (done.returncode, done.stderr) == (1, "the input device is not a TTY\n")
 
 
-@contextmanager
-def on_terminal(
-    containers: Containers, ours: Terminal, *words: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        containers.command(*words),
-        stdin=ours.program,
-        stdout=ours.program,
-        stderr=ours.program,
-        env=helper_environment(),
-    )
-    with ending(process):
-        yield process
-
-
 def test_a_terminal_of_its_own(containers: Containers) -> None:
     """Typed at, resized, interrupted, ended: as at a terminal without a container."""
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
@@ -384,7 +366,7 @@ def test_a_terminal_of_its_own(containers: Containers) -> None:
     for words in (("run", "--rm", "-it", "-u", "bob", "busy:1"), ("exec", "-it", "box")):
         with terminal(33, 77) as ours:
             before = ours.settings()
-            with on_terminal(containers, ours, *words, "sh", "-c", script) as process:
+            with containers.on(ours, *words, "sh", "-c", script) as process:
                 assert ours.await_text(b"xterm\r\n") == b"/dev/pts/0\r\n33 77\r\nxterm\r\n"
                 ours.resize(40, 100)
                 process.send_signal(signal.SIGWINCH)
@@ -410,10 +392,10 @@ def test_our_terminal_is_as_before_however_it_ends(containers: Containers) -> No
     with terminal() as ours:
         before = ours.settings()
         flags = ("run", "--rm", "-it", "busy:1")
-        with on_terminal(containers, ours, *flags, "nosuch") as process:
+        with containers.on(ours, *flags, "nosuch") as process:
             assert process.wait(30) == 127
         assert ours.settings() == before
-        with on_terminal(containers, ours, *flags, "sh", "-c", "echo up; sleep 1000") as process:
+        with containers.on(ours, *flags, "sh", "-c", "echo up; sleep 1000") as process:
             ours.await_text(b"up\r\n")
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 128 + signal.SIGTERM
