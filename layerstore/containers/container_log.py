@@ -1,16 +1,17 @@
-"""What a container printed: its log, which the process that keeps the container writes.
+"""The log of a container: the output of its command, which the container's keeper writes.
 
 `containers/<id>/log.json` has an object a line, as docker's json-file driver writes them:
 
     {"log": "text\\n", "stream": "stdout", "time": "2026-01-31T10:00:00.123456789Z"}
 
-A line of the command that is longer than 16 KiB becomes several objects; only the last of
-them ends in a newline.  What is not UTF-8 is shown as U+FFFD.  When the file is full,
-`MAX_BYTES`, it becomes `log.1.json`, and the one before is dropped: a log takes twice that
-at most.
+A line of more than 16 KiB becomes several objects; only the last of
+them ends in a newline.  Bytes that are not UTF-8 are shown as U+FFFD.  When the file has
+`MAX_BYTES` it is renamed to `log.1.json`, which replaces the one before; so a log takes at
+most twice as much.
 
-Decided here and only here: the format and the bound.  A log that cannot be written never
-stops the container: what is lost is counted, and the next line that can be written says so.
+Decided here and only here: the format and the limit.  A log that cannot be written never
+stops the container: lost bytes are counted, and the next line that can be written says
+how many.
 
 Threading: one process writes, any number read meanwhile.
 
@@ -114,13 +115,13 @@ class LogWriter:
             self._mend()
         written = os.write(self._fd, data)
         if written < len(data):
-            # Half a line is none; and on a full disk a file can be cut all the same.
+            # Remove the incomplete line; a file can be truncated even on a full disk.
             os.ftruncate(self._fd, self._size)
             raise OSError("the disk is full")
         self._size += written
 
     def _mend(self) -> None:
-        """End a line that a writer was killed in, so that the next one is whole."""
+        """End an incomplete line, whose writer was killed, so that the next one is complete."""
         with open(self._directory / NAME, "rb") as file:
             if self._size:
                 file.seek(-1, os.SEEK_END)
@@ -156,7 +157,7 @@ class LogReader:
         self._rest = b""
 
     def __enter__(self) -> LogReader:
-        # In this order: one that is renamed in between is opened twice, not missed.
+        # In this order a file that is renamed in between is opened twice, and not missed.
         current = self._open(NAME)
         before = self._open(_BEFORE)
         if current is not None and before is not None and _same(current, before):
@@ -170,7 +171,7 @@ class LogReader:
             os.close(self._files.popleft())
 
     def entries(self) -> Iterator[Entry]:
-        """Yield what is there and was not read yet.  Damaged lines are left out."""
+        """Yield the entries that were not read yet.  Damaged lines are left out."""
         while True:
             if not self._files:
                 opened = self._open(NAME)

@@ -1,10 +1,10 @@
 """Containers: named uppers over the layers of an image.
 
-`containers/<id>` holds `upper` and `work`; `lock`, which a process holds while it changes
-the container; and `layers/<n>`, uppers that a commit froze, counted from 1, of which the
-first `published` are in `base` by now.  The row makes the container: a directory without
-one is a leftover.  A frozen layer is a directory with `diff` in it, as every layer is:
-the upper is renamed to `layers/<n>/diff`.
+`containers/<id>` has `upper` and `work`; `lock`, which a process locks while it changes
+the container; and `layers/<n>`, the uppers that commits froze, counted from 1.  The
+first `published` of these are in `base` by now.  A container exists if it has a row; a
+directory without a row is left over.  A frozen layer is a directory with `diff` in it, as
+every layer is: the upper is renamed to `layers/<n>/diff`.
 
 Lock order: a container's `lock`, then the database's write lock; never the reverse.
 
@@ -184,7 +184,7 @@ class ContainerStore:
         return [(number, path) for number, path in there if (path / "diff").exists()]
 
     def next_frozen(self, container: Container) -> Path:
-        """Return where the next frozen layer goes; nothing is there yet."""
+        """Return the path for the next frozen layer, which does not exist yet."""
         number = max([container.published, *self._numbers(container)]) + 1
         return self._frozen_at(container, number)
 
@@ -301,7 +301,7 @@ class ContainerStore:
         return self.get(container_id)
 
     def _insert(self, row: ContainerRow, staged: Path, exists: Callable[[], bool]) -> None:
-        # Committed before anything is in its place, so that a recovery knows of it.
+        # Committed before the directory is made, so that a recovery finds it.
         self._leases.hold("container", row.id)
         try:
             with self._database.transaction():
@@ -377,7 +377,7 @@ class ContainerStore:
         )
 
     def unmounted(self, container: Container) -> Container:
-        """Record that its mount ended; its run is again what `container` says."""
+        """Record that its mount ended; its status is again that in `container`."""
         return self.update(
             container,
             **_NOT_RUNNING,
@@ -393,7 +393,7 @@ class ContainerStore:
         return self.get(container.id)
 
     def remove(self, container: Container) -> None:
-        """Remove a container and everything it holds; raises Conflict if it runs."""
+        """Remove a container and all its files; raises Conflict if it runs."""
         # A container that lost its directory has nothing to lock, and can be removed too.
         lost = not self.directory(container).exists()
         alone = nullcontext() if lost else self.lock(container)
@@ -417,7 +417,7 @@ class ContainerStore:
         """Hold the container's lock, as every change of it needs: commit, start, remove.
 
         Raises Busy if another process holds it and `wait` is not set, NoSuchContainer
-        if the container was removed before the lock was ours.
+        if the container was removed while this waited for the lock.
         """
         path = self.directory(container) / "lock"
         try:

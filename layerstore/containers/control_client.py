@@ -1,10 +1,10 @@
-"""Asking a live mount: the client of its control socket.
+"""The client of a live mount's control socket.
 
 Decided here and only here: how long a client waits, and which failures mean that
-nothing is mounted: a daemon that does not answer is gone, and its socket a leftover.
-The messages are `layerstore.containers.control_protocol`'s.
+nothing is mounted: if no process serves the socket, it is left over.
+`layerstore.containers.control_protocol` has the messages.
 
-Threading: any thread; each request has a connection of its own.
+Threading: any thread; each request has its own connection.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def writing(path: Path) -> tuple[bytes, ...]:
 
 
 def _connect(path: Path) -> socket.socket:
-    """Connect to `path`, which may be longer than a socket's address can be."""
+    """Connect to `path`, which may be longer than a socket's address allows."""
     parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,23 +1,23 @@
-"""The control protocol: what the store and the daemon of a live mount say to each other.
+"""The control protocol between the store and the daemon of a live mount.
 
-Decided here and only here: the messages, how they are written, and where the
-socket of a container's mount is.  One request and one reply per connection, each
-one line: a JSON object in ASCII.  A request names its `command`; a reply has
+Decided here and only here: the messages, their format, and the path of the
+socket of a container's mount.  A connection carries one request and one reply, each
+one line: a JSON object in ASCII.  A request has its `command`; a reply has
 `"ok": true` and the fields of its type, or `"ok": false` with an `error` for people
-and, where the union's answer was an errno, that `errno`.
+and, if the union failed with an errno, that `errno`.
 
-    status                  what is mounted, of which layers
-    counters                what the union has in memory and has done
-    writing                 which files are open for writing
-    invalidate [path]       the layers were changed from outside: forget what is cached
-    freeze upper_to [ahead] the upper becomes the topmost lower, moved to `upper_to`
+    status                  return what is mounted, of which layers
+    counters                return the union's counters
+    writing                 return the files that are open for writing
+    invalidate [path]       forget what is cached, since layers were changed from outside
+    freeze upper_to [ahead] make the upper the topmost lower, and move it to `upper_to`
 
 Paths in the union are base64 of their bytes; paths given in a request are text,
 whose bytes that are not UTF-8 are surrogate escapes (PEP 383).
 
 The client is `layerstore.containers.control_client`, the server
-`mount_tools.daemon.control_server`.  Neither is trusted by the other to send what
-it should: whatever cannot be decoded is `MalformedMessage`.
+`mount_tools.daemon.control_server`.  Neither trusts the other: a message that cannot be
+decoded raises `MalformedMessage`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Refused(StoreError):
 
 
 def socket_path(directory: Path) -> Path:
-    """Return where the mount of the container whose directory is `directory` listens."""
+    """Return the path of the control socket of the container with this directory."""
     return directory / _SOCKET
 
 
@@ -64,7 +64,7 @@ def socket_path(directory: Path) -> Path:
 
 
 class Reply(ABC):
-    """What a mount answers to a request that it fulfilled."""
+    """The reply to a request that succeeded."""
 
     @abstractmethod
     def fields(self) -> dict[str, object]:
@@ -167,7 +167,7 @@ class Frozen(Reply):
 
 
 class Request(ABC, Generic[R]):
-    """What a mount can be asked; `R` is the type of the reply."""
+    """A request to a mount; `R` is the type of the reply."""
 
     command: ClassVar[str]
 
@@ -187,7 +187,7 @@ class Request(ABC, Generic[R]):
 
 @dataclass(frozen=True)
 class GetStatus(Request[Status]):
-    """Asks what is mounted."""
+    """Asks for the status of the mount."""
 
     command = "status"
 
@@ -229,7 +229,7 @@ class GetWriting(Request[Writing]):
 
 @dataclass(frozen=True)
 class Invalidate(Request[Invalidated]):
-    """Asks to forget what is cached of `path` and beneath it, or of the whole union."""
+    """Asks to drop the cached names along `path`, or those of the whole union."""
 
     path: bytes | None = None
     command = "invalidate"

@@ -1,11 +1,10 @@
 """The table `containers`: its rows, and whether their processes live.
 
-Decided here and only here: the SQL on containers, and what became of one whose
-process is gone.  A row says "running" until somebody records the end.  That is
-the process that ran the container (`runner`); if it was killed before it could, the
-next reader records the end in its place: exit status 137, since the kernel kills a
-container with its runner, or 255, which is docker's "unknown", if the machine was
-restarted meanwhile; the time is that of the discovery.
+Decided here and only here: the SQL on containers, and the status of one whose process is
+gone.  A row says "running" until the end is recorded.  The process that ran the container
+(`runner`) does that.  If it was killed before, the next reader of the row records the end:
+exit status 137, since the kernel kills a container with its runner, or 255, docker's
+"unknown", if the machine was restarted meanwhile.  The time is then that of the reader.
 
 Threading: any thread.  Source: moby `daemon/daemon.go:restore()` for the 255.
 """
@@ -56,7 +55,7 @@ class ContainerRow(NamedTuple):
 
     @property
     def ended_unrecorded(self) -> bool:
-        """Whether the row says "running" and nobody is left to say otherwise."""
+        """Whether the row says "running" but neither process lives to record the end."""
         return self.status == "running" and not any(one.alive() for one in self.processes)
 
 
@@ -154,7 +153,7 @@ class ContainerTable:
             mount_point=None,
         )
         with suppress(StoreError):  # busy or full: the next reader records it
-            # Not if the runner, or another reader, was faster.
+            # The runner, or another reader, may have recorded it already.
             self._database.write(
                 "UPDATE containers SET status = 'exited', exit_code = ?, finished_ns = ?,"
                 " pid = NULL, pid_start = NULL, runner = NULL, runner_start = NULL,"

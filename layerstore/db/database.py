@@ -1,16 +1,16 @@
 """store.db: SQLite, the only mutable truth of a store.
 
 Decided here and only here: how several processes share it.  Every write is one
-BEGIN IMMEDIATE transaction, so no process waits while it holds a lock, and a
+BEGIN IMMEDIATE transaction, so no process waits while it holds a lock.  A
 writer waits for another one up to `BUSY_SECONDS`; readers see the last commit
 and never wait (WAL).  A directory is moved into its place, or out of it, only
-within such a transaction: within one, a directory without a row has no owner.
+in such a transaction.  So in a transaction a directory without a row has no owner.
 
-Each thread has its own connection, and so has each process after a fork; a
-transaction within a transaction of the same thread joins it.  SQLite keeps one
+Each thread has its own connection, and so has each process after a fork.  A
+transaction in a transaction of the same thread is a part of it.  SQLite keeps one
 state per file for all connections of a process, and a child that inherited it
-would count its parent's locks as its own: so a fork closes the connection of
-the thread that forks, and parent and child each open a new one on demand.
+would count its parent's locks as its own.  So the thread that forks closes its
+connection before, and parent and child each open a new one when they need it.
 
 Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
 """
@@ -38,12 +38,12 @@ _FULL = f"no space left on its disk; {ADVICE}"
 _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 
 Value = str | int | bytes | None
-# What a column holds is for the schema to say.
+# `layerstore.db.schema` defines the columns.
 Row = tuple[Any, ...]
 
 
 class _Rehearsed(Exception):
-    """Ends a transaction that only shows what it would do."""
+    """Ends a transaction that is only a rehearsal."""
 
 
 class Database:
@@ -126,7 +126,7 @@ class Database:
             raise _Rehearsed
 
     def read(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
-        """Return the rows of a query, as this thread's transaction or the last commit has them."""
+        """Return the rows of a query, in this thread's transaction or after the last commit."""
         with _sentences(self.path):
             return self.connection.execute(sql, values).fetchall()
 
@@ -153,7 +153,7 @@ class Database:
         if version == 0:
             raise StoreError(f"{self.path} is damaged: it is empty; {_REMEDY}")
         with self.transaction() as tx:
-            # Another process may have been faster.
+            # Another process may have done it already.
             for step in range(self._version(), schema.VERSION):
                 apply_step(tx, step)
 
@@ -173,9 +173,9 @@ os.register_at_fork(before=_before_fork)
 
 
 def create(path: Path, staged: Path, durability: Durability) -> None:
-    """Make a new database: built as `staged`, then linked to `path` whole.
+    """Make a new database: build it as `staged`, then link it to `path`.
 
-    If another process made it first, that one stays.
+    If another process makes one at the same time, the first stays.
     """
     with _sentences(path):
         connection = _connect(staged, sync=durability.sync)
@@ -195,7 +195,7 @@ def create(path: Path, staged: Path, durability: Durability) -> None:
 
 
 def apply_step(connection: sqlite3.Connection, step: int) -> None:
-    """Take a database from version `step` to the next, within the caller's transaction."""
+    """Bring a database from version `step` to the next, in the caller's transaction."""
     for statement in _statements(schema.STEPS[step]):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {step + 1}")

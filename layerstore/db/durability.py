@@ -1,4 +1,4 @@
-"""Syncs: a crash loses nothing that was published, unless the store was opened so.
+"""Syncs: a crash loses nothing that was published, unless `sync=False` was given.
 
 Every publication is: write, sync the content, rename into place, sync the
 directory.  A store opened with `sync=False` skips the syncs; then a crash of the
@@ -16,7 +16,7 @@ from unionfs.syscalls.syncfs import syncfs
 
 
 class Durability:
-    """The syncs of one open store, or none of them."""
+    """The syncs of one open store; without `sync` its methods do nothing."""
 
     def __init__(self, *, sync: bool) -> None:
         self.sync = sync

@@ -1,7 +1,7 @@
 """The tables `layers` and `layer_blobs`: which layers there are, and the blobs they came from.
 
-Decided here and only here: the SQL on both.  What a row means is
-`layerstore.db.schema`'s to say, where the trees are `layerstore.layers`'.
+Decided here and only here: the SQL on both.  `layerstore.db.schema` says what a row means,
+`layerstore.layers` where the trees are.
 
 Threading: any thread.
 """

@@ -1,18 +1,18 @@
-"""Leases: what work in progress needs is not collected.
+"""Leases, which keep what work in progress needs from being collected.
 
 A lease is a row that names the process that holds it; it ends with the `with`
-block or with the process.  A lease that outlives its process tells the next
-opening of the store what was cut short, and by which names to look for remains:
-nothing else is ever removed as such.
+block or with the process.  If a lease is left after its process, the next
+opening of the store learns from it which work was interrupted, and the names of what
+that work may have left.  Nothing else is removed as left over.
 
 Kinds:
-    work       something is being made; `key` says what, for people.  What this
-               process publishes while it holds one is leased within it.
+    work       something is being made; `key` says what, for people.  Everything that
+               the process publishes while it holds this lease is leased with it.
     layer      the layer of that chain_id is needed, and so are those beneath it
     blob       the blob of that digest is needed
     container  the container of that id is being made
-    gone       what was a layer, a blob or a container by that name has lost its
-               row and is being removed
+    gone       the layer, blob or container of that name has no row any more, and is
+               being removed
 
 Threading: one `Leases` serves all threads of a process.
 """
@@ -68,7 +68,7 @@ class Leases:
         try:
             yield number
         except BaseException:
-            # A lease that stays ends with this process; the first error is the one to report.
+            # A lease that stays ends with this process.  Report the first error, not this one.
             with suppress(StoreError, OSError):
                 self._leave(work)
             raise
@@ -104,7 +104,7 @@ class Leases:
                         _insert(tx, number, kind, key)
 
     def afterwards(self, *keys: str) -> None:
-        """Let a later opening look at `keys` again, which live leases keep for now.
+        """Let a later opening of the store check `keys` again, which live leases keep for now.
 
         Part of the caller's transaction.  A lease without a holder records it.
         """

@@ -30,7 +30,7 @@ class ProcessId(NamedTuple):
         return process_start(self.pid) == self.start
 
     def of_this_boot(self) -> bool:
-        """Tell whether the process started since the machine did."""
+        """Tell whether the process was started in the present boot of the machine."""
         return self.start >> _TICK_BITS == _boot_bits()
 
 
@@ -41,7 +41,7 @@ def process_start(pid: int) -> int | None:
             line = stat.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name, in parentheses, may hold anything, spaces and ")" too.
+    # The command's name, in parentheses, may contain anything, even spaces and ")".
     fields = line[line.rindex(b")") + 2 :].split()
     if fields[0] in b"ZX":
         return None
@@ -49,10 +49,10 @@ def process_start(pid: int) -> int | None:
 
 
 def way_in(init: int) -> int:
-    """Return the process whose entries in /proc lead us into the container of `init`.
+    """Return the process whose entries in /proc lead into the container of `init`.
 
-    Init hides itself, but for root of the machine; its parent has its mount
-    namespace, and that of process ids for children.
+    Only root of the machine can read the entries of init.  Its parent has the same mount
+    namespace, and the same pid namespace for its children.
     """
     try:
         os.readlink(f"/proc/{init}/ns/mnt")

@@ -1,12 +1,12 @@
 """The reserve: disk space set aside so that images can be removed from a full disk.
 
-Removing an image writes to the database before it frees anything, and even
-opening the database takes some space.  A file of that size is kept for it: when
-the disk is full the file is removed, and from then on the store only shrinks
+The removal of an image writes to the database before it frees anything, and even
+opening the database takes some space.  A file of that size is kept for it.  When
+the disk is full the file is removed, and from then on the store must not grow
 until there is space for the file again.
 
-Whether there is space is tried by allocating it: statvfs(2) counts blocks as
-free that ext4 reserves and gives to no process, not even to root.
+To find out whether there is space, the space is allocated: statvfs(2) also counts
+blocks that ext4 reserves and gives to no process, not even to root.
 
 Source: sqlite.org wal.html (the -wal and -shm files are made at each open);
 ext4 `s_resv_clusters` (fs/ext4/super.c:ext4_calculate_resv_clusters()).
@@ -25,9 +25,9 @@ from layerstore.errors import DiskFull, StoreError
 
 SIZE = 512 << 10
 ADVICE = "`pyunion prune` and `pyunion rmi` make room, even now"
-# Below this much free space the file is not made: it would fill the disk.
+# With less free space, in bytes, the file is not made: it would fill the disk.
 _PLENTY = 4 * SIZE
-# Below this much the space is tried; ext4 reserves up to 16 MiB of it.
+# With less free space, in bytes, try to allocate; ext4 reserves up to 16 MiB.
 _NEARLY_FULL = 32 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 
 
 def has_room(directory: Path, size: int) -> bool:
-    """Tell whether the disk of `directory` takes `size` bytes more; they are freed again.
+    """Tell whether `size` more bytes can be allocated on the disk of `directory`.
 
-    False only if it is full; any other fault shows in the operation that follows.
+    False only if it is full; the operation that follows reports any other error.
     """
     try:
         fd = os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)

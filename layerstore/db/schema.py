@@ -1,21 +1,21 @@
 """The tables of store.db, as the steps that lead from each version to the next.
 
-Decided here and only here: what the database holds.  A new store takes the
-same steps as an old one, so that the two cannot differ.  A step is never
-changed once a store may have taken it; a later need is a further step.
+Decided here and only here: the tables and columns of the database.  A new store takes
+the same steps as an old one, so that the two cannot differ.  A step that a store may have
+taken is never changed; a further change is a further step.
 
 layers      a directory each, named by its chain_id; `location` says where the
-            directory still is while its publication is half done
+            directory is as long as it has not been moved to its place
 images      the id is the digest of the configuration, which is a blob; `top` is
             the chain of its last layer, NULL for an image without layers
 tags, repo_digests
-            what names an image; repo_digests name it by a manifest's digest
+            the names of images; repo_digests are names by a manifest's digest
 manifests   documents as they came, kept so that their digests survive `save` and `push`: the
             manifests of an image, and the indexes that it was chosen from
-layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same
+layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same reason
 packed_layers
-            what a layer's tar was when it was packed for a registry: its digest is known, its
-            bytes are not kept
+            the digest of a layer's tar as it was packed for a registry; its bytes are not
+            kept
 blob_places the repositories that are known to hold a blob of a layer
 containers  see `layerstore.containers.containers`; `published` counts its frozen layers
             that `base` holds by now; `runner` is the process that waits for its end
@@ -121,8 +121,8 @@ CREATE INDEX leases_key ON leases (kind, key);
 CREATE INDEX leases_within ON leases (within) WHERE within IS NOT NULL;
 """
 
-# The number of a lease is never used again: a process that ends a stale lease by
-# its number must not end a new one.
+# The number of a lease is never reused: a process that ends a stale lease by its
+# number must not end a new one.
 LEASE_NUMBERS = """
 CREATE TABLE new_leases (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

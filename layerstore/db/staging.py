@@ -1,9 +1,9 @@
-"""Staging: where everything is built before it is renamed into place.
+"""Staging, where everything is built before it is renamed into place.
 
-A staging directory lives as long as its flock, which the kernel drops when the
-process that holds it ends.  An unlocked one has no owner and is swept.  What is
-removed from the store is first renamed into here, so that the next sweep
-finishes a removal that was cut short.
+A staging directory is in use as long as it is locked by flock(2); the kernel unlocks it
+when the process that holds the lock ends.  A directory without a lock has no owner and
+is removed.  What is removed from the store is first renamed into staging, so that the
+next sweep finishes an interrupted removal.
 
 Source: flock(2), rename(2).
 """
@@ -35,7 +35,7 @@ class StagingArea:
     def to_build(self) -> Iterator[Path]:
         """Make a directory to build something new for the store in.
 
-        Raises StoreError if there is no room, also while it is being built.
+        Raises StoreError if the disk is full, also while the directory is in use.
         """
         with self._reserve.growing(), self.directory() as own:
             yield own
@@ -61,9 +61,9 @@ class StagingArea:
         return swept
 
     def leftovers(self) -> list[Path]:
-        """Return the paths in here that no process holds a lock on.
+        """Return the paths in staging that no process has locked.
 
-        One that was made a moment ago does not count: its lock may be about to come.
+        One that was made a moment ago is left out: its process may be about to lock it.
         """
         found = []
         for path in sorted(self.path.iterdir()):
@@ -81,7 +81,7 @@ class StagingArea:
                 if _lock(fd) and _is_at(fd, path):
                     return path, fd
                 os.close(fd)
-                # Somebody looked whether it was left behind; if it was to be swept it is gone.
+                # Another process has it locked to see whether it is left over, and may remove it.
                 with suppress(OSError):
                     os.rmdir(path)
 
@@ -120,5 +120,5 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` with all it holds, of any depth, following no link; no error if absent."""
+    """Remove the tree `path` of any depth, following no link; no error if it is absent."""
     removal.remove_tree(None, os.fsencode(path))

@@ -1,1 +1,1 @@
-"""Walking trees and telling what changed between two of them."""
+"""Walk trees, and find the differences of two of them."""

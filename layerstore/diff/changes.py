@@ -1,23 +1,22 @@
-"""What a layer changes: one letter and one path for each name it adds, changes or deletes.
+"""The changes in a layer: one letter and one path for each name it adds, changes or deletes.
 
-Decided here and only here: what counts as a change.  How whiteouts, opaque
-marks and redirects look is the core's to know; here two read-only unions are
+Decided here and only here: what counts as a change.  Only the core knows the forms of
+whiteouts, opaque marks and redirects.  Here two read-only unions are
 compared, the lowers alone and the lowers with the layer on top, so every form
-the core reads is read here too, and nothing outside the layers is followed.
+that the core reads is understood, and no link leads out of the layers.
 
 The letters are those of `docker diff`:
 
 - A: the path is new.  So is every path beneath a directory that is new or was
   renamed to there.
-- C: the path was there and the layer holds it too, whatever in it differs; so a
-  directory is C when something beneath it is A, C or D.
-- D: the path is gone, by a whiteout or beneath an opaque directory.  A
-  directory that is gone is one D, without its content.
+- C: the path existed and the layer has it too, even if nothing in it differs; so a
+  directory is C if something beneath it is A, C or D.
+- D: the path was deleted, by a whiteout or beneath an opaque directory.  A
+  deleted directory is one D, without its content.
 
-Only directories the layer holds are read, and of their names only those it
-holds itself are looked up, so the cost goes with the size of the change and
-not with that of what lies beneath; but where it renamed a directory, all in it
-is compared.
+Only directories that the layer has are read, and only names that it has are looked up.
+So the cost depends on the size of the change, not on that of the layers beneath.  If the
+layer renamed a directory, everything in it is compared.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ class Change(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """One changed path, relative to the root, with what it is now.
+    """One changed path, relative to the root, with its present attributes.
 
-    `own` is the layer's own directory where it holds the name itself, open
-    until the next step of the walk.  `attr` is None for what is gone.
+    If the layer has the name itself, `own` is the fd of the layer's directory, open
+    until the next step of the walk.  `attr` is None for a deleted path.
     """
 
     kind: Literal["A", "C", "D"]
@@ -59,7 +58,7 @@ class Changed(NamedTuple):
 
 
 def changes(upper: bytes, lowers: Sequence[bytes]) -> list[Change]:
-    """Return what `upper` changes of `lowers`, topmost first, in the order of a sorted walk.
+    """Return the changes of `upper` to `lowers`, topmost first, in the order of a sorted walk.
 
     Raises StoreError if a layer cannot be opened, OSError if one cannot be read.
     """
@@ -96,9 +95,9 @@ class _Own:
 
 
 class _Pair(NamedTuple):
-    """One directory to be compared with what it was: `old` is None if it is new.
+    """One directory to compare with the old one; `old` is None if it is new.
 
-    `aligned` says that what the layer does not hold itself is as it was.
+    `aligned` says that names which the layer does not have itself are unchanged.
     """
 
     path: bytes
@@ -112,12 +111,12 @@ _Step = tuple[_Own | None, Iterator["Changed | _Pair"]]
 
 
 class ChangeWalk:
-    """Walks over what the layer `diff` changes of `lowers`.  A context manager.
+    """Walks over the changes of the layer `diff` to `lowers`.  A context manager.
 
     Without lowers, and with `flat`, everything is new.  `whiteouts_first` yields
-    what is gone from a directory before what is in it.  `live` says that `diff`
-    may change, and passes over what vanishes.  What an entry's nodeid leads to
-    is good until the walk goes on.
+    the deleted names of a directory before its other names.  `live` says that `diff`
+    may change meanwhile; names that vanish are left out.  The nodeid of an entry is
+    valid until the next step of the walk.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class ChangeWalk:
     def __iter__(self) -> Iterator[Changed]:
         old = None if self.before is None else ROOT_NODEID
         own = _Own(os.dup(self.root))
-        # A stack of its own: an archive nests deeper than Python calls.
+        # Not recursive: an archive may be nested deeper than Python allows calls.
         stack: list[_Step] = [(own, self._directory(_Pair(b"", old, ROOT_NODEID, own, True)))]
         held: list[_Own] = [own]
         try:
@@ -245,10 +244,10 @@ class ChangeWalk:
 
 
 def has_vanished(error: OSError) -> bool:
-    """Tell whether `error` says that something has gone, or become something else, meanwhile."""
+    """Tell whether `error` means that a file was removed or replaced meanwhile."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP)
 
 
 def _same_file(new: Attr, old: Attr) -> bool:
-    """Tell whether the same real inode stands at the top on both sides, so not in the layer."""
+    """Tell whether both unions show the same real file, which then is not in the layer."""
     return (new.st.st_dev, new.st.st_ino) == (old.st.st_dev, old.st.st_ino)

@@ -1,13 +1,14 @@
-"""What differs between two stacks of layers, in the letters of `layerstore.diff.changes`.
+"""The differences of two stacks of layers, in the letters of `layerstore.diff.changes`.
 
-Decided here and only here: when two files of different stacks count as one.  They are the
-same where the same file of the same layer stands at the top of both.  Otherwise they are
-compared in `content` mode, by everything an archive would keep of them; without it what
-is another file is a change, whatever is in it, as docker's `diff` of a container has it.
+Decided here and only here: when two files of different stacks count as the same.  They do
+if both stacks show the same file of the same layer.  Otherwise `content` mode compares
+everything that an archive would have of them; without it another file is a change,
+even with the same content, as in docker's `diff` of a container.
 
-A directory is C when what it is itself differs, or when something beneath it does.
-Where both stacks show the same directory of the same layer, what is beneath that layer is
-the same too, since a layer lies on one chain only; so what two images share is not read.
+A directory is C if its own attributes differ, or if something beneath it does.
+If both stacks show the same directory of the same layer, everything beneath that layer is
+the same too, since a layer is in one chain only.  So layers that two images share are not
+read.
 
 Threading: one thread.
 """
@@ -29,7 +30,7 @@ _BLOCK = 1 << 20
 
 
 class _Pair(NamedTuple):
-    """A directory of both stacks, and the change to report of it once one is found beneath."""
+    """A directory of both stacks, and the change to report if one is found beneath it."""
 
     path: bytes
     old: NodeId
@@ -40,7 +41,7 @@ class _Pair(NamedTuple):
 def differences(
     before: Sequence[Path], after: Sequence[Path], *, content: bool
 ) -> Iterator[Change]:
-    """Yield what differs between two stacks, each topmost first, in the order of a sorted walk.
+    """Yield the differences of two stacks, each topmost first, in the order of a sorted walk.
 
     Raises StoreError if a layer cannot be opened, OSError if one cannot be read.
     """
@@ -58,7 +59,7 @@ class _Differences:
         self._content = content
 
     def walk(self) -> Iterator[Change]:
-        # A stack of its own: an image nests deeper than Python calls.
+        # Not recursive: an image may be nested deeper than Python allows calls.
         root = _Pair(b"", ROOT_NODEID, ROOT_NODEID, None)
         stack = [(root, self._directory(root))]
         unsaid: list[Change] = []  # directories that are C only if something beneath is anything
@@ -141,7 +142,7 @@ class _Differences:
                 self._after.release(found)
 
     def _same(self, old: Attr, new: Attr) -> bool:
-        """Tell whether two files are alike, but for the time of a directory."""
+        """Tell whether two files are the same, except for the time of a directory."""
         if _kept(old.st) != _kept(new.st):
             return False
         if self._before.xattrs(old.nodeid) != self._after.xattrs(new.nodeid):
@@ -164,7 +165,7 @@ class _Differences:
 
 
 def _kept(st: os.stat_result) -> tuple[int, ...]:
-    """Return the attributes that make another file; a directory's time changes with its names."""
+    """Return the attributes to compare, without a directory's time, which its names change."""
     kept = (st.st_mode, st.st_uid, st.st_gid)
     if stat.S_ISDIR(st.st_mode):
         return kept

@@ -1,8 +1,8 @@
-"""Walking a tree of any depth, deeper than a path can be long or Python can call.
+"""Walk a tree of any depth, even deeper than the longest path or Python's recursion.
 
-Decided here and only here: how two descriptors are enough for that.  Each
-directory is opened from the one above it, and that one is opened again as its
-`..` and compared; so a directory that is moved meanwhile leads nowhere else.
+Decided here and only here: how this needs only two descriptors.  Each directory is opened
+from its parent, and the parent is opened again as `..` and compared, so a directory that
+is moved meanwhile does not lead elsewhere.
 
 Source: fts(3), which does the same.
 """
@@ -19,7 +19,7 @@ _PASSED_OVER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 
 
 class Folder(NamedTuple):
-    """A directory: its path beneath the top, its fd, good until the next step, and its names."""
+    """A directory: its path beneath the top, its fd, valid until the next step, and its names."""
 
     path: bytes
     fd: int

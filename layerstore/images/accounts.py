@@ -1,10 +1,10 @@
 """The users and groups of an image: its own /etc/passwd and /etc/group.
 
 Decided here and only here: how those files are read.  They are opened beneath the image's
-root, links followed within it; one that is missing, too large or no regular file has no
-lines.  The host's files are not used, and no library of the image is loaded.
+root, and links are followed within it.  A file that is missing, too large or not a regular
+file has no lines.  The host's files are not used, and no library of the image is loaded.
 
-Source: passwd(5), group(5); CVE-2024-9676 for what a hostile image makes of /etc/passwd.
+Source: passwd(5), group(5); CVE-2024-9676 for a hostile /etc/passwd.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_number(text: str) -> bool:
 
 
 def id_number(text: str) -> int:
-    """Return the id that `text` is; raises StoreError for what is none."""
+    """Return the number of the id `text`; raises StoreError if it is out of range."""
     if not is_number(text) or len(text) > 10 or int(text) > _HIGHEST:
         raise StoreError(f"uids and gids must be in range 0-{_HIGHEST}")
     return int(text)

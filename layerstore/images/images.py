@@ -1,8 +1,8 @@
 """Images: configurations over chains of layers.
 
 An image is a configuration, kept as a blob and named by its digest, over a chain of
-layers that the store has unpacked.  How names are understood is decided in
-`layerstore.images.rows`, what may be removed in `layerstore.images.removal`.
+layers that the store has unpacked.  `layerstore.images.rows` resolves names, and
+`layerstore.images.removal` decides what may be removed.
 
 Threading: any thread.  Source: image-spec config.md; moby
 `daemon/images/image_history.go`.
@@ -120,7 +120,7 @@ class ImageStore(ImageRows):
     def add(self, config_bytes: bytes, *, parent: Digest | None = None) -> Image:
         """Add the image of that configuration, whose layers are in the store; return it.
 
-        One that is there already stays as it is.  `parent` is the image it was
+        If it is in the store already, it stays unchanged.  `parent` is the image it was
         committed from.  A caller within a transaction has stored the configuration as a
         blob before it, so that a crash leaves no row without its blob.  Raises
         InvalidImage, and NotFound for a layer that is missing.
@@ -218,7 +218,7 @@ class ImageStore(ImageRows):
         return ImageRemoval(self._database, self, self._layers, self._leases)
 
     def collect(self, removal: ImageRemoval) -> None:
-        """Remove from disk what a committed removal freed."""
+        """Remove from disk what `removal`, which was committed, has freed."""
         self._layers.collect(removal.layers)
         self._blobs.collect(removal.blobs)
 

@@ -1,4 +1,4 @@
-"""Removing images: which names are removed with one, what prevents it, and what is freed.
+"""Remove images: which names are removed too, what prevents a removal, and what it frees.
 
 Decided here and only here: docker's rules of `rmi`, with docker's texts.  A conflict is hard
 (children, a running container) or soft (other names, a stopped container); force overrides
@@ -51,9 +51,9 @@ class ImageRemoval:
         self.freed = 0
 
     def remove(self, text: str, *, force: bool = False, prune: bool = True) -> None:
-        """Remove what `text` names; with `prune` its parents without a name too.
+        """Remove the image or the name `text`; with `prune` its parents without a name too.
 
-        Raises NotFound, InvalidReference or Conflict, having done nothing.
+        Raises NotFound, InvalidReference or Conflict; then nothing was removed.
         """
         image_id = self._images.identify(text)
         if _is_id_prefix(image_id, text):

@@ -133,7 +133,7 @@ class ImageRows:
     def tag(self, image: Image | Digest, reference: Reference | str) -> Digest | None:
         """Name the image; return the other image that had the name before, if any.
 
-        Raises InvalidReference, and NotFound if the image went away.
+        Raises InvalidReference, and NotFound if the image was removed.
         """
         target = parse_tag_target(reference)
         with self._database.transaction():
