@@ -11,7 +11,6 @@ Source: the Dockerfile reference, "Environment replacement"; buildkit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 from layerstore.containerfile.errors import ContainerfileError
@@ -55,20 +54,20 @@ class Expander:
         """Return `one` with its variables replaced; raises ContainerfileError."""
         if isinstance(one, Env | Label):
             pairs = (Pair(self._word(one, p.name), self._word(one, p.value)) for p in one.pairs)
-            return replace(one, pairs=tuple(pairs))
+            return one._replace(pairs=tuple(pairs))
         if isinstance(one, Copy):
             return self._transfer(one)
         if isinstance(one, Add):
-            return replace(self._transfer(one), checksum=self._word(one, one.checksum))
+            return self._transfer(one)._replace(checksum=self._word(one, one.checksum))
         if isinstance(one, Run):
             mounts = (
                 typed_mount(flag, one.at, self._workdir, lambda word: self._word(one, word))
                 for flag in one.flags
             )
-            return replace(one, mounts=tuple(mounts))
+            return one._replace(mounts=tuple(mounts))
         if isinstance(one, Expose):
             ports = [word for port in one.ports for word in self._words.words(port, one.at)]
-            return replace(one, ports=tuple(ports))
+            return one._replace(ports=tuple(ports))
         return self._single(one)
 
     def from_line(self, one: From) -> From:
@@ -76,19 +75,19 @@ class Expander:
         image = self._word(one, one.image)
         if not image:
             raise ContainerfileError(one.at, f"base name ({shown(one.image)}) should not be blank")
-        return replace(one, image=image, platform=self._word(one, one.platform))
+        return one._replace(image=image, platform=self._word(one, one.platform))
 
     def _single(self, one: Instruction) -> Instruction:
         if isinstance(one, Workdir):
-            return replace(one, path=self._word(one, one.path))
+            return one._replace(path=self._word(one, one.path))
         if isinstance(one, User):
-            return replace(one, user=self._word(one, one.user))
+            return one._replace(user=self._word(one, one.user))
         if isinstance(one, Stopsignal):
-            return replace(one, signal=self._word(one, one.signal))
+            return one._replace(signal=self._word(one, one.signal))
         if isinstance(one, Volume):
-            return replace(one, paths=tuple(self._word(one, path) for path in one.paths))
+            return one._replace(paths=tuple(self._word(one, path) for path in one.paths))
         if isinstance(one, Arg):
-            return replace(one, defaults=tuple(self._default(one, d) for d in one.defaults))
+            return one._replace(defaults=tuple(self._default(one, d) for d in one.defaults))
         return one
 
     def _default(self, one: Arg, default: Default) -> Default:
@@ -96,8 +95,7 @@ class Expander:
         return Default(self._word(one, default.name), value)
 
     def _transfer(self, one: _Transfer) -> _Transfer:
-        return replace(
-            one,
+        return one._replace(
             sources=tuple(self._word(one, source) for source in one.sources),
             destination=self._word(one, one.destination),
             documents=tuple(self._heredoc(one, document) for document in one.documents),

@@ -1,14 +1,14 @@
 """The instructions of a Containerfile as typed values.
 
 `parse` makes them with their words as written; `expand` returns the same types with
-variables replaced and quotes removed.  Every instruction knows its place.
+variables replaced and quotes removed.  Every instruction knows its place.  They are named
+tuples: a dataclass takes five times as long to be imported.
 
 Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from layerstore.containerfile.errors import Place
@@ -65,8 +65,7 @@ class MountFlag(NamedTuple):
     stage: str
 
 
-@dataclass(frozen=True, slots=True)
-class BindMount:
+class BindMount(NamedTuple):
     """`type=bind`: `source` of the stage, image or, by default, the context, at `target`."""
 
     target: str
@@ -75,8 +74,7 @@ class BindMount:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CacheMount:
+class CacheMount(NamedTuple):
     """`type=cache`: a directory that outlives the build; `id` names it.
 
     `source` of `stage` is its first content.  `mode`, `uid` and `gid` are those of a new one.
@@ -93,16 +91,14 @@ class CacheMount:
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TmpfsMount:
+class TmpfsMount(NamedTuple):
     """`type=tmpfs`: an empty tmpfs of at most `size` bytes, 0 for no limit of its own."""
 
     target: str
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SecretMount:
+class SecretMount(NamedTuple):
     """`type=secret`: the secret `id` as the file `target`, or the variable `variable`, or both.
 
     A secret that was not given is an error if it is `required`, and is left out otherwise.
@@ -123,8 +119,7 @@ Mount = BindMount | CacheMount | TmpfsMount | SecretMount
 # -- instructions --
 
 
-@dataclass(frozen=True, slots=True)
-class From:
+class From(NamedTuple):
     """FROM: `image` is an image, an earlier stage or `scratch`; `stage` is the name after AS."""
 
     at: Place
@@ -133,16 +128,14 @@ class From:
     platform: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(NamedTuple):
     """ARG, before the first FROM or in a stage."""
 
     at: Place
     defaults: tuple[Default, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """RUN; `mounts` is empty until the instruction is expanded."""
 
     at: Place
@@ -153,12 +146,12 @@ class Run:
     mounts: tuple[Mount, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """What COPY and ADD have in common.
+class Copy(NamedTuple):
+    """COPY.
 
-    `documents` are the sources written as heredocs; a source is a path or, for ADD, a URL.
-    `owner` is `user[:group]`, `mode` octal or symbolic, "" where not given.
+    `documents` are the sources written as heredocs.  `owner` is `user[:group]`, `mode` octal
+    or symbolic, "" where not given.  `stage` is `--from`: a stage, its index, or an image; ""
+    for the context.
     """
 
     at: Place
@@ -169,82 +162,78 @@ class Transfer:
     mode: str = ""
     link: bool = False
     exclude: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Copy(Transfer):
-    """COPY; `stage` is `--from`: a stage, its index, or an image; "" for the context."""
-
     stage: str = ""
     parents: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Add(Transfer):
-    """ADD; `unpack` is None where archives of the context are unpacked, and downloads not."""
+class Add(NamedTuple):
+    """ADD: a source is a path or a URL; the rest is as in COPY.
 
+    `unpack` is None where archives of the context are unpacked, and downloads not.
+    """
+
+    at: Place
+    sources: tuple[str, ...]
+    destination: str
+    documents: tuple[Heredoc, ...] = ()
+    owner: str = ""
+    mode: str = ""
+    link: bool = False
+    exclude: tuple[str, ...] = ()
     checksum: str = ""
     unpack: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Workdir:
+class Workdir(NamedTuple):
     """WORKDIR."""
 
     at: Place
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Env:
+class Env(NamedTuple):
     """ENV."""
 
     at: Place
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """LABEL."""
 
     at: Place
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """USER: `user[:group]`."""
 
     at: Place
     user: str
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(NamedTuple):
     """VOLUME."""
 
     at: Place
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Expose:
+class Expose(NamedTuple):
     """EXPOSE: the words of the line; each may expand to several ports."""
 
     at: Place
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stopsignal:
+class Stopsignal(NamedTuple):
     """STOPSIGNAL."""
 
     at: Place
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """HEALTHCHECK: docker's `Test`; times are in ns, 0 for docker's default."""
 
     at: Place
@@ -256,40 +245,35 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
+class Shell(NamedTuple):
     """SHELL."""
 
     at: Place
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Onbuild:
+class Onbuild(NamedTuple):
     """ONBUILD: the text of the instruction that a build on top of the image begins with."""
 
     at: Place
     trigger: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cmd:
+class Cmd(NamedTuple):
     """CMD."""
 
     at: Place
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
-class Entrypoint:
+class Entrypoint(NamedTuple):
     """ENTRYPOINT."""
 
     at: Place
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
-class Maintainer:
+class Maintainer(NamedTuple):
     """MAINTAINER."""
 
     at: Place
@@ -328,8 +312,7 @@ class Warned(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Containerfile:
+class Containerfile(NamedTuple):
     """A parsed file: its instructions, the first of them ARG or FROM, and its escape character."""
 
     file: str
