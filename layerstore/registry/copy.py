@@ -27,7 +27,7 @@ from layerstore.oci.reference import Reference
 from layerstore.registry.choice import choose, here
 from layerstore.registry.errors import Cancelled, RegistryError
 from layerstore.registry.events import Event, Report, Status, silent
-from layerstore.registry.layers_in import FOREIGN, Stopped, raise_first
+from layerstore.registry.jobs import FOREIGN, Stopped, raise_first
 from layerstore.registry.origins import Origin, layout_index
 from layerstore.registry.remote import BlobUpload, Body, Document, Target
 from layerstore.tar.pipeline import Writable, write_all

@@ -23,7 +23,6 @@ from concurrent.futures import (
 )
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from layerstore.errors import DigestMismatch, InvalidImage, NotFound, UnknownMediaType, shown
 from layerstore.layer.unpack import unpack
@@ -31,23 +30,16 @@ from layerstore.layers import Layer
 from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
-from layerstore.registry.errors import Cancelled
 from layerstore.registry.events import Event, Report, Status
+from layerstore.registry.jobs import FOREIGN, Stopped, raise_first
 from layerstore.registry.remote import Source
 from layerstore.registry.spool import Fetch, Spool
 from layerstore.store import Store
 from layerstore.tar.compression import Decompressed
 from unionfs.syscalls.privilege import is_machine_root
 
-FOREIGN = ("application/vnd.docker.image.rootfs.foreign", "application/vnd.oci.image.layer.nondist")
 _LAYERS = (OCI_LAYER, DOCKER_LAYER, *FOREIGN)
 _STEP = 1 << 20  # bytes between two reports
-
-_Done = TypeVar("_Done")
-
-
-class Stopped(Exception):
-    """Another part of the pull failed; its error is the one to report."""
 
 
 class _Work:
@@ -269,14 +261,3 @@ class LayersIn:
                 self._tell(work, status, done)
 
         return tick
-
-
-def raise_first(jobs: Sequence[Future[_Done]]) -> None:
-    """Raise the error that made the others stop, if there is one."""
-    errors = [job.exception() for job in jobs if job.done() and not job.cancelled()]
-    found = [error for error in errors if error is not None]
-    for error in found:
-        if not isinstance(error, (Stopped, Cancelled)):
-            raise error
-    if found:
-        raise found[0]

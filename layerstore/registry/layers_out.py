@@ -22,13 +22,12 @@ from typing import BinaryIO, NamedTuple, cast
 
 from layerstore.db.remote_table import PackedRow
 from layerstore.errors import DigestMismatch, StoreError, shown
-from layerstore.layer.tar_split import assemble
 from layerstore.layers import Layer
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
 from layerstore.registry.errors import Cancelled, RegistryError, UploadInvalid
 from layerstore.registry.events import Event, Report, Status
-from layerstore.registry.layers_in import Stopped, raise_first
+from layerstore.registry.jobs import Stopped, raise_first
 from layerstore.registry.remote import BlobUpload, Target
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
@@ -225,6 +224,9 @@ class LayersOut:
 
     def _send_packed(self, work: _Work) -> Descriptor:
         """Pack the layer and send it in one stream."""
+        # It needs the whole union: a push that sends nothing does without.
+        from layerstore.layer.tar_split import assemble
+
         layer = work.layer
         plain = work.blob is not None and work.blob.digest == layer.diff_id
         with _Outlet(self._target, self._check) as outlet:

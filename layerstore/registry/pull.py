@@ -32,10 +32,9 @@ from layerstore.oci.digest import Digest, VerifyingReader
 from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
 from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.oci.platform import Platform
-from layerstore.oci.reference import Reference, familiar, familiar_name
+from layerstore.oci.reference import Reference, familiar
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
 from layerstore.registry.events import Event, Report, Status, silent
-from layerstore.registry.layers_in import LayersIn
 from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
 
@@ -145,10 +144,7 @@ class _Puller:
         return self._bring(name, top, chosen)
 
     def _tell(self, tag: str, name: Reference) -> None:
-        note = familiar_name(name.repository)
-        if name.repository.startswith("docker.io/"):
-            note = name.path  # docker shows "library/debian" here, and nowhere else
-        self._report(Event(tag, str(name), Status.PULLING_FROM, note=note))
+        self._report(Event(tag, str(name), Status.PULLING_FROM, note=name.path))
 
     def _top(self, tag: str, head: Head | None) -> Document:
         """Return what the name names, from the store where its bytes are here."""
@@ -197,6 +193,9 @@ class _Puller:
         config, diff_ids = parse_config(data, manifest)
         if self._asked is not None and not chosen.indexes:
             refuse_other_platform(config, familiar(name), self._wanted)
+        # It needs the whole union: a pull of an image that is up to date does without.
+        from layerstore.registry.layers_in import LayersIn
+
         layers = LayersIn(
             self._store,
             self._source,

@@ -100,7 +100,7 @@ def test_events_tell_each_layer_from_begin_to_end(store: Store, registry: Memory
     registry.image(*LAYERS)
     events: list[Event] = []
     pull(store, registry, report=events.append, parallel=1)
-    assert events[0] == Event("latest", str(NAME), Status.PULLING_FROM, note=REPOSITORY)
+    assert events[0] == Event("latest", str(NAME), Status.PULLING_FROM, note="team/app")
     assert events[-1].status is Status.DIGEST
     assert {event.parent for event in events} == {str(NAME)}
     first = events[1].what

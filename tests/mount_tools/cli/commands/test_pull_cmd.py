@@ -38,10 +38,15 @@ def other(tmp_path: Path, name: str) -> Cli:
     return Cli(tmp_path / "other")
 
 
+def path_of(name: str) -> str:
+    """Return the name without its host, as docker shows it."""
+    return name.partition("/")[2]
+
+
 def test_the_lines_are_dockers(other: Cli, name: str) -> None:
     said = other.ok("pull", name).splitlines()
     short = re.escape(said[2].partition(":")[0])
-    assert said[:2] == ["Using default tag: latest", f"latest: Pulling from {name}"]
+    assert said[:2] == ["Using default tag: latest", f"latest: Pulling from {path_of(name)}"]
     told = [line.partition(": ")[2] for line in said[2:-3]]
     assert told == ["Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete"]
     assert all(re.match(short, line) for line in said[2:-3])
@@ -49,7 +54,7 @@ def test_the_lines_are_dockers(other: Cli, name: str) -> None:
     assert said[-2:] == [f"Status: Downloaded newer image for {name}:latest", f"{name}:latest"]
     digest = said[-3].partition(" ")[2]
     assert other.ok("pull", f"{name}:latest").splitlines() == [
-        f"latest: Pulling from {name}",
+        f"latest: Pulling from {path_of(name)}",
         f"Digest: {digest}",
         f"Status: Image is up to date for {name}:latest",
         f"{name}:latest",
@@ -61,7 +66,7 @@ def test_the_lines_are_dockers(other: Cli, name: str) -> None:
 def test_all_tags(other: Cli, name: str) -> None:
     said = other.ok("pull", "-a", name).splitlines()
     assert sorted(line for line in said if "Pulling from" in line) == [
-        f"{tag}: Pulling from {name}" for tag in ("1", "2", "latest")
+        f"{tag}: Pulling from {path_of(name)}" for tag in ("1", "2", "latest")
     ]
     assert said[-2:] == [f"Status: Downloaded newer image for {name}", name]
     assert other.ok("images", "-q", name).count("\n") == 3
@@ -117,6 +122,23 @@ def test_other_commands_do_not_import_the_client(cli: Cli, base: Image) -> None:
     for words in (["--help"], ["images"], ["create", "busy:1"], ["pull", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", code, "--root", str(cli.root), *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_pull_of_what_is_up_to_date_imports_no_union(other: Cli, name: str) -> None:
+    other.ok("pull", "-q", name)
+    code = (
+        "import sys; from mount_tools.cli.main import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "assert not [name for name in sys.modules if name.startswith('unionfs.core')]\n"
+    )
+    for words in (["pull", name], ["images"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--root", str(other.root), *words],
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,0 +1,29 @@
+"""What the threads of a pull, a push and a copy share: how they stop, and which error counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from layerstore.registry.errors import Cancelled
+
+# Media types of layers whose content may be elsewhere than in the registry.
+FOREIGN = ("application/vnd.docker.image.rootfs.foreign", "application/vnd.oci.image.layer.nondist")
+
+_Done = TypeVar("_Done")
+
+
+class Stopped(Exception):
+    """Another part of the pull failed; its error is the one to report."""
+
+
+def raise_first(jobs: Sequence[Future[_Done]]) -> None:
+    """Raise the error that made the others stop, if there is one."""
+    errors = [job.exception() for job in jobs if job.done() and not job.cancelled()]
+    found = [error for error in errors if error is not None]
+    for error in found:
+        if not isinstance(error, (Stopped, Cancelled)):
+            raise error
+    if found:
+        raise found[0]
