@@ -55,7 +55,8 @@ class Layer:
     an upper that its filesystem writes data before the metadata that refers to it.
     `settled` says that the whole layer is on disk, so an fsync has nothing to do.
     `remote` says that another machine or process answers for the filesystem, so a call
-    into it may never return.
+    into it may never return.  `has_handles` says that file handles of its filesystem may
+    tell inodes apart, also after another mount.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Layer:
         "dev",
         "fds",
         "fsid",
+        "has_handles",
         "is_upper",
         "number",
         "ordered",
@@ -86,6 +88,7 @@ class Layer:
         self.bottom = False
         self.reflinks = True
         self.remote = False
+        self.has_handles = True
         self.ordered = False
         self.settled = number >= 0
         self.fds = fds

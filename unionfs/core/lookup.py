@@ -384,7 +384,8 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     key: Key | None = None
     # With one link left, it may be an unknown name of a file that an fd keeps alive.
     shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
-    if shared and (in_upper or index is not None or writable is None):
+    linkable = index is not None and real.layer.has_handles
+    if shared and (in_upper or linkable or writable is None):
         key = (st.st_dev, st.st_ino)
     if key in state.table.by_key:
         linked = _known_link(state, key, parent, name, (real, name))

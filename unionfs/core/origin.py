@@ -42,6 +42,8 @@ class Origin(NamedTuple):
 
 def encode_origin(layer: Layer, dir_fd: int, name: bytes) -> bytes | None:
     """Return the origin mark of lower `name` in `layer`; None if it has no file handle."""
+    if not layer.has_handles:
+        return None
     try:
         kind, fid = handle_at(dir_fd, name)
     except OSError as error:
@@ -80,7 +82,8 @@ def _ino_in(kind: int, fid: bytes) -> int | None:
 
 def origin_layer(origin: Origin, lowers: tuple[Layer, ...]) -> Layer | None:
     """Return a lower layer on the filesystem of `origin`; None if that is not certain."""
-    fsids = {layer.fsid for layer in lowers if origin.uuid in (layer.uuid, _NO_UUID)}
+    able = [layer for layer in lowers if layer.has_handles]
+    fsids = {layer.fsid for layer in able if origin.uuid in (layer.uuid, _NO_UUID)}
     if len(fsids) != 1:
         return None
     (fsid,) = fsids

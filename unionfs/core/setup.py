@@ -34,7 +34,7 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
-from unionfs.syscalls.statfs import is_network_name, is_remote
+from unionfs.syscalls.statfs import FUSE, filesystem_type, is_network_name, is_remote
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 from unionfs.types import StIno
@@ -294,6 +294,8 @@ def _number_layers(
         dev = os.fstat(fd).st_dev
         fsid = fsids.setdefault(dev, len(fsids))
         layer = Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
+        # Those of FUSE hold the nodeid, which another mount gives to another file.
+        layer.has_handles = filesystem_type(fd) != FUSE
         layer.remote = is_remote(fd) or _has_network_inside(path, network)
         return layer
 

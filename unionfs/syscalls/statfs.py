@@ -8,12 +8,13 @@ from unionfs.syscalls.libc import fail, libc
 
 OVERLAYFS = 0x794C7630
 ECRYPTFS = 0xF15F
+FUSE = 0x65735546  # virtiofs too
 
 # Filesystems for which another machine or another process answers, so a call may never
 # return; statfs(2), and include/uapi/linux/magic.h.
 _REMOTE = frozenset(
     {
-        0x65735546,  # FUSE, virtiofs
+        FUSE,
         0x6969,  # NFS
         0x517B,  # SMB
         0xFF534D42,  # CIFS

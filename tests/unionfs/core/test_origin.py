@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
+from tests.helpers.mounts import mounted
 from tests.helpers.unions import state
+from unionfs.core.config import UnionConfig
 from unionfs.core.origin import Origin, decode_origin, encode_origin
+from unionfs.core.union import open_union
+from unionfs.types import ROOT_NODEID, SetAttr
 
 UUID = bytes(range(16))
 
@@ -87,3 +91,34 @@ def test_a_number_of_no_layer_is_not_believed(tmp_path: Path) -> None:
     (layers.upper / "file").touch()
     os.setxattr(layers.upper / "file", "trusted.overlay.origin", mark(1, FID))
     assert layers.look()[b"file"].ino == (layers.upper / "file").stat().st_ino
+
+
+def test_a_layer_on_fuse_has_no_origins(tmp_path: Path) -> None:
+    """A handle of FUSE is the nodeid, which the next mount of the layer gives to another file.
+
+    So an index of hard links would lead to the wrong file.
+    """
+    layers = Layers(tmp_path, {"f": "x"})
+    os.link(layers.lowers[0] / "f", layers.lowers[0] / "g")
+    with mounted(layers.lowers, options=["transport=dev_fuse"]) as far:
+        config = UnionConfig(
+            lowers=(os.fsencode(far),),
+            upper=os.fsencode(layers.upper),
+            work=os.fsencode(layers.work),
+        )
+        fs = open_union(config)
+        try:
+            attr = fs.lookup(ROOT_NODEID, b"f")
+            assert attr is not None
+            fs.setattr(attr.nodeid, SetAttr(mode=0o600), None)
+        finally:
+            fs.close()
+        assert os.listdir(layers.work / "index") == []
+        assert "trusted.overlay.origin" not in os.listxattr(layers.upper / "f")
+        fs = open_union(config)
+        try:
+            other = fs.lookup(ROOT_NODEID, b"g")
+            assert other is not None
+            assert other.st.st_mode & 0o777 == 0o644
+        finally:
+            fs.close()
