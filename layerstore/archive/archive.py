@@ -1,16 +1,16 @@
 """save and load: images between the store and an archive.
 
 Decided here and only here: how an image of an archive becomes one of the store.
-Sizes bound what is read, the digest of a blob is checked before it is unpacked,
-and a layer is published only if it unpacks to the diff_id in the configuration.
+No more is read than the announced sizes, the digest of a blob is checked before it is
+unpacked, and a layer is published only if it unpacks to the diff_id in the configuration.
 When all parts are in the store, one transaction records the images and their
-names: an archive is loaded whole or not at all.  Nothing holds the store's write
-lock before that transaction for longer than one layer or blob takes to record.
+names, so either the whole archive is loaded or nothing.  Before that transaction the
+store's write lock is held only while a layer or a blob is recorded.
 
 The archive that is written is an OCI layout that every docker reads too: one tar
-with both indexes over the same blobs, as docker writes from version 25 on.
-Layers are assembled from their unpacked files, and every byte is compared with
-its digest on the way out; so the digests of images, layers and manifests are the
+with both indexes over the same blobs, as docker writes it since version 25.
+Layers are assembled from their unpacked files, and their digest is computed and compared
+while they are written.  So the digests of images, layers and manifests are the
 same after a round trip.
 
 Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
@@ -96,11 +96,11 @@ def load(
 ) -> list[Loaded]:
     """Bring the images of `source` into the store: a file, a directory, or a stream.
 
-    `platform` is the only one to be loaded; by default an image index gives the
-    image for this machine, and every other image is loaded whatever it is for.
+    With `platform` only images for it are loaded; by default the image for this machine
+    is taken from an image index, and every other image is loaded.
     An image whose name is only a tag gets the repository `name`, by default the
-    name of the file or directory `source`.  Raises InvalidImage for what is no
-    image, StoreError.
+    name of the file or directory `source`.  Raises InvalidImage if `source` is not an
+    archive of images, StoreError.
     """
     if name is None and isinstance(source, Path):
         name = source.name
@@ -125,7 +125,7 @@ def load(
 
 
 def _repository(name: str) -> str:
-    """Return the repository that the file `name` stands for, "" if that can be none."""
+    """Return a repository named as the file `name`, "" if the name is not a valid one."""
     stem = _ENDINGS.sub("", name)
     with suppress(InvalidReference):
         if parse_reference(stem) == Reference(parse_reference(stem).repository):
@@ -150,7 +150,7 @@ def _platform(packaged: Packaged) -> Platform:
 
 
 def _read_all(members: Members, platform: Platform | None, repository: str) -> list[Packaged]:
-    """Return what an archive holds: OCI's manifests where there are any, and docker's names."""
+    """Return the images in an archive, with OCI's manifests, if it has them, and docker's names."""
     oci, docker = read_oci(members, platform, repository), read_docker(members, platform)
     if oci is None and docker is None:
         raise InvalidImage(
@@ -173,7 +173,7 @@ def _read_all(members: Members, platform: Platform | None, repository: str) -> l
 
 
 def _merged(listed: Sequence[Packaged]) -> list[Packaged]:
-    """Return what is the same in all but its names once, in the order of `listed`."""
+    """Merge images that differ only in their names, and keep the order of `listed`."""
     found: dict[object, list[Packaged]] = {}
     for packaged in listed:
         manifest = packaged.manifest.digest if packaged.manifest is not None else None
@@ -209,7 +209,7 @@ def _publish(
 
 
 class _Origin(NamedTuple):
-    """What tells whether one image was made from another: read once for each image."""
+    """What is compared to find out whether one image was made from another."""
 
     history: tuple[HistoryEntry, ...]
     layers: int
@@ -262,7 +262,7 @@ class _Loader:
         self._brought: dict[tuple[Digest, Digest | None], Layer] = {}
 
     def bring(self, packaged: Packaged) -> ImageConfig:
-        """Bring in what one image is made of; return its configuration."""
+        """Bring the layers and blobs of one image into the store; return its configuration."""
         config = ImageConfig.parse(packaged.config)
         diff_ids = config.diff_ids
         if len(diff_ids) != len(packaged.layers):
@@ -344,7 +344,7 @@ class _Loader:
     def _refuse_other(self, section: Section, diff_id: Digest, number: int) -> None:
         """Raise DigestMismatch unless `section` unpacks to the layer that exists already.
 
-        It would be written for that layer in every archive that is saved.
+        Otherwise every saved archive would have this blob in place of the layer.
         """
         reader = VerifyingReader(
             io.BufferedReader(open_decompressed(section, self._limits), 1 << 20)
@@ -400,7 +400,7 @@ def save(
     *,
     progress: Report | None = None,
 ) -> None:
-    """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a directory to be made.
+    """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a new directory.
 
     A repository without a tag means all its tags.  Raises NotFound before
     anything is written, DigestMismatch if a layer of the store is damaged.
@@ -422,7 +422,7 @@ def save(
 
 
 def _listed(images: list[_Saved]) -> list[Listed]:
-    """Return the entries of manifest.json; a parent is named only where docker accepts it."""
+    """Return the entries of manifest.json; a parent is named only if docker accepts it."""
     origins = {saved.image.id: _Origin.of(saved.config) for saved in images}
     listed = []
     for saved in images:

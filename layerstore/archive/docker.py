@@ -1,4 +1,4 @@
-"""docker's archives of images: what their manifest.json says, and how ours is written.
+"""docker's archives of images: read and write their manifest.json.
 
 Decided here and only here: how docker's form is read.  Only manifest.json counts,
 in the form of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`) and from 25 on
@@ -101,5 +101,5 @@ def manifest_file(images: Sequence[Listed]) -> bytes:
 
 
 def blob_path(digest: Digest) -> str:
-    """Return where the blob `digest` is in an archive."""
+    """Return the path of the blob `digest` in an archive."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"

@@ -1,8 +1,8 @@
 """The files in an archive of images, a tar or a directory, opened by name in any order.
 
-Decided here and only here: how a name becomes bytes.  A link in an archive is
-followed within the archive; what is not a regular file counts as absent.
-Nothing is unpacked: a member of a tar is read from its place in the tar.
+Decided here and only here: how a file is found by its name.  A link in an archive is
+followed within the archive; anything but a regular file counts as absent.
+Nothing is unpacked: a member of a tar is read at its offset in the tar.
 
 Threading: members may be read from several threads.
 """
@@ -94,7 +94,7 @@ class _Member(NamedTuple):
 
 
 class _FileSource:
-    """The bytes of a file for `TarReader`, which passes over content by seeking."""
+    """The bytes of a file for `TarReader`; content is skipped without reading it."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -156,7 +156,7 @@ class TarMembers:
             if member is None or member.kind == REGULAR:
                 return member
             if member.kind == SYMLINK:
-                # Beneath "/" no `..` leads any further.
+                # From "/" `..` leads to "/".
                 path = posixpath.join(b"/", posixpath.dirname(path), member.linkname)
             elif member.kind == LINK:
                 path = b"/" + member.linkname
@@ -170,7 +170,7 @@ class TarMembers:
 
 
 def _ignore(_: bytes | memoryview) -> None:
-    """Drop bytes that are read again when they are needed."""
+    """Drop bytes; they are read again if they are needed."""
 
 
 class DirectoryMembers:
@@ -181,7 +181,7 @@ class DirectoryMembers:
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open(self, name: str) -> Section | None:
-        # A FIFO must not keep us waiting.
+        # The open must not block if it is a FIFO.
         flags = os.O_RDONLY | os.O_NONBLOCK
         try:
             fd = open_in_root(self._root, os.fsencode(name), flags)
@@ -200,9 +200,9 @@ class DirectoryMembers:
 def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT) -> Members:
     """Open the archive of images `source`: a directory, a file, or a stream, packed or not.
 
-    A stream, and a file that is packed, is first written to a file without a
+    A stream, or a compressed file, is first written to a file without a
     name in the directory `spool`.  Raises StoreError if it cannot be read,
-    InvalidImage if it is no archive.
+    InvalidImage if it is not an archive.
     """
     try:
         if isinstance(source, Path):

@@ -1,10 +1,10 @@
-"""OCI image layouts: what their index.json says, and how ours is written.
+"""OCI image layouts: read and write their index.json.
 
-Decided here and only here: which of the images in a layout are meant, and what
-they are called.  An image index within is searched for the platform of this
-machine; what is an attestation, or of a kind no image is, is passed over, as
-the specification asks.  The name is containerd's annotation if there is one,
-else OCI's; one that is only a tag names the repository that the caller knows.
+Decided here and only here: which images of a layout are loaded, and their names.
+An image index in it is searched for the platform of this
+machine; attestations and unknown kinds of content are skipped, as
+the specification requires.  The name is containerd's annotation if there is one,
+else OCI's; a name that is only a tag is one in the repository that the caller gives.
 
 Source: image-spec image-layout.md, image-index.md, annotations.md; containerd
 `images/archive`, docker ≥ 25.
@@ -45,10 +45,10 @@ _MOST_NESTED = 4
 def read_oci(
     members: Members, platform: Platform | None = None, repository: str = ""
 ) -> list[Packaged] | None:
-    """Return the images of a layout, None if this is none.
+    """Return the images of a layout, None if the archive is not one.
 
     `platform` selects from image indexes, by default this machine's; `repository`
-    is what an image is called whose name is only a tag, "" for nothing.
+    is that of an image whose name is only a tag, "" if it gets no name.
     """
     layout = read_document(members, LAYOUT_FILE)
     data = read_document(members, INDEX_FILE)
@@ -88,7 +88,7 @@ def _manifests(
         [
             entry
             for entry in parse_index(data)
-            # A layout may hold a part of what an index names.
+            # A layout may have only some of the manifests that an index names.
             if members.open(blob_path(entry.digest)) is not None
         ],
         platform,
@@ -125,7 +125,7 @@ def _image(members: Members, manifest: Manifest, names: tuple[Reference, ...]) -
 
 
 def read_blob(members: Members, descriptor: Descriptor) -> bytes | None:
-    """Return a document held to its descriptor, None if the archive lacks it."""
+    """Return a document, after a check of its size and digest; None if it is missing."""
     data = read_document(members, blob_path(descriptor.digest))
     if data is None:
         return None

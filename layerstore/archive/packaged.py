@@ -1,4 +1,4 @@
-"""An image as an archive of any form holds it."""
+"""An image in an archive, whatever the format of the archive is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Packaged:
 
     `layers` are names of files in the archive, the base first.  `descriptors` and
     `manifest` are set if the archive has a manifest of OCI's or the registry's
-    form, whose digest is to be kept.  `parent` is the image that this one was
-    made from, as the archive says; the archive may not hold it.
+    form, whose digest is to be kept.  `parent` is the image from which this one was
+    made, according to the archive, which may not have that image.
     """
 
     config: bytes

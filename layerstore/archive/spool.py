@@ -1,10 +1,9 @@
-"""An archive as an uncompressed file that can be read at any place.
+"""An archive as an uncompressed file that can be read at any offset.
 
 Decided here and only here: when an archive is copied to disk before it is read.
-A regular file that is not compressed is read where it lies; a pipe or a
-compressed file is copied.  Nothing is copied unless it begins as a tar does, and
-runs of zeros become holes: so a few megabytes that unpack to gigabytes of
-nothing take no room.
+A regular file that is not compressed is read in place; a pipe or a
+compressed file is copied.  It is copied only if it begins like a tar.  Runs of zeros
+become holes, so a few megabytes that unpack to gigabytes of zeros take no space.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ _ZEROS = bytes(_PIECE)
 def plain_file(stream: Readable, spool: Path, limits: Limits = DEFAULT) -> BinaryIO:
     """Return a file with the uncompressed content of `stream`; the caller closes it.
 
-    A copy is a file without a name in the directory `spool`.  Raises NotATar for
-    what does not begin as a tar, LimitExceeded, and OSError from reading or
-    writing.
+    A copy is a file without a name in the directory `spool`.  Raises NotATar if it does
+    not begin like a tar, LimitExceeded, and OSError from reading or writing.
     """
     unpacked = open_decompressed(stream, limits)
     fd = _regular(stream)

@@ -1,4 +1,4 @@
-"""Writing an archive of images, as a tar or as a directory: names, and bytes of a known size.
+"""Write an archive of images, as a tar or as a directory.
 
 Decided here and only here: how a file of an archive is written.  A directory is
 built under another name next to its place, and renamed when it is complete.
@@ -120,7 +120,7 @@ class DirectoryWriter:
             raise
 
     def abandon(self) -> None:
-        """Remove what was written; nothing comes of the archive."""
+        """Remove what was written, because the archive cannot be completed."""
         remove_tree(self._staging)
 
     def end(self) -> None:

@@ -1,12 +1,12 @@
-"""Image configurations and manifests: what their documents say.
+"""Image configurations and manifests: parse and write these documents.
 
-A digest is over the bytes of a document, so a document from elsewhere is kept
-byte for byte and never written anew.  A derived configuration keeps the fields
-that this store does not know.
+The digest of a document is that of its bytes, so a document from elsewhere is stored
+byte for byte and never written again from its fields.  A derived configuration keeps the
+fields that this store does not know.
 
-Decided here and only here: which documents are accepted.  Those of docker's and
-of OCI's media types are; the content of a document, not its name, decides its
-type, and one that could be of two types is refused.
+Decided here and only here: which documents are accepted.  These are the media types of
+docker and OCI.  The content of a document, not its name, decides its
+type, and a document that could be of two types is refused.
 
 Source: image-spec config.md, manifest.md, image-index.md, descriptor.md;
 docker-image-spec v1.2, manifest v2 schema 2.
@@ -53,7 +53,7 @@ class HistoryEntry:
         return _time(self.created)
 
     def as_json(self) -> Object:
-        """Return the entry as a configuration holds it: without what is not set."""
+        """Return the entry as a configuration has it, without fields that are not set."""
         fields: Object = {
             "created": self.created,
             "created_by": self.created_by,
@@ -75,7 +75,7 @@ class ImageConfig:
     def parse(cls, data: bytes) -> ImageConfig:
         """Read a configuration; raises InvalidImage, which names the fault."""
         config = cls(data, parse_document(data, "image configuration"))
-        # Errors in it are raised now, not at some later use.
+        # Raise errors now, and not at the first use of a field.
         for name in ("architecture", "os", "variant", "author", "created", "comment"):
             text_of(config.fields, name)
         _ = config.config, config.diff_ids, config.history
@@ -110,7 +110,7 @@ class ImageConfig:
 
     @property
     def created(self) -> str:
-        """The time the image was made, as the configuration writes it; "" if it does not."""
+        """The time at which the image was made, as in the configuration; "" if it has none."""
         return text_of(self.fields, "created")
 
     @property
@@ -187,11 +187,11 @@ class ImageConfig:
     ) -> ImageConfig:
         """Return the configuration of this image with one more history entry.
 
-        `diff_id` is the layer it added, None if it added none; `config`
-        replaces what a container runs with.  Time and author are the entry's.
+        `diff_id` is the layer that the entry adds, None if it adds none; `config`
+        replaces the run configuration.  Time and author are those of the entry.
         """
         fields: Object = dict(self.fields)
-        # What docker records of the container an image came from is not of this one.
+        # docker's fields about the container from which the base was made.
         for name in ("container", "container_config", "id", "parent", "parent_id", "comment"):
             fields.pop(name, None)
         fields["created"] = entry.created or format_timestamp(0)

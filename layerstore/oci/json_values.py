@@ -1,10 +1,10 @@
-"""JSON from strangers: what is accepted as JSON, and typed access to its objects.
+"""Untrusted JSON: what is accepted as JSON, and typed access to its objects.
 
-Decided here and only here: which texts are JSON.  It is RFC 8259 and no more:
+Decided here and only here: which texts are JSON.  Only RFC 8259 is accepted:
 `NaN` and `Infinity`, which Python would read, are refused, and so are numbers
-too large for a float, which no other program could read.  Half of a surrogate
-pair is no character: no database, no terminal and no other document takes it;
-it is read as U+FFFD, as Go does.
+too large for a float, which other programs cannot read.  Half of a surrogate
+pair is read as U+FFFD, as in Go, because no database, terminal or other document
+accepts it.
 
 Source: RFC 8259; Go `encoding/json`.
 """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from layerstore.errors import StoreError, shown
 from layerstore.oci.documents import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 
-# Go's names, for what uname(2) and people say.
+# Go's names for those of uname(2) and of users.
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -70,10 +70,10 @@ def parse_platform(text: str) -> Platform:
 def choose_platform(
     entries: Sequence[Descriptor], wanted: Platform | None = None
 ) -> Descriptor | None:
-    """Return which of the manifests of an index is for the platform `wanted`.
+    """Return the manifest of an index that is for the platform `wanted`.
 
-    By default that is this machine's, or else the first image of any.  With
-    `wanted` the result is None if there is none.
+    By default it is the one for this machine, or else the first image of any platform.
+    With `wanted` it is None if there is none for that.
     """
     best: tuple[int, Descriptor] | None = None
     for entry in entries:
@@ -100,5 +100,5 @@ def suits(found: Platform, wanted: Platform | None) -> int:
         return 0
     default = _ARCHITECTURES.get(found.architecture, ("", ""))[1]
     variant, own = found.variant or default, wanted.variant or default
-    # An arm runs programs for an older one.
+    # An arm processor runs programs for older variants.
     return 4 if variant == own else 3 if variant < own else 2

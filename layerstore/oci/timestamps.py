@@ -1,4 +1,4 @@
-"""Points in time as images and commands write them, and as the store keeps them: ns since 1970.
+"""Times: parse and write those of images and commands; the store has them as ns since 1970.
 
 Decided here and only here: which forms of RFC 3339 are read, how a time is
 written, and what the value of an `until` filter means.

@@ -1,1 +1,1 @@
-"""What spans several rooms of the store: commit, garbage collection, check, import and export."""
+"""Operations on the whole store: commit, garbage collection, check, import and export."""

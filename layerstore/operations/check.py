@@ -1,20 +1,19 @@
-"""Checking a store: whether everything in its database is there and unchanged.
+"""Check a store: whether everything in its database exists and is unchanged.
 
 Decided here and only here: what is checked, and what is damage.  Damage means that
-something may be lost or wrong; a leftover of a killed process is harmless.
-`layerstore.operations.repair` decides what to do about either.
+something may be lost or wrong; what a killed process left over is harmless.
+`layerstore.operations.repair` decides what to do about both.
 
 - database: SQLite's own checks.
-- blobs: each has its digest; each that an image or a layer names is there.
-- layers: each path of a tree is as its index says; index and tar-split can be read;
+- blobs: each has its digest; each that an image or a layer names exists.
+- layers: each path of a tree is as in its index; index and tar-split can be read;
   each layer is in its place.
-- images: the configuration is there and names the same layers as the row, and they are
-  there.
-- containers: the directory is there, and so are the layers beneath it.
+- images: the configuration exists and names the same layers as the row, which exist.
+- containers: the directory exists, and so do the layers beneath it.
 - leftovers: layers, blobs, directories and staging that no row or lease names.
 
-Other processes may work in the store meanwhile: something that is removed while it is
-checked is no finding, and neither is what they lease.
+Other processes may work in the store meanwhile.  If something is removed while it is
+checked, that is no finding, and neither is anything that they lease.
 
 Threading: any thread.  Source: containers/storage `storage check` for the list.
 """
@@ -41,7 +40,7 @@ Kind = Literal["database", "blob", "layer", "image", "container", "directory", "
 
 
 class Repair(NamedTuple):
-    """What a repair did about a finding in words; if not `done`, why it did nothing."""
+    """What a repair did about a finding, as text; if not `done`, why it did nothing."""
 
     done: bool
     what: str
@@ -84,10 +83,10 @@ class Finding(NamedTuple):
 def examine(
     store: Store, *, content: bool = True, report: Report | None = None
 ) -> Iterator[Finding]:
-    """Yield what is missing, changed or left over in the store.
+    """Yield a finding for everything that is missing, changed or left over in the store.
 
     Without `content` no file is read: a file of a layer counts as unchanged if its size
-    and time are, and a blob if it is there.
+    and time are, and a blob if it exists.
     """
     yield from _database(store)
     yield from _blobs(store, content=content, report=report)
@@ -124,7 +123,7 @@ def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Fi
 
 
 def named_blobs(store: Store) -> dict[Digest, str]:
-    """Return the blobs that something needs, with the name of what needs it."""
+    """Return the blobs that are needed, with the name of an image or layer that needs it."""
     found = {blob: f"the layer {chain.short}" for blob, chain in store.layers.blob_users().items()}
     return found | store.images.named_blobs()
 

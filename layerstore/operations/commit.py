@@ -5,11 +5,11 @@ loses nothing.
 
 1. The upper is frozen to `containers/<id>/layers/<n>/diff`: by the mount itself through
    its control socket if there is one, otherwise here.  From then on it is one of the
-   container's own lowers, whatever happens to the remaining steps.
+   container's own lowers, even if the remaining steps fail.
 2. Its diff_id is computed; the container does not wait for that.
-3. One transaction makes the frozen upper a layer where it is, adds the image and its
-   name, and bases the container on the new chain.
-4. The layer moves to its own place.
+3. One transaction makes the frozen upper a layer at its present place, adds the image and
+   its name, and makes the new chain the container's base.
+4. The layer is moved to the place of layers.
 
 The frozen upper of an interrupted commit is beneath the new one, and becomes a layer of
 the image too.
@@ -20,9 +20,9 @@ program that writes to a large file all the time pays for that copy after each c
 Files that were open during the freeze are copied by the freeze, so their
 writers do not wait again.
 
-With `prune_unchanged` unchanged copies are removed from a frozen upper where it is, unless
-it is mounted.  Then the mount keeps it, the container stays on the base it has, and
-the image gets a copy without them: the layer that loading its archive would make.
+With `prune_unchanged` unchanged copies are removed from a frozen upper, unless
+it is mounted.  In that case the mount keeps it, the container keeps its base, and
+the image gets a copy of the layer without them.
 
 Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`.
 """
@@ -99,7 +99,7 @@ def commit(
     prune_unchanged: bool = False,
     progress: Report | None = None,
 ) -> Committed:
-    """Make an image of what the container is now; return it.
+    """Make an image of the present state of the container; return it.
 
     The container may run meanwhile.  Files that are open are copied while its
     requests wait, so that each copy is complete; without `pause` they are copied before
@@ -136,11 +136,11 @@ def commit(
             committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
             store.layers.settle()
             if not frozen.mounted:
-                # What is left are layers without entries, or that the store had before.
+                # These are layers without entries, and layers that the store already had.
                 for layer in layers:
                     shutil.rmtree(layer.path, ignore_errors=True)
     except (StoreError, OSError):
-        # The image is complete; the next opening of the store moves what was not moved.
+        # The image is complete; the next opening of the store moves the layers that are left.
         if committed is None:
             raise
     return committed
@@ -151,7 +151,7 @@ def _runs_with(container: Container) -> Object:
 
 
 def _refuse_too_many(store: Store, container: Container) -> None:
-    """Refuse a commit whose image would have more layers than one can be loaded with.
+    """Refuse a commit whose image would have more layers than can be loaded.
 
     Nothing is frozen yet.  An empty upper adds no layer.
     """
@@ -322,7 +322,7 @@ def _publish(
         made = made.derive(empty, diff_id=None, config=config)
     if len(made.diff_ids) > MAX_LAYERS:
         raise _too_many(container, len(made.diff_ids))  # written to since `_refuse_too_many`
-    # Before the transaction, which a crash takes back with all that names the blob.
+    # Before the transaction: a crash rolls that back, with every row that names the blob.
     store.blobs.put(made.data)
     with store.database.transaction():
         base = container.base

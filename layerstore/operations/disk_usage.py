@@ -1,8 +1,8 @@
-"""Disk usage: how large the content of a store is, and what of it images share.
+"""Disk usage: the size of a store's content, and how much of it images share.
 
 Decided here and only here: what counts as shared.  A layer is shared if more than one
-image has it in its chain; reclaimable is what the removal of every unused image, or
-container, would free.  All sizes are in bytes.  Used by `system df` and `layers`.
+image has it in its chain.  Reclaimable is the size that the removal of every unused image,
+or container, would free.  All sizes are in bytes.  Used by `system df` and `layers`.
 
 Source: moby `daemon/disk_usage.go`, `daemon/images/images.go` (shared size).
 """

@@ -1,11 +1,11 @@
-"""Garbage collection: removing images, containers and what nothing needs any more.
+"""Garbage collection: remove images, containers, and what is no longer needed.
 
 Decided here and only here: what is garbage, and that a dry run reports exactly what the
 same run would do, since it is that run, rolled back.
 
-Rows are deleted first, in one transaction; what they named is removed from disk after it,
-if it still has no row then.  What a crash leaves between the two is removed by the next
-opening of the store, since a lease that names it outlives the process.
+Rows are deleted first, in one transaction.  After it the files that they named are removed
+from disk, if they still have no row.  If a crash comes between the two, the next opening of
+the store removes them, since a lease names them that is left after the process.
 
 Threading: any thread.  Source: moby `daemon/images/image_prune.go`.
 """
@@ -54,7 +54,7 @@ def prune_images(
     have one of `without_labels`.
     """
 
-    # Before the transaction: a configuration is a file, and never changes.
+    # Before the transaction, because configurations are files; they never change.
     labelled: set[Digest] | None = None
     if labels or without_labels:
         labelled = {

@@ -1,13 +1,13 @@
-"""Repairing a store, as far as that is possible.
+"""Repair a store as far as that is possible.
 
 Decided here and only here: what is done about each finding of
-`layerstore.operations.check`.  What the store can make again it makes again; what it
-cannot, and what belongs to nothing, moves to `<root>/quarantine/` under the name it had,
-for a person to judge.  Nothing is deleted except what a process was building when it died.
+`layerstore.operations.check`.  The store makes again what it can.  Everything else, and
+what belongs to nothing, is moved to `<root>/quarantine/` under the same name, for a person
+to decide.  Only what a process was building when it was killed is deleted.
 
-A damaged layer is unpacked again from the archive it came from, if that was kept, and
-goes to quarantine otherwise: the images that lost it say so, and are whole again once
-one of them is loaded again.  A layer in use stays.
+A damaged layer is unpacked again from the archive that it came from, if that was kept;
+otherwise it is moved to quarantine.  The images that need it cannot be used until one of
+them is loaded again.  A layer in use is not moved.
 
 Threading: any thread.
 """
@@ -43,10 +43,10 @@ def check(
     content: bool = True,
     report: Report | None = None,
 ) -> list[Finding]:
-    """Return what in the store is not as it should be; see `Finding`.
+    """Return the findings of a check of the store.
 
-    With `repair` each finding is repaired as far as possible, and says what was done.
-    Without `content` no file is read whole.
+    With `repair` each finding is repaired as far as possible, and has what was done.
+    Without `content` the content of files is not read.
     """
     findings = list(examine(store, content=content, report=report))
     if not repair or not findings:
@@ -71,7 +71,7 @@ class _Repairs:
         self._quarantine = store.root / QUARANTINE / now
 
     def repair(self, finding: Finding) -> Repair | None:
-        """Do what can be done about a finding; return what that was."""
+        """Repair a finding if that is possible; return what was done."""
         by_kind: dict[str, Callable[[Finding], Repair | None]] = {
             "blob": self._blob,
             "layer": self._layer,
@@ -155,7 +155,7 @@ class _Repairs:
         container = store.containers.resolve(finding.key)
         directory = store.containers.directory(container)
         if not directory.is_dir():
-            return None  # all it had is lost; `rm` removes the rest
+            return None  # all its files are lost; `rm` removes the row
         made = []
         lowers = store.containers.lowers(container)
         if not (directory / "upper").is_dir():

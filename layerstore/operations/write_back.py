@@ -1,12 +1,12 @@
 """Before a freeze, write back what programs stored through mappings of the mount's files.
 
-Decided here and only here: how.  What a program stores through a shared mapping stays in
-the page cache of the mount until it is written back; without FUSE passthrough the daemon
-does not have it before that.  Only files open for writing can have such pages, since the
-kernel writes them back when a mapping ends.
+Decided here and only here: how that is done.  What a program stores through a shared
+mapping is in the page cache of the mount until it is written back; without FUSE passthrough
+the daemon does not have it before that.  Only files open for writing can have such pages,
+since the kernel writes them back when a mapping ends.
 
 fsync(2) waits until the daemon has the pages; syncfs(2) of a FUSE mount does not.  The
-process that commits must do this: the daemon would wait for itself.
+process that commits must do this, because the daemon would wait for itself.
 
 Source: Linux fs/fuse/file.c fuse_fsync(), fuse_vma_close(); fs/fuse/inode.c fuse_sync_fs().
 """
@@ -31,7 +31,7 @@ def write_back(container: Container, socket: Path) -> None:
     """Write back the files that are open for writing in the mount behind `socket`.
 
     Nothing is done for a mount that we cannot reach, or for a file that was removed
-    meanwhile: the commit then has what the daemon has.
+    meanwhile: the commit then has the data that the daemon has.
     """
     root = _root_of(container)
     if root is None:

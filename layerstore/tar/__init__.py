@@ -1,1 +1,1 @@
-"""Reading and compressing tar streams; knows no store."""
+"""Read and compress tar streams, without knowledge of a store."""

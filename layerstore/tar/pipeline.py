@@ -1,10 +1,10 @@
-"""Streams of bytes that are read and hashed on one thread and used on another.
+"""Streams of bytes that one thread reads and hashes while another uses them.
 
-Decided here and only here: how the work of a layer is spread over two
+Decided here and only here: how the work on a layer is divided between two
 processors.  Reading, decompressing and SHA-256 release the GIL on large
-buffers; so they run on a thread of their own, a few buffers ahead of the code
+buffers.  So they run in their own thread, a few buffers ahead of the code
 that uses the bytes (`Feed`), or behind the code that makes them (`Sink`).
-Buffers are reused, since fresh memory costs as much as filling it.
+Buffers are reused, since new memory costs as much as filling it.
 
 Threading: a `Feed` and a `Sink` belong to the thread that made them.  A view
 that a `Feed` returns is valid until the next call.
