@@ -1,4 +1,4 @@
-"""What a container's keeper and its viewers say to each other.
+"""The messages between a container's keeper and its viewers.
 
     viewer                                   keeper
        |--------- Watch ------------------------>|  the first, on the keeper's socket only
@@ -8,8 +8,8 @@
        |--------- Resize, Signal, OutputClosed ->|
        |<-------- Ended -------------------------|  the command has ended, and that is recorded
 
-Decided here and only here: what these messages are.  A viewer that goes says nothing, and
-the container goes on; a keeper that goes without Ended was killed.
+Decided here and only here: what these messages are.  A viewer may close the connection at
+any time, and the container keeps running.  A keeper that closes it without Ended was killed.
 
 A viewer sends one Input at a time.  More would fill the connection while the command reads
 nothing, and a signal could not pass.
@@ -31,7 +31,7 @@ SOCKET = "attach.sock"
 
 
 class Watch(NamedTuple):
-    """What the viewer wants: what the command prints, or only to know when lines are logged."""
+    """What the viewer wants to get: the command's output, or only a notice of new log lines."""
 
     output: bool
 
@@ -62,7 +62,7 @@ class InputEnd(NamedTuple):
 
 
 class OutputClosed(NamedTuple):
-    """Nobody reads what the command writes to `fd` any more: the command is to get SIGPIPE."""
+    """The viewer's reader of `fd` is gone, so the command should get SIGPIPE."""
 
     fd: int
 
@@ -152,7 +152,7 @@ class Connection:
         except BlockingIOError:
             return None
         if len(data) < _HEAD.size:
-            raise Gone  # the end; or a program that is none of ours
+            raise Gone  # the end, or a message of another program
         kind, first, second = _HEAD.unpack_from(data)
         match kind:
             case 0:
@@ -181,8 +181,8 @@ class Connection:
         try:
             return self._socket.recv(_LONGEST)
         except ConnectionResetError:
-            # It did not read all of ours.  What it sent before is still there, and is read
-            # once the error was reported: unix(7), Linux net/unix/af_unix.c
+            # The other end closed without reading all messages.  What it sent before can
+            # still be read after this error: unix(7), Linux net/unix/af_unix.c
             # unix_release_sock().
             return self._socket.recv(_LONGEST)
 
@@ -195,7 +195,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 def listen(directory: Path) -> socket.socket:
     """Return the socket on which the keeper of the container in `directory` takes viewers.
 
-    The caller closes it, and holds the container's lock: what is there is of a dead keeper.
+    The caller closes it, and holds the container's lock; so a socket that exists already is
+    that of a dead keeper.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -1,4 +1,4 @@
-"""The keys that leave a container running and give the terminal back: ctrl-p,ctrl-q.
+"""The keys that detach from a running container: ctrl-p,ctrl-q.
 
 Source: docker-attach(1) "--detach-keys"; moby/term `ascii.go`, `proxy.go`.
 """
@@ -12,7 +12,7 @@ _WITH_CONTROL = "abcdefghijklmnopqrstuvwxyz@[\\]^_"
 
 
 def parse_keys(text: str) -> bytes:
-    """Return what a terminal sends for the keys `text`, "ctrl-p,ctrl-q" say; b"" for none.
+    """Return what a terminal sends for the keys `text`, such as "ctrl-p,ctrl-q"; b"" for none.
 
     Raises StoreError.
     """
@@ -41,9 +41,9 @@ class DetachKeys:
         self._held = b""
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
-        """Return what of it is for the command, and whether the keys were typed.
+        """Return the bytes for the command, and whether the keys were typed.
 
-        The beginning of the keys is kept back until it is clear that they do not follow.
+        The first of the keys are held back until it is clear that the others do not follow.
         """
         if not self._keys:
             return typed, False

@@ -1,4 +1,4 @@
-"""One more command in a container that runs.
+"""exec: run one more command in a running container.
 
 Decided here and only here: which of the container's namespaces it enters, and that its root
 is the container's.
@@ -51,7 +51,7 @@ from unionfs.syscalls.namespaces import (
     setns,
 )
 
-# In this order: what may be done in the others is said by the first.
+# In this order, because the first one decides about the rights in the others.
 _NAMESPACES = {
     "user": CLONE_NEWUSER,
     "ipc": CLONE_NEWIPC,

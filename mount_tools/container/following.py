@@ -1,4 +1,4 @@
-"""Waiting for what a running container does: for lines of its log, and for its end."""
+"""Wait for log lines of a running container, and for its end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def log_entries(
     With `follow` go on until its command has ended.
     """
     directory = store.containers.directory(container)
-    # First, so that no line comes between the two.
+    # Connect before reading, so that no line is missed.
     connection = connect(directory, Watch(output=False)) if follow else None
     try:
         with LogReader(directory) as reader:

@@ -1,4 +1,4 @@
-"""How a command starts in a container: the messages of the processes that take part.
+"""The messages of the processes that start a command in a container.
 
     runner                       outer process               init, process 1      command
        | forks it  ------------------>|
@@ -57,7 +57,7 @@ class Served(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A process is there that signals for the command go to: `pid` as the runner sees it."""
+    """The process that gets the signals for the command exists; `pid` is its pid for the runner."""
 
     pid: int
 
@@ -163,7 +163,7 @@ class Channel:
         self._peer = os.pidfd_open(pid)
 
     def close(self) -> None:
-        """Close this end.  The other one is told when no process has this end open."""
+        """Close this end.  The other end sees that when no process has this one open."""
         self._socket.close()
         if self._peer is not None:
             os.close(self._peer)
@@ -207,9 +207,9 @@ def channel() -> tuple[Channel, Channel]:
 
 
 def end_with(parent: int) -> None:
-    """Be killed when our parent ends, which is open as the pidfd `parent`; or end now.
+    """Let the kernel kill us when our parent, the pidfd `parent`, ends; end now if it has.
 
-    Source: prctl(2) PR_SET_PDEATHSIG, which does nothing once the parent has ended.
+    Source: prctl(2) PR_SET_PDEATHSIG, which does nothing if the parent has ended before.
     """
     die_with_parent(signal.SIGKILL)
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""What of the host a container sees: docker's HostConfig, and the volumes in it.
+"""The parts of the host that a container sees: docker's HostConfig, and its volumes.
 
 Decided here and only here: how a volume is written, `SOURCE:TARGET[:ro|rw]`, and which are
 accepted.  `-v`, the store and `inspect` all read it here.

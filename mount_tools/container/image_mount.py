@@ -1,8 +1,8 @@
 """`mount.pyunion IMAGE DIR`: mount an image by its name, without options for its layers.
 
-Decided here and only here: what a mount without lowerdir= is.  Its upper is that of a
-container: the one that `-o container=N` names, or one that is made for this mount alone and
-removed when the mount ends; after a crash the next such mount removes it.
+Decided here and only here: what a mount without lowerdir= means.  Its upper is that of a
+container: the one that `-o container=N` names, or a new one that is used only for this mount
+and removed when the mount ends; after a crash the next such mount removes it.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[S
                     container = store.containers.get(container.id)
                     refuse_running(container)
                     stack = container_options(store, container)
-                    # Without log= to syslog, as any other mount that mount(8) makes.
+                    # Without log= it logs to syslog, as every mount that mount(8) makes.
                     mixed = with_stack(options, dataclasses.replace(stack, log=None))
                     serve = _server(store, container, directory, mixed, alone, ephemeral=ephemeral)
-                    # SQLite's locks do not survive a fork, and its memory of them does.
+                    # After a fork SQLite believes that it has locks which it lost.
                     store.database.close()
                     yield serve
             finally:
@@ -72,7 +72,7 @@ def _server(
     *,
     ephemeral: bool,
 ) -> Serve:
-    """Return what serves the mount; once it is live, `alone`, the container's lock, is let go."""
+    """Return the function that serves the mount, and drops the lock `alone` once it is live."""
     locker = os.getpid()
 
     def serve(live: Callable[[], None], namespace: str | None) -> Outcome:
@@ -100,7 +100,7 @@ def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container
     It is made unless a container of that `name` exists, whose image must be `spec`.
     """
     image = store.images.resolve(spec)
-    # What a container sees of the host is for the user to say, never for an image.
+    # Only the user, never an image, decides what a container sees of the host.
     config = {**store.images.config(image).config, "HostConfig": {}}
     if name is None:
         made = store.containers.create(image, image_name=spec, config=config, auto_remove=True)

@@ -1,10 +1,10 @@
-"""Inside a container: the process that makes its namespaces, and the init in them.
+"""The processes in a container: one that makes its namespaces, and init.
 
 The outer process has the mount, UTS and IPC namespaces and waits.  Init, its child, is
 process 1 of the PID namespace: it mounts /proc and the rest, enters the root, starts the
 command, passes signals on to it and reaps orphans.  Each of them is killed when its parent
-ends (PR_SET_PDEATHSIG); when init ends the kernel kills every process of the namespace, and
-with the last of them go the mount namespace and its mounts.  So nothing is left, whichever
+ends (PR_SET_PDEATHSIG).  When init ends the kernel kills every process of the namespace, and
+with the last of them the mount namespace and its mounts end.  So nothing is left, whichever
 process is killed.
 
 Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
@@ -59,7 +59,7 @@ AnyRoot = TypeVar("AnyRoot", bound=Root)
 
 
 class Inside(NamedTuple, Generic[AnyRoot]):
-    """What a container looks like from inside; `size` is what its terminal has at first."""
+    """What a container looks like from inside; `size` is the initial size of its terminal."""
 
     root: AnyRoot
     hostname: str
@@ -92,8 +92,8 @@ def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
     places = mount_root(inside.root)
-    # Locks go, and above all /dev/fuse: while we held it the kernel would not end the
-    # connection with its daemon.
+    # Close locks, and above all /dev/fuse: while we have it open the kernel does not end the
+    # connection when its daemon ends.
     close_all_but(to.fileno(), *places)
     to.send(Mounted())
     to.expect(Served)
@@ -111,8 +111,8 @@ def mount_root(root: Root) -> Places:
     """Mount the container's root in our new mount namespace, and leave our chroot.
 
     PyUnion may run in a chroot.  The mounts of the whole namespace must become private, not
-    only those of the chroot.  And pivot_root(2) moves the processes whose root is that of
-    the namespace: were ours another then /proc/PID/root would lead to the host.
+    only those of the chroot.  And pivot_root(2) moves only processes whose root is that of
+    the namespace: if ours were another, /proc/PID/root would lead to the host.
     """
     namespace = mount_namespace()
     chroot = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -151,7 +151,7 @@ def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) 
         if not is_typed(taken):
             os.kill(child, taken.si_signo)
 
-    # The kernel kills all others with us.
+    # When we exit the kernel kills all other processes of the namespace.
     wait = partial(signal.sigwaitinfo, EVERY)
     os._exit(exit_code(attend(child, pass_on, orphans=True, wait=wait)))
 

@@ -1,11 +1,10 @@
-"""The keeper of a container: the process that has its streams, its log and its end.
+"""The keeper of a container: the process that has its streams, writes its log and waits for it.
 
-What conmon is to podman.  The command that started the container is only a viewer, which
-may go at any time; another may come by the socket in the container's directory.
+It does what conmon does for podman.  The process that started the container is only a viewer,
+which may end at any time; others connect to the socket in the container's directory.
 
-Decided here and only here: what becomes of what the command prints (to the log, and to
-every viewer), whose input it gets, and that a slow viewer slows the command down, as a pipe
-would.
+Decided here and only here: where the command's output goes (to the log and to every viewer),
+whose input it gets, and that a slow viewer slows the command down, as a pipe would.
 
 Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 """
@@ -49,11 +48,11 @@ from mount_tools.daemon.report import Reporter
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}
-_LEFT_AT_THE_END = 64  # pieces; the kernel keeps fewer
+_LEFT_AT_THE_END = 64  # pieces to read after the end; a pipe or terminal has fewer
 
 
 def report_failures(reporter: Reporter, work: Callable[[], None]) -> int:
-    """Do `work` in a keeper; what stops it before it reported is reported.  Return a status."""
+    """Do `work` in a keeper, report an error that stops it, and return an exit status."""
     try:
         work()
         return 0
@@ -90,9 +89,9 @@ class _Viewer:
 class Keeper:
     """Keeps one command: copies its streams until it ends, then tells the viewers.
 
-    `first` is the viewer that started it, None with `run -d`: when nobody reads any more what
-    that one prints, the command gets SIGPIPE; and if `once`, the command's stdin ends with
-    that one's.  `close` closes all that is given.
+    `first` is the viewer that started it, None with `run -d`.  When nobody reads the output of
+    that viewer any more, the command gets SIGPIPE; and if `once`, the command's stdin ends
+    with that of the viewer.  `close` closes all arguments.
     """
 
     def __init__(
@@ -138,9 +137,9 @@ class Keeper:
         return status
 
     def close(self, status: int | None) -> None:
-        """Tell the viewers that the command ended with `status`, once they took the rest; close.
+        """Send Ended with `status` to the viewers, after the rest of the output, and close.
 
-        With None they are told nothing: the command did not run.
+        With None nothing is sent, because the command did not run.
         """
         for fd in list(self._outputs):
             self._close_output(fd)
@@ -183,7 +182,7 @@ class Keeper:
                         self._add(self._listener.accept()[0], None)
 
     def _copy(self, fd: int) -> bool:
-        """Copy a piece of what the command prints; False if there is none now, or no more."""
+        """Copy a piece of the command's output; False if there is none now, or no more."""
         try:
             data = os.read(fd, PIECE)
         except BlockingIOError:
@@ -250,7 +249,7 @@ class Keeper:
         self._mind_the_slow()
 
     def _mention(self, viewer: _Viewer) -> None:
-        """Say that lines were logged, unless the viewer has not heard of earlier ones yet."""
+        """Send Logged, unless the viewer has not received an earlier one yet."""
         try:
             viewer.connection.send(Logged())
         except Gone:
@@ -265,7 +264,7 @@ class Keeper:
             self._first = None
 
     def _mind_the_slow(self) -> None:
-        """Read nothing from the command while a viewer has not taken what there was."""
+        """Read nothing from the command while a viewer has not taken all output."""
         slow = False
         for fd, viewer in self._viewers.items():
             self._poll.modify(fd, select.POLLIN | (select.POLLOUT if viewer.waiting else 0))
@@ -280,7 +279,7 @@ class Keeper:
         events = select.POLLIN if fd in self._outputs and not self._paused else 0
         if fd == self._stdin and self._input is not None:
             events |= select.POLLOUT
-        # Not with no events: poll(2) reports POLLHUP all the same, again and again.
+        # Never registered without events: poll(2) would report POLLHUP again and again.
         with suppress(KeyError):
             self._poll.unregister(fd)
         if events:
@@ -314,7 +313,7 @@ class Keeper:
 
     def _take_input(self, viewer: _Viewer, data: bytes) -> None:
         if self._stdin is None or self._input is not None:
-            # No stdin, or another viewer's input waits: theirs is dropped.
+            # There is no stdin, or another viewer's input waits: drop this input.
             self._tell(viewer, Taken())
             return
         self._input = (viewer, data)

@@ -1,7 +1,7 @@
-"""Mounting containers: a container's stack as the options of one mount, and its daemon.
+"""Mount a container's union: the options of the mount, and its daemon.
 
-Decided here and only here: the options that a container is mounted with, and that the daemon
-itself records when it begins and ends to serve it.  A mounted container counts as running,
+Decided here and only here: the options with which a container is mounted, and that the daemon
+itself records the begin and the end of the mount.  A mounted container counts as running,
 with the daemon as its process.
 """
 
@@ -62,8 +62,8 @@ def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
     """Return the options that were `asked` for, with the layers of the container's `stack`.
 
     The source that mount(8) shows, the log and the control socket are those of `stack`
-    unless others were asked for.  A read-only mount has no control socket of its own accord,
-    since it has nothing to commit.
+    unless others were asked for.  A read-only mount has no control socket by default, since
+    it has nothing to commit.
     """
     read_only = bool(asked.flags & MS_RDONLY)
     union = replace(
@@ -95,7 +95,7 @@ def refuse_running(container: Container) -> None:
 
 
 def _is_ending(container: Container) -> bool:
-    """Wait for the daemon of a mount that is gone already; tell whether it has ended."""
+    """Wait for the daemon of a mount that was unmounted already; tell whether it has ended."""
     point, pid = container.mount_point, container.pid
     if point is None or pid is None or device_on(point) is not None:
         return False
@@ -150,9 +150,9 @@ def serve_container(
     live: Callable[[], None],
     namespace: str | None = None,
 ) -> Outcome:
-    """Serve the container's mount to its end, in the daemon, and keep its row true.
+    """Serve the container's mount to its end, in the daemon, and keep its row up to date.
 
-    Its row then says again what it said before.
+    At the end the row is the same as before the mount.
     """
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
@@ -197,7 +197,7 @@ def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None
 def unmount_container(container: Container, *, detach: bool = False) -> None:
     """Unmount the container, and wait until its daemon has written everything back.
 
-    With `detach` also where it is in use.  Raises Busy if the daemon does not end.
+    With `detach` even if it is in use.  Raises Busy if the daemon does not end.
     """
     if not container.running or container.mount_point is None or container.pid is None:
         raise StoreError(f"container {container.name} is not mounted")

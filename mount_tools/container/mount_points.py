@@ -1,9 +1,9 @@
-"""Mount points that an image lacks: a layer of their own, between the image and the upper.
+"""Mount points that an image does not have, in a layer between the image and the upper.
 
 Decided here and only here: where missing mount points are made.  In the upper they would be
 changes of the container, in its diff and in every image committed from it.  So they are made
 in a layer that is the topmost lower of the container's mount while it runs.  No chain
-contains this layer, and diff and commit look at the container without it.
+contains this layer, and diff and commit do not use it.
 
 It is in `containers/<id>/points`, is made again when the layers below have changed, and is
 removed with the container.  If root of the container renames a directory above a mount
@@ -86,7 +86,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
         raise StoreError(f"the container's layers cannot be opened: {error}") from None
     try:
         for point in points:
-            # What cannot be made, below a file say, is an error of the mount on it.
+            # If it cannot be made, for example beneath a file, the mount on it fails.
             with suppress(OSError):
                 _make(union, point)
     finally:

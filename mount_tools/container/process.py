@@ -1,11 +1,11 @@
-"""The process a container runs: from a fresh fork inside its namespaces to execve(2).
+"""The command of a container: from a new fork in its namespaces to execve(2).
 
 Decided here and only here: its environment, ids, capabilities and working directory, and
 the exit status if it cannot start: 127 for a command that does not exist, 126 for one that
 cannot be invoked, 125 for all else.
 
-Everything is imported before the root changes: after that Python's own files are out of
-reach, and their names lead to files of the image.
+Everything is imported before the root changes: after that Python's own files cannot be
+opened, and their paths lead to files of the image.
 
 Source: docker-run(1) "Exit Status"; moby `oci/caps/defaults.go`.
 """
@@ -42,8 +42,8 @@ from unionfs.syscalls.namespaces import drop_capability, hide_from_others
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
-# sys_chroot audit_write setfcap, by their numbers in linux/capability.h.  Not mknod, which
-# docker gives: there a cgroup forbids to open the devices made, and here nothing would.
+# sys_chroot audit_write setfcap, by their numbers in linux/capability.h.  docker also gives
+# mknod, since a cgroup forbids opening the devices; here nothing would forbid that.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
 _HIGHEST_CAPABILITY = 63
 
@@ -51,7 +51,7 @@ _HIGHEST_CAPABILITY = 63
 class Launch(NamedTuple):
     """A command: `environment` has words NAME=VALUE, `user` is that of `user.identity`.
 
-    With `terminal` it gets a terminal of its own, which is its stdin, stdout and stderr.
+    With `terminal` its stdin, stdout and stderr are a new terminal.
     """
 
     words: tuple[str, ...]
@@ -70,7 +70,7 @@ def restrict() -> None:
 
 
 def become(launch: Launch, parent: int | None = None) -> NoReturn:
-    """Run what `launch` says in the place of this process, whose root is the container's.
+    """Run the command `launch` in place of this process, whose root is the container's.
 
     It is killed when `parent`, a pidfd of our parent, ends.  Raises CannotStart.
     """
@@ -196,7 +196,7 @@ def _become_command(
 
 
 def in_child(work: Callable[[], NoReturn], to: Channel) -> NoReturn:
-    """Do `work` in a fresh fork; what stops it is sent to `to` as Failed."""
+    """Do `work` in a new fork; send the error that stops it to `to`, as Failed."""
     status, text = REFUSED, "a process of the container ended without a reason"
     forget_descriptors()
     try:

@@ -1,9 +1,9 @@
-"""Running a program of the image: found once, looked at, and exactly that is run.
+"""Run a program of the image: open it once, check it, and run exactly that file.
 
-Decided here and only here: that our own interpreter is never run.  It lies on the host, and
-/proc/self/exe of the process that ran it would be a way to write to it (CVE-2019-5736).  To
-look at a path and to execute the path is not enough, since the image's processes may
-exchange the file in between.  So:
+Decided here and only here: that our own interpreter is never run.  It is a file of the host,
+and a process that runs it could be used to write to it, by /proc/self/exe (CVE-2019-5736).
+To check a path and then execute the path is not enough, since processes of the image may
+replace the file in between.  So:
 
 - the file is found through links that the image has, and never through a link of /proc that
   leads to another file by itself (/proc/self/exe, /proc/self/fd/N);
@@ -46,7 +46,7 @@ class _Program(NamedTuple):
 
 @functools.cache
 def own_interpreter() -> os.stat_result:
-    """Return what stat(2) says of the program that this process runs.
+    """Return the stat of the program that this process runs.
 
     Called before the root changes: a container's /proc may be hidden by a volume.
     """
@@ -54,7 +54,7 @@ def own_interpreter() -> os.stat_result:
 
 
 def run_program(path: str, words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
-    """Run the program `path` of our root with those words, in the place of this process.
+    """Run the program `path` of our root with the arguments `words`, in place of this process.
 
     Raises the OSError of execve(2).
     """

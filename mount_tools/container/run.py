@@ -1,9 +1,9 @@
-"""Running containers: the mount, the namespaces, the command in them, and its end.
+"""Run containers: the mount, the namespaces, the command in them, and its end.
 
-Decided here and only here: the order of these, and what the store records.  The kernel's
-side of the mount is made inside the container's mount namespace and served by a daemon
-outside of it: when the last process of the container is gone so is the mount, whatever else
-was killed, and the daemon writes back and ends.
+Decided here and only here: the order of these steps, and what the store records.  The root
+is mounted in the container's mount namespace and served by a daemon outside of it.  So the
+mount ends with the last process of the container, whatever else was killed, and the daemon
+then writes the upper back and ends.
 
     start_container  detach a keeper, which starts the command, and reports that it runs
     run_container    the same, and view it until it ends
@@ -84,7 +84,7 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def launch_of(config: RunConfig) -> Launch:
-    """Return what a container of `config` runs."""
+    """Return the command that a container of `config` runs."""
     return Launch(
         tuple(config.argv),
         tuple(config.env),
@@ -125,7 +125,7 @@ def run_container(
     get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
     Raises CannotStart with the status to end with if the command cannot be run, and StoreError.
     """
-    # Signals for the command wait until there is one.
+    # Signals for the command are blocked until the command exists.
     with held():
         ours, theirs = pair()
         try:
@@ -171,7 +171,7 @@ def attach_container(
 
 
 def _status_in(store: Store, container: Container) -> int:
-    """Return what the store says of the end of a container whose keeper was killed."""
+    """Return the exit status that the store has for a container whose keeper was killed."""
     with suppress(NotFound):
         code = store.containers.get(container.id).exit_code
         if code is not None:
@@ -190,7 +190,7 @@ def _detach(
 ) -> None:
     """Leave a keeper behind, connected to `viewer`, once the command runs."""
     size = size_of_ours()
-    # SQLite's locks do not survive a fork, and its memory of them does: each opens its own.
+    # After a fork SQLite believes that it has locks which it lost, so each process opens it.
     store.database.close()
 
     def keep(reporter: Reporter) -> int:
@@ -228,7 +228,7 @@ def _keep(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> No
 def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
     store, container = start.store, start.container
     started, streams, listener = _start(start)
-    # What `run --rm` prints goes to its viewer, and there is no log to be read afterwards.
+    # With `run --rm` the viewer gets the output, and nobody can read a log afterwards.
     logs = viewer is None or not container.auto_remove
     keeper = Keeper(
         streams,
@@ -250,7 +250,7 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
             await_predecessor(os.fsencode(store.containers.upper(container)))
         store.containers.finished(container, code)
         if container.auto_remove:
-            with suppress(NotFound):  # somebody was faster
+            with suppress(NotFound):  # another process has removed it
                 store.containers.remove(store.containers.get(container.id))
     finally:
         keeper.close(code)
@@ -307,7 +307,7 @@ def _start_inside(
             raise
         ours.send(Served())
         init = ours.expect(Begun).pid
-        # Before it begins: the row may be all that is left of us.
+        # Before init begins: if we are killed, the row is all that others can find.
         try:
             store.containers.started(container, init)
         except NotFound:  # init has ended
@@ -379,14 +379,14 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
 
 
 def etc_files(directory: str, hostname: str) -> dict[str, str]:
-    """Return what is shown in the container's /etc, and from where."""
+    """Return the files to mount in the container's /etc, each with its source."""
     files = {}
     contents = {
         "hostname": f"{hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
     }
     with suppress(OSError), open("/etc/resolv.conf", errors="surrogateescape") as file:
-        # A copy: what root of a container writes is not to be the host's.
+        # A copy, so that root of a container does not write to the host's file.
         contents["resolv.conf"] = file.read()
     for name, content in contents.items():
         path = os.path.join(directory, name)

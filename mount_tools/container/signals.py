@@ -1,9 +1,9 @@
-"""Signals of a process that waits for a command: taken one by one and passed on, none lost.
+"""Take the signals of a process that waits for a command, and pass them on; none is lost.
 
 Decided here and only here: which signals are passed on, and that they stay blocked and are
-taken by sigwaitinfo(2), never handled.  Python runs a handler between two instructions of
-the interpreter.  A signal that comes after the last instruction before a wait would be
-handled after the wait: never, if it was sent to end it.
+taken with sigwaitinfo(2), never handled.  Python runs a handler between two instructions of
+the interpreter.  If a signal comes after the last instruction before a wait, it is
+handled only after the wait, so it could not end the wait.
 
 Threading: a process of one thread; with more the kernel may give a signal to another one.
 
@@ -104,7 +104,7 @@ def is_typed(taken: signal.struct_siginfo) -> bool:
 
 
 def begin_afresh() -> None:
-    """Unblock all signals and ignore none: execve(2) keeps the mask and what is ignored."""
+    """Unblock all signals and ignore none, since execve(2) keeps both."""
     for number in (*TAKEN, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

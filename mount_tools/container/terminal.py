@@ -58,5 +58,5 @@ def open_terminal(root: int, size: Size | None) -> tuple[int, int]:
     fcntl.ioctl(master, _TIOCSPTLCK, _FD.pack(0))
     if size is not None:
         termios.tcsetwinsize(master, size)
-    # Not by its name, which may lead to another one by now.
+    # Not opened by its name, which may lead to another terminal by now.
     return master, fcntl.ioctl(master, _TIOCGPTPEER, flags)

@@ -1,4 +1,4 @@
-"""Which user a container runs as: users and groups of the image, read from the image.
+"""The user of a container's command, looked up in the users and groups of the image.
 
 Decided here and only here: what `--user` and the image's User mean.
 

@@ -1,7 +1,7 @@
 """The user namespace in which an ordinary user is root of their own files.
 
-Decided here and only here: when one is entered: to run containers, and to read what was
-made in them with modes that exclude everybody but root.
+Decided here and only here: when it is entered: to run containers, and to read files that
+were made in them with modes that allow only root.
 
 Threading: one thread, or the kernel refuses.
 

@@ -1,9 +1,9 @@
 """A viewer of a container: our stdin, stdout and stderr, connected to the container's keeper.
 
 Decided here and only here: the mode of our terminal meanwhile (raw, if the command has a
-terminal and gets what is typed: its own terminal makes signals of it), that ours is restored
-in every case, which signals are passed on, and what ends the viewing without the command:
-the detach keys, and a terminal that hangs up.
+terminal and gets what is typed, since its own terminal makes signals of keys), that the mode
+is always restored, which signals are passed on, and what ends a viewer while the command
+runs on: the detach keys, and a terminal that hangs up.
 
 Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 
@@ -173,7 +173,7 @@ class Viewer:
                 with suppress(BlockingIOError):
                     data = data[os.write(fd, data) :]
         except OSError:
-            # The command must not wait for a reader that went.
+            # The command must not wait for a reader that does not exist any more.
             self._closed.add(fd)
             self._connection.send(OutputClosed(fd))
 
