@@ -106,6 +106,23 @@ def filters(*names: str, says: str) -> Callable[[Decorated], Decorated]:
     )
 
 
+def listing(each: str) -> Callable[[Decorated], Decorated]:
+    """Add the flags of a listing that docker does not have; `each` is one of its rows."""
+    adds = (
+        text("--format", "template", says=f"Print each {each} by a Go template, or as 'json'"),
+        flag("--json", "json", says="Print a JSON array, untruncated"),
+        flag("--no-trunc", says="Don't truncate output"),
+        flag("-q", "--quiet", says="Only show layer ids"),
+    )
+
+    def decorate(function: Decorated) -> Decorated:
+        for add in reversed(adds):
+            function = add(function)
+        return function
+
+    return decorate
+
+
 # -- commands --
 
 

@@ -39,10 +39,7 @@ LISTING = Listing(
     most=1,
     completes=named("image"),
 )
-@framework.text("--format", "template", says="Print each layer by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, untruncated")
-@framework.flag("--no-trunc", says="Don't truncate output")
-@framework.flag("-q", "--quiet", says="Only show layer ids")
+@framework.listing("layer")
 @pass_session
 def layers(
     session: Session,

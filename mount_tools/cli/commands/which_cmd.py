@@ -73,10 +73,7 @@ class Place(NamedTuple):
     most=2,
     completes=named("image", "container", first=1),
 )
-@framework.text("--format", "template", says="Print each place by a Go template, or as 'json'")
-@framework.flag("--json", "json", says="Print a JSON array, untruncated")
-@framework.flag("--no-trunc", says="Don't truncate output")
-@framework.flag("-q", "--quiet", says="Only show layer ids")
+@framework.listing("place")
 @pass_session
 def which(
     session: Session,
