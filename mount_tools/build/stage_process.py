@@ -125,14 +125,25 @@ class StageProcess:
             os.waitpid(self._packer, 0)
         self._stage = self._packer = 0
         await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
+        try:
+            # Also on a full disk: that is when it matters that the container goes.
+            self._store.reserve.with_room(lambda: self._finished(0))
+        finally:
+            self._undo.close()
+
+    def _finished(self, status: int) -> None:
         with suppress(NotFound):
-            self._store.containers.finished(self.container, 0)
-        self._undo.close()
+            self._store.containers.finished(self.container, status)
 
     def remove(self) -> None:
         """Remove the container; the processes have ended."""
-        with suppress(NotFound):
-            self._store.containers.remove(self._store.containers.get(self.container.id))
+        containers = self._store.containers
+
+        def work() -> None:
+            with suppress(NotFound):
+                containers.remove(containers.get(self.container.id))
+
+        self._store.reserve.with_room(work)
 
     def keep(self, status: int, config: Object) -> None:
         """Keep the container of a failed step, to be looked into; the processes have ended."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from layerstore import Store
 from layerstore.operations.check import examine
+from layerstore.operations.rootfs import import_image
 from tests.helpers.builds import Builds, cached
-from tests.helpers.mounts import wait_until
+from tests.helpers.containers import Containers
+from tests.helpers.mounts import require_fuse, require_root, wait_until
+from tests.helpers.small_disks import small_disk
 
 
 def is_whole(builds: Builds) -> None:
@@ -19,7 +25,9 @@ def is_whole(builds: Builds) -> None:
     with Store.open(builds.containers.store, sync=False) as store:
         assert list(examine(store, content=True)) == []
         assert store.containers.list() == []
-    assert str(builds.context.parent) not in Path("/proc/self/mountinfo").read_text()
+    table = Path("/proc/self/mountinfo").read_text().splitlines()
+    ours = str(builds.context.parent)
+    assert [line for line in table if ours in line and "fuse.pyunion" in line] == []
 
 
 def test_the_steps_of_a_stage_build_on_each_other(builds: Builds) -> None:
@@ -66,15 +74,6 @@ def test_all_is_cached_the_second_time_and_the_image_is_the_same(builds: Builds)
     is_whole(builds)
 
 
-CHANGES = {
-    "the command": lambda text: text.replace("echo a", "echo aa"),
-    "the variable": lambda text: text.replace("A=1", "A=2"),
-    "the user": lambda text: text.replace("USER 0", "USER 1000"),
-    "the directory": lambda text: text.replace("WORKDIR /w", "WORKDIR /v"),
-    "the shell": lambda text: text.replace('"/bin/sh", "-c"', '"/bin/sh", "-ec"'),
-    "the network": lambda text: text.replace("RUN echo", "RUN --network=none echo"),
-    "the mounts": lambda text: text.replace("RUN echo", "RUN --mount=type=tmpfs,target=/t echo"),
-}
 BASIS = """FROM busy:1
 SHELL ["/bin/sh", "-c"]
 ENV A=1
@@ -82,16 +81,28 @@ USER 0
 WORKDIR /w
 RUN echo a
 """
+CHANGES = {
+    "echo a": "echo aa",
+    "A=1": "A=2",
+    "USER 0": "USER 1000",
+    "WORKDIR /w": "WORKDIR /v",
+    '"/bin/sh", "-c"': '"/bin/sh", "-ec"',
+    "RUN echo": "RUN --network=none echo",
+    "echo a\n": "echo a\nRUN echo a\n",
+}
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_run_is_done_again_if_something_of_it_changes(builds: Builds, what: str) -> None:
+def test_a_run_is_done_again_if_something_of_it_changes(builds: Builds) -> None:
     builds.ok(BASIS)
     assert cached(builds.ok(BASIS)) == 5
-    changed = CHANGES[what](BASIS)
-    assert changed != BASIS
-    lines = builds.ok(changed)
-    assert lines[-3] != " ---> Using cache", lines
+    for old, new in CHANGES.items():
+        changed = BASIS.replace(old, new)
+        assert changed != BASIS
+        lines = builds.ok(changed)
+        assert lines[-3] != " ---> Using cache", lines
+    assert cached(builds.ok(BASIS)) == 5
+    lines = builds.ok(BASIS.replace("RUN ", "RUN --mount=type=tmpfs,target=/t "))
+    assert cached(lines) == 4
 
 
 def test_a_copy_goes_by_content_and_not_by_time(builds: Builds) -> None:
@@ -266,3 +277,50 @@ def test_with_a_given_time_the_image_is_the_same_everywhere(
     builds.ok(None, "--no-cache")
     assert builds.config() == first
     assert first["created"] == "2001-09-09T01:46:40Z"
+
+
+@pytest.mark.parametrize("instruction", ["COPY big /big", "RUN cat /dev/zero > /z"])
+def test_a_full_disk_is_said_and_nothing_is_left(
+    tmp_path: Path, rootfs: Path, instruction: str
+) -> None:
+    require_root()
+    require_fuse()
+    with ExitStack() as stack:
+        top = stack.enter_context(small_disk(tmp_path, "tmpfs", 40 << 20, 4096))
+        with Store.open(top / "store", sync=False) as store:
+            import_image(store, rootfs, "busy:1")
+        containers = Containers(top / "store", stack)
+        stack.callback(containers.end)
+        builds = Builds(containers, tmp_path / "context")
+        with (builds.context / "big").open("wb") as file:
+            file.write(b"x" * (48 << 20))
+        said = builds.fails(f"FROM busy:1\nRUN echo > /a\n{instruction}\n")
+        assert "no space left" in said.lower(), said
+        for name in containers.ok("ps", "-aq").split():
+            containers.ok("rm", name)
+        is_whole(builds)
+        builds.ok("FROM busy:1\nRUN echo > /a\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PYUNION_TEST_BUILD_KILLS", "4"))))
+def test_a_build_that_is_killed_at_any_moment_goes_on(builds: Builds, seed: int) -> None:
+    builds.write(
+        "FROM busy:1 AS a\nRUN echo a > /a\nRUN echo b > /b\n"
+        "FROM busy:1\nCOPY f /f\nCOPY --from=a /b /b\nRUN cat /b > /c\n",
+        f="content",
+    )
+    chance = random.Random(seed)
+    for _ in range(4):
+        process = builds.containers.start("build", "-t", "made", str(builds.context))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.1, 1.5))
+        process.kill()
+        process.wait()
+        wait_until(lambda: not builds.containers.mine(), "its processes to end", 20)
+        with Store.open(builds.containers.store, sync=False) as store:
+            assert list(examine(store, content=True)) == []
+    builds.ok()
+    assert builds.sh("cat /c") == "b"
+    assert cached(builds.ok()) == 5
+    is_whole(builds)
