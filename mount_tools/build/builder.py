@@ -27,7 +27,6 @@ from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
 from layerstore.build.source_digest import Memo
 from layerstore.build.tree import Tree
-from layerstore.containerfile.errors import Place
 from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
@@ -54,11 +53,9 @@ _PIECE = 1 << 16
 class StepError(StoreError):
     """A step has failed: the exit status of its command, or 0, and how to look into it."""
 
-    def __init__(self, status: int, text: str, at: Place | None, container: str) -> None:
+    def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-        self.at = at
-        self.container = container
 
 
 @dataclass
@@ -469,13 +466,14 @@ class Builder:
         name = process.container.name
         why = broke.text or f"its command ended with status {broke.status}"
         text = (
-            f"step {step.shown.number}/{step.shown.total} failed: {why}\n"
+            f"{step.place}: step {step.shown.number}/{step.shown.total} failed: {why}\n"
             f"  {step.shown.text.splitlines()[0]}\n"
-            f"its container is {name}: `pyunion start -ai {name}` opens a shell in it, "
-            f"`pyunion diff {name}` shows what the step had changed, `pyunion rm {name}` removes "
-            "it; the steps before it are cached, and the next build begins with this one"
+            f"Its container is kept, and the steps before it are cached:\n"
+            f"  pyunion start -ai {name}   opens a shell in it\n"
+            f"  pyunion diff {name}        shows what the step had changed\n"
+            f"  pyunion rm {name}          removes it"
         )
-        return StepError(broke.status, text, None, name)
+        return StepError(broke.status, text)
 
     # -- the end --
 

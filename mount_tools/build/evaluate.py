@@ -57,7 +57,8 @@ class Step:
     """A step.  `work` is None for one that changes no file; `look` is for the case it fails.
 
     `created_by` is "" until its sources are known, which `settle` sees to.  `mounts_from` are
-    the names in its `--mount=from`, `descriptors` files that `work` reads.
+    the names in its `--mount=from`, `descriptors` files that `work` reads, `place` is the file and
+    the line of the instruction.
     """
 
     shown: Shown
@@ -68,6 +69,7 @@ class Step:
     settle: Callable[[Step], None] | None = None
     mounts_from: tuple[str, ...] = ()
     has_mounts: bool = False
+    place: str = ""
     descriptors: list[int] = field(default_factory=list)
 
     def keys(self, below: Digest | None) -> list[str]:
@@ -113,9 +115,13 @@ class Evaluation:
         Raises ContainerfileError, and StoreError where a source cannot be read.
         """
         for one in self._stage.triggers:
-            yield self._step(one, self._number(f"ONBUILD {one.at.text}", False))
+            step = self._step(one, self._number(f"ONBUILD {one.at.text}", False))
+            step.place = str(one.at)
+            yield step
         for one in self._stage.instructions:
-            yield self._step(one, self._number(one.at.text.strip(), True))
+            step = self._step(one, self._number(one.at.text.strip(), True))
+            step.place = str(one.at)
+            yield step
 
     def _step(self, one: Instruction, shown_as: Shown) -> Step:
         before = self.state.config

@@ -42,7 +42,7 @@ from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import CLONE_NEWNS, chroot_to, unshare
 from unionfs.syscalls.xattr import list_fd
 
-_HOSTNAME = "buildkitsandbox"  # what programs see in docker's builder
+_HOSTNAME = "build"  # always the same: a program that writes it makes the same layer again
 _SECONDS_TO_RELEASE = 5.0
 _SECONDS_TO_LISTEN = 20.0
 _OWN_PREFIXES = ("trusted.overlay.", "user.overlay.")
