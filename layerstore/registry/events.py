@@ -19,6 +19,7 @@ class Status(Enum):
     PULLING = "Pulling fs layer"
     WAITING = "Waiting"
     DOWNLOADING = "Downloading"
+    RETRYING = "Retrying in"
     VERIFYING = "Verifying Checksum"
     DOWNLOADED = "Download complete"
     EXTRACTING = "Extracting"
@@ -45,7 +46,7 @@ class Event(NamedTuple):
 
     `what` is the twelve digits of a layer, or a tag; `parent` is the image or repository
     that it belongs to.  `done` and `total` are bytes; `total` is None where it is not known.
-    `note` is what follows the status: a repository or a digest.
+    `note` is what follows the status: a repository, a digest, or a time to wait.
     """
 
     what: str

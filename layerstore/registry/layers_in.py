@@ -12,6 +12,7 @@ Threading: `bring` is called once; its threads end before it returns.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import (
@@ -171,7 +172,11 @@ class LayersIn:
             tick = self._ticker(work, Status.DOWNLOADING)
             fetch = Fetch(partial, work.descriptor, work.spool, tick, self._check)
             try:
-                fetch.run(lambda offset: self._source.open_blob(work.descriptor, offset))
+                fetch.run(
+                    lambda offset: self._source.open_blob(
+                        work.descriptor, offset, lambda wait, _: self._tell_wait(work, wait)
+                    )
+                )
             except NotFound as error:
                 if not work.descriptor.media_type.startswith(FOREIGN):
                     raise
@@ -250,6 +255,12 @@ class LayersIn:
     def _tell(self, work: _Work, status: Status, done: int = 0) -> None:
         total = work.descriptor.size
         self._report(Event(work.descriptor.digest.short, self._parent, status, done, total))
+
+    def _tell_wait(self, work: _Work, seconds: float) -> None:
+        note = f"{math.ceil(seconds)} seconds"
+        name = work.descriptor.digest.short
+        total = work.descriptor.size
+        self._report(Event(name, self._parent, Status.RETRYING, 0, total, note))
 
     def _ticker(self, work: _Work, status: Status) -> Callable[[int], None]:
         last = 0

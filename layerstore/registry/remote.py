@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Descriptor
+from layerstore.registry.retries import Notice
 
 
 class Head(Protocol):
@@ -60,8 +61,13 @@ class Source(Protocol):
     def get_manifest(self, reference: str) -> Document:
         """Return the manifest or index of the tag or digest."""
 
-    def open_blob(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Body]:
-        """Open a blob, from `offset` on or, where the registry cannot do that, from 0."""
+    def open_blob(
+        self, descriptor: Descriptor, offset: int = 0, notice: Notice | None = None
+    ) -> AbstractContextManager[Body]:
+        """Open a blob, from `offset` on or, where the registry cannot do that, from 0.
+
+        `notice` is called before each wait for another try.
+        """
 
     def tags(self) -> Sequence[str]:
         """Return every tag."""

@@ -24,6 +24,7 @@ from layerstore.registry.errors import (
     ManifestUnknown,
     UploadInvalid,
 )
+from layerstore.registry.retries import Notice
 from tests.layerstore.archives import file, folder, whole
 
 REPOSITORY = "registry.test/team/app"
@@ -126,7 +127,9 @@ class MemoryRegistry:
         return self._find(reference)
 
     @contextmanager
-    def open_blob(self, descriptor: Descriptor, offset: int = 0) -> Iterator[MemoryBody]:
+    def open_blob(
+        self, descriptor: Descriptor, offset: int = 0, notice: Notice | None = None
+    ) -> Iterator[MemoryBody]:
         self.asked.append(f"BLOB {descriptor.digest} {offset}")
         self.on_open(descriptor)
         data = self.blobs.get(descriptor.digest)

@@ -30,14 +30,14 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._status: dict[tuple[str, str], Status] = {}
+        self._told: dict[tuple[str, str], tuple[Status, str]] = {}
 
     def update(self, event: Event) -> None:
-        key = event.parent, event.what
-        if event.status.moves or self._status.get(key) is event.status:
+        key, told = (event.parent, event.what), (event.status, event.note)
+        if event.status.moves or self._told.get(key) == told:
             return
         if event.what:
-            self._status[key] = event.status
+            self._told[key] = told
         print(for_stream(line_of(event), self._stream), file=self._stream, flush=True)
 
     def close(self) -> None:

@@ -24,8 +24,10 @@ from layerstore.errors import DiskFull, StoreError
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
+from layerstore.registry.events import Event, Status
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import push_image
+from mount_tools.cli.output.transfers import line_of
 from tests.helpers import children
 from tests.helpers.hostile_registry import (
     HostileRegistry,
@@ -274,6 +276,17 @@ def test_a_fault_that_passes_is_not_noticed(tmp_path: Path, fault: object) -> No
         with Store.open(tmp_path / "store", sync=False) as store:
             pull_image(store, client.repository(name), name)
         assert sound(tmp_path / "store") == {str(name)}
+
+
+def test_a_wait_for_another_try_is_told(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
+        registry.behave(truncated(120_000, times=2))  # the first is the configuration
+        with Store.open(tmp_path / "store", sync=False) as store:
+            pull_image(store, client.repository(name), name, report=events.append)
+    assert [line_of(event)[14:] for event in events if event.status is Status.RETRYING] == [
+        "Retrying in 1 seconds"
+    ]
 
 
 def test_what_was_good_is_not_fetched_again(tmp_path: Path) -> None:
