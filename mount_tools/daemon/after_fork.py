@@ -1,11 +1,11 @@
-"""What a forked process does first: part with the descriptors and memory of its parent.
+"""The first steps of a forked process: close its parent's descriptors, and forget them.
 
 A daemon, or the process of a container, closes all descriptors but a few, and their
-numbers come to stand for other files.  Python objects from before the fork still think
-that they own these numbers: garbage closes them when it is collected, and a log handler
-of the parent writes to them.  Either can damage a file, the store's database among them.
+numbers are reused for other files.  Python objects from before the fork still refer
+to these numbers: they close them when they are garbage collected, and a log handler
+of the parent writes to them.  Both can damage a file, for example the store's database.
 
-Threading: a fresh fork has one thread.
+Threading: a new fork has one thread.
 """
 
 from __future__ import annotations

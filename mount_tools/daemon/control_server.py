@@ -1,9 +1,9 @@
 """The control socket: the server in the daemon of a live mount.
 
-Decided here and only here: who may ask (root and the user who mounted), how long the
-server waits for a client, and that a bad request costs nothing but its own
-connection.  The messages are `layerstore.containers.control_protocol`'s, the client is
-`layerstore.containers.control_client`.
+Decided here and only here: which users may connect (root and the user who mounted), how long
+the server waits for a client, and that a bad request ends only its own
+connection.  `layerstore.containers.control_protocol` has the messages,
+`layerstore.containers.control_client` is the client.
 
 Threading: the server runs on trio beside the transport; requests are carried out in
 worker threads, so that the mount never waits for them.

@@ -1,9 +1,9 @@
-"""Going on in the background: fork, a new session, and a report to the process that waits.
+"""Detach a process: fork, a new session, and a report to the process that waits.
 
-Decided here and only here: how the command and the process that it leaves behind part.
+Decided here and only here: how the command and the detached process are separated.
 The command returns when the work has begun, or with the reason why it has not; if the
 process dies without a report, it has failed (see `report`).  Container engines read the
-command's stderr to its end, so a daemon gives up descriptors 0, 1 and 2 before it reports.
+command's stderr to its end, so a daemon closes descriptors 0, 1 and 2 before it reports.
 
 The fork comes before the expensive imports and before any thread.
 """

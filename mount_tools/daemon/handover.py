@@ -1,10 +1,10 @@
-"""Mounting an upper again while the daemon of its last mount is still writing it back.
+"""Mount an upper again while the daemon of its last mount is still writing it back.
 
-umount(8) returns when the kernel is done; the daemon then syncs the upper and cleans the
-workdir, and until it has, it holds a lock (flock) on both.  `umount X; mount X` would find
-them in use.  So a daemon that is closing says so with a second lock on the same
-directories, a read lock of fcntl(2), which is independent of flock(2).  A new daemon waits
-while that lock is held, and a moment longer for one that may be about to take it.
+umount(8) returns when the kernel has unmounted.  The daemon then syncs the upper and empties
+the workdir, and until that is done it has both locked with flock(2).  `umount X; mount X`
+would find them in use.  So a daemon that is closing announces that with a second lock on the
+same directories, a read lock of fcntl(2), which is independent of flock(2).  A new daemon
+waits while that lock is held, and a moment longer for a daemon that is about to take it.
 
 The kernel keeps both locks by inode and drops them when the process ends, so neither can be
 mistaken for another file's or left behind.
@@ -49,7 +49,7 @@ def announced_closing(directories: Iterable[bytes]) -> Iterator[None]:
 def await_predecessor(directory: bytes) -> None:
     """Return when `directory` is not locked, or is locked by a mount that is not closing.
 
-    Raises nothing if `directory` cannot be opened: opening the union will tell why.
+    Raises nothing if `directory` cannot be opened: the open of the union reports that.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -5,7 +5,7 @@ syslog daemon listens, to a file of its own, which the first warning creates.
 
 A log never blocks the mount: syslogd may itself wait for a file on it.  A record that
 cannot be written at once is dropped.  Files are created with mode 0600, whatever the umask
-of the daemon, and symbolic links are not followed, since /tmp is for everybody.
+of the daemon is, and symbolic links are not followed, since every user can write to /tmp.
 
 Source: syslog(3), RFC 3164; glibc `misc/syslog.c:__vsyslog_internal()`.
 """
@@ -64,7 +64,7 @@ def _handler(foreground: bool, file: str | None) -> logging.Handler:
         handler = _Syslog()
         handler.setFormatter(logging.Formatter(_LINE))
     else:
-        # O_EXCL: nobody else may have created it in a directory that is for everybody.
+        # O_EXCL: in a directory that every user can write to, the file must be a new one.
         own = _own_file()
         if own is None:
             return logging.NullHandler()

@@ -1,4 +1,4 @@
-"""The report of a process that goes on by itself: what it sends to the process that started it.
+"""The report of a detached process to the process that started it.
 
 Both ends of the pipe are here.  Decided here and only here: what the messages are, and
 that silence means death.  A process that ends without a message, whatever killed it, has

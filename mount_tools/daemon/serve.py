@@ -3,7 +3,7 @@
 Decided here and only here: the order of these steps.  The mount is live as early as
 possible.  A transport with its own threads serves the first requests while trio, which
 `supervise` needs, is still being imported (this takes as long as everything before it).
-What fails from then on does not end the mount: see `unsupervised`.  Signals that arrive
+A failure after that does not end the mount: see `unsupervised`.  Signals that arrive
 before the supervisor waits for them stay blocked until then.
 
 Threading: this is the main thread, which serves no requests.
@@ -71,7 +71,7 @@ def serve(
 def _way_to_mount(
     directory: str, options: MountOptions, namespace: str | None
 ) -> Callable[[], FuseMount]:
-    """Check the mount point; return what mounts on it, once the union is open."""
+    """Check the mount point; return the function that mounts on it after the union is open."""
     fd = inherited_fd(directory)
     if fd is not None:
         return lambda: adopt(fd)
@@ -197,7 +197,7 @@ def _serve_mounted(
     announce = _told(live)
     joinable = Joinable(running)
     try:
-        # After the announcement, since nobody waits any more.
+        # Imported after the mount was reported as live, so that no command waits for it.
         from mount_tools.daemon.supervise import carry_on, supervise
 
         _spare_the_inodes()

@@ -1,8 +1,8 @@
-"""Serving a mount on when its supervisor cannot start or has failed.
+"""Keep serving a mount whose supervisor cannot start or has failed.
 
-The command that made the mount was told that it is live before the supervisor's modules
-were loaded, so it stays live whatever happens to the supervisor.  Signals still
-unmount it; the control socket and the counters are gone.
+The command that made the mount has reported that it is live before the supervisor's modules
+were loaded, so it stays live even if the supervisor fails.  Signals still
+unmount it; there is no control socket, and no counters.
 
 Threading: the transport serves from its own threads.  One more thread waits for the end
 of the connection, and the main thread waits for signals.

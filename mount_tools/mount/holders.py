@@ -1,7 +1,7 @@
-"""Which mount namespaces still have a mount that was unmounted in ours, and its forced end.
+"""Find the mount namespaces that keep a filesystem mounted, and abort its connection.
 
-A mount namespace that was copied while the mount was there has a mount of its own of the
-same filesystem.  umount(2) leaves that one alone, so the connection goes on.
+A mount namespace that was copied while the mount existed has its own mount of the
+same filesystem.  umount(2) does not unmount that one, so the connection does not end.
 
 Source: mount_namespaces(7); Documentation/filesystems/fuse.rst "The 'fuse' connections
 filesystem".
@@ -36,8 +36,8 @@ class Holder(NamedTuple):
 def holders(device: str, proc: Path = Path("/proc")) -> list[Holder]:
     """Return the mount namespaces in which `device` (MAJOR:MINOR) is mounted.
 
-    Each is named by its process with the lowest pid.  A namespace that this process may
-    not look into, or that only an open file keeps alive, is not found.
+    Each is identified by its process with the lowest pid.  A namespace that this process
+    may not read, or that only an open file keeps alive, is not found.
     """
     found: list[Holder] = []
     seen: set[int] = set()
@@ -50,7 +50,7 @@ def holders(device: str, proc: Path = Path("/proc")) -> list[Holder]:
             mounts = read_mounts(str(folder / "mountinfo"))
             command = (folder / "comm").read_text(errors="replace").strip()
         except OSError:
-            continue  # it has ended, or is none of our business
+            continue  # it has ended, or we may not read its entries
         seen.add(namespace)
         points = [os.fsdecode(each.mount_point) for each in mounts if each.device == device]
         if points:

@@ -1,4 +1,4 @@
-"""Mounting in another mount namespace, as `mount -N` does.
+"""Mount in another mount namespace, as `mount -N` does.
 
 Decided here and only here: what happens in the other namespace and what in our own.  Only
 the mount point is looked up there, and only mount(2) and umount2(2) are called there.  The
@@ -113,7 +113,7 @@ def _open_by_inode(inode: int) -> int:
                 continue
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            continue  # the process has ended, or is not for us to look into
+            continue  # the process has ended, or we may not read its entries
         if os.fstat(fd).st_ino == inode:
             return fd
         os.close(fd)

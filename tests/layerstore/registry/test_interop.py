@@ -134,8 +134,8 @@ def test_dockerd(
     said = run(*docker, "pull", str(pushed)).splitlines()
     assert run(*docker, "images", "-q", "--no-trunc").split() == [image.id]
     ours = Cli(tmp_path / "cli").ok("pull", str(pushed)).splitlines()
-    # Layers are told of in the order in which things happen, and docker drops events that
-    # come at once.
+    # The lines about layers come in the order of the events, and docker drops events that
+    # come at the same time.
     told = ("Pulling", "Download complete", "Pull complete", "Digest", "Status")
     assert sorted(line for line in ours if any(word in line for word in told)) == sorted(
         line for line in said if any(word in line for word in told)
