@@ -252,10 +252,10 @@ class _Unpacker:
 
     def _regular(self, entry: Entry, fd: int, name: bytes) -> None:
         self._clear(fd, name)
-        made = self._to.create(fd, name, 0o600)
+        mode = self._taker.mode(stat.S_IFREG | entry.mode)
+        made = self._to.create(fd, name, mode)
         try:
             self._content(entry, made)
-            mode = self._taker.mode(stat.S_IFREG | entry.mode)
             self._to.give(made, mode, self._owner(entry), entry.xattrs)
             time_ns = self._time(entry.mtime_ns)
             os.utime(made, ns=(time_ns, time_ns))

@@ -105,10 +105,11 @@ class Copier:
     def file(self, source_fd: int, name: str, path: str, mode: int, mtime_ns: int) -> None:
         """Copy the open file `source_fd`, to which nobody writes, to `path` or into it."""
         with self._target(path, name) as (fd, target):
-            made = self.destination.create(fd, target, 0o600)
+            mode = self.mode(stat.S_IFREG | mode)
+            made = self.destination.create(fd, target, mode)
             try:
                 self._data(source_fd, made, os.fstat(source_fd))
-                self._finish(made, self.mode(stat.S_IFREG | mode), self.owner or ROOT, [])
+                self._finish(made, mode, self.owner or ROOT, [])
                 self._times(made, mtime_ns)
             finally:
                 os.close(made)
@@ -131,7 +132,7 @@ class Copier:
             os.close(above)
 
     def _write(self, fd: int, name: bytes, content: bytes, mode: int, mtime_ns: int | None) -> None:
-        made = self.destination.create(fd, name, 0o600)
+        made = self.destination.create(fd, name, mode)
         try:
             view = memoryview(content)
             while view:
@@ -238,15 +239,15 @@ class Copier:
             self._special(entry, fd, name, owner)
 
     def _regular(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
-        mode = entry.st.st_mode if self._keeps else _without_suid(entry.st.st_mode)
+        mode = self.mode(entry.st.st_mode if self._keeps else _without_suid(entry.st.st_mode))
         source = _open(entry)
         try:
             st = os.fstat(source)
             check_unchanged(entry, st)
-            made = self.destination.create(fd, name, 0o600)
+            made = self.destination.create(fd, name, mode)
             try:
                 self._data(source, made, st)
-                self._finish(made, self.mode(mode), owner, _capability(entry))
+                self._finish(made, mode, owner, _capability(entry))
                 self._times(made, st.st_mtime_ns)
             finally:
                 os.close(made)

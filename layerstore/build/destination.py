@@ -141,12 +141,16 @@ class Destination:
         return os.open(name, _DIRECTORY, dir_fd=fd)
 
     def create(self, fd: int, name: bytes, mode: int) -> int:
-        """Create the regular file `name` in `fd` for writing, in place of anything there."""
+        """Create the regular file `name` in `fd` for writing, in place of anything there.
+
+        `mode` is that which `give` is called with: with it a call to set it is often saved.
+        """
+        first = self.metadata.mode_on_disk(mode) & 0o777
         try:
-            return os.open(name, _CREATE, mode, dir_fd=fd)
+            return os.open(name, _CREATE, first, dir_fd=fd)
         except FileExistsError:
             self.remove(fd, name)
-            return os.open(name, _CREATE, mode, dir_fd=fd)
+            return os.open(name, _CREATE, first, dir_fd=fd)
 
     def remove(self, fd: int, name: bytes) -> None:
         """Remove what is at `name` in `fd`, a whole tree too; nothing there is no error."""
@@ -160,17 +164,19 @@ class Destination:
             remove_tree(fd, name)
 
     def give(self, fd: int, mode: int, owner: Owner, xattrs: Xattrs | None = None) -> None:
-        """Give the open file or directory its owner, attributes and mode, in that order."""
+        """Give the new file or directory its owner, attributes and mode, in that order."""
         self.metadata.own(fd, Given(*owner, xattrs or []), mode)
+        has = -1
         if owner == self.metadata.ours:
-            self._take_back(fd, owner)
-        os.fchmod(fd, stat.S_IMODE(self.metadata.mode_on_disk(mode)))
-
-    def _take_back(self, fd: int, owner: Owner) -> None:
-        """Set the owner that a new file has of itself, but for a setgid directory above it."""
-        st = os.fstat(fd)
-        if (st.st_uid, st.st_gid) != owner:
-            self.metadata.chown(fd, *owner)
+            # It is so of itself, but for a setgid directory or a default ACL above it.
+            st = os.fstat(fd)
+            if (st.st_uid, st.st_gid) == owner:
+                has = stat.S_IMODE(st.st_mode)
+            else:
+                self.metadata.chown(fd, *owner)
+        on_disk = stat.S_IMODE(self.metadata.mode_on_disk(mode))
+        if has != on_disk:
+            os.fchmod(fd, on_disk)
 
 
 def lstat(fd: int, name: bytes) -> os.stat_result | None:

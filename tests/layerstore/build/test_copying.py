@@ -234,6 +234,20 @@ class TestOwners:
         assert os.listxattr(root / "a.txt") == ["security.capability"]
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_the_umask_does_not_count(tmp_path: Path, context: Path, umask: int) -> None:
+    modes = {"a.txt": 0o666, "b.txt": 0o755, "d/x": 0o640}
+    for path, mode in modes.items():
+        os.chmod(context / path, mode)
+    before = os.umask(umask)
+    try:
+        root = build("FROM scratch\nCOPY . /e\nCOPY <<E /doc\nE", context, tmp_path).root
+    finally:
+        os.umask(before)
+    for path, mode in {**modes, "../doc": 0o644}.items():
+        assert stat.S_IMODE(os.stat(root / "e" / path).st_mode) == mode, path
+
+
 def test_chmod(tmp_path: Path, context: Path) -> None:
     text = (
         "FROM scratch\nCOPY --chmod=700 d /e\nCOPY --chmod=u=rwX,go=rX d /f\n"
