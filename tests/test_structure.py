@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mirror import untested
+
 TOP = Path(__file__).resolve().parent.parent
 PRODUCT = ("unionfs", "layerstore", "mount_tools")
 MODULES = sorted(module for name in PRODUCT for module in (TOP / name).rglob("*.py"))
@@ -43,6 +45,10 @@ def test_module_says_what_it_decides_and_stays_small(module: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+
+
+def test_every_module_has_a_test_of_its_own() -> None:
+    assert untested() == [], "see `python -m tests.mirror`"
 
 
 def test_readme_names_make_targets_that_exist() -> None:
