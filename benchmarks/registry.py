@@ -244,6 +244,7 @@ def measure(base: Path, given: Given, names: list[str], rounds: int) -> Taken:
             for name, subject in itertools.chain(subjects[first:], subjects[:first]):
                 one_round(name, subject, taken, base)
             print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
+            print(table(taken, names), file=sys.stderr, flush=True)
     return taken
 
 

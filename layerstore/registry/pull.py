@@ -208,10 +208,10 @@ class _Puller:
         )
         try:
             layers.bring()
+            pulled = self._publish(name, top, chosen, config)
         except DiskFull:
             layers.drop_partial()
             raise
-        pulled = self._publish(name, top, chosen, config)
         layers.drop_partial()
         self._report(Event("", str(name), Status.DIGEST, note=top.digest))
         return pulled

@@ -48,8 +48,8 @@ from tests.layerstore.crashes import EndedBefore, count_changes, fail_at, kill_a
 from tests.layerstore.registry.clients import opened
 
 NAME = Reference(REPOSITORY, "latest")
-KILLS = int(os.environ.get("PYUNION_KILLS", "5"))
-MOST = max(KILLS, 24)  # changes before which a process dies
+KILLS = int(os.environ.get("PYUNION_KILLS", "3"))
+MOST = max(KILLS, 12)  # changes before which a process dies
 
 
 def sound(root: Path) -> set[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,12 @@ import pytest
 
 from layerstore import Image
 from tests.helpers.cli import Cli
+from tests.helpers.hostile_registry import HostileRegistry, silent
+from tests.helpers.mounts import wait_until
+from tests.helpers.registries import LAYERS, MemoryRegistry
 from tests.helpers.registry_server import RegistryServer
 from tests.helpers.terminals import terminal
+from tests.mount_tools.cli.commands.conftest import at_home
 
 PYUNION = (sys.executable, "-m", "mount_tools.pyunion")
 
@@ -101,6 +107,29 @@ def test_run_fails_as_it_does_where_nothing_can_be_pulled(other: Cli, name: str)
     said = other.fails("run", f"{name}:nope", "true", status=125).splitlines()
     assert said[0] == f"Unable to find image '{name}:nope' locally"
     assert len(said) == 2 and said[1].startswith("Error: ")
+
+
+def test_an_interrupt_ends_a_pull_whose_registry_is_silent(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home(tmp_path, monkeypatch)
+    with HostileRegistry.running() as registry:
+        memory = MemoryRegistry()
+        kept = memory.image(*LAYERS)
+        for data in memory.blobs.values():
+            registry.add_blob(data)
+        registry.add_manifest("latest", kept.data, kept.media_type)
+        config = json.loads(kept.data)["config"]["digest"]
+        registry.behave(
+            lambda exchange: config not in exchange.route and silent("/blobs/")(exchange)
+        )
+        command = [*PYUNION, "--root", str(cli.root), "pull", f"{registry.host}/x"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with process:
+            wait_until(lambda: registry.count("GET", "/blobs/") > 2, "layers to be asked for")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+    assert cli.ok("images", "-q") == "" and cli.ok("check").endswith("no findings\n")
 
 
 def test_a_terminal_gets_bars_with_a_total(other: Cli, name: str) -> None:
