@@ -55,6 +55,7 @@ COMMANDS = {
     "save": "save_cmd.save",
     "commit": "commit_cmd.commit",
     "container": "groups.container",
+    "cp": "cp_cmd.cp",
     "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
     "history": "history_cmd.history",

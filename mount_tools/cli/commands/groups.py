@@ -31,6 +31,7 @@ CONTAINER = {
     "wait": "attach_cmd.wait",
     "commit": "commit_cmd.commit",
     "export": "export_cmd.export",
+    "cp": "cp_cmd.cp",
     "create": "create_cmd.create",
     "diff": "diff_cmd.diff",
     "inspect": "inspect_cmd.inspect_container",
