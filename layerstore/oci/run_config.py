@@ -65,6 +65,12 @@ class RunConfig:
         return self.text("Hostname")
 
     @property
+    def stop_timeout(self) -> int:
+        """The seconds that `stop` waits before it kills, by default 10."""
+        seconds = self.fields.get("StopTimeout")
+        return seconds if isinstance(seconds, int) and 0 <= seconds < 1 << 31 else 10
+
+    @property
     def tty(self) -> bool:
         """Whether the command has a terminal of its own."""
         return self.fields.get("Tty") is True

@@ -64,7 +64,7 @@ from unionfs import UnionConfig, errors, open_union
 from unionfs.syscalls.privilege import is_machine_root
 
 # Fields of a container's configuration that are not for an image made from it.
-_ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "Tty"))
+_ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "StopTimeout", "Tty"))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.build.run_step import Surroundings
 from mount_tools.container.handshake import Channel, Mounted, Served, Silence, channel, end_with
+from mount_tools.container.host_config import HostConfig
 from mount_tools.container.init import mount_root
 from mount_tools.container.mount import container_options
 from mount_tools.container.mount_points import Point, with_points
@@ -73,7 +74,7 @@ def prepare_stage(store: Store, container: Container, *, runs: bool) -> StageMou
     union = dataclasses.replace(options.union, volatile=True)
     files: dict[str, str] = {}
     if runs:
-        files = etc_files(os.fspath(directory), _HOSTNAME)
+        files = etc_files(os.fspath(directory), _HOSTNAME, HostConfig())
         wanted = [Point(f"/{name}", folder=False) for name in files]
         union = with_points(union, directory, wanted)
     options = dataclasses.replace(options, union=union)

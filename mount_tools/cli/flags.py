@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from mount_tools.cli.not_offered import flag_text
+
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 HELP = "--help"
@@ -52,8 +54,18 @@ class FlagParser:
     then `--` and the operands.  `switches` has the flags without a value, by parameter name.
     """
 
-    def __init__(self, options: Iterable[click.Parameter], *, interspersed: bool) -> None:
-        """If not `interspersed`, nothing after the first operand is a flag."""
+    def __init__(
+        self,
+        options: Iterable[click.Parameter],
+        *,
+        interspersed: bool,
+        command: str | None = None,
+    ) -> None:
+        """If not `interspersed`, nothing after the first operand is a flag.
+
+        `command` is the name of the command, for messages.
+        """
+        self._command = command
         self._options = {
             name: option
             for option in options
@@ -91,7 +103,7 @@ class FlagParser:
         option = self._options.get(name)
         if option is None:
             if name != HELP:
-                raise WrongFlag(f"unknown flag: {name}")
+                raise WrongFlag(flag_text(self._command, name) or f"unknown flag: {name}")
             self.words.append(HELP)
         elif option.is_flag:
             self._switch(option, value if equals else "true")
@@ -109,7 +121,10 @@ class FlagParser:
             option = self._options.get(f"-{letter}")
             if option is None:
                 if letter != "h":
-                    raise WrongFlag(f"unknown shorthand flag: '{letter}' in -{letters}")
+                    raise WrongFlag(
+                        flag_text(self._command, f"-{letter}")
+                        or f"unknown shorthand flag: '{letter}' in -{letters}"
+                    )
                 self.words.append(HELP)
                 return
             # "-e=" is the value "=", as in pflag, and "-e=x" is "x".

@@ -21,6 +21,7 @@ import click
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.flags import FlagParser, WrongFlag, invalid_value, parse_integer
 from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of, words_of
+from mount_tools.cli.not_offered import command_text
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -139,7 +140,7 @@ def parse_flags(
     """
     if ctx.resilient_parsing:
         return parse(ctx, args)
-    flags = FlagParser(made.params, interspersed=made.allow_interspersed_args)
+    flags = FlagParser(made.params, interspersed=made.allow_interspersed_args, command=made.name)
     try:
         flags.parse(args)
         rest = parse(ctx, flags.words)
@@ -367,6 +368,9 @@ class Group(click.Group):
             return args[0], found, args[1:]
         if ctx.parent is None:
             program = ctx.command_path
+            instead = command_text(program, args[0])
+            if instead is not None:
+                raise WrongWords(instead, OPERAND_ERROR)
             nearest = _nearest(args[0], self.list_commands(ctx))
             meant = f" Did you mean '{nearest}'?" if nearest else ""
             text = f"{program}: '{args[0]}' is not a {program} command.{meant}"

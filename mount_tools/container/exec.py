@@ -43,6 +43,7 @@ from mount_tools.daemon.detach import detach
 from mount_tools.daemon.report import Died, Failed, Reporter
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
+    CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUSER,
@@ -56,6 +57,7 @@ _NAMESPACES = {
     "user": CLONE_NEWUSER,
     "ipc": CLONE_NEWIPC,
     "uts": CLONE_NEWUTS,
+    "net": CLONE_NEWNET,
     "pid_for_children": CLONE_NEWPID,
     "mnt": CLONE_NEWNS,
 }
@@ -183,8 +185,9 @@ def _run_outer(
         for name in _NAMESPACES
     }
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    if os.path.samestat(os.fstat(namespaces["user"]), os.stat("/proc/self/ns/user")):
-        os.close(namespaces.pop("user"))  # entering one's own is EINVAL
+    for name in ("user", "net"):
+        if os.path.samestat(os.fstat(namespaces[name]), os.stat(f"/proc/self/ns/{name}")):
+            os.close(namespaces.pop(name))  # entering one's own user namespace is EINVAL
     slave = None
     for name, fd in namespaces.items():
         if name == "mnt":
@@ -201,7 +204,7 @@ def _run_outer(
             setns(fd, _NAMESPACES[name])
         os.close(fd)
     ourselves = os.pidfd_open(os.getpid())
-    restrict()
+    restrict(launch.rights)
     child = run_command(launch, slave, to, proc, announce=True, parent=ourselves)
     _, status = os.waitpid(child, 0)
     os._exit(exit_code(status))

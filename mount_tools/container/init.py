@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -28,7 +28,8 @@ from mount_tools.container.handshake import (
     Terminal,
     end_with,
 )
-from mount_tools.container.host_config import Volume
+from mount_tools.container.host_config import NO_NETWORK, HostConfig
+from mount_tools.container.network import loopback_up
 from mount_tools.container.process import Launch, in_child, restrict, run_command
 from mount_tools.container.process_title import set_process_title
 from mount_tools.container.signals import EVERY, PASSED_ON, attend, is_typed
@@ -37,6 +38,7 @@ from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
+    CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUTS,
@@ -64,8 +66,7 @@ class Inside(NamedTuple, Generic[AnyRoot]):
     root: AnyRoot
     hostname: str
     launch: Launch
-    volumes: Sequence[Volume]
-    read_only: bool
+    host: HostConfig
     files: Mapping[str, str]
     size: Size | None
 
@@ -90,7 +91,12 @@ def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
     end_with(runner)
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
-    unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
+    flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
+    if inside.host.network == NO_NETWORK:
+        unshare(flags | CLONE_NEWNET)
+        loopback_up()
+    else:
+        unshare(flags)
     places = mount_root(inside.root)
     # Close locks, and above all /dev/fuse: while we have it open the kernel does not end the
     # connection when its daemon ends.
@@ -131,7 +137,14 @@ def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) 
     to.expect(Recorded)
     socket.sethostname(inside.hostname)
     chroot_to(places.chroot)
-    proc = furnish(places.root, inside.volumes, inside.files, read_only=inside.read_only)
+    proc = furnish(
+        places.root,
+        inside.host.volumes,
+        inside.files,
+        read_only=inside.host.read_only,
+        tmpfs=inside.host.tmpfs,
+        privileged=inside.host.privileged,
+    )
     slave = None
     if inside.launch.terminal:
         master, slave = open_terminal(places.root, inside.size)
@@ -141,7 +154,7 @@ def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) 
     enter_root(places.namespace, places.root)
     for fd in (*places, outer):
         os.close(fd)
-    restrict()
+    restrict(inside.launch.rights)
     # The kernel sends process 1 only signals that it handles or blocks.
     signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)
     child = run_command(inside.launch, slave, to, proc)

@@ -34,18 +34,13 @@ from mount_tools.container.handshake import (
     report_failure,
 )
 from mount_tools.container.program import run_program
+from mount_tools.container.rights import HIGHEST, USUAL, Rights
 from mount_tools.container.signals import begin_afresh
 from mount_tools.container.user import Identity, identity
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
-from unionfs.syscalls.namespaces import drop_capability, hide_from_others
+from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-# chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
-# sys_chroot audit_write setfcap, by their numbers in linux/capability.h.  docker also gives
-# mknod, since a cgroup forbids opening the devices; here nothing would forbid that.
-_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
-_HIGHEST_CAPABILITY = 63
 
 
 class Launch(NamedTuple):
@@ -59,13 +54,14 @@ class Launch(NamedTuple):
     directory: str
     user: str
     terminal: bool = False
+    rights: Rights = USUAL
 
 
-def restrict() -> None:
-    """Drop, from every program run from now on, the capabilities that containers do not have."""
+def restrict(rights: Rights = USUAL) -> None:
+    """Drop, from every program run from now on, the capabilities that are not in `rights`."""
     hide_from_others()
-    for number in range(_HIGHEST_CAPABILITY + 1):
-        if number not in _CAPABILITIES and not drop_capability(number):
+    for number in range(HIGHEST + 1):
+        if number not in rights.capabilities and not drop_capability(number):
             break
 
 
@@ -88,13 +84,19 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
         os.makedirs(directory, exist_ok=True)
         _give_streams_to(who.uid)
         os.umask(0o022)
+        for limit in launch.rights.ulimits:
+            limit.set()
         _become(who)
         if parent is not None:
             end_with(parent)  # not earlier: a change of ids makes the kernel forget it
         os.chdir(directory)
+    except StoreError as error:
+        raise CannotStart(REFUSED, str(error)) from None
     except OSError as error:
         text = f"the working directory {directory} cannot be used: {error.strerror}"
         raise CannotStart(REFUSED, text) from None
+    if launch.rights.no_new_privileges:
+        no_new_privileges()
     begin_afresh()
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")

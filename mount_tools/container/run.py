@@ -48,7 +48,7 @@ from mount_tools.container.handshake import (
     Terminal,
     channel,
 )
-from mount_tools.container.host_config import host_config
+from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper, report_failures
 from mount_tools.container.mount import (
@@ -61,6 +61,7 @@ from mount_tools.container.mount import (
 from mount_tools.container.mount_points import Point, with_points
 from mount_tools.container.process import Launch
 from mount_tools.container.program import own_interpreter
+from mount_tools.container.rights import MKNOD
 from mount_tools.container.signals import held, signal_number
 from mount_tools.container.started import Started, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
@@ -91,6 +92,7 @@ def launch_of(config: RunConfig) -> Launch:
         config.working_dir or "/",
         config.user,
         config.tty,
+        host_config(config).rights,
     )
 
 
@@ -358,36 +360,42 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
         if not os.path.exists(volume.source):
             raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
     directory = store.containers.directory(container)
-    # The image's devices do not work; those of /dev are on a filesystem of their own.
-    options = container_options(store, container, transport=start.transport, flags=MS_NODEV)
+    # The image's devices do not work, unless the user lets the container make its own; those
+    # of /dev are on a filesystem of their own.
+    devices = MKNOD in host.rights.capabilities
+    flags = 0 if devices else MS_NODEV
+    options = container_options(store, container, transport=start.transport, flags=flags)
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
-    files = etc_files(os.fspath(directory), hostname)
+    files = etc_files(os.fspath(directory), hostname, host)
     wanted = [Point(f"/{name}", folder=False) for name in files]
+    wanted += [Point(one.target, folder=True) for one in host.tmpfs]
     wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
     options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
     return Inside(
         FuseRoot(fuse, os.fspath(point), options),
         hostname,
         launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
-        host.volumes,
-        host.read_only,
+        host,
         files,
         start.size,
     )
 
 
-def etc_files(directory: str, hostname: str) -> dict[str, str]:
+def etc_files(directory: str, hostname: str, host: HostConfig) -> dict[str, str]:
     """Return the files to mount in the container's /etc, each with its source."""
     files = {}
     contents = {
         "hostname": f"{hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
     }
+    for line in host.extra_hosts:
+        name, _, address = line.partition(":")
+        contents["hosts"] += f"{address}\t{name}\n"
     with suppress(OSError), open("/etc/resolv.conf", errors="surrogateescape") as file:
         # A copy, so that root of a container does not write to the host's file.
-        contents["resolv.conf"] = file.read()
+        contents["resolv.conf"] = host.resolv_conf(file.read())
     for name, content in contents.items():
         path = os.path.join(directory, name)
         with open(path, "w", errors="surrogateescape") as file:
@@ -396,10 +404,15 @@ def etc_files(directory: str, hostname: str) -> dict[str, str]:
     return files
 
 
-def stop_container(store: Store, container: Container, seconds: float) -> None:
-    """End the container's command: ask it, and after so many seconds kill it."""
+def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:
+    """End the container's command: ask it, and after so many seconds kill it.
+
+    Without `seconds` the container's own configuration says how many.
+    """
     if not container.running or container.pid is None:
         return
+    if seconds is None:
+        seconds = RunConfig(container.config).stop_timeout
     process = ProcessId(container.pid, container.pid_start or 0)
     number = signal_number(RunConfig(container.config).stop_signal)
     with suppress(ProcessLookupError):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from layerstore.errors import StoreError
-from mount_tools.container.host_config import Volume
+from mount_tools.container.host_config import Tmpfs, Volume
 from unionfs.syscalls.mount import (
     MS_NODEV,
     MS_NOEXEC,
@@ -70,22 +70,29 @@ def make_private() -> None:
 
 
 def furnish(
-    root: int, volumes: Sequence[Volume], files: Mapping[str, str], *, read_only: bool
+    root: int,
+    volumes: Sequence[Volume],
+    files: Mapping[str, str],
+    *,
+    read_only: bool,
+    tmpfs: Sequence[Tmpfs] = (),
+    privileged: bool = False,
 ) -> int:
     """Mount /proc, /sys, /dev, the volumes and the `files` of /etc into `root`.
 
-    Returns the container's /proc, open; the caller closes it.
+    If `privileged`, /proc and /sys are whole and writable, and /dev has the devices of this
+    machine.  Returns the container's /proc, open; the caller closes it.
     """
     _furnish_proc(root)
     proc = open_in_root(root, b"proc", os.O_PATH | os.O_DIRECTORY)
-    _furnish_sys(root)
+    _furnish_sys(root, writable=privileged)
     _furnish_dev(root)
-    for path in _MASKED:
-        _mask(root, path)
-    for path in _READ_ONLY:
-        with suppress(FileNotFoundError), Place(root, path) as place:
-            _bind(place.path, place.path)
-            _remount(root, path, MS_RDONLY | _SAFE)
+    if privileged:
+        _add_devices(root)
+    else:
+        _hide(root)
+    for one in tmpfs:
+        _show_tmpfs(root, one)
     for target, source in files.items():
         with suppress(OSError), mount_point(root, target, folder=False) as place:
             _bind(os.fsencode(source), place.path)
@@ -94,6 +101,28 @@ def furnish(
     if read_only:
         _remount(root, ".", MS_RDONLY | MS_NODEV)
     return proc
+
+
+def _hide(root: int) -> None:
+    """Hide, or make read-only, what of /proc and /sys is the machine's."""
+    for path in _MASKED:
+        _mask(root, path)
+    for path in _READ_ONLY:
+        with suppress(FileNotFoundError), Place(root, path) as place:
+            _bind(place.path, place.path)
+            _remount(root, path, MS_RDONLY | _SAFE)
+
+
+def _show_tmpfs(root: int, one: Tmpfs) -> None:
+    try:
+        with mount_point(root, one.target.strip("/"), folder=True) as place:
+            flags, data = one.mount_options()
+            mount(b"tmpfs", place.path, b"tmpfs", flags, data)
+    except OSError as error:
+        raise StoreError(
+            f"a tmpfs cannot be mounted on {one.target}: {error.strerror}; "
+            "see tmpfs(5) for the options it takes"
+        ) from None
 
 
 def _furnish_proc(root: int) -> None:
@@ -108,10 +137,10 @@ def _furnish_proc(root: int) -> None:
         ) from None
 
 
-def _furnish_sys(root: int) -> None:
+def _furnish_sys(root: int, *, writable: bool) -> None:
     with mount_point(root, "sys", folder=True) as place:
         try:
-            mount(b"sysfs", place.path, b"sysfs", _SAFE | MS_RDONLY, b"")
+            mount(b"sysfs", place.path, b"sysfs", _SAFE | (0 if writable else MS_RDONLY), b"")
             return
         except PermissionError:
             # It shows the network, which belongs to another user namespace than ours.
@@ -151,6 +180,16 @@ def _make_device(dev: Place, name: str, number: int) -> None:
         # A user namespace cannot make devices.  The machine's are bound instead.
         with mount_point(dev.fd, name, folder=False) as place:
             _bind(b"/dev/" + name.encode(), place.path)
+
+
+def _add_devices(root: int) -> None:
+    """Make the machine's devices, those that are in /dev itself, in the container's."""
+    with Place(root, "dev") as dev:
+        for entry in os.scandir("/dev"):
+            st = entry.stat(follow_symlinks=False)
+            if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+                with suppress(FileExistsError, PermissionError):
+                    os.mknod(entry.name, st.st_mode, st.st_rdev, dir_fd=dev.fd)
 
 
 def show_console(root: int, terminal: int) -> None:

@@ -24,6 +24,7 @@ CLONE_NEWNET = 0x40000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
 _MS_MOVE = 1 << 13
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -141,6 +142,12 @@ def die_with_parent(signal: int) -> None:
 def hide_from_others() -> None:
     """Let no process without CAP_SYS_PTRACE trace this one, until it runs another program."""
     if _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise fail()
+
+
+def no_new_privileges() -> None:
+    """Let no program that this process runs gain privileges, by suid bits say, for good."""
+    if _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise fail()
 
 

@@ -6,8 +6,8 @@ and with it its Cmd; variables and labels are added to those of the image.
 
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
 Differs from docker: flags for what PyUnion does not have (cgroups, restarts, volumes with
-names) are unknown, not ignored.  The only network is the host's, and every container has an
-init; the flags that ask for these are accepted.
+names) are refused, not ignored, with what to do instead.  A network is the host's or none,
+and every container has an init; the flags that ask for these are accepted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,22 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.container.detach_keys import DEFAULT
-from mount_tools.container.host_config import HostConfig, parse_volume
+from mount_tools.container.host_config import (
+    HOST_NETWORK,
+    NO_NETWORK,
+    HostConfig,
+    Tmpfs,
+    Volume,
+    parse_mount,
+    parse_tmpfs,
+    parse_volume,
+)
+from mount_tools.container.rights import capability, parse_ulimit
+from mount_tools.container.signals import find_signal
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
-_NETWORK = "host"
+_NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,21 @@ class ContainerFlags:
     pull: str = "missing"
     quiet: bool = False
     init: bool = False
+    mount: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    ulimit: tuple[str, ...] = ()
+    add_host: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+    stop_signal: str | None = None
+    stop_timeout: int = -1
+    rm: bool = False
+    cidfile: str | None = None
 
 
 def container_flags(function: Decorated) -> Decorated:
@@ -70,7 +96,24 @@ def container_flags(function: Decorated) -> Decorated:
         framework.text("-h", "--hostname", says="Container host name"),
         framework.flag("-i", "--interactive", says="Keep STDIN open"),
         framework.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
-        framework.text("--network", says="Connect a container to a network: host is the only one"),
+        framework.texts("--mount", says="Attach a filesystem mount: type=bind or type=tmpfs"),
+        framework.texts("--tmpfs", says="Mount a tmpfs directory: TARGET[:OPTIONS]"),
+        framework.text("--network", says="The network of the container: host, or none"),
+        framework.flag("--privileged", says="Give extended privileges to this container"),
+        framework.texts("--cap-add", says="Add Linux capabilities"),
+        framework.texts("--cap-drop", says="Drop Linux capabilities"),
+        framework.texts("--security-opt", says="Security options: no-new-privileges is the one"),
+        framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
+        framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
+        framework.texts("--dns", says="Set custom DNS servers"),
+        framework.texts("--dns-search", says="Set custom DNS search domains"),
+        framework.texts("--dns-option", says="Set DNS options"),
+        framework.flag("--rm", says="Automatically remove the container when it exits"),
+        framework.text("--cidfile", says="Write the container ID to the file"),
+        framework.text("--stop-signal", says="Signal to stop the container"),
+        framework.number(
+            "--stop-timeout", says="Timeout (in seconds) to stop a container", default=-1
+        ),
         framework.text(
             "--pull",
             says='Pull image before running: "always", "missing" or "never"',
@@ -108,11 +151,6 @@ def config_of(
     A container that is not run at once needs no command: it may only be mounted.
     Raises StoreError in docker's words, WrongWords.
     """
-    if flags.network not in (None, _NETWORK):
-        raise StoreError(
-            f"network {flags.network} not found: a container uses the network of the host, which "
-            "is --network host"
-        )
     config: Object = {**image, "Image": image_name}
     if flags.entrypoint is not None:
         config["Entrypoint"] = [flags.entrypoint] if flags.entrypoint else None
@@ -135,9 +173,67 @@ def config_of(
                 "it needs to be an absolute path"
             )
         config["WorkingDir"] = posixpath.normpath(flags.workdir)
-    volumes = tuple(parse_volume(text) for text in flags.volume)
-    config["HostConfig"] = HostConfig(volumes, flags.read_only).fields
+    if flags.stop_signal is not None:
+        if find_signal(flags.stop_signal) is None:
+            raise StoreError(f"Invalid signal: {flags.stop_signal}")
+        config["StopSignal"] = flags.stop_signal
+    if flags.stop_timeout >= 0:
+        config["StopTimeout"] = flags.stop_timeout
+    config["HostConfig"] = _host_config(flags).fields
     return config
+
+
+def _host_config(flags: ContainerFlags) -> HostConfig:
+    volumes = [parse_volume(text) for text in flags.volume]
+    tmpfs = [parse_tmpfs(text) for text in flags.tmpfs]
+    for text in flags.mount:
+        match parse_mount(text):
+            case Volume() as volume:
+                volumes.append(volume)
+            case Tmpfs() as one:
+                tmpfs.append(one)
+    if flags.network not in (None, HOST_NETWORK, NO_NETWORK):
+        raise StoreError(
+            f"network {flags.network} not found: a container uses the network of the host, which "
+            "is --network host, or --network none"
+        )
+    for option in flags.security_opt:
+        if option not in _NO_NEW_PRIVILEGES:
+            raise StoreError(
+                f"invalid --security-opt: {option}: no-new-privileges is the only one here"
+            )
+    for pair in flags.add_host:
+        name, colon, address = pair.partition(":")
+        if not name or not colon or not _is_address(address):
+            raise StoreError(f"bad format for add-host: {pair}: write NAME:ADDRESS")
+    for address in flags.dns:
+        if not _is_address(address):
+            raise StoreError(f"{address} is not an ip address")
+    return HostConfig(
+        volumes=tuple(volumes),
+        read_only=flags.read_only,
+        tmpfs=tuple(tmpfs),
+        network=flags.network or HOST_NETWORK,
+        privileged=flags.privileged,
+        cap_add=tuple(capability(text) for text in flags.cap_add),
+        cap_drop=tuple(capability(text) for text in flags.cap_drop),
+        no_new_privileges=bool(flags.security_opt),
+        ulimits=tuple(parse_ulimit(text) for text in flags.ulimit),
+        extra_hosts=flags.add_host,
+        dns=flags.dns,
+        dns_search=flags.dns_search,
+        dns_options=flags.dns_option,
+    )
+
+
+def _is_address(text: str) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _environment(image: Object, flags: ContainerFlags, environ: Mapping[str, str]) -> list[JSON]:

@@ -5,7 +5,11 @@ Differs from docker: an image without a command is accepted; its container can b
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from layerstore.containers.containers import Container
+from layerstore.errors import Conflict
 from layerstore.images.images import Image
 from layerstore.store import Store
 from mount_tools.cli import framework
@@ -27,6 +31,7 @@ from mount_tools.cli.session import Session, pass_session, say
 @pass_session
 def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
+    refuse_used(said_flags.cidfile)
     image = image_to_run(session, operands[0], said_flags.pull, quiet=said_flags.quiet)
     say(create_container(session.store, image, operands, said_flags, runs=False).id)
 
@@ -37,7 +42,6 @@ def create_container(
     operands: tuple[str, ...],
     flags: ContainerFlags,
     *,
-    auto_remove: bool = False,
     runs: bool = True,
 ) -> Container:
     """Make the container of `image` that a command line asks for.
@@ -46,6 +50,18 @@ def create_container(
     """
     image_name, *command = operands
     config = config_of(store.images.config(image).config, image_name, flags, command, runs=runs)
-    return store.containers.create(
-        image, name=flags.name, image_name=image_name, config=config, auto_remove=auto_remove
+    container = store.containers.create(
+        image, name=flags.name, image_name=image_name, config=config, auto_remove=flags.rm
     )
+    if flags.cidfile:
+        Path(flags.cidfile).write_text(container.id)
+    return container
+
+
+def refuse_used(cidfile: str | None) -> None:
+    """Raise Conflict where the file of `--cidfile` exists."""
+    if cidfile and os.path.exists(cidfile):
+        raise Conflict(
+            "Container ID file found, make sure the other container isn't running or delete "
+            f"{cidfile}"
+        )

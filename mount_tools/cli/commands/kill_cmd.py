@@ -58,7 +58,12 @@ _KILL = signal.SIGKILL
     most=None,
     completes=named("container"),
 )
-@framework.number("-t", "--time", says="Seconds to wait before killing the container", default=10)
+@framework.number(
+    "-t",
+    "--time",
+    says="Seconds to wait before killing the container (10, or its --stop-timeout)",
+    default=-1,
+)
 @pass_session
 def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
     store = session.store
@@ -67,7 +72,7 @@ def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
         container = store.containers.resolve(name)
         if container.mount_point is not None:
             refuse_running(container)
-        stop_container(store, container, max(0, time))
+        stop_container(store, container, time if time >= 0 else None)
         config = RunConfig(container.config)
         try:
             start_container(store, container, launch_of(config), stdin=config.open_stdin)

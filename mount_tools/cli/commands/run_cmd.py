@@ -7,9 +7,6 @@ namespace.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
 from layerstore.errors import Conflict, StoreError
@@ -21,7 +18,7 @@ from mount_tools.cli.commands.container_flags import (
     container_flags,
     detach_keys,
 )
-from mount_tools.cli.commands.create_cmd import create_container
+from mount_tools.cli.commands.create_cmd import create_container, refuse_used
 from mount_tools.cli.commands.pull_cmd import image_to_run
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.complete import named
@@ -49,9 +46,7 @@ from mount_tools.container.user_namespace import be_root
     completes=named("image"),
 )
 @container_flags
-@framework.flag("--rm", says="Automatically remove the container when it exits")
 @framework.flag("-d", "--detach", says="Run container in background and print container ID")
-@framework.text("--cidfile", says="Write the container ID to the file")
 @framework.flag("--sig-proxy", says="Proxy received signals to the process", default=True)
 @detach_keys
 @pass_session
@@ -59,9 +54,7 @@ def run(
     session: Session,
     /,
     operands: tuple[str, ...],
-    rm: bool,
     detach: bool,
-    cidfile: str | None,
     sig_proxy: bool,
     keys: str,
     **said: object,
@@ -73,19 +66,13 @@ def run(
     detaching = parse_keys(keys)
 
     def work() -> int:
-        if cidfile and os.path.exists(cidfile):
-            raise Conflict(
-                "Container ID file found, make sure the other container isn't running or delete "
-                f"{cidfile}"
-            )
+        refuse_used(flags.cidfile)
         image = image_to_run(session, operands[0], flags.pull, quiet=flags.quiet)
         store = session.store
         be_root()
         if not detach:
             take_stdin(flags.interactive, flags.tty)
-        container = create_container(store, image, operands, flags, auto_remove=rm)
-        if cidfile:
-            Path(cidfile).write_text(container.id)
+        container = create_container(store, image, operands, flags)
         launch = launch_of(RunConfig(container.config))
         try:
             if not detach:
@@ -99,7 +86,7 @@ def run(
                 )
             start_container(store, container, launch, stdin=flags.interactive)
         except (StoreError, CannotStart):
-            if rm:
+            if flags.rm:
                 discard(store, container)
             raise
         say(container.id)
@@ -211,7 +198,12 @@ def start(
     most=None,
     completes=named("container"),
 )
-@framework.number("-t", "--time", says="Seconds to wait before killing the container", default=10)
+@framework.number(
+    "-t",
+    "--time",
+    says="Seconds to wait before killing the container (10, or its --stop-timeout)",
+    default=-1,
+)
 @pass_session
 def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
     """A container that is mounted is unmounted."""
@@ -221,7 +213,7 @@ def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
         if container.mount_point is not None:
             unmount_container(container)
         else:
-            stop_container(session.store, container, max(0, time))
+            stop_container(session.store, container, time if time >= 0 else None)
         say(name)
 
     session.each(operands, stop_one)

@@ -23,6 +23,7 @@ from mount_tools.container.handshake import (
     Silence,
     channel,
 )
+from mount_tools.container.host_config import HostConfig
 from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.signals import held
@@ -64,7 +65,7 @@ class Outer:
 
     def __init__(self, root: Root, script: str) -> None:
         launch = Launch(("sh", "-c", script), (), "/", "")
-        inside = Inside(root, "boxy", launch, (), False, {}, None)
+        inside = Inside(root, "boxy", launch, HostConfig(), {}, None)
         self.out, out = os.pipe()
         self.channel, theirs = channel()
         ourselves = os.pidfd_open(os.getpid())

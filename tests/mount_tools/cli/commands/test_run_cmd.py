@@ -475,3 +475,81 @@ def test_a_mount_in_use_stays_unless_forced(containers: Containers, tmp_path: Pa
     finally:
         user.kill()
         user.wait()
+
+
+def test_a_network_of_its_own_mounts_limits_and_hosts(containers: Containers) -> None:
+    script = (
+        "cat /proc/net/dev | grep -c :; ulimit -n; ulimit -Hn; grep -c '9.9.9.9' /etc/resolv.conf;"
+        "grep friend /etc/hosts; grep ' /scratch ' /proc/mounts; echo x > /scratch/x"
+    )
+    containers.ok(
+        *("run", "-d", "--name", "box", "--network", "none", "--ulimit", "nofile=100:200"),
+        *("--dns", "9.9.9.9", "--add-host", "friend:1.2.3.4", "--tmpfs", "/scratch:size=1m"),
+        *("busy:1", "sh", "-c", f"{script}; echo end; sleep 1000"),
+    )
+    wait_until(lambda: "end" in containers.ok("logs", "box"), "the script to end")
+    lines = containers.ok("logs", "box").splitlines()
+    assert lines[:4] == ["1", "100", "200", "1"]
+    assert lines[4] == "1.2.3.4\tfriend"
+    assert "size=1024k" in lines[5] and "nosuid" in lines[5]
+    # exec is in the same network, and has the same rights.
+    assert containers.ok("exec", "box", "sh", "-c", "grep -c : /proc/net/dev") == "1"
+    containers.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize(
+    ("flags", "bounding", "no_new"),
+    [
+        ((), "00000000a00425fb", "0"),
+        (("--cap-drop", "ALL", "--security-opt", "no-new-privileges"), "0" * 16, "1"),
+        (("--cap-drop", "ALL", "--cap-add", "MKNOD"), "0000000008000000", "0"),
+    ],
+)
+def test_capabilities_are_those_asked_for_also_of_exec(
+    containers: Containers, flags: tuple[str, ...], bounding: str, no_new: str
+) -> None:
+    script = "grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
+    containers.ok("run", "-d", "--name", "box", *flags, "busy:1", "sh", "-c", f"{script}; sleep 99")
+    wait_until(lambda: "CapBnd" in containers.ok("logs", "box"), "the script to end")
+    wanted = {"CapBnd:", bounding, "NoNewPrivs:", no_new}
+    assert set(containers.ok("logs", "box").split()) == wanted
+    assert set(containers.ok("exec", "box", "sh", "-c", script).split()) == wanted
+    containers.ok("rm", "-f", "box")
+
+
+def test_devices_work_for_whom_the_user_trusts(containers: Containers) -> None:
+    script = "mknod /n c 1 3 && echo x > /n && echo works"
+    assert containers("run", "--rm", "busy:1", "sh", "-c", script).returncode != 0
+    for flags in (("--cap-add", "MKNOD"), ("--privileged",)):
+        assert containers.ok("run", "--rm", *flags, "busy:1", "sh", "-c", script) == "works"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("-p", "80:80"), "pyunion has no -p: the ports of a container are those of the host"),
+        (("--memory", "1g"), "systemd-run"),
+        (("--network", "bridge"), "network bridge not found"),
+        (("--security-opt", "seccomp=x"), "invalid --security-opt"),
+        (("--dns", "x"), "x is not an ip address"),
+        (("--add-host", "x"), "bad format for add-host"),
+        (("--stop-signal", "x"), "Invalid signal: x"),
+        (("--ulimit", "x=1"), "invalid ulimit"),
+    ],
+)
+def test_flags_that_cannot_be(containers: Containers, flags: tuple[str, ...], said: str) -> None:
+    done = containers("run", *flags, "busy:1", "true")
+    assert done.returncode == 125 and said in done.stderr, done
+    assert containers.ok("ps", "-aq") == ""
+
+
+def test_stop_asks_with_the_containers_own_signal_and_patience(containers: Containers) -> None:
+    script = "trap 'exit 3' USR1; echo up; while :; do sleep 0.02; done"
+    flags = ("--stop-signal", "USR1", "--stop-timeout", "30")
+    containers.ok("create", "--rm", "--name", "box", *flags, "busy:1", "sh", "-c", script)
+    containers.ok("start", "box")
+    wait_until(lambda: "up" in containers.ok("logs", "box"), "it to be ready")
+    waiting = containers.start("wait", "box")
+    containers.ok("stop", "box")
+    assert waiting.communicate(timeout=30)[0] in ("3\n", "")
+    assert containers.ok("ps", "-aq") == ""

@@ -1,0 +1,107 @@
+"""What docker has and PyUnion does not, and what to do instead.
+
+Decided here and only here: the sentences.  A word that is in neither is a typing error.
+"""
+
+from __future__ import annotations
+
+_ENGINE = "images and containers are files of the store, and nothing runs on its own"
+_NETWORK = "a container uses the network of the host, or none (--network none)"
+_LIMIT = (
+    "a container has no control group of its own: start it by `systemd-run --scope "
+    "-p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
+)
+_RESTART = "use a unit of systemd with Restart= and `pyunion run` in it"
+_PORTS = "the ports of a container are those of the host, at once"
+_NAMESPACE = "a container has namespaces of its own, but for the network"
+
+COMMANDS = {
+    "app": "run containers one by one",
+    "builder": "`pyunion prune` removes what no build needs",
+    "buildx": "use `pyunion build`",
+    "checkpoint": "use CRIU itself",
+    "compose": "run containers one by one, or use podman-compose",
+    "config": "mount a file with -v",
+    "context": "name a store with --root or $PYUNION_ROOT",
+    "events": _ENGINE,
+    "manifest": "use `skopeo inspect --raw`, or buildah manifest",
+    "network": _NETWORK,
+    "node": _ENGINE,
+    "pause": "use `pyunion kill -s STOP`",
+    "plugin": _ENGINE,
+    "port": _PORTS,
+    "secret": "mount a file with -v",
+    "service": _ENGINE,
+    "stack": _ENGINE,
+    "stats": "use top(1), or `pyunion exec CONTAINER top`",
+    "swarm": _ENGINE,
+    "top": "use `pyunion exec CONTAINER ps`",
+    "trust": "a digest names exactly one image: NAME@sha256:…",
+    "unpause": "use `pyunion kill -s CONT`",
+    "update": "remove the container and create it anew",
+    "volume": "a volume is a directory of yours: -v DIRECTORY:TARGET",
+}
+
+_TO_RUN = {
+    "--attach": "`run` shows stdout and stderr, and gives stdin with -i; -d shows nothing",
+    "--blkio-weight": _LIMIT,
+    "--cgroup-parent": _LIMIT,
+    "--cgroupns": _LIMIT,
+    "--cpu-period": _LIMIT,
+    "--cpu-quota": _LIMIT,
+    "--cpu-shares": _LIMIT,
+    "--cpus": _LIMIT,
+    "--cpuset-cpus": "use taskset(1) before pyunion",
+    "--device": "--privileged gives all devices, and -v /dev/X:/dev/X shows one of the host",
+    "--domainname": "write it into --hostname",
+    "--expose": _PORTS,
+    "--gpus": "--privileged gives all devices; mount the libraries with -v",
+    "--group-add": "write the group into --user: USER:GROUP",
+    "--health-cmd": _RESTART,
+    "--ip": _NETWORK,
+    "--ipc": _NAMESPACE,
+    "--isolation": _NAMESPACE,
+    "--label-file": "use --label",
+    "--link": "containers share the network of the host: use localhost",
+    "--log-driver": "a log is a file in the format of json-file; `pyunion logs` prints it",
+    "--log-opt": "a log keeps the last 16 to 32 MiB",
+    "--mac-address": _NETWORK,
+    "--memory": _LIMIT,
+    "--memory-swap": _LIMIT,
+    "--net": "write --network",
+    "--no-healthcheck": "nothing runs health checks; leave it out",
+    "--oom-kill-disable": _LIMIT,
+    "--oom-score-adj": "use choom(1) before pyunion",
+    "--pid": _NAMESPACE,
+    "--pids-limit": _LIMIT,
+    "--publish": _PORTS,
+    "--publish-all": _PORTS,
+    "--restart": _RESTART,
+    "--runtime": "PyUnion runs containers itself",
+    "--shm-size": "use --tmpfs /dev/shm:size=…",
+    "--storage-opt": "an upper has no bound of its own: put the store on a filesystem that has one",
+    "--sysctl": "--privileged makes /proc/sys writable",
+    "--userns": "an ordinary user's containers run in a user namespace; root's do not",
+    "--uts": _NAMESPACE,
+    "--volume-driver": "a volume is a directory of yours: -v DIRECTORY:TARGET",
+    "--volumes-from": "give the same -v again",
+    "-P": _PORTS,
+    "-a": "`run` shows stdout and stderr, and gives stdin with -i; -d shows nothing",
+    "-c": _LIMIT,
+    "-m": _LIMIT,
+    "-p": _PORTS,
+}
+
+FLAGS = {"run": _TO_RUN, "create": _TO_RUN}
+
+
+def command_text(program: str, name: str) -> str | None:
+    """Return a sentence for a command of docker that is not offered, None for any other."""
+    instead = COMMANDS.get(name)
+    return None if instead is None else f"{program} has no {name}: {instead}"
+
+
+def flag_text(command: str | None, flag: str) -> str | None:
+    """Return a sentence for a flag of docker that is not offered, None for any other."""
+    instead = FLAGS.get(command or "", {}).get(flag)
+    return None if instead is None else f"pyunion has no {flag}: {instead}"
