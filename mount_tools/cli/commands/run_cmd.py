@@ -133,6 +133,7 @@ def exec_(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
     config = config_of(container.config, container.image_name, flags, command)
+    config["HostConfig"] = container.config.get("HostConfig", {})  # its rights are the container's
     launch, detaching = launch_of(RunConfig(config)), parse_keys(keys)
     if not detach:
         take_stdin(interactive, tty)
