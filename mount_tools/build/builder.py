@@ -284,7 +284,7 @@ class Builder:
 
     def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
         roots = origins.roots(steps)
-        runs = any(step.work is not None for step in steps)
+        runs = any(step.runs for step in steps)
         process = self._process(made, steps, roots, runs=runs, exports=self._exports(stage))
         self._at_work[stage.index] = _AtWork(stage, made, steps, process, steps[0])
 

@@ -68,6 +68,7 @@ class Step:
     look: Look
     settle: Callable[[Step], None] | None = None
     mounts_from: tuple[str, ...] = ()
+    runs: bool = False
     has_mounts: bool = False
     place: str = ""
     descriptors: list[int] = field(default_factory=list)
@@ -183,6 +184,7 @@ class Evaluation:
             look,
             mounts_from=names,
             has_mounts=bool(run.mounts),
+            runs=True,
         )
 
     def _mounted(self, run: Run, mount: Mount) -> str:

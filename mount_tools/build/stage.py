@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
 from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready
-from mount_tools.build.stage_mount import MountedStage
+from mount_tools.build.stage_mount import Surface
 from mount_tools.container.handshake import CannotStart
 from unionfs.syscalls.mount_tree import clone_mount
 
@@ -37,7 +37,7 @@ class Task(NamedTuple):
     """
 
     step: int
-    work: Callable[[MountedStage], None] | None
+    work: Callable[[Surface], None] | None
 
 
 class Ends(NamedTuple):
@@ -48,7 +48,7 @@ class Ends(NamedTuple):
 
 
 def do_stage(
-    stage: MountedStage, tasks: Sequence[Task], ends: Ends, clock: Callable[[], int], exports: int
+    stage: Surface, tasks: Sequence[Task], ends: Ends, clock: Callable[[], int], exports: int
 ) -> NoReturn:
     """Do `tasks`; then wait until the builder needs the stage no more, and exit.
 
@@ -71,7 +71,7 @@ def do_stage(
     os._exit(0)
 
 
-def _do(stage: MountedStage, task: Task, ends: Ends, clock: Callable[[], int]) -> bool:
+def _do(stage: Surface, task: Task, ends: Ends, clock: Callable[[], int]) -> bool:
     """Do one step; tell whether it went well."""
     start = time.monotonic()
     ends.builder.send(Began(task.step))

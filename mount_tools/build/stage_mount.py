@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
 from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container
@@ -147,6 +147,15 @@ def _be_stage(
     work(MountedStage(mount, places.root))
 
 
+class Surface(Protocol):
+    """A mounted stage as COPY and WORKDIR see it: its root, and how a step ends."""
+
+    root: int
+
+    def freeze(self) -> int | None:
+        """Make a layer of what was changed; return its number, None if nothing was."""
+
+
 class MountedStage:
     """The mounted stage, in its own process; `root` is its root, an O_PATH descriptor."""
 
@@ -155,14 +164,14 @@ class MountedStage:
         self.around = Surroundings(mount.root.point, _HOSTNAME, mount.files, mount.workspace)
         self._mount = mount
         self._last = 0
-        self._was = self._look()
+        self._was = describe_root(mount.upper)
 
     def freeze(self) -> int | None:
         """Make a layer of what was changed since the last one; return its number.
 
         None if nothing was changed.  No process that the stage ran is left.
         """
-        if not os.listdir(self._mount.upper) and self._look() == self._was:
+        if not os.listdir(self._mount.upper) and describe_root(self._mount.upper) == self._was:
             return None
         self._wait_until_released()
         self._last += 1
@@ -174,19 +183,8 @@ class MountedStage:
             with suppress(OSError):
                 place.rmdir()
             raise
-        self._was = self._look()
+        self._was = describe_root(self._mount.upper)
         return self._last
-
-    def _look(self) -> tuple[object, ...]:
-        """Return what can change of the upper's root itself."""
-        fd = os.open(self._mount.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            found = os.fstat(fd)
-            names = [name for name in list_fd(fd) if not name.startswith(_OWN_PREFIXES)]
-            values = [(name, os.getxattr(fd, name)) for name in names]
-            return found.st_mode, found.st_uid, found.st_gid, values
-        finally:
-            os.close(fd)
 
     def _wait_until_released(self) -> None:
         """Wait until the daemon knows that the files which the step wrote are closed.
@@ -205,3 +203,15 @@ class MountedStage:
                 if time.monotonic() > started:
                     raise
             time.sleep(0.001)
+
+
+def describe_root(upper: Path) -> tuple[object, ...]:
+    """Return what a step can change of an upper's root itself."""
+    fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        names = [name for name in list_fd(fd) if not name.startswith(_OWN_PREFIXES)]
+        values = [(name, os.getxattr(fd, name)) for name in names]
+        return found.st_mode, found.st_uid, found.st_gid, values
+    finally:
+        os.close(fd)

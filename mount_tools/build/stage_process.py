@@ -16,16 +16,18 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from typing import NoReturn
 
 from layerstore.containers.containers import Container
 from layerstore.errors import NotFound
 from layerstore.oci.documents import Object
 from layerstore.store import Store
+from mount_tools.build.kernel_stage import is_possible, start_kernel_stage
 from mount_tools.build.messages import Link, link
 from mount_tools.build.packer import Packer, Record, run_packer
 from mount_tools.build.stage import Ends, Task, do_stage
-from mount_tools.build.stage_mount import prepare_stage, start_stage
-from mount_tools.container.handshake import end_with
+from mount_tools.build.stage_mount import StageMount, Surface, prepare_stage, start_stage
+from mount_tools.container.handshake import CannotStart, Silence, end_with
 from mount_tools.container.program import own_interpreter
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.handover import await_predecessor
@@ -74,11 +76,12 @@ class StageProcess:
                 lambda: Packer(store, container, record, newest_ns), packer_jobs, packer_end
             )
             ends = Ends(stage_end, jobs)
-            self._stage = start_stage(
-                mount,
-                lambda stage: do_stage(stage, tasks(output), ends, clock, exports),
-                (stage_end.fileno(), jobs.fileno(), output, *sources),
-            )
+            keep = (stage_end.fileno(), jobs.fileno(), output, *sources)
+
+            def work(stage: Surface) -> NoReturn:
+                do_stage(stage, tasks(output), ends, clock, exports)
+
+            self._stage = _start(mount, work, keep, runs=runs)
             store.containers.started(container, self._stage)
         except BaseException:
             self.kill()
@@ -150,6 +153,18 @@ class StageProcess:
         with suppress(NotFound):
             self._store.containers.update(self.container, auto_remove=0, config=json.dumps(config))
             self._store.containers.finished(self.container, status)
+
+
+def _start(
+    mount: StageMount, work: Callable[[Surface], NoReturn], keep: Sequence[int], *, runs: bool
+) -> int:
+    """Start the process of a stage; return its pid."""
+    if not runs and is_possible(mount):
+        with suppress(CannotStart, Silence):
+            pid = start_kernel_stage(mount, work, keep)
+            os.close(mount.root.fuse)
+            return pid
+    return start_stage(mount, work, keep)
 
 
 def _kill(pid: int) -> None:

@@ -35,11 +35,11 @@ from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
 from mount_tools.build.run_step import run_step
 from mount_tools.build.sources import Reached, copy_whole
 from mount_tools.build.stage import StepFailed
-from mount_tools.build.stage_mount import MountedStage
+from mount_tools.build.stage_mount import MountedStage, Surface
 from mount_tools.container.process import Launch
 from unionfs.syscalls.privilege import is_machine_root
 
-Work = Callable[[MountedStage], None]
+Work = Callable[[Surface], None]
 
 
 class Surroundings(NamedTuple):
@@ -59,7 +59,8 @@ class Surroundings(NamedTuple):
 def run_task(run: Run, program: Program, user: str, workdir: str, around: Surroundings) -> Work:
     """Return what does a RUN."""
 
-    def work(stage: MountedStage) -> None:
+    def work(stage: Surface) -> None:
+        assert isinstance(stage, MountedStage), "a stage that runs something is ours"
         with ExitStack() as stack:
             mounts: list[Attached] = []
             environment = list(program.environment)
@@ -163,7 +164,7 @@ def copy_task(
 ) -> Work:
     """Return what does a COPY or ADD of `sources`, of which the digests have seen `seen`."""
 
-    def work(stage: MountedStage) -> None:
+    def work(stage: Surface) -> None:
         owner = find_owner(stage.root, one.owner, one.at) if one.owner else None
         mode = read_mode(one.mode, one.at) if one.mode else None
         copier = Copier(destination(stage, around), owner, mode)
@@ -180,13 +181,13 @@ def copy_task(
 def workdir_task(path: str, around: Surroundings) -> Work:
     """Return what makes the directory of a WORKDIR where it is missing."""
 
-    def work(stage: MountedStage) -> None:
+    def work(stage: Surface) -> None:
         fd, _ = destination(stage, around).folder(path)
         os.close(fd)
 
     return work
 
 
-def destination(stage: MountedStage, around: Surroundings) -> Destination:
+def destination(stage: Surface, around: Surroundings) -> Destination:
     """Return the stage as a tree to copy into."""
     return Destination(stage.root, Metadata(privileged=is_machine_root()), around.clock_ns)

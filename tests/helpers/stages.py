@@ -17,7 +17,7 @@ from mount_tools.build.packer import Recorded
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
 from mount_tools.build.stage_container import new_container
-from mount_tools.build.stage_mount import MountedStage
+from mount_tools.build.stage_mount import MountedStage, Surface
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.container.process import Launch
 
@@ -66,7 +66,7 @@ def run_stage(
 
     def tasks(output: int) -> list[Task]:
         def task(number: int, work: Work) -> Task:
-            return Task(number, lambda stage: work(stage, output))
+            return Task(number, lambda stage: work(_ours(stage), output))
 
         return [task(number, work) for number, work in enumerate(works)]
 
@@ -93,6 +93,11 @@ def run_stage(
             process.end()
         last = next((one for one in messages if isinstance(one, Kept) and one.step < 0), None)
     return Ran(messages, output, last.chain if last else None, store.containers.get(container.id))
+
+
+def _ours(stage: Surface) -> MountedStage:
+    assert isinstance(stage, MountedStage)
+    return stage
 
 
 def _attend(process: StageProcess, messages: list[Message]) -> bytes:
