@@ -88,7 +88,6 @@ CHANGES = {
     "WORKDIR /w": "WORKDIR /v",
     '"/bin/sh", "-c"': '"/bin/sh", "-ec"',
     "RUN echo": "RUN --network=none echo",
-    "echo a\n": "echo a\nRUN echo a\n",
 }
 
 
