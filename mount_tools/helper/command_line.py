@@ -21,6 +21,9 @@ from mount_tools.mount.option_grammar import OptionError, shortened
 SHORT = "sfnvdho:t:N:V"
 LONG = ["help", "version", "fake", "foreground", "debug", "verbose", "sloppy", "options="]
 
+FUSE_OVERLAYFS = "fuse-overlayfs"
+"""The name of the program that container engines look for."""
+
 _SWITCHES = {
     "-d": "debug",
     "--debug": "debug",
@@ -39,7 +42,10 @@ _SWITCHES = {
 
 @dataclass(slots=True)
 class Call:
-    """One command line, parsed."""
+    """One command line, parsed.
+
+    `engine` says that a container engine may have written it, for fuse-overlayfs.
+    """
 
     spec: str | None = None
     directory: str = ""
@@ -52,10 +58,14 @@ class Call:
     debug: bool = False
     help: bool = False
     version: bool = False
+    engine: bool = False
 
 
-def parse_call(arguments: Sequence[str]) -> Call:
-    """Return what `arguments`, the words behind the program's name, ask for.
+def parse_call(arguments: Sequence[str], *, program: str = "mount.pyunion") -> Call:
+    """Return what `arguments`, the words behind the name `program`, ask for.
+
+    As fuse-overlayfs, -f always means "foreground": mount(8) calls it by way of mount.fuse3,
+    which passes no -f.
 
     Raises `OptionError` with a sentence for the user.
     """
@@ -78,7 +88,8 @@ def parse_call(arguments: Sequence[str]) -> Call:
     if call.help or call.version:
         return call
     _take_operands(call, operands)
-    if ambiguous_f and call.spec is not None:
+    call.engine = program == FUSE_OVERLAYFS or call.spec is None
+    if ambiguous_f and call.spec is not None and program != FUSE_OVERLAYFS:
         call.fake = True
     elif ambiguous_f:
         call.foreground = True

@@ -24,7 +24,7 @@ from mount_tools.daemon.detach import (
     keep_standard_fds,
     run_detached,
 )
-from mount_tools.helper.command_line import Call, parse_call
+from mount_tools.helper.command_line import FUSE_OVERLAYFS, Call, parse_call
 from mount_tools.mount.option_grammar import OptionError, words
 from mount_tools.mount.options import LAYER_OPTIONS, MountOptions, parse_options
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     keep_standard_fds()
     given = sys.argv[1:] if arguments is None else arguments
-    status, message = _guarded(lambda: _run(given))
+    program = FUSE_OVERLAYFS if os.path.basename(sys.argv[0]) == FUSE_OVERLAYFS else PROGRAM
+    status, message = _guarded(lambda: _run(given, program))
     if message:
         # One line, whatever the message contains: mount(8) and container engines print it.
-        _print(f"{PROGRAM}: {' '.join(message.split())}\n", sys.stderr)
+        _print(f"{program}: {' '.join(message.split())}\n", sys.stderr)
     return status
 
 
@@ -81,16 +82,16 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
         )
 
 
-def _run(arguments: Sequence[str]) -> Outcome:
-    call = parse_call(arguments)
+def _run(arguments: Sequence[str], program: str) -> Outcome:
+    call = parse_call(arguments, program=program)
     if call.help:
         return _help()
     if call.version:
-        return _version()
+        return _version(program)
     if is_remount(call.options):
         remount(_absolute(call.directory), call.options)
         return Outcome(OK)
-    of_image = _means_image(call)
+    of_image = program != FUSE_OVERLAYFS and _means_image(call)
     options = _options_of(call, of_image=of_image)
     directory = _absolute(call.directory)
     if call.fake:
@@ -136,7 +137,11 @@ def _mount_image(call: Call, directory: str, options: MountOptions) -> Outcome:
 
 def _options_of(call: Call, *, of_image: bool) -> MountOptions:
     options = parse_options(
-        call.options, privileged=os.geteuid() == 0, sloppy=call.sloppy, of_image=of_image
+        call.options,
+        privileged=os.geteuid() == 0,
+        sloppy=call.sloppy,
+        of_image=of_image,
+        engine=call.engine,
     )
     return replace(
         options,
@@ -175,6 +180,8 @@ def _serve(
     from mount_tools.daemon.serve import serve
 
     log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
+    if options.ignored:
+        log.warning("%s: options without effect here: %s", directory, ", ".join(options.ignored))
     return serve(directory, options, live, namespace)
 
 
@@ -185,14 +192,17 @@ def _help() -> Outcome:
     return Outcome(OK)
 
 
-def _version() -> Outcome:
+def _version(program: str) -> Outcome:
+    """Print the version; engines show the first line (`podman info`)."""
     from importlib import metadata
 
     try:
         version = metadata.version("pyunion")
     except metadata.PackageNotFoundError:
         version = "of an uninstalled checkout"
-    _print(f"{PROGRAM} {version}\n", sys.stdout)
+    as_engines_read = f"{FUSE_OVERLAYFS}: version {version} (PyUnion)\n"
+    plain = f"{PROGRAM} {version}\n"
+    _print(as_engines_read if program == FUSE_OVERLAYFS else plain, sys.stdout)
     return Outcome(OK)
 
 

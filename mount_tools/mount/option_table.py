@@ -237,11 +237,17 @@ TUNING = _names(
 class Refused(NamedTuple):
     """An option that would change what users see, and that PyUnion does not implement.
 
-    `values` are the values that are refused, None for all of them.
+    `values` are the values that are refused, None for all of them.  If it is not refused
+    `to_engines`, it has no effect for them, as in fuse-overlayfs.
     """
 
     values: frozenset[str] | None
     why: str
+    to_engines: bool = False
+
+    def concerns(self, value: str | None) -> bool:
+        """Tell whether the option is refused with this value; without one it means "on"."""
+        return self.values is None or (value or "on") in self.values
 
 
 _ONE_TIMEOUT = Refused(None, "names and attributes have one timeout; use timeout=SECONDS")
@@ -254,6 +260,7 @@ REFUSED: dict[str, Refused] = {
     "verity": Refused(
         frozenset(("on", "require")),
         "fs-verity digests of layers are not checked; use verity=off",
+        to_engines=True,
     ),
     "uuid": Refused(
         frozenset(("on",)),
@@ -262,6 +269,7 @@ REFUSED: dict[str, Refused] = {
     "xattr_permissions": Refused(
         frozenset(("1", "2", "on")),
         "owners and modes are read from the inodes, not from xattrs; use xattr_permissions=0",
+        to_engines=True,
     ),
     "ino32_t": Refused(None, "inode numbers have 64 bits; leave it out"),
     "nooverride_creds": Refused(

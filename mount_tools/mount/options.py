@@ -57,7 +57,8 @@ class MountOptions:
     `context="…"`, for the kernel if SELinux is on.  `acl` and `xattrs` tell whether the
     mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of `IO_URING`,
     and `passthrough`, one of `PASSTHROUGH`, concern dev_fuse alone.  `log` is the file to
-    log to instead of syslog, `control` the path of the control socket.
+    log to instead of syslog, `control` the path of the control socket.  `ignored` are the
+    options of an engine that have no effect.
     """
 
     union: UnionConfig
@@ -75,10 +76,16 @@ class MountOptions:
     log: str | None = None
     control: str | None = None
     container: str | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def parse_options(
-    texts: Iterable[str], *, privileged: bool, sloppy: bool = False, of_image: bool = False
+    texts: Iterable[str],
+    *,
+    privileged: bool,
+    sloppy: bool = False,
+    of_image: bool = False,
+    engine: bool = False,
 ) -> MountOptions:
     """Return what the `-o` strings `texts` ask for; paths stay as they are written.
 
@@ -88,22 +95,28 @@ def parse_options(
     and it is nosuid and nodev unless it says otherwise: images come from strangers, and a
     mount shows their set-user-ID programs to every local user.
 
+    The options of an `engine` are those of fuse-overlayfs: what that takes or ignores does
+    not stop the engine, except what would mount other layers than were meant or skip a check
+    of their contents.  An id that no map has is stored as the overflow id.
+
     Raises `OptionError` with a sentence that names the option and what to do.
     """
     options = MountOptions(
-        union=UnionConfig(lowers=()),
+        union=UnionConfig(lowers=(), overflow_ids=engine),
         allow_other=privileged,
         flags=MS_NOSUID | MS_NODEV if of_image else 0,
     )
     for text in texts:
         for word in words(text):
-            options = _taken(options, word, sloppy)
+            options = _taken(options, word, sloppy, engine)
     return _checked(options, of_image)
 
 
-def _taken(options: MountOptions, word: Word, sloppy: bool) -> MountOptions:
+def _taken(options: MountOptions, word: Word, sloppy: bool, engine: bool) -> MountOptions:
     """Return `options` with what `word` says."""
     name = word.name
+    if engine and (fewer := _as_engines_mean(options, word)) is not None:
+        return fewer
     if name in VFS_FLAGS:
         _no_value(word)
         on, off = VFS_FLAGS[name]
@@ -114,11 +127,34 @@ def _taken(options: MountOptions, word: Word, sloppy: bool) -> MountOptions:
         return _MOUNT[name](options, word)
     if name in REFUSED:
         refused = REFUSED[name]
-        if refused.values is None or (word.value or "on") in refused.values:
+        if refused.concerns(word.value):
             raise OptionError(f"option {shortened(str(word))!r} is not supported: {refused.why}")
     elif not is_ignored(name) and not sloppy:
         _unknown(word)
     return options
+
+
+def _as_engines_mean(options: MountOptions, word: Word) -> MountOptions | None:
+    """Return `options` with what only engines write; None if `word` has its usual meaning."""
+    name = word.name
+    if name in ("uidmapping", "gidmapping") and not word.value:
+        return options
+    if name == "squash_to_root" and word.value == "1":
+        return replace(options, union=_squash_to_root(options.union, Word(name, None)))
+    refused = REFUSED.get(name)
+    if refused is not None:
+        if refused.to_engines or not refused.concerns(word.value):
+            return None
+    elif name in MEANT or is_ignored(name) or _means_layers(name):
+        return None
+    return replace(options, ignored=(*options.ignored, shortened(str(word))))
+
+
+def _means_layers(name: str) -> bool:
+    """Tell whether the unknown option `name` is probably one about layers, with a slip."""
+    import difflib  # only here: a mount should not wait for its import
+
+    return bool(difflib.get_close_matches(name, sorted(LAYER_OPTIONS), n=1, cutoff=0.8))
 
 
 def _checked(options: MountOptions, of_image: bool) -> MountOptions:

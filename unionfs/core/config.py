@@ -63,7 +63,8 @@ class UnionConfig:
     names and attributes; None, the default, means for ever: nothing but the mount
     changes the layers.  `open_dirs` limits the directories that are kept open; None
     means half of the files that this process may have open.  `atime` None means as
-    on the mount that the upper lies on.
+    on the mount that the upper lies on.  With `overflow_ids` an id outside `uid_map` or
+    `gid_map` is stored as the overflow id; without, it is refused with EOVERFLOW.
     """
 
     lowers: tuple[bytes, ...]
@@ -82,5 +83,6 @@ class UnionConfig:
     gid_map: tuple[IdRange, ...] = ()
     squash_uid: int | None = None
     squash_gid: int | None = None
+    overflow_ids: bool = False
     open_dirs: int | None = None
     atime: Atime | None = None

@@ -56,7 +56,8 @@ class Layer:
     `settled` says that the whole layer is on disk, so an fsync has nothing to do.
     `remote` says that another machine or process answers for the filesystem, so a call
     into it may never return.  `has_handles` says that file handles of its filesystem may
-    tell inodes apart, also after another mount.
+    tell inodes apart, also after another mount.  `idmapped` says that the mount of a lower
+    shows other ids than the filesystem stores.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Layer:
         "fds",
         "fsid",
         "has_handles",
+        "idmapped",
         "is_upper",
         "number",
         "ordered",
@@ -89,6 +91,7 @@ class Layer:
         self.reflinks = True
         self.remote = False
         self.has_handles = True
+        self.idmapped = False
         self.ordered = False
         self.settled = number >= 0
         self.fds = fds

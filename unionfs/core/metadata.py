@@ -27,16 +27,19 @@ def copy_metadata(
     st: os.stat_result,
     wanted: Callable[[str], bool],
     marks: Mapping[str, bytes] | None = None,
+    owner: tuple[int, int] | None = None,
 ) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
 
     Only attributes for whose name `wanted` returns True are copied; `marks` are set too.
+    `owner` is user and group, None for those in `st`.
     """
     fd, name = target
+    uid, gid = owner or (st.st_uid, st.st_gid)
     if name is None:
-        os.chown(fd, st.st_uid, st.st_gid)
+        os.chown(fd, uid, gid)
     else:
-        os.chown(name, st.st_uid, st.st_gid, dir_fd=fd, follow_symlinks=False)
+        os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
     for attribute in _names(source):
         if wanted(attribute):
             value = _value(source, attribute)

@@ -1,6 +1,10 @@
 """Owners: the ids stored on disk, the ids shown in the mount, and those for new files.
 
-Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid".
+A layer on an idmapped mount shows its ids as the maps would: they are not mapped again, and
+a copy_up translates them into those of the upper.
+
+Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid";
+mount_setattr(2) "ID-mapped mounts".
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 
 from unionfs.core.config import IdRange, UnionConfig
+from unionfs.core.layer import Layer
 from unionfs.errors import fs_error
 from unionfs.syscalls.fsids import FsIds
 
@@ -27,6 +32,7 @@ class Owners:
     def __init__(self, config: UnionConfig) -> None:
         self._uid_map = config.uid_map
         self._gid_map = config.gid_map
+        self._unmapped = OVERFLOW_ID if config.overflow_ids else None
         self._squash_uid = config.squash_uid
         self._squash_gid = config.squash_gid
         self.plain = not config.uid_map and not config.gid_map
@@ -46,11 +52,29 @@ class Owners:
 
     def stored_uid(self, uid: int) -> int:
         """Return the id to store for a user shown as `uid`; EOVERFLOW if there is none."""
-        return uid if self._squash_uid is not None else _stored(self._uid_map, uid)
+        return uid if self._squash_uid is not None else _lookup(self._uid_map, uid, self._unmapped)
 
     def stored_gid(self, gid: int) -> int:
         """Return the id to store for a group shown as `gid`; EOVERFLOW if there is none."""
-        return gid if self._squash_gid is not None else _stored(self._gid_map, gid)
+        return gid if self._squash_gid is not None else _lookup(self._gid_map, gid, self._unmapped)
+
+    def shown(self, layer: Layer, st: os.stat_result) -> tuple[int, int]:
+        """Return the owner and group to show for a file of `layer`, whose stat is `st`."""
+        if layer.idmapped:
+            return (
+                st.st_uid if self._squash_uid is None else self._squash_uid,
+                st.st_gid if self._squash_gid is None else self._squash_gid,
+            )
+        return self.shown_uid(st.st_uid), self.shown_gid(st.st_gid)
+
+    def copied(self, layer: Layer, st: os.stat_result) -> tuple[int, int]:
+        """Return the owner and group to store in the upper for a copy of a file of `layer`."""
+        if not layer.idmapped:
+            return st.st_uid, st.st_gid
+        return (
+            _lookup(self._uid_map, st.st_uid, OVERFLOW_ID),
+            _lookup(self._gid_map, st.st_gid, OVERFLOW_ID),
+        )
 
     def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:
         """Return a context in which the files that this thread creates belong to `uid`:`gid`.
@@ -74,10 +98,13 @@ def _shown(ranges: tuple[IdRange, ...], stored: int) -> int:
     return OVERFLOW_ID
 
 
-def _stored(ranges: tuple[IdRange, ...], shown: int) -> int:
+def _lookup(ranges: tuple[IdRange, ...], shown: int, unmapped: int | None) -> int:
+    """Return the id stored for `shown`; `unmapped`, or EOVERFLOW, if no range has it."""
     if not ranges:
         return shown
     for span in ranges:
         if span.shown <= shown < span.shown + span.length:
             return span.stored + shown - span.shown
-    raise fs_error(errno.EOVERFLOW)
+    if unmapped is None:
+        raise fs_error(errno.EOVERFLOW)
+    return unmapped

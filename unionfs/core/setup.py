@@ -35,6 +35,7 @@ from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
 from unionfs.syscalls.statfs import FUSE, filesystem_type, is_network_name, is_remote
+from unionfs.syscalls.statx import mount_id
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 from unionfs.types import StIno
@@ -68,13 +69,30 @@ def open_state(config: UnionConfig) -> State:
         # The upper of a read-only union is the topmost lower.
         config = replace(config, lowers=(config.upper, *config.lowers), upper=None, work=None)
     mounts = LayerMounts(config.atime)
-    opened = [mounts.lower(*_open_dir("lowerdir", path)) for path in config.lowers]
+    idmapped = _idmapped_mounts(config)
+    opened, shown_mapped = [], []
+    for path in config.lowers:
+        lower = _open_dir("lowerdir", path)
+        shown_mapped.append(bool(idmapped) and mount_id(lower[1]) in idmapped)
+        opened.append(mounts.lower(*lower))
     data = [mounts.lower(*_open_dir("data-only lowerdir", path)) for path in config.data]
     upper = work = None
     if config.upper is not None and config.work is not None:
         upper, work = _open_upper(config.upper, config.work, config.lowers, mounts)
     layers, fds = _number_layers(config, opened, data, upper)
+    for layer, mapped in zip(layers.lowers, shown_mapped, strict=True):
+        layer.idmapped = mapped
     return _assemble(config, layers, fds, work, mounts)
+
+
+def _idmapped_mounts(config: UnionConfig) -> frozenset[int]:
+    """Return the ids of the mounts that map ids, if `config` maps some too.
+
+    An engine may hand over the lowers of a container on idmapped mounts, and the same map.
+    """
+    if not config.uid_map and not config.gid_map:
+        return frozenset()
+    return frozenset(mount.mount_id for mount in read_mounts() if b"idmapped" in mount.options)
 
 
 def _assemble(

@@ -489,8 +489,8 @@ class UnionFs:
                 blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid
         if not self._plain_owners:
-            owners = self._state.owners
-            uid, gid = owners.shown_uid(uid), owners.shown_gid(gid)
+            at = node.top() if isinstance(node, Dir) else node.real
+            uid, gid = self._state.owners.shown(at.layer, st)
         return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
 
     def _data_blocks(self, node: File, blocks: int) -> int:

@@ -16,7 +16,14 @@ def test_as_mount8_calls_it() -> None:
 
 def test_as_fuse_overlayfs_is_called() -> None:
     assert parse_call(["-o", "lowerdir=/a", "/mnt"]) == Call(
-        directory="/mnt", options=["lowerdir=/a"]
+        directory="/mnt", options=["lowerdir=/a"], engine=True
+    )
+
+
+def test_by_the_name_of_fuse_overlayfs() -> None:
+    call = parse_call(["overlay", "/mnt", "-f", "-o", "lowerdir=/a"], program="fuse-overlayfs")
+    assert call == Call(
+        spec="overlay", directory="/mnt", options=["lowerdir=/a"], foreground=True, engine=True
     )
 
 
@@ -46,7 +53,7 @@ def test_the_long_names_leave_no_doubt() -> None:
     assert not parse_call(["spec", "/mnt", "--foreground"]).fake
     assert parse_call(["--fake", "/mnt"]).fake
     assert parse_call(["--debug", "--sloppy", "--verbose", "/mnt"]) == Call(
-        directory="/mnt", debug=True, sloppy=True, verbose=True
+        directory="/mnt", debug=True, sloppy=True, verbose=True, engine=True
     )
 
 

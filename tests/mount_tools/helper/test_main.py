@@ -96,7 +96,7 @@ def test_nobody_reads_what_is_printed() -> None:
 def test_a_bug_is_one_line_and_status_4(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(words: object) -> None:
+    def broken(words: object, **_: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr(mount_helper, "parse_call", broken)
@@ -109,7 +109,7 @@ def test_a_bug_is_one_line_and_status_4(
 def test_ctrl_c_is_status_8(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(words: object) -> None:
+    def interrupted(words: object, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(mount_helper, "parse_call", interrupted)
@@ -346,3 +346,26 @@ def test_odd_names_of_layers_and_specs(layers: MountLayers) -> None:
         assert (layers.merged / "odd").exists()
     finally:
         run(*unmount_command(), layers.merged)
+
+
+def test_by_the_name_of_fuse_overlayfs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/fuse-overlayfs"])
+    assert mount_helper.main(["--version"]) == 0
+    assert re.fullmatch(r"fuse-overlayfs: version \S.*\(PyUnion\)\n", capsys.readouterr().out)
+    assert mount_helper.main(["-o", "rw", "/mnt"]) == 1
+    assert capsys.readouterr().err.startswith("fuse-overlayfs: there is no layer to mount")
+
+
+def test_an_engine_hears_nothing_of_words_without_effect(layers: MountLayers) -> None:
+    require_fuse()
+    log = layers.base / "log"
+    done = helper("-o", f"{layers.words},,max_threads=3,Z,uidmapping=,log={log}", layers.merged)
+    try:
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert (layers.merged / "from-high").read_text() == "high\n"
+    finally:
+        run(*unmount_command(), layers.merged)
+    warnings = [line for line in log.read_text().splitlines() if "without effect" in line]
+    assert len(warnings) == 1 and warnings[0].endswith("max_threads=3, Z")

@@ -227,6 +227,42 @@ def test_sloppy_ignores_the_unknown_but_not_the_wrong() -> None:
         parse(WRITABLE, "index=maybe", sloppy=True)
 
 
+FOR_ENGINES = (
+    "max_threads=4,max_idle_threads=2,modules=iconv,attr_timeout=5,entry_timeout=1,ino32_t",
+    "negative_timeout=0,allow_root,auto_unmount,sharecache,Z,nooverride_creds,nfs_export=on",
+)
+
+
+def test_what_fuse_overlayfs_takes_or_ignores_stops_no_engine() -> None:
+    texts = (f"{WRITABLE},,volatile", "uidmapping=,gidmapping=", *FOR_ENGINES)
+    options = parse_options(texts, privileged=True, engine=True)
+    assert options.union == UnionConfig(
+        lowers=(b"/l",), upper=b"/u", work=b"/w", volatile=True, overflow_ids=True
+    )
+    assert options.ignored == tuple(",".join(FOR_ENGINES).split(","))
+    for text in FOR_ENGINES:
+        refusal(WRITABLE, text)
+    squashed = parse_options((WRITABLE, "squash_to_root=1"), privileged=True, engine=True).union
+    assert (squashed.squash_uid, squashed.squash_gid) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "upperdri=/u",
+        "lowedir=/x",
+        "xattr_permissions=2",
+        "verity=require",
+        "uidmapping=0:0",
+        "timeout=soon",
+        "workdir=",
+    ],
+)
+def test_real_mistakes_stop_an_engine(text: str) -> None:
+    with pytest.raises(OptionError):
+        parse_options([WRITABLE, text], privileged=True, engine=True)
+
+
 def test_long_values_are_cut_in_messages() -> None:
     assert len(refusal(WRITABLE, "timeout=" + "9x" * 5000)) < 200
 

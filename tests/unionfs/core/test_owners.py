@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.idmapped import idmapped
 from tests.helpers.layers import Layers
+from tests.helpers.mounts import require_root
 from tests.helpers.unions import errno_of
 from unionfs.core.config import IdRange
 from unionfs.core.owners import OVERFLOW_ID
@@ -52,6 +54,45 @@ def test_mapped_ids_are_stored(tmp_path: Path) -> None:
         assert tree.lstat(b"d")[1:3] == (1000, 9)
         assert [entry.name for entry in tree.listdir(b"")] == [b"d"]
     assert not (layers.upper / "e").exists()
+
+
+def test_ids_without_a_place_are_stored_as_the_overflow_id(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": ""})
+    os.chown(layers.lowers[0] / "file", 100_001, 200_001)
+    with layers.union(overflow_ids=True, **MAPS) as tree:
+        attr = tree.fs.mkdir(ROOT_NODEID, b"d", 0o755, 0, 4_000, 6)
+        tree.lookups[attr.nodeid] += 1
+        assert (attr.st_uid, attr.st_gid) == (OVERFLOW_ID, 6)
+        st = (layers.upper / "d").stat()
+        assert (st.st_uid, st.st_gid) == (OVERFLOW_ID, 200_006)
+        tree.chown(b"file", 4_000, 4_000)
+        st = (layers.upper / "file").stat()
+        assert (st.st_uid, st.st_gid) == (OVERFLOW_ID, OVERFLOW_ID)
+        tree.chown(b"d", 5, 6)
+        assert (layers.upper / "d").stat().st_uid == 100_005, "an engine sets it right later"
+
+
+def test_an_idmapped_lower_is_not_mapped_twice(tmp_path: Path) -> None:
+    require_root()
+    layers = Layers(tmp_path, {"d": {"file": "data"}}, {"below": ""})
+    os.chown(layers.lowers[0] / "d/file", 5, 6)
+    os.chown(layers.lowers[1] / "below", 7, 8)
+    maps = dict.fromkeys(("uid_map", "gid_map"), (IdRange(0, 100_000, 1000),))
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    with idmapped(layers.lowers[0], mapped, 0, 100_000, 1000):
+        lowers = (os.fsencode(mapped), os.fsencode(layers.lowers[1]))
+        with layers.union(lowers=lowers, overflow_ids=True, **maps) as tree:
+            assert tree.lstat(b"d/file")[1:3] == (100_005, 100_006)
+            assert tree.lstat(b"d")[1:3] == (100_000, 100_000)
+            assert tree.lstat(b"below")[1:3] == (100_007, 100_008), "not idmapped: mapped here"
+            tree.chmod(b"d/file", 0o600)
+            tree.chmod(b"below", 0o600)
+            assert tree.lstat(b"d/file")[1:3] == (100_005, 100_006)
+            assert tree.lstat(b"d")[1:3] == (100_000, 100_000)
+    for name, owner in (("d/file", (5, 6)), ("d", (0, 0)), ("below", (7, 8))):
+        st = (layers.upper / name).stat()
+        assert (st.st_uid, st.st_gid) == owner, f"{name} is stored as the layers store it"
 
 
 def test_squashed_ids(tmp_path: Path) -> None:
