@@ -77,7 +77,7 @@ def test_an_idmapped_lower_is_not_mapped_twice(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"d": {"file": "data"}}, {"below": ""})
     os.chown(layers.lowers[0] / "d/file", 5, 6)
     os.chown(layers.lowers[1] / "below", 7, 8)
-    maps = dict.fromkeys(("uid_map", "gid_map"), (IdRange(0, 100_000, 1000),))
+    maps: dict[str, Any] = dict.fromkeys(("uid_map", "gid_map"), (IdRange(0, 100_000, 1000),))
     mapped = tmp_path / "mapped"
     mapped.mkdir()
     with idmapped(layers.lowers[0], mapped, 0, 100_000, 1000):
