@@ -54,7 +54,7 @@ class StageProcess:
         """Start them.  `tasks` gets the descriptor that the steps' output goes to.
 
         `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises
-        StoreError if the stage cannot be mounted.
+        StoreError if the stage cannot be mounted; the container is then removed.
         """
         own_interpreter()
         self.container = container
@@ -68,10 +68,11 @@ class StageProcess:
         self.packed, packer_end = link()
         packer_jobs, jobs = link()
         self._packer = self._stage = 0
-        mount = prepare_stage(store, container, runs=runs)
-        # SQLite's locks do not survive a fork, and its memory of them does.
-        store.database.close()
+        others = (stage_end, packer_end, packer_jobs, jobs)
         try:
+            mount = prepare_stage(store, container, runs=runs)
+            # SQLite's locks do not survive a fork, and its memory of them does.
+            store.database.close()
             self._packer = self._start_packer(
                 lambda: Packer(store, container, record, newest_ns), packer_jobs, packer_end
             )
@@ -84,12 +85,15 @@ class StageProcess:
             self._stage = _start(mount, work, keep, runs=runs)
             store.containers.started(container, self._stage)
         except BaseException:
+            for end in others:  # else the packer would wait for us
+                end.close()
             self.kill()
             self.end()
+            self.remove()
             raise
         finally:
             os.close(output)
-            for end in (stage_end, packer_end, packer_jobs, jobs):
+            for end in others:
                 end.close()
 
     def _start_packer(self, packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:

@@ -91,6 +91,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_is_done_again_if_something_of_it_changes(builds: Builds) -> None:
     builds.ok(BASIS)
     assert cached(builds.ok(BASIS)) == 5
@@ -255,6 +256,7 @@ def test_two_builds_at_once(builds: Builds) -> None:
     is_whole(builds)
 
 
+@pytest.mark.slow
 def test_the_cache_goes_with_prune(builds: Builds) -> None:
     builds.ok(STAGES)
     assert cached(builds.ok(STAGES)) == 5

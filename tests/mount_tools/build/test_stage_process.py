@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from layerstore import Store
+from layerstore.errors import StoreError
 from layerstore.operations.check import examine
 from mount_tools.build.stage_process import StageProcess
 from tests.helpers.stages import run_stage, sh
@@ -39,3 +40,16 @@ def test_it_runs_as_long_as_its_process(store: Store) -> None:
 
     ran = run_stage(store, [sh("true")], look=look)
     assert not ran.container.running
+
+
+def test_a_stage_that_cannot_be_mounted_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("no mount today")
+
+    monkeypatch.setattr("mount_tools.build.stage_process.start_stage", refuse)
+    with pytest.raises(StoreError, match="no mount today"):
+        run_stage(store, [sh("true")])
+    assert store.containers.list() == []
+    assert list(examine(store, content=True)) == []
