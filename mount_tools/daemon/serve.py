@@ -1,10 +1,10 @@
 """One mount, from the open union to its end: choose a transport, mount, serve, unmount.
 
 Decided here and only here: the order of these steps.  The mount is live as early as
-possible.  A transport with its own threads serves the first requests while trio, which
-`supervise` needs, is still being imported (this takes as long as everything before it).
-A failure after that does not end the mount: see `unsupervised`.  Signals that arrive
-before the supervisor waits for them stay blocked until then.
+possible.  Only a mount with a control socket, or a transport without threads of its own,
+needs trio; a transport with its own threads serves the first requests while that is still
+being imported, and a failure then does not end the mount: see `attend`.  Signals that
+arrive before they are waited for stay blocked until then.
 
 Threading: this is the main thread, which serves no requests.
 """
@@ -25,10 +25,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from mount_tools.daemon.attend import Attendant
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
-from mount_tools.daemon.transport import Joinable, Transport, load_transport
-from mount_tools.daemon.unsupervised import serve_unsupervised
+from mount_tools.daemon.signals import SignalHandler
+from mount_tools.daemon.transport import Joinable, Running, Transport, load_transport
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
 from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.options import MountOptions
@@ -57,11 +58,12 @@ def serve(
 
     Raises `ConfigError` or `MountError` with nothing mounted.
     """
-    _require_trio()
+    if options.control is not None:
+        _require_trio()
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
-    if covers_our_code(directory):
+    if options.control is not None and covers_our_code(directory):
         importlib.import_module(_SUPERVISE)
     make_mount = _way_to_mount(directory, options, namespace)
     with _signals_held():
@@ -99,7 +101,7 @@ def _require_trio() -> None:
             return
     except (ImportError, ValueError):
         pass
-    raise MountError("the Python package trio is not installed, and every mount needs it")
+    raise MountError("the Python package trio is not installed, and a mount with control= needs it")
 
 
 def covers_our_code(directory: str) -> bool:
@@ -194,6 +196,9 @@ def _serve_mounted(
 
         _spare_the_inodes()
         return supervise(fs, mount, live, partial(transport.carry, fs, mount.fd), listener)
+    handler = SignalHandler(fs, mount)
+    if listener is None:
+        return _attend(running, handler, live)
     announce = _told(live)
     joinable = Joinable(running)
     try:
@@ -208,9 +213,24 @@ def _serve_mounted(
         log.exception("the supervisor failed; %s is served without it", mount.point)
         if joinable.joined:
             return False
-    if listener is not None:
-        listener.close()
-    return serve_unsupervised(running, mount)
+    listener.close()
+    return Attendant(running).run(handler)
+
+
+def _attend(running: Running, handler: SignalHandler, live: Callable[[], None]) -> bool:
+    """Serve to the end without a supervisor; nothing more can fail after `live()`."""
+    try:
+        attendant = Attendant(running)
+    except RuntimeError as error:
+        handler.unmount()
+        running.join()
+        raise MountError(f"no thread can be started: {error}") from None
+    try:
+        live()
+    except BrokenPipeError:
+        handler.undo()
+    _spare_the_inodes()
+    return attendant.run(handler)
 
 
 def _spare_the_inodes() -> None:

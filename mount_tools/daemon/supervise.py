@@ -1,13 +1,10 @@
-"""The supervisor of a mount while it is served: signals, the control socket, the end.
+"""The supervisor of a mount that needs trio: its control socket, signals, the end.
 
-Decided here and only here: what signals do.  SIGTERM, SIGINT and SIGHUP unmount; a mount in
-use is detached and served until the kernel ends the connection.  If another mount namespace
-keeps it alive, the log says which, and a second SIGTERM aborts the connection.  SIGUSR1
-logs the counters.
+Mounts without a control socket on a transport with threads of its own do without it: see
+`attend`.
 
 Threading: trio runs the supervisor in the main thread, and with it a transport without
-threads of its own.  The unmount runs in a worker thread, since the kernel may send requests
-to the transport before umount2(2) returns.
+threads of its own.  What signals do runs in a worker thread, see `signals`.
 """
 
 from __future__ import annotations
@@ -21,9 +18,9 @@ import trio
 
 from mount_tools.daemon.control_server import Control, serve_control
 from mount_tools.daemon.detach import WATCHED
+from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Carry, Running
 from mount_tools.mount.fuse import FuseMount
-from mount_tools.mount.holders import abort_connection, holders
 from unionfs.errors import MountError
 from unionfs.vfs import Filesystem, Notifier
 
@@ -71,7 +68,7 @@ class Session:
         self._mount = mount
         self._live = live
         self._ready = trio.Event()
-        self._unmounted = False
+        self._handler = SignalHandler(fs, mount)
         self.notifier: Notifier | None = None
 
     async def run(
@@ -96,14 +93,14 @@ class Session:
             except MountError as error:
                 # Nobody has used the mount yet, so it can be undone.
                 refused = error
-                await self._unmount()
+                await trio.to_thread.run_sync(self._handler.unmount)
             except Exception:
                 # The dead mount stays if it was in use: programs that work on it must get
                 # errors, not an empty directory (think of rsync --delete).
                 log.exception("the transport failed; %s is dead", self._mount.point)
                 healthy = False
                 if not self._ready.is_set():
-                    await self._unmount()
+                    await trio.to_thread.run_sync(self._handler.unmount)
             nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused
@@ -118,8 +115,7 @@ class Session:
         try:
             self._live()
         except BrokenPipeError:
-            log.warning("the command that mounted %s has gone; unmounting", self._mount.point)
-            await self._unmount()
+            await trio.to_thread.run_sync(self._handler.undo)
 
     async def _answer(self, listener: socket.socket) -> None:
         """Serve the control socket; the mount goes on without it if that fails."""
@@ -131,50 +127,4 @@ class Session:
 
     async def _watch(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
-            if number == signal.SIGUSR1:
-                try:
-                    self._log_counters()
-                except Exception:
-                    log.exception("the counters cannot be read")
-            elif number == signal.SIGTERM and self._unmounted:
-                await self._abort()
-            else:
-                log.info("%s: unmounting %s", signal.Signals(number).name, self._mount.point)
-                await self._unmount()
-                if self._unmounted:
-                    await self._tell_holders()
-
-    async def _unmount(self) -> None:
-        try:
-            await trio.to_thread.run_sync(self._mount.unmount)
-            self._unmounted = True
-        except (OSError, MountError) as error:
-            log.error("cannot unmount %s: %s; still serving it", self._mount.point, error)
-
-    async def _tell_holders(self) -> None:
-        """Log which mount namespaces keep the unmounted filesystem alive, if any do."""
-        device = self._mount.device
-        if device is None:
-            return
-        found = await trio.to_thread.run_sync(holders, device)
-        if found:
-            log.warning(
-                "%s is unmounted here, but still mounted in other mount namespaces, and served "
-                "until they end: %s; a second SIGTERM aborts the connection",
-                self._mount.point,
-                ", ".join(map(str, found)),
-            )
-
-    async def _abort(self) -> None:
-        log.warning("second SIGTERM: aborting the connection of %s", self._mount.point)
-        device = self._mount.device
-        try:
-            if device is None:
-                raise MountError("the device of the mount is not known")
-            await trio.to_thread.run_sync(abort_connection, device)
-        except MountError as error:
-            log.error("%s; still serving %s", error, self._mount.point)
-
-    def _log_counters(self) -> None:
-        counters = self._fs.counters()
-        log.info("counters: %s", " ".join(f"{name}={n}" for name, n in counters.items()))
+            await trio.to_thread.run_sync(self._handler.take, number)

@@ -1,4 +1,4 @@
-"""A mount that was announced stays live, whatever becomes of its supervisor."""
+"""Mounts without a supervisor: those that need none, and those whose supervisor failed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from mount_tools.daemon import serve
+from mount_tools.daemon.signals import SignalHandler
+from mount_tools.daemon.transport import Running
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
@@ -21,6 +25,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.mount_tools.daemon.test_serve import is_running
+from unionfs.errors import MountError
 
 
 def mount_with(layers: MountLayers, modules: Path, body: str) -> tuple[Path, int]:
@@ -33,7 +38,7 @@ def mount_with(layers: MountLayers, modules: Path, body: str) -> tuple[Path, int
     run(
         *helper_command(
             "-o",
-            f"{layers.words},transport=dev_fuse,log={log}",
+            f"{layers.words},transport=dev_fuse,log={log},control={layers.base}/control",
             layers.merged,
         ),
         env=environment,
@@ -71,17 +76,57 @@ def test_a_supervisor_that_cannot_be_imported(layers: MountLayers, trio: str, en
     assert (layers.upper / "new").read_text() == "new\n"
 
 
-def test_without_trio_nothing_is_mounted(layers: MountLayers) -> None:
+def test_a_mount_without_a_control_socket_needs_no_package(layers: MountLayers) -> None:
     """Python does not see the installed packages with -S."""
     require_fuse()
-    before = layers.stats()
-    done = run(
+    require_root()
+    run(
         *(sys.executable, "-S", *helper_command("-o", layers.words, layers.merged)[1:]),
+        env=helper_environment(),
+    )
+    try:
+        assert (layers.merged / "from-low").read_text() == "low\n"
+    finally:
+        run(*unmount_command(), layers.merged)
+
+
+def test_without_trio_there_is_no_control_socket(layers: MountLayers) -> None:
+    require_fuse()
+    before = layers.stats()
+    words = f"{layers.words},control={layers.base}/control"
+    done = run(
+        *(sys.executable, "-S", *helper_command("-o", words, layers.merged)[1:]),
         env=helper_environment(),
         check=False,
     )
     assert (done.returncode, done.stderr) == (
         32,
-        b"mount.pyunion: the Python package trio is not installed, and every mount needs it\n",
+        b"mount.pyunion: the Python package trio is not installed, "
+        b"and a mount with control= needs it\n",
     )
     assert mount_type(layers.merged) is None and layers.stats() == before
+
+
+def test_no_thread_for_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that cannot be attended to is undone before it is reported as live."""
+    told: list[str] = []
+
+    class Connection:
+        def join(self) -> None:
+            told.append("joined")
+
+    class Handler:
+        def unmount(self) -> None:
+            told.append("unmounted")
+
+    def no_thread(_running: Running) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(serve, "Attendant", no_thread)
+    with pytest.raises(MountError, match="no thread"):
+        serve._attend(
+            cast(Running, Connection()),
+            cast(SignalHandler, Handler()),
+            lambda: told.append("live"),
+        )
+    assert told == ["unmounted", "joined"]

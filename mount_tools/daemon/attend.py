@@ -1,0 +1,55 @@
+"""Attend to a mount that a transport serves from threads of its own: signals and the end.
+
+This is all that a mount without a control socket needs, and it needs no trio, whose import
+takes as long as the rest of a mount.  It is also how a mount goes on if its supervisor fails:
+a mount that was reported as live stays live.
+
+Threading: the transport serves from its own threads.  One more thread waits for the end
+of the connection, and the main thread waits for signals.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+from mount_tools.daemon.detach import WATCHED
+from mount_tools.daemon.signals import SignalHandler
+from mount_tools.daemon.transport import Running
+
+log = logging.getLogger(__name__)
+
+
+class Attendant:
+    """Waits for the end of one connection, from when it is made."""
+
+    def __init__(self, running: Running) -> None:
+        """Start to wait.  Blocks the signals in `WATCHED`, which `run` takes.
+
+        Raises RuntimeError if no thread can be started.
+        """
+        self._running = running
+        self._healthy = True
+        self._ended = threading.Event()
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        threading.Thread(target=self._wait, name="join", daemon=True).start()
+
+    def run(self, handler: SignalHandler) -> bool:
+        """Take signals to the end of the connection; return whether it ended well."""
+        while True:
+            number = signal.sigwait(WATCHED)
+            if self._ended.is_set():
+                return self._healthy
+            handler.take(number)
+
+    def _wait(self) -> None:
+        try:
+            self._running.join()
+        except Exception:
+            log.exception("the transport failed; the mount is dead")
+            self._healthy = False
+        finally:
+            self._ended.set()
+            os.kill(os.getpid(), signal.SIGUSR1)
