@@ -98,6 +98,8 @@ MAN := /usr/local/share/man
 
 .PHONY: install
 install: $(VENV)/product
+	@# Where PYTHONDONTWRITEBYTECODE is set, each mount would compile all modules.
+	@$(BIN)/python -m compileall -q unionfs layerstore mount_tools
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/mount.pyunion /sbin/mount.pyunion
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/pyunion /usr/local/bin/pyunion
 	@for section in 1 8; do \

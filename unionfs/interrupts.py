@@ -19,7 +19,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from unionfs.errors import fs_error
 
@@ -44,7 +43,8 @@ class Caller:
         if not self.pid:
             return False
         try:
-            status = Path(f"/proc/{self.pid}/status").read_bytes()
+            with open(f"/proc/{self.pid}/status", "rb") as file:
+                status = file.read()
         except OSError:
             return False
         pending = 0

@@ -16,7 +16,6 @@ import errno
 import logging
 import os
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unionfs.errors import ConfigError
@@ -168,9 +167,9 @@ def _connected(path: str) -> socket.socket:
     return connect(socket.SOCK_STREAM)
 
 
-def _own_file() -> Path | None:
+def _own_file() -> str | None:
     """Return a path in the first writable directory for run-time files, if there is one."""
     for directory in ("/run", os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
         if directory and os.access(directory, os.W_OK):
-            return Path(directory, f"{IDENTITY}.{os.getpid()}.log")
+            return os.path.join(directory, f"{IDENTITY}.{os.getpid()}.log")
     return None

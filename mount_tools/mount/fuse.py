@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 import stat
-from pathlib import Path
 
 from mount_tools.mount.option_grammar import escaped
 from mount_tools.mount.options import MountOptions
@@ -159,7 +158,7 @@ def mount_on_fd(fd: int, point: str, options: MountOptions) -> None:
     ]
     if options.allow_other:
         words.append("allow_other")
-    if Path("/sys/fs/selinux/enforce").exists():
+    if os.path.exists("/sys/fs/selinux/enforce"):
         words += options.selinux
     # MS_POSIXACL makes the kernel leave the umask to us, since a default
     # ACL of the parent takes its place (fs/fuse/inode.c, fc->dont_mask).

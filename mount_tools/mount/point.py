@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import stat
-from pathlib import Path
 
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError
@@ -62,20 +61,24 @@ def check_layers_apart(config: UnionConfig, mount_point: str) -> None:
     descriptors opened before the mount.  Opening the union reports directories that do not
     exist.
     """
-    point = Path(mount_point)
+    point = os.path.normpath(mount_point)
     lowers = [("the lower layer", path) for path in (*config.lowers, *config.data)]
     writable = [("upperdir", config.upper), ("workdir", config.work)]
     for kind, raw in [*lowers, *writable]:
         if raw is None:
             continue
-        layer = Path(os.path.realpath(os.fsdecode(raw)))
-        if point in layer.parents or (layer == point and kind != "the lower layer"):
+        layer = os.path.realpath(os.fsdecode(raw))
+        if _is_beneath(layer, point) or (layer == point and kind != "the lower layer"):
             raise ConfigError(
                 f"{kind} {layer} lies beneath the mount point {point}, "
                 f"where the mount would hide it from itself; mount somewhere else"
             )
-        if layer in point.parents:
+        if _is_beneath(point, layer):
             raise ConfigError(
                 f"the mount point {point} lies inside {kind} {layer}, "
                 f"so the union would contain itself; mount somewhere else"
             )
+
+
+def _is_beneath(inner: str, outer: str) -> bool:
+    return inner != outer and inner.startswith(outer.rstrip("/") + "/")

@@ -15,7 +15,6 @@ The root also has `stack` (the layers, upper first) and `counters` (JSON).
 
 from __future__ import annotations
 
-import json
 import os
 
 from unionfs.core.inode import Dir, File, Node
@@ -42,6 +41,8 @@ def virtual_value(state: State, node: Node, name: bytes) -> bytes | None:
         if asked == b"stack":
             return b"\n".join(layer.path for layer in state.stack())
         if asked == b"counters":
+            import json  # only here: a mount should not wait for its import
+
             return json.dumps(counters(state)).encode()
     return None
 

@@ -6,7 +6,6 @@ Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -36,7 +35,8 @@ def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
 
     Raises the `OSError` of reading it.
     """
-    return [parse_mount(line) for line in Path(path).read_bytes().splitlines()]
+    with open(path, "rb") as table:
+        return [parse_mount(line) for line in table.read().splitlines()]
 
 
 def parse_mount(line: bytes) -> Mount:

@@ -9,7 +9,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import socket
 import struct
 
 from unionfs.syscalls.libc import fail, libc
@@ -128,6 +127,8 @@ def bring_up_loopback() -> None:
 
     Source: netdevice(7) SIOCSIFFLAGS.
     """
+    import socket  # only here: a mount should not wait for its import
+
     request = struct.pack("16sh14x", b"lo", _IFF_UP)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)

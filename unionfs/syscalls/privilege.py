@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from unionfs.credentials import INITIAL_USER_NAMESPACE
 
@@ -17,7 +16,8 @@ def has_machine_caps() -> bool:
     try:
         if os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE:
             return False
-        status = Path("/proc/self/status").read_bytes()
+        with open("/proc/self/status", "rb") as file:
+            status = file.read()
     except OSError:
         return False
     effective = int(status.partition(b"CapEff:")[2].split(maxsplit=1)[0], 16)
@@ -28,4 +28,5 @@ def is_machine_root() -> bool:
     """Tell whether this process is root, with the whole machine's user ids mapped one to one."""
     if os.geteuid() != 0:
         return False
-    return Path("/proc/self/uid_map").read_bytes().split() == [b"0", b"0", b"4294967295"]
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() == [b"0", b"0", b"4294967295"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from pathlib import Path
 
 from unionfs.syscalls.libc import fail, libc
 
@@ -43,7 +42,8 @@ def is_ordered(fd: int) -> bool:
     try:
         # A link to the device's directory, whose name ext4 uses in /proc.
         name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}"))
-        options = Path(f"/proc/fs/ext4/{name}/options").read_text()
+        with open(f"/proc/fs/ext4/{name}/options") as file:
+            options = file.read()
     except OSError:
         return False
     return not {"data=ordered", "data=journal"}.isdisjoint(options.split())

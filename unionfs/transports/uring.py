@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from unionfs.gate import Gate
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
@@ -39,22 +38,24 @@ _ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV)
 
 _PATIENCE_S = 1.0
 
-_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-_POSSIBLE = Path("/sys/devices/system/cpu/possible")
+_SWITCH = "/sys/module/fuse/parameters/enable_uring"
+_POSSIBLE = "/sys/devices/system/cpu/possible"
 _IOVEC = struct.Struct("=QQQQ")
 
 
 def is_enabled() -> bool:
     """Tell whether the administrator has switched FUSE-over-io_uring on."""
     try:
-        return _SWITCH.read_text().strip() == "Y"
+        with open(_SWITCH) as file:
+            return file.read().strip() == "Y"
     except OSError:
         return False
 
 
 def possible_cpus() -> int:
     """Return the number of CPUs for which the kernel wants queues: all possible ones."""
-    last = _POSSIBLE.read_text().strip().split(",")[-1].split("-")[-1]
+    with open(_POSSIBLE) as file:
+        last = file.read().strip().split(",")[-1].split("-")[-1]
     return int(last) + 1
 
 
