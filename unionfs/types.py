@@ -101,6 +101,18 @@ class SetAttr:
     times_now: bool = field(default=False, repr=False)
 
 
+class Restored(NamedTuple):
+    """The result of a restore: whether anything changed, and what the kernel should forget.
+
+    `inodes` are the nodeids of which it should forget attributes and listings, `names` a
+    directory's nodeid and a name in it.
+    """
+
+    changed: bool
+    inodes: tuple[NodeId, ...]
+    names: tuple[tuple[NodeId, bytes], ...]
+
+
 class Frozen(NamedTuple):
     """The result of a freeze: how long requests had to wait, and what was copied.
 

@@ -30,7 +30,18 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, Renewed, SetAttr
+from unionfs.types import (
+    Attr,
+    Backing,
+    Buffer,
+    DirEntry,
+    Fh,
+    Frozen,
+    NodeId,
+    Renewed,
+    Restored,
+    SetAttr,
+)
 
 # A write of fewer bytes, into the page cache, takes less time than a worker thread.
 INLINE_WRITE = 256 << 10
@@ -224,6 +235,13 @@ class Filesystem(Protocol):
         requests wait: those open for writing, and with passthrough those open for reading
         too.  With `ahead` they are copied once before that as well, so that requests wait
         less.  Called outside the gate; a second call waits for the first.
+        """
+        ...
+
+    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
+        """Make `path` again what the lowers have; with `dry_run` only tell whether it differs.
+
+        A directory is restored with everything in it.  Called outside the gate.
         """
         ...
 

@@ -21,6 +21,7 @@ from layerstore.containers.control_protocol import (
     R,
     Refused,
     Request,
+    Restore,
     decode_reply,
     encode_request,
 )
@@ -69,6 +70,14 @@ def ask(path: Path, request: Request[R], *, seconds: float = SECONDS) -> R:
 def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> Frozen:
     """Freeze the upper of the mount behind the socket `path` to `upper_to`; see `Freeze`."""
     return ask(path, Freeze(os.fsencode(upper_to), ahead), seconds=FREEZE_SECONDS)
+
+
+def restore(path: Path, restored: bytes, *, dry_run: bool = False) -> bool:
+    """Make the path `restored` in the mount behind the socket `path` what its lowers have.
+
+    Tells whether that changes it; with `dry_run` nothing is changed.  See `Restore`.
+    """
+    return ask(path, Restore(restored, dry_run), seconds=FREEZE_SECONDS).changed
 
 
 def writing(path: Path) -> tuple[bytes, ...]:

@@ -10,6 +10,7 @@ and, if the union failed with an errno, that `errno`.
     counters                return the union's counters
     writing                 return the files that are open for writing
     invalidate [path]       forget what is cached, since layers were changed from outside
+    restore path [dry_run]  make a path again what the lowers have
     freeze upper_to [ahead] make the upper the topmost lower, and move it to `upper_to`
 
 Paths in the union are base64 of their bytes; paths given in a request are text,
@@ -142,6 +143,20 @@ class Invalidated(Reply):
 
 
 @dataclass(frozen=True)
+class Restored(Reply):
+    """Whether the path was changed by that, or would be."""
+
+    changed: bool
+
+    def fields(self) -> dict[str, object]:
+        return {"changed": self.changed}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Restored:
+        return cls(_flag(fields, "changed"))
+
+
+@dataclass(frozen=True)
 class Frozen(Reply):
     """How long requests waited, in ns; the files that were copied, and their bytes."""
 
@@ -246,6 +261,25 @@ class Invalidate(Request[Invalidated]):
 
 
 @dataclass(frozen=True)
+class Restore(Request[Restored]):
+    """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs."""
+
+    path: bytes
+    dry_run: bool = False
+    command = "restore"
+
+    def fields(self) -> dict[str, object]:
+        return {"path": os.fsdecode(self.path), "dry_run": self.dry_run}
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Restore:
+        return cls(_path(fields, "path"), _flag(fields, "dry_run"))
+
+    def reply(self, fields: Fields) -> Restored:
+        return Restored.parse(fields)
+
+
+@dataclass(frozen=True)
 class Freeze(Request[Frozen]):
     """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
 
@@ -261,20 +295,18 @@ class Freeze(Request[Frozen]):
 
     @classmethod
     def parse(cls, fields: Fields) -> Freeze:
-        upper_to, ahead = _path(fields, "upper_to"), fields.get("ahead", False)
+        upper_to = _path(fields, "upper_to")
         if not upper_to.startswith(b"/"):
             raise MalformedMessage("upper_to is not an absolute path")
-        if not isinstance(ahead, bool):
-            raise MalformedMessage("ahead is neither true nor false")
-        return cls(upper_to, ahead)
+        return cls(upper_to, _flag(fields, "ahead"))
 
     def reply(self, fields: Fields) -> Frozen:
         return Frozen.parse(fields)
 
 
-AnyRequest = GetStatus | GetCounters | GetWriting | Invalidate | Freeze
+AnyRequest = GetStatus | GetCounters | GetWriting | Invalidate | Restore | Freeze
 _REQUESTS: dict[str, type[AnyRequest]] = {
-    kind.command: kind for kind in (GetStatus, GetCounters, GetWriting, Invalidate, Freeze)
+    kind.command: kind for kind in (GetStatus, GetCounters, GetWriting, Invalidate, Restore, Freeze)
 }
 
 
@@ -348,6 +380,13 @@ def _path(fields: Fields, name: str) -> bytes:
         raise MalformedMessage(f"{name} is not a path") from None
     if b"\0" in found:
         raise MalformedMessage(f"{name} has a NUL byte, which no path has")
+    return found
+
+
+def _flag(fields: Fields, name: str) -> bool:
+    found = fields.get(name, False)
+    if not isinstance(found, bool):
+        raise MalformedMessage(f"{name} is neither true nor false")
     return found
 
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "logs": "logs_cmd.logs",
     "rename": "rename_cmd.rename",
     "restart": "kill_cmd.restart",
+    "restore": "restore_cmd.restore",
     "wait": "attach_cmd.wait",
     "build": "build_cmd.build",
     "check": "check_cmd.check",

@@ -32,6 +32,8 @@ from layerstore.containers.control_protocol import (
     MalformedMessage,
     Refused,
     Reply,
+    Restore,
+    Restored,
     Status,
     Writing,
     decode_request,
@@ -79,6 +81,8 @@ class Control:
                     return Writing(tuple(self._fs.writing()))
             case Invalidate(path):
                 return self._invalidate(path)
+            case Restore(path, dry_run):
+                return self._restore(path, dry_run=dry_run)
             case Freeze(upper_to, ahead):
                 return self._freeze(upper_to, ahead=ahead)
 
@@ -96,6 +100,18 @@ class Control:
                 if name:
                     notifier.forget_name(parent, name)
         return Invalidated(len(forgotten))
+
+    def _restore(self, path: bytes, *, dry_run: bool) -> Restored:
+        restored = self._fs.restore(path, dry_run=dry_run)
+        notifier = self._notifier()
+        if notifier is not None:
+            for nodeid in restored.inodes:
+                notifier.forget_inode(nodeid)
+            for parent, name in restored.names:
+                notifier.forget_name(parent, name)
+        if restored.changed and not dry_run:
+            log.info("restored %r", path)
+        return Restored(restored.changed)
 
     def _freeze(self, upper_to: bytes, *, ahead: bool) -> Frozen:
         frozen = self._fs.freeze(upper_to, ahead=ahead)

@@ -22,6 +22,7 @@ from unionfs.core.origin import decode_origin, origin_layer
 log = logging.getLogger(__name__)
 
 _FILE = b"lostlinks"
+_NEW = b"lostlinks.new"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -55,6 +56,39 @@ class LostLinks:
             except OSError as error:
                 log.error("a link count will be too high after a remount: %s", error)
         return lost
+
+    def regain(self, key: Key, origin: bytes | None) -> Lost:
+        """Count one less, since the removal of a link was undone."""
+        before = self.get(key)
+        if before.links <= 1:
+            self._lost.pop(key, None)
+        else:
+            self._lost[key] = before._replace(links=before.links - 1)
+        if before.links and origin is not None and self._base_fd is not None:
+            self._drop_line(self._base_fd, origin.hex().encode())
+        return self.get(key)
+
+    def _drop_line(self, base_fd: Fd, value: bytes) -> None:
+        """Remove one line of the origin `value` from the file."""
+        self._fd = None
+        try:
+            with open(os.dup(open_regular(_FILE, base_fd)), "rb") as file:
+                lines = file.read().splitlines(keepends=True)
+            place = next(
+                (at for at, line in enumerate(lines) if line.split(b" ")[0] == value), None
+            )
+            if place is None:
+                return
+            del lines[place]
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(_NEW, flags, 0o600, dir_fd=base_fd), "wb") as file:
+                file.writelines(lines)
+            os.rename(_NEW, _FILE, src_dir_fd=base_fd, dst_dir_fd=base_fd)
+        except OSError as error:
+            log.error("a link count will be too low after a remount: %s", error)
+
+    def __bool__(self) -> bool:
+        return bool(self._lost)
 
     def forget(self, key: Key) -> None:
         """Drop the count of a file that is now in the index, which counts its links."""

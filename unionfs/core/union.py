@@ -43,6 +43,7 @@ from unionfs.core.real_file import (
     with_kept_ctime,
 )
 from unionfs.core.rename import rename
+from unionfs.core.restore import restore
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.shelter import leave_shelter
@@ -52,7 +53,18 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Frozen, NodeId, Renewed, SetAttr
+from unionfs.types import (
+    Attr,
+    Backing,
+    Buffer,
+    DirEntry,
+    Fh,
+    Frozen,
+    NodeId,
+    Renewed,
+    Restored,
+    SetAttr,
+)
 
 
 def open_union(config: UnionConfig) -> UnionFs:
@@ -434,6 +446,9 @@ class UnionFs:
         with self._freezing:
             handles = self._handles
             return freeze(self._state, lambda: handles.copy().values(), upper_to, ahead=ahead)
+
+    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
+        return restore(self._state, path, dry_run=dry_run)
 
     def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         return reread(self._state, path)

@@ -28,6 +28,7 @@ CONTAINER = {
     "logs": "logs_cmd.logs",
     "rename": "rename_cmd.rename",
     "restart": "kill_cmd.restart",
+    "restore": "restore_cmd.restore",
     "wait": "attach_cmd.wait",
     "commit": "commit_cmd.commit",
     "export": "export_cmd.export",

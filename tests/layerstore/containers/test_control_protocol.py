@@ -19,6 +19,8 @@ from layerstore.containers.control_protocol import (
     Refused,
     Reply,
     Request,
+    Restore,
+    Restored,
     Status,
     Writing,
     decode_reply,
@@ -40,6 +42,8 @@ NOT_UTF8 = b"/a\xff\n\xc3\xa9"
         Invalidate(NOT_UTF8),
         Freeze(NOT_UTF8),
         Freeze(b"/to", ahead=True),
+        Restore(NOT_UTF8),
+        Restore(b"/a", dry_run=True),
     ],
 )
 def test_a_request_arrives_as_one_line(request_: Request[Reply]) -> None:
@@ -56,6 +60,7 @@ def test_a_request_arrives_as_one_line(request_: Request[Reply]) -> None:
         (GetWriting(), Writing((b"/a", NOT_UTF8))),
         (Invalidate(), Invalidated(7)),
         (Freeze(b"/to"), Frozen(12_345, (NOT_UTF8,), 99)),
+        (Restore(b"/a"), Restored(changed=True)),
     ],
 )
 def test_a_reply_arrives_as_one_line(request_: Request[Reply], reply: Reply) -> None:
@@ -102,6 +107,8 @@ def test_a_refusal_keeps_its_text_and_errno(text: str, errno: int | None) -> Non
         b'{"command": "freeze", "upper_to": "relative"}',
         b'{"command": "freeze", "upper_to": "/\\ud800"}',
         b'{"command": "freeze", "upper_to": "/to", "ahead": 1}',
+        b'{"command": "restore"}',
+        b'{"command": "restore", "path": "/a", "dry_run": "no"}',
     ],
 )
 def test_what_is_no_request_is_refused(line: bytes) -> None:

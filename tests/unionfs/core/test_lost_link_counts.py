@@ -96,6 +96,20 @@ def test_a_line_without_sense_is_ignored(layers: Layers) -> None:
     assert layers.look()[b"b"].nlink == 2
 
 
+def test_a_link_that_is_back_is_counted_after_a_remount_too(layers: Layers) -> None:
+    with layers.union() as tree:
+        tree.unlink(b"a")
+        tree.unlink(b"b")
+        assert tree.lstat(b"c").nlink == 1
+        core(tree).restore(b"a")
+        assert tree.lstat(b"c").nlink == 2
+    with layers.union() as tree:
+        assert tree.lstat(b"c").nlink == 2
+        core(tree).restore(b"b")
+        assert tree.lstat(b"c").nlink == 3
+    assert layers.look()[b"a"].nlink == 3
+
+
 def test_without_an_index_each_name_is_a_file_of_its_own(layers: Layers) -> None:
     with layers.union(index=False) as tree:
         tree.unlink(b"a")

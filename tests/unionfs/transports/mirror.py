@@ -16,7 +16,18 @@ from collections.abc import Iterator
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
-from unionfs.types import ROOT_NODEID, Attr, Buffer, DirEntry, Fh, Frozen, NodeId, SetAttr, StIno
+from unionfs.types import (
+    ROOT_NODEID,
+    Attr,
+    Buffer,
+    DirEntry,
+    Fh,
+    Frozen,
+    NodeId,
+    Restored,
+    SetAttr,
+    StIno,
+)
 
 
 class Mirror:
@@ -201,6 +212,9 @@ class Mirror:
         return []
 
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
+        raise OSError(errno.EROFS, "a mirror has no upper")
+
+    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
         raise OSError(errno.EROFS, "a mirror has no upper")
 
     def counters(self) -> dict[str, int]:

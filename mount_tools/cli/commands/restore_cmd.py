@@ -1,0 +1,50 @@
+"""`pyunion restore`: paths of a container become again what its image has.
+
+docker and podman have no such command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mount_tools.cli import framework
+from mount_tools.cli.commands.diff_cmd import container_changes
+from mount_tools.cli.complete import named
+from mount_tools.cli.output.terminal import one_line
+from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.restoring import restorer
+
+
+@framework.command(
+    "Make paths in a container again what its image has",
+    "CONTAINER PATH...",
+    least=2,
+    most=None,
+    completes=named("container", last=0),
+)
+@framework.flag("--dry-run", says="Print what would be undone, as `diff` does, and change nothing")
+@pass_session
+def restore(session: Session, operands: tuple[str, ...], dry_run: bool) -> None:
+    """What the container changed or deleted at PATH is undone, and what only the container has
+    is removed; for a directory everything in it. The container may run or be mounted, and files
+    may be open: a program keeps the file that it has open. Prints each path that was restored;
+    one that is as in the image is left alone. What was committed counts as the image's."""
+    store = session.store
+    container = store.containers.resolve(operands[0])
+    shown = one_line if sys.stdout.isatty() else str
+    changed: list[bytes] = []
+
+    def restore_one(path: str) -> None:
+        plain = work.restore(path, dry_run=dry_run)
+        if plain is not None:
+            changed.append(os.fsencode(plain))
+            if not dry_run:
+                say(shown(plain))
+
+    with restorer(store, container) as work:
+        session.each(operands[1:], restore_one)
+    if dry_run and changed:
+        for kind, path in container_changes(store, store.containers.get(container.id)):
+            if any(path == at or path.startswith(at + b"/") for at in changed):
+                say(f"{kind} {shown(os.fsdecode(path))}")
