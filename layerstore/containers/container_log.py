@@ -21,6 +21,7 @@ Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
 from __future__ import annotations
 
 import json
+import json.encoder
 import os
 import time
 from collections import deque
@@ -36,6 +37,9 @@ MAX_BYTES = 16 << 20
 LONGEST = 16 << 10  # bytes of the command's output in one object
 
 Stream = Literal["stdout", "stderr"]
+
+# The part of json.dumps() that a line needs, which is several times faster alone.
+_quoted = json.encoder.encode_basestring
 
 NAME = "log.json"
 _BEFORE = "log.1.json"
@@ -85,25 +89,36 @@ class LogWriter:
             self._fd = -1
 
     def _append(self, stream: Stream, lines: Iterable[bytes]) -> None:
-        now = time.time_ns()
+        end = _end(stream, time.time_ns())
+        batch: list[bytes] = []
+        size = told = 0
         for line in lines:
             for start in range(0, len(line), LONGEST):
                 piece = line[start : start + LONGEST]
-                data = _line(Entry(now, stream, piece.decode(errors="replace")))
-                try:
-                    self._tell_of_the_lost(now)
-                    self._put(data)
-                except OSError as error:
-                    self._lost += len(piece)
-                    self._reason = error.strerror or str(error)
+                data = _BEGIN + _quoted(piece.decode(errors="replace")).encode() + end
+                if batch and self._size + size + len(data) > self._max_bytes:
+                    self._put(batch, told)
+                    batch, size, told = [], 0, 0
+                batch.append(data)
+                size += len(data)
+                told += len(piece)
+        if batch:
+            self._put(batch, told)
 
-    def _tell_of_the_lost(self, now: int) -> None:
-        if self._lost:
-            text = f"[pyunion: {self._lost} bytes of output are missing here: {self._reason}]\n"
-            self._put(_line(Entry(now, "stderr", text)))
-            self._lost = 0
+    def _put(self, batch: list[bytes], told: int) -> None:
+        """Write the lines of `batch`, which stand for `told` bytes of output; or count them."""
+        try:
+            if self._lost:
+                text = f"[pyunion: {self._lost} bytes of output are missing here: {self._reason}]\n"
+                notice = _BEGIN + _quoted(text).encode() + _end("stderr", time.time_ns())
+                self._write(notice)
+                self._lost = 0
+            self._write(b"".join(batch))
+        except OSError as error:
+            self._lost += told
+            self._reason = error.strerror or str(error)
 
-    def _put(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         if self._fd >= 0 and self._size + len(data) > self._max_bytes:
             os.close(self._fd)
             self._fd = -1
@@ -115,7 +130,7 @@ class LogWriter:
             self._mend()
         written = os.write(self._fd, data)
         if written < len(data):
-            # Remove the incomplete line; a file can be truncated even on a full disk.
+            # Half a line is none; and on a full disk a file can be cut all the same.
             os.ftruncate(self._fd, self._size)
             raise OSError("the disk is full")
         self._size += written
@@ -136,13 +151,12 @@ def _lines(data: bytes) -> list[bytes]:
     return [*lines, pieces[-1]] if pieces[-1] else lines
 
 
-def _line(entry: Entry) -> bytes:
-    content = {
-        "log": entry.text,
-        "stream": entry.stream,
-        "time": format_timestamp(entry.time_ns),
-    }
-    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+_BEGIN = b'{"log": '
+
+
+def _end(stream: Stream, time_ns: int) -> bytes:
+    """Return what follows the text in a line of the log."""
+    return f', "stream": "{stream}", "time": "{format_timestamp(time_ns)}"}}\n'.encode()
 
 
 class LogReader:

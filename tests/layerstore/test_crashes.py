@@ -25,6 +25,9 @@ from tests.helpers.images import add_image, add_layer, config_of
 from tests.helpers.mounts import require_root
 from tests.layerstore.crashes import Work, count_changes, fail_at, kill_at, points
 
+pytestmark = pytest.mark.slow
+
+
 BASE, TOP, NEW = {"etc/motd": b"hello"}, {"etc/motd": b"bye", "d/e/f": b"x"}, {"new": b"1"}
 
 # Each point takes a process; PYUNION_EXAMPLES=1000 tries every one of them.

@@ -19,6 +19,9 @@ from layerstore.operations.check import examine
 from tests.helpers import children
 from tests.helpers.images import add_image, add_layer, config_of, diff_id
 
+pytestmark = pytest.mark.slow
+
+
 BASE = {"base": b"1"}
 WORKERS = 6
 ROUNDS = 25

@@ -19,6 +19,9 @@ from layerstore.operations.rootfs import export_container
 from tests.helpers import children
 from tests.helpers.images import add_image, config_of, diff_id
 
+pytestmark = pytest.mark.slow
+
+
 FEW = 800  # open files; a comparison of two such stacks needs a thousand and more
 FILES = [{f"f{number}": b"%d" % number} for number in range(MAX_LAYERS)]
 

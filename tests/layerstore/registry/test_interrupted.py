@@ -47,6 +47,9 @@ from tests.helpers.small_disks import fill, small_disk
 from tests.layerstore.crashes import EndedBefore, count_changes, fail_at, kill_at, points
 from tests.layerstore.registry.clients import opened
 
+pytestmark = pytest.mark.slow
+
+
 NAME = Reference(REPOSITORY, "latest")
 KILLS = int(os.environ.get("PYUNION_KILLS", "3"))
 MOST = max(KILLS, 12)  # changes before which a process dies

@@ -165,6 +165,7 @@ def swapping(path: Path, *makes: Callable[[Path], object]) -> Callable[[], None]
     return swap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_interpreter", [False, True], ids=["program", "interpreter"])
 def test_a_swapper_does_not_get_our_interpreter_to_run(
     as_interpreter: bool, tmp_path: Path

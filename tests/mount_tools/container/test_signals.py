@@ -48,6 +48,7 @@ def said(script: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_no_signal_is_lost_however_soon_it_comes() -> None:
     """Each round ends only if its one signal gets through.
 
