@@ -50,6 +50,7 @@ COMMANDS = {
     "wait": "attach_cmd.wait",
     "build": "build_cmd.build",
     "check": "check_cmd.check",
+    "engine-check": "engine_check_cmd.engine_check",
     "export": "export_cmd.export",
     "import": "import_cmd.import_",
     "load": "load_cmd.load",

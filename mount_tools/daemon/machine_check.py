@@ -1,0 +1,176 @@
+"""What of PyUnion works on this machine, found out by mounting a scratch union.
+
+Decided here and only here: what is looked at, and the sentence for each no.  The mounts are
+made by the command that container engines call, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from unionfs.syscalls.mount import MNT_DETACH, umount
+
+_PATIENCE = 60  # seconds for one command
+_SIZE = 1 << 20  # bytes of the file that is read
+_IDS = "0:100000:1000"
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: whether it works, and how or why not."""
+
+    name: str
+    works: bool
+    says: str
+
+
+class _No(Exception):
+    """It does not work; the text is the reason."""
+
+
+def check_machine(directory: Path) -> list[Finding]:
+    """Return what works with layers in `directory`; makes and removes a scratch directory in it.
+
+    Raises `OSError` if nothing can be made there.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyunion-check-", dir=directory) as scratch:
+        base = Path(scratch)
+        return [_finding(name, look, base) for name, look in _LOOKS.items()]
+
+
+def _finding(name: str, look: Callable[[Path], str], base: Path) -> Finding:
+    try:
+        return Finding(name, True, look(base))
+    except _No as no:
+        return Finding(name, False, str(no))
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return Finding(name, False, f"{where}{error.strerror or error}")
+    except subprocess.TimeoutExpired:
+        return Finding(name, False, f"a command did not end within {_PATIENCE} seconds")
+
+
+@contextmanager
+def _mounted(base: Path, name: str, options: str = "") -> Iterator[tuple[Path, Path]]:
+    """Mount a fresh union of a file and a directory; yield its root and its upper."""
+    lower, upper, work, root = (base / name / part for part in ("lower", "upper", "work", "root"))
+    for path in (lower, upper, work, root):
+        path.mkdir(parents=True)
+    (lower / "file").write_bytes(bytes(_SIZE))
+    words = f"lowerdir={lower},upperdir={upper},workdir={work}{options}"
+    done = subprocess.run(
+        [sys.executable, "-m", "mount_tools.helper.main", "-o", words, root],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise _No(done.stderr.strip().partition(": ")[2] or f"it ended with {done.returncode}")
+    try:
+        yield root, upper
+    finally:
+        _unmount(root)
+
+
+def _unmount(root: Path) -> None:
+    if os.geteuid() == 0:
+        umount(os.fsencode(root), MNT_DETACH)
+    else:
+        subprocess.run(["fusermount3", "-u", "-z", root], timeout=_PATIENCE, check=True)
+
+
+def _mount(base: Path) -> str:
+    began = time.monotonic()
+    with _mounted(base, "mount") as (root, _):
+        took = time.monotonic() - began
+        (root / "new").write_text("new")
+        (root / "file").write_text("changed")
+        if (root / "file").read_text() != "changed":
+            raise _No("what was written is not what is read")
+    return f"a writable mount was live after {took * 1000:.0f} ms"
+
+
+def _passthrough(base: Path) -> str:
+    with _mounted(base, "passthrough", ",passthrough=all") as (root, _):
+        (root / "file").read_bytes()
+        counters = json.loads(os.getxattr(root, "user.pyunion.counters"))
+    if "READ" in counters:
+        raise _No("the kernel asks for data; it needs Linux 6.9 and root of the whole machine")
+    return "the kernel reads the layers' files by itself"
+
+
+def _io_uring(base: Path) -> str:
+    with _mounted(base, "io_uring", ",io_uring=on") as (root, _):
+        os.listdir(root)
+    return "requests come through io_uring"
+
+
+def _xattrs(base: Path) -> str:
+    with _mounted(base, "xattrs") as (root, upper):
+        os.setxattr(root / "file", "user.pyunion-check", b"1")
+        os.rename(root / "file", root / "renamed")
+        (root / "made").mkdir()
+        names = os.listxattr(upper / "renamed")
+    if "user.pyunion-check" not in names:
+        raise _No("an attribute of a file is not in the upper")
+    kept = "trusted" if any(name.startswith("trusted.overlay.") for name in names) else "user"
+    return f"stored; the union's own are {kept}.overlay.*"
+
+
+def _whiteouts(base: Path) -> str:
+    with _mounted(base, "whiteouts") as (root, upper):
+        (root / "file").unlink()
+        gone = not (root / "file").exists()
+        st = (upper / "file").lstat()
+    if not gone:
+        raise _No("a deleted file is still there")
+    if stat.S_ISCHR(st.st_mode):
+        return "deletions are devices 0:0, as kernel overlayfs writes them"
+    return "deletions are attributes, since this user may not make devices"
+
+
+def _ids(base: Path) -> str:
+    if os.geteuid() != 0:
+        raise _No("only root can give files to other ids; podman unshare does that for a user")
+    with _mounted(base, "ids", f",uidmapping={_IDS},gidmapping={_IDS}") as (root, upper):
+        (root / "new").write_text("made by an id that the map does not have")
+        os.chown(root / "new", 100_007, 100_007)
+        st = (upper / "new").stat()
+    if (st.st_uid, st.st_gid) != (7, 7):
+        raise _No(f"id 100007 was stored as {st.st_uid}, not as 7")
+    return "uidmapping= and gidmapping= are stored as the container sees them"
+
+
+def _rootless(_base: Path) -> str:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.stat("/dev/fuse").st_mode & 0o6 != 0o6:
+        raise _No("/dev/fuse is not for every user: chmod 0666 /dev/fuse")
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if not limit.exists() or int(limit.read_text()) == 0:
+        raise _No("user namespaces are off: sysctl user.max_user_namespaces=15000")
+    for program, package in (("fusermount3", "fuse3"), ("newuidmap", "uidmap")):
+        if shutil.which(program) is None:
+            raise _No(f"{program} is not installed (package {package})")
+    return "an ordinary user can mount"
+
+
+_LOOKS: dict[str, Callable[[Path], str]] = {
+    "mount": _mount,
+    "passthrough": _passthrough,
+    "io_uring": _io_uring,
+    "xattrs": _xattrs,
+    "whiteouts": _whiteouts,
+    "ids": _ids,
+    "rootless": _rootless,
+}
