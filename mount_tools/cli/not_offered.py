@@ -13,6 +13,9 @@ _LIMIT = (
 )
 _RESTART = "use a unit of systemd with Restart= and `pyunion run` in it"
 _PORTS = "the ports of a container are those of the host, at once"
+_WINDOWS = "docker has it for Windows only"
+_DEVICE = "--privileged gives all devices, and -v /dev/X:/dev/X shows one of the host"
+_CHECKPOINT = "use CRIU itself"
 _NAMESPACE = "a container has namespaces of its own, but for the network"
 
 COMMANDS = {
@@ -45,35 +48,60 @@ COMMANDS = {
 _TO_RUN = {
     "--attach": "`run` shows stdout and stderr, and gives stdin with -i; -d shows nothing",
     "--blkio-weight": _LIMIT,
+    "--blkio-weight-device": _LIMIT,
     "--cgroup-parent": _LIMIT,
     "--cgroupns": _LIMIT,
+    "--cpu-count": _WINDOWS,
+    "--cpu-percent": _WINDOWS,
     "--cpu-period": _LIMIT,
     "--cpu-quota": _LIMIT,
+    "--cpu-rt-period": _LIMIT,
+    "--cpu-rt-runtime": _LIMIT,
     "--cpu-shares": _LIMIT,
     "--cpus": _LIMIT,
     "--cpuset-cpus": "use taskset(1) before pyunion",
-    "--device": "--privileged gives all devices, and -v /dev/X:/dev/X shows one of the host",
+    "--cpuset-mems": "use numactl(8) before pyunion",
+    "--device": _DEVICE,
+    "--device-cgroup-rule": _DEVICE,
+    "--device-read-bps": _LIMIT,
+    "--device-read-iops": _LIMIT,
+    "--device-write-bps": _LIMIT,
+    "--device-write-iops": _LIMIT,
+    "--disable-content-trust": "a digest names exactly one image: NAME@sha256:…",
     "--domainname": "write it into --hostname",
     "--expose": _PORTS,
     "--gpus": "--privileged gives all devices; mount the libraries with -v",
     "--group-add": "write the group into --user: USER:GROUP",
     "--health-cmd": _RESTART,
+    "--health-interval": _RESTART,
+    "--health-retries": _RESTART,
+    "--health-start-period": _RESTART,
+    "--health-timeout": _RESTART,
+    "--io-maxbandwidth": _WINDOWS,
+    "--io-maxiops": _WINDOWS,
     "--ip": _NETWORK,
+    "--ip6": _NETWORK,
     "--ipc": _NAMESPACE,
-    "--isolation": _NAMESPACE,
+    "--isolation": _WINDOWS,
+    "--kernel-memory": _LIMIT,
     "--label-file": "use --label",
     "--link": "containers share the network of the host: use localhost",
+    "--link-local-ip": _NETWORK,
     "--log-driver": "a log is a file in the format of json-file; `pyunion logs` prints it",
     "--log-opt": "a log keeps the last 16 to 32 MiB",
     "--mac-address": _NETWORK,
     "--memory": _LIMIT,
+    "--memory-reservation": _LIMIT,
     "--memory-swap": _LIMIT,
+    "--memory-swappiness": _LIMIT,
     "--net": "write --network",
+    "--network-alias": _NETWORK,
     "--no-healthcheck": "nothing runs health checks; leave it out",
     "--oom-kill-disable": _LIMIT,
     "--oom-score-adj": "use choom(1) before pyunion",
     "--pid": _NAMESPACE,
     "--pids-limit": _LIMIT,
+    "--platform": "name it where the image comes from: `pyunion pull --platform`",
     "--publish": _PORTS,
     "--publish-all": _PORTS,
     "--restart": _RESTART,
@@ -92,7 +120,13 @@ _TO_RUN = {
     "-p": _PORTS,
 }
 
-FLAGS = {"run": _TO_RUN, "create": _TO_RUN}
+FLAGS = {
+    "run": _TO_RUN,
+    "create": _TO_RUN,
+    "exec": {"--privileged": "a command has the rights of its container"},
+    "rm": {"--link": _NETWORK, "-l": _NETWORK},
+    "start": {"--checkpoint": _CHECKPOINT, "--checkpoint-dir": _CHECKPOINT},
+}
 
 
 def command_text(program: str, name: str) -> str | None:

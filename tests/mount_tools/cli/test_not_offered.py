@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import NamedTuple
+
 import click
 import pytest
 
-from mount_tools.cli.commands.create_cmd import create
-from mount_tools.cli.commands.run_cmd import run
+from mount_tools.cli.commands.groups import CONTAINER, container
 from mount_tools.cli.main import COMMANDS as OFFERED
 from mount_tools.cli.not_offered import COMMANDS, FLAGS, command_text, flag_text
+
+DIFFERENCES = Path(__file__).resolve().parents[3] / "docs/docker-differences.md"
 
 
 def test_no_command_is_both_offered_and_not() -> None:
     assert not set(COMMANDS) & set(OFFERED)
 
 
-@pytest.mark.parametrize("command", [run, create])
-def test_no_flag_is_both_offered_and_not(command: click.Command) -> None:
-    offered = {name for option in command.params for name in option.opts}
-    assert command.name is not None
-    assert not set(FLAGS[command.name]) & offered
+@pytest.mark.parametrize("name", FLAGS)
+def test_no_flag_is_both_offered_and_not(name: str) -> None:
+    assert not set(FLAGS[name]) & offered_flags(name)
 
 
 def test_the_sentences() -> None:
@@ -31,3 +34,63 @@ def test_the_sentences() -> None:
         "pyunion has no --restart: use a unit of systemd with Restart= and `pyunion run` in it"
     )
     assert flag_text("run", "--nonsense") is flag_text("images", "--memory") is None
+
+
+class Row(NamedTuple):
+    """A line of the table of docs/docker-differences.md, flags and commands split."""
+
+    commands: tuple[str, ...]
+    flags: frozenset[str]
+    here: str
+    words: str
+
+
+def table() -> list[Row]:
+    rows = []
+    for line in DIFFERENCES.read_text().splitlines():
+        if line.startswith("| `"):
+            commands, flags, here, words = (cell.strip() for cell in line[1:-1].split("|"))
+            named = tuple(commands.replace("`", "").split(", "))
+            rows.append(Row(named, frozenset(re.findall(r"`(-[^`]+)`", flags)), here, words))
+    return rows
+
+
+def commands() -> list[str]:
+    return sorted({command for row in table() for command in row.commands})
+
+
+def offered_flags(name: str) -> set[str]:
+    found = container.get_command(click.Context(container), "ls" if name == "ps" else name)
+    assert found is not None
+    flags = {name for option in found.params for name in option.opts if name.startswith("-")}
+    return flags - {"--help"}
+
+
+def test_the_table_of_differences_has_every_command_once() -> None:
+    shown = [command for row in table() if not row.flags for command in row.commands]
+    assert sorted(shown) == commands()
+    offered = {"ps" if name in ("ls", "list") else name for name in CONTAINER} - {"prune"}
+    assert offered <= set(shown)
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_table_of_differences_is_that_of_the_command(name: str) -> None:
+    rows = [row for row in table() if name in row.commands]
+    whole = [row for row in rows if not row.flags]
+    assert {row.here for row in rows} <= {"same", "different", "only here", "not offered"}
+    if name in COMMANDS:
+        assert [(row.here, row.words) for row in rows] == [("not offered", COMMANDS[name])]
+        return
+    assert whole[0].here != "not offered"
+    written = [flag for row in rows for flag in row.flags]
+    assert len(written) == len(set(written))
+    # `create` has its flags of `run` in one row with it.
+    only_of_run = {"-d", "--detach", "--detach-keys", "--sig-proxy"} if name == "create" else set()
+    missing = {flag: row.words for row in rows for flag in row.flags if row.here == "not offered"}
+    assert missing == FLAGS.get(name, {})
+    assert set(written) - set(missing) - only_of_run == offered_flags(name)
+
+
+def test_the_table_of_differences_says_how() -> None:
+    for row in table():
+        assert bool(row.words) == (row.here != "same"), row
