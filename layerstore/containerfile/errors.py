@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from layerstore.errors import StoreError, shown
@@ -41,6 +43,17 @@ class UnknownInstruction(ContainerfileError):
     def __init__(self, at: Place, name: str, hint: str = "") -> None:
         super().__init__(at, f"unknown instruction: {shown(name)}{hint}")
         self.name = name
+
+
+@contextmanager
+def located(at: Place) -> Iterator[None]:
+    """Say in each StoreError that comes from within at which instruction it happened."""
+    try:
+        yield
+    except ContainerfileError:
+        raise
+    except StoreError as error:
+        raise ContainerfileError(at, str(error)) from error
 
 
 def _line(at: Place) -> str:

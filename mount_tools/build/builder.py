@@ -27,6 +27,7 @@ from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
 from layerstore.build.source_digest import Memo
 from layerstore.build.tree import Tree
+from layerstore.containerfile.errors import located
 from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
@@ -62,8 +63,8 @@ class StepError(StoreError):
 class Settings:
     """What a build is told besides its file and context.
 
-    `find_image` returns an image by its name, which it may pull; `epoch_ns` is
-    SOURCE_DATE_EPOCH, `cache_from` are images whose steps may be taken.
+    `find_image` returns an image by its name and the platform of its FROM, and may pull it;
+    `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images whose steps may be taken.
     """
 
     find_image: Callable[[str, Platform | None], Image]
@@ -159,7 +160,8 @@ class Builder:
         number = self._numbers[stage.index]
         shown = self._shown(stage, number, stage.at.text.strip())
         start = time.monotonic()
-        made = self._base(stage.base)
+        with located(stage.at):
+            made = self._base(stage.base)
         config = made.base.config if made.base is not None else {}
         if isinstance(stage.base, FromStage):
             before = self._made[stage.base.index].state
@@ -190,7 +192,7 @@ class Builder:
                 copied.history = list(below.history)
                 return copied
             case FromImage(name, platform):
-                image = self._settings.find_image(name, platform or self._settings.platform)
+                image = self._settings.find_image(name, platform)
                 if image.top is not None:
                     self._store.layers.need(image.top)
                 config = self._store.images.config(image)
@@ -285,7 +287,10 @@ class Builder:
     def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
         roots = origins.roots(steps)
         runs = any(step.runs for step in steps)
-        process = self._process(made, steps, roots, runs=runs, exports=self._exports(stage))
+        # Where something runs the mount has mount points that are in no layer: others who
+        # copy from the stage get a mount of its layers.
+        exports = 0 if runs else self._exports(stage)
+        process = self._process(made, steps, roots, runs=runs, exports=exports)
         self._at_work[stage.index] = _AtWork(stage, made, steps, process, steps[0])
 
     def _exports(self, stage: Stage) -> int:

@@ -19,7 +19,7 @@ from layerstore.build.plan import Stage
 from layerstore.build.source_digest import Digester, Memo
 from layerstore.build.sources import DownloadSource, Sources, digest_sources, find_sources
 from layerstore.build.tree import Tree
-from layerstore.containerfile.errors import ContainerfileError
+from layerstore.containerfile.errors import ContainerfileError, located
 from layerstore.containerfile.instructions import (
     Add,
     BindMount,
@@ -116,11 +116,13 @@ class Evaluation:
         Raises ContainerfileError, and StoreError where a source cannot be read.
         """
         for one in self._stage.triggers:
-            step = self._step(one, self._number(f"ONBUILD {one.at.text}", False))
+            with located(one.at):
+                step = self._step(one, self._number(f"ONBUILD {one.at.text}", False))
             step.place = str(one.at)
             yield step
         for one in self._stage.instructions:
-            step = self._step(one, self._number(one.at.text.strip(), True))
+            with located(one.at):
+                step = self._step(one, self._number(one.at.text.strip(), True))
             step.place = str(one.at)
             yield step
 
@@ -188,7 +190,7 @@ class Evaluation:
         )
 
     def _mounted(self, run: Run, mount: Mount) -> str:
-        """Return what a key has of a mount: for a bind its content, for a secret its id."""
+        """Return what a key has of a mount: for a bind its content, for a secret no value."""
         if isinstance(mount, BindMount):
             if mount.stage:
                 content = self._origins.identity(mount.stage)
@@ -196,9 +198,13 @@ class Evaluation:
                 content = self._content(run, mount.source)
             return json.dumps(["bind", mount.target, mount.source, mount.read_only, content])
         if isinstance(mount, CacheMount):
-            return json.dumps(["cache", mount.target, mount.id])
+            first = self._origins.identity(mount.stage) if mount.stage else ""
+            return json.dumps(
+                ["cache", mount.target, mount.id, mount.read_only, first, mount.source]
+            )
         if isinstance(mount, SecretMount):
-            return json.dumps(["secret", mount.id, mount.target, mount.variable])
+            owner = (mount.mode, mount.uid, mount.gid)
+            return json.dumps(["secret", mount.id, mount.target, mount.variable, *owner])
         return json.dumps(["tmpfs", mount.target, mount.size])
 
     def _content(self, run: Run, path: str) -> str:
@@ -221,6 +227,7 @@ class Evaluation:
         name = one.stage if isinstance(one, Copy) else ""
         found: list[tuple[Sources, list[bytes]]] = []
 
+        @located(one.at)
         def settle(step: Step) -> None:
             tree = self._origins.tree(name) if name else self._context
             sources = find_sources(one, tree)

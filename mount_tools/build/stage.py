@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+from layerstore.containerfile.errors import ContainerfileError
 from layerstore.errors import StoreError
 from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready
 from mount_tools.build.stage_mount import Surface
@@ -95,6 +96,8 @@ def _why(error: Exception) -> tuple[int, str]:
             return error.status, ""
         case CannotStart():
             return error.status, str(error)
+        case ContainerfileError():
+            return 0, error.reason  # the builder says where
         case StoreError():
             return 0, str(error)
         case OSError():

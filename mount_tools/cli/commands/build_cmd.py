@@ -22,10 +22,10 @@ from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
 from layerstore.containerfile.parse import parse
 from layerstore.db.build_table import FileDigests
-from layerstore.errors import NoSuchImage
+from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
 from layerstore.oci.documents import ImageConfig
-from layerstore.oci.platform import Platform, parse_platform, this_platform
+from layerstore.oci.platform import Platform, parse_platform, suits, this_platform
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
 from layerstore.store import Store
 from mount_tools.build.builder import Builder, Settings, StepError
@@ -176,11 +176,8 @@ def _build(
             here=here,
         )
 
-        def find_image(text: str, platform: Platform | None) -> Image:
-            return image_to_run(session, text, request.pull, quiet=quiet)
-
         settings = Settings(
-            find_image,
+            lambda text, platform: _image(session, request, text, platform, quiet=quiet),
             request.secrets,
             request.labels,
             request.use_cache,
@@ -206,10 +203,35 @@ def _build(
 
         builder = Builder(store, plan, context, settings, watcher, cache, memo, downloads)
         image = builder.build()
+        _note_unused(plan.arguments.unused(), watcher)
         for reference in names:
             store.images.tag(image, reference)
     watcher.succeeded(image.id.short, [familiar(name) for name in names])
     return store.images.get(image.id)
+
+
+def _note_unused(arguments: Sequence[str], watcher: Watcher) -> None:
+    unused = " ".join(name for name in arguments if name != "SOURCE_DATE_EPOCH")
+    if unused:
+        watcher.note(f"[Warning] One or more build-args [{unused}] were not consumed")
+
+
+def _image(
+    session: Session, request: _Request, text: str, platform: Platform | None, *, quiet: bool
+) -> Image:
+    """Return the image `text` of a FROM; raises StoreError if it is for another platform."""
+    wanted = platform or request.platform
+    image = image_to_run(session, text, request.pull, quiet=quiet, platform=wanted)
+    if wanted is None:
+        return image
+    fields = session.store.images.config(image).fields
+    found = Platform(*(str(fields.get(name) or "") for name in ("os", "architecture", "variant")))
+    if not suits(found, wanted):
+        raise StoreError(
+            f"the image {text} is here for {found}, and {wanted} is asked for: "
+            f"pull it first with `pyunion pull --platform {wanted} {text}`"
+        )
+    return image
 
 
 def _configs(store: Store, names: Sequence[str], watcher: Watcher) -> list[ImageConfig]:

@@ -105,10 +105,18 @@ def fetch(session: Session, name: Reference, platform: Platform | None, report: 
     return pulled.changed
 
 
-def image_to_run(session: Session, text: str, when: str, *, quiet: bool = False) -> Image:
+def image_to_run(
+    session: Session,
+    text: str,
+    when: str,
+    *,
+    quiet: bool = False,
+    platform: Platform | None = None,
+) -> Image:
     """Return the image that `text` names, pulled first where `when` says so.
 
-    `when` is "always", "missing" or "never".  What a pull says goes to stderr.
+    `when` is "always", "missing" or "never"; `platform` is taken of an index that is pulled.
+    What a pull says goes to stderr.
     """
     if when not in (ALWAYS, MISSING, NEVER):
         raise WrongWords(
@@ -128,7 +136,7 @@ def image_to_run(session: Session, text: str, when: str, *, quiet: bool = False)
         with suppress(NoSuchImage):  # the short name is an alias of one that is here
             return store.images.resolve(str(name))
     with shown(sys.stderr, quiet=quiet) as report:
-        changed = fetch(session, name, None, report)
+        changed = fetch(session, name, platform, report)
     if not quiet:
         note(_status(familiar(name), changed=changed))
     return store.images.resolve(str(name))

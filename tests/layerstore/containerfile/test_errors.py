@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+import pytest
+
+from layerstore.containerfile.errors import ContainerfileError, Place, located
+from layerstore.errors import StoreError
 
 
 def test_place_and_line_are_in_the_text() -> None:
@@ -22,3 +25,13 @@ def test_an_error_of_the_whole_file_has_no_line() -> None:
     assert str(ContainerfileError(None, "f: file with no instructions")) == (
         "f: file with no instructions"
     )
+
+
+def test_an_error_within_is_located_once() -> None:
+    place = Place("f", 3, 3, "FROM x")
+    with pytest.raises(ContainerfileError, match=r"^f:3: gone\n  FROM x$"), located(place):
+        raise StoreError("gone")
+    inner = ContainerfileError(Place("f", 5, 5, "RUN y"), "no")
+    with pytest.raises(ContainerfileError) as caught, located(place):
+        raise inner
+    assert caught.value is inner

@@ -325,3 +325,51 @@ def test_a_build_that_is_killed_at_any_moment_goes_on(builds: Builds, seed: int)
     assert builds.sh("cat /c") == "b"
     assert cached(builds.ok()) == 5
     is_whole(builds)
+
+
+def test_a_copy_of_a_whole_stage_has_no_mount_points(builds: Builds) -> None:
+    text = "FROM busy:1 AS a\nRUN echo x > /x\nFROM scratch\nCOPY --from=a / /\n"
+    builds.ok(text)
+    fresh = sorted(os.listdir(builds.layers()[0]))
+    assert fresh == ["bin", "etc", "file", "tmp", "x"]
+    assert "resolv.conf" not in os.listdir(builds.layers()[0] / "etc")
+    builds.ok(text.replace("/ /", "/ /./"))
+    assert sorted(os.listdir(builds.layers()[0])) == fresh
+
+
+def test_an_image_of_another_platform_is_not_taken(builds: Builds) -> None:
+    text = "FROM --platform=linux/s390x busy:1\nRUN true\n"
+    said = builds.fails(text)
+    assert "Containerfile:1: the image busy:1 is here for linux/" in said
+    assert "linux/s390x is asked for" in said
+    assert "linux/s390x" in builds.fails("FROM busy:1\n", "--platform", "linux/s390x")
+    builds.ok("FROM scratch\nLABEL a=b\n", "--platform", "linux/s390x")
+    assert builds.config()["architecture"] == "s390x"
+
+
+def test_a_faulty_image_name_is_shown_with_its_line(builds: Builds) -> None:
+    said = builds.fails("FROM busy:1\nCOPY --from=x:y:z / /\n")
+    assert "Containerfile:2: invalid reference format" in said
+    said = builds.fails("ARG A=X:y\nFROM $A\n")
+    assert "Containerfile:2: invalid reference format" in said
+
+
+def test_a_step_that_fails_is_shown_once(builds: Builds) -> None:
+    said = builds.fails("FROM busy:1\nCOPY --chown=nobody9 Containerfile /x\n")
+    assert said.count("Containerfile:2") == 1
+    assert said.count("COPY --chown") == 1
+
+
+def test_build_args_that_no_arg_takes_are_named(builds: Builds) -> None:
+    said = builds.ok("FROM busy:1\nARG A\n", "--build-arg", "A=1", "--build-arg", "B=2")
+    assert "[Warning] One or more build-args [B] were not consumed" in said
+
+
+def test_what_a_cache_mount_begins_with_is_part_of_the_key(builds: Builds) -> None:
+    text = (
+        "FROM busy:1 AS a\nRUN echo 1 > /n\nFROM busy:1\n"
+        "RUN --mount=type=cache,target=/c,from=a cat /c/n\n"
+    )
+    builds.ok(text)
+    assert cached(builds.ok(text)) == 2
+    assert cached(builds.ok(text.replace("echo 1", "echo 2"))) == 0
