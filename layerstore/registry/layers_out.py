@@ -82,15 +82,24 @@ class _Work:
         self.blob: Descriptor | None = None
         self.name = layer.diff_id.short
 
+    @property
+    def key(self) -> tuple[Digest, Digest | None]:
+        """What is the same for layers that are sent once for all."""
+        return self.layer.diff_id, self.blob.digest if self.blob else None
+
 
 class LayersOut:
-    """Sends the layers `chain`, the topmost first, to `target`."""
+    """Sends the layers `chain`, the topmost first, to `target`.
+
+    `neighbours` are repositories of the same host that may hold the blobs of the layers.
+    """
 
     def __init__(
         self,
         store: Store,
         target: Target,
         chain: Sequence[Layer],
+        neighbours: Sequence[str],
         compression: Compression,
         report: Report,
         parallel: int,
@@ -98,6 +107,7 @@ class LayersOut:
     ) -> None:
         self._store = store
         self._target = target
+        self._neighbours = neighbours
         self._compression = compression
         self._report = report
         self._parallel = max(1, parallel)
@@ -117,10 +127,13 @@ class LayersOut:
         for work, blob in zip(self._works, blobs, strict=True):
             work.blob = blob
             self._tell(work, Status.PREPARING)
-        for work in self._works[self._parallel :]:
+        # A layer may be there twice.
+        distinct = {work.key: work for work in reversed(self._works)}
+        works = [work for work in self._works if distinct[work.key] is work]
+        for work in works[self._parallel :]:
             self._tell(work, Status.WAITING)
         with ThreadPoolExecutor(self._parallel, "push") as threads:
-            jobs = [threads.submit(self._in_thread, work) for work in self._works]
+            jobs = [threads.submit(self._in_thread, work) for work in works]
             try:
                 wait(jobs, return_when=FIRST_EXCEPTION)
             finally:
@@ -130,7 +143,8 @@ class LayersOut:
                     for job in jobs:
                         job.cancel()
         raise_first(jobs)
-        return [job.result() for job in jobs]
+        done = {work.key: job.result() for work, job in zip(works, jobs, strict=True)}
+        return [done[work.key] for work in self._works]
 
     def _in_thread(self, work: _Work) -> Descriptor:
         try:
@@ -172,7 +186,7 @@ class LayersOut:
         The registry may begin an upload instead, which is then in `begun`.
         """
         host, _, own = self._target.name.partition("/")
-        for place in self._store.remote.places(blob.digest):
+        for place in dict.fromkeys((*self._store.remote.places(blob.digest), *self._neighbours)):
             domain, _, path = place.partition("/")
             if domain != host or path == own:
                 continue

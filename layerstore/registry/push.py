@@ -118,6 +118,7 @@ class _Pusher:
             store,
             self._target,
             chain,
+            self._neighbours(image),
             self._compression,
             self._report,
             self._parallel,
@@ -140,15 +141,30 @@ class _Pusher:
     def _kept_manifest(self, image: Image, chain: Sequence[Layer]) -> Manifest | None:
         """Return a manifest that the image came with, if its layers can be sent as it says."""
         here = {one.digest for one in image.repo_digests if one.repository == self._target.name}
-        for kept in sorted(
-            self._store.images.manifests(image), key=lambda manifest: manifest.digest not in here
-        ):
-            if len(kept.layers) == len(chain) and all(
-                self._can_send(blob, layer)
-                for blob, layer in zip(kept.layers[::-1], chain, strict=True)
-            ):
-                return kept
+        manifests = sorted(
+            (one for one in self._store.images.manifests(image) if len(one.layers) == len(chain)),
+            key=lambda manifest: manifest.digest not in here,
+        )
+        ways = [self._can_send, self._can_mount] if self._neighbours(image) else [self._can_send]
+        for is_possible in ways:
+            for kept in manifests:
+                if all(map(is_possible, kept.layers[::-1], chain)):
+                    return kept
         return None
+
+    def _neighbours(self, image: Image) -> list[str]:
+        """Return the repositories of the target's host that have the image, the target too."""
+        host = self._target.name.partition("/")[0]
+        found = (one.repository for one in image.repo_digests)
+        return sorted({name for name in found if name.partition("/")[0] == host})
+
+    def _can_mount(self, blob: Descriptor, layer: Layer) -> bool:
+        """Tell whether a neighbour may hold the blob, which another image's stands for here.
+
+        What a push packed is left out: its compression was another.
+        """
+        packed = self._store.remote.packed(layer.diff_id)
+        return self._can_send(blob, layer) or all(row.digest != blob.digest for row in packed)
 
     def _can_send(self, blob: Descriptor, layer: Layer) -> bool:
         if blob.digest == layer.diff_id:

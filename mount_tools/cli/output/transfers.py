@@ -25,17 +25,25 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
+# An image may have the same layer more than once: it is fetched once, and announced each time.
+_ONCE = (Status.VERIFYING, Status.DOWNLOADED)
+
+
 class Lines:
     """A line for each change of status."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._told: dict[tuple[str, str], tuple[Status, str]] = {}
+        self._once: set[tuple[str, str, Status]] = set()
 
     def update(self, event: Event) -> None:
         key, told = (event.parent, event.what), (event.status, event.note)
-        if event.status.moves or self._told.get(key) == told:
+        is_told = self._told.get(key) == told and event.status is not Status.PREPARING
+        if event.status.moves or is_told or (*key, event.status) in self._once:
             return
+        if event.status in _ONCE:
+            self._once.add((*key, event.status))
         if event.what:
             self._told[key] = told
         print(for_stream(line_of(event), self._stream), file=self._stream, flush=True)

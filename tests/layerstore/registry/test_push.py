@@ -186,6 +186,35 @@ def test_a_blob_that_is_not_kept_is_mounted_too(
     assert len(sent(target)) == 2 and target.blobs == registry.blobs
 
 
+def test_a_blob_that_stands_for_anothers_layer_is_mounted_as_it_came(
+    store: Store, registry: MemoryRegistry
+) -> None:
+    registry.image(*LAYERS[:2])
+    kept = registry.image(*LAYERS[:3], pack=zstandard.compress, tags=["other"])
+    pull_image(store, registry, NAME)
+    pull_image(store, registry, Reference(REPOSITORY, "other"))  # two layers are here
+    image = store.images.resolve(f"{REPOSITORY}:other")
+    target = MemoryRegistry(OTHER)
+    target.others["team/app"] = registry.blobs
+    store.images.tag(image, f"{OTHER}:2")
+    store.images.tag(image, f"{REPOSITORY}:2")
+    assert push(store, target, Reference(OTHER, "2")).digest == kept.digest
+    assert push(store, registry, Reference(REPOSITORY, "2")).digest == kept.digest
+
+
+def test_a_layer_that_is_there_twice_is_sent_once(store: Store, registry: MemoryRegistry) -> None:
+    kept = registry.image(LAYERS[0], LAYERS[1], LAYERS[1], LAYERS[2], LAYERS[1])
+    pull_image(store, registry, NAME)
+    target = MemoryRegistry("elsewhere.test/x")
+    store.images.tag(store.images.resolve(str(NAME)), "elsewhere.test/x:2")
+    told: list[Event] = []
+    pushed = push(store, target, Reference(target.name, "2"), report=told.append)
+    assert pushed.digest == kept.digest and len(sent(target)) == 4
+    statuses = [event.status for event in told]
+    assert statuses.count(Status.PREPARING) == 5 and statuses.count(Status.PUSHED) == 3
+    assert Status.LAYER_EXISTS not in statuses and Status.WAITING not in statuses
+
+
 def test_zstd_wants_a_manifest_of_ocis(
     store: Store, registry: MemoryRegistry, made: Digest
 ) -> None:

@@ -37,6 +37,18 @@ def test_a_layer_of_another_image_is_told_again() -> None:
     assert stream.getvalue() == "aaa: Already exists\n" * 2
 
 
+def test_a_layer_that_an_image_has_twice_is_fetched_once_and_announced_twice() -> None:
+    stream = io.StringIO()
+    with shown(stream) as report:
+        for status in (Status.PREPARING, Status.PREPARING, Status.VERIFYING, Status.DOWNLOADED):
+            report(Event("aaa", "x", status))
+        for status in (Status.VERIFYING, Status.DOWNLOADED, Status.PULLED, Status.PULLED):
+            report(Event("aaa", "x", status))
+    assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
+        *("Preparing", "Preparing", "Verifying Checksum", "Download complete", "Pull complete"),
+    ]
+
+
 def test_quiet_is_silent() -> None:
     stream = io.StringIO()
     with shown(stream, quiet=True) as report:
