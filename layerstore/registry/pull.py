@@ -144,7 +144,8 @@ class _Puller:
         return self._bring(name, top, chosen)
 
     def _tell(self, tag: str, name: Reference) -> None:
-        self._report(Event(tag, str(name), Status.PULLING_FROM, note=name.path))
+        what = tag if name.digest is None else str(name._replace(tag=None))
+        self._report(Event(what, str(name), Status.PULLING_FROM, note=name.path))
 
     def _top(self, tag: str, head: Head | None) -> Document:
         """Return what the name names, from the store where its bytes are here."""

@@ -64,7 +64,7 @@ def pull(
     with shown(sys.stdout, quiet=quiet) as report:
         changed = fetch(session, name.with_default_tag(), wanted, report)
     if not quiet:
-        say(_status(familiar(name.with_default_tag()), changed=changed))
+        say(_status(_asked(name.with_default_tag()), changed=changed))
     say(str(name.with_default_tag()))
 
 
@@ -82,6 +82,11 @@ def _pull_all(session: Session, name: Reference, wanted: Platform | None, *, qui
         changed = any(one.changed for one in pulled)
         say(_status(familiar_name(name.repository), changed=changed))
     say(name.repository)
+
+
+def _asked(name: Reference) -> str:
+    """Return the name that the registry was asked for: a tag beside a digest is not sent."""
+    return familiar(name if name.digest is None else name._replace(tag=None))
 
 
 def _status(name: str, *, changed: bool) -> str:
@@ -138,7 +143,7 @@ def image_to_run(
     with shown(sys.stderr, quiet=quiet) as report:
         changed = fetch(session, name, platform, report)
     if not quiet:
-        note(_status(familiar(name), changed=changed))
+        note(_status(_asked(name), changed=changed))
     return store.images.resolve(str(name))
 
 

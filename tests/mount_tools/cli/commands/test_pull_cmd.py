@@ -67,6 +67,12 @@ def test_the_lines_are_dockers(other: Cli, name: str) -> None:
     ]
     assert other.ok("pull", "-q", f"{name}@{digest}") == f"{name}@{digest}\n"
     assert other.ok("inspect", "-f", "{{index .RepoDigests 0}}", name) == f"{name}@{digest}\n"
+    assert other.ok("pull", f"{name}:latest@{digest}").splitlines() == [
+        f"{name}@{digest}: Pulling from {path_of(name)}",
+        f"Digest: {digest}",
+        f"Status: Image is up to date for {name}@{digest}",
+        f"{name}:latest@{digest}",
+    ]
 
 
 def test_all_tags(other: Cli, name: str) -> None:
