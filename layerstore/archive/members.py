@@ -212,4 +212,5 @@ def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT)
                 return TarMembers(plain_file(stream, spool, limits), limits)
         return TarMembers(plain_file(source, spool, limits), limits)
     except OSError as error:
-        raise StoreError(f"the archive cannot be read: {error}") from error
+        name = f"the archive {shown(str(source))}" if isinstance(source, Path) else "the archive"
+        raise StoreError(f"{name} cannot be read: {error.strerror or error}") from error

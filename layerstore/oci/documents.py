@@ -308,8 +308,10 @@ def _one_kind(fields: Object, kind: str) -> None:
     if "manifests" in fields and ("config" in fields or "layers" in fields):
         raise InvalidImage("a document claims to be both a manifest and an index")
     if fields.get("schemaVersion", 2) != 2:
+        version = shown(repr(fields.get("schemaVersion")))
         raise UnknownMediaType(
-            f"an {kind} of schema version {shown(repr(fields.get('schemaVersion')))}"
+            f"the {kind} of the image has the schema version {version}, which is not read: the "
+            "image has to be pushed again by a present-day tool, in schema version 2"
         )
 
 

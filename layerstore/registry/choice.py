@@ -58,6 +58,15 @@ def runs(found: Platform, wanted: Platform) -> int:
     return 0
 
 
+def refuse_schema_1(media_type: str) -> None:
+    """Raise UnknownMediaType if a manifest is of docker's first schema."""
+    if media_type.startswith(_SCHEMA_1):
+        raise UnknownMediaType(
+            "the image has only a manifest of docker's schema 1, which no docker since 2024 reads: "
+            "push it again with a newer docker"
+        )
+
+
 def choose(top: Document, wanted: Platform, get: Callable[[Descriptor], Document]) -> Chosen:
     """Return the manifest that `top`, a manifest or an index, means on `wanted`.
 
@@ -78,11 +87,7 @@ def choose(top: Document, wanted: Platform, get: Callable[[Descriptor], Document
             raise InvalidImage(
                 f"the manifest {entry.digest} is not of the {entry.size} bytes that its index says"
             )
-    if document.media_type.startswith(_SCHEMA_1):
-        raise UnknownMediaType(
-            "the image has only a manifest of docker's schema 1, which no docker since 2024 reads: "
-            "push it again with a newer docker"
-        )
+    refuse_schema_1(document.media_type)
     manifest = Manifest.parse(document.data, document.media_type)
     kind = manifest.config.media_type
     if kind not in _CONFIGS:

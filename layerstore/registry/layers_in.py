@@ -25,7 +25,14 @@ from concurrent.futures import (
 from contextlib import suppress
 from pathlib import Path
 
-from layerstore.errors import DigestMismatch, InvalidImage, NotFound, UnknownMediaType, shown
+from layerstore.errors import (
+    DigestMismatch,
+    InvalidImage,
+    NotFound,
+    SizeMismatch,
+    UnknownMediaType,
+    shown,
+)
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
 from layerstore.limits import Limits
@@ -184,6 +191,11 @@ class LayersIn:
                     f"the layer {digest} is foreign: the registry does not hold it, and the "
                     "addresses that its manifest names are not asked"
                 ) from error
+            except (DigestMismatch, SizeMismatch) as error:
+                raise type(error)(
+                    f"{self._source.name} holds a damaged layer: {error}; pull again, and if that "
+                    "says the same, the image has to be pushed again"
+                ) from error
             self._tell(work, Status.VERIFYING)
             work.spool.end()
             self._tell(work, Status.DOWNLOADED)
@@ -229,7 +241,8 @@ class LayersIn:
             if done.diff_id != work.diff_id:
                 raise DigestMismatch(
                     f"invalid diffID for layer {work.number}: expected "
-                    f'"{work.diff_id}", got "{done.diff_id}"'
+                    f'"{work.diff_id}", got "{done.diff_id}"; the image {self._parent} has to be '
+                    "pushed again"
                 )
             below = work.below.layer.result() if work.below is not None else None
             parent = below.chain_id if below is not None else None

@@ -25,6 +25,7 @@ from layerstore.oci.documents import (
 from layerstore.oci.json_values import parse_document, text_of
 from layerstore.oci.reference import familiar_name
 from layerstore.registry.blob_body import BlobBody, BlobSource
+from layerstore.registry.choice import refuse_schema_1
 from layerstore.registry.errors import (
     BadAnswer,
     BlobUnknown,
@@ -384,6 +385,8 @@ def _digest_of(text: str | None) -> Digest | None:
 
 
 def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
+    announced = media_type(document.headers.get("Content-Type"))
+    refuse_schema_1(announced)  # first: its digest is not that of its bytes
     digest = sha256_digest(document.data)
     wanted = _digest_of(reference) or _digest_of(document.headers.get("Docker-Content-Digest"))
     if wanted is not None and wanted != digest:
@@ -392,7 +395,6 @@ def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
             "altered",
             host,
         )
-    announced = media_type(document.headers.get("Content-Type"))
     try:
         kind = text_of(parse_document(document.data, "manifest"), "mediaType")
     except InvalidImage as error:

@@ -121,6 +121,11 @@ def test_what_is_no_manifest_is_refused(changes: dict[str, object], error: type[
         Manifest.parse(manifest(**changes))
 
 
+def test_a_manifest_of_schema_1_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UnknownMediaType, match=r"^the manifest .* schema version 1, .* again"):
+        Manifest.parse(b'{"schemaVersion": 1, "fsLayers": []}')
+
+
 def test_index() -> None:
     entry = {"mediaType": OCI_MANIFEST, "digest": A, "size": 1, "platform": {"os": "linux"}}
     data = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.errors import UnknownMediaType
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Manifest
 from layerstore.oci.reference import parse_reference
@@ -184,6 +185,18 @@ class TestHostileManifests:
         header = {"Docker-Content-Digest": asked}
         hostile.behave(always(200, "/manifests/", b'{"schemaVersion":2}', header))
         with pytest.raises(WrongContent):
+            other.get_manifest("v1")
+
+    def test_manifest_of_schema_1_is_called_so(
+        self, hostile: HostileRegistry, other: Repository
+    ) -> None:
+        header = {
+            "Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            # That of the content without its signatures.
+            "Docker-Content-Digest": sha256_digest(b"canonical"),
+        }
+        hostile.behave(always(200, "/manifests/", b'{"schemaVersion": 1}', header))
+        with pytest.raises(UnknownMediaType, match=r"only a manifest of docker's schema 1"):
             other.get_manifest("v1")
 
     def test_digest_of_another_algorithm_says_nothing(
