@@ -1,4 +1,4 @@
-"""Images in and out: a client of the OCI distribution protocol, and pull, push and copy on it.
+"""A client of the OCI distribution protocol, and pull, push and copy of images with it.
 
     from layerstore import Store, parse_reference
     from layerstore.registry import Client, pull_image
@@ -18,10 +18,10 @@ tags by itself.  What the modules are for:
     pull, push, copy        whole images, with their progress as events
     client                  sessions, as this machine is configured
     repository, catalog     one repository; a registry as a whole
-    blob_body, uploads      one blob down or up, taken up again where it broke
+    blob_body, uploads      the download and upload of one blob, resumed after a failure
     session, auth           requests with authorization, redirects and retries
     http_transport          connections
-    config, credential_files, certificates, proxies    what says how
+    config, credential_files, certificates, proxies    the configuration of this machine
 
 The names below are imported when they are first used.
 """
@@ -75,7 +75,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # a checker must not take any name for one of ours
+if not TYPE_CHECKING:  # with __getattr__, mypy would accept every name
 
     def __getattr__(name: str) -> object:
         home = _HOMES.get(name)

@@ -1,7 +1,7 @@
-"""What an answer that is no success means: the error for each status and code.
+"""The error for an answer that is not a success, from its status and its code.
 
-The code in the body decides where there is one, since registries do not agree on the
-status; the text of the registry is shown with it.
+The code in the body decides if there is one, because registries do not agree on the
+status.  The error contains the text of the registry.
 
 Source: distribution-spec "Error codes"; docker's docs on the pull limits of Docker Hub.
 """
@@ -41,14 +41,14 @@ _MISSING: dict[str, type[Missing]] = {
 
 
 class Explanation(NamedTuple):
-    """What a registry says about an error: its first code, "" without one, and its text."""
+    """The body of an error: its first code, "" without one, and its text."""
 
     code: str
     text: str
 
 
 def explanation(answer: Answer) -> Explanation:
-    """Return what the body of `answer` says; nothing where it is not as the spec writes it."""
+    """Return the explanation in the body of `answer`; empty if it does not follow the spec."""
     try:
         data = read_all(answer, _LARGEST)
         found = parse_json(data or b"", "answer")
@@ -76,9 +76,9 @@ def failure(
 ) -> RegistryError:
     """Return the error that `answer` means.
 
-    `what` is what was asked for, as in "the manifest x/y:latest"; `missing` is the class
-    of an answer 404 that has no code.  `image` is the name of the image that is wanted,
-    for docker's words.
+    `what` names the thing that was requested, as in "the manifest x/y:latest"; `missing` is
+    the class of the error for an answer 404 without a code.  `image` is the name of the
+    requested image, for docker's message.
     """
     said = explanation(answer)
     reason = f": {said.text}" if said.text else ""
@@ -113,7 +113,8 @@ def failure(
 def _limited(answer: Answer, host: str, what: str, said: Explanation) -> RateLimited:
     seconds = retry_after(answer.headers.get("Retry-After"))
     when = f"in {round(seconds)} seconds" if seconds else "later"
-    # Docker Hub tells the two apart only in the text, and in a header that abuse limits lack.
+    # Docker Hub uses 429 for the pull limit and for the limit against abuse.  Only the text
+    # and a header, which the limit against abuse does not send, tell them apart.
     counted = answer.headers.get("Docker-RateLimit-Source") or answer.headers.get("RateLimit-Limit")
     if counted or "pull rate limit" in said.text.lower():
         return PullLimit(

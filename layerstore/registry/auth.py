@@ -1,8 +1,8 @@
 """Authorization: how a registry's challenge is answered, Basic or Bearer.
 
-Nothing is sent with a request before the registry has asked for it.  Tokens are kept by
-what they allow and renewed before they end.  A token that allows less than was asked
-for is no error until the registry says so.
+A request carries no credentials before the registry has asked for them.  Tokens are kept
+by their scopes and renewed before they expire.  A token that allows less than was asked
+for is no error until the registry refuses it.
 
 Source: distribution docs, spec/auth/{token,oauth}.md; RFC 6750 for `insufficient_scope`.
 """
@@ -50,7 +50,8 @@ class Authenticator:
         self._lock = threading.RLock()
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, ...], Token] = {}
-        # What a registry wants for a request, where that is more than the request says.
+        # The scopes that a registry wants for a request, if they are more than the
+        # request asks for.
         self._wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._found: dict[str, Credentials | None] = {}
 
@@ -67,8 +68,8 @@ class Authenticator:
     ) -> tuple[str, tuple[str, ...]]:
         """Return the `Authorization`, and its scopes, to send after the answer 401 `refusal`.
 
-        `used` is what the refused request had.  Raises Unauthorized where nothing better
-        is known.
+        `used` is the `Authorization` of the refused request.  Raises Unauthorized if there
+        is no other one to try.
         """
         challenges = parse_challenges(refusal.headers.all("WWW-Authenticate"))
         challenge = choose(challenges)
@@ -88,13 +89,13 @@ class Authenticator:
         return header, wanted
 
     def refused(self, path: str) -> Unauthorized:
-        """Return the error for a request that is refused whatever it is sent with."""
+        """Return the error for a request that is refused with every credential."""
         return self._unauthorized(path, [])
 
     def offline_token(self, credentials: Credentials) -> str:
         """Return the identity token that the token server gives for `credentials`, or "".
 
-        Raises Unauthorized where it refuses them.
+        Raises Unauthorized if it refuses them.
         """
         challenge = self._challenge
         if challenge is None or challenge.scheme != "bearer" or credentials.identity_token:
@@ -154,7 +155,7 @@ class Authenticator:
     def _post(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials
     ) -> Token | None:
-        """Exchange an identity token; None where the server takes none by POST."""
+        """Exchange an identity token; return None if the server does not accept POST."""
         realm = self._realm(challenge, credentials)
         form = {
             "grant_type": "refresh_token",

@@ -1,11 +1,11 @@
-"""The files with credentials that docker and podman share: read, and written as they do.
+"""The files with credentials, shared with docker and podman: read and written as they do.
 
-Which entry of a file is meant for a repository: podman writes namespaces ("host/team"),
-docker hosts, in older files with a scheme and a path; Docker Hub is
-"https://index.docker.io/v1/" in docker's files.
+The keys of the entries differ: podman writes namespaces ("host/team"), docker writes hosts,
+in older files with a scheme and a path; Docker Hub is "https://index.docker.io/v1/" in
+docker's files.
 
-A file is replaced as a whole and is never readable for others.  What it says besides
-stays as it was.
+A file is replaced as a whole and is never readable for other users.  Its other fields
+stay as they were.
 
 Source: containers-auth.json(5); docker/cli `cli/config/configfile`.
 """
@@ -38,9 +38,9 @@ class Unreadable(BadConfiguration):
 
 @dataclass(frozen=True)
 class AuthFile:
-    """One file; its text shows no secret.
+    """One file; its repr shows no secret.
 
-    `is_legacy` is ~/.dockercfg, which holds the entries alone.
+    `is_legacy` is true for ~/.dockercfg, which holds only the entries.
     """
 
     path: Path
@@ -112,10 +112,10 @@ class AuthFile:
 
 
 def read_auth_files(locations: Locations) -> Iterator[AuthFile]:
-    """Yield the files that this user can read, in the order in which they count.
+    """Yield the files that this user can read, the one with the highest priority first.
 
-    One that another user owns may be named by a variable that su(1) has kept.  Raises
-    BadConfiguration for one that cannot be understood.
+    A file of another user is skipped: a variable that su(1) kept may still name it.
+    Raises BadConfiguration if a file cannot be parsed.
     """
     for path in auth_paths(locations):
         try:
@@ -150,14 +150,14 @@ def read_auth_file(path: Path, is_legacy: bool = False) -> AuthFile | None:
     except OSError as error:
         raise BadConfiguration(f"{path} cannot be read: {error.strerror or error}") from None
     except InvalidImage:
-        # The text of a parser may show what it could not parse.
+        # The message of the parser may contain a secret from the file.
         raise BadConfiguration(f"{path} is not a JSON object: repair or remove it") from None
 
 
 def change_auths(path: Path, change: Callable[[Object], None]) -> None:
-    """Let `change` edit the entries of the file at `path`, which is made if need be.
+    """Let `change` edit the entries of the file at `path`, which is created if it is missing.
 
-    Raises BadConfiguration, or OSError where it cannot be written.
+    Raises BadConfiguration, or OSError if it cannot be written.
     """
     real = Path(os.path.realpath(path))
     real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -177,12 +177,12 @@ def key_for(host: str, path: Path, locations: Locations) -> str:
 
 
 def server_names(host: str) -> list[str]:
-    """Return the names that a helper may know `host` by, docker's first."""
+    """Return the names under which a helper may store `host`, docker's first."""
     return [HUB, "docker.io"] if is_same_host("docker.io", host) else [host]
 
 
 def is_same_host(first: str, second: str) -> bool:
-    """Tell whether two hosts have the same accounts: the names of Docker Hub have."""
+    """Tell whether two hosts have the same accounts, as all names of Docker Hub do."""
     return first == second or (first in _HUB_HOSTS and second in _HUB_HOSTS)
 
 

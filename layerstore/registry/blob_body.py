@@ -1,8 +1,7 @@
-"""The body of a blob: read in a stream, taken up again where the connection broke.
+"""The body of a blob: read in a stream, and resumed if the connection breaks.
 
-What comes is compared with the descriptor's size; the digest is checked by the reader,
-who hashes the bytes anyway.  A part that the registry sends from another offset than
-asked is never joined.
+The size is compared with the descriptor's here; the reader checks the digest, because it
+hashes the bytes anyway.  A part from another offset than the requested one is never used.
 
 Source: distribution-spec "Pulling blobs"; RFC 9110 section 14.
 """
@@ -33,7 +32,7 @@ _PROGRESS = 1 << 20  # bytes after which earlier failures no longer count
 
 
 class BlobSource(NamedTuple):
-    """Where a blob may be read; `ask` asks for it from an offset, answered 200, 206 or 416."""
+    """A place to read a blob; `ask` requests it from an offset and returns 200, 206 or 416."""
 
     session: Session
     ask: Callable[[int], Answer]
@@ -42,9 +41,9 @@ class BlobSource(NamedTuple):
 class BlobBody:
     """The bytes of the blob `descriptor` from `offset` on.
 
-    They come from the first of `sources` that has it; where that fails for good in the
-    middle, the next one goes on.
-    `offset` may be smaller than the one asked for: 0 where the registry has no ranges.
+    They come from the first of `sources` that has it; if that one fails in the middle and
+    retries do not help, the next one goes on.
+    `offset` may be smaller than the requested one: it is 0 if the registry has no ranges.
     The caller closes it.
     """
 
@@ -86,7 +85,7 @@ class BlobBody:
         """Read bytes into `buffer`; return how many, 0 only at the end of the blob.
 
         Raises WrongSize for a blob that is shorter or longer than its descriptor says,
-        and Unreachable's kinds once trying again did not help.
+        and a subclass of Unreachable if the retries did not help.
         """
         view = memoryview(buffer)
         left = self._descriptor.size - self.position
@@ -127,7 +126,7 @@ class BlobBody:
             try:
                 more = self._answer.readinto(memoryview(bytearray(1)))
             except RegistryError:
-                more = 0  # everything that was announced is here
+                more = 0  # all bytes of the descriptor's size have come already
             self.close()
             if more:
                 raise self._longer()
@@ -141,7 +140,7 @@ class BlobBody:
         )
 
     def _begun(self, offset: int) -> int:
-        """Ask the sources in their order; return where the answer begins."""
+        """Ask the sources in their order; return the offset at which the answer begins."""
         while True:
             try:
                 return self._begin(offset)
@@ -151,7 +150,7 @@ class BlobBody:
                 self._turn(error)
 
     def _turn(self, error: RegistryError) -> None:
-        """Turn to the next source, or raise `error` where there is none."""
+        """Turn to the next source, or raise `error` if there is none."""
         following = next(self._sources, None)
         if following is None:
             raise error
@@ -173,7 +172,7 @@ class BlobBody:
             self._turn(final)
 
     def _begin(self, offset: int, skip: bool = False) -> int:
-        """Ask for the blob from `offset` on; return where the answer begins.
+        """Ask for the blob from `offset` on; return the offset at which the answer begins.
 
         With `skip`, an answer that begins earlier is read up to `offset`.
         """

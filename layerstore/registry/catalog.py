@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Registry:
-    """The registry `domain`; `searched` is where its search is, at its host by default."""
+    """The registry `domain`; `searched` is the host of its search, by default the same."""
 
     def __init__(self, domain: str, session: Session, searched: Session | None = None) -> None:
         self.domain = domain
@@ -40,17 +40,17 @@ class Registry:
         return self._session.host
 
     def ping(self) -> None:
-        """Ask whether the protocol is spoken, and the credentials are good.
+        """Check that the host speaks the protocol and accepts the credentials.
 
-        Raises Unauthorized, Unreachable's kinds or Missing.
+        Raises Unauthorized, a subclass of Unreachable, or Missing.
         """
         self._session.read(Call("GET", "/v2/", "the protocol of registries"))
 
     def search(self, term: str, limit: int = 25) -> list[Found]:
         """Return the repositories that fit `term`, the best first, up to `limit` of them.
 
-        This is version 1 of the protocol, which is all that Docker Hub and docker use for
-        it.  Raises Missing where it is not offered; `catalog` may be, then.
+        This uses version 1 of the protocol, as docker and Docker Hub do for searches.
+        Raises Missing if the registry has no search; it may still have a `catalog`.
         """
         session = self._searched
         query = urlencode({"q": term, "n": min(max(limit, 1), _SEARCH_LIMIT)}, quote_via=quote)
@@ -70,8 +70,8 @@ class Registry:
     def catalog(self, page: int = 1000) -> Iterator[str]:
         """Yield the names of all repositories, in pages of up to `page` of them.
 
-        Many registries have no catalog, or not for everyone: raises Missing, Denied,
-        Unauthorized or Refused then.
+        Many registries have no catalog, or allow it to some accounts only.  Raises Missing,
+        Denied, Unauthorized or Refused then.
         """
         call = Call("GET", f"/v2/_catalog?n={page}", "the catalog", (CATALOG,))
         for found in pages(self._session, call):

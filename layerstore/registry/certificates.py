@@ -1,8 +1,8 @@
-"""What the certificate of a host is checked with, and what it is shown of ours.
+"""The certificates that a host is checked with, and those that the client presents.
 
-The trust store of this machine, and of the directories of certificates the first that
-has one of the host's name: each `*.crt` in it is an authority, each `NAME.cert` with
-`NAME.key` a certificate of this client.
+The authorities are the trust store of this machine and the directory with the host's name
+in the first certificate directory that has one: each `*.crt` in it is an authority, each
+`NAME.cert` with `NAME.key` is a certificate of this client.
 
 Source: containers-certs.d(5); docker's docs, "Verify repository client with certificates".
 """
@@ -19,13 +19,13 @@ from layerstore.registry.errors import BadConfiguration
 
 
 def context_for(host: str, directories: Sequence[Path], insecure: bool) -> ssl.SSLContext:
-    """Return the context for connections to `host`, which is as its name was typed.
+    """Return the context for connections to `host`, a name as the user typed it.
 
     An insecure host may have any certificate, unless an authority is configured for
     it.  Raises BadConfiguration for files that cannot be used.
     """
-    # Not create_default_context: from Python 3.13 on it refuses what the authorities of
-    # companies often are, and Go takes it.
+    # Not create_default_context: from Python 3.13 on it sets VERIFY_X509_STRICT, which
+    # refuses many certificates of private authorities that docker accepts.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # isdir also says no where this user may not look.
@@ -45,7 +45,7 @@ def _load(context: ssl.SSLContext, directory: Path) -> int:
     try:
         names = sorted(path.name for path in directory.iterdir())
     except PermissionError:
-        return 0  # it is not for this user
+        return 0  # this user may not read it
     for name in names:
         path = directory / name
         try:
@@ -72,5 +72,5 @@ def _need(path: Path, other: Path) -> None:
 
 
 def _no_password() -> str:
-    """Answer for a key that is encrypted, so that OpenSSL does not ask at the terminal."""
+    """Refuse an encrypted key, so that OpenSSL does not ask at the terminal."""
     return ""

@@ -1,8 +1,8 @@
-"""Challenges: what a registry wants to see before it answers (`WWW-Authenticate`).
+"""The parser of challenges: the authorization that a registry wants (`WWW-Authenticate`).
 
-A registry may send several headers, and several challenges in one of them.  The schemes
-and the names of parameters are in any case, values may be quoted and hold commas, and
-what a parser does not understand must not hide the challenge after it.
+A registry may send several headers, and several challenges in one of them.  The schemes and
+the names of parameters are case-insensitive, and values may be quoted and contain commas.
+A challenge that the parser does not understand must not hide the next one.
 
 Source: RFC 9110 section 11; distribution docs, spec/auth/token.md.
 """
@@ -60,7 +60,7 @@ def _challenges(header: str) -> Iterable[Challenge]:
             at = _skip(_SPACE, header, at + 1)
             value, at = _value(header, at)
             if found:
-                # The first of two says it: a second one may be an attempt to override it.
+                # The first of two equal names wins: the second may be an attempt to override it.
                 found[-1].parameters.setdefault(name[0].lower(), value)
             continue
         found.append(Challenge(name[0].lower()))

@@ -1,8 +1,8 @@
-"""Which manifest of an image index is meant: the one for a platform.
+"""The choice of the manifest for a platform from an image index.
 
-Decided here and only here: the order of preference.  It is docker's: the platform itself,
-an older variant of its processor, then what its processor runs besides (386 on amd64, arm
-on arm64).  Attestations, whose platform is unknown, are never chosen.
+This module alone decides the order of preference.  It is docker's: the platform itself,
+an older variant of its processor, then another architecture that the processor also runs
+(386 on amd64, arm on arm64).  Attestations, whose platform is unknown, are never chosen.
 
 Source: image-spec image-index.md; containerd `platforms/compare.go` (platformVector).
 """
@@ -68,10 +68,10 @@ def refuse_schema_1(media_type: str) -> None:
 
 
 def choose(top: Document, wanted: Platform, get: Callable[[Descriptor], Document]) -> Chosen:
-    """Return the manifest that `top`, a manifest or an index, means on `wanted`.
+    """Return the manifest for `wanted` from `top`, a manifest or an index.
 
-    `get` fetches an entry of an index.  Raises NotFound, which lists the platforms there
-    are; InvalidImage or UnknownMediaType for what is no image.
+    `get` fetches an entry of an index.  Raises NotFound, which lists the available
+    platforms, and InvalidImage or UnknownMediaType if `top` is not an image.
     """
     indexes: list[Document] = []
     document = top
@@ -117,7 +117,7 @@ def _entry(entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
 
 
 def platform_of(entry: Descriptor) -> Platform:
-    """Return the platform that an entry of an index names."""
+    """Return the platform in an entry of an index."""
     fields = entry.platform or {}
     return Platform(*(str(fields.get(key) or "") for key in ("os", "architecture", "variant")))
 

@@ -36,9 +36,9 @@ from layerstore.registry.transport import Stop, Timeouts
 class Client:
     """Talks to registries; the caller closes it.
 
-    Without `configuration` and `credentials` those of this machine and its user are read
-    when they are needed.  `warn` is called with what the user should know: what a
-    registry warns of, and that few pulls are left.
+    Without `configuration` and `credentials`, those of this machine and its user are read
+    when they are needed.  `warn` is called with messages for the user: the warnings of a
+    registry, and that few pulls are left.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Client:
             session.close()
 
     def cancel(self) -> None:
-        """Make everything that runs, in any thread, raise Cancelled; for good."""
+        """Make all current and later requests, in any thread, raise Cancelled."""
         self._stop.set()
 
     def repository(self, reference: Reference) -> Repository:
@@ -100,7 +100,7 @@ class Client:
     def login(self, domain: str, credentials: Credentials) -> Credentials:
         """Try the credentials at the registry `domain`, and return what to store.
 
-        That is an identity token where the registry gives one.  Raises Unauthorized.
+        That is an identity token if the registry gives one.  Raises Unauthorized.
         """
         endpoint = self.configuration.home(Reference(f"{domain}/"))
         session = self._opened(endpoint.host, endpoint.insecure, OneLogin(credentials))
@@ -131,7 +131,7 @@ class Client:
         return CredentialFiles(configuration.locations, configuration.conf.helpers)
 
     def sources(self) -> list[Source]:
-        """Return what says how registries are used: files, and variables by their names."""
+        """Return the files and the names of the variables that configure registries."""
         found = self.configuration.sources()
         found += [Source(str(path), "credentials") for path in self.credential_files.files()]
         return found + [Source(f"${name}", "proxy") for name in proxy_variables()]

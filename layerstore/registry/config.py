@@ -1,9 +1,9 @@
 """The configuration of registries: where the repositories of a name are read and written.
 
-podman's registries.conf counts where it exists, docker's daemon.json where it does not.
+podman's registries.conf counts if it exists, and docker's daemon.json if it does not.
 
-Decided here and only here: which registries may be used without TLS.  Those of this
-machine may, as with docker, and those that the configuration calls insecure.
+This module alone decides which registries may be used without TLS: those on this machine,
+as with docker, and those that the configuration calls insecure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Configuration:
-    """What this machine is configured with; nothing by default."""
+    """The configuration of this machine; empty by default."""
 
     conf: RegistriesConf = field(default_factory=RegistriesConf)
     daemon: DaemonJson = field(default_factory=DaemonJson)
@@ -69,7 +69,7 @@ class Configuration:
         return found
 
     def resolve(self, text: str) -> Reference:
-        """Return the reference in `text`, a short name replaced by what it is an alias of.
+        """Return the reference in `text`; a short name that is an alias is replaced.
 
         Raises InvalidReference.
         """

@@ -1,9 +1,9 @@
 """copy: an image from one place to another, without unpacking it and without the store.
 
-Decided here and only here: what is copied, and in which order.  By default that is the
-image for one platform, and with `everything` the whole index.  Documents keep their bytes
-and so their digests; blobs come before the documents that name them.  A blob that a
-registry has is not sent, and one of another repository there is mounted.
+This module alone decides what is copied, and in which order.  By default that is the image
+for one platform, and with `everything` the whole index.  Documents keep their bytes and so
+their digests; blobs are sent before the documents that name them.  A blob that the target
+has is not sent, and one that another repository of the same registry has is mounted.
 
 Source: distribution-spec; skopeo-copy(1) for the names of places.
 """
@@ -155,7 +155,7 @@ class RegistryGoal:
             except Cancelled:
                 raise
             except RegistryError:
-                begun = self._target.upload()  # a mount is a shortcut, no more
+                begun = self._target.upload()  # a mount only saves the upload
             if begun is None:
                 self._tell(blob, Status.MOUNTED, note=path)
                 return
@@ -179,7 +179,7 @@ class RegistryGoal:
 class ArchiveGoal:
     """An OCI layout, as a tar or a directory, where the image gets the name `name`.
 
-    With `reference` the archive is docker's too, and the image has that name there.
+    With `reference` docker can load the archive too, and the image has that name there.
     """
 
     def __init__(

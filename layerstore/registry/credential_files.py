@@ -1,7 +1,7 @@
 """The credentials of this user: found where docker and podman keep them, stored there too.
 
-Decided here and only here: which place counts first.  Within each file that is the
-helper for the host, then an entry with a secret, then the helper for every host.
+This module alone decides which place has priority.  Within each file that is the helper
+for the host, then an entry with a secret, then the helper for every host.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from layerstore.registry.credentials import Credentials
 from layerstore.registry.errors import BadConfiguration
 from layerstore.registry.locations import Locations
 
-_FILES = "containers-auth.json"  # the name of all files together in a list of helpers
+_FILES = "containers-auth.json"  # in a list of helpers, this name means the files
 
 
 class CredentialFiles:
-    """A source of credentials; `helpers` is the list of registries.conf."""
+    """A source of credentials; `helpers` is `credential-helpers` of registries.conf."""
 
     def __init__(
         self, locations: Locations | None = None, helpers: tuple[str, ...] = (_FILES,)
@@ -64,9 +64,9 @@ class CredentialFiles:
     def store(self, host: str, credentials: Credentials) -> Path | None:
         """Keep the credentials for `host`; return the file that holds the secret.
 
-        None is returned where a helper holds it.  An entry that exists is replaced
-        where it is, so that it does not hide the new one; a new entry goes to docker's
-        file, or to podman's where only podman's exists.
+        Returns None if a helper holds it.  An existing entry is replaced in its own file, so
+        that it does not hide the new one; a new entry goes to docker's file, or to podman's
+        if only podman's exists.
         """
         path = self._home_of(host)
         file = read_auth_file(path) or AuthFile(path)

@@ -1,8 +1,8 @@
 """Credential helpers: programs that keep secrets, in the keyring of a desktop or a cloud.
 
 A helper `NAME` is the program `docker-credential-NAME`, which reads from its standard
-input and answers in JSON, so that a secret is never among the arguments of a process.
-Nothing that a helper prints is repeated in an error.
+input and answers in JSON, so that a secret is never in the arguments of a process.  An
+error never repeats the output of a helper, which may contain a secret.
 
 Source: docker-credential-helpers, README "Development"; docker's docs on `credsStore`.
 """
@@ -25,7 +25,7 @@ _LONGEST = 120.0  # seconds: a helper may ask its user
 
 
 def get(helper: str, server: str) -> Credentials | None:
-    """Return what `helper` keeps for `server`, None for nothing; raises HelperFailed."""
+    """Return the credentials that `helper` has for `server`, or None; raises HelperFailed."""
     code, output = _run(helper, "get", server.encode())
     if code:
         if _NONE in output:

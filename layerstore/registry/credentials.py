@@ -11,7 +11,7 @@ from typing import Protocol
 class Credentials:
     """A user's name with a password, or an identity token, which replaces both.
 
-    The secret is not part of the text of this object.
+    The repr of this object does not show the secret.
     """
 
     username: str = ""

@@ -23,7 +23,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class DaemonJson:
-    """What the file at `file` says; nothing if that is None."""
+    """The content of the file at `file`; empty if `file` is None."""
 
     mirrors: tuple[Mirror, ...] = ()
     insecure: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class DaemonJson:
     file: Path | None = None
 
     def entries(self) -> dict[str, RegistryEntry]:
-        """Return the same as registries.conf would say it, but for the networks."""
+        """Return the entries in the form of registries.conf, without the networks."""
         found = {
             host: RegistryEntry(host, host, insecure=True, file=self.file or Path())
             for host in self.insecure
@@ -63,7 +63,7 @@ def read_daemon_json(locations: Locations) -> DaemonJson:
             if data is not None:
                 return _parsed(path, parse_document(data, "configuration"))
         except PermissionError:
-            continue  # it is not for this user
+            continue  # this user may not read it
         except (OSError, InvalidImage) as error:
             raise BadConfiguration(f"{path} cannot be read: {shown(str(error))}") from None
     return DaemonJson()

@@ -1,4 +1,4 @@
-"""Where a repository is: its registry and the mirrors of it, as hosts and names there."""
+"""The places of a repository, its registry and its mirrors: the host and the name there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _DOCKER_HUB = "registry-1.docker.io"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A repository at one host: `name` is what it is called there.
+    """A repository at one host: `name` is its name there.
 
-    `insecure` allows plain HTTP, and a certificate that nothing confirms.
+    `insecure` allows plain HTTP, and a certificate that no authority signed.
     """
 
     host: str

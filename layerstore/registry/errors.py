@@ -31,11 +31,11 @@ class NotTls(NoConnection):
 
 
 class TlsFailed(NoConnection):
-    """The host speaks TLS, but no connection came of it."""
+    """The host speaks TLS, but the handshake failed."""
 
 
 class CertificateRefused(TlsFailed):
-    """The certificate of the host is not trusted here, or ours is not trusted there."""
+    """This machine does not trust the host's certificate, or the host refuses the client's."""
 
 
 class Interrupted(Unreachable):
@@ -66,7 +66,7 @@ class RateLimited(RegistryError):
 
 
 class PullLimit(RateLimited):
-    """The pulls that this account or address has in a period are used up."""
+    """This account or address has reached its limit of pulls for the current period."""
 
 
 class Unauthorized(RegistryError):
@@ -94,7 +94,7 @@ class BlobUnknown(Missing):
 
 
 class BadAnswer(RegistryError):
-    """The registry answered against the protocol, or with something it cannot mean."""
+    """The answer of the registry violates the protocol or contradicts itself."""
 
 
 class WrongContent(BadAnswer, DigestMismatch):
@@ -110,11 +110,11 @@ class TooLarge(BadAnswer):
 
 
 class UnsafeRedirect(BadAnswer):
-    """A redirect, or the address of a token server, leads where none may lead."""
+    """A redirect, or the address of a token server, leads to a forbidden address."""
 
 
 class Refused(RegistryError):
-    """The registry refused a request for what it holds (4xx); the text has its reason."""
+    """The registry refused a request because of its content (4xx); the text says why."""
 
 
 class UploadInvalid(Refused):
@@ -122,7 +122,7 @@ class UploadInvalid(Refused):
 
 
 class UploadLost(UploadInvalid):
-    """The registry does not know an upload any more: it has to begin anew."""
+    """The registry no longer knows an upload; the upload has to start again."""
 
 
 class Blocked(RegistryError):

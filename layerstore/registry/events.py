@@ -1,6 +1,6 @@
-"""What a pull, a push or a copy reports while it goes on.
+"""The progress events of a pull, a push or a copy.
 
-The caller passes a callable that takes an `Event`; how that is shown is not decided here.
+The caller passes a callable that takes an `Event` and shows it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Status(Enum):
 
     @property
     def moves(self) -> bool:
-        """Whether it is told again and again, with the bytes done."""
+        """Whether events with this status repeat, with the bytes done so far."""
         return self in _MOVING
 
 
@@ -44,9 +44,9 @@ _MOVING = (Status.DOWNLOADING, Status.EXTRACTING, Status.PUSHING, Status.COPYING
 class Event(NamedTuple):
     """How far one thing is.
 
-    `what` is the twelve digits of a layer, or a tag; `parent` is the image or repository
-    that it belongs to.  `done` and `total` are bytes; `total` is None where it is not known.
-    `note` is what follows the status: a repository, a digest, or a time to wait.
+    `what` is the first twelve digits of a layer's digest, or a tag; `parent` is the image or
+    repository that it belongs to.  `done` and `total` are bytes; `total` is None if it is
+    not known.  `note` follows the status: a repository, a digest, or a time to wait.
     """
 
     what: str

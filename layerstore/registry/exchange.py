@@ -1,7 +1,7 @@
-"""One request with its redirects: which are followed, and what they may carry on.
+"""One request with its redirects: which are followed, and what is sent to the new address.
 
-The library below follows none.  Credentials stay with the host that they are for; a
-body is sent on only by the codes that mean it (307, 308).
+The transport below follows none.  Credentials are sent only to the host that they are for;
+a body is sent again only after the codes that ask for it (307, 308).
 
 Source: RFC 9110 section 15.4; distribution-spec "Pulling blobs".
 """
@@ -26,7 +26,7 @@ _SECRET = "Authorization"
 class Exchange:
     """Sends requests for the registry `host`, and follows where it leads.
 
-    `is_insecure` tells of a host whether plain HTTP is good enough for it.
+    `is_insecure` tells whether plain HTTP is allowed for a host.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Exchange:
     def located(self, url: str, location: str, plain: bool = False) -> str:
         """Return the absolute address of `location` in an answer from `url`.
 
-        With `plain`, plain HTTP is good enough whatever `url` is.  Raises UnsafeRedirect
-        or BadAnswer for one that this registry may not lead to.
+        With `plain`, plain HTTP is allowed even if `url` is https.  Raises UnsafeRedirect or
+        BadAnswer if this registry may not redirect there.
         """
         try:
             target = urljoin(url, location.strip()).partition("#")[0]

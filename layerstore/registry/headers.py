@@ -1,7 +1,7 @@
-"""The headers of the distribution protocol: what a registry says in them.
+"""The parsers of the headers of the distribution protocol.
 
-Each function returns None, or what its text says, for a header that is not as its
-grammar requires; what that means is decided by the caller.
+Each function returns None, or the value that its docstring names, for a header that does
+not fit its grammar; the caller decides what that means.
 
 Source: RFC 9110 (Content-Range, Retry-After, Content-Type), RFC 8288 (Link),
 distribution-spec "Pulling blobs", "Pushing a blob in chunks", "Listing tags".
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-_DIGITS = 18  # more are no size of a file
+_DIGITS = 18  # a number with more digits is not the size of a file
 _CONTENT_RANGE = re.compile(
     rf"bytes ([0-9]{{1,{_DIGITS}}})-([0-9]{{1,{_DIGITS}}})/([0-9]{{1,{_DIGITS}}}|\*)"
 )
@@ -54,7 +54,7 @@ class ContentRange(NamedTuple):
 
 
 def content_range(text: str | None) -> ContentRange | None:
-    """Return which part of a blob an answer 206 holds."""
+    """Return which part of a blob is in an answer with the status 206."""
     found = _CONTENT_RANGE.fullmatch((text or "").strip())
     if found is None:
         return None
@@ -66,10 +66,11 @@ def content_range(text: str | None) -> ContentRange | None:
 
 
 def uploaded(text: str | None) -> int | None:
-    """Return how many bytes of an upload the header `Range` says that the registry has.
+    """Return how many bytes of an upload the registry has, according to `Range`.
 
-    `0-0` is what distribution answers for no byte at all as well as for one, so it
-    counts as none: one byte sent twice is told as 416, one that is missing is not told.
+    The registry "distribution" answers `0-0` both for no byte and for one byte.  It counts
+    as none here: the registry answers 416 if it gets a byte twice, but it does not notice
+    a missing byte.
     """
     found = _UPLOADED.fullmatch((text or "").strip())
     if found is None:
@@ -85,9 +86,9 @@ def length(text: str | None) -> int | None:
 
 
 def retry_after(text: str | None, now: float | None = None) -> float | None:
-    """Return the seconds to wait of a `Retry-After`, which holds seconds or a date.
+    """Return the seconds to wait from a `Retry-After`, which holds seconds or a date.
 
-    A date that has passed says nothing.
+    Returns None for a date in the past.
     """
     stripped = (text or "").strip()
     if _SECONDS.fullmatch(stripped):

@@ -1,11 +1,11 @@
 """HTTP/1.1: connections, their reuse, TLS and proxies.
 
-One exchange at a time on a connection, which is kept for the next one.  Redirects,
-credentials and retries are decided above; here nothing is sent twice.
+A connection carries one exchange at a time and is kept for the next one.  The modules
+above decide redirects, credentials and retries; this one sends nothing twice.
 
 The standard library reads the answers.  For the body of a blob under TLS it takes half of
-the CPU time of httpx2, it is imported in a sixth of the time, and it lets the speed of
-a host be watched at each read.
+the CPU time of httpx2, it is imported in a sixth of the time, and it allows a check of
+the speed of a host at each read.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 _BUFFER = 64 << 10
 _KEPT = 30.0  # seconds that an idle connection is kept
-_DRAINED = 64 << 10  # bytes of an unread body worth reading to keep a connection
+_DRAINED = 64 << 10  # bytes of an unread body that are read to keep the connection
 _FRAMES = 8  # bytes on the wire for one byte of a body in chunks, at most
 _HEADERS = 1 << 20  # bytes of all headers; the library limits their lines and number
 
-_LONGEST_TUNNEL = 64 << 10  # bytes of what a proxy says before TLS begins
+_LONGEST_TUNNEL = 64 << 10  # bytes of a proxy's answer before TLS begins
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -70,7 +70,7 @@ class Place(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The host as a message or a header names it: with its port where that is not usual."""
+        """The host for messages and headers, with its port if that is not the default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -78,9 +78,9 @@ class Place(NamedTuple):
 class HttpTransport:
     """The connections of one client.
 
-    `tls_for` gives what a host's certificate is checked with.  `permitted` is called
-    with the name and the address of a host before anything is sent to it, and raises
-    for one that must not be talked to.
+    `tls_for` returns the context that checks a host's certificate.  `permitted` is called
+    with the name and the address of a host before anything is sent to it, and raises if
+    the client must not connect to it.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class HttpTransport:
         if proxy.authorization:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
         sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        # One byte at a time: what follows the answer belongs to TLS.
+        # Read one byte at a time: the bytes after the answer belong to TLS.
         channel = _Channel(sock, self._timeouts, 1, _LONGEST_TUNNEL, self._timeouts.answer)
         response = http.client.HTTPResponse(channel, method="CONNECT")  # type: ignore[arg-type]  # it calls makefile only
         try:
@@ -211,7 +211,7 @@ class _Connection:
                 self._stop.check()
                 self._sock.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # a server that refuses a body may have answered before it had all of it
+            pass  # a server that refuses a body may answer before it has read all of it
         limit = None if request.limit is None else request.limit * _FRAMES + _HEADERS
         first = self._timeouts.answer if request.body is None else self._timeouts.stored
         channel = _Channel(self._sock, self._timeouts, _BUFFER, limit, first)
@@ -344,10 +344,10 @@ def _head(request: Request, place: Place, proxy: Proxy | None) -> bytes:
 
 @contextmanager
 def _explained(place: Place, stop: Stop, *, begun: bool = False) -> Iterator[None]:
-    """Turn what sockets, TLS and the library raise into errors about `place`.
+    """Turn the exceptions of sockets, TLS and the library into errors about `place`.
 
-    In an answer that has `begun`, a failure of TLS is a damaged connection, which another
-    try replaces.
+    If the answer has `begun`, a failure of TLS means a damaged connection, and another try
+    may work.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the threads of a pull, a push and a copy share: how they stop, and which error counts."""
+"""The threads of a pull, a push or a copy: how they stop, and which error is reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from layerstore.registry.errors import Cancelled
 
-# Media types of layers whose content may be elsewhere than in the registry.
+# Media types of layers whose content may be outside of the registry.
 FOREIGN = ("application/vnd.docker.image.rootfs.foreign", "application/vnd.oci.image.layer.nondist")
 
 _Done = TypeVar("_Done")

@@ -1,11 +1,12 @@
-"""The layers of one image on their way in: fetched and unpacked, several at a time.
+"""The pull of the layers of one image: fetched and unpacked, several at a time.
 
-Decided here and only here: how the work of a pull is spread over threads.  Downloads run
-in the order of the layers, the base first, and never wait for the unpacking.  Layers are
-unpacked beside each other, too; a layer waits for the one beneath it only at its end,
-for the attributes of directories that it implies, and to be published.
+This module alone decides how the work of a pull is spread over threads.  Downloads run in
+the order of the layers, the base first, and never wait for the unpacking.  Layers are
+unpacked in parallel too.  A layer waits for the one beneath it only at its end: it takes
+the attributes of directories that its tar has no member for from there, and it is
+published after it.
 
-Two processes that want the same layer do it once: see `layerstore.db.partial`.
+If two processes want the same layer, one does the work: see `layerstore.db.partial`.
 
 Threading: `bring` is called once; its threads end before it returns.
 """
@@ -66,7 +67,7 @@ class _Work:
 
     @property
     def packed(self) -> bool:
-        """Whether the blob is another than the plain tar, and so kept."""
+        """Whether the blob differs from the plain tar; only then is it kept."""
         return self.descriptor.digest != self.diff_id
 
 
@@ -99,7 +100,7 @@ class LayersIn:
             self._works.append(_Work(number, descriptor, diff_id, below))
 
     def bring(self) -> None:
-        """Bring in every layer that is not here; raises the first error of any of them."""
+        """Bring in every layer that the store lacks; raises the first error of any of them."""
         missing = [work for work in self._works if not self._is_here(work)]
         for work in missing[self._parallel :]:
             self._tell(work, Status.WAITING)
@@ -172,7 +173,7 @@ class LayersIn:
             self._take_blob(work)
             return
         with self._store.partial.claim(digest, self._check) as partial:
-            # Another process, or another layer of this image, may have had it.
+            # Another process, or another layer of this image, may have fetched it meanwhile.
             if work.layer.done() or self._store.blobs.need(digest):
                 self._take_blob(work)
                 return
@@ -216,7 +217,7 @@ class LayersIn:
             layer = self._store.layers.need(work.chain)
             if layer is None:
                 layer = self._make(work)
-        with suppress(InvalidStateError):  # where the image was given up in the meantime
+        with suppress(InvalidStateError):  # the pull may have failed in the meantime
             work.layer.set_result(layer)
         work.spool.end()
         self._tell(work, Status.PULLED)
@@ -235,7 +236,7 @@ class LayersIn:
                     tick=lambda _: tick(stream.packed),
                 )
             except InvalidImage:
-                work.spool.whole()  # what is wrong with the blob itself is the better reason
+                work.spool.whole()  # an error of the blob itself explains more: it is raised first
                 raise
             work.spool.whole()
             if done.diff_id != work.diff_id:
@@ -258,7 +259,7 @@ class LayersIn:
         return [layer.diff for layer in self._store.layers.chain(below.chain_id)]
 
     def _keep(self, work: _Work) -> None:
-        """Keep the blob, which `publish` has synced, with the layer: a push sends it again."""
+        """Keep the blob with the layer, so that a push can send it; `publish` has synced it."""
         found = work.descriptor
         self._store.blobs.adopt(work.spool.fileno(), found.digest, found.size)
         self._store.layers.add_blob(work.diff_id, found.digest, found.media_type, found.size)

@@ -1,11 +1,11 @@
-"""The layers of one image on their way out: mounted, sent as they came, or packed.
+"""The push of the layers of one image: mounted, sent as they were pulled, or compressed.
 
-Decided here and only here: how a layer gets into a repository, and in which compression.
-What is there already is not sent; what another repository of the same registry holds is
-mounted; a blob that is kept is sent as it is; and only what is left is packed.  A layer
-is assembled, packed, hashed and sent in one stream, on several threads, and never written
-to disk.  The same layer gives the same bytes, so that a registry has it once, from
-whatever machine it is pushed.
+This module alone decides how a layer gets into a repository, and in which compression.  A
+blob that the repository already has is not sent.  One that another repository of the same
+registry has is mounted.  A blob that the store keeps is sent as it is.  Only the other
+layers are compressed.  A layer is assembled, compressed, hashed and sent in one stream, on
+several threads, and never written to disk.  The same layer always gives the same bytes, so
+a registry stores it once, whichever machine pushes it.
 
 Threading: `send` is called once; its threads end before it returns.
 """
@@ -35,7 +35,7 @@ from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
 _CHUNK = 1 << 20
 _STEP = 1 << 20  # bytes between two reports
 _SMALL = 8 << 20  # bytes of a blob that is held until its digest is known
-_TRIES = 3  # uploads of one blob that the registry lost
+_TRIES = 3  # uploads of one blob, if the registry loses them
 
 
 class Compression(NamedTuple):
@@ -49,11 +49,11 @@ class Compression(NamedTuple):
 
     @property
     def media_type(self) -> str:
-        """The media type of a layer that is packed so; docker's has no zstd."""
+        """The media type of a layer with this compression; docker has no type for zstd."""
         return f"{DOCKER_LAYER}.gzip" if self.kind == GZIP else f"{OCI_LAYER}+zstd"
 
     def made(self, media_type: str) -> bool:
-        """Tell whether a blob of that media type is packed by the same kind."""
+        """Tell whether a blob of that media type has the same kind of compression."""
         return media_type.endswith("gzip" if self.kind == GZIP else "zstd")
 
 
@@ -119,10 +119,10 @@ class LayersOut:
         ]
 
     def send(self, blobs: Sequence[Descriptor | None]) -> list[Descriptor]:
-        """Bring every layer into the repository; return what each is there, the topmost first.
+        """Bring every layer into the repository; return their descriptors, the topmost first.
 
-        `blobs` are what the layers are known to be.  Raises RegistryError, and
-        DigestMismatch where a layer of the store is damaged.
+        `blobs` are the descriptors of the layers that are already known, else None.  Raises
+        RegistryError, and DigestMismatch if a layer of the store is damaged.
         """
         for work, blob in zip(self._works, blobs, strict=True):
             work.blob = blob
@@ -169,12 +169,12 @@ class LayersOut:
         if not self._store.blobs.need(blob.digest):
             for upload in begun:
                 with upload:
-                    pass  # which cancels it: what it will be is not known yet
+                    pass  # leaving the block cancels it: the digest of the blob is not known yet
             return self._again(lambda: self._send_packed(work))
         return self._again(lambda: self._send_kept(work, blob, begun))
 
     def _again(self, send: Callable[[], Descriptor]) -> Descriptor:
-        """Send a blob, anew where the registry loses the upload."""
+        """Send a blob; start again if the registry loses the upload."""
         for _ in range(_TRIES - 1):
             with suppress(UploadInvalid):
                 return send()
@@ -195,7 +195,7 @@ class LayersOut:
             except Cancelled:
                 raise
             except RegistryError:
-                continue  # we may not read there: it is a hint, no more
+                continue  # the account may not read there; a mount only saves an upload
             if upload is None:
                 self._tell(work, Status.MOUNTED, note=path)
                 return True
@@ -238,7 +238,7 @@ class LayersOut:
 
     def _send_packed(self, work: _Work) -> Descriptor:
         """Pack the layer and send it in one stream."""
-        # It needs the whole union: a push that sends nothing does without.
+        # This imports the whole union, which a push that sends nothing does not need.
         from layerstore.layer.tar_split import assemble
 
         layer = work.layer
@@ -299,9 +299,10 @@ class _Packing:
 
 
 class _Outlet:
-    """Where packed bytes go: an upload, which is begun only when they are many.
+    """Sends compressed bytes to an upload, which begins once there are many of them.
 
-    A small blob is held until its digest is known, and not sent if it is there already.
+    A small blob is held in memory until its digest is known, and is not sent if the
+    repository already has it.
     """
 
     def __init__(self, target: Target, check: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""Where this machine and its user keep what configures registries.
+"""The paths of the files of this machine and its user that configure registries.
 
-The files are docker's and podman's own, so that what works for them works here.
+The files are docker's and podman's own, so a setup that works for them works here.
 
 Source: containers-registries.conf(5), containers-registries.conf.d(5),
 containers-auth.json(5), containers-certs.d(5); docker's docs on `daemon.json` and
@@ -35,7 +35,7 @@ class Locations:
     def of_user(
         cls, environment: Mapping[str, str] | None = None, root: Path = Path("/")
     ) -> Locations:
-        """Return the locations of this user; `root` stands for / in what is of the machine."""
+        """Return the locations of this user; `root` replaces / in the paths of the machine."""
         variables = os.environ if environment is None else environment
         user = os.geteuid()
         home = Path(variables.get("HOME") or os.path.expanduser("~"))
@@ -83,7 +83,7 @@ class Locations:
 def read_file(path: Path) -> bytes | None:
     """Return the content of a file, None if there is none.
 
-    Raises OSError for one that cannot be read, or is too large to configure something.
+    Raises OSError if it cannot be read, or is too large for a configuration file.
     """
     try:
         with open(path, "rb") as file:

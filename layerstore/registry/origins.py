@@ -1,6 +1,6 @@
-"""Where an image is copied from: a repository, an OCI layout or an archive of docker's.
+"""The sources of a copy: a repository, an OCI layout or an archive of `docker save`.
 
-An origin gives documents, held to their digests, and blobs, whose digests the reader checks.
+An origin checks the digests of documents; the reader checks the digests of blobs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Origin(Protocol):
     def repository(self) -> str: ...
 
     def top(self) -> Document:
-        """Return the manifest or the index that is meant."""
+        """Return the manifest or the index of the image."""
 
     def get(self, entry: Descriptor) -> Document:
         """Return an entry of an index."""
@@ -90,7 +90,7 @@ class _SectionBody:
 
 
 class LayoutOrigin:
-    """The image `name` of an OCI layout; the only one where `name` is ""."""
+    """The image `name` of an OCI layout; its only image if `name` is ""."""
 
     repository = ""
 
@@ -127,9 +127,9 @@ class LayoutOrigin:
 
 
 class DockerOrigin:
-    """The image `name` of an archive of docker's; the only one where `name` is "".
+    """The image `name` of an archive of `docker save`; its only image if `name` is "".
 
-    Such an archive has no manifest: one is written, for the layers as they are.
+    Such an archive has no OCI manifest, so one is made for its layers as they are.
     """
 
     repository = ""
@@ -209,7 +209,7 @@ def _names(entry: Descriptor) -> set[str]:
 
 
 def layout_index(top: Document, name: str) -> bytes:
-    """Return the index.json of a layout with one image, which is called `name` if that is set."""
+    """Return the index.json of a layout with one image, named `name` unless that is ""."""
     annotations = {REF_NAME: name} if name else {}
     entry = Descriptor(top.media_type, top.digest, len(top.data), annotations)
     fields = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry.as_json()]}

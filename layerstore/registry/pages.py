@@ -19,8 +19,8 @@ _PAGES = 1000  # of one list
 def pages(session: Session, call: Call) -> Iterator[Object]:
     """Yield the objects of all pages of the list that `call` begins.
 
-    Raises BadAnswer for a page that is no object, for a circle, and for a list that does
-    not end.
+    Raises BadAnswer if a page is not a JSON object, if a page links to an earlier one, or
+    if there are more than `_PAGES` pages.
     """
     seen: set[str] = set()
     while True:

@@ -1,12 +1,12 @@
 """pull: an image comes from a registry into the store.
 
-Decided here and only here: in which order an image is asked for, fetched and published.
-HEAD comes first, so that an image that is here costs no counted request.  Then the
-manifest for the platform, the configuration, and the layers that are not here: several at
-a time, each unpacked while it is still coming.  Size, digest and diff_id are compared
-before a layer is published, and one transaction at the end records the image and its
-names.  What a pull that fails has fetched stays in `partial`, and the next pull, of any
-process, goes on from there.
+This module alone decides in which order an image is requested, fetched and published.
+HEAD comes first: it does not count for the pull limit, and is enough if the store has the
+image.  Then come the manifest for the platform, the configuration, and the missing layers:
+several at a time, each unpacked while it is downloaded.  Size, digest and diff_id are
+compared before a layer is published, and one transaction at the end records the image and
+its names.  The bytes that a failed pull has fetched stay in `partial`, and the next pull,
+of any process, goes on from there.
 
 Source: distribution-spec "Pull"; moby `distribution/pull_v2.go` for the order of events.
 """
@@ -39,7 +39,7 @@ from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
 
 PARALLEL = 3
-_FORGET_NS = 7 * 86_400 * 10**9  # begun downloads that nobody went on with
+_FORGET_NS = 7 * 86_400 * 10**9  # ns after which an abandoned download is removed
 
 
 class Pulled(NamedTuple):
@@ -66,8 +66,8 @@ def pull_image(
 
     `platform` is the one that the user asked for, by default that of this machine;
     `parallel` is how many layers are fetched at a time.  `cancel` is called when the pull
-    fails, to end the requests that are under way.  Raises RegistryError, NotFound
-    where there is no such image or none for the platform, InvalidImage, DiskFull.
+    fails, to end the running requests.  Raises RegistryError, NotFound if there is no
+    such image or none for the platform, InvalidImage, DiskFull.
     """
     puller = _Puller(store, source, platform, report, parallel, limits, cancel)
     with store.leases.lease("work", "pull"):
@@ -148,7 +148,7 @@ class _Puller:
         self._report(Event(what, str(name), Status.PULLING_FROM, note=name.path))
 
     def _top(self, tag: str, head: Head | None) -> Document:
-        """Return what the name names, from the store where its bytes are here."""
+        """Return the document of the tag, from the store if the store has it."""
         kept = None
         if head is not None and head.digest is not None and head.media_type in INDEX_TYPES:
             kept = _kept(self._store, head.digest, head.media_type)
@@ -159,7 +159,7 @@ class _Puller:
         return kept or self._source.get_manifest(entry.digest)
 
     def _known(self, name: Reference, digest: Digest) -> Image | None:
-        """Return the image that `digest` names here, if it is whole and for the platform."""
+        """Return the image of `digest` in the store, if it is complete and for the platform."""
         with suppress(StoreError):
             image = self._store.images.resolve(f"{name.repository}@{digest}")
             config = self._store.images.config(image)
@@ -172,8 +172,8 @@ class _Puller:
         return None
 
     def _named(self, name: Reference, image: Image, digest: Digest) -> Pulled:
-        """Give the image, which is here, the name that was asked for."""
-        if self._store.partial.all():  # of a pull that was killed when all was done
+        """Give the image, which the store has already, the name that the user asked for."""
+        if self._store.partial.all():  # a pull that was killed at its end left them
             for manifest in self._store.images.manifests(image):
                 for layer in manifest.layers:
                     self._store.partial.remove(layer.digest)
@@ -194,7 +194,7 @@ class _Puller:
         config, diff_ids = parse_config(data, manifest)
         if self._asked is not None and not chosen.indexes:
             refuse_other_platform(config, familiar(name), self._wanted)
-        # It needs the whole union: a pull of an image that is up to date does without.
+        # This imports the whole union, which a pull of an up-to-date image does not need.
         from layerstore.registry.layers_in import LayersIn
 
         layers = LayersIn(
@@ -261,7 +261,7 @@ class _Kept(NamedTuple):
 
 
 def _kept(store: Store, digest: Digest, media_type: str) -> Document | None:
-    """Return a manifest or an index that the store has, None where it has not."""
+    """Return a manifest or an index from the store, None if the store lacks it."""
     if store.blobs.need(digest):
         with suppress(DigestMismatch, NotFound):
             return _Kept(store.blobs.read(digest), media_type, digest)
@@ -269,7 +269,7 @@ def _kept(store: Store, digest: Digest, media_type: str) -> Document | None:
 
 
 def read_blob(source: Source, descriptor: Descriptor) -> bytes:
-    """Return a small blob of a registry, held to its descriptor."""
+    """Return a small blob of a registry; its size and digest were checked."""
     out = bytearray()
     buffer = memoryview(bytearray(1 << 16))
     with source.open_blob(descriptor) as body:

@@ -1,9 +1,10 @@
 """push: an image of the store goes to a registry.
 
-Decided here and only here: which manifest an image is pushed by.  One that it came with is
-sent byte for byte if its layers can be sent as they came, so that the image has the same
-digest everywhere.  Otherwise a manifest is written: docker's, or OCI's where a layer is of
-a kind that docker's cannot name.  What the layers became is remembered for the next push.
+This module alone decides which manifest is pushed.  The manifest that an image was pulled
+with is sent byte for byte if its layers can be sent as they were pulled, so that the image
+has the same digest everywhere.  Otherwise a new manifest is written: in docker's format, or
+in OCI's if docker has no media type for a layer.  The store records the new blobs of the
+layers for the next push.
 
 Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order of events.
 """
@@ -38,7 +39,7 @@ PARALLEL = 5
 
 
 class Pushed(NamedTuple):
-    """One tag that was pushed: the digest of its manifest, and the bytes of that."""
+    """One tag that was pushed: the digest and the size in bytes of its manifest."""
 
     name: Reference
     digest: Digest
@@ -61,10 +62,11 @@ def push_image(
 ) -> Pushed:
     """Send the image `name`, a tag, to the repository `target`, where it gets that tag.
 
-    With a `compression` each layer is packed by it, unless a blob of that kind is kept; by
-    default kept blobs are sent as they came, and others packed by gzip.  `parallel` is how
-    many layers are sent at a time; `cancel` is called when the push fails, to end the
-    requests that are under way.  Raises NothingToPush, RegistryError, DigestMismatch.
+    With a `compression` each layer is compressed with it, unless the store keeps a blob of
+    that kind.  By default kept blobs are sent as they are, and other layers are compressed
+    with gzip.  `parallel` is how many layers are sent at a time; `cancel` is called when the
+    push fails, to end the running requests.  Raises NothingToPush, RegistryError,
+    DigestMismatch.
     """
     pusher = _Pusher(store, target, compression, report, parallel, cancel)
     with store.leases.lease("work", "push"):
@@ -179,7 +181,7 @@ class _Pusher:
         )
 
     def _known(self, layer: Layer) -> Descriptor | None:
-        """Return the blob that the layer is sent as, None where it has to be packed first."""
+        """Return the blob that the layer is sent as, None if it must be compressed first."""
         for blob in self._store.layers.blobs(layer.diff_id):
             fits = self._asked is None or self._asked.made(blob.media_type)
             if fits and self._store.blobs.need(blob.digest):
@@ -208,7 +210,7 @@ def manifest_of(config: Digest, size: int, layers: tuple[Descriptor, ...]) -> Ma
 
 
 def _as_oci(layer: Descriptor) -> Descriptor:
-    """Return the descriptor in OCI's words; its content stays the same."""
+    """Return the descriptor with the OCI media type; the content is the same."""
     kind = layer.media_type
     if kind.startswith(DOCKER_LAYER):
         kind = OCI_LAYER + kind[len(DOCKER_LAYER) :].replace(".gzip", "+gzip").replace(

@@ -1,10 +1,11 @@
-"""Where a registry may send its client: the rules for redirects and token servers.
+"""The addresses a registry may send its client to: the rules for redirects and token servers.
 
-A registry chooses the address of a redirect, of an upload and of its token server, so
-one on the internet could make this machine send requests into its own network, to a
-service of its own or to the metadata service of a cloud.  It may lead to the internet
-and to what is as near as itself, never nearer.  The address that was connected to
-decides, not the name, since a name may get another address at each look.
+A registry chooses the address of a redirect, of an upload and of its token server.  So a
+registry on the internet could make this machine send requests into the machine's private
+network, to its own loopback services, or to the metadata service of a cloud.  A registry
+may lead to the internet and to its own kind of network, but never to a nearer one.  The
+address of the connection decides, not the name, because each lookup of a name may give
+another address.
 
 Source: RFC 1918, 3927, 4193; CWE-918.
 """
@@ -43,12 +44,12 @@ def network_of(address: str) -> Network:
         return Network.LOOPBACK
     if found.is_link_local:
         return Network.LINK_LOCAL
-    # Also 100.64.0.0/10, and what is reserved: nothing on the internet has these.
+    # Also 100.64.0.0/10 and the reserved ranges: no host on the internet has these.
     return Network.PUBLIC if found.is_global else Network.PRIVATE
 
 
 def named_network(host: str) -> Network | None:
-    """Return the kind of network that the name `host` says by itself, if it does."""
+    """Return the kind of network if the name `host` alone shows it, else None."""
     try:
         return network_of(host)
     except ValueError:
@@ -58,7 +59,7 @@ def named_network(host: str) -> Network | None:
 
 
 class Reach:
-    """What the registry at `host` may lead to."""
+    """The addresses that the registry at `host` may lead to."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -73,7 +74,7 @@ class Reach:
             self._check(name, network)
 
     def check_name(self, name: str, host: str) -> None:
-        """Check a `host` that is an address by itself, before a proxy looks it up."""
+        """Check a `host` that is an IP address, before a proxy connects to it."""
         network = named_network(host)
         if network is not None and name != self._host:
             self._check(name, network)

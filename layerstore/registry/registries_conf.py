@@ -45,7 +45,7 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry:
-    """What is said about all repositories below `prefix`; `file` said it."""
+    """The settings of all repositories below `prefix`; they come from `file`."""
 
     prefix: str
     location: str
@@ -55,7 +55,7 @@ class RegistryEntry:
     file: Path = Path()
 
     def matched(self, name: str) -> int:
-        """Return how many characters of the name of an image are the prefix, 0 for none."""
+        """Return the length of the prefix if the image name begins with it, else 0."""
         if self.prefix.startswith("*."):
             host = name.partition("/")[0]
             bare = host.partition(":")[0]
@@ -77,7 +77,7 @@ class RegistryEntry:
 
 @dataclass(frozen=True)
 class RegistriesConf:
-    """What the files say together; `files` are those that were read, in order."""
+    """The merged content of the files; `files` are those that were read, in order."""
 
     registries: dict[str, RegistryEntry] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)

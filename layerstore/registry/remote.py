@@ -17,7 +17,7 @@ from layerstore.registry.retries import Notice
 
 
 class Head(Protocol):
-    """What a registry says of a manifest without sending it; None is what it does not say."""
+    """The answer to HEAD for a manifest; a field is None if the registry does not send it."""
 
     @property
     def digest(self) -> Digest | None: ...
@@ -56,7 +56,7 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def head_manifest(self, reference: str) -> Head | None:
-        """Return what the tag or digest names, None where the registry does not tell."""
+        """Return the head of the tag or digest, None if the registry does not answer HEAD."""
 
     def get_manifest(self, reference: str) -> Document:
         """Return the manifest or index of the tag or digest."""
@@ -64,7 +64,7 @@ class Source(Protocol):
     def open_blob(
         self, descriptor: Descriptor, offset: int = 0, notice: Notice | None = None
     ) -> AbstractContextManager[Body]:
-        """Open a blob, from `offset` on or, where the registry cannot do that, from 0.
+        """Open a blob, from `offset` on or, if the registry has no ranges, from 0.
 
         `notice` is called before each wait for another try.
         """
@@ -103,10 +103,10 @@ class Target(Source, Protocol):
         """Tell whether the repository has the blob."""
 
     def mount_blob(self, digest: Digest, source: str) -> BlobUpload | None:
-        """Take the blob over from the repository `source` of the same registry.
+        """Mount the blob from the repository `source` of the same registry.
 
-        `source` is a name without its host.  Return None once that is done, or else an
-        upload that has begun instead.
+        `source` is a name without its host.  Returns None if the blob is mounted, and
+        otherwise the upload that the registry began instead.
         """
 
     def upload(self) -> BlobUpload:

@@ -56,7 +56,7 @@ _T = TypeVar("_T")
 
 
 class ManifestHead(NamedTuple):
-    """What HEAD says of a manifest; None is what the registry does not say."""
+    """The answer to HEAD for a manifest; a field is None if the registry does not send it."""
 
     digest: Digest | None
     media_type: str
@@ -72,7 +72,7 @@ class FetchedManifest(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A repository at one host: where it is, and by which name it goes there."""
+    """A repository at one host: the session with the host, and the name it has there."""
 
     session: Session
     name: str
@@ -100,7 +100,7 @@ class Repository:
     # -- manifests
 
     def head_manifest(self, reference: str) -> ManifestHead | None:
-        """Return what HEAD says of the tag or digest; None where HEAD is refused.
+        """Return the answer to HEAD for the tag or digest; None if HEAD is refused.
 
         HEAD does not count for the pull limits of Docker Hub.  Raises ManifestUnknown.
         """
@@ -110,7 +110,7 @@ class Repository:
             try:
                 answer = place.session.open(call)
             except (Unauthorized, Denied):
-                return None  # some refuse HEAD so; GET says whether that is meant, and why
+                return None  # some registries refuse HEAD only; GET shows the reason
             answer.close()
             if answer.status != 200:
                 return None
@@ -123,7 +123,7 @@ class Repository:
         return self._first(head)
 
     def get_manifest(self, reference: str) -> FetchedManifest:
-        """Fetch the manifest or index of a tag or digest, bytes as they are.
+        """Fetch the manifest or index of a tag or digest, with its bytes unchanged.
 
         Raises ManifestUnknown, WrongContent, TooLarge, or BadAnswer.
         """
@@ -137,8 +137,8 @@ class Repository:
     def put_manifest(self, reference: str, data: bytes, kind: str) -> Digest:
         """Store a manifest or index under a tag or its digest; return its digest.
 
-        What it names has to be there.  Raises WrongContent if the registry computed
-        another digest, and Refused.
+        The blobs and manifests that it names have to be in the registry already.  Raises
+        WrongContent if the registry computed another digest, and Refused.
         """
         session, name = self._home
         call = Call(
@@ -189,7 +189,7 @@ class Repository:
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a whole blob that is a document; its size and digest were checked.
 
-        Raises TooLarge's kin BadAnswer for one of more than `MANIFEST_LIMIT` bytes.
+        Raises BadAnswer for one of more than `MANIFEST_LIMIT` bytes.
         """
         if descriptor.size > MANIFEST_LIMIT:
             raise BadAnswer(
@@ -208,10 +208,10 @@ class Repository:
         return data
 
     def mount_blob(self, digest: Digest, source: str) -> Upload | None:
-        """Make a blob of the repository `source` of this registry one of this repository.
+        """Mount a blob of the repository `source` of this registry into this repository.
 
-        `source` is a name without its host.  Return None once that is done, and
-        otherwise the upload that the registry opened in its place.
+        `source` is a name without its host.  Returns None if the blob is mounted, and
+        otherwise the upload that the registry opened instead.
         """
         session, name = self._home
         scopes = (push_scope(name), pull_scope(source))
@@ -231,7 +231,7 @@ class Repository:
         return Upload(session, name, (push_scope(name),), answer)
 
     def upload(self, chunk: int = CHUNK, notice: Notice | None = None) -> Upload:
-        """Return an upload whose bytes, and so whose digest, come piece by piece."""
+        """Return an upload; its bytes are written piece by piece."""
         session, name = self._home
         return Upload(session, name, (push_scope(name),), None, chunk, notice)
 
@@ -244,8 +244,8 @@ class Repository:
     ) -> Digest:
         """Upload a blob and return its digest, which is that of all `chunks`.
 
-        Raises UploadInvalid if it is not the `digest` that was given, and UploadLost where
-        the registry lost the upload, which then has to begin anew.
+        Raises UploadInvalid if it is not the given `digest`, and UploadLost if the registry
+        lost the upload, which then has to start again.
         """
         with self.upload(chunk, notice) as upload:
             for data in chunks:
@@ -276,10 +276,10 @@ class Repository:
         return found
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """Return the manifests whose `subject` is `digest`: signatures, documents of contents.
+        """Return the manifests whose `subject` is `digest`: signatures, SBOMs, attestations.
 
-        Where the registry has no list of them, the tag that stands for it is read.
-        Nothing of what they name is used by itself.
+        If the registry has no referrers API, the referrers tag is read instead.  The blobs
+        that these manifests name are not fetched.
         """
         session, name = self._home
         call = Call(
@@ -309,7 +309,7 @@ class Repository:
     # -- parts
 
     def _first(self, ask: Callable[[Place], _T]) -> _T:
-        """Return what the first place gives that is reachable and has it."""
+        """Return the result of `ask` at the first place that is reachable and has it."""
         for place in self._places():
             try:
                 return ask(place)
@@ -324,7 +324,7 @@ class Repository:
         raise AssertionError("there is always a registry")
 
     def _places(self) -> Iterator[Place]:
-        """Yield where to read, the registry last; a mirror that is down is asked once."""
+        """Yield the places to read, the registry last; a mirror that is down is asked once."""
         for mirror in self._mirrors:
             place = mirror()
             if place not in self._down:
@@ -377,7 +377,7 @@ class Repository:
 
 
 def _digest_of(text: str | None) -> Digest | None:
-    """Return the digest in a header; None for one of another algorithm, or none."""
+    """Return the digest in a header; None without one, or if its algorithm is unknown."""
     try:
         return Digest.parse((text or "").strip())
     except InvalidDigest:

@@ -1,8 +1,8 @@
 """How often a failed request is sent again, and after how long.
 
-Decided here and only here.  What a host says itself (`Retry-After`) counts where it is
-bearable; a pull limit lasts for hours, so it is not waited for.  The waits double, and
-are spread by chance so that many clients do not come back at the same moment.
+This module alone decides that.  The client follows the host's `Retry-After` if it is short
+enough; a pull limit lasts for hours, so the client does not wait for it.  The waits double,
+and have a random part so that many clients do not come back at the same moment.
 """
 
 from __future__ import annotations

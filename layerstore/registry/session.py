@@ -2,8 +2,8 @@
 
 A session is shared by everything that talks to the host and is used from many threads.
 
-Decided here and only here: whether the host is talked to in TLS.  It is, unless it is
-this machine or configured as insecure, and does not answer in TLS.
+This module alone decides whether the connection uses TLS.  It does, unless the host is this
+machine or is configured as insecure, and does not answer in TLS.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _USER_AGENT = "pyunion (layerstore.registry)"
 class Call(NamedTuple):
     """One request of the protocol.
 
-    `path` is below the host, or an address that the registry gave.  `what` names what
-    is asked for in an error, and `missing` is the class of an answer 404.  `image` is the
-    name of the image where it is one that is asked for.
+    `path` is a path at the host, or an address that the registry gave.  `what` names the
+    requested thing in an error, and `missing` is the class of the error for an answer 404.
+    `image` is the name of the requested image, if the request is for one.
     """
 
     method: str
@@ -61,7 +61,7 @@ class Call(NamedTuple):
 
 
 class Document(NamedTuple):
-    """An answer that was read to its end."""
+    """An answer with its whole body."""
 
     status: int
     headers: Headers
@@ -104,8 +104,8 @@ class Session:
     def open(self, call: Call, notice: Notice | None = None) -> Answer:
         """Return the answer to `call`, with one of its `expected` codes; the caller closes it.
 
-        Raises RegistryError's kinds.  What may work later is tried again; `notice` is
-        called before each wait.
+        Raises a subclass of RegistryError.  A failure that may be temporary is tried again;
+        `notice` is called before each wait.
         """
         failed = 0
         while True:
@@ -117,7 +117,7 @@ class Session:
                 self.pause(failed, error, notice)
 
     def pause(self, failed: int, error: RegistryError, notice: Notice | None = None) -> None:
-        """Wait after the `failed`th failure, or raise `error` where that was the last."""
+        """Wait after the `failed`th failure, or raise `error` if no try is left."""
         seconds = self.retries.wait(failed, error, answered=self._answered)
         if seconds is None:
             raise error
@@ -138,7 +138,7 @@ class Session:
             answer.close()
 
     def read(self, call: Call, notice: Notice | None = None) -> Document:
-        """Return the whole answer to `call`, tried again where it breaks off.
+        """Return the whole answer to `call`; tries again if the connection breaks.
 
         Raises TooLarge for more than `call.limit` bytes.
         """
@@ -163,7 +163,7 @@ class Session:
     def login(self, credentials: Credentials) -> Credentials:
         """Try the credentials, which are those of this session; return what to store.
 
-        Raises Unauthorized where they are refused.
+        Raises Unauthorized if they are refused.
         """
         self.read(Call("GET", "/v2/", "the protocol of registries", missing=Missing))
         token = self._auth.offline_token(credentials)
@@ -176,7 +176,7 @@ class Session:
         return self._exchange.located(url, location)
 
     def base(self) -> str:
-        """Return "https://host" or "http://host", once it is known which one answers."""
+        """Return "https://host" or "http://host"; the first call finds out which one answers."""
         with self._lock:
             if self._base is None:
                 self._base = self._found_base()
@@ -196,7 +196,7 @@ class Session:
             answer = self._exchange.send(self._ping(plain))
             answer.close()
             if answer.status == HTTPStatus.BAD_REQUEST:
-                raise error from None  # it is a server of TLS that speaks here
+                raise error from None  # a TLS server gave the answer in plain HTTP
             return plain
 
     def _ping(self, base: str) -> Request:
@@ -241,7 +241,7 @@ class Session:
                 self.pause(failed, error)
 
     def _look(self, headers: Headers) -> None:
-        """Pass on what the registry warns of, each once."""
+        """Pass on each warning of the registry once."""
         if self._warn is None:
             return
         for text in warnings(headers.all("Warning")):

@@ -1,10 +1,10 @@
-"""A blob on its way: one thread appends it to a file, another unpacks it from there.
+"""The download of a blob: one thread appends it to a file, another unpacks it from there.
 
-Decided here and only here: how a download is hashed, resumed and checked.  The bytes go
-into the file of a partial blob; the thread that unpacks reads them from the page cache
-behind it.  So the network never waits for the unpacking, memory does not grow with the
-blob, and what came is there for a later try.  The reader sees the end of the blob only
-when its size and digest were found right.
+This module alone decides how a download is hashed, resumed and checked.  The bytes go into
+the file of a partial blob; the thread that unpacks follows and reads them from the page
+cache.  So the network never waits for the unpacking, memory does not grow with the blob,
+and a later try can use the bytes that came.  The reader sees the end of the blob only after
+its size and digest were checked.
 
 Threading: one writer, one reader.
 """
@@ -41,7 +41,7 @@ class Spool(io.RawIOBase):
         self._error: BaseException | None = None
 
     def begin(self, fd: int) -> None:
-        """Let the reader read the file `fd`, which is duplicated; the first one counts."""
+        """Let the reader read the file `fd`, which is duplicated; later calls do nothing."""
         with self._changed:
             if self._fd < 0 and not self.closed:
                 self._fd = os.dup(fd)
@@ -56,13 +56,13 @@ class Spool(io.RawIOBase):
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Tell the reader that the blob is whole and right."""
+        """Tell the reader that the blob is complete and its size and digest are right."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Make the reader raise `error`; the first one counts."""
+        """Make the reader raise `error`; later calls do nothing."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
@@ -84,7 +84,7 @@ class Spool(io.RawIOBase):
             return done
 
     def whole(self) -> None:
-        """Wait until the blob is whole and right; raises what `fail` was given."""
+        """Wait until `end` was called; raises the error that `fail` was given."""
         with self._changed:
             while not self._ended and self._error is None:
                 self._changed.wait()
@@ -101,9 +101,9 @@ class Spool(io.RawIOBase):
 class Fetch:
     """The download of one blob into a partial one, whose bytes go on to a spool.
 
-    The reader of the spool sees what an earlier download left only when the whole is right,
-    so that wrong remains are replaced without its noticing.  `tick` is told how many bytes
-    are there; `check` raises to give up.
+    The reader of the spool sees the bytes of an earlier download only when the whole blob
+    has the right digest, so wrong bytes can be replaced before it reads them.  `tick` is
+    called with the number of bytes in the file; `check` raises to end the download.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class Fetch:
     def run(self, open_body: Open) -> None:
         """Complete the blob; only what is missing is fetched.
 
-        Raises SizeMismatch or DigestMismatch, and then nothing is left of it; any other
-        error leaves what came for the next try.
+        Raises SizeMismatch or DigestMismatch after it has removed all bytes; after any
+        other error the bytes stay for the next try.
         """
         self._take_remains()
         if self._size < self._descriptor.size:
@@ -145,8 +145,8 @@ class Fetch:
     def _fetch_rest(self, open_body: Open) -> None:
         self._grow()
         with open_body(self._size) as body:
-            # A registry that knows no ranges sends again what is here.  If it is not the
-            # same, the digest shows it.
+            # A registry without ranges sends the first bytes again, which are skipped.
+            # If they differ from the ones in the file, the digest shows it.
             self._pass_over(body, self._size - body.offset)
             self._receive(body)
 
@@ -170,7 +170,7 @@ class Fetch:
         self._hash, self._size, self._remains = hashlib.sha256(), 0, 0
 
     def _take_remains(self) -> None:
-        """Hash what an earlier download left."""
+        """Hash the bytes that an earlier download left."""
         size = self._remains = self._partial.size()
         if size > self._descriptor.size:
             self._restart()

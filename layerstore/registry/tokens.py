@@ -14,8 +14,8 @@ from layerstore.oci.json_values import Object, parse_document, text_of
 from layerstore.oci.timestamps import parse_timestamp
 from layerstore.registry.errors import BadAnswer
 
-_LEAST = 60.0  # seconds: what a server does not say, and what it says below this
-_EARLY = 10.0  # seconds before its end that a token is no longer used
+_LEAST = 60.0  # seconds that a token lasts if the server says fewer, or says nothing
+_EARLY = 10.0  # seconds before a token expires at which it is no longer used
 
 
 CATALOG = "registry:catalog:*"
@@ -32,7 +32,7 @@ def push_scope(repository: str) -> str:
 
 
 def merged(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the scopes in order, the actions on one resource put together."""
+    """Return the scopes in order, with all actions on one resource in one scope."""
     actions: dict[str, set[str]] = {}
     for scope in scopes:
         resource, colon, listed = scope.rpartition(":")

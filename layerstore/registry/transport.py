@@ -1,7 +1,7 @@
-"""What carries the requests of a client: its types, and when it has to stop.
+"""The types of a transport, its time limits, and its cancellation.
 
-Decided here and only here: when a host is too slow.  A host that sends one byte from
-time to time would hold a plain time limit off for ever, so that the speed is limited
+This module alone decides when a host is too slow.  A host that sends one byte from time to
+time would never exceed a limit on the wait for the next byte, so there is a minimum speed
 too.  Only the time that is spent waiting for the host counts.
 """
 
@@ -27,8 +27,8 @@ _BUFFER = 64 << 10
 class Timeouts:
     """How long a host may take, in seconds; `least` bytes must come in each `window`.
 
-    `answer` is until the first byte of an answer, and `stored` the same where a body was
-    sent: a registry may hash a whole upload before it answers.
+    `answer` limits the wait for the first byte of an answer, and `stored` the same wait
+    after a body was sent: a registry may hash a whole upload before it answers.
     """
 
     connect: float = 30.0
@@ -67,7 +67,7 @@ class Answer(Protocol):
     def readinto(self, buffer: memoryview, /) -> int:
         """Read bytes of the body into `buffer`; return how many, 0 at the end.
 
-        Raises Unreachable's kinds or BadAnswer.
+        Raises a subclass of Unreachable, or BadAnswer.
         """
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Transport(Protocol):
     def send(self, request: Request) -> Answer:
         """Return the answer to `request`; nothing is sent twice.
 
-        Raises Unreachable's kinds, BadAnswer, or Cancelled.
+        Raises a subclass of Unreachable, BadAnswer, or Cancelled.
         """
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Transport(Protocol):
 
 
 class Stop:
-    """Tells each transport that shares it to stop; set from any thread, for good."""
+    """Tells each transport that shares it to stop; any thread sets it, and it stays set."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

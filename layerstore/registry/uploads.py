@@ -1,9 +1,9 @@
-"""One upload of a blob: in chunks, or in one request where that is enough.
+"""One upload of a blob: in chunks, or in one request if the blob is small.
 
-The address of an upload changes with each answer, may be on another host and holds what
-the registry needs to find it again, so that it is used exactly as it came.  A chunk is
-kept until the registry has it: where a connection breaks, or the registry says that it
-is at another offset, the rest of the chunk is sent from there.
+The address of an upload changes with each answer, may be on another host, and contains the
+state that the registry needs, so it is used exactly as it came.  A chunk is kept until the
+registry has it: if a connection breaks, or the registry says that it is at another offset,
+the rest of the chunk is sent from there.
 
 Source: distribution-spec "Pushing blobs".
 """
@@ -78,13 +78,13 @@ class Upload:
 
     @property
     def digest(self) -> Digest:
-        """The digest of what was written so far."""
+        """The digest of the bytes that were written so far."""
         return Digest(f"sha256:{self._hash.hexdigest()}")
 
     def write(self, data: bytes) -> None:
-        """Take bytes of the blob; those of a whole chunk are sent.
+        """Take bytes of the blob; a chunk is sent once it is full.
 
-        Raises UploadLost where the registry lost the upload: it has to begin anew.
+        Raises UploadLost if the registry lost the upload, which then has to start again.
         """
         self._hash.update(data)
         self.size += len(data)
@@ -123,7 +123,7 @@ class Upload:
         return own
 
     def cancel(self) -> None:
-        """Tell the registry to forget the upload; a failure of that changes nothing."""
+        """Tell the registry to drop the upload; a failure is ignored."""
         self._done = True
         self._pieces.clear()
         if self._location is None:
@@ -131,7 +131,7 @@ class Upload:
         try:
             self._session.open_once(self._call("DELETE", (202, 204, 404))).close()
         except RegistryError:
-            pass  # a registry forgets an upload by itself, too
+            pass  # a registry drops abandoned uploads by itself, too
 
     def _start(self) -> None:
         call = Call(
@@ -180,7 +180,7 @@ class Upload:
             return
         self._moved(answer)
         has = uploaded(answer.headers.get("Range"))
-        # Without the header, or with one that cannot be, the chunk counts as taken.
+        # Without the header, or with an impossible value, the whole chunk counts as taken.
         self._taken(has if has is not None and first < has <= first + count else first + count)
 
     def _put(self, digest: Digest) -> None:
@@ -195,10 +195,10 @@ class Upload:
         self._session.open_once(call).close()
 
     def _synchronise(self) -> None:
-        """Ask how much the registry has, and go on there.
+        """Ask how many bytes the registry has, and go on from there.
 
-        Raises UploadLost where it no longer knows the upload, or has what cannot be sent
-        again.
+        Raises UploadLost if it no longer knows the upload, or if it lacks bytes that are no
+        longer in memory.
         """
         answer = self._session.open(self._call("GET", (200, 202, 204)), self._notice)
         answer.close()
@@ -227,7 +227,7 @@ class Upload:
                 gone = 0
 
     def _has(self, digest: Digest) -> bool:
-        """Tell whether the blob is there: an answer may be lost when all is done."""
+        """Tell whether the registry has the blob although its answer was lost."""
         path = f"/v2/{self._repository}/blobs/{digest}"
         call = Call(
             "HEAD", path, f"the blob {digest}", self._scopes, self._repository, expected=(200, 404)
