@@ -1,7 +1,7 @@
 """Write the manual pages: `python -m mount_tools.manual DIRECTORY`.
 
 mount.pyunion(8), pyunion(1), and one page for each command, from the texts that `--help`
-prints.  The pages are in git, and a test says whether they are current.
+prints.  The pages are in git, and a test fails if they are not current.
 
 Source: man(7), groff_man(7); man-pages(7) for the order of sections.
 """
@@ -40,7 +40,7 @@ FILES = (
 
 
 def _escaped(text: str) -> str:
-    """Return text for roff; a dash at the start of a word stays one that can be copied."""
+    """Return text for roff; a dash at the start of a word stays ASCII, so it can be copied."""
     text = text.replace("\\", r"\e")
     text = re.sub(r"(?<![\w-])-+(?=\w|\W|$)", lambda match: match.group().replace("-", r"\-"), text)
     text = re.sub(r"(?<=\w)-(?=[\w-]*=)", r"\-", text)
@@ -49,7 +49,7 @@ def _escaped(text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return words to be typed, for roff: every dash and quote is ASCII."""
+    """Return words that the user types, for roff: every dash and quote is ASCII."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq")
     return re.sub(r"^(?=\.)", r"\\&", text.replace("`", r"\(ga"))
 
@@ -72,7 +72,7 @@ def _listed(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _shown(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield examples: what is done, and the command line for it."""
+    """Yield examples: what each does, and its command line."""
     for at, (line, does) in enumerate(lines):
         if at:
             yield ".PP"
@@ -154,8 +154,8 @@ def _top_page(context: click.Context) -> str:
         *_paragraphs(
             f"{top.summary}.\n\nThere is no daemon: each call works on the store itself, and as "
             "many calls as you like work at once. The commands, their flags and their tables "
-            "are those of docker, as far as they exist here. `pyunion COMMAND --help` prints "
-            "what the page pyunion-COMMAND(1) says."
+            "are those of docker, if they exist here. `pyunion COMMAND --help` prints "
+            "the text of the page pyunion-COMMAND(1)."
         ),
         ".SH OPTIONS",
         *_listed(_option_entries(top)),
@@ -193,8 +193,8 @@ def _mount_page() -> str:
         body += [".PP", *_paragraphs(section.note)] if section.note else []
     body += [
         ".SS Accepted without effect",
-        *_paragraphs(f"{', '.join(sorted(TUNING))}, and what only concerns mount(8)."),
-        ".SS Refused, since they would change what is seen",
+        *_paragraphs(f"{', '.join(sorted(TUNING))}, and options that only concern mount(8)."),
+        ".SS Refused, since ignoring them would change what the mount shows",
         *_listed(_sentences((name, refused.why) for name, refused in REFUSED.items())),
         ".SH SIGNALS",
         *_paragraphs("To the daemon behind the mount:"),
@@ -245,7 +245,7 @@ def pages() -> dict[str, str]:
 
 
 def write(directory: Path) -> None:
-    """Write every page to `directory`, and remove pages of commands that are gone."""
+    """Write every page to `directory`, and remove pages of commands that no longer exist."""
     directory.mkdir(exist_ok=True)
     wanted = pages()
     for path in directory.glob("*.[18]"):

@@ -1,8 +1,8 @@
 """Whether a thread is in its dynamic loader, to map a library.
 
 ld.so opens a library, maps it and closes it at once, while other readers may keep the
-file open for as long as they like.  Nothing in open(2) tells them apart, but where the
-code is that made the system call does.
+file open for as long as they like.  Both call open(2) in the same way.  The address of the
+code that made the system call tells them apart: it lies in the loader, or elsewhere.
 
 Source: proc(5) "/proc/pid/syscall", "/proc/pid/auxv"; getauxval(3) AT_BASE.
 """
@@ -15,7 +15,7 @@ import struct
 _AT_BASE = 7
 
 # Bytes from AT_BASE on that hold the code of any loader (glibc's has 0.2 MiB, musl's,
-# which is its libc too, 0.7).  The kernel puts the stack and the vDSO behind it.
+# which is its libc too, 0.7).  The kernel maps the stack and the vDSO above it.
 _LOADER_SIZE = 1 << 20
 
 _NATIVE = struct.Struct("=QQ")
@@ -24,14 +24,14 @@ _AUXV_SIZE = 1024
 
 
 class StillRunning(Exception):
-    """The thread is about to wait in a system call, but runs still."""
+    """The thread still runs: it has not yet begun to wait in its system call."""
 
 
 def is_loading(pid: int) -> bool:
     """Tell whether thread `pid`, which waits in a system call, made it from its dynamic loader.
 
-    False for a thread that cannot be seen, and for a program without a loader.  Raises
-    `StillRunning`.
+    Returns False if /proc does not show the thread to us, and for a program without a loader.
+    Raises `StillRunning` if the thread does not wait yet.
     """
     try:
         call = _read(pid, b"syscall", 256)
@@ -44,10 +44,11 @@ def is_loading(pid: int) -> bool:
 
 
 def _base(auxv: bytes) -> int:
-    """Return the address at which the loader lies, 0 if there is none."""
+    """Return the address at which the loader is mapped, 0 if there is none."""
     if len(auxv) < _NATIVE.size:
         return 0  # a kernel thread
-    # The first type, which is small, and of a 32-bit program also its value.
+    # The first 8 bytes are the type of a 64-bit entry, a small number; or the type and the
+    # value of a 32-bit entry, whose value makes the upper half nonzero.
     entry = _NATIVE if _NATIVE.unpack_from(auxv)[0] >> 32 == 0 else _COMPAT
     whole = len(auxv) // entry.size * entry.size
     return next((value for kind, value in entry.iter_unpack(auxv[:whole]) if kind == _AT_BASE), 0)

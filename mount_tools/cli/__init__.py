@@ -1,8 +1,8 @@
-"""`pyunion`, the command line over the layer store, in the manner of docker's.
+"""`pyunion`, the command line of the layer store; it works as docker's does.
 
 `main` runs a command and sets exit statuses; `framework` and `flags` treat flags, operands
-and usage errors as docker does; `commands` has a `*_cmd` module per command, which does
-nothing that the store could do.  A command is imported when it is called.
+and usage errors as docker does; `commands` has a `*_cmd` module per command, which leaves
+all work on the store to `layerstore`.  A command is imported when it is called.
 
 Differs from docker: there is no daemon, so docker's "Error response from daemon: …" reads
 "Error: …" here, with the same sentence.  The messages of docker's client itself (usage,

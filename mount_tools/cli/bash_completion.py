@@ -1,8 +1,8 @@
 """Completion in bash, also of names that contain a colon.
 
-bash splits a word at the characters of COMP_WORDBREAKS, so it asks for "1" where `busy:1`
-is typed, and replaces only that.  The script passes the line as it is typed; the names
-that fit it are printed without the part that bash keeps.
+bash splits a word at the characters of COMP_WORDBREAKS: if the user types `busy:1`, it asks
+for completions of "1" and replaces only that.  So the script passes the whole line, and
+`complete` prints the names that fit without the part that bash keeps.
 
 Words that are not names of images or containers are left to bash, which completes file
 names.
@@ -35,7 +35,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class BashCompletion(ShellComplete):
-    """Answers the questions of SCRIPT."""
+    """Prints the completions that SCRIPT asks for."""
 
     name = "bash"
     source_template = SCRIPT

@@ -1,7 +1,7 @@
 """Completers for the shell: names of images and containers, and file names.
 
-A completer gets what is typed of a word and returns what may stand there.  What the shell
-is to complete itself has the type "file".
+A completer gets the part of a word that is typed, and returns the words that it may become.
+The type "file" leaves the word to the shell.
 
 Source: click "Shell Completion".
 """

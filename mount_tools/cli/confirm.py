@@ -1,4 +1,4 @@
-"""Ask before something is removed for good.
+"""Ask the user before a command removes something for good.
 
 Source: docker/cli `cli/command/utils.go:PromptForConfirmation()`.
 """

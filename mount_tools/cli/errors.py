@@ -6,7 +6,7 @@ import click
 
 
 class WrongWords(click.ClickException):
-    """The command line is wrong; holds the whole text for stderr, and the exit status."""
+    """The command line is wrong.  Holds the whole text for stderr, and the exit status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)

@@ -2,7 +2,7 @@
 
 A short flag takes its value as `-m text`, `-mtext` or `-m=text`, also at the end of a
 cluster: `-am=text`.  A flag without a value is turned off by `--all=false` or `-a=false`.
-The last mention of such a flag counts.
+If such a flag is repeated, the last one counts.
 
 Source: spf13/pflag `flag.go` (parseArgs, parseLongArg, parseSingleShortArg).
 """
@@ -35,7 +35,7 @@ def invalid_value(value: str, option: click.Parameter | None, reason: str) -> st
 
 
 def parse_integer(text: str) -> int:
-    """Return the decimal integer `text`, of ASCII digits and 64 bits.
+    """Return the decimal integer `text`: ASCII digits, at most 64 bits.
 
     Raises ValueError with the text of Go's strconv.ParseInt.
     """
@@ -50,8 +50,9 @@ def parse_integer(text: str) -> int:
 class FlagParser:
     """Splits the words of one command line.
 
-    `words` has the flags in the form that click takes: `--name value`, values always apart;
-    then `--` and the operands.  `switches` has the flags without a value, by parameter name.
+    `words` has the flags in the form that click takes: `--name value`, each value a word of
+    its own; then `--` and the operands.  `switches` has the flags without a value, by parameter
+    name.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class FlagParser:
         interspersed: bool,
         command: str | None = None,
     ) -> None:
-        """If not `interspersed`, nothing after the first operand is a flag.
+        """If `interspersed` is false, nothing after the first operand is a flag.
 
         `command` is the name of the command, for messages.
         """
@@ -115,7 +116,7 @@ class FlagParser:
             raise WrongFlag(f"flag needs an argument: {name}")
 
     def _cluster(self, letters: str, ahead: list[str]) -> None:
-        """Take apart what follows a single dash."""
+        """Split a cluster: the letters after a single dash."""
         while letters:
             letter, rest = letters[0], letters[1:]
             option = self._options.get(f"-{letter}")

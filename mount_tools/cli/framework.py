@@ -1,7 +1,7 @@
 """Commands, groups and flags in the manner of docker's client, on top of click.
 
 Flags may follow operands unless a command says otherwise.  A wrong flag is a usage error
-with exit status 125, a wrong number of operands one with status 1.
+with exit status 125, a wrong number of operands is one with status 1.
 
 Source: docker/cli `cli/required.go`, `cli/cobra.go`; spf13/pflag `flag.go`.
 """
@@ -135,8 +135,8 @@ def parse_flags(
 ) -> list[str]:
     """Parse `args` into `ctx.params` in the manner of pflag; `parse` is click's own parser.
 
-    Raises WrongWords.  While the shell completes a line that is not finished, click's parser
-    takes it as it is.
+    Raises WrongWords.  While the shell completes an unfinished line, click's parser is used:
+    it accepts the line as it is.
     """
     if ctx.resilient_parsing:
         return parse(ctx, args)
@@ -230,15 +230,15 @@ def command(
     interspersed: bool = True,
     completes: Completer | None = None,
 ) -> Callable[[Callable[..., None]], Command]:
-    """Make a command of a function, whose docstring is printed below `summary` in the help.
+    """Make a command from a function.  Its help is `summary`, then the function's docstring.
 
     `operands` describes them in the usage line; the function gets them as a tuple.
-    `completes` completes them in the shell, by default as file names.  If not
-    `interspersed`, nothing after the first operand is a flag.
+    `completes` completes them in the shell, by default as file names.  If
+    `interspersed` is false, nothing after the first operand is a flag.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
-        # The operands after the first of `run` and `exec` are the command line of another program.
+        # In `run` and `exec` the words after the first operand are another program's command line.
         foreign = not interspersed and context.params.get("operands")
         return (files if foreign or completes is None else completes)(context, parameter, begun)
 
@@ -295,7 +295,7 @@ def _option_lines(options: Sequence[click.Option]) -> str:
 
 
 def _example_lines(examples: Sequence[Entry]) -> str:
-    """Return command lines as the shell takes them, each above what it does."""
+    """Return example command lines, each with its meaning on the next line."""
     lines = [f"  {line}\n      {does}" for line, does in examples]
     return "\n".join(["Examples:", *lines]) if lines else ""
 
@@ -309,7 +309,7 @@ def _entry_lines(title: str, entries: Sequence[Entry]) -> str:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    """Return the one of `known` that `word` is most like, or "" if none is like it."""
+    """Return the word of `known` that is most like `word`, or "" if none is like it."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, known, n=1)), "")
@@ -317,7 +317,7 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 @click.pass_context
 def show_help_if_alone(ctx: click.Context) -> None:
-    """Print the help of a group that was called without a command, as docker does."""
+    """Print the help if a group is called without a command, as docker does."""
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), file=sys.stderr)
 

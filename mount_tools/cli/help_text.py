@@ -1,6 +1,6 @@
-"""What `--help` and the manual pages add to the words of a command: examples, exit statuses.
+"""The examples and exit statuses of commands, for `--help` and the manual pages.
 
-Keys are the words after `pyunion`.
+The keys are the words after `pyunion`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("pyunion copy --all debian:12 oci:layout:12", "every platform, as an OCI layout"),
     ),
     "create": (
-        Entry("pyunion create --name box debian:12", "a container to be mounted or started"),
-        Entry("pyunion create -v /src:/src:ro --name build debian:12 make", "with a directory"),
+        Entry("pyunion create --name box debian:12", "a container that you mount or start later"),
+        Entry("pyunion create -v /src:/src:ro --name build debian:12 make", "with a bind mount"),
     ),
     "diff": (
         Entry("pyunion diff box", "what a container changed"),
@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
     ),
     "exec": (Entry("pyunion exec -it box bash", "a shell in a running container"),),
     "export": (Entry("pyunion export box | tar -t", "list all files of a container"),),
-    "history": (Entry("pyunion history --no-trunc debian:12", "the whole of each step"),),
+    "history": (Entry("pyunion history --no-trunc debian:12", "each step in full"),),
     "images": (
         Entry("pyunion images -f dangling=true -q", "ids of images without a name"),
         Entry("pyunion images --format '{{.Repository}} {{.Size}}'", "columns of your choice"),
@@ -61,7 +61,7 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
     "prune": (Entry("pyunion prune --dry-run -a", "show what could be removed"),),
     "ps": (
         Entry("pyunion ps -a", "stopped ones too"),
-        Entry("pyunion ps -aq -f status=exited", "ids of those that ended"),
+        Entry("pyunion ps -aq -f status=exited", "ids of containers that have exited"),
     ),
     "rm": (Entry("pyunion rm -f box", "also if it is running"),),
     "login": (
@@ -74,15 +74,15 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("pyunion pull -a registry.example/base", "every tag of the repository"),
     ),
     "push": (
-        Entry("pyunion push registry.example/base:1", "an image that was tagged so"),
+        Entry("pyunion push registry.example/base:1", "an image that has this tag"),
         Entry(
             "pyunion push --compression zstd registry.example/base:1", "smaller, for new clients"
         ),
     ),
-    "rmi": (Entry("pyunion rmi debian:12", "the name, and the image if it was the last one"),),
+    "rmi": (Entry("pyunion rmi debian:12", "a name; with the last name the image too"),),
     "run": (
         Entry("pyunion run -it --name box debian:12 bash", "a shell in a new container"),
-        Entry("pyunion run --rm debian:12 cat /etc/motd", "a command that leaves nothing behind"),
+        Entry("pyunion run --rm debian:12 cat /etc/motd", "a container that is removed at its end"),
         Entry("pyunion run -d -v /srv/www:/var/www:ro web:1", "in the background"),
     ),
     "save": (
@@ -111,17 +111,17 @@ _RUNS = (
     Entry("125", "a flag is wrong, or the container cannot be started"),
     Entry("126", "the command cannot be run"),
     Entry("127", "the command does not exist"),
-    Entry("others", "those of the command; 128 and the signal's number if a signal ended it"),
+    Entry("others", "the status of the command; 128 plus the signal's number if a signal ended it"),
 )
 _EXIT_STATUSES = {
     "run": _RUNS,
-    "exec": (Entry("1", "the container does not run"), *_RUNS),
+    "exec": (Entry("1", "the container is not running"), *_RUNS),
     "start": (
         *_COMMON,
-        Entry("others", "with -a or -i, those of the command, as `pyunion run` has them"),
+        Entry("others", "with -a or -i, the status of the command, as with `pyunion run`"),
     ),
     "check": (
-        Entry("0", "nothing is damaged, or everything that was is repaired"),
+        Entry("0", "nothing is damaged, or all damage was repaired"),
         Entry("1", "something is damaged, or the store cannot be read"),
         _WRONG_FLAG,
     ),
@@ -143,7 +143,7 @@ def words_of(command_path: str) -> str:
 def examples_of(words: str) -> tuple[Entry, ...]:
     """Return the examples of a command.
 
-    `container run` has those of `run`; what a group calls by another name has none.
+    `container run` has those of `run`.  A command that a group calls by another name has none.
     """
     if words in EXAMPLES:
         return EXAMPLES[words]

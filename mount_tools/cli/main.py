@@ -125,7 +125,7 @@ def main(words: Sequence[str]) -> int:
         status = _guarded(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes again at its end, and would print an error.
+        # The interpreter flushes again when it exits, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     return status
@@ -141,7 +141,7 @@ def _complete(instruction: str) -> int:
     try:
         return shell_complete(top, {}, PROGRAM, COMPLETION, instruction)
     except WrongWords:
-        return 0  # nothing follows a command that does not exist
+        return 0  # a command that does not exist has no completions
 
 
 def _prepare_streams() -> None:
@@ -187,7 +187,10 @@ def _guarded(words: Sequence[str]) -> int:
         if os.environ.get("PYUNION_DEBUG"):
             raise
         what = f"{type(error).__name__}: {error}"
-        complain(f"a bug in PyUnion ({what}); please report it with what PYUNION_DEBUG=1 adds")
+        complain(
+            f"a bug in PyUnion ({what}); please report it with the traceback that "
+            "PYUNION_DEBUG=1 prints"
+        )
         return 1
 
 

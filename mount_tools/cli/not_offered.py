@@ -1,22 +1,22 @@
-"""What docker has and PyUnion does not, and what to do instead.
+"""docker's commands and flags that PyUnion does not have, and what to do instead.
 
-Decided here and only here: the sentences.  A word that is in neither is a typing error.
+A word that neither docker nor PyUnion has is a typing error, and is not listed here.
 """
 
 from __future__ import annotations
 
-_ENGINE = "images and containers are files of the store, and nothing runs on its own"
+_ENGINE = "there is no daemon: images and containers are files in the store"
 _NETWORK = "a container uses the network of the host, or none (--network none)"
 _LIMIT = (
     "a container has no control group of its own: start it by `systemd-run --scope "
     "-p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
 )
 _RESTART = "use a unit of systemd with Restart= and `pyunion run` in it"
-_PORTS = "the ports of a container are those of the host, at once"
+_PORTS = "a container shares the network of the host, so its ports are open there already"
 _WINDOWS = "docker has it for Windows only"
 _DEVICE = "--privileged gives all devices, and -v /dev/X:/dev/X shows one of the host"
 _CHECKPOINT = "use CRIU itself"
-_NAMESPACE = "a container has namespaces of its own, but for the network"
+_NAMESPACE = "a container always has its own namespaces, except for the network"
 
 COMMANDS = {
     "app": "run containers one by one",
@@ -41,7 +41,7 @@ COMMANDS = {
     "top": "use `pyunion exec CONTAINER ps`",
     "trust": "a digest names exactly one image: NAME@sha256:…",
     "unpause": "use `pyunion kill -s CONT`",
-    "update": "remove the container and create it anew",
+    "update": "remove the container and create it again",
     "volume": "a volume is a directory of yours: -v DIRECTORY:TARGET",
 }
 
@@ -68,7 +68,7 @@ _TO_RUN = {
     "--device-write-bps": _LIMIT,
     "--device-write-iops": _LIMIT,
     "--disable-content-trust": "a digest names exactly one image: NAME@sha256:…",
-    "--domainname": "write it into --hostname",
+    "--domainname": "give the full name to --hostname",
     "--expose": _PORTS,
     "--gpus": "--privileged gives all devices; mount the libraries with -v",
     "--group-add": "write the group into --user: USER:GROUP",
@@ -94,7 +94,7 @@ _TO_RUN = {
     "--memory-reservation": _LIMIT,
     "--memory-swap": _LIMIT,
     "--memory-swappiness": _LIMIT,
-    "--net": "write --network",
+    "--net": "use --network",
     "--network-alias": _NETWORK,
     "--no-healthcheck": "nothing runs health checks; leave it out",
     "--oom-kill-disable": _LIMIT,
@@ -107,7 +107,7 @@ _TO_RUN = {
     "--restart": _RESTART,
     "--runtime": "PyUnion runs containers itself",
     "--shm-size": "use --tmpfs /dev/shm:size=…",
-    "--storage-opt": "an upper has no bound of its own: put the store on a filesystem that has one",
+    "--storage-opt": "an upper has no size limit: put the store on a filesystem that has one",
     "--sysctl": "--privileged makes /proc/sys writable",
     "--userns": "an ordinary user's containers run in a user namespace; root's do not",
     "--uts": _NAMESPACE,

@@ -1,9 +1,8 @@
-"""What one call of `pyunion` works with: the global options, and the store, opened on first use.
+"""The global options of one call of `pyunion`, and the store, which is opened on first use.
 
-A store that is missing is created by the commands that fill one, as `import`, `load` and
-`pull` do, and by no other.  For the others a missing default store is an empty one; a
-missing store that `--root` or $PYUNION_ROOT names is an error, since it is probably a
-typing error.
+Only the commands that fill a store, as `import`, `load` and `pull`, create a missing one.
+All others treat a missing default store as an empty one.  A missing store that `--root` or
+$PYUNION_ROOT names is an error, since the name is probably mistyped.
 
 A command with several operands goes on after a failure and exits with 1 at the end.
 """
@@ -36,7 +35,7 @@ class Session:
 
     @property
     def store(self) -> Store:
-        """The store, as a command opens it that needs what is in it.
+        """The store, for a command that reads or changes what is in it.
 
         Raises StoreError or OSError if it cannot be opened, or if `root` was named and does
         not exist.
@@ -60,7 +59,7 @@ class Session:
         return self._store
 
     def _nowhere(self) -> Path:
-        """Return a directory for an empty store, which is removed when the command ends."""
+        """Return a directory for an empty store.  `close` removes it."""
         from tempfile import TemporaryDirectory
 
         return Path(self._closing.enter_context(TemporaryDirectory(prefix="pyunion-")))
@@ -77,7 +76,7 @@ class Session:
         *,
         harmless: tuple[type[StoreError], ...] = (),
     ) -> None:
-        """Call `action` with each name; then print the errors, and exit with 1 if there were any.
+        """Call `action` with each name; print the errors, and exit with 1 if there was one.
 
         An error of a `harmless` kind is printed but does not change the exit status.
         """

@@ -1,10 +1,10 @@
-"""The command line of mount.pyunion: words in, a `Call` out.
+"""Parse the command line of mount.pyunion into a `Call`.
 
 Decided here and only here: the forms of the command line and the meaning of its flags.
 There are two forms: that of mount(8), `SPEC DIR [-sfnv] [-N ns] [-o opts] [-t type]`, where
 -f means "fake"; and that of fuse-overlayfs, `-o opts [-f] DIR`, where -f means
-"foreground".  So the meaning of -f depends on whether there is a SPEC; --fake, --foreground
-and -o foreground have one meaning.
+"foreground".  So -f means "fake" if there is a SPEC, else "foreground".  --fake, --foreground
+and -o foreground always mean the same.
 
 Source: mount(8) "EXTERNAL HELPERS"; libmount `context_mount.c:exec_helper()`;
 fuse-overlayfs(1).
@@ -62,10 +62,10 @@ class Call:
 
 
 def parse_call(arguments: Sequence[str], *, program: str = "mount.pyunion") -> Call:
-    """Return what `arguments`, the words behind the name `program`, ask for.
+    """Parse `arguments`, the words after the program's name.
 
-    As fuse-overlayfs, -f always means "foreground": mount(8) calls it by way of mount.fuse3,
-    which passes no -f.
+    If `program` is fuse-overlayfs, -f always means "foreground": mount(8) calls it through
+    mount.fuse3, which passes no -f.
 
     Raises `OptionError` with a sentence for the user.
     """

@@ -1,6 +1,6 @@
-"""The text of `mount.pyunion --help`, and what a manual page is made of.
+"""The texts of `mount.pyunion --help` and of its manual page.
 
-Data, so that both come from one source: `SYNOPSES`, `FLAGS`, `SIGNALS` and
+They are data, so that both come from one source: `SYNOPSES`, `FLAGS`, `SIGNALS` and
 `EXIT_STATUSES` here, the mount options in `mount_tools.mount.option_table`.
 """
 
@@ -27,7 +27,7 @@ SYNOPSES = (
 
 DESCRIPTION = (
     "Mount a union of directories on DIR.  The command returns once the mount is live; the "
-    "daemon behind it ends by itself at umount DIR.  SPEC is a free text that `mount` shows.  "
+    "daemon that serves it ends at umount DIR.  SPEC is any text; `mount` shows it.  "
     "Without lowerdir=, SPEC is the name of an image in the store; such a mount is nosuid and "
     "nodev unless the options say suid or dev."
 )
@@ -50,7 +50,7 @@ FLAGS = (
 )
 
 SIGNALS = (
-    Entry("TERM, INT, HUP", "unmount; a mount in use is detached and served to its end"),
+    Entry("TERM, INT, HUP", "unmount; a mount in use is detached, served until its last user ends"),
     Entry("USR1", "log the counters"),
 )
 
@@ -85,9 +85,11 @@ def usage() -> str:
             lines += _filled(section.note)
     lines += [
         "",
-        *_filled(f"Accepted without effect: {_sorted(TUNING)}, and what only concerns mount(8)."),
+        *_filled(
+            f"Accepted without effect: {_sorted(TUNING)}, and options that only concern mount(8)."
+        ),
         "",
-        "Refused, since they would change what is seen",
+        "Refused, since ignoring them would change what the mount shows",
         *_listed(Entry(name, refused.why) for name, refused in REFUSED.items()),
         "",
         "Signals to the daemon",

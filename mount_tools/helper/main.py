@@ -54,12 +54,12 @@ def _print(text: str, stream: TextIO | None) -> None:
     try:
         print(text.encode(errors="backslashreplace").decode(), end="", file=stream, flush=True)
     except OSError:
-        # Nobody reads it.  The interpreter must not fail to flush it when it ends.
+        # No reader is left.  The interpreter must not fail to flush it when it ends.
         sys.stdout = sys.stderr = None
 
 
 def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
-    """Return the outcome of `attempt()`, with each exception turned into one."""
+    """Return the outcome of `attempt()`; an exception becomes an outcome too."""
     try:
         return attempt()
     except OptionError as error:
@@ -114,7 +114,7 @@ def _run(arguments: Sequence[str], program: str) -> Outcome:
 
 
 def _means_image(call: Call) -> bool:
-    """Tell whether SPEC names an image: there is a SPEC, and no option about layers."""
+    """Tell whether SPEC names an image: if there is a SPEC and no option names a layer."""
     named = {word.name for text in call.options for word in words(text)}
     return bool(call.spec) and not named & LAYER_OPTIONS
 
@@ -175,7 +175,7 @@ def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
 def _serve(
     directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None
 ) -> Outcome:
-    # Imported after the fork: together they take longer than everything before it.
+    # Imported after the fork: these imports take longer than everything before it.
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
 
