@@ -5,13 +5,10 @@ from __future__ import annotations
 import select
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 
 from layerstore.containers.container_log import Entry, LogReader
 from layerstore.containers.containers import Container
-from layerstore.db.container_table import KILLED
 from layerstore.db.processes import ProcessId
-from layerstore.errors import NotFound
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
 from mount_tools.container.mount import wait_for_end
@@ -20,7 +17,10 @@ _SECONDS_TO_DIE = 10.0
 
 
 def wait_for_command(store: Store, container: Container) -> int:
-    """Wait until the container's command has ended; return its exit status."""
+    """Wait until the container's command has ended; return its exit status.
+
+    Raises NoSuchContainer if it was removed before this process could wait.
+    """
     connection = connect(store.containers.directory(container), Watch(output=False))
     if connection is not None:
         try:
@@ -33,13 +33,11 @@ def wait_for_command(store: Store, container: Container) -> int:
         finally:
             connection.close()
     # It does not run; or its keeper was killed, and the kernel kills the rest.
-    with suppress(NotFound):
+    container = store.containers.get(container.id)
+    if container.running and container.pid is not None:
+        wait_for_end(ProcessId(container.pid, container.pid_start or 0), _SECONDS_TO_DIE)
         container = store.containers.get(container.id)
-        if container.running and container.pid is not None:
-            wait_for_end(ProcessId(container.pid, container.pid_start or 0), _SECONDS_TO_DIE)
-            container = store.containers.get(container.id)
-        return container.exit_code or 0
-    return KILLED
+    return container.exit_code or 0
 
 
 def log_entries(

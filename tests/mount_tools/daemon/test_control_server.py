@@ -91,7 +91,9 @@ def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> No
     here = os.open(root / "folder", os.O_RDONLY | os.O_DIRECTORY)
     frozen = layers.base / "frozen"
     done = freeze(path, frozen)
-    assert done.pause_ns > 0 and (done.copied, done.copied_bytes) == ((b"/log",), 7)
+    # What is open for reading stays with the mount too if the kernel reads it by itself.
+    assert done.pause_ns > 0
+    assert (done.copied, done.copied_bytes) in (((b"/log",), 7), ((b"/file", b"/log"), 10))
     os.write(writer, b"after")
     assert os.pread(writer, 100, 0) == b"before after"
     assert os.pread(reader, 100, 0) == b"one"
