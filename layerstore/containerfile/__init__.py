@@ -1,1 +1,1 @@
-"""Containerfiles: their grammar, and what each instruction makes of a run configuration."""
+"""Containerfiles: their grammar, and how each instruction changes a run configuration."""

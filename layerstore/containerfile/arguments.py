@@ -1,9 +1,9 @@
-"""ARG: which build arguments have a value where, and which may be seen in an image.
+"""ARG: the scopes of build arguments, and which of them the history of an image shows.
 
-Decided here and only here: the scopes.  An ARG before the first FROM is for FROM lines; a
-stage sees it once it has an ARG of the same name.  A value given to the build wins over a
-default.  The proxy variables need no ARG and stay out of the history and of the cache
-unless there is one.  The variables of the platform are like ARGs before the first FROM.
+This module alone decides the scopes.  An ARG before the first FROM is visible in FROM
+lines; a stage sees it only after an ARG of the same name.  A value of `--build-arg` wins
+over a default.  The proxy variables need no ARG, and without one they are left out of the
+history and of the cache key.  The platform variables are like ARGs before the first FROM.
 
 Source: the Dockerfile reference, "ARG"; moby `builder/dockerfile/buildargs.go`.
 """
@@ -20,7 +20,7 @@ PROXIES = frozenset((*_PROXIES, *map(str.lower, _PROXIES)))
 
 
 def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[str, str]:
-    """Return TARGETPLATFORM and the others of BuildKit; `stage` is the target's name."""
+    """Return BuildKit's platform variables; `stage` is the name of the target stage."""
     found = {"TARGETSTAGE": stage or "default"}
     for prefix, platform in (("BUILD", build), ("TARGET", target)):
         found[f"{prefix}PLATFORM"] = str(platform)
@@ -31,9 +31,9 @@ def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[st
 
 
 class GlobalArguments:
-    """What is given to the build, and the ARGs before the first FROM.
+    """The values of `--build-arg`, and the ARGs before the first FROM.
 
-    `given` are the build arguments; `automatic` those that a build always has.
+    `given` are the build arguments of the user; `automatic` those that every build has.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GlobalArguments:
         return {**self._defaults, **proxies, **given}
 
     def stage(self) -> StageArguments:
-        """Return the arguments of a stage that begins; it has no ARG yet."""
+        """Return the arguments of a new stage, which has no ARG yet."""
         return StageArguments(self._given, self._defaults, self._seen)
 
     def unused(self) -> list[str]:
@@ -67,7 +67,7 @@ class GlobalArguments:
 
 
 class StageArguments:
-    """The build arguments of one stage, as far as its ARGs have come."""
+    """The build arguments of one stage, after the ARGs that were declared so far."""
 
     def __init__(self, given: Mapping[str, str], before: Mapping[str, str], seen: set[str]) -> None:
         self._given = given
@@ -94,9 +94,9 @@ class StageArguments:
         return found
 
     def recorded(self, environment: Mapping[str, str]) -> list[str]:
-        """Return the `name=value`s that a RUN's history entry and cache key have, sorted.
+        """Return the sorted `name=value`s for the history entry and cache key of a RUN.
 
-        `environment` is what ENV has set, which wins over an ARG.
+        `environment` are the variables of ENV, which win over an ARG.
         """
         return sorted(
             f"{name}={value}"

@@ -1,7 +1,7 @@
 """`--change` of commit and import: instructions applied to a run configuration.
 
-Decided here and only here: which instructions are accepted.  They are those of docker's
-`commit -c` and `import -c`, and STOPSIGNAL, which its builder has.
+This module alone decides which instructions are accepted: those of docker's `commit -c` and
+`import -c`, and also STOPSIGNAL, which docker's builder has.
 
 Source: moby `builder/dockerfile/builder.go`, BuildFromConfig.
 """

@@ -1,7 +1,7 @@
-"""What an instruction changes in a run configuration, and how the history tells of it.
+"""The changes an instruction makes to a run configuration, and its text in the history.
 
-Decided here and only here: both, for each instruction that makes no layer.  They are those
-of docker's classic builder, so that the same file gives the same configuration.
+This module alone decides both, for each instruction that makes no layer.  They are as in
+docker's classic builder, so that the same file gives the same configuration.
 
 Source: moby `builder/dockerfile/dispatchers.go`, `internals.go`; `runconfig/merge.go` for
 the times of a health check.
@@ -55,7 +55,7 @@ _SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {
 class ConfigChanges:
     """A run configuration while instructions are applied to it, one after the other.
 
-    `config` is the configuration so far; that of the image before is never changed.
+    `config` is the configuration so far; the configuration of the base image is not changed.
     """
 
     def __init__(self, config: Object) -> None:
@@ -69,14 +69,14 @@ class ConfigChanges:
         return tuple(RunConfig(self.config).words("Shell")) or DEFAULT_SHELL
 
     def argv(self, command: Command) -> list[str]:
-        """Return what is executed for `command`."""
+        """Return the words that are executed for `command`."""
         return [*self.shell, *command.words] if command.shell else list(command.words)
 
     def apply(self, one: Instruction) -> str | None:
-        """Apply the expanded instruction `one`; return it as the history has it.
+        """Apply the expanded instruction `one`; return its text for the history.
 
-        None, and no change, for an instruction that makes a layer, and for FROM.  Raises
-        ContainerfileError.
+        For FROM and for an instruction that makes a layer it changes nothing and returns
+        None.  Raises ContainerfileError.
         """
         change = _CHANGES.get(type(one))
         return None if change is None else change(self, one)
@@ -189,7 +189,7 @@ def _json(words: Iterable[str]) -> list[JSON]:
     return list(words)
 
 
-# A method takes the one type that it is listed for.
+# Each method is called only with the type that is its key here.
 _CHANGES: Mapping[type, Callable[..., str]] = {
     Arg: ConfigChanges._arg,
     Cmd: ConfigChanges._cmd,

@@ -10,9 +10,9 @@ from layerstore.errors import StoreError, shown
 
 
 class Place(NamedTuple):
-    """Where an instruction is written: its file, its first and last line, from 1, and its text.
+    """The place of an instruction: its file, its first and last line (from 1), and its text.
 
-    `text` is the instruction as written, continuation lines joined, heredocs left out.
+    `text` is the instruction as written, with continuation lines joined, without heredocs.
     """
 
     file: str

@@ -1,8 +1,8 @@
-"""Variables in instructions: which parts of which instruction they are replaced in.
+"""Variables in instructions: in which parts of each instruction they are replaced.
 
-Decided here and only here: that.  RUN, CMD, ENTRYPOINT, SHELL, HEALTHCHECK, ONBUILD and
-MAINTAINER are left as they are, but for the mounts of RUN: a shell, or a later build, reads
-them.  `--from` and `--exclude` have no variables.
+This module alone decides that.  RUN (except for its mounts), CMD, ENTRYPOINT, SHELL,
+HEALTHCHECK, ONBUILD and MAINTAINER are not changed, because a shell or a later build expands
+their variables.  `--from` and `--exclude` have no variables.
 
 Source: the Dockerfile reference, "Environment replacement"; buildkit
 `instructions/commands.go`.
@@ -42,7 +42,7 @@ _Transfer = TypeVar("_Transfer", Copy, Add)
 class Expander:
     """Replaces the variables `values` in instructions of a file with the escape `escape`.
 
-    `workdir` is where a relative target of a mount is.
+    A relative target of a mount is beneath `workdir`.
     """
 
     def __init__(self, escape: str, values: Mapping[str, str], workdir: str = "/") -> None:

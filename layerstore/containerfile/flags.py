@@ -1,7 +1,7 @@
 """Flags of instructions: `--name=value`, `--name` for a truth value, and repeated ones.
 
-Decided here and only here: how a flag is read.  A flag that an instruction does not have
-is an error; none is ever ignored.  Source: buildkit `instructions/bflag.go`.
+This module alone decides how a flag is read.  A flag that an instruction does not have is
+an error; none is ever ignored.  Source: buildkit `instructions/bflag.go`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Literal["truth", "text", "texts"]
 
 
 class Flags:
-    """The flags of one instruction, of the kinds that it knows."""
+    """The flags of one instruction; `kinds` are the flags that the instruction has."""
 
     def __init__(self, at: Place, given: Sequence[str], kinds: Mapping[str, Kind]) -> None:
         self._given: dict[str, list[str]] = {}
@@ -42,7 +42,7 @@ class Flags:
         return name in self._given
 
     def text(self, name: str, default: str = "") -> str:
-        """Return the value of a flag, `default` where it is not given."""
+        """Return the value of a flag, `default` if it is not given."""
         return self._given.get(name, [default])[0]
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -50,12 +50,12 @@ class Flags:
         return tuple(self._given.get(name, ()))
 
     def truth(self, name: str) -> bool:
-        """Return the truth of a flag, False where it is not given."""
+        """Return the truth value of a flag, False if it is not given."""
         return self.text(name, "false").lower() in ("", "true")
 
 
 def suggestion(word: str, known: Sequence[str], prefix: str = "") -> str:
-    """Return ` (did you mean …?)` where one of `known` is nearly `word`, else ""."""
+    """Return ` (did you mean …?)` if one of `known` is similar to `word`, else ""."""
     lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower()[:100], lower, 1, 0.7)
     return f" (did you mean {prefix}{lower[near[0]]}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Go's `%q`: how docker writes a command or a health check into the history of an image.
+"""Go's `%q`, with which docker writes a command or a health check into an image's history.
 
 Source: Go `strconv.Quote`, `strconv.QuoteRune`.
 """
@@ -27,7 +27,7 @@ def quote(text: str) -> str:
 
 
 def quote_rune(number: int) -> str:
-    """Return `number`, taken for a code point, as a Go character literal."""
+    """Return the code point `number` as a Go character literal."""
     char = chr(number) if number < 0x110000 else "\ufffd"
     return "'" + ("\\'" if char == "'" else _escaped(char)) + "'"
 

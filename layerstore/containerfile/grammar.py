@@ -1,8 +1,8 @@
-"""The grammar of Containerfiles: the one module that knows e2b-dockerfile-utils.
+"""The grammar of Containerfiles; only this module uses e2b-dockerfile-utils.
 
-Decided here and only here: what the library is used for, and that all its errors are
-ContainerfileErrors.  It is a port of BuildKit's parser, of its shell lexer and of moby's
-matcher for ignore files; types and checks of instructions are `parse`'s.
+The library is a port of BuildKit's parser, of its shell lexer and of moby's matcher for
+ignore files.  This module turns all its errors into ContainerfileErrors; `parse` gives the
+instructions their types and checks them.
 
 Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
 """
@@ -29,16 +29,16 @@ from layerstore.errors import StoreError, shown
 
 LARGEST = 16 << 20  # bytes of a Containerfile
 LONGEST_LINE = 65_535  # bytes, as in BuildKit
-# Half of a surrogate pair, which is no character.
+# A lone surrogate, which is not a character.
 _HALF = re.compile("[\ud800-\udfff]")
-# The library does not read the document of such a heredoc, but takes it for instructions.
+# The library would parse the content of such a heredoc as instructions.
 _TRIGGER_HEREDOC = re.compile(r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<", re.IGNORECASE)
 
 
 class Node(NamedTuple):
-    """An instruction as the grammar has it: its name in capitals, flags, words and heredocs.
+    """An instruction as parsed: its name in capitals, its flags, words and heredocs.
 
-    `json` says that the words are those of a JSON array.  ENV and LABEL have three words
+    `json` tells whether the words come from a JSON array.  ENV and LABEL have three words
     for each pair: name, value, and `=` or "".
     """
 
@@ -51,7 +51,7 @@ class Node(NamedTuple):
 
 
 class Ast(NamedTuple):
-    """What a file consists of; `warnings` are line and text."""
+    """The content of a file; each of `warnings` is a line number and a text."""
 
     nodes: list[Node]
     escape: str
@@ -103,7 +103,7 @@ def parse_ast(text: str, file: str) -> Ast:
 
 
 def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> ContainerfileError:
-    """Return the library's `error` as ours, with the line."""
+    """Return the library's `error` as a ContainerfileError with the line."""
     number = min(error.line or 1, len(lines))
     at = Place(file, number, number, lines[number - 1])
     hint = ""
@@ -116,7 +116,7 @@ def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> C
 
 
 def heredoc_name(word: str) -> str | None:
-    """Return the name of the heredoc that `word` begins, None if it begins none."""
+    """Return the name of the heredoc that `word` starts, None if it starts none."""
     try:
         found = parse_heredoc(word)
     except (ValueError, RecursionError):
@@ -125,10 +125,10 @@ def heredoc_name(word: str) -> str | None:
 
 
 class Words:
-    """Expands words with the variables `values`, an unset one to ""; `escape` is the file's.
+    """Expands words with the variables `values`; an unset variable is "".
 
-    Quotes and escapes are removed as a shell does it; with `quotes` quotes are left as they
-    are, as in a heredoc.
+    `escape` is the escape character of the file.  Quotes and escapes are removed as in a
+    shell; with `quotes`, quotes are kept, as in a heredoc.
     """
 
     def __init__(self, escape: str, values: Mapping[str, str], *, quotes: bool = False) -> None:
@@ -142,7 +142,7 @@ class Words:
             raise ContainerfileError(at, shown(str(error))) from None
 
     def words(self, text: str, at: Place) -> list[str]:
-        """Return the words of `text`, of which a variable may give several."""
+        """Return the words of `text`; one variable may expand to several words."""
         try:
             return self._lexer.process_words(text)
         except (ValueError, RecursionError) as error:
@@ -168,5 +168,5 @@ class IgnoreMatcher:
         return self._matcher.matches(path)
 
     def may_keep_beneath(self, directory: str) -> bool:
-        """Tell whether a `!` pattern may bring back something beneath an ignored `directory`."""
+        """Tell whether a `!` pattern may match something beneath the ignored `directory`."""
         return self._matcher.may_match_under(directory)

@@ -1,8 +1,8 @@
 """The instructions of a Containerfile as typed values.
 
-`parse` makes them with their words as written; `expand` returns the same types with
-variables replaced and quotes removed.  Every instruction knows its place.  They are named
-tuples: a dataclass takes five times as long to be imported.
+`parse` creates them with their words as written; `expand` returns the same types with
+variables replaced and quotes removed.  `at` is the place of an instruction in its file.
+They are named tuples because a dataclass takes five times as long to import.
 
 Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 """
@@ -27,8 +27,7 @@ class Command(NamedTuple):
 class Heredoc(NamedTuple):
     """A document within the file: its name, its content, and whether variables in it expand.
 
-    The content is as a reader sees it: leading tabs are gone if it was begun by `<<-`.
-    `raw` is it with them.
+    After `<<-` the content has no leading tabs.  `raw` is the content with them.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Pair(NamedTuple):
 
 
 class Default(NamedTuple):
-    """A name of ARG with its default, None where it has none."""
+    """A name of ARG with its default, None if it has none."""
 
     name: str
     value: str | None
@@ -55,9 +54,9 @@ class Default(NamedTuple):
 
 
 class MountFlag(NamedTuple):
-    """`--mount=…` as written: the options in order, with None for an option without `=`.
+    """`--mount=…` as written: the options in order; the value is None without a `=`.
 
-    `stage` is its `from`, in which no variable is allowed, and "" without one.
+    `stage` is the value of `from`, which may contain no variable; "" without `from`.
     """
 
     text: str
@@ -77,7 +76,7 @@ class BindMount(NamedTuple):
 class CacheMount(NamedTuple):
     """`type=cache`: a directory that outlives the build; `id` names it.
 
-    `source` of `stage` is its first content.  `mode`, `uid` and `gid` are those of a new one.
+    A new one is filled from `source` in `stage` and gets `mode`, `uid` and `gid`.
     """
 
     target: str
@@ -92,7 +91,7 @@ class CacheMount(NamedTuple):
 
 
 class TmpfsMount(NamedTuple):
-    """`type=tmpfs`: an empty tmpfs of at most `size` bytes, 0 for no limit of its own."""
+    """`type=tmpfs`: an empty tmpfs of at most `size` bytes; 0 sets no limit."""
 
     target: str
     size: int = 0
@@ -169,7 +168,7 @@ class Copy(NamedTuple):
 class Add(NamedTuple):
     """ADD: a source is a path or a URL; the rest is as in COPY.
 
-    `unpack` is None where archives of the context are unpacked, and downloads not.
+    With `unpack` None, archives of the context are unpacked and downloads are not.
     """
 
     at: Place
@@ -253,7 +252,7 @@ class Shell(NamedTuple):
 
 
 class Onbuild(NamedTuple):
-    """ONBUILD: the text of the instruction that a build on top of the image begins with."""
+    """ONBUILD: the text of an instruction that a build from this image runs first."""
 
     at: Place
     trigger: str
@@ -306,14 +305,14 @@ NAMES = tuple(kind.__name__.upper() for kind in get_args(Instruction))
 
 
 class Warned(NamedTuple):
-    """Something in a file that is accepted and probably not meant."""
+    """A warning: the file is valid, but the author probably meant something else."""
 
     at: Place
     text: str
 
 
 class Containerfile(NamedTuple):
-    """A parsed file: its instructions, the first of them ARG or FROM, and its escape character."""
+    """A parsed file: its instructions, which begin with ARG or FROM, and its escape character."""
 
     file: str
     instructions: tuple[Instruction, ...]

@@ -1,7 +1,7 @@
-"""`RUN --mount`: its options, as written and, once variables are known, as typed mounts.
+"""`RUN --mount`: its options as written, and as typed mounts once the variables are known.
 
-Decided here and only here: which options a type of mount has, and their defaults.  An
-option that has no effect is an error.  `type=ssh` is refused: no agent is forwarded.
+This module alone decides which options a type of mount has, and their defaults.  An option
+that has no effect is an error.  `type=ssh` is refused because no agent is forwarded.
 
 Source: the Dockerfile reference, "RUN --mount"; buildkit `commands_runmount.go`,
 `convert_runmount.go`, `convert_secrets.go`.
@@ -49,7 +49,7 @@ Expand = Callable[[str], str]
 
 
 def read_flag(text: str, at: Place) -> MountFlag:
-    """Return `--mount=text` with its options apart; raises ContainerfileError."""
+    """Split `--mount=text` into its options; raises ContainerfileError."""
     try:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:
@@ -75,12 +75,12 @@ def read_flag(text: str, at: Place) -> MountFlag:
         options.append((name, value if equals else None))
     flag = MountFlag(text, tuple(options), stage)
     if "$" not in text:
-        typed_mount(flag, at, "/", lambda word: word)  # faults are found now
+        typed_mount(flag, at, "/", lambda word: word)  # report faults before the build starts
     return flag
 
 
 def typed_mount(flag: MountFlag, at: Place, workdir: str, expand: Expand) -> Mount:
-    """Return the mount that `flag` asks for; a relative target is beneath `workdir`."""
+    """Return the mount that `flag` describes; a relative target is beneath `workdir`."""
     given: dict[str, str] = {}
     for name, value in flag.options:
         expanded = "true" if value is None else value if name == "from" else expand(value)

@@ -2,11 +2,12 @@
 
     containerfile = parse(text, "Containerfile")
 
-Decided here and only here: what each instruction accepts.  What is not known is an error
-with file, line and the line itself, never ignored.  Variables are left as they are.
+This module alone decides what each instruction accepts.  An unknown instruction, flag or
+option is an error that shows the file, the line number and the line; it is never ignored.
+Variables are not expanded.
 
-Source: the Dockerfile reference; buildkit `frontend/dockerfile/instructions/parse.go`,
-whose error texts these are.
+Source: the Dockerfile reference; buildkit `frontend/dockerfile/instructions/parse.go`.  The
+error messages are buildkit's.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _of_directives(lines: list[str], file: str) -> list[Warned]:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """An instruction to be typed."""
+    """A parsed instruction that is about to get its type."""
 
     node: Node
 
@@ -161,7 +162,7 @@ class _Request:
         return self.node.words[0]
 
     def command(self) -> Command:
-        """Return the command line; an empty array is one without words."""
+        """Return the command line; an empty JSON array gives a command without words."""
         if not self.node.json and not "".join(self.node.words):
             raise self.error(f"{self.node.name} requires at least one argument")
         return Command(tuple(self.node.words), shell=not self.node.json)
@@ -212,7 +213,7 @@ def _run(request: _Request) -> Instruction:
 
 
 def _parts(request: _Request) -> tuple[tuple[str, ...], tuple[Heredoc, ...], str]:
-    """Return the sources that are paths, those that are heredocs, and the destination."""
+    """Return the sources that are paths, the sources that are heredocs, and the destination."""
     name, words = request.node.name, request.words
     if len(words) < 2:
         raise request.error(
@@ -303,7 +304,7 @@ def _shell(request: _Request) -> Instruction:
 
 def _onbuild(request: _Request) -> Instruction:
     request.flags()
-    # The grammar gives no words: a trigger is kept as it is written.
+    # The grammar does not split a trigger into words: it is kept as it is written.
     trigger = request.at.text.strip()[len("ONBUILD") :].strip()
     name = trigger.partition(" ")[0].partition("\t")[0].upper()
     if not trigger:
@@ -347,7 +348,7 @@ def _healthcheck(request: _Request) -> Instruction:
 
 
 def _interval(request: _Request, name: str, text: str) -> int:
-    """Return the ns of a flag's value, 0 where it is not given."""
+    """Return the value of a flag in ns, 0 if the flag is not given."""
     if not text:
         return 0
     length = 0 if text == "0" else parse_duration(text)

@@ -7,9 +7,9 @@
         if created_by is None:
             ...  # RUN, COPY or ADD: `run_program`, `run_history`, `copy_history`
 
-Decided here and only here: which variables an instruction sees, what a RUN executes, and
-the `created_by` of a history entry, which are those of docker's classic builder.  A value
-of a secret is in none of them.
+This module alone decides which variables an instruction sees, what a RUN executes, and the
+`created_by` of a history entry.  All three are as in docker's classic builder.  None of
+them contains the value of a secret.
 
 Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of RUN, buildkit
 `dockerfile2llb/convert.go`.
@@ -40,9 +40,9 @@ SCRIPT_DIRECTORY = "/dev/pipes"
 
 
 class Program(NamedTuple):
-    """What a RUN executes: its words, and its environment as `name=value`s.
+    """The program of a RUN: its words, and its environment as a list of `name=value`.
 
-    `script` has to be at `SCRIPT_DIRECTORY/<name>`, executable, while it runs.
+    While it runs, `script` has to be an executable file at `SCRIPT_DIRECTORY/<name>`.
     """
 
     argv: list[str]
@@ -51,7 +51,7 @@ class Program(NamedTuple):
 
 
 class StageState:
-    """The state of one stage; `config` is that of the image it begins with, {} for scratch."""
+    """The state of one stage; `config` is the base image's configuration, {} for scratch."""
 
     def __init__(self, config: Object, arguments: StageArguments, escape: str) -> None:
         before = RunConfig(config)
@@ -65,12 +65,12 @@ class StageState:
 
     @property
     def config(self) -> Object:
-        """The run configuration so far; it is not changed later."""
+        """The run configuration so far; later instructions do not change this object."""
         return dict(self._changes.config)
 
     @property
     def author(self) -> str:
-        """The author, as MAINTAINER has it; "" without one."""
+        """The author that MAINTAINER sets; "" without one."""
         return self._changes.author
 
     @property
@@ -85,7 +85,7 @@ class StageState:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What `$name` is for the next instruction: ARGs, and ENVs, which win."""
+        """The variables of the next instruction: ARGs and ENVs; an ENV wins over an ARG."""
         return {**self._arguments.values, **self.run_config.environment}
 
     def expand(self, one: Instruction) -> Instruction:
@@ -95,7 +95,7 @@ class StageState:
     def apply(self, one: Instruction) -> str | None:
         """Apply the expanded `one`, and return the `created_by` of its history entry.
 
-        None for RUN, COPY, ADD and FROM, which change no configuration.
+        Returns None for RUN, COPY, ADD and FROM, which change no configuration.
         """
         comment = self._changes.apply(one)
         if comment is None:
@@ -107,7 +107,7 @@ class StageState:
         return f"{self._nop}{gap}{comment}"
 
     def label(self, labels: Iterable[tuple[str, str]]) -> str:
-        """Add the labels given to the build, as the last instruction of its target."""
+        """Add the labels of `--label` as the last instruction of the target stage."""
         pairs = tuple(Pair(*label) for label in labels)
         comment = "LABEL" + "".join(f" {name}={value}" for name, value in pairs)
         self._changes.config["Labels"] = {
@@ -117,7 +117,7 @@ class StageState:
         return f"{self._nop}  {comment}"
 
     def program(self, run: Run) -> Program:
-        """Return what the expanded `run` executes."""
+        """Return the program that the expanded `run` executes."""
         argv, script = self._argv(run)
         environment = dict(self._arguments.values) | self.run_config.environment
         listed = [f"{name}={value}" for name, value in environment.items()]
@@ -131,12 +131,12 @@ class StageState:
         if script is not None:
             argv = [*argv, f"<<{script.name}\n{script.content}{script.name}"]
         if any(name not in environment for name in self._arguments.values):
-            # Also with proxies alone, which are not listed.
+            # docker writes the count even if only proxies, which it does not list, are set.
             argv = [f"|{len(recorded)}", *recorded, *argv]
         return " ".join(argv)
 
     def copy_history(self, one: Copy | Add, sources: str) -> str:
-        """Return the `created_by` of a COPY or ADD of `sources`, their digest."""
+        """Return the `created_by` of a COPY or ADD; `sources` is the digest of its sources."""
         name = "COPY" if isinstance(one, Copy) else "ADD"
         owner = f"--chown={one.owner}" if one.owner else ""
         return f"{self._nop} {name} {owner}{sources} in {one.destination} "
@@ -146,10 +146,10 @@ class StageState:
         return " ".join([*self._changes.shell, "#(nop)"])
 
     def _argv(self, run: Run) -> tuple[list[str], Heredoc | None]:
-        """Return the words of a RUN, and the heredoc that is the program itself.
+        """Return the words of a RUN, and the heredoc that is executed as a script, if any.
 
-        A heredoc that is the whole command line is what the shell runs, or, with `#!`, a
-        program of its own; any other is left for the shell to read.
+        If a heredoc is the whole command line, the shell runs its content, or with `#!` it
+        is executed as a program.  Any other heredoc stays in the command line for the shell.
         """
         command = run.command
         if not run.heredocs:
