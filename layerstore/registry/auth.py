@@ -217,8 +217,9 @@ class Authenticator:
                 f"{what} wants an authorization that does not exist here: {schemes}", self._host
             )
         if self._found.get(path) is not None:
+            asked = f" for {what}" if path else ""
             return Unauthorized(
-                f"{self._host} refused the credentials for {what}: they may be wrong, or the "
+                f"{self._host} refused the credentials{asked}: they may be wrong, or the "
                 f"account may not use it; `{login_command(self._host)}` replaces them",
                 self._host,
             )

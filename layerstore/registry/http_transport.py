@@ -142,7 +142,15 @@ class HttpTransport:
         self._stop.check()
         try:
             sock = socket.create_connection(there, self._timeouts.connect)
-        except TimeoutError:
+        except OSError as error:
+            if proxy is not None:
+                raise NoConnection(
+                    f"{place.name} cannot be reached by the proxy {proxy.host}:{proxy.port}, which "
+                    f"{place.scheme.upper()}_PROXY names: {error.strerror or error}",
+                    place.name,
+                ) from None
+            if not isinstance(error, TimeoutError):
+                raise
             raise NoConnection(
                 f"no connection to {place.name} in {self._timeouts.connect:g} seconds", place.name
             ) from None

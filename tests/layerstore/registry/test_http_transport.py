@@ -265,6 +265,15 @@ class TestProxies:
         assert head.startswith(f"CONNECT {tls_registry.host} HTTP/1.1\r\n")
         assert f"Proxy-Authorization: {secret}\r\n" in head
 
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_proxy_that_does_not_listen_is_named(self, scheme: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host = f"127.0.0.1:{server.getsockname()[1]}"
+        variable = f"{scheme.upper()}_PROXY"
+        lost = pytest.raises(NoConnection, match=f"the proxy {host}, which {variable} names: Conn")
+        with closing(self.proxied(host)) as transport, lost:
+            get(transport, f"{scheme}://r.example/")
+
     @pytest.mark.parametrize("status", [403, 407, 502])
     def test_proxy_that_refuses(self, registry: HostileRegistry, status: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
