@@ -1,1 +1,1 @@
-"""The running of a build: stages as mounted containers, steps frozen into layers."""
+"""Run a build: each stage is a mounted container, and each step is frozen into a layer."""

@@ -1,10 +1,9 @@
-"""What a RUN sees besides its stage: the mounts of `--mount`.
+"""Mount what `RUN --mount` asks for, in the mount namespace of that RUN.
 
-Decided here and only here: how each of them is made in the mount namespace of one RUN.
 A source is a path beneath a base directory and never leads out of it; it is opened there
 again in the namespace of the RUN, since a mount of another namespace cannot be bound.
-Mount points that the stage lacks are made before the RUN and removed after it: they are no
-part of a layer.
+Mount points that the stage lacks are made before the RUN and removed after it, so that they
+do not become part of a layer.
 
 Source: buildkit `frontend/dockerfile/docs/reference.md` "RUN --mount"; mount(2) MS_BIND.
 """
@@ -28,7 +27,7 @@ _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 class Bind(NamedTuple):
-    """`path` beneath the directory `base`, shown at `target`."""
+    """A bind mount: `path` beneath the directory `base` is mounted on `target`."""
 
     base: str
     path: str
@@ -43,7 +42,7 @@ class Bind(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """`path` beneath `base`, shown at `target`, with writes that are lost after the RUN."""
+    """A bind mount that is writable: what the RUN writes is lost after it."""
 
     base: str
     path: str
@@ -64,7 +63,7 @@ class Tmpfs(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """A file that is in memory only."""
+    """A file that exists in memory only."""
 
     target: str
     data: bytes
@@ -78,16 +77,16 @@ Attached = Bind | Scratch | Tmpfs | Secret
 
 
 def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
-    """Mount all of `mounts` in the tree `root`, in which their mount points are.
+    """Mount all of `mounts` in the tree `root`, which has their mount points already.
 
-    In the mount namespace of one RUN.  A tmpfs is mounted on the directory `workspace`, which
-    is outside of `root`, for what must lie in memory.  Raises StoreError.
+    The caller is in the mount namespace of the RUN.  Secrets and writes to a Scratch are kept in
+    a tmpfs that is mounted on the directory `workspace`, outside of `root`.  Raises StoreError.
     """
     if any(isinstance(wanted, (Secret, Scratch)) for wanted in mounts):
         mount(b"tmpfs", os.fsencode(workspace), b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=700")
     for number, wanted in enumerate(mounts):
         try:
-            # /dev and the like are there only now; what the stage lacks was made before.
+            # Mount points in /dev, /proc and /sys are made here, all others before the RUN.
             with mount_point(root, wanted.target.strip("/"), folder=wanted.folder) as place:
                 _attach(wanted, place.path, os.path.join(workspace, str(number)))
             if isinstance(wanted, Bind) and wanted.read_only:
@@ -118,7 +117,7 @@ def _attach(wanted: Attached, target: bytes, own: str) -> None:
 
 
 def _overlay(wanted: Scratch, target: bytes, own: bytes) -> None:
-    """Mount the kernel's overlay of the source; what is written lies in memory."""
+    """Mount the kernel's overlayfs with the source as lower and an upper in memory."""
     for directory in (own, own + b"/upper", own + b"/work"):
         os.mkdir(directory, 0o755)
     with _opened(Bind(wanted.base, wanted.path, wanted.target)) as source:
@@ -150,7 +149,7 @@ def _opened(wanted: Bind) -> Iterator[bytes]:
 
 
 class Stubs:
-    """Mount points that were made for one RUN, to be removed after it."""
+    """Mount points that are made for one RUN and removed after it."""
 
     def __init__(self, root: int) -> None:
         """`root` is the stage's root, open."""
@@ -159,9 +158,9 @@ class Stubs:
         self._times: list[tuple[int, os.stat_result]] = []
 
     def make(self, path: str, *, folder: bool) -> None:
-        """Make what is missing of `path`; links are followed beneath the root.
+        """Make the missing components of `path`; symlinks are followed beneath the root.
 
-        Nothing is made where the RUN has a filesystem of its own, in /dev for example.
+        Makes nothing in /dev, /proc and /sys, where the RUN has filesystems of its own.
         """
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if parts and parts[0] in _FURNISHED:
@@ -188,9 +187,9 @@ class Stubs:
         self._times.append((fd, was))
 
     def remove(self) -> None:
-        """Remove what was made and is still empty; its directories get their times back."""
+        """Remove the mount points that are still empty; restore the times of their parents."""
         for fd, name, folder in reversed(self._made):
-            # What the RUN has put there, or removed itself, is its own doing.
+            # If the RUN wrote to it or removed it, that is a change of the layer: leave it.
             with suppress(OSError):
                 if folder:
                     os.rmdir(name, dir_fd=fd)

@@ -1,13 +1,13 @@
-"""The builder: which stages are at work, what they have made, and the image in the end.
+"""The builder: it starts stages, takes what they have made, and records the image.
 
     Builder(...).build()    one build, from its plan to the image's row
 
 A stage is evaluated when the stages that it needs are done.  Its steps are looked up in the
-cache one after the other; the first that is not there, and all after it, are done by a
+cache one after the other.  The first that is not cached, and all after it, are done by a
 process of the stage.  A stage whose steps are all cached has no process and no mount.
 
-Decided here and only here: the order of these.  Whatever ends the build, no process of it
-is left and nothing stays mounted when `build` returns.
+Decided here and only here: in which order this happens.  When `build` returns or raises, all
+its processes have ended and nothing is mounted any more.
 
 Threading: one thread, since it forks.
 """
@@ -52,7 +52,7 @@ _PIECE = 1 << 16
 
 
 class StepError(StoreError):
-    """A step has failed: the exit status of its command, or 0, and how to look into it."""
+    """A step has failed.  Holds the exit status of its command, or 0 if no command failed."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -61,10 +61,10 @@ class StepError(StoreError):
 
 @dataclass
 class Settings:
-    """What a build is told besides its file and context.
+    """The settings of a build, besides its Containerfile and context.
 
     `find_image` returns an image by its name and the platform of its FROM, and may pull it;
-    `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images whose steps may be taken.
+    `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images that serve as cache.
     """
 
     find_image: Callable[[str, Platform | None], Image]
@@ -78,7 +78,7 @@ class Settings:
 
 @dataclass
 class _AtWork:
-    """A stage at work: its steps that are done by `process`, and how far they are."""
+    """A stage at work: the steps that `process` does, and how many of them are done."""
 
     stage: Stage
     made: Made
@@ -183,7 +183,7 @@ class Builder:
         self._evaluate(stage, made, state)
 
     def _base(self, source: Source) -> Made:
-        """Return what a stage begins with: a copy of what it may add to."""
+        """Return what the stage begins with, as a copy, since the stage adds to it."""
         match source:
             case FromStage(index):
                 below = self._made[index]
@@ -229,7 +229,7 @@ class Builder:
             if left or not self._take_cached(made, label):
                 left.append(label)
         if not self._cache.hold(made.chain):
-            raise StoreError("layers of the build cache were removed meanwhile; build again")
+            raise StoreError("layers of the build cache were removed during the build; build again")
         for step in left:
             if step.settle is not None:
                 step.settle(step)
@@ -240,7 +240,7 @@ class Builder:
         self._start(stage, made, left, origins)
 
     def _take_cached(self, made: Made, step: Step) -> bool:
-        """Add the step to what is made, if it is cached; tell whether it is."""
+        """Add the step to `made` if it is cached; tell whether it is."""
         if not self._settings.use_cache:
             return False
         found = self._find(step, made)
@@ -351,7 +351,7 @@ class Builder:
         return process
 
     def mount(self, source: Source) -> Origin:
-        """Return a stage or an image that is copied from, with its root mounted."""
+        """Return the stage or image to copy from, with its root mounted."""
         origin = self.origin(source)
         if not origin.roots:
             made = self._base(source)
@@ -366,7 +366,7 @@ class Builder:
         return origin
 
     def origin(self, source: Source) -> Origin:
-        """Return a stage or an image that is copied from; its root may not be mounted yet."""
+        """Return the stage or image to copy from; its root may not be mounted yet."""
         if source not in self._origins:
             chain = (
                 self._made[source.index].chain
@@ -377,7 +377,7 @@ class Builder:
         return self._origins[source]
 
     def _wait(self) -> None:
-        """Wait for something to happen in the stages at work, and take note of it."""
+        """Wait until a stage at work sends a message or output, and handle it."""
         poll = select.poll()
         watched: dict[int, tuple[_AtWork, Link | None]] = {}
         for at_work in self._at_work.values():
@@ -409,7 +409,7 @@ class Builder:
                 self._finish(at_work.stage, at_work.made)
 
     def _show_output(self, at_work: _AtWork) -> bool:
-        """Show what the step's command has printed; tell whether there was anything."""
+        """Show what the step's command has printed; tell whether it printed anything."""
         try:
             data = os.read(at_work.process.output, _PIECE)
         except BlockingIOError:
@@ -495,7 +495,7 @@ class Builder:
             for fd in at_work.roots:
                 os.close(fd)
         with ExitStack() as stack:
-            # Each is ended and removed, whatever goes wrong with another.
+            # A failure in one stage must not keep the others from being ended and removed.
             for process in self._processes:
                 stack.callback(process.remove)
                 stack.callback(process.end)

@@ -1,9 +1,9 @@
-"""`--cache-from IMAGE`: steps that an image of this store was made by.
+"""`--cache-from IMAGE`: take steps from the history of an image in this store.
 
-Decided here and only here: when a step of such an image stands for one of the build.  All
-before it has to be the same, layers and history, and its history entry too, which names the
-content of what was copied.  What a RUN had mounted is in no history, so a RUN with mounts
-is always done again.
+Decided here and only here: when a step of such an image replaces one of the build.  All
+layers and history entries before it must be the same, and its own history entry too, which
+holds a digest of the files that were copied.  The history does not record what a RUN had
+mounted, so a RUN with mounts is always done again.
 
 Threading: immutable.  Source: moby `image/cache/cache.go`, isValidParent().
 """

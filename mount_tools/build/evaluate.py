@@ -1,8 +1,9 @@
-"""The steps of a stage before any is done: what each is, is keyed by and is done by.
+"""Evaluate a stage before it runs: turn each instruction into a step, with its cache keys.
 
 Decided here and only here: which instructions change files, and how a step is looked up.
-A COPY from a stage is known by two keys, of which the first needs no file of that stage.
-What does a step is imported when it is to be done, which takes longer than all else here.
+A COPY from a stage has two keys; the first can be computed without a file of that stage.
+The code that does steps is imported only if a step is done, since that import takes longer
+than the whole evaluation.
 
 Threading: one thread.
 """
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class Look(NamedTuple):
-    """What somebody finds who looks into a stage: a configuration for its container."""
+    """The configuration of the shell that lets the user look into a step that failed."""
 
     environment: list[str]
     user: str
@@ -54,9 +55,9 @@ class Look(NamedTuple):
 
 @dataclass
 class Step:
-    """A step.  `work` is None for one that changes no file; `look` is for the case it fails.
+    """A step.  `work` is None if it changes no file; `look` is used if it fails.
 
-    `created_by` is "" until its sources are known, which `settle` sees to.  `mounts_from` are
+    `created_by` is "" until `settle` has found the sources.  `mounts_from` are
     the names in its `--mount=from`, `descriptors` files that `work` reads, `place` is the file and
     the line of the instruction.
     """
@@ -79,13 +80,13 @@ class Step:
 
 
 class Origins(Protocol):
-    """What the builder knows of the stages and images that are copied from."""
+    """The stages and images to copy from, as the builder knows them."""
 
     def identity(self, name: str) -> str:
-        """Return what identifies the tree that `--from=name` means, its content included."""
+        """Return a text that identifies the tree of `--from=name` and its content."""
 
     def tree(self, name: str) -> Tree:
-        """Return the tree; it is mounted if it was not."""
+        """Return the tree; mount it if it is not mounted yet."""
 
 
 class Evaluation:
@@ -101,7 +102,7 @@ class Evaluation:
         downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
     ) -> None:
-        """`number` makes a step of a text; the second argument says that it counts."""
+        """`number` numbers the text of a step; its second argument says whether the step counts."""
         self.state = state
         self._stage = stage
         self._context = context
@@ -111,9 +112,9 @@ class Evaluation:
         self._number = number
 
     def steps(self) -> Iterator[Step]:
-        """Yield the steps in their order; `state` is then that after the step.
+        """Yield the steps in their order; `state` is always the state after the yielded step.
 
-        Raises ContainerfileError, and StoreError where a source cannot be read.
+        Raises ContainerfileError, and StoreError if a source cannot be read.
         """
         for one in self._stage.triggers:
             with located(one.at):
@@ -149,11 +150,11 @@ class Evaluation:
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, look)
 
     def _digester(self, tree: Tree) -> Digester:
-        # Only files of this machine are remembered: numbers of a mount's device are used again.
+        # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
         return Digester(tree, self._memo if tree is self._context else None)
 
     def label_step(self, before: Object, created_by: str) -> Step:
-        """Return the step of the labels that are given to the build."""
+        """Return the step that sets the labels of `--label`."""
         shown_as = self._number("LABEL of the command line", False)
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, self._look())
 
@@ -190,7 +191,7 @@ class Evaluation:
         )
 
     def _mounted(self, run: Run, mount: Mount) -> str:
-        """Return what a key has of a mount: for a bind its content, for a secret no value."""
+        """Return the part of a mount that the key depends on, without the value of a secret."""
         if isinstance(mount, BindMount):
             if mount.stage:
                 content = self._origins.identity(mount.stage)
@@ -259,7 +260,7 @@ class Evaluation:
 
 
 def look_config(look: Look, base: Object) -> Object:
-    """Return the configuration of a container in which a shell shows a step that failed."""
+    """Return the configuration of a container whose shell shows a step that failed."""
     return {
         **{name: value for name, value in base.items() if name not in ("Entrypoint", "Cmd")},
         "Cmd": ["/bin/sh"],

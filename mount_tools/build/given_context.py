@@ -1,11 +1,10 @@
-"""The context and the Containerfile of a build, wherever they come from.
+"""Open the context and the Containerfile of a build, in each form of the command line.
 
     PATH             a directory, with the Containerfile in it
     -f FILE PATH     a directory, and a file of this machine
     -f - PATH        a directory, and the file on stdin
-    -                a tar on stdin, packed or not, with the Containerfile in it; or the file
-
-Decided here and only here: that.
+    -                a tar on stdin, compressed or not, that has the Containerfile in it;
+                     or the Containerfile itself on stdin
 
 Source: `docker build` reference, "Build with -", "Tarball contexts".
 """
@@ -42,7 +41,7 @@ class Given(NamedTuple):
 
 @contextmanager
 def opened(store: Store, context: str, file: str | None, stdin: BinaryIO) -> Iterator[Given]:
-    """Open what the command line names; what is unpacked is in the store's staging.
+    """Open what the command line names; a tar is unpacked into the store's staging.
 
     Raises StoreError.
     """
@@ -66,7 +65,9 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
             spooled.seek(0)
             if not is_archive(spooled):
                 if file is not None:
-                    raise StoreError("the context on stdin is no tar, and -f names a file in it")
+                    raise StoreError(
+                        "the context on stdin is no tar, so it has no file for -f to name"
+                    )
                 spooled.seek(0)
                 yield Given(spooled.read(), STDIN, stack.enter_context(empty_context()))
                 return

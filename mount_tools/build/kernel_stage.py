@@ -1,11 +1,11 @@
-"""A stage whose steps run nothing: the kernel's overlayfs takes the place of our mount.
+"""A stage without RUN: the kernel's overlayfs is mounted instead of ours.
 
-Such a stage needs no daemon, which takes longer to start than a COPY takes.  What the kernel
-writes into an upper is what we would have written; its mount is made anew after each
-step, which takes a millisecond, and never syncs.
+Such a stage needs no daemon, which would take longer to start than a COPY takes.  The kernel
+writes the same upper as we do.  It is mounted again after each step, which takes a
+millisecond; the mount is volatile, so it never syncs.
 
-Decided here and only here: when that is done.  It takes root of the machine and an upper
-that the kernel accepts; wherever the mount fails, the stage is mounted in our own way.
+Decided here and only here: when the kernel's overlayfs is used.  That requires the root user
+of the machine and an upper that the kernel accepts; if the mount fails, ours is used.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -38,23 +38,23 @@ from unionfs.syscalls.namespaces import (
 from unionfs.syscalls.privilege import is_machine_root
 
 MOST_LOWERS = 150
-"""More do not fit into the one page of options that mount(2) takes."""
+"""More lowers do not fit into the single page of options that mount(2) accepts."""
 
 _OPTIONS = b"index=off,metacopy=off,redirect_dir=on,xino=off,volatile"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_possible(mount_of: StageMount) -> bool:
-    """Tell whether it is worth a try."""
+    """Tell whether the kernel may accept the mount."""
     return is_machine_root() and len(mount_of.root.options.union.lowers) <= MOST_LOWERS
 
 
 def start_kernel_stage(
     mount_of: StageMount, work: Callable[[Surface], NoReturn], keep: Sequence[int]
 ) -> int:
-    """Fork the process of a stage, as `start_stage` does, over a mount of the kernel's.
+    """Fork the process of a stage, as `start_stage` does, on the kernel's overlayfs.
 
-    Raises CannotStart, with the process ended, where the kernel does not make it.
+    Raises CannotStart if the kernel refuses the mount; the process has then ended.
     """
     builder = os.pidfd_open(os.getpid())
     ours, theirs = channel()
@@ -112,7 +112,7 @@ class KernelStage:
         self._mount()
 
     def freeze(self) -> int | None:
-        """Make a layer of what was changed since the last one; return its number, or None."""
+        """Make a layer of the changes since the last one; return its number, or None."""
         if not os.listdir(self._upper) and describe_root(self._upper) == self._was:
             return None
         os.close(self.root)
@@ -128,7 +128,7 @@ class KernelStage:
         return self._last
 
     def _make_upper(self, like: Path) -> None:
-        """Make a fresh upper whose root looks like that of `like`."""
+        """Make an empty upper whose root has the attributes of the root of `like`."""
         self._upper.mkdir(mode=0o700)
         found = like.stat()
         fd, old = os.open(self._upper, _DIRECTORY), os.open(like, _DIRECTORY)
@@ -149,7 +149,7 @@ class KernelStage:
             shutil.rmtree(work)
         work.mkdir(mode=0o700)
         self._was = describe_root(self._upper)
-        # Short names, since there is room for a page of them.
+        # Short names, since mount(2) accepts one page of options.
         paths = [*self._lowers, self._upper, work]
         fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths]
         try:

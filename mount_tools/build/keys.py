@@ -23,7 +23,7 @@ _VERSION = "1"
 
 
 class Definition(NamedTuple):
-    """What a step is, in words."""
+    """The text that defines a step."""
 
     words: tuple[str, ...]
 
@@ -36,7 +36,7 @@ class Definition(NamedTuple):
 def of_run(
     run: Run, program: Program, config: RunConfig, created_by: str, mounts: list[str]
 ) -> Definition:
-    """Return the definition of a RUN; `mounts` say what is mounted, content included."""
+    """Return the definition of a RUN; `mounts` identify what is mounted and its content."""
     script = program.script.content if program.script is not None else ""
     return Definition(
         (

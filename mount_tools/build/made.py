@@ -1,7 +1,7 @@
 """What stages have made: their layers, and the configuration of an image of them.
 
-Decided here and only here: which fields of a base's configuration an image keeps, and in
-which order they are written: that of their names, as the same build gives the same id.
+Decided here and only here: which fields of a base's configuration an image keeps.  They are
+written sorted by name, so that the same build gives the same id.
 
 Threading: one thread.
 
@@ -80,7 +80,7 @@ class Made:
 
 @dataclass
 class Origin:
-    """A stage or an image: its layers, and its root as often as somebody needs it.
+    """A stage or an image to copy from: its layers, and descriptors of its root.
 
     `close` closes the descriptors.
     """
@@ -90,7 +90,7 @@ class Origin:
 
     @property
     def identity(self) -> str:
-        """What identifies the tree, its content included."""
+        """A text that identifies the tree and its content."""
         return self.chain or "empty"
 
     def tree(self) -> Tree:

@@ -1,11 +1,11 @@
-"""What the processes of a build tell each other: pickled tuples over socket pairs.
+"""The messages between the processes of a build: pickled tuples over socket pairs.
 
     builder <--- Began, Finished, Broke --- a stage's process
                                                | Pack
     builder <--- Kept, Unpacked ----------- the stage's packer
 
-All of them are forks of one process, and no process of a RUN inherits an end.  The end of a
-connection without the expected message means that the other process has died.
+All of them are forks of one process, and no process of a RUN inherits a socket.  If a
+connection ends without the expected message, the other process has died.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Finished(NamedTuple):
 
 
 class Broke(NamedTuple):
-    """A step has failed: with an exit status of its command, or 0 and a sentence."""
+    """A step has failed: `status` is that of its command, or 0, and then `text` says why."""
 
     step: int
     status: int
@@ -46,7 +46,7 @@ class Broke(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """All steps of the stage are done; with it comes a descriptor of its root."""
+    """All steps of the stage are done; the message carries a descriptor of its root."""
 
 
 class Pack(NamedTuple):
@@ -60,8 +60,8 @@ class Pack(NamedTuple):
 class Kept(NamedTuple):
     """A step's layer, if it has one, and all before it are in the store.
 
-    `chain` is the chain_id of the topmost layer by then; `diff_id` is None without a layer
-    of its own.
+    `chain` is the chain_id of the topmost layer after the step; `diff_id` is None if
+    the step made no layer.
     """
 
     step: int
@@ -71,7 +71,7 @@ class Kept(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """The packer has failed, with a sentence."""
+    """The packer has failed; `text` says why."""
 
     text: str
 
@@ -89,7 +89,7 @@ class Link:
         return self._socket.fileno()
 
     def send(self, message: Message, *fds: int) -> None:
-        """Send `message`, and descriptors with it; raises BrokenPipeError if nobody listens."""
+        """Send `message`, and descriptors with it; raises BrokenPipeError if the peer is closed."""
         data = pickle.dumps(message)
         if fds:
             socket.send_fds(self._socket, [data], list(fds))
@@ -97,9 +97,9 @@ class Link:
             self._socket.send(data)
 
     def receive(self) -> tuple[Message, list[int]] | None:
-        """Wait for the next message, and the descriptors that come with it; None at the end."""
+        """Wait for the next message, and the descriptors that it carries; None at the end."""
         try:
-            # Not recv_fds(), which takes flags and forgets them.
+            # Not recv_fds(): it ignores its argument `flags`.
             data, ancillary, _, _ = self._socket.recvmsg(
                 _LARGEST, socket.CMSG_SPACE(_MOST_FDS * _FD.size), socket.MSG_CMSG_CLOEXEC
             )

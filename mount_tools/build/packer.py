@@ -1,11 +1,11 @@
 """The packer of a stage: frozen layers become layers of the store, while the next steps run.
 
-Decided here and only here: when.  The diff_id of a layer is computed as soon as it is
-frozen.  Several layers are synced and recorded together: at the end of the stage, and when
-some seconds have gone by, so that a build that is killed goes on from there.
+Decided here and only here: when a layer is packed and recorded.  Its diff_id is computed as
+soon as it is frozen.  Several layers are synced and recorded together: every few seconds, so
+that the next build can reuse them if this one is killed, and at the end of the stage.
 
 The packer is a process of its own, forked by the builder, outside of the stage's mount
-namespace.  It is the one that moves the stage's frozen layers to their places.
+namespace.  It also moves the stage's frozen layers to their places in the store.
 
 Threading: one thread.
 """
@@ -33,7 +33,7 @@ SECONDS = 2.0
 
 
 class Recorded(NamedTuple):
-    """A step as it is recorded: what it made, and on top of what."""
+    """A step as it is recorded: what it made, and the chain below it."""
 
     step: int
     created_ns: int
@@ -43,7 +43,7 @@ class Recorded(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """A step that is done and not recorded; `path` and `packed` are of its layer."""
+    """A step that is done and not yet recorded; `path` and `packed` belong to its layer."""
 
     step: int
     created_ns: int
@@ -62,7 +62,7 @@ class Packer:
     def __init__(
         self, store: Store, container: Container, record: Record, newest_ns: int | None
     ) -> None:
-        """Files that are newer than `newest_ns` get that time; None leaves all as they are."""
+        """Files newer than `newest_ns` get that time; None leaves all times unchanged."""
         self._store = store
         self._container = container
         self._record = record
@@ -72,9 +72,9 @@ class Packer:
         self._waiting: list[_Waiting] = []
 
     def run(self, jobs: Link, builder: Link) -> None:
-        """Do what `jobs` brings, to its end; tell the `builder` what is recorded.
+        """Pack each job of `jobs` until it ends; tell the `builder` what is recorded.
 
-        Raises StoreError, and OSError where a file cannot be read or the disk is full.
+        Raises StoreError, and OSError if a file cannot be read or the disk is full.
         """
         poll = select.poll()
         poll.register(jobs.fileno(), select.POLLIN)
@@ -93,7 +93,7 @@ class Packer:
                 if isinstance(message, Pack):
                     self._waiting.append(self._pack(message))
             self._flush(builder)
-            # The builder has its own lease on the layers from here on.
+            # From here on the builder has its own lease on the layers.
             builder.send(Kept(-1, 0, None, self._base))
             jobs.close()
             _wait_for(builder)
@@ -144,7 +144,7 @@ class Packer:
 
 
 def _wait_for(builder: Link) -> None:
-    """Wait until the builder closes its end: it then has what it needs of our lease."""
+    """Wait until the builder closes its end: it then no longer needs our lease."""
     with suppress(OSError):
         builder.receive()
 
@@ -155,7 +155,7 @@ def run_packer(packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
         packer().run(jobs, builder)
         return 0
     except BrokenPipeError:
-        return 1  # the builder has gone
+        return 1  # the builder has ended
     except StoreError as error:
         text = str(error)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `build` is told on its command line, as values.
+"""Parse the values of the flags of `build`.
 
 Source: docker/cli `cli/command/image/build.go`, `opts`; buildx `docs/reference`.
 """
@@ -17,7 +17,7 @@ _NS = 1_000_000_000
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `--build-arg`s; one without a value has that of the environment, or none."""
+    """Return the `--build-arg`s; one without a value takes it from the environment, if set."""
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -31,7 +31,7 @@ def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dic
 
 
 def labels(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return `--label`s, sorted by name; of a repeated one the last."""
+    """Return the `--label`s, sorted by name; if one is repeated, the last counts."""
     found = {}
     for word in words:
         name, _, value = word.partition("=")
@@ -42,10 +42,10 @@ def labels(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def read_secrets(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the `--secret`s by id: `id=ID[,src=FILE|,env=NAME]`, read from there now.
+    """Return the values of the `--secret`s, `id=ID[,src=FILE|,env=NAME]`, by id.
 
-    Without src and env it is the variable ID if there is one, else the file ID.  No error
-    has anything of a secret's value.
+    Without src and env, a secret is the variable ID if it is set, else the file ID.  No error
+    message shows a part of a secret's value.
     """
     found = {}
     for word in words:
@@ -83,7 +83,7 @@ def _secret(name: str, fields: Mapping[str, str], environment: Mapping[str, str]
         variable = name
     if variable is not None:
         if variable not in environment:
-            raise StoreError(f"the secret {shown(name)}: there is no variable {shown(variable)}")
+            raise StoreError(f"the secret {shown(name)}: the variable {shown(variable)} is not set")
         data = os.fsencode(environment[variable])
     else:
         path = fields.get("src", name)
@@ -96,13 +96,13 @@ def _secret(name: str, fields: Mapping[str, str], environment: Mapping[str, str]
             ) from None
     if len(data) > LARGEST_SECRET:
         raise StoreError(
-            f"the secret {shown(name)} is larger than {LARGEST_SECRET:,} bytes, which is the most"
+            f"the secret {shown(name)} is larger than {LARGEST_SECRET:,} bytes, the limit"
         )
     return data
 
 
 def source_date_epoch(arguments: Mapping[str, str], environment: Mapping[str, str]) -> int | None:
-    """Return SOURCE_DATE_EPOCH in ns, of the build arguments or else of the environment.
+    """Return SOURCE_DATE_EPOCH in ns, from the build arguments or else from the environment.
 
     Source: reproducible-builds.org "SOURCE_DATE_EPOCH".
     """
@@ -111,6 +111,6 @@ def source_date_epoch(arguments: Mapping[str, str], environment: Mapping[str, st
         return None
     if not re.fullmatch(r"[0-9]{1,10}", text):
         raise StoreError(
-            f"SOURCE_DATE_EPOCH is {shown(text)}: it is a number of seconds since 1970"
+            f"SOURCE_DATE_EPOCH is {shown(text)}: it must be a number of seconds since 1970"
         )
     return int(text) * _NS

@@ -1,9 +1,9 @@
 """The processes of one RUN, from the fork to its end.
 
 The stage's process has the stage mounted in a mount namespace of its own.  Each RUN gets a
-copy of that namespace, in which its root is furnished, and a PID namespace of its own: what
-the command leaves running ends with it.  No interpreter is started: all are forks of the
-stage's process.
+copy of that namespace, in which /proc, /dev and /sys are mounted, and a PID namespace of its
+own: processes that the command leaves running end with it.  No interpreter is started: all
+are forks of the stage's process.
 
     stage --> outer process: mount, UTS, IPC and PID namespaces of the RUN; waits
                 --> init, process 1: /proc, /dev, --mount; enters the root; reaps
@@ -49,8 +49,8 @@ _WAITED_FOR = (signal.SIGCHLD,)
 class Surroundings(NamedTuple):
     """What all RUNs of a stage have in common.
 
-    `point` is where the stage is mounted, `files` are those of /etc that it is shown, and
-    `workspace` is a directory of ours to mount a tmpfs on.
+    `point` is the mount point of the stage, `files` are the files of /etc that a RUN sees, and
+    `workspace` is a directory outside of the stage, on which a tmpfs can be mounted.
     """
 
     point: str
@@ -59,7 +59,7 @@ class Surroundings(NamedTuple):
     workspace: str
 
     def mount(self) -> str:
-        """Return the mount point: the mount is there already."""
+        """Return the mount point: the stage is mounted already."""
         return self.point
 
 
@@ -75,7 +75,7 @@ def run_step(
     """Run a command in the stage; return its exit status.
 
     `root` is the stage's root, open.  What the command prints goes to the descriptor
-    `output`; its stdin is empty.  Without `network` it has none but the loopback.  Raises
+    `output`; its stdin is empty.  Without `network` it has only the loopback.  Raises
     CannotStart if it cannot be run, StoreError if a mount cannot be made.
     """
     stubs = Stubs(root)
@@ -107,7 +107,7 @@ def _run(
             )
         theirs.close()
         try:
-            # The channel is closed by execve(2), and by the end of them all.
+            # execve(2) closes the channel; if it fails, the end of the processes does.
             with suppress(Silence):
                 ours.expect(Running)
         finally:
@@ -129,7 +129,7 @@ def _run_outer(
     network: bool,
 ) -> NoReturn:
     end_with(stage)
-    os.setsid()  # what is typed at the builder's terminal is for the builder
+    os.setsid()  # Ctrl-C at the builder's terminal must reach only the builder
     unshare(_SEPARATE | (0 if network else CLONE_NEWNET))
     if not network:
         bring_up_loopback()
@@ -179,7 +179,7 @@ def _run_init(
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == child:
-            # The kernel kills all others with us.
+            # The kernel kills all other processes of the PID namespace when we exit.
             os._exit(exit_code(status))
 
 

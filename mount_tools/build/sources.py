@@ -1,8 +1,7 @@
-"""Where the instructions of a stage copy and mount from, in the process of that stage.
+"""The trees that a stage copies and mounts from, in the process of that stage.
 
-Decided here and only here: how a stage's process reaches them.  A root comes as a mount
-that is mounted nowhere; a stage's process mounts it in its own namespace, where RUNs can
-bind it.
+Decided here and only here: how a stage's process reaches them.  It receives a root as a
+detached mount, and attaches it in its own namespace, where a RUN can bind it.
 
 Threading: one thread.
 """
@@ -28,7 +27,7 @@ from unionfs.syscalls.privilege import is_machine_root
 class Reached:
     """The sources of one stage, in the process of that stage.
 
-    `roots` has a descriptor for each name in a `--from`; `directory` is one of ours.
+    `roots` has a descriptor for each name in a `--from`; `directory` is for mount points.
     """
 
     def __init__(self, context: Tree, roots: dict[str, int], directory: Path) -> None:
@@ -38,11 +37,11 @@ class Reached:
         self._mounted: dict[str, str] = {}
 
     def tree(self, name: str) -> Tree:
-        """Return the tree that `--from=name` means, the context for ""."""
+        """Return the tree of `--from=name`; the name "" means the context."""
         return Tree(self._roots[name], owners=True) if name else self.context
 
     def base(self, name: str) -> str:
-        """Return a path at which the tree is, for a bind; what is ignored is not there."""
+        """Return a path of the tree for a bind mount, without the files that are ignored."""
         if name not in self._mounted:
             self._mounted[name] = self._mount(name) if name else self._seen_context()
         return self._mounted[name]
@@ -54,7 +53,7 @@ class Reached:
         return os.fspath(path)
 
     def _seen_context(self) -> str:
-        """Return the path of the context, or of a copy without what is ignored."""
+        """Return the path of the context, or of a copy without the files that are ignored."""
         if self.context.ignore.empty:
             return os.readlink(f"/proc/self/fd/{self.context.fd}")
         path = self._directory / "context"
@@ -68,10 +67,10 @@ class Reached:
 
 
 def copy_whole(tree: Tree, to: int, path: str = "") -> None:
-    """Copy all that is seen in the directory `path` of `tree` into the directory `to`."""
+    """Copy the content of the directory `path` of `tree` into the directory `to`."""
     found = tree.find(path)
     if found is None:
-        raise StoreError(f"{path} is not there, and a cache was to begin with it")
+        raise StoreError(f"cannot fill a new cache from {path}: it does not exist")
     sources = Sources(tree, (DirectorySource(found.path),), Ignore())
     seen = b"".join(
         signature(entry)

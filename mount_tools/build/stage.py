@@ -51,12 +51,12 @@ class Ends(NamedTuple):
 def do_stage(
     stage: Surface, tasks: Sequence[Task], ends: Ends, clock: Callable[[], int], exports: int
 ) -> NoReturn:
-    """Do `tasks`; then wait until the builder needs the stage no more, and exit.
+    """Do `tasks`; then wait until the builder no longer needs the stage, and exit.
 
-    `clock` returns the time that steps are said to be done at, in ns.  The root of the
-    stage is sent `exports` times, each time as a mount that is mounted nowhere.
+    `clock` returns the time, in ns, that is recorded for a step.  The root of the
+    stage is sent `exports` times, each time as a detached mount.
     """
-    # What is typed at the terminal is for the builder, which ends us.
+    # Ctrl-C at the terminal must reach only the builder, which then ends us.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     with suppress(BrokenPipeError):
@@ -73,7 +73,7 @@ def do_stage(
 
 
 def _do(stage: Surface, task: Task, ends: Ends, clock: Callable[[], int]) -> bool:
-    """Do one step; tell whether it went well."""
+    """Do one step; tell whether it succeeded."""
     start = time.monotonic()
     ends.builder.send(Began(task.step))
     number = None

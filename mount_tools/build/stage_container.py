@@ -1,7 +1,8 @@
 """The containers of stages: made for a build, and removed with it.
 
-Decided here and only here: how such a container is known.  Its name begins with `build-`
-and it has `auto_remove` unless a step has failed in it, which it then shows.
+Decided here and only here: how such a container is recognized.  Its name begins with
+`build-`, and it has `auto_remove`.  If a step fails, its container loses `auto_remove`, so
+that the user can look into it.
 
 Threading: any thread.
 """
@@ -20,7 +21,7 @@ NAME = "build-"
 
 
 def sweep(store: Store) -> None:
-    """Remove the containers of builders that were killed."""
+    """Remove the containers that killed builders have left."""
     for container in store.containers.list():
         if container.name.startswith(NAME) and container.auto_remove and not container.running:
             try:

@@ -1,12 +1,12 @@
 """The mount of a stage: one union for all of its steps, in a mount namespace of its own.
 
-Decided here and only here: the options of that mount, and the order in which it begins.
+Decided here and only here: the options of that mount, and the order in which it starts.
 The builder forks the stage's process, which makes the namespace and mounts; the builder
 then starts the daemon, outside of that namespace.  When the last process of the namespace
-is gone so is the mount, whatever was killed, and the daemon ends.
+ends, even if it is killed, the kernel unmounts the stage, and the daemon ends.
 
-The mount is volatile: what is half built when the machine stops is not kept, and what
-becomes a layer is synced before its row is written.
+The mount is volatile, since a stage that is half built when the machine stops is not kept;
+a layer is synced before its row is written.
 
 Source: overlayfs.rst "Volatile mount".
 """
@@ -63,7 +63,7 @@ class StageMount(NamedTuple):
 def prepare_stage(store: Store, container: Container, *, runs: bool) -> StageMount:
     """Make what the stage's mount needs; the caller closes `root.fuse`.
 
-    With `runs` there are mount points for what a RUN sees besides the stage.  Raises
+    If `runs` is true, the stage gets mount points for /proc, /dev and the like.  Raises
     StoreError.
     """
     directory = store.containers.directory(container)
@@ -97,8 +97,8 @@ def start_stage(
 ) -> int:
     """Fork the process of a stage, which mounts it and does `work`; return its pid.
 
-    `keep` are the descriptors that it needs of the builder's.  Returns once the mount is
-    served.  Closes `root.fuse`.  Raises StoreError with the process ended.
+    `keep` are the builder's descriptors that it needs.  Returns once the mount is served.
+    Closes `root.fuse`.  Raises StoreError; the process has then ended.
     """
     builder = os.pidfd_open(os.getpid())
     ours, theirs = channel()
@@ -132,14 +132,14 @@ def _be_stage(
     keep: Sequence[int],
 ) -> NoReturn:
     end_with(builder)
-    # A connection ends when nobody else has its end.
+    # A connection ends only if no other process holds a copy of its end.
     close_all_but(to.fileno(), mount.root.fuse, *keep)
     unshare(CLONE_NEWNS)
     places = mount_root(mount.root)
     chroot_to(places.chroot)
     os.close(places.chroot)
     os.close(places.namespace)
-    # While we held it the kernel would not end the connection with its daemon.
+    # While we hold it, the kernel does not end the connection when the daemon dies.
     os.close(mount.root.fuse)
     to.send(Mounted())
     to.expect(Served)
@@ -148,12 +148,12 @@ def _be_stage(
 
 
 class Surface(Protocol):
-    """A mounted stage as COPY and WORKDIR see it: its root, and how a step ends."""
+    """A mounted stage as COPY and WORKDIR see it: its root, and `freeze` to end a step."""
 
     root: int
 
     def freeze(self) -> int | None:
-        """Make a layer of what was changed; return its number, None if nothing was."""
+        """Make a layer of the changes; return its number, None if nothing was changed."""
 
 
 class MountedStage:
@@ -167,9 +167,9 @@ class MountedStage:
         self._was = describe_root(mount.upper)
 
     def freeze(self) -> int | None:
-        """Make a layer of what was changed since the last one; return its number.
+        """Make a layer of the changes since the last one; return its number, None if it is empty.
 
-        None if nothing was changed.  No process that the stage ran is left.
+        All processes that the stage ran have ended.
         """
         if not os.listdir(self._mount.upper) and describe_root(self._mount.upper) == self._was:
             return None
@@ -189,8 +189,8 @@ class MountedStage:
     def _wait_until_released(self) -> None:
         """Wait until the daemon knows that the files which the step wrote are closed.
 
-        The kernel tells it after close(2) has returned.  A file that it takes for open would
-        be copied by the freeze, into the next layer too.
+        The kernel sends RELEASE after close(2) has returned.  If the daemon takes a file for open,
+        the freeze copies it into the next layer too.
         """
         end = time.monotonic() + _SECONDS_TO_RELEASE
         started = time.monotonic() + _SECONDS_TO_LISTEN
@@ -199,14 +199,14 @@ class MountedStage:
                 if not control.writing(self._mount.control) or time.monotonic() > end:
                     return
             except (NoMount, Busy):
-                # The daemon listens some time after it has begun to serve.
+                # The daemon begins to listen some time after it begins to serve.
                 if time.monotonic() > started:
                     raise
             time.sleep(0.001)
 
 
 def describe_root(upper: Path) -> tuple[object, ...]:
-    """Return what a step can change of an upper's root itself."""
+    """Return the attributes of an upper's root that a step can change."""
     fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)

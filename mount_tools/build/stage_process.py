@@ -1,9 +1,9 @@
-"""A stage at work, as the builder sees it: its container, its processes, what they report.
+"""A stage at work, as the builder sees it: its container, its processes, their messages.
 
 Decided here and only here: how a stage begins and ends in the store.  Its container has
 `auto_remove` and counts as running.  If a step fails the container is kept, with a shell
-for its command; in every other case it is removed when the build ends, and if the builder
-is killed, by the next one.
+for its command.  Otherwise it is removed when the build ends; if the builder is killed, the
+next build removes it.
 
 Threading: one thread, since it forks.
 """
@@ -51,7 +51,7 @@ class StageProcess:
         exports: int,
         sources: Sequence[int] = (),
     ) -> None:
-        """Start them.  `tasks` gets the descriptor that the steps' output goes to.
+        """Start the processes.  `tasks` gets the descriptor for the output of the steps.
 
         `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises
         StoreError if the stage cannot be mounted; the container is then removed.
@@ -71,7 +71,7 @@ class StageProcess:
         others = (stage_end, packer_end, packer_jobs, jobs)
         try:
             mount = prepare_stage(store, container, runs=runs)
-            # SQLite's locks do not survive a fork, and its memory of them does.
+            # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
             store.database.close()
             self._packer = self._start_packer(
                 lambda: Packer(store, container, record, newest_ns), packer_jobs, packer_end
@@ -85,7 +85,7 @@ class StageProcess:
             self._stage = _start(mount, work, keep, runs=runs)
             store.containers.started(container, self._stage)
         except BaseException:
-            for end in others:  # else the packer would wait for us
+            for end in others:  # a copy of an end here would keep the packer waiting
                 end.close()
             self.kill()
             self.end()
@@ -133,7 +133,7 @@ class StageProcess:
         self._stage = self._packer = 0
         await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
         try:
-            # Also on a full disk: that is when it matters that the container goes.
+            # This must work on a full disk too: removing the container frees space.
             self._store.reserve.with_room(lambda: self._finished(0))
         finally:
             self._undo.close()
@@ -143,7 +143,7 @@ class StageProcess:
             self._store.containers.finished(self.container, status)
 
     def remove(self) -> None:
-        """Remove the container; the processes have ended."""
+        """Remove the container.  The caller has ended the processes."""
         containers = self._store.containers
 
         def work() -> None:
@@ -153,7 +153,7 @@ class StageProcess:
         self._store.reserve.with_room(work)
 
     def keep(self, status: int, config: Object) -> None:
-        """Keep the container of a failed step, to be looked into; the processes have ended."""
+        """Keep the container of a failed step for the user.  The caller has ended the processes."""
         with suppress(NotFound):
             self._store.containers.update(self.container, auto_remove=0, config=json.dumps(config))
             self._store.containers.finished(self.container, status)

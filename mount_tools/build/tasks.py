@@ -1,6 +1,6 @@
 """What a stage's process does for each instruction that changes files.
 
-Threading: in the stage's process, one thread.
+Threading: one thread, in the stage's process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Surroundings(NamedTuple):
     """What the tasks of a stage have in common: see `tasks`.
 
     `caches` is the directory of the store's cache mounts, `secrets` their values by id,
-    `clock_ns` the time of what is made, None for now.
+    `clock_ns` the time of new files, None for the present.
     """
 
     reached: Reached
@@ -57,7 +57,7 @@ class Surroundings(NamedTuple):
 
 
 def run_task(run: Run, program: Program, user: str, workdir: str, around: Surroundings) -> Work:
-    """Return what does a RUN."""
+    """Return the function that does a RUN."""
 
     def work(stage: Surface) -> None:
         assert isinstance(stage, MountedStage), "a stage that runs something is ours"
@@ -116,7 +116,7 @@ def _attached(run: Run, mount: Mount, around: Surroundings, stack: ExitStack) ->
 
 @contextmanager
 def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
-    """Yield the directory of a cache, which is ours alone while it is not shared."""
+    """Yield the directory of a cache; unless it is shared, no other RUN uses it meanwhile."""
     name = hashlib.sha256(os.fsencode(mount.id)).hexdigest()[:32]
     number = 0
     while True:
@@ -155,14 +155,14 @@ def _new_cache(mount: CacheMount, path: Path, around: Surroundings) -> None:
     try:
         made.rename(path)
     except OSError:
-        if not path.is_dir():  # another build was faster
+        if not path.is_dir():  # another build has made it first
             raise
 
 
 def copy_task(
     one: Copy | Add, sources: Sources, seen: list[bytes], workdir: str, around: Surroundings
 ) -> Work:
-    """Return what does a COPY or ADD of `sources`, of which the digests have seen `seen`."""
+    """Return the function that does a COPY or ADD of `sources`; `seen` is what the key covers."""
 
     def work(stage: Surface) -> None:
         owner = find_owner(stage.root, one.owner, one.at) if one.owner else None
@@ -173,13 +173,13 @@ def copy_task(
             left, left_seen = add_archives(one, left, left_seen, copier, place_of(one, workdir))
         copier.copy(one, left, left_seen, workdir)
         for path in copier.skipped:
-            os.write(around.output, f"{path} is a socket and was left out\n".encode())
+            os.write(around.output, f"{path} is a socket and is not copied\n".encode())
 
     return work
 
 
 def workdir_task(path: str, around: Surroundings) -> Work:
-    """Return what makes the directory of a WORKDIR where it is missing."""
+    """Return the function that makes the directory of a WORKDIR if it is missing."""
 
     def work(stage: Surface) -> None:
         fd, _ = destination(stage, around).folder(path)

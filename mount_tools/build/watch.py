@@ -1,6 +1,6 @@
-"""What a build tells the person who waits for it.
+"""The events of a build, for the display that the user watches.
 
-Stages run side by side, so the calls of several stages may alternate; a step says its stage.
+Stages run in parallel, so the calls of several stages may alternate; each step names its stage.
 
     step_began, then one of step_cached, step_finished and step_failed    for each step
     output                    in between, what the step's command prints
@@ -33,7 +33,7 @@ class Watcher(Protocol):
         """Show a warning, or a sentence about the build as a whole."""
 
     def step_began(self, step: Shown) -> None:
-        """A step is looked at: whether it is cached, and if not it is done."""
+        """The builder begins with a step: it looks it up in the cache, or runs it."""
 
     def step_cached(self, step: Shown) -> None:
         """The step was done by an earlier build."""
@@ -51,10 +51,10 @@ class Watcher(Protocol):
         """The step has failed."""
 
     def stage_ended(self, stage: int) -> None:
-        """No more comes of that stage."""
+        """The stage has no more steps."""
 
     def succeeded(self, image_id: str, names: Sequence[str]) -> None:
         """The image is made, and has these names."""
 
     def close(self) -> None:
-        """Stop drawing; the build has ended, in whatever way."""
+        """Stop drawing: the build has succeeded or failed."""

@@ -40,7 +40,7 @@ def test_secrets_come_from_files_and_variables(tmp_path: Path) -> None:
         ("src=x", "invalid secret"),
         ("id=a,what=x", "unexpected key 'what'"),
         ("id=a,src=/no/such", "No such file"),
-        ("id=a,env=NO", "no variable NO"),
+        ("id=a,env=NO", "variable NO is not set"),
         ("id=a,env=X,src=y", "both src and env"),
         ("id=a,type=odd", "unsupported secret type"),
     ],
