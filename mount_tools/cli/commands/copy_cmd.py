@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from layerstore.registry.origins import Origin
 
 REGISTRY, DOCKER_ARCHIVE, OCI, OCI_ARCHIVE = "docker", "docker-archive", "oci", "oci-archive"
+_NOT_HERE = ("containers-storage", "dir", "docker-daemon")  # of skopeo
 _FAILED = "failed to copy the image"
 
 
@@ -55,6 +56,11 @@ def parse_place(text: str) -> Place:
         if not path:
             raise StoreError(f'"{shown_text(text)}" names no file: write {kind}:PATH[:NAME]')
         return Place(kind, path, name)
+    if kind in _NOT_HERE and (kind != "dir" or "/" in rest):  # else it is dir with a tag
+        raise StoreError(
+            f'"{shown_text(text)}" is a place of skopeo\'s that is not offered here: write a name '
+            f"in a registry, {DOCKER_ARCHIVE}:, {OCI}: or {OCI_ARCHIVE}:"
+        )
     return Place(REGISTRY, "", text)
 
 

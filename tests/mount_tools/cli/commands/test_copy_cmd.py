@@ -34,6 +34,13 @@ def test_a_place_needs_a_path() -> None:
         parse_place("oci::x")
 
 
+@pytest.mark.parametrize("text", ["docker-daemon:x", "containers-storage:x:1", "dir:/tmp/x"])
+def test_a_place_of_skopeos_is_not_taken_for_a_name(text: str) -> None:
+    with pytest.raises(StoreError, match=rf'^"{text}" is .* not offered here: write '):
+        parse_place(text)
+    assert parse_place("dir:1") == Place("docker", "", "dir:1")
+
+
 def test_an_image_goes_round_and_stays_the_same(
     cli: Cli, hub: RegistryServer, tmp_path: Path
 ) -> None:
