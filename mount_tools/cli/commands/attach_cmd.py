@@ -1,4 +1,4 @@
-"""`pyunion attach` and `wait`: to see a container that runs, and to wait for its end.
+"""`pyunion attach` and `wait`: connect to a running container, and wait for its end.
 
 Source: docker/cli `cli/command/container/attach.go`, `wait.go`.
 """
@@ -31,7 +31,7 @@ from mount_tools.container.run import attach_container
 def attach(
     session: Session, operands: tuple[str, ...], keys: str, no_stdin: bool, sig_proxy: bool
 ) -> None:
-    """Exits as the container's command does."""
+    """Exits with the status of the container's command."""
     store = session.store
     container = store.containers.resolve(operands[0])
     if not container.running or container.mount_point is not None:

@@ -68,7 +68,7 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.text("--platform", says="Platform of the image, as linux/arm64")
 @framework.text("--progress", says="How to show the build: auto, plain or tty", default="auto")
 @framework.text("--iidfile", says="Write the image ID to the file")
-@framework.texts("--cache-from", says="Take steps from the history of this image; may be repeated")
+@framework.texts("--cache-from", says="Use the steps of this image as cache; may be repeated")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
@@ -90,9 +90,9 @@ def build(
     pull: bool,
     quiet: bool,
 ) -> None:
-    """Each step that changes files becomes a layer by a rename, and is done once: a later
-    build takes it from the cache. Exits with 1 if the build fails, and with the status of
-    the command if that is why."""
+    """Each step that changes files becomes a layer by a rename, and a later build takes it from
+    the cache. Exits with the status of the command if a RUN fails, and with 1 if the build
+    fails for another reason."""
     if progress not in _PROGRESS:
         raise WrongWords(
             f'invalid progress "{progress}": must be one of {", ".join(_PROGRESS)}', 125
@@ -189,7 +189,7 @@ def _build(
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store)
         memo = FileDigests(store.database)
-        # What was read is true whatever happens afterwards.
+        # The digests that were read are correct even if the build fails.
         stack.callback(memo.flush)
         cache = BuildCache(store)
         made: list[Downloads] = []
@@ -235,13 +235,13 @@ def _image(
 
 
 def _configs(store: Store, names: Sequence[str], watcher: Watcher) -> list[ImageConfig]:
-    """Return the configurations of images of `--cache-from`; one that is not here is noted."""
+    """Return the configurations of the images of `--cache-from`; warn of a missing one."""
     found = []
     for name in names:
         try:
             found.append(store.images.config(store.images.resolve(name)))
         except NoSuchImage:
-            watcher.note(f"--cache-from {name}: there is no such image here; pull or load it first")
+            watcher.note(f"--cache-from {name}: the store has no such image; pull or load it first")
     return found
 
 

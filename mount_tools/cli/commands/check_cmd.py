@@ -25,17 +25,17 @@ from mount_tools.container.user_namespace import read_all
 
 @framework.command("Check every blob, layer, image and container of the store")
 @framework.flag("--repair", says="Repair what can be repaired, and move the rest to quarantine/")
-@framework.flag("--quick", says="Compare sizes and times of files only; do not read their contents")
+@framework.flag("--quick", says="Compare sizes and times of files only; do not read their content")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Print nothing; only set the exit status")
 @pass_session
 def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
-    """Exits with 1 if something is damaged and was not repaired. A repair deletes only what can
-    be created again; the rest is moved to quarantine/ in the store, under its own name. With
+    """Exits with 1 if something is damaged and was not repaired. A repair deletes only files that
+    can be created again; it moves all others to quarantine/ in the store, by their names. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = session.store
     read_all()
-    # One line for everything: a store has more blobs than a screen has lines.
+    # All events share one line: a store has more blobs than a screen has lines.
     with reported(quiet=quiet or not sys.stderr.isatty()) as progress:
         report = None if progress is None else _on_one_line(progress)
         found = check_store(store, repair=repair, content=not quick, report=report)
@@ -70,7 +70,7 @@ def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:
     if not repair:
         say("Run `pyunion check --repair` to repair what can be repaired")
     elif (store.root / QUARANTINE).exists():
-        say(f"Files that had to be moved away are in {store.root / QUARANTINE}")
+        say(f"Files that the repair moved away are in {store.root / QUARANTINE}")
 
 
 def _counted(number: int, what: str) -> str:

@@ -35,14 +35,14 @@ NAMES_SHOWN = 3
 @framework.flag(
     "-p",
     "--pause",
-    says="Copy files that are open while the container waits (default true)",
+    says="Pause the container while open files are copied (default true)",
     default=True,
 )
 @framework.flag(
     "--no-pause",
-    says="Copy them before the container waits: a shorter pause, possibly older contents",
+    says="Copy open files before the pause: it is shorter, the content may be older",
 )
-@framework.flag("--prune-unchanged", says="Leave out files that are equal in the layers below")
+@framework.flag("--prune-unchanged", says="Leave out files that are the same in the layers below")
 @framework.flag("-q", "--quiet", says="Do not show progress or copied files")
 @pass_session
 def commit(
@@ -56,8 +56,8 @@ def commit(
     prune_unchanged: bool,
     quiet: bool,
 ) -> None:
-    """The upper of the container becomes a layer by a rename, so the container waits only for
-    that, whatever the size. Only files that are open are copied."""
+    """The upper of the container becomes a layer by a rename, so the pause does not depend on its
+    size. Only files that are open are copied."""
     store = session.store
     name, *names = operands
     # docker's client checks the name first too.
@@ -82,11 +82,11 @@ def commit(
 
 
 def copied_text(done: Committed) -> str:
-    """Return a message about files copied since they were open, and the pause."""
+    """Return a message about the open files that were copied, and the pause."""
     names = [os.fsdecode(path) for path in done.copied[:NAMES_SHOWN]]
     if len(done.copied) > NAMES_SHOWN:
         names.append(f"{len(done.copied) - NAMES_SHOWN} more")
     return (
-        f"copied since open ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
-        f"the container waited {done.pause_ns / 1e6:.1f} ms"
+        f"copied because they were open ({human_size(done.copied_bytes, 3)}): {', '.join(names)}; "
+        f"the container was paused for {done.pause_ns / 1e6:.1f} ms"
     )

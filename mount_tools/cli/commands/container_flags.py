@@ -1,8 +1,8 @@
-"""The flags of `create` and `run`, and what they make of an image's configuration.
+"""The flags of `create` and `run`, and how they change an image's configuration.
 
-Decided here and only here: how a command line and an image's configuration become what a
-container runs with.  Words after the image replace its Cmd, `--entrypoint` its Entrypoint
-and with it its Cmd; variables and labels are added to those of the image.
+Decided here and only here: how a command line and an image's configuration become the
+configuration of a container.  Words after the image replace its Cmd; `--entrypoint` replaces
+its Entrypoint and its Cmd; variables and labels are added to those of the image.
 
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
 Differs from docker: flags for what PyUnion does not have (cgroups, restarts, volumes with
@@ -81,7 +81,7 @@ class ContainerFlags:
 
 
 def container_flags(function: Decorated) -> Decorated:
-    """The flags that `create` and `run` share, given to the function by the names above."""
+    """Add the flags that `create` and `run` share; they are the fields of ContainerFlags."""
     for add in (
         framework.text("--name", says="Assign a name to the container"),
         framework.text("--entrypoint", says="Overwrite the default ENTRYPOINT of the image"),
@@ -102,7 +102,7 @@ def container_flags(function: Decorated) -> Decorated:
         framework.flag("--privileged", says="Give extended privileges to this container"),
         framework.texts("--cap-add", says="Add Linux capabilities"),
         framework.texts("--cap-drop", says="Drop Linux capabilities"),
-        framework.texts("--security-opt", says="Security options: no-new-privileges is the one"),
+        framework.texts("--security-opt", says="Security options: only no-new-privileges"),
         framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
         framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
         framework.texts("--dns", says="Set custom DNS servers"),
@@ -120,7 +120,7 @@ def container_flags(function: Decorated) -> Decorated:
             default="missing",
         ),
         framework.flag("-q", "--quiet", says="Suppress the pull output"),
-        framework.flag("--init", says="Run an init inside the container, as is always done"),
+        framework.flag("--init", says="Accepted without effect: every container has an init"),
         framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
     ):
         function = add(function)
@@ -128,7 +128,7 @@ def container_flags(function: Decorated) -> Decorated:
 
 
 def detach_keys(function: Decorated) -> Decorated:
-    """The flag `--detach-keys`, given to the function as `keys`."""
+    """Add the flag `--detach-keys`; the function gets it as `keys`."""
     return framework.text(
         "--detach-keys",
         "keys",
@@ -146,9 +146,9 @@ def config_of(
     *,
     runs: bool = True,
 ) -> Object:
-    """Return what a container runs with, of the image's configuration and the command line.
+    """Return a container's configuration, from the image's and the command line.
 
-    A container that is not run at once needs no command: it may only be mounted.
+    A container that is not started at once needs no command: the user may only mount it.
     Raises StoreError in docker's words, WrongWords.
     """
     config: Object = {**image, "Image": image_name}
@@ -200,7 +200,7 @@ def _host_config(flags: ContainerFlags) -> HostConfig:
     for option in flags.security_opt:
         if option not in _NO_NEW_PRIVILEGES:
             raise StoreError(
-                f"invalid --security-opt: {option}: no-new-privileges is the only one here"
+                f"invalid --security-opt: {option}: only no-new-privileges is supported"
             )
     for pair in flags.add_host:
         name, colon, address = pair.partition(":")

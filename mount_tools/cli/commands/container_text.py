@@ -1,4 +1,4 @@
-"""How a container is described: its command, its status, its image.
+"""The texts that describe a container: its command, its status, its image.
 
 Source: moby `daemon/list.go`, `container/state.go:String()`.
 """

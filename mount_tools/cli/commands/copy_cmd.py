@@ -34,7 +34,7 @@ _FAILED = "failed to copy the image"
 
 
 class Place(NamedTuple):
-    """Where an image is, or goes: a reference in a registry, or a path with a name in it."""
+    """The source or target of a copy: a reference in a registry, or a path and a name in it."""
 
     kind: str
     path: str
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     @property
     def reference(self) -> Reference:
-        """The name in a registry, or in an archive of docker's."""
+        """The name in a registry or in a docker archive."""
         return parse_reference(self.name).with_default_tag()
 
 
@@ -54,7 +54,7 @@ def parse_place(text: str) -> Place:
     if colon and kind in (DOCKER_ARCHIVE, OCI, OCI_ARCHIVE):
         path, _, name = rest.partition(":")
         if not path:
-            raise StoreError(f'"{shown_text(text)}" names no file: write {kind}:PATH[:NAME]')
+            raise StoreError(f'"{shown_text(text)}" names no file: use {kind}:PATH[:NAME]')
         return Place(kind, path, name)
     if kind in _NOT_HERE and (kind != "dir" or "/" in rest):  # else it is dir with a tag
         raise StoreError(

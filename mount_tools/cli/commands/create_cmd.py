@@ -44,7 +44,7 @@ def create_container(
     *,
     runs: bool = True,
 ) -> Container:
-    """Make the container of `image` that a command line asks for.
+    """Make a container of `image` with the flags of a command line.
 
     Raises StoreError, WrongWords.
     """
@@ -59,7 +59,7 @@ def create_container(
 
 
 def refuse_used(cidfile: str | None) -> None:
-    """Raise Conflict where the file of `--cidfile` exists."""
+    """Raise Conflict if the file of `--cidfile` exists."""
     if cidfile and os.path.exists(cidfile):
         raise Conflict(
             "Container ID file found, make sure the other container isn't running or delete "

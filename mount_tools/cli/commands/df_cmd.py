@@ -1,9 +1,9 @@
 """`pyunion system df`: the disk space that the store uses, and what can be reclaimed.
 
 Source: docker/cli `cli/command/formatter/disk_usage.go`.
-Differs from docker: the reclaimable space of images is that of layers which no container
-needs, each counted once; there are no volumes; documents and the tars of layers have a row
-of their own.
+Differs from docker: the reclaimable space of images is the size of the layers that no
+container needs, each counted once; there are no volumes; manifests, configurations and the
+tars of layers have a row of their own.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from mount_tools.container.user_namespace import read_all
 @pass_session
 def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
     """A file with 1 MiB of holes or more is stored without them, in GNU's PAX format 1.0: GNU
-    tar, bsdtar, Python, docker and podman read that, busybox does not."""
+    tar, bsdtar, Python, docker and podman can read that, busybox cannot."""
     store = session.store
     container = store.containers.resolve(operands[0])
     read_all(container)

@@ -47,7 +47,7 @@ def import_(
         raise WrongWords(
             f"{path}: URLs are not supported; download it: curl -L URL | pyunion import -", 1
         )
-    # Errors in the arguments are reported before minutes of work, not after.
+    # An error in the arguments must be reported before minutes of work, not after.
     reference = parse_reference(names[0]) if names else None
     config = apply_changes({}, change)
     with ExitStack() as stack:

@@ -60,7 +60,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
 
 
 def _registry_sources() -> list[Value]:
-    """Return the files and variables that say how registries are used, and what each is for."""
+    """Return the files and variables that configure registries, and the purpose of each."""
     from layerstore.registry.client import Client
 
     try:

@@ -118,9 +118,9 @@ def show(
 
 
 def _render(render: Callable[[Document], str], found: list[Document]) -> None:
-    """Print each object by the template on a line of its own, an empty line for no object.
+    """Print each object by the template on its own line; print an empty line if there is none.
 
-    Raises TemplateError if the template does not fit one; those before it are printed.
+    Raises TemplateError if the template does not fit an object; those before it are printed.
     """
     lines: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""What `inspect` prints of an image and of a container: docker's fields in docker's order.
+"""The documents that `inspect` prints: docker's fields in docker's order.
 
 Source: moby `api/types/types.go` (ContainerJSON).
 Differs from docker: fields about the daemon, cgroups and networks are left out, and

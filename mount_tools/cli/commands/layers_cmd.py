@@ -1,4 +1,4 @@
-"""`pyunion layers`: the layers as a tree, each below its parent in the table.
+"""`pyunion layers`: the layers as a tree, each in a row below its parent.
 
 docker has no such command; podman's `image tree` shows one image.
 """
@@ -49,8 +49,8 @@ def layers(
     no_trunc: bool,
     quiet: bool,
 ) -> None:
-    """PARENT is the layer that a layer lies on; a layer without one is a base. Lines are drawn
-    only where several layers lie on one. SHARED BY counts the images that need the layer.
+    """PARENT is the layer beneath a layer; a layer without a parent is a base. Lines are drawn
+    only if a layer is the parent of several. SHARED BY counts the images that need the layer.
     IMAGES and CONTAINERS are those whose topmost layer it is. With --json each layer has
     chain_id, parent, diff_id, size (bytes), path, shared_by, images and containers."""
     store = session.store
@@ -70,7 +70,7 @@ def _walked(roots: Iterable[LayerNode], shown: set[str] | None) -> Iterator[tupl
     """Yield each layer after its parent, with the lines that lead to it.
 
     Not recursive, since chains have hundreds of layers.  An only child stays in the column
-    of its parent, or such a chain would run off the screen.
+    of its parent; else a long chain would run off the screen.
     """
 
     def wanted(nodes: Iterable[LayerNode]) -> list[LayerNode]:

@@ -30,8 +30,8 @@ EMPTY = "requested load from stdin, but stdin is empty"
 @pass_session
 def load(session: Session, input: str | None, platform: str | None, quiet: bool) -> None:
     """Reads what docker, podman, skopeo and buildah write: docker archives, OCI layouts as a tar
-    or a directory, and the dir: layout. Of an image index it loads the image for this machine.
-    An OCI image whose name is only a tag is called after the file or directory it is in."""
+    or a directory, and the dir: layout. From an image index it loads the image for this machine.
+    An OCI image whose name is only a tag gets the name of its file or directory."""
     wanted = parse_platform(platform) if platform else None
     with reported(quiet=quiet) as progress:
         if input and os.path.isdir(input):

@@ -39,12 +39,12 @@ https://docs.docker.com/engine/reference/commandline/login/#credentials-store
 def login(
     operands: tuple[str, ...], username: str | None, password_stdin: bool, password: str | None
 ) -> None:
-    """The credentials are tried before they are stored, where docker and podman find them: in a
-    credential helper if one is configured, else in a file that only the user can read. Without a
-    server it is Docker Hub."""
+    """The credentials are tried before they are stored. docker and podman find them too: they are
+    in a credential helper if one is configured, else in a file that only the user can read. The
+    default server is Docker Hub."""
     if password is not None:
         raise WrongWords(
-            "--password is not taken, since other users could read it in the list of processes: "
+            "--password is refused, since other users could read it in the list of processes: "
             "use --password-stdin",
             1,
         )
@@ -72,7 +72,7 @@ def _domain(operands: tuple[str, ...]) -> str:
 
 
 def _logged_in_still(client: Client, domain: str) -> bool:
-    """Try the credentials that are stored; tell whether they are good."""
+    """Try the stored credentials; tell whether the registry accepts them."""
     from layerstore.registry.errors import Denied, Unauthorized
 
     stored = client.credentials.find(domain)
@@ -94,7 +94,7 @@ def _asked(domain: str, username: str | None, *, from_stdin: bool) -> Credential
     if from_stdin:
         secret = sys.stdin.read(_MOST + 1)
         if len(secret) > _MOST:
-            raise StoreError("the password on stdin is too long to be one")
+            raise StoreError(f"the password on stdin is longer than {_MOST} characters")
         secret = secret.removesuffix("\n").removesuffix("\r")
     else:
         if not sys.stdin.isatty():
@@ -114,8 +114,8 @@ def _asked(domain: str, username: str | None, *, from_stdin: bool) -> Credential
 
 @framework.command("Log out from a registry", "[SERVER]", least=0, most=1)
 def logout(operands: tuple[str, ...]) -> None:
-    """The credentials are erased from every file and helper that has them. Without a server it is
-    Docker Hub."""
+    """The credentials are erased from every file and helper that has them. The default server
+    is Docker Hub."""
     domain = _domain(operands)
     with registry_client() as client:
         found = client.credential_files.erase(domain)

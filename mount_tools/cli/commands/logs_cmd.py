@@ -37,8 +37,8 @@ def logs(
     timestamps: bool,
     details: bool,
 ) -> None:
-    """The command's stdout is printed to stdout, and its stderr to stderr. Of a container of
-    `run --rm` in the foreground there is no log. A log keeps the last 16 to 32 MiB."""
+    """The command's stdout is printed to stdout, and its stderr to stderr. A container of
+    `run --rm` in the foreground has no log. A log keeps the last 16 to 32 MiB."""
     store = session.store
     container = store.containers.resolve(operands[0])
     now = time.time_ns()

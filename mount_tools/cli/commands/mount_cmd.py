@@ -18,7 +18,7 @@ from mount_tools.container.mount import mount_container, unmount_container
 )
 @framework.texts("-o", "--options", says="Mount options, as `mount.pyunion --help` lists them")
 @framework.flag("--suid", says="Honour set-user-ID and set-group-ID bits of the files")
-@framework.flag("--dev", says="Let device files be opened")
+@framework.flag("--dev", says="Allow device files to be opened")
 @pass_session
 def mount(
     session: Session, operands: tuple[str, ...], options: tuple[str, ...], suid: bool, dev: bool
@@ -26,8 +26,8 @@ def mount(
     """Mount a container's filesystem, without running anything in it.
 
     The mount is nosuid and nodev unless -o, --suid or --dev says otherwise: its files come
-    from an image, and every local user can reach them.  For the user who mounts alone, say
-    -o noallow_other.
+    from an image, and every local user can reach them.  With -o noallow_other only the user
+    who mounts can reach them.
     """
     name, directory = operands
     words = [*options, *(["suid"] if suid else []), *(["dev"] if dev else [])]

@@ -1,4 +1,4 @@
-"""`pyunion prune`: remove what is not used, after asking; or show what would be removed.
+"""`pyunion prune`: ask, and remove what is not used; or show what would be removed.
 
 Source: docker/cli `cli/command/image/prune.go`, `container/prune.go`, `system/prune.go`.
 Differs from docker: `--dry-run`.

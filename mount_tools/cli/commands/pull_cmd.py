@@ -1,4 +1,4 @@
-"""`pyunion pull`, and what `run` and `create` do about an image that is not here.
+"""`pyunion pull`, and how `run` and `create` get an image that the store does not have.
 
 Source: docker/cli `cli/command/image/pull.go`, `cli/command/container/create.go`.
 """
@@ -39,7 +39,7 @@ ALWAYS, MISSING, NEVER = "always", "missing", "never"
     "--platform", says="Take the image for this platform, os/arch or os/arch/variant, of an index"
 )
 @framework.flag(
-    "--disable-content-trust", says="Accepted for docker's sake: there is no content trust"
+    "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
 @pass_session
 def pull(
@@ -50,8 +50,8 @@ def pull(
     platform: str | None,
     disable_content_trust: bool,
 ) -> None:
-    """A pull that was interrupted goes on where it stopped. Layers that are here are not
-    fetched again, and several are fetched at a time."""
+    """A pull that was interrupted continues where it stopped. Layers that the store has are not
+    fetched again, and several layers are fetched at a time."""
     name = full_name(operands[0])
     wanted = parse_platform(platform) if platform else None
     if all_tags and (name.tag or name.digest):
@@ -95,7 +95,7 @@ def _status(name: str, *, changed: bool) -> str:
 
 
 def fetch(session: Session, name: Reference, platform: Platform | None, report: Report) -> bool:
-    """Pull one image; tell whether its name is of another image than before."""
+    """Pull one image; tell whether its name now means another image than before."""
     from layerstore.registry.pull import pull_image
 
     with registry_client() as client:
@@ -118,10 +118,10 @@ def image_to_run(
     quiet: bool = False,
     platform: Platform | None = None,
 ) -> Image:
-    """Return the image that `text` names, pulled first where `when` says so.
+    """Return the image that `text` names, after a pull if `when` says so.
 
-    `when` is "always", "missing" or "never"; `platform` is taken of an index that is pulled.
-    What a pull says goes to stderr.
+    `when` is "always", "missing" or "never"; `platform` selects from an
+    index that is pulled.  The output of the pull goes to stderr.
     """
     if when not in (ALWAYS, MISSING, NEVER):
         raise WrongWords(
@@ -138,7 +138,7 @@ def image_to_run(
                 note(f"Unable to find image '{error.name}' locally")
     name = full_name(text).with_default_tag()
     if when != ALWAYS and name != parse_reference(text).with_default_tag():
-        with suppress(NoSuchImage):  # the short name is an alias of one that is here
+        with suppress(NoSuchImage):  # a short name may be an alias of an image in the store
             return store.images.resolve(str(name))
     with shown(sys.stderr, quiet=quiet) as report:
         changed = fetch(session, name, platform, report)
@@ -148,7 +148,7 @@ def image_to_run(
 
 
 def full_name(text: str) -> Reference:
-    """Return the reference in `text`; a short name stands for what registries.conf says."""
+    """Return the reference in `text`; registries.conf expands a short name."""
     parse_reference(text)
     from layerstore.registry.config import Configuration
 

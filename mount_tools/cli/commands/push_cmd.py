@@ -23,10 +23,10 @@ from mount_tools.cli.session import Session, pass_session, say
 @framework.flag("-q", "--quiet", says="Suppress verbose output")
 @framework.text(
     "--compression",
-    says="Pack the layers by gzip or zstd, with a level as zstd:19, whatever they came as",
+    says="Compress all layers with gzip or zstd; a level may follow, as zstd:19",
 )
 @framework.flag(
-    "--disable-content-trust", says="Accepted for docker's sake: there is no content trust"
+    "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
 @pass_session
 def push(
@@ -37,8 +37,9 @@ def push(
     compression: str | None,
     disable_content_trust: bool,
 ) -> None:
-    """Layers that the registry has are not sent; those that another repository there holds are
-    mounted. A layer that was pulled is sent as it came, any other is packed on the way."""
+    """Layers that the repository has are not sent; those that another repository of the registry
+    has are mounted from there. A layer that was pulled is sent unchanged; any other is
+    compressed while it is sent."""
     from layerstore.registry.layers_out import parse_compression
     from layerstore.registry.push import push_image, tags_to_push
 

@@ -1,6 +1,6 @@
 """The client of registries, for the commands that need one.
 
-It is imported when it is opened: no other command pays for it.
+It is imported when it is opened, so that other commands start faster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def registry_client() -> Iterator[Client]:
-    """Give a client that is configured as this machine says; what it warns of goes to stderr."""
+    """Yield a client with the configuration of this machine; its warnings go to stderr."""
     from layerstore.registry.client import Client
 
     with Client(warn=lambda text: note(f"WARNING: {text}")) as client:

@@ -1,4 +1,4 @@
-"""`pyunion restore`: paths of a container become again what its image has.
+"""`pyunion restore`: undo a container's changes to paths, so that they are as in the image.
 
 docker and podman have no such command.
 """
@@ -17,7 +17,7 @@ from mount_tools.container.restoring import restorer
 
 
 @framework.command(
-    "Make paths in a container again what its image has",
+    "Undo a container's changes to paths, so that they are as in its image",
     "CONTAINER PATH...",
     least=2,
     most=None,
@@ -26,10 +26,11 @@ from mount_tools.container.restoring import restorer
 @framework.flag("--dry-run", says="Print what would be undone, as `diff` does, and change nothing")
 @pass_session
 def restore(session: Session, operands: tuple[str, ...], dry_run: bool) -> None:
-    """What the container changed or deleted at PATH is undone, and what only the container has
-    is removed; for a directory everything in it. The container may run or be mounted, and files
-    may be open: a program keeps the file that it has open. Prints each path that was restored;
-    one that is as in the image is left alone. What was committed counts as the image's."""
+    """Restores files that the container changed or deleted at PATH, and removes files that only
+    the container has; if PATH is a directory, also everything in it. The container may run or
+    be mounted, and files may be open: a program keeps the file that it has open. Prints each
+    path that was restored. Paths that are as in the image are not touched. Changes that were
+    committed count as part of the image."""
     store = session.store
     container = store.containers.resolve(operands[0])
     shown = one_line if sys.stdout.isatty() else str

@@ -59,9 +59,9 @@ def run(
     keys: str,
     **said: object,
 ) -> None:
-    """Exits as the command does; with 125 if the container cannot be started, 126 if the
-    command cannot be run, and 127 if it does not exist. The container goes on if this command
-    is killed, its terminal is closed, or the detach keys are typed."""
+    """Exits with the status of the command; with 125 if the container cannot be started, 126 if
+    the command cannot be run, and 127 if it does not exist. The container keeps running if
+    this command is killed, its terminal is closed, or the detach keys are typed."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
     detaching = parse_keys(keys)
 
@@ -124,7 +124,7 @@ def exec_(
     detach: bool,
     keys: str,
 ) -> None:
-    """Exits as the command does, which goes on if this one is killed."""
+    """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
     name, *command = operands
     container = session.store.containers.resolve(name)
     if not container.running or container.mount_point is not None:
@@ -133,7 +133,7 @@ def exec_(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
     config = config_of(container.config, container.image_name, flags, command)
-    config["HostConfig"] = container.config.get("HostConfig", {})  # its rights are the container's
+    config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
     launch, detaching = launch_of(RunConfig(config)), parse_keys(keys)
     if not detach:
         take_stdin(interactive, tty)
@@ -207,7 +207,7 @@ def start(
 )
 @pass_session
 def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
-    """A container that is mounted is unmounted."""
+    """A container that is only mounted is unmounted."""
 
     def stop_one(name: str) -> None:
         container = session.store.containers.resolve(name)

@@ -1,7 +1,7 @@
-"""How the commands that run something begin and end.
+"""The stdin and the exit status of the commands that run something.
 
-Decided here and only here: what a command's stdin is, and the exit status: the command's
-own, or 125, 126 or 127 if it cannot be run.
+Decided here and only here: which stdin a container's command gets, and the exit status: that
+of the command, or 125, 126 or 127 if it cannot be run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mount_tools.container.handshake import REFUSED, CannotStart
 def take_stdin(interactive: bool, tty: bool) -> None:
     """Keep stdin for an `interactive` command; make it empty for any other.
 
-    So a loop that reads lines and runs a container for each keeps its lines, as with docker.
-    Raises WrongWords if a terminal is asked for and stdin is none.
+    So a shell loop can read lines and run a container for each: the container does not read
+    the lines, as with docker.  Raises WrongWords if `tty` is asked for and stdin is no terminal.
     """
     if interactive and tty and not sys.stdin.isatty():
         raise WrongWords("the input device is not a TTY", 1)
@@ -35,7 +35,7 @@ def take_stdin(interactive: bool, tty: bool) -> None:
 
 
 def discard(store: Store, container: Container) -> None:
-    """Remove a container of `--rm` at its end, unless it is gone already."""
+    """Remove a container of `--rm` at its end, unless it has been removed already."""
     try:
         store.containers.remove(store.containers.get(container.id))
     except NotFound:
@@ -43,7 +43,7 @@ def discard(store: Store, container: Container) -> None:
 
 
 def exit_with(action: Callable[[], int]) -> None:
-    """Exit as the command that `action` runs; with 125, 126 or 127 if it does not start."""
+    """Exit with the status that `action` returns, or with 125, 126 or 127 if it cannot run."""
     try:
         status = action()
     except CannotStart as error:

@@ -32,7 +32,7 @@ FAILED = "failed to save image"
 @framework.text(
     "--format",
     "form",
-    says=f"One of {', '.join(FORMS)} (default {DOCKER_ARCHIVE}, which is both docker's and OCI's)",
+    says=f"One of {', '.join(FORMS)} (default {DOCKER_ARCHIVE}, which is an OCI layout too)",
     default=DOCKER_ARCHIVE,
 )
 @framework.flag("-q", "--quiet", says="Do not show progress")

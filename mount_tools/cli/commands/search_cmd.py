@@ -1,9 +1,9 @@
-"""`pyunion search`: images in a registry, or here.
+"""`pyunion search`: find images in a registry or in the store.
 
 Source: docker/cli `cli/command/registry/search.go`, `formatter_search.go`; podman-search(1)
 for --list-tags.
-Differs from docker: a registry without a search is asked for all names of repositories, and
-those that hold the term are shown.
+Differs from docker: a registry without a search is asked for the names of all repositories,
+and those that contain the term are shown.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Result(NamedTuple):
 
 @framework.command("Search a registry for images", "TERM", least=1, most=1)
 @framework.filters("-f", "--filter", says="Keep stars=N, is-official=BOOL, is-automated=BOOL")
-@framework.number("-s", "--stars", says="Keep results with at least so many stars", default=0)
+@framework.number("-s", "--stars", says="Keep results with at least this many stars", default=0)
 @framework.flag("--automated", says="Keep automated builds only")
 @framework.number("--limit", says="Max number of search results, 1 to 100 (default 25)", default=0)
 @framework.flag("--no-trunc", says="Don't truncate output")
-@framework.text("--format", "template", says="Pretty-print search using a Go template")
+@framework.text("--format", "template", says="Print each result by a Go template")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("--list-tags", says="List the tags of the repository TERM")
-@framework.flag("--local", says="Search the images that are here")
+@framework.flag("--local", says="Search the images of the store")
 @pass_session
 def search(
     session: Session,
@@ -76,8 +76,8 @@ def search(
     list_tags: bool,
     local: bool,
 ) -> None:
-    """TERM is searched in Docker Hub, HOST/TERM in the registry HOST. A registry that offers no
-    search is asked for its list of repositories, if it gives one."""
+    """TERM is searched in Docker Hub, HOST/TERM in the registry HOST. If a registry offers no
+    search, the names of its repositories are searched."""
     if limit and not 1 <= limit <= MOST:
         raise StoreError(f"Limit {limit} is outside the range of [1, {MOST}]")
     term = operands[0]

@@ -84,7 +84,7 @@ def which(
     quiet: bool,
 ) -> None:
     """The first line is the layer whose file is visible. CREATED BY is the step that made the
-    layer; (upper) is what a container changed and did not commit. With --json each place has
+    layer; (upper) has the changes of a container that are not committed. With --json each place has
     layer, path, type, mode, uid, gid, size (bytes), modified, images and created_by."""
     path, name = operands
     store = session.store
@@ -177,7 +177,7 @@ def _made_by(store: Store, found: Image | Container, on: Images) -> dict[Digest,
     try:
         config = store.images.config(image)
     except NotFound:
-        return {}  # the container outlived its image
+        return {}  # the image of the container was removed
     steps = (entry for entry in config.history if not entry.empty_layer)
     return {
         chain: " ".join((entry.created_by or entry.comment).split())

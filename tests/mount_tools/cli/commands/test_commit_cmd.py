@@ -59,7 +59,8 @@ def test_refusals(cli: Cli, box: str) -> None:
 def test_what_was_copied_is_told(base: Image) -> None:
     done = Committed(base, 1_500_000, (b"/a", b"/b", b"/c", b"/d"), 2_000)
     assert copied_text(done) == (
-        "copied since open (2kB): /a, /b, /c, 1 more; the container waited 1.5 ms"
+        "copied because they were open (2kB): /a, /b, /c, 1 more; "
+        "the container was paused for 1.5 ms"
     )
 
 

@@ -92,7 +92,7 @@ def test_a_terminal_is_asked_without_an_echo(home: Path, password_registry: Regi
 
 def test_refusals(cli: Cli, home: Path) -> None:
     refused = cli.fails("login", "-u", "ann", "-p", "secret", "host")
-    assert refused.startswith("--password is not taken") and "secret" not in refused
+    assert refused.startswith("--password is refused") and "secret" not in refused
     assert cli.fails("login", "--password-stdin") == (
         "Must provide --username with --password-stdin\n"
     )
