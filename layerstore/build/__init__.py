@@ -1,1 +1,1 @@
-"""Builds: what has to be done for a Containerfile, decided without running anything."""
+"""Builds: the plan, the sources and the copies of a Containerfile; nothing is executed here."""

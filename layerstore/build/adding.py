@@ -1,11 +1,11 @@
 """ADD of archives: a file of the context that is an archive is unpacked, not copied.
 
-A download is unpacked with `--unpack` only.
+A download is unpacked only with `--unpack`.
 
-Decided here and only here: what counts as an archive (a tar, packed or not, whatever its
-name), and how its entries are put into the tree of an image.  Names and links of the
-archive are within the destination, as if that were the root; a name that leads out of it
-is refused.  Owners and modes are the archive's, unless the instruction says otherwise.
+This module alone decides what is an archive (a tar, compressed or not, with any name), and
+how its entries are put into the tree of an image.  Names and links of the archive are
+resolved as if the destination were the root; a name that leads out of it is refused.  Owners
+and modes come from the archive, unless the instruction has --chown or --chmod.
 
 Source: the Dockerfile reference, "ADD"; moby `pkg/archive` IsArchivePath, Unpack.
 """
@@ -49,7 +49,7 @@ _MOST_OPEN = 64
 
 
 class Taker(Protocol):
-    """What an archive is unpacked with: a `Copier`."""
+    """The destination, owner and mode for the entries of an archive; a `Copier` is one."""
 
     @property
     def destination(self) -> Destination: ...
@@ -64,8 +64,8 @@ def add_archives(
 ) -> tuple[Sources, list[bytes]]:
     """Unpack the archives among the sources of `one` to `path`; return the other sources.
 
-    `seen` belongs to the sources, and what is returned to the others.  Raises
-    ContainerfileError for an archive that is damaged or unsafe.
+    `seen` are the signatures of the sources; those of the other sources are returned too.
+    Raises ContainerfileError for an archive that is damaged or unsafe.
     """
     if one.unpack is False:
         return sources, list(seen)
@@ -114,7 +114,7 @@ def _unpacked(one: Add, source: DownloadSource, taker: Taker, path: str) -> bool
 
 
 def is_archive(file: Readable, limits: Limits = DEFAULT) -> bool:
-    """Tell whether `file`, which is read from where it is, begins with the header of a tar."""
+    """Tell whether the next bytes of `file` are the header of a tar; reads from `file`."""
     try:
         stream = open_decompressed(file, limits)
         block = b""
@@ -134,8 +134,8 @@ def is_archive(file: Readable, limits: Limits = DEFAULT) -> bool:
 def unpack_into(file: Readable, taker: Taker, path: str, limits: Limits = DEFAULT) -> None:
     """Unpack the archive `file` to the directory `path` of the image, made if it is missing.
 
-    Raises InvalidImage for an archive that is damaged or unsafe, StoreError where the
-    image's tree refuses.
+    Raises InvalidImage for an archive that is damaged or unsafe, StoreError if a file cannot
+    be created.
     """
     fd, made = taker.destination.folder(path, taker.owner or ROOT)
     try:
@@ -223,7 +223,7 @@ class _Unpacker:
         return found
 
     def _clear(self, fd: int, name: bytes) -> None:
-        """Remove what is at `name`; directories that were open may be gone with it."""
+        """Remove the file or tree at `name`, and forget open directories that were in it."""
         st = lstat(fd, name)
         if st is None:
             return
@@ -263,7 +263,7 @@ class _Unpacker:
             os.close(made)
 
     def _content(self, entry: Entry, made: int) -> None:
-        """Write the content of `entry`; the pieces of a sparse file to their places."""
+        """Write the content of `entry`; each segment of a sparse file goes to its offset."""
         segments = [(0, entry.size)] if entry.segments is None else list(entry.segments)
         views = self._reader.content()
         rest = memoryview(b"")
@@ -287,7 +287,7 @@ class _Unpacker:
             )
         if target == entry.path:
             return
-        fd = self._folder(entry.path.rpartition(b"/")[0])  # the look-up may have closed it
+        fd = self._folder(entry.path.rpartition(b"/")[0])  # the lookup may have closed it
         self._clear(fd, name)
         os.link(last, name, src_dir_fd=self._folder(above), dst_dir_fd=fd, follow_symlinks=False)
 

@@ -1,12 +1,12 @@
-"""The build cache: steps that need not be done again.
+"""The build cache: steps of earlier builds that need not run again.
 
     cache = BuildCache(store)
     step = cache.find(key)          # one indexed look-up
     if step is not None and cache.hold(step.chain): ...
     cache.keep(key, step)
 
-Decided here and only here: when a known step may be relied on.  Its layers have to be
-there, and leased by the work of this process: another process may prune at any time.
+This module alone decides when a cached step may be used.  Its layers have to be in the
+store, and this process has to hold a lease on them: another process may prune at any time.
 
 Threading: any thread.  Source: moby `builder/builder-next/` for what a prune removes.
 """
@@ -29,10 +29,10 @@ class BuildCache:
         self._rows = BuildTable(store.database)
 
     def find(self, key: str) -> StepRow | None:
-        """Return the step of that key, whose layers are there at this moment, or None.
+        """Return the step of `key`, whose layers are in the store at this moment, or None.
 
-        They are not leased: the caller `hold`s the last of several steps that it takes,
-        which holds those beneath it.
+        The layers are not leased: the caller calls `hold` for the last step that it uses,
+        which also holds the layers beneath it.
         """
         found = self._rows.step(key)
         if found is None or found.chain is None or self._layers.find(found.chain) is not None:
@@ -40,11 +40,11 @@ class BuildCache:
         return None
 
     def hold(self, chain: Digest | None) -> bool:
-        """Lease `chain` for the work of this process; False if it is gone meanwhile."""
+        """Lease `chain` for this process; return False if it has been removed meanwhile."""
         return chain is None or self._layers.need(chain) is not None
 
     def keep(self, key: str, step: StepRow) -> None:
-        """Remember a step, whose layers are published; part of the caller's transaction."""
+        """Record a step whose layers are published, in the caller's transaction."""
         self._rows.keep(key, step)
 
 
@@ -59,5 +59,5 @@ class FileMemo:
         return self.digester
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # What was read is true whatever happens afterwards.
+        # The digests are right even if the build fails, so they are kept then too.
         self._digests.flush()

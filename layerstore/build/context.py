@@ -1,7 +1,7 @@
 """The context of a build: a directory of this machine, or a tar that is unpacked first.
 
-Decided here and only here: what may be given as context.  It is opened once, and
-everything in it is reached beneath that descriptor.
+This module alone decides what may be a context.  The context is opened once, and every file
+in it is opened beneath that descriptor.
 
 Source: `docker build` reference, "PATH | URL | -".
 """
@@ -25,7 +25,7 @@ _REMOTE = re.compile(r"(?:https?|git|ssh|oci-layout|docker-image)://|git@|github
 
 
 def refuse_remote(context: str) -> None:
-    """Raise StoreError where `context` is a URL, which is not fetched."""
+    """Raise StoreError if `context` is a URL, because contexts are not fetched."""
     if _REMOTE.match(context):
         raise StoreError(
             f"{shown(context)} is a URL, and contexts are not fetched: clone or download it, "
@@ -35,10 +35,10 @@ def refuse_remote(context: str) -> None:
 
 @contextmanager
 def open_context(path: str, containerfile: str | None = None) -> Iterator[Tree]:
-    """Open the directory `path` as a context, without what its ignore file names.
+    """Open the directory `path` as a context, without the files that its ignore file names.
 
-    `containerfile` is the path of the Containerfile, beside which an ignore file may be;
-    None if that comes from stdin.  Raises StoreError.
+    `containerfile` is the path of the Containerfile, which may have an ignore file next to
+    it; None if it comes from stdin.  Raises StoreError.
     """
     refuse_remote(path)
     try:
@@ -70,8 +70,9 @@ def empty_context() -> Iterator[Tree]:
 def read_containerfile(path: str | None, context: Tree | None) -> tuple[bytes, str]:
     """Return the content of a Containerfile, and its name for messages.
 
-    `path` is one of this machine.  By default it is that of `DEFAULT_NAMES` which is in the
-    root of `context`; an ignore file does not hide it.  Raises StoreError.
+    `path` is a path of this machine.  By default the Containerfile is the first of
+    `DEFAULT_NAMES` in the root of `context`; an ignore file does not hide it.  Raises
+    StoreError.
     """
     if path is not None:
         try:

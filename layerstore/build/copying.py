@@ -3,13 +3,13 @@
     with Copier(destination, owner, mode) as copier:
         copier.copy(one, sources, seen, workdir)
 
-Decided here and only here: where each source goes, and what it is there.  A directory's
-content goes into the destination; a file goes to the destination, or into it where that is
-a directory or ends with a slash.  A file that gets another owner loses its suid and sgid bits,
-which --chmod can give it.  Data is shared or copied by the kernel where it can be.
+This module alone decides where each source goes, and with which attributes.  The content of
+a directory goes into the destination.  A file goes to the destination, or into it if that is
+a directory or ends with a slash.  A file that gets another owner loses its suid and sgid
+bits; --chmod can set them again.  The kernel shares or copies the data if it can.
 
-A source that changes between the computation of its digest and its copy is an error: the
-cache must not know an image by the digest of something else.
+A source that changes between the computation of its digest and its copy is an error:
+otherwise the cache would return this image for content that it does not have.
 
 Threading: one thread at a time.  Source: the Dockerfile reference, "COPY"; moby
 `builder/dockerfile/copy.go`.
@@ -47,14 +47,14 @@ from unionfs.syscalls.copyfile import copy_range, try_reflink
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = b"security.capability"
-_MOST_LINKS = 100_000  # names of files with several, remembered so that they stay one file
+_MOST_LINKS = 100_000  # files with nlink > 1 that are remembered, to link their further names
 _SEEN = 16
 
 
 class Copier:
-    """Copies into `destination`; `owner` is None for that of the source's tree.
+    """Copies into `destination`; with `owner` None, files keep the owner in the source's tree.
 
-    `mode` is what `--chmod` makes of a mode.
+    `mode` applies `--chmod` to a mode.
     """
 
     def __init__(
@@ -72,9 +72,10 @@ class Copier:
         self.skipped: list[str] = []  # sockets
 
     def copy(self, one: Copy | Add, sources: Sources, seen: list[bytes], workdir: str) -> None:
-        """Copy `sources`, of which the digests saw `seen`, as the expanded `one` says.
+        """Copy `sources` as the expanded `one` says.
 
-        Archives of an ADD are not among them: see `adding`.  Raises StoreError.
+        `seen` are the signatures of the files when their digests were computed.  Archives of
+        an ADD are not among the sources: see `adding`.  Raises StoreError.
         """
         path = place_of(one, workdir)
         self._keeps = sources.tree.owners and self.owner is None
@@ -103,7 +104,7 @@ class Copier:
             self._write(fd, target, content, self.mode(stat.S_IFREG | mode), mtime_ns)
 
     def file(self, source_fd: int, name: str, path: str, mode: int, mtime_ns: int) -> None:
-        """Copy the open file `source_fd`, to which nobody writes, to `path` or into it."""
+        """Copy the open file `source_fd`, which no process writes to, to `path` or into it."""
         with self._target(path, name) as (fd, target):
             mode = self.mode(stat.S_IFREG | mode)
             made = self.destination.create(fd, target, mode)
@@ -148,7 +149,7 @@ class Copier:
     # -- a tree --
 
     def _tree(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, path: str) -> None:
-        """Copy a walk, whose first entry is the directory that `path` becomes."""
+        """Copy the entries of a walk; its first entry is the directory that becomes `path`."""
         owner = self.owner or ROOT
         top, made = self.destination.folder(path, owner)
         self._links.clear()
@@ -192,7 +193,7 @@ class Copier:
                 os.close(fd)
 
     def _leave(self, fd: int, entry: Entry | None) -> None:
-        """Close a directory that is complete; its time is set now, which no later file changes."""
+        """Close a complete directory and set its time, which no later file will change."""
         try:
             if entry is not None and not entry.implied:
                 self._times(fd, entry.st.st_mtime_ns)
@@ -226,7 +227,7 @@ class Copier:
         return Owner(entry.st.st_uid, entry.st.st_gid) if sources.tree.owners else ROOT
 
     def _put(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
-        """Make a copy of `entry`, which is no directory, as `name` in `fd`."""
+        """Make a copy of `entry`, which is not a directory, as `name` in `fd`."""
         kind = stat.S_IFMT(entry.st.st_mode)
         if kind == stat.S_IFREG:
             self._regular(entry, fd, name, owner)
@@ -275,7 +276,7 @@ class Copier:
         os.utime(fd, ns=(mtime_ns, mtime_ns))
 
     def _special(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
-        """Make a device or a FIFO; without privilege a device is recorded in a file."""
+        """Make a device or a FIFO; an unprivileged process makes a file instead of a device."""
         metadata = self.destination.metadata
         mode = self.mode(entry.st.st_mode)
         rdev = 0 if stat.S_ISFIFO(mode) else entry.st.st_rdev
@@ -337,14 +338,14 @@ class _Target:
 
 
 class _Checked:
-    """What the digest saw of a source, entry by entry, held against what is copied."""
+    """Compares the entries that are copied with those that the digest was computed of."""
 
     def __init__(self, seen: bytes) -> None:
         self._seen = seen
         self._at = 0
 
     def check(self, entry: Entry) -> bool:
-        """Raise StoreError unless the digest saw `entry` as it is; False for a socket."""
+        """Raise StoreError if `entry` changed after its digest; return False for a socket."""
         if stat.S_ISSOCK(entry.st.st_mode):
             return False
         was = self._seen[self._at : self._at + _SEEN]
@@ -354,20 +355,20 @@ class _Checked:
         return True
 
     def finish(self) -> None:
-        """Raise StoreError unless all that the digest saw was checked."""
+        """Raise StoreError unless every entry of the digest was checked."""
         if self._at != len(self._seen):
             raise StoreError("a source lost files while it was read; build again")
 
 
 def place_of(one: Copy | Add, workdir: str) -> str:
-    """Return the absolute destination of `one`; a slash at its end stays."""
+    """Return the absolute destination of `one`; a trailing slash is kept."""
     path = posixpath.join("/", workdir, one.destination)
     directory = path.endswith("/") or posixpath.basename(path) in (".", "..")
     return posixpath.normpath(path).replace("//", "/").rstrip("/") + ("/" if directory else "")
 
 
 def _without_suid(mode: int) -> int:
-    """Return what chown(2) leaves of the mode of a file, as docker's builder has it."""
+    """Return the mode of a file after chown(2), as in docker's builder."""
     if mode & stat.S_IXGRP:
         mode &= ~stat.S_ISGID
     return mode & ~stat.S_ISUID

@@ -1,10 +1,10 @@
 """The tree that a build copies into: directories found or made beneath its root.
 
-Decided here and only here: how a path of an image becomes an open directory, and what
-gives way to what is copied.  Links are followed within the root as in a chroot, a dangling
-one to the place it names; missing directories are made, with mode 0755.  A file takes the
-place of anything but a directory it is copied into, and a directory that of any file, as
-when docker unpacks its tar.
+This module alone decides how a path of an image becomes an open directory, and which
+existing files a copy replaces.  Links are followed within the root as in a chroot; a
+dangling link leads to the path that it names.  Missing directories are made with mode 0755.
+A file replaces anything at its path, except a directory that it is copied into; a directory
+replaces a file at its path.  docker does the same when it unpacks a tar.
 
 Threading: one thread at a time.  Source: moby `builder/dockerfile/copy.go`; path_resolution(7).
 """
@@ -35,9 +35,9 @@ class Given(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a path of the image is: `name` in the directory `fd`, which the caller closes.
+    """The place of a path in the image: `name` in the directory `fd`, which the caller closes.
 
-    `name` is b"" where the path is the directory itself.  `st` is None for what is missing.
+    `name` is b"" if the path is the directory itself.  `st` is None if the file is missing.
     """
 
     fd: int
@@ -48,8 +48,8 @@ class Place(NamedTuple):
 class Destination:
     """The tree beneath the directory `root_fd`, which the caller closes.
 
-    Owners and modes are set as `metadata` does it for layers.  `clock_ns` is the time of
-    what is made, and the latest of what is copied; None is now, and no limit.
+    `metadata` sets owners and modes, as for layers.  New files get the time `clock_ns`, and
+    copied files get at most that time; None means the current time, and no limit.
     """
 
     def __init__(self, root_fd: int, metadata: Metadata, clock_ns: int | None = None) -> None:
@@ -58,9 +58,9 @@ class Destination:
         self.clock_ns = clock_ns
 
     def locate(self, path: str, owner: Owner = ROOT) -> Place:
-        """Return where `path` is, links followed, its last one too.
+        """Return the place of `path`; links are followed, the last component too.
 
-        Directories above it that are missing are made for `owner`.  Raises StoreError.
+        Missing parent directories are made, with the owner `owner`.  Raises StoreError.
         """
         try:
             return self._locate(path, owner)
@@ -68,7 +68,7 @@ class Destination:
             raise refused(path, error) from None
 
     def folder(self, path: str, owner: Owner = ROOT) -> tuple[int, bool]:
-        """Open the directory `path`, made if it is missing; return its fd, and if it was made."""
+        """Open the directory `path`, or make it; return its fd, and whether it was made."""
         place = self.locate(path, owner)
         try:
             if not place.name:
@@ -130,7 +130,7 @@ class Destination:
             os.close(made)
 
     def directory(self, fd: int, name: bytes) -> int:
-        """Return an fd of the directory `name` in `fd`, made in place of anything else there."""
+        """Return an fd of the directory `name` in `fd`; it replaces any other file there."""
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
@@ -141,9 +141,10 @@ class Destination:
         return os.open(name, _DIRECTORY, dir_fd=fd)
 
     def create(self, fd: int, name: bytes, mode: int) -> int:
-        """Create the regular file `name` in `fd` for writing, in place of anything there.
+        """Create the regular file `name` in `fd` for writing; it replaces anything there.
 
-        `mode` is that which `give` is called with: with it a call to set it is often saved.
+        `mode` is the one that `give` will set: if it is right from the start, that saves a
+        system call.
         """
         first = self.metadata.mode_on_disk(mode) & 0o777
         try:
@@ -153,7 +154,7 @@ class Destination:
             return os.open(name, _CREATE, first, dir_fd=fd)
 
     def remove(self, fd: int, name: bytes) -> None:
-        """Remove what is at `name` in `fd`, a whole tree too; nothing there is no error."""
+        """Remove the file or tree `name` in `fd`; no error if it is missing."""
         try:
             os.unlink(name, dir_fd=fd)
         except FileNotFoundError:
@@ -168,7 +169,7 @@ class Destination:
         self.metadata.own(fd, Given(*owner, xattrs or []), mode)
         has = -1
         if owner == self.metadata.ours:
-            # It is so of itself, but for a setgid directory or a default ACL above it.
+            # A new file has them already, unless its parent is setgid or has a default ACL.
             st = os.fstat(fd)
             if (st.st_uid, st.st_gid) == owner:
                 has = stat.S_IMODE(st.st_mode)
@@ -180,7 +181,7 @@ class Destination:
 
 
 def lstat(fd: int, name: bytes) -> os.stat_result | None:
-    """Return the status of `name` in `fd`, no link followed; None where it is missing."""
+    """Return the status of `name` in `fd` without following a link; None if it is missing."""
     try:
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -188,5 +189,5 @@ def lstat(fd: int, name: bytes) -> os.stat_result | None:
 
 
 def refused(path: str, error: OSError) -> StoreError:
-    """Return the error of a place in the image that cannot be written to."""
+    """Return the error for a path in the image that cannot be written."""
     return StoreError(f"{shown(path)} in the image cannot be made: {error.strerror}")

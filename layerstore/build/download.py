@@ -3,10 +3,10 @@
     with Downloads(directory) as downloads:
         sources = downloads.fetch(one, sources)
 
-Decided here and only here: what a download is called, what becomes of its time and mode,
-and how much is fetched.  Redirects are followed, but never from https to http; the content
-is held against `--checksum`.  A URL with a password is refused, since it would be in the
-history of the image.
+This module alone decides the name, time and mode of a download, and its largest size.
+Redirects are followed, but never from https to http; the content is compared with
+`--checksum`.  A URL with a password is refused, because the history of the image would show
+the password.
 
 Threading: one thread.  Source: the Dockerfile reference, "ADD --checksum"; moby
 `builder/dockerfile/copy.go`, downloadSource.
@@ -56,9 +56,9 @@ class Checksum(NamedTuple):
 
 
 class Downloads:
-    """Fetches the URLs of ADDs into files without names in `directory`; closing ends them.
+    """Fetches the URLs of ADDs into unnamed files in `directory`, and closes them at the end.
 
-    `transport` carries the requests, by default one of its own.
+    `transport` carries the requests; by default this object makes and closes its own.
     """
 
     def __init__(self, directory: Path, transport: Transport | None = None) -> None:
@@ -78,9 +78,9 @@ class Downloads:
         self._stack.close()
 
     def fetch(self, one: Add, sources: Sources, limit: int = LARGEST) -> Sources:
-        """Return `sources` with what their URLs lead to; raises ContainerfileError.
+        """Return `sources` with their URLs downloaded; raises ContainerfileError.
 
-        The descriptors belong to this object; a process that is forked later has them too.
+        This object closes the descriptors; a process that is forked later inherits them.
         """
         checksum = read_checksum(one)
         fetched = []
@@ -139,7 +139,7 @@ def _write_all(fd: int, data: memoryview) -> None:
 
 
 def read_checksum(one: Add) -> Checksum | None:
-    """Return what `--checksum` asks for, None without it; raises ContainerfileError."""
+    """Return the digest in `--checksum`, None without it; raises ContainerfileError."""
     if not one.checksum:
         return None
     algorithm, _, encoded = one.checksum.partition(":")
@@ -154,7 +154,7 @@ def read_checksum(one: Add) -> Checksum | None:
 
 
 def file_name(url: str, headers: Headers) -> str:
-    """Return the name of a download: that in its URL, or that which the host says; else ""."""
+    """Return the name of a download, from its URL or from the answer of the host; else ""."""
     path = unquote(urlsplit(url).path, errors="surrogateescape")
     if path and not path.endswith("/"):
         return _plain(posixpath.basename(path))
@@ -164,12 +164,12 @@ def file_name(url: str, headers: Headers) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return `name`, "" if no file can be called so."""
+    """Return `name`, "" if it is not a valid file name."""
     return "" if name in (".", "..") or "\0" in name or len(os.fsencode(name)) > 255 else name
 
 
 def _answered(transport: Transport, url: str) -> Answer:
-    """Return the answer that `url` leads to, redirects followed."""
+    """Return the answer to `url` after all redirects."""
     for _ in range(_MOST_REDIRECTS):
         answer = transport.send(Request("GET", url, {"Accept-Encoding": "identity"}))
         if answer.status == 200:
@@ -186,7 +186,7 @@ def _answered(transport: Transport, url: str) -> Answer:
 
 
 def _last_modified(headers: Headers) -> int:
-    """Return the time of a download in ns, 0 where the host says none."""
+    """Return the time of a download in ns, 0 if the host does not send one."""
     try:
         found = email.utils.parsedate_to_datetime(headers.get("Last-Modified") or "")
         return max(0, int(found.timestamp())) * 1_000_000_000

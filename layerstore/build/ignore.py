@@ -1,7 +1,7 @@
 """Ignore files: which files of a context a build does not see.
 
-Decided here and only here: where the patterns come from.  `FILE.dockerignore` beside the
-Containerfile FILE is used in place of `.dockerignore` in the context's root.
+This module alone decides which ignore file is used: `FILE.dockerignore` next to the
+Containerfile FILE if it exists, else `.dockerignore` in the context's root.
 
 Source: the docker build reference, ".dockerignore files"; moby/patternmatcher.
 """
@@ -21,7 +21,7 @@ _LARGEST = 4 << 20  # bytes of an ignore file
 
 
 class Ignore:
-    """The patterns of an ignore file; without any nothing is ignored.
+    """The patterns of an ignore file; without patterns nothing is ignored.
 
     Paths are relative to the context, with `/` between names and none at the beginning.
     """

@@ -41,7 +41,7 @@ def _translated(pattern: str) -> str:
         char = pattern[at]
         at += 1
         if char == "*":
-            # One `*` after another is one: nested repetition would take exponential time.
+            # `**` is the same as `*`: a repeated `.*` would take exponential time.
             if not done.endswith("[^/]*"):
                 done += "[^/]*"
         elif char == "?":
@@ -57,7 +57,7 @@ def _translated(pattern: str) -> str:
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:
-    """Return the class that begins behind the `[` before `at`, and where it ends."""
+    """Return the class after the `[` before `at`, and the index of its end."""
     negated = pattern[at : at + 1] == "^"
     at += negated
     ranges = ""
@@ -68,7 +68,7 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
         high = low
         if pattern[at : at + 1] == "-":
             high, at = _bound(pattern, at + 1)
-        # A range that is the wrong way round matches nothing.
+        # A reversed range, such as z-a, matches nothing.
         if low <= high:
             ranges += f"{re.escape(low)}-{re.escape(high)}"
     if not ranges:
@@ -77,7 +77,7 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
 
 
 def _bound(pattern: str, at: int) -> tuple[str, int]:
-    """Return a bound of a range at `at`, and the place behind it, where something follows."""
+    """Return the bound of a range at `at`, and the index after it, which is in the pattern."""
     if pattern[at : at + 1] in ("-", "]", ""):
         raise BadPattern(pattern)
     bound, at = _literal(pattern, at)
@@ -87,7 +87,7 @@ def _bound(pattern: str, at: int) -> tuple[str, int]:
 
 
 def _literal(pattern: str, at: int) -> tuple[str, int]:
-    """Return the character at `at`, which may be escaped, and the place behind it."""
+    """Return the character at `at`, which may be escaped, and the index after it."""
     if pattern[at] == "\\":
         at += 1
         if at >= len(pattern):

@@ -1,8 +1,8 @@
-"""`--chown` and `--chmod`: the owner and mode of what COPY and ADD make.
+"""`--chown` and `--chmod`: the owner and mode of the files that COPY and ADD create.
 
-Decided here and only here: how both are read.  Names are looked up in the image.  A user
-without a group has the group of the same name or number; where there is no group of that
-name, the one that /etc/passwd gives the user.
+This module alone decides how both are read.  Names are looked up in the image.  Without a
+group, a user gets the group of the same name or number; if there is no group of that name,
+the user's group in /etc/passwd.
 
 Source: the Dockerfile reference, "COPY --chown --chmod"; moby `internals_linux.go`;
 chmod(1) for symbolic modes.
@@ -38,7 +38,7 @@ ROOT = Owner(0, 0)
 
 
 def find_owner(root_fd: int, text: str, at: Place) -> Owner:
-    """Return the owner that `--chown=text` means in the image at `root_fd`.
+    """Return the owner of `--chown=text`, looked up in the image at `root_fd`.
 
     Raises ContainerfileError.
     """
@@ -72,7 +72,7 @@ def _found(root_fd: int, user: str, group: str) -> Owner:
 
 
 def read_mode(text: str, at: Place) -> ModeChange:
-    """Return what `--chmod=text`, octal or symbolic, makes of a mode with its type."""
+    """Return a function that applies `--chmod=text`, octal or symbolic, to a st_mode."""
     if re.fullmatch(r"[0-9]+", text):
         if not re.fullmatch(r"0*[0-7]{1,4}", text):
             raise ContainerfileError(

@@ -1,10 +1,10 @@
-"""Which stages a build consists of, what each needs, and in which order they may run.
+"""The stages of a build, the dependencies of each, and the order in which they may run.
 
     plan = make_plan(containerfile, target="", given={}, platform=..., here=...)
     while not done: for stage in plan.ready(finished): ...
 
-Decided here and only here: what a name in FROM, `COPY --from` and `RUN --mount=from` means,
-and that a stage which the target does not need is left out.
+This module alone decides what a name in FROM, `COPY --from` and `RUN --mount=from` means,
+and leaves out the stages that the target does not need.
 
 Threading: immutable.  Source: the Dockerfile reference, "FROM", "COPY --from", "ONBUILD";
 moby `builder/dockerfile/evaluator.go`; buildkit `dockerfile2llb/convert.go`.
@@ -44,7 +44,7 @@ class FromStage:
 
 @dataclass(frozen=True, slots=True)
 class FromImage:
-    """The image `name`, for `platform` where one is asked for."""
+    """The image `name`, for `platform` if FROM has one."""
 
     name: str
     platform: Platform | None = None
@@ -60,10 +60,11 @@ Source = FromStage | FromImage | FromNothing
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage: what it begins with and its instructions, those of FROM and triggers apart.
+    """A stage: its base and its instructions, without FROM and triggers.
 
-    `sources` says what each name in a `--from` of its instructions means; `needs` are the
-    indices of the stages that come before it.  `triggers` are instructions of the base.
+    `sources` maps each name in a `--from` of its instructions to a stage or an image; `needs`
+    are the indices of the stages that it depends on.  `triggers` are the ONBUILD
+    instructions of the base.
     """
 
     index: int
@@ -76,19 +77,19 @@ class Stage:
 
     @property
     def needs(self) -> frozenset[int]:
-        """The stages that have to be finished before this one begins."""
+        """The indices of the stages that have to be finished before this one begins."""
         used = (self.base, *self.sources.values())
         return frozenset(source.index for source in used if isinstance(source, FromStage))
 
     @property
     def images(self) -> list[FromImage]:
-        """The images that it needs: its base first."""
+        """The images that the stage needs, its base first."""
         used = (self.base, *self.sources.values())
         return list(dict.fromkeys(source for source in used if isinstance(source, FromImage)))
 
     @property
     def shown(self) -> str:
-        """Its name, or its number, for messages."""
+        """The name or the number of the stage, for messages."""
         return self.name or str(self.index)
 
 
@@ -108,7 +109,7 @@ class Plan:
 
     @property
     def needed(self) -> tuple[Stage, ...]:
-        """The stages that the target needs, and itself, in the order of the file."""
+        """The target and the stages that it needs, in the order of the file."""
         found: set[int] = set()
         todo = [self.target.index]
         while todo:
@@ -124,7 +125,7 @@ class Plan:
         return len(self.preamble) + sum(1 + len(stage.instructions) for stage in self.needed)
 
     def ready(self, finished: Collection[int], begun: Collection[int] = ()) -> list[Stage]:
-        """Return the needed stages that may begin: what they need is in `finished`."""
+        """Return the needed stages that may begin: all that they depend on are `finished`."""
         return [
             stage
             for stage in self.needed
@@ -136,7 +137,7 @@ class Plan:
     def with_triggers(self, stage: Stage, triggers: Sequence[str]) -> Plan:
         """Return the plan with the ONBUILD instructions of the base of `stage` inserted.
 
-        They may need further stages and images.  Raises ContainerfileError.
+        The instructions may need further stages and images.  Raises ContainerfileError.
         """
         parsed = tuple(parse_single(text, f"ONBUILD of {_base_of(stage)}") for text in triggers)
         for one in parsed:
@@ -161,7 +162,7 @@ def make_plan(
     """Return the plan of a build of the stage `target`, by default the last.
 
     `given` are the build arguments, `platform` is the target's and `here` this machine's.
-    Raises ContainerfileError, and StoreError where there is no such target.
+    Raises ContainerfileError, and StoreError if there is no such target.
     """
     wanted = target.lower()
     arguments = GlobalArguments(given or {}, platform_arguments(platform, here, wanted))
@@ -191,7 +192,7 @@ def make_plan(
 def _split(
     instructions: Sequence[Instruction],
 ) -> Iterator[tuple[From | None, tuple[Instruction, ...]]]:
-    """Yield each FROM with what follows it, and first what comes before any."""
+    """Yield the instructions before the first FROM, then each FROM with its instructions."""
     first: From | None = None
     rest: list[Instruction] = []
     for one in instructions:
@@ -215,7 +216,7 @@ def _declare(
 
 
 def _base(line: From, before: Sequence[Stage]) -> Source:
-    """Return what a FROM begins with: an earlier stage, scratch, or an image."""
+    """Return the base of a FROM: an earlier stage, scratch, or an image."""
     name = line.image.lower()
     for stage in before:
         if stage.name and stage.name == name:
@@ -235,7 +236,7 @@ def _sources(
     known: Collection[str],
     stage: Stage,
 ) -> dict[str, Source]:
-    """Return what the names in `--from` of `instructions` mean; `known` are all stages'."""
+    """Map each name in a `--from` of `instructions` to its source; `known` are all stages."""
     found: dict[str, Source] = {}
     for one in instructions:
         if isinstance(one, Copy):

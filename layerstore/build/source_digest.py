@@ -1,17 +1,17 @@
-"""The content of the sources of COPY and ADD as digests: docker's, and the cache's.
+"""The digests of the sources of COPY and ADD: docker's, and the cache's.
 
-Decided here and only here: what of a file counts.  Its name in the tree, type, mode, owner,
-size, capability, link target and content do; its times do not.
+This module alone decides which attributes of a file are in a digest: its name in the tree,
+type, mode, owner, size, capability, link target and content, but not its times.
 
-docker's digest of a file, which the history of an image names, is the SHA-256 of its tar
-header and content, "tarsum.v1"; that of a directory is over the sorted digests in it.
-Content is read once for both.  A file that has not changed is not read again: its digest is
-kept by device, inode, size, mtime and ctime.  A file whose ctime is not yet `_SETTLED` old
-is read each time, since it could change once more without a new time: pages of a mapping
-are written back up to 30 s later (vm.dirty_expire_centisecs).
+docker's digest of a file, which the history of an image shows, is the SHA-256 of its tar
+header and content, "tarsum.v1"; that of a directory is the digest of the sorted digests in
+it.  The content is read once for both.  A file that has not changed is not read again: its
+digest is kept by device, inode, size, mtime and ctime.  A file whose ctime is less than
+`_SETTLED` ago is read each time, since it could change again without a new ctime: the pages
+of a mapping are written back up to 30 s later (vm.dirty_expire_centisecs).
 
-Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.go`; of
-20.10, which has the type in the mode.
+Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.go`, in
+version 20.10, which has the file type in the mode.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class NoMemo:
 
 @dataclass(frozen=True, slots=True)
 class SourceDigest:
-    """The digest of one source: `docker` as in a history, `key` for the cache.
+    """The digest of one source: `docker` is that of the history, `key` that of the cache.
 
-    `seen` has 16 bytes for each file that was looked at, in the order of the walk: what
-    the file was when its content was read.
+    `seen` has 16 bytes for each file, in the order of the walk: the `signature` of the file
+    when its content was read.
     """
 
     docker: str
@@ -103,7 +103,7 @@ class Digester:
             os.close(fd)
 
     def directory(self, entries: Iterator[Entry]) -> SourceDigest:
-        """Return the digest of a walk; sockets, which no image can have, do not count."""
+        """Return the digest of a walk without its sockets, which an image cannot contain."""
         digests: list[bytes] = []
         odd: list[str] = []
         links: dict[tuple[int, int], str] = {}
@@ -131,10 +131,10 @@ class Digester:
         return SourceDigest(f"dir:{_of_all(digests, odd)}", key.digest(), bytes(seen))
 
     def _followed(self, link: Entry) -> bytes | str | None:
-        """Return what docker takes for the digest of a link in a directory.
+        """Return what docker uses as the digest of a symlink in a directory.
 
-        That is the digest of what it leads to.  Where that is nothing, it is the path of the
-        link, or for a link of a stage the path that it names; a circle of links has none.
+        That is the digest of its target.  For a dangling link it is the path of the link, or
+        in a stage the path that the link contains.  A loop of links has no digest.
         """
         if self._tree.is_circle(link.path):
             return None
@@ -155,9 +155,9 @@ class Digester:
             os.close(fd)
 
     def _linked(self, entry: Entry, digest: bytes, links: dict[tuple[int, int], str]) -> bytes:
-        """Return what docker takes for the digest of a further name of a file.
+        """Return what docker uses as the digest of a further name of a file.
 
-        That is the digest of a hard link, as in the tar of the context.
+        That is the digest of a hard link entry, as in the tar of the context.
         """
         st = entry.st
         if not stat.S_ISREG(st.st_mode):
@@ -170,7 +170,7 @@ class Digester:
         return hashlib.sha256(_HEADER % header).digest()
 
     def _own(self, entry: Entry, digest: bytes) -> bytes:
-        """Return what the cache's key has of a file: docker's digest has no owner of a link."""
+        """Return the part of a file in the cache key, with a link's owner, which docker lacks."""
         return digest + entry.path.encode("utf-8", "surrogateescape") + b"\0"
 
     def _digest(self, entry: Entry) -> bytes:
@@ -219,7 +219,7 @@ class Digester:
             capability = b"" if value is None else _CAPABILITY + value
         names = (b"", b"")
         if self._tree.owners:
-            # docker asks the machine that it runs on; every one calls these two so.
+            # docker looks the names up on its host, where uid 0 and gid 0 are always "root".
             names = (b"" if uid else b"root", b"" if gid else b"root")
         return _HEADER % (
             *(name, slash, mode, uid, gid, size, kind.encode(), target),
@@ -228,28 +228,28 @@ class Digester:
 
 
 def of_several(digests: Sequence[str]) -> str:
-    """Return docker's digest of several sources, that of one itself."""
+    """Return docker's digest of several sources; for one source it is that source's digest."""
     if len(digests) == 1:
         return digests[0]
     return f"multi:{hashlib.sha256(','.join(digests).encode()).hexdigest()}"
 
 
 def of_content(name: str, content: bytes, mode: int) -> SourceDigest:
-    """Return the digest of a file that is in no tree and belongs to root: a heredoc."""
+    """Return the digest of a heredoc, a file of root that is in no tree."""
     digest = hashlib.sha256(_plain_header(name, len(content), mode, b"") + content)
     return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
 
 
 def of_file(name: str, fd: int, mode: int) -> SourceDigest:
-    """Return the digest of the open file `fd`, to which nobody writes: a download."""
+    """Return the digest of a download, the open file `fd`, which no process writes to."""
     size = os.fstat(fd).st_size
-    # docker has it in a directory of its own machine, as a file of root.
+    # docker downloads it into a directory of its host, as a file of root.
     digest = hashlib.sha256(_plain_header(name, size, mode, b"root"))
     at = 0
     while data := os.pread(fd, _CHUNK, at):
         digest.update(data)
         at += len(data)
-    # Nor has it a word before this digest.
+    # docker writes no "file:" before the digest of a download.
     return SourceDigest(digest.hexdigest(), digest.digest(), b"")
 
 
@@ -261,11 +261,12 @@ def _plain_header(name: str, size: int, mode: int, owner: bytes) -> bytes:
 
 
 def signature(entry: Entry) -> bytes:
-    """Return 16 bytes that differ once the file of `entry` has changed."""
+    """Return 16 bytes that change whenever the file of `entry` changes."""
     st = entry.st
     text = f"{st.st_ino} {st.st_mode} "
     if not stat.S_ISDIR(st.st_mode):
-        # Files that are ignored change the times of a directory, and no others stay unseen.
+        # Not for a directory: ignored files change its times, and every other file in it
+        # has a signature of its own.
         text += f"{st.st_size} {st.st_mtime_ns} {st.st_ctime_ns} "
     return xxhash.xxh3_128_digest(text.encode() + entry.path.encode("utf-8", "surrogateescape"))
 
@@ -307,7 +308,7 @@ def _read(entry: Entry, header: bytes) -> bytes:
 
 
 def check_unchanged(entry: Entry, now: os.stat_result) -> None:
-    """Raise StoreError unless the file of `entry` is what it was."""
+    """Raise StoreError if the file of `entry` has changed."""
     st = entry.st
     if (st.st_ino, st.st_dev) != (now.st_ino, now.st_dev):
         raise changed(entry.path, "it was replaced")

@@ -1,8 +1,8 @@
-"""The sources of COPY and ADD: what their words mean in the tree that is copied from.
+"""The sources of COPY and ADD: the files that their words select in the source tree.
 
-Decided here and only here: that.  A word is a path, of which links are followed, or a
-pattern, of which they are not; with `--parents` directories above are kept, from a `/./` on.
-A file of ADD that is an archive is unpacked.
+This module alone decides that.  A word is a path, whose links are followed, or a pattern,
+whose links are not followed.  With `--parents` the parent directories are kept, those after
+a `/./` if there is one.  A file of ADD that is an archive is unpacked.
 
 Source: the Dockerfile reference, "COPY", "ADD", "COPY --parents"; moby
 `builder/dockerfile/copy.go`; buildkit `dockerfile2llb/convert_copy.go`.
@@ -30,7 +30,7 @@ _URLS = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """The file `path` of the tree; `name` is how the instruction calls it."""
+    """The file `path` of the tree; `name` is its name in the instruction."""
 
     path: str
     name: str
@@ -39,7 +39,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """What is in the directory `path` of the tree."""
+    """The content of the directory `path` of the tree."""
 
     path: str
 
@@ -62,7 +62,7 @@ class ContentSource:
 
 @dataclass(frozen=True, slots=True)
 class DownloadSource:
-    """What `url` leads to: a file `name` with the open descriptor `fd`, which its maker closes."""
+    """The download of `url`: a file `name`, open as `fd`, which `Downloads` closes."""
 
     url: str
     name: str
@@ -76,7 +76,7 @@ Source = FileSource | DirectorySource | ParentsSource | ContentSource | Download
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of one instruction, in its order; `exclude` hides some of what is in them.
+    """The sources of one instruction, in its order; `exclude` hides files in them.
 
     `remote` are the URLs of an ADD that are not fetched yet: see `download`.
     """
@@ -87,7 +87,7 @@ class Sources:
     remote: tuple[str, ...] = ()
 
     def walk(self, path: str) -> Iterator[Entry]:
-        """Yield the directory `path` and what is to be copied of it."""
+        """Yield the directory `path` and the files in it that are to be copied."""
         if self.exclude.empty:
             return self.tree.walk(path)
         return self._walk_some(path)
@@ -105,14 +105,14 @@ class Sources:
 
 
 def is_url(word: str) -> bool:
-    """Tell whether a source is fetched and not read."""
+    """Tell whether a source is a URL, which is downloaded."""
     return word.startswith(("http://", "https://"))
 
 
 def find_sources(one: Copy | Add, tree: Tree) -> Sources:
     """Return the sources of the expanded `one` in `tree`; raises ContainerfileError.
 
-    Where there are several, the destination has to end with a slash.
+    With several sources, the destination has to end with a slash.
     """
     remote = tuple(word for word in one.sources if word.startswith(_URLS))
     if remote and isinstance(one, Copy):
@@ -145,7 +145,7 @@ def find_sources(one: Copy | Add, tree: Tree) -> Sources:
 
 
 def digest_sources(sources: Sources, digester: Digester) -> tuple[str, bytes, list[bytes]]:
-    """Return docker's digest of `sources`, the cache's, and what was seen of each source."""
+    """Return docker's digest of `sources`, the cache's, and the signatures of each source."""
     if sources.remote:
         raise StoreError(f"{shown(sources.remote[0])} was not fetched: see `Downloads`")
     digests = [_digest(source, sources, digester) for source in sources.found]
@@ -167,7 +167,7 @@ def _digest(source: Source, sources: Sources, digester: Digester) -> SourceDiges
 
 
 def walk_parents(source: ParentsSource, sources: Sources) -> Iterator[Entry]:
-    """Yield the directories above each of `source.paths`, once, and all that is beneath it.
+    """Yield each of `source.paths` with the files beneath it, and its parents once before it.
 
     `depth` counts from `source.base`, which is not yielded itself.
     """
@@ -203,7 +203,7 @@ def _one(path: str, tree: Tree, depth: int) -> Iterator[Entry]:
 
 
 def _find(one: Copy | Add, word: str, tree: Tree) -> Sequence[Source]:
-    """Return the sources that one word means; none for a pattern that nothing matches."""
+    """Return the sources that one word selects; none if no file matches a pattern."""
     try:
         if isinstance(one, Copy) and one.parents:
             return _with_parents(one, word, tree)
@@ -264,7 +264,7 @@ def _with_parents(one: Copy, word: str, tree: Tree) -> list[Source]:
             raise _missing(one, base)
         paths = _beneath(one, found.path, pattern, tree)
         sources.append(ParentsSource(found.path, tuple(paths)))
-    # A pattern that nothing matches makes the destination all the same, as in BuildKit.
+    # If no file matches the pattern, the destination is still created, as in BuildKit.
     return sources or [ParentsSource("", ())]
 
 

@@ -1,9 +1,9 @@
 """A tree that a build copies from: a context, a stage or an image, reached by a descriptor.
 
-Decided here and only here: how a path in a source tree is found, and what is seen of it.
+This module alone decides how a path in a source tree is found, and which files are visible.
 Links are followed within the tree and never out of it; a file that the ignore file names is
-not there.  A walk opens each directory beneath the one above, follows no link, and holds
-one name list a level, so that its memory does not grow with the number of files.
+invisible.  A walk opens each directory beneath its parent, follows no link, and holds one
+list of names for each level, so its memory does not grow with the number of files.
 
 Threading: one thread at a time.  Source: moby `builder/remotecontext/archive.go`.
 """
@@ -28,17 +28,18 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Found(NamedTuple):
-    """Where a path leads: to `path` in the tree, without any links, and its status."""
+    """The file that a path leads to: its `path` in the tree, without links, and its status."""
 
     path: str
     st: os.stat_result
 
 
 class Entry(NamedTuple):
-    """A file met by a walk: `path` is that in the tree, `depth` counts from 0 for the first.
+    """A file in a walk: `path` is its path in the tree; the first entry has the `depth` 0.
 
-    `parent_fd` is the open directory that `name` is in, until the walk goes on.  A directory
-    is `implied` if it is ignored and something in it is not: then only its name counts.
+    `parent_fd` is the open directory that `name` is in; it is valid until the walk goes on.
+    A directory is `implied` if it is ignored but contains a file that is not: then only its
+    name matters.
     """
 
     path: str
@@ -56,9 +57,9 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class _Level:
-    """A directory on the way of a walk; `names` are those left, the first last.
+    """An open directory of a walk; `names` are those still to visit, in reverse order.
 
-    `waiting` is its entry as long as it has not been yielded, since it is ignored.
+    `waiting` is the entry of an ignored directory until a file in it has to be yielded.
     """
 
     fd: int
@@ -68,10 +69,10 @@ class _Level:
 
 
 class Tree:
-    """The tree beneath the directory `fd`, which the caller closes; `ignore` hides some of it.
+    """The tree beneath the directory `fd`, which the caller closes; `ignore` hides files.
 
-    `owners` says whether a file's owner is the image's, as in a stage; files of a context
-    belong to root whatever their owner on this machine is.
+    With `owners`, as for a stage, files keep their owners; the files of a context belong to
+    root in the image, whoever owns them on this machine.
     """
 
     def __init__(self, fd: int, ignore: Ignore | None = None, *, owners: bool = False) -> None:
@@ -81,7 +82,7 @@ class Tree:
         self._root = os.readlink(f"/proc/self/fd/{fd}")
 
     def find(self, path: str) -> Found | None:
-        """Return where `path` leads, links followed; None if there is nothing to be seen."""
+        """Follow the links of `path`; return its file, None if it is missing or ignored."""
         try:
             fd = open_in_root(self.fd, os.fsencode(path), os.O_PATH)
         except OSError as error:
@@ -99,7 +100,7 @@ class Tree:
         return found if self._shows_some(found) else None
 
     def is_circle(self, path: str) -> bool:
-        """Tell whether the link `path` leads to itself, or through too many links."""
+        """Tell whether the link `path` is in a loop, or leads through too many links."""
         try:
             os.close(open_in_root(self.fd, os.fsencode(path), os.O_PATH))
         except OSError as error:
@@ -107,13 +108,13 @@ class Tree:
         return False
 
     def sees(self, path: str, st: os.stat_result) -> bool:
-        """Tell whether `path` is not ignored; an ignored directory may have files that are not."""
+        """Tell whether the build sees `path`, also as a directory with files that it sees."""
         if not self.ignore.hides(path):
             return True
         return stat.S_ISDIR(st.st_mode) and self.ignore.may_show_beneath(path)
 
     def _shows_some(self, hidden: Found) -> bool:
-        """Tell whether there is something in the ignored directory `hidden` that is not."""
+        """Tell whether the ignored directory `hidden` contains a file that is not ignored."""
         if not self.sees(hidden.path, hidden.st):
             return False
         entries = self._below(hidden.path)
@@ -131,7 +132,7 @@ class Tree:
             raise unreadable(path, error) from None
 
     def open_parent(self, path: str) -> int:
-        """Open the directory `path`, as it is in a path that `find` returned."""
+        """Open the directory `path`, a parent in a path that `find` returned."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         try:
             return open_in_root(self.fd, os.fsencode(path), flags)
@@ -141,7 +142,7 @@ class Tree:
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match `pattern`, sorted; no link on the way is followed.
 
-        Raises StoreError where the pattern is not well-formed.
+        Raises StoreError if the pattern is malformed.
         """
         parts = [part for part in pattern.split("/") if part not in ("", ".")]
         if ".." in parts:
@@ -184,9 +185,9 @@ class Tree:
         return found
 
     def walk(self, path: str) -> Iterator[Entry]:
-        """Yield the directory `path`, which `find` returned, and all that is seen beneath it.
+        """Yield the directory `path`, which `find` returned, and the visible files beneath it.
 
-        A directory comes before what is in it; names are in the order of their bytes.
+        A directory comes before its content; names are in the order of their bytes.
         """
         top = self.open_parent(path)
         try:
@@ -196,7 +197,7 @@ class Tree:
             os.close(top)
 
     def _below(self, path: str) -> Generator[Entry, None, None]:
-        """Yield what is seen beneath the directory `path`."""
+        """Yield the visible files beneath the directory `path`."""
         top = self.open_parent(path)
         try:
             yield from self._beneath(top, path)
@@ -204,7 +205,7 @@ class Tree:
             os.close(top)
 
     def _beneath(self, top: int, path: str) -> Iterator[Entry]:
-        """Yield what is beneath the open directory `top`."""
+        """Yield the visible files beneath the open directory `top`."""
         # The first level is the caller's.
         levels = [_Level(top, path, self._names(top, path), None)]
         try:
@@ -235,7 +236,7 @@ class Tree:
                 os.close(level.fd)
 
     def _level(self, entry: Entry, *, wait: bool) -> _Level:
-        """Open the directory `entry`; with `wait` it is yielded with the first file in it."""
+        """Open the directory `entry`; with `wait` it is yielded before the first file in it."""
         if entry.depth >= _DEEPEST:
             raise StoreError(f"{entry.shown} is in {_DEEPEST} directories: that is too deep")
         fd = open_directory(entry.name, entry.parent_fd, entry.path)
@@ -254,7 +255,7 @@ class Tree:
 
 
 def _waiting(levels: list[_Level]) -> Iterator[Entry]:
-    """Yield the ignored directories on the way, now that there is something in them."""
+    """Yield the ignored parent directories of a file that is about to be yielded."""
     for level in levels:
         if level.waiting is not None:
             entry, level.waiting = level.waiting, None
