@@ -452,8 +452,9 @@ class Builder:
                 else:
                     at_work.made.chain = chain
                     at_work.made.take(created, at_work.steps[number].created_by, diff_id)
-            case Unpacked(text):
-                raise StoreError(text)
+            case Unpacked(text, code):
+                # The cause tells a full disk, for which there is advice.
+                raise StoreError(text) from (OSError(code, text) if code else None)
 
     def _finish(self, stage: Stage, made: Made) -> None:
         self._made[stage.index] = made

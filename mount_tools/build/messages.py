@@ -71,9 +71,10 @@ class Kept(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """The packer has failed; `text` says why."""
+    """The packer has failed; `text` says why, and `code` is an errno or 0."""
 
     text: str
+    code: int = 0
 
 
 Message = Began | Finished | Broke | Ready | Pack | Kept | Unpacked

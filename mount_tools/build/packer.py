@@ -151,6 +151,7 @@ def _wait_for(builder: Link) -> None:
 
 def run_packer(packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
     """Run a packer in its own process; return its exit status."""
+    code = 0
     try:
         packer().run(jobs, builder)
         return 0
@@ -160,11 +161,12 @@ def run_packer(packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
         text = str(error)
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        text = f"{where}{error.strerror or error}"
+        text = f"the layers of a stage cannot be stored: {where}{error.strerror or error}"
+        code = error.errno or 0
     except Exception as error:
         text = f"a bug in PyUnion ({type(error).__name__}: {error})"
     with suppress(OSError):
-        builder.send(Unpacked(text))
+        builder.send(Unpacked(text, code))
     return 1
 
 

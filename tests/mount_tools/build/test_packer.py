@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from layerstore import Store
 from layerstore.layer.pack import pack
 from layerstore.operations.check import examine
-from mount_tools.build.packer import limit_times
+from mount_tools.build.messages import Link, Unpacked, link
+from mount_tools.build.packer import Packer, limit_times, run_packer
 from tests.helpers.stages import run_stage, sh
 
 
@@ -51,3 +53,22 @@ def test_only_what_is_newer_gets_the_limit(tmp_path: Path) -> None:
         for name in ("old", "d/new", "d", "link", ".")
     }
     assert times == {"old": 5, "d/new": 20, "d": 20, "link": 20, ".": 20}
+
+
+class _OnAFullDisk(Packer):
+    def __init__(self) -> None:
+        pass
+
+    def run(self, jobs: Link, builder: Link) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_the_builder_with_its_errno() -> None:
+    ends = [*link(), *link()]
+    try:
+        assert run_packer(_OnAFullDisk, ends[0], ends[2]) == 1
+        text = "the layers of a stage cannot be stored: No space left on device"
+        assert ends[3].receive() == (Unpacked(text, errno.ENOSPC), [])
+    finally:
+        for end in ends:
+            end.close()
