@@ -1,1 +1,1 @@
-"""The Go templates of `--format`: syntax, functions, evaluation; knows no command."""
+"""The Go templates of `--format`: syntax, functions, evaluation.  Independent of the commands."""

@@ -163,7 +163,7 @@ def _title(text: str) -> str:
 
 
 def _print(*values: Value) -> str:
-    """As Go's Sprint: a space between operands where neither is a string."""
+    """Print as Go's Sprint: a space between two operands if neither is a string."""
     text = ""
     for at, value in enumerate(values):
         if at and not isinstance(value, str) and not isinstance(values[at - 1], str):
@@ -216,7 +216,7 @@ FUNCTIONS: dict[str, Builtin] = {
     "ge": Builtin(lambda first, second: _order(first, second) >= 0, ("any", "any")),
 }
 
-# The heading of a table goes through the same template: these leave a title as it is.
+# The template also prints the heading of a table: there these functions change nothing.
 HEADER_FUNCTIONS: dict[str, Builtin] = (
     FUNCTIONS
     | {

@@ -1,6 +1,6 @@
 """Go's `printf` as far as templates need it: flags, width, precision, `*` and the usual verbs.
 
-What does not fit is printed in Go's way, as `%!d(string=a)`, and is no error.
+An argument that does not fit its verb is no error: as in Go, it prints `%!d(string=a)`.
 
 Source: Go `fmt/print.go` (doPrintf, parsenum, intFromArg), `fmt/doc.go`.
 """

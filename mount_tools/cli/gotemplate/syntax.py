@@ -101,7 +101,7 @@ Node: TypeAlias = "Text | Action | Branch"
 
 ACTION = re.compile(
     r"\{\{(?P<ltrim>-(?=\s))?(?:\s*/\*(?P<comment>.*?)\*/\s*|"
-    # No text matches in two ways, or n strings would be tried in 2**n ways.
+    # No text may match in two ways: else the match of n strings would try 2**n ways.
     r"(?P<inside>(?:\"(?:\\.|[^\"\\\n])*\"|`[^`]*`|(?!\s-\}\}|\}\})[^\"`])*))"
     r"(?P<rtrim>\s-)?\}\}",
     re.DOTALL,
@@ -118,7 +118,7 @@ TOKEN = re.compile(
 )
 REFUSED = ("define", "block", "template", "break", "continue")
 CONSTANTS: dict[str, Constant] = {"true": True, "false": False, "nil": None}
-# Parentheses and branches; each takes a few calls here and when the template is run.
+# Of parentheses and branches: each level nests a few calls, here and in `template`.
 MAX_DEPTH = 100
 INTEGER_BITS = 64
 _STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|`[^`]*`")
@@ -138,12 +138,12 @@ class Token:
 
 
 def parse(template: str) -> tuple[Node, ...]:
-    """Return the nodes of a template.  Raises TemplateError where Go refuses it."""
+    """Return the nodes of a template.  Raises TemplateError if Go refuses it."""
     return _Parser(template).whole()
 
 
 def _unclosed(rest: str) -> str:
-    """Say what `rest`, the text from the "{{" of an action on, does not close."""
+    """Return Go's error for an action that is not closed; `rest` begins with its "{{"."""
     if rest.removeprefix("{{").removeprefix("- ").lstrip().startswith("/*"):
         return "unclosed comment"
     end = _STRING.sub("", rest).partition("}}")[0]
@@ -162,7 +162,7 @@ def _unquoted(text: str) -> str:
             return _LETTERS[match["letter"]]
         if match["octal"] or match["byte"]:
             code = int(match["octal"], 8) if match["octal"] else int(match["byte"], 16)
-            # A byte, which with the bytes around it may be a character.
+            # One byte: only together with its neighbours it may be a character.
             return chr(code) if code < 0x80 else chr(0xDC00 + code)
         code = int(match["short"] or match["long"] or "110000", 16)
         if code > 0x10FFFF or 0xD800 <= code < 0xE000:
@@ -242,7 +242,7 @@ class _Parser:
         return nodes
 
     def _list(self) -> tuple[tuple[Node, ...], str]:
-        """Return the nodes up to `end` or `else`, and which of them it was."""
+        """Return the nodes up to `end` or `else`, and which of the two ended them."""
         nodes: list[Node] = []
         while self.at < len(self.pieces):
             self.line, piece = self.pieces[self.at]
@@ -389,7 +389,7 @@ def _number(text: str) -> int | float:
     prefixed = digits[:2].lower() in ("0x", "0b", "0o")
     base = 0 if prefixed else 8 if digits.startswith("0") and digits.strip("01234567") == "" else 10
     if prefixed or digits.isdecimal():
-        # Longer ones are not converted, which takes quadratic time.
+        # Longer numbers are not converted: that takes quadratic time.
         if len(digits.lstrip("0")) > INTEGER_BITS + 2:
             raise ValueError(f'integer overflow: "{text}"')
         try:
@@ -413,7 +413,7 @@ def _quoted(text: str) -> str:
 
 
 def shown(operand: Operand) -> str:
-    """Return an operand as the template has it, to quote it in an error."""
+    """Return an operand as it is written in the template, to quote it in an error."""
     if isinstance(operand, Field):
         return "".join(f".{name}" for name in operand.names) or "."
     if isinstance(operand, Variable):

@@ -1,7 +1,7 @@
 """Run a Go template, the argument of `--format`, over a row or an object.
 
 `Template(text)` parses it once; `render` runs it.  Every failure is a TemplateError with
-Go's text, so that what people find on the web about "template parsing error" applies.
+Go's text, so that answers on the web about "template parsing error" apply here too.
 
 Source: Go `text/template/exec.go`.
 Differs from Go: values are those of JSON; there are no structs and no methods, and `{{.}}`
@@ -149,7 +149,7 @@ class _Run:
     ) -> Value:
         """Return the first operand that decides `and` or `or`, or the last one.
 
-        The operands after it are not evaluated: they may only make sense if it does not decide.
+        The operands after it are not evaluated: they may be valid only if it does not decide.
         """
         if not operands and not final:
             what = f"wrong number of args for {function.name}: want at least 1 got 0"

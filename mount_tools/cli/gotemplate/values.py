@@ -52,7 +52,7 @@ def go_text(value: Value, *, nested: bool = False, depth: int = 0) -> str:
 
 
 def go_json(value: Value) -> str:
-    """Return a value as Go's encoder writes it, a row sorted and with `<`, `>`, `&` escaped.
+    """Return a value as Go's encoder writes it: a row is sorted, `<`, `>` and `&` are escaped.
 
     Raises TemplateError if the value is nested too deeply.
     """
@@ -69,21 +69,21 @@ def go_json(value: Value) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return `text` in UTF-8, bytes of file names as they were; Go measures strings in bytes."""
+    """Return `text` in UTF-8, since Go measures bytes; bytes of file names are unchanged."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        # JSON can have "\ud800", half of a pair, which no encoding has.
+        # JSON can have "\ud800", half of a surrogate pair, which UTF-8 cannot encode.
         return text.encode("utf-8", "surrogatepass")
 
 
 def from_bytes(data: bytes) -> str:
-    """Return bytes as text; a character that was cut apart is printed as its bytes."""
+    """Return bytes as text; the bytes of an incomplete character are printed unchanged."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def type_name(value: Value) -> str:
-    """Return the name of a value's type in an error of a template."""
+    """Return the name of a value's type, as errors of templates show it."""
     if isinstance(value, Row):
         return value.type_name
     names = {bool: "bool", int: "int", float: "float64", str: "string", type(None): "nil"}

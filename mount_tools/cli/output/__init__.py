@@ -1,1 +1,1 @@
-"""Tables, sizes, progress and files that commands write."""
+"""The output of commands: tables, sizes, progress and files."""

@@ -1,7 +1,7 @@
 """A build as lines of text, in the words of docker's classic builder.
 
-Stages may run side by side, and their lines would mix.  So the first of the stages that are
-at work is shown as it goes on; what the others say is kept until it is their turn.
+Stages run in parallel, and their lines would mix.  So only the first of the running stages is
+shown live; the lines of the others are kept until all stages before them have ended.
 
 Source: moby `builder/dockerfile/dispatchers.go`, `builder.go`.
 """
@@ -16,7 +16,7 @@ from mount_tools.cli.output.terminal import for_stream
 
 
 class Lines:
-    """Writes lines to `stream`; what a command prints goes there byte for byte."""
+    """Writes lines to `stream`; the output of a command goes there byte for byte."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -44,7 +44,7 @@ class Lines:
             self._say(step, f" ---> {image}")
 
     def step_failed(self, step: Shown) -> None:
-        """The error that ends the build is shown by the command."""
+        """Shows nothing: the command prints the error that ends the build."""
 
     def stage_ended(self, stage: int) -> None:
         self._ended.add(stage)
@@ -84,7 +84,7 @@ class Lines:
 
 
 class Silent(Lines):
-    """Shows nothing of a build that goes well; of one that fails, all that it has printed."""
+    """Shows nothing if the build succeeds; shows all its output if it fails."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)

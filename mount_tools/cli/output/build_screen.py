@@ -1,6 +1,6 @@
 """A build on a terminal, drawn by rich: a line for each step with its time.
 
-Below the finished steps are those at work, each with the last lines that its command has
+Below the finished steps are the running ones, each with the last lines that its command has
 printed.  At the end a line says how many steps were done and how many were cached.
 
 Threading: rich draws in a thread of its own; the builder's thread calls.
@@ -22,13 +22,13 @@ from mount_tools.cli.output.terminal import one_line
 
 LINES_SHOWN = 5
 LINES_KEPT = 40
-"""Of a step that fails, for the reason is often not in the last line."""
+"""Of a step that fails: the reason is often not in the last line."""
 _LONGEST = 10_000  # bytes of a line without an end
 
 
 @dataclass
 class _Running:
-    """A step at work: since when, the whole lines that it has printed, and the last one."""
+    """A running step: when it began, the complete lines of its output, and the partial one."""
 
     step: Shown
     since: float
@@ -38,7 +38,7 @@ class _Running:
     def take(self, data: bytes) -> None:
         *whole, self.begun = (self.begun + data).split(b"\n")
         self.begun = self.begun[-_LONGEST:]
-        # What a progress bar draws over itself is one line, of which the last state counts.
+        # A progress bar redraws its line after a carriage return: only the last state counts.
         self.lines += [_shown(line) for line in whole]
         del self.lines[:-LINES_KEPT]
 
@@ -83,7 +83,7 @@ class Screen:
         self._print(_line(step, "cached", "blue"))
 
     def step_running(self, step: Shown, container: str) -> None:
-        """The step is shown as one at work already."""
+        """Does nothing: `step_began` shows the step as running."""
 
     def output(self, step: Shown, data: bytes) -> None:
         running = self._running.get(step.stage)

@@ -1,8 +1,8 @@
 """How sizes, ages, ids and long texts are shown.
 
 Source: docker/go-units `size.go`, `duration.go`; docker/cli `cli/command/formatter`.
-Differs from go-units: a size that rounds to a thousand takes the next unit, where
-Go's `%.3g` prints `1e+03`.
+Differs from go-units: a size that rounds to 1000 takes the next unit; Go's
+`%.3g` would print `1e+03`.
 """
 
 from __future__ import annotations
@@ -65,5 +65,5 @@ def short_id(identity: str) -> str:
 
 
 def ellipsis(text: str, width: int) -> str:
-    """Return `text` cut to `width` characters, an ellipsis as the last if it was cut."""
+    """Return `text` cut to `width` characters; if it was cut, the last one is an ellipsis."""
     return text if len(text) <= width else text[: width - 1] + ELLIPSIS

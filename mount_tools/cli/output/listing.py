@@ -5,8 +5,8 @@ default table.
 
 Source: docker/cli `cli/command/formatter/formatter.go`.
 Differs from docker 20.10: `--format json` prints one object a line, as docker does since
-23.0, and not the word; `--json` prints one JSON array with whole ids, bytes and RFC 3339
-times, whose field names do not change.
+23.0; docker 20.10 prints the word "json".  `--json` prints one JSON array with whole ids,
+bytes and RFC 3339 times; its field names are stable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Listing:
         return self._templated(rows, template.removeprefix(TABLE), is_table)
 
     def _templated(self, rows: Iterable[Row], text: str, is_table: bool) -> str:
-        # Imported here: most calls need no template, and start-up time is noticed.
+        # Imported here, since most calls need no template: they start faster.
         from mount_tools.cli.gotemplate.functions import HEADER_FUNCTIONS
         from mount_tools.cli.gotemplate.template import Template
 

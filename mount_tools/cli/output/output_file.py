@@ -1,4 +1,4 @@
-"""Streams for archives: a file that appears complete, or stdout unless that is a terminal.
+"""Streams for archives: a file that appears only when it is complete, or stdout.
 
 Source: docker/cli `cli/command/utils.go` (CopyToFile, ValidateOutputPath),
 `cli/command/image/save.go`.
@@ -76,7 +76,7 @@ def source(path: str | None, empty: str) -> Iterator[BinaryIO]:
     try:
         stream = open(path, "rb")  # noqa: SIM115 - closed below; only opening it is in the try
     except OSError as error:
-        # docker's sentence, which Go has for a file that cannot be opened.
+        # docker's message, which is Go's for a file that cannot be opened.
         raise WrongWords(f"open {path}: {(error.strerror or '').lower()}", 1) from None
     with stream:
         yield stream

@@ -48,7 +48,7 @@ class Lines:
 
 
 class Reporter:
-    """Keeps the last state of every layer until the operation takes long enough to be shown."""
+    """Keeps the last state of each layer, and shows it once the operation takes long enough."""
 
     def __init__(self, stream: TextIO, patience: float = PATIENCE) -> None:
         self._stream = stream
@@ -71,7 +71,7 @@ class Reporter:
     def _opened(self) -> Display:
         if not self._stream.isatty():
             return Lines(self._stream)
-        # rich takes a tenth of a second to import: only a long operation pays for it.
+        # The import of rich takes a tenth of a second: do it only for a long operation.
         from mount_tools.cli.output.progress_bars import Bars
 
         return Bars(self._stream)
@@ -84,7 +84,7 @@ class Reporter:
 
 @contextmanager
 def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report | None]:
-    """Give a function that shows the progress of the block; None if `quiet`."""
+    """Yield a function that shows the progress of the block; None if `quiet`."""
     if quiet:
         yield None
         return

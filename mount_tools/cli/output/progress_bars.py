@@ -18,11 +18,11 @@ TOTAL = "Total"
 
 
 class Bars:
-    """Lines that are redrawn until the end, when they stay."""
+    """Lines that are redrawn until `close`, and then stay on the screen."""
 
     def __init__(self, stream: TextIO) -> None:
         self._drawing = Drawing(
-            # Not markup: a status may quote names that hold brackets.
+            # No markup: a status may quote names that contain brackets.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             DownloadColumn(),

@@ -1,8 +1,8 @@
 """Escape control characters in text from images: names, labels, history, paths.
 
 A terminal obeys control characters, so an image could retitle the window, hide lines or
-type commands.  On a terminal they are shown escaped, as `\\u001b`, which JSON reads back.
-A pipe or a file gets the text as it is, as with docker.
+type commands.  On a terminal they are shown escaped, as `\\u001b`, which a JSON parser can
+read.  A pipe or a file gets the text unchanged, as with docker.
 
 Bidirectional overrides are escaped too: they make a name look like another one.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TextIO
 
-# C0 without tab and line feed, DEL, C1, and what changes the direction of text.
+# C0 without tab and line feed, DEL, C1, and characters that change the direction of text.
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LINES = str.maketrans({"\n": r"\n", "\t": r"\t"})
 
@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
 
 
 def for_stream(text: str, stream: TextIO) -> str:
-    """Return `text` as it is to be written to `stream`: escaped if that is a terminal."""
+    """Return `text`, escaped if `stream` is a terminal."""
     return escaped(text) if stream.isatty() else text
 
 

@@ -1,7 +1,7 @@
 """Transfers on a terminal: a bar for each layer that moves, and one for all, drawn by rich.
 
-The total counts what goes over the network: a layer that is unpacked later stays at its
-size there.
+The total counts bytes that go over the network: while a layer is unpacked, it counts with
+the size that was transferred.
 
 Threading: rich draws in a thread of its own; `update` is called under the reporter's lock.
 """
@@ -36,11 +36,11 @@ _WHOLE = (
 
 
 class TransferBars:
-    """Lines that are redrawn until the end, when they stay."""
+    """Lines that are redrawn until `close`, and then stay on the screen."""
 
     def __init__(self, stream: TextIO) -> None:
         self._drawing = Progress(
-            # Not markup: a status may quote names that hold brackets.
+            # No markup: a status may quote names that contain brackets.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             DownloadColumn(),

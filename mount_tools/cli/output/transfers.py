@@ -1,7 +1,7 @@
-"""Show how far a pull, a push or a copy is: bars on a terminal, docker's lines in a pipe.
+"""Show the progress of a pull, a push or a copy: bars on a terminal, docker's lines in a pipe.
 
-In a pipe there is one line for each change of a layer's status, as docker writes them, and
-none for the bytes in between.
+A pipe gets one line for each change of a layer's status, as docker writes them, and no line
+for the bytes in between.
 
 Threading: any thread may report.
 """
@@ -77,7 +77,7 @@ class _Reporter:
     def _opened(self) -> Display:
         if not self._stream.isatty():
             return Lines(self._stream)
-        # rich takes a tenth of a second to import.
+        # The import of rich takes a tenth of a second.
         from mount_tools.cli.output.transfer_bars import TransferBars
 
         return TransferBars(self._stream)
@@ -90,7 +90,7 @@ class _Reporter:
 
 @contextmanager
 def shown(stream: TextIO, *, quiet: bool = False) -> Iterator[Report]:
-    """Give a function that shows the events of the block on `stream`; nothing if `quiet`."""
+    """Yield a function that shows the events of the block on `stream`; nothing if `quiet`."""
     if quiet:
         yield silent
         return
