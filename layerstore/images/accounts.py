@@ -57,8 +57,10 @@ def _content(root_fd: int, path: bytes) -> bytes:
         fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return b""
+    # Not at once as a file: Python's open() raises an error for a directory.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return b""
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return b""
         content = file.read(_LARGEST + 1)  # it may grow while it is read
     return content if len(content) <= _LARGEST else b""

@@ -49,3 +49,10 @@ def test_numbers() -> None:
     assert id_number("2147483647") == 2147483647
     with pytest.raises(StoreError, match="must be in range"):
         id_number("2147483648")
+
+
+def test_a_directory_in_its_place_has_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "etc/passwd").mkdir(parents=True)
+    before = os.listdir("/proc/self/fd")
+    assert rows(tmp_path) == ([], [])
+    assert os.listdir("/proc/self/fd") == before
