@@ -1,0 +1,171 @@
+"""A container that works against us, and processes that are killed: no way out, no hang, no lie.
+
+PYUNION_TEST_KILLS sets how many random kills there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.operations.rootfs import import_image
+from tests.helpers.containers import Containers
+from tests.helpers.mounts import wait_until
+from tests.helpers.small_disks import small_disk
+
+KILLS = int(os.environ.get("PYUNION_TEST_KILLS", "2"))
+
+ODD_ACCOUNTS = {
+    "fifo": "busybox mkfifo /p; mv /p /etc/passwd",
+    "huge": "busybox dd if=/dev/zero of=/etc/passwd bs=1 count=1 seek=8G 2>/dev/null",
+    "directory": "busybox rm /etc/passwd; mkdir /etc/passwd",
+    "swapped": "busybox mkfifo /p; busybox cp /etc/passwd /q; (while :; do mv /p /etc/passwd; "
+    "busybox mkfifo /p; busybox cp /q /r; mv /r /etc/passwd; done)& true",
+}
+
+
+@pytest.mark.parametrize("change", ODD_ACCOUNTS.values(), ids=ODD_ACCOUNTS)
+def test_odd_files_of_accounts_hold_up_nobody(containers: Containers, change: str) -> None:
+    script = f"{change}; echo ready; sleep 1000"
+    running = containers.start("run", "--name", "box", "busy:1", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    for user in ("bob", "1000"):
+        done = containers("exec", "-u", user, "box", "echo", "in")
+        assert (done.returncode, done.stdout) in [(0, "in\n"), (125, "")], done
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0 or done.stderr.count("\n") == 1
+    containers.ok("rm", "-f", "box")
+
+
+def test_a_proc_that_is_covered_misleads_nobody(containers: Containers, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    script = (
+        "mount -t tmpfs none /proc && mkdir -p /proc/self/fd /proc/1/ns && "
+        f"busybox ln -s {tmp_path}/outside /proc/1/root && busybox ln -s / /proc/self/fd/3; "
+        "echo ready; sleep 1000"
+    )
+    running = containers.start("run", "--privileged", "--name", "box", "busy:1", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    assert containers.ok("exec", "box", "cat", "/file") == "of the image"
+    (tmp_path / "mine").write_text("mine")
+    containers.ok("cp", str(tmp_path / "mine"), "box:/new")
+    assert containers.ok("exec", "box", "cat", "/new") == "mine"
+    assert containers.ok("restore", "box", "/new") == "/new"
+    assert containers("cp", str(tmp_path / "mine"), "box:/proc/1/root/in").returncode == 1
+    assert list((tmp_path / "outside").iterdir()) == []
+    containers.ok("rm", "-f", "box")
+
+
+def test_names_that_are_swapped_meanwhile_lead_nowhere(
+    containers: Containers, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("secret")
+    (tmp_path / "mine").write_text("mine")
+    script = (
+        f"mkdir /a; echo inside > /a/file; busybox ln -s {outside} /l; echo ready; "
+        "while :; do mv /a /b; mv /l /a; mv /a /l; mv /b /a; done"
+    )
+    running = containers.start("run", "--name", "box", "busy:1", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    for turn in range(2):
+        for words in (
+            ("cp", str(tmp_path / "mine"), "box:/a/new"),
+            ("cp", "box:/a/file", "-"),
+            ("exec", "-w", "/a", "box", "cat", "file"),
+            ("diff", "box"),
+            ("restore", "--dry-run", "box", "/a/file"),
+            ("commit", "box", f"made:{turn}"),
+        ):
+            done = containers(*words)
+            assert "secret" not in done.stdout, words
+            assert "Traceback" not in done.stderr, words
+    assert sorted(path.name for path in outside.iterdir()) == ["file"]
+    assert (outside / "file").read_text() == "secret"
+    containers.ok("rm", "-f", "box")
+    containers.ok("check")
+
+
+def test_a_full_disk_loses_lines_and_says_so(
+    containers: Containers, rootfs: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path, "tmpfs", 24 << 20) as disk:
+        with Store.open(disk / "store", sync=False) as store:
+            import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"]})
+        there = Containers(disk / "store", containers._stack)
+        script = (
+            "echo before; busybox dd if=/dev/zero of=/fill bs=64k 2>/dev/null; "
+            "busybox seq 1 20000; busybox rm /fill; echo after; sleep 1000"
+        )
+        there.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
+        wait_until(lambda: "after\n" in there("logs", "box").stdout, "the line after it")
+        done = there("logs", "box")
+        assert done.stdout.startswith("before\n")
+        assert "bytes of output are missing here: the disk is full" in done.stderr
+        assert there.ok("inspect", "-f", "{{.State.Status}}", "box") == "running"
+        there.ok("rm", "-f", "box")
+        there.end()
+
+
+def truth(containers: Containers) -> None:
+    """Check that what the commands say of the container `box` is so."""
+    for line in containers.ok("ps", "-a", "--format", "{{.Names}} {{.State}}").splitlines():
+        name, said = line.split()
+        state = json.loads(containers.ok("inspect", name))[0]["State"]
+        if state["Status"] != said:
+            continue  # it ended between the two
+        assert (state["Pid"] > 0) == (said == "running")
+        if said == "exited":
+            assert state["ExitCode"] in (0, 137, 255)
+
+
+@pytest.mark.parametrize("victim", ["command", "keeper", "init"])
+def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
+    for turn in range(-(-KILLS // 2)):
+        running = containers.start("run", "--name", "box", "busy:1", "sleep", "1000")
+        late = random.Random(f"{victim} {turn}").random() * 0.8
+        if victim == "command":
+            time.sleep(late)
+            running.kill()
+        else:
+            wait_until(lambda: containers("inspect", "box").returncode == 0, "the container")
+            time.sleep(late / 4)
+            for pid in _victims(containers, victim, running.pid):
+                os.kill(pid, signal.SIGKILL)
+        truth(containers)
+        if victim != "command":
+            _ended(running)
+        truth(containers)
+        containers("rm", "-f", "box")
+        wait_until(lambda: not containers.mine(), "everything to end")
+        containers.ok("check")
+        assert containers.ok("ps", "-aq") == ""
+        assert str(containers.store) not in Path("/proc/self/mountinfo").read_text()
+
+
+def _victims(containers: Containers, victim: str, viewer: int) -> list[int]:
+    """Return the keeper or the init of the container, if it has come so far."""
+    state = json.loads(containers.ok("inspect", "box"))[0]["State"]
+    if not state["Pid"]:
+        return []
+    return [state["Pid"] if victim == "init" else containers.keeper("box")]
+
+
+def _ended(running: subprocess.Popen[str]) -> None:
+    """End what still runs: the kill may have come before there was anything to kill."""
+    try:
+        running.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        running.kill()
