@@ -1,6 +1,6 @@
 """save and load: images between the store and an archive.
 
-Decided here and only here: how an image of an archive becomes one of the store.
+This module alone decides how an image of an archive becomes an image of the store.
 No more is read than the announced sizes, the digest of a blob is checked before it is
 unpacked, and a layer is published only if it unpacks to the diff_id in the configuration.
 When all parts are in the store, one transaction records the images and their
@@ -181,7 +181,7 @@ def _merged(listed: Sequence[Packaged]) -> list[Packaged]:
     merged = []
     for same in found.values():
         names = dict.fromkeys(name for packaged in same for name in packaged.names)
-        # docker reads the entries one after the other: the last one counts.
+        # docker reads the entries in order, so the last one wins.
         merged.append(replace(same[-1], names=tuple(names)))
     return merged
 
@@ -209,7 +209,7 @@ def _publish(
 
 
 class _Origin(NamedTuple):
-    """What is compared to find out whether one image was made from another."""
+    """The fields that show whether one image was made from another."""
 
     history: tuple[HistoryEntry, ...]
     layers: int
@@ -328,13 +328,13 @@ class _Loader:
         return layer
 
     def _is_kept(self, blob: Digest, diff_id: Digest) -> bool:
-        """Tell whether `blob` is there, and known to unpack to the layer `diff_id`."""
+        """Tell whether the store has `blob`, and knows that it unpacks to the layer `diff_id`."""
         return self._store.blobs.need(blob) and any(
             known.digest == blob for known in self._store.layers.blobs(diff_id)
         )
 
     def _keep(self, section: Section, descriptor: Descriptor) -> Section:
-        """Store the packed layer as a blob, which checks it; return the blob."""
+        """Store the compressed layer as a blob, which checks its digest; return the blob."""
         self._store.blobs.put(
             io.BufferedReader(section, 1 << 20), descriptor.digest, descriptor.size
         )
@@ -344,7 +344,7 @@ class _Loader:
     def _refuse_other(self, section: Section, diff_id: Digest, number: int) -> None:
         """Raise DigestMismatch unless `section` unpacks to the layer that exists already.
 
-        Otherwise every saved archive would have this blob in place of the layer.
+        Without this check, every later save would write this blob instead of the layer.
         """
         reader = VerifyingReader(
             io.BufferedReader(open_decompressed(section, self._limits), 1 << 20)
@@ -436,7 +436,7 @@ def _listed(images: list[_Saved]) -> list[Listed]:
 
 
 def _resolve(store: Store, names: Sequence[str]) -> list[tuple[Image, list[Reference]]]:
-    """Return the images that `names` mean, each once, with the names to save it by."""
+    """Return the images that `names` select, each once, with the names to save."""
     found: dict[Digest, tuple[Image, list[Reference]]] = {}
     for text in names:
         for image, reference in _meant(store, text):

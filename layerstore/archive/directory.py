@@ -1,6 +1,6 @@
 """One image as a directory: skopeo's `dir:`, which podman calls `docker-dir`.
 
-Decided here and only here: how that layout is read.  manifest.json is the
+This module alone decides how that layout is read.  manifest.json is the
 image's manifest, or an image index whose manifests are `<hex>.manifest.json`;
 blobs are files named by the hexadecimal digits of their digest.  The layout
 has no place for the image's name.
@@ -22,7 +22,7 @@ from layerstore.oci.platform import Platform, choose_platform
 def read_directory(
     members: Members, data: bytes, fields: Object, platform: Platform | None = None
 ) -> list[Packaged]:
-    """Return the image whose manifest, or index, is `data`, which says `fields`."""
+    """Return the image whose manifest or index is `data`; `fields` is `data` parsed."""
     if "manifests" in fields:
         entries = [
             entry

@@ -1,7 +1,7 @@
 """docker's archives of images: read and write their manifest.json.
 
-Decided here and only here: how docker's form is read.  Only manifest.json counts,
-in the form of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`) and from 25 on
+This module alone decides how docker's format is read.  Only manifest.json counts,
+in the format of docker up to 24 (`<id>.json`, `<v1 id>/layer.tar`) and from 25 on
 (`blobs/sha256/…`); `repositories` and the old json files next to the layers are
 ignored.
 

@@ -1,6 +1,6 @@
 """The files in an archive of images, a tar or a directory, opened by name in any order.
 
-Decided here and only here: how a file is found by its name.  A link in an archive is
+This module alone decides how a file is found by its name.  A link in an archive is
 followed within the archive; anything but a regular file counts as absent.
 Nothing is unpacked: a member of a tar is read at its offset in the tar.
 
@@ -32,7 +32,7 @@ _MOST_MEMBERS = 100_000
 
 
 class Section(io.RawIOBase):
-    """`size` bytes of the file `fd` from `offset` on, which is closed with it if it is `owned`."""
+    """`size` bytes of the file `fd` from `offset` on; `close` closes `fd` if it is `owned`."""
 
     def __init__(self, fd: int, offset: int, size: int, *, owned: bool = False) -> None:
         self._fd = fd
@@ -119,7 +119,7 @@ class _FileSource:
 
 
 class TarMembers:
-    """The members of the uncompressed tar open as `file`, which is closed with this."""
+    """The members of the uncompressed tar open as `file`; `close` closes it."""
 
     def __init__(self, file: BinaryIO, limits: Limits = DEFAULT) -> None:
         self.room = limits.documents
@@ -198,7 +198,7 @@ class DirectoryMembers:
 
 
 def open_members(source: Path | Readable, spool: Path, limits: Limits = DEFAULT) -> Members:
-    """Open the archive of images `source`: a directory, a file, or a stream, packed or not.
+    """Open an archive of images: a directory, a file, or a stream, compressed or not.
 
     A stream, or a compressed file, is first written to a file without a
     name in the directory `spool`.  Raises StoreError if it cannot be read,

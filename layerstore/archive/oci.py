@@ -1,10 +1,9 @@
 """OCI image layouts: read and write their index.json.
 
-Decided here and only here: which images of a layout are loaded, and their names.
-An image index in it is searched for the platform of this
-machine; attestations and unknown kinds of content are skipped, as
-the specification requires.  The name is containerd's annotation if there is one,
-else OCI's; a name that is only a tag is one in the repository that the caller gives.
+This module alone decides which images of a layout are loaded, and their names.  An image
+index in it is searched for the platform of this machine; attestations and unknown kinds of
+content are skipped, as the specification requires.  The name is containerd's annotation if
+there is one, else OCI's; a name that is only a tag gets the repository of the caller.
 
 Source: image-spec image-layout.md, image-index.md, annotations.md; containerd
 `images/archive`, docker ≥ 25.
@@ -47,8 +46,8 @@ def read_oci(
 ) -> list[Packaged] | None:
     """Return the images of a layout, None if the archive is not one.
 
-    `platform` selects from image indexes, by default this machine's; `repository`
-    is that of an image whose name is only a tag, "" if it gets no name.
+    `platform` selects from image indexes, by default this machine's.  An image whose name is
+    only a tag gets the repository `repository`, or no name if that is "".
     """
     layout = read_document(members, LAYOUT_FILE)
     data = read_document(members, INDEX_FILE)
@@ -72,7 +71,7 @@ def read_oci(
 def _manifests(
     members: Members, descriptor: Descriptor, platform: Platform | None, depth: int
 ) -> Iterator[Manifest]:
-    """Yield the manifests that `descriptor` means on `platform`."""
+    """Yield the manifests of `descriptor`, a manifest or an index, for `platform`."""
     kind = descriptor.media_type
     if kind not in INDEX_TYPES and kind not in MANIFEST_TYPES:
         return
@@ -107,7 +106,7 @@ def _name(descriptor: Descriptor, repository: str) -> Reference | None:
     try:
         reference = parse_reference(text)
     except InvalidReference:
-        return None  # the grammar of annotations is wider than that of names
+        return None  # an annotation may contain characters that a name may not
     return None if reference.digest is not None else reference.with_default_tag()
 
 

@@ -14,9 +14,9 @@ class Packaged:
     """An image in an archive: the files of its parts, and its names.
 
     `layers` are names of files in the archive, the base first.  `descriptors` and
-    `manifest` are set if the archive has a manifest of OCI's or the registry's
-    form, whose digest is to be kept.  `parent` is the image from which this one was
-    made, according to the archive, which may not have that image.
+    `manifest` are set if the archive has an OCI or docker registry manifest, whose digest is
+    to be kept.  `parent` is the image from which this one was made, according to the
+    archive, which may not have that image.
     """
 
     config: bytes

@@ -1,6 +1,6 @@
 """An archive as an uncompressed file that can be read at any offset.
 
-Decided here and only here: when an archive is copied to disk before it is read.
+This module alone decides when an archive is copied to disk before it is read.
 A regular file that is not compressed is read in place; a pipe or a
 compressed file is copied.  It is copied only if it begins like a tar.  Runs of zeros
 become holes, so a few megabytes that unpack to gigabytes of zeros take no space.
@@ -64,7 +64,7 @@ def _copy(head: bytes, stream: Decompressed, fd: int) -> None:
     os.pwrite(fd, head, 0)
     size = len(head)
     if head == END:
-        return  # nothing behind the end counts
+        return  # the bytes after the end mark do not count
     buffer = memoryview(bytearray(CHUNK))
     while count := stream.readinto(buffer):
         for at in range(0, count, _PIECE):
@@ -92,5 +92,5 @@ def _regular(stream: Readable) -> int | None:
 
 
 def _began_at_zero(stream: Readable) -> bool:
-    # The first bytes, which tell the compression, have been read.
+    # The first bytes, which show the compression, have been read already.
     return int(stream.tell()) <= 6  # type: ignore[attr-defined]

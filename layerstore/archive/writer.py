@@ -1,7 +1,7 @@
 """Write an archive of images, as a tar or as a directory.
 
-Decided here and only here: how a file of an archive is written.  A directory is
-built under another name next to its place, and renamed when it is complete.
+This module alone decides how a file of an archive is written.  A directory is built under
+another name next to its final path, and renamed when it is complete.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Tree:
     """The tree beneath the directory `fd`, which the caller closes; `ignore` hides files.
 
     With `owners`, as for a stage, files keep their owners; the files of a context belong to
-    root in the image, whoever owns them on this machine.
+    root in the image, whatever their owner on this machine is.
     """
 
     def __init__(self, fd: int, ignore: Ignore | None = None, *, owners: bool = False) -> None:

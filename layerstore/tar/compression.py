@@ -1,9 +1,8 @@
 """Compressed streams: how their kind is found, how they are read and written.
 
-Decided here and only here: which compressions are read (gzip, zstd, xz, bzip2,
-recognised by their first bytes and never by a name), and that the unpacked
-bytes stay within the limits.  All of it runs in this process: no helper program
-is searched in a path that an image could influence.
+This module alone decides which compressions are read (gzip, zstd, xz, bzip2, recognised by
+their first bytes and never by a name), and holds the unpacked bytes to the limits.  It runs
+in this process: no helper program is searched in a path that an image could influence.
 
 isal and zstandard release the GIL while they work.
 """
@@ -37,19 +36,19 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 GZIP, ZSTD, XZ, BZIP2 = "gzip", "zstd", "xz", "bzip2"
 
-# The lowest, the default and the highest level.  What one costs and gives, measured on a
-# Debian /usr: isal 2 packs 484 MB/s to 41 %, zstd 3 241 MB/s to 35 %.
+# The lowest, the default and the highest level.  Speed and compressed size of the defaults,
+# measured on a Debian /usr: isal level 2: 484 MB/s, 41 %; zstd level 3: 241 MB/s, 35 %.
 LEVELS = {GZIP: (0, 2, 3), ZSTD: (1, 3, 19)}
 
 
 class Readable(Protocol):
-    """What a stream that is read needs."""
+    """A stream that can be read."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class _Decoder(Protocol):
-    """What the decompressors of lzma and bz2 have in common."""
+    """The common methods of the decompressors of lzma and bz2."""
 
     @property
     def eof(self) -> bool: ...
@@ -111,7 +110,7 @@ class _Members(io.RawIOBase):
             data = b""
             if self._decoder.eof:
                 rest = self._decoder.unused_data or self._stream.read(_CHUNK) or b""
-                # xz may be followed by zeros that fill it up.
+                # An xz stream may be followed by padding zeros.
                 rest = rest.lstrip(b"\0") if self._kind == XZ else rest
                 if not rest:
                     return 0
@@ -152,7 +151,7 @@ class Decompressed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill some of `buffer`; raises InvalidImage for damaged data, LimitExceeded."""
+        """Read into `buffer`; raises InvalidImage for damaged data, LimitExceeded."""
         try:
             size: int = self._into(buffer)
         except _DAMAGE as e:
@@ -213,12 +212,12 @@ def open_decompressed(stream: Readable, limits: Limits = DEFAULT) -> Decompresse
 def open_compressor(out: BinaryIO, kind: str, level: int | None = None) -> BinaryIO:
     """Return a writer that packs into `out`; closing it ends the stream and leaves `out` open.
 
-    `level` is one that LEVELS allows for `kind`, by default the second there.
+    `level` is in the range of LEVELS for `kind`; the default is the second value there.
     """
     if level is None:
         level = LEVELS[kind][1]
     if kind == GZIP:
-        # No name and no time: the same content gives the same bytes.
+        # No name and no time in the header, so the same content gives the same bytes.
         packer = igzip.IGzipFile(  # type: ignore[no-untyped-call]
             filename="", fileobj=out, mode="wb", compresslevel=level, mtime=0
         )

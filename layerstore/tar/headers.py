@@ -1,8 +1,8 @@
-"""The 512-byte headers of tar: how one is read, and how ours are written.
+"""The 512-byte headers of tar: how they are read and written.
 
-Decided here and only here: what a header says.  Read are ustar, the GNU
-extensions, PAX records with binary values and both encodings of numbers;
-written is ustar, with PAX records where a value does not fit into it.
+This module alone interprets a header.  It reads ustar, the GNU extensions, PAX records with
+binary values and both encodings of numbers; it writes ustar, with PAX records for the
+values that do not fit.
 
 Sans-I/O: bytes in, values out.  Source: POSIX pax(1) "pax Interchange Format",
 "ustar Interchange Format"; the GNU tar manual, "Tar Internals".
@@ -85,7 +85,7 @@ class Header:
         if magic[:5] == b"ustar":
             if self.kind in (CHAR, BLOCK_DEVICE):
                 self.major, self.minor = read_number(major), read_number(minor)
-            # GNU's own format has other things where POSIX has the prefix.
+            # GNU's own format has other fields at the place of the POSIX prefix.
             if prefix[0] and magic == b"ustar\x0000":
                 self.name = prefix.partition(b"\0")[0] + b"/" + name
 
@@ -112,7 +112,7 @@ def _check_sum(block: bytes, field: bytes) -> None:
 def read_number(field: bytes) -> int:
     """Return a number in octal, or in GNU's base 256; raises InvalidImage.
 
-    Most fields of a header are those of the one before, and so remembered.
+    Results are cached, because most fields of a header equal those of the one before.
     """
     if field[0] & 0x80:
         value = int.from_bytes(field, "big")
@@ -120,7 +120,7 @@ def read_number(field: bytes) -> int:
         if field[0] & 0x40:
             return value - (1 << bits)  # negative, in two's complement
         return value & ~(1 << (bits - 1))
-    # Octal digits end at the first NUL; bytes behind it have no meaning.
+    # Octal digits end at the first NUL; the bytes after it have no meaning.
     text = field.lstrip(b" \0").partition(b"\0")[0].rstrip(b" ")
     if not text:
         return 0
@@ -133,7 +133,7 @@ def read_number(field: bytes) -> int:
 
 
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """Return the records of a PAX header, a repeated GNU.sparse.* pair joined by commas.
+    """Return the records of a PAX header; repeated GNU.sparse.* pairs are joined by commas.
 
     Raises InvalidImage.
     """
@@ -150,7 +150,7 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
             raise InvalidImage("the archive is damaged: a PAX record does not end where it says")
         key, value = data[space + 1 : equals], data[equals + 1 : stop - 1]
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            # Format 0.0 repeats the pair; what 0.1 would have written is kept.
+            # Sparse format 0.0 repeats the pair; it is kept as the one record of format 0.1.
             before = records.get(b"GNU.sparse.map")
             records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
         else:
@@ -160,7 +160,7 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def pax_number(value: bytes, what: str) -> int:
-    """Return a decimal integer out of a PAX record; raises InvalidImage."""
+    """Return the decimal integer in a PAX record; raises InvalidImage."""
     if not value.removeprefix(b"-").isdigit() or len(value) > 21:
         raise InvalidImage(f"the archive is damaged: its PAX {what} {value[:40]!r} is no number")
     return int(value)
@@ -194,7 +194,7 @@ def old_sparse_map(block: bytes, extension: bool) -> tuple[list[tuple[int, int]]
 
 
 def padding(size: int) -> int:
-    """Return how many bytes fill up the last block of `size` bytes."""
+    """Return how many bytes of padding follow `size` bytes of content."""
     return -size % BLOCK
 
 
@@ -215,11 +215,11 @@ def format_entry(
     xattrs: Iterable[tuple[bytes, bytes]] = (),
     sparse_size: int | None = None,
 ) -> bytes:
-    """Return the header of an entry, a PAX header before it where one is needed.
+    """Return the header of an entry, with a PAX header before it if one is needed.
 
-    The same values give the same bytes, everywhere: no names of users, no
-    times but the entry's own, PAX records sorted.  A sparse file, of `sparse_size` bytes
-    with its holes, is stored in `size` bytes: its `format_sparse_map` and the data.
+    The same values give the same bytes on every machine: there are no names of users and no
+    times except the entry's own, and PAX records are sorted.  A sparse file of `sparse_size`
+    bytes, holes included, is stored in `size` bytes: its `format_sparse_map` and its data.
     """
     records = {XATTR + key: value for key, value in xattrs}
     if sparse_size is not None:
@@ -227,8 +227,8 @@ def format_entry(
         records[b"GNU.sparse.minor"] = b"0"
         records[b"GNU.sparse.name"] = name
         records[b"GNU.sparse.realsize"] = b"%d" % sparse_size
-        # What a program shows that does not know the format.  A record `path` would
-        # hide the name in Python's tarfile.
+        # A program that does not know the sparse format shows this name.  A record `path`
+        # would hide the real name in Python's tarfile.
         name = b"GNUSparseFile.0/" + name.rpartition(b"/")[2][:_SPARSE_BASE]
     short, prefix = _split_name(name, records)
     if len(linkname) > 100:
@@ -245,7 +245,7 @@ def format_entry(
 
 
 def format_sparse_map(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
-    """Return what precedes the data of a sparse file of `size` bytes, in whole blocks.
+    """Return the map before the data of a sparse file of `size` bytes, in whole blocks.
 
     `ranges` are the (start, end) of its data.  Source: the GNU tar manual, "PAX Format 1".
     """
@@ -257,10 +257,10 @@ def format_sparse_map(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
 
 
 def _split_name(name: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]:
-    """Return the name and prefix fields for `name`; the whole goes to PAX where they are short."""
+    """Return the name and prefix fields for `name`; if they are too short, PAX has the name."""
     if len(name) <= 100:
         return name, b""
-    # The prefix ends at a slash that leaves 1 to 100 bytes behind it, the last one not counted.
+    # The prefix ends at a slash with 1 to 100 bytes after it, a trailing slash not counted.
     cut = name.find(b"/", len(name) - 101, len(name) - 1)
     if 0 < cut <= 155:
         return name[cut + 1 :], name[:cut]

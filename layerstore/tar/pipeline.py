@@ -1,10 +1,10 @@
 """Streams of bytes that one thread reads and hashes while another uses them.
 
-Decided here and only here: how the work on a layer is divided between two
-processors.  Reading, decompressing and SHA-256 release the GIL on large
-buffers.  So they run in their own thread, a few buffers ahead of the code
-that uses the bytes (`Feed`), or behind the code that makes them (`Sink`).
-Buffers are reused, since new memory costs as much as filling it.
+This module alone decides how the work on a layer is divided between two processors.
+Reading, decompressing and SHA-256 release the GIL on large buffers.  So they run in their
+own thread, a few buffers ahead of the code that uses the bytes (`Feed`), or behind the code
+that makes them (`Sink`).  Buffers are reused, because to allocate one costs as much as to
+fill it.
 
 Threading: a `Feed` and a `Sink` belong to the thread that made them.  A view
 that a `Feed` returns is valid until the next call.
@@ -30,7 +30,7 @@ Tick = Callable[[int], None]
 
 
 class Writable(Protocol):
-    """What a stream that is written needs."""
+    """A stream that can be written."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -38,10 +38,10 @@ class Writable(Protocol):
 class Feed:
     """The bytes of `stream`, in order, and the digest of them all.
 
-    `tick` is called now and then, on the reading thread, with the number of bytes
-    read.  Closing before the end of the stream ends the thread, but not a read of
-    `stream` that hangs: the thread then ends with that read.  The last view that
-    was returned ends at `at` in `buffer`.
+    `tick` is called now and then, on the reading thread, with the number of bytes read.
+    `close` before the end of the stream ends the thread, but not a read of `stream` that
+    hangs: the thread then ends after that read.  The last returned view ends at `at` in
+    `buffer`.
     """
 
     def __init__(self, stream: Readable, tick: Tick | None = None) -> None:
@@ -130,7 +130,7 @@ class Feed:
             yield self._view[at : at + step]
 
     def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int:
-        """Hand the next `size` bytes to `raw`; return how many there were."""
+        """Pass the next `size` bytes to `raw`; return how many there were."""
         done = 0
         for view in self.views(size):
             raw(view)
@@ -166,8 +166,8 @@ class Feed:
 class Sink:
     """Hashes bytes, and writes them to `out` if there is one.
 
-    `finish` returns the digest, that of no bytes if `hashing` is off.  An error of
-    writing is raised by the next call.
+    `finish` returns the digest, or the digest of no bytes if `hashing` is off.  If a write
+    fails, the next call raises the error.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Sink:
             raise self._error
 
     def finish(self) -> Digest:
-        """Write what is left and return the digest of everything."""
+        """Write the remaining bytes and return the digest of all bytes."""
         self._flush()
         self.close()
         if self._error is not None:

@@ -1,12 +1,11 @@
 """A tar stream as a sequence of entries, extended headers and sparse maps applied.
 
-Decided here and only here: which headers belong together, which names are
-refused before the disk is touched, and where the content of a file begins and
-ends.  Every byte of the stream that is not content is passed to `raw`, so that
-the archive can be written again exactly.
+This module alone decides which headers belong together, which names are refused before the
+disk is touched, and where the content of a file begins and ends.  Every byte of the stream
+that is not content is passed to `raw`, so that the archive can be written again exactly.
 
-A global PAX header has no effect, as in docker; archives that have one keep a
-comment in it.  Links have no content, whatever size their header says.
+A global PAX header has no effect, as in docker; in practice it contains only a comment.
+Links have no content, even if their header has a size.
 
 Source: POSIX pax(1); the GNU tar manual, "Sparse Formats"; image-spec layer.md.
 """
@@ -69,10 +68,10 @@ _MOST_NS = (1 << 63) - 1  # the year 2262, and 1677 before the epoch
 
 
 class Entry:
-    """One entry: `path` relative to the root and normal, b"" for the root itself.
+    """One entry: `path` is normalized and relative to the root, b"" for the root itself.
 
-    `size` is that of the file; `stored` how many bytes of it are in the
-    archive, at the (offset, size) pairs of `segments` where it is sparse.
+    `size` is the size of the file in bytes, and `stored` the number of its bytes in the
+    archive.  The `segments` of a sparse file are the (offset, size) pairs of its data.
     """
 
     __slots__ = (
@@ -119,7 +118,7 @@ def show(path: bytes) -> str:
 
 
 class Source(Protocol):
-    """Where the bytes of an archive come from; see `Feed`."""
+    """A source of the bytes of an archive; see `Feed`."""
 
     def take(self, size: int) -> bytes: ...
     def views(self, size: int) -> Iterator[memoryview]: ...
@@ -130,8 +129,8 @@ class Source(Protocol):
 class TarReader:
     """Iterates over the entries of the archive that comes from `feed`.
 
-    The content of an entry is read by `content` before the iteration goes on;
-    what is not read is passed to `raw` like everything else.
+    `content` reads the content of an entry before the iteration goes on; content that is
+    not read is passed to `raw` like everything else.
     """
 
     def __init__(
@@ -140,11 +139,11 @@ class TarReader:
         self._feed = feed
         self._raw = raw
         self._limits = limits
-        self._left = 0  # bytes of the present content
+        self._left = 0  # unread bytes of the current content
         self._padding = 0
         self._count = 0
         self._total = 0
-        self.ended = False  # by the mark of the end, not just by the end of the stream
+        self.ended = False  # True after the end mark, not just at the end of the stream
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self._next()) is not None:
@@ -153,7 +152,7 @@ class TarReader:
             self._raw(view)
 
     def content(self) -> Iterator[memoryview]:
-        """Yield the stored bytes of the present entry; raises InvalidImage if they end early."""
+        """Yield the stored bytes of the current entry; raises InvalidImage if they end early."""
         for view in self._feed.views(self._left):
             self._left -= len(view)
             yield view
@@ -161,7 +160,7 @@ class TarReader:
             raise short("a file")
 
     def skip(self) -> None:
-        """Hand the content of the present entry, or what is left of it, to `raw`."""
+        """Pass the content of the current entry, or the rest of it, to `raw`."""
         left, self._left = self._left, 0
         if self._feed.pass_over(left, self._raw) < left:
             raise short("a file")
@@ -217,7 +216,7 @@ class TarReader:
         second = self._feed.take(BLOCK)
         self._raw(second)
         if second != END[: len(second)]:
-            # Readers differ in what they make of what follows.
+            # Programs disagree on the meaning of the bytes that follow.
             raise InvalidImage("the archive is damaged: it goes on behind a lone block of zeros")
         return None
 
@@ -256,11 +255,11 @@ class TarReader:
         if pax:
             _apply_pax(entry, pax)
         if entry.kind == REGULAR:
-            # Before POSIX a directory was a file whose name ends in a slash.
+            # Before POSIX, a file whose name ends in a slash was a directory.
             if entry.path.endswith(b"/") and header.kind in (REGULAR, OLD_REGULAR):
                 entry.kind = DIRECTORY
                 if entry.stored:
-                    # GNU tar passes over it, Go takes it for headers or makes a file.
+                    # GNU tar skips the content; Go reads it as headers or makes a file.
                     raise InvalidImage(f"{entry.shown} in the archive is a directory with content")
             else:
                 self._find_content(entry, header, block, pax)
@@ -330,7 +329,7 @@ class TarReader:
         return list(zip(numbers[::2], numbers[1::2], strict=True)), pax_number(size, "size")
 
     def _sparse_map_in_content(self, entry: Entry) -> list[int]:
-        """Read the map of format 1.0, decimal numbers a line, in whole blocks before the data."""
+        """Read the map of format 1.0: one decimal number a line, in whole blocks, then the data."""
         text, wanted, found = bytearray(), 1, 0
         while found < wanted:
             if entry.stored < BLOCK or len(text) > self._limits.header:
@@ -366,7 +365,7 @@ def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
 
 
 def _check_segments(entry: Entry) -> None:
-    """Raise InvalidImage unless the pieces follow each other, fit, and are what is stored."""
+    """Raise InvalidImage unless the segments are in order, fit, and add up to `stored`."""
     at = total = 0
     for offset, size in entry.segments or ():
         if size < 0 or offset < at or offset + size > entry.size:
@@ -390,10 +389,10 @@ def _without_dots(parts: list[bytes], name: bytes) -> list[bytes]:
 
 
 def normal_path(name: bytes) -> bytes:
-    """Return the path that `name` means beneath the root, without `.` and superfluous slashes.
+    """Return the path of `name` beneath the root, without `.` and superfluous slashes.
 
-    An absolute name starts at the root too, and `..` takes the name before it away
-    whatever that is, as in docker.  Raises UnsafePath for a name that leads out.
+    An absolute name starts at the root too, and `..` removes the component before it, even
+    if that is a link, as in docker.  Raises UnsafePath for a name that leads out.
     """
     path = name[2:] if name.startswith(b"./") else name
     path = path.strip(b"/")
