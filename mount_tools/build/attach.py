@@ -36,7 +36,7 @@ class Bind(NamedTuple):
 
     @property
     def folder(self) -> bool:
-        """Whether it is a directory.  Raises StoreError where it does not exist."""
+        """Whether it is a directory.  Raises StoreError if it does not exist."""
         with _opened(self) as path:
             return os.path.isdir(path)
 
@@ -50,7 +50,7 @@ class Scratch(NamedTuple):
 
     @property
     def folder(self) -> bool:
-        """Whether it is a directory.  Raises StoreError where it does not exist."""
+        """Whether it is a directory.  Raises StoreError if it does not exist."""
         return Bind(self.base, self.path, self.target).folder
 
 

@@ -19,7 +19,7 @@ from mount_tools.build.made import Made
 
 
 def find_in_images(images: Sequence[ImageConfig], made: Made, created_by: str) -> StepRow | None:
-    """Return the step of one of `images` that comes after what is `made`, or None."""
+    """Return the step that follows `made` in one of `images`, or None."""
     before = [(entry.created_by, entry.empty_layer) for entry in made.history]
     for image in images:
         history, diff_ids = image.history, image.diff_ids

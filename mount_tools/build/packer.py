@@ -72,7 +72,7 @@ class Packer:
         self._waiting: list[_Waiting] = []
 
     def run(self, jobs: Link, builder: Link) -> None:
-        """Pack each job of `jobs` until it ends; tell the `builder` what is recorded.
+        """Pack each job of `jobs` until that connection ends; tell the `builder` what is recorded.
 
         Raises StoreError, and OSError if a file cannot be read or the disk is full.
         """

@@ -116,7 +116,7 @@ class StageProcess:
     def kill(self) -> None:
         """End the stage's process at once, and with it every process of its step.
 
-        The packer then records what is packed, so that the next build goes on from there.
+        The packer then records the layers that are packed, so that the next build can reuse them.
         """
         _kill(self._stage)
 

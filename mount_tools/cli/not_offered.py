@@ -101,7 +101,7 @@ _TO_RUN = {
     "--oom-score-adj": "use choom(1) before pyunion",
     "--pid": _NAMESPACE,
     "--pids-limit": _LIMIT,
-    "--platform": "name it where the image comes from: `pyunion pull --platform`",
+    "--platform": "choose the platform at the pull: `pyunion pull --platform`",
     "--publish": _PORTS,
     "--publish-all": _PORTS,
     "--restart": _RESTART,

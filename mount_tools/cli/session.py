@@ -4,7 +4,7 @@ Only the commands that fill a store, as `import`, `load` and `pull`, create a mi
 All others treat a missing default store as an empty one.  A missing store that `--root` or
 $PYUNION_ROOT names is an error, since the name is probably mistyped.
 
-A command with several operands goes on after a failure and exits with 1 at the end.
+A command with several operands continues after a failure and exits with 1 at the end.
 """
 
 from __future__ import annotations

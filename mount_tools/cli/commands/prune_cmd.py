@@ -1,4 +1,4 @@
-"""`pyunion prune`: ask, and remove what is not used; or show what would be removed.
+"""`pyunion prune`: ask, and remove unused objects; or show which would be removed.
 
 Source: docker/cli `cli/command/image/prune.go`, `container/prune.go`, `system/prune.go`.
 Differs from docker: `--dry-run`.
