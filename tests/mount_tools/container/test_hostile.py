@@ -109,14 +109,16 @@ def test_a_full_disk_loses_lines_and_says_so(
             "echo before; busybox dd if=/dev/zero of=/fill bs=64k 2>/dev/null; "
             "busybox seq 1 20000; busybox rm /fill; echo after; sleep 1000"
         )
-        there.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
-        wait_until(lambda: "after\n" in there("logs", "box").stdout, "the line after it")
-        done = there("logs", "box")
-        assert done.stdout.startswith("before\n")
-        assert "bytes of output are missing here: the disk is full" in done.stderr
-        assert there.ok("inspect", "-f", "{{.State.Status}}", "box") == "running"
-        there.ok("rm", "-f", "box")
-        there.end()
+        try:
+            there.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
+            wait_until(lambda: "after\n" in there("logs", "box").stdout, "the line after it")
+            done = there("logs", "box")
+            assert done.stdout.startswith("before\n")
+            assert "bytes of output are missing here: the disk is full" in done.stderr
+            assert there.ok("inspect", "-f", "{{.State.Status}}", "box") == "running"
+        finally:
+            there("rm", "-f", "box")
+            there.end()
 
 
 def truth(containers: Containers) -> None:
