@@ -214,7 +214,7 @@ class Authenticator:
         if challenges and choose(challenges) is None:
             schemes = ", ".join(shown(challenge.scheme) for challenge in challenges)
             return Unauthorized(
-                f"{what} wants an authorization that does not exist here: {schemes}", self._host
+                f"{what} wants an authorization that is not supported: {schemes}", self._host
             )
         if self._found.get(path) is not None:
             asked = f" for {what}" if path else ""

@@ -67,7 +67,8 @@ def _load(context: ssl.SSLContext, directory: Path) -> int:
 def _need(path: Path, other: Path) -> None:
     if not other.exists():
         raise BadConfiguration(
-            f"{path} is without {other.name}: a client needs both, and an authority is a file *.crt"
+            f"{path} has no {other.name} next to it: a client needs both; rename it to *.crt if "
+            "it is an authority"
         )
 
 

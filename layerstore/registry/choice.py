@@ -92,7 +92,8 @@ def choose(top: Document, wanted: Platform, get: Callable[[Descriptor], Document
     kind = manifest.config.media_type
     if kind not in _CONFIGS:
         raise UnknownMediaType(
-            f'{top.digest} is no image to run but of the type "{shown(kind)}": other tools read it'
+            f'{top.digest} is not an image that can run: it is of the type "{shown(kind)}", which '
+            "other tools read"
         )
     return Chosen(manifest, tuple(indexes))
 

@@ -85,7 +85,7 @@ class Configuration:
             return parse_reference(target)._replace(tag=reference.tag, digest=reference.digest)
         except InvalidReference:
             raise BadConfiguration(
-                f'the short name "{shown(name)}" is an alias of what is no name: {shown(target)}'
+                f'the short name "{shown(name)}" is an alias of an invalid name: {shown(target)}'
             ) from None
 
     def home(self, reference: Reference) -> Endpoint:

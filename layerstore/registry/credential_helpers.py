@@ -65,7 +65,7 @@ def erase(helper: str, server: str) -> bool:
 
 def _run(helper: str, action: str, given: bytes) -> tuple[int, bytes]:
     if not _NAME.fullmatch(helper):
-        raise HelperFailed("the name of a credential helper in the configuration is not a name")
+        raise HelperFailed("the configuration names a credential helper with an invalid name")
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run(

@@ -401,9 +401,9 @@ def _failure(error: Exception, place: Place) -> Exception:
         case ssl.SSLError():
             return TlsFailed(f"no TLS connection with {name}: {error.reason or error}", name)
         case socket.gaierror():
-            return NoConnection(f"there is no address of the host {name}: {error.strerror}", name)
+            return NoConnection(f"the host {name} has no address: {error.strerror}", name)
         case ConnectionRefusedError():
-            return NoConnection(f"{name} takes no connections: nothing listens there", name)
+            return NoConnection(f"{name} refuses connections: nothing listens there", name)
         case http.client.IncompleteRead() | ConnectionError() | EOFError():
             return Interrupted(f"{name} closed the connection in the middle", name)
         case OSError():

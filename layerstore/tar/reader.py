@@ -269,13 +269,13 @@ class TarReader:
         if not -_MOST_NS <= entry.mtime_ns <= _MOST_NS:
             entry.mtime_ns = _MOST_NS if entry.mtime_ns > 0 else -_MOST_NS
         if b"\0" in entry.linkname:
-            raise InvalidImage(f"{entry.shown} in the archive is a link to no possible name")
+            raise InvalidImage(f"{entry.shown} in the archive is a link to a name with a NUL")
         major, minor = entry.device
         if not 0 <= major < 1 << 12 or not 0 <= minor < 1 << 20:
-            raise InvalidImage(f"there is no device {major}:{minor}, which {entry.shown} is to be")
+            raise InvalidImage(f"{entry.shown} in the archive has no valid device: {major}:{minor}")
         if not 0 <= entry.uid < 0xFFFFFFFF or not 0 <= entry.gid < 0xFFFFFFFF:
             raise InvalidImage(
-                f"the owner {entry.uid}:{entry.gid} of {entry.shown} is not one a file can have"
+                f"{entry.shown} in the archive has no valid owner: {entry.uid}:{entry.gid}"
             )
         return entry
 

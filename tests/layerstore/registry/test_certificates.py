@@ -58,10 +58,10 @@ def test_client_certificate_needs_its_key(tmp_path: Path, authority: Authority) 
     host = tmp_path / "r.example"
     host.mkdir()
     (host / "a.cert").write_bytes(pair.certificate.read_bytes())
-    with pytest.raises(BadConfiguration, match=r"a\.cert is without a\.key"):
+    with pytest.raises(BadConfiguration, match=r"a\.cert has no a\.key"):
         context_for("r.example", [tmp_path], insecure=False)
     (host / "a.key").write_bytes(pair.key.read_bytes())
     context_for("r.example", [tmp_path], insecure=False)
     (host / "a.cert").unlink()
-    with pytest.raises(BadConfiguration, match=r"a\.key is without a\.cert"):
+    with pytest.raises(BadConfiguration, match=r"a\.key has no a\.cert"):
         context_for("r.example", [tmp_path], insecure=False)

@@ -103,7 +103,7 @@ def test_short_names(config: Configuration, text: str, found: str) -> None:
 
 
 def test_alias_of_what_is_no_name(config: Configuration) -> None:
-    with pytest.raises(BadConfiguration, match='"broken" is an alias of what is no name'):
+    with pytest.raises(BadConfiguration, match='"broken" is an alias of an invalid name'):
         config.resolve("broken")
 
 

@@ -198,7 +198,9 @@ def test_indexes_nested_without_end_are_refused(store: Store, registry: MemoryRe
 def test_what_is_no_image_is_refused(store: Store, registry: MemoryRegistry) -> None:
     config = {"mediaType": "application/vnd.cncf.helm.config.v1+json", "size": 2}
     registry.image(config={**config, "digest": registry.blob(b"{}")})
-    with pytest.raises(UnknownMediaType, match=r"no image to run but of the type .*helm"):
+    with pytest.raises(
+        UnknownMediaType, match=r"not an image that can run: it is of the type .*helm"
+    ):
         pull(store, registry)
     registry.manifest(b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws", "latest")
     with pytest.raises(UnknownMediaType, match="schema 1"):
