@@ -287,8 +287,8 @@ class Builder:
     def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
         roots = origins.roots(steps)
         runs = any(step.runs for step in steps)
-        # Where something runs the mount has mount points that are in no layer: others who
-        # copy from the stage get a mount of its layers.
+        # The mount of a stage with a RUN has mount points that are in no layer.  Stages that
+        # copy from it get a mount of its layers instead.
         exports = 0 if runs else self._exports(stage)
         process = self._process(made, steps, roots, runs=runs, exports=exports)
         self._at_work[stage.index] = _AtWork(stage, made, steps, process, steps[0])

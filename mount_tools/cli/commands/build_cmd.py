@@ -228,7 +228,7 @@ def _image(
     found = Platform(*(str(fields.get(name) or "") for name in ("os", "architecture", "variant")))
     if not suits(found, wanted):
         raise StoreError(
-            f"the image {text} is here for {found}, and {wanted} is asked for: "
+            f"the image {text} is here for {found}, but the build is for {wanted}: "
             f"pull it first with `pyunion pull --platform {wanted} {text}`"
         )
     return image

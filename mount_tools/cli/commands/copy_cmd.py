@@ -58,8 +58,8 @@ def parse_place(text: str) -> Place:
         return Place(kind, path, name)
     if kind in _NOT_HERE and (kind != "dir" or "/" in rest):  # else it is dir with a tag
         raise StoreError(
-            f'"{shown_text(text)}" is a place of skopeo\'s that is not offered here: write a name '
-            f"in a registry, {DOCKER_ARCHIVE}:, {OCI}: or {OCI_ARCHIVE}:"
+            f'"{shown_text(text)}" is a kind of place that only skopeo has: use a name in a '
+            f"registry, {DOCKER_ARCHIVE}:, {OCI}: or {OCI_ARCHIVE}:"
         )
     return Place(REGISTRY, "", text)
 

@@ -1,4 +1,4 @@
-"""`pyunion engine-check`: what container engines can use of PyUnion on this machine."""
+"""`pyunion engine-check`: test which parts of PyUnion container engines can use here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.session import say
 
 
-@framework.command("Mount a scratch union and say what works for container engines here")
-@framework.text("--dir", "directory", default="/var/tmp", says="Where the layers would be")
+@framework.command(
+    "Mount a scratch union and print what works for container engines on this machine"
+)
+@framework.text(
+    "--dir", "directory", default="/var/tmp", says="Directory on the filesystem of the layers"
+)
 @framework.flag("--json", "json", says="Print a JSON array")
 def engine_check(directory: str, json: bool) -> None:
     """Exits with 1 if nothing can be mounted. With --json each finding has name, works and

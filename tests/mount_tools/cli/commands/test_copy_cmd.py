@@ -36,7 +36,7 @@ def test_a_place_needs_a_path() -> None:
 
 @pytest.mark.parametrize("text", ["docker-daemon:x", "containers-storage:x:1", "dir:/tmp/x"])
 def test_a_place_of_skopeos_is_not_taken_for_a_name(text: str) -> None:
-    with pytest.raises(StoreError, match=rf'^"{text}" is .* not offered here: write '):
+    with pytest.raises(StoreError, match=rf'^"{text}" is .* only skopeo has: use '):
         parse_place(text)
     assert parse_place("dir:1") == Place("docker", "", "dir:1")
 
