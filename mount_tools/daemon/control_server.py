@@ -58,7 +58,7 @@ class Control:
         self._notifier = notifier
 
     def answer(self, line: bytes) -> Reply | Refused:
-        """Carry out the request `line`; return the reply, a failure being one too."""
+        """Carry out the request `line`; return its reply, or `Refused` if it fails."""
         try:
             return self._carry_out(line)
         except MalformedMessage as error:

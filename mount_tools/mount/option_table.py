@@ -21,8 +21,8 @@ PASSTHROUGH = ("on", "all", "off")
 class Option(NamedTuple):
     """One option as the user reads of it.
 
-    `argument` is what follows "=", empty for an option without a value.  `default` is what
-    holds without the option, empty if the meaning already says so.
+    `argument` is the text after "=", empty for an option without a value.  `default` is the
+    behaviour without the option, empty if the meaning already describes it.
     """
 
     name: str

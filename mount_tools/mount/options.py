@@ -95,9 +95,9 @@ def parse_options(
     and it is nosuid and nodev unless it says otherwise: images come from strangers, and a
     mount shows their set-user-ID programs to every local user.
 
-    The options of an `engine` are those of fuse-overlayfs: what that takes or ignores does
-    not stop the engine, except what would mount other layers than were meant or skip a check
-    of their contents.  An id that no map has is stored as the overflow id.
+    An `engine` may give all options of fuse-overlayfs: one that fuse-overlayfs accepts or
+    ignores is no error, unless to ignore it would mount the wrong layers or skip a check of
+    their contents.  An id that no map contains is stored as the overflow id.
 
     Raises `OptionError` with a sentence that names the option and what to do.
     """
@@ -135,7 +135,7 @@ def _taken(options: MountOptions, word: Word, sloppy: bool, engine: bool) -> Mou
 
 
 def _as_engines_mean(options: MountOptions, word: Word) -> MountOptions | None:
-    """Return `options` with what only engines write; None if `word` has its usual meaning."""
+    """Return `options` after a word that only engines write; None for any other `word`."""
     name = word.name
     if name in ("uidmapping", "gidmapping") and not word.value:
         return options
@@ -151,7 +151,7 @@ def _as_engines_mean(options: MountOptions, word: Word) -> MountOptions | None:
 
 
 def _means_layers(name: str) -> bool:
-    """Tell whether the unknown option `name` is probably one about layers, with a slip."""
+    """Tell whether the unknown option `name` is probably a misspelt option about layers."""
     import difflib  # only here: a mount should not wait for its import
 
     return bool(difflib.get_close_matches(name, sorted(LAYER_OPTIONS), n=1, cutoff=0.8))

@@ -27,7 +27,7 @@ def is_remount(given: Iterable[str]) -> bool:
 def remount(directory: str, given: Iterable[str]) -> None:
     """Change the flags of the mount on the absolute path `directory`.
 
-    The daemon goes on updating access times on the layers as it was told at first.  Raises
+    The daemon keeps the access time options of the first mount for the layers.  Raises
     OptionError, MountError if no union is mounted there, and the OSError of mount(2).
     """
     resolved = os.fsencode(os.path.realpath(directory))
