@@ -100,7 +100,7 @@ def failure(
     if said.code in _UPLOAD_CODES:
         return UploadInvalid(f"{host} refused {what}{reason}", host)
     if said.code == "BLOB_UPLOAD_UNKNOWN":
-        return UploadLost(f"{host} no longer knows {what}: it has to begin anew", host)
+        return UploadLost(f"{host} no longer knows {what}: the upload has to start again", host)
     if status == 404:
         return missing(f"{host} does not have {what}{reason}", host)
     if status >= 500:

@@ -207,7 +207,7 @@ class Upload:
         if not self.sent <= has <= self.sent + self._held:
             raise UploadLost(
                 f"{self._session.host} has {has} bytes of the upload to {self._repository} where "
-                f"{self.sent} count: it has to begin anew",
+                f"{self.sent} count: the upload has to start again",
                 self._session.host,
             )
         self._taken(has)

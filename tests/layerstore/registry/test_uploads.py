@@ -158,7 +158,7 @@ def test_offset_that_cannot_be_gone_on_from(
         return False
 
     registry.behave(lose_everything)
-    with pytest.raises(UploadLost, match="it has to begin anew"):
+    with pytest.raises(UploadLost, match="the upload has to start again"):
         upload(repository)
     assert registry.blobs == {}
 
