@@ -7,14 +7,20 @@ import signal
 
 from tests.helpers.containers import Containers
 
+# It says so again and again, so that a viewer that comes later is known to be there.
+SCRIPT = "while :; do echo up; sleep 0.05; done"
+
 
 def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers) -> None:
-    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", "echo up; sleep 1000")
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", SCRIPT)
     waiting = containers.start("wait", "box")
     following = containers.start("logs", "-f", "box")
     attached = containers.start("attach", "box")
     assert following.stdout is not None and waiting.stdout is not None
-    assert following.stdout.readline() == "up\n"
+    assert attached.stdout is not None
+    for viewer in (following, attached):
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline() == "up\n"
     os.kill(containers.keeper("box"), signal.SIGKILL)
     assert waiting.wait(30) == 0
     assert waiting.stdout.read() == "137\n"
