@@ -21,7 +21,6 @@ from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import Connection, pair
 from mount_tools.container.handshake import (
     Begun,
-    CannotStart,
     Channel,
     Running,
     Silence,
@@ -30,7 +29,7 @@ from mount_tools.container.handshake import (
     end_with,
 )
 from mount_tools.container.init import exit_code
-from mount_tools.container.keeper import Keeper, report_failures
+from mount_tools.container.keeper import Keeper, leave_keeper
 from mount_tools.container.process import Launch, in_child, restrict, run_command
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import PASSED_ON, held
@@ -38,9 +37,8 @@ from mount_tools.container.started import Started, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size, open_terminal, size_of_ours
 from mount_tools.container.viewer import Viewer, status_of
-from mount_tools.daemon.after_fork import close_all_but, release_stdio
-from mount_tools.daemon.detach import detach
-from mount_tools.daemon.report import Died, Failed, Reporter
+from mount_tools.daemon.after_fork import close_all_but
+from mount_tools.daemon.report import Reporter
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -103,17 +101,11 @@ def _detach(
     own_interpreter()
     inside, size = way_in(container.pid), size_of_ours()
 
-    def keep(reporter: Reporter) -> int:
-        release_stdio()
-        return report_failures(
-            reporter, lambda: _keep(launch, inside, viewer, reporter, size, stdin=stdin)
-        )
-
-    match detach(keep, keep=() if viewer is None else (viewer.fileno(),)):
-        case Failed(status, text):
-            raise CannotStart(status, text)
-        case Died(how):
-            raise StoreError(f"the process that keeps the command {how} before its command ran")
+    leave_keeper(
+        lambda reporter: _keep(launch, inside, viewer, reporter, size, stdin=stdin),
+        viewer,
+        "the command",
+    )
 
 
 def _keep(

@@ -44,14 +44,36 @@ from mount_tools.container.init import exit_code
 from mount_tools.container.signals import TAKEN, attend
 from mount_tools.container.started import Started
 from mount_tools.container.streams import Streams
-from mount_tools.daemon.report import Reporter
+from mount_tools.daemon.after_fork import release_stdio
+from mount_tools.daemon.detach import detach
+from mount_tools.daemon.report import Died, Failed, Reporter
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}
 _LEFT_AT_THE_END = 64  # pieces to read after the end; a pipe or terminal has fewer
 
 
-def report_failures(reporter: Reporter, work: Callable[[], None]) -> int:
+def leave_keeper(
+    work: Callable[[Reporter], None], viewer: socket.socket | None, whose: str
+) -> None:
+    """Do `work` in a keeper in the background; return once it has reported that it is live.
+
+    The keeper inherits `viewer`.  `whose` continues "the process that keeps …".  Raises
+    CannotStart, and StoreError if the keeper dies.
+    """
+
+    def keep(reporter: Reporter) -> int:
+        release_stdio()
+        return _report_failures(reporter, lambda: work(reporter))
+
+    match detach(keep, keep=() if viewer is None else (viewer.fileno(),)):
+        case Failed(status, text):
+            raise CannotStart(status, text)
+        case Died(how):
+            raise StoreError(f"the process that keeps {whose} {how} before its command ran")
+
+
+def _report_failures(reporter: Reporter, work: Callable[[], None]) -> int:
     """Do `work` in a keeper, report an error that stops it, and return an exit status."""
     try:
         work()
@@ -90,8 +112,8 @@ class Keeper:
     """Keeps one command: copies its streams until it ends, then tells the viewers.
 
     `first` is the viewer that started it, None with `run -d`.  When nobody reads the output of
-    that viewer any more, the command gets SIGPIPE; and if `once`, the command's stdin ends
-    with that of the viewer.  `close` closes all arguments.
+    that viewer any more, the command gets SIGPIPE, and the command's stdin ends with that of
+    the viewer.  `close` closes all arguments.
     """
 
     def __init__(
@@ -101,14 +123,12 @@ class Keeper:
         first: socket.socket | None,
         log: LogWriter | None = None,
         listener: socket.socket | None = None,
-        once: bool = True,
     ) -> None:
         self._streams = streams
         self._outputs = dict(streams.outputs)
         self._stdin = streams.stdin
         self._log = log
         self._listener = listener
-        self._once = once
         self._viewers: dict[int, _Viewer] = {}
         self._first: int | None = None
         self._input: tuple[_Viewer, bytes] | None = None
@@ -292,7 +312,7 @@ class Keeper:
                 viewer.watch = message
             case Input(data):
                 self._take_input(viewer, data)
-            case InputEnd() if first and self._once and self._streams.terminal is None:
+            case InputEnd() if first and self._streams.terminal is None:
                 self._close_stdin()
             case OutputClosed(number) if first and self._streams.terminal is None:
                 for fd, what in list(self._outputs.items()):

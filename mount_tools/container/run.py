@@ -50,7 +50,7 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
-from mount_tools.container.keeper import Keeper, report_failures
+from mount_tools.container.keeper import Keeper, leave_keeper
 from mount_tools.container.mount import (
     container_options,
     refuse_running,
@@ -68,10 +68,9 @@ from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size, size_of_ours
 from mount_tools.container.user_namespace import be_root
 from mount_tools.container.viewer import Viewer, status_of
-from mount_tools.daemon.after_fork import release_stdio
-from mount_tools.daemon.detach import OK, detach, run_detached
+from mount_tools.daemon.detach import OK, run_detached
 from mount_tools.daemon.handover import await_predecessor
-from mount_tools.daemon.report import Died, Failed, Reporter
+from mount_tools.daemon.report import Reporter
 from mount_tools.mount.fuse import mount_on_fd, open_device
 from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
@@ -195,18 +194,10 @@ def _detach(
     # After a fork SQLite believes that it has locks which it lost, so each process opens it.
     store.database.close()
 
-    def keep(reporter: Reporter) -> int:
-        start = _Start(store, container, launch, transport, stdin, size)
-        release_stdio()
-        return report_failures(reporter, lambda: _keep(start, viewer, reporter))
-
-    match detach(keep, keep=() if viewer is None else (viewer.fileno(),)):
-        case Failed(status, text):
-            raise CannotStart(status, text)
-        case Died(how):
-            raise StoreError(
-                f"the process that keeps container {container.name} {how} before its command ran"
-            )
+    start = _Start(store, container, launch, transport, stdin, size)
+    leave_keeper(
+        lambda reporter: _keep(start, viewer, reporter), viewer, f"container {container.name}"
+    )
 
 
 class _Start(NamedTuple):
