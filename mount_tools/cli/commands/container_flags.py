@@ -127,6 +127,16 @@ def container_flags(function: Decorated) -> Decorated:
     return function
 
 
+def stop_time(function: Decorated) -> Decorated:
+    """The flag `-t`, given to the function as `time`: seconds, below 0 if it was left out."""
+    return framework.number(
+        "-t",
+        "--time",
+        says="Seconds to wait before killing the container (10, or its --stop-timeout)",
+        default=-1,
+    )(function)
+
+
 def detach_keys(function: Decorated) -> Decorated:
     """Add the flag `--detach-keys`; the function gets it as `keys`."""
     return framework.text(

@@ -11,6 +11,7 @@ import signal
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
+from mount_tools.cli.commands.container_flags import stop_time
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.handshake import CannotStart
@@ -58,12 +59,7 @@ _KILL = signal.SIGKILL
     most=None,
     completes=named("container"),
 )
-@framework.number(
-    "-t",
-    "--time",
-    says="Seconds to wait before killing the container (10, or its --stop-timeout)",
-    default=-1,
-)
+@stop_time
 @pass_session
 def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
     store = session.store

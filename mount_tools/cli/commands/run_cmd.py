@@ -17,6 +17,7 @@ from mount_tools.cli.commands.container_flags import (
     config_of,
     container_flags,
     detach_keys,
+    stop_time,
 )
 from mount_tools.cli.commands.create_cmd import create_container, refuse_used
 from mount_tools.cli.commands.pull_cmd import image_to_run
@@ -199,12 +200,7 @@ def start(
     most=None,
     completes=named("container"),
 )
-@framework.number(
-    "-t",
-    "--time",
-    says="Seconds to wait before killing the container (10, or its --stop-timeout)",
-    default=-1,
-)
+@stop_time
 @pass_session
 def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
     """A container that is only mounted is unmounted."""
