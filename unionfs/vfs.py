@@ -385,6 +385,10 @@ class Passthrough(Protocol):
         """
         ...
 
+    def version(self, fh: Fh) -> int:
+        """Return how many copy_ups the file behind `fh` had when it was opened."""
+        ...
+
     def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
         """Tell whether `nodeid` is still the inode of `fh` and was copied up `version` times."""
         ...

@@ -50,10 +50,11 @@ class Handle:
     """One open file.
 
     `fd` is None until a program reads data that the kernel does not have in its cache.
-    `changed` is the value of `node.changed` when `fd` was opened.
+    `changed` is the value of `node.changed` when `fd` was opened.  `plain` says that this
+    open created the file, without suid and sgid.
     """
 
-    __slots__ = ("changed", "fd", "flags", "node", "writable")
+    __slots__ = ("changed", "fd", "flags", "node", "plain", "writable")
 
     def __init__(self, node: File, fd: Fd | None, flags: int) -> None:
         self.node = node
@@ -61,6 +62,7 @@ class Handle:
         self.flags = flags
         self.writable = flags & os.O_ACCMODE in _WRITES
         self.changed = node.changed
+        self.plain = False
 
 
 def real_flags(flags: int) -> int:

@@ -195,9 +195,11 @@ class UnionFs:
         maker = dirops.make_file(self._state, real_flags(flags))
         mode = stat.S_IFREG | stat.S_IMODE(mode)
         found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
-        node = found[0]
+        node, st = found
         assert isinstance(node, File) and fd is not None
-        return self._attr(*found), self._add_handle(Handle(node, fd, flags))
+        handle = Handle(node, fd, flags)
+        handle.plain = not st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+        return self._attr(node, st), self._add_handle(handle)
 
     def read(self, fh: Fh, offset: int, size: int) -> bytes:
         fd = current_fd(self._state, self._handle(fh))
@@ -273,17 +275,17 @@ class UnionFs:
     def backing(self, fh: Fh) -> Backing | None:
         handle, state = self._handle(fh), self._state
         node = handle.node
-        if node.is_small():
+        upper = node.real.layer.is_upper or node.orphan is not None
+        if not upper and node.is_small():
             return None
         fd = current_fd(state, handle)
-        upper = in_upper(node) or node.orphan is not None
         return Backing(
             fd,
             handle.changed,
             may_change=upper or not state.layers_immutable,
             pristine=node.found_size >= 0 and not upper,
             fixed=state.writable is None,
-            suid=upper and has_suid(fd),
+            suid=upper and not handle.plain and has_suid(fd),
         )
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
@@ -320,6 +322,9 @@ class UnionFs:
         handle, state = self._handle(fh), self._state
         lower = not in_upper(handle.node) and handle.node.orphan is None
         return lower and state.layers_immutable and not handle.writable
+
+    def version(self, fh: Fh) -> int:
+        return self._handle(fh).changed
 
     def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
         node = self._handle(fh).node

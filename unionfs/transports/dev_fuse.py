@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import threading
+import time
 from functools import partial
 
 from unionfs.errors import MountError
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 _READERS = 3
 _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)
 _BODY = abi.IN_HEADER.size
+# With rings, how long the reader waits after a FORGET, so that the kernel sends those that
+# come meanwhile as one BATCH_FORGET.  Each wakes the reader, which then competes for the GIL.
+_TOGETHER_S = 0.004
 _SHORT = 4096  # bytes that hold any reply but data and listings
 
 # Errnos of a read: the kernel withdrew the request before we got it.
@@ -219,6 +223,9 @@ class Connection:
             _, opcode, unique, nodeid, uid, gid, pid, _ = unpack(buffer)
             if opcode in _FORGETS:
                 session.forget(opcode, nodeid, buffer, abi.IN_HEADER.size)
+                if self._queues:
+                    lane.busy = 0
+                    time.sleep(_TOGETHER_S)
                 continue
             if opcode == Opcode.INTERRUPT:
                 self._deferred.interrupt(abi.INTERRUPT_IN.unpack_from(buffer, _BODY)[0])

@@ -178,12 +178,13 @@ class Queue:
         if self._gate.closed:
             self._gate.wait(lane)
         try:
-            self._answer(entry)
+            length = self._session.answer(request, entry.head)
         except Defer:
             self._defer(index, request)
             return None
         finally:
             lane.busy = 0
+        _PAYLOAD_SIZE.pack_into(entry.head, _PAYLOAD_SIZE_AT, length - _HEAD)
         return entry.commit
 
     def _defer(self, index: int, request: Request) -> None:
@@ -216,14 +217,10 @@ class Queue:
         entry = self._entries[index]
         entry.request.wait = True
         with self._gate.passing():
-            self._answer(entry)
+            length = self._session.answer(entry.request, entry.head)
+        _PAYLOAD_SIZE.pack_into(entry.head, _PAYLOAD_SIZE_AT, length - _HEAD)
         self._done.append(index)
         self.ring.wake()
-
-    def _answer(self, entry: Entry) -> None:
-        """Serve the request in `entry` and put the reply in; raises `Defer` with nothing done."""
-        length = self._session.answer(entry.request, entry.head)
-        _PAYLOAD_SIZE.pack_into(entry.head, _PAYLOAD_SIZE_AT, length - abi.OUT_HEADER.size)
 
     def _commit_done(self) -> None:
         while self._done:
@@ -255,6 +252,7 @@ class _Job:
         self._queue.take_back(self._request, self._length)
 
 
+_HEAD = abi.OUT_HEADER.size
 _PAYLOAD_SIZE = struct.Struct("=I")
 _PAYLOAD_SIZE_AT = abi.URING_ENT + 16
 _COMMIT_ID = struct.Struct("=Q")

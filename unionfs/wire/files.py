@@ -55,7 +55,7 @@ class Files:
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
-        self.given: set[NodeId] = set()
+        self._given: set[NodeId] = set()
 
     def pass_through(self, backings: Backings | None) -> None:
         """Register real files in `backings`; with None the kernel sends every read and write."""
@@ -117,7 +117,7 @@ class Files:
         try:
             if open_flags & abi.OPEN_KILL_SUIDGID:
                 self._drop_suid(fh, request)
-            if self._cache is not None and request.nodeid not in self.given:
+            if self._cache is not None and request.nodeid not in self._given:
                 self._give(self._cache, fh, request, flags)
         except (OSError, Defer):
             fs.release(fh)
@@ -137,11 +137,11 @@ class Files:
         if flags & _CHANGES == os.O_RDONLY:
             data = self._content_to_give(fh, request, flags)
         with self._modes.lock:
-            if nodeid not in self.given:
+            if nodeid not in self._given:
                 changes = self._modes.is_changing_locked(nodeid)
                 if data is not None and not changes and self._fs.is_as_found(fh):
                     cache.store(nodeid, data)
-                self.given.add(nodeid)
+                self._given.add(nodeid)
 
     def _content_to_give(self, fh: Fh, request: Request, flags: int) -> bytearray | None:
         """Return the content of a file, None if it is large or read by passthrough."""
@@ -217,6 +217,11 @@ class Files:
             self._locks.release(owner)
         self.close_handle(fh, flags, request.nodeid)
         return 0
+
+    def forget(self, nodeid: NodeId) -> None:
+        """Drop what is remembered of the inode `nodeid`, which the kernel has forgotten."""
+        self._given.discard(nodeid)
+        self._modes.forget(nodeid)
 
     def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:
         """Close `fh`, a handle of `nodeid` opened with `flags`."""

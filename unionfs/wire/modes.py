@@ -27,6 +27,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from typing import Protocol
 
 from unionfs.errors import fs_error
@@ -41,6 +42,8 @@ ELF = b"\x7fELF"
 
 # How many lower files stay open and registered after their last handle is closed.
 _KEPT = 256
+# The same for small ones, which have no fd until a READ comes.  A commit looks at each.
+_KEPT_SMALL = 4096
 
 # Seconds that a change of data waits for those who read the file by passthrough: the
 # kernel tells us of a close some time after it.
@@ -54,9 +57,6 @@ _SOON, _LOOKS = 0.001, 5000
 _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 _NO_FH = Fh(0)
-
-# The version of a small file, which is never passed through to.
-_SMALL = -1
 
 
 class Backings(Protocol):
@@ -90,18 +90,31 @@ class Mode:
     It reads and writes either the real file, by passthrough, or through the page cache and
     this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
     the handle that all readers of a lower file share, 0 for none.  `program` says that
-    passthrough is only for those who execute or load the file.  `twin` is the nodeid of the
-    other inode that the file has become, if any; `parted` says that no name leads to the
-    old one any more, in the kernel neither.
+    passthrough is only for those who execute or load the file, `small` that nobody gets it.
+    `twin` is the nodeid of the other inode that the file has become, if any; `parted` says
+    that no name leads to the old one any more, in the kernel neither.
     """
 
-    __slots__ = ("backing_id", "fh", "flags", "handles", "parted", "program", "twin", "version")
+    __slots__ = (
+        "backing_id",
+        "fh",
+        "flags",
+        "handles",
+        "parted",
+        "program",
+        "small",
+        "twin",
+        "version",
+    )
 
-    def __init__(self, backing_id: int, version: int, flags: int, *, program: bool) -> None:
+    def __init__(
+        self, backing_id: int, version: int, flags: int, *, program: bool, small: bool = False
+    ) -> None:
         self.backing_id = backing_id
         self.version = version
         self.flags = flags
         self.program = program
+        self.small = small
         self.handles = 1
         self.fh = _NO_FH
         self.twin: NodeId | None = None
@@ -139,7 +152,9 @@ class Modes:
         self.lock = threading.Lock()
         self._closed = threading.Condition(self.lock)
         self._modes: dict[NodeId, Mode] = {}
-        self._kept: dict[NodeId, Mode] = {}  # those without a handle, the latest last
+        # Those without a handle, the latest last.
+        self._kept: dict[NodeId, Mode] = {}
+        self._kept_small: dict[NodeId, Mode] = {}
         self._changes: dict[NodeId, int] = {}  # how many changes of data are under way
 
     # -- changes of data --
@@ -210,8 +225,9 @@ class Modes:
                     return None
                 if mode.backing_id and nodeid in self._changes:
                     return None
-                del self._kept[nodeid]
-            return self._joined(mode)
+                del (self._kept_small if mode.small else self._kept)[nodeid]
+            mode.handles += 1
+            return mode
 
     def open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request) -> Mode | None:
         """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`.
@@ -228,6 +244,8 @@ class Modes:
                 # Before the mode is read, so that a SETATTR that comes later sees the writer.
                 self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
             try:
+                mode = self._enter(backings, fh, nodeid, flags, request)
+            except StillRunning:
                 mode = self._enter_when_seen(backings, fh, nodeid, flags, request)
             finally:
                 if mode is None:
@@ -259,13 +277,12 @@ class Modes:
         self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
     ) -> Mode | None:
         """Do as `_enter`, and let the lock go while the caller's thread runs still."""
+        if not request.wait:
+            raise Defer
         for _ in range(_LOOKS):
-            try:
+            self._closed.wait(_SOON)
+            with suppress(StillRunning):
                 return self._enter(backings, fh, nodeid, flags, request)
-            except StillRunning:
-                if not request.wait:
-                    raise Defer from None
-                self._closed.wait(_SOON)
         raise fs_error(errno.EBUSY)
 
     def _enter(
@@ -283,8 +300,12 @@ class Modes:
             self._give_up(backings, nodeid, mode)
             mode = None
         if mode is None:
-            mode = self._modes[nodeid] = self._begin(backings, backing, nodeid, flags, request)
-            if mode.version >= 0 and self._fs.is_lasting(fh):
+            if backing is None:
+                mode = Mode(0, self._fs.version(fh), self._keep, program=False, small=True)
+            else:
+                mode = self._begin(backings, backing, nodeid, flags, request)
+            self._modes[nodeid] = mode
+            if not flags & os.O_ACCMODE and self._fs.is_lasting(fh):
                 mode.fh = fh
             return mode
         if mode.backing_id and (backing is None or mode.version != backing.version):
@@ -295,22 +316,16 @@ class Modes:
         return self._joined(mode)
 
     def _begin(
-        self,
-        backings: Backings,
-        backing: Backing | None,
-        nodeid: NodeId,
-        flags: int,
-        request: Request,
+        self, backings: Backings, backing: Backing, nodeid: NodeId, flags: int, request: Request
     ) -> Mode:
         """Return the mode for an inode that the kernel does not have open."""
-        if backing is None:
-            return Mode(0, _SMALL, self._keep, program=False)
         passes, program = not backing.suid, False
-        if passes and not self.always_passes(backing):
-            program = self._is_elf(backing, request.wait)
-            passes = program and self.loads(request, flags)
-        if passes and nodeid in self._changes and not (backing.may_change or backing.fixed):
-            passes = False
+        if passes and not backing.may_change and not backing.fixed:
+            if not self._pass_all:
+                program = self._is_elf(backing, request.wait)
+                passes = program and self.loads(request, flags)
+            if nodeid in self._changes:
+                passes = False
         if not passes:
             kept = self._keep if backing.pristine else abi.FOPEN_NOFLUSH
             return Mode(0, backing.version, kept, program=program)
@@ -363,15 +378,27 @@ class Modes:
             shared = fh == mode.fh
             if not mode.handles:
                 if mode.fh and mode.twin is None:
-                    self._kept[nodeid] = mode
-                    if len(self._kept) > _KEPT:
-                        oldest = next(iter(self._kept))
-                        self._give_up(backings, oldest, self._kept[oldest])
+                    kept, most = self._kept, _KEPT
+                    if mode.small:
+                        kept, most = self._kept_small, _KEPT_SMALL
+                    kept[nodeid] = mode
+                    if len(kept) > most:
+                        oldest = next(iter(kept))
+                        self._give_up(backings, oldest, kept[oldest])
                 else:
                     self._give_up(backings, nodeid, mode)
-                self._closed.notify_all()
+                if mode.backing_id:
+                    self._closed.notify_all()
         if not shared:
             self._fs.release(fh)
+
+    def forget(self, nodeid: NodeId) -> None:
+        """Close the small file `nodeid`, which the kernel has forgotten, if it is kept open."""
+        if nodeid in self._kept_small and self.backings is not None:
+            with self.lock:
+                mode = self._kept_small.get(nodeid)
+                if mode is not None:
+                    self._give_up(self.backings, nodeid, mode)
 
     def _give_up(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
         """Close the mode of `nodeid`, which no handle needs; the caller holds the lock."""
@@ -382,5 +409,5 @@ class Modes:
             for inode in (nodeid, mode.twin):
                 self._encoder.remove_writer(inode, mapped=True)
         if mode.fh:
-            self._kept.pop(nodeid, None)
+            (self._kept_small if mode.small else self._kept).pop(nodeid, None)
             self._fs.release(mode.fh)

@@ -17,7 +17,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unionfs.errors import errno_of, fs_error
+from unionfs.errors import errno_of
 from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi
@@ -39,6 +39,7 @@ MAX_WRITE = MAX_PAGES * PAGE
 BUFFER_SIZE = MAX_WRITE + PAGE
 
 _OPCODES = 64
+_HEAD = abi.OUT_HEADER.size
 
 _ALWAYS = (
     Init.ASYNC_READ
@@ -194,33 +195,25 @@ class Session:
         """Return the number of requests by opcode, without opcodes that were never sent."""
         return {opcode_name(opcode): asked for opcode, asked in enumerate(self.counts) if asked}
 
-    def serve(self, request: Request) -> int:
-        """Do what `request` asks; return the length in bytes of the reply's body.
-
-        Raises `OSError` to answer, or `Defer`.
-        """
-        opcode = request.opcode
-        entry = self._table[opcode] if opcode < _OPCODES else None
-        if entry is None:
-            # The kernel does not send this opcode again.
-            raise fs_error(errno.ENOSYS)
-        self.counts[opcode] += 1
-        return entry[0](request)
-
     def answer(self, request: Request, head: Room) -> int:
         """Serve `request`, put the reply's header into `head`; return the length of the reply.
 
         Raises `Defer`.
         """
-        size, code = 0, 0
-        try:
-            size = self.serve(request)
-        except Defer:
-            self.counts[request.opcode] -= 1  # it will be served again
-            raise
-        except Exception as error:
-            code = -errno_of(error, opcode_name(request.opcode))
-        length = abi.OUT_HEADER.size + size
+        size, code, opcode = 0, 0, request.opcode
+        entry = self._table[opcode] if opcode < _OPCODES else None
+        if entry is None:
+            code = -errno.ENOSYS  # the kernel does not send this opcode again
+        else:
+            self.counts[opcode] += 1
+            try:
+                size = entry[0](request)
+            except Defer:
+                self.counts[opcode] -= 1  # it will be served again
+                raise
+            except Exception as error:
+                code = -errno_of(error, opcode_name(opcode))
+        length = _HEAD + size
         abi.OUT_HEADER.pack_into(head, 0, length, code, request.unique)
         return length
 
@@ -234,14 +227,14 @@ class Session:
     def forget(self, opcode: int, nodeid: NodeId, data: bytes | Room, at: int) -> None:
         """Serve a FORGET or BATCH_FORGET, which have no reply; its struct is in `data` at `at`."""
         self.counts[opcode] += 1
-        forget, given = self._forget, self._files.given
+        forget, forget_file = self._forget, self._files.forget
         if opcode == Opcode.FORGET:
-            given.discard(nodeid)
+            forget_file(nodeid)
             forget(nodeid, abi.FORGET_IN.unpack_from(data, at)[0])
             return
         (count, _) = abi.BATCH_FORGET_IN.unpack_from(data, at)
         at += abi.BATCH_FORGET_IN.size
         for position in range(at, at + count * abi.FORGET_ONE.size, abi.FORGET_ONE.size):
             nodeid, nlookup = abi.FORGET_ONE.unpack_from(data, position)
-            given.discard(nodeid)
+            forget_file(nodeid)
             forget(nodeid, nlookup)

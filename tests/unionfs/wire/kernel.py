@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 from unionfs.core.union import UnionFs
 from unionfs.types import NodeId
@@ -54,8 +55,7 @@ class Kernel:
         request.opcode, request.nodeid, request.uid = opcode, nodeid, uid
         request.start, request.end, request.wait = len(args), len(message), wait
         assert self.session.argument_size(opcode) == len(args)
-        size = self.session.serve(request)
-        return bytes(out[16 : 16 + size])
+        return reply_to(self.session, request)
 
     def lookup(self, parent: NodeId, name: bytes) -> tuple[int, ...]:
         body = self.ask(Opcode.LOOKUP, parent, data=name + b"\0")
@@ -77,6 +77,17 @@ class Kernel:
 
     def release(self, nodeid: NodeId, fh: int) -> None:
         self.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(fh, 0, 0, 0))
+
+
+def reply_to(session: Session, request: Request) -> bytes:
+    """Return the body of the reply; raises the `OSError` that the reply says."""
+    head = bytearray(abi.OUT_HEADER.size)
+    length = session.answer(request, head)
+    said, code, unique = abi.OUT_HEADER.unpack(head)
+    assert (said, unique) == (length, request.unique)
+    if code:
+        raise OSError(-code, os.strerror(-code))
+    return bytes(request.out[request.body : request.body + length - len(head)])
 
 
 def init_request(offered: int, minor: int = 45) -> bytes:

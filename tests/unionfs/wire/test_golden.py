@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.unionfs.wire.kernel import reply_to
 from unionfs.credentials import Credentials
 from unionfs.types import Attr, DirEntry, NodeId, SetAttr, StIno
 from unionfs.wire import abi
@@ -206,7 +207,7 @@ def asked(fs: Recorder, opcode: Opcode, message: bytes) -> bytes:
     request.opcode, request.nodeid = opcode, NODEID
     request.uid, request.gid, request.pid, request.wait = 5, 6, 7, True
     request.start, request.end = size, len(message)
-    return bytes(out[16 : 16 + session.serve(request)])
+    return reply_to(session, request)
 
 
 def plain(call: tuple[object, ...]) -> tuple[object, ...]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.unionfs.wire.kernel import reply_to
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import UnionFs, open_union
-from unionfs.errors import FIRST_INTERNAL, errno_of
+from unionfs.errors import FIRST_INTERNAL
 from unionfs.wire.abi import Init, Opcode
 from unionfs.wire.request import Request
 from unionfs.wire.session import Session, Terms
@@ -114,7 +115,7 @@ def test_requests_nobody_knows(fs: UnionFs, opcode: int) -> None:
     request = Request(buffer, 0, buffer, bytearray(4096), 16)
     request.opcode = opcode
     with pytest.raises(OSError) as caught:
-        session.serve(request)
+        reply_to(session, request)
     assert caught.value.errno == errno.ENOSYS
     assert session.argument_size(opcode) == 0
 
@@ -128,7 +129,7 @@ def test_requests_of_zeros(fs: UnionFs, opcode: Opcode) -> None:
     request.opcode, request.start, request.end, request.wait = opcode, 80, 80, True
     code = 0
     try:
-        session.serve(request)
-    except Exception as error:
-        code = errno_of(error, opcode.name)
+        reply_to(session, request)
+    except OSError as error:
+        code = error.errno or 0
     assert 0 <= code < FIRST_INTERNAL
