@@ -92,6 +92,7 @@ class Transport:
             fuse_fd,
             io_uring=self._options.io_uring,
             passthrough=self._options.passthrough,
+            sched=self._options.sched,
             **self._settings,
         )
         return running

@@ -16,6 +16,7 @@ from unionfs.syscalls import mount as ms
 TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")
 IO_URING = ("auto", "on", "off")
 PASSTHROUGH = ("on", "all", "off")
+SCHED = ("auto", "idle", "normal")
 
 
 class Option(NamedTuple):
@@ -150,6 +151,14 @@ SECTIONS = (
                 "in a writable mount, of the lower files only programs that run and libraries "
                 "while they are loaded, unless `all`",
                 "on",
+            ),
+            Option(
+                "sched",
+                "|".join(SCHED),
+                "the scheduling policy of the daemon; idle (SCHED_IDLE) lets a program run on at "
+                "once when it is answered; auto is idle with io_uring, where the daemon has a "
+                "scheduling group to itself and loses no processor time by it",
+                "auto",
             ),
             Option("fsname", "TEXT", "the source that `mount` shows", "SPEC"),
             Option("context", '"..."', "SELinux context of every file, if SELinux is on"),

@@ -31,6 +31,7 @@ from mount_tools.mount.option_table import (
     IO_URING,
     PASSTHROUGH,
     REFUSED,
+    SCHED,
     TRANSPORTS,
     VFS_FLAGS,
     is_ignored,
@@ -56,7 +57,8 @@ class MountOptions:
     `flags` are MS_* of mount(2).  `selinux` maps names such as "context" to words such as
     `context="…"`, for the kernel if SELinux is on.  `acl` and `xattrs` tell whether the
     mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of `IO_URING`,
-    and `passthrough`, one of `PASSTHROUGH`, concern dev_fuse alone.  `log` is the file to
+    `passthrough`, one of `PASSTHROUGH`, and `sched`, one of `SCHED`, concern dev_fuse alone.
+    `log` is the file to
     log to instead of syslog, `control` the path of the control socket.  `ignored` are the
     options of an engine that have no effect.
     """
@@ -71,6 +73,7 @@ class MountOptions:
     transport: str = "auto"
     io_uring: str = "auto"
     passthrough: str = "on"
+    sched: str = "auto"
     foreground: bool = False
     debug: bool = False
     log: str | None = None
@@ -313,6 +316,7 @@ _MOUNT: dict[str, Callable[[MountOptions, Word], MountOptions]] = {
     "transport": lambda o, word: replace(o, transport=_choice(word, TRANSPORTS)),
     "io_uring": lambda o, word: replace(o, io_uring=_choice(word, IO_URING)),
     "passthrough": lambda o, word: replace(o, passthrough=_choice(word, PASSTHROUGH)),
+    "sched": lambda o, word: replace(o, sched=_choice(word, SCHED)),
     "foreground": lambda o, word: replace(o, foreground=_flag(word)),
     "debug": lambda o, word: replace(o, debug=_flag(word)),
     "log": lambda o, word: replace(o, log=_text(word)),

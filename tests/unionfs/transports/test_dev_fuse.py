@@ -281,3 +281,20 @@ def test_unmounting_amid_requests(layers: HandmadeLayers, options: tuple[str, st
         assert union.process.wait(20) == 0
         union.ended = True
         assert "ERROR" not in union.log()
+
+
+@pytest.mark.parametrize(("sched", "policy"), [("idle", os.SCHED_IDLE), ("normal", os.SCHED_OTHER)])
+def test_all_threads_have_the_policy_that_was_asked_for(
+    layers: HandmadeLayers, sched: str, policy: int
+) -> None:
+    """Also the workers that start later, and whatever io_uring=auto means here."""
+    options = [f"sched={sched}", "transport=dev_fuse"]
+    layers.layer()
+    with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
+        fd = os.open(union.root / "synced", os.O_WRONLY | os.O_CREAT)
+        os.fsync(fd)  # a worker does it
+        os.close(fd)
+        tasks = os.listdir(f"/proc/{union.pid}/task")
+        names = {Path(f"/proc/{union.pid}/task/{task}/comm").read_text() for task in tasks}
+        assert len(tasks) > 2, names
+        assert {os.sched_getscheduler(int(task)) for task in tasks} == {policy}

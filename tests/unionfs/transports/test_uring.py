@@ -104,7 +104,7 @@ def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     queue = Queue()
     monkeypatch.setattr(dev_fuse, "open_queues", lambda: [queue])
     fs = open_union(UnionConfig(lowers=(os.fsencode(tmp_path),)))
-    connection = dev_fuse.Connection(fs, -1, Terms(), "on")
+    connection = dev_fuse.Connection(fs, -1, Terms(), "on", "auto")
     with pytest.raises(MountError, match="io_uring is not available: the kernel does not"):
         connection._without_rings("the kernel does not offer it")
     assert queue.joined

@@ -1,0 +1,69 @@
+"""SCHED_IDLE for threads whose clients wait for them.
+
+A CPU that runs only SCHED_IDLE threads counts as idle.  So a client that such a thread
+wakes stays on its CPU and runs at once, instead of being moved to another CPU that has to
+be woken first.  The weight of an idle thread is the lowest there is, but only among the
+threads of its own scheduling group: in a session that has a group to itself (autogroup)
+it costs nothing.
+
+Source: sched(7) "SCHED_IDLE", "The autogroup feature"; kernel/sched/fair.c:sched_idle_cpu();
+kernel/sched/autogroup.c; cgroups(7).
+"""
+
+from __future__ import annotations
+
+import os
+
+# ns_get_inode: PROC_CGROUP_INIT_INO, include/linux/proc_ns.h
+_INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB
+
+_AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
+_CGROUPS = "/sys/fs/cgroup"
+
+
+def idle_is_free(cgroups: str = _CGROUPS) -> bool:
+    """Tell whether SCHED_IDLE takes no processor time from the threads of this process.
+
+    That holds if the process leads a session with a scheduling group of its own: the kernel
+    makes one for each session (autogroup), and uses it for processes that are in no cgroup
+    with a share of its own.  False if that cannot be seen.
+    """
+    try:
+        if os.getsid(0) != os.getpid() or _read(_AUTOGROUP).strip() != "1":
+            return False
+        if os.stat("/proc/self/ns/cgroup").st_ino != _INITIAL_CGROUP_NAMESPACE:
+            return False
+        return not _has_share(_read("/proc/self/cgroup"), cgroups)
+    except OSError:
+        return False
+
+
+def become_idle() -> None:
+    """Give this thread, and those that it starts from now on, the policy SCHED_IDLE."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _has_share(text: str, cgroups: str) -> bool:
+    """Tell whether a cgroup of /proc/PID/cgroup, or one above it, has a share of the CPU.
+
+    Raises `OSError` if the cgroups cannot be looked at.
+    """
+    unified = None
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            return path != "/"  # version 1: every cgroup below the root has a share
+        if not controllers:
+            unified = path
+    while unified is not None and unified != "/":
+        folder = cgroups + unified
+        os.stat(folder)
+        if os.path.exists(f"{folder}/cpu.weight"):
+            return True
+        unified = os.path.dirname(unified)
+    return False
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
