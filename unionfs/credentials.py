@@ -1,6 +1,7 @@
-"""The rights of the thread that asks for a change of a file.
+"""The rights of the thread that asks for something.
 
-Source: capabilities(7) "CAP_FSETID"; proc(5) "/proc/pid/status".
+Source: capabilities(7) "CAP_FSETID"; xattr(7) "Trusted extended attributes"; proc(5)
+"/proc/pid/status".
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 
 CAP_FSETID = 4
+CAP_SYS_ADMIN = 21
 
 # include/linux/proc_ns.h PROC_USER_INIT_INO
 INITIAL_USER_NAMESPACE = 0xEFFFFFFD
@@ -28,13 +30,20 @@ class Credentials:
 
     def keeps_suid(self) -> bool:
         """Tell whether the thread has CAP_FSETID in the initial user namespace."""
+        return self._has(CAP_FSETID)
+
+    def sees_trusted(self) -> bool:
+        """Tell whether the thread has CAP_SYS_ADMIN in the initial user namespace."""
+        return self._has(CAP_SYS_ADMIN)
+
+    def _has(self, capability: int) -> bool:
         try:
             if os.stat(f"/proc/{self.pid}/ns/user").st_ino != INITIAL_USER_NAMESPACE:
                 return False
             effective = int(self._status(b"CapEff")[0], 16)
         except (OSError, IndexError):
             return False
-        return bool(effective & 1 << CAP_FSETID)
+        return bool(effective & 1 << capability)
 
     def is_member(self, gid: int) -> bool:
         """Tell whether `gid` is the thread's filesystem group or one of its supplementary ones."""

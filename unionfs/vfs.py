@@ -70,6 +70,10 @@ class Filesystem(Protocol):
 
     gate: Gate
 
+    def counts_reads(self) -> bool:
+        """Tell whether each reading changes an atime, so that the kernel has to ask for it."""
+        ...
+
     def may_hang(self) -> bool:
         """Tell whether a call may never return: a layer is on a network or FUSE filesystem.
 
@@ -325,10 +329,6 @@ class Extents(Protocol):
 
     def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         """Like `readdir`, for a directory without an fh."""
-        ...
-
-    def tells_directory_reads(self) -> bool:
-        """Tell whether the kernel has to ask for each listing, since it changes the atime."""
         ...
 
     def syncdir(self, nodeid: NodeId) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,17 @@ def test_namespaces_of_an_ordinary_user(root: Path) -> None:
 
     run_as(act)
     assert os.getxattr(root / "mine", "trusted.a") == b"t"
+
+
+@tree(*KINDS)
+def test_root_without_capabilities_sees_no_trusted_names(root: Path) -> None:
+    """As in a container: a program that copies all attributes must not stumble over them."""
+    script = "import os, sys; print(*sorted(os.listxattr(sys.argv[1])))"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", script, root / "f"],
+        timeout=30, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["security.old", "user.old"]
 
 
 @tree(*KINDS)

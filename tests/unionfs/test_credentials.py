@@ -20,6 +20,23 @@ def test_root_keeps_suid_and_a_user_does_not() -> None:
     assert not run_as(lambda: own().keeps_suid())
 
 
+def test_root_sees_trusted_names_if_it_has_the_capability() -> None:
+    require_root()
+    assert own().sees_trusted()
+    with subprocess.Popen(
+        ["setpriv", "--bounding-set=-sys_admin", "cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(b"x\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"x\n", "it runs cat, and has given the right up"
+        assert not Credentials(child.pid, 0).sees_trusted()
+        assert Credentials(child.pid, 0).keeps_suid()
+        child.stdin.close()
+
+
 def test_a_process_that_has_ended_has_no_rights() -> None:
     child = subprocess.Popen(["true"])
     child.wait(30)

@@ -21,6 +21,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
@@ -98,7 +99,8 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
             marks = {} if origin is None else {state.marks.origin: origin}
             wanted = users_own(state.marks)
             owner = state.owners.copied(source.layer, st)
-            copy_metadata((source.fd(), None), (staged, None), st, wanted, marks, owner)
+            convert = partial(state.owners.copied_xattr, source.layer)
+            copy_metadata((source.fd(), None), (staged, None), st, wanted, marks, owner, convert)
             ino = os.stat(staged).st_ino
             publish_locked(state, parent, d.name, name)
             d.keep_ctime(st, os.stat(staged))
@@ -259,6 +261,7 @@ def _stage(copy: _Copy) -> None:
     state, node, st, work = copy.state, copy.node, copy.st, copy.writable.work
     wanted = users_own(state.marks)
     owner = state.owners.copied(node.real.layer, st)
+    convert = partial(state.owners.copied_xattr, node.real.layer)
     if node.kind == stat.S_IFREG:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         staged = Fd(os.open(copy.name, flags, 0o600, dir_fd=work.fd))
@@ -269,7 +272,7 @@ def _stage(copy: _Copy) -> None:
             copy_data(state, node, staged, copy.size)
             if st.st_size and _is_ordered(copy.writable, state):
                 begin_write_back(staged)  # the disk writes while we do the other steps
-        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks, owner)
+        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks, owner, convert)
         if copy.size is not None:
             # The copy has not all of the data, so it must not have the old mtime.
             touch(staged)
@@ -281,7 +284,7 @@ def _stage(copy: _Copy) -> None:
         os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work.fd)
     else:
         os.mknod(copy.name, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
-    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks, owner)
+    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks, owner, convert)
 
 
 def _secure_data(writable: Writable, state: State, staged: int) -> None:
@@ -462,8 +465,7 @@ def _complete_data(state: State, node: File, size: int | None) -> None:
     when they are safe.  Until then its data is that of the lower, up to the size of the
     upper file, so a crash loses nothing.
     """
-    place = node.real.fd(), node.rname or None
-    fd = as_owner(lambda: open_node(state, node, os.O_RDWR, metacopy=True), place)
+    fd = open_node(state, node, os.O_RDWR, metacopy=True, widen=True)
     before = os.fstat(fd)
     present = xattr.list_fd(fd)
     capability = xattr.get_fd(fd, b"security.capability")

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Callable
 
+from unionfs.core.acl_ids import DEFAULT_ACL
 from unionfs.core.copy_up import (
     copy_up_dir,
     copy_up_file,
@@ -41,8 +42,6 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.statx import is_marked
 
 log = logging.getLogger(__name__)
-
-DEFAULT_ACL = "system.posix_acl_default"
 
 Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
 

@@ -21,7 +21,7 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import modes_settled
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
@@ -103,16 +103,19 @@ def drop_suid(state: State, fd: int, writer: Credentials) -> bool:
 
     Source: fs/attr.c:setattr_should_drop_suidgid().
     """
-    st = os.fstat(fd)
-    lost = st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-    if not lost or not stat.S_ISREG(st.st_mode):
+    if not has_suid(fd):
         return False
-    for_locks = lost & stat.S_ISGID and not st.st_mode & stat.S_IXGRP
-    if for_locks and writer.is_member(state.owners.shown_gid(st.st_gid)):
-        lost &= ~stat.S_ISGID
-    if lost:
-        os.chmod(fd, stat.S_IMODE(st.st_mode & ~lost))
-    return bool(lost)
+    with modes_settled():
+        st = os.fstat(fd)
+        lost = st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+        if not stat.S_ISREG(st.st_mode):
+            return False
+        for_locks = lost & stat.S_ISGID and not st.st_mode & stat.S_IXGRP
+        if for_locks and writer.is_member(state.owners.shown_gid(st.st_gid)):
+            lost &= ~stat.S_ISGID
+        if lost:
+            os.chmod(fd, stat.S_IMODE(st.st_mode & ~lost))
+        return bool(lost)
 
 
 def has_suid(fd: int) -> bool:
@@ -130,18 +133,18 @@ def reopen(state: State, node: File, flags: int) -> Fd:
     except PermissionError:
         if not in_upper(node) or node.orphan is not None:
             raise
-    return as_owner(lambda: _reopen(state, node, flags), (node.real.fd(), node.rname))
+    return _reopen(state, node, flags, widen=True)
 
 
-def _reopen(state: State, node: File, flags: int) -> Fd:
+def _reopen(state: State, node: File, flags: int, *, widen: bool = False) -> Fd:
     if node.kind != stat.S_IFREG:
         raise fs_error(errno.ENXIO)
     if in_upper(node) and node.data is None and not state.spares_upper_atime:
-        return open_node(state, node, flags)
+        return open_node(state, node, flags, widen=widen)
     try:
         return open_node(state, node, flags | os.O_NOATIME)
     except PermissionError:
-        return open_node(state, node, flags)
+        return open_node(state, node, flags, widen=widen)
 
 
 def slow_open(state: State, node: File, flags: int) -> bool:

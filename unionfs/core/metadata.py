@@ -28,11 +28,13 @@ def copy_metadata(
     wanted: Callable[[str], bool],
     marks: Mapping[str, bytes] | None = None,
     owner: tuple[int, int] | None = None,
+    convert: Callable[[str, bytes], bytes] | None = None,
 ) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
 
     Only attributes for whose name `wanted` returns True are copied; `marks` are set too.
-    `owner` is user and group, None for those in `st`.
+    `owner` is user and group, None for those in `st`.  `convert` returns the value to set
+    for the name and value of an attribute.
     """
     fd, name = target
     uid, gid = owner or (st.st_uid, st.st_gid)
@@ -44,7 +46,8 @@ def copy_metadata(
         if wanted(attribute):
             value = _value(source, attribute)
             if value is not None:
-                set_xattr(target, attribute, value)
+                stored = value if convert is None else convert(attribute, value)
+                set_xattr(target, attribute, stored)
     for mark, value in (marks or {}).items():
         set_xattr(target, mark, value)
     if not stat.S_ISLNK(st.st_mode):

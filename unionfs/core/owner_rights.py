@@ -4,6 +4,11 @@ Decided here and only here: how the daemon of an ordinary user renames, marks an
 belongs to that user but keeps even the user out, such as a directory of mode 0555.  Where
 that fails with EACCES, the modes are widened for the owner meanwhile, and put back.  A crash
 between these steps leaves a mode that lets the owner do more than before, and nobody else.
+
+Threading: one thread at a time has modes widened.  It takes no other lock meanwhile, so an
+`operation` is a system call, or a few.  A change of a mode is made with `modes_settled`.
+A thread that reads a mode may find it widened, and the kernel would show it for good; so it
+asks `may_be_widened`, and reads it again with `settled`.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
@@ -21,6 +28,14 @@ Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd an
 
 R = TypeVar("R")
 
+# How long, in seconds, a thread may take from stat(2) to `may_be_widened`.
+_LATELY_S = 1.0
+
+_widening = threading.Lock()
+_turn = 0  # odd while modes are widened
+# When an inode (st_dev, st_ino) was widened last.
+_widened: dict[tuple[int, int], float] = {}
+
 
 def as_owner(operation: Callable[[], R], *places: Place) -> R:
     """Return `operation()`, tried again as the owner of `places` where it gives EACCES."""
@@ -29,15 +44,59 @@ def as_owner(operation: Callable[[], R], *places: Place) -> R:
     except PermissionError as error:
         if error.errno != errno.EACCES:
             raise
-        with ExitStack() as stack:
-            changed = [stack.enter_context(_widened(place)) for place in places]
+        with _our_turn(), ExitStack() as stack:
+            changed = [stack.enter_context(_wide(place)) for place in places]
             if not any(changed):
                 raise
             return operation()
 
 
 @contextmanager
-def _widened(place: Place) -> Iterator[bool]:
+def _our_turn() -> Iterator[None]:
+    global _turn
+    with _widening:
+        _turn += 1
+        try:
+            yield
+        finally:
+            _turn += 1
+
+
+@contextmanager
+def modes_settled() -> Iterator[None]:
+    """Keep every mode from being widened meanwhile; the caller takes no other lock."""
+    with _widening:
+        yield
+
+
+def settled(read: Callable[[], os.stat_result]) -> os.stat_result:
+    """Return `read()`, called again until no mode was widened meanwhile."""
+    while True:
+        before = _turn
+        if before % 2:
+            with _widening:
+                continue
+        st = read()
+        if _turn == before:
+            return st
+
+
+def may_be_widened(st: os.stat_result) -> bool:
+    """Tell whether the mode of `st`, which was read just now, may be one that is widened."""
+    return bool(_widened) and (st.st_dev, st.st_ino) in _widened
+
+
+def _note(st: os.stat_result) -> None:
+    """Note that the mode of a file is about to be widened; forget those of long ago."""
+    now = time.monotonic()
+    for key, when in list(_widened.items()):
+        if now - when > _LATELY_S:
+            del _widened[key]
+    _widened[st.st_dev, st.st_ino] = now
+
+
+@contextmanager
+def _wide(place: Place) -> Iterator[bool]:
     """Give the owner of `place` all rights meanwhile; yields whether that changed its mode."""
     fd, name = place
     if name is not None:
@@ -50,8 +109,10 @@ def _widened(place: Place) -> Iterator[bool]:
         yield False
         return
     path = b"/proc/self/fd/%d" % fd  # the fd may be O_PATH, which fchmod(2) refuses
+    _note(st)
     os.chmod(path, wide)
     try:
         yield True
     finally:
         os.chmod(path, mode)
+        _note(st)

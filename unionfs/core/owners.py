@@ -1,7 +1,8 @@
 """Owners: the ids stored on disk, the ids shown in the mount, and those for new files.
 
 A layer on an idmapped mount shows its ids as the maps would: they are not mapped again, and
-a copy_up translates them into those of the upper.
+a copy_up translates them into those of the upper.  So it is with the ids in access control
+lists; but `squash` leaves these alone.
 
 Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid";
 mount_setattr(2) "ID-mapped mounts".
@@ -12,7 +13,9 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
+from unionfs.core.acl_ids import ACLS, map_acl
 from unionfs.core.config import IdRange, UnionConfig
 from unionfs.core.layer import Layer
 from unionfs.errors import fs_error
@@ -26,7 +29,7 @@ _AS_OURSELVES = nullcontext()
 class Owners:
     """The id rules of one mount.
 
-    `plain` says that ids are shown as they are stored.
+    `plain` says that ids are shown as they are stored, `maps` that they are mapped.
     """
 
     def __init__(self, config: UnionConfig) -> None:
@@ -35,8 +38,8 @@ class Owners:
         self._unmapped = OVERFLOW_ID if config.overflow_ids else None
         self._squash_uid = config.squash_uid
         self._squash_gid = config.squash_gid
-        self.plain = not config.uid_map and not config.gid_map
-        self.plain = self.plain and config.squash_uid is None and config.squash_gid is None
+        self.maps = bool(config.uid_map or config.gid_map)
+        self.plain = not self.maps and config.squash_uid is None and config.squash_gid is None
         self._own = (os.geteuid(), os.getegid())
         self.privileged = self._own[0] == 0
 
@@ -74,6 +77,29 @@ class Owners:
         return (
             _lookup(self._uid_map, st.st_uid, OVERFLOW_ID),
             _lookup(self._gid_map, st.st_gid, OVERFLOW_ID),
+        )
+
+    def shown_acl(self, layer: Layer, value: bytes) -> bytes:
+        """Return the access control list to show for a file of `layer` that has `value`."""
+        if not self.maps or layer.idmapped:
+            return value
+        return map_acl(value, partial(_shown, self._uid_map), partial(_shown, self._gid_map))
+
+    def stored_acl(self, value: bytes) -> bytes:
+        """Return the access control list to store for `value`; EOVERFLOW for an id without one."""
+        return self._stored_acl(value, self._unmapped) if self.maps else value
+
+    def copied_xattr(self, layer: Layer, name: str, value: bytes) -> bytes:
+        """Return the value to store in the upper for attribute `name` of a file of `layer`."""
+        if name not in ACLS or not layer.idmapped:
+            return value
+        return self._stored_acl(value, OVERFLOW_ID)
+
+    def _stored_acl(self, value: bytes, unmapped: int | None) -> bytes:
+        return map_acl(
+            value,
+            lambda uid: _lookup(self._uid_map, uid, unmapped),
+            lambda gid: _lookup(self._gid_map, gid, unmapped),
         )
 
     def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:

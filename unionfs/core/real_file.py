@@ -17,6 +17,7 @@ from functools import partial
 
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
@@ -54,11 +55,13 @@ def stat_node(state: State, node: Node) -> os.stat_result:
     raise fs_error(errno.ESTALE)
 
 
-def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -> Fd:
+def open_node(
+    state: State, node: File, flags: int, *, metacopy: bool = False, widen: bool = False
+) -> Fd:
     """Open the real file behind `node` with `flags`.
 
     For a metacopy that is the file which has its data, or with `metacopy` the metacopy
-    itself.
+    itself.  With `widen` it is opened although its mode keeps its owner out.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     failed = errno.ESTALE
@@ -71,7 +74,11 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
         real, rname = node.real, node.rname
         try:
             # The name may be that of a fifo by now, whose open must not block.
-            fd = Fd(os.open(rname, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=real.fd()))
+            careful = flags | os.O_NONBLOCK | os.O_NOCTTY
+            if widen:
+                fd = _open_widened(real.fd(), rname, careful)
+            else:
+                fd = Fd(os.open(rname, careful, dir_fd=real.fd()))
         except OSError as error:
             if error.errno in OUT_OF_FDS and state.make_room():
                 failed = error.errno
@@ -84,6 +91,10 @@ def open_node(state: State, node: File, flags: int, *, metacopy: bool = False) -
                 return fd
         wait_for(node)
     raise fs_error(failed)
+
+
+def _open_widened(dir_fd: int, name: bytes, flags: int) -> Fd:
+    return as_owner(lambda: Fd(os.open(name, flags, dir_fd=dir_fd)), (dir_fd, name))
 
 
 def _open_again(flags: int, _name: bytes, fd: int) -> Fd:

@@ -273,8 +273,9 @@ def _clear_target(state: State, target: End) -> None:
         staged = work.make_dir(name)
         copy_metadata((fd, None), (staged, None), os.stat(fd), users_own(state.marks))
         set_mark((staged, None), state.marks.opaque, b"y")
+        dst = target.fd()
         as_owner(
-            lambda: renameat2(work.fd, name, target.fd(), target.name, RENAME_EXCHANGE),
+            lambda: renameat2(work.fd, name, dst, target.name, RENAME_EXCHANGE),
             (staged, None),
             (fd, None),
         )

@@ -20,6 +20,7 @@ from unionfs.core.copy_up import (
 from unionfs.core.file import Handle, current_fd, drop_suid, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
+from unionfs.core.owner_rights import modes_settled
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
@@ -38,7 +39,7 @@ def setattr_node(
     state.require_upper()
     if isinstance(node, Dir):
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
-        with node.lock:  # another thread may have changed the mode for a moment
+        with node.lock:
             _apply(state, upper.fd(), None, change)
             node.kept_ctime = None
         return
@@ -87,10 +88,11 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
         else:
             os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
     if change.mode is not None:
-        if name is None:
-            os.chmod(fd, stat.S_IMODE(change.mode))
-        else:
-            chmod_at(fd, name, stat.S_IMODE(change.mode))
+        with modes_settled():
+            if name is None:
+                os.chmod(fd, stat.S_IMODE(change.mode))
+            else:
+                chmod_at(fd, name, stat.S_IMODE(change.mode))
     if change.times_now:
         touch_at(fd, name)
     elif change.atime_ns is not None or change.mtime_ns is not None:
@@ -102,7 +104,8 @@ def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
     if change.uid is not None or change.gid is not None:
         os.chown(path, *_stored(state, change))
     if change.mode is not None:
-        os.chmod(path, stat.S_IMODE(change.mode))
+        with modes_settled():
+            os.chmod(path, stat.S_IMODE(change.mode))
     if change.times_now:
         os.utime(path)
     elif change.atime_ns is not None or change.mtime_ns is not None:

@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
@@ -33,6 +34,7 @@ from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
+from unionfs.core.owner_rights import may_be_widened, settled
 from unionfs.core.readdir import list_dir
 from unionfs.core.real_file import (
     at_rest,
@@ -89,6 +91,7 @@ class UnionFs:
         self.gate = state.gate
         self._table = state.table
         self._plain_owners = state.owners.plain
+        self._widens = not state.owners.privileged
         self._handles: dict[Fh, Handle] = {}
         self._dir_handles: dict[Fh, Dir] = {}
         self._next_fh = cast("Iterator[Fh]", itertools.count(1))
@@ -100,6 +103,9 @@ class UnionFs:
 
     def may_hang(self) -> bool:
         return False
+
+    def counts_reads(self) -> bool:
+        return self._state.config.atime is Atime.STRICTATIME
 
     # -- names and inodes --
 
@@ -391,9 +397,6 @@ class UnionFs:
     def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         return list_dir(self._state, self._table.directory(nodeid), offset)
 
-    def tells_directory_reads(self) -> bool:
-        return self._state.config.atime is Atime.STRICTATIME
-
     def syncfs(self) -> None:
         writable = self._state.writable
         if writable is not None and not self._state.config.volatile:
@@ -490,6 +493,8 @@ class UnionFs:
         return self._attr(node, st)
 
     def _attr(self, node: Node, st: os.stat_result) -> Attr:
+        if self._widens and may_be_widened(st):
+            st = settled(partial(stat_node, self._state, node))
         nlink, blocks = st.st_nlink, st.st_blocks
         if type(node) is Dir:
             if node.merged:

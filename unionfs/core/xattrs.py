@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from unionfs.core.acl_ids import ACLS_ENCODED, DEFAULT_ACL
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
-from unionfs.core.dirops import DEFAULT_ACL
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
+from unionfs.core.layer import Layer
+from unionfs.core.owner_rights import modes_settled
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
@@ -36,8 +38,27 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
         if value is None:
             raise fs_error(errno.ENODATA)
         return value
+    if state.owners.maps and name in ACLS_ENCODED:
+        return _mapped_acl(state, node, name)
     with _reach(node) as (path, follows):
         return os.getxattr(path, _stored_name(state, name), follow_symlinks=follows)
+
+
+def _mapped_acl(state: State, node: Node, name: bytes) -> bytes:
+    """Return an access control list with the ids that the mount shows."""
+    while True:
+        layer = _layer_of(node)
+        with _reach(node) as (path, follows):
+            value = os.getxattr(path, name, follow_symlinks=follows)
+        if _layer_of(node) is layer:  # else it was copied up meanwhile
+            return state.owners.shown_acl(layer, value)
+
+
+def _layer_of(node: Node) -> Layer:
+    if isinstance(node, Dir):
+        return node.top().layer
+    assert isinstance(node, File)
+    return node.real.layer
 
 
 def listxattr(state: State, node: Node) -> list[bytes]:
@@ -68,19 +89,31 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
     stored = _changeable_name(state, name)
     if flags & os.XATTR_REPLACE:
         getxattr(state, node, name)
+    is_acl = name in ACLS_ENCODED
+    if is_acl:
+        value = state.owners.stored_acl(value)
     _bring_up(state, node)
     if isinstance(node, File):
         node.bare = False
-    with _reach(node) as (path, follows):
+    # An access control list changes the mode.
+    with _reach(node) as (path, follows), modes_settled() if is_acl else nullcontext():
         os.setxattr(path, stored, value, flags, follow_symlinks=follows)
     _note_acl(node, name)
 
 
 def removexattr(state: State, node: Node, name: bytes) -> None:
-    """Remove a value; ENODATA, without a copy_up, if there is none."""
+    """Remove a value; ENODATA, without a copy_up, if there is none.
+
+    To remove an access control list that is not there is no error.
+    """
     state.require_upper()
     stored = _changeable_name(state, name)
-    getxattr(state, node, name)
+    try:
+        getxattr(state, node, name)
+    except OSError as error:
+        if error.errno == errno.ENODATA and name in ACLS_ENCODED:
+            return
+        raise
     _bring_up(state, node)
     with _reach(node) as (path, follows):
         os.removexattr(path, stored, follow_symlinks=follows)

@@ -86,7 +86,7 @@ def begin(
         cache=DeviceCache(fuse_fd),
         stack_depth=fs.stack_depth(),
         may_hang=fs.may_hang(),
-        opens_directories=fs.tells_directory_reads(),
+        counts_reads=fs.counts_reads(),
     )
     try:
         connection = Connection(fs, fuse_fd, terms, io_uring, sched)

@@ -20,6 +20,7 @@ import errno
 import functools
 import os
 import stat
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -44,6 +45,7 @@ from pyfuse3 import (
 
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
+from unionfs.transports.deferred import Workers
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr, StIno
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
 
@@ -54,9 +56,13 @@ GATE_LOOK_S = 0.0005
 
 MOST_THREADS = 1024  # if a layer may stop answering
 
+MOST_DROPPERS = 8  # threads that make the kernel drop pages
+PATIENCE_S = 1.0  # how long a write waits for that
+
 SYNCHRONOUS = os.O_SYNC | os.O_DSYNC | os.O_DIRECT
 
 ACCESS_ACL = b"system.posix_acl_access"
+TRUSTED = b"trusted."
 ACL_NAMES = frozenset((ACCESS_ACL, b"system.posix_acl_default"))
 
 P = ParamSpec("P")
@@ -122,6 +128,7 @@ async def carry(
         # A few idle readers; otherwise a task is started and ended for every burst.
         await pyfuse3.main(min_tasks=4, max_tasks=MOST_THREADS if ops.may_hang else 99)
     finally:
+        ops.droppers.join(PATIENCE_S)
         pyfuse3.close(unmount=False)
 
 
@@ -166,12 +173,15 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._acl = acl
         self._xattrs = xattrs
         self._timeout = FOREVER if timeout is None else timeout
-        self._keep_cache = timeout is None
+        self._keep_cache = timeout is None and not fs.counts_reads()
         self._absent = EntryAttributes()
         self._absent.st_ino = InodeT(0)
         self._absent.entry_timeout = self._timeout
         # Handles whose writes wait for the disk, and so must run in a worker.
         self._synchronous: set[int] = set()
+        # Handles that write without the kernel's cache.
+        self._direct: set[int] = set()
+        self.droppers = Workers(MOST_DROPPERS)
         # The inode and the opener of each handle open for writing.
         self._writers: dict[int, tuple[InodeT, Credentials]] = {}
         # The nodeid behind each open directory; a READDIR names only its handle.
@@ -401,6 +411,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
             self._writers[fh] = inode, opener
         if flags & SYNCHRONOUS:
             self._synchronous.add(fh)
+        if flags & os.O_DIRECT and flags & os.O_ACCMODE:
+            self._direct.add(fh)
         return FileInfo(fh=FileHandleT(fh), keep_cache=self._keep_cache)
 
     @answered
@@ -415,9 +427,33 @@ class Pyfuse3Ops(pyfuse3.Operations):
         # pyfuse3 does not say which process writes.  It may be another process than the one
         # that opened the file, but that is the best guess.
         self._drop_suid(fh, *self._writers[fh])
+        if fh in self._direct:
+            return await self._in_worker(self._write_direct, fh, off, buf)
         if len(buf) > INLINE_WRITE or fh in self._synchronous:
             return await self._in_worker(self._fs.write, fh, off, buf)
         return self._fs.write(Fh(fh), off, buf)
+
+    def _write_direct(self, fh: int, off: int, buf: bytes) -> int:
+        """Write, and make the kernel drop the pages that others have read meanwhile.
+
+        It does not do so by itself if the write is asynchronous, see `wire.session`.  The
+        kernel waits for pages in use.  If these wait for the reply to this very write, they
+        hold what it wrote.
+        """
+        inode, _ = self._writers[fh]
+        done = self._fs.write(Fh(fh), off, buf)
+        dropped = threading.Event()
+
+        def drop() -> None:
+            try:
+                with suppress(FileNotFoundError):
+                    pyfuse3.invalidate_inode(inode)
+            finally:
+                dropped.set()
+
+        self.droppers.submit(drop)
+        dropped.wait(PATIENCE_S)
+        return done
 
     def _drop_suid(self, fh: int, inode: InodeT, writer: Credentials) -> None:
         if self._fs.drop_suid(Fh(fh), writer):
@@ -436,6 +472,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def release(self, fh: FileHandleT) -> None:
         self._synchronous.discard(fh)
+        self._direct.discard(fh)
         self._writers.pop(fh, None)
         self._fs.release(Fh(fh))
 
@@ -513,14 +550,12 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         self._check_xattr(None)
-        # xattr(7): a process without CAP_SYS_ADMIN does not see trusted.*.  For FUSE the
-        # kernel leaves that to the filesystem.
-        hidden = b"trusted." if ctx.uid else b"\0"
-        return [
-            XAttrNameT(name)
-            for name in self._fs.listxattr(NodeId(inode))
-            if not name.startswith(hidden)
-        ]
+        names = self._fs.listxattr(NodeId(inode))
+        # For FUSE the kernel leaves it to the filesystem to hide these.
+        hides = any(name.startswith(TRUSTED) for name in names)
+        if hides and not Credentials(ctx.pid, ctx.gid).sees_trusted():
+            names = [name for name in names if not name.startswith(TRUSTED)]
+        return [XAttrNameT(name) for name in names]
 
     @answered
     async def setxattr(

@@ -17,6 +17,8 @@ from unionfs.wire.encode import NS, Encoder
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 
+_TRUSTED = b"trusted."
+
 _TIMES_NOW = abi.FATTR_ATIME_NOW | abi.FATTR_MTIME_NOW
 
 
@@ -157,8 +159,10 @@ class Inodes:
         self._require_xattrs()
         size, _ = abi.GETXATTR_IN.unpack_from(request.args, request.at)
         names = self._fs.listxattr(request.nodeid)
-        if request.uid:
-            names = [name for name in names if not name.startswith(b"trusted.")]
+        # For FUSE the kernel leaves it to the filesystem to hide these.
+        hides = any(name.startswith(_TRUSTED) for name in names)
+        if hides and not Credentials(request.pid, request.gid).sees_trusted():
+            names = [name for name in names if not name.startswith(_TRUSTED)]
         return self._sized(b"".join(name + b"\0" for name in names), size, request)
 
     def _sized(self, value: bytes, size: int, request: Request) -> int:

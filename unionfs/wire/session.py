@@ -41,6 +41,9 @@ BUFFER_SIZE = MAX_WRITE + PAGE
 _OPCODES = 64
 _HEAD = abi.OUT_HEADER.size
 
+# Not ASYNC_DIO: at the end of an asynchronous direct write the kernel does not drop the
+# pages that others have read meanwhile, so they would see the old data for good
+# (fs/fuse/file.c:fuse_aio_complete(); mm/filemap.c:generic_file_direct_write()).
 _ALWAYS = (
     Init.ASYNC_READ
     | Init.ATOMIC_O_TRUNC
@@ -48,7 +51,6 @@ _ALWAYS = (
     | Init.DONT_MASK
     | Init.HAS_IOCTL_DIR
     | Init.DO_READDIRPLUS
-    | Init.ASYNC_DIO
     | Init.PARALLEL_DIROPS
     | Init.ABORT_ERROR
     | Init.MAX_PAGES
@@ -68,7 +70,8 @@ class Terms:
     not be used; `pass_all` uses it for all lower files.  `cache` is None if
     the kernel's cache must not be changed.  `stack_depth` is the number of stacked
     filesystems beneath the mount.  `may_hang`: see `vfs.Filesystem`.  With
-    `opens_directories` the kernel asks for every listing, and keeps none.
+    `counts_reads` the kernel asks for every listing, and for the data at every open, and keeps
+    none.
     """
 
     timeout: float | None = None
@@ -80,7 +83,7 @@ class Terms:
     cache: Cache | None = None
     stack_depth: int = 1
     may_hang: bool = False
-    opens_directories: bool = False
+    counts_reads: bool = False
 
 
 def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
@@ -112,7 +115,7 @@ class Session:
         self._files = Files(
             fs,
             encoder,
-            keep_cache=terms.timeout is None,
+            keep_cache=terms.timeout is None and not terms.counts_reads,
             pass_all=terms.pass_all,
             cache=terms.cache,
             locks=locks,
@@ -125,7 +128,7 @@ class Session:
             Names(fs, encoder, demand),
             self._inodes,
             self._files,
-            Directories(fs, encoder, demand, opens=terms.opens_directories),
+            Directories(fs, encoder, demand, opens=terms.counts_reads),
         ]
         if locks is not None:
             self._parts.append(locks)
@@ -170,7 +173,7 @@ class Session:
 
     def _wanted(self) -> int:
         wanted = int(_ALWAYS)
-        if not self.terms.opens_directories:
+        if not self.terms.counts_reads:
             wanted |= Init.NO_OPENDIR_SUPPORT
         if self.terms.acl:
             wanted |= Init.POSIX_ACL

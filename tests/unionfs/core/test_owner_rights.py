@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import require_root
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.config import UnionConfig
+from unionfs.core.owner_rights import as_owner, may_be_widened, modes_settled, settled
+from unionfs.core.union import open_union
+from unionfs.types import ROOT_NODEID, SetAttr
 
 
 @pytest.fixture
@@ -100,3 +106,116 @@ def test_the_operation_is_tried_once_where_it_succeeds(base: Path) -> None:
     calls: list[int] = []
     as_owner(lambda: calls.append(1), (0, b"no such place"))
     assert calls == [1]
+
+
+def test_threads_do_not_close_the_directory_to_each_other(base: Path) -> None:
+    rounds = 300
+
+    def work(fd: int) -> None:
+        closed = os.open("closed", os.O_PATH, dir_fd=fd)
+        sys.setswitchinterval(1e-5)
+
+        def make(thread: int) -> None:
+            for number in range(rounds):
+                name = f"{thread}-{number}"
+                as_owner(lambda name=name: os.mkdir(name, dir_fd=closed), (closed, None))  # type: ignore[misc]
+
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(make, range(3)))
+        assert len(os.listdir(f"/proc/self/fd/{closed}")) == 2 + 3 * rounds
+
+    as_nobody(work, base)
+    assert mode_of(base / "closed") == 0o555
+
+
+def test_a_mode_that_is_read_meanwhile_is_read_again(base: Path) -> None:
+    def work(fd: int) -> None:
+        closed = os.open("closed", os.O_PATH, dir_fd=fd)
+        wide, read = threading.Event(), threading.Event()
+
+        def make() -> None:
+            os.mkdir("new", dir_fd=closed)
+            wide.set()
+            assert read.wait(30)
+
+        assert not may_be_widened(os.stat(closed))
+        thread = threading.Thread(target=as_owner, args=(make, (closed, None)))
+        thread.start()
+        assert wide.wait(30)
+        st = os.stat(closed)
+        assert stat.S_IMODE(st.st_mode) == 0o755
+        assert may_be_widened(st)
+        read.set()
+        assert stat.S_IMODE(settled(lambda: os.stat(closed)).st_mode) == 0o555
+        thread.join()
+
+    as_nobody(work, base)
+
+
+def test_a_change_of_a_mode_waits_and_is_kept(base: Path) -> None:
+    def work(fd: int) -> None:
+        closed = os.open("closed", os.O_PATH, dir_fd=fd)
+        begun = threading.Event()
+
+        def change() -> None:
+            begun.set()
+            with modes_settled():
+                os.chmod(f"/proc/self/fd/{closed}", 0o500)
+
+        thread = threading.Thread(target=change)
+
+        def make() -> None:
+            os.mkdir("new", dir_fd=closed)
+            thread.start()
+            assert begun.wait(30)
+
+        as_owner(make, (closed, None))
+        thread.join()
+
+    as_nobody(work, base)
+    assert mode_of(base / "closed") == 0o500
+
+
+def test_the_union_shows_no_widened_mode(base: Path) -> None:
+    """The kernel would show it for good."""
+    for name in ("upper", "work"):
+        (base / name).mkdir()
+        os.chown(base / name, NOBODY, NOBODY)
+    files = 200
+    for number in range(files):
+        path = base / "closed" / str(number)
+        path.touch()
+        os.chown(path, NOBODY, NOBODY)
+
+    def work(fd: int) -> None:
+        os.fchdir(fd)
+        sys.setswitchinterval(1e-5)
+        fs = open_union(
+            UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work", volatile=True)
+        )
+        closed = fs.lookup(ROOT_NODEID, b"closed")
+        assert closed is not None
+        over, modes = threading.Event(), set()
+
+        def look() -> None:
+            while not over.is_set():
+                modes.add(stat.S_IMODE(fs.getattr(closed.nodeid).st.st_mode))
+
+        with ThreadPoolExecutor() as threads:
+            looking = [threads.submit(look) for _ in range(2)]
+            try:
+                for number in range(files):
+                    file = fs.lookup(closed.nodeid, b"%d" % number)
+                    assert file is not None
+                    fs.setattr(file.nodeid, SetAttr(mtime_ns=5), None)
+            finally:
+                over.set()
+        for one in looking:
+            one.result()
+        fs.close()
+        assert modes == {0o555}
+
+    # Not beneath the layer itself.
+    (base / "lower").mkdir()
+    (base / "closed").rename(base / "lower/closed")
+    as_nobody(work, base)

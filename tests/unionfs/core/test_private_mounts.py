@@ -96,6 +96,37 @@ def test_atimes_in_the_upper_follow_the_mount_options(strict: Path, size: str) -
     assert changes("strictatime") == [True, True]
 
 
+def reads_change_atime(path: Path) -> list[bool]:
+    """Tell for each of three times that a file is opened and read whether its atime changes."""
+    changed = []
+    for _ in range(3):
+        before = path.stat().st_atime_ns
+        wait_until(lambda before=before: coarse_now() > before, "the clock", 5)  # type: ignore[misc]
+        path.read_bytes()
+        changed.append(path.stat().st_atime_ns != before)
+    return changed
+
+
+@pytest.mark.parametrize("subject", ["kernel", "passthrough=on", "passthrough=off", "pyfuse3"])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_read_counts_with_strictatime(strict: Path, subject: str, size: str) -> None:
+    """Also of what the kernel has in memory: xfstests generic/003."""
+    for name in ("lower", "upper", "work"):
+        (strict / name).mkdir()
+    words = ([strict / "lower"], strict / "upper", strict / "work")
+    for option, counts in (("strictatime", True), ("noatime", False)):
+        make(strict / "upper")
+        if subject == "kernel":
+            union = kernel_overlay(*words, [option])
+        elif subject == "pyfuse3":
+            pytest.importorskip("pyfuse3")
+            union = mounted(*words, [option, "transport=pyfuse3"])
+        else:
+            union = mounted(*words, [option, subject])
+        with union as root:
+            assert reads_change_atime(root / size) == [counts] * 3
+
+
 def listings_change_atime(root: Path) -> list[bool]:
     """Tell for two listings of a directory whether they change its atime."""
     changed = []

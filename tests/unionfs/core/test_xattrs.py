@@ -74,6 +74,15 @@ def test_removing_what_is_not_there_copies_nothing(tmp_path: Path) -> None:
     assert os.listdir(layers.upper) == []
 
 
+def test_an_acl_that_is_not_there_can_be_removed(tmp_path: Path) -> None:
+    """As on ext4; chmod and setfacl do so."""
+    layers = Layers(tmp_path, {"file": "", "d": {}})
+    with layers.union() as tree:
+        tree.removexattr(b"file", security.ACCESS)
+        tree.removexattr(b"d", security.DEFAULT)
+    assert os.listdir(layers.upper) == []
+
+
 def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"file": "x"})
     capability = security.capability(1 << 10)

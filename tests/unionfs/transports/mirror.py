@@ -45,6 +45,9 @@ class Mirror:
     def may_hang(self) -> bool:
         return False
 
+    def counts_reads(self) -> bool:
+        return False
+
     def _path(self, parent: NodeId, name: bytes) -> str:
         return os.path.join(self.paths[parent], os.fsdecode(name))
 

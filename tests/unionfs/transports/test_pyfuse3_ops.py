@@ -162,14 +162,16 @@ async def test_without_acls_or_xattrs(directory: Path) -> None:
     assert not ops.enable_acl
 
 
-async def test_trusted_names_are_listed_for_root_only(
+async def test_trusted_names_are_listed_for_those_with_cap_sys_admin(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Mirror, "listxattr", lambda self, nodeid: [b"trusted.a", b"user.b"])
     ops = ops_over(Mirror(str(directory)))
-    root = cast(RequestContext, SimpleNamespace(uid=0))
-    assert await ops.listxattr(ROOT, CALLER) == [b"user.b"]
-    assert await ops.listxattr(ROOT, root) == [b"trusted.a", b"user.b"]
+    unseen = cast(RequestContext, SimpleNamespace(uid=0, gid=0, pid=0))
+    assert await ops.listxattr(ROOT, unseen) == [b"user.b"]
+    require_root()
+    ours = cast(RequestContext, SimpleNamespace(uid=0, gid=0, pid=threading.get_native_id()))
+    assert await ops.listxattr(ROOT, ours) == [b"trusted.a", b"user.b"]
 
 
 # -- what runs where --

@@ -45,14 +45,14 @@ class Kernel:
         args: bytes = b"",
         data: bytes = b"",
         *,
-        uid: int = 0,
+        pid: int = 0,
         wait: bool = True,
     ) -> bytes:
         """Return the reply's body."""
         message = bytearray(args + data)
         out = bytearray(16 + MAX_WRITE)
         request = Request(message, 0, message, out, 16)
-        request.opcode, request.nodeid, request.uid = opcode, nodeid, uid
+        request.opcode, request.nodeid, request.pid = opcode, nodeid, pid
         request.start, request.end, request.wait = len(args), len(message), wait
         assert self.session.argument_size(opcode) == len(args)
         return reply_to(self.session, request)

@@ -24,6 +24,7 @@ from unionfs.wire.request import Request
 from unionfs.wire.session import Session, Terms
 
 NODEID = NodeId(0x0807060504030201)
+NO_PID = 1 << 23  # no process has a number above 2^22
 # Eight or four bytes, and the number they are (little-endian).
 U64 = {n: bytes(range(16 * n + 1, 16 * n + 9)) for n in range(1, 15)}
 U32 = {n: data[:4] for n, data in U64.items()}
@@ -149,7 +150,7 @@ CASES = (
          [("write", n64(1), n64(2), b"data")], u32(4) + u32(0), {"write": 4}),
     # write_flags FUSE_WRITE_KILL_SUIDGID
     Case(Opcode.WRITE, U64[1] + U64[2] + u32(4) + u32(4) + U64[5] + U32[6] + U32[7] + b"data",
-         [("drop_suid", n64(1), (7, 6)), ("write", n64(1), n64(2), b"data")], u32(4) + u32(0),
+         [("drop_suid", n64(1), (NO_PID, 6)), ("write", n64(1), n64(2), b"data")], u32(4) + u32(0),
          {"write": 4, "drop_suid": False}),
     Case(Opcode.RELEASE, U64[1] + U32[2] + U32[3] + U64[4], [("release", n64(1))]),
     Case(Opcode.FSYNC, U64[1] + u32(1) + U32[3], [("fsync", n64(1), True)]),
@@ -205,7 +206,7 @@ def asked(fs: Recorder, opcode: Opcode, message: bytes) -> bytes:
     data, out = bytearray(message), bytearray(1 << 16)
     request = Request(data, 0, data, out, 16)
     request.opcode, request.nodeid = opcode, NODEID
-    request.uid, request.gid, request.pid, request.wait = 5, 6, 7, True
+    request.uid, request.gid, request.pid, request.wait = 5, 6, NO_PID, True
     request.start, request.end = size, len(message)
     return reply_to(session, request)
 
@@ -234,7 +235,7 @@ def test_setattr() -> None:
     fs = Recorder(setattr=ATTR)
     assert asked(fs, Opcode.SETATTR, message) == ATTR_OUT
     change = SetAttr(0o751, n32(6), n32(7), n64(3), 10 * 10**9 + 20, 11 * 10**9 + 21)
-    assert [plain(call) for call in fs.calls] == [("setattr", NODEID, change, n64(2), (7, 6))]
+    assert [plain(call) for call in fs.calls] == [("setattr", NODEID, change, n64(2), (NO_PID, 6))]
 
 
 def test_statx() -> None:

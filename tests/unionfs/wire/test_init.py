@@ -68,7 +68,7 @@ def test_linux_5_2(fs: UnionFs) -> None:
     session, reply = reply_of(fs, LINUX_5_2, Terms(backings=NoBackings(), uring=True))
     assert reply == (
         "50000000 00000000 02000000 00000000 "  # 80 bytes, no error, unique 2
-        "07000000 1f000000 00000200 69a8f401 "  # 7.31, max_readahead, flags
+        "07000000 1f000000 00000200 6928f401 "  # 7.31, max_readahead, flags
         "40003000 00001000 01000000 00010000 "  # background 64 and 48, 1 MiB, 1 ns, 256 pages
         "00000000 00000000 00000000 00000000 "  # flags2, max_stack_depth, request_timeout
         "00000000 00000000 00000000 00000000"
@@ -82,7 +82,7 @@ def test_linux_6_18(fs: UnionFs) -> None:
     session, reply = reply_of(fs, LINUX_6_18, terms)
     assert reply == (
         "50000000 00000000 02000000 00000000 "
-        "07000000 2d000000 00000200 69a8f471 "
+        "07000000 2d000000 00000200 6928f471 "
         "40003000 00001000 01000000 00010000 "
         "60020000 02000000 00000000 00000000 "  # with PASSTHROUGH and OVER_IO_URING, depth 2
         "00000000 00000000 00000000 00000000"
