@@ -196,6 +196,7 @@ def _serve_mounted(
 
         _spare_the_inodes()
         return supervise(fs, mount, live, partial(transport.carry, fs, mount.fd), listener)
+    mount.read_ahead()
     handler = SignalHandler(fs, mount)
     if listener is None:
         return _attend(running, handler, live)

@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import stat
+from contextlib import suppress
 
 from mount_tools.mount.option_grammar import escaped
 from mount_tools.mount.options import MountOptions
@@ -26,6 +27,10 @@ DEVICE = "/dev/fuse"
 _DEVICE_NUMBER = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
 SUBTYPE = "pyunion"
 FUSERMOUNT = "fusermount3"
+
+# A file that we read for the kernel takes a request for each piece that is read ahead.
+# With 512 instead of 128 KiB, 150 MiB take half the processor time.
+_READ_AHEAD_KB = 512
 
 # fusermount3 knows flags by name, and only these.
 _FUSERMOUNT_FLAGS = {
@@ -54,6 +59,19 @@ class FuseMount:
     def device(self) -> str | None:
         """MAJOR:MINOR of the mounted filesystem, None if it is unknown."""
         return self._device
+
+    def read_ahead(self) -> None:
+        """Let the kernel read up to `_READ_AHEAD_KB` ahead, where we may.
+
+        FUSE_INIT can only lower what the kernel has for each filesystem, 128 KiB; so the
+        daemon calls this after it has answered that.
+        """
+        path = f"/sys/class/bdi/{self._device}/read_ahead_kb"
+        # Only root may, and a container has /sys for reading or not at all.
+        with suppress(OSError), open(path, "r+") as file:
+            if int(file.read()) < _READ_AHEAD_KB:
+                file.seek(0)
+                file.write(str(_READ_AHEAD_KB))
 
     def unmount(self, *, detach: bool = True) -> None:
         """Unmount; with `detach`, files that are still open on it stay usable.

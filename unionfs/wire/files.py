@@ -20,8 +20,7 @@ from unionfs.wire.request import Defer, Handlers, Request
 # The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
 INLINE_COPY = 1 << 20
 
-# A lower file of at most so many bytes is given to the kernel as a whole.  It is the size
-# of one READ with the kernel's default read-ahead.
+# A lower file of at most so many bytes is given to the kernel as a whole.
 _MOST_GIVEN = 128 << 10
 
 _CHANGES = os.O_ACCMODE | os.O_TRUNC

@@ -10,7 +10,15 @@ import pytest
 
 from mount_tools.mount import fuse as fuse_mount
 from mount_tools.mount.options import parse_options
-from tests.helpers.mounts import mount_type, require_fuse, require_root, run
+from tests.helpers.mounts import (
+    mount_type,
+    mounted,
+    require,
+    require_fuse,
+    require_root,
+    run,
+    wait_until,
+)
 from unionfs.errors import MountBusy, MountError
 
 OPTIONS = parse_options(["lowerdir=/l"], privileged=True)
@@ -123,3 +131,18 @@ def test_a_mount_in_use_is_told_apart_by_type(tmp_path: Path) -> None:
     assert mount_type(tmp_path) is None
     with pytest.raises(MountError, match="not known where"):
         fuse_mount.mounted_on(str(tmp_path)).unmount()
+
+
+def test_a_live_mount_reads_ahead(tmp_path: Path) -> None:
+    require_root()
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    with mounted([lower], options=["transport=dev_fuse"]) as root:
+        device = root.stat().st_dev
+        path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+        require(os.access(path, os.W_OK), "/sys is not writable here")
+        wait_until(lambda: path.read_text() == "512\n", "the kernel to read ahead")
+
+
+def test_a_mount_without_a_known_device_reads_as_the_kernel_likes() -> None:
+    fuse_mount.FuseMount(-1, "/", None).read_ahead()
