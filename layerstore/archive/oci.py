@@ -37,6 +37,7 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
+NAMES = (REF_NAME, CONTAINERD_NAME)
 
 _MOST_NESTED = 4
 
@@ -53,11 +54,7 @@ def read_oci(
     data = read_document(members, INDEX_FILE)
     if layout is None or data is None:
         return None
-    version = text_of(parse_document(layout, LAYOUT_FILE), "imageLayoutVersion")
-    if version.split(".")[0] != "1":
-        raise InvalidImage(
-            f'the archive is an OCI layout of the unknown version "{shown(version)}"'
-        )
+    checked_layout(layout)
     found: dict[Digest, tuple[Manifest, dict[Reference, None]]] = {}
     for descriptor in parse_index(data):
         for manifest in _manifests(members, descriptor, platform, _MOST_NESTED):
@@ -66,6 +63,15 @@ def read_oci(
             if name is not None:
                 names[name] = None
     return [_image(members, manifest, tuple(names)) for manifest, names in found.values()]
+
+
+def checked_layout(data: bytes) -> None:
+    """Raise InvalidImage unless `data` is the oci-layout of a version that is known."""
+    version = text_of(parse_document(data, LAYOUT_FILE), "imageLayoutVersion")
+    if version.split(".")[0] != "1":
+        raise InvalidImage(
+            f'the archive is an OCI layout of the unknown version "{shown(version)}"'
+        )
 
 
 def _manifests(

@@ -49,9 +49,12 @@ class _Counted:
         return done
 
 
-def _check(name: str, counted: _Counted, size: int) -> None:
-    if counted.count != size:
-        raise StoreError(f"{name} came to {counted.count} bytes; {size} were announced")
+def counted(name: str, size: int, out: Writable, write: Write) -> None:
+    """Let `write` write to `out`; raises StoreError unless it writes `size` bytes."""
+    counter = _Counted(out)
+    write(counter)
+    if counter.count != size:
+        raise StoreError(f"{name} came to {counter.count} bytes; {size} were announced")
 
 
 class TarArchiveWriter:
@@ -70,9 +73,7 @@ class TarArchiveWriter:
         self._folders(name)
         self._written.add(name)
         self._write(format_entry(name=name.encode(), kind=REGULAR, mode=0o644, size=size))
-        counted = _Counted(self._out)
-        write(counted)
-        _check(name, counted, size)
+        counted(name, size, self._out, write)
         self._write(END[: padding(size)])
 
     def end(self) -> None:
@@ -112,9 +113,7 @@ class DirectoryWriter:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with target.open("xb", buffering=0) as file:
-                counted = _Counted(file)
-                write(counted)
-            _check(name, counted, size)
+                counted(name, size, file, write)
         except BaseException:
             self.abandon()
             raise

@@ -178,13 +178,14 @@ class ImageTable:
         )
         return None if row is None else Digest(row[0])
 
-    def digested(self, repository: str, digest: Digest) -> Digest | None:
-        """Return the image that the digest of a manifest names in `repository`."""
-        row = self._database.one(
-            "SELECT image FROM repo_digests WHERE repository = ? AND digest = ?",
+    def digested(self, repository: str, digest: Digest) -> list[Digest]:
+        """Return the images that the digest names in `repository`, the one named last first."""
+        rows = self._database.read(
+            "SELECT image FROM repo_digests WHERE repository = ? AND digest = ?"
+            " ORDER BY named_ns DESC, image",
             (repository, digest),
         )
-        return None if row is None else Digest(row[0])
+        return [Digest(row[0]) for row in rows]
 
     def last_tagged_ns(self, image_id: Digest) -> int | None:
         """Return when the image last got a tag that it still has."""
@@ -205,17 +206,17 @@ class ImageTable:
         return bool(self._database.write(sql, (repository, tag)))
 
     def add_digest(self, image_id: Digest, repository: str, digest: Digest) -> None:
-        """Let the digest of a manifest name this image in `repository`, and no other."""
+        """Let the digest of a manifest or an index mean this image in `repository` from now on."""
         self._database.write(
-            "INSERT INTO repo_digests (repository, digest, image) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET image = excluded.image",
-            (repository, digest, image_id),
+            "INSERT INTO repo_digests (repository, digest, image, named_ns) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET named_ns = excluded.named_ns",
+            (repository, digest, image_id, time.time_ns()),
         )
 
-    def delete_digest(self, repository: str, digest: Digest) -> bool:
-        """Delete a name by digest; tell whether it was there."""
-        sql = "DELETE FROM repo_digests WHERE repository = ? AND digest = ?"
-        return bool(self._database.write(sql, (repository, digest)))
+    def delete_digest(self, image_id: Digest, repository: str, digest: Digest) -> bool:
+        """Delete a name by digest of the image; tell whether it was there."""
+        sql = "DELETE FROM repo_digests WHERE repository = ? AND digest = ? AND image = ?"
+        return bool(self._database.write(sql, (repository, digest, image_id)))
 
     # -- manifests --
 

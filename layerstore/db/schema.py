@@ -9,7 +9,9 @@ layers      a directory each, named by its chain_id; `location` says where the
 images      the id is the digest of the configuration, which is a blob; `top` is
             the chain of its last layer, NULL for an image without layers
 tags, repo_digests
-            the names of images; repo_digests are names by a manifest's digest
+            the names of images; repo_digests are names by the digest of a manifest, which is
+            of one image, or of an index, which may name one for each platform: of these the
+            name means the one that got it last (`named_ns`)
 manifests   documents as they came, kept so that their digests survive `save` and `push`: the
             manifests of an image, and the indexes that it was chosen from
 layer_blobs the tar (compressed or not) that a layer was unpacked from, kept for the same reason
@@ -207,5 +209,21 @@ CREATE TABLE file_digests (
 ) STRICT;
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS)
+# Several images, one for each platform, have the digest of their index.
+PLATFORMS = """
+CREATE TABLE new_repo_digests (
+    repository TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    image      TEXT NOT NULL REFERENCES images (id),
+    named_ns   INTEGER NOT NULL,
+    PRIMARY KEY (repository, digest, image)
+) WITHOUT ROWID, STRICT;
+INSERT INTO new_repo_digests (repository, digest, image, named_ns)
+    SELECT repository, digest, image, 0 FROM repo_digests;
+DROP TABLE repo_digests;
+ALTER TABLE new_repo_digests RENAME TO repo_digests;
+CREATE INDEX repo_digests_image ON repo_digests (image);
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS, PLATFORMS)
 VERSION = len(STEPS)

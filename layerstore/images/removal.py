@@ -61,7 +61,7 @@ class ImageRemoval:
             if is_single_reference(image.references):
                 self._refuse_conflict(image, hard_only=force, ignore_names=True)
                 for reference in image.references:
-                    self._untag(reference)
+                    self._untag(image_id, reference)
             self._delete(image_id, force=force, prune=prune, quiet=False)
             return
         # An image may have thousands of names, each removed in turn: do not read them all.
@@ -74,21 +74,21 @@ class ImageRemoval:
         reference = parse_reference(text).with_default_tag()
         if reference.digest is not None:
             reference = reference._replace(tag=None)
-        self._untag(reference)
+        self._untag(image_id, reference)
         if reference.digest is None:
             self._untag_lone_digests(image_id, reference.repository)
         if not self._images.some_names(image_id):
             self._delete(image_id, force=force, prune=prune, quiet=True)
 
-    def _untag(self, reference: Reference) -> None:
-        self._images.untag(reference)
+    def _untag(self, image_id: Digest, reference: Reference) -> None:
+        self._images.untag(image_id, reference)
         self.done.append(Removed("Untagged", familiar(reference)))
 
     def _untag_lone_digests(self, image_id: Digest, repository: str) -> None:
         """Remove the image's digests in `repository` unless it has a tag there."""
         if not self._images.is_tagged(image_id, repository):
             for reference in self._images.repo_digests(image_id, repository):
-                self._untag(reference)
+                self._untag(image_id, reference)
 
     def _delete(self, image_id: Digest, *, force: bool, prune: bool, quiet: bool) -> None:
         image = self._images.get(image_id)
@@ -99,7 +99,7 @@ class ImageRemoval:
                 return
             raise Conflict(conflict.text)
         for reference in image.references:
-            self._untag(reference)
+            self._untag(image_id, reference)
         with self._database.transaction():
             self._delete_rows(image)
         parent = image.parent

@@ -1,6 +1,7 @@
 """Images and their names: how a name or an id is resolved, and how names change.
 
-A tag names one image; tagging another image moves it.
+A tag names one image; tagging another image moves it.  The digest of an index names every
+image that was pulled from it, one for each platform, and means the one that was pulled last.
 
 Threading: any thread.  Source: moby `daemon/images/image.go` (the order in
 which a text is tried as a name and as an id), `image_tag.go`.
@@ -82,10 +83,22 @@ class ImageRows:
                 raise NoSuchImage(image_id)
             return image_id
         reference = parse_reference(text).with_default_tag()
-        found = self._named(reference) or self._by_prefix(text)
+        found = self.named(reference) or self._by_prefix(text)
         if found is None:
             raise NoSuchImage(familiar(reference))
         return found
+
+    def named(self, reference: Reference) -> Digest | None:
+        """Return the image that a name means: its digest counts, or else its tag."""
+        if reference.digest is not None:
+            found = self._rows.digested(reference.repository, reference.digest)
+            return found[0] if found else None
+        return self._rows.tagged(reference.repository, reference.tag)
+
+    def with_digest(self, repository: str, digest: Digest) -> list[Image]:
+        """Return the images that the digest names, the one that it means first."""
+        rows = map(self._rows.get, self._rows.digested(repository, digest))
+        return [self._with_names(row) for row in rows if row is not None]
 
     def some_names(self, image_id: Digest) -> tuple[Reference, ...]:
         """Return up to two tags of the image, and one name by digest of up to two repositories."""
@@ -138,7 +151,7 @@ class ImageRows:
         target = parse_tag_target(reference)
         with self._database.transaction():
             self.require(image)
-            before = self._named(target)
+            before = self.named(target)
             self._rows.tag(id_of(image), target.repository, target.tag)
         return before if before != id_of(image) else None
 
@@ -146,22 +159,17 @@ class ImageRows:
         """Record that the image was made from `parent`."""
         self._rows.set_parent(image_id, parent)
 
-    def untag(self, reference: Reference) -> bool:
-        """Remove a name, a tag or a digest; tell whether it was there."""
+    def untag(self, image_id: Digest, reference: Reference) -> bool:
+        """Remove a name of the image, a tag or a digest; tell whether it was there."""
         reference = reference.with_default_tag()
         if reference.digest is not None:
-            return self._rows.delete_digest(reference.repository, reference.digest)
+            return self._rows.delete_digest(image_id, reference.repository, reference.digest)
         return self._rows.untag(reference.repository, reference.tag)
 
     # -- inside --
 
     def _with_names(self, row: ImageRow) -> Image:
         return _image(row, self._rows.names(row.id))
-
-    def _named(self, reference: Reference) -> Digest | None:
-        if reference.digest is not None:
-            return self._rows.digested(reference.repository, reference.digest)
-        return self._rows.tagged(reference.repository, reference.tag)
 
     def _by_prefix(self, text: str) -> Digest | None:
         found = _ID.fullmatch(text)

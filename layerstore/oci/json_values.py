@@ -74,6 +74,16 @@ def object_of(fields: Object, name: str) -> Object:
     return value
 
 
+def list_of(fields: Object, name: str) -> list[JSON]:
+    """Return the list in the field `name`, [] if there is none; raises InvalidImage."""
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidImage(f'"{name}" is not a list in an image\'s document')
+    return value
+
+
 def _whole(escape: re.Match[str]) -> str:
     return r"\ufffd" if escape["half"] else escape[0]
 

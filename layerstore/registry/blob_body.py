@@ -231,6 +231,7 @@ class BlobBody:
             f"{self._descriptor.digest} encoded anew ({encoding[:20]!r}): it must pass blobs on "
             "as they are",
             self._session.host,
+            advice="",
         )
 
     def _skip(self, answer: Answer, count: int) -> None:
@@ -239,6 +240,7 @@ class BlobBody:
             got = answer.readinto(view[: min(count, CHUNK)])
             if not got:
                 raise Interrupted(
-                    f"{self._session.host} sent less of the blob than before", self._session.host
+                    f"{self._session.host} sent less of the blob than before; try again",
+                    self._session.host,
                 )
             count -= got

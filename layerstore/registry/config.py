@@ -15,7 +15,7 @@ from typing import NamedTuple
 from layerstore.errors import InvalidReference, shown
 from layerstore.oci.reference import Reference, parse_reference
 from layerstore.registry.daemon_json import DaemonJson, read_daemon_json
-from layerstore.registry.endpoints import Endpoint, host_of
+from layerstore.registry.endpoints import Endpoint, host_of, name_of
 from layerstore.registry.errors import BadConfiguration, Blocked
 from layerstore.registry.locations import Locations
 from layerstore.registry.reach import Network, named_network
@@ -117,8 +117,7 @@ class Configuration:
 
     def is_insecure(self, host: str) -> bool:
         """Tell whether the host may be used without TLS, or with any certificate."""
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if named_network(name) is Network.LOOPBACK:
+        if named_network(name_of(host)) is Network.LOOPBACK:
             return True
         entries = [*self.conf.registries.values(), *self.daemon.entries().values()]
         return self.daemon.is_insecure(host) or any(entry.has_insecure(host) for entry in entries)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from layerstore.archive.docker import MANIFEST_FILE, Listed, blob_path, manifest_file
@@ -27,14 +27,13 @@ from layerstore.oci.reference import Reference
 from layerstore.registry.choice import choose, here
 from layerstore.registry.errors import Cancelled, RegistryError
 from layerstore.registry.events import Event, Report, Status, silent
-from layerstore.registry.jobs import FOREIGN, Stopped, raise_first
+from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.origins import Origin, layout_index
 from layerstore.registry.remote import BlobUpload, Body, Document, Target
 from layerstore.tar.pipeline import Writable, write_all
 
 PARALLEL = 5
-_CHUNK = 1 << 20
-_STEP = 1 << 20  # bytes between two reports
+_CHUNK = 1 << 20  # bytes; after each the progress is reported
 _MOST_NESTED = 4
 
 
@@ -74,8 +73,7 @@ def copy_image(
     if everything:
         documents = list(_tree(origin, top, _MOST_NESTED))
     else:
-        manifest = choose(top, platform or here(), origin.get).manifest
-        documents = [manifest]
+        documents = [Document.of(choose(top, platform or here(), origin.get).manifest)]
     for document in documents:
         if document.media_type not in INDEX_TYPES:
             manifest = Manifest.parse(document.data, document.media_type)
@@ -123,15 +121,12 @@ class RegistryGoal:
     def blobs(self, origin: Origin, wanted: Sequence[Descriptor]) -> None:
         with ThreadPoolExecutor(self._parallel, "copy") as threads:
             jobs = [threads.submit(self._bring, origin, blob) for blob in wanted]
-            try:
-                wait(jobs, return_when=FIRST_EXCEPTION)
-            finally:
-                if not all(job.done() and job.exception() is None for job in jobs):
-                    self._stop.set()
-                    self._cancel()
-                    for job in jobs:
-                        job.cancel()
+            finish(jobs, self._give_up)
         raise_first(jobs)
+
+    def _give_up(self) -> None:
+        self._stop.set()
+        self._cancel()
 
     def document(self, document: Document) -> None:
         self._target.put_manifest(document.digest, document.data, document.media_type)
@@ -179,7 +174,8 @@ class RegistryGoal:
 class ArchiveGoal:
     """An OCI layout, as a tar or a directory, where the image gets the name `name`.
 
-    With `reference` docker can load the archive too, and the image has that name there.
+    With `docker` it is an archive of docker's too, and the image is named `reference` there.
+    `before` is the index.json of a layout that exists, whose images stay.
     """
 
     def __init__(
@@ -189,12 +185,14 @@ class ArchiveGoal:
         *,
         docker: bool = False,
         reference: Reference | None = None,
+        before: bytes | None = None,
         report: Report = silent,
     ) -> None:
         self._writer = writer
         self._name = name
         self._docker = docker
         self._reference = reference
+        self._before = before
         self._report = report
 
     def blobs(self, origin: Origin, wanted: Sequence[Descriptor]) -> None:
@@ -232,8 +230,8 @@ class ArchiveGoal:
             layers = [layer.digest for layer in manifest.layers]
             listed = Listed(manifest.config.digest, names, layers, None)
             self._writer.file(MANIFEST_FILE, manifest_file([listed]))
-        self._writer.file(INDEX_FILE, layout_index(top, self._name))
         self._writer.file(LAYOUT_FILE, LAYOUT)
+        self._writer.file(INDEX_FILE, layout_index(top, self._name, self._before))
         self._writer.end()
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from layerstore.errors import InvalidImage, shown
 from layerstore.oci.json_values import Object, parse_document
 from layerstore.oci.reference import DEFAULT_DOMAIN
+from layerstore.registry.endpoints import name_of
 from layerstore.registry.errors import BadConfiguration
 from layerstore.registry.locations import Locations, read_file
 from layerstore.registry.registries_conf import Mirror, RegistryEntry
@@ -46,9 +47,8 @@ class DaemonJson:
         """Tell whether an address of the host "name:port" is in one of the networks."""
         if not self.networks:
             return False
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         try:
-            found = socket.getaddrinfo(name.strip("[]"), None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(name_of(host).strip("[]"), None, type=socket.SOCK_STREAM)
         except OSError:
             return False
         addresses = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}

@@ -29,6 +29,12 @@ def login_command(host: str) -> str:
     return "pyunion login" if host in (_DOCKER_HUB, SEARCH_HOST) else f"pyunion login {host}"
 
 
+def name_of(host: str) -> str:
+    """Return a "host:port" without its port."""
+    name, _, port = host.rpartition(":")
+    return name if port.isdigit() else host
+
+
 def host_of(domain: str) -> str:
     """Return the host that answers for the registry `domain`."""
     return _DOCKER_HUB if domain == DEFAULT_DOMAIN else domain

@@ -94,7 +94,19 @@ class BlobUnknown(Missing):
 
 
 class BadAnswer(RegistryError):
-    """The answer of the registry violates the protocol or contradicts itself."""
+    """The answer of the registry violates the protocol or contradicts itself.
+
+    `advice` says what to do, "" if `text` says it.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        host: str = "",
+        *,
+        advice: str = "if that stays so, the registry has to be repaired",
+    ) -> None:
+        super().__init__(f"{text}; {advice}" if advice else text, host)
 
 
 class WrongContent(BadAnswer, DigestMismatch):

@@ -60,5 +60,21 @@ class Event(NamedTuple):
 Report = Callable[[Event], None]
 
 
+_STEP = 1 << 20  # bytes between two events
+
+
+def ticker(tell: Callable[[int], object], end: int | None = None) -> Callable[[int], None]:
+    """Return a function of the bytes done, which calls `tell` now and then, and at `end`."""
+    last = 0
+
+    def tick(done: int) -> None:
+        nonlocal last
+        if done - last >= _STEP or done == end:
+            last = done
+            tell(done)
+
+    return tick
+
+
 def silent(_: Event) -> None:
     """Report to nobody."""

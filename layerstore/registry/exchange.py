@@ -77,6 +77,7 @@ class Exchange:
                 f"{self._host} leads from TLS to plain HTTP at {there.name}: configure "
                 f"{there.name} as insecure if that is meant",
                 self._host,
+                advice="",
             )
         return target
 

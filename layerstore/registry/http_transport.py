@@ -362,7 +362,8 @@ def _explained(place: Place, stop: Stop, *, begun: bool = False) -> Iterator[Non
     except (OSError, http.client.HTTPException, ValueError) as error:
         stop.check()
         if begun and isinstance(error, ssl.SSLError):
-            raise Interrupted(f"the connection with {place.name} was damaged", place.name) from None
+            text = f"the connection with {place.name} was damaged; try again"
+            raise Interrupted(text, place.name) from None
         raise _failure(error, place) from None
 
 
@@ -371,7 +372,8 @@ def _failure(error: Exception, place: Place) -> Exception:
     match error:
         case TimeoutError():
             return TooSlow(
-                f"{name} is too slow: it sent nothing, or next to nothing, for a while", name
+                f"{name} is too slow: it sent nothing, or next to nothing, for a while; try later",
+                name,
             )
         case ssl.SSLCertVerificationError():
             return CertificateRefused(
@@ -391,7 +393,7 @@ def _failure(error: Exception, place: Place) -> Exception:
                 name,
             )
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return Interrupted(f"{name} closed the connection in the middle", name)
+            return Interrupted(f"{name} closed the connection in the middle; try again", name)
         case ssl.SSLError() if "CERTIFICATE" in (error.reason or ""):
             return CertificateRefused(
                 f"{name} wants a certificate of this client, or refuses the one it got: put both "
@@ -405,7 +407,7 @@ def _failure(error: Exception, place: Place) -> Exception:
         case ConnectionRefusedError():
             return NoConnection(f"{name} refuses connections: nothing listens there", name)
         case http.client.IncompleteRead() | ConnectionError() | EOFError():
-            return Interrupted(f"{name} closed the connection in the middle", name)
+            return Interrupted(f"{name} closed the connection in the middle; try again", name)
         case OSError():
             return NoConnection(f"no connection to {name}: {error.strerror or error}", name)
         case _:

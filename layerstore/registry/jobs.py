@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import TypeVar
 
 from layerstore.registry.errors import Cancelled
@@ -16,6 +16,20 @@ _Done = TypeVar("_Done")
 
 class Stopped(Exception):
     """Another part of the pull failed; its error is the one to report."""
+
+
+def finish(jobs: Sequence[Future[_Done]], give_up: Callable[[], object]) -> None:
+    """Wait for the jobs; if one fails, or this thread is interrupted, give up the others.
+
+    `give_up` makes the jobs that run end.  The caller then waits for their threads.
+    """
+    try:
+        wait(jobs, return_when=FIRST_EXCEPTION)
+    finally:
+        if not all(job.done() and job.exception() is None for job in jobs):
+            give_up()
+            for job in jobs:
+                job.cancel()
 
 
 def raise_first(jobs: Sequence[Future[_Done]]) -> None:

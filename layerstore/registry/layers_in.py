@@ -16,13 +16,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import (
-    FIRST_EXCEPTION,
-    Future,
-    InvalidStateError,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,8 +33,9 @@ from layerstore.layers import Layer
 from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
-from layerstore.registry.events import Event, Report, Status
-from layerstore.registry.jobs import FOREIGN, Stopped, raise_first
+from layerstore.registry.errors import BadAnswer
+from layerstore.registry.events import Event, Report, Status, ticker
+from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.remote import Source
 from layerstore.registry.spool import Fetch, Spool
 from layerstore.store import Store
@@ -48,7 +43,6 @@ from layerstore.tar.compression import Decompressed
 from unionfs.syscalls.privilege import is_machine_root
 
 _LAYERS = (OCI_LAYER, DOCKER_LAYER, *FOREIGN)
-_STEP = 1 << 20  # bytes between two reports
 
 
 class _Work:
@@ -116,11 +110,7 @@ class LayersIn:
         ):
             jobs = [downloads.submit(self._in_thread, self._download, work) for work in missing]
             jobs += [unpackers.submit(self._in_thread, self._unpack, work) for work in missing]
-            try:
-                wait(jobs, return_when=FIRST_EXCEPTION)
-            finally:
-                if not all(job.done() and job.exception() is None for job in jobs):
-                    self._give_up(jobs)
+            finish(jobs, self._give_up)
         for work in self._works:
             work.spool.close()
         raise_first(jobs)
@@ -142,11 +132,9 @@ class LayersIn:
         self._tell(work, Status.ALREADY_EXISTS)
         return True
 
-    def _give_up(self, jobs: list[Future[None]]) -> None:
+    def _give_up(self) -> None:
         self._stop.set()
         self._cancel()
-        for job in jobs:
-            job.cancel()
         for work in self._works:
             work.spool.fail(Stopped())
             with suppress(InvalidStateError):  # of a layer that is done
@@ -192,6 +180,8 @@ class LayersIn:
                     f"the layer {digest} is foreign: the registry does not hold it, and the "
                     "addresses that its manifest names are not asked"
                 ) from error
+            except BadAnswer:
+                raise  # it says which host sent it
             except (DigestMismatch, SizeMismatch) as error:
                 raise type(error)(
                     f"{self._source.name} holds a damaged layer: {error}; pull again, and if that "
@@ -277,12 +267,4 @@ class LayersIn:
         self._report(Event(name, self._parent, Status.RETRYING, 0, total, note))
 
     def _ticker(self, work: _Work, status: Status) -> Callable[[int], None]:
-        last = 0
-
-        def tick(done: int) -> None:
-            nonlocal last
-            if done - last >= _STEP or done == work.descriptor.size:
-                last = done
-                self._tell(work, status, done)
-
-        return tick
+        return ticker(lambda done: self._tell(work, status, done), work.descriptor.size)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +26,13 @@ from layerstore.layers import Layer
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
 from layerstore.registry.errors import Cancelled, RegistryError, UploadInvalid
-from layerstore.registry.events import Event, Report, Status
-from layerstore.registry.jobs import Stopped, raise_first
+from layerstore.registry.events import Event, Report, Status, ticker
+from layerstore.registry.jobs import Stopped, finish, raise_first
 from layerstore.registry.remote import BlobUpload, Target
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
 
 _CHUNK = 1 << 20
-_STEP = 1 << 20  # bytes between two reports
 _SMALL = 8 << 20  # bytes of a blob that is held until its digest is known
 _TRIES = 3  # uploads of one blob, if the registry loses them
 
@@ -134,17 +133,14 @@ class LayersOut:
             self._tell(work, Status.WAITING)
         with ThreadPoolExecutor(self._parallel, "push") as threads:
             jobs = [threads.submit(self._in_thread, work) for work in works]
-            try:
-                wait(jobs, return_when=FIRST_EXCEPTION)
-            finally:
-                if not all(job.done() and job.exception() is None for job in jobs):
-                    self._stop.set()
-                    self._cancel()
-                    for job in jobs:
-                        job.cancel()
+            finish(jobs, self._give_up)
         raise_first(jobs)
         done = {work.key: job.result() for work, job in zip(works, jobs, strict=True)}
         return [done[work.key] for work in self._works]
+
+    def _give_up(self) -> None:
+        self._stop.set()
+        self._cancel()
 
     def _in_thread(self, work: _Work) -> Descriptor:
         try:
@@ -276,15 +272,7 @@ class LayersOut:
         self._report(Event(work.name, self._target.name, status, done, total, note))
 
     def _ticker(self, work: _Work, total: int) -> Callable[[int], None]:
-        last = 0
-
-        def tick(done: int) -> None:
-            nonlocal last
-            if done - last >= _STEP:
-                last = done
-                self._tell(work, Status.PUSHING, done, max(done, total))
-
-        return tick
+        return ticker(lambda done: self._tell(work, Status.PUSHING, done, max(done, total)))
 
 
 class _Packing:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from layerstore.archive.docker import blob_path, read_docker
 from layerstore.archive.members import Members, Section, read_document
-from layerstore.archive.oci import CONTAINERD_NAME, INDEX_FILE, REF_NAME, read_blob
+from layerstore.archive.oci import INDEX_FILE, NAMES, REF_NAME, read_blob
 from layerstore.archive.packaged import Packaged
 from layerstore.errors import InvalidImage, NotFound, shown
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
@@ -25,6 +25,7 @@ from layerstore.oci.documents import (
     Manifest,
     parse_index,
 )
+from layerstore.oci.json_values import JSON, Object, list_of, object_of, parse_document
 from layerstore.oci.reference import parse_reference
 from layerstore.registry.remote import Body, Document, Source
 from layerstore.tar.compression import GZIP, ZSTD, sniff
@@ -46,14 +47,6 @@ class Origin(Protocol):
 
     def open(self, blob: Descriptor) -> AbstractContextManager[Body]:
         """Open a blob."""
-
-
-class Kept(NamedTuple):
-    """A document as it came."""
-
-    data: bytes
-    media_type: str
-    digest: Digest
 
 
 class RepositoryOrigin:
@@ -115,7 +108,7 @@ class LayoutOrigin:
         data = read_blob(self._members, entry)
         if data is None:
             raise InvalidImage(f"the OCI layout lacks the manifest {entry.digest}")
-        return Kept(data, entry.media_type, entry.digest)
+        return Document(data, entry.media_type, entry.digest)
 
     @contextmanager
     def open(self, blob: Descriptor) -> Iterator[Body]:
@@ -155,7 +148,7 @@ class DockerOrigin:
         layers = tuple(self._layer(name) for name in self._packaged.layers)
         config = self._packaged.config
         about = Descriptor(DOCKER_CONFIG, sha256_digest(config), len(config))
-        return Manifest.of(about, layers, DOCKER_MANIFEST)
+        return Document.of(Manifest.of(about, layers, DOCKER_MANIFEST))
 
     def _layer(self, name: str) -> Descriptor:
         section = self._members.open(name)
@@ -204,13 +197,37 @@ class _BytesBody:
 
 
 def _names(entry: Descriptor) -> set[str]:
-    found = {entry.annotations.get(key, "") for key in (REF_NAME, CONTAINERD_NAME)}
+    found = {entry.annotations.get(key, "") for key in NAMES}
     return found - {""}
 
 
-def layout_index(top: Document, name: str) -> bytes:
-    """Return the index.json of a layout with one image, named `name` unless that is ""."""
+def layout_index(top: Document, name: str, before: bytes | None = None) -> bytes:
+    """Return the index.json of a layout with the image `top`, named `name` unless that is "".
+
+    `before` is the index.json that the layout has: its images stay, and one that had the
+    name loses it, as skopeo does it.  Raises InvalidImage.
+    """
     annotations = {REF_NAME: name} if name else {}
     entry = Descriptor(top.media_type, top.digest, len(top.data), annotations)
-    fields = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry.as_json()]}
+    fields: Object = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+    kept: list[JSON] = []
+    if before is not None:
+        fields = parse_document(before, INDEX_FILE)
+        kept = [_without_name(one, name) for one in list_of(fields, "manifests")]
+        kept = [one for one in kept if _is_another(one, top)]
+    fields["manifests"] = [*kept, entry.as_json()]
     return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _without_name(entry: JSON, name: str) -> JSON:
+    if not isinstance(entry, dict) or name not in _names(Descriptor.of(entry)):
+        return entry
+    annotations = object_of(entry, "annotations")
+    left = {key: text for key, text in annotations.items() if key not in NAMES or text != name}
+    return {**entry, "annotations": left}
+
+
+def _is_another(entry: JSON, top: Document) -> bool:
+    """Tell whether an entry stays beside that of `top`: it has a name, or is of another image."""
+    found = Descriptor.of(entry)
+    return found.digest != top.digest or bool(_names(found))

@@ -13,7 +13,6 @@ Source: distribution-spec "Pull"; moby `distribution/pull_v2.go` for the order o
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -23,14 +22,12 @@ from layerstore.errors import (
     DiskFull,
     LimitExceeded,
     NotFound,
-    SizeMismatch,
     StoreError,
 )
 from layerstore.images.images import Image
 from layerstore.limits import DEFAULT, Limits
-from layerstore.oci.digest import Digest, VerifyingReader
+from layerstore.oci.digest import Digest
 from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
-from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
@@ -70,8 +67,7 @@ def pull_image(
     such image or none for the platform, InvalidImage, DiskFull.
     """
     puller = _Puller(store, source, platform, report, parallel, limits, cancel)
-    with store.leases.lease("work", "pull"):
-        pulled = puller.pull(name.with_default_tag())
+    pulled = puller.pull(name.with_default_tag())
     store.partial.sweep(_FORGET_NS)
     return pulled
 
@@ -132,14 +128,17 @@ class _Puller:
             if image is not None:
                 self._tell(tag, name)
                 return self._named(name, image, head.digest)
+        with self._store.leases.lease("work", "pull"):
+            return self._fetch(name, tag, head)
+
+    def _fetch(self, name: Reference, tag: str, head: Head | None) -> Pulled:
         top = self._top(tag, head)
         if name.digest is not None and top.digest != name.digest:
             raise DigestMismatch(f"the registry answered {top.digest} for {familiar(name)}")
         image = self._known(name, top.digest)
-        if image is not None:
-            self._tell(tag, name)
-            return self._named(name, image, top.digest)
         self._tell(tag, name)
+        if image is not None:
+            return self._named(name, image, top.digest)
         chosen = choose(top, self._wanted, self._get)
         return self._bring(name, top, chosen)
 
@@ -160,15 +159,15 @@ class _Puller:
 
     def _known(self, name: Reference, digest: Digest) -> Image | None:
         """Return the image of `digest` in the store, if it is complete and for the platform."""
-        with suppress(StoreError):
-            image = self._store.images.resolve(f"{name.repository}@{digest}")
-            config = self._store.images.config(image)
-            if image.top is not None and self._store.layers.need(image.top) is None:
-                return None
-            self._store.layers.chain(image.top)
-            if self._store.images.indexes(image) or self._asked is not None:
-                refuse_other_platform(config, familiar(name), self._wanted)
-            return image
+        for image in self._store.images.with_digest(name.repository, digest):
+            with suppress(StoreError):
+                config = self._store.images.config(image)
+                if image.top is not None and self._store.layers.need(image.top) is None:
+                    continue
+                self._store.layers.chain(image.top)
+                if self._store.images.indexes(image) or self._asked is not None:
+                    refuse_other_platform(config, familiar(name), self._wanted)
+                return image
         return None
 
     def _named(self, name: Reference, image: Image, digest: Digest) -> Pulled:
@@ -177,12 +176,19 @@ class _Puller:
             for manifest in self._store.images.manifests(image):
                 for layer in manifest.layers:
                     self._store.partial.remove(layer.digest)
-        changed = False
-        if name.digest is None and name not in image.tags:
-            self._store.images.tag(image, name)
-            changed = True
+        changed = self._store.images.named(name) != image.id
+        if changed:
+            self._name(name, image, digest)
         self._report(Event("", str(name), Status.DIGEST, note=digest))
         return Pulled(name, digest, image.id, changed)
+
+    def _name(self, name: Reference, image: Image, digest: Digest) -> None:
+        """Let `digest`, and the tag if the user asked for one, mean the image."""
+        images = self._store.images
+        with self._store.database.transaction():
+            images.add_repo_digest(image, name.repository, digest)
+            if name.digest is None:
+                images.tag(image, name)
 
     def _bring(self, name: Reference, top: Document, chosen: Chosen) -> Pulled:
         manifest = chosen.manifest
@@ -221,11 +227,7 @@ class _Puller:
         if self._store.blobs.need(descriptor.digest):
             with suppress(DigestMismatch, NotFound):
                 return self._store.blobs.read(descriptor.digest)
-        if descriptor.size > DOCUMENT_LIMIT:
-            raise LimitExceeded(
-                f"the configuration of the image is larger than {DOCUMENT_LIMIT >> 20} MiB"
-            )
-        return read_blob(self._source, descriptor)
+        return self._source.read_blob(descriptor)
 
     def _publish(
         self, name: Reference, top: Document, chosen: Chosen, config: ImageConfig
@@ -241,12 +243,8 @@ class _Puller:
             images.add_manifest(image, manifest)
             for index in chosen.indexes:
                 images.add_index(image, index.data, index.media_type)
-            images.add_repo_digest(image, name.repository, top.digest)
-            changed = name not in image.tags and (
-                name.digest is None or name._replace(tag=None) not in image.repo_digests
-            )
-            if name.digest is None:
-                images.tag(image, name)
+            changed = images.named(name) != image.id
+            self._name(name, image, top.digest)
             store.remote.add_places(
                 name.repository,
                 [layer.digest for layer in manifest.layers if store.layers.has_blob(layer.digest)],
@@ -254,30 +252,9 @@ class _Puller:
         return Pulled(name, top.digest, image.id, changed)
 
 
-class _Kept(NamedTuple):
-    data: bytes
-    media_type: str
-    digest: Digest
-
-
 def _kept(store: Store, digest: Digest, media_type: str) -> Document | None:
     """Return a manifest or an index from the store, None if the store lacks it."""
     if store.blobs.need(digest):
         with suppress(DigestMismatch, NotFound):
-            return _Kept(store.blobs.read(digest), media_type, digest)
+            return Document(store.blobs.read(digest), media_type, digest)
     return None
-
-
-def read_blob(source: Source, descriptor: Descriptor) -> bytes:
-    """Return a small blob of a registry; its size and digest were checked."""
-    out = bytearray()
-    buffer = memoryview(bytearray(1 << 16))
-    with source.open_blob(descriptor) as body:
-        while count := body.readinto(buffer):
-            out += buffer[:count]
-            if len(out) > descriptor.size:
-                raise SizeMismatch(
-                    f"{descriptor.digest} is longer than the {descriptor.size} bytes announced"
-                )
-    VerifyingReader(io.BytesIO(out), descriptor.digest, descriptor.size).finish()
-    return bytes(out)

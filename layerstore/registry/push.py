@@ -105,17 +105,13 @@ class _Pusher:
 
     def push(self, name: Reference) -> Pushed:
         store = self._store
-        try:
-            image = store.images.resolve(str(name))
-        except NoSuchImage:
-            raise NothingToPush(
-                f"An image does not exist locally with the tag: {name.repository}"
-            ) from None
-        if image.top is not None:
-            store.layers.need(image.top)  # a removal meanwhile leaves them
-        chain = store.layers.chain(image.top)
-        kept = self._kept_manifest(image, chain) if self._asked is None else None
-        blobs = [*kept.layers[::-1]] if kept else [self._known(layer) for layer in chain]
+        with store.database.transaction():  # one, since each is written back by itself
+            image = self._image(name)
+            if image.top is not None:
+                store.layers.need(image.top)  # a removal meanwhile leaves them
+            chain = store.layers.chain(image.top)
+            kept = self._kept_manifest(image, chain) if self._asked is None else None
+            blobs = [*kept.layers[::-1]] if kept else [self._known(layer) for layer in chain]
         out = LayersOut(
             store,
             self._target,
@@ -139,6 +135,14 @@ class _Pusher:
         self._target.put_manifest(str(name.tag), manifest.data, manifest.media_type)
         self._remember(image, name, manifest)
         return Pushed(name, manifest.digest, len(manifest.data))
+
+    def _image(self, name: Reference) -> Image:
+        try:
+            return self._store.images.resolve(str(name))
+        except NoSuchImage:
+            raise NothingToPush(
+                f"An image does not exist locally with the tag: {name.repository}"
+            ) from None
 
     def _kept_manifest(self, image: Image, chain: Sequence[Layer]) -> Manifest | None:
         """Return a manifest that the image came with, if its layers can be sent as it says."""
@@ -193,6 +197,9 @@ class _Pusher:
 
     def _remember(self, image: Image, name: Reference, manifest: Manifest) -> None:
         store = self._store
+        by_digest = Reference(name.repository, None, manifest.digest)
+        if by_digest in image.repo_digests and store.blobs.has(manifest.digest):
+            return  # an earlier push, or the pull, recorded all of it
         store.blobs.put(manifest.data)
         with store.database.transaction():
             store.images.add_manifest(image, manifest)

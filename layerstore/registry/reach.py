@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 
+from layerstore.registry.endpoints import name_of
 from layerstore.registry.errors import UnsafeRedirect
 
 
@@ -80,7 +81,7 @@ class Reach:
             self._check(name, network)
 
     def _check(self, name: str, network: Network) -> None:
-        origin = self._network or named_network(self._host.partition(":")[0]) or Network.PUBLIC
+        origin = self._network or named_network(name_of(self._host)) or Network.PUBLIC
         if network not in _REACHED[origin]:
             raise UnsafeRedirect(
                 f"{self._host} leads to {name}, which is on {network.value}: a registry on "

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from layerstore.oci.digest import Digest
-from layerstore.oci.documents import Descriptor
+from layerstore.oci.documents import Descriptor, Manifest
 from layerstore.registry.retries import Notice
 
 
@@ -26,17 +26,17 @@ class Head(Protocol):
     def media_type(self) -> str: ...
 
 
-class Document(Protocol):
+class Document(NamedTuple):
     """A manifest or an index as it came; its digest has been compared with its bytes."""
 
-    @property
-    def data(self) -> bytes: ...
+    data: bytes
+    media_type: str
+    digest: Digest
 
-    @property
-    def media_type(self) -> str: ...
-
-    @property
-    def digest(self) -> Digest: ...
+    @classmethod
+    def of(cls, manifest: Manifest) -> Document:
+        """Return the document that `manifest` was read from."""
+        return cls(manifest.data, manifest.media_type, manifest.digest)
 
 
 class Body(Protocol):
@@ -68,6 +68,9 @@ class Source(Protocol):
 
         `notice` is called before each wait for another try.
         """
+
+    def read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a whole blob that is a document; its size and digest were checked."""
 
     def tags(self) -> Sequence[str]:
         """Return every tag."""

@@ -22,7 +22,7 @@ from layerstore.oci.documents import (
     Descriptor,
     parse_index,
 )
-from layerstore.oci.json_values import parse_document, text_of
+from layerstore.oci.json_values import DOCUMENT_LIMIT, parse_document, text_of
 from layerstore.oci.reference import familiar_name
 from layerstore.registry.blob_body import BlobBody, BlobSource
 from layerstore.registry.choice import refuse_schema_1
@@ -36,14 +36,16 @@ from layerstore.registry.errors import (
     Refused,
     RegistryError,
     RepositoryUnknown,
+    TooLarge,
     Unauthorized,
     Unreachable,
     WrongContent,
 )
 from layerstore.registry.headers import length, media_type
 from layerstore.registry.pages import pages
+from layerstore.registry.remote import Document
 from layerstore.registry.retries import Notice
-from layerstore.registry.session import Call, Document, Session
+from layerstore.registry.session import Call, Reply, Session
 from layerstore.registry.tokens import pull_scope, push_scope
 from layerstore.registry.transport import Answer
 from layerstore.registry.uploads import CHUNK, Upload
@@ -61,14 +63,6 @@ class ManifestHead(NamedTuple):
     digest: Digest | None
     media_type: str
     size: int | None
-
-
-class FetchedManifest(NamedTuple):
-    """A manifest or an index as it was received; its digest was checked."""
-
-    data: bytes
-    media_type: str
-    digest: Digest
 
 
 class Place(NamedTuple):
@@ -122,13 +116,13 @@ class Repository:
 
         return self._first(head)
 
-    def get_manifest(self, reference: str) -> FetchedManifest:
+    def get_manifest(self, reference: str) -> Document:
         """Fetch the manifest or index of a tag or digest, with its bytes unchanged.
 
         Raises ManifestUnknown, WrongContent, TooLarge, or BadAnswer.
         """
 
-        def get(place: Place) -> FetchedManifest:
+        def get(place: Place) -> Document:
             call = self._manifest_call(place, "GET", reference)._replace(limit=MANIFEST_LIMIT)
             return _checked(place.session.read(call), place.session.host, reference)
 
@@ -189,12 +183,12 @@ class Repository:
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a whole blob that is a document; its size and digest were checked.
 
-        Raises BadAnswer for one of more than `MANIFEST_LIMIT` bytes.
+        Raises TooLarge for one of more than `DOCUMENT_LIMIT` bytes.
         """
-        if descriptor.size > MANIFEST_LIMIT:
-            raise BadAnswer(
+        if descriptor.size > DOCUMENT_LIMIT:
+            raise TooLarge(
                 f"the document {descriptor.digest} of {self.name} has {descriptor.size} bytes; "
-                f"more than {MANIFEST_LIMIT >> 20} MiB are not read",
+                f"more than {DOCUMENT_LIMIT >> 20} MiB are not read",
                 self.host,
             )
         with self.open_blob(descriptor) as body:
@@ -384,11 +378,11 @@ def _digest_of(text: str | None) -> Digest | None:
         return None
 
 
-def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
-    announced = media_type(document.headers.get("Content-Type"))
+def _checked(reply: Reply, host: str, reference: str) -> Document:
+    announced = media_type(reply.headers.get("Content-Type"))
     refuse_schema_1(announced)  # first: its digest is not that of its bytes
-    digest = sha256_digest(document.data)
-    wanted = _digest_of(reference) or _digest_of(document.headers.get("Docker-Content-Digest"))
+    digest = sha256_digest(reply.data)
+    wanted = _digest_of(reference) or _digest_of(reply.headers.get("Docker-Content-Digest"))
     if wanted is not None and wanted != digest:
         raise WrongContent(
             f"{host} sent a manifest with the digest {digest} for {wanted}: it was damaged or "
@@ -396,7 +390,7 @@ def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
             host,
         )
     try:
-        kind = text_of(parse_document(document.data, "manifest"), "mediaType")
+        kind = text_of(parse_document(reply.data, "manifest"), "mediaType")
     except InvalidImage as error:
         raise BadAnswer(f"{host} sent something else than a manifest: {error}", host) from None
     if announced not in _TYPES:
@@ -405,4 +399,4 @@ def _checked(document: Document, host: str, reference: str) -> FetchedManifest:
         raise BadAnswer(
             f"{host} sent a manifest as {announced} that calls itself {shown(kind)}", host
         )
-    return FetchedManifest(document.data, kind or announced, digest)
+    return Document(reply.data, kind or announced, digest)

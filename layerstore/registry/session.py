@@ -60,7 +60,7 @@ class Call(NamedTuple):
     image: str = ""
 
 
-class Document(NamedTuple):
+class Reply(NamedTuple):
     """An answer with its whole body."""
 
     status: int
@@ -137,7 +137,7 @@ class Session:
         finally:
             answer.close()
 
-    def read(self, call: Call, notice: Notice | None = None) -> Document:
+    def read(self, call: Call, notice: Notice | None = None) -> Reply:
         """Return the whole answer to `call`; tries again if the connection breaks.
 
         Raises TooLarge for more than `call.limit` bytes.
@@ -158,7 +158,7 @@ class Session:
                 raise TooLarge(
                     f"{self.host} sent more than {limit >> 10} KiB for {call.what}", self.host
                 )
-            return Document(answer.status, answer.headers, data, answer.url)
+            return Reply(answer.status, answer.headers, data, answer.url)
 
     def login(self, credentials: Credentials) -> Credentials:
         """Try the credentials, which are those of this session; return what to store.

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple
 
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import (
@@ -23,19 +22,13 @@ from layerstore.registry.errors import (
     Interrupted,
     ManifestUnknown,
     UploadInvalid,
+    WrongContent,
 )
+from layerstore.registry.remote import Document
 from layerstore.registry.retries import Notice
 from tests.layerstore.archives import file, folder, whole
 
 REPOSITORY = "registry.test/team/app"
-
-
-class Kept(NamedTuple):
-    """A manifest or index in the registry."""
-
-    data: bytes
-    media_type: str
-    digest: Digest
 
 
 class MemoryBody:
@@ -105,7 +98,7 @@ class MemoryRegistry:
         self.lost = 0
         self.on_write: Callable[[], None] = lambda: None
         self.blobs: dict[str, bytes] = {}
-        self.manifests: dict[str, Kept] = {}
+        self.manifests: dict[str, Document] = {}
         self.asked: list[str] = []
         self.ranges = True
         self.heads = True
@@ -122,7 +115,7 @@ class MemoryRegistry:
         found = self._find(reference)
         return Descriptor(found.media_type, found.digest, len(found.data))
 
-    def get_manifest(self, reference: str) -> Kept:
+    def get_manifest(self, reference: str) -> Document:
         self.asked.append(f"GET {reference}")
         return self._find(reference)
 
@@ -138,10 +131,20 @@ class MemoryRegistry:
         cut = self.cuts.get(descriptor.digest)
         yield MemoryBody(data, offset if self.ranges else 0, cut, self.step)
 
+    def read_blob(self, descriptor: Descriptor) -> bytes:
+        with self.open_blob(descriptor) as body:
+            data = bytearray(descriptor.size + 1)
+            size = 0
+            while count := body.readinto(memoryview(data)[size:]):
+                size += count
+        if size != descriptor.size or sha256_digest(bytes(data[:size])) != descriptor.digest:
+            raise WrongContent(f"something else than {descriptor.digest} came", self.host)
+        return bytes(data[:size])
+
     def tags(self) -> list[str]:
         return sorted(name for name in self.manifests if not name.startswith("sha256:"))
 
-    def _find(self, reference: str) -> Kept:
+    def _find(self, reference: str) -> Document:
         if reference not in self.manifests:
             raise ManifestUnknown(f"manifest unknown: {reference}", "registry.test")
         return self.manifests[reference]
@@ -182,8 +185,8 @@ class MemoryRegistry:
         self.blobs[digest] = data
         return digest
 
-    def manifest(self, data: bytes, media_type: str, *tags: str) -> Kept:
-        kept = Kept(data, media_type, sha256_digest(data))
+    def manifest(self, data: bytes, media_type: str, *tags: str) -> Document:
+        kept = Document(data, media_type, sha256_digest(data))
         for name in (kept.digest, *tags):
             self.manifests[name] = kept
         return kept
@@ -195,7 +198,7 @@ class MemoryRegistry:
         pack: Callable[[bytes], bytes] = gzip.compress,
         architecture: str = "amd64",
         **changes: object,
-    ) -> Kept:
+    ) -> Document:
         """Put an image of these plain tars in, each packed by `pack`."""
         config = config_of(*layers, architecture=architecture)
         packed = [pack(layer) for layer in layers]
@@ -209,7 +212,7 @@ class MemoryRegistry:
         }
         return self.manifest(json.dumps(fields, indent=3).encode(), DOCKER_MANIFEST, *tags)
 
-    def index(self, *entries: tuple[Kept, str], tags: Sequence[str] = ("latest",)) -> Kept:
+    def index(self, *entries: tuple[Document, str], tags: Sequence[str] = ("latest",)) -> Document:
         """Put an index in; each entry is a document and its platform, as "linux/arm64/v8"."""
         listed = []
         for kept, platform in entries:

@@ -5,9 +5,10 @@ Source: skopeo-copy(1) for the names of places.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,23 +35,18 @@ _FAILED = "failed to copy the image"
 
 
 class Place(NamedTuple):
-    """The source or target of a copy: a reference in a registry, or a path and a name in it."""
+    """The source or target of a copy: a name in a registry, or a path and a name in it."""
 
     kind: str
     path: str
     name: str
-
-    @property
-    def reference(self) -> Reference:
-        """The name in a registry or in a docker archive."""
-        return parse_reference(self.name).with_default_tag()
 
 
 def parse_place(text: str) -> Place:
     """Return the place that `text` names; raises StoreError."""
     kind, colon, rest = text.partition(":")
     if kind == REGISTRY and rest.startswith("//"):
-        return Place(REGISTRY, "", rest[2:])
+        return Place(REGISTRY, "", str(parse_reference(rest[2:])))
     if colon and kind in (DOCKER_ARCHIVE, OCI, OCI_ARCHIVE):
         path, _, name = rest.partition(":")
         if not path:
@@ -70,7 +66,8 @@ def parse_place(text: str) -> Place:
 @framework.text("--platform", says="Take the image for this platform of an index")
 def copy(operands: tuple[str, ...], everything: bool, quiet: bool, platform: str | None) -> None:
     """A place is a name in a registry, docker-archive:FILE[:NAME], oci:DIRECTORY[:NAME] or
-    oci-archive:FILE[:NAME]. Nothing is unpacked, and the digests stay the same."""
+    oci-archive:FILE[:NAME]. Nothing is unpacked, and the digests stay the same. A DIRECTORY that
+    is a layout keeps its images; one of the same NAME loses it to the new one."""
     from layerstore.registry.copy import copy_image
 
     source, target = (parse_place(text) for text in operands)
@@ -83,14 +80,19 @@ def copy(operands: tuple[str, ...], everything: bool, quiet: bool, platform: str
     say(copied.digest if quiet else f"Digest: {copied.digest}")
 
 
+def _in_registry(client: Client, place: Place) -> tuple[Reference, str]:
+    """Return the name, which may be an alias of registries.conf, and its tag or digest."""
+    reference = client.configuration.resolve(place.name).with_default_tag()
+    return reference, str(reference.digest or reference.tag)
+
+
 @contextmanager
 def _origin(client: Client, place: Place) -> Iterator[Origin]:
     from layerstore.archive.members import open_members
     from layerstore.registry.origins import DockerOrigin, LayoutOrigin, RepositoryOrigin
 
     if place.kind == REGISTRY:
-        reference = place.reference
-        tag = str(reference.digest or reference.tag)
+        reference, tag = _in_registry(client, place)
         yield RepositoryOrigin(client.repository(reference), tag)
         return
     with TemporaryDirectory(prefix="pyunion-") as spool:
@@ -106,14 +108,17 @@ def _origin(client: Client, place: Place) -> Iterator[Origin]:
 
 @contextmanager
 def _goal(client: Client, place: Place, report: Report) -> Iterator[Goal]:
+    from layerstore.archive.layout_writer import LayoutWriter
     from layerstore.archive.writer import DirectoryWriter, TarArchiveWriter
     from layerstore.registry.copy import ArchiveGoal, RegistryGoal
 
     if place.kind == REGISTRY:
-        reference = place.reference
-        tag = str(reference.digest or reference.tag)
+        reference, tag = _in_registry(client, place)
         target = client.repository(reference)
         yield RegistryGoal(target, tag, report=report, cancel=client.cancel)
+    elif place.kind == OCI and os.path.lexists(place.path):
+        with closing(LayoutWriter(Path(place.path))) as layout:
+            yield ArchiveGoal(layout, place.name, before=layout.index, report=report)
     elif place.kind == OCI:
         writer = DirectoryWriter(Path(place.path))
         try:
@@ -123,7 +128,7 @@ def _goal(client: Client, place: Place, report: Report) -> Iterator[Goal]:
             raise
     else:
         docker = place.kind == DOCKER_ARCHIVE
-        named = place.reference if docker and place.name else None
+        named = parse_reference(place.name).with_default_tag() if docker and place.name else None
         with opened(place.path, _FAILED) as stream:
             yield ArchiveGoal(
                 TarArchiveWriter(stream),

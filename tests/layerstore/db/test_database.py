@@ -136,8 +136,12 @@ def test_store_of_the_first_version_is_brought_up_to_date(
                 (image.id, image.top),
             )
             old.database.write(INSERT)  # by a process that is gone
+            old.database.write(
+                "INSERT INTO repo_digests (repository, digest, image) VALUES (?, ?, ?)",
+                ("docker.io/library/a", image.id, image.id),
+            )
     with Store.open(root, sync=False) as new:
-        assert new.images.resolve("a:1").id == image.id
+        assert new.images.resolve("a:1").id == new.images.resolve(f"a@{image.id}").id == image.id
         found = new.containers.resolve("box")
         assert (found.id, found.status, found.base) == ("c", "exited", image.top)
         assert new.leases.all() == [], "the lease came along, and was stale"

@@ -71,12 +71,13 @@ def test_names_are_tags_and_digests_sorted(table: ImageTable) -> None:
     ]
     assert len(table.names()) == 4 and len(table.some_names(one.id)) == 3
     assert table.tagged(REPOSITORY, "3") == other.id
-    assert table.digested(REPOSITORY, manifest) == one.id
+    assert table.digested(REPOSITORY, manifest) == [one.id]
     assert table.is_tagged(one.id, REPOSITORY) and not table.is_tagged(one.id, "y")
     assert table.last_tagged_ns(one.id) and table.last_tagged_ns(some_digest("x")) is None
     assert table.untag(REPOSITORY, "1") and not table.untag(REPOSITORY, "1")
-    assert table.delete_digest(REPOSITORY, manifest)
-    assert not table.delete_digest(REPOSITORY, manifest)
+    assert not table.delete_digest(other.id, REPOSITORY, manifest)
+    assert table.delete_digest(one.id, REPOSITORY, manifest)
+    assert not table.delete_digest(one.id, REPOSITORY, manifest)
     assert table.digests_in(one.id, REPOSITORY) == []
 
 

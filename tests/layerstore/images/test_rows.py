@@ -6,7 +6,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.errors import InvalidReference, NotFound
-from layerstore.oci.reference import familiar, parse_reference
+from layerstore.oci.reference import Reference, familiar, parse_reference
 from tests.helpers.images import add_image, some_digest
 
 MANIFEST = some_digest("manifest")
@@ -93,11 +93,30 @@ def test_tagging_what_went_away(store: Store) -> None:
         store.images.tag(image, "X")
 
 
+def test_a_digest_of_several_images_means_the_last_that_got_it(store: Store) -> None:
+    one, other = add_image(store, {"f": b"1"}), add_image(store, {"f": b"2"})
+    repository = "docker.io/library/x"
+    by_digest = Reference(repository, None, MANIFEST)
+    for image in (one, other, one):
+        store.images.add_repo_digest(image, repository, MANIFEST)
+        assert store.images.resolve(f"x@{MANIFEST}").id == image.id
+        assert store.images.named(by_digest) == image.id
+    assert [found.id for found in store.images.with_digest(repository, MANIFEST)] == [
+        one.id,
+        other.id,
+    ]
+    for image in (one, other):
+        assert store.images.get(image.id).repo_digests == (by_digest,)
+    removed = store.images.remove(f"x@{MANIFEST}")
+    assert [line.text for line in removed[:2]] == [f"x@{MANIFEST}", one.id]
+    assert store.images.resolve(f"x@{MANIFEST}").id == other.id
+
+
 def test_untag(store: Store) -> None:
     image = add_image(store, names=["x", "x:2"])
     store.images.add_repo_digest(image, "docker.io/library/x", MANIFEST)
-    assert store.images.untag(parse_reference("x"))
-    assert not store.images.untag(parse_reference("x"))
-    assert store.images.untag(parse_reference(f"x@{MANIFEST}"))
+    assert store.images.untag(image.id, parse_reference("x"))
+    assert not store.images.untag(image.id, parse_reference("x"))
+    assert store.images.untag(image.id, parse_reference(f"x@{MANIFEST}"))
     image = store.images.get(image.id)
     assert [familiar(name) for name in image.references] == ["x:2"]

@@ -209,7 +209,7 @@ def test_other_content_of_the_same_size(registry: HostileRegistry, repository: R
 
 def test_document_has_a_limit(repository: Repository) -> None:
     huge = Descriptor(OCI_LAYER, Digest.of_hex("0" * 64), 1 << 40)
-    with pytest.raises(BadAnswer, match="more than 4 MiB are not read"):
+    with pytest.raises(BadAnswer, match="more than 8 MiB are not read"):
         repository.read_blob(huge)
 
 

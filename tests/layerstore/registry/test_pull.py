@@ -10,19 +10,22 @@ from layerstore import Store
 from layerstore.errors import (
     DigestMismatch,
     InvalidImage,
+    LimitExceeded,
     NotFound,
     SizeMismatch,
     StoreError,
     UnknownMediaType,
 )
+from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.registry.errors import Interrupted, ManifestUnknown
 from layerstore.registry.events import Event, Status
-from layerstore.registry.pull import Pulled, pull_all, pull_image, read_blob
+from layerstore.registry.pull import Pulled, pull_all, pull_image
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
+from tests.layerstore.archives import file, whole
 
 NAME = Reference(REPOSITORY, "latest")
 
@@ -158,6 +161,31 @@ def test_the_index_is_kept_with_the_image_for_this_platform(
     assert is_clean(store)
 
 
+def test_the_images_of_an_index_both_keep_its_digest(
+    store: Store, registry: MemoryRegistry
+) -> None:
+    mine = registry.image(*LAYERS[:1], tags=())
+    other = registry.image(*LAYERS[1:2], tags=(), architecture="s390x")
+    index = registry.index((mine, "linux/amd64"), (other, "linux/s390x"))
+    by_digest = Reference(REPOSITORY, None, index.digest)
+    amd64, s390x = Platform("linux", "amd64"), Platform("linux", "s390x")
+    first = pull(store, registry, platform=amd64)
+    second = pull(store, registry, platform=s390x)
+    for pulled in (first, second):
+        assert store.images.get(pulled.image).repo_digests == (by_digest,)
+    assert store.images.named(by_digest) == store.images.named(NAME) == second.image
+    assert not pull(store, registry, platform=s390x).changed
+    registry.asked.clear()
+    assert pull(store, registry, platform=amd64) == first, "the tag moves back"
+    assert registry.asked == ["HEAD latest"], "it is here"
+    assert store.images.named(by_digest) == store.images.named(NAME) == first.image
+    for platform, pulled in ((s390x, second), (amd64, first)):
+        again = pull_image(store, registry, by_digest, platform=platform)
+        assert (again.image, again.changed) == (pulled.image, True)
+        assert not pull_image(store, registry, by_digest, platform=platform).changed
+    assert is_clean(store)
+
+
 def test_a_platform_that_is_missing_is_told_with_those_there_are(
     store: Store, registry: MemoryRegistry
 ) -> None:
@@ -280,6 +308,14 @@ def test_what_is_no_tar_is_refused(store: Store, registry: MemoryRegistry) -> No
     assert nothing_is_left(store)
 
 
+@pytest.mark.parametrize("limits", [Limits(size=1 << 20), Limits(ratio=100, ratio_from=1 << 20)])
+def test_a_bomb_is_refused(store: Store, registry: MemoryRegistry, limits: Limits) -> None:
+    registry.image(whole(file(b"zeros", bytes(4 << 20))))
+    with pytest.raises(LimitExceeded):
+        pull(store, registry, limits=limits)
+    assert nothing_is_left(store)
+
+
 def test_a_config_that_is_not_as_announced_is_refused(
     store: Store, registry: MemoryRegistry
 ) -> None:
@@ -330,16 +366,6 @@ def test_a_whole_download_is_not_fetched_again(store: Store, registry: MemoryReg
     (store.root / "partial" / digest.encoded).write_bytes(registry.blobs[digest])
     pull(store, registry)
     assert digest not in " ".join(registry.asked) and is_clean(store)
-
-
-def test_a_small_blob_is_held_to_its_descriptor(registry: MemoryRegistry) -> None:
-    from layerstore.oci.documents import Descriptor
-
-    digest = registry.blob(b"content")
-    assert read_blob(registry, Descriptor("x", digest, 7)) == b"content"
-    for size in (6, 8):
-        with pytest.raises(SizeMismatch):
-            read_blob(registry, Descriptor("x", digest, size))
 
 
 def _stored(data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from layerstore.errors import StoreError
 from mount_tools.cli.commands.copy_cmd import Place, parse_place
 from tests.helpers.cli import Cli
 from tests.helpers.registry_server import RegistryServer
+from tests.layerstore.registry.locations import write
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,7 @@ from tests.helpers.registry_server import RegistryServer
     [
         ("debian:12", Place("docker", "", "debian:12")),
         ("docker://host:5000/x:1", Place("docker", "", "host:5000/x:1")),
+        ("docker://debian", Place("docker", "", "docker.io/library/debian")),
         ("docker-archive:/a.tar:x:1", Place("docker-archive", "/a.tar", "x:1")),
         ("docker-archive:/a.tar", Place("docker-archive", "/a.tar", "")),
         ("oci:dir:v1", Place("oci", "dir", "v1")),
@@ -69,6 +72,47 @@ def test_an_image_goes_round_and_stays_the_same(
     other.ok("pull", "-q", back)
     assert other.ok("images", "-q", "--no-trunc", back) == cli.ok(
         "images", "-q", "--no-trunc", first
+    )
+
+
+def test_a_layout_that_exists_gets_the_image_beside_its_own(
+    cli: Cli, hub: RegistryServer, tmp_path: Path
+) -> None:
+    names = [f"{hub.host}/{hub.name()}:{number}" for number in range(2)]
+    for name in names:
+        (tmp_path / "tree").mkdir(exist_ok=True)
+        (tmp_path / "tree" / "file").write_text(name)
+        cli.ok("import", str(tmp_path / "tree"), name)
+        cli.ok("push", "-q", name)
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    for name, target in ((names[0], "a"), (names[1], "b"), (names[1], "a")):
+        cli.ok("copy", name, f"oci:{layout}:{target}")
+    back = f"{hub.host}/{hub.name()}"
+    for target, name in (("a", names[1]), ("b", names[1])):
+        digest = cli.ok("copy", "-q", name, f"{back}:{target}")
+        assert cli.ok("copy", "-q", f"oci:{layout}:{target}", f"{back}:again") == digest
+    first = cli.ok("copy", "-q", names[0], f"{back}:first").strip()
+    listed = json.loads((layout / "index.json").read_text())["manifests"]
+    assert [entry["digest"] == first for entry in listed] == [True, False, False]
+    assert "annotations" not in listed[0] or not listed[0]["annotations"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    assert "is no OCI layout" in cli.fails("copy", names[0], f"oci:{tmp_path}/other")
+    assert "cannot be written" in cli.fails("copy", names[0], f"oci:{tmp_path}/other/file")
+
+
+def test_a_short_name_is_that_of_registries_conf(
+    cli: Cli, hub: RegistryServer, tmp_path: Path
+) -> None:
+    name, target = f"{hub.host}/{hub.name()}", f"{hub.host}/{hub.name()}"
+    aliases = f'[aliases]\n"box" = "{name}"\n"goal" = "{target}"\n'
+    write(tmp_path / "home/.config/containers/registries.conf", aliases)
+    (tmp_path / "tree").mkdir()
+    cli.ok("import", str(tmp_path / "tree"), f"{name}:1")
+    cli.ok("push", "-q", f"{name}:1")
+    assert cli.ok("copy", "-q", "box:1", "goal:2") == cli.ok(
+        "copy", "-q", f"docker://{target}:2", f"docker://{target}:3"
     )
 
 

@@ -57,7 +57,7 @@ def test_untagged_images_hide_once_another_came_of_them(
         lone = add_image(store, {"x": b"y"}, created="2022-01-01T00:00:00Z")
         for image in (base, child):
             for reference in store.images.get(image.id).tags:
-                store.images.untag(reference)
+                store.images.untag(image.id, reference)
     line = "<none>       <none>    {}   {} years ago   {}\n"
     assert cli.ok("images").splitlines(keepends=True)[1:] == [
         line.format(lone.id.short, 4, "1B"),
