@@ -15,46 +15,25 @@ that could be run, its export is an unpacking and a tar of that, and what it
 unpacks is a directory.  It reads and writes no docker archives, docker 20.10 no
 layouts.
 
-Each round every subject does all of it, one after the other, and removes what it
-made; who begins changes with the round.  Before each command the disk is written
-back.  Timed is the command from before its start to after its end; the seconds of
-processor time are its own and its daemon's.  PyUnion alone writes back what it
-made before it says that it is done; `pyunion-nosync` does not either.
+How they take turns and are timed: `benchmarks.side_by_side`.  PyUnion alone writes back
+what it made before it says that it is done; `pyunion-nosync` does not either.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import itertools
-import json
 import os
-import platform
 import shutil
-import statistics
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.commit import make_change
-from benchmarks.stores import (
-    REPOSITORY,
-    DockerStore,
-    PodmanStore,
-    PyUnionStore,
-    Store,
-    run,
-    workspace,
-)
-from benchmarks.subjects import said_by
-from benchmarks.workloads.chroot import kept_debian
+from benchmarks.side_by_side import CMD, Makers, Said, Taken, in_turns, timed
+from benchmarks.stores import DockerStore, PodmanStore, PyUnionStore, Store, run, workspace
 
 ROWS = ("import", "export", "save", "load", "unpack")
-CACHE = REPOSITORY / ".cache"
-CMD = ("-c", 'CMD ["x"]')
 
 
 @dataclass(frozen=True)
@@ -195,7 +174,7 @@ class Umoci(Subject):
             self.flat.unlink()
 
 
-MAKERS: dict[str, tuple[Callable[[Path], Store], type[Subject]]] = {
+MAKERS: Makers[Given, Subject] = {
     "pyunion": (PyUnionStore, Subject),
     "pyunion-nosync": (lambda base: PyUnionStore(base, sync=False), Subject),
     "docker": (DockerStore, Docker),
@@ -205,49 +184,12 @@ MAKERS: dict[str, tuple[Callable[[Path], Store], type[Subject]]] = {
 PACKAGES = {"docker": "docker.io", "podman": "podman", "umoci": "umoci"}
 
 
-@contextlib.contextmanager
-def opened(name: str, base: Path, given: Given) -> Iterator[Subject | None]:
-    make_store, subject = MAKERS[name]
-    scratch = base / f"scratch-{name}"
-    scratch.mkdir()
-    try:
-        store = make_store(base)
-    except (OSError, RuntimeError) as error:
-        print(f"{name}: left out: {error}", flush=True)
-        yield None
-        return
-    try:
-        yield subject(store, given, scratch)
-    finally:
-        store.close()
-
-
-# -- timing --
-
-
-@dataclass
-class Series:
-    """What one subject took for one row, round by round."""
-
-    seconds: list[float]
-    cpu: list[float]
-
-
-Taken = dict[str, dict[str, Series]]  # by row and subject
-
-
-def one_round(name: str, subject: Subject, taken: Taken, *, check: bool) -> None:
+def one_round(taken: Taken, name: str, subject: Subject, number: int) -> None:
     """Let one subject do all it can, and remove what it made."""
     for row, action in subject.actions().items():
         subject.ready(row)
-        os.sync()
-        used, began = subject.store.cpu(), time.perf_counter()
-        action()
-        took, cpu = time.perf_counter() - began, subject.store.cpu() - used
-        series = taken[row].setdefault(name, Series([], []))
-        series.seconds.append(took)
-        series.cpu.append(cpu)
-        if check and row == "export":
+        timed(taken, row, name, subject.store, action)
+        if number == 0 and row == "export":
             check_flat(name, subject)
         subject.clear(row)
 
@@ -264,104 +206,23 @@ def check_flat(name: str, subject: Subject) -> None:
 def measure(base: Path, given: Given, names: list[str], rounds: int) -> Taken:
     """Let the subjects work side by side; return what it took them."""
     taken: Taken = {row: {} for row in ROWS}
-    with contextlib.ExitStack() as stack:
-        found = [(name, stack.enter_context(opened(name, base, given))) for name in names]
-        subjects = [(name, subject) for name, subject in found if subject is not None]
-        for number in range(rounds):
-            first = number % len(subjects)
-            for name, subject in subjects[first:] + subjects[:first]:
-                one_round(name, subject, taken, check=number == 0)
-            print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
+    in_turns(MAKERS, base, given, names, rounds, partial(one_round, taken))
     return taken
-
-
-# -- what is said of it --
-
-
-def table(taken: Taken, names: list[str]) -> str:
-    """Return the medians, and how many times those of the first subject they are."""
-    lines = ["".join(["          ", *(f"{name:>20}" for name in names)])]
-    for row, by_name in taken.items():
-        for what, values in (("", "seconds"), ("  cpu", "cpu")):
-            medians = {
-                name: statistics.median(getattr(series, values)) for name, series in by_name.items()
-            }
-            own = medians.get(names[0])
-            cells = []
-            for name in names:
-                median = medians.get(name)
-                ratio = f" {median / own:5.2f}x" if median is not None and own else ""
-                cells.append(f"{'-' if median is None else f'{median:.2f} s{ratio}':>20}")
-            lines.append("".join([f"{what or row:10}", *cells]))
-    return "\n".join(lines)
-
-
-def as_json(taken: Taken, about: dict[str, object]) -> str:
-    rows = {
-        row: {
-            name: {
-                "median": statistics.median(series.seconds),
-                "cpu_median": statistics.median(series.cpu),
-                "seconds": series.seconds,
-                "cpu": series.cpu,
-            }
-            for name, series in by_name.items()
-        }
-        for row, by_name in taken.items()
-    }
-    return json.dumps({"format": 1, "about": about, "rows": rows}, indent=1) + "\n"
-
-
-def fill_up(rootfs: Path, made: Path, size: int) -> None:
-    """Copy `rootfs` to `made`, and its /usr beneath /srv until there are `size` bytes."""
-    run("cp", "-a", rootfs, made)
-    for number in itertools.count(1):
-        if int(run("du", "-sB1", made).split()[0]) >= size:
-            return
-        copy = made / f"srv/copy{number}"
-        copy.mkdir(parents=True)
-        run("cp", "-a", rootfs / "usr", copy)
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two rounds of 20 MB made up here")
-    parser.add_argument("--rounds", type=int, default=None, help="default 5")
-    parser.add_argument("--megabytes", type=int, default=600)
-    parser.add_argument("--rootfs", type=Path, default=None, help="instead of a Debian of its own")
-    parser.add_argument("--subjects", default=",".join(MAKERS))
-    parser.add_argument("--in", dest="place", type=Path, default=None, help="where to work")
-    parser.add_argument("--out", type=Path, default=CACHE / "archives.json")
-    said = parser.parse_args(words)
-    os.environ["PYTHONPATH"] = str(REPOSITORY)
-    names = said.subjects.split(",")
-    rounds = said.rounds or (2 if said.quick else 5)
+    said = Said.of(words, __doc__, [*MAKERS], "archives.json", quick=2)
     with workspace("archives-", said.place) as base:
-        rootfs = base / "rootfs"
-        if said.quick:
-            rootfs.mkdir()
-            make_change(rootfs, 500, 20 << 20)
-        else:
-            fill_up(said.rootfs or kept_debian(), rootfs, said.megabytes << 20)
-        given = Given.make(base, rootfs)
-        taken = measure(base, given, names, rounds)
-        about: dict[str, object] = {
-            "bytes": given.tar.stat().st_size,
-            "files": given.regular,
-            "rounds": rounds,
-            "kernel": platform.release(),
-            "cpus": os.cpu_count(),
-            "versions": {
-                name: said_by("dpkg-query", "-W", "-f", "${Version}", package)
-                for name, package in PACKAGES.items()
-                if name in names
-            },
-            "syncs": [name for name in names if name == "pyunion"],
-        }
-        print(table(taken, names), flush=True)
-        said.out.parent.mkdir(parents=True, exist_ok=True)
-        said.out.write_text(as_json(taken, about))
+        given = Given.make(base, said.make_rootfs(base))
+        taken = measure(base, given, said.names, said.rounds)
+        said.report(
+            taken,
+            PACKAGES,
+            bytes=given.tar.stat().st_size,
+            files=given.regular,
+            syncs=[name for name in said.names if name == "pyunion"],
+        )
     return 0
 
 

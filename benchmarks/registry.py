@@ -12,45 +12,26 @@ copies of its /usr up to 600 MB, in five layers of gzip.
 skopeo has no store: its pull is a copy to an OCI layout, which unpacks nothing, and it
 pushes nothing that it would have to pack.
 
-Each round every subject does all of it, one after the other, and removes what it made; who
-begins changes with the round.  Before each command the disk is written back.  Timed is the
-command from before its start to after its end; the seconds of processor time are its own
-and its daemon's, without the registry's.  PyUnion alone writes back what it pulled before
-it says that it is done.
+How they take turns and are timed: `benchmarks.side_by_side`; the registry's processor time
+does not count.  PyUnion alone writes back what it pulled before it says that it is done.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import hashlib
-import itertools
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.archives import CACHE, CMD, Series, Taken, as_json, fill_up, table
-from benchmarks.commit import make_change
 from benchmarks.demo import registry
-from benchmarks.stores import (
-    REPOSITORY,
-    DockerStore,
-    PodmanStore,
-    PyUnionStore,
-    Store,
-    run,
-    workspace,
-)
-from benchmarks.subjects import said_by
-from benchmarks.workloads.chroot import kept_debian
+from benchmarks.side_by_side import CMD, Makers, Said, Taken, in_turns, timed
+from benchmarks.stores import DockerStore, PodmanStore, PyUnionStore, Store, run, workspace
 
 ROWS = ("pull", "again", "push", "repush")
 LAYERS = 5
@@ -181,7 +162,7 @@ class Skopeo(Subject):
         shutil.rmtree(self.scratch / "layout")
 
 
-MAKERS: dict[str, tuple[Callable[[Path], Store], type[Subject]]] = {
+MAKERS: Makers[Given, Subject] = {
     "pyunion": (PyUnionStore, Subject),
     "docker": (DockerStore, Subject),
     "podman": (PodmanStore, Podman),
@@ -190,103 +171,39 @@ MAKERS: dict[str, tuple[Callable[[Path], Store], type[Subject]]] = {
 PACKAGES = {"docker": "docker.io", "podman": "podman", "skopeo": "skopeo"}
 
 
-@contextlib.contextmanager
-def opened(name: str, base: Path, given: Given) -> Iterator[Subject | None]:
-    """Open the store of one subject, None if that cannot be."""
-    make_store, subject = MAKERS[name]
-    scratch = base / f"scratch-{name}"
-    scratch.mkdir()
-    try:
-        store = make_store(base)
-    except (OSError, RuntimeError) as error:
-        print(f"{name}: left out: {error}", flush=True)
-        yield None
-        return
-    try:
-        yield subject(store, given, scratch)
-    finally:
-        store.close()
-
-
-def one_round(name: str, subject: Subject, taken: Taken, base: Path) -> None:
+def one_round(taken: Taken, base: Path, name: str, subject: Subject, _: int) -> None:
     """Let one subject do all it can, and remove what it made."""
-
-    def timed(row: str, action: Callable[[], None]) -> None:
-        os.sync()
-        used, began = subject.store.cpu(), time.perf_counter()
-        action()
-        took, cpu = time.perf_counter() - began, subject.store.cpu() - used
-        series = taken[row].setdefault(name, Series([], []))
-        series.seconds.append(took)
-        series.cpu.append(cpu)
-
-    timed("pull", subject.pull)
-    timed("again", subject.pull)
+    time = partial(timed, taken, name=name, store=subject.store)
+    time(row="pull", action=subject.pull)
+    time(row="again", action=subject.pull)
     subject.clear()
     if not subject.pushes:
         return
     with registry(base, "empty") as host:
         image = f"{host}/{NAME}"
         subject.make(image)
-        timed("push", lambda: subject.push(image))
-        timed("repush", lambda: subject.push(image))
+        push = partial(subject.push, image)
+        time(row="push", action=push)
+        time(row="repush", action=push)
         subject.clear()
 
 
 def measure(base: Path, given: Given, names: list[str], rounds: int) -> Taken:
     """Let the subjects work side by side; return what it took them."""
     taken: Taken = {row: {} for row in ROWS}
-    with contextlib.ExitStack() as stack:
-        found = [(name, stack.enter_context(opened(name, base, given))) for name in names]
-        subjects = [(name, subject) for name, subject in found if subject is not None]
-        for number in range(rounds):
-            first = number % len(subjects)
-            for name, subject in itertools.chain(subjects[first:], subjects[:first]):
-                one_round(name, subject, taken, base)
-            print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
-            print(table(taken, names), file=sys.stderr, flush=True)
+    in_turns(MAKERS, base, given, names, rounds, partial(one_round, taken, base))
     return taken
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one round of 20 MB made up here")
-    parser.add_argument("--rounds", type=int, default=None, help="default 5")
-    parser.add_argument("--megabytes", type=int, default=600)
-    parser.add_argument("--rootfs", type=Path, default=None, help="instead of a Debian of its own")
-    parser.add_argument("--subjects", default=",".join(MAKERS))
-    parser.add_argument("--in", dest="place", type=Path, default=None, help="where to work")
-    parser.add_argument("--out", type=Path, default=CACHE / "registry.json")
-    said = parser.parse_args(words)
-    os.environ["PYTHONPATH"] = str(REPOSITORY)
-    names = said.subjects.split(",")
-    rounds = said.rounds or (1 if said.quick else 5)
+    said = Said.of(words, __doc__, [*MAKERS], "registry.json", quick=1)
     with workspace("registry-", said.place) as base, registry(base, "registry") as host:
-        rootfs = base / "rootfs"
-        if said.quick:
-            rootfs.mkdir()
-            make_change(rootfs, 500, 20 << 20)
-        else:
-            fill_up(said.rootfs or kept_debian(), rootfs, said.megabytes << 20)
+        rootfs = said.make_rootfs(base)
         given = Given.make(base, rootfs, host)
         shutil.rmtree(rootfs)
-        taken = measure(base, given, names, rounds)
-        about: dict[str, object] = {
-            "bytes": given.tar.stat().st_size,
-            "layers": LAYERS,
-            "rounds": rounds,
-            "kernel": platform.release(),
-            "cpus": os.cpu_count(),
-            "versions": {
-                name: said_by("dpkg-query", "-W", "-f", "${Version}", package)
-                for name, package in PACKAGES.items()
-                if name in names
-            },
-        }
-        print(table(taken, names), flush=True)
-        said.out.parent.mkdir(parents=True, exist_ok=True)
-        said.out.write_text(as_json(taken, about))
+        taken = measure(base, given, said.names, said.rounds)
+        said.report(taken, PACKAGES, bytes=given.tar.stat().st_size, layers=LAYERS)
     return 0
 
 

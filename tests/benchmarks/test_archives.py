@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.archives import Given, Series, as_json, measure, table
+from benchmarks.archives import Given, measure
 from benchmarks.commit import make_change
 from benchmarks.stores import workspace
 from tests.helpers.mounts import require_root
@@ -52,29 +51,3 @@ def test_subject_does_all_it_can_and_leaves_nothing(name: str, short: Path) -> N
     assert done == {"import", "export", "save", "load", "unpack"} - set(missing)
     assert all(len(taken[row][name].seconds) == 2 for row in done)
     assert list((short / f"scratch-{name}").iterdir()) == []
-
-
-def test_table_and_json() -> None:
-    taken = {
-        "import": {
-            "pyunion": Series([1.0, 2.0, 9.0], [0.5, 0.5, 0.5]),
-            "umoci": Series([8.0], [1]),
-        },
-        "save": {"pyunion": Series([3.0], [2.0])},
-    }
-    lines = [line.split() for line in table(taken, ["pyunion", "umoci"]).splitlines()]
-    assert lines == [
-        ["pyunion", "umoci"],
-        ["import", "2.00", "s", "1.00x", "8.00", "s", "4.00x"],
-        ["cpu", "0.50", "s", "1.00x", "1.00", "s", "2.00x"],
-        ["save", "3.00", "s", "1.00x", "-"],
-        ["cpu", "2.00", "s", "1.00x", "-"],
-    ]
-    written = json.loads(as_json(taken, {"rounds": 3}))
-    assert written["about"] == {"rounds": 3}
-    assert written["rows"]["import"]["pyunion"] == {
-        "median": 2.0,
-        "cpu_median": 0.5,
-        "seconds": [1.0, 2.0, 9.0],
-        "cpu": [0.5, 0.5, 0.5],
-    }
