@@ -42,7 +42,10 @@ def inspect_image(
     image: Image, config: ImageConfig, layers: list[Layer], tagged_ns: int | None
 ) -> Object:
     """Return the document of `image`; `layers` are its layers, the topmost first."""
-    docker_version = config.fields.get("docker_version")
+    docker_version, os_version = (
+        text if isinstance(text, str) else ""
+        for text in (config.fields.get(name) for name in ("docker_version", "os.version"))
+    )
     found: Object = {
         "Id": image.id,
         "RepoTags": [familiar(tag) for tag in image.tags],
@@ -50,12 +53,13 @@ def inspect_image(
         "Parent": image.parent or "",
         "Comment": config.comment,
         "Created": config.created or format_timestamp(0),
-        "DockerVersion": docker_version if isinstance(docker_version, str) else "",
+        "DockerVersion": docker_version,
         "Author": config.author,
         "Config": {**NO_CONFIG, **config.config},
         "Architecture": image.architecture,
         **({"Variant": config.variant} if config.variant else {}),
-        "Os": image.os,
+        "Os": image.os or "linux",
+        **({"OsVersion": os_version} if os_version else {}),
         "Size": image.size,
         "VirtualSize": image.size,
         "GraphDriver": {"Data": _graph(layers), "Name": _DRIVER},

@@ -27,8 +27,16 @@ _ARCHITECTURES = {
     "i386": ("386", ""),
     "i686": ("386", ""),
 }
-_OS = ("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris")
-_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+# What a single word may be; of two or more anything is accepted.
+_KNOWN_OS = re.compile(
+    "aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|linux|nacl|netbsd|openbsd|plan9"
+    "|solaris|windows|zos"
+)
+_KNOWN_ARCHITECTURES = re.compile(
+    "386|amd64(p32)?|arm(be)?|arm64(be)?|loong64|mips(64(p32)?)?(le)?|ppc(64(le)?)?|riscv(64)?"
+    "|s390x?|sparc(64)?|wasm"
+)
+_WORD = re.compile(r"^[A-Za-z0-9_.-]+$", re.ASCII)
 
 
 class Platform(NamedTuple):
@@ -51,20 +59,38 @@ def this_platform() -> tuple[str, str]:
 def parse_platform(text: str) -> Platform:
     """Return the platform that `text` names: `os`, `arch`, `os/arch` or `os/arch/variant`.
 
-    Raises StoreError.
+    Raises StoreError, with docker's text.
     """
-    words = text.lower().split("/")
-    if not 1 <= len(words) <= 3 or not all(_WORD.fullmatch(word) for word in words):
-        raise StoreError(
-            f'"{shown(text)}" is not a platform: write os/arch or os/arch/variant, as linux/arm64'
-        )
-    here, own_variant = this_platform()
-    if len(words) == 1:
-        if words[0] in _OS:
-            return Platform(words[0], here, own_variant)
-        words.insert(0, "linux")
-    architecture, variant = _ARCHITECTURES.get(words[1], (words[1], ""))
-    return Platform(words[0], architecture, words[2] if len(words) == 3 else variant)
+    words = text.split("/")
+    for word in words:
+        if not _WORD.fullmatch(word):
+            raise _invalid(
+                f'"{shown(word)}" is an invalid component of "{shown(text)}": platform specifier '
+                f'component must match "{_WORD.pattern}"'
+            )
+    if len(words) > 3:
+        raise _invalid(f'"{shown(text)}": cannot parse platform specifier')
+    first, *rest = (word.lower() for word in words)
+    if not rest:
+        if _KNOWN_OS.fullmatch(_os(first)):
+            return Platform(_os(first), *this_platform())
+        architecture, variant = _ARCHITECTURES.get(first, (first, ""))
+        if not _KNOWN_ARCHITECTURES.fullmatch(architecture):
+            raise _invalid(f'"{shown(text)}": unknown operating system or architecture')
+        return Platform("linux", architecture, variant)
+    architecture, variant = _ARCHITECTURES.get(rest[0], (rest[0], ""))
+    asked = rest[1] if len(rest) == 2 else ""
+    return Platform(
+        _os(first), architecture, f"v{asked}" if asked.isdecimal() else asked or variant
+    )
+
+
+def _os(name: str) -> str:
+    return "darwin" if name == "macos" else name
+
+
+def _invalid(text: str) -> StoreError:
+    return StoreError(f"{text}: invalid argument")
 
 
 def choose_platform(

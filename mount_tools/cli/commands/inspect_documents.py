@@ -7,8 +7,9 @@ Differs from docker: fields about the daemon, cgroups and networks are left out,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from layerstore.containers.containers import Container
 from layerstore.images.images import Image
@@ -18,16 +19,22 @@ from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from mount_tools.cli.commands.ps_cmd import base_size
-from mount_tools.cli.gotemplate.values import Labels, Value
+from mount_tools.cli.gotemplate.values import Labels, Struct, Value
 from mount_tools.container.host_config import Volume, host_config
 
 DRIVER = "pyunion"
 NO_TIME = "0001-01-01T00:00:00Z"
 
 
-def image_document(store: Store, image: Image) -> dict[str, Value]:
+class ImageDocument(Struct):
+    """The document of an image."""
+
+    omitted: ClassVar[Mapping[str, Value]] = {"Variant": "", "OsVersion": ""}
+
+
+def image_document(store: Store, image: Image) -> ImageDocument:
     """Return the document of an image."""
-    found: dict[str, Value] = {**store.images.inspect(image)}
+    found = ImageDocument(store.images.inspect(image))
     found["Config"] = _config(store.images.config(image).config)
     return found
 

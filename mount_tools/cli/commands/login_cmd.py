@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from layerstore.registry.client import Client
     from layerstore.registry.credentials import Credentials
 
-_HUB = "https://index.docker.io/v1/"
-_HUB_HOSTS = ("index.docker.io", "registry-1.docker.io", "hub.docker.com")
 _MOST = 1 << 16  # characters of a secret on stdin
 _STORED = """\
 WARNING! Your password will be stored unencrypted in {path}.
@@ -64,11 +62,13 @@ def login(
 
 def _domain(operands: tuple[str, ...]) -> str:
     """Return the registry that the user named, by its host."""
+    from layerstore.registry.auth_files import is_same_host
+
     text = operands[0] if operands else DEFAULT_DOMAIN
     host = text.rpartition("://")[2].partition("/")[0]
     if not host or any(not char.isprintable() or char.isspace() for char in host):
         raise StoreError(f'"{shown(text)}" is not the name of a registry: write host or host:port')
-    return DEFAULT_DOMAIN if host in _HUB_HOSTS else host
+    return DEFAULT_DOMAIN if is_same_host(DEFAULT_DOMAIN, host) else host
 
 
 def _logged_in_still(client: Client, domain: str) -> bool:
@@ -116,8 +116,10 @@ def _asked(domain: str, username: str | None, *, from_stdin: bool) -> Credential
 def logout(operands: tuple[str, ...]) -> None:
     """The credentials are erased from every file and helper that has them. The default server
     is Docker Hub."""
+    from layerstore.registry.auth_files import HUB
+
     domain = _domain(operands)
     with registry_client() as client:
         found = client.credential_files.erase(domain)
-    shown_as = _HUB if domain == DEFAULT_DOMAIN else domain
+    shown_as = HUB if domain == DEFAULT_DOMAIN else domain
     say(f"{'Removing login credentials for' if found else 'Not logged in to'} {shown_as}")

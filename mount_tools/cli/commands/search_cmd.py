@@ -8,8 +8,8 @@ and those that contain the term are shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.reference import DEFAULT_DOMAIN, familiar_name, parse_reference
@@ -21,6 +21,7 @@ from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, note, pass_session, say
 
 if TYPE_CHECKING:
+    from layerstore.registry.catalog import Found
     from layerstore.registry.client import Client
 
 LIMIT, MOST = 25, 100
@@ -40,16 +41,6 @@ LISTING = Listing(
     "Name",
 )
 TAGS = Listing({"Name": "NAME", "Tag": "TAG"}, ("Name", "Tag"), "Tag")
-
-
-class Result(NamedTuple):
-    """One repository that was found."""
-
-    name: str
-    description: str = ""
-    stars: int = 0
-    is_official: bool = False
-    is_automated: bool = False
 
 
 @framework.command("Search a registry for images", "TERM", least=1, most=1)
@@ -86,7 +77,7 @@ def search(
         return
     keep = _filter(wanted, stars, automated)
     if local:
-        found: Iterable[Result] = _local(session, term)
+        found = _local(session, term)
     else:
         with registry_client() as client:
             found = _remote(client, term, limit or LIMIT)
@@ -99,7 +90,7 @@ def search(
 
 def _filter(
     wanted: tuple[tuple[str, str], ...], stars: int, automated: bool
-) -> Callable[[Result], bool]:
+) -> Callable[[Found], bool]:
     asked = filters.gathered(wanted, _KNOWN)
     for value in asked.get("stars", ()):
         if not value.isascii() or not value.isdecimal():
@@ -112,7 +103,7 @@ def _filter(
     if automated:
         built = True
 
-    def keep(result: Result) -> bool:
+    def keep(result: Found) -> bool:
         return (
             result.stars >= stars
             and official in (None, result.is_official)
@@ -122,7 +113,8 @@ def _filter(
     return keep
 
 
-def _remote(client: Client, text: str, limit: int) -> list[Result]:
+def _remote(client: Client, text: str, limit: int) -> list[Found]:
+    from layerstore.registry.catalog import Found
     from layerstore.registry.errors import Missing, Refused
 
     domain, term = _split(text)
@@ -131,16 +123,14 @@ def _remote(client: Client, text: str, limit: int) -> list[Result]:
     try:
         if domain != DEFAULT_DOMAIN and not term:
             raise Missing(f"{domain} is asked for all that it has", domain)
-        return [
-            Result(*found)._replace(name=prefix + found.name)
-            for found in registry.search(term, limit)
-        ]
+        return [found._replace(name=prefix + found.name) for found in registry.search(term, limit)]
     except (Missing, Refused):
         if domain == DEFAULT_DOMAIN:
             raise
+    found = [Found(prefix + name) for name in registry.catalog() if term in name]
     if term:
         note(f'{domain} offers no search: these are its repositories with "{term}" in their name')
-    return [Result(prefix + name) for name in registry.catalog() if term in name]
+    return found
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -150,14 +140,16 @@ def _split(text: str) -> tuple[str, str]:
     return (first, rest) if is_host and first != DEFAULT_DOMAIN else (DEFAULT_DOMAIN, text)
 
 
-def _local(session: Session, term: str) -> list[Result]:
-    found: dict[str, Result] = {}
+def _local(session: Session, term: str) -> list[Found]:
+    from layerstore.registry.catalog import Found
+
+    found: dict[str, Found] = {}
     for image in session.store.images.all():
         for tag in image.tags:
             name = familiar_name(tag.repository)
             if term in name and name not in found:
                 labels = session.store.images.config(image).labels
-                found[name] = Result(name, labels.get(_DESCRIPTION, ""))
+                found[name] = Found(name, labels.get(_DESCRIPTION, ""))
     return [found[name] for name in sorted(found)]
 
 
@@ -173,7 +165,7 @@ def _list_tags(text: str, limit: int, template: str | None, *, json: bool) -> No
     say(TAGS.text((Row(row) for row in rows), template), end="")
 
 
-def _row(result: Result, *, whole: bool) -> Row:
+def _row(result: Found, *, whole: bool) -> Row:
     text = result.description.replace("\n", " ").replace("\r", " ").strip()
     if not whole and len(text) > _WIDTH:
         text = text[: _WIDTH - 1] + "…"

@@ -30,7 +30,7 @@ from mount_tools.cli.gotemplate.syntax import (
     parse,
     shown,
 )
-from mount_tools.cli.gotemplate.values import Labels, Row, Value, go_text, truth, type_name
+from mount_tools.cli.gotemplate.values import Labels, Row, Struct, Value, go_text, truth, type_name
 
 # These do not evaluate all their operands, so they cannot be in FUNCTIONS.
 LAZY = ("and", "or")
@@ -192,7 +192,9 @@ class _Run:
             if isinstance(value, Row) and name not in value:
                 what = f"can't evaluate field {name} in type {type_name(value)}"
                 raise self.fail(operand, column, what)
-            if isinstance(value, Mapping):
+            if isinstance(value, Struct) and name in value.omitted and name not in value:
+                value = value.omitted[name]
+            elif isinstance(value, Mapping):
                 if name not in value and not isinstance(value, Labels):
                     raise self.fail(operand, column, f'map has no entry for key "{name}"')
                 value = value.get(name)

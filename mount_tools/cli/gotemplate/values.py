@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from mount_tools.cli.errors import TemplateError
 
@@ -27,6 +27,15 @@ class Row(dict[str, "Value"]):
 
 class Labels(dict[str, "Value"]):
     """Go's map[string]string: a missing key gives an empty string, not an error."""
+
+
+class Struct(dict[str, "Value"]):
+    """An object that also has the fields `omitted`, which its JSON leaves out as they are empty.
+
+    That is what `omitempty` does in Go.
+    """
+
+    omitted: ClassVar[Mapping[str, Value]] = {}
 
 
 def go_text(value: Value, *, nested: bool = False, depth: int = 0) -> str:

@@ -13,4 +13,4 @@ def test_image_of_nothing(store: Store) -> None:
     assert found["RootFS"] == {"Type": "layers"}
     assert found["GraphDriver"] == {"Data": {}, "Name": "pyunion"}
     assert found["Metadata"] == {"LastTagTime": None}
-    assert "Variant" not in found
+    assert "Variant" not in found and "OsVersion" not in found

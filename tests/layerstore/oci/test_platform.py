@@ -35,6 +35,9 @@ def linux(architecture: str, variant: str = "") -> Object:
         ("linux/arm/v6", ("linux", "arm", "v6")),
         ("armhf", ("linux", "arm", "v7")),
         ("windows/amd64", ("windows", "amd64", "")),
+        ("linux/arm/7", ("linux", "arm", "v7")),
+        ("macos/arm64", ("darwin", "arm64", "v8")),
+        ("foo/bar", ("foo", "bar", "")),
     ],
 )
 def test_what_can_be_written(text: str, platform: tuple[str, str, str]) -> None:
@@ -45,10 +48,22 @@ def test_an_os_alone_is_this_machine() -> None:
     assert parse_platform("linux") == ("linux", *this_platform())
 
 
-@pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux/am d64", "linux//v7"])
-def test_what_is_no_platform(text: str) -> None:
-    with pytest.raises(StoreError, match="is not a platform"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", '"" is an invalid component of "": platform specifier component must match'),
+        ("linux/", '"" is an invalid component of "linux/": platform specifier'),
+        ("linux/am d64", '"am d64" is an invalid component of "linux/am d64": platform'),
+        ("linux//v7", '"" is an invalid component of "linux//v7": platform specifier'),
+        ("a/b/c/d", '"a/b/c/d": cannot parse platform specifier: invalid argument'),
+        ("foo", '"foo": unknown operating system or architecture: invalid argument'),
+        ("Foo\n", '"Foo\\n" is an invalid component of'),
+    ],
+)
+def test_what_is_no_platform(text: str, said: str) -> None:
+    with pytest.raises(StoreError) as caught:
         parse_platform(text)
+    assert str(caught.value).startswith(said) and str(caught.value).endswith("invalid argument")
 
 
 def test_uname_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:

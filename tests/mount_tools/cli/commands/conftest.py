@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.registry_server import RegistryServer, password_registry, registry_server
+from tests.helpers.registry_server import (
+    RegistryServer,
+    password_registry,
+    registry_server,
+    tls_registry,
+)
 
-__all__ = ["hub", "password_registry", "registry_server"]
+__all__ = ["hub", "password_registry", "registry_server", "tls_registry"]
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 from tests.helpers.containers import Containers
 from tests.helpers.registry_server import RegistryServer
 
@@ -35,3 +39,20 @@ def test_from_search_and_pull_to_commit_and_push(
     assert ok("run", "--rm", "-q", made, "cat", "/file") == "new"
     assert ok("images", "-q", "--no-trunc", made) == image
     assert ok("check").endswith("no findings")
+
+
+def test_the_round_in_the_readme(containers: Containers, hub: RegistryServer) -> None:
+    readme = (Path(__file__).parents[4] / "README.md").read_text()
+    found = re.search(r"docker-registry serve .*\n\n((?:    pyunion .*\n)+)", readme)
+    assert found is not None
+    containers.ok("tag", "busy:1", "debian:12")
+    containers.ok("rmi", "busy:1")
+    repository = f"{hub.host}/{hub.name('debian')}"
+    lines = found[1].replace("localhost:5000/debian", repository)
+    lines = lines.replace("localhost:5000/deb", repository[:-1])
+    said = {line: containers.ok(*shlex.split(line)[1:]) for line in lines.splitlines()}
+    words = [text for line, text in said.items() if " run --rm " in line]
+    assert words == ["hi"]
+    assert all(repository in text for line, text in said.items() if " search " in line)
+    table = next(text for line, text in said.items() if "--digests" in line).splitlines()
+    assert {line.split()[1] for line in table[1:]} == {"12", "changed"}

@@ -50,6 +50,7 @@ def test_a_type_narrows_it_down(cli: Cli, base: Image) -> None:
         ("{{range .RootFS.Layers}}x{{end}}", "x"),
         ("{{.Size}} {{.Os}}/{{.Architecture}}", "1006 linux/amd64"),
         ("{{.RepoTags}}", "[busy:1]"),
+        ("{{.Variant}}|{{.OsVersion}}", "|"),
     ],
 )
 @pytest.mark.usefixtures("base")

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.certificates import Authority
 from tests.helpers.cli import Cli
 from tests.helpers.registry_server import RegistryServer
 from tests.helpers.terminals import terminal
+from tests.layerstore.registry.locations import write
 from tests.mount_tools.cli.commands.conftest import at_home
 
 PYUNION = (sys.executable, "-m", "mount_tools.pyunion")
@@ -57,6 +59,31 @@ def test_credentials_are_tried_and_stored(
     assert json.loads(path.read_text()) == {"auths": {}}
     refused = cli.fails("push", "-q", name)
     assert refused.startswith("Error: ") and server.host in refused
+
+
+def test_a_registry_in_tls_with_its_authority_in_certs_d(
+    cli: Cli, home: Path, tls_registry: RegistryServer, tmp_path: Path
+) -> None:
+    server = tls_registry
+    assert server.authority is not None
+    directory = home / ".config/containers/certs.d" / server.host
+    other = Authority.make(tmp_path / "other")
+    write(directory / "ca.crt", other.certificate.read_text())
+    words = ("login", "-u", server.username, "--password-stdin", server.host)
+    refused = cli(*words, given=server.password)
+    assert refused.status == 1 and "is not trusted here" in refused.err
+    assert server.password not in refused.err and not (home / ".docker").exists()
+    write(directory / "ca.crt", server.authority.certificate.read_text())
+    log_in(cli, server)
+    name = f"{server.host}/{server.name()}:1"
+    (tmp_path / "tree").mkdir()
+    cli.ok("import", str(tmp_path / "tree"), name)
+    digest = cli.ok("push", name).split()[-3]
+    away = Cli(tmp_path / "away")
+    assert f"Digest: {digest}" in away.ok("pull", name).splitlines()
+    assert away.ok("images", "-q", "--no-trunc") == cli.ok("images", "-q", "--no-trunc")
+    cli.ok("logout", server.host)
+    assert f"`pyunion login {server.host}` first" in away.fails("pull", name)
 
 
 def test_wrong_credentials_are_not_stored(

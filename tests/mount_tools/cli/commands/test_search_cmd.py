@@ -101,6 +101,15 @@ def test_a_registry_without_a_search_lists_its_repositories(
     assert tags == [{"name": f"{hub.host}/{one}", "tag": "1"}]
 
 
+def test_a_registry_that_wants_a_login_says_only_that(
+    cli: Cli, hub: RegistryServer, password_registry: RegistryServer
+) -> None:
+    host = password_registry.host
+    assert cli.fails("search", f"{host}/app") == (
+        f"Error: {host} needs a login, or does not exist: `pyunion login {host}` first\n"
+    )
+
+
 def test_what_is_here_is_searched_too(cli: Cli) -> None:
     label = {"org.opencontainers.image.description": "words"}
     with cli.store() as store:
