@@ -5,7 +5,8 @@
 
     name = parse_reference("debian:12")
     with Store.open() as store, Client() as client:
-        pulled = pull_image(store, client.repository(name), name)
+        pulled = pull_image(store, client.repository(name), name, report=print)
+        print(pulled.digest, store.images.get(pulled.image).size)
 
 A client uses registries as docker and podman do on this machine: their configuration,
 credentials and certificates are read where they keep them.  Everything is synchronous,

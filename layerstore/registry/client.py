@@ -1,8 +1,12 @@
 """The client: sessions with registries, as the configuration of this machine says.
 
+    from layerstore import parse_reference
+    from layerstore.registry import Client
+
     with Client() as client:
         repository = client.repository(parse_reference("debian:12"))
         manifest = repository.get_manifest("12")
+        print(manifest.media_type, repository.tags())
 
 A client is used from many threads; `cancel` ends what they do.
 """

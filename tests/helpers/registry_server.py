@@ -74,11 +74,17 @@ def program() -> str | None:
 
 @contextmanager
 def running(
-    base: Path, *, auth: str = "", tls: bool = False, client_certificate: bool = False
+    base: Path,
+    *,
+    auth: str = "",
+    tls: bool = False,
+    client_certificate: bool = False,
+    blobs_at: str = "",
 ) -> Iterator[RegistryServer]:
     """Start a registry below the directory `base`; `auth` is "", "htpasswd" or "token".
 
-    In TLS it may want a `client_certificate` of its own authority.
+    In TLS it may want a `client_certificate` of its own authority.  It redirects the reading
+    of blobs to `blobs_at`, an address of their directory.
     """
     registry = program()
     if registry is None:
@@ -88,6 +94,11 @@ def running(
     server = RegistryServer("", root, "https" if tls else "http")
     with ExitStack() as stack:
         config = _config(stack, base, server, auth, tls, client_certificate)
+        if blobs_at:
+            config += (
+                "middleware:\n  storage:\n"
+                f"    - {{name: redirect, options: {{baseurl: '{blobs_at}'}}}}\n"
+            )
         path = base / "config.yml"
         path.write_text(config)
         process = stack.enter_context(

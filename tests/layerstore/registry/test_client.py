@@ -22,6 +22,7 @@ from layerstore.registry.errors import (
 )
 from layerstore.registry.repository import Repository
 from tests.helpers.certificates import Authority
+from tests.helpers.hostile_registry import Exchange, HostileRegistry
 from tests.helpers.registry_server import PASSWORD, USER, RegistryServer, running
 from tests.helpers.token_server import REFRESH_TOKEN
 from tests.layerstore.registry.clients import described, opened
@@ -207,12 +208,42 @@ class TestTls:
             with opened(tmp_path) as client, pytest.raises(CertificateRefused, match="client"):
                 client.registry(server.host).ping()
             pair = server.authority.issue("127.0.0.1", "a-client")
-            directory = tmp_path / "home/.config/containers/certs.d" / server.host
-            write(directory / "a.cert", pair.certificate.read_text())
-            write(directory / "a.key", pair.key.read_text())
-            write(directory / "ca.crt", server.authority.certificate.read_text())
-            with opened(tmp_path) as client:
-                round_trip(new(client, server))
+            places = ("home/.config/containers", "etc/containers", "etc/docker")
+            for number, place in enumerate(places):
+                base = tmp_path / str(number)
+                directory = base / place / "certs.d" / server.host
+                write(directory / "a.cert", pair.certificate.read_text())
+                write(directory / "a.key", pair.key.read_text())
+                write(directory / "ca.crt", server.authority.certificate.read_text())
+                with opened(base) as client:
+                    round_trip(new(client, server))
+
+
+class TestRedirects:
+    """A registry that keeps its blobs at another host, as those in a cloud do."""
+
+    @pytest.mark.parametrize("auth", ["htpasswd", "token"])
+    def test_credentials_are_for_the_registry_alone(self, tmp_path: Path, auth: str) -> None:
+        with HostileRegistry.running() as files:
+
+            def serve(exchange: Exchange) -> bool:
+                data = (tmp_path / "server/registry" / exchange.route.lstrip("/")).read_bytes()
+                part = f"bytes {exchange.offset}-{len(data) - 1}/{len(data)}"
+                if exchange.offset:
+                    return exchange.reply(206, data[exchange.offset :], {"Content-Range": part})
+                return exchange.reply(200, data)
+
+            files.behave(serve)
+            address = f"http://{files.host}"
+            with running(tmp_path / "server", auth=auth, blobs_at=address) as server:
+                with opened(tmp_path, ANN) as client:
+                    repository = new(client, server)
+                    round_trip(repository)
+                    with repository.open_blob(described(b"some bytes"), 5) as body:
+                        assert (body.offset, b"".join(body.chunks())) == (5, b"bytes")
+                assert any('"GET /v2/' in line and " 307 " in line for line in server.requests())
+        assert files.count("GET") == 2
+        assert all("Authorization" not in headers for _, _, headers in files.requests)
 
 
 class TestConfiguration:
@@ -238,6 +269,42 @@ class TestConfiguration:
                 both.upload_blob([b"at home"])
                 assert both.read_blob(described(b"at home")) == b"at home"
                 assert not there.has_blob(described(b"at home").digest)
+
+    def test_mirror_of_docker_hub_in_daemon_json(
+        self, tmp_path: Path, registry_server: RegistryServer
+    ) -> None:
+        name = registry_server.name()
+        there = json.dumps({"registry-mirrors": [f"http://{registry_server.host}"]})
+        write(tmp_path / "etc/docker/daemon.json", there)
+        with opened(tmp_path) as client:
+            client.repository(parse_reference(f"{registry_server.host}/{name}")).upload_blob([b"x"])
+            asked = client.repository(parse_reference(name))
+            assert asked.name == f"docker.io/{name}"
+            assert asked.read_blob(described(b"x")) == b"x"
+
+    def test_proxy_of_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry_server: RegistryServer
+    ) -> None:
+        write(
+            tmp_path / "etc/containers/registries.conf",
+            '[[registry]]\nlocation = "far.invalid"\ninsecure = true\n'
+            '[[registry]]\nlocation = "near.invalid"\ninsecure = true\n',
+        )
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("NO_PROXY", "near.invalid")
+        with HostileRegistry.running() as proxy, opened(tmp_path) as client:
+            monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@{proxy.host}")
+            proxy.add_blob(b"by the proxy")
+            far = client.repository(parse_reference("far.invalid/x"))
+            assert far.read_blob(described(b"by the proxy")) == b"by the proxy"
+            asked = len(proxy.requests)
+            assert {path.partition("/v2/")[0] for _, path, _ in proxy.requests} == {
+                "http://far.invalid"
+            }
+            with pytest.raises(NoConnection, match=r"near\.invalid has no address"):
+                client.repository(parse_reference("near.invalid/x")).tags()
+            round_trip(new(client, registry_server))
+            assert len(proxy.requests) == asked, "neither of these goes by the proxy"
 
     def test_blocked_registry(self, tmp_path: Path) -> None:
         write(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,13 @@ import layerstore.registry
 from layerstore import Store
 from layerstore.oci.digest import sha256_digest
 from layerstore.oci.reference import parse_reference
-from layerstore.registry import pull_image
+from layerstore.registry import copy_image, pull_image
+from layerstore.registry.copy import RegistryGoal
+from layerstore.registry.origins import RepositoryOrigin
+from tests.helpers.registries import LAYERS, MemoryRegistry
 from tests.helpers.registry_server import RegistryServer
 from tests.layerstore.registry.clients import opened
+from tests.layerstore.registry.locations import write
 
 
 @pytest.mark.parametrize("name", layerstore.registry.__all__)
@@ -50,3 +57,30 @@ def test_pull_by_the_face(tmp_path: Path, registry_server: RegistryServer, store
         name = parse_reference(f"{registry_server.host}/{registry_server.name()}:none")
         with pytest.raises(layerstore.registry.RegistryError):
             pull_image(store, client.repository(name), name)
+
+
+@pytest.mark.parametrize("name", ["layerstore.registry", "layerstore.registry.client"])
+def test_the_example_of_the_docstring_runs(
+    name: str,
+    tmp_path: Path,
+    registry_server: RegistryServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It pulls from Docker Hub, for which a registry on this machine stands here."""
+    host = registry_server.host
+    memory = MemoryRegistry(f"{host}/library/debian")
+    memory.image(*LAYERS, tags=("12",))
+    with opened(tmp_path) as client:
+        own = parse_reference(f"{host}/library/debian")
+        copy_image(RepositoryOrigin(memory, "12"), RegistryGoal(client.repository(own), "12"))
+    conf = f'[[registry]]\nprefix = "docker.io"\nlocation = "{host}"\n'
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(write(tmp_path / "registries.conf", conf)))
+    monkeypatch.setenv("PYUNION_ROOT", str(tmp_path / "store"))
+    doc = import_module(name).__doc__ or ""
+    example = re.search(r"\n\n((?:    .*\n|\n)+?)\n(?=\S)", doc)
+    assert example is not None
+    exec(compile(textwrap.dedent(example[1]), name, "exec"), {})
+    digest = memory.manifests["12"].digest
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].split()[-1] == "['12']" or said[-1].split()[0] == digest

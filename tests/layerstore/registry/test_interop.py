@@ -122,6 +122,41 @@ def test_podman(
 
 
 @pytest.mark.slow
+def test_buildah(
+    store: Store,
+    other: Store,
+    image: Image,
+    client: Client,
+    pushed: Reference,
+    policy: Path,
+    short: Path,
+    tmp_path: Path,
+) -> None:
+    options = [f"--{name}={short / name}" for name in ("root", "runroot")]
+    buildah = [tool("buildah"), *options, "--storage-driver=vfs"]
+    insecure = (f"--signature-policy={policy}", "--tls-verify=false", "-q")
+    container = run(*buildah, "from", *insecure, str(pushed)).strip()
+    try:
+        said = run(*buildah, "inspect", "--format={{.FromImageID}}", container).strip()
+        assert said == image.id.removeprefix("sha256:")
+        mounted = Path(run(*buildah, "mount", container).strip())
+        same_tree(merged(store, image, tmp_path / "one"), mounted)
+        run(*buildah, "umount", container)
+        back = pushed._replace(tag="back")
+        run(*buildah, "push", *insecure, said, f"docker://{back}")
+        again = pulled(other, client, back)
+        assert again.top == image.top
+        same_tree(merged(store, image, tmp_path / "two"), merged(other, again, tmp_path / "three"))
+    finally:
+        run(*buildah, "rm", "-a", check=False)
+        run(*buildah, "rmi", "-af", check=False)
+
+
+# What docker adds to the root of every container.
+_DOCKERS = (".dockerenv", "dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+
+
+@pytest.mark.slow
 def test_dockerd(
     store: Store,
     other: Store,
@@ -142,6 +177,12 @@ def test_dockerd(
     )
     assert ours[-3:] == said[-3:] and ours[0] == said[0]
     container = run(*docker, "create", str(pushed), "/x").strip()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    run(*docker, "export", "-o", tmp_path / "export.tar", container)
+    excluded = [f"--exclude={name}" for name in (*_DOCKERS, "etc/mtab")]
+    run("tar", "-xpf", tmp_path / "export.tar", "-C", theirs, "--xattrs-include=*", *excluded)
+    same_tree(merged(store, image, tmp_path / "one"), theirs)
     child = run(*docker, "commit", container, str(pushed._replace(tag="child"))).strip()
     lines = run(*docker, "push", str(pushed._replace(tag="child"))).splitlines()
     again = pulled(other, client, pushed._replace(tag="child"))
