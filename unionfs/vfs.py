@@ -351,6 +351,14 @@ class Passthrough(Protocol):
     methods say what the union guarantees about the real files.
     """
 
+    def watch_freed(self, freed: Callable[[NodeId], object]) -> None:
+        """Call `freed` for each inode to which the kernel has no reference left.
+
+        It is called before another inode can get the nodeid, with a lock held, so it must
+        be short and call nothing of the filesystem.
+        """
+        ...
+
     def note_passthrough(self) -> None:
         """Say that the kernel reads and writes real files by itself from now on."""
         ...

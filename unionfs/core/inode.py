@@ -26,7 +26,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from unionfs.core.layer import Fd, Layer, RealDir
@@ -378,6 +378,8 @@ class InodeTable:
     descriptor or a working directory, but it does not say so.  So each such inode keeps
     an fd, in `unopened`, oldest first.  If there are more than `max_unopened`, the oldest
     lose theirs.
+
+    `freed` is called with `lock` held for an inode that the kernel has forgotten.
     """
 
     def __init__(self, max_unopened: int = 64) -> None:
@@ -388,6 +390,7 @@ class InodeTable:
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
         self.lock = threading.Lock()
+        self.freed: Callable[[NodeId], object] = int
         self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
 
     def add_root(self, root: Dir) -> None:
@@ -539,6 +542,8 @@ class InodeTable:
             if node is None:
                 return
             node.nlookup = max(0, node.nlookup - nlookup)
+            if not node.nlookup:
+                self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
             freed = None if node.nlookup else self._free(node)
         del node, freed

@@ -385,6 +385,9 @@ class UnionFs:
 
     # -- reading directories --
 
+    def watch_freed(self, freed: Callable[[NodeId], object]) -> None:
+        self._table.freed = freed
+
     def note_passthrough(self) -> None:
         self._state.passes_through = True
 

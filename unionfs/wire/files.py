@@ -55,6 +55,7 @@ class Files:
         self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
         self._given: set[NodeId] = set()
+        fs.watch_freed(self._given.discard)
 
     def pass_through(self, backings: Backings | None) -> None:
         """Register real files in `backings`; with None the kernel sends every read and write."""
@@ -218,8 +219,7 @@ class Files:
         return 0
 
     def forget(self, nodeid: NodeId) -> None:
-        """Drop what is remembered of the inode `nodeid`, which the kernel has forgotten."""
-        self._given.discard(nodeid)
+        """Close what is kept open of the inode `nodeid`, which the kernel may have forgotten."""
         self._modes.forget(nodeid)
 
     def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:

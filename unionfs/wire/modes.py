@@ -393,7 +393,7 @@ class Modes:
             self._fs.release(fh)
 
     def forget(self, nodeid: NodeId) -> None:
-        """Close the small file `nodeid`, which the kernel has forgotten, if it is kept open."""
+        """Close the small file `nodeid`, if it is kept open."""
         if nodeid in self._kept_small and self.backings is not None:
             with self.lock:
                 mode = self._kept_small.get(nodeid)

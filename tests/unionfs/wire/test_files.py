@@ -43,6 +43,54 @@ def test_a_small_lower_file_is_given_with_its_first_open(fs: UnionFs) -> None:
     assert given.files == [(nodeid, b"data")]
 
 
+def test_a_file_is_given_again_only_after_it_is_forgotten_for_good(fs: UnionFs) -> None:
+    """A store waits for READs of the inode, which may wait for the thread that stores."""
+    given = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), cache=given))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    assert kernel.nodeid(ROOT_NODEID, b"f") == nodeid
+    for forgotten, times in ((1, 1), (1, 2)):
+        kernel.release(nodeid, kernel.open(nodeid, os.O_RDONLY)[0])
+        kernel.session.forget(Opcode.FORGET, nodeid, abi.FORGET_IN.pack(forgotten), 0)
+        if times == 2:
+            assert kernel.nodeid(ROOT_NODEID, b"f") == nodeid
+        kernel.release(nodeid, kernel.open(nodeid, os.O_RDONLY)[0])
+        assert len(given.files) == times
+
+
+def test_readers_of_a_small_lower_file_share_a_handle_until_it_is_forgotten(fs: UnionFs) -> None:
+    kernel = Kernel(fs, Terms(backings=Table(), cache=Given()))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    first = kernel.open(nodeid, os.O_RDONLY)
+    assert kernel.open(nodeid, os.O_RDONLY) == first
+    for _ in range(2):
+        kernel.release(nodeid, first[0])
+    assert kernel.open(nodeid, os.O_RDONLY) == first
+    assert fs.counters()["handles"] == 1
+    kernel.release(nodeid, first[0])
+    kernel.session.forget(Opcode.FORGET, nodeid, abi.FORGET_IN.pack(1), 0)
+    assert fs.counters()["handles"] == 0
+
+
+def test_a_shared_handle_is_not_for_a_small_file_that_was_copied_up(fs: UnionFs) -> None:
+    """Neither while the lower file is still open nor when it is closed."""
+    kernel = Kernel(fs, Terms(backings=Table(), cache=Given()))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    reader = kernel.open(nodeid, os.O_RDONLY)[0]
+    writer = kernel.open(nodeid, os.O_WRONLY)[0]
+    kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer, 0, 3, 0, 0, 0, 0), data=b"new")
+    later = kernel.open(nodeid, os.O_RDONLY)[0]
+    assert later != reader
+    read = abi.READ_IN.pack(reader, 0, 4, 0, 0, 0, 0)
+    assert kernel.ask(Opcode.READ, nodeid, read) == b"newa"
+    for fh in (reader, writer, later):
+        kernel.release(nodeid, fh)
+    fh, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
+    assert fh != reader
+    assert flags & abi.FOPEN_PASSTHROUGH
+    assert backing_id
+
+
 @pytest.mark.parametrize(
     ("head", "flags", "given"),
     [

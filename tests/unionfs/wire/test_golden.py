@@ -251,6 +251,7 @@ def test_statx() -> None:
 def test_forgets() -> None:
     fs = Recorder()
     session = Session(fs, Terms())
+    fs.calls.clear()
     session.forget(Opcode.FORGET, NodeId(9), U64[1], 0)
     session.forget(
         Opcode.BATCH_FORGET, NodeId(0), u32(2) + u32(0) + U64[1] + U64[2] + U64[3] + U64[4], 0
