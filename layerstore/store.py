@@ -38,7 +38,7 @@ from layerstore.oci.digest import Digest
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
 _DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers")
-_FILES = {"reserve", "quarantine", "store.db-wal", "store.db-shm"}
+_FILES = {"build-cache", "reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
 def default_root() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
@@ -47,6 +48,17 @@ def test_functions_that_a_paper_names_are_there(paper: Path) -> None:
             ), f"{paper.name} names {module}.{function}(), which is not there"
 
 
+def test_every_room_stands_on_a_floor() -> None:
+    """Every name in the layers of the import contracts is on the page of the floors."""
+    setup = configparser.ConfigParser()
+    setup.read(TOP / "setup.cfg")
+    floors = (TOP / "docs/architecture.md").read_text().split("## The walks")[0]
+    for contract in ("unionfs", "layerstore", "mount_tools"):
+        layers = setup[f"importlinter:contract:{contract}"]["layers"]
+        for room in set(re.findall(r"\w+", layers)) - {"pyunion"}:  # the name of the whole, too
+            assert re.search(rf"\b{room}\b", floors), f"{contract}.{room} is on no floor"
+
+
 def test_every_mark_is_described() -> None:
     marks = Marks(userxattr=False)
     values = [getattr(marks, name) for name in Marks.__slots__ if not name.startswith("_")]
@@ -67,13 +79,13 @@ def test_every_table_is_described() -> None:
 
 
 def test_the_formats_are_of_the_versions_described() -> None:
-    assert f'{{"pyunion-index": {index._VERSION}}}' in ON_DISK
-    assert f"`{tar_split._MAGIC.decode().strip()}`" in ON_DISK
+    assert f'{{"pyunion-index": {index.VERSION}}}' in ON_DISK
+    assert f"`{tar_split.MAGIC.decode().strip()}`" in ON_DISK
 
 
 def test_every_command_of_the_control_socket_is_described() -> None:
     text = ON_DISK.split("## The control socket")[1]
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(control_protocol._REQUESTS)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(control_protocol.REQUESTS)
 
 
 def test_the_api_page_is_current() -> None:

@@ -2,7 +2,7 @@
 
 `core` has the policy, `vfs` is the interface to it, `wire` speaks the FUSE protocol,
 `transports` carry requests from the kernel, and only `syscalls` uses ctypes.  Imports point
-one way: transports -> core, wire -> vfs -> syscalls -> errors, gate, interrupts, types.
+one way: transports -> core, wire -> vfs -> syscalls -> the small modules beside them.
 
 The store and the tools import the names below from here and nothing from `unionfs.core`,
 so the core can change inside.  A module of the core is imported when one of its names is

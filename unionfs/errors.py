@@ -42,9 +42,9 @@ class MountBusy(MountError):
     """A mount cannot be unmounted because processes use it."""
 
 
-def fs_error(number: int) -> OSError:
-    """Return the `OSError` of errno `number`, with the text of strerror(3)."""
-    return OSError(number, os.strerror(number))
+def fs_error(number: int, path: str | bytes | None = None) -> OSError:
+    """Return the `OSError` of errno `number`, with the text of strerror(3), about `path`."""
+    return OSError(number, os.strerror(number), path)
 
 
 def errno_of(error: BaseException, where: str) -> int:

@@ -37,13 +37,13 @@ def is_loading(pid: int) -> bool:
         call = _read(pid, b"syscall", 256)
         if call.startswith(b"running"):
             raise StillRunning
-        base = _base(_read(pid, b"auxv", _AUXV_SIZE))
+        base = loader_base(_read(pid, b"auxv", _AUXV_SIZE))
     except OSError:
         return False
     return base != 0 and 0 <= int(call.rpartition(b" ")[2], 16) - base < _LOADER_SIZE
 
 
-def _base(auxv: bytes) -> int:
+def loader_base(auxv: bytes) -> int:
     """Return the address at which the loader is mapped, 0 if there is none."""
     if len(auxv) < _NATIVE.size:
         return 0  # a kernel thread

@@ -21,6 +21,9 @@ StIno = NewType("StIno", int)
 
 ROOT_NODEID = NodeId(1)
 
+NS = 1_000_000_000
+"""The nanoseconds of a second."""
+
 FMODE_EXEC = 1 << 5
 """Among the flags of an open for execve(2).  Source: include/linux/fs.h."""
 

@@ -13,9 +13,7 @@ Threading: any thread.  Source: moby `builder/builder-next/` for what a prune re
 
 from __future__ import annotations
 
-from layerstore.build.source_digest import Digester
-from layerstore.build.tree import Tree
-from layerstore.db.build_table import BuildTable, FileDigests
+from layerstore.db.build_table import BuildTable
 from layerstore.db.build_table import StepRow as StepRow
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
@@ -46,18 +44,3 @@ class BuildCache:
     def keep(self, key: str, step: StepRow) -> None:
         """Record a step whose layers are published, in the caller's transaction."""
         self._rows.keep(key, step)
-
-
-class FileMemo:
-    """A digester of `tree` that remembers digests in `store`; a context manager."""
-
-    def __init__(self, store: Store, tree: Tree) -> None:
-        self._digests = FileDigests(store.database)
-        self.digester = Digester(tree, self._digests)
-
-    def __enter__(self) -> Digester:
-        return self.digester
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # The digests are right even if the build fails, so they are kept then too.
-        self._digests.flush()

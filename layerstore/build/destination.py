@@ -19,6 +19,7 @@ from typing import NamedTuple
 from layerstore.build.owner import ROOT, Owner
 from layerstore.errors import StoreError, shown
 from layerstore.layer.metadata import Metadata, Xattrs
+from unionfs.errors import fs_error
 from unionfs.syscalls.removal import remove_tree
 
 _MAX_LINKS = 40
@@ -101,7 +102,7 @@ class Destination:
                 if st is not None and stat.S_ISLNK(st.st_mode):
                     links += 1
                     if links > _MAX_LINKS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                        raise fs_error(errno.ELOOP)
                     target = os.readlink(name, dir_fd=opened[-1])
                     while target.startswith(b"/") and len(opened) > 1:
                         os.close(opened.pop())

@@ -36,6 +36,7 @@ from layerstore.registry.certificates import context_for
 from layerstore.registry.headers import Headers
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.transport import Answer, Request, Transport
+from unionfs.types import NS
 
 UNNAMED = "__unnamed__"
 LARGEST = 16 << 30  # bytes of one download
@@ -189,6 +190,6 @@ def _last_modified(headers: Headers) -> int:
     """Return the time of a download in ns, 0 if the host does not send one."""
     try:
         found = email.utils.parsedate_to_datetime(headers.get("Last-Modified") or "")
-        return max(0, int(found.timestamp())) * 1_000_000_000
+        return max(0, int(found.timestamp())) * NS
     except (TypeError, ValueError, OverflowError):
         return 0

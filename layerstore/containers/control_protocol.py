@@ -305,7 +305,7 @@ class Freeze(Request[Frozen]):
 
 
 AnyRequest = GetStatus | GetCounters | GetWriting | Invalidate | Restore | Freeze
-_REQUESTS: dict[str, type[AnyRequest]] = {
+REQUESTS: dict[str, type[AnyRequest]] = {
     kind.command: kind for kind in (GetStatus, GetCounters, GetWriting, Invalidate, Restore, Freeze)
 }
 
@@ -322,9 +322,9 @@ def decode_request(line: bytes) -> AnyRequest:
     """Return the request of a line; raises MalformedMessage."""
     fields = _object(line)
     command = fields.get("command")
-    kind = _REQUESTS.get(command) if isinstance(command, str) else None
+    kind = REQUESTS.get(command) if isinstance(command, str) else None
     if kind is None:
-        raise MalformedMessage(f"{command!r} is no command; there are {', '.join(_REQUESTS)}")
+        raise MalformedMessage(f"{command!r} is no command; there are {', '.join(REQUESTS)}")
     return kind.parse(fields)
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from layerstore.db.database import Database
 from layerstore.oci.digest import Digest
 
-_MOST_FILES = 1_000_000
-_BATCH = 10_000
+MOST_FILES = 1_000_000
+BATCH = 10_000
 
 
 class StepRow(NamedTuple):
@@ -123,7 +123,7 @@ class FileDigests:
         """Remember the digest of a file."""
         dev, ino, size, mtime_ns, ctime_ns, header = known
         self._new.append((_signed(dev), _signed(ino), header, size, mtime_ns, ctime_ns, digest))
-        if len(self._new) >= _BATCH:
+        if len(self._new) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
@@ -138,7 +138,7 @@ class FileDigests:
             )
             tx.execute(
                 "DELETE FROM file_digests WHERE id <= (SELECT max(id) FROM file_digests) - ?",
-                (_MOST_FILES,),
+                (MOST_FILES,),
             )
         self._new.clear()
 

@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 
 from layerstore.diff.union import UnionFiles
 from unionfs import Marks
+from unionfs.errors import fs_error
 from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _MOST_OPEN = 64  # directories of the layer; those further up are opened again
@@ -91,7 +92,7 @@ class _Own:
         self.fd = os.open(b"..", _OPEN_DIR, dir_fd=child.fd)
         st = os.fstat(self.fd)
         if (st.st_dev, st.st_ino) != self._identity:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise fs_error(errno.ESTALE)
 
 
 class _Pair(NamedTuple):
@@ -213,8 +214,8 @@ class ChangeWalk:
             return
         folder = stat.S_ISDIR(new.st.st_mode)
         old = None
-        if was_there and (folder or own is None) and self.before is not None:
-            assert pair.old is not None
+        looked_up = was_there and (folder or own is None)
+        if looked_up and pair.old is not None and self.before is not None:
             old = self.before.fs.lookup(pair.old, name)
         if old is None or own is not None or not _same_file(new, old):
             yield Changed("C" if was_there else "A", path, name, new, own)

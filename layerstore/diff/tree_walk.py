@@ -14,6 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from unionfs.errors import fs_error
+
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSED_OVER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 
@@ -52,7 +54,7 @@ def walk(top: bytes | str | os.PathLike[str], *, live: bool = False) -> Iterator
                     fd = _replace(fd, os.open(b"..", _OPEN, dir_fd=fd))
                     if not _is_same(fd, levels[-1]):
                         if not live:
-                            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), level.path)
+                            raise fs_error(errno.ESTALE, level.path)
                         return
                 continue
             name = level.todo.pop()

@@ -33,7 +33,7 @@ from unionfs.syscalls import xattr
 INDEX = "index"
 _LEVEL = 3
 _CHUNK = 1 << 20
-_VERSION = 1
+VERSION = 1
 _LONGEST_PATH = 4096  # PATH_MAX of the kernel, with the NUL at the end
 
 
@@ -61,7 +61,7 @@ def write_index(path: Path, entries: Iterable[IndexEntry]) -> None:
     dumps = json.JSONEncoder(separators=(",", ":")).encode
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     with path.open("xb") as file, compressor.stream_writer(file) as out:
-        lines = [dumps({"pyunion-index": _VERSION})]
+        lines = [dumps({"pyunion-index": VERSION})]
         for entry in entries:
             path_, mode, uid, gid, size, mtime_ns, digest, target, rdev, xattrs = entry
             line: list[object] = [os.fsdecode(path_), mode, uid, gid, size, mtime_ns, digest]
@@ -96,7 +96,7 @@ def _parse(stream: zstandard.ZstdDecompressionReader) -> Iterator[IndexEntry]:
             found = loads(line.decode())
             if version is None:
                 version = found["pyunion-index"]
-                if version != _VERSION:
+                if version != VERSION:
                     raise ValueError(f"it is of version {version}")
                 continue
             path, mode, uid, gid, size, mtime_ns, digest, *more = found

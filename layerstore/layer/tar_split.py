@@ -46,7 +46,7 @@ REPLACED = "replaced"
 
 MOST_PATH = (1 << 16) - 1  # bytes; a record has two bytes for the length of a path
 
-_MAGIC = b"pyunion-tar-split 1\n"
+MAGIC = b"pyunion-tar-split 1\n"
 _RAW, _FILE, _SHOWN, _END = b"RFUE"
 _RAW_HEAD = struct.Struct("<BI")
 _FILE_HEAD = struct.Struct("<BHQI")
@@ -75,7 +75,7 @@ class SplitWriter:
         self._out = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(
             self._file
         )
-        self._records = bytearray(_MAGIC)
+        self._records = bytearray(MAGIC)
         self._pending = bytearray()
         self._count = 0
         self._size = 0
@@ -144,7 +144,7 @@ def _pieces(path: Path) -> Iterator[_Piece]:
         with path.open("rb") as file:
             decoder = zstandard.ZstdDecompressor().stream_reader(file)
             stream = cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", decoder), _RAW_MOST))
-            if _exactly(stream, len(_MAGIC)) != _MAGIC:
+            if _exactly(stream, len(MAGIC)) != MAGIC:
                 raise ValueError("it is of another version")
             while (piece := _parse(stream, size)) is not None:
                 size += len(piece.raw) + piece.stored

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 
-SECOND = 1_000_000_000
+from unionfs.types import NS
+
+SECOND = NS
 MILLISECOND = 1_000_000
 UNITS = {
     "ns": 1,

@@ -96,11 +96,6 @@ class RunConfig:
         return list(self.members("Volumes"))
 
     @property
-    def exposed_ports(self) -> list[str]:
-        """The ports that the image declares, `number/protocol` each."""
-        return list(self.members("ExposedPorts"))
-
-    @property
     def healthcheck(self) -> Object:
         """docker's health check, {} for none; its durations are in ns."""
         return self.members("Healthcheck")

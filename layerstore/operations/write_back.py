@@ -40,7 +40,7 @@ def write_back(container: Container, socket: Path) -> None:
         with suppress(StoreError):  # no mount, or one whose error the freeze reports
             for path in control.writing(socket):
                 with suppress(OSError):
-                    _sync(root, path)
+                    sync_file(root, path)
     finally:
         os.close(root)
 
@@ -63,7 +63,11 @@ def _root_of(container: Container) -> int | None:
     return root
 
 
-def _sync(root: int, path: bytes) -> None:
+def sync_file(root: int, path: bytes) -> None:
+    """Write back `path` in the mount whose root is open as `root`; only a file of that mount.
+
+    Raises OSError if the path is gone or the data cannot be written.
+    """
     # Another file may have the name by now: open it only if it is a file of the mount.
     place = open_in_root(root, path.lstrip(b"/"), os.O_PATH | os.O_NOFOLLOW)
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import select
 import socket
 import ssl
@@ -196,14 +197,13 @@ class _Connection:
 
     def __init__(self, sock: socket.socket, place: Place, timeouts: Timeouts, stop: Stop) -> None:
         self.place = place
-        self.kept_since: float | None = None
+        self.kept_since = -math.inf  # of the monotonic clock
         self._sock = sock
         self._timeouts = timeouts
         self._stop = stop
 
     def is_usable(self) -> bool:
         """Tell whether an idle connection is young, and the server has not closed it."""
-        assert self.kept_since is not None
         if time.monotonic() - self.kept_since > _KEPT:
             return False
         poll = select.poll()

@@ -150,18 +150,19 @@ class DockerOrigin:
         about = Descriptor(DOCKER_CONFIG, sha256_digest(config), len(config))
         return Document.of(Manifest.of(about, layers, DOCKER_MANIFEST))
 
-    def _layer(self, name: str) -> Descriptor:
+    def _section(self, name: str) -> Section:
         section = self._members.open(name)
         if section is None:
             raise InvalidImage(f"the archive lacks {shown(name)}, a layer of the image")
-        with section:
+        return section
+
+    def _layer(self, name: str) -> Descriptor:
+        with self._section(name) as section:
             head = section.read(6) or b""
             kind = sniff(head)
             if kind not in _SUFFIXES:
                 raise InvalidImage(f"{shown(name)} in the archive is packed by {kind}")
-        section = self._members.open(name)
-        assert section is not None
-        with section:
+        with self._section(name) as section:
             digest = VerifyingReader(section).finish()  # type: ignore[arg-type]
             self._files[digest] = name
             return Descriptor(DOCKER_LAYER + _SUFFIXES[kind], digest, section.size)

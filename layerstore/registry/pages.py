@@ -13,14 +13,14 @@ from layerstore.registry.errors import BadAnswer
 from layerstore.registry.headers import next_page
 from layerstore.registry.session import Call, Session
 
-_PAGES = 1000  # of one list
+MOST_PAGES = 1000  # of one list
 
 
 def pages(session: Session, call: Call) -> Iterator[Object]:
     """Yield the objects of all pages of the list that `call` begins.
 
     Raises BadAnswer if a page is not a JSON object, if a page links to an earlier one, or
-    if there are more than `_PAGES` pages.
+    if there are more than `MOST_PAGES` pages.
     """
     seen: set[str] = set()
     while True:
@@ -36,5 +36,5 @@ def pages(session: Session, call: Call) -> Iterator[Object]:
         if link is None:
             return
         call = call._replace(path=session.located(document.url, link))
-        if call.path in seen or len(seen) >= _PAGES:
+        if call.path in seen or len(seen) >= MOST_PAGES:
             raise BadAnswer(f"{session.host} sends pages in circles for {call.what}", session.host)

@@ -34,9 +34,10 @@ from layerstore.registry.choice import Chosen, choose, here, parse_config, refus
 from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
+from unionfs.types import NS
 
 PARALLEL = 3
-_FORGET_NS = 7 * 86_400 * 10**9  # ns after which an abandoned download is removed
+_FORGET_NS = 7 * 86_400 * NS  # ns after which an abandoned download is removed
 
 
 class Pulled(NamedTuple):

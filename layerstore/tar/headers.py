@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from layerstore.errors import InvalidImage, NotATar
+from unionfs.types import NS
 
 BLOCK = 512
 END = bytes(BLOCK)
@@ -28,7 +29,6 @@ GNU_DUMPDIR, GNU_LABEL = b"D", b"V"
 PAX, PAX_GLOBAL, PAX_SUN = b"x", b"g", b"X"
 
 XATTR = b"SCHILY.xattr."
-_NS = 1_000_000_000
 
 # name mode uid gid size mtime chksum type linkname magic uname gname devmajor devminor prefix
 _FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
@@ -79,7 +79,7 @@ class Header:
         self.uid = read_number(uid)
         self.gid = read_number(gid)
         self.size = read_number(size)
-        self.mtime_ns = read_number(mtime) * _NS
+        self.mtime_ns = read_number(mtime) * NS
         self.linkname = linkname.partition(b"\0")[0]
         self.major = self.minor = 0
         if magic[:5] == b"ustar":
@@ -173,7 +173,7 @@ def pax_time_ns(value: bytes) -> int:
     digits = fraction[:9].ljust(9, b"0")
     if not (whole or b"0").isdigit() or not digits.isdigit() or len(whole) > 20:
         raise InvalidImage(f"the archive is damaged: its PAX time {value[:40]!r} is no number")
-    ns = int(whole or b"0") * _NS + int(digits)
+    ns = int(whole or b"0") * NS + int(digits)
     return -ns if negative else ns
 
 
@@ -237,7 +237,7 @@ def format_entry(
     for key, value, width in ((b"uid", uid, 8), (b"gid", gid, 8), (b"size", size, 12)):
         if not 0 <= value <= _MOST_OCTAL[width]:
             records[key] = b"%d" % value
-    seconds, ns = divmod(mtime_ns, _NS)
+    seconds, ns = divmod(mtime_ns, NS)
     if ns or not 0 <= seconds <= _MOST_OCTAL[12]:
         records[b"mtime"] = _decimal_seconds(mtime_ns)
     header = _block(short, kind, mode, uid, gid, size, seconds, linkname, device, prefix)
@@ -270,7 +270,7 @@ def _split_name(name: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]
 
 def _decimal_seconds(ns: int) -> bytes:
     sign = b"-" if ns < 0 else b""
-    seconds, fraction = divmod(abs(ns), _NS)
+    seconds, fraction = divmod(abs(ns), NS)
     return sign + (b"%d.%09d" % (seconds, fraction)).rstrip(b"0").rstrip(b".")
 
 

@@ -18,8 +18,17 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import MS_BIND, MS_REC, MS_REMOUNT, Place, mount_point
-from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
+from mount_tools.container.system_mounts import Place, mount_point
+from unionfs.syscalls.mount import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    mount,
+)
 from unionfs.syscalls.openat2 import open_in_root
 
 _FURNISHED = ("dev", "proc", "sys")

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from layerstore.errors import StoreError, shown
+from unionfs.types import NS
 
 LARGEST_SECRET = 500 << 10  # bytes, as BuildKit has it
-_NS = 1_000_000_000
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -113,4 +113,4 @@ def source_date_epoch(arguments: Mapping[str, str], environment: Mapping[str, st
         raise StoreError(
             f"SOURCE_DATE_EPOCH is {shown(text)}: it must be a number of seconds since 1970"
         )
-    return int(text) * _NS
+    return int(text) * NS

@@ -17,7 +17,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -43,7 +42,6 @@ from unionfs.syscalls.namespaces import (
 )
 
 _SEPARATE = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
-_WAITED_FOR = (signal.SIGCHLD,)
 
 
 class Surroundings(NamedTuple):

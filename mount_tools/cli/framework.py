@@ -382,7 +382,11 @@ class Group(click.Group):
 
     def get_help(self, ctx: click.Context) -> str:
         options = [param for param in self.params if isinstance(param, click.Option)]
-        members = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        members = [
+            (name, member)
+            for name in self.list_commands(ctx)
+            if (member := self.get_command(ctx, name)) is not None
+        ]
         lines = [
             "",
             f"Usage:  {ctx.command_path} {'[OPTIONS] ' if options else ''}COMMAND",
@@ -397,7 +401,6 @@ class Group(click.Group):
                 continue
             lines.append(title)
             for name, member in named:
-                assert member is not None
                 lines.append(f"  {name.ljust(width)}{member.get_short_help_str()}")
             lines.append("")
         program = ctx.command_path

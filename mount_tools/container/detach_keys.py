@@ -21,9 +21,7 @@ def parse_keys(text: str) -> bytes:
         control = key.removeprefix("ctrl-")
         if len(key) == 1 and key.isascii():
             keys += key.encode()
-        elif (
-            control != key and len(control) == 1 and control in "abcdefghijklmnopqrstuvwxyz@[\\]^_"
-        ):
+        elif control != key and len(control) == 1 and control in _WITH_CONTROL:
             keys.append(ord(control.upper()) & 0x1F)
         else:
             raise StoreError(

@@ -91,7 +91,7 @@ def _find(root: int, path: str) -> _Program:
     for _ in range(_LINKS_FOLLOWED):
         above, name = os.path.split(here.rstrip(b"/"))
         if name in (b"", b".", b".."):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)  # a directory
+            raise fs_error(errno.EACCES, path)  # a directory
         directory = open_in_root(root, above, os.O_PATH | os.O_DIRECTORY)
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -109,7 +109,7 @@ def _find(root: int, path: str) -> _Program:
         os.close(fd)
         os.close(directory)
         here = os.path.join(above, target)  # an absolute target replaces all
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    raise fs_error(errno.ELOOP, path)
 
 
 def _is_own(path: str) -> bool:
@@ -146,11 +146,11 @@ def _interpreter(program: _Program, path: str) -> tuple[str, ...] | None:
     if not head.startswith(b"#!"):
         return None
     if not os.access(program.name, os.X_OK, dir_fd=program.directory):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        raise fs_error(errno.EACCES, path)
     line, newline, _ = head[2:].partition(b"\n")
     if not newline:
         line = line[: _LONGEST_HEAD - 3]  # the kernel keeps the last byte for a NUL
     found_line = _INTERPRETER.match(line)
     if found_line is None or (not newline and found_line.end(1) == _LONGEST_HEAD - 3):
-        raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), path)
+        raise fs_error(errno.ENOEXEC, path)
     return tuple(os.fsdecode(word) for word in found_line.groups() if word)

@@ -20,20 +20,18 @@ from contextlib import suppress
 from layerstore.errors import StoreError
 from mount_tools.container.host_config import Tmpfs, Volume
 from unionfs.syscalls.mount import (
+    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SLAVE,
     MS_STRICTATIME,
     mount,
 )
 from unionfs.syscalls.openat2 import open_in_root
-
-MS_REMOUNT = 1 << 5
-MS_BIND = 1 << 12
-MS_REC = 1 << 14
-MS_PRIVATE = 1 << 18
-MS_SLAVE = 1 << 19
 
 _SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _DEVICES = {

@@ -35,6 +35,7 @@ from mount_tools.container.user_namespace import read_all
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
 from unionfs.syscalls.privilege import is_machine_root
+from unionfs.types import NS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -277,7 +278,7 @@ def _write_entry(
     info = tarfile.TarInfo(name)
     info.mode = stat.S_IMODE(st.st_mode)
     info.uid, info.gid = st.st_uid, st.st_gid
-    info.mtime = st.st_mtime_ns // 1_000_000_000
+    info.mtime = st.st_mtime_ns // NS
     kind = stat.S_IFMT(st.st_mode)
     if kind == stat.S_IFSOCK:
         return

@@ -14,6 +14,8 @@ import socket
 import stat
 from pathlib import Path
 
+from unionfs.errors import fs_error
+
 _BACKLOG = 16  # clients that may wait to be accepted
 
 
@@ -58,4 +60,4 @@ def _clear(address: str) -> None:
                 os.unlink(address)
                 return
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), address) from None
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), address)
+    raise fs_error(errno.EADDRINUSE, address)

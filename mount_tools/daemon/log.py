@@ -64,7 +64,7 @@ def _handler(foreground: bool, file: str | None) -> logging.Handler:
         handler.setFormatter(logging.Formatter(_LINE))
     else:
         # O_EXCL: in a directory that every user can write to, the file must be a new one.
-        own = _own_file()
+        own = own_file()
         if own is None:
             return logging.NullHandler()
         handler = _File(os.fspath(own), os.O_EXCL, delay=True)
@@ -167,7 +167,7 @@ def _connected(path: str) -> socket.socket:
     return connect(socket.SOCK_STREAM)
 
 
-def _own_file() -> str | None:
+def own_file() -> str | None:
     """Return a path in the first writable directory for run-time files, if there is one."""
     for directory in ("/run", os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
         if directory and os.access(directory, os.W_OK):

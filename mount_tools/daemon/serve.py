@@ -199,7 +199,7 @@ def _serve_mounted(
     mount.read_ahead()
     handler = SignalHandler(fs, mount)
     if listener is None:
-        return _attend(running, handler, live)
+        return attend(running, handler, live)
     announce = _told(live)
     joinable = Joinable(running)
     try:
@@ -218,7 +218,7 @@ def _serve_mounted(
     return Attendant(running).run(handler)
 
 
-def _attend(running: Running, handler: SignalHandler, live: Callable[[], None]) -> bool:
+def attend(running: Running, handler: SignalHandler, live: Callable[[], None]) -> bool:
     """Serve to the end without a supervisor; nothing more can fail after `live()`."""
     try:
         attendant = Attendant(running)

@@ -91,16 +91,16 @@ def _run(arguments: Sequence[str], program: str) -> Outcome:
     if is_remount(call.options):
         remount(_absolute(call.directory), call.options)
         return Outcome(OK)
-    of_image = program != FUSE_OVERLAYFS and _means_image(call)
-    options = _options_of(call, of_image=of_image)
+    image = None if program == FUSE_OVERLAYFS else _image_of(call)
+    options = _options_of(call, of_image=image is not None)
     directory = _absolute(call.directory)
     if call.fake:
         if inherited_fd(directory) is None:
             check_layers_apart(options.union, checked_mount_point(directory))
         return Outcome(OK)
 
-    if of_image:
-        return _mount_image(call, directory, options)
+    if image is not None:
+        return _mount_image(image, call, directory, options)
 
     def attempt(live: Callable[[], None]) -> Outcome:
         return _guarded(lambda: _serve(directory, options, live, call.namespace))
@@ -113,19 +113,18 @@ def _run(arguments: Sequence[str], program: str) -> Outcome:
     return outcome
 
 
-def _means_image(call: Call) -> bool:
-    """Tell whether SPEC names an image: if there is a SPEC and no option names a layer."""
+def _image_of(call: Call) -> str | None:
+    """Return SPEC if it names an image: if no option names a layer."""
     named = {word.name for text in call.options for word in words(text)}
-    return bool(call.spec) and not named & LAYER_OPTIONS
+    return None if named & LAYER_OPTIONS else call.spec or None
 
 
-def _mount_image(call: Call, directory: str, options: MountOptions) -> Outcome:
+def _mount_image(image: str, call: Call, directory: str, options: MountOptions) -> Outcome:
     # Imported only here: a mount of layers by their paths needs no store.
     from mount_tools.container.image_mount import opened_image
 
-    assert call.spec is not None
     directory = checked_mount_point(directory)
-    with opened_image(call.spec, directory, options) as serve:
+    with opened_image(image, directory, options) as serve:
 
         def attempt(live: Callable[[], None]) -> Outcome:
             return _guarded(lambda: serve(live, call.namespace))

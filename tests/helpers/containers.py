@@ -68,6 +68,10 @@ class Containers:
         """What the interpreter runs."""
         self._stack = stack
 
+    def beside(self, store: Path) -> Containers:
+        """Return the same on another store; what it starts ends with what this one started."""
+        return Containers(store, self._stack)
+
     def command(self, *words: str) -> list[str]:
         return [sys.executable, *self.program, "--root", str(self.store), *words]
 

@@ -194,9 +194,9 @@ class HostileRegistry:
         with self._lock:
             self.requests.append((exchange.method, exchange.path, dict(exchange.headers)))
         if not any(behaviour(exchange) for behaviour in self.behaviours):
-            self._honest(exchange)
+            self.honest(exchange)
 
-    def _honest(self, exchange: Exchange) -> bool:
+    def honest(self, exchange: Exchange) -> bool:
         route = exchange.route
         if route == "/v2/":
             return exchange.reply(200, b"{}")

@@ -67,12 +67,17 @@ def core(driver: CoreDriver) -> UnionFs:
 
 
 def state(driver: CoreDriver) -> State:
+    """Return what the union behind `driver` shares between its parts."""
+    return state_of(core(driver))
+
+
+def state_of(fs: UnionFs) -> State:
     """Return what the union shares between its parts.
 
     Its tables and caches are nothing for a face to show, but tests have to see that they
     do not grow and to empty them.
     """
-    return core(driver)._state
+    return fs._state
 
 
 def nodeid(driver: CoreDriver, path: bytes) -> NodeId:

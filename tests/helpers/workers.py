@@ -6,9 +6,9 @@ import os
 import stat
 import tempfile
 
-from mount_tools.container.system_mounts import MS_BIND, make_private
+from mount_tools.container.system_mounts import make_private
 from tests.helpers.mounts import fuse_unavailable
-from unionfs.syscalls.mount import MNT_DETACH, mount, umount
+from unionfs.syscalls.mount import MNT_DETACH, MS_BIND, mount, umount
 from unionfs.syscalls.namespaces import CLONE_NEWNS, unshare
 
 

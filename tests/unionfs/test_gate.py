@@ -55,10 +55,12 @@ def test_a_lane_waits_for_a_closed_gate() -> None:
 def test_who_passes_is_waited_for_unless_outside() -> None:
     gate = Gate()
     steps = [threading.Event() for _ in range(3)]
+    entered = threading.Event()
     done = threading.Event()
 
     def work() -> None:
         with gate.passing():
+            entered.set()
             steps[0].wait(10)
             with gate.outside():
                 steps[1].set()
@@ -67,20 +69,36 @@ def test_who_passes_is_waited_for_unless_outside() -> None:
         done.set()
 
     started(work)
-    wait_until(lambda: gate._passing == 1, "the thread to pass")
+    assert entered.wait(10)
     steps[0].set()
     steps[1].wait(10)
     with gate.paused():
         steps[2].set()
         assert not done.is_set()
     assert done.wait(10)
-    assert (gate._passing, gate._outside) == (0, 0)
+    gate.patient = False  # EBUSY if anybody still counts as inside
+    with gate.paused():
+        assert gate.closed
 
 
 def test_outside_is_nothing_to_a_thread_with_a_lane() -> None:
+    """It is waited for all the same."""
     gate = Gate()
+    lane = gate.lane()
+    enter(gate, lane)
+    reached = threading.Event()
+
+    def pause() -> None:
+        with gate.paused():
+            reached.set()
+
     with gate.outside():
-        assert gate._outside == 0
+        thread = started(pause)
+        wait_until(lambda: gate.closed, "the gate to close")
+        assert not reached.is_set()
+        lane.busy = 0
+        assert reached.wait(10)
+        thread.join(10)
 
 
 def test_nobody_waits_long_for_one_who_stays_inside() -> None:

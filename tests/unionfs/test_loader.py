@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import require_root, wait_until
-from unionfs.loader import StillRunning, _base, is_loading
+from unionfs.loader import StillRunning, is_loading, loader_base
 
 
 @pytest.fixture
@@ -91,4 +91,4 @@ def runs(pid: int) -> bool:
     ],
 )
 def test_the_place_of_the_loader_is_read_for_32_bits_too(auxv: bytes, base: int) -> None:
-    assert _base(auxv) == base
+    assert loader_base(auxv) == base

@@ -47,6 +47,7 @@ from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
 from unionfs.core.workdir import WorkDir
+from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.removal import remove_tree
@@ -88,7 +89,7 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
     try:
         fresh = Fd(os.open(upper_to, _OPEN_DIR))
         if os.fstat(fresh).st_dev != upper.dev:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), upper_to)
+            raise fs_error(errno.EXDEV, upper_to)
         fresh = state.mounts.fresh_upper(upper_to, fresh)
         take_for_ourselves("upperdir", upper_to, fresh)
         frozen = _attempt(state, writable, handles, upper_to, fresh, ahead=ahead)

@@ -26,7 +26,7 @@ from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID
 
-_BATCH = 64  # index entries dropped in one pause
+BATCH = 64  # index entries dropped in one pause
 
 Place = tuple[Dir, bytes]
 Names = list[tuple[bytes, int, bool]]
@@ -51,9 +51,9 @@ def settle_index(state: State, *, paused: bool = False) -> None:
     missing = sum(_missing(index, entry) for entry in entries)
     if missing > 0:
         _link_missing(state, set(entries), missing)
-    for start in range(0, len(entries), _BATCH):
+    for start in range(0, len(entries), BATCH):
         with nullcontext() if paused else state.gate.paused():
-            for entry in entries[start : start + _BATCH]:
+            for entry in entries[start : start + BATCH]:
                 _drop_entry(state, index, entry)
 
 

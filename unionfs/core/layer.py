@@ -196,14 +196,14 @@ class FdCache:
             fd = at._fd
             for below in reversed(missing):
                 try:
-                    fd = _open_dir(below.name, fd)
+                    fd = open_searchable(below.name, fd)
                 except OSError as error:
                     if error.errno in GONE:
                         log.warning("the layer directory %r is gone", below.full_path())
                         raise fs_error(errno.ESTALE) from error
                     if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
                         raise
-                    fd = _open_dir(below.name, fd)
+                    fd = open_searchable(below.name, fd)
                 self._keep(below, fd)
             return fd
 
@@ -222,14 +222,14 @@ class FdCache:
             fd = at._fd
         for below in reversed(missing):
             try:
-                fd = _open_dir(below.name, fd)
+                fd = open_searchable(below.name, fd)
             except OSError as error:
                 if error.errno in GONE:
                     log.warning("the layer directory %r is gone", below.full_path())
                     raise fs_error(errno.ESTALE) from error
                 if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
                     raise
-                fd = _open_dir(below.name, fd)
+                fd = open_searchable(below.name, fd)
             with self.lock:
                 if below._fd is None:
                     self._keep(below, fd)
@@ -294,11 +294,11 @@ def open_dir(name: bytes, dir_fd: int | None = None, flags: int = os.O_NOFOLLOW)
         return Fd(os.open(name, flags, dir_fd=dir_fd))
 
 
-def _open_dir(name: bytes, dir_fd: int) -> Fd:
+def open_searchable(name: bytes, dir_fd: int) -> Fd:
+    """Like `open_dir`, and O_PATH if that is denied: such an fd cannot be listed."""
     try:
         return open_dir(name, dir_fd)
     except PermissionError:
-        # We may search it but not read it: this fd does everything but list it.
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))
 
 

@@ -21,7 +21,7 @@ from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
-from unionfs.types import Renewed
+from unionfs.types import NS, Renewed
 
 _TRIES = 8
 
@@ -195,7 +195,7 @@ def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
     """Return `st` with the ctime `ctime_ns`, or unchanged if its own is later."""
     if st.st_ctime_ns >= ctime_ns:
         return st
-    return _changed(st, stat.ST_CTIME, ctime_ns // 10**9, st_ctime_ns=ctime_ns)
+    return _changed(st, stat.ST_CTIME, ctime_ns // NS, st_ctime_ns=ctime_ns)
 
 
 def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result:
@@ -203,7 +203,7 @@ def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result
     real, shown = kept
     if st.st_ctime_ns != real:
         return st
-    return _changed(st, stat.ST_CTIME, shown // 10**9, st_ctime_ns=shown)
+    return _changed(st, stat.ST_CTIME, shown // NS, st_ctime_ns=shown)
 
 
 def with_nlink(st: os.stat_result, change: int) -> os.stat_result:

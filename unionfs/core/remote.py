@@ -28,14 +28,14 @@ def await_dir(d: Dir) -> None:
     while at.upper is None:
         real = at.top()
         if real.layer.remote:
-            _ask(real.fd(), b"")
+            ask(real.fd(), b"")
         if at.parent is at:
             break
         at = at.parent
     if d.loaded is None and not d.dead:
         for real in d.lowers:
             if real.layer.remote:
-                _ask(real.fd(), b"")
+                ask(real.fd(), b"")
                 os.listdir(real.fd())
 
 
@@ -51,10 +51,10 @@ def await_name(d: Dir, name: bytes) -> None:
         if packed is not None and name not in loaded.upper:
             real = d.lowers[lower_position(packed)]
             if real.layer.remote:
-                _ask(real.fd(), name)
+                ask(real.fd(), name)
 
 
-def _ask(fd: int, name: bytes) -> None:
+def ask(fd: int, name: bytes) -> None:
     """Ask for attributes and xattrs; the operation itself meets any error again."""
     with suppress(OSError):
         if name:

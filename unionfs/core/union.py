@@ -95,9 +95,9 @@ class UnionFs:
         self._handles: dict[Fh, Handle] = {}
         self._dir_handles: dict[Fh, Dir] = {}
         self._next_fh = cast("Iterator[Fh]", itertools.count(1))
-        # How many handles may be open before fds are closed; see `_close_idle`.
+        # How many handles may be open before fds are closed; see `close_idle`.
         self._room = self._least_room = max(64, state.fds.capacity // 2)
-        state.fds.relief = self._close_idle
+        state.fds.relief = self.close_idle
         self._closed = False
         self._freezing = threading.Lock()
 
@@ -535,11 +535,11 @@ class UnionFs:
         self._handles[fh] = handle
         self._table.note_open(handle.node, handle)
         if len(self._handles) > self._room:
-            self._close_idle()
+            self.close_idle()
             self._room = len(self._handles) + self._least_room // 2
         return fh
 
-    def _close_idle(self) -> bool:
+    def close_idle(self) -> bool:
         """Close the fds behind handles that can get another one; tell whether there were any.
 
         A file is opened again by its name when somebody reads or writes it by a request.

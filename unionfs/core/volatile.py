@@ -57,7 +57,7 @@ def check_volatile_mark(work_base: Fd, upper_path: bytes, work_path: bytes) -> b
     if not features:
         return False
     marked = _read_boot_id(incompat)
-    if marked and marked == _boot_id():
+    if marked and marked == boot_id():
         return True
     when = "before the last boot of the machine" if marked else "by another program"
     raise ConfigError(
@@ -73,7 +73,7 @@ def leave_volatile_mark(work: WorkDir) -> None:
     volatile = Fd(open_own_dir(_VOLATILE, incompat))
     os.close(os.open(b"dirty", _NEW_FILE, 0o600, dir_fd=volatile))
     fd = Fd(os.open(_BOOT_ID, _NEW_FILE, 0o600, dir_fd=volatile))
-    os.write(fd, _boot_id())
+    os.write(fd, boot_id())
 
 
 def end_volatile(upper: Layer, work: WorkDir, upper_path: bytes) -> None:
@@ -100,7 +100,7 @@ def _read_boot_id(incompat: Fd) -> bytes:
     return b""
 
 
-def _boot_id() -> bytes:
+def boot_id() -> bytes:
     """Return the boot ID of the machine, b"" if /proc does not have it."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read(64)

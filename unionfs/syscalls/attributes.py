@@ -11,14 +11,13 @@ import errno
 import os
 from struct import Struct
 
-from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, fail, libc
+from unionfs.types import NS
 
-AT_SYMLINK_NOFOLLOW = 0x100
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 
 _NR_FCHMODAT2 = 452
-_NS = 1_000_000_000
 
 
 # Two struct timespec: atime, mtime.  Packing them costs less than a ctypes structure.
@@ -85,4 +84,4 @@ def touch(fd: int) -> None:
 
 
 def _timespec(ns: int | None) -> tuple[int, int]:
-    return (0, UTIME_OMIT) if ns is None else divmod(ns, _NS)
+    return (0, UTIME_OMIT) if ns is None else divmod(ns, NS)

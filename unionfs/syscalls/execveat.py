@@ -11,11 +11,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, fail, libc
 
 _NUMBERS = {"x86_64": 322, "aarch64": 281, "riscv64": 281}
 _NR_EXECVEAT = _NUMBERS.get(os.uname().machine, 322)
-_AT_SYMLINK_NOFOLLOW = 0x100
 
 _Words = ctypes.POINTER(ctypes.c_char_p)
 _execveat = libc["syscall"]  # a separate object: other modules declare other types
@@ -32,7 +31,7 @@ def execveat(
     no script either (ENOENT): its interpreter could not open it.  Raises OSError.
     """
     pairs = [f"{variable}={value}" for variable, value in environment.items()]
-    _execveat(_NR_EXECVEAT, directory, name, _vector(words), _vector(pairs), _AT_SYMLINK_NOFOLLOW)
+    _execveat(_NR_EXECVEAT, directory, name, _vector(words), _vector(pairs), AT_SYMLINK_NOFOLLOW)
     raise fail(name)
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 
+# <linux/fcntl.h>; open(2) and statx(2) say what each does.
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc_held = ctypes.PyDLL(None, use_errno=True)
 

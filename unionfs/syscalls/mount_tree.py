@@ -9,9 +9,8 @@ import ctypes
 import os
 import struct
 
-from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.libc import AT_EMPTY_PATH, fail, libc
 from unionfs.syscalls.renameat2 import AT_FDCWD
-from unionfs.syscalls.statx import AT_EMPTY_PATH
 
 # <linux/mount.h>
 MOUNT_ATTR_RDONLY = 0x01

@@ -12,7 +12,7 @@ import os
 import struct
 
 from unionfs.syscalls.libc import fail, libc
-from unionfs.syscalls.mount import MNT_DETACH, mount, umount
+from unionfs.syscalls.mount import MNT_DETACH, MS_MOVE, mount, umount
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -22,7 +22,6 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
-_MS_MOVE = 1 << 13
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -42,9 +41,9 @@ _prctl.argtypes = [
     ctypes.c_ulong,
     ctypes.c_ulong,
 ]
-_pivot_root = libc["syscall"]  # a separate object: other modules declare other types
-_pivot_root.restype = ctypes.c_long
-_pivot_root.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
+_syscall = libc["syscall"]  # a separate object: other modules declare other types
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
 
 
 def unshare(flags: int) -> None:
@@ -111,15 +110,22 @@ def enter_root(namespace: int, root: int) -> None:
     """
     leave_chroot(namespace)
     os.fchdir(root)
-    if _pivot_root(_NR_PIVOT_ROOT, b".", b".") == 0:
-        umount(b".", MNT_DETACH)
-    else:
-        error = fail(b".")
+    try:
+        pivot_root(b".", b".")
+    except OSError as error:
         if error.errno != errno.EINVAL:
-            raise error
-        mount(b".", b"/", b"", _MS_MOVE, b"")
+            raise
+        mount(b".", b"/", b"", MS_MOVE, b"")
         os.chroot(b".")
+    else:
+        umount(b".", MNT_DETACH)
     os.chdir(b"/")
+
+
+def pivot_root(new_root: bytes, put_old: bytes) -> None:
+    """Make `new_root` the root mount, and move the one before to `put_old`: pivot_root(2)."""
+    if _syscall(_NR_PIVOT_ROOT, new_root, put_old) != 0:
+        raise fail(new_root)
 
 
 def bring_up_loopback() -> None:

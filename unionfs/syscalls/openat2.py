@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 
+from unionfs.errors import fs_error
 from unionfs.syscalls.libc import fail, libc
 
 _SYS_OPENAT2 = 437  # the same on every architecture
@@ -43,7 +44,7 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
     """
     flags |= os.O_CLOEXEC
     how = _HOW.pack(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    error = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+    error = fs_error(errno.EAGAIN, path)
     for _ in range(_RETRIES):
         fd = _syscall(_SYS_OPENAT2, root_fd, path or b".", how, len(how))
         if fd >= 0:
@@ -84,7 +85,7 @@ def walk_in_root(root_fd: int, path: bytes, flags: int) -> int:
             if stat.S_ISLNK(mode) and not (last and flags & os.O_NOFOLLOW):
                 links += 1
                 if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    raise fs_error(errno.ELOOP, path)
                 target = os.readlink(b"", dir_fd=fd)
                 os.close(opened.pop())
                 if target.startswith(b"/"):
@@ -94,7 +95,7 @@ def walk_in_root(root_fd: int, path: bytes, flags: int) -> int:
             elif last:
                 return _reopen(opened[-2], name, fd, flags)
             elif not stat.S_ISDIR(mode):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                raise fs_error(errno.ENOTDIR, path)
         return os.open(b".", flags, dir_fd=opened[-1])
     finally:
         for fd in opened:
@@ -106,5 +107,5 @@ def _reopen(parent: int, name: bytes, found: int, flags: int) -> int:
     fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
     if not os.path.sameopenfile(fd, found):
         os.close(fd)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+        raise fs_error(errno.ESTALE, name)
     return fd

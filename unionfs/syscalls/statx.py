@@ -8,11 +8,9 @@ from __future__ import annotations
 import ctypes
 from struct import Struct
 
-from unionfs.syscalls.libc import fail, libc
-from unionfs.types import Attr
+from unionfs.syscalls.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, fail, libc
+from unionfs.types import NS, Attr
 
-AT_SYMLINK_NOFOLLOW = 0x100
-AT_EMPTY_PATH = 0x1000
 SIZE = 256
 
 _STATX_MNT_ID = 0x1000
@@ -68,4 +66,4 @@ def put_attributes(buffer: bytearray, attr: Attr) -> None:
     _NLINK_UID_GID.pack_into(buffer, _NLINK_AT, attr.st_nlink, attr.st_uid, attr.st_gid)
     _INO.pack_into(buffer, _INO_AT, attr.st_ino)
     _BLOCKS.pack_into(buffer, _BLOCKS_AT, attr.st_blocks)
-    _CTIME.pack_into(buffer, _CTIME_AT, *divmod(attr.st.st_ctime_ns, 10**9))
+    _CTIME.pack_into(buffer, _CTIME_AT, *divmod(attr.st.st_ctime_ns, NS))

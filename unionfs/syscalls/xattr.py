@@ -14,11 +14,10 @@ import errno
 import os
 from struct import Struct
 
-from unionfs.syscalls.libc import libc
+from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, libc
 
 _NR_GETXATTRAT = 464
 _NR_LISTXATTRAT = 465
-_AT_SYMLINK_NOFOLLOW = 0x100
 
 _ROOM = 256  # bytes; most lists of names, and the values of our marks, are shorter
 _Buffer = ctypes.c_char * _ROOM
@@ -37,7 +36,7 @@ def _has_calls() -> bool:
     return ctypes.get_errno() == errno.EBADF
 
 
-_HAS_CALLS = _has_calls()
+HAS_CALLS = _has_calls()
 
 
 def at(dir_fd: int, name: bytes) -> bytes:
@@ -47,9 +46,9 @@ def at(dir_fd: int, name: bytes) -> bytes:
 
 def list_at(dir_fd: int, name: bytes) -> list[str]:
     """Return the attribute names of `name`, none if its filesystem has no attributes."""
-    if _HAS_CALLS:
+    if HAS_CALLS:
         names = _Buffer()
-        length: int = _syscall(_NR_LISTXATTRAT, dir_fd, name, _AT_SYMLINK_NOFOLLOW, names, _ROOM)
+        length: int = _syscall(_NR_LISTXATTRAT, dir_fd, name, AT_SYMLINK_NOFOLLOW, names, _ROOM)
         if length == 0:
             return []
         if length > 0:
@@ -99,11 +98,11 @@ def get_fd(fd: int, name: bytes) -> bytes | None:
 
 def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
     """Return the value of `attribute` of `name`, None if it has none."""
-    if _HAS_CALLS:
+    if HAS_CALLS:
         value = _Buffer()
         args = _ARGS.pack(ctypes.addressof(value), _ROOM, 0)
         length: int = _syscall(
-            _NR_GETXATTRAT, dir_fd, name, _AT_SYMLINK_NOFOLLOW, attribute, args, _ARGS_SIZE
+            _NR_GETXATTRAT, dir_fd, name, AT_SYMLINK_NOFOLLOW, attribute, args, _ARGS_SIZE
         )
         if length >= 0:
             return value.raw[:length]

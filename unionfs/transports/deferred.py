@@ -25,7 +25,7 @@ from unionfs.interrupts import Caller, working_for
 log = logging.getLogger(__name__)
 
 _WORKERS = 64
-_MOST_JOBS = 1024  # served at the same time; the callers of further jobs wait, and can be killed
+MOST_JOBS = 1024  # served at the same time; the callers of further jobs wait, and can be killed
 _LOOK_S = 0.25  # how often to see whether the callers of jobs are being killed
 _IDLE_LOOKS = 20
 _LONG_S = 1.0  # after this time look at the caller, as its interrupt may have been lost
@@ -33,7 +33,7 @@ _LONG_S = 1.0  # after this time look at the caller, as its interrupt may have b
 # after this time.
 _UNSEEN_S = 2.0
 _MOST_EARLY = 1024
-_PATIENCE_S = 3.0  # how long an unmount waits for a layer that may not answer
+PATIENCE_S = 3.0  # how long an unmount waits for a layer that may not answer
 
 
 class Job(Protocol):
@@ -138,7 +138,7 @@ class Deferred:
 
     def __init__(self, *, may_hang: bool = False) -> None:
         self._may_hang = may_hang
-        self._workers = Workers(_MOST_JOBS if may_hang else _WORKERS)
+        self._workers = Workers(MOST_JOBS if may_hang else _WORKERS)
         self._pending: dict[int, _Pending] = {}
         self._lock = threading.Lock()
         self._early: set[int] = set()  # interrupts read before their requests were submitted
@@ -219,6 +219,6 @@ class Deferred:
         If a layer may have stopped answering, wait only a few seconds; the remaining
         requests end with the process.
         """
-        left = self._workers.join(_PATIENCE_S if self._may_hang else None)
+        left = self._workers.join(PATIENCE_S if self._may_hang else None)
         if left:
             log.warning("%d requests wait for a layer that does not answer; they are left", left)

@@ -16,15 +16,15 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.request import Defer, Handlers, Request
 
 _DT_DIR = 4
-_TRIAL = 32  # directories
-_WATCHED = 64  # directories
+TRIAL = 32  # directories
+WATCHED = 64  # directories
 
 
 class Demand:
     """Whether programs that list directories want the attributes of the files in them.
 
     They do from the first lookup of a file in a directory that was listed without
-    attributes.  After that one of `_TRIAL` directories is listed without them, to see
+    attributes.  After that one of `TRIAL` directories is listed without them, to see
     whether they are still wanted: the kernel does not say when it does not use them.
     """
 
@@ -41,13 +41,13 @@ class Demand:
         bare = self._bare
         if self.wanted:
             self._listed += 1
-            if self._listed < _TRIAL:
+            if self._listed < TRIAL:
                 bare.pop(nodeid, None)
                 return True
             self.wanted = False
         self._listed = 0
         bare[nodeid] = None
-        if len(bare) > _WATCHED:
+        if len(bare) > WATCHED:
             # Another thread may be doing the same.
             bare.pop(next(iter(bare), nodeid), None)
         return False

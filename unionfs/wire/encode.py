@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from stat import S_ISGID, S_ISUID, ST_ATIME, ST_CTIME, ST_MTIME
 
-from unionfs.types import Attr, NodeId
+from unionfs.types import NS, Attr, NodeId
 from unionfs.wire import abi
 from unionfs.wire.request import Request, Room
 
 FOREVER = 1 << 31  # seconds
-NS = 1_000_000_000
-
 _SUID_SGID = S_ISUID | S_ISGID
 
 

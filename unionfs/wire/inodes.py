@@ -9,11 +9,11 @@ from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.types import NodeId, SetAttr
+from unionfs.types import NS, NodeId, SetAttr
 from unionfs.vfs import TOUCH, ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
-from unionfs.wire.encode import NS, Encoder
+from unionfs.wire.encode import Encoder
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 

@@ -23,9 +23,9 @@ from unionfs.wire.request import Defer, Handlers, Request
 
 # How many callers may wait for a lock at once.  Each takes a worker thread and an entry of
 # a ring, of which others need some too.
-_MOST_WAITING = 16
+MOST_WAITING = 16
 
-_LOOK_S = 0.05  # how often one who waits looks whether its caller got a signal
+LOOK_S = 0.05  # how often one who waits looks whether its caller got a signal
 _LOOKS = 20  # and after how many looks whether the caller is being killed unnoticed
 
 
@@ -68,7 +68,7 @@ class Locks:
                 return 0
             if not request.wait:
                 raise Defer
-            if self._waiting == _MOST_WAITING:
+            if self._waiting == MOST_WAITING:
                 raise fs_error(errno.ENOLCK)
             self._waiting += 1
         try:
@@ -87,7 +87,7 @@ class Locks:
                 # The kernel loses an interrupt that comes while a ring takes the request.
                 if is_interrupted() or (looks % _LOOKS == 0 and is_killed()):
                     raise fs_error(errno.EINTR)
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(LOOK_S)
 
     def _asked(self, request: Request) -> tuple[StIno, int, int]:
         """Return which file is to be locked, for which owner, and in which way."""

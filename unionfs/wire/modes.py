@@ -41,13 +41,13 @@ from unionfs.wire.request import Defer, Request
 ELF = b"\x7fELF"
 
 # How many lower files stay open and registered after their last handle is closed.
-_KEPT = 256
+KEPT = 256
 # The same for small ones, which have no fd until a READ comes.  A commit looks at each.
-_KEPT_SMALL = 4096
+KEPT_SMALL = 4096
 
 # Seconds that a change of data waits for those who read the file by passthrough: the
 # kernel tells us of a close some time after it.
-_PATIENCE = 0.5
+PATIENCE = 0.5
 
 # Seconds between two looks at a thread that is about to sleep, and how many there are.
 _SOON, _LOOKS = 0.001, 5000
@@ -195,7 +195,7 @@ class Modes:
         mode = self._modes[nodeid]
         if mode.parted:
             raise fs_error(errno.ETXTBSY)
-        gone = self._closed.wait_for(lambda: not self._is_in_the_way(nodeid), _PATIENCE)
+        gone = self._closed.wait_for(lambda: not self._is_in_the_way(nodeid), PATIENCE)
         if not gone and self._modes[nodeid].program:
             raise fs_error(errno.ETXTBSY)
 
@@ -378,9 +378,9 @@ class Modes:
             shared = fh == mode.fh
             if not mode.handles:
                 if mode.fh and mode.twin is None:
-                    kept, most = self._kept, _KEPT
+                    kept, most = self._kept, KEPT
                     if mode.small:
-                        kept, most = self._kept_small, _KEPT_SMALL
+                        kept, most = self._kept_small, KEPT_SMALL
                     kept[nodeid] = mode
                     if len(kept) > most:
                         oldest = next(iter(kept))

@@ -12,7 +12,8 @@ from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
-from mount_tools.cli.output.human import NS, age, human_duration, short_id
+from mount_tools.cli.output.human import age, human_duration, short_id
+from unionfs.types import NS
 
 
 def command_line(container: Container) -> str:

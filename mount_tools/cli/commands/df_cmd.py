@@ -17,9 +17,10 @@ from mount_tools.cli.commands.container_text import command_line, image_text, qu
 from mount_tools.cli.commands.images_cmd import rows_of
 from mount_tools.cli.commands.ps_cmd import COMMAND_WIDTH
 from mount_tools.cli.gotemplate.values import Row, Value
-from mount_tools.cli.output.human import NS, age, ellipsis, human_size
+from mount_tools.cli.output.human import age, ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from unionfs.types import NS
 
 LISTING = Listing(
     {

@@ -11,9 +11,10 @@ from layerstore.oci.timestamps import format_timestamp
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
-from mount_tools.cli.output.human import NS, age, ellipsis, human_size, short_id
+from mount_tools.cli.output.human import age, ellipsis, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from unionfs.types import NS
 
 MISSING = "<missing>"
 CREATED_BY_WIDTH = 45

@@ -25,9 +25,10 @@ from mount_tools.cli.commands.container_text import (
 )
 from mount_tools.cli.flags import parse_integer
 from mount_tools.cli.gotemplate.values import Row, Value
-from mount_tools.cli.output.human import NS, age, ellipsis, go_time, human_size
+from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from unionfs.types import NS
 
 COMMAND_WIDTH = 20
 KNOWN = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from unionfs.types import NS
+
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 SHORT_ID = 12
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-NS = 1_000_000_000
 
 
 def human_size(size: int, digits: int = 4) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
-from layerstore.build.cache import BuildCache, FileMemo, StepRow
+from layerstore.build.cache import BuildCache, StepRow
+from layerstore.build.source_digest import Digester
 from layerstore.build.tree import Tree
+from layerstore.db.build_table import FileDigests
 from layerstore.oci.digest import Digest
 from layerstore.operations import gc
 from tests.helpers.images import add_image
@@ -127,11 +129,12 @@ def test_digests_of_files_are_remembered(
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         tree = Tree(fd)
-        with FileMemo(store, tree) as digester:
-            first = digester.directory(tree.walk("d"))
+        memo = FileDigests(store.database)
+        first = Digester(tree, memo).directory(tree.walk("d"))
+        memo.flush()
         assert store.database.one("SELECT count(*) FROM file_digests") == (1,)
-        monkeypatch.setattr("layerstore.build.source_digest._read", None)
-        with FileMemo(store, tree) as digester:
-            assert digester.directory(tree.walk("d")) == first
+        monkeypatch.setattr(os, "read", None)
+        memo = FileDigests(store.database)
+        assert Digester(tree, memo).directory(tree.walk("d")) == first
     finally:
         os.close(fd)

@@ -94,8 +94,8 @@ def test_the_largest_numbers_fit(store: Store) -> None:
 
 
 def test_the_oldest_of_too_many_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_table, "_MOST_FILES", 10)
-    monkeypatch.setattr(build_table, "_BATCH", 7)
+    monkeypatch.setattr(build_table, "MOST_FILES", 10)
+    monkeypatch.setattr(build_table, "BATCH", 7)
     digests = FileDigests(store.database)
     for number in range(25):
         digests.keep(FILE._replace(ino=number), b"%d" % number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import subprocess
 import sys
@@ -102,8 +104,14 @@ def test_unprivileged_owner_removes_directories_closed_to_itself() -> None:
 def test_directory_claimed_before_it_was_locked_is_given_up(
     area: StagingArea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([False, True])
-    monkeypatch.setattr("layerstore.db.staging._lock", lambda fd: next(answers))
+    flock, tries = fcntl.flock, itertools.count()
+
+    def held_by_another_at_first(fd: int, how: int) -> None:
+        if next(tries) == 0:
+            raise BlockingIOError
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", held_by_another_at_first)
     with area.directory() as own:
         assert list(area.path.iterdir()) == [own]
 
@@ -112,6 +120,13 @@ def test_tree_that_its_maker_removes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "t").mkdir()
-    monkeypatch.setattr("unionfs.syscalls.removal._clear", lambda *_: (tmp_path / "t").rmdir())
-    remove_tree(tmp_path / "t")
+    scandir = os.scandir
+
+    def removed_first(fd: int) -> object:
+        (tmp_path / "t").rmdir()
+        return scandir(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", removed_first)
+        remove_tree(tmp_path / "t")
     assert not (tmp_path / "t").exists()

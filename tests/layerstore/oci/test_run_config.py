@@ -15,7 +15,6 @@ FULL: Object = {
     "StopSignal": "SIGINT",
     "Labels": {"a": "1", "n": 2},
     "Volumes": {"/data": {}},
-    "ExposedPorts": {"80/tcp": {}},
     "Healthcheck": {"Test": ["NONE"]},
     "OnBuild": ["RUN x"],
 }
@@ -29,7 +28,7 @@ def test_every_field() -> None:
     assert (config.user, config.working_dir, config.hostname) == ("1000:100", "/work", "box")
     assert config.stop_signal == "SIGINT"
     assert config.labels == {"a": "1", "n": "2"}
-    assert (config.volumes, config.exposed_ports) == (["/data"], ["80/tcp"])
+    assert config.volumes == ["/data"]
     assert (config.healthcheck, config.on_build) == ({"Test": ["NONE"]}, ["RUN x"])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.operations.commit import commit
+from layerstore.operations.write_back import sync_file
 from tests.helpers.images import add_image
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import (
@@ -119,16 +120,14 @@ def test_stores_before_a_commit_are_in_it(
 
 def test_what_took_the_place_of_a_file_is_left_alone(tmp_path: Path) -> None:
     """A name is all the daemon tells; a pipe there now would be waited for."""
-    from layerstore.operations.write_back import _sync
-
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     (tmp_path / "file").touch()
     root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in (b"/pipe", b"/link", b"/file"):
-            _sync(root, name)
+            sync_file(root, name)
         with pytest.raises(FileNotFoundError):
-            _sync(root, b"/gone")
+            sync_file(root, b"/gone")
     finally:
         os.close(root)

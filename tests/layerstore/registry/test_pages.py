@@ -45,7 +45,7 @@ def test_circle(registry: HostileRegistry, repository: Repository, link: str) ->
 def test_list_that_does_not_end(
     registry: HostileRegistry, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerstore.registry.pages._PAGES", 20)
+    monkeypatch.setattr("layerstore.registry.pages.MOST_PAGES", 20)
     registry.behave(
         lambda e: (
             e.reply(200, b'{"tags": []}', {"Link": f"<{e.path}x>; rel=next"})

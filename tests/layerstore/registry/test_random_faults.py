@@ -63,7 +63,7 @@ class Faults:
 
     def _unanswered(self, exchange: Exchange) -> bool:
         exchange.wfile = open("/dev/null", "wb")  # noqa: SIM115  # the handler closes it
-        exchange.registry._honest(exchange)
+        exchange.registry.honest(exchange)
         return exchange.drop()
 
     def _cut(self, exchange: Exchange) -> bool:

@@ -104,7 +104,7 @@ def test_a_full_disk_loses_lines_and_says_so(
     with small_disk(tmp_path, "tmpfs", 24 << 20) as disk:
         with Store.open(disk / "store", sync=False) as store:
             import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"]})
-        there = Containers(disk / "store", containers._stack)
+        there = containers.beside(disk / "store")
         script = (
             "echo before; busybox dd if=/dev/zero of=/fill bs=64k 2>/dev/null; "
             "busybox seq 1 20000; busybox rm /fill; while :; do echo after; sleep 0.1; done"

@@ -27,10 +27,9 @@ from mount_tools.container.host_config import HostConfig
 from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.signals import held
-from mount_tools.container.system_mounts import MS_BIND
 from tests.helpers.containers import add_busybox
 from tests.helpers.mounts import require_root, wait_until
-from unionfs.syscalls.mount import mount
+from unionfs.syscalls.mount import MS_BIND, mount
 
 TOOLS = ("sh", "cat", "echo", "hostname", "sleep", "ls")
 

@@ -124,7 +124,7 @@ def test_no_thread_for_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(serve, "Attendant", no_thread)
     with pytest.raises(MountError, match="no thread"):
-        serve._attend(
+        serve.attend(
             cast(Running, Connection()),
             cast(SignalHandler, Handler()),
             lambda: told.append("live"),

@@ -67,7 +67,7 @@ def test_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_of_its_own_without_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "SYSLOG", str(tmp_path / "absent"))
-    monkeypatch.setattr(log, "_own_file", lambda: tmp_path / "own.log")
+    monkeypatch.setattr(log, "own_file", lambda: tmp_path / "own.log")
     log.set_up(foreground=False, debug=False, file=None)
     logging.getLogger("unionfs").info("mounted and serving")
     assert not (tmp_path / "own.log").exists()
@@ -81,7 +81,7 @@ def test_the_file_of_its_own_is_not_one_that_is_there(
     trap = tmp_path / "own.log"
     trap.symlink_to(tmp_path / "victim")
     monkeypatch.setattr(log, "SYSLOG", str(tmp_path / "absent"))
-    monkeypatch.setattr(log, "_own_file", lambda: trap)
+    monkeypatch.setattr(log, "own_file", lambda: trap)
     log.set_up(foreground=False, debug=False, file=None)
     logging.getLogger("unionfs").warning("written through a link")
     assert not (tmp_path / "victim").exists()
@@ -96,7 +96,7 @@ def test_a_file_is_created_for_its_owner_alone(
     before = os.umask(0)
     try:
         monkeypatch.setattr(log, "SYSLOG", str(tmp_path / "absent"))
-        monkeypatch.setattr(log, "_own_file", lambda: file)
+        monkeypatch.setattr(log, "own_file", lambda: file)
         log.set_up(foreground=False, debug=False, file=None if own else str(file))
         logging.getLogger("unionfs").error("it broke")
     finally:

@@ -9,7 +9,7 @@ from tests.helpers.freezing import Frozen, check_reopened
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import state
-from unionfs.core.freeze_links import _BATCH, adopt_names, settle_index
+from unionfs.core.freeze_links import BATCH, adopt_names, settle_index
 
 
 def test_all_names_of_a_link_open_for_writing_move(union: Frozen) -> None:
@@ -83,7 +83,7 @@ def test_a_name_that_is_gone_needs_no_place(tmp_path: Path) -> None:
 
 
 def test_more_links_than_one_pause_takes(tmp_path: Path) -> None:
-    count = _BATCH + 6
+    count = BATCH + 6
     names = {f"{number}": "x" for number in range(count)}
     layers = Layers(tmp_path, {"a": names, "b": {}})
     for name in names:

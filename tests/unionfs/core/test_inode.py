@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, nodeid, state
+from tests.helpers.unions import nodeid, state
 from unionfs.core.inode import InodeTable, Node
 from unionfs.types import ROOT_NODEID
 
@@ -61,7 +61,7 @@ def test_an_inode_forgotten_as_it_is_found_is_made_anew(
         monkeypatch.setattr(InodeTable, "hold", forget_first)
         held = nodeid(tree, path)
         assert nodeid(tree, path) == held
-        assert core(tree)._table.get(held) is not forgotten[0]
+        assert state(tree).table.get(held) is not forgotten[0]
         tree.create(b"d/new", 0o600)
         assert {entry.name for entry in tree.listdir(b"d")} == {b"file", b"new"}
 

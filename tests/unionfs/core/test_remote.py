@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import DEADLINE
+from tests.helpers.unions import state_of
 from unionfs.core import remote, setup
 from unionfs.core.config import UnionConfig
 from unionfs.core.inode import Dir, File
@@ -56,19 +57,19 @@ def test_only_a_union_with_such_a_layer_may_hang(fs: UnionFs, tmp_path: Path) ->
 def test_the_layer_is_asked_before_a_lock_is_taken(
     fs: UnionFs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each operation waits at `_ask`, and meanwhile names of the other layer are found."""
+    """Each operation waits at `ask`, and meanwhile names of the other layer are found."""
     d = nodeid(fs, ROOT_NODEID, b"d")
     f = nodeid(fs, ROOT_NODEID, b"f")
     assert {entry.name for entry in fs.listdir(d, 0)} >= {b"e", b"h"}
     asked, answer = threading.Event(), threading.Event()
-    ask = remote._ask
+    ask = remote.ask
 
     def hang(fd: int, name: bytes) -> None:
         asked.set()
         assert answer.wait(DEADLINE)
         ask(fd, name)
 
-    monkeypatch.setattr(remote, "_ask", hang)
+    monkeypatch.setattr(remote, "ask", hang)
     operations = (
         lambda: fs.lookup(ROOT_NODEID, b"f"),
         lambda: fs.lookup(d, b"e"),
@@ -83,7 +84,7 @@ def test_the_layer_is_asked_before_a_lock_is_taken(
         thread.start()
         assert asked.wait(DEADLINE)
         assert fs.lookup(ROOT_NODEID, b"g") is not None
-        assert not fs._table.directory(ROOT_NODEID).lock.locked()
+        assert not state_of(fs).table.directory(ROOT_NODEID).lock.locked()
         answer.set()
         thread.join(DEADLINE)
         assert not thread.is_alive()
@@ -107,7 +108,7 @@ def test_its_files_are_not_opened_with_the_lock_of_the_transport(fs: UnionFs) ->
 def test_a_directory_of_it_is_opened_without_the_cache_lock(
     fs: UnionFs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = fs._table
+    table = state_of(fs).table
     d = table.directory(nodeid(fs, ROOT_NODEID, b"d"))
     assert isinstance(d, Dir)
     d.lowers[0].unpin()
@@ -115,7 +116,7 @@ def test_a_directory_of_it_is_opened_without_the_cache_lock(
     held: list[bool] = []
     from unionfs.core import layer
 
-    opened = layer._open_dir
+    opened = layer.open_searchable
 
     def look() -> None:
         free = fds.lock.acquire(timeout=0.2)
@@ -129,7 +130,7 @@ def test_a_directory_of_it_is_opened_without_the_cache_lock(
         thread.join()
         return opened(name, dir_fd)
 
-    monkeypatch.setattr(layer, "_open_dir", looking)
+    monkeypatch.setattr(layer, "open_searchable", looking)
     assert os.path.samestat(os.stat(d.lowers[0].fd()), os.stat(d.lowers[0].fd()))
     assert held == [False]
     assert isinstance(table.get(nodeid(fs, ROOT_NODEID, b"f")), File)

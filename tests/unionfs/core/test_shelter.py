@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.unions import state_of
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import UnionFs, open_union
 from unionfs.types import ROOT_NODEID, Fh, NodeId
@@ -22,7 +23,7 @@ def fs(tmp_path: Path) -> Iterator[UnionFs]:
         (tmp_path / f"lower/{number}").write_text(f"{number}")
     lower, upper, work = (os.fsencode(tmp_path / name) for name in ("lower", "upper", "work"))
     union = open_union(UnionConfig(lowers=(lower,), upper=upper, work=work))
-    union._state.fds.capacity = 1
+    state_of(union).fds.capacity = 1
     yield union
     union.close()
 
@@ -41,12 +42,12 @@ def test_it_is_read_and_written_and_gone_when_closed(fs: UnionFs, tmp_path: Path
     files = [opened(fs, b"%d" % number) for number in range(3)]
     for number in range(3):
         fs.unlink(ROOT_NODEID, b"%d" % number)
-    sheltered = fs._state.require_upper().sheltered
+    sheltered = state_of(fs).require_upper().sheltered
     names = {os.fsdecode(name) for name in sheltered.values()}
     assert len(names & set(staged(tmp_path))) == 2
     for number, (nodeid, fh) in enumerate(files):
         fs.write(fh, 1, b"more")
-        fs._close_idle()
+        fs.close_idle()
         assert fs.read(fh, 0, 10) == b"%dmore" % number
         assert fs.getattr(nodeid).st_nlink == fs.getattr(nodeid, fh).st_nlink == 0
         assert fs.lookup(ROOT_NODEID, b"%d" % number) is None
@@ -81,7 +82,7 @@ def test_what_is_open_at_the_end_is_swept(fs: UnionFs, tmp_path: Path) -> None:
     files = [opened(fs, b"%d" % number) for number in range(3)]
     for number in range(3):
         fs.unlink(ROOT_NODEID, b"%d" % number)
-    assert len(fs._state.require_upper().sheltered) == 2
+    assert len(state_of(fs).require_upper().sheltered) == 2
     assert files
     fs.close()
     assert staged(tmp_path) == []
@@ -92,13 +93,13 @@ def test_fds_are_closed_and_opened_again(fs: UnionFs) -> None:
     _, read = opened(fs, b"0", os.O_RDONLY)
     _, write = opened(fs, b"1")
     fs.write(write, 0, b"one")
-    assert fs._close_idle()
+    assert fs.close_idle()
     fs.rename(ROOT_NODEID, b"1", ROOT_NODEID, b"moved", 0)
     assert fs.read(write, 0, 10) == b"one"
     assert fs.write(write, 3, b"!") == 1
     _, other = opened(fs, b"0")
     fs.write(other, 0, b"new")
-    assert fs._close_idle()
+    assert fs.close_idle()
     assert fs.read(read, 0, 10) == b"new"
     for fh in (read, write, other):
         fs.release(fh)

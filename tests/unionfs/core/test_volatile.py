@@ -162,7 +162,7 @@ def test_a_mark_without_a_boot_id_is_refused(tmp_path: Path, boot_id: str | None
 def test_where_no_boot_id_can_be_read_no_mark_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(volatile_mount, "_boot_id", lambda: b"")
+    monkeypatch.setattr(volatile_mount, "boot_id", lambda: b"")
     layers = Layers(tmp_path)
     with layers.union(volatile=True):
         pass

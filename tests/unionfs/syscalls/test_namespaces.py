@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 from tests.helpers.children import run
 from tests.helpers.mounts import require_root
 from unionfs.syscalls import namespaces
-from unionfs.syscalls.mount import mount
+from unionfs.syscalls.mount import MS_BIND, MS_REC, MS_SLAVE, mount
 from unionfs.syscalls.namespaces import (
     CLONE_NEWNS,
     chroot_to,
@@ -24,7 +23,6 @@ from unionfs.syscalls.namespaces import (
     unshare,
 )
 
-MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -41,7 +39,7 @@ def in_namespace(work: Callable[[], None]) -> None:
 
     def run_it() -> None:
         unshare(CLONE_NEWNS)
-        mount(b"none", b"/", b"", MS_REC | MS_PRIVATE, b"")
+        mount(b"none", b"/", b"", MS_REC | MS_SLAVE, b"")
         work()
 
     run(run_it)
@@ -62,10 +60,9 @@ def test_out_of_a_chroot_and_back(root: Path) -> None:
     in_namespace(work)
 
 
-def refuse(*_: object) -> int:
+def refuse(*_: object) -> None:
     """Be a system call that fails with EINVAL."""
-    ctypes.set_errno(errno.EINVAL)
-    return -1
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def climb() -> list[str]:
@@ -86,7 +83,7 @@ def test_the_root_of_the_namespace_is_exchanged(
     """No way back: by setns(2), by `..`, whatever chroot the caller was in."""
     if not pivots:
         # As from an initramfs, whose first mount cannot be exchanged: EINVAL.
-        monkeypatch.setattr(namespaces, "_pivot_root", refuse)
+        monkeypatch.setattr(namespaces, "pivot_root", refuse)
 
     def work() -> None:
         namespace = mount_namespace()

@@ -16,7 +16,7 @@ from unionfs.syscalls import xattr
 def xattr_calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the calls of Linux 6.13 if this kernel has them, and without them."""
     if request.param == "before":
-        monkeypatch.setattr(xattr, "_HAS_CALLS", False)
+        monkeypatch.setattr(xattr, "HAS_CALLS", False)
 
 
 @pytest.mark.usefixtures("xattr_calls")

@@ -171,7 +171,7 @@ def test_a_caller_that_cannot_be_seen_is_given_up_after_its_interrupt(killed: se
 def test_the_end_does_not_wait_for_what_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("unionfs.transports.deferred._PATIENCE_S", 0.05)
+    monkeypatch.setattr("unionfs.transports.deferred.PATIENCE_S", 0.05)
     deferred, job = Deferred(may_hang=True), Recorded()
     deferred.submit_job(2, PID, job)
     assert job.begun.wait(DEADLINE)
@@ -182,7 +182,7 @@ def test_the_end_does_not_wait_for_what_hangs(
 
 
 def test_more_jobs_than_threads_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unionfs.transports.deferred._MOST_JOBS", 2)
+    monkeypatch.setattr("unionfs.transports.deferred.MOST_JOBS", 2)
     deferred = Deferred(may_hang=True)
     jobs = [Recorded() for _ in range(5)]
     for unique, job in enumerate(jobs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from unionfs.core.union import open_union
 from unionfs.errors import MountError
 from unionfs.syscalls.io_uring import Ring
 from unionfs.transports import dev_fuse, uring
+from unionfs.wire import abi
+from unionfs.wire.abi import Opcode
 from unionfs.wire.session import Terms
 
 
@@ -104,8 +107,13 @@ def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     queue = Queue()
     monkeypatch.setattr(dev_fuse, "open_queues", lambda: [queue])
     fs = open_union(UnionConfig(lowers=(os.fsencode(tmp_path),)))
-    connection = dev_fuse.Connection(fs, -1, Terms(), "on", "auto")
-    with pytest.raises(MountError, match="io_uring is not available: the kernel does not"):
-        connection._without_rings("the kernel does not offer it")
+    kernel, ours = socket.socketpair()
+    with kernel, ours:
+        connection = dev_fuse.Connection(fs, ours.fileno(), Terms(), "on", "auto")
+        size = abi.IN_HEADER.size + abi.INIT_IN.size
+        header = abi.IN_HEADER.pack(size, Opcode.INIT, 1, 0, 0, 0, 0, 0)
+        kernel.send(header + abi.INIT_IN.pack(abi.MAJOR, abi.MINOR, 1 << 17, 0))
+        with pytest.raises(MountError, match="io_uring is not available: the kernel does not"):
+            connection.start()
     assert queue.joined
     fs.close()

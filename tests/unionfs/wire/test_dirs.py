@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unionfs.types import NodeId
-from unionfs.wire.dirs import _TRIAL, _WATCHED, Demand
+from unionfs.wire.dirs import TRIAL, WATCHED, Demand
 
 
 def test_nobody_wants_files_before_one_is_looked_up() -> None:
@@ -23,11 +23,11 @@ def test_a_file_looked_up_where_it_was_listed_without_makes_them_wanted() -> Non
 
 def test_a_directory_listed_long_ago_says_nothing() -> None:
     demand = Demand()
-    for nodeid in range(2, 2 + _WATCHED + 1):
+    for nodeid in range(2, 2 + WATCHED + 1):
         demand.begin(NodeId(nodeid))
     demand.looked_up(NodeId(2))
     assert not demand.wanted
-    demand.looked_up(NodeId(2 + _WATCHED))
+    demand.looked_up(NodeId(2 + WATCHED))
     assert demand.wanted
 
 
@@ -35,15 +35,15 @@ def test_what_is_no_longer_wanted_is_found_out_by_trying() -> None:
     demand = Demand()
     demand.begin(NodeId(2))
     demand.looked_up(NodeId(2))
-    answers = [demand.begin(NodeId(nodeid)) for nodeid in range(10, 10 + 2 * _TRIAL)]
-    assert answers == [True] * (_TRIAL - 1) + [False] * (_TRIAL + 1)
+    answers = [demand.begin(NodeId(nodeid)) for nodeid in range(10, 10 + 2 * TRIAL)]
+    assert answers == [True] * (TRIAL - 1) + [False] * (TRIAL + 1)
 
 
 def test_what_is_still_wanted_stays_so() -> None:
     demand = Demand()
     demand.begin(NodeId(2))
     bare = 0
-    for nodeid in range(10, 10 + 4 * _TRIAL):
+    for nodeid in range(10, 10 + 4 * TRIAL):
         demand.looked_up(NodeId(2))
         if not demand.begin(NodeId(nodeid)):
             bare += 1

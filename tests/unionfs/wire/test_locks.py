@@ -69,7 +69,7 @@ def test_locks_exclude_each_other(kernel: Locking, file: NodeId) -> None:
 def test_both_inodes_of_a_file_have_one_lock(
     kernel: Locking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unionfs.wire.modes._PATIENCE", 0)
+    monkeypatch.setattr("unionfs.wire.modes.PATIENCE", 0)
     old = kernel.nodeid(ROOT_NODEID, b"big")
     reader = kernel.open(old, os.O_RDONLY)[0]
     kernel.flock(old, 1, EX)
@@ -111,7 +111,7 @@ def test_who_is_killed_unnoticed_does_not_wait_on(
     kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Caller, "is_ending", lambda caller: True)
-    monkeypatch.setattr("unionfs.wire.locks._LOOK_S", 0.001)
+    monkeypatch.setattr("unionfs.wire.locks.LOOK_S", 0.001)
     kernel.flock(file, 1, EX)
     with working_for(Caller(os.getpid())), pytest.raises(InterruptedError):
         kernel.flock(file, 2, EX, waits=True)
@@ -121,7 +121,7 @@ def test_only_so_many_wait(
     fs: UnionFs, kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others get an error, so that there is a thread for the one who unlocks."""
-    monkeypatch.setattr("unionfs.wire.locks._MOST_WAITING", 1)
+    monkeypatch.setattr("unionfs.wire.locks.MOST_WAITING", 1)
     kernel.flock(file, 1, EX)
     begun = threading.Event()
     outside = fs.gate.outside

@@ -43,7 +43,7 @@ def program(tmp_path: Path, kernel: Kernel) -> NodeId:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unionfs.wire.modes._PATIENCE", 0)
+    monkeypatch.setattr("unionfs.wire.modes.PATIENCE", 0)
 
 
 def test_every_handle_of_an_inode_has_the_same_backing(fs: UnionFs) -> None:
@@ -124,7 +124,7 @@ def test_a_kept_handle_is_not_for_an_inode_met_anew(fs: UnionFs) -> None:
 
 
 def test_few_files_are_kept_open(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unionfs.wire.modes._KEPT", 2)
+    monkeypatch.setattr("unionfs.wire.modes.KEPT", 2)
     table = Table()
     kernel = Kernel(fs, Terms(pass_all=True, backings=table))
     opened = []

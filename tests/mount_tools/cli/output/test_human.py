@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mount_tools.cli.output import human
+from unionfs.types import NS
 
 HOUR = 3600
 
@@ -60,7 +61,7 @@ def test_ages_are_said_in_the_one_unit_that_matters(seconds: float, said: str) -
 def test_times_ids_and_long_texts() -> None:
     moment = 1_795_562_135_514_421_543
     assert human.go_time(moment) == "2026-11-24 23:15:35 +0000 UTC"
-    assert human.age(moment, moment + 2 * human.NS) == "2 seconds ago"
+    assert human.age(moment, moment + 2 * NS) == "2 seconds ago"
     assert human.short_id("sha256:fcbfba63d1ebd5496b8b") == "fcbfba63d1eb"
     assert human.ellipsis("/bin/sh -c 'echo hi > /etc/new'", 20) == "/bin/sh -c 'echo hi…"
     assert human.ellipsis("short", 5) == "short"

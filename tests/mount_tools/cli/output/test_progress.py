@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import threading
+import time
 
 import pytest
 
@@ -38,11 +39,12 @@ def test_what_is_over_soon_shows_nothing() -> None:
     assert stream.getvalue() == ""
 
 
-def test_the_first_thing_shown_is_the_state_of_all_layers() -> None:
+def test_the_first_thing_shown_is_the_state_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     reporter = Reporter(stream, patience=3600)
     reporter(Progress("aaa", "Loading layer", 0, 100))
-    reporter._due = 0
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     reporter(Progress("bbb", "Loading layer", 0, 100))
     assert stream.getvalue() == "aaa: Loading layer\nbbb: Loading layer\n"
 

@@ -6,25 +6,26 @@ import io
 
 from layerstore.progress import Progress
 from mount_tools.cli.output.progress_bars import Bars
+from tests.helpers.bars import bar_of
+
+
+def shown(*events: Progress) -> str:
+    """Return what is on the screen after these events."""
+    stream = io.StringIO()
+    bars = Bars(stream)
+    for event in events:
+        bars.update(event)
+    bars.close()
+    return stream.getvalue()
 
 
 def test_there_is_no_total_before_every_layer_has_one() -> None:
-    bars = Bars(io.StringIO())
-    try:
-        bars.update(Progress("aaa", "Loading layer", 5, 10))
-        bars.update(Progress("bbb", "Waiting"))
-        total = bars._drawing.tasks[bars._total]
-        assert (total.completed, total.total) == (5, None)
-        bars.update(Progress("bbb", "Loading layer", 1, 20))
-        total = bars._drawing.tasks[bars._total]
-        assert (total.completed, total.total) == (6, 30)
-    finally:
-        bars.close()
+    events = [Progress("aaa", "Loading layer", 5, 10), Progress("bbb", "Waiting")]
+    assert bar_of("Total", shown(*events)) == "5/? bytes"
+    events.append(Progress("bbb", "Loading layer", 1, 20))
+    assert bar_of("Total", shown(*events)) == "6/30 bytes"
 
 
 def test_a_status_is_neither_markup_nor_control() -> None:
-    stream = io.StringIO()
-    bars = Bars(stream)
-    bars.update(Progress("aaa", "[red]Loading\x1b]0;owned\x07", 5, 10))
-    bars.close()
-    assert r"aaa: [red]Loading\u001b]0;owned\u0007" in stream.getvalue()
+    text = shown(Progress("aaa", "[red]Loading\x1b]0;owned\x07", 5, 10))
+    assert r"aaa: [red]Loading\u001b]0;owned\u0007" in text
