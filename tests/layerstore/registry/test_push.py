@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from layerstore import Store
-from layerstore.db.layer_table import LayerRows
+from layerstore.db.layer_table import LayerTable
 from layerstore.errors import DigestMismatch
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
@@ -107,7 +107,7 @@ def test_another_store_gives_the_same_bytes(
         pull_image(second, registry, NAME)
         image = second.images.resolve(str(NAME))
         for row in second.layers.blobs(second.layers.get(image.top or made).diff_id):
-            LayerRows(second.database).delete_blob(row.digest)  # as if it had been made there
+            LayerTable(second.database).delete_blob(row.digest)  # as if it had been made there
         again = MemoryRegistry()
         events: list[Event] = []
         assert push(second, again, compression=parse_compression("gzip")).digest == pushed.digest
