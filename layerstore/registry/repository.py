@@ -124,7 +124,7 @@ class Repository:
 
         def get(place: Place) -> Document:
             call = self._manifest_call(place, "GET", reference)._replace(limit=MANIFEST_LIMIT)
-            return _checked(place.session.read(call), place.session.host, reference)
+            return checked_document(place.session.read(call), place.session.host, reference)
 
         return self._first(get)
 
@@ -378,7 +378,11 @@ def _digest_of(text: str | None) -> Digest | None:
         return None
 
 
-def _checked(reply: Reply, host: str, reference: str) -> Document:
+def checked_document(reply: Reply, host: str, reference: str) -> Document:
+    """Return the manifest or index in `reply`, the answer of `host` for a tag or digest.
+
+    Raises UnknownMediaType, WrongContent and BadAnswer.
+    """
     announced = media_type(reply.headers.get("Content-Type"))
     refuse_schema_1(announced)  # first: its digest is not that of its bytes
     digest = sha256_digest(reply.data)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 # ns_get_inode: PROC_CGROUP_INIT_INO, include/linux/proc_ns.h
-_INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB
+INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB
 
 _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 _CGROUPS = "/sys/fs/cgroup"
@@ -29,11 +29,11 @@ def idle_is_free(cgroups: str = _CGROUPS) -> bool:
     with a share of its own.  False if that cannot be seen.
     """
     try:
-        if os.getsid(0) != os.getpid() or _read(_AUTOGROUP).strip() != "1":
+        if os.getsid(0) != os.getpid() or read_text(_AUTOGROUP).strip() != "1":
             return False
-        if os.stat("/proc/self/ns/cgroup").st_ino != _INITIAL_CGROUP_NAMESPACE:
+        if os.stat("/proc/self/ns/cgroup").st_ino != INITIAL_CGROUP_NAMESPACE:
             return False
-        return not _has_share(_read("/proc/self/cgroup"), cgroups)
+        return not _has_share(read_text("/proc/self/cgroup"), cgroups)
     except OSError:
         return False
 
@@ -64,6 +64,6 @@ def _has_share(text: str, cgroups: str) -> bool:
     return False
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
     with open(path) as file:
         return file.read()

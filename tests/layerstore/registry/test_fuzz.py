@@ -22,7 +22,7 @@ from layerstore.oci.reference import familiar, parse_reference
 from layerstore.registry.choice import choose, parse_config
 from layerstore.registry.headers import Headers
 from layerstore.registry.remote import Document
-from layerstore.registry.repository import _checked
+from layerstore.registry.repository import checked_document
 from layerstore.registry.session import Reply
 from tests.helpers.effort import examples
 
@@ -78,7 +78,7 @@ def test_documents(data: bytes, kind: str, inner: bytes, config: bytes) -> None:
 
     try:
         headers = Headers([("Content-Type", kind)])
-        top = _checked(Reply(200, headers, data, ""), "r.example", "latest")
+        top = checked_document(Reply(200, headers, data, ""), "r.example", "latest")
         assert top.data == data and top.digest == sha256_digest(data)
         chosen = choose(top, WANTED, get)
         _, diff_ids = parse_config(config, chosen.manifest)

@@ -19,10 +19,10 @@ from unionfs.syscalls.scheduling import become_idle, idle_is_free
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A session leader on a machine with autogroups; the texts of the files in /proc."""
     texts = {"sched_autogroup_enabled": "1\n", "cgroup": "0::/\n"}
-    monkeypatch.setattr(scheduling, "_read", lambda path: texts[os.path.basename(path)])
+    monkeypatch.setattr(scheduling, "read_text", lambda path: texts[os.path.basename(path)])
     monkeypatch.setattr(os, "getsid", lambda _: os.getpid())
     initial = os.stat("/proc/self/ns/cgroup").st_ino
-    monkeypatch.setattr(scheduling, "_INITIAL_CGROUP_NAMESPACE", initial)
+    monkeypatch.setattr(scheduling, "INITIAL_CGROUP_NAMESPACE", initial)
     (tmp_path / "system.slice/a.mount").mkdir(parents=True)
     return texts
 
@@ -67,7 +67,7 @@ def test_a_process_in_the_session_of_others(
 def test_a_cgroup_namespace_hides_the_shares(
     machine: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "_INITIAL_CGROUP_NAMESPACE", 0)
+    monkeypatch.setattr(scheduling, "INITIAL_CGROUP_NAMESPACE", 0)
     assert not idle_is_free(str(tmp_path))
 
 

@@ -20,8 +20,8 @@ from tests.unionfs.wire.kernel import reply_to
 from unionfs.credentials import Credentials
 from unionfs.types import Attr, DirEntry, NodeId, SetAttr, StIno
 from unionfs.wire import abi
-from unionfs.wire.abi import Opcode, opcode_name
-from unionfs.wire.request import Request
+from unionfs.wire.abi import Opcode
+from unionfs.wire.request import Defer, Request
 from unionfs.wire.session import Session, Terms
 
 NODEID = NodeId(0x0807060504030201)
@@ -268,13 +268,18 @@ def test_every_opcode_that_is_answered_is_here() -> None:
     session = Session(Recorder(), Terms())
     header = u32(104) + u32(26) + u64(1) + u64(0) + u32(0) * 3 + bytes(4)
     session.init(header + u32(7) + u32(45) + u32(1 << 17) + u32(1 << 30) + bytes(48))
+    answered = set()
     for opcode in Opcode:
-        request = Request(bytearray(512), 0, bytearray(512), bytearray(512), 16)
+        request, head = (
+            Request(bytearray(512), 0, bytearray(512), bytearray(512), 16),
+            bytearray(16),
+        )
         request.opcode = opcode
-        with suppress(Exception):  # the bytes mean nothing: only whether it is counted matters
-            session.serve(request)
-    here = {case.opcode for case in CASES} | {Opcode.SETATTR, Opcode.STATX}
-    assert set(session.counters()) == {opcode_name(opcode) for opcode in here}
+        with suppress(Defer):
+            session.answer(request, head)  # most fail in another way: the bytes mean nothing
+        if head[4:8] != (-errno.ENOSYS).to_bytes(4, "little", signed=True):
+            answered.add(opcode)
+    assert answered == {case.opcode for case in CASES} | {Opcode.SETATTR, Opcode.STATX}
 
 
 def test_header_and_error() -> None:
