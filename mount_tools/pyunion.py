@@ -18,8 +18,16 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run the command; return its exit status, or end with it if `arguments` is None."""
+    if arguments is None:
+        status = _run(sys.argv[1:])
+        from mount_tools.leave import leave  # now: it needs no time at the start
+
+        leave(status)
+    return _run(arguments)
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         # Only one of the two is imported, so that both start fast.
         module = "mount_tools.helper.main" if is_mount_call(words) else "mount_tools.cli.main"

@@ -25,6 +25,7 @@ from mount_tools.daemon.detach import (
     run_detached,
 )
 from mount_tools.helper.command_line import FUSE_OVERLAYFS, Call, parse_call
+from mount_tools.leave import leave
 from mount_tools.mount.option_grammar import OptionError, words
 from mount_tools.mount.options import LAYER_OPTIONS, MountOptions, parse_options
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command; return its exit status, or end with it if `arguments` is None."""
     keep_standard_fds()
     given = sys.argv[1:] if arguments is None else arguments
     program = FUSE_OVERLAYFS if os.path.basename(sys.argv[0]) == FUSE_OVERLAYFS else PROGRAM
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if message:
         # One line, whatever the message contains: mount(8) and container engines print it.
         _print(f"{program}: {' '.join(message.split())}\n", sys.stderr)
+    if arguments is None:
+        leave(status)
     return status
 
 
