@@ -1,10 +1,11 @@
 """Containers: named uppers over the layers of an image.
 
 `containers/<id>` has `upper` and `work`; `lock`, which a process locks while it changes
-the container; and `layers/<n>`, the uppers that commits froze, counted from 1.  The
-first `published` of these are in `base` by now.  A container exists if it has a row; a
-directory without a row is left over.  A frozen layer is a directory with `diff` in it, as
-every layer is: the upper is renamed to `layers/<n>/diff`.
+the container; `control.sock`, through which the store talks to the daemon of its mount;
+and `layers/<n>`, the uppers that commits froze, counted from 1.  The first `published` of
+these are in `base` by now.  A container exists if it has a row; a directory without a row is
+left over.  A frozen layer is a directory with `diff` in it, as every layer is: the upper is
+renamed to `layers/<n>/diff`.
 
 Lock order: a container's `lock`, then the database's write lock; never the reverse.
 
@@ -66,6 +67,11 @@ _NOT_RUNNING: dict[str, Value] = {
 _NAME = re.compile(r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)")
 _ID = re.compile(r"[0-9a-f]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def socket_path(directory: Path) -> Path:
+    """Return the path of the control socket of the container with this directory."""
+    return directory / "control.sock"
 
 
 @dataclass(frozen=True)

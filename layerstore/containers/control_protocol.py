@@ -1,10 +1,9 @@
 """The control protocol between the store and the daemon of a live mount.
 
-Decided here and only here: the messages, their format, and the path of the
-socket of a container's mount.  A connection carries one request and one reply, each
-one line: a JSON object in ASCII.  A request has its `command`; a reply has
-`"ok": true` and the fields of its type, or `"ok": false` with an `error` for people
-and, if the union failed with an errno, that `errno`.
+Decided here and only here: the messages, and their format.  A connection carries one request
+and one reply, each one line: a JSON object in ASCII.  A request has its `command`; a reply
+has `"ok": true` and the fields of its type, or `"ok": false` with an `error` for people and,
+if the union failed with an errno, that `errno`.
 
     status                  return what is mounted, of which layers
     counters                return the union's counters
@@ -29,13 +28,9 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
 from layerstore.errors import StoreError
-
-MAX_REQUEST = 64 << 10  # bytes
-_SOCKET = "control.sock"
 
 Fields = Mapping[str, object]
 R = TypeVar("R", bound="Reply")
@@ -54,11 +49,6 @@ class Refused(StoreError):
     def __init__(self, text: str, errno: int | None) -> None:
         super().__init__(text)
         self.errno = errno
-
-
-def socket_path(directory: Path) -> Path:
-    """Return the path of the control socket of the container with this directory."""
-    return directory / _SOCKET
 
 
 # -- replies --

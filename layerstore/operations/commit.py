@@ -39,9 +39,8 @@ from typing import NamedTuple
 
 from layerstore.containerfile.changes import apply_changes
 from layerstore.containers import control_client as control
-from layerstore.containers.containers import Container
+from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
-from layerstore.containers.control_protocol import socket_path
 from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
 from layerstore.containers import control_client as control
-from layerstore.containers.containers import Container
+from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
-from layerstore.containers.control_protocol import socket_path
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.build.run_step import Surroundings

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from layerstore.build.tree import Tree
 from layerstore.containers import control_client
-from layerstore.containers.containers import Container
-from layerstore.containers.control_protocol import socket_path
+from layerstore.containers.containers import Container, socket_path
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store

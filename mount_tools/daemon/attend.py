@@ -1,8 +1,6 @@
 """Attend to a mount that a transport serves from threads of its own: signals and the end.
 
-This is all that a mount without a control socket needs, and it needs no trio, whose import
-takes as long as the rest of a mount.  It is also how a mount goes on if its supervisor fails:
-a mount that was reported as live stays live.
+It needs no trio, whose import takes as long as the rest of a mount.
 
 Threading: the transport serves from its own threads.  One more thread waits for the end
 of the connection, and the main thread waits for signals.

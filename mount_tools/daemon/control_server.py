@@ -1,171 +1,145 @@
 """The control socket: the server in the daemon of a live mount.
 
-Decided here and only here: which users may connect (root and the user who mounted), how long
-the server waits for a client, and that a bad request ends only its own
-connection.  `layerstore.containers.control_protocol` has the messages,
+Decided here and only here: how long the server waits for a client, and that a client ends only
+its own connection.  `control` carries the requests out, and
 `layerstore.containers.control_client` is the client.
 
-Threading: the server runs on trio beside the transport; requests are carried out in
-worker threads, so that the mount never waits for them.
+Threading: one thread accepts clients, and each client has a thread of its own, so that neither
+the mount nor another client waits for it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import Callable
-
-import trio
-
-from layerstore.containers.control_protocol import (
-    MAX_REQUEST,
-    Counters,
-    Freeze,
-    Frozen,
-    GetCounters,
-    GetStatus,
-    GetWriting,
-    Invalidate,
-    Invalidated,
-    MalformedMessage,
-    Refused,
-    Reply,
-    Restore,
-    Restored,
-    Status,
-    Writing,
-    decode_request,
-    encode_reply,
-)
-from unionfs.types import ROOT_NODEID
-from unionfs.vfs import Filesystem, Notifier
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # seconds for a request to arrive, and for its reply to be taken
 _AT_ONCE = 16
+_LONGEST = 64 << 10  # bytes of a request
+_UNTIL_IDLE = 1.0  # seconds
+_UNTIL_THERE_IS_ROOM = 0.1  # seconds
 _CREDENTIALS = struct.Struct("=iII")
 
+Answer = Callable[[int, bytes], bytes]
+"""Carries out the request of a line for the user of that id; returns the line of the reply."""
 
-class Control:
-    """The commands of one mount."""
 
-    def __init__(self, fs: Filesystem, point: str, notifier: Callable[[], Notifier | None]) -> None:
-        self._fs = fs
-        self._point = point
-        self._notifier = notifier
+class ControlServer:
+    """Serves a control socket until `close`."""
 
-    def answer(self, line: bytes) -> Reply | Refused:
-        """Carry out the request `line`; return its reply, or `Refused` if it fails."""
+    def __init__(self, listener: socket.socket, prepare: Callable[[], Answer]) -> None:
+        """`prepare` is called in another thread: after a second, or for the first client.
+
+        So the commands are imported neither while somebody waits for the mount, nor by a mount
+        that ends at once.  `close` closes `listener`.  Raises RuntimeError if no thread can be
+        started.
+        """
+        self._listener = listener
+        self._prepare = prepare
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._state = threading.Condition()
+        self._closed = False
+        self._at_work = 0
+        threading.Thread(target=self._serve, name="control", daemon=True).start()
+
+    def close(self) -> None:
+        """Carry out no more requests, and wait for those that are being carried out."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+        with suppress(OSError):  # that thread may have closed it
+            self._listener.shutdown(socket.SHUT_RDWR)  # accept(2) in the other thread returns
+        with self._state:
+            self._state.wait_for(lambda: self._at_work == 0)
+
+    def _serve(self) -> None:
         try:
-            return self._carry_out(line)
-        except MalformedMessage as error:
-            return Refused(f"the request is not understood: {error}", None)
+            with self._listener:
+                self._listener.settimeout(_UNTIL_IDLE)
+                first = self._accept()
+                answer = self._prepare()
+                self._listener.settimeout(None)
+                while not self._closed:
+                    self._slots.acquire()
+                    connection = first or self._accept()
+                    first = None
+                    if connection is None:
+                        self._slots.release()
+                    else:
+                        self._start(connection, answer)
+        except Exception:
+            log.exception("the control socket failed; the mount goes on without it")
+
+    def _accept(self) -> socket.socket | None:
+        """Return the next client; None if there is none yet, or none can be accepted now."""
+        try:
+            return self._listener.accept()[0]
+        except (TimeoutError, ConnectionAbortedError):
+            return None
         except OSError as error:
-            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            return Refused(f"{where}{error.strerror or error}", error.errno)
-        except Exception as error:
-            log.exception("a bug in PyUnion; the request was %r", line[:200])
-            return Refused(f"a bug in PyUnion: {type(error).__name__}: {error}", None)
+            with self._state:
+                if not self._closed:
+                    # No descriptor is free, for example.  The clients wait.
+                    log.debug("no client can be accepted: %s", error)
+                    self._state.wait(_UNTIL_THERE_IS_ROOM)
+            return None
 
-    def _carry_out(self, line: bytes) -> Reply:
-        match decode_request(line):
-            case GetStatus():
-                return self._status()
-            case GetCounters():
-                return Counters(self._fs.counters())
-            case GetWriting():
-                with self._fs.gate.passing():
-                    return Writing(tuple(self._fs.writing()))
-            case Invalidate(path):
-                return self._invalidate(path)
-            case Restore(path, dry_run):
-                return self._restore(path, dry_run=dry_run)
-            case Freeze(upper_to, ahead):
-                return self._freeze(upper_to, ahead=ahead)
-
-    def _status(self) -> Status:
-        stack = self._fs.getxattr(ROOT_NODEID, b"user.pyunion.stack").split(b"\n")
-        return Status(os.getpid(), self._point, tuple(os.fsdecode(layer) for layer in stack))
-
-    def _invalidate(self, path: bytes | None) -> Invalidated:
-        with self._fs.gate.passing():
-            forgotten = self._fs.reread(path)
-        notifier = self._notifier()
-        if notifier is not None:
-            for nodeid, parent, name in forgotten:
-                notifier.forget_inode(nodeid)
-                if name:
-                    notifier.forget_name(parent, name)
-        return Invalidated(len(forgotten))
-
-    def _restore(self, path: bytes, *, dry_run: bool) -> Restored:
-        restored = self._fs.restore(path, dry_run=dry_run)
-        notifier = self._notifier()
-        if notifier is not None:
-            for nodeid in restored.inodes:
-                notifier.forget_inode(nodeid)
-            for parent, name in restored.names:
-                notifier.forget_name(parent, name)
-        if restored.changed and not dry_run:
-            log.info("restored %r", path)
-        return Restored(restored.changed)
-
-    def _freeze(self, upper_to: bytes, *, ahead: bool) -> Frozen:
-        frozen = self._fs.freeze(upper_to, ahead=ahead)
-        log.info("frozen to %s; requests waited %.1f ms", upper_to, frozen.pause_ns / 1e6)
-        return Frozen(frozen.pause_ns, tuple(frozen.copied), frozen.copied_bytes)
-
-
-async def serve_control(listening: socket.socket, control: Control) -> None:
-    """Answer clients until cancelled; while no descriptor is free, they wait."""
-    limit = trio.CapacityLimiter(_AT_ONCE)
-
-    async def answer(stream: trio.SocketStream) -> None:
-        await _converse(stream.socket, control, limit)
-
-    with trio.socket.from_stdlib_socket(listening) as listener:
-        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
-
-
-async def _converse(
-    connection: trio.socket.SocketType, control: Control, limit: trio.CapacityLimiter
-) -> None:
-    with connection:
+    def _start(self, connection: socket.socket, answer: Answer) -> None:
         try:
-            async with limit:
-                if not _may_ask(connection):
-                    reply: Reply | Refused = Refused("the mount is another user's", None)
-                else:
-                    line = await _read_line(connection)
-                    if line is None:
+            threading.Thread(
+                target=self._converse, args=(connection, answer), name="client", daemon=True
+            ).start()
+        except RuntimeError as error:
+            log.warning("no thread can be started for a client: %s", error)
+            connection.close()
+            self._slots.release()
+
+    def _converse(self, connection: socket.socket, answer: Answer) -> None:
+        try:
+            with connection:
+                line = _read_line(connection)
+                if line is None:
+                    return
+                with self._state:
+                    if self._closed:
                         return
-                    reply = await trio.to_thread.run_sync(control.answer, line)
-                data = encode_reply(reply)
-                while data:
-                    with trio.fail_after(PATIENCE):
-                        data = data[await connection.send(data) :]
-        except (OSError, trio.TooSlowError) as error:
+                    self._at_work += 1
+                try:
+                    reply = answer(_user_of(connection), line)
+                finally:
+                    with self._state:
+                        self._at_work -= 1
+                        self._state.notify_all()
+                connection.settimeout(PATIENCE)
+                connection.sendall(reply)
+        except OSError as error:
             log.debug("the client has gone: %s", error)
+        finally:
+            self._slots.release()
 
 
-def _may_ask(connection: trio.socket.SocketType) -> bool:
+def _user_of(connection: socket.socket) -> int:
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(data)
-    return uid in (0, os.geteuid())
+    uid: int = _CREDENTIALS.unpack(data)[1]
+    return uid
 
 
-async def _read_line(connection: trio.socket.SocketType) -> bytes | None:
-    """Return one request, cut at `MAX_REQUEST` bytes; None from a client that sends nothing."""
+def _read_line(connection: socket.socket) -> bytes | None:
+    """Return one request, cut at `_LONGEST` bytes; None from a client that sends nothing."""
+    end = time.monotonic() + PATIENCE
     data = b""
-    with trio.move_on_after(PATIENCE):
-        while len(data) < MAX_REQUEST:
-            piece = await connection.recv(MAX_REQUEST)
+    with suppress(TimeoutError):
+        while b"\n" not in data and len(data) < _LONGEST:
+            connection.settimeout(max(0.001, end - time.monotonic()))
+            piece = connection.recv(_LONGEST)
             if not piece:
-                return data or None
+                break
             data += piece
-            if b"\n" in piece:
-                return data.partition(b"\n")[0]
-    return None if not data else data[:MAX_REQUEST]
+    return data.partition(b"\n")[0][:_LONGEST] if data else None

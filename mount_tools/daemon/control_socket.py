@@ -1,7 +1,6 @@
 """Making the control socket of a mount.
 
-Apart from the server, which runs on trio: the socket is made before the mount is live, and
-trio is imported after that.
+The socket is made before the mount is live; `control_server` serves it after that.
 
 Source: unix(7); proc_pid_fd(5).
 """

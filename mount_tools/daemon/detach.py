@@ -11,6 +11,7 @@ The fork comes before the expensive imports and before any thread.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import traceback
 from collections.abc import Callable, Iterable
@@ -52,14 +53,57 @@ def keep_standard_fds() -> None:
         os.close(fd)
 
 
-def detach(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Report:
-    """Run `work(reporter)` in a child in a new session; return what it reports.
+class Detached:
+    """A child in a session of its own.  The caller calls `report`, once."""
 
-    Returns once the child has closed the reporter or has ended.  In the child the working
-    directory is /, every descriptor above 2 except those in `keep` is closed (a pipe of the
-    caller's that it held open would keep the caller's reader waiting), and log handlers are
-    gone.  `work` returns the exit status of the child.  An exception that leaves it is a
-    bug: its traceback goes to stderr, and a child that has not reported is reported as `Died`.
+    def __init__(self, pid: int, reading: int) -> None:
+        self.pid = pid
+        self._reading = reading
+
+    def report(self) -> Report:
+        """Wait until the child has closed its reporter, or has ended; return what it reports.
+
+        A child that has not reported, or has reported Failed, is waited for.
+        """
+        try:
+            report = receive(self._reading)
+        except KeyboardInterrupt:
+            # The child is in a session of its own, so the terminal does not signal it.
+            os.kill(self.pid, signal.SIGTERM)
+            os.waitpid(self.pid, 0)
+            raise
+        finally:
+            os.close(self._reading)
+        if isinstance(report, Live):
+            return report
+        _, status = os.waitpid(self.pid, 0)
+        if isinstance(report, Failed):
+            return report
+        code = os.waitstatus_to_exitcode(status)
+        return Died(f"was killed by signal {-code}" if code < 0 else f"ended with status {code}")
+
+    def ended_within(self, seconds: float) -> bool:
+        """Tell whether the child ends within so many seconds, and reap it if it does."""
+        fd = os.pidfd_open(self.pid)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            ended = bool(poll.poll(seconds * 1000))
+        finally:
+            os.close(fd)
+        if ended:
+            os.waitpid(self.pid, 0)
+        return ended
+
+
+def begin_detached(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Detached:
+    """Run `work(reporter)` in a child in a new session.
+
+    In the child the working directory is /, every descriptor above 2 except those in `keep` is
+    closed (a pipe of the caller's that it held open would keep the caller's reader waiting), and
+    log handlers are gone.  `work` returns the exit status of the child.  An exception that leaves
+    it is a bug: its traceback goes to stderr, and a child that has not reported is reported as
+    `Died`.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -67,20 +111,12 @@ def detach(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Repo
         os.close(reading)
         _run_child(work, Reporter(writing), keep)
     os.close(writing)
-    try:
-        report = receive(reading)
-    except KeyboardInterrupt:
-        # The child is in a session of its own, so the terminal does not signal it.
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
-        raise
-    finally:
-        os.close(reading)
-    if isinstance(report, Died):
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        return Died(f"was killed by signal {-code}" if code < 0 else f"ended with status {code}")
-    return report
+    return Detached(child, reading)
+
+
+def detach(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Report:
+    """Run `work(reporter)` as `begin_detached` does; return what it reports."""
+    return begin_detached(work, keep=keep).report()
 
 
 def _run_child(
@@ -100,11 +136,11 @@ def _run_child(
         os._exit(status)
 
 
-def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
-    """Run `serve(live)` in a daemon; return when it calls `live()` or gives up.
+def begin_daemon(serve: Serve, *, keep: Iterable[int] = ()) -> Detached:
+    """Run `serve(live)` in a daemon; `outcome_of` its report tells how that began.
 
-    Only a `live()` gives status 0.  `live` raises `BrokenPipeError` if the command that
-    waited has gone.  `keep` is a descriptor that stays open in the daemon.
+    `live` raises `BrokenPipeError` if the command that waited has gone.  `keep` are descriptors
+    that stay open in the daemon.
     """
 
     def work(reporter: Reporter) -> int:
@@ -122,7 +158,11 @@ def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
             reporter.failed(*outcome)
         return outcome.status
 
-    report = detach(work, keep=() if keep is None else (keep,))
+    return begin_detached(work, keep=keep)
+
+
+def outcome_of(report: Report) -> Outcome:
+    """Return what the report of a daemon means; only a `live()` gives status 0."""
     match report:
         case Live():
             return Outcome(OK)
@@ -133,3 +173,8 @@ def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
                 SYSTEM,
                 f"the daemon {how} before the mount was live; see why with -o foreground,debug",
             )
+
+
+def run_detached(serve: Serve, keep: int | None = None) -> Outcome:
+    """Run `serve(live)` in a daemon; return when it calls `live()` or gives up."""
+    return outcome_of(begin_daemon(serve, keep=() if keep is None else (keep,)).report())

@@ -1,10 +1,8 @@
 """One mount, from the open union to its end: choose a transport, mount, serve, unmount.
 
 Decided here and only here: the order of these steps.  The mount is live as early as
-possible.  Only a mount with a control socket, or a transport without threads of its own,
-needs trio; a transport with its own threads serves the first requests while that is still
-being imported, and a failure then does not end the mount: see `attend`.  Signals that
-arrive before they are waited for stay blocked until then.
+possible.  Only a transport without threads of its own needs trio and its supervisor.
+Signals that arrive before they are waited for stay blocked until then.
 
 Threading: this is the main thread, which serves no requests.
 """
@@ -13,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import logging
 import os
 import resource
@@ -22,61 +19,68 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mount_tools.daemon.attend import Attendant
+from mount_tools.daemon.control_server import Answer, ControlServer
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
 from mount_tools.daemon.signals import SignalHandler
-from mount_tools.daemon.transport import Joinable, Running, Transport, load_transport
+from mount_tools.daemon.transport import Running, Transport, load_transport
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
 from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.options import MountOptions
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
-from unionfs.vfs import Filesystem
+from unionfs.vfs import Filesystem, Notifier
 
 if TYPE_CHECKING:
     import socket
 
 log = logging.getLogger(__name__)
 
-_SUPERVISE = "mount_tools.daemon.supervise"
 _LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/etc")
 
 
 def serve(
-    directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None = None
+    directory: str,
+    options: MountOptions,
+    live: Callable[[], None],
+    namespace: str | None = None,
+    wait: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Mount the union that `options` describe on `directory` and serve it to its end.
 
     `live()` is called as soon as the mount answers requests.  `namespace` is the path of a
-    mount namespace to mount in.  Changes the umask and the limit of open files of this
-    process.
+    mount namespace to mount in.  If `directory` is an inherited /dev/fuse, `wait()` returns
+    when that is mounted.  Changes the umask and the limit of open files of this process.
 
     Raises `ConfigError` or `MountError` with nothing mounted.
     """
-    if options.control is not None:
-        _require_trio()
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
     if options.control is not None and covers_our_code(directory):
-        importlib.import_module(_SUPERVISE)
-    make_mount = _way_to_mount(directory, options, namespace)
+        import mount_tools.daemon.control  # noqa: F401 - here, not later
+    make_mount = _way_to_mount(directory, options, namespace, wait)
     with _signals_held():
         return _mount_and_serve(directory, make_mount, options, transport, live)
 
 
 def _way_to_mount(
-    directory: str, options: MountOptions, namespace: str | None
+    directory: str, options: MountOptions, namespace: str | None, wait: Callable[[], None]
 ) -> Callable[[], FuseMount]:
     """Check the mount point; return the function that mounts on it after the union is open."""
     fd = inherited_fd(directory)
     if fd is not None:
-        return lambda: adopt(fd)
+        fuse = fd
+
+        def adopted() -> FuseMount:
+            wait()
+            return adopt(fuse)
+
+        return adopted
     if namespace is None:
         point = checked_mount_point(directory)
         check_layers_apart(options.union, point)
@@ -92,16 +96,6 @@ def _way_to_mount(
             other.close()
 
     return mount
-
-
-def _require_trio() -> None:
-    """Raise MountError if trio is not installed; it is imported only after the mount is live."""
-    try:
-        if find_spec("trio") is not None:
-            return
-    except (ImportError, ValueError):
-        pass
-    raise MountError("the Python package trio is not installed, and a mount with control= needs it")
 
 
 def covers_our_code(directory: str) -> bool:
@@ -191,34 +185,57 @@ def _serve_mounted(
         log.exception("the transport failed; %s was never live", mount.point)
         mount.unmount()
         return False
-    if running is None:
+    control = _Control(fs, mount, listener)
+    try:
+        if running is not None:
+            mount.read_ahead()
+            return attend(running, SignalHandler(fs, mount), control, live)
         from mount_tools.daemon.supervise import supervise
 
         _spare_the_inodes()
-        return supervise(fs, mount, live, partial(transport.carry, fs, mount.fd), listener)
-    mount.read_ahead()
-    handler = SignalHandler(fs, mount)
-    if listener is None:
-        return attend(running, handler, live)
-    announce = _told(live)
-    joinable = Joinable(running)
-    try:
-        # Imported after the mount was reported as live, so that no command waits for it.
-        from mount_tools.daemon.supervise import carry_on, supervise
 
-        _spare_the_inodes()
-        return supervise(fs, mount, announce, carry_on(joinable), listener)
-    except MountError:
-        raise
-    except Exception:
-        log.exception("the supervisor failed; %s is served without it", mount.point)
-        if joinable.joined:
-            return False
-    listener.close()
-    return Attendant(running).run(handler)
+        def ready(notifier: Notifier) -> None:
+            control.begin(notifier)
+            live()
+
+        return supervise(fs, mount, partial(transport.carry, fs, mount.fd), ready)
+    finally:
+        control.end()
 
 
-def attend(running: Running, handler: SignalHandler, live: Callable[[], None]) -> bool:
+class _Control:
+    """The control socket of a mount, if it has one."""
+
+    def __init__(self, fs: Filesystem, mount: FuseMount, listener: socket.socket | None) -> None:
+        self._fs = fs
+        self._point = mount.point
+        self._listener = listener
+        self._server: ControlServer | None = None
+
+    def begin(self, notifier: Notifier) -> None:
+        """Serve it; without a thread for that, the mount goes on without it."""
+        if self._listener is None:
+            return
+        try:
+            self._server = ControlServer(self._listener, partial(self._answers, notifier))
+        except RuntimeError as error:
+            log.error("the control socket of %s is not served: %s", self._point, error)
+
+    def _answers(self, notifier: Notifier) -> Answer:
+        from mount_tools.daemon.control import Control
+
+        return Control(self._fs, self._point, notifier).answer
+
+    def end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        elif self._listener is not None:
+            self._listener.close()
+
+
+def attend(
+    running: Running, handler: SignalHandler, control: _Control, live: Callable[[], None]
+) -> bool:
     """Serve to the end without a supervisor; nothing more can fail after `live()`."""
     try:
         attendant = Attendant(running)
@@ -226,6 +243,7 @@ def attend(running: Running, handler: SignalHandler, live: Callable[[], None]) -
         handler.unmount()
         running.join()
         raise MountError(f"no thread can be started: {error}") from None
+    control.begin(running.notifier)
     try:
         live()
     except BrokenPipeError:
@@ -243,21 +261,6 @@ def _spare_the_inodes() -> None:
     """
     gc.freeze()
     gc.set_threshold(10_000, 100)
-
-
-def _told(live: Callable[[], None]) -> Callable[[], None]:
-    """Report that the mount is live; return a function that raises if nobody was waiting."""
-    try:
-        live()
-    except BrokenPipeError as error:
-        gone = error
-    else:
-        return lambda: None
-
-    def tell() -> None:
-        raise gone
-
-    return tell
 
 
 def _listen(path: str | None) -> socket.socket | None:

@@ -1,25 +1,22 @@
-"""The supervisor of a mount that needs trio: its control socket, signals, the end.
+"""The supervisor of a mount whose transport runs on trio: signals, and the end.
 
-Mounts without a control socket on a transport with threads of its own do without it: see
-`attend`.
+A transport with threads of its own does without it: see `attend`.
 
-Threading: trio runs the supervisor in the main thread, and with it a transport without
-threads of its own.  What signals do runs in a worker thread, see `signals`.
+Threading: trio runs the supervisor and the transport in the main thread.  What signals do
+runs in a worker thread, see `signals`.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import trio
 
-from mount_tools.daemon.control_server import Control, serve_control
 from mount_tools.daemon.detach import WATCHED
 from mount_tools.daemon.signals import SignalHandler
-from mount_tools.daemon.transport import Carry, Running
+from mount_tools.daemon.transport import Carry, OnReady
 from mount_tools.mount.fuse import FuseMount
 from unionfs.errors import MountError
 from unionfs.vfs import Filesystem, Notifier
@@ -27,56 +24,35 @@ from unionfs.vfs import Filesystem, Notifier
 log = logging.getLogger(__name__)
 
 
-def supervise(
-    fs: Filesystem,
-    mount: FuseMount,
-    live: Callable[[], None],
-    carry: Carry,
-    listener: socket.socket | None,
-) -> bool:
+def supervise(fs: Filesystem, mount: FuseMount, carry: Carry, live: OnReady) -> bool:
     """Supervise `mount` while `carry` serves it; return whether it ended well.
 
-    `live` reports to the command that made the mount, and raises `BrokenPipeError` if that
-    is gone.  Signals that the caller blocked are delivered from now on.  Raises `MountError`
-    if the transport cannot do what the options ask for.
+    `live` is called when requests are answered.  It reports to the command that made the
+    mount, and raises `BrokenPipeError` if that is gone.  Signals that the caller blocked are
+    delivered from now on.  Raises `MountError` if the transport cannot do what the options ask
+    for.
     """
 
     async def run() -> bool:
         with trio.open_signal_receiver(*WATCHED) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-            return await Session(fs, mount, live).run(carry, signals, listener)
+            return await Session(fs, mount, live).run(carry, signals)
 
     return trio.run(run)
-
-
-def carry_on(running: Running) -> Carry:
-    """Return a `Carry` that waits for the end of a connection that is already being served."""
-
-    async def carry(on_ready: Callable[[Notifier], None]) -> None:
-        on_ready(running.notifier)
-        await trio.to_thread.run_sync(running.join)
-
-    return carry
 
 
 class Session:
     """A live mount, its signals, and whether its command was told that it is live."""
 
-    def __init__(self, fs: Filesystem, mount: FuseMount, live: Callable[[], None]) -> None:
+    def __init__(self, fs: Filesystem, mount: FuseMount, live: OnReady) -> None:
         """`live` is what `supervise` takes."""
-        self._fs = fs
         self._mount = mount
         self._live = live
         self._ready = trio.Event()
+        self._notifier: Notifier | None = None
         self._handler = SignalHandler(fs, mount)
-        self.notifier: Notifier | None = None
 
-    async def run(
-        self,
-        carry: Carry,
-        signals: AsyncIterator[int],
-        listener: socket.socket | None = None,
-    ) -> bool:
+    async def run(self, carry: Carry, signals: AsyncIterator[int]) -> bool:
         """Serve until the kernel ends the connection; return whether it ended well.
 
         Raises `MountError` if the transport cannot do what the options ask for.
@@ -86,8 +62,6 @@ class Session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, signals)
             nursery.start_soon(self._announce)
-            if listener is not None:
-                nursery.start_soon(self._answer, listener)
             try:
                 await carry(self._on_ready)
             except MountError as error:
@@ -107,23 +81,16 @@ class Session:
         return healthy
 
     def _on_ready(self, notifier: Notifier) -> None:
-        self.notifier = notifier
+        self._notifier = notifier
         self._ready.set()
 
     async def _announce(self) -> None:
         await self._ready.wait()
+        assert self._notifier is not None
         try:
-            self._live()
+            self._live(self._notifier)
         except BrokenPipeError:
             await trio.to_thread.run_sync(self._handler.undo)
-
-    async def _answer(self, listener: socket.socket) -> None:
-        """Serve the control socket; the mount goes on without it if that fails."""
-        control = Control(self._fs, self._mount.point, lambda: self.notifier)
-        try:
-            await serve_control(listener, control)
-        except Exception:
-            log.exception("the control socket of %s failed", self._mount.point)
 
     async def _watch(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:

@@ -44,22 +44,6 @@ class Running(Protocol):
         ...
 
 
-class Joinable:
-    """A connection that is being served, and whether somebody waits or waited for its end."""
-
-    def __init__(self, running: Running) -> None:
-        self._running = running
-        self.joined = False
-
-    @property
-    def notifier(self) -> Notifier:
-        return self._running.notifier
-
-    def join(self) -> None:
-        self.joined = True
-        self._running.join()
-
-
 class Transport:
     """One transport, with the options of a mount."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Container, Store
-from layerstore.containers.control_protocol import socket_path
+from layerstore.containers.containers import socket_path
 from layerstore.db.processes import ProcessId, process_start
 from layerstore.errors import Busy, Conflict, StoreError
 from mount_tools.container.mount import (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
 
 import pytest
 import trio
 
-from mount_tools.daemon.supervise import Session, carry_on
+from mount_tools.daemon.supervise import Session
 from mount_tools.daemon.transport import OnReady
 from mount_tools.mount.fuse import FuseMount
 from unionfs.vfs import Filesystem, Notifier
@@ -29,7 +29,7 @@ class FakeMount:
         trio.from_thread.run_sync(self.unmounted.set)
 
 
-def session_on(mount: FakeMount, live: Callable[[], None]) -> Session:
+def session_on(mount: FakeMount, live: OnReady) -> Session:
     return Session(cast(Filesystem, None), cast(FuseMount, mount), live)
 
 
@@ -43,11 +43,11 @@ async def test_a_mount_nobody_waits_for_is_undone() -> None:
     mount = FakeMount()
 
     async def carry(on_ready: OnReady) -> None:
-        on_ready(cast(Notifier, None))
+        on_ready(cast(Notifier, "the notifier"))
         with trio.fail_after(20):
             await mount.unmounted.wait()
 
-    def live() -> None:
+    def live(_notifier: Notifier) -> None:
         raise BrokenPipeError
 
     async with aclosing(no_signals()) as signals:
@@ -62,24 +62,11 @@ async def test_a_transport_that_fails(in_use: bool, caplog: pytest.LogCaptureFix
 
     async def carry(on_ready: OnReady) -> None:
         if in_use:
-            on_ready(cast(Notifier, None))
+            on_ready(cast(Notifier, "the notifier"))
         raise RuntimeError("the kernel speaks in tongues")
 
     async with aclosing(no_signals()) as signals:
-        session = session_on(mount, lambda: None)
+        session = session_on(mount, lambda _notifier: None)
         assert not await session.run(carry, signals)
     assert mount.unmounted.is_set() == (not in_use)
     assert "the kernel speaks in tongues" in caplog.text
-
-
-async def test_a_connection_served_already_is_waited_for() -> None:
-    class Running:
-        notifier = cast(Notifier, "the notifier")
-
-        def join(self) -> None:
-            raise ConnectionError("it broke")
-
-    told: list[Notifier] = []
-    with pytest.raises(ConnectionError, match="it broke"):
-        await carry_on(Running())(told.append)
-    assert told == [Running.notifier]

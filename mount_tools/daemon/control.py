@@ -1,0 +1,108 @@
+"""The commands of a live mount, which its control socket carries.
+
+Decided here and only here: which users may give them (root and the user who mounted), and
+that a request that fails, whatever it is, gets an answer.
+`layerstore.containers.control_protocol` has the messages.
+
+Threading: any thread that serves no requests of the mount, several at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from layerstore.containers.control_protocol import (
+    Counters,
+    Freeze,
+    Frozen,
+    GetCounters,
+    GetStatus,
+    GetWriting,
+    Invalidate,
+    Invalidated,
+    MalformedMessage,
+    Refused,
+    Reply,
+    Restore,
+    Restored,
+    Status,
+    Writing,
+    decode_request,
+    encode_reply,
+)
+from unionfs.types import ROOT_NODEID
+from unionfs.vfs import Filesystem, Notifier
+
+log = logging.getLogger(__name__)
+
+
+class Control:
+    """The commands of one mount."""
+
+    def __init__(self, fs: Filesystem, point: str, notifier: Notifier) -> None:
+        self._fs = fs
+        self._point = point
+        self._notifier = notifier
+
+    def answer(self, uid: int, line: bytes) -> bytes:
+        """Carry out the request `line` of the user `uid`; return the line of the reply."""
+        return encode_reply(self._reply(uid, line))
+
+    def _reply(self, uid: int, line: bytes) -> Reply | Refused:
+        if uid not in (0, os.geteuid()):
+            return Refused("the mount is another user's", None)
+        try:
+            return self._carry_out(line)
+        except MalformedMessage as error:
+            return Refused(f"the request is not understood: {error}", None)
+        except OSError as error:
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            return Refused(f"{where}{error.strerror or error}", error.errno)
+        except Exception as error:
+            log.exception("a bug in PyUnion; the request was %r", line[:200])
+            return Refused(f"a bug in PyUnion: {type(error).__name__}: {error}", None)
+
+    def _carry_out(self, line: bytes) -> Reply:
+        match decode_request(line):
+            case GetStatus():
+                return self._status()
+            case GetCounters():
+                return Counters(self._fs.counters())
+            case GetWriting():
+                with self._fs.gate.passing():
+                    return Writing(tuple(self._fs.writing()))
+            case Invalidate(path):
+                return self._invalidate(path)
+            case Restore(path, dry_run):
+                return self._restore(path, dry_run=dry_run)
+            case Freeze(upper_to, ahead):
+                return self._freeze(upper_to, ahead=ahead)
+
+    def _status(self) -> Status:
+        stack = self._fs.getxattr(ROOT_NODEID, b"user.pyunion.stack").split(b"\n")
+        return Status(os.getpid(), self._point, tuple(os.fsdecode(layer) for layer in stack))
+
+    def _invalidate(self, path: bytes | None) -> Invalidated:
+        with self._fs.gate.passing():
+            forgotten = self._fs.reread(path)
+        for nodeid, parent, name in forgotten:
+            self._notifier.forget_inode(nodeid)
+            if name:
+                self._notifier.forget_name(parent, name)
+        return Invalidated(len(forgotten))
+
+    def _restore(self, path: bytes, *, dry_run: bool) -> Restored:
+        restored = self._fs.restore(path, dry_run=dry_run)
+        for nodeid in restored.inodes:
+            self._notifier.forget_inode(nodeid)
+        for parent, name in restored.names:
+            self._notifier.forget_name(parent, name)
+        if restored.changed and not dry_run:
+            log.info("restored %r", path)
+        return Restored(restored.changed)
+
+    def _freeze(self, upper_to: bytes, *, ahead: bool) -> Frozen:
+        frozen = self._fs.freeze(upper_to, ahead=ahead)
+        log.info("frozen to %s; requests waited %.1f ms", upper_to, frozen.pause_ns / 1e6)
+        return Frozen(frozen.pause_ns, tuple(frozen.copied), frozen.copied_bytes)
