@@ -1,15 +1,14 @@
 """The messages of the processes that start a command in a container.
 
-    runner                       outer process               init, process 1      command
+    keeper                       outer process               init, process 1      command
        | forks it  ------------------>|
        |                              | makes the namespaces,
        |                              | mounts the root
-       |<----------- Mounted ---------|
-       | starts the mount's daemon    |
-       |------------ Served --------->|
        |                              | forks init ------------->|
        |<----------- Begun -----------|                          |
-       | writes its pid to the store  |                          |
+       | waits until the root is      | ends                     |
+       | served, writes the pid of                               |
+       | init to the store                                       |
        |------------ Recorded ---------------------------------->|
        |                                                         | mounts /proc and more
        |<----------- Terminal, if one is asked for --------------|
@@ -17,8 +16,9 @@
        |<----------- Failed, at any time, by each of them        |                      | execve
        |<----------- Running ------------------------------------|
 
-`exec` does the same without Mounted, Served and Recorded; its outer process is in the place
-of init.
+Without an init process 1 becomes the command, and the keeper sees that by itself, as it does
+for `exec`, whose command is the keeper's child.  The stage of a build has the messages Mounted
+and Served.
 
 Decided here and only here: what these messages are, and that silence means death.  A
 channel whose other end is closed before the expected message came has lost the process
@@ -57,13 +57,13 @@ class Served(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """The process that gets the signals for the command exists; `pid` is its pid for the runner."""
+    """The root is mounted, and init exists; `pid` is its pid for the keeper."""
 
     pid: int
 
 
 class Recorded(NamedTuple):
-    """The store has the pid of init."""
+    """The root is served, and the store has the pid of init."""
 
 
 class Terminal(NamedTuple):
@@ -105,7 +105,7 @@ class Silence(Exception):
 
 
 class Channel:
-    """One end of the connection between the runner and the processes inside."""
+    """One end of the connection between the keeper and the processes inside."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
@@ -158,8 +158,25 @@ class Channel:
             if isinstance(message, Failed):
                 raise CannotStart(message.status, message.text)
 
+    def wait_for_execve(self, child: int) -> None:
+        """Wait until `child`, ours and alone at the other end, has run another program.
+
+        Raises CannotStart for Failed, Silence if it ended before that.
+        """
+        with suppress(Silence):
+            self.expect(Running)  # it does not send that, and execve(2) closes its end
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not has_executed(proc, child):
+                raise Silence
+        finally:
+            os.close(proc)
+
     def watch(self, pid: int) -> None:
         """Treat the end of our child `pid` as silence, even if others have that end open."""
+        if self._peer is not None:
+            os.close(self._peer)
+            self._peer = None
         self._peer = os.pidfd_open(pid)
 
     def close(self) -> None:
@@ -228,7 +245,7 @@ def has_executed(proc: int, child: int) -> bool:
         fd = os.open(f"{child}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
     except OSError:
         # /proc may be mounted with hidepid.  A child that did not get as far as execve(2) was
-        # killed, or has sent Failed, which the runner receives before our Running.
+        # killed, or has sent Failed, which the keeper receives before our Running.
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is None or ended.si_code == os.CLD_EXITED
     try:

@@ -98,6 +98,8 @@ class HostConfig(NamedTuple):
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
+    init: bool = True
+    """Whether process 1 is an init of ours; if not, it is the command."""
 
     @property
     def fields(self) -> Object:
@@ -120,6 +122,7 @@ class HostConfig(NamedTuple):
         return {
             "Binds": [volume.text for volume in self.volumes],
             "ReadonlyRootfs": self.read_only,
+            **({} if self.init else {"Init": False}),
             **{name: value for name, value in usual.items() if value},
         }
 
@@ -166,6 +169,7 @@ def host_config(config: RunConfig) -> HostConfig:
         tuple(host.words("Dns")),
         tuple(host.words("DnsSearch")),
         tuple(host.words("DnsOptions")),
+        host.fields.get("Init") is not False,
     )
 
 

@@ -1,11 +1,13 @@
 """The processes in a container: one that makes its namespaces, and init.
 
-The outer process has the mount, UTS and IPC namespaces and waits.  Init, its child, is
-process 1 of the PID namespace: it mounts /proc and the rest, enters the root, starts the
-command, passes signals on to it and reaps orphans.  Each of them is killed when its parent
-ends (PR_SET_PDEATHSIG).  When init ends the kernel kills every process of the namespace, and
-with the last of them the mount namespace and its mounts end.  So nothing is left, whichever
-process is killed.
+The outer process makes the namespaces, mounts the root, forks init and ends: init is then the
+child of the keeper, which adopts orphans.  The outer process mounts, and not init, because
+FUSE tells a daemon the pids of the PID namespace that the mount was made in.  Init is process 1
+of the new PID namespace: it mounts /proc and the rest, and enters the root.  Then it starts the
+command, passes signals on to it and reaps orphans; or it becomes the command.  It is killed when
+the keeper ends (PR_SET_PDEATHSIG).  When init ends the kernel kills every process of the
+namespace, and with the last of them the mount namespace and its mounts end.  So nothing is left,
+whichever process is killed.
 
 Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
 """
@@ -22,17 +24,15 @@ from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 from mount_tools.container.handshake import (
     Begun,
     Channel,
-    Mounted,
     Recorded,
-    Served,
     Terminal,
     end_with,
 )
 from mount_tools.container.host_config import NO_NETWORK, HostConfig
 from mount_tools.container.network import loopback_up
-from mount_tools.container.process import Launch, in_child, restrict, run_command
+from mount_tools.container.process import Launch, become_on, in_child, restrict, run_command
 from mount_tools.container.process_title import set_process_title
-from mount_tools.container.signals import EVERY, PASSED_ON, attend, is_typed
+from mount_tools.container.signals import EVERY, attend, is_typed
 from mount_tools.container.system_mounts import furnish, make_private, show_console
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
@@ -61,7 +61,10 @@ AnyRoot = TypeVar("AnyRoot", bound=Root)
 
 
 class Inside(NamedTuple, Generic[AnyRoot]):
-    """What a container looks like from inside; `size` is the initial size of its terminal."""
+    """What a container looks like from inside; `size` is the initial size of its terminal.
+
+    If `outer_stays`, the outer process waits for the end of init and ends as init does.
+    """
 
     root: AnyRoot
     hostname: str
@@ -69,6 +72,7 @@ class Inside(NamedTuple, Generic[AnyRoot]):
     host: HostConfig
     files: Mapping[str, str]
     size: Size | None
+    outer_stays: bool = False
 
 
 class Places(NamedTuple):
@@ -79,18 +83,12 @@ class Places(NamedTuple):
     root: int
 
 
-def run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
-    """Make the namespaces, mount the root, and wait for init; the caller has just forked.
+def run_outer(inside: Inside[AnyRoot], keeper: int, to: Channel) -> NoReturn:
+    """Make the namespaces, mount the root, and fork init; the caller has just forked.
 
-    `runner` is a pidfd of the process that forked.  `handshake` has the messages.
+    `keeper` is a pidfd of the process that forked.  `handshake` has the messages.
     """
-    in_child(lambda: _run_outer(inside, runner, to), to)
-
-
-def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
-    end_with(runner)
-    for number in PASSED_ON:
-        signal.signal(number, signal.SIG_IGN)
+    end_with(keeper)
     flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
     if inside.host.network == NO_NETWORK:
         unshare(flags | CLONE_NEWNET)
@@ -100,14 +98,14 @@ def _run_outer(inside: Inside[AnyRoot], runner: int, to: Channel) -> NoReturn:
     places = mount_root(inside.root)
     # Close locks, and above all /dev/fuse: while we have it open the kernel does not end the
     # connection when its daemon ends.
-    close_all_but(to.fileno(), *places)
-    to.send(Mounted())
-    to.expect(Served)
-    ourselves = os.pidfd_open(os.getpid())
+    close_all_but(to.fileno(), keeper, *places)
+    parent = os.pidfd_open(os.getpid()) if inside.outer_stays else keeper
     init = os.fork()
     if init == 0:
-        in_child(lambda: _run_init(inside, places, ourselves, to), to)
+        in_child(lambda: _run_init(inside, places, parent, to), to)
     to.send(Begun(init))
+    if not inside.outer_stays:
+        os._exit(0)
     to.close()
     _, status = os.waitpid(init, 0)
     os._exit(exit_code(status))
@@ -131,10 +129,11 @@ def mount_root(root: Root) -> Places:
     return places
 
 
-def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) -> NoReturn:
-    end_with(outer)
-    set_process_title("pyunion-init")
+def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel) -> NoReturn:
     to.expect(Recorded)
+    # Not earlier: the signal would come too when the outer process ends.
+    end_with(parent)
+    set_process_title("pyunion-init")
     socket.sethostname(inside.hostname)
     chroot_to(places.chroot)
     proc = furnish(
@@ -152,9 +151,13 @@ def _run_init(inside: Inside[AnyRoot], places: Places, outer: int, to: Channel) 
         to.send(Terminal(master))
         os.close(master)
     enter_root(places.namespace, places.root)
-    for fd in (*places, outer):
+    for fd in places:
         os.close(fd)
     restrict(inside.launch.rights)
+    if not inside.host.init:
+        os.close(proc)
+        become_on(slave, inside.launch, parent, to)
+    os.close(parent)
     # The kernel sends process 1 only signals that it handles or blocks.
     signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)
     child = run_command(inside.launch, slave, to, proc)

@@ -42,7 +42,7 @@ from mount_tools.container.attach_messages import (
 from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.container.init import exit_code
 from mount_tools.container.signals import TAKEN, attend
-from mount_tools.container.started import Started
+from mount_tools.container.started import Started, end_started
 from mount_tools.container.streams import Streams
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import detach
@@ -144,6 +144,17 @@ class Keeper:
             self._first = first.fileno()
             self._add(first, Watch(output=True))
 
+    def keep(self, started: Started, reporter: Reporter) -> int:
+        """Report that the command runs; copy until it ends, and return its exit status."""
+        try:
+            with suppress(BrokenPipeError):  # nobody waits any more; the command runs on
+                reporter.live()
+            reporter.close()
+            return self.attend(started)
+        except BaseException:
+            end_started(started.child)
+            raise
+
     def attend(self, started: Started) -> int:
         """Copy until the command ends; return its exit status."""
         self._target = started.target
@@ -151,7 +162,7 @@ class Keeper:
         def pass_on(taken: signal.struct_siginfo) -> None:
             self._kill(taken.si_signo)
 
-        status = exit_code(attend(started.outer, pass_on, wait=self._wait))
+        status = exit_code(attend(started.child, pass_on, wait=self._wait))
         self._target = 0
         self._drain()
         return status

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from layerstore.containers.containers import Container
-from layerstore.containers.control_protocol import socket_path
+from layerstore.containers.containers import Container, socket_path
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, Conflict, StoreError
 from layerstore.store import Store
@@ -180,16 +179,27 @@ def serve_container(
     return outcome
 
 
-def serve_in_namespace(fuse: int, options: MountOptions, live: Callable[[], None]) -> Outcome:
-    """Serve the mount behind `fuse`, made in another mount namespace, to its end."""
+def serve_in_namespace(
+    fuse: int, options: MountOptions, live: Callable[[], None], mounted: int
+) -> Outcome:
+    """Serve the mount behind `fuse`, made in another mount namespace, to its end.
+
+    `mounted` is a pipe from which something can be read as soon as the mount is made.
+    """
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
+
+    def wait() -> None:
+        made = os.read(mounted, 1)
+        os.close(mounted)
+        if not made:
+            raise MountError("the process that was to mount the root of the container has ended")
 
     # The process that runs the container has blocked signals; this one handles them.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     log_to.set_up(foreground=False, debug=False, file=options.log)
     try:
-        return serve(f"/dev/fd/{fuse}", options, live)
+        return serve(f"/dev/fd/{fuse}", options, live, wait=wait)
     except (ConfigError, MountError, OSError) as error:
         return Outcome(1, str(error))
 

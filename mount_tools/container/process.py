@@ -24,7 +24,6 @@ from mount_tools.container.handshake import (
     CANNOT_INVOKE,
     NOT_FOUND,
     REFUSED,
-    Begun,
     CannotStart,
     Channel,
     Running,
@@ -156,29 +155,17 @@ def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     raise CannotStart(status, f'exec: "{command}": {found.strerror}')
 
 
-def run_command(
-    launch: Launch,
-    terminal: int | None,
-    to: Channel,
-    proc: int,
-    *,
-    announce: bool = False,
-    parent: int | None = None,
-) -> int:
+def run_command(launch: Launch, terminal: int | None, to: Channel, proc: int) -> int:
     """Run the command in a child, on that terminal if there is one; return the child's pid.
 
-    Returns once the child has executed it, when Running was sent, or has ended.  With
-    `announce` Begun is sent first.  `proc` is an open /proc in which this process's children
-    have the pids that fork(2) returns.  With `parent`, a pidfd of this process, the command
-    is killed when this process ends.
+    Returns once the child has executed it, when Running was sent, or has ended.  `proc` is an
+    open /proc in which this process's children have the pids that fork(2) returns.
     """
     held, hold = os.pipe()  # close-on-exec, as every descriptor of Python's
     child = os.fork()
     if child == 0:
-        in_child(lambda: _become_command(launch, terminal, to, hold, parent), to)
+        in_child(lambda: become_on(terminal, launch, None, to, hold), to)
     os.close(hold)
-    if announce:
-        to.send(Begun(child))
     os.read(held, 1)
     os.close(held)
     if has_executed(proc, child):
@@ -187,11 +174,16 @@ def run_command(
     return child
 
 
-def _become_command(
-    launch: Launch, terminal: int | None, to: Channel, hold: int, parent: int | None
+def become_on(
+    terminal: int | None, launch: Launch, parent: int | None, to: Channel, *keep: int
 ) -> NoReturn:
+    """Run the command `launch` in place of this process, on that terminal if there is one.
+
+    Its channel `to` and the descriptors `keep` stay open until execve(2).  See `become`.
+    """
     # An inherited directory of the host would lead out of the container by /proc/self/fd/N.
-    close_all_but(to.fileno(), hold, *(fd for fd in (terminal, parent) if fd is not None))
+    kept = (fd for fd in (terminal, parent) if fd is not None)
+    close_all_but(to.fileno(), *keep, *kept)
     if terminal is not None:
         os.login_tty(terminal)
     become(launch, parent)

@@ -29,24 +29,15 @@ from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
-from mount_tools.container.attach_messages import (
-    Connection,
-    Watch,
-    connect,
-    listen,
-    pair,
-)
+from mount_tools.container.attach_messages import Watch, connect, listen
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
     CannotStart,
-    Mounted,
     Recorded,
     Running,
-    Served,
     Silence,
     Terminal,
-    channel,
 )
 from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
@@ -63,18 +54,20 @@ from mount_tools.container.process import Launch
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
 from mount_tools.container.signals import held, signal_number
-from mount_tools.container.started import Started, end_started, silence_text
+from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size, size_of_ours
 from mount_tools.container.user_namespace import be_root
-from mount_tools.container.viewer import Viewer, status_of
-from mount_tools.daemon.detach import OK, run_detached
-from mount_tools.daemon.handover import await_predecessor
+from mount_tools.container.viewer import Viewer, status_of, view_new
+from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
+from mount_tools.daemon.handover import GRACE, await_predecessor
 from mount_tools.daemon.report import Reporter
 from mount_tools.mount.fuse import mount_on_fd, open_device
 from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
+from unionfs.syscalls.namespaces import adopt_orphans
+from unionfs.syscalls.privilege import is_machine_root
 
 _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
@@ -126,21 +119,14 @@ def run_container(
     get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
     Raises CannotStart with the status to end with if the command cannot be run, and StoreError.
     """
-    # Signals for the command are blocked until the command exists.
-    with held():
-        ours, theirs = pair()
-        try:
-            _detach(store, container, launch, theirs, stdin=stdin, transport=transport)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        viewer = Viewer(
-            Connection(ours), terminal=launch.terminal, stdin=stdin, keys=keys, signals=signals
-        )
-        with viewer:
-            return status_of(viewer.view(), lambda: _status_in(store, container))
+    return view_new(
+        lambda viewer: _detach(store, container, launch, viewer, stdin=stdin, transport=transport),
+        lambda: _status_in(store, container),
+        terminal=launch.terminal,
+        stdin=stdin,
+        keys=keys,
+        signals=signals,
+    )
 
 
 def start_container(
@@ -220,27 +206,21 @@ def _keep(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> No
 
 def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
     store, container = start.store, start.container
-    started, streams, listener = _start(start)
+    running = _start(start)
     # With `run --rm` the viewer gets the output, and nobody can read a log afterwards.
     logs = viewer is None or not container.auto_remove
     keeper = Keeper(
-        streams,
+        running.streams,
         first=viewer,
         log=LogWriter(store.containers.directory(container)) if logs else None,
-        listener=listener,
+        listener=running.listener,
     )
     code = None
     try:
         try:
-            with suppress(BrokenPipeError):  # nobody waits any more; the container runs on
-                reporter.live()
-            reporter.close()
-            code = keeper.attend(started)
-        except BaseException:
-            end_started(started.outer)
-            raise
+            code = keeper.keep(running.started, reporter)
         finally:
-            await_predecessor(os.fsencode(store.containers.upper(container)))
+            running.daemon.await_end()
         store.containers.finished(container, code)
         if container.auto_remove:
             with suppress(NotFound):  # another process has removed it
@@ -249,7 +229,16 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
         keeper.close(code)
 
 
-def _start(start: _Start) -> tuple[Started, Streams, socket.socket]:
+class _Running(NamedTuple):
+    """A container's command that runs, and what its keeper has of it."""
+
+    started: Started
+    streams: Streams
+    listener: socket.socket
+    daemon: RootDaemon
+
+
+def _start(start: _Start) -> _Running:
     """Start the container's command; the caller attends to it, and closes what it gets."""
     own_interpreter()
     store = start.store
@@ -264,42 +253,47 @@ def _start(start: _Start) -> tuple[Started, Streams, socket.socket]:
         try:
             listener = listen(store.containers.directory(container))
             inside = _inside_of(start, container, fuse)
-            started, streams = _start_inside(store, container, inside, stdin=start.stdin)
+            daemon = RootDaemon(inside.root)
+            try:
+                started, streams = _start_inside(
+                    store, container, inside, daemon, stdin=start.stdin
+                )
+            except BaseException:
+                daemon.cancel()
+                raise
         except BaseException:
             if listener is not None:
                 listener.close()
             raise
         finally:
             os.close(fuse)
-    return started, streams, listener
+    return _Running(started, streams, listener, daemon)
 
 
 def _start_inside(
-    store: Store, container: Container, inside: Inside[FuseRoot], *, stdin: bool
+    store: Store,
+    container: Container,
+    inside: Inside[FuseRoot],
+    daemon: RootDaemon,
+    *,
+    stdin: bool,
 ) -> tuple[Started, Streams]:
     """Start the processes of the container; `handshake` has the messages, in their order."""
     streams, ends = streams_for(inside.launch, stdin=stdin)
-    runner = os.pidfd_open(os.getpid())
-    ours, theirs = channel()
-    outer = os.fork()
-    if outer == 0:
-        ours.close()
-        ends.take()
-        run_outer(inside, runner, theirs)
-    theirs.close()
-    ends.close()
-    os.close(runner)
+    adopt_orphans()
+    child, ours = begin(ends, lambda keeper, to: run_outer(inside, keeper, to))
     recorded = False
     try:
-        ours.watch(outer)
-        ours.expect(Mounted)
+        init = ours.expect(Begun).pid
+        if not inside.outer_stays:
+            os.waitpid(child, 0)  # init is our child now
+            child = init
+            ours.watch(child)
         try:
-            serve_root(inside.root)
+            daemon.serve()
         except StoreError:
             ours.raise_failure()  # the mount may have gone with the process that made it
             raise
-        ours.send(Served())
-        init = ours.expect(Begun).pid
         # Before init begins: if we are killed, the row is all that others can find.
         try:
             store.containers.started(container, init)
@@ -310,33 +304,76 @@ def _start_inside(
         ours.send(Recorded())
         if inside.launch.terminal:
             streams = of_terminal(ours.expect(Terminal).fd)
-        ours.expect(Running)
+        if inside.host.init:
+            ours.expect(Running)
+        else:
+            ours.wait_for_execve(init)
     except CannotStart as error:
-        end_started(outer)
+        end_started(child)
         store.containers.finished(container, error.status)
         raise
     except Silence:
-        status = end_started(outer)
+        status = end_started(child)
         if recorded:
             store.containers.finished(container, REFUSED)
         raise StoreError(
             silence_text(f"the process of container {container.name}", status)
         ) from None
     except BaseException:
-        end_started(outer)
+        end_started(child)
         raise
     finally:
         ours.close()
-    return Started(outer, init), streams
+    return Started(child, init), streams
 
 
 def serve_root(root: FuseRoot) -> None:
-    """Start the daemon of the root's mount; return when it serves.  Raises StoreError."""
-    outcome = run_detached(
-        lambda live: serve_in_namespace(root.fuse, root.options, live), keep=root.fuse
-    )
-    if outcome.status != OK:
-        raise StoreError(outcome.message)
+    """Start the daemon of the mounted root; return when it serves.  Raises StoreError."""
+    RootDaemon(root).serve()
+
+
+class RootDaemon:
+    """The daemon that will serve a container's root; it opens the union before that is mounted."""
+
+    def __init__(self, root: FuseRoot) -> None:
+        """Start it.  The caller calls `serve` or `cancel`."""
+        self._upper = root.options.union.upper
+        self._live = False
+        mounted, self._mounted = os.pipe()
+        try:
+            self._daemon = begin_daemon(
+                lambda live: serve_in_namespace(root.fuse, root.options, live, mounted),
+                keep=(root.fuse, mounted),
+            )
+        finally:
+            os.close(mounted)
+
+    def serve(self) -> None:
+        """Let it serve the root, which is mounted now; return when it does.  Raises StoreError."""
+        with suppress(BrokenPipeError):  # it has ended, and its report says why
+            os.write(self._mounted, b"m")
+        self._close()
+        outcome = outcome_of(self._daemon.report())
+        if outcome.status != OK:
+            raise StoreError(outcome.message)
+        self._live = True
+
+    def cancel(self) -> None:
+        """Let it end; if it serves already, the caller has ended the processes of the mount."""
+        if self._mounted >= 0:
+            self._close()
+            self._daemon.report()
+        elif self._live:
+            self.await_end()
+
+    def await_end(self) -> None:
+        """Return when it has ended, or when another mount namespace keeps the mount alive."""
+        if not self._daemon.ended_within(GRACE) and self._upper is not None:
+            await_predecessor(self._upper)
+
+    def _close(self) -> None:
+        os.close(self._mounted)
+        self._mounted = -1
 
 
 def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoot]:
@@ -371,6 +408,8 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
         host,
         files,
         start.size,
+        # An ordinary user reaches the container by /proc of that process: see `way_in`.
+        outer_stays=not is_machine_root(),
     )
 
 

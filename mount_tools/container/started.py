@@ -1,25 +1,55 @@
-"""A command that runs in a container: its processes, and how they are ended."""
+"""A command that runs in a container: how its first process begins, and how it is ended."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from mount_tools.container.handshake import Channel, channel
+from mount_tools.container.process import in_child
+from mount_tools.container.streams import Ends
 
 
 class Started(NamedTuple):
     """A command that runs: our child that ends with it, and the process to pass signals to."""
 
-    outer: int
+    child: int
     target: int
 
 
-def end_started(outer: int) -> int:
-    """Kill the outer process of a command, and with it all that it started; return its status."""
+def begin(ends: Ends, work: Callable[[int, Channel], NoReturn]) -> tuple[int, Channel]:
+    """Do `work` in a child that has `ends` as its standard streams, and that we end with.
+
+    Returns its pid and our end of a channel to it, which the caller closes.  `work` gets a pidfd
+    of this process and the other end; an error that stops it is sent as Failed.
+    """
+    parent = os.pidfd_open(os.getpid())
+    ours, theirs = channel()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        ends.take()
+        in_child(lambda: work(parent, theirs), theirs)
+    os.close(parent)
+    theirs.close()
+    ends.close()
+    try:
+        ours.watch(child)
+    except BaseException:
+        end_started(child)
+        ours.close()
+        raise
+    return child, ours
+
+
+def end_started(child: int) -> int:
+    """Kill our child, and with it all that it started; return its wait status."""
     with suppress(ProcessLookupError):
-        os.kill(outer, signal.SIGKILL)
-    return os.waitpid(outer, 0)[1]
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
 
 
 def silence_text(what: str, status: int) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import termios
 import tty
 from collections.abc import Callable
@@ -33,9 +34,10 @@ from mount_tools.container.attach_messages import (
     Resize,
     Signal,
     Taken,
+    pair,
 )
 from mount_tools.container.detach_keys import DetachKeys
-from mount_tools.container.signals import TAKEN
+from mount_tools.container.signals import TAKEN, held
 from mount_tools.container.terminal import size_of_ours
 from unionfs.syscalls.signalfd import signalfd
 
@@ -62,6 +64,36 @@ def status_of(outcome: Outcome, status_if_lost: Callable[[], int]) -> int:
             return 0 if by_keys else 128 + signal.SIGHUP
         case Lost():
             return status_if_lost()
+
+
+def view_new(
+    leave: Callable[[socket.socket], None],
+    status_if_lost: Callable[[], int],
+    *,
+    terminal: bool,
+    stdin: bool,
+    keys: bytes,
+    signals: bool = True,
+) -> int:
+    """Call `leave`, which leaves a keeper behind, connected to its argument; be its first viewer.
+
+    Returns the exit status of the command.
+    """
+    # Signals for the command are blocked until the command exists.
+    with held():
+        ours, theirs = pair()
+        try:
+            leave(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        connection = Connection(ours)
+        with Viewer(
+            connection, terminal=terminal, stdin=stdin, keys=keys, signals=signals
+        ) as viewer:
+            return status_of(viewer.view(), status_if_lost)
 
 
 class Viewer:

@@ -26,6 +26,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
@@ -143,6 +144,12 @@ def bring_up_loopback() -> None:
 def die_with_parent(signal: int) -> None:
     """Get `signal` when the thread that forked this process ends."""
     if _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0:
+        raise fail()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose parent ends: prctl(2) PR_SET_CHILD_SUBREAPER."""
+    if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise fail()
 
 

@@ -6,8 +6,8 @@ its Entrypoint and its Cmd; variables and labels are added to those of the image
 
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
 Differs from docker: flags for what PyUnion does not have (cgroups, restarts, volumes with
-names) are refused, not ignored, with what to do instead.  A network is the host's or none,
-and every container has an init; the flags that ask for these are accepted.
+names) are refused, not ignored, with what to do instead.  A network is the host's or none.
+A container has an init unless --init=false is given.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ContainerFlags:
     network: str | None = None
     pull: str = "missing"
     quiet: bool = False
-    init: bool = False
+    init: bool = True
     mount: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
     privileged: bool = False
@@ -120,7 +120,12 @@ def container_flags(function: Decorated) -> Decorated:
             default="missing",
         ),
         framework.flag("-q", "--quiet", says="Suppress the pull output"),
-        framework.flag("--init", says="Accepted without effect: every container has an init"),
+        framework.flag(
+            "--init",
+            says="Run an init that forwards signals and reaps processes; with --init=false the "
+            "command is process 1",
+            default=True,
+        ),
         framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
     ):
         function = add(function)
@@ -233,6 +238,7 @@ def _host_config(flags: ContainerFlags) -> HostConfig:
         dns=flags.dns,
         dns_search=flags.dns_search,
         dns_options=flags.dns_option,
+        init=flags.init,
     )
 
 

@@ -77,6 +77,7 @@ def test_volumes_are_stored_as_docker_does(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_happens_anyway_may_be_asked_for() -> None:
     assert made(network="host", init=True) == made()
+    assert made(init=False)["HostConfig"] == {"Binds": [], "ReadonlyRootfs": False, "Init": False}
     for name in ("bridge", "nothing", ""):
         with pytest.raises(StoreError, match=f"^network {name} not found: .*--network none$"):
             made(network=name)
