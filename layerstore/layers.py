@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from layerstore.db.build_table import BuildTable
 from layerstore.db.container_table import ContainerTable
@@ -78,8 +79,7 @@ class Staging(_Parts):
     path: Path
 
 
-@dataclass(frozen=True)
-class Freed:
+class Freed(NamedTuple):
     """Layers that lost their last user, the topmost first, and the blobs they came from."""
 
     layers: list[Layer]

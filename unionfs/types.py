@@ -7,7 +7,6 @@ are bytes and `st_blocks` counts 512-byte blocks.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import NamedTuple, NewType
 
 Fh = NewType("Fh", int)
@@ -86,7 +85,6 @@ class DirEntry(NamedTuple):
     st_ino: StIno
 
 
-@dataclass(slots=True)
 class SetAttr:
     """The attributes that one SETATTR changes; None leaves an attribute as it is.
 
@@ -95,13 +93,37 @@ class SetAttr:
     allowed for an append-only file.
     """
 
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    size: int | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
-    times_now: bool = field(default=False, repr=False)
+    __slots__ = ("atime_ns", "gid", "mode", "mtime_ns", "size", "times_now", "uid")
+
+    def __init__(
+        self,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        times_now: bool = False,
+    ) -> None:
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.size = size
+        self.atime_ns = atime_ns
+        self.mtime_ns = mtime_ns
+        self.times_now = times_now
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SetAttr) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        given = [(name, getattr(self, name)) for name in self.__slots__]
+        words = (f"{name}={value}" for name, value in given if value is not None)
+        return f"SetAttr({', '.join(words)})"
 
 
 class Restored(NamedTuple):

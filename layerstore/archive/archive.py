@@ -217,7 +217,7 @@ class _Origin(NamedTuple):
     @classmethod
     def of(cls, config: ImageConfig) -> _Origin:
         # Times are compared as points in time: docker writes the same one in several ways.
-        history = tuple(replace(entry, created=str(entry.created_ns)) for entry in config.history)
+        history = tuple(entry._replace(created=str(entry.created_ns)) for entry in config.history)
         return cls(history, len(config.diff_ids))
 
     def follows(self, parent: _Origin) -> bool:

@@ -26,9 +26,8 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.names import new_name
@@ -74,8 +73,7 @@ def socket_path(directory: Path) -> Path:
     return directory / "control.sock"
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """A container as it was when it was read.
 
     `image_name` is the name by which the image was given; `base` is the chain_id of the

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from layerstore.images.rows import Image, ImageRows
 from layerstore.oci.reference import Reference, familiar, familiar_name
 
 
-@dataclass(frozen=True)
-class ImageFilters:
+class ImageFilters(NamedTuple):
     """The filters of a listing; one that is not set matches every image.
 
     Labels are (name, value), with None for any value.  `before` and `since` are names or
@@ -81,7 +80,7 @@ def _named(image: Image, patterns: list[re.Pattern[str]]) -> Image:
     def kept(names: tuple[Reference, ...]) -> tuple[Reference, ...]:
         return tuple(name for name in names if any(_matches(pattern, name) for pattern in patterns))
 
-    return replace(image, tags=kept(image.tags), repo_digests=kept(image.repo_digests))
+    return image._replace(tags=kept(image.tags), repo_digests=kept(image.repo_digests))
 
 
 def _matches(pattern: re.Pattern[str], reference: Reference) -> bool:

@@ -11,7 +11,7 @@ Threading: any thread.  Source: image-spec config.md; moby
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
@@ -47,8 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class HistoryLine:
+class HistoryLine(NamedTuple):
     """One line of an image's history: `id` is None unless that step is an image of the store."""
 
     id: Digest | None

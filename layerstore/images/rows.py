@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
@@ -24,8 +24,7 @@ from layerstore.oci.reference import Reference, familiar, parse_reference, parse
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """An image as it was when it was read.
 
     `top` is the chain_id of its last layer, None for an image without layers;

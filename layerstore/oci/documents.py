@@ -15,7 +15,9 @@ docker-image-spec v1.2, manifest v2 schema 2.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, UnknownMediaType, shown
 from layerstore.oci.digest import Digest, chain_id, sha256_digest
@@ -38,8 +40,7 @@ INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
 MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 
 
-@dataclass(frozen=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """The step that made one layer, or changed the configuration only."""
 
     created: str = ""
@@ -64,12 +65,18 @@ class HistoryEntry:
         return {name: value for name, value in fields.items() if value}
 
 
-@dataclass(frozen=True)
 class ImageConfig:
     """A configuration: `data` is its bytes, `fields` the parsed JSON."""
 
-    data: bytes
-    fields: Object = field(repr=False, compare=False)
+    def __init__(self, data: bytes, fields: Object) -> None:
+        self.data = data
+        self.fields = fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageConfig) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
 
     @classmethod
     def parse(cls, data: bytes) -> ImageConfig:
@@ -209,14 +216,13 @@ class ImageConfig:
         return ImageConfig.of(fields)
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """The type, digest and size of content that a document names."""
 
     media_type: str
     digest: Digest
     size: int
-    annotations: dict[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = MappingProxyType({})
     platform: Object | None = None
     urls: tuple[str, ...] = ()
 
@@ -251,8 +257,7 @@ class Descriptor:
         return fields
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """An image's manifest: its configuration and its layers, the base first."""
 
     data: bytes

@@ -13,13 +13,12 @@ Source: image-spec config.md "config"; docker-image-spec v1.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.oci.json_values import Object
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(NamedTuple):
     """What containers run with; `fields` is the JSON object, which is never changed."""
 
     fields: Object

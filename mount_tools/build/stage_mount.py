@@ -13,7 +13,6 @@ Source: overlayfs.rst "Volatile mount".
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -70,13 +69,13 @@ def prepare_stage(store: Store, container: Container, *, runs: bool) -> StageMou
     point, workspace = directory / "merged", directory / "workspace"
     for made in (point, workspace):
         made.mkdir(mode=0o755, exist_ok=True)
-    union = dataclasses.replace(options.union, volatile=True)
+    union = options.union._replace(volatile=True)
     files: dict[str, str] = {}
     if runs:
         files = etc_files(os.fspath(directory), _HOSTNAME, HostConfig())
         wanted = [Point(f"/{name}", folder=False) for name in files]
         union = with_points(union, directory, wanted)
-    options = dataclasses.replace(options, union=union)
+    options = options._replace(union=union)
     try:
         fuse = open_device()
     except MountError as error:

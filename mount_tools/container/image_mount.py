@@ -7,7 +7,6 @@ and removed when the mount ends; after a crash the next such mount removes it.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -51,7 +50,7 @@ def opened_image(spec: str, directory: str, options: MountOptions) -> Iterator[S
                     refuse_running(container)
                     stack = container_options(store, container)
                     # Without log= it logs to syslog, as every mount that mount(8) makes.
-                    mixed = with_stack(options, dataclasses.replace(stack, log=None))
+                    mixed = with_stack(options, stack._replace(log=None))
                     serve = _server(store, container, directory, mixed, alone, ephemeral=ephemeral)
                     # After a fork SQLite believes that it has locks which it lost.
                     store.database.close()

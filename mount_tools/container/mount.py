@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from layerstore.containers.containers import Container, socket_path
 from layerstore.db.processes import ProcessId
@@ -65,15 +64,13 @@ def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
     it has nothing to commit.
     """
     read_only = bool(asked.flags & MS_RDONLY)
-    union = replace(
-        asked.union,
+    union = asked.union._replace(
         lowers=stack.union.lowers,
         upper=stack.union.upper,
         work=stack.union.work,
         read_only=read_only,
     )
-    return replace(
-        asked,
+    return asked._replace(
         union=union,
         fsname=asked.fsname or stack.fsname,
         log=asked.log or stack.log,
@@ -134,8 +131,7 @@ def mount_container(
 
 def _absolute(options: MountOptions) -> MountOptions:
     """Return `options` with absolute paths: the daemon works in /."""
-    return replace(
-        options,
+    return options._replace(
         log=None if options.log is None else os.path.abspath(options.log),
         control=None if options.control is None else os.path.abspath(options.control),
     )

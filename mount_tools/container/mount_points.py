@@ -14,7 +14,6 @@ Threading: one thread.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -60,7 +59,7 @@ def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) ->
         (place / _MADE_OF).write_text(made_of)
     if not os.listdir(place / "diff"):
         return union
-    return dataclasses.replace(union, lowers=(os.fsencode(place / "diff"), *union.lowers))
+    return union._replace(lowers=(os.fsencode(place / "diff"), *union.lowers))
 
 
 def _boot() -> str:

@@ -13,7 +13,6 @@ Threading: one thread, since it forks.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import signal
@@ -286,8 +285,10 @@ def _start_inside(
     try:
         init = ours.expect(Begun).pid
         if not inside.outer_stays:
-            os.waitpid(child, 0)  # init is our child now
-            child = init
+            _, status = os.waitpid(child, 0)
+            child = init  # it is ours now
+            if status != 0:
+                ours.raise_failure()
             ours.watch(child)
         try:
             daemon.serve()
@@ -400,7 +401,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     wanted = [Point(f"/{name}", folder=False) for name in files]
     wanted += [Point(one.target, folder=True) for one in host.tmpfs]
     wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
-    options = dataclasses.replace(options, union=with_points(options.union, directory, wanted))
+    options = options._replace(union=with_points(options.union, directory, wanted))
     return Inside(
         FuseRoot(fuse, os.fspath(point), options),
         hostname,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import getopt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mount_tools.mount.option_grammar import OptionError, shortened
 
@@ -40,8 +40,7 @@ _SWITCHES = {
 }
 
 
-@dataclass(slots=True)
-class Call:
+class Call(NamedTuple):
     """One command line, parsed.
 
     `engine` says that a container engine may have written it, for fuse-overlayfs.
@@ -49,7 +48,7 @@ class Call:
 
     spec: str | None = None
     directory: str = ""
-    options: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = ()
     namespace: str | None = None
     sloppy: bool = False
     fake: bool = False
@@ -73,30 +72,34 @@ def parse_call(arguments: Sequence[str], *, program: str = "mount.pyunion") -> C
         flags, operands = getopt.gnu_getopt(list(arguments), SHORT, LONG)
     except getopt.GetoptError as error:
         raise OptionError(f"{error.msg}; see --help") from None
-    call = Call()
-    ambiguous_f = False
-    for flag, value in flags:
-        if flag in ("-o", "--options"):
-            call.options.append(value)
-        elif flag == "-N":
-            call.namespace = value
-        elif flag == "-f":
-            ambiguous_f = True
-        elif flag in _SWITCHES:
-            setattr(call, _SWITCHES[flag], True)
-        # -n and -t have no effect here.
+    # -n and -t have no effect here.
+    on = {_SWITCHES.get(flag, flag) for flag, _ in flags}
+    call = Call(
+        options=tuple(value for flag, value in flags if flag in ("-o", "--options")),
+        namespace=next((value for flag, value in reversed(flags) if flag == "-N"), None),
+        sloppy="sloppy" in on,
+        fake="fake" in on,
+        foreground="foreground" in on,
+        verbose="verbose" in on,
+        debug="debug" in on,
+        help="help" in on,
+        version="version" in on,
+    )
     if call.help or call.version:
         return call
-    _take_operands(call, operands)
-    call.engine = program == FUSE_OVERLAYFS or call.spec is None
-    if ambiguous_f and call.spec is not None and program != FUSE_OVERLAYFS:
-        call.fake = True
-    elif ambiguous_f:
-        call.foreground = True
-    return call
+    spec, directory = _operands_of(operands)
+    means_fake = spec is not None and program != FUSE_OVERLAYFS
+    return call._replace(
+        spec=spec,
+        directory=directory,
+        engine=program == FUSE_OVERLAYFS or spec is None,
+        fake=call.fake or ("-f" in on and means_fake),
+        foreground=call.foreground or ("-f" in on and not means_fake),
+    )
 
 
-def _take_operands(call: Call, operands: list[str]) -> None:
+def _operands_of(operands: list[str]) -> tuple[str | None, str]:
+    """Return SPEC, if there is one, and DIR."""
     if not operands:
         raise OptionError("no directory to mount on was given; see --help")
     if len(operands) > 2:
@@ -104,7 +107,7 @@ def _take_operands(call: Call, operands: list[str]) -> None:
             f"{shortened(operands[2])!r} is one argument too many; give at most SPEC and DIR, "
             f"and the mount options as one word after -o"
         )
-    *spec, call.directory = operands
-    call.spec = spec[0] if spec else None
-    if not call.directory:
+    *spec, directory = operands
+    if not directory:
         raise OptionError("the directory to mount on is an empty string; see --help")
+    return (spec[0] if spec else None), directory

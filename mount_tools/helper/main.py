@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TextIO
 
 from mount_tools.daemon.detach import (
@@ -145,8 +144,7 @@ def _options_of(call: Call, *, of_image: bool) -> MountOptions:
         of_image=of_image,
         engine=call.engine,
     )
-    return replace(
-        options,
+    return options._replace(
         union=_with_absolute_paths(options.union),
         fsname=options.fsname or call.spec or "pyunion",
         foreground=options.foreground or call.foreground,
@@ -165,8 +163,7 @@ def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
     def absolute(path: bytes) -> bytes:
         return os.fsencode(_absolute(os.fsdecode(path)))
 
-    return replace(
-        config,
+    return config._replace(
         lowers=tuple(map(absolute, config.lowers)),
         data=tuple(map(absolute, config.data)),
         upper=None if config.upper is None else absolute(config.upper),

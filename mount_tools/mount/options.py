@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from mount_tools.mount.id_maps import parse_id, parse_id_map
 from mount_tools.mount.option_grammar import (
@@ -50,8 +49,7 @@ from unionfs.syscalls.mount import (
 LAYER_OPTIONS = frozenset(("lowerdir", "lowerdir+", "upperdir", "workdir", "datadir+"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """One mount, as asked for.
 
     `flags` are MS_* of mount(2).  `selinux` maps names such as "context" to words such as
@@ -123,9 +121,9 @@ def _taken(options: MountOptions, word: Word, sloppy: bool, engine: bool) -> Mou
     if name in VFS_FLAGS:
         _no_value(word)
         on, off = VFS_FLAGS[name]
-        return replace(options, flags=options.flags & ~off | on)
+        return options._replace(flags=options.flags & ~off | on)
     if name in _UNION:
-        return replace(options, union=_UNION[name](options.union, word))
+        return options._replace(union=_UNION[name](options.union, word))
     if name in _MOUNT:
         return _MOUNT[name](options, word)
     if name in REFUSED:
@@ -143,14 +141,14 @@ def _as_engines_mean(options: MountOptions, word: Word) -> MountOptions | None:
     if name in ("uidmapping", "gidmapping") and not word.value:
         return options
     if name == "squash_to_root" and word.value == "1":
-        return replace(options, union=_squash_to_root(options.union, Word(name, None)))
+        return options._replace(union=_squash_to_root(options.union, Word(name, None)))
     refused = REFUSED.get(name)
     if refused is not None:
         if refused.to_engines or not refused.concerns(word.value):
             return None
     elif name in MEANT or is_ignored(name) or _means_layers(name):
         return None
-    return replace(options, ignored=(*options.ignored, shortened(str(word))))
+    return options._replace(ignored=(*options.ignored, shortened(str(word))))
 
 
 def _means_layers(name: str) -> bool:
@@ -181,12 +179,12 @@ def _checked(options: MountOptions, of_image: bool) -> MountOptions:
     if options.io_uring == "on":
         if options.transport == "pyfuse3":
             raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
-        options = replace(options, transport="dev_fuse")
+        options = options._replace(transport="dev_fuse")
     # Without an upper nothing can be written, and mount(8) should say so too.
     writable = union.upper is not None or of_image
     flags = options.flags | (0 if writable else MS_RDONLY)
-    union = replace(union, read_only=bool(flags & MS_RDONLY), atime=_atime(flags))
-    return replace(options, flags=flags, union=union)
+    union = union._replace(read_only=bool(flags & MS_RDONLY), atime=_atime(flags))
+    return options._replace(flags=flags, union=union)
 
 
 def _atime(flags: int) -> Atime | None:
@@ -261,67 +259,67 @@ def _lowerdir(union: UnionConfig, word: Word) -> UnionConfig:
     if not word.value:
         raise OptionError("lowerdir= is empty; give at least one directory: lowerdir=DIR[:DIR…]")
     lowers, data = split_layers(word.value)
-    return replace(
-        union, lowers=tuple(map(os.fsencode, lowers)), data=tuple(map(os.fsencode, data))
+    return union._replace(
+        lowers=tuple(map(os.fsencode, lowers)), data=tuple(map(os.fsencode, data))
     )
 
 
 def _lowerdir_add(union: UnionConfig, word: Word) -> UnionConfig:
     if union.data:
         raise OptionError(f"{shortened(str(word))} follows data-only layers, which come last")
-    return replace(union, lowers=(*union.lowers, _path(word)))
+    return union._replace(lowers=(*union.lowers, _path(word)))
 
 
 def _squash_to_root(union: UnionConfig, word: Word) -> UnionConfig:
     _no_value(word)
-    return replace(union, squash_uid=0, squash_gid=0)
+    return union._replace(squash_uid=0, squash_gid=0)
 
 
 def _selinux(options: MountOptions, word: Word) -> MountOptions:
     others = tuple(w for w in options.selinux if not w.startswith(f"{word.name}="))
-    return replace(options, selinux=(*others, f'{word.name}="{_text(word)}"'))
+    return options._replace(selinux=(*others, f'{word.name}="{_text(word)}"'))
 
 
 _UNION: dict[str, Callable[[UnionConfig, Word], UnionConfig]] = {
     "lowerdir": _lowerdir,
     "lowerdir+": _lowerdir_add,
-    "datadir+": lambda u, word: replace(u, data=(*u.data, _path(word))),
-    "upperdir": lambda u, word: replace(u, upper=_path(word)),
-    "workdir": lambda u, word: replace(u, work=_path(word)),
-    "userxattr": lambda u, word: replace(u, userxattr=_flag(word)),
-    "redirect_dir": lambda u, word: replace(u, redirect_dir=_member(word, RedirectDir)),
-    "whiteout": lambda u, word: replace(u, whiteout=_member(word, WhiteoutForm)),
-    "metacopy": lambda u, word: replace(u, metacopy=_switch(word)),
-    "index": lambda u, word: replace(u, index=_switch(word)),
-    "volatile": lambda u, word: replace(u, volatile=_flag(word)),
-    "fsync": lambda u, word: replace(u, volatile=_switch(word, on="0", off="1")),
-    "timeout": lambda u, word: replace(u, timeout=_seconds(word)),
-    "uidmapping": lambda u, word: replace(u, uid_map=parse_id_map(word)),
-    "gidmapping": lambda u, word: replace(u, gid_map=parse_id_map(word)),
+    "datadir+": lambda u, word: u._replace(data=(*u.data, _path(word))),
+    "upperdir": lambda u, word: u._replace(upper=_path(word)),
+    "workdir": lambda u, word: u._replace(work=_path(word)),
+    "userxattr": lambda u, word: u._replace(userxattr=_flag(word)),
+    "redirect_dir": lambda u, word: u._replace(redirect_dir=_member(word, RedirectDir)),
+    "whiteout": lambda u, word: u._replace(whiteout=_member(word, WhiteoutForm)),
+    "metacopy": lambda u, word: u._replace(metacopy=_switch(word)),
+    "index": lambda u, word: u._replace(index=_switch(word)),
+    "volatile": lambda u, word: u._replace(volatile=_flag(word)),
+    "fsync": lambda u, word: u._replace(volatile=_switch(word, on="0", off="1")),
+    "timeout": lambda u, word: u._replace(timeout=_seconds(word)),
+    "uidmapping": lambda u, word: u._replace(uid_map=parse_id_map(word)),
+    "gidmapping": lambda u, word: u._replace(gid_map=parse_id_map(word)),
     "squash_to_root": _squash_to_root,
-    "squash_to_uid": lambda u, word: replace(u, squash_uid=parse_id(word)),
-    "squash_to_gid": lambda u, word: replace(u, squash_gid=parse_id(word)),
+    "squash_to_uid": lambda u, word: u._replace(squash_uid=parse_id(word)),
+    "squash_to_gid": lambda u, word: u._replace(squash_gid=parse_id(word)),
 }
 
 _MOUNT: dict[str, Callable[[MountOptions, Word], MountOptions]] = {
-    "noacl": lambda o, word: replace(o, acl=not _flag(word)),
-    "noxattrs": lambda o, word: replace(o, xattrs=_switch(word, on="0", off="1")),
+    "noacl": lambda o, word: o._replace(acl=not _flag(word)),
+    "noxattrs": lambda o, word: o._replace(xattrs=_switch(word, on="0", off="1")),
     "context": _selinux,
     "fscontext": _selinux,
     "defcontext": _selinux,
     "rootcontext": _selinux,
-    "allow_other": lambda o, word: replace(o, allow_other=_flag(word)),
-    "noallow_other": lambda o, word: replace(o, allow_other=not _flag(word)),
-    "fsname": lambda o, word: replace(o, fsname=_text(word)),
-    "transport": lambda o, word: replace(o, transport=_choice(word, TRANSPORTS)),
-    "io_uring": lambda o, word: replace(o, io_uring=_choice(word, IO_URING)),
-    "passthrough": lambda o, word: replace(o, passthrough=_choice(word, PASSTHROUGH)),
-    "sched": lambda o, word: replace(o, sched=_choice(word, SCHED)),
-    "foreground": lambda o, word: replace(o, foreground=_flag(word)),
-    "debug": lambda o, word: replace(o, debug=_flag(word)),
-    "log": lambda o, word: replace(o, log=_text(word)),
-    "control": lambda o, word: replace(o, control=_text(word)),
-    "container": lambda o, word: replace(o, container=_text(word)),
+    "allow_other": lambda o, word: o._replace(allow_other=_flag(word)),
+    "noallow_other": lambda o, word: o._replace(allow_other=not _flag(word)),
+    "fsname": lambda o, word: o._replace(fsname=_text(word)),
+    "transport": lambda o, word: o._replace(transport=_choice(word, TRANSPORTS)),
+    "io_uring": lambda o, word: o._replace(io_uring=_choice(word, IO_URING)),
+    "passthrough": lambda o, word: o._replace(passthrough=_choice(word, PASSTHROUGH)),
+    "sched": lambda o, word: o._replace(sched=_choice(word, SCHED)),
+    "foreground": lambda o, word: o._replace(foreground=_flag(word)),
+    "debug": lambda o, word: o._replace(debug=_flag(word)),
+    "log": lambda o, word: o._replace(log=_text(word)),
+    "control": lambda o, word: o._replace(control=_text(word)),
+    "container": lambda o, word: o._replace(container=_text(word)),
 }
 
 MEANT = frozenset(_UNION) | frozenset(_MOUNT) | frozenset(VFS_FLAGS)

@@ -117,9 +117,7 @@ class Containers:
 
     def keeper(self, name: str) -> int:
         """Return the process that keeps a running container."""
-        init = int(self.ok("inspect", "-f", "{{.State.Pid}}", name))
-        # Init's parent is the outer process, and that one's is the keeper.
-        return parent_of(parent_of(init))
+        return parent_of(int(self.ok("inspect", "-f", "{{.State.Pid}}", name)))
 
     def mine(self) -> list[int]:
         """Return the processes that hold something of the store open, or were started for it."""

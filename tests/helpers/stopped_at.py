@@ -48,7 +48,7 @@ def main() -> int:
         return message
 
     def reporting(reporter: Reporter) -> None:
-        who = "keeper" if sys._getframe(1).f_code.co_name.startswith("_keep") else "daemon"
+        who = "keeper" if sys._getframe(1).f_code.co_name == "keep" else "daemon"
         reach(f"report:{who}")
         live(reporter)
         reach(f"reported:{who}")

@@ -10,7 +10,6 @@ Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple
 
 # Kernel overlayfs allows 500 (fs/overlayfs/params.h OVL_MAX_STACK), so an image may have
@@ -52,8 +51,7 @@ class IdRange(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnionConfig:
+class UnionConfig(NamedTuple):
     """The settings of one union.
 
     Paths are absolute, or relative to the working directory at the time of `open_union`.
@@ -76,7 +74,7 @@ class UnionConfig:
     whiteout: WhiteoutForm = WhiteoutForm.AUTO
     redirect_dir: RedirectDir = RedirectDir.ON
     metacopy: bool = False
-    index: bool = True
+    index: bool = True  # type: ignore[assignment]  # in place of tuple.index()
     volatile: bool = False
     timeout: float | None = None
     uid_map: tuple[IdRange, ...] = ()

@@ -20,8 +20,8 @@ import logging
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
@@ -173,14 +173,13 @@ def copy_up_file(
     state.counts["copy_ups"] += 1
 
 
-@dataclass(slots=True)
-class _Copy:
+class _Copy(NamedTuple):
     """One copy_up of a file.
 
     `st` is the stat of the lower.  `name` is the copy in the staging directory, which has
     the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
-    are the attributes to set on the copy.  `entry` is its name in `index`, through which
-    lookups of its other names in the union find it; `index` is None for a file with one
+    are the attributes to set on the copy.  `entry` is its name in `link_index`, through which
+    lookups of its other names in the union find it; `link_index` is None for a file with one
     name.
     """
 
@@ -193,7 +192,7 @@ class _Copy:
     size: int | None
     metacopy: bool
     marks: dict[str, bytes]
-    index: LinkIndex | None = None
+    link_index: LinkIndex | None = None
     entry: bytes = b""
 
 
@@ -230,7 +229,7 @@ def _plan(
     linked = encode_origin(node.real.layer, fd, name)
     if linked is not None:
         copy.marks[marks.origin] = linked
-        copy.index, copy.entry = writable.index, entry_name(linked)
+        copy = copy._replace(link_index=writable.index, entry=entry_name(linked))
     if origin is not None and origin != linked:
         copy.marks[marks.first_origin] = origin
     return copy
@@ -245,10 +244,10 @@ def _copy_up_lower(copy: _Copy) -> None:
             node.data = data
         # The file may have lost names while its data was copied.
         delta = copy.st.st_nlink - node.lost.links - 1
-        if copy.index is None or delta < 0:
+        if copy.link_index is None or delta < 0:
             _publish(copy)
         else:
-            _publish_indexed(copy, copy.index, delta)
+            _publish_indexed(copy, copy.link_index, delta)
         if not copy.metacopy:
             node.data = None
     except BaseException:

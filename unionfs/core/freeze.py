@@ -31,7 +31,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 from unionfs.core.config import MAX_LOWERS
@@ -340,7 +339,7 @@ def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
         layer.number = number
     writable.replace_upper(new)
     lowers = (upper_to, *state.config.lowers)
-    state.config = replace(state.config, lowers=lowers)
+    state.config = state.config._replace(lowers=lowers)
     with state.table.lock:
         uppers = state.table.uppers
         root = next(d for d in uppers if d.parent is d)

@@ -15,7 +15,6 @@ import errno
 import logging
 import os
 import stat
-from dataclasses import dataclass, replace
 
 from unionfs.core.inode import Dir, Node
 from unionfs.core.layer import Layer, RealDir
@@ -36,14 +35,16 @@ log = logging.getLogger(__name__)
 MAX_REDIRECT = 1024
 
 
-@dataclass(slots=True)
 class _Step:
     """What the walk found in one layer, and how the search continues beneath it."""
 
-    parent: RealDir | None = None
-    name: bytes = b""
-    st: os.stat_result | None = None
-    stop: bool = False
+    __slots__ = ("name", "parent", "st", "stop")
+
+    def __init__(self) -> None:
+        self.parent: RealDir | None = None
+        self.name = b""
+        self.st: os.stat_result | None = None
+        self.stop = False
 
 
 def split_redirect(value: bytes) -> tuple[bool, list[bytes]]:
@@ -67,7 +68,7 @@ def marks_of(marks: Marks, real: RealDir) -> DirMarks:
     found = read_dir_marks(marks, fd)
     real.xwhiteouts, real.impure = found.xwhiteouts, found.impure
     if not found.opaque and not real.layer.bottom and has_aufs_opaque(fd):
-        return replace(found, opaque=True)
+        return found._replace(opaque=True)
     return found
 
 

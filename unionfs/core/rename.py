@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from unionfs.core.config import RedirectDir, WhiteoutForm
 from unionfs.core.copy_up import (
@@ -45,13 +44,15 @@ from unionfs.syscalls.renameat2 import (
 )
 
 
-@dataclass(slots=True)
 class End:
     """One end of a rename: a name in a directory, and the inode that has it now."""
 
-    parent: Dir
-    name: bytes
-    node: Node | None = None
+    __slots__ = ("name", "node", "parent")
+
+    def __init__(self, parent: Dir, name: bytes) -> None:
+        self.parent = parent
+        self.name = name
+        self.node: Node | None = None
 
     def found(self) -> Found:
         """Return where the directory has the name."""

@@ -28,7 +28,6 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from unionfs.core.copy_up import set_delta
 from unionfs.core.dirops import leave_dir_locked, leave_name_locked
@@ -45,16 +44,16 @@ from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID, NodeId, Restored
 
 
-@dataclass(slots=True)
 class _Work:
     """What one restore has prepared, done, and leaves to do."""
 
-    state: State
-    writable: Writable
-    leaving: list[Callable[[], None]] = field(default_factory=list)
-    names: list[tuple[NodeId, bytes]] = field(default_factory=list)
-    inodes: list[NodeId] = field(default_factory=list)
-    staged: list[bytes] = field(default_factory=list)
+    def __init__(self, state: State, writable: Writable) -> None:
+        self.state = state
+        self.writable = writable
+        self.leaving: list[Callable[[], None]] = []
+        self.names: list[tuple[NodeId, bytes]] = []
+        self.inodes: list[NodeId] = []
+        self.staged: list[bytes] = []
 
 
 def restore(state: State, path: bytes, *, dry_run: bool = False) -> Restored:

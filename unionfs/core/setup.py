@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import resource
-from dataclasses import replace
 
 from unionfs.core.config import MAX_LOWERS, UnionConfig, WhiteoutForm
 from unionfs.core.inode import Dir, union_ino
@@ -67,7 +66,7 @@ def open_state(config: UnionConfig) -> State:
         raise ConfigError(f"{given} is given without {missing}: give both, or neither")
     if config.read_only and config.upper is not None:
         # The upper of a read-only union is the topmost lower.
-        config = replace(config, lowers=(config.upper, *config.lowers), upper=None, work=None)
+        config = config._replace(lowers=(config.upper, *config.lowers), upper=None, work=None)
     mounts = LayerMounts(config.atime)
     idmapped = _idmapped_mounts(config)
     opened, shown_mapped = [], []

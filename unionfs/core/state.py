@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
 from unionfs.core.inode import File, InodeTable
@@ -49,7 +48,6 @@ class CopyLocks:
                     del self._held[nodeid]
 
 
-@dataclass(slots=True, kw_only=True)
 class Writable:
     """The part of the state that only a writable union has.
 
@@ -58,16 +56,15 @@ class Writable:
     that have a name in the staging directory, their `shelter`, instead of an fd.
     """
 
-    upper: Layer
-    work: WorkDir
-    index: LinkIndex | None
-    whiteout_form: WhiteoutForm
-    copy_locks: CopyLocks = field(default_factory=CopyLocks)
-    unnamed_place: RealDir = field(init=False)
-    shelter: RealDir = field(init=False)
-    sheltered: dict[File, bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, *, upper: Layer, work: WorkDir, index: LinkIndex | None, whiteout_form: WhiteoutForm
+    ) -> None:
+        self.upper = upper
+        self.work = work
+        self.index = index
+        self.whiteout_form = whiteout_form
+        self.copy_locks = CopyLocks()
+        self.sheltered: dict[File, bytes] = {}
         self.shelter = RealDir(self.upper, None, b"")
         self.shelter.pin(self.work.fd)
         self.unnamed_place = RealDir(self.upper, None, b"")
@@ -85,7 +82,6 @@ class Writable:
         self.unnamed_place.pin(upper.root.fd())
 
 
-@dataclass(slots=True, kw_only=True)
 class State:
     """One open union.
 
@@ -98,29 +94,62 @@ class State:
     real files by itself, each inode one.
     """
 
-    config: UnionConfig
-    marks: Marks
-    lowers: tuple[Layer, ...]
-    data: tuple[Layer, ...]
-    writable: Writable | None
-    lost: LostLinks
-    owners: Owners
-    fds: FdCache
-    layers_immutable: bool
-    reads_all: bool
-    mounts: LayerMounts
-    generation: int = 0
-    passes_through: bool = False
-    gate: Gate = field(default_factory=Gate)
-    table: InodeTable = field(default_factory=InodeTable)
-    rename_lock: threading.Lock = field(default_factory=threading.Lock)
-    counts: Counter[str] = field(default_factory=Counter)
-    spares_upper_atime: bool = field(init=False)
-    transport_counters: Callable[[], dict[str, int]] = dict
+    __slots__ = (
+        "config",
+        "counts",
+        "data",
+        "fds",
+        "gate",
+        "generation",
+        "layers_immutable",
+        "lost",
+        "lowers",
+        "marks",
+        "mounts",
+        "owners",
+        "passes_through",
+        "reads_all",
+        "rename_lock",
+        "spares_upper_atime",
+        "table",
+        "transport_counters",
+        "writable",
+    )
 
-    def __post_init__(self) -> None:
-        noatime = self.config.atime is Atime.NOATIME
-        self.spares_upper_atime = noatime and not self.mounts.upper_atime
+    def __init__(
+        self,
+        *,
+        config: UnionConfig,
+        marks: Marks,
+        lowers: tuple[Layer, ...],
+        data: tuple[Layer, ...],
+        writable: Writable | None,
+        lost: LostLinks,
+        owners: Owners,
+        fds: FdCache,
+        layers_immutable: bool,
+        reads_all: bool,
+        mounts: LayerMounts,
+    ) -> None:
+        self.config = config
+        self.marks = marks
+        self.lowers = lowers
+        self.data = data
+        self.writable = writable
+        self.lost = lost
+        self.owners = owners
+        self.fds = fds
+        self.layers_immutable = layers_immutable
+        self.reads_all = reads_all
+        self.mounts = mounts
+        self.generation = 0
+        self.passes_through = False
+        self.gate = Gate()
+        self.table = InodeTable()
+        self.rename_lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self.spares_upper_atime = config.atime is Atime.NOATIME and not mounts.upper_atime
+        self.transport_counters: Callable[[], dict[str, int]] = dict
 
     def require_upper(self) -> Writable:
         """Return the writable part of the state; EROFS in a read-only union."""

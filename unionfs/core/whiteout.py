@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from unionfs.syscalls import xattr
 
@@ -89,8 +89,7 @@ class Marks:
         return self._anywhere or stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-@dataclass(slots=True)
-class DirMarks:
+class DirMarks(NamedTuple):
     """The marks on one real directory."""
 
     opaque: bool = False  # nothing beneath is merged
@@ -100,13 +99,18 @@ class DirMarks:
     origin: bytes | None = None
 
 
-@dataclass(slots=True)
 class Scan:
-    """The names and whiteouts in one real directory."""
+    """The names and whiteouts in one real directory.
 
-    names: dict[bytes, int] = field(default_factory=dict)
-    whiteouts: set[bytes] = field(default_factory=set)
-    opaque: bool = False  # by an AUFS mark among the names
+    It is `opaque` by an AUFS mark among the names.
+    """
+
+    __slots__ = ("names", "opaque", "whiteouts")
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, int] = {}
+        self.whiteouts: set[bytes] = set()
+        self.opaque = False
 
 
 NO_MARKS = DirMarks()
@@ -117,22 +121,23 @@ def read_dir_marks(marks: Marks, fd: int) -> DirMarks:
     names = xattr.list_fd(fd)
     if not names:
         return NO_MARKS
-    found = DirMarks()
+    opaque = xwhiteouts = impure = False
+    redirect = origin = None
     fuse_opaque = FUSE_OVERLAYFS_PREFIX + "opaque"
     for name in names:
         if name == marks.opaque:
             value = xattr.get_fd(fd, name.encode())
-            found.opaque = found.opaque or value == b"y"
-            found.xwhiteouts = value == b"x"
+            opaque = opaque or value == b"y"
+            xwhiteouts = value == b"x"
         elif name == marks.redirect:
-            found.redirect = xattr.get_fd(fd, name.encode())
+            redirect = xattr.get_fd(fd, name.encode())
         elif name == marks.impure:
-            found.impure = True
+            impure = True
         elif name == marks.origin:
-            found.origin = xattr.get_fd(fd, name.encode())
+            origin = xattr.get_fd(fd, name.encode())
         elif name == fuse_opaque:
-            found.opaque = found.opaque or xattr.get_fd(fd, name.encode()) == b"y"
-    return found
+            opaque = opaque or xattr.get_fd(fd, name.encode()) == b"y"
+    return DirMarks(opaque, xwhiteouts, impure, redirect, origin)
 
 
 def has_aufs_opaque(fd: int) -> bool:

@@ -121,8 +121,7 @@ class Connection:
             except OSError as error:
                 self._without_rings(error.strerror)
         # Only if the rings exist: after INIT the kernel waits for all of them.
-        terms.uring = bool(self._queues)
-        self.session = Session(fs, terms)
+        self.session = Session(fs, terms._replace(uring=bool(self._queues)))
         self._over = threading.Event()
         self.gate = fs.gate
         self._failure: BaseException | None = None

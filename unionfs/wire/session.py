@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unionfs.errors import errno_of
 from unionfs.types import NodeId
@@ -62,8 +62,7 @@ _ALWAYS = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """The settings of a connection.
 
     `timeout` is in seconds, None for ever.  `backings` is None if passthrough must

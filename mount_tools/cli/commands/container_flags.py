@@ -16,8 +16,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from layerstore.errors import InvalidReference, StoreError
 from layerstore.oci.json_values import JSON, Object
@@ -43,8 +42,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 _NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 
 
-@dataclass(frozen=True)
-class ContainerFlags:
+class ContainerFlags(NamedTuple):
     """The flags of the command line, unchanged."""
 
     name: str | None = None

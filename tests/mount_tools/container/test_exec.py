@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ def test_nothing_runs_in_a_container_that_does_not(tmp_path: Path) -> None:
     launch = Launch(("true",), (), "/", "")
     with Store.open(tmp_path / "store", sync=False) as store:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
-    mounted = replace(container, status="running", pid=this_process().pid, mount_point="/somewhere")
+    mounted = container._replace(status="running", pid=this_process().pid, mount_point="/somewhere")
     for found in (container, mounted):
         with pytest.raises(StoreError, match="is not running"):
             exec_in_container(found, launch)

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from layerstore.db.processes import process_start
 from layerstore.errors import StoreError
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
     CannotStart,
-    Mounted,
     Recorded,
     Running,
-    Served,
     Silence,
-    channel,
 )
 from mount_tools.container.host_config import HostConfig
 from mount_tools.container.init import Inside, Root, exit_code, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.signals import held
+from mount_tools.container.started import begin as begin_process
+from mount_tools.container.streams import Ends
 from tests.helpers.containers import add_busybox
 from tests.helpers.mounts import require_root, wait_until
 from unionfs.syscalls.mount import MS_BIND, mount
@@ -59,34 +61,44 @@ class Refused(NamedTuple):
         raise StoreError("no mount today")
 
 
-class Outer:
-    """An outer process, and our end of the channel to it; `out` is what the command says."""
+class Box:
+    """A container; we are its keeper.  `out` is what the command says.
 
-    def __init__(self, root: Root, script: str) -> None:
+    `child` is the process of ours that ends with it: the outer process, and then init, unless
+    the outer process stays.
+    """
+
+    def __init__(self, root: Root, script: str, *, init: bool, stays: bool) -> None:
         launch = Launch(("sh", "-c", script), (), "/", "")
-        inside = Inside(root, "boxy", launch, HostConfig(), {}, None)
+        host = HostConfig(init=init)
+        inside = Inside(root, "boxy", launch, host, {}, None, outer_stays=stays)
         self.out, out = os.pipe()
-        self.channel, theirs = channel()
-        ourselves = os.pidfd_open(os.getpid())
-        self.pid = os.fork()
-        if self.pid == 0:
-            self.channel.close()
-            os.dup2(out, 1)
-            run_outer(inside, ourselves, theirs)
-        theirs.close()
-        os.close(out)
-        os.close(ourselves)
-        self.channel.watch(self.pid)
+        ends = Ends(os.open(os.devnull, os.O_RDONLY), out, os.dup(2))
+        self.child, self.channel = begin_process(
+            ends, lambda keeper, to: run_outer(inside, keeper, to)
+        )
+        self.init = 0
+        self._init, self._stays = init, stays
         self.status: int | None = None
 
-    def start(self) -> int:
-        """Do what is to be done out here; return the pid of init."""
-        self.channel.expect(Mounted)
-        self.channel.send(Served())
-        init = self.channel.expect(Begun).pid
+    def begun(self) -> None:
+        self.init = self.channel.expect(Begun).pid
+        if not self._stays:
+            assert os.waitpid(self.child, 0)[1] == 0
+            self.child = self.init
+            self.channel.watch(self.child)
+
+    def start(self) -> None:
+        """Do what the keeper has to do."""
+        self.begun()
         self.channel.send(Recorded())
-        self.channel.expect(Running)
-        return init
+        self.running()
+
+    def running(self) -> None:
+        if self._init:
+            self.channel.expect(Running)
+        else:
+            self.channel.wait_for_execve(self.init)
 
     def said(self) -> bytes:
         with open(self.out, "rb", closefd=False) as pipe:
@@ -94,109 +106,150 @@ class Outer:
 
     def wait(self) -> int:
         if self.status is None:
-            self.status = exit_code(os.waitpid(self.pid, 0)[1])
+            self.status = exit_code(os.waitpid(self.child, 0)[1])
         return self.status
 
     def close(self) -> None:
         if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.child, signal.SIGKILL)
             self.wait()
         self.channel.close()
         os.close(self.out)
 
 
-@pytest.fixture
-def begin(root: Path) -> Iterator[Callable[..., Outer]]:
-    begun: list[Outer] = []
+def set_subreaper(on: int) -> None:
+    assert ctypes.CDLL(None).prctl(36, on, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 
-    def begin(script: str, mounts: Root | None = None) -> Outer:
-        begun.append(Outer(Bound(str(root)) if mounts is None else mounts, script))
-        return begun[-1]
 
-    with held():
-        yield begin
-        for one in begun:
-            one.close()
+@pytest.fixture(params=[False, True], ids=["outer-ends", "outer-stays"])
+def begin(root: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Box]]:
+    boxes: list[Box] = []
+
+    def begin(script: str, mounts: Root | None = None, *, init: bool = True) -> Box:
+        where = Bound(str(root)) if mounts is None else mounts
+        boxes.append(Box(where, script, init=init, stays=request.param))
+        return boxes[-1]
+
+    set_subreaper(1)
+    try:
+        with held():
+            yield begin
+            for box in boxes:
+                box.close()
+        for box in boxes:
+            with suppress(ChildProcessError):
+                os.waitpid(box.init or -1, os.WNOHANG)
+    finally:
+        set_subreaper(0)
     assert str(root) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_it_begins_step_by_step_and_ends_as_its_command(
-    begin: Callable[..., Outer], root: Path
+    begin: Callable[..., Box], root: Path
 ) -> None:
-    begun = begin("echo $$; hostname; ls -d /proc/self /dev/null; exit 7")
-    begun.channel.expect(Mounted)
-    assert not (root / "proc").exists(), "nothing is mounted in it before somebody serves it"
-    begun.channel.send(Served())
-    init = begun.channel.expect(Begun).pid
-    assert Path(f"/proc/{init}").exists()
-    assert not (root / "proc").exists(), "nor before init is recorded"
-    begun.channel.send(Recorded())
-    begun.channel.expect(Running)
-    assert begun.said() == b"2\nboxy\n/dev/null\n/proc/self\n"
-    assert begun.wait() == 7
+    box = begin("echo $$; hostname; ls -d /proc/self /dev/null; exit 7")
+    box.begun()
+    assert Path(f"/proc/{box.init}").exists()
+    assert not (root / "proc").exists(), "nothing is mounted in it before init is recorded"
+    box.channel.send(Recorded())
+    box.channel.expect(Running)
+    assert box.said() == b"2\nboxy\n/dev/null\n/proc/self\n"
+    assert box.wait() == 7
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
-def test_it_ends_with_silence(begin: Callable[..., Outer], root: Path, steps: int) -> None:
+def test_without_an_init_the_command_is_process_1(begin: Callable[..., Box]) -> None:
+    box = begin("echo $$; exit 7", init=False)
+    box.start()
+    assert (box.said(), box.wait()) == (b"1\n", 7)
+
+
+def test_process_1_gets_only_the_signals_that_it_handles(begin: Callable[..., Box]) -> None:
+    script = "trap 'exit 9' USR1; kill -TERM 1; echo up; while :; do sleep 0.02; done"
+    box = begin(script, init=False)
+    box.start()
+    assert os.read(box.out, 3) == b"up\n"
+    os.kill(box.init, signal.SIGTERM)
+    os.kill(box.init, signal.SIGUSR1)
+    assert box.wait() == 9
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("init", [True, False])
+def test_it_ends_with_silence(
+    begin: Callable[..., Box], root: Path, steps: int, init: bool
+) -> None:
     """Whichever message does not come: no command runs."""
-    begun = begin("echo never")
-    for step in range(steps):
-        match step:
-            case 0:
-                begun.channel.expect(Mounted)
-            case 1:
-                begun.channel.send(Served())
-            case 2:
-                begun.channel.expect(Begun)
-    begun.channel.close()
-    assert begun.wait() == REFUSED and begun.said() == b""
+    box = begin("echo never", init=init)
+    if steps:
+        box.begun()
+    box.channel.close()
+    assert box.said() == b"" and box.wait() in (REFUSED, 0)
     assert not (root / "proc").exists()
 
 
-@pytest.mark.parametrize("victim", ["outer", "init"])
-def test_a_killed_process_is_silence(begin: Callable[..., Outer], victim: str) -> None:
-    begun = begin("echo never")
-    begun.channel.expect(Mounted)
-    begun.channel.send(Served())
-    init = begun.channel.expect(Begun).pid
-    os.kill(begun.pid if victim == "outer" else init, signal.SIGKILL)
+@pytest.mark.parametrize("init", [True, False])
+def test_a_killed_process_is_silence(begin: Callable[..., Box], init: bool) -> None:
+    box = begin("echo never", init=init)
+    box.begun()
+    os.kill(box.init, signal.SIGKILL)
     with pytest.raises(Silence):
-        begun.channel.expect(Running)
-    assert begun.wait() == 128 + signal.SIGKILL and begun.said() == b""
+        box.running()
+    assert box.wait() == 128 + signal.SIGKILL and box.said() == b""
 
 
-def test_why_it_cannot_begin_is_told(begin: Callable[..., Outer]) -> None:
-    begun = begin("echo never", Refused())
+def test_why_it_cannot_begin_is_told(begin: Callable[..., Box]) -> None:
+    box = begin("echo never", Refused())
     with pytest.raises(CannotStart, match="no mount today") as caught:
-        begun.channel.expect(Mounted)
+        box.channel.expect(Begun)
     assert caught.value.status == 125
-    assert begun.wait() == 125 and begun.said() == b""
+    assert box.wait() == 125 and box.said() == b""
 
 
-def test_init_has_a_name_and_no_command_line_of_the_host(begin: Callable[..., Outer]) -> None:
-    begun = begin("cat /proc/1/comm; cat /proc/1/cmdline")
-    begun.start()
-    assert begun.said() == b"pyunion-init\npyunion-init\0"
+def test_init_has_a_name_and_no_command_line_of_the_host(begin: Callable[..., Box]) -> None:
+    box = begin("cat /proc/1/comm; cat /proc/1/cmdline")
+    box.start()
+    assert box.said() == b"pyunion-init\npyunion-init\0"
 
 
-def test_all_of_it_ends_with_the_outer_process(begin: Callable[..., Outer]) -> None:
-    begun = begin("sleep 1000 & echo up; sleep 1000")
-    init = begun.start()
-    assert os.read(begun.out, 3) == b"up\n"
-    inside = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+@pytest.mark.parametrize("init", [True, False])
+def test_all_of_it_ends_with_our_child(begin: Callable[..., Box], init: bool) -> None:
+    box = begin("sleep 1000 & echo up; sleep 1000; :", init=init)
+    box.start()
+    assert os.read(box.out, 3) == b"up\n"
+    inside = Path(f"/proc/{box.init}/task/{box.init}/children").read_text().split()
     assert inside
-    os.kill(begun.pid, signal.SIGKILL)
-    begun.wait()
-    for pid in (init, *inside):
-        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it to end")  # type: ignore[misc]
+    os.kill(box.child, signal.SIGKILL)
+    box.wait()
+    for pid in (box.init, *map(int, inside)):
+        wait_until(lambda pid=pid: process_start(pid) is None, "it to end")  # type: ignore[misc]
 
 
-def test_signals_for_init_are_the_commands(begin: Callable[..., Outer]) -> None:
-    begun = begin("trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done")
-    init = begun.start()
-    assert os.read(begun.out, 3) == b"up\n"
-    os.kill(init, signal.SIGUSR1)
-    assert begun.wait() == 9
+@pytest.mark.parametrize("init", [True, False])
+def test_all_of_it_ends_with_the_keeper(root: Path, init: bool) -> None:
+    reading, writing = os.pipe()
+    keeper = os.fork()
+    if keeper == 0:
+        set_subreaper(1)
+        with held():
+            box = Box(Bound(str(root)), "sleep 1000 & sleep 1000; :", init=init, stays=False)
+            box.start()
+            os.write(writing, b"%d" % box.init)
+            os.read(box.out, 1)
+        os._exit(1)
+    started = int(os.read(reading, 20))
+    os.close(reading)
+    os.close(writing)
+    os.kill(keeper, signal.SIGKILL)
+    os.waitpid(keeper, 0)
+    wait_until(lambda: not Path(f"/proc/{started}").exists(), "process 1 to end")
+
+
+def test_signals_for_init_are_the_commands(begin: Callable[..., Box]) -> None:
+    box = begin("trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done")
+    box.start()
+    assert os.read(box.out, 3) == b"up\n"
+    os.kill(box.init, signal.SIGUSR1)
+    assert box.wait() == 9
 
 
 def test_exit_codes_are_those_of_a_shell() -> None:

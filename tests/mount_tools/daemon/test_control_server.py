@@ -110,7 +110,8 @@ def asked(path: Path, line: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(20)
         connection.connect(os.fspath(path))
-        connection.sendall(line)
+        if line:
+            connection.sendall(line)
         with connection.makefile("rb") as answer:
             return answer.readline()
 

@@ -10,20 +10,20 @@ from mount_tools.mount.option_grammar import OptionError
 
 def test_as_mount8_calls_it() -> None:
     assert parse_call(["image:tag", "/mnt", "-o", "rw,lowerdir=/a"]) == Call(
-        spec="image:tag", directory="/mnt", options=["rw,lowerdir=/a"]
+        spec="image:tag", directory="/mnt", options=("rw,lowerdir=/a",)
     )
 
 
 def test_as_fuse_overlayfs_is_called() -> None:
     assert parse_call(["-o", "lowerdir=/a", "/mnt"]) == Call(
-        directory="/mnt", options=["lowerdir=/a"], engine=True
+        directory="/mnt", options=("lowerdir=/a",), engine=True
     )
 
 
 def test_by_the_name_of_fuse_overlayfs() -> None:
     call = parse_call(["overlay", "/mnt", "-f", "-o", "lowerdir=/a"], program="fuse-overlayfs")
     assert call == Call(
-        spec="overlay", directory="/mnt", options=["lowerdir=/a"], foreground=True, engine=True
+        spec="overlay", directory="/mnt", options=("lowerdir=/a",), foreground=True, engine=True
     )
 
 
@@ -34,7 +34,7 @@ def test_every_letter_of_the_contract_in_one() -> None:
     assert call == Call(
         spec="spec",
         directory="/mnt",
-        options=["ro"],
+        options=("ro",),
         namespace="/proc/1/ns/mnt",
         sloppy=True,
         fake=True,
@@ -59,7 +59,7 @@ def test_the_long_names_leave_no_doubt() -> None:
 
 def test_options_in_several_places() -> None:
     call = parse_call(["-oro", "a", "-o", "x=1", "/m", "--options=y"])
-    assert call.options == ["ro", "x=1", "y"]
+    assert call.options == ("ro", "x=1", "y")
 
 
 def test_operands_may_look_like_options_behind_two_dashes() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -31,7 +30,7 @@ def test_the_command_has_quotes_around_words_with_spaces(box: Container) -> None
 def test_status(box: Container) -> None:
     ago = time.time_ns() - 2 * HOUR_NS
     assert text.status_text(box) == "Created"
-    ended = replace(box, status="exited", exit_code=3, finished_ns=ago)
+    ended = box._replace(status="exited", exit_code=3, finished_ns=ago)
     assert text.status_text(ended) == "Exited (3) 2 hours ago"
 
 
