@@ -125,6 +125,10 @@ class SetAttr:
         words = (f"{name}={value}" for name, value in given if value is not None)
         return f"SetAttr({', '.join(words)})"
 
+    def only_touches(self) -> bool:
+        """Tell whether it sets both times to the present, and nothing else."""
+        return self.times_now and self.mode is self.uid is self.gid is self.size is None
+
 
 class Restored(NamedTuple):
     """The result of a restore: whether anything changed, and what the kernel should forget.

@@ -169,6 +169,16 @@ def test_write_to_a_running_program(root: Path) -> None:
 
 
 @tree(PROGRAM)
+@pytest.mark.usefixtures("running")
+def test_open_truncating_a_running_program(root: Path) -> None:
+    """Nor is it truncated by an open for reading."""
+    size = (root / "sh").stat().st_size
+    with refused(errno.ETXTBSY), opened(root / "sh", os.O_RDONLY | os.O_TRUNC):
+        pass
+    assert (root / "sh").stat().st_size == size
+
+
+@tree(PROGRAM)
 def test_replace_a_running_program(root: Path, running: subprocess.Popen[bytes]) -> None:
     """A running program's file is changed in its attributes, renamed over and removed."""
     os.chmod(root / "sh", 0o700)

@@ -31,6 +31,7 @@ from unionfs.core.lookup import load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
+from unionfs.core.protection import past_marks, protect, refuse, require_protectable
 from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
 from unionfs.core.state import State, Writable
@@ -40,6 +41,7 @@ from unionfs.interrupts import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,10 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
             convert = partial(state.owners.copied_xattr, source.layer)
             copy_metadata((source.fd(), None), (staged, None), st, wanted, marks, owner, convert)
             ino = os.stat(staged).st_ino
+            protected = marks_at(source.fd(), b"")
+            require_protectable((staged, None), protected)
             publish_locked(state, parent, d.name, name)
+            protect((staged, None), protected)
             d.keep_ctime(st, os.stat(staged))
         except BaseException:
             work.discard(name)
@@ -126,11 +131,14 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     before = os.stat(fd)
     work = state.require_upper().work.fd
     mark_impure(state, parent)
-    as_owner(
-        lambda: os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd), (work, staged), (fd, None)
-    )
+
+    def rename() -> None:
+        move = partial(os.rename, staged, name, src_dir_fd=work, dst_dir_fd=fd)
+        as_owner(move, (work, staged), (fd, None))
+
+    past_marks(rename, fd)
     try:
-        utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns)
+        past_marks(lambda: utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns), fd)
         parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
         # The rename is done, so the caller must not get an error.
@@ -145,19 +153,26 @@ def mark_impure(state: State, parent: Dir) -> None:
         return
     # Only overlayfs's listing of this directory depends on the mark, so a filesystem
     # that is full or has no attributes is no reason to fail.
+    fd = parent.upper.fd()
     with suppress(OSError):
-        set_mark((parent.upper.fd(), None), state.marks.impure, b"y")
+        past_marks(lambda: set_mark((fd, None), state.marks.impure, b"y"), fd)
     parent.impure = True
 
 
 def copy_up_file(
-    state: State, node: File, *, size: int | None = None, metadata_only: bool = False
+    state: State,
+    node: File,
+    *,
+    size: int | None = None,
+    metadata_only: bool = False,
+    allowed: int = 0,
 ) -> None:
     """Copy `node` to the upper, unless it is there already.
 
-    `size` is the number of bytes of the data to copy (0 for a file that is about to
-    be truncated), None for all.  With `metadata_only`, and the mount's metacopy
-    option, the data stays in the lower.
+    Raises EPERM if the file has other marks of chattr(1) than those `allowed`.  `size` is
+    the number of bytes of the data to copy (0 for a file that is about to be truncated),
+    None for all.  With `metadata_only`, and the mount's metacopy option, the data stays in
+    the lower.
     """
     if in_upper(node) and (node.data is None or metadata_only):
         return
@@ -169,7 +184,9 @@ def copy_up_file(
             return
         if not node.unlinked:
             copy_up_dir(state, node.parent)
-        _copy_up_lower(_plan(state, writable, node, size, metadata_only=metadata_only))
+        copy = _plan(state, writable, node, size, metadata_only=metadata_only)
+        refuse(copy.protected, allowed)
+        _copy_up_lower(copy)
     state.counts["copy_ups"] += 1
 
 
@@ -178,9 +195,9 @@ class _Copy(NamedTuple):
 
     `st` is the stat of the lower.  `name` is the copy in the staging directory, which has
     the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
-    are the attributes to set on the copy.  `entry` is its name in `link_index`, through which
-    lookups of its other names in the union find it; `link_index` is None for a file with one
-    name.
+    are the attributes to set on the copy, `protected` its marks of chattr(1).  `entry` is
+    its name in `link_index`, through which lookups of its other names in the union find it;
+    `link_index` is None for a file with one name.
     """
 
     state: State
@@ -192,6 +209,7 @@ class _Copy(NamedTuple):
     size: int | None
     metacopy: bool
     marks: dict[str, bytes]
+    protected: int
     link_index: LinkIndex | None = None
     entry: bytes = b""
 
@@ -203,7 +221,9 @@ def _plan(
     fd, name = node.real.fd(), node.rname
     st = os.stat(name, dir_fd=fd, follow_symlinks=False)
     metacopy = state.config.metacopy and metadata_only
-    metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0
+    protected = 0 if node.unlinked else marks_at(fd, name)
+    # The data of an append-only copy could not be completed.
+    metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0 and not protected
     copy = _Copy(
         state=state,
         writable=writable,
@@ -214,6 +234,7 @@ def _plan(
         size=None if metacopy else size,
         metacopy=metacopy,
         marks={},
+        protected=protected,
     )
     marks = state.marks
     origin = origin_of(state, node.real, name)
@@ -240,6 +261,7 @@ def _copy_up_lower(copy: _Copy) -> None:
     data = node.data or (node.real, node.rname)
     try:
         _stage(copy)
+        require_protectable((work.fd, copy.name), copy.protected)
         if copy.metacopy:
             node.data = data
         # The file may have lost names while its data was copied.
@@ -250,6 +272,9 @@ def _copy_up_lower(copy: _Copy) -> None:
             _publish_indexed(copy, copy.link_index, delta)
         if not copy.metacopy:
             node.data = None
+        if copy.protected:
+            with at_rest(node) as place:
+                protect(place, copy.protected)
     except BaseException:
         work.discard(copy.name)
         raise

@@ -31,6 +31,7 @@ from unionfs.core.lookup import NodeStat, add_alias, load_locked, lookup_locked,
 from unionfs.core.metadata import set_mark
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
+from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import with_nlink
 from unionfs.core.shelter import enter_shelter, make_shelter
 from unionfs.core.state import State
@@ -39,7 +40,7 @@ from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
-from unionfs.syscalls.statx import is_marked
+from unionfs.syscalls.statx import marks_at
 
 log = logging.getLogger(__name__)
 
@@ -312,6 +313,7 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
 
 
 def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
+    require_changeable(node)
     leaving = leave_name_locked(state, node, parent, name)
     remove_name(state, parent, name, is_dir=False)
     leaving()
@@ -476,6 +478,7 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
 
 
 def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
+    require_changeable(d)
     leaving = leave_dir_locked(state, d)
     remove_name(state, parent, name, is_dir=True)
     leaving()
@@ -489,7 +492,7 @@ def not_empty(parent: Dir, d: Dir) -> OSError:
     EPERM if one of the two is immutable or append-only, which the kernel checks first;
     else ENOTEMPTY.
     """
-    marked = is_marked(parent.top().fd()) or is_marked(d.top().fd())
+    marked = marks_at(parent.top().fd(), b"") or marks_at(d.top().fd(), b"")
     return fs_error(errno.EPERM if marked else errno.ENOTEMPTY)
 
 

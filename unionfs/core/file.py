@@ -26,6 +26,7 @@ from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.syscalls.statx import APPEND_ONLY
 
 # The kernel handles these flags itself: it sends CREATE and SETATTR for creation and
 # truncation, the right offsets for O_APPEND and an FSYNC for O_SYNC, and bypasses its
@@ -75,7 +76,13 @@ def open_file(state: State, node: File, flags: int) -> Handle:
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
     if writes or is_cut_short(state, node):
         state.require_upper()
-        copy_up_file(state, node, size=0 if flags & os.O_TRUNC else None)
+        grows = flags & os.O_APPEND and not flags & os.O_TRUNC
+        copy_up_file(
+            state,
+            node,
+            size=0 if flags & os.O_TRUNC else None,
+            allowed=APPEND_ONLY if grows else 0,
+        )
     elif node.is_small() and state.reads_all and not in_upper(node):
         # Mostly the kernel has the data in its cache and never sends a READ.
         return Handle(node, None, flags)

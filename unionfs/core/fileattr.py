@@ -16,6 +16,7 @@ from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import Fd
 from unionfs.core.state import State
 from unionfs.errors import fs_error
+from unionfs.syscalls.statx import APPEND_ONLY, IMMUTABLE
 
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
@@ -39,8 +40,9 @@ def fileattr(state: State, node: Node, command: int, data: bytes) -> bytes:
         raise fs_error(errno.EINVAL)
     if isinstance(node, Dir):
         copy_up_dir(state, node)
+        node.unmarked = False
     elif isinstance(node, File):
-        copy_up_file(state, node)
+        copy_up_file(state, node, allowed=APPEND_ONLY | IMMUTABLE)
     fcntl.ioctl(_open(state, node), command, data[: _WRITES[command]])
     return b""
 

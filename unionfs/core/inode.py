@@ -260,6 +260,7 @@ class Dir(Node):
     `stamp` has the times of the real directories at that moment, for mounts whose
     layers may be changed from outside.  `kept_ctime` is set while only copy_ups have
     changed the real directory: its ctime, and the ctime to show for it, both in ns.
+    `unmarked` says that the upper directory is known to be neither immutable nor append-only.
     """
 
     __slots__ = (
@@ -277,6 +278,7 @@ class Dir(Node):
         "resolved",
         "stamp",
         "stamped_at",
+        "unmarked",
         "upper",
     )
 
@@ -299,6 +301,7 @@ class Dir(Node):
         self.default_acl: bool | None = None
         self.kept_ctime: tuple[int, int] | None = None
         self.impure = False
+        self.unmarked = False
         self.dead = False
         self.listing: Listing | None = None
         self.stamp: tuple[Key, ...] = ()

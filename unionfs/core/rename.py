@@ -31,6 +31,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.owner_rights import as_owner
+from unionfs.core.protection import require_changeable
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
@@ -118,6 +119,7 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
         with end.parent.lock:
             _look(state, end)
         node = end.moved()
+        require_changeable(node)
         if isinstance(node, Dir):
             with node.lock:
                 load_locked(state, node)
@@ -287,6 +289,8 @@ def _clear_target(state: State, target: End) -> None:
 def _leave_target(state: State, target: End) -> Callable[[], None] | None:
     """Prepare the inode at the target for being replaced; return what to do after that."""
     node = target.node
+    if node is not None:
+        require_changeable(node)
     if isinstance(node, Dir):
         return leave_dir_locked(state, node)
     if isinstance(node, File):

@@ -21,10 +21,12 @@ from unionfs.core.file import Handle, current_fd, drop_suid, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.owner_rights import modes_settled
+from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.syscalls.attributes import chmod_at, touch_at, utimens_at
+from unionfs.syscalls.statx import APPEND_ONLY
 from unionfs.types import SetAttr
 
 
@@ -37,7 +39,9 @@ def setattr_node(
     does not.
     """
     state.require_upper()
+    allowed = APPEND_ONLY if change.only_touches() else 0
     if isinstance(node, Dir):
+        require_changeable(node, allowed)
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
         with node.lock:
             _apply(state, upper.fd(), None, change)
@@ -48,7 +52,7 @@ def setattr_node(
         copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
     else:
-        copy_up_file(state, node, metadata_only=True)
+        copy_up_file(state, node, metadata_only=True, allowed=allowed)
     with at_rest(node) as (fd, name):
         if name is None:
             _apply_orphan(state, fd, change)

@@ -56,6 +56,7 @@ from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import (
+    FMODE_EXEC,
     Attr,
     Backing,
     Buffer,
@@ -189,7 +190,21 @@ class UnionFs:
 
     def open(self, nodeid: NodeId, flags: int) -> Fh:
         node = self._table.file(nodeid)
+        if flags & os.O_TRUNC and not flags & os.O_ACCMODE and self._is_running(node):
+            # The kernel finds that out only after the open has truncated the file.
+            raise fs_error(errno.ETXTBSY)
         return self._add_handle(open_file(self._state, node, flags))
+
+    def _is_running(self, node: File) -> bool:
+        """Tell whether a program runs that is the file `node`.
+
+        With passthrough its lower file is kept open afterwards too; `wire.modes` knows
+        whether it runs.
+        """
+        if self._state.passes_through and not in_upper(node):
+            return False
+        handles = self._handles.copy().values()
+        return any(handle.node is node and handle.flags & FMODE_EXEC for handle in handles)
 
     def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         return slow_open(self._state, self._table.file(nodeid), flags)

@@ -16,6 +16,7 @@ from unionfs.core.config import WhiteoutForm
 from unionfs.core.inode import Dir, Found
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import as_owner
+from unionfs.core.protection import refuse
 from unionfs.core.state import State
 from unionfs.core.whiteout import (
     make_aufs_whiteout,
@@ -25,6 +26,7 @@ from unionfs.core.whiteout import (
 )
 from unionfs.core.workdir import WorkDir
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
+from unionfs.syscalls.statx import marks_at
 
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
@@ -63,6 +65,10 @@ def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
 def add_whiteout(state: State, d: Dir, name: bytes) -> None:
     """Hide `name`, which the upper does not have, with a whiteout."""
     fd, writable = d.require_upper().fd(), state.require_upper()
+    if not d.unmarked:
+        # The filesystem would let an append-only directory have a whiteout more.
+        refuse(marks_at(fd, b""))
+        d.unmarked = state.layers_immutable
     work, form = writable.work, writable.whiteout_form
     if form is WhiteoutForm.AUFS:
         make_aufs_whiteout(fd, name)

@@ -19,6 +19,7 @@ from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.layer import Layer
 from unionfs.core.owner_rights import modes_settled
+from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
@@ -127,6 +128,7 @@ def _note_acl(node: Node, name: bytes) -> None:
 
 def _bring_up(state: State, node: Node) -> None:
     if isinstance(node, Dir):
+        require_changeable(node)
         if node.dead:
             node.require_upper()
         else:

@@ -15,7 +15,8 @@ SIZE = 256
 
 _STATX_MNT_ID = 0x1000
 
-_IMMUTABLE_OR_APPEND = 0x10 | 0x20
+# Marks of chattr(1); the flags of ioctl_iflags(2) have the same numbers.
+IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 
 # A field or a few that follow each other, and the offset of the first in bytes.
 _ATTRIBUTES, _ATTRIBUTES_AT = Struct("=Q"), 8
@@ -36,6 +37,9 @@ _statx.argtypes = [
     ctypes.c_void_p,
 ]
 
+# A separate object without a prototype, which would double the cost of a call.
+_quick_statx = libc["statx"]
+
 
 def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
     """Return struct statx of `name` beneath `dir_fd`, or of `dir_fd` itself for b""."""
@@ -46,10 +50,14 @@ def statx(dir_fd: int, name: bytes, mask: int) -> bytearray:
     return bytearray(buffer)
 
 
-def is_marked(fd: int) -> bool:
-    """Tell whether the file `fd` is immutable or append-only (chattr(1), +i and +a)."""
-    (attributes,) = _ATTRIBUTES.unpack_from(statx(fd, b"", 0), _ATTRIBUTES_AT)
-    return bool(attributes & _IMMUTABLE_OR_APPEND)
+def marks_at(dir_fd: int, name: bytes) -> int:
+    """Return which of IMMUTABLE and APPEND_ONLY `name` has beneath `dir_fd`, or, for b"", that."""
+    buffer = _Buffer()
+    flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
+    if _quick_statx(dir_fd, name, flags, 0, buffer) != 0:
+        raise fail(name)
+    found: int = _ATTRIBUTES.unpack_from(buffer, _ATTRIBUTES_AT)[0]
+    return found & (IMMUTABLE | APPEND_ONLY)
 
 
 def mount_id(fd: int) -> int:

@@ -1,0 +1,98 @@
+"""Immutable and append-only files: chattr(1), +i and +a.
+
+The filesystem of the upper enforces these marks itself.  For what lies in a lower the union
+does, as it would otherwise change a copy; and a copy that is allowed gets the marks too, once
+it has its name.  A copy_up is no change of the directory that it is made in, so the marks of
+that are taken off meanwhile.  A crash between these steps loses the mark of the copy.
+
+Source: ioctl_iflags(2); fs/namei.c:may_delete(), may_linkat(); fs/attr.c:may_setattr();
+fs/overlayfs/util.c:ovl_copyattr(), copy_up.c:ovl_copy_fileattr().
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from unionfs.core.inode import Dir, File, Node, in_upper
+from unionfs.core.layer import open_regular
+from unionfs.core.owner_rights import Place
+from unionfs.errors import fs_error
+from unionfs.syscalls.statx import marks_at
+
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
+_FLAGS = struct.Struct("=i")
+
+R = TypeVar("R")
+
+
+def refuse(marks: int, allowed: int = 0) -> None:
+    """Raise EPERM if `marks` has others than those `allowed`."""
+    if marks & ~allowed:
+        raise fs_error(errno.EPERM)
+
+
+def require_changeable(node: Node, allowed: int = 0) -> None:
+    """Raise EPERM if `node` is in a lower and has other marks than those `allowed`."""
+    if isinstance(node, Dir):
+        if node.upper is None:
+            refuse(marks_at(node.lowers[0].fd(), b""), allowed)
+    elif isinstance(node, File) and not in_upper(node) and not node.unlinked:
+        refuse(marks_at(node.real.fd(), node.rname), allowed)
+
+
+def protect(place: Place, marks: int) -> None:
+    """Give the copy at `place`, which has its name, the `marks` of what was copied."""
+    if marks:
+        _set(_opened(place), marks, 0)
+
+
+def require_protectable(place: Place, marks: int) -> None:
+    """Raise EPERM, as for a change, if the staged copy at `place` cannot get the `marks`."""
+    if marks:
+        fd = _opened(place)
+        _set(fd, marks, 0)
+        _set(fd, 0, marks)
+
+
+def _opened(place: Place) -> int:
+    fd, name = place
+    return fd if name is None else open_regular(name, fd)
+
+
+def past_marks(operation: Callable[[], R], fd: int) -> R:
+    """Return `operation()`, tried again without the marks of the directory `fd` after EPERM."""
+    try:
+        return operation()
+    except PermissionError as error:
+        marks = marks_at(fd, b"") if error.errno == errno.EPERM else 0
+        if not marks:
+            raise
+        with _taken_off(fd, marks):
+            return operation()
+
+
+@contextmanager
+def _taken_off(fd: int, marks: int) -> Iterator[None]:
+    _set(fd, 0, marks)
+    try:
+        yield
+    finally:
+        _set(fd, marks, 0)
+
+
+def _set(fd: int, added: int, removed: int) -> None:
+    try:
+        flags = bytearray(_FLAGS.size)
+        fcntl.ioctl(fd, _GETFLAGS, flags)
+        (before,) = _FLAGS.unpack(flags)
+        fcntl.ioctl(fd, _SETFLAGS, _FLAGS.pack(before & ~removed | added))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EACCES):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
+        raise
