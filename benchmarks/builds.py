@@ -8,6 +8,11 @@ cached where a row does not say so.
     copy      COPY of 10,000 files of 200 MB, then 5 RUNs that touch one file each
     cached    a build of 100 steps that are all cached
     last      20 steps, the last of which copies a file that has changed
+    apt       apt-get install of PACKAGES over a small Debian
+
+The packages of `apt` come from a directory that this process serves on the loopback.  The
+Debian and the packages are fetched by mmdebstrap and apt before anything is timed; the row is
+left out if they are not there.
 
 docker's is the classic builder of a dockerd of its own, buildah's is `bud --layers
 --isolation chroot` on kernel overlayfs.  PyUnion alone writes back what it made before it
@@ -17,16 +22,20 @@ says that it is done; `pyunion-nosync` does not either.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
 import random
 import shutil
 import statistics
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from benchmarks.stores import DockerStore, PyUnionStore, Store, run, workspace
@@ -36,6 +45,9 @@ TOOLS = ("sh", "true", "touch", "echo", "cat")
 NAME = "localhost/made:1"
 BASE = "localhost/busy:1"
 FILES, BYTES = 10_000, 200_000_000
+DEBIAN = "localhost/debian:1"
+SUITE = "bookworm"
+PACKAGES = ("git", "python3-minimal", "curl", "gcc", "libc6-dev")
 
 
 class BuildahStore(Store):
@@ -55,9 +67,9 @@ class Subject:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def give(self, tar: Path) -> None:
-        """Make the image BASE of a root filesystem."""
-        self.store.command("import", tar, BASE)
+    def give(self, tar: Path, name: str) -> None:
+        """Make the image `name` of a root filesystem."""
+        self.store.command("import", tar, name)
 
     def build(self, context: Path, *, cached: bool) -> None:
         words = [*self.build_words, *(() if cached else (self.uncached,))]
@@ -65,16 +77,18 @@ class Subject:
 
 
 class Docker(Subject):
-    build_words = ("build", "--network", "none", "-t", NAME)
+    """docker's classic builder, which begins a RUN fastest on the network of the host."""
+
+    build_words = ("build", "--network", "host", "-t", NAME)
 
 
 class Buildah(Subject):
     build_words = ("bud", "--layers", "--isolation", "chroot", "--format", "docker", "-t", NAME)
 
-    def give(self, tar: Path) -> None:
+    def give(self, tar: Path, name: str) -> None:
         container = self.store.command("from", "scratch")
         self.store.command("add", container, tar, "/")
-        self.store.command("commit", container, BASE)
+        self.store.command("commit", container, name)
         self.store.command("rm", container)
 
 
@@ -116,6 +130,10 @@ class Given:
         }
         self._fill(self.contexts["copy"] / "data", files, size)
 
+    def add(self, debian: Debian) -> None:
+        """Add the row `apt`."""
+        self.contexts["apt"] = self._context("apt", debian.containerfile())
+
     def _context(self, name: str, text: str) -> Path:
         path = self.base / f"context-{name}"
         path.mkdir()
@@ -137,7 +155,53 @@ class Given:
         (self.contexts["last"] / "file").write_text(f"changed {self._number}")
 
 
-ROWS = ("true20", "copy", "cached", "last")
+class Debian:
+    """The base and the packages of the row `apt`, served on the loopback."""
+
+    def __init__(self, base: Path) -> None:
+        """Fetch them.  Raises RuntimeError if that is not possible."""
+        self.tar = base / "debian.tar"
+        place = base / "packages"
+        archives, root = base / "archives", base / "debian"
+        for folder in (place, archives / "partial", root):
+            folder.mkdir(parents=True)
+        run("mmdebstrap", "--variant=apt", SUITE, self.tar)
+        run("tar", "-C", root, "-xf", self.tar, "./var/lib/dpkg")
+        status = f"Dir::State::status={root}/var/lib/dpkg/status"
+        fetch = ["apt-get", "-y", "--no-install-recommends", "--download-only", "-o", status]
+        fetch += ("-o", f"Dir::Cache::archives={archives}", "-o", "APT::Sandbox::User=root")
+        run(*fetch, "install", *PACKAGES)
+        for package in archives.glob("*.deb"):
+            package.rename(place / package.name)
+        listed = subprocess.run(
+            ["dpkg-scanpackages", "."], cwd=place, capture_output=True, check=True
+        )
+        (place / "Packages").write_bytes(listed.stdout)
+        handler = functools.partial(_Quiet, directory=str(place))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def containerfile(self) -> str:
+        """Return the file of the row."""
+        source = f"deb [trusted=yes] {self.url} ./"
+        install = "apt-get install -y --no-install-recommends " + " ".join(PACKAGES)
+        return (
+            f"FROM {DEBIAN}\nENV DEBIAN_FRONTEND=noninteractive\n"
+            f"RUN echo '{source}' > /etc/apt/sources.list && apt-get update && {install}\n"
+        )
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+ROWS = ("true20", "copy", "cached", "last", "apt")
 Taken = dict[str, dict[str, list[float]]]
 
 
@@ -160,11 +224,20 @@ def measure(
     base: Path, given: Given, names: Sequence[str], rows: Sequence[str], rounds: int
 ) -> Taken:
     """Let the builders work side by side; return what it took them, in seconds."""
-    taken: Taken = {row: {} for row in rows}
     with ExitStack() as stack:
         subjects = []
         tar = base / "rootfs.tar"
         make_rootfs_tar(base, tar)
+        debian = None
+        if "apt" in rows:
+            try:
+                debian = Debian(base)
+                stack.callback(debian.close)
+                given.add(debian)
+            except (OSError, RuntimeError) as error:
+                print(f"apt: left out: {error}", flush=True)
+                rows = [row for row in rows if row != "apt"]
+        taken: Taken = {row: {} for row in rows}
         for name in names:
             try:
                 subject = MAKERS[name](base)
@@ -172,7 +245,9 @@ def measure(
                 print(f"{name}: left out: {error}", flush=True)
                 continue
             stack.callback(subject.store.close)
-            subject.give(tar)
+            subject.give(tar, BASE)
+            if debian is not None:
+                subject.give(debian.tar, DEBIAN)
             subjects.append((name, subject))
         for number in range(rounds):
             first = number % len(subjects)

@@ -24,13 +24,22 @@ from benchmarks.demo import mounts_beneath, unmount
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
+# An installed PyUnion has bytecode; without it each command would compile all of its modules.
+_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 _TIMES = slice(11, 15)  # utime, stime, cutime and cstime of /proc/<pid>/stat, behind the name
 
 
 def run(*words: str | Path) -> str:
     """Run a command and return what it printed; raises RuntimeError where it fails."""
     done = subprocess.run(
-        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        words,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=_ENVIRONMENT,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip()[-400:]}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,7 +62,9 @@ def open_context(path: str, containerfile: str | None = None) -> Iterator[Tree]:
 @contextmanager
 def empty_context() -> Iterator[Tree]:
     """Open a context without files, as for a Containerfile from stdin."""
-    with tempfile.TemporaryDirectory(prefix="pyunion-context-") as path, open_context(path) as tree:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="pyunion-context-") as path, open_context(path) as tree:
         yield tree
 
 

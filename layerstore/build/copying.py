@@ -37,7 +37,7 @@ from layerstore.build.sources import (
     Sources,
     walk_parents,
 )
-from layerstore.build.tree import Entry, changed, unreadable
+from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.containerfile.instructions import Add, Copy
 from layerstore.errors import StoreError
 from layerstore.layer.metadata import Xattrs
@@ -124,7 +124,7 @@ class Copier:
         parent, _, name = source.path.rpartition("/")
         above = sources.tree.open_parent(parent)
         try:
-            st = _stat(name, above, source.path)
+            st = _stat(sources.tree, name, above, source.path)
             entry = Entry(source.path, name, above, st, 1)
             seen.check(entry)
             with self._target(path, source.name) as (fd, target):
@@ -374,9 +374,9 @@ def _without_suid(mode: int) -> int:
     return mode & ~stat.S_ISUID
 
 
-def _stat(name: str, fd: int, path: str) -> os.stat_result:
+def _stat(tree: Tree, name: str, fd: int, path: str) -> os.stat_result:
     try:
-        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return tree.status(name, fd)
     except OSError as error:
         raise unreadable(path, error) from None
 

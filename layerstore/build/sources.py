@@ -194,7 +194,7 @@ def _one(path: str, tree: Tree, depth: int) -> Iterator[Entry]:
     fd = tree.open_parent(parent)
     try:
         try:
-            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            st = tree.status(name, fd)
         except FileNotFoundError:
             raise changed(path, "it was removed") from None
         yield Entry(path, name, fd, st, depth)

@@ -21,6 +21,7 @@ from layerstore.build.ignore import Ignore
 from layerstore.build.match import BadPattern, has_wildcards, matcher
 from layerstore.errors import StoreError, shown
 from unionfs.syscalls.openat2 import open_in_root
+from unionfs.syscalls.privilege import is_machine_root
 
 _DEEPEST = 400  # directories in each other, each held open by a walk
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,13 +73,15 @@ class Tree:
     """The tree beneath the directory `fd`, which the caller closes; `ignore` hides files.
 
     With `owners`, as for a stage, files keep their owners; the files of a context belong to
-    root in the image, whatever their owner on this machine is.
+    root in the image, whatever their owner on this machine is.  What an ordinary user's layers
+    only record, an owner or a device, counts as what it is.
     """
 
     def __init__(self, fd: int, ignore: Ignore | None = None, *, owners: bool = False) -> None:
         self.fd = fd
         self.ignore = ignore or Ignore()
         self.owners = owners
+        self._recorded = owners and not is_machine_root()
         self._root = os.readlink(f"/proc/self/fd/{fd}")
 
     def find(self, path: str) -> Found | None:
@@ -92,12 +95,33 @@ class Tree:
         try:
             real = os.readlink(f"/proc/self/fd/{fd}")
             inside = real[len(self._root) :].lstrip("/")
-            found = Found(inside, os.fstat(fd))
+            found = Found(inside, self._as_recorded(os.fstat(fd), fd))
         finally:
             os.close(fd)
         if not self.ignore.hides(found.path):
             return found
         return found if self._shows_some(found) else None
+
+    def status(self, name: str, fd: int) -> os.stat_result:
+        """Return the status of `name` in the directory `fd`; no link is followed."""
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if not self._recorded or stat.S_ISLNK(st.st_mode):
+            return st
+        opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            return self._as_recorded(st, opened)
+        finally:
+            os.close(opened)
+
+    def _as_recorded(self, st: os.stat_result, fd: int) -> os.stat_result:
+        if not self._recorded or not (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)):
+            return st
+        from layerstore.layer.metadata import OVERRIDE_STAT, as_recorded
+
+        try:
+            return as_recorded(st, os.getxattr(f"/proc/self/fd/{fd}", OVERRIDE_STAT))
+        except OSError:
+            return st  # nothing is recorded, or the filesystem has no attributes
 
     def is_circle(self, path: str) -> bool:
         """Tell whether the link `path` is in a loop, or leads through too many links."""
@@ -191,7 +215,8 @@ class Tree:
         """
         top = self.open_parent(path)
         try:
-            yield Entry(path, "", top, os.fstat(top), 0, self.ignore.hides(path))
+            st = self._as_recorded(os.fstat(top), top)
+            yield Entry(path, "", top, st, 0, self.ignore.hides(path))
             yield from self._beneath(top, path)
         finally:
             os.close(top)
@@ -219,7 +244,7 @@ class Tree:
                 name = level.names.pop()
                 inside = f"{level.path}/{name}" if level.path else name
                 try:
-                    st = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                    st = self.status(name, level.fd)
                 except FileNotFoundError:
                     raise changed(inside, "it was removed") from None
                 entry = Entry(inside, name, level.fd, st, len(levels))

@@ -6,7 +6,6 @@ an error; none is ever ignored.  Source: buildkit `instructions/bflag.go`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -56,6 +55,8 @@ class Flags:
 
 def suggestion(word: str, known: Sequence[str], prefix: str = "") -> str:
     """Return ` (did you mean …?)` if one of `known` is similar to `word`, else ""."""
+    import difflib  # only an error needs it
+
     lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower()[:100], lower, 1, 0.7)
     return f" (did you mean {prefix}{lower[near[0]]}?)" if near else ""

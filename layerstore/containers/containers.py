@@ -417,9 +417,10 @@ class ContainerStore:
             self._blobs.collect(freed.blobs)
 
     @contextmanager
-    def lock(self, container: Container, *, wait: bool = True) -> Iterator[None]:
+    def lock(self, container: Container, *, wait: bool = True) -> Iterator[int]:
         """Hold the container's lock, as every change of it needs: commit, start, remove.
 
+        Yields its descriptor: a fork that keeps it open holds the lock too.
         Raises Busy if another process holds it and `wait` is not set, NoSuchContainer
         if the container was removed while this waited for the lock.
         """
@@ -436,7 +437,7 @@ class ContainerStore:
                     f"the container {container.name} is being changed by another command"
                 ) from None
             self.get(container.id)
-            yield
+            yield fd
         finally:
             os.close(fd)
 

@@ -114,6 +114,8 @@ _Step = tuple[_Own | None, Iterator["Changed | _Pair"]]
 class ChangeWalk:
     """Walks over the changes of the layer `diff` to `lowers`.  A context manager.
 
+    With `merged` these are the changes of `diff` and of the layers `merged` below it together;
+    then every file of the union is looked at, and `own` is None for each.
     Without lowers, and with `flat`, everything is new.  `whiteouts_first` yields
     the deleted names of a directory before its other names.  `live` says that `diff`
     may change meanwhile; names that vanish are left out.  The nodeid of an entry is
@@ -128,11 +130,13 @@ class ChangeWalk:
         whiteouts_first: bool = False,
         flat: bool = False,
         live: bool = False,
+        merged: Sequence[Path] = (),
     ) -> None:
         self._first = whiteouts_first
         self._live = live
+        self._merged = bool(merged)
         self.before = UnionFiles(lowers) if lowers and not flat else None
-        self.after = UnionFiles((diff, *lowers), live=live)
+        self.after = UnionFiles((diff, *merged, *lowers), live=live)
         self.root = os.open(diff, _OPEN_DIR)
         self._marks = [Marks(userxattr=userxattr).redirect for userxattr in (False, True)]
 
@@ -147,10 +151,11 @@ class ChangeWalk:
 
     def __iter__(self) -> Iterator[Changed]:
         old = None if self.before is None else ROOT_NODEID
-        own = _Own(os.dup(self.root))
+        own = None if self._merged else _Own(os.dup(self.root))
+        top = _Pair(b"", old, ROOT_NODEID, own, not self._merged)
         # Not recursive: an archive may be nested deeper than Python allows calls.
-        stack: list[_Step] = [(own, self._directory(_Pair(b"", old, ROOT_NODEID, own, True)))]
-        held: list[_Own] = [own]
+        stack: list[_Step] = [(own, self._directory(top))]
+        held: list[_Own] = [] if own is None else [own]
         try:
             while stack:
                 found = next(stack[-1][1], None)
@@ -250,5 +255,9 @@ def has_vanished(error: OSError) -> bool:
 
 
 def _same_file(new: Attr, old: Attr) -> bool:
-    """Tell whether both unions show the same real file, which then is not in the layer."""
-    return (new.st.st_dev, new.st.st_ino) == (old.st.st_dev, old.st.st_ino)
+    """Tell whether both unions show the same real file, which then is not in the layer.
+
+    A copy of a file has the inode number of that file in a union, but never its ctime.
+    """
+    was, now = old.st, new.st
+    return (now.st_dev, now.st_ino, now.st_ctime_ns) == (was.st_dev, was.st_ino, was.st_ctime_ns)

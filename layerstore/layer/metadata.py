@@ -45,6 +45,9 @@ _NAME_MAX = 255
 _TOO_LARGE = (errno.E2BIG, errno.ENOSPC, errno.EDQUOT)
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
 
+# The fields of a stat result that are not among those it has as a sequence.
+_BEYOND = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blksize", "st_blocks")
+
 Xattrs = list[tuple[bytes, bytes]]
 
 _TYPES = {
@@ -258,6 +261,17 @@ class Metadata:
             if error.errno not in _UNSUPPORTED:
                 raise
         return False
+
+
+def as_recorded(st: os.stat_result, value: bytes) -> os.stat_result:
+    """Return `st` with the owner, mode and device that `value`, an OVERRIDE_STAT, records."""
+    found = Override.decode(value)
+    if found is None:
+        return st
+    kind = stat.S_IFMT(found.mode) or stat.S_IFMT(st.st_mode)
+    first = (kind | stat.S_IMODE(found.mode), *st[1:4], found.uid, found.gid, *st[6:])
+    more = {name: getattr(st, name) for name in _BEYOND}
+    return os.stat_result(first, {**more, "st_rdev": found.rdev})
 
 
 class AttributesTooLarge(OSError):

@@ -84,15 +84,18 @@ def pack(
     hashing: bool = True,
     sparse: bool = False,
     skip: Collection[bytes] = frozenset(),
+    merged: Sequence[Path] = (),
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out`.
 
+    The layers `merged`, between the two, are packed with `diff` into one layer.
     Without `out` the archive is not written, only hashed.  `record` is the directory in
     which to write the layer's `index` and `tar-split`.  `tick` is called with the number of
     bytes that are done, in another thread.
     `flat` packs the merged tree of all layers; without `hashing` there is
     no diff_id.  `sparse` stores files with large holes in GNU's format, which a layer
-    must not have.  The paths in `skip` are left out.  With either there is no `record`.
+    must not have.  The paths in `skip` are left out.  With each of these, and with `merged`,
+    there is no `record`.
     Nothing may change `diff` meanwhile, unless `live` is set; what vanishes is
     then left out.  Raises StoreError, and OSError if a file cannot be read or
     `out` cannot be written.
@@ -104,7 +107,7 @@ def pack(
             split = SplitWriter(record / TAR_SPLIT)
             stack.callback(split.abandon)
         walk = stack.enter_context(
-            ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live)
+            ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live, merged=merged)
         )
         metadata = Metadata(privileged=privileged)
         packer = _Packer(

@@ -15,7 +15,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -31,32 +30,22 @@ from layerstore.containerfile.errors import located
 from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
-from layerstore.oci.digest import SHORT, sha256_digest
+from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.platform import Platform
 from layerstore.store import Store
 from mount_tools.build.cache_from import find_in_images
-from mount_tools.build.evaluate import Evaluation, Step, look_config
+from mount_tools.build.evaluate import Evaluation, Step
 from mount_tools.build.made import Made, Origin
-from mount_tools.build.messages import Began, Broke, Finished, Kept, Link, Ready, Unpacked
 from mount_tools.build.stage_container import new_container
 from mount_tools.build.watch import Shown, Watcher
 
 if TYPE_CHECKING:
     from layerstore.build.download import Downloads
+    from mount_tools.build.at_work import AtWork
     from mount_tools.build.packer import Recorded
     from mount_tools.build.stage import Task
     from mount_tools.build.stage_process import StageProcess
-
-_PIECE = 1 << 16
-
-
-class StepError(StoreError):
-    """A step has failed.  Holds the exit status of its command, or 0 if no command failed."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass
@@ -64,7 +53,11 @@ class Settings:
     """The settings of a build, besides its Containerfile and context.
 
     `find_image` returns an image by its name and the platform of its FROM, and may pull it;
-    `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images that serve as cache.
+    `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images that serve as cache.  `network` is
+    that of a RUN that does not choose one, `extra_hosts` are lines `name:address` for its
+    /etc/hosts.  `remove` says that containers are removed when the build has succeeded,
+    `force_remove` that the one of a failed step is removed too.  With `squash` the layers that
+    are made become one.
     """
 
     find_image: Callable[[str, Platform | None], Image]
@@ -74,21 +67,17 @@ class Settings:
     cache_from: Sequence[ImageConfig] = ()
     epoch_ns: int | None = None
     platform: Platform | None = None
+    network: str = "default"
+    extra_hosts: tuple[str, ...] = ()
+    remove: bool = True
+    force_remove: bool = False
+    squash: bool = False
 
-
-@dataclass
-class _AtWork:
-    """A stage at work: the steps that `process` does, and how many of them are done."""
-
-    stage: Stage
-    made: Made
-    steps: list[Step]
-    process: StageProcess
-    current: Step
-    ready: bool = False
-    packed: bool = False
-    broke: Broke | None = None
-    roots: list[int] = field(default_factory=list)
+    @property
+    def surroundings(self) -> list[str]:
+        """What a RUN depends on beside its own words; empty if nothing is unusual."""
+        network = [] if self.network != "none" else ["network none"]
+        return [*network, *(f"host {line}" for line in self.extra_hosts)]
 
 
 class Builder:
@@ -114,11 +103,12 @@ class Builder:
         self._memo = memo
         self._downloads = downloads
         self._made: dict[int, Made] = {}
-        self._at_work: dict[int, _AtWork] = {}
+        self._at_work: dict[int, AtWork] = {}
         self._origins: dict[Source, Origin] = {}
         self._processes: list[StageProcess] = []
         self._triggered: set[int] = set()
         self._numbers: dict[int, int] = {}
+        self._succeeded = False
 
     def build(self) -> Image:
         """Build, and return the image, which has no name yet.
@@ -133,7 +123,9 @@ class Builder:
                     self._begin(stage)
                 if self._at_work:
                     self._wait()
-            return self._publish(self._made[self._plan.target.index])
+            image = self._publish(self._made[self._plan.target.index])
+            self._succeeded = True
+            return image
         except BaseException:
             for process in self._processes:
                 process.kill()
@@ -175,7 +167,10 @@ class Builder:
             self._count()
             return  # it may have to wait for further stages now
         self._watcher.step_began(shown)
-        id_shown = made.image[7 : 7 + SHORT] if isinstance(stage.base, FromImage) else ""
+        base = stage.base
+        id_shown = made.image.short if isinstance(base, FromImage) else made.shown_id
+        if isinstance(base, FromNothing):
+            id_shown = ""
         self._watcher.step_finished(shown, time.monotonic() - start, id_shown)
         if state.triggers:
             count = len(state.triggers)
@@ -188,8 +183,7 @@ class Builder:
             case FromStage(index):
                 below = self._made[index]
                 copied = Made(below.base, below.chain, below.name, below.image)
-                copied.diff_ids = list(below.diff_ids)
-                copied.history = list(below.history)
+                copied.inherit(below.diff_ids, below.history)
                 return copied
             case FromImage(name, platform):
                 image = self._settings.find_image(name, platform)
@@ -197,8 +191,7 @@ class Builder:
                     self._store.layers.need(image.top)
                 config = self._store.images.config(image)
                 made = Made(config, image.top, name, image.id)
-                made.diff_ids = list(config.diff_ids)
-                made.history = list(config.history)
+                made.inherit(config.diff_ids, config.history)
                 return made
             case FromNothing():
                 return Made(None, None, "scratch", sha256_digest(b""))
@@ -216,7 +209,8 @@ class Builder:
 
         origins = _OfStage(self, stage)
         evaluation = Evaluation(
-            stage, state, self._context, origins, self._memo, self._downloads, number
+            *(stage, state, self._context, origins, self._memo, self._downloads, number),
+            self._settings.surroundings,
         )
         left: list[Step] = []
         for step in evaluation.steps():
@@ -246,10 +240,10 @@ class Builder:
         found = self._find(step, made)
         if found is None:
             return False
-        self._watcher.step_began(step.shown)
-        self._watcher.step_cached(step.shown)
         made.chain = found.chain
         made.take(found.created_ns, found.created_by, found.diff_id)
+        self._watcher.step_began(step.shown)
+        self._watcher.step_cached(step.shown, made.shown_id)
         return True
 
     def _find(self, step: Step, made: Made) -> StepRow | None:
@@ -285,26 +279,22 @@ class Builder:
     # -- a stage at work --
 
     def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
-        roots = origins.roots(steps)
-        runs = any(step.runs for step in steps)
+        from mount_tools.build.at_work import AtWork
+
         # The mount of a stage with a RUN has mount points that are in no layer.  Stages that
         # copy from it get a mount of its layers instead.
-        exports = 0 if runs else self._exports(stage)
-        process = self._process(made, steps, roots, runs=runs, exports=exports)
-        self._at_work[stage.index] = _AtWork(stage, made, steps, process, steps[0])
+        exports = 0 if any(step.runs for step in steps) else self._exports(stage)
+        process = self._process(made, steps, origins.roots(steps), exports)
+        self._at_work[stage.index] = AtWork(
+            stage, made, steps, process, steps[0], self._store, self._watcher
+        )
 
     def _exports(self, stage: Stage) -> int:
         users = [one for one in self._plan.needed if stage.index in one.needs]
         return len(users) + 1 if users else 0
 
     def _process(
-        self,
-        made: Made,
-        steps: Sequence[Step],
-        roots: dict[str, int],
-        *,
-        runs: bool,
-        exports: int,
+        self, made: Made, steps: Sequence[Step], roots: dict[str, int], exports: int
     ) -> StageProcess:
         from mount_tools.build.sources import Reached
         from mount_tools.build.stage import Task
@@ -317,9 +307,11 @@ class Builder:
 
         def tasks(output: int) -> list[Task]:
             reached = Reached(context, roots, Path(directory))
-            around = Surroundings(reached, output, caches, settings.secrets, settings.epoch_ns)
+            around = Surroundings(
+                reached, output, caches, settings.secrets, settings.epoch_ns, settings.network
+            )
             return [
-                Task(number, None if step.work is None else step.work(around))
+                Task(number, None if step.work is None else step.work(around), step.runs)
                 for number, step in enumerate(steps)
             ]
 
@@ -343,9 +335,9 @@ class Builder:
             record,
             clock=self._clock,
             newest_ns=settings.epoch_ns,
-            runs=runs,
             exports=exports,
             sources=kept,
+            extra_hosts=settings.extra_hosts,
         )
         self._processes.append(process)
         return process
@@ -356,13 +348,8 @@ class Builder:
         if not origin.roots:
             made = self._base(source)
             users = sum(source in one.sources.values() for one in self._plan.needed)
-            process = self._process(made, (), {}, runs=False, exports=users + 1)
-            while not origin.roots:
-                received = process.steps.receive()
-                if received is None:
-                    raise StoreError("the process that mounts a stage to copy from has ended")
-                if isinstance(received[0], Ready):
-                    origin.roots = received[1]
+            process = self._process(made, (), {}, users + 1)
+            origin.roots = process.exported()
         return origin
 
     def origin(self, source: Source) -> Origin:
@@ -378,116 +365,58 @@ class Builder:
 
     def _wait(self) -> None:
         """Wait until a stage at work sends a message or output, and handle it."""
-        poll = select.poll()
-        watched: dict[int, tuple[_AtWork, Link | None]] = {}
-        for at_work in self._at_work.values():
-            process = at_work.process
-            watched[process.output] = at_work, None
-            if not at_work.ready:
-                watched[process.steps.fileno()] = at_work, process.steps
-            if not at_work.packed:
-                watched[process.packed.fileno()] = at_work, process.packed
-        for fd in watched:
-            poll.register(fd, select.POLLIN)
-        for fd, event in poll.poll():
-            at_work, link = watched[fd]
-            if link is None:
-                if not self._show_output(at_work) and event & select.POLLHUP:
-                    poll.unregister(fd)
-            else:
-                self._take(at_work, link)
+        from mount_tools.build.at_work import wait
+
+        wait(list(self._at_work.values()))
         for at_work in list(self._at_work.values()):
-            if at_work.ready and at_work.packed:
-                del self._at_work[at_work.stage.index]
-                self._show_output(at_work)
-                if at_work.broke is not None:
-                    raise self._failed(at_work, at_work.broke)
-                if at_work.roots:
-                    self._origins[FromStage(at_work.stage.index)] = Origin(
-                        at_work.made.chain, at_work.roots
-                    )
-                self._finish(at_work.stage, at_work.made)
-
-    def _show_output(self, at_work: _AtWork) -> bool:
-        """Show what the step's command has printed; tell whether it printed anything."""
-        try:
-            data = os.read(at_work.process.output, _PIECE)
-        except BlockingIOError:
-            return False
-        if data:
-            self._watcher.output(at_work.current.shown, data)
-        return bool(data)
-
-    def _take(self, at_work: _AtWork, link: Link) -> None:
-        received = link.receive()
-        if received is None:
-            who = "packs its layers" if link is at_work.process.packed else "does its steps"
-            raise StoreError(f"the process of stage {at_work.stage.shown} that {who} was killed")
-        message, fds = received
-        match message:
-            case Began(number):
-                at_work.current = at_work.steps[number]
-                self._watcher.step_began(at_work.current.shown)
-                if at_work.current.work is not None:
-                    short = at_work.process.container.short
-                    self._watcher.step_running(at_work.current.shown, short)
-            case Finished(number, seconds):
-                while self._show_output(at_work):
-                    pass
-                self._watcher.step_finished(at_work.steps[number].shown, seconds, "")
-            case Broke():
-                while self._show_output(at_work):
-                    pass
-                self._watcher.step_failed(at_work.steps[message.step].shown)
-                at_work.broke = message
-                at_work.ready = True
-            case Ready():
-                at_work.ready = True
-                at_work.roots = fds
-            case Kept(number, created, diff_id, chain):
-                if number < 0:
-                    at_work.packed = True
-                    if chain is not None:
-                        self._store.layers.need(chain)
-                else:
-                    at_work.made.chain = chain
-                    at_work.made.take(created, at_work.steps[number].created_by, diff_id)
-            case Unpacked(text, code):
-                # The cause tells a full disk, for which there is advice.
-                raise StoreError(text) from (OSError(code, text) if code else None)
+            if not at_work.ended:
+                continue
+            del self._at_work[at_work.stage.index]
+            at_work.show_output()
+            if at_work.broke is not None:
+                self._processes.remove(at_work.process)
+                raise at_work.failure(at_work.broke, keep=not self._settings.force_remove)
+            if at_work.roots:
+                self._origins[FromStage(at_work.stage.index)] = Origin(
+                    at_work.made.chain, at_work.roots
+                )
+            self._finish(at_work.stage, at_work.made)
 
     def _finish(self, stage: Stage, made: Made) -> None:
         self._made[stage.index] = made
         self._watcher.stage_ended(stage.index)
 
-    def _failed(self, at_work: _AtWork, broke: Broke) -> StepError:
-        """Keep the container of the step that failed; return the error of the build."""
-        step = at_work.steps[broke.step]
-        process = at_work.process
-        self._processes.remove(process)
-        process.kill()
-        process.end()
-        base = at_work.made.state.config if at_work.made.state is not None else {}
-        process.keep(broke.status or 1, look_config(step.look, base))
-        name = process.container.name
-        why = broke.text or f"its command ended with status {broke.status}"
-        text = (
-            f"{step.place}: step {step.shown.number}/{step.shown.total} failed: {why}\n"
-            f"  {step.shown.text.splitlines()[0]}\n"
-            f"Its container is kept, and the steps before it are cached:\n"
-            f"  pyunion start -ai {name}   opens a shell in it\n"
-            f"  pyunion diff {name}        shows what the step had changed\n"
-            f"  pyunion rm {name}          removes it"
-        )
-        return StepError(broke.status, text)
-
     # -- the end --
 
     def _publish(self, made: Made) -> Image:
-        platform = self._settings.platform or Platform("linux", "")
-        config = made.image_config(platform)
         with self._store.leases.lease("work", "build"):
+            config = made.image_config(self._platform)
+            if self._settings.squash:
+                config = self._squashed(made, config)
             return self._store.images.add(config.data)
+
+    @property
+    def _platform(self) -> Platform:
+        return self._settings.platform or Platform("linux", "")
+
+    def _squashed(self, made: Made, config: ImageConfig) -> ImageConfig:
+        from layerstore.operations.squash import squash
+
+        base: Digest | None = made.image
+        match self._plan.target.base:
+            case FromNothing():
+                base = None
+            case FromStage(index):
+                base = self._made[index].image_config(self._platform).id
+        layers, history = made.inherited
+        return squash(
+            self._store,
+            config,
+            layers=layers,
+            history=history,
+            base=base,
+            created_ns=self._clock(),
+        )
 
     def _end(self) -> None:
         for origin in self._origins.values():
@@ -498,8 +427,15 @@ class Builder:
         with ExitStack() as stack:
             # A failure in one stage must not keep the others from being ended and removed.
             for process in self._processes:
-                stack.callback(process.remove)
+                stack.callback(self._dispose, process)
                 stack.callback(process.end)
+
+    def _dispose(self, process: StageProcess) -> None:
+        """Remove the container of a stage, unless the user wants to have it."""
+        if self._settings.remove or not self._succeeded or not process.has_steps:
+            process.remove()
+        else:
+            process.keep(0, {"Cmd": ["/bin/sh"], "Tty": True, "OpenStdin": True})
 
 
 class _OfStage:

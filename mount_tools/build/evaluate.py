@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ from layerstore.containerfile.instructions import (
     Workdir,
 )
 from layerstore.containerfile.stage_state import StageState
-from layerstore.errors import shown
+from layerstore.errors import StoreError, shown
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from mount_tools.build import keys
@@ -43,6 +43,14 @@ from mount_tools.build.watch import Shown
 if TYPE_CHECKING:
     from layerstore.build.download import Downloads
     from mount_tools.build.tasks import Surroundings, Work
+
+
+class StepError(StoreError):
+    """A step has failed.  Holds the exit status of its command, or 0 if no command failed."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Look(NamedTuple):
@@ -101,8 +109,13 @@ class Evaluation:
         memo: Memo,
         downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
+        surroundings: Sequence[str] = (),
     ) -> None:
-        """`number` numbers the text of a step; its second argument says whether the step counts."""
+        """`number` numbers the text of a step; its second argument says whether the step counts.
+
+        `surroundings` are what the command line says of every RUN, as its network.
+        """
+        self._surroundings = surroundings
         self.state = state
         self._stage = stage
         self._context = context
@@ -167,13 +180,13 @@ class Evaluation:
     def _run(self, run: Run, shown_as: Shown, look: Look) -> Step:
         program = self.state.program(run)
         created_by = self.state.run_history(run)
-        mounts = [self._mounted(run, mount) for mount in run.mounts]
+        around = [*self._surroundings, *(self._mounted(run, mount) for mount in run.mounts)]
         config = self.state.run_config
-        definition = keys.of_run(run, program, config, created_by, mounts)
+        definition = keys.of_run(run, program, config, created_by, around)
         look = look._replace(environment=program.environment)
 
         def work(around: Surroundings) -> Work:
-            from mount_tools.build.tasks import run_task
+            from mount_tools.build.run_task import run_task
 
             return run_task(run, program, look.user, look.workdir, around)
 

@@ -12,23 +12,18 @@ Source: `docker build` reference, "Build with -", "Tarball contexts".
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, NamedTuple
 
-from layerstore.build.adding import is_archive, unpack_tree
 from layerstore.build.context import empty_context, open_context, read_containerfile
-from layerstore.build.copying import Copier
-from layerstore.build.destination import Destination
 from layerstore.build.tree import Tree
 from layerstore.errors import StoreError, shown
-from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
 from unionfs.syscalls.openat2 import open_in_root
-from unionfs.syscalls.privilege import is_machine_root
 
 STDIN = "-"
+_PIECE = 1 << 20
 
 
 class Given(NamedTuple):
@@ -58,10 +53,18 @@ def opened(store: Store, context: str, file: str | None, stdin: BinaryIO) -> Ite
 
 @contextmanager
 def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Given]:
+    # The usual context is a directory, and these imports take longer than to open it.
+    from layerstore.build.adding import is_archive, unpack_tree
+    from layerstore.build.copying import Copier
+    from layerstore.build.destination import Destination
+    from layerstore.layer.metadata import Metadata
+    from unionfs.syscalls.privilege import is_machine_root
+
     with ExitStack() as stack:
         own = stack.enter_context(store.staging.to_build())
         with open(own / "stdin", "w+b") as spooled:
-            shutil.copyfileobj(stdin, spooled)
+            while piece := stdin.read(_PIECE):
+                spooled.write(piece)
             spooled.seek(0)
             if not is_archive(spooled):
                 if file is not None:

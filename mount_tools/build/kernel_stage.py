@@ -1,11 +1,11 @@
-"""A stage without RUN: the kernel's overlayfs is mounted instead of ours.
+"""A stage before its first RUN: the kernel's overlayfs is mounted instead of ours.
 
 Such a stage needs no daemon, which would take longer to start than a COPY takes.  The kernel
 writes the same upper as we do.  It is mounted again after each step, which takes a
 millisecond; the mount is volatile, so it never syncs.
 
 Decided here and only here: when the kernel's overlayfs is used.  That requires the root user
-of the machine and an upper that the kernel accepts; if the mount fails, ours is used.
+of the machine, and an upper that the kernel accepts.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -15,26 +15,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
-from mount_tools.build.stage_mount import StageMount, Surface, describe_root
-from mount_tools.container.handshake import Channel, Mounted, channel, end_with
-from mount_tools.container.process import in_child
-from mount_tools.container.started import end_started
-from mount_tools.container.system_mounts import make_private
-from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls import xattr
 from unionfs.syscalls.mount import MNT_DETACH, MS_NODEV, mount, umount
-from unionfs.syscalls.namespaces import (
-    CLONE_NEWNS,
-    chroot_to,
-    leave_chroot,
-    mount_namespace,
-    unshare,
-)
 from unionfs.syscalls.privilege import is_machine_root
 
 MOST_LOWERS = 150
@@ -42,90 +28,66 @@ MOST_LOWERS = 150
 
 _OPTIONS = b"index=off,metacopy=off,redirect_dir=on,xino=off,volatile"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_OWN_PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 
-def is_possible(mount_of: StageMount) -> bool:
-    """Tell whether the kernel may accept the mount."""
-    return is_machine_root() and len(mount_of.root.options.union.lowers) <= MOST_LOWERS
-
-
-def start_kernel_stage(
-    mount_of: StageMount, work: Callable[[Surface], NoReturn], keep: Sequence[int]
-) -> int:
-    """Fork the process of a stage, as `start_stage` does, on the kernel's overlayfs.
-
-    Raises CannotStart if the kernel refuses the mount; the process has then ended.
-    """
-    builder = os.pidfd_open(os.getpid())
-    ours, theirs = channel()
-    child = os.fork()
-    if child == 0:
-        ours.close()
-        in_child(lambda: _be_stage(mount_of, builder, theirs, work, keep), theirs)
-    theirs.close()
-    os.close(builder)
-    try:
-        ours.watch(child)
-        ours.expect(Mounted)
-    except BaseException:
-        end_started(child)
-        raise
-    finally:
-        ours.close()
-    return child
-
-
-def _be_stage(
-    mount_of: StageMount,
-    builder: int,
-    to: Channel,
-    work: Callable[[Surface], NoReturn],
-    keep: Sequence[int],
-) -> NoReturn:
-    end_with(builder)
-    close_all_but(to.fileno(), *keep)
-    unshare(CLONE_NEWNS)
-    chroot = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    namespace = mount_namespace()
-    leave_chroot(namespace)
-    make_private()
-    chroot_to(chroot)
-    os.close(chroot)
-    os.close(namespace)
-    stage = KernelStage(mount_of)
-    to.send(Mounted())
-    to.close()
-    work(stage)
+def is_possible(lowers: Sequence[Path]) -> bool:
+    """Tell whether the kernel may accept a mount over `lowers`."""
+    return is_machine_root() and len(lowers) < MOST_LOWERS
 
 
 class KernelStage:
-    """The stage, mounted by the kernel; `root` is its root, an O_PATH descriptor."""
+    """The stage, mounted by the kernel; `root` is its root, an O_PATH descriptor, or -1."""
 
-    def __init__(self, mount_of: StageMount) -> None:
-        """Mount it.  Raises OSError."""
+    def __init__(self, point: Path, lowers: Sequence[Path], upper: Path, frozen: Path) -> None:
+        """Mount nothing yet; `lowers` has the topmost first, `frozen` gets the new layers."""
         self.root = -1
-        self._point = os.fsencode(mount_of.root.point)
-        self._upper = mount_of.upper
-        self._frozen = mount_of.frozen
-        self._lowers = [Path(os.fsdecode(path)) for path in mount_of.root.options.union.lowers]
+        self._point = os.fsencode(point)
+        self._upper = upper
+        self._frozen = frozen
+        self._lowers = list(lowers)
+        # The packer moves a frozen layer while it is mounted here.
+        self._opened = [os.open(path, _PLACE) for path in lowers]
         self._last = 0
-        self._mount()
+        self._was: tuple[object, ...] = ()
+
+    def mount(self) -> bool:
+        """Mount the stage if it is not mounted; tell whether the kernel has accepted it."""
+        if self.root >= 0:
+            return True
+        if len(self._opened) > MOST_LOWERS:
+            return False
+        try:
+            self._mount()
+        except OSError:
+            return False
+        return True
 
     def freeze(self) -> int | None:
         """Make a layer of the changes since the last one; return its number, or None."""
         if not os.listdir(self._upper) and describe_root(self._upper) == self._was:
             return None
-        os.close(self.root)
-        umount(self._point, MNT_DETACH)
-        self._last += 1
-        place = self._frozen / str(self._last)
+        self._unmount()
+        place = self._frozen / str(self._last + 1)
         place.mkdir(mode=0o700)
         diff = place / "diff"
         os.rename(self._upper, diff)
+        self._last += 1
         self._lowers.insert(0, diff)
+        self._opened.insert(0, os.open(diff, _PLACE))
         self._make_upper(diff)
-        self._mount()
         return self._last
+
+    def end(self) -> tuple[tuple[Path, ...], int]:
+        """Unmount it; return all lowers, and the number of the last layer that was made."""
+        if self.root >= 0:
+            self._unmount()
+        for fd in self._opened:
+            os.close(fd)
+        self._opened.clear()
+        self._remove_work()
+        return tuple(self._lowers), self._last
 
     def _make_upper(self, like: Path) -> None:
         """Make an empty upper whose root has the attributes of the root of `like`."""
@@ -136,7 +98,7 @@ class KernelStage:
             os.fchown(fd, found.st_uid, found.st_gid)
             os.fchmod(fd, found.st_mode & 0o7777)
             for name in xattr.list_fd(old):
-                if not name.startswith(("trusted.overlay.", "user.overlay.")):
+                if not name.startswith(_OWN_PREFIXES):
                     os.setxattr(fd, name, os.getxattr(old, name))
             os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
         finally:
@@ -144,16 +106,14 @@ class KernelStage:
             os.close(old)
 
     def _mount(self) -> None:
-        work = self._upper.with_name("kernel-work")
-        with suppress(FileNotFoundError):
-            shutil.rmtree(work)
+        self._remove_work()
+        work = self._work
         work.mkdir(mode=0o700)
         self._was = describe_root(self._upper)
         # Short names, since mount(2) accepts one page of options.
-        paths = [*self._lowers, self._upper, work]
-        fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths]
+        ends = [os.open(path, _PLACE) for path in (self._upper, work)]
         try:
-            names = [b"/proc/self/fd/%d" % fd for fd in fds]
+            names = [b"/proc/self/fd/%d" % fd for fd in (*self._opened, *ends)]
             options = b"lowerdir=%s,upperdir=%s,workdir=%s,%s" % (
                 b":".join(names[:-2]),
                 *names[-2:],
@@ -161,6 +121,31 @@ class KernelStage:
             )
             mount(b"overlay", self._point, b"overlay", MS_NODEV, options)
         finally:
-            for fd in fds:
+            for fd in ends:
                 os.close(fd)
-        self.root = os.open(self._point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.root = os.open(self._point, _PLACE)
+
+    def _unmount(self) -> None:
+        os.close(self.root)
+        self.root = -1
+        umount(self._point, MNT_DETACH)
+
+    @property
+    def _work(self) -> Path:
+        return self._upper.with_name("kernel-work")
+
+    def _remove_work(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._work)
+
+
+def describe_root(upper: Path) -> tuple[object, ...]:
+    """Return the attributes of an upper's root that a step can change."""
+    fd = os.open(upper, _DIRECTORY)
+    try:
+        found = os.fstat(fd)
+        names = [name for name in xattr.list_fd(fd) if not name.startswith(_OWN_PREFIXES)]
+        values = [(name, os.getxattr(fd, name)) for name in names]
+        return found.st_mode, found.st_uid, found.st_gid, values
+    finally:
+        os.close(fd)

@@ -34,9 +34,9 @@ class Definition(NamedTuple):
 
 
 def of_run(
-    run: Run, program: Program, config: RunConfig, created_by: str, mounts: list[str]
+    run: Run, program: Program, config: RunConfig, created_by: str, around: list[str]
 ) -> Definition:
-    """Return the definition of a RUN; `mounts` identify what is mounted and its content."""
+    """Return the definition of a RUN; `around` identifies what is mounted, and its content."""
     script = program.script.content if program.script is not None else ""
     return Definition(
         (
@@ -46,7 +46,7 @@ def of_run(
             config.user,
             config.working_dir,
             run.network,
-            *mounts,
+            *around,
         )
     )
 

@@ -11,6 +11,7 @@ Source: image-spec config.md; moby `image/image.go`, NewChildImage().
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from layerstore.build.tree import Tree
@@ -34,7 +35,11 @@ _NOT_KEPT = (
 
 @dataclass
 class Made:
-    """What a stage has made: its layers, and the configuration of an image of them."""
+    """What a stage has made: its layers, and the configuration of an image of them.
+
+    `image` is the id of the image below it; `inherited` counts that image's layers and
+    history entries.
+    """
 
     base: ImageConfig | None
     chain: Digest | None
@@ -43,6 +48,17 @@ class Made:
     diff_ids: list[Digest] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     state: StageState | None = None
+    inherited: tuple[int, int] = (0, 0)
+
+    def inherit(self, diff_ids: Sequence[Digest], history: Sequence[HistoryEntry]) -> None:
+        """Begin with the layers and the history of the image below."""
+        self.diff_ids, self.history = list(diff_ids), list(history)
+        self.inherited = len(diff_ids), len(history)
+
+    @property
+    def shown_id(self) -> str:
+        """The short id of the topmost layer, or of the image below if there is none."""
+        return (self.chain or self.image).short
 
     def take(self, created_ns: int, created_by: str, diff_id: Digest | None) -> None:
         """Add a step."""

@@ -1,8 +1,11 @@
 """The messages between the processes of a build: pickled tuples over socket pairs.
 
-    builder <--- Began, Finished, Broke --- a stage's process
-                                               | Pack
-    builder <--- Kept, Unpacked ----------- the stage's packer
+    builder <--- Began, Finished, Broke, Ready --- a stage's process
+            <--- Unserved ------------------------
+            ---- Serving ------------------------>
+            <--- Stopped -------------------------
+                                                      | Pack
+    builder <--- Kept, Stopped ------------------- the stage's packer
 
 All of them are forks of one process, and no process of a RUN inherits a socket.  If a
 connection ends without the expected message, the other process has died.
@@ -49,6 +52,19 @@ class Ready(NamedTuple):
     """All steps of the stage are done; the message carries a descriptor of its root."""
 
 
+class Unserved(NamedTuple):
+    """Our union over `lowers`, the topmost first, is mounted as the stage's root.
+
+    No process serves it yet; the message carries the descriptor to serve.
+    """
+
+    lowers: tuple[bytes, ...]
+
+
+class Serving(NamedTuple):
+    """A daemon serves the mount."""
+
+
 class Pack(NamedTuple):
     """A step is done, and `number`, if it is not None, is its frozen layer."""
 
@@ -70,14 +86,18 @@ class Kept(NamedTuple):
     chain: Digest | None
 
 
-class Unpacked(NamedTuple):
-    """The packer has failed; `text` says why, and `code` is an errno or 0."""
+class Stopped(NamedTuple):
+    """The sender cannot go on; `text` says why, and `code` is an errno or 0.
+
+    `step` is the step that it was about, -1 for none.
+    """
 
     text: str
     code: int = 0
+    step: int = -1
 
 
-Message = Began | Finished | Broke | Ready | Pack | Kept | Unpacked
+Message = Began | Finished | Broke | Ready | Unserved | Serving | Pack | Kept | Stopped
 
 
 class Link:

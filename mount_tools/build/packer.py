@@ -1,34 +1,39 @@
 """The packer of a stage: frozen layers become layers of the store, while the next steps run.
 
 Decided here and only here: when a layer is packed and recorded.  Its diff_id is computed as
-soon as it is frozen.  Several layers are synced and recorded together: every few seconds, so
-that the next build can reuse them if this one is killed, and at the end of the stage.
+soon as it is frozen.  Layers that are packed within `SECONDS` are synced and recorded
+together.
 
 The packer is a process of its own, forked by the builder, outside of the stage's mount
-namespace.  It also moves the stage's frozen layers to their places in the store.
+namespace.  It also moves the stage's frozen layers to their places in the store.  It does
+not end with the builder: if that is killed, the steps that are done get recorded, so that
+the next build finds them.
 
 Threading: one thread.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.errors import NoSuchContainer, StoreError
-from layerstore.layer.pack import Packed, pack
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
-from mount_tools.build.messages import Kept, Link, Pack, Unpacked
+from mount_tools.build.messages import Kept, Link, Message, Pack, Stopped
 from unionfs.syscalls.privilege import is_machine_root
 
-SECONDS = 2.0
+if TYPE_CHECKING:
+    from layerstore.layer.pack import Packed
+
+SECONDS = 0.25
 """How long a packed layer may wait for its row."""
 
 
@@ -70,35 +75,42 @@ class Packer:
         self._base = container.base
         self._below = [layer.diff for layer in store.layers.chain(container.base)]
         self._waiting: list[_Waiting] = []
+        self.step = -1
+        """The step whose layer was packed last."""
 
     def run(self, jobs: Link, builder: Link) -> None:
         """Pack each job of `jobs` until that connection ends; tell the `builder` what is recorded.
 
         Raises StoreError, and OSError if a file cannot be read or the disk is full.
         """
+        importlib.import_module("layerstore.layer.pack")  # while the stage does its first step
         poll = select.poll()
         poll.register(jobs.fileno(), select.POLLIN)
-        since = time.monotonic()
         with self._store.leases.lease("work", "build"):
+            due = time.monotonic()
             while True:
-                if not poll.poll(int(SECONDS * 1000)) or time.monotonic() - since > SECONDS:
+                left = due - time.monotonic() if self._waiting else None
+                if left is not None and (left <= 0 or not poll.poll(left * 1000)):
                     self._flush(builder)
-                    since = time.monotonic()
-                if not poll.poll(0):
                     continue
                 received = jobs.receive()
                 if received is None:
                     break
                 message, _ = received
                 if isinstance(message, Pack):
+                    if not self._waiting:
+                        due = time.monotonic() + SECONDS
+                    self.step = message.step
                     self._waiting.append(self._pack(message))
             self._flush(builder)
             # From here on the builder has its own lease on the layers.
-            builder.send(Kept(-1, 0, None, self._base))
+            _tell(builder, Kept(-1, 0, None, self._base))
             jobs.close()
             _wait_for(builder)
 
     def _pack(self, job: Pack) -> _Waiting:
+        from layerstore.layer.pack import pack
+
         if job.number is None:
             return _Waiting(job.step, job.created_ns, None, None, None)
         path = self._store.containers.directory(self._container) / "layers" / str(job.number)
@@ -140,7 +152,12 @@ class Packer:
         store.layers.settle()
         self._below = [layer.diff for layer in store.layers.chain(base)]
         for message in kept:
-            builder.send(message)
+            _tell(builder, message)
+
+
+def _tell(builder: Link, message: Message) -> None:
+    with suppress(BrokenPipeError):  # it was killed
+        builder.send(message)
 
 
 def _wait_for(builder: Link) -> None:
@@ -149,24 +166,26 @@ def _wait_for(builder: Link) -> None:
         builder.receive()
 
 
-def run_packer(packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
-    """Run a packer in its own process; return its exit status."""
+def run_packer(make: Callable[[], Packer], jobs: Link, builder: Link) -> int:
+    """Make a packer and run it, in its own process; return its exit status."""
     code = 0
+    packer = None
     try:
-        packer().run(jobs, builder)
+        packer = make()
+        packer.run(jobs, builder)
         return 0
-    except BrokenPipeError:
-        return 1  # the builder has ended
     except StoreError as error:
         text = str(error)
+        cause = error.__cause__
+        code = (cause.errno or 0) if isinstance(cause, OSError) else 0
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        text = f"the layers of a stage cannot be stored: {where}{error.strerror or error}"
+        text = f"its layer cannot be stored: {where}{error.strerror or error}"
         code = error.errno or 0
     except Exception as error:
         text = f"a bug in PyUnion ({type(error).__name__}: {error})"
     with suppress(OSError):
-        builder.send(Unpacked(text, code))
+        builder.send(Stopped(text, code, -1 if packer is None else packer.step))
     return 1
 
 

@@ -9,11 +9,13 @@ import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 
 from layerstore.errors import StoreError, shown
 from unionfs.types import NS
 
 LARGEST_SECRET = 500 << 10  # bytes, as BuildKit has it
+NETWORKS = ("default", "host", "none")
 
 
 def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -22,7 +24,9 @@ def build_arguments(words: Sequence[str], environment: Mapping[str, str]) -> dic
     for word in words:
         name, equals, value = word.partition("=")
         if not name:
-            raise StoreError(f'invalid build argument "{shown(word)}": write NAME=VALUE')
+            raise StoreError(
+                f'invalid argument "{shown(word)}" for "--build-arg" flag: write NAME=VALUE'
+            )
         if equals:
             found[name] = value
         elif name in environment:
@@ -36,9 +40,38 @@ def labels(words: Sequence[str]) -> list[tuple[str, str]]:
     for word in words:
         name, _, value = word.partition("=")
         if not name:
-            raise StoreError(f'invalid label "{shown(word)}": write NAME=VALUE')
+            raise StoreError(
+                f'invalid argument "{shown(word)}" for "--label" flag: write NAME=VALUE'
+            )
         found[name] = value
     return sorted(found.items())
+
+
+def extra_hosts(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the `--add-host`s, lines `name:address` for /etc/hosts."""
+    for word in words:
+        name, colon, address = word.partition(":")
+        if not name or not colon or not _is_address(address):
+            raise StoreError(f'bad format for add-host: "{shown(word)}": write NAME:ADDRESS')
+    return tuple(words)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def checked_network(word: str) -> str:
+    """Return the `--network` of a build; raises StoreError if there is no such network."""
+    if word not in NETWORKS:
+        raise StoreError(
+            f"network {shown(word)} not found: a RUN uses the network of the host, which is "
+            "--network host or default, or --network none"
+        )
+    return word
 
 
 def read_secrets(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""The process of a stage: it mounts the stage once and does its steps in their order.
+"""The process of a stage: it mounts the stage and does its steps in their order.
 
 Decided here and only here: what happens between two steps, and that the first step that
 fails is the last.
@@ -9,7 +9,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,8 +16,8 @@ from typing import NamedTuple, NoReturn
 
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.errors import StoreError
-from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready
-from mount_tools.build.stage_mount import Surface
+from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready, Stopped
+from mount_tools.build.stage_mount import StageMount, Surface
 from mount_tools.container.handshake import CannotStart
 from unionfs.syscalls.mount_tree import clone_mount
 
@@ -34,11 +33,13 @@ class StepFailed(Exception):
 class Task(NamedTuple):
     """A step to do; `work` is None for one that changes no file.
 
-    `work` may raise StepFailed, CannotStart, StoreError and OSError.
+    `runs` tells whether it runs a command, for which the stage has to be our mount.  `work` may
+    raise StepFailed, CannotStart, StoreError and OSError.
     """
 
     step: int
     work: Callable[[Surface], None] | None
+    runs: bool = False
 
 
 class Ends(NamedTuple):
@@ -49,45 +50,84 @@ class Ends(NamedTuple):
 
 
 def do_stage(
-    stage: Surface, tasks: Sequence[Task], ends: Ends, clock: Callable[[], int], exports: int
+    mount: Callable[[Link], StageMount],
+    tasks: Sequence[Task],
+    ends: Ends,
+    clock: Callable[[], int],
+    exports: int,
 ) -> NoReturn:
     """Do `tasks`; then wait until the builder no longer needs the stage, and exit.
 
     `clock` returns the time, in ns, that is recorded for a step.  The root of the
     stage is sent `exports` times, each time as a detached mount.
     """
-    # Ctrl-C at the terminal must reach only the builder, which then ends us.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
     with suppress(BrokenPipeError):
-        if all(_do(stage, task, ends, clock) for task in tasks):
-            ends.packer.close()
-            clones = [clone_mount(stage.root) for _ in range(exports)]
-            ends.builder.send(Ready(), *clones)
-            for fd in clones:
-                os.close(fd)
-        else:
-            ends.packer.close()
+        try:
+            stage = _Stage(mount(ends.builder), ends, clock, sum(task.runs for task in tasks))
+            done = all(stage.do(task) for task in tasks)
+            stage.end()
+            if done:
+                clones = [clone_mount(stage.root) for _ in range(exports)]
+                ends.builder.send(Ready(), *clones)
+                for fd in clones:
+                    os.close(fd)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            ends.builder.send(Stopped(_why(error)[1], getattr(error, "errno", None) or 0))
+        ends.packer.close()
         ends.builder.receive()
     os._exit(0)
 
 
-def _do(stage: Surface, task: Task, ends: Ends, clock: Callable[[], int]) -> bool:
-    """Do one step; tell whether it succeeded."""
-    start = time.monotonic()
-    ends.builder.send(Began(task.step))
-    number = None
-    if task.work is not None:
-        try:
-            task.work(stage)
-            number = stage.freeze()
-        except Exception as error:
-            ends.builder.send(Broke(task.step, *_why(error)))
-            return False
-    created = clock()
-    ends.packer.send(Pack(task.step, created, number))
-    ends.builder.send(Finished(task.step, time.monotonic() - start, created, number))
-    return True
+class _Stage:
+    """The steps of a stage, one after the other."""
+
+    def __init__(self, mount: StageMount, ends: Ends, clock: Callable[[], int], runs: int) -> None:
+        self._mount = mount
+        self._ends = ends
+        self._clock = clock
+        self._runs = runs
+        self._held: list[Pack] = []
+
+    @property
+    def root(self) -> int:
+        """The root of the mounted stage."""
+        return self._mount.surface(runs=False).root
+
+    def do(self, task: Task) -> bool:
+        """Do one step; tell whether it succeeded."""
+        start = time.monotonic()
+        builder = self._ends.builder
+        builder.send(Began(task.step))
+        number = None
+        if task.work is not None:
+            # If the stage cannot be mounted, that is no failure of the step.
+            surface = self._mount.surface(runs=task.runs)
+            try:
+                task.work(surface)
+                number = surface.freeze()
+            except Exception as error:
+                builder.send(Broke(task.step, *_why(error)))
+                return False
+            finally:
+                self._runs -= task.runs
+        created = self._clock()
+        self._held.append(Pack(task.step, created, number))
+        if self._mount.is_ours or not self._runs:
+            self._pack()
+        builder.send(Finished(task.step, time.monotonic() - start, created, number))
+        return True
+
+    def end(self) -> None:
+        """Let the packer have every layer."""
+        self._pack()
+
+    def _pack(self) -> None:
+        # The packer moves the layers that it gets; our mount finds them by their paths.
+        for job in self._held:
+            self._ends.packer.send(job)
+        self._held.clear()
 
 
 def _why(error: Exception) -> tuple[int, str]:

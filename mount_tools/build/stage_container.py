@@ -10,26 +10,54 @@ Threading: any thread.
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 
 from layerstore.containers.containers import Container
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.store import Store
 
 NAME = "build-"
+SECONDS_TO_RECORD = 10.0
+"""How long a packer may take to record what it has packed."""
+_PAUSE = 0.02
 
 
 def sweep(store: Store) -> None:
-    """Remove the containers that killed builders have left."""
+    """Remove the containers that killed builders have left.
+
+    If the packer of such a builder still records what was done, this waits for it, so that the
+    build that begins finds these steps.
+    """
+    end = time.monotonic() + SECONDS_TO_RECORD
     for container in store.containers.list():
-        if container.name.startswith(NAME) and container.auto_remove and not container.running:
-            try:
-                with store.containers.lock(container, wait=False):
-                    pass
-                store.containers.remove(container)
-            except StoreError:
-                continue  # another builder has it
+        if container.name.startswith(NAME) and container.auto_remove:
+            with suppress(StoreError):  # another process has it, or has removed it
+                while _is_left(store, container.id):
+                    if _is_free(store, container):
+                        store.containers.remove(container)
+                    elif time.monotonic() > end:
+                        break
+                    time.sleep(_PAUSE)
+
+
+def _is_left(store: Store, container_id: str) -> bool:
+    """Tell whether the builder that made the container is dead; raises NoSuchContainer."""
+    if store.containers.get(container_id).running:
+        return False
+    # A builder holds its leases until it ends.
+    made = (one for one in store.leases.all() if one.kind == "container")
+    return not any(one.key == container_id and one.holder.alive() for one in made)
+
+
+def _is_free(store: Store, container: Container) -> bool:
+    try:
+        with store.containers.lock(container, wait=False):
+            return True
+    except Busy:
+        return False
 
 
 def new_container(

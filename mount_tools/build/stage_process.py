@@ -10,29 +10,31 @@ Threading: one thread, since it forks.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import NoReturn
 
 from layerstore.containers.containers import Container
-from layerstore.errors import NotFound
+from layerstore.errors import NotFound, StoreError
 from layerstore.oci.documents import Object
 from layerstore.store import Store
-from mount_tools.build.kernel_stage import is_possible, start_kernel_stage
-from mount_tools.build.messages import Link, link
+from mount_tools.build.messages import Link, Ready, Serving, Stopped, Unserved, link
 from mount_tools.build.packer import Packer, Record, run_packer
 from mount_tools.build.stage import Ends, Task, do_stage
-from mount_tools.build.stage_mount import StageMount, Surface, prepare_stage, start_stage
-from mount_tools.container.handshake import CannotStart, Silence, end_with
-from mount_tools.container.program import own_interpreter
+from mount_tools.build.stage_container import SECONDS_TO_RECORD
+from mount_tools.build.stage_mount import StageMount, prepare_stage
+from mount_tools.container.handshake import end_with
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.handover import await_predecessor
 
-SECONDS_TO_RECORD = 10.0
+_SERVES = ("mount_tools.daemon.serve", "mount_tools.daemon.control", "unionfs.transports.dev_fuse")
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class StageProcess:
@@ -47,20 +49,20 @@ class StageProcess:
         *,
         clock: Callable[[], int],
         newest_ns: int | None,
-        runs: bool,
         exports: int,
         sources: Sequence[int] = (),
+        extra_hosts: tuple[str, ...] = (),
     ) -> None:
-        """Start the processes.  `tasks` gets the descriptor for the output of the steps.
+        """Start the processes; `tasks` gets the descriptor for the output of the steps.
 
-        `sources` are descriptors that the tasks use.  The caller calls `end`.  Raises
-        StoreError if the stage cannot be mounted; the container is then removed.
+        `sources` are descriptors that the tasks use, `extra_hosts` lines for the /etc/hosts of
+        a RUN.  The caller calls `end`.  Raises StoreError; the container is then removed.
         """
-        own_interpreter()
         self.container = container
+        self.has_steps = False
         self._store = store
         self._undo = ExitStack()
-        self._undo.enter_context(store.containers.lock(container))
+        lock = self._undo.enter_context(store.containers.lock(container))
         self.output, output = os.pipe()
         self._undo.callback(os.close, self.output)
         os.set_blocking(self.output, False)
@@ -70,19 +72,20 @@ class StageProcess:
         self._packer = self._stage = 0
         others = (stage_end, packer_end, packer_jobs, jobs)
         try:
-            mount = prepare_stage(store, container, runs=runs)
+            # Here, not in the process of the stage: the next stage needs the same modules.
+            given = tasks(output)
+            self.has_steps = bool(given)
+            runs = any(task.runs for task in given)
+            self._plan = prepare_stage(store, container, runs=runs, extra_hosts=extra_hosts)
             # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
             store.database.close()
-            self._packer = self._start_packer(
-                lambda: Packer(store, container, record, newest_ns), packer_jobs, packer_end
-            )
-            ends = Ends(stage_end, jobs)
-            keep = (stage_end.fileno(), jobs.fileno(), output, *sources)
-
-            def work(stage: Surface) -> NoReturn:
-                do_stage(stage, tasks(output), ends, clock, exports)
-
-            self._stage = _start(mount, work, keep, runs=runs)
+            # While the packer has the lock, the next build does not remove what it records.
+            fds = (packer_jobs.fileno(), packer_end.fileno(), lock)
+            packer = partial(Packer, store, container, record, newest_ns)
+            self._packer = _forked(fds, lambda: run_packer(packer, packer_jobs, packer_end))
+            kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
+            work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
+            self._stage = self._start(partial(work, exports=exports), kept)
             store.containers.started(container, self._stage)
         except BaseException:
             for end in others:  # a copy of an end here would keep the packer waiting
@@ -95,23 +98,52 @@ class StageProcess:
             os.close(output)
             for end in others:
                 end.close()
+        if runs:
+            _prepare_to_serve()
 
-    def _start_packer(self, packer: Callable[[], Packer], jobs: Link, builder: Link) -> int:
-        runner = os.pidfd_open(os.getpid())
-        child = os.fork()
-        if child:
-            os.close(runner)
-            return child
-        status = 1
+    def _start(
+        self, work: Callable[[Callable[[Link], StageMount]], NoReturn], kept: Sequence[int]
+    ) -> int:
+        """Fork the process that does `work` on the mounted stage; return its pid."""
+        builder = os.pidfd_open(os.getpid())
         try:
-            forget_descriptors()
-            end_with(runner)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_IGN)
-            close_all_but(jobs.fileno(), builder.fileno())
-            status = run_packer(packer, jobs, builder)
+
+            def stage() -> int:
+                end_with(builder)
+                work(partial(StageMount, self._plan))
+
+            return _forked((builder, *kept), stage)
         finally:
-            os._exit(status)
+            os.close(builder)
+
+    def serve(self, unserved: Unserved, fuse: int) -> None:
+        """Start the daemon of our mount, which the stage's process has made; closes `fuse`.
+
+        Raises StoreError.
+        """
+        from mount_tools.build.fuse_stage import serve_stage
+
+        self._store.database.close()
+        serve_stage(self._plan, unserved.lowers, fuse)
+        with suppress(BrokenPipeError):  # it was killed, which its connection tells
+            self.steps.send(Serving())
+
+    def exported(self) -> list[int]:
+        """Wait until the stage, which has no steps, is mounted; return descriptors of its root.
+
+        Raises StoreError.
+        """
+        while True:
+            received = self.steps.receive()
+            match received:
+                case (Ready(), fds):
+                    return fds
+                case (Unserved() as unserved, [fuse]):
+                    self.serve(unserved, fuse)
+                case (Stopped(text), _):
+                    raise StoreError(text)
+                case _:
+                    raise StoreError("the process that mounts a stage to copy from has ended")
 
     def kill(self) -> None:
         """End the stage's process at once, and with it every process of its step.
@@ -159,16 +191,30 @@ class StageProcess:
             self._store.containers.finished(self.container, status)
 
 
-def _start(
-    mount: StageMount, work: Callable[[Surface], NoReturn], keep: Sequence[int], *, runs: bool
-) -> int:
-    """Start the process of a stage; return its pid."""
-    if not runs and is_possible(mount):
-        with suppress(CannotStart, Silence):
-            pid = start_kernel_stage(mount, work, keep)
-            os.close(mount.root.fuse)
-            return pid
-    return start_stage(mount, work, keep)
+def _forked(kept: Sequence[int], work: Callable[[], int]) -> int:
+    """Do `work` in a child, which exits with what it returns; return its pid.
+
+    The child has no descriptors but `kept`.  Ctrl-C at the terminal reaches only the builder,
+    which then ends its children.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        forget_descriptors()
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        close_all_but(*kept)
+        status = work()
+    finally:
+        os._exit(status)
+
+
+def _prepare_to_serve() -> None:
+    """Import what a daemon needs while the stage's process works: each daemon is a fork."""
+    for name in _SERVES:
+        importlib.import_module(name)
 
 
 def _kill(pid: int) -> None:

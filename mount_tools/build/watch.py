@@ -35,8 +35,8 @@ class Watcher(Protocol):
     def step_began(self, step: Shown) -> None:
         """The builder begins with a step: it looks it up in the cache, or runs it."""
 
-    def step_cached(self, step: Shown) -> None:
-        """The step was done by an earlier build."""
+    def step_cached(self, step: Shown, made: str) -> None:
+        """The step was done by an earlier build; `made` is the short id of its topmost layer."""
 
     def step_running(self, step: Shown, container: str) -> None:
         """The step runs in the container with this short id."""
@@ -44,8 +44,8 @@ class Watcher(Protocol):
     def output(self, step: Shown, data: bytes) -> None:
         """The step's command has printed `data`."""
 
-    def step_finished(self, step: Shown, seconds: float, image: str) -> None:
-        """The step is done; `image` is the short id of an image so far, "" if there is none."""
+    def step_finished(self, step: Shown, seconds: float, made: str) -> None:
+        """The step is done; `made` is the short id of an image or a layer, "" if there is none."""
 
     def step_failed(self, step: Shown) -> None:
         """The step has failed."""

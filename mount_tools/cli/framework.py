@@ -9,9 +9,7 @@ Source: docker/cli `cli/required.go`, `cli/cobra.go`; spf13/pflag `flag.go`.
 from __future__ import annotations
 
 import inspect
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
@@ -283,6 +281,9 @@ def _option_lines(options: Sequence[click.Option]) -> str:
         shown.append((name + takes, option.help or ""))
     if not shown:
         return ""
+    import shutil  # only help needs these two
+    import textwrap
+
     shown.sort(key=lambda pair: pair[0].split("--")[-1].lower())
     column = max(len(name) for name, _ in shown) + 3
     width = max(40, shutil.get_terminal_size().columns - column)

@@ -12,22 +12,23 @@ from layerstore import Store
 from layerstore.containers.containers import Container
 from layerstore.oci.digest import Digest
 from mount_tools.build.attach import Attached
-from mount_tools.build.messages import Broke, Kept, Message, Ready, Unpacked
+from mount_tools.build.fuse_stage import FuseStage
+from mount_tools.build.messages import Broke, Kept, Message, Ready, Stopped, Unserved
 from mount_tools.build.packer import Recorded
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
 from mount_tools.build.stage_container import new_container
-from mount_tools.build.stage_mount import MountedStage, Surface
+from mount_tools.build.stage_mount import Surface
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.container.process import Launch
 
-Work = Callable[[MountedStage, int], None]
+Work = Callable[[FuseStage, int], None]
 
 
 def sh(line: str, *mounts: Attached, network: bool = True, user: str = "") -> Work:
     """Return a task that runs `line` in a shell of the stage."""
 
-    def work(stage: MountedStage, output: int) -> None:
+    def work(stage: FuseStage, output: int) -> None:
         launch = Launch(("/bin/sh", "-c", line), (), "/", user)
         status = run_step(stage.around, stage.root, launch, mounts, output, network=network)
         if status:
@@ -61,12 +62,15 @@ def run_stage(
     newest_ns: int | None = None,
     look: Callable[[StageProcess], None] = lambda process: None,
 ) -> Ran:
-    """Run a stage of `works` on an image to its end; its container stays."""
+    """Run a stage of `works` on an image to its end; its container stays.
+
+    `look` is called when a command first prints something.
+    """
     base = store.images.resolve(image)
 
     def tasks(output: int) -> list[Task]:
         def task(number: int, work: Work) -> Task:
-            return Task(number, lambda stage: work(_ours(stage), output))
+            return Task(number, lambda stage: work(_ours(stage), output), runs=True)
 
         return [task(number, work) for number, work in enumerate(works)]
 
@@ -83,25 +87,26 @@ def run_stage(
             record,
             clock=time.time_ns,
             newest_ns=newest_ns,
-            runs=True,
             exports=0,
         )
         try:
-            look(process)
-            output = _attend(process, messages)
+            output = _attend(process, messages, look)
         finally:
             process.end()
         last = next((one for one in messages if isinstance(one, Kept) and one.step < 0), None)
     return Ran(messages, output, last.chain if last else None, store.containers.get(container.id))
 
 
-def _ours(stage: Surface) -> MountedStage:
-    assert isinstance(stage, MountedStage)
+def _ours(stage: Surface) -> FuseStage:
+    assert isinstance(stage, FuseStage)
     return stage
 
 
-def _attend(process: StageProcess, messages: list[Message]) -> bytes:
+def _attend(
+    process: StageProcess, messages: list[Message], look: Callable[[StageProcess], None]
+) -> bytes:
     printed = b""
+    looked = False
     open_ends = {process.steps.fileno(): process.steps, process.packed.fileno(): process.packed}
     poll = select.poll()
     for fd in (*open_ends, process.output):
@@ -110,8 +115,14 @@ def _attend(process: StageProcess, messages: list[Message]) -> bytes:
         for fd, _ in poll.poll():
             if fd == process.output:
                 printed += _drained(fd, poll)
+                if printed and not looked:
+                    looked = True
+                    look(process)
                 continue
             received = open_ends[fd].receive()
+            if received is not None and isinstance(received[0], Unserved):
+                process.serve(received[0], received[1][0])
+                continue
             if received is not None:
                 messages.append(received[0])
             if received is None or _is_last(received[0]):
@@ -121,7 +132,7 @@ def _attend(process: StageProcess, messages: list[Message]) -> bytes:
 
 
 def _is_last(message: Message) -> bool:
-    return isinstance(message, (Ready, Broke, Unpacked)) or (
+    return isinstance(message, (Ready, Broke, Stopped)) or (
         isinstance(message, Kept) and message.step < 0
     )
 

@@ -28,10 +28,13 @@ from layerstore.oci.documents import ImageConfig
 from layerstore.oci.platform import Platform, parse_platform, suits, this_platform
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
 from layerstore.store import Store
-from mount_tools.build.builder import Builder, Settings, StepError
+from mount_tools.build.builder import Builder, Settings
+from mount_tools.build.evaluate import StepError
 from mount_tools.build.given_context import opened
 from mount_tools.build.request import (
     build_arguments,
+    checked_network,
+    extra_hosts,
     labels,
     read_secrets,
     source_date_epoch,
@@ -69,85 +72,110 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.text("--progress", says="How to show the build: auto, plain or tty", default="auto")
 @framework.text("--iidfile", says="Write the image ID to the file")
 @framework.texts("--cache-from", says="Use the steps of this image as cache; may be repeated")
+@framework.text("--network", says="The network of RUN: default, host or none", default="default")
+@framework.texts("--add-host", says="Add a line to the /etc/hosts of RUN, NAME:ADDRESS")
+@framework.flag("--squash", says="Make one layer of those that the build makes")
+@framework.flag("--rm", says="Remove the container of a stage that is done", default=True)
+@framework.flag("--force-rm", says="Remove the container of a step that fails too")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
 @pass_session
-def build(
-    session: Session,
-    operands: tuple[str, ...],
-    tag: tuple[str, ...],
-    file: str | None,
-    target: str,
-    build_arg: tuple[str, ...],
-    label: tuple[str, ...],
-    secret: tuple[str, ...],
-    platform: str | None,
-    progress: str,
-    iidfile: str | None,
-    cache_from: tuple[str, ...],
-    no_cache: bool,
-    pull: bool,
-    quiet: bool,
-) -> None:
+def build(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     """Each step that changes files becomes a layer by a rename, and a later build takes it from
     the cache. Exits with the status of the command if a RUN fails, and with 1 if the build
     fails for another reason."""
-    if progress not in _PROGRESS:
+    flags = _Flags(**said)  # type: ignore[arg-type]  # click made them of its options
+    if flags.progress not in _PROGRESS:
         raise WrongWords(
-            f'invalid progress "{progress}": must be one of {", ".join(_PROGRESS)}', 125
+            f'invalid progress "{flags.progress}": must be one of {", ".join(_PROGRESS)}', 125
         )
-    if operands[0] == "-" and file == "-":
+    if operands[0] == "-" and flags.file == "-":
         raise WrongWords(
-            "invalid argument: can't use stdin for both build context and dockerfile", 125
+            "invalid argument: can't use stdin for both build context and dockerfile", 1
         )
-    given = build_arguments(build_arg, os.environ)
-    request = _Request(
-        operands[0],
-        file,
-        target,
-        given,
-        labels(label),
-        read_secrets(secret, os.environ),
-        parse_platform(platform) if platform else None,
-        source_date_epoch(given, os.environ),
-        cache_from,
-        use_cache=not no_cache,
-        pull=ALWAYS if pull else MISSING,
-    )
-    names = [parse_tag_target(name) for name in tag]
-    if iidfile:
-        Path(iidfile).unlink(missing_ok=True)
+    names, request = _request(operands[0], flags)
+    if flags.iidfile:
+        Path(flags.iidfile).unlink(missing_ok=True)
     with _ended_by_signals():
-        watcher = _watcher(progress, quiet=quiet)
+        watcher = _watcher(flags.progress, quiet=flags.quiet)
         try:
-            image = _build(session, request, names, watcher, quiet=quiet)
+            image = _build(session, request, names, watcher)
         except StepError as error:
             watcher.close()
             complain(str(error))
             raise click.exceptions.Exit(error.status or 1) from None
         finally:
             watcher.close()
-    if iidfile:
-        Path(iidfile).write_text(image.id)
-    if quiet:
+    if flags.iidfile:
+        Path(flags.iidfile).write_text(image.id)
+    if flags.quiet:
         say(image.id)
+
+
+class _Flags(NamedTuple):
+    """The flags of `build`, as click names them."""
+
+    tag: tuple[str, ...]
+    file: str | None
+    target: str
+    build_arg: tuple[str, ...]
+    label: tuple[str, ...]
+    secret: tuple[str, ...]
+    platform: str | None
+    progress: str
+    iidfile: str | None
+    cache_from: tuple[str, ...]
+    network: str
+    add_host: tuple[str, ...]
+    squash: bool
+    rm: bool
+    force_rm: bool
+    no_cache: bool
+    pull: bool
+    quiet: bool
 
 
 class _Request(NamedTuple):
     """What to build, as the command line says."""
 
     context: str
-    file: str | None
-    target: str
+    flags: _Flags
     arguments: dict[str, str]
     labels: list[tuple[str, str]]
     secrets: dict[str, bytes]
     platform: Platform | None
     epoch_ns: int | None
-    cache_from: tuple[str, ...]
-    use_cache: bool
-    pull: str
+    network: str
+    extra_hosts: tuple[str, ...]
+
+
+def _request(context: str, flags: _Flags) -> tuple[list[Reference], _Request]:
+    """Return the names of the image, and what to build."""
+    # What docker's client refuses is a usage error, the rest is an error of the build.
+    with _usage_errors():
+        given = build_arguments(flags.build_arg, os.environ)
+        names = [parse_tag_target(name) for name in flags.tag]
+        told_labels, hosts = labels(flags.label), extra_hosts(flags.add_host)
+    return names, _Request(
+        context,
+        flags,
+        given,
+        told_labels,
+        read_secrets(flags.secret, os.environ),
+        parse_platform(flags.platform) if flags.platform else None,
+        source_date_epoch(given, os.environ),
+        checked_network(flags.network),
+        hosts,
+    )
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise WrongWords(f"{error}\nSee 'pyunion build --help'.", 125) from None
 
 
 def _build(
@@ -155,36 +183,26 @@ def _build(
     request: _Request,
     names: list[Reference],
     watcher: Watcher,
-    *,
-    quiet: bool,
 ) -> Image:
     be_root()
     store = session.store_to_fill
     here = Platform("linux", *this_platform())
     with ExitStack() as stack:
         content, name, context = stack.enter_context(
-            opened(store, request.context, request.file, sys.stdin.buffer)
+            opened(store, request.context, request.flags.file, sys.stdin.buffer)
         )
         containerfile = parse(content, name)
         for warning in containerfile.warnings:
             watcher.note(f"{warning.at}: warning: {warning.text}")
         plan = make_plan(
             containerfile,
-            target=request.target,
+            target=request.flags.target,
             given=request.arguments,
             platform=request.platform or here,
             here=here,
         )
 
-        settings = Settings(
-            lambda text, platform: _image(session, request, text, platform, quiet=quiet),
-            request.secrets,
-            request.labels,
-            request.use_cache,
-            _configs(store, request.cache_from, watcher),
-            request.epoch_ns,
-            request.platform or here,
-        )
+        settings = _settings(session, request, here, watcher)
         stack.enter_context(store.reserve.growing())
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store)
@@ -210,18 +228,35 @@ def _build(
     return store.images.get(image.id)
 
 
+def _settings(session: Session, request: _Request, here: Platform, watcher: Watcher) -> Settings:
+    flags = request.flags
+    return Settings(
+        lambda text, platform: _image(session, request, text, platform),
+        request.secrets,
+        request.labels,
+        use_cache=not flags.no_cache,
+        cache_from=_configs(session.store, flags.cache_from, watcher),
+        epoch_ns=request.epoch_ns,
+        platform=request.platform or here,
+        network=request.network,
+        extra_hosts=request.extra_hosts,
+        remove=flags.rm,
+        force_remove=flags.force_rm,
+        squash=flags.squash,
+    )
+
+
 def _note_unused(arguments: Sequence[str], watcher: Watcher) -> None:
     unused = " ".join(name for name in arguments if name != "SOURCE_DATE_EPOCH")
     if unused:
         watcher.note(f"[Warning] One or more build-args [{unused}] were not consumed")
 
 
-def _image(
-    session: Session, request: _Request, text: str, platform: Platform | None, *, quiet: bool
-) -> Image:
+def _image(session: Session, request: _Request, text: str, platform: Platform | None) -> Image:
     """Return the image `text` of a FROM; raises StoreError if it is for another platform."""
     wanted = platform or request.platform
-    image = image_to_run(session, text, request.pull, quiet=quiet, platform=wanted)
+    when = ALWAYS if request.flags.pull else MISSING
+    image = image_to_run(session, text, when, quiet=request.flags.quiet, platform=wanted)
     if wanted is None:
         return image
     fields = session.store.images.config(image).fields

@@ -30,8 +30,9 @@ class Lines:
     def step_began(self, step: Shown) -> None:
         self._say(step, f"Step {step.number}/{step.total} : {step.text}")
 
-    def step_cached(self, step: Shown) -> None:
+    def step_cached(self, step: Shown, made: str) -> None:
         self._say(step, " ---> Using cache")
+        self._say(step, f" ---> {made}")
 
     def step_running(self, step: Shown, container: str) -> None:
         self._say(step, f" ---> Running in {container}")
@@ -39,9 +40,9 @@ class Lines:
     def output(self, step: Shown, data: bytes) -> None:
         self._put(step.stage, data)
 
-    def step_finished(self, step: Shown, seconds: float, image: str) -> None:
-        if image:
-            self._say(step, f" ---> {image}")
+    def step_finished(self, step: Shown, seconds: float, made: str) -> None:
+        if made:
+            self._say(step, f" ---> {made}")
 
     def step_failed(self, step: Shown) -> None:
         """Shows nothing: the command prints the error that ends the build."""

@@ -77,7 +77,7 @@ class Screen:
     def step_began(self, step: Shown) -> None:
         self._running[step.stage] = _Running(step, time.monotonic())
 
-    def step_cached(self, step: Shown) -> None:
+    def step_cached(self, step: Shown, made: str) -> None:
         self._running.pop(step.stage, None)
         self._cached += 1
         self._print(_line(step, "cached", "blue"))
@@ -90,7 +90,7 @@ class Screen:
         if running is not None:
             running.take(data)
 
-    def step_finished(self, step: Shown, seconds: float, image: str) -> None:
+    def step_finished(self, step: Shown, seconds: float, made: str) -> None:
         self._running.pop(step.stage, None)
         self._done += 1
         self._print(_line(step, f"{seconds:.1f}s", "green"))

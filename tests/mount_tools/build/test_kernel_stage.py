@@ -1,17 +1,14 @@
-"""Stages that run nothing: the kernel's overlayfs makes the layers that we make."""
+"""Steps before the first RUN: the kernel's overlayfs makes the layers that we make."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from layerstore import Store
 from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
-from mount_tools.build.stage_container import new_container
-from mount_tools.build.stage_mount import prepare_stage
 from tests.helpers.builds import Builds, cached
+from tests.helpers.mounts import require_root
 
 TEXT = """FROM busy:1
 WORKDIR /deep/er
@@ -45,8 +42,8 @@ def test_its_layers_are_those_that_our_mount_makes(given: Builds) -> None:
     given.ok()
     made = given.config()["rootfs"]["diff_ids"]
     assert len(made) == 8
-    # With a RUN the stage is mounted by us.
-    given.ok(f"{TEXT}RUN true\n", "--no-cache")
+    # From the first RUN on the stage is mounted by us.
+    given.ok(TEXT.replace("FROM busy:1\n", "FROM busy:1\nRUN true\n"), "--no-cache")
     assert given.config()["rootfs"]["diff_ids"] == made
     assert mounted(given) == []
 
@@ -68,19 +65,9 @@ def test_a_copy_that_fails_in_it_leaves_its_container(given: Builds) -> None:
     assert mounted(given) == []
 
 
-def test_it_is_for_root_and_a_page_of_options(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = store.images.resolve("busy:1")
-    container = new_container(store, image.top, image.id, "busy:1", {})
-    found = prepare_stage(store, container, runs=False)
-    try:
-        assert is_possible(found)
-        lowers = (b"/x" * 30,) * (MOST_LOWERS + 1)
-        many = found.root.options.union.__class__(lowers=lowers)
-        options = found.root.options.__class__(union=many)
-        assert not is_possible(found._replace(root=found.root._replace(options=options)))
-        monkeypatch.setattr("mount_tools.build.kernel_stage.is_machine_root", lambda: False)
-        assert not is_possible(found)
-    finally:
-        os.close(found.root.fuse)
+def test_it_is_for_root_and_a_page_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
+    assert is_possible([Path("/x")])
+    assert not is_possible([Path("/x")] * MOST_LOWERS)
+    monkeypatch.setattr("mount_tools.build.kernel_stage.is_machine_root", lambda: False)
+    assert not is_possible([Path("/x")])

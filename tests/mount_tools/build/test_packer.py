@@ -9,7 +9,7 @@ from pathlib import Path
 from layerstore import Store
 from layerstore.layer.pack import pack
 from layerstore.operations.check import examine
-from mount_tools.build.messages import Link, Unpacked, link
+from mount_tools.build.messages import Link, Stopped, link
 from mount_tools.build.packer import Packer, limit_times, run_packer
 from tests.helpers.stages import run_stage, sh
 
@@ -57,7 +57,7 @@ def test_only_what_is_newer_gets_the_limit(tmp_path: Path) -> None:
 
 class _OnAFullDisk(Packer):
     def __init__(self) -> None:
-        pass
+        self.step = 3
 
     def run(self, jobs: Link, builder: Link) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -67,8 +67,8 @@ def test_a_full_disk_is_told_the_builder_with_its_errno() -> None:
     ends = [*link(), *link()]
     try:
         assert run_packer(_OnAFullDisk, ends[0], ends[2]) == 1
-        text = "the layers of a stage cannot be stored: No space left on device"
-        assert ends[3].receive() == (Unpacked(text, errno.ENOSPC), [])
+        text = "its layer cannot be stored: No space left on device"
+        assert ends[3].receive() == (Stopped(text, errno.ENOSPC, 3), [])
     finally:
         for end in ends:
             end.close()

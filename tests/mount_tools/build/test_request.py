@@ -9,6 +9,8 @@ import pytest
 from layerstore.errors import StoreError
 from mount_tools.build.request import (
     build_arguments,
+    checked_network,
+    extra_hosts,
     labels,
     read_secrets,
     source_date_epoch,
@@ -18,7 +20,7 @@ from mount_tools.build.request import (
 def test_an_argument_without_a_value_has_that_of_the_environment() -> None:
     words = ["A=1", "B", "C", "D=", "E=x=y"]
     assert build_arguments(words, {"B": "b"}) == {"A": "1", "B": "b", "D": "", "E": "x=y"}
-    with pytest.raises(StoreError, match="invalid build argument"):
+    with pytest.raises(StoreError, match='for "--build-arg" flag'):
         build_arguments(["=x"], {})
 
 
@@ -56,3 +58,16 @@ def test_the_epoch_is_seconds() -> None:
     assert source_date_epoch({"SOURCE_DATE_EPOCH": "1"}, {"SOURCE_DATE_EPOCH": "12"}) == 10**9
     with pytest.raises(StoreError, match="number of seconds"):
         source_date_epoch({}, {"SOURCE_DATE_EPOCH": "today"})
+
+
+def test_hosts_and_the_network_are_checked() -> None:
+    words = ("a:1.2.3.4", "b:::1")
+    assert extra_hosts(words) == words
+    for bad in ("a", "a:", ":1.2.3.4", "a:b"):
+        with pytest.raises(StoreError, match="bad format for add-host"):
+            extra_hosts([bad])
+    assert [checked_network(word) for word in ("default", "host", "none")] == [
+        "default", "host", "none",
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match="network bridge not found"):
+        checked_network("bridge")

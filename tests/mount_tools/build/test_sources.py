@@ -24,7 +24,7 @@ def test_a_copy_of_a_tree_has_what_is_seen_of_it(tmp_path: Path) -> None:
     fd, to = (os.open(tmp_path / name, os.O_RDONLY | os.O_DIRECTORY) for name in (".", "to"))
     try:
         copy_whole(Tree(fd, Ignore(["a/hidden"])), to, "a")
-        with pytest.raises(StoreError, match="nowhere is not there"):
+        with pytest.raises(StoreError, match="from nowhere: it does not exist"):
             copy_whole(Tree(fd), to, "nowhere")
     finally:
         os.close(fd)

@@ -1,43 +1,84 @@
-"""One mount for a whole stage, frozen after each step that changed something."""
+"""Which filesystem a step sees: the kernel's before the first RUN, then ours."""
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
 
 from layerstore import Store
-from mount_tools.build.stage_mount import MountedStage
-from tests.helpers.stages import run_stage, sh
+from layerstore.operations.rootfs import import_image
+from tests.helpers.builds import Builds, cached
+from tests.helpers.containers import Containers
+from tests.helpers.mounts import require_fuse, require_root, run
+
+HEAD = """FROM busy:1
+WORKDIR /deep
+COPY f one
+COPY f /etc/two
+RUN cat one /etc/two > both; rm one
+COPY f last
+RUN cat last >> both
+"""
 
 
-def test_the_stage_is_mounted_once(store: Store) -> None:
-    seen: list[bytes] = []
-
-    def look(stage: MountedStage, output: int) -> None:
-        found = os.stat(stage.around.point)
-        os.write(output, b"%d %d\n" % (found.st_dev, found.st_ino))
-
-    ran = run_stage(store, [look, sh("echo > /a"), look, sh("rm /a"), look])
-    seen = ran.output.splitlines()
-    assert len(seen) == 3 and len(set(seen)) == 1
+def test_a_run_sees_what_was_copied_before_it(builds: Builds) -> None:
+    builds.write(HEAD, f="x")
+    builds.ok()
+    assert builds.sh("cat both; echo; ls").split() == ["xxx", "both", "last"]
+    names = [sorted(os.listdir(layer)) for layer in builds.layers()[:6]]
+    assert names == [["deep"], ["deep"], ["deep"], ["etc"], ["deep"], ["deep"]]
 
 
-def test_a_step_is_a_layer_if_it_changes_the_root_directory_alone(store: Store) -> None:
-    ran = run_stage(store, [sh("chmod 711 /"), sh("chmod 711 /"), sh("ls / > /dev/null")])
-    assert [kept.diff_id is not None for kept in ran.kept] == [True, False, False]
+def test_the_layers_do_not_depend_on_the_mount(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    builds.write(HEAD, f="x")
+    builds.ok()
+    made = builds.config()["rootfs"]["diff_ids"]
+    # A RUN in front makes all of it ours.
+    builds.ok(HEAD.replace("FROM busy:1\n", "FROM busy:1\nRUN true\n"))
+    assert builds.config()["rootfs"]["diff_ids"] == made
 
 
-def test_a_file_is_in_the_layer_of_the_step_that_wrote_it_only(store: Store) -> None:
-    """A file that the daemon still takes for open would be copied into the next layer."""
-    write = sh("i=0; while test $i -lt 40; do echo $i > /f$i; i=$((i+1)); done")
-    ran = run_stage(store, [write, sh("echo > /g"), write, sh("echo > /h")])
-    with store.leases.lease("work", "test"):
-        chain = store.layers.chain(ran.chain)
-        assert [len(os.listdir(layer.diff)) for layer in chain[:4]] == [1, 40, 1, 40]
+def test_a_step_that_fails_after_the_change_leaves_the_steps_before(builds: Builds) -> None:
+    builds.write(HEAD.replace("rm one", "exit 3"), f="x")
+    assert builds.run().returncode == 3
+    name = builds.containers.ok("ps", "-aq")
+    changed = builds.containers.ok("diff", name).splitlines()
+    assert "A /deep/one" in changed and "A /deep/both" in changed
+    builds.containers.ok("rm", name)
+    builds.write(HEAD, f="x")
+    assert cached(builds.ok()) == 3
 
 
-def test_files_of_the_host_are_no_part_of_a_layer(store: Store) -> None:
-    ran = run_stage(store, [sh("cat /etc/hostname /etc/hosts > /dev/null; echo x > /etc/new")])
-    with store.leases.lease("work", "test"):
-        (top, *_) = store.layers.chain(ran.chain)
-        assert os.listdir(top.diff) == ["etc"]
-        assert os.listdir(top.diff / "etc") == ["new"]
+def test_layers_may_be_moved_while_the_kernel_mounts_again(builds: Builds) -> None:
+    """The packer moves a layer as soon as it is recorded, and the next COPY is mounted on it."""
+    files = {f"f{n}": "x" for n in range(12)}
+    builds.write("FROM busy:1\n" + "".join(f"COPY {name} big /\n" for name in files), **files)
+    (builds.context / "big").write_bytes(os.urandom(8 << 20))
+    builds.ok()
+    assert builds.sh("cat /f? /f1?") == "x" * 12
+
+
+def test_the_kernel_may_refuse(tmp_path: Path, rootfs: Path) -> None:
+    """The upper of an overlayfs cannot be on an overlayfs: then all steps are done on our mount."""
+    require_root()
+    require_fuse()
+    for name in ("below", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/below,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    with ExitStack() as stack:
+        run("mount", "-t", "overlay", "-o", options, "overlay", tmp_path / "merged")
+        stack.callback(run, "umount", "-l", tmp_path / "merged")
+        with Store.open(tmp_path / "merged/store", sync=False) as store:
+            import_image(store, rootfs, "busy:1")
+        containers = Containers(tmp_path / "merged/store", stack)
+        stack.callback(containers.end)
+        builds = Builds(containers, tmp_path / "context")
+        builds.write("FROM busy:1\nCOPY f /a\nCOPY f /b\n", f="x")
+        builds.ok()
+        assert [sorted(os.listdir(layer)) for layer in builds.layers()[:2]] == [["b"], ["a"]]

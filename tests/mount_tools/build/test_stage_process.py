@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 
 import pytest
@@ -15,16 +14,9 @@ from mount_tools.build.stage_process import StageProcess
 from tests.helpers.stages import run_stage, sh
 
 
-def wait_for_output(process: StageProcess) -> None:
-    poll = select.poll()
-    poll.register(process.output, select.POLLIN)
-    assert poll.poll(30_000)
-
-
 @pytest.mark.parametrize("victim", ["_stage", "_packer"])
 def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
     def look(process: StageProcess) -> None:
-        wait_for_output(process)
         os.kill(getattr(process, victim), signal.SIGKILL)
         process.kill()
 
@@ -35,11 +27,13 @@ def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
 
 
 def test_it_runs_as_long_as_its_process(store: Store) -> None:
-    def look(process: StageProcess) -> None:
-        assert store.containers.get(process.container.id).running
+    seen = []
 
-    ran = run_stage(store, [sh("true")], look=look)
-    assert not ran.container.running
+    def look(process: StageProcess) -> None:
+        seen.append(store.containers.get(process.container.id).running)
+
+    ran = run_stage(store, [sh("echo begun")], look=look)
+    assert seen == [True] and not ran.container.running
 
 
 def test_a_stage_that_cannot_be_mounted_leaves_nothing(
@@ -48,7 +42,7 @@ def test_a_stage_that_cannot_be_mounted_leaves_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise StoreError("no mount today")
 
-    monkeypatch.setattr("mount_tools.build.stage_process.start_stage", refuse)
+    monkeypatch.setattr("mount_tools.build.stage_process.prepare_stage", refuse)
     with pytest.raises(StoreError, match="no mount today"):
         run_stage(store, [sh("true")])
     assert store.containers.list() == []

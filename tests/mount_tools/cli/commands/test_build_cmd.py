@@ -52,7 +52,18 @@ def test_a_containerfile_on_stdin(builds: Builds, words: list[str]) -> None:
 def test_wrong_words(tmp_path: Path) -> None:
     cli = Cli(tmp_path / "store")
     assert "invalid progress" in cli.fails("build", "--progress", "odd", ".", status=125)
-    assert "can't use stdin" in cli.fails("build", "-f", "-", "-", status=125)
+    assert "can't use stdin" in cli.fails("build", "-f", "-", "-")
+    # docker's client refuses these as usage errors, and the others when it builds.
+    for flag, value, said in (
+        ("-t", "A", "must be lowercase"),
+        ("--label", "=x", 'for "--label" flag'),
+        ("--build-arg", "=x", 'for "--build-arg" flag'),
+        ("--add-host", "x", "bad format for add-host"),
+        ("--rm", "maybe", "invalid"),
+    ):
+        assert said in cli.fails("build", f"{flag}={value}", ".", status=125)
+    assert "network bridge not found" in cli.fails("build", "--network", "bridge", ".")
+    assert "platform" in cli.fails("build", "--platform", "a/b/c/d", ".")
     assert "not found" in cli.fails("build", "--build-arg", "a=b", str(tmp_path / "nowhere"))
     assert "no Containerfile" in cli.fails("build", str(tmp_path))
     assert "is a URL" in cli.fails("build", "https://example.org/x.git")

@@ -66,9 +66,9 @@ def test_what_waits_is_shown_when_the_build_ends() -> None:
     lines = Lines(out)
     lines.step_began(SECOND)
     lines.step_began(OTHER)
-    lines.step_cached(OTHER)
+    lines.step_cached(OTHER, "0123456789ab")
     lines.close()
-    assert text(out).endswith("Step 3/3 : RUN true\n ---> Using cache\n")
+    assert text(out).endswith("Step 3/3 : RUN true\n ---> Using cache\n ---> 0123456789ab\n")
 
 
 def test_quiet_shows_only_what_fails() -> None:

@@ -15,7 +15,7 @@ def test_a_line_for_each_step_and_a_summary() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
     screen.step_began(FIRST)
-    screen.step_cached(FIRST)
+    screen.step_cached(FIRST, "0123456789ab")
     screen.step_began(SECOND)
     screen.output(SECOND, b"10%\r20%\rdone\nmore")
     screen.step_finished(SECOND, 1.25, "")

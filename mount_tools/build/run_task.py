@@ -1,0 +1,138 @@
+"""What a stage's process does for a RUN: its mounts, its environment, its command.
+
+Decided here and only here: what each `--mount` becomes, and how builds share a cache mount.
+
+Threading: one thread, in the stage's process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from layerstore.containerfile.errors import ContainerfileError
+from layerstore.containerfile.instructions import (
+    BindMount,
+    CacheMount,
+    Mount,
+    Run,
+    SecretMount,
+    TmpfsMount,
+)
+from layerstore.containerfile.stage_state import SCRIPT_DIRECTORY, Program
+from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
+from mount_tools.build.fuse_stage import FuseStage
+from mount_tools.build.run_step import run_step
+from mount_tools.build.sources import copy_whole
+from mount_tools.build.stage import StepFailed
+from mount_tools.build.stage_mount import Surface
+from mount_tools.build.tasks import Surroundings, Work
+from mount_tools.container.process import Launch
+from unionfs.syscalls.privilege import is_machine_root
+
+
+def run_task(run: Run, program: Program, user: str, workdir: str, around: Surroundings) -> Work:
+    """Return the function that does a RUN."""
+
+    def work(stage: Surface) -> None:
+        assert isinstance(stage, FuseStage), "a stage that runs something is ours"
+        with ExitStack() as stack:
+            mounts: list[Attached] = []
+            environment = list(program.environment)
+            for mount in run.mounts:
+                found = _attached(run, mount, around, stack)
+                if found is not None:
+                    mounts.append(found)
+                if isinstance(mount, SecretMount) and mount.variable:
+                    secret = around.secrets.get(mount.id)
+                    if secret is not None:
+                        environment.append(f"{mount.variable}={os.fsdecode(secret)}")
+            if program.script is not None:
+                content = program.script.content.encode("utf-8", "surrogateescape")
+                path = f"{SCRIPT_DIRECTORY}/{program.script.name}"
+                mounts.append(Secret(path, content, 0o755))
+            launch = Launch(tuple(program.argv), tuple(environment), workdir, user)
+            status = run_step(
+                stage.around,
+                stage.root,
+                launch,
+                mounts,
+                around.output,
+                network=(around.network if run.network == "default" else run.network) != "none",
+            )
+            if status:
+                raise StepFailed(status)
+
+    return work
+
+
+def _attached(run: Run, mount: Mount, around: Surroundings, stack: ExitStack) -> Attached | None:
+    match mount:
+        case BindMount(target, source, stage, read_only):
+            base = around.reached.base(stage)
+            if read_only:
+                return Bind(base, source, target, read_only=True)
+            return Scratch(base, source, target)
+        case CacheMount():
+            path = stack.enter_context(_cache(mount, around))
+            return Bind(path, ".", mount.target, mount.read_only)
+        case TmpfsMount(target, size):
+            return Tmpfs(target, size)
+        case SecretMount():
+            data = around.secrets.get(mount.id)
+            if data is None:
+                if mount.required:
+                    raise ContainerfileError(run.at, f"secret {mount.id}: not found")
+                return None
+            if not mount.target:
+                return None
+            return Secret(mount.target, data, mount.mode, mount.uid, mount.gid)
+
+
+@contextmanager
+def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
+    """Yield the directory of a cache; unless it is shared, no other RUN uses it meanwhile."""
+    name = hashlib.sha256(os.fsencode(mount.id)).hexdigest()[:32]
+    number = 0
+    while True:
+        path = around.caches / (name if not number else f"{name}-{number}")
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if mount.sharing == "private":
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    number += 1
+                    continue
+            elif mount.sharing == "locked":
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.is_dir():
+                _new_cache(mount, path, around)
+            yield os.fspath(path)
+            return
+        finally:
+            os.close(lock)
+
+
+def _new_cache(mount: CacheMount, path: Path, around: Surroundings) -> None:
+    made = path.with_name(f"{path.name}.{os.getpid()}")
+    made.mkdir()
+    fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if mount.stage:
+            copy_whole(around.reached.tree(mount.stage), fd, mount.source)
+        if is_machine_root():
+            os.fchown(fd, mount.uid, mount.gid)
+        os.fchmod(fd, mount.mode)
+    finally:
+        os.close(fd)
+    try:
+        made.rename(path)
+    except OSError:
+        if not path.is_dir():  # another build has made it first
+            raise

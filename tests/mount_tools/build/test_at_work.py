@@ -1,0 +1,109 @@
+"""What the builder makes of the messages of a stage."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from layerstore import Store
+from layerstore.build.plan import FromNothing, Stage
+from layerstore.containerfile.errors import Place
+from layerstore.errors import StoreError
+from layerstore.oci.digest import sha256_digest
+from mount_tools.build.at_work import AtWork, wait
+from mount_tools.build.evaluate import Look, Step
+from mount_tools.build.made import Made
+from mount_tools.build.messages import Began, Finished, Kept, Link, Ready, Stopped, link
+from mount_tools.build.stage_process import StageProcess
+from mount_tools.build.watch import Shown
+from mount_tools.cli.output.build_lines import Lines
+from tests.helpers.builds import Builds
+
+AT = Place("Containerfile", 7, 7, "COPY a b")
+
+
+class _Ends:
+    """A stage whose processes are the test."""
+
+    def __init__(self, store: Store) -> None:
+        self.ours_steps, self.steps = link()
+        self.ours_packed, self.packed = link()
+        self.output, self.printed = os.pipe()
+        os.set_blocking(self.output, False)
+        self.lines = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        process = SimpleNamespace(
+            steps=self.ours_steps,
+            packed=self.ours_packed,
+            output=self.output,
+            container=SimpleNamespace(short="0123456789ab"),
+        )
+        step = Step(
+            Shown(2, 2, 0, "", "COPY a b"), "COPY", [], None, Look([], "", "/"), place=str(AT)
+        )
+        stage = Stage(0, "", AT, FromNothing(), (), {})
+        made = Made(None, None, "scratch", sha256_digest(b""))
+        self.at_work = AtWork(
+            stage, made, [step], cast(StageProcess, process), step, store, Lines(self.lines)
+        )
+
+    def close(self) -> None:
+        for end in (self.ours_steps, self.steps, self.ours_packed, self.packed):
+            end.close()
+        os.close(self.output)
+        os.close(self.printed)
+        self.lines.close()
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Iterator[_Ends]:
+    with Store.open(tmp_path / "plain", sync=False) as store:
+        made = _Ends(store)
+        yield made
+        made.close()
+
+
+def test_a_stage_is_ended_when_all_is_done_and_packed(ends: _Ends) -> None:
+    os.write(ends.printed, b"said\n")
+    for message in (Began(0), Finished(0, 0.1, 5, None), Ready()):
+        ends.steps.send(message)
+        wait([ends.at_work])
+    assert ends.at_work.links == [ends.ours_packed] and not ends.at_work.ended
+    ends.packed.send(Kept(0, 5, None, None))
+    ends.packed.send(Kept(-1, 0, None, None))
+    while not ends.at_work.ended:
+        wait([ends.at_work])
+    assert [entry.created_by for entry in ends.at_work.made.history] == ["COPY"]
+    buffer = ends.lines.buffer
+    assert isinstance(buffer, io.BytesIO)
+    assert buffer.getvalue() == b"Step 2/2 : COPY a b\nsaid\n"
+
+
+def test_a_layer_that_cannot_be_stored_names_its_step(ends: _Ends) -> None:
+    ends.packed.send(Stopped("its layer cannot be stored: no", errno.ENOSPC, 0))
+    with pytest.raises(StoreError) as raised:
+        ends.at_work.take(ends.ours_packed)
+    said = "Containerfile:7: step 2/2 failed: its layer cannot be stored: no\n  COPY a b"
+    assert str(raised.value) == said
+    assert isinstance(raised.value.__cause__, OSError)
+    assert raised.value.__cause__.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("which", "does"), [("steps", "does its steps"), ("packed", "packs")])
+def test_the_end_of_a_process_is_said(ends: _Ends, which: str, does: str) -> None:
+    closed: Link = getattr(ends, which)
+    closed.close()
+    with pytest.raises(StoreError, match=f"stage 0 that {does}.* was killed"):
+        ends.at_work.take(getattr(ends, f"ours_{which}"))
+
+
+def test_the_container_of_a_failed_step_can_be_removed_at_once(builds: Builds) -> None:
+    said = builds.fails("FROM busy:1\nRUN exit 4\n", "--force-rm", status=4)
+    assert "step 2/2 failed" in said and "is kept" not in said
+    assert builds.containers.ok("ps", "-aq") == ""

@@ -1,0 +1,25 @@
+"""A RUN as the command line and its instruction want it."""
+
+from __future__ import annotations
+
+from tests.helpers.builds import Builds, cached
+
+TEXT = (
+    "FROM busy:1\nRUN cat /etc/hosts > /hosts; cat /proc/net/dev > /dev-lines\n"
+    "RUN --network=host cat /proc/net/dev > /of-host\n"
+)
+
+
+def test_hosts_and_the_network_of_the_command_line(builds: Builds) -> None:
+    given = ("--add-host", "box:10.1.2.3", "--network", "none")
+    builds.ok(TEXT, *given)
+    names = {line.split(":")[0].strip() for line in builds.sh("cat /dev-lines").splitlines()[2:]}
+    assert names == {"lo"}
+    assert "10.1.2.3\tbox" in builds.sh("cat /hosts").splitlines()
+    assert "box" not in (builds.layers()[0] / "of-host").read_text()
+    assert cached(builds.ok(TEXT, *given)) == 2
+    # Both are part of the key.
+    assert cached(builds.ok(TEXT, "--add-host", "box:10.1.2.4", "--network", "none")) == 0
+    lines = builds.ok(TEXT)
+    assert cached(lines) == 0
+    assert "box" not in builds.sh("cat /hosts")
