@@ -160,6 +160,12 @@ SECTIONS = (
                 "scheduling group to itself and loses no processor time by it",
                 "auto",
             ),
+            Option(
+                "noopen",
+                "",
+                "in a read-only mount, let programs open and close files without a request to "
+                "the daemon; all is then read through the daemon, not by passthrough",
+            ),
             Option("fsname", "TEXT", "the source that `mount` shows", "SPEC"),
             Option("context", '"..."', "SELinux context of every file, if SELinux is on"),
             Option("fscontext", '"..."', "SELinux context of the filesystem"),

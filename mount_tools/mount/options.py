@@ -55,10 +55,9 @@ class MountOptions(NamedTuple):
     `flags` are MS_* of mount(2).  `selinux` maps names such as "context" to words such as
     `context="…"`, for the kernel if SELinux is on.  `acl` and `xattrs` tell whether the
     mount offers POSIX ACLs and extended attributes at all.  `io_uring`, one of `IO_URING`,
-    `passthrough`, one of `PASSTHROUGH`, and `sched`, one of `SCHED`, concern dev_fuse alone.
-    `log` is the file to
-    log to instead of syslog, `control` the path of the control socket.  `ignored` are the
-    options of an engine that have no effect.
+    `passthrough`, one of `PASSTHROUGH`, `sched`, one of `SCHED`, and `no_open` concern
+    dev_fuse alone.  `log` is the file to log to instead of syslog, `control` the path of
+    the control socket.  `ignored` are the options of an engine that have no effect.
     """
 
     union: UnionConfig
@@ -72,6 +71,7 @@ class MountOptions(NamedTuple):
     io_uring: str = "auto"
     passthrough: str = "on"
     sched: str = "auto"
+    no_open: bool = False
     foreground: bool = False
     debug: bool = False
     log: str | None = None
@@ -183,6 +183,12 @@ def _checked(options: MountOptions, of_image: bool) -> MountOptions:
     # Without an upper nothing can be written, and mount(8) should say so too.
     writable = union.upper is not None or of_image
     flags = options.flags | (0 if writable else MS_RDONLY)
+    if options.no_open:
+        if not flags & MS_RDONLY:
+            raise OptionError("noopen is for a read-only mount; add ro or leave noopen out")
+        if options.transport == "pyfuse3":
+            raise OptionError("noopen needs transport=dev_fuse; pyfuse3 opens every file")
+        options = options._replace(transport="dev_fuse")
     union = union._replace(read_only=bool(flags & MS_RDONLY), atime=_atime(flags))
     return options._replace(flags=flags, union=union)
 
@@ -314,6 +320,7 @@ _MOUNT: dict[str, Callable[[MountOptions, Word], MountOptions]] = {
     "transport": lambda o, word: o._replace(transport=_choice(word, TRANSPORTS)),
     "io_uring": lambda o, word: o._replace(io_uring=_choice(word, IO_URING)),
     "passthrough": lambda o, word: o._replace(passthrough=_choice(word, PASSTHROUGH)),
+    "noopen": lambda o, word: o._replace(no_open=_flag(word)),
     "sched": lambda o, word: o._replace(sched=_choice(word, SCHED)),
     "foreground": lambda o, word: o._replace(foreground=_flag(word)),
     "debug": lambda o, word: o._replace(debug=_flag(word)),

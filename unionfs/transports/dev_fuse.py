@@ -62,6 +62,7 @@ def begin(
     io_uring: str = "auto",
     passthrough: str = "on",
     sched: str = "auto",
+    no_open: bool = False,
 ) -> Connection:
     """Begin to serve `fs` over the mounted `fuse_fd`, which the connection closes at its end.
 
@@ -69,7 +70,8 @@ def begin(
     seconds; None is for ever.  `io_uring` is "auto", "on" or "off", `passthrough`
     is "on", "all" or "off"; see `wire.files.Files`.  `sched` is "auto", "idle" or "normal",
     the policy of the threads that serve, and of those that the caller starts afterwards;
-    "auto" is idle with io_uring where that is free.  Returns when INIT is answered and the
+    "auto" is idle with io_uring where that is free.  With `no_open`, for a read-only union,
+    files are opened without a request.  Returns when INIT is answered and the
     threads run.
 
     Raises `MountError` if `io_uring` is "on" and not available, `OSError` if the kernel
@@ -87,6 +89,7 @@ def begin(
         stack_depth=fs.stack_depth(),
         may_hang=fs.may_hang(),
         counts_reads=fs.counts_reads(),
+        no_open=no_open,
     )
     try:
         connection = Connection(fs, fuse_fd, terms, io_uring, sched)

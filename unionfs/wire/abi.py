@@ -86,6 +86,7 @@ class Init(IntFlag):
     DO_READDIRPLUS = 1 << 13
     ASYNC_DIO = 1 << 15
     WRITEBACK_CACHE = 1 << 16
+    NO_OPEN_SUPPORT = 1 << 17
     PARALLEL_DIROPS = 1 << 18
     POSIX_ACL = 1 << 20
     ABORT_ERROR = 1 << 21

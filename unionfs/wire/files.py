@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.credentials import Credentials
+from unionfs.errors import fs_error
 from unionfs.loader import StillRunning
 from unionfs.types import Attr, Fh, NodeId
 from unionfs.vfs import INLINE_WRITE, DirectFilesystem
@@ -16,6 +18,7 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.locks import Locks
 from unionfs.wire.modes import ELF, Backings, Cache, Modes
 from unionfs.wire.request import Defer, Handlers, Request
+from unionfs.wire.unopened import Unopened
 
 # The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
 INLINE_COPY = 1 << 20
@@ -56,6 +59,11 @@ class Files:
         # The files that were given to the kernel, and those that will not be given.
         self._given: set[NodeId] = set()
         fs.watch_freed(self._given.discard)
+        self._unopened: Unopened | None = None
+
+    def open_nothing(self) -> None:
+        """Let the kernel read files without opening them; the union is read-only."""
+        self._unopened = Unopened(self._fs)
 
     def pass_through(self, backings: Backings | None) -> None:
         """Register real files in `backings`; with None the kernel sends every read and write."""
@@ -92,6 +100,8 @@ class Files:
         ]
 
     def _open(self, request: Request) -> int:
+        if self._unopened is not None:
+            raise fs_error(errno.ENOSYS)  # the kernel does not send this opcode again
         flags, open_flags = abi.OPEN_IN.unpack_from(request.args, request.at)
         modes = self._modes
         if flags & _CHANGES == os.O_RDONLY:
@@ -221,6 +231,8 @@ class Files:
     def forget(self, nodeid: NodeId) -> None:
         """Close what is kept open of the inode `nodeid`, which the kernel may have forgotten."""
         self._modes.forget(nodeid)
+        if self._unopened is not None:
+            self._unopened.forget(nodeid)
 
     def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:
         """Close `fh`, a handle of `nodeid` opened with `flags`."""
@@ -230,7 +242,12 @@ class Files:
         fh, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
         at = request.body
         view = memoryview(request.out)[at : at + min(size, request.limit)]
-        done = self._fs.readinto(fh, offset, view, request.wait)
+        if self._unopened is None:
+            done = self._fs.readinto(fh, offset, view, request.wait)
+        else:
+            done = self._unopened.with_handle(
+                request.nodeid, lambda fh: self._fs.readinto(fh, offset, view, request.wait)
+            )
         if done is None:
             raise Defer
         return done
@@ -250,6 +267,8 @@ class Files:
         if not request.wait:
             raise Defer
         fh, flags, _ = abi.FSYNC_IN.unpack_from(request.args, request.at)
+        if self._unopened is not None:
+            return 0
         self._fs.fsync(fh, bool(flags & abi.FSYNC_FDATASYNC))
         return 0
 
@@ -263,7 +282,14 @@ class Files:
 
     def _lseek(self, request: Request) -> int:
         fh, offset, whence, _ = abi.LSEEK_IN.unpack_from(request.args, request.at)
-        abi.LSEEK_OUT.pack_into(request.out, request.body, self._fs.lseek(fh, offset, whence))
+        unopened = self._unopened
+        if unopened is None:
+            found = self._fs.lseek(fh, offset, whence)
+        else:
+            found = unopened.with_handle(
+                request.nodeid, lambda fh: self._fs.lseek(fh, offset, whence)
+            )
+        abi.LSEEK_OUT.pack_into(request.out, request.body, found)
         return abi.LSEEK_OUT.size
 
     def _copy(self, request: Request) -> int:

@@ -70,7 +70,7 @@ class Terms(NamedTuple):
     the kernel's cache must not be changed.  `stack_depth` is the number of stacked
     filesystems beneath the mount.  `may_hang`: see `vfs.Filesystem`.  With
     `counts_reads` the kernel asks for every listing, and for the data at every open, and keeps
-    none.
+    none.  With `no_open`, for a read-only union, it opens files without a request.
     """
 
     timeout: float | None = None
@@ -83,6 +83,7 @@ class Terms(NamedTuple):
     stack_depth: int = 1
     may_hang: bool = False
     counts_reads: bool = False
+    no_open: bool = False
 
 
 def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
@@ -149,6 +150,8 @@ class Session:
         self.minor = min(minor, abi.MINOR)
         self.flags = Init(self._wanted() & offered)
         self._inodes.extended = bool(self.flags & Init.SETXATTR_EXT)
+        if self.flags & Init.NO_OPEN_SUPPORT:
+            self._files.open_nothing()
         self._files.pass_through(self.terms.backings if self.flags & Init.PASSTHROUGH else None)
         for part in self._parts:
             for opcode, handler, size in part.handlers():
@@ -180,7 +183,9 @@ class Session:
             wanted |= Init.CACHE_SYMLINKS
         else:
             wanted |= Init.AUTO_INVAL_DATA
-        if self.terms.backings is not None:
+        if self.terms.no_open and not self.terms.counts_reads:
+            wanted |= Init.NO_OPEN_SUPPORT
+        elif self.terms.backings is not None:
             wanted |= Init.PASSTHROUGH
             if self.terms.pass_all:
                 wanted |= Init.FLOCK_LOCKS

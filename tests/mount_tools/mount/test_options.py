@@ -115,6 +115,17 @@ def test_io_uring_belongs_to_dev_fuse() -> None:
         parse(WRITABLE, "io_uring=on", "transport=pyfuse3")
 
 
+def test_noopen_is_for_read_only_mounts_of_our_own_transport() -> None:
+    options = parse("lowerdir=/a", "noopen")
+    assert options.no_open
+    assert options.transport == "dev_fuse"
+    assert parse(WRITABLE, "ro,noopen").no_open
+    with pytest.raises(OptionError, match="noopen is for a read-only mount; add ro"):
+        parse(WRITABLE, "noopen")
+    with pytest.raises(OptionError, match="noopen needs transport=dev_fuse"):
+        parse("lowerdir=/a", "noopen,transport=pyfuse3")
+
+
 def test_how_it_is_mounted() -> None:
     options = parse(
         WRITABLE,
