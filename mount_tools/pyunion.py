@@ -30,15 +30,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     try:
         # Only one of the two is imported, so that both start fast.
-        module = "mount_tools.helper.main" if is_mount_call(words) else "mount_tools.cli.main"
-        run: object = import_module(module).main
+        if is_mount_call(words):
+            run: object = import_module("mount_tools.helper.main").main
+            more: tuple[object, ...] = ()
+        else:
+            more = (_prepared_keeper(),) if starts_container(words) else ()
+            run = import_module("mount_tools.cli.main").main
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return INTERRUPTED
     assert callable(run)
-    status = run(words)
+    status = run(words, *more)
     assert isinstance(status, int)
     return status
+
+
+def _prepared_keeper() -> object:
+    """Fork the keeper of a container; it gets ready while we read the command line.
+
+    What both need is imported before that.
+    """
+    import_module("layerstore.store")
+    return import_module("mount_tools.container.keeper_process").PreparedKeeper()
+
+
+def starts_container(words: Sequence[str]) -> bool:
+    """Tell whether `words` are those of `pyunion run`, with options of pyunion before it."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--root":
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word == "run" and "--help" not in words
+    return False
 
 
 def is_mount_call(words: Sequence[str]) -> bool:

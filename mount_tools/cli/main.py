@@ -17,6 +17,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,9 @@ from layerstore.errors import StoreError
 from mount_tools.cli.errors import TemplateError, WrongWords
 from mount_tools.cli.framework import Group, show_help_if_alone
 from mount_tools.cli.session import Session, complain, note
+
+if TYPE_CHECKING:
+    from mount_tools.container.keeper_process import PreparedKeeper
 
 PROGRAM = "pyunion"
 COMPLETION = "_PYUNION_COMPLETE"
@@ -87,7 +91,7 @@ def _open(context: click.Context, root: str | None, no_sync: bool, version: bool
         print(f"PyUnion version {own_version()}")
         context.exit(0)
     show_help_if_alone()
-    session = Session(root, sync=not no_sync)
+    session = Session(root, sync=not no_sync, keeper=context.obj)
     context.obj = session
     context.call_on_close(session.close)
 
@@ -116,13 +120,16 @@ top = Group(
 top.allow_interspersed_args = False
 
 
-def main(words: Sequence[str]) -> int:
-    """Run the command that `words` name; return the exit status."""
+def main(words: Sequence[str], keeper: PreparedKeeper | None = None) -> int:
+    """Run the command that `words` name; return the exit status.
+
+    `keeper` is for the container that the command starts.
+    """
     _prepare_streams()
     if instruction := os.environ.get(COMPLETION):
         return _complete(instruction)
     try:
-        status = _guarded(words)
+        status = _guarded(words, keeper)
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes again when it exits, and would print an error.
@@ -155,10 +162,10 @@ def _prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
-def _guarded(words: Sequence[str]) -> int:
+def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
     """Run the command, print its error if there is one, and return the exit status."""
     try:
-        with top.make_context(PROGRAM, list(words)) as context:
+        with top.make_context(PROGRAM, list(words), obj=keeper) as context:
             top.invoke(context)
         return 0
     except click.exceptions.Exit as exit_:

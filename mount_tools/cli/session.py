@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,16 +21,22 @@ from layerstore.errors import StoreError
 from layerstore.store import Store, default_root
 from mount_tools.cli.output.terminal import for_stream
 
+if TYPE_CHECKING:
+    from mount_tools.container.keeper_process import PreparedKeeper
+
 pass_session = click.pass_obj
 
 
 class Session:
     """The global options, and the store at `root`, by default `default_root()`."""
 
-    def __init__(self, root: str | None, *, sync: bool = True) -> None:
+    def __init__(
+        self, root: str | None, *, sync: bool = True, keeper: PreparedKeeper | None = None
+    ) -> None:
         self.root = Path(root) if root else default_root()
         self.sync = sync
         self._named = bool(root)
+        self._keeper = keeper
         self._store: Store | None = None
         self._closing = ExitStack()
 
@@ -54,6 +61,11 @@ class Session:
         """The store, created if it is missing.  Raises StoreError or OSError."""
         return self._store or self._open(self.root)
 
+    def take_keeper(self) -> PreparedKeeper | None:
+        """Return the keeper that was forked when the program started, if there is one left."""
+        keeper, self._keeper = self._keeper, None
+        return keeper
+
     def _open(self, root: Path) -> Store:
         self._store = self._closing.enter_context(Store.open(root, sync=self.sync))
         return self._store
@@ -65,8 +77,11 @@ class Session:
         return Path(self._closing.enter_context(TemporaryDirectory(prefix="pyunion-")))
 
     def close(self) -> None:
-        """Close the store, if it was opened."""
+        """Close the store, if it was opened, and end a keeper that was not needed."""
         self._store = None
+        keeper = self.take_keeper()
+        if keeper is not None:
+            keeper.cancel()
         self._closing.close()
 
     def each(

@@ -17,7 +17,8 @@ from layerstore.db.container_table import KILLED
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
 from mount_tools.container.handshake import Channel, Silence, Terminal
-from mount_tools.container.keeper import Keeper, leave_keeper
+from mount_tools.container.keeper import Keeper
+from mount_tools.container.keeper_process import leave_keeper
 from mount_tools.container.process import Launch, become_on, restrict
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import held

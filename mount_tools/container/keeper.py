@@ -18,11 +18,9 @@ import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 
 from layerstore.containers.container_log import LogWriter, Stream
-from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import (
     PIECE,
     Connection,
@@ -39,54 +37,15 @@ from mount_tools.container.attach_messages import (
     Taken,
     Watch,
 )
-from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.container.init import exit_code
 from mount_tools.container.signals import TAKEN, attend
 from mount_tools.container.started import Started, end_started
 from mount_tools.container.streams import Streams
-from mount_tools.daemon.after_fork import release_stdio
-from mount_tools.daemon.detach import detach
-from mount_tools.daemon.report import Died, Failed, Reporter
+from mount_tools.daemon.report import Reporter
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}
 _LEFT_AT_THE_END = 64  # pieces to read after the end; a pipe or terminal has fewer
-
-
-def leave_keeper(
-    work: Callable[[Reporter], None], viewer: socket.socket | None, whose: str
-) -> None:
-    """Do `work` in a keeper in the background; return once it has reported that it is live.
-
-    The keeper inherits `viewer`.  `whose` continues "the process that keeps …".  Raises
-    CannotStart, and StoreError if the keeper dies.
-    """
-
-    def keep(reporter: Reporter) -> int:
-        release_stdio()
-        return _report_failures(reporter, lambda: work(reporter))
-
-    match detach(keep, keep=() if viewer is None else (viewer.fileno(),)):
-        case Failed(status, text):
-            raise CannotStart(status, text)
-        case Died(how):
-            raise StoreError(f"the process that keeps {whose} {how} before its command ran")
-
-
-def _report_failures(reporter: Reporter, work: Callable[[], None]) -> int:
-    """Do `work` in a keeper, report an error that stops it, and return an exit status."""
-    try:
-        work()
-        return 0
-    except CannotStart as error:
-        status, text = error.status, str(error)
-    except (StoreError, OSError) as error:
-        status, text = REFUSED, str(error)
-    except Exception as error:
-        status, text = REFUSED, f"a bug in PyUnion ({type(error).__name__}: {error})"
-    if not reporter.sent:
-        reporter.failed(status, text)
-    return status
 
 
 class _Viewer:

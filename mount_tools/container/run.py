@@ -1,12 +1,11 @@
 """Run containers: the mount, the namespaces, the command in them, and its end.
 
+This is the part of the keeper; `start` is that of the command.
+
 Decided here and only here: the order of these steps, and what the store records.  The root
 is mounted in the container's mount namespace and served by a daemon outside of it.  So the
 mount ends with the last process of the container, whatever else was killed, and the daemon
 then writes the upper back and ends.
-
-    start_container  detach a keeper, which starts the command, and reports that it runs
-    run_container    the same, and view it until it ends
 
 Threading: one thread, since it forks.
 """
@@ -23,12 +22,11 @@ from typing import NamedTuple
 
 from layerstore.containers.container_log import LogWriter
 from layerstore.containers.containers import Container
-from layerstore.db.container_table import KILLED
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
-from mount_tools.container.attach_messages import Watch, connect, listen
+from mount_tools.container.attach_messages import listen
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
@@ -40,7 +38,8 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
-from mount_tools.container.keeper import Keeper, leave_keeper
+from mount_tools.container.keeper import Keeper
+from mount_tools.container.keeper_process import Order
 from mount_tools.container.mount import (
     container_options,
     refuse_running,
@@ -55,9 +54,8 @@ from mount_tools.container.rights import MKNOD
 from mount_tools.container.signals import held, signal_number
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
-from mount_tools.container.terminal import Size, size_of_ours
+from mount_tools.container.terminal import Size
 from mount_tools.container.user_namespace import be_root
-from mount_tools.container.viewer import Viewer, status_of, view_new
 from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
 from mount_tools.daemon.handover import GRACE, await_predecessor
 from mount_tools.daemon.report import Reporter
@@ -102,89 +100,6 @@ class FuseRoot(NamedTuple):
         return self.point
 
 
-def run_container(
-    store: Store,
-    container: Container,
-    launch: Launch,
-    *,
-    stdin: bool = True,
-    keys: bytes = b"",
-    signals: bool = True,
-    transport: str = "auto",
-) -> int:
-    """Run the container and show it here until it ends; return the exit status of its command.
-
-    With `stdin` the command gets what comes from ours, and with `signals` the signals that we
-    get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
-    Raises CannotStart with the status to end with if the command cannot be run, and StoreError.
-    """
-    return view_new(
-        lambda viewer: _detach(store, container, launch, viewer, stdin=stdin, transport=transport),
-        lambda: _status_in(store, container),
-        terminal=launch.terminal,
-        stdin=stdin,
-        keys=keys,
-        signals=signals,
-    )
-
-
-def start_container(
-    store: Store, container: Container, launch: Launch, *, stdin: bool = False
-) -> None:
-    """Run the container in the background; return once its command runs.
-
-    With `stdin` its stdin stays open, for viewers to come.  Raises CannotStart, and StoreError.
-    """
-    _detach(store, container, launch, None, stdin=stdin)
-
-
-def attach_container(
-    store: Store, container: Container, *, stdin: bool, keys: bytes, signals: bool
-) -> int:
-    """Show a running container here until it ends; return the exit status of its command.
-
-    Raises StoreError if no process keeps it.
-    """
-    connection = connect(store.containers.directory(container), Watch(output=True))
-    if connection is None:
-        raise StoreError(f"container {container.name} is not running: start it first")
-    config = RunConfig(container.config)
-    with held():
-        viewer = Viewer(connection, terminal=config.tty, stdin=stdin, keys=keys, signals=signals)
-        with viewer:
-            viewer.redraw()
-            return status_of(viewer.view(), lambda: _status_in(store, container))
-
-
-def _status_in(store: Store, container: Container) -> int:
-    """Return the exit status that the store has for a container whose keeper was killed."""
-    with suppress(NotFound):
-        code = store.containers.get(container.id).exit_code
-        if code is not None:
-            return code
-    return KILLED
-
-
-def _detach(
-    store: Store,
-    container: Container,
-    launch: Launch,
-    viewer: socket.socket | None,
-    *,
-    stdin: bool,
-    transport: str = "auto",
-) -> None:
-    """Leave a keeper behind, connected to `viewer`, once the command runs."""
-    size = size_of_ours()
-    # After a fork SQLite believes that it has locks which it lost, so each process opens it.
-    store.database.close()
-
-    start = _Start(store, container, launch, transport, stdin, size)
-    leave_keeper(
-        lambda reporter: _keep(start, viewer, reporter), viewer, f"container {container.name}"
-    )
-
-
 class _Start(NamedTuple):
     """What is started, and how: `size` is that of its terminal at first."""
 
@@ -196,10 +111,13 @@ class _Start(NamedTuple):
     size: Size | None
 
 
-def _keep(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
+def keep(order: Order, viewer: socket.socket | None, reporter: Reporter) -> None:
     """Be the keeper of a container, to its end."""
     be_root()
-    with held():
+    with held(), Store.open(order.root, sync=order.sync, create=False) as store:
+        container = store.containers.get(order.container)
+        launch = launch_of(RunConfig(container.config))
+        start = _Start(store, container, launch, order.transport, order.stdin, order.size)
         _keep_started(start, viewer, reporter)
 
 

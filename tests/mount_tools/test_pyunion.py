@@ -27,6 +27,22 @@ def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Pa
     assert not pyunion.is_mount_call(["images", str(tmp_path / "nope"), "-o", "file"])
 
 
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        (["run", "busy:1", "true"], True),
+        (["--root", "run", "--no-sync", "run", "-it", "busy:1"], True),
+        (["--root=/x", "run"], True),
+        (["run", "--help"], False),
+        (["exec", "box", "run"], False),
+        (["--root", "run"], False),
+        ([], False),
+    ],
+)
+def test_which_commands_start_a_container(words: list[str], starts: bool) -> None:
+    assert pyunion.starts_container(words) is starts
+
+
 def test_a_command_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert pyunion.main(["nope"]) == 1
     assert capsys.readouterr().err.startswith("pyunion: 'nope' is not a pyunion command.")

@@ -14,7 +14,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.following import wait_for_command
-from mount_tools.container.run import attach_container
+from mount_tools.container.start import attach_container
 
 
 @framework.command(

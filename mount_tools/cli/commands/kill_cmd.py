@@ -16,8 +16,9 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.mount import refuse_running
-from mount_tools.container.run import launch_of, start_container, stop_container
+from mount_tools.container.run import stop_container
 from mount_tools.container.signals import find_signal
+from mount_tools.container.start import start_container
 
 
 @framework.command(
@@ -71,7 +72,7 @@ def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
         stop_container(store, container, time if time >= 0 else None)
         config = RunConfig(container.config)
         try:
-            start_container(store, container, launch_of(config), stdin=config.open_stdin)
+            start_container(store, container, stdin=config.open_stdin)
         except CannotStart as error:
             raise StoreError(str(error)) from None
         say(name)

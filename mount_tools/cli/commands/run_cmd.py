@@ -3,6 +3,8 @@
 Source: docker/cli `cli/command/container/run.go`, `exec.go`, `start.go`, `stop.go`.
 Differs from docker: the network is the host's own; an ordinary user is root of a user
 namespace.
+
+`run` imports only what it uses itself: its keeper has imported the rest by then.
 """
 
 from __future__ import annotations
@@ -26,15 +28,8 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container.detach_keys import parse_keys
-from mount_tools.container.exec import exec_detached, exec_in_container
 from mount_tools.container.handshake import CannotStart
-from mount_tools.container.mount import refuse_running, unmount_container
-from mount_tools.container.run import (
-    launch_of,
-    run_container,
-    start_container,
-    stop_container,
-)
+from mount_tools.container.start import run_container, start_container
 from mount_tools.container.user_namespace import be_root
 
 
@@ -74,18 +69,17 @@ def run(
         if not detach:
             take_stdin(flags.interactive, flags.tty)
         container = create_container(store, image, operands, flags)
-        launch = launch_of(RunConfig(container.config))
         try:
             if not detach:
                 return run_container(
                     store,
                     container,
-                    launch,
+                    session.take_keeper(),
                     stdin=flags.interactive,
                     keys=detaching,
                     signals=sig_proxy,
                 )
-            start_container(store, container, launch, stdin=flags.interactive)
+            start_container(store, container, session.take_keeper(), stdin=flags.interactive)
         except (StoreError, CannotStart):
             if flags.rm:
                 discard(store, container)
@@ -126,6 +120,9 @@ def exec_(
     keys: str,
 ) -> None:
     """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
+    from mount_tools.container.exec import exec_detached, exec_in_container
+    from mount_tools.container.run import launch_of
+
     name, *command = operands
     container = session.store.containers.resolve(name)
     if not container.running or container.mount_point is not None:
@@ -170,19 +167,17 @@ def start(
         container = store.containers.resolve(operands[0])
         config = RunConfig(container.config)
         take_stdin(interactive, config.tty and interactive)
-        exit_with(
-            lambda: run_container(
-                store, container, launch_of(config), stdin=interactive, keys=detaching
-            )
-        )
+        exit_with(lambda: run_container(store, container, stdin=interactive, keys=detaching))
     failed = []
     for name in operands:
         try:
             container = store.containers.resolve(name)
             if not container.running:
                 config = RunConfig(container.config)
-                start_container(store, container, launch_of(config), stdin=config.open_stdin)
+                start_container(store, container, stdin=config.open_stdin)
             elif container.mount_point is not None:
+                from mount_tools.container.mount import refuse_running
+
                 refuse_running(container)
             say(name)
         except (StoreError, CannotStart) as error:
@@ -204,6 +199,8 @@ def start(
 @pass_session
 def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
     """A container that is only mounted is unmounted."""
+    from mount_tools.container.mount import unmount_container
+    from mount_tools.container.run import stop_container
 
     def stop_one(name: str) -> None:
         container = session.store.containers.resolve(name)

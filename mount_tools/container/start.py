@@ -1,0 +1,116 @@
+"""Start containers and show them: the part of the command, which forks a keeper for each.
+
+    start_container   have a keeper run the container; return once its command runs
+    run_container     the same, and view it until it ends
+    attach_container  view one that runs
+
+`run` is the part of the keeper.  What it needs is not imported here.
+
+Threading: one thread, since it forks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+from layerstore.containers.containers import Container
+from layerstore.db.container_table import KILLED
+from layerstore.errors import NotFound, StoreError
+from layerstore.oci.run_config import RunConfig
+from layerstore.store import Store
+from mount_tools.container.attach_messages import Watch, connect
+from mount_tools.container.keeper_process import Order, PreparedKeeper
+from mount_tools.container.signals import held
+from mount_tools.container.terminal import size_of_ours
+from mount_tools.container.viewer import Viewer, status_of, view_new
+
+
+def run_container(
+    store: Store,
+    container: Container,
+    keeper: PreparedKeeper | None = None,
+    *,
+    stdin: bool = True,
+    keys: bytes = b"",
+    signals: bool = True,
+    transport: str = "auto",
+) -> int:
+    """Run the container and show it here until it ends; return the exit status of its command.
+
+    With `stdin` the command gets what comes from ours, and with `signals` the signals that we
+    get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
+    `keeper` is forked here if it is None.  Raises CannotStart with the status to end with if the
+    command cannot be run, and StoreError.
+    """
+    return view_new(
+        lambda viewer: _leave(store, container, keeper, viewer, stdin=stdin, transport=transport),
+        lambda: _status_in(store, container),
+        terminal=RunConfig(container.config).tty,
+        stdin=stdin,
+        keys=keys,
+        signals=signals,
+    )
+
+
+def start_container(
+    store: Store, container: Container, keeper: PreparedKeeper | None = None, *, stdin: bool = False
+) -> None:
+    """Run the container in the background; return once its command runs.
+
+    With `stdin` its stdin stays open, for viewers to come.  Raises CannotStart, and StoreError.
+    """
+    _leave(store, container, keeper, None, stdin=stdin)
+
+
+def attach_container(
+    store: Store, container: Container, *, stdin: bool, keys: bytes, signals: bool
+) -> int:
+    """Show a running container here until it ends; return the exit status of its command.
+
+    Raises StoreError if no process keeps it.
+    """
+    connection = connect(store.containers.directory(container), Watch(output=True))
+    if connection is None:
+        raise StoreError(f"container {container.name} is not running: start it first")
+    config = RunConfig(container.config)
+    with held():
+        viewer = Viewer(connection, terminal=config.tty, stdin=stdin, keys=keys, signals=signals)
+        with viewer:
+            viewer.redraw()
+            return status_of(viewer.view(), lambda: _status_in(store, container))
+
+
+def _status_in(store: Store, container: Container) -> int:
+    """Return the exit status that the store has for a container whose keeper was killed."""
+    with suppress(NotFound):
+        code = store.containers.get(container.id).exit_code
+        if code is not None:
+            return code
+    return KILLED
+
+
+def _leave(
+    store: Store,
+    container: Container,
+    keeper: PreparedKeeper | None,
+    viewer: socket.socket | None,
+    *,
+    stdin: bool,
+    transport: str = "auto",
+) -> None:
+    """Leave a keeper behind, connected to `viewer`, once the command runs."""
+    if keeper is None:
+        # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
+        store.database.close()
+        keeper = PreparedKeeper()
+    order = Order(
+        os.fspath(store.root),
+        store.durability.sync,
+        container.id,
+        transport,
+        stdin,
+        size_of_ours(),
+    )
+    keeper.run(order, viewer, f"container {container.name}")

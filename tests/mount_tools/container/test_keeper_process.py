@@ -1,0 +1,80 @@
+"""A keeper's process: it gets ready before it has a container, and none is left without one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from layerstore.errors import StoreError
+from mount_tools.container.handshake import CannotStart
+from mount_tools.container.keeper_process import check_report
+from mount_tools.daemon.report import Died, Failed, Live
+from tests.helpers.mounts import helper_environment
+
+PREPARE = """
+import os, signal
+from mount_tools.container.keeper_process import Order, PreparedKeeper, leave_keeper
+keeper = PreparedKeeper()
+children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+order = Order("/nowhere", True, "box", "auto", False, None)
+"""
+
+
+def said_by(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE + script],
+        env=helper_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_one_that_is_not_needed_is_ended() -> None:
+    script = """
+keeper.cancel()
+print(len(children), open(f"/proc/self/task/{os.getpid()}/children").read().split())
+"""
+    assert said_by(script) == "1 []\n"
+
+
+def test_one_whose_command_has_ended_ends_too() -> None:
+    """It has our stdout until then."""
+    assert said_by("print('ended', flush=True)\nos._exit(0)") == "ended\n"
+
+
+def test_why_it_cannot_run_the_container() -> None:
+    script = """
+try:
+    keeper.run(order, None, "container box")
+except Exception as error:
+    print(type(error).__name__, error.status, error)
+"""
+    assert said_by(script) == "CannotStart 125 there is no store at /nowhere\n"
+
+
+def test_one_that_was_killed() -> None:
+    script = """
+os.kill(int(children[0]), signal.SIGKILL)
+os.waitid(os.P_PID, int(children[0]), os.WEXITED | os.WNOWAIT)
+try:
+    keeper.run(order, None, "container box")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    text = "the process that keeps container box was killed by signal 9 before its command ran"
+    assert said_by(script) == f"StoreError {text}\n"
+
+
+def test_what_reports_mean() -> None:
+    check_report(Live(), "it")
+    with pytest.raises(CannotStart, match="no command") as caught:
+        check_report(Failed(127, "no command"), "it")
+    assert caught.value.status == 127
+    with pytest.raises(StoreError, match="the process that keeps it fell before its command ran"):
+        check_report(Died("fell"), "it")
