@@ -14,9 +14,14 @@ CAP_SYS_ADMIN = 21
 # include/linux/proc_ns.h PROC_USER_INIT_INO
 INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 
+UNKNOWN_ID = 0xFFFFFFFF
+
+# Real, effective, saved, filesystem.
+_FILESYSTEM_ID = 3
+
 
 class Credentials:
-    """The rights of thread `pid`, whose filesystem group is `gid`.
+    """The rights of thread `pid`, whose filesystem group is `gid`, `UNKNOWN_ID` if that is unknown.
 
     They are read from /proc when a method is called.  A thread that has ended, or is in a
     PID namespace that we cannot see, has none.
@@ -49,9 +54,12 @@ class Credentials:
         """Tell whether `gid` is the thread's filesystem group or one of its supplementary ones."""
         if gid == self.gid:
             return True
+        wanted = b"%d" % gid
         try:
-            return b"%d" % gid in self._status(b"Groups")
-        except OSError:
+            if self.gid == UNKNOWN_ID and self._status(b"Gid")[_FILESYSTEM_ID] == wanted:
+                return True
+            return wanted in self._status(b"Groups")
+        except (OSError, IndexError):
             return False
 
     def _status(self, key: bytes) -> list[bytes]:

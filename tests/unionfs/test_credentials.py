@@ -7,11 +7,15 @@ import threading
 
 from tests.helpers.mounts import require_root
 from tests.helpers.security import GROUP_ID, run_as
-from unionfs.credentials import Credentials
+from unionfs.credentials import UNKNOWN_ID, Credentials
 
 
 def own() -> Credentials:
     return Credentials(threading.get_native_id(), 0)
+
+
+def unknown() -> Credentials:
+    return Credentials(threading.get_native_id(), UNKNOWN_ID)
 
 
 def test_root_keeps_suid_and_a_user_does_not() -> None:
@@ -50,4 +54,7 @@ def test_membership_is_of_the_filesystem_group_and_the_supplementary_ones() -> N
     require_root()
     assert Credentials(0, 5).is_member(5)
     assert run_as(lambda: own().is_member(77), groups=(76, 77))
+    assert run_as(lambda: unknown().is_member(77), groups=(76, 77))
+    assert run_as(lambda: unknown().is_member(GROUP_ID)), "read from /proc"
+    assert not run_as(lambda: unknown().is_member(GROUP_ID + 1))
     assert not run_as(lambda: own().is_member(GROUP_ID + 1), groups=(76, 77))

@@ -98,6 +98,7 @@ class Init(IntFlag):
     INIT_EXT = 1 << 30
     PASSTHROUGH = 1 << 37
     NO_EXPORT_SUPPORT = 1 << 38
+    ALLOW_IDMAP = 1 << 40
     OVER_IO_URING = 1 << 41
 
 
@@ -112,6 +113,9 @@ FATTR_FH = 1 << 6
 FATTR_ATIME_NOW = 1 << 7
 FATTR_MTIME_NOW = 1 << 8
 FATTR_KILL_SUIDGID = 1 << 11
+
+# With ALLOW_IDMAP, the ids of a request that creates nothing.
+INVALID_UIDGID = 0xFFFFFFFF
 
 GETATTR_FH = 1 << 0
 FSYNC_FDATASYNC = 1 << 0

@@ -41,6 +41,8 @@ BUFFER_SIZE = MAX_WRITE + PAGE
 _OPCODES = 64
 _HEAD = abi.OUT_HEADER.size
 
+_CREATING = (Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.CREATE, Opcode.TMPFILE)
+
 # Not ASYNC_DIO: at the end of an asynchronous direct write the kernel does not drop the
 # pages that others have read meanwhile, so they would see the old data for good
 # (fs/fuse/file.c:fuse_aio_complete(); mm/filemap.c:generic_file_direct_write()).
@@ -92,6 +94,20 @@ def _apart(handler: Callable[[Request], int]) -> Callable[[Request], int]:
     def handle(request: Request) -> int:
         if not request.wait:
             raise Defer
+        return handler(request)
+
+    return handle
+
+
+def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
+    """Return a handler that refuses callers whose ids the mount does not have, as the kernel does.
+
+    With ALLOW_IDMAP it leaves that to us.  Source: fs/fuse/dev.c:fuse_get_req().
+    """
+
+    def handle(request: Request) -> int:
+        if request.uid == abi.INVALID_UIDGID or request.gid == abi.INVALID_UIDGID:
+            raise fs_error(errno.EOVERFLOW)
         return handler(request)
 
     return handle
@@ -155,6 +171,8 @@ class Session:
         self._files.pass_through(self.terms.backings if self.flags & Init.PASSTHROUGH else None)
         for part in self._parts:
             for opcode, handler, size in part.handlers():
+                if opcode in _CREATING and self.flags & Init.ALLOW_IDMAP:
+                    handler = _with_ids(handler)
                 self._table[opcode] = (_apart(handler) if self.may_hang else handler, size)
         body = abi.INIT_OUT.pack(
             abi.MAJOR,
@@ -178,7 +196,9 @@ class Session:
         if not self.terms.counts_reads:
             wanted |= Init.NO_OPENDIR_SUPPORT
         if self.terms.acl:
-            wanted |= Init.POSIX_ACL
+            # The kernel allows idmapped mounts only where it checks permissions itself, which
+            # POSIX_ACL makes it do.
+            wanted |= Init.POSIX_ACL | Init.ALLOW_IDMAP
         if self.terms.timeout is None:
             wanted |= Init.CACHE_SYMLINKS
         else:
