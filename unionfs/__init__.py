@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         MAX_LOWERS,
         Atime,
         IdRange,
+        OverrideStat,
         RedirectDir,
         UnionConfig,
         WhiteoutForm,
     )
     from unionfs.core.introspect import places
+    from unionfs.core.override_format import Override
     from unionfs.core.union import UnionFs, open_union
     from unionfs.core.whiteout import (
         AUFS_META,
@@ -42,6 +44,8 @@ __all__ = [
     "Atime",
     "IdRange",
     "Marks",
+    "Override",
+    "OverrideStat",
     "RedirectDir",
     "UnionConfig",
     "UnionFs",
@@ -53,8 +57,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("MAX_LOWERS", "Atime", "IdRange", "RedirectDir", "UnionConfig", "WhiteoutForm"),
+    "config": (
+        *("MAX_LOWERS", "Atime", "IdRange", "OverrideStat", "RedirectDir", "UnionConfig"),
+        "WhiteoutForm",
+    ),
     "introspect": ("places",),
+    "override_format": ("Override",),
     "union": ("UnionFs", "open_union"),
     "whiteout": (
         *("AUFS_META", "AUFS_OPAQUE", "AUFS_PREFIX", "FUSE_OVERLAYFS_PREFIX"),

@@ -14,8 +14,8 @@ renamed or dropped, and how an owner is recorded if chown(2) is refused.
   `user.containers.override_stat` as containers/storage does, `security.*` in
   `user.containers.override_<name>` as fuse-overlayfs does.
 
-Source: overlayfs.rst "Nesting overlayfs mounts"; containers/storage
-pkg/idtools/idtools.go; fuse-overlayfs(1) xattr_permissions; umoci oci/layer.
+Source: overlayfs.rst "Nesting overlayfs mounts"; `unionfs.core.override_format`; umoci
+oci/layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import os
 import stat
 from typing import NamedTuple, Protocol
 
-from unionfs import FUSE_OVERLAYFS_PREFIX, Marks
+from unionfs import FUSE_OVERLAYFS_PREFIX, Marks, Override
 from unionfs.syscalls import xattr
 from unionfs.syscalls.privilege import is_machine_root
 
@@ -50,15 +50,6 @@ _BEYOND = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blksize", "st_blocks
 
 Xattrs = list[tuple[bytes, bytes]]
 
-_TYPES = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFSOCK: "socket",
-}
-_MODES = {name: kind for kind, name in _TYPES.items()}
-
 
 def ids_of_root() -> tuple[frozenset[int], frozenset[int]]:
     """Return the uids and gids that stand for root if this process has no privilege.
@@ -78,50 +69,6 @@ def _outside(kind: str) -> int:
     with open(f"/proc/self/{kind}_map", "rb") as ids:
         first = ids.readline().split()
     return int(first[1]) if first else 0
-
-
-class Override(NamedTuple):
-    """Owner, mode and type of a file, recorded because the file on disk cannot have them."""
-
-    uid: int
-    gid: int
-    mode: int  # with its type, 0 for that of the file itself
-    rdev: int = 0
-
-    def encode(self) -> bytes:
-        """Return the attribute's value."""
-        kind = stat.S_IFMT(self.mode)
-        name = _TYPES.get(kind)
-        if name is None:
-            word = "char" if kind == stat.S_IFCHR else "block"
-            name = f"{word}-{os.major(self.rdev)}-{os.minor(self.rdev)}"
-        return f"{self.uid}:{self.gid}:{stat.S_IMODE(self.mode):04o}:{name}".encode()
-
-    @classmethod
-    def decode(cls, value: bytes) -> Override | None:
-        """Return the content of the attribute's value, None if it is invalid."""
-        try:
-            uid, gid, mode, *rest = value.decode("ascii").split(":")
-            bits = _number(mode, 8) & 0o7777
-            kind, rdev = _decode_type(rest[0]) if rest else (0, 0)
-            return cls(_number(uid), _number(gid), bits | kind, rdev)
-        except (ValueError, KeyError):
-            return None
-
-
-def _number(text: str, base: int = 10) -> int:
-    """Return the number in `text`; raises ValueError for anything but digits, unlike `int`."""
-    if not text.isdigit() or len(text) > 10:
-        raise ValueError(text)
-    return int(text, base)
-
-
-def _decode_type(text: str) -> tuple[int, int]:
-    word, *numbers = text.split("-")
-    if word in ("char", "block"):
-        major, minor = map(_number, numbers)
-        return stat.S_IFCHR if word == "char" else stat.S_IFBLK, os.makedev(major, minor)
-    return _MODES[word], 0
 
 
 class Metadata:

@@ -103,6 +103,14 @@ SECTIONS = (
             Option("squash_to_root", "", "show every file as owned by root"),
             Option("squash_to_uid", "UID", "show every file as owned by this user"),
             Option("squash_to_gid", "GID", "show every file as owned by this group"),
+            Option(
+                "xattr_permissions",
+                "0|1|2",
+                "keep owners, modes and types in an attribute of each file: 1 in "
+                "security.fuseoverlayfs.override_stat, 2 in user.containers.override_stat, as "
+                "podman's force_mask asks; without POSIX ACLs",
+                "0",
+            ),
             Option("noacl", "", "offer no POSIX ACLs"),
             Option("noxattrs", "0|1", "noxattrs=1: offer no extended attributes", "0"),
         ),
@@ -280,11 +288,6 @@ REFUSED: dict[str, Refused] = {
     "uuid": Refused(
         frozenset(("on",)),
         "FUSE has no filesystem id to show it in; use uuid=auto",
-    ),
-    "xattr_permissions": Refused(
-        frozenset(("1", "2", "on")),
-        "owners and modes are read from the inodes, not from xattrs; use xattr_permissions=0",
-        to_engines=True,
     ),
     "ino32_t": Refused(None, "inode numbers have 64 bits; leave it out"),
     "nooverride_creds": Refused(

@@ -36,7 +36,7 @@ from mount_tools.mount.option_table import (
     is_ignored,
     known_names,
 )
-from unionfs import MAX_LOWERS, Atime, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs import MAX_LOWERS, Atime, OverrideStat, RedirectDir, UnionConfig, WhiteoutForm
 from unionfs.syscalls.mount import (
     MS_NOATIME,
     MS_NODEV,
@@ -180,6 +180,9 @@ def _checked(options: MountOptions, of_image: bool) -> MountOptions:
         if options.transport == "pyfuse3":
             raise OptionError("io_uring=on needs transport=dev_fuse; libfuse cannot use it")
         options = options._replace(transport="dev_fuse")
+    if union.override is not OverrideStat.NONE:
+        # The ACL of a real file would replace the mode that the attribute says.
+        options = options._replace(acl=False)
     # Without an upper nothing can be written, and mount(8) should say so too.
     writable = union.upper is not None or of_image
     flags = options.flags | (0 if writable else MS_RDONLY)
@@ -302,6 +305,7 @@ _UNION: dict[str, Callable[[UnionConfig, Word], UnionConfig]] = {
     "timeout": lambda u, word: u._replace(timeout=_seconds(word)),
     "uidmapping": lambda u, word: u._replace(uid_map=parse_id_map(word)),
     "gidmapping": lambda u, word: u._replace(gid_map=parse_id_map(word)),
+    "xattr_permissions": lambda u, word: u._replace(override=_member(word, OverrideStat)),
     "squash_to_root": _squash_to_root,
     "squash_to_uid": lambda u, word: u._replace(squash_uid=parse_id(word)),
     "squash_to_gid": lambda u, word: u._replace(squash_gid=parse_id(word)),

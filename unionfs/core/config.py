@@ -43,6 +43,14 @@ class RedirectDir(enum.Enum):
     OFF = "off"  # the same as FOLLOW, as with the kernel module's default settings
 
 
+class OverrideStat(enum.Enum):
+    """Whether owners and modes are in an attribute of each file, and in which."""
+
+    NONE = "0"
+    PRIVILEGED = "1"  # security.fuseoverlayfs.override_stat, which only root can set
+    CONTAINERS = "2"  # user.containers.override_stat
+
+
 class IdRange(NamedTuple):
     """The `length` ids from `stored` on disk are shown as the ids from `shown` on."""
 
@@ -82,5 +90,6 @@ class UnionConfig(NamedTuple):
     squash_uid: int | None = None
     squash_gid: int | None = None
     overflow_ids: bool = False
+    override: OverrideStat = OverrideStat.NONE
     open_dirs: int | None = None
     atime: Atime | None = None

@@ -100,9 +100,10 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
                 origin = origin_of(state, source.parent, source.name)
             marks = {} if origin is None else {state.marks.origin: origin}
             wanted = users_own(state.marks)
-            owner = state.owners.copied(source.layer, st)
+            place = (source.fd(), None)
+            stored = state.owners.stored(source.layer, place, st)
             convert = partial(state.owners.copied_xattr, source.layer)
-            copy_metadata((source.fd(), None), (staged, None), st, wanted, marks, owner, convert)
+            copy_metadata(place, (staged, None), st, wanted, marks, stored, convert)
             ino = os.stat(staged).st_ino
             protected = marks_at(source.fd(), b"")
             require_protectable((staged, None), protected)
@@ -284,7 +285,7 @@ def _stage(copy: _Copy) -> None:
     """Make a whole copy of the file in the staging directory."""
     state, node, st, work = copy.state, copy.node, copy.st, copy.writable.work
     wanted = users_own(state.marks)
-    owner = state.owners.copied(node.real.layer, st)
+    stored = state.owners.stored(node.real.layer, copy.source, st)
     convert = partial(state.owners.copied_xattr, node.real.layer)
     if node.kind == stat.S_IFREG:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -296,7 +297,7 @@ def _stage(copy: _Copy) -> None:
             copy_data(state, node, staged, copy.size)
             if st.st_size and _is_ordered(copy.writable, state):
                 begin_write_back(staged)  # the disk writes while we do the other steps
-        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks, owner, convert)
+        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks, stored, convert)
         if copy.size is not None:
             # The copy has not all of the data, so it must not have the old mtime.
             touch(staged)
@@ -308,7 +309,7 @@ def _stage(copy: _Copy) -> None:
         os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work.fd)
     else:
         os.mknod(copy.name, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
-    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks, owner, convert)
+    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks, stored, convert)
 
 
 def _secure_data(writable: Writable, state: State, staged: int) -> None:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from unionfs.core.owner_rights import Place, as_owner
+from unionfs.core.owners import Stored
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
@@ -27,17 +28,17 @@ def copy_metadata(
     st: os.stat_result,
     wanted: Callable[[str], bool],
     marks: Mapping[str, bytes] | None = None,
-    owner: tuple[int, int] | None = None,
+    stored: Stored | None = None,
     convert: Callable[[str, bytes], bytes] | None = None,
 ) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
 
     Only attributes for whose name `wanted` returns True are copied; `marks` are set too.
-    `owner` is user and group, None for those in `st`.  `convert` returns the value to set
-    for the name and value of an attribute.
+    `stored` has the owner, the mode and further marks, None for those in `st`.  `convert`
+    returns the value to set for the name and value of an attribute.
     """
     fd, name = target
-    uid, gid = owner or (st.st_uid, st.st_gid)
+    uid, gid, mode, further = stored or Stored(st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode))
     if name is None:
         os.chown(fd, uid, gid)
     else:
@@ -46,15 +47,15 @@ def copy_metadata(
         if wanted(attribute):
             value = _value(source, attribute)
             if value is not None:
-                stored = value if convert is None else convert(attribute, value)
-                set_xattr(target, attribute, stored)
-    for mark, value in (marks or {}).items():
+                copied = value if convert is None else convert(attribute, value)
+                set_xattr(target, attribute, copied)
+    for mark, value in {**(marks or {}), **further}.items():
         set_xattr(target, mark, value)
     if not stat.S_ISLNK(st.st_mode):
         if name is None:
-            os.chmod(fd, stat.S_IMODE(st.st_mode))
+            os.chmod(fd, mode)
         else:
-            chmod_at(fd, name, stat.S_IMODE(st.st_mode))
+            chmod_at(fd, name, mode)
     utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)
 
 

@@ -12,18 +12,32 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 from unionfs.core.acl_ids import ACLS, map_acl
 from unionfs.core.config import IdRange, UnionConfig
 from unionfs.core.layer import Layer
+from unionfs.core.owner_rights import Place
 from unionfs.errors import fs_error
 from unionfs.syscalls.fsids import FsIds
 
 OVERFLOW_ID = 65534
 
 _AS_OURSELVES = nullcontext()
+
+
+class Stored(NamedTuple):
+    """Owner, permission bits and further attributes of a real file; an id of -1 is its own."""
+
+    uid: int
+    gid: int
+    mode: int
+    marks: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Owners:
@@ -70,14 +84,13 @@ class Owners:
             )
         return self.shown_uid(st.st_uid), self.shown_gid(st.st_gid)
 
-    def copied(self, layer: Layer, st: os.stat_result) -> tuple[int, int]:
-        """Return the owner and group to store in the upper for a copy of a file of `layer`."""
-        if not layer.idmapped:
-            return st.st_uid, st.st_gid
-        return (
-            _lookup(self._uid_map, st.st_uid, OVERFLOW_ID),
-            _lookup(self._gid_map, st.st_gid, OVERFLOW_ID),
-        )
+    def stored(self, layer: Layer, source: Place, st: os.stat_result) -> Stored:
+        """Return what a copy in the upper stores of `source` in `layer`, whose stat is `st`."""
+        uid, gid = st.st_uid, st.st_gid
+        if layer.idmapped:
+            uid = _lookup(self._uid_map, uid, OVERFLOW_ID)
+            gid = _lookup(self._gid_map, gid, OVERFLOW_ID)
+        return Stored(uid, gid, stat.S_IMODE(st.st_mode))
 
     def shown_acl(self, layer: Layer, value: bytes) -> bytes:
         """Return the access control list to show for a file of `layer` that has `value`."""

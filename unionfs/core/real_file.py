@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -24,6 +24,8 @@ from unionfs.syscalls.statx import statx
 from unionfs.types import NS, Renewed
 
 _TRIES = 8
+
+_STAT_FIELDS = [name for name in dir(os.stat_result) if name.startswith("st_")]
 
 
 def stat_node(state: State, node: Node) -> os.stat_result:
@@ -195,7 +197,7 @@ def with_ctime(st: os.stat_result, ctime_ns: int) -> os.stat_result:
     """Return `st` with the ctime `ctime_ns`, or unchanged if its own is later."""
     if st.st_ctime_ns >= ctime_ns:
         return st
-    return _changed(st, stat.ST_CTIME, ctime_ns // NS, st_ctime_ns=ctime_ns)
+    return changed_stat(st, {stat.ST_CTIME: ctime_ns // NS}, st_ctime_ns=ctime_ns)
 
 
 def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result:
@@ -203,18 +205,20 @@ def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result
     real, shown = kept
     if st.st_ctime_ns != real:
         return st
-    return _changed(st, stat.ST_CTIME, shown // NS, st_ctime_ns=shown)
+    return changed_stat(st, {stat.ST_CTIME: shown // NS}, st_ctime_ns=shown)
 
 
 def with_nlink(st: os.stat_result, change: int) -> os.stat_result:
     """Return `st` with `change` added to its count of links."""
-    return _changed(st, stat.ST_NLINK, st.st_nlink + change)
+    return changed_stat(st, {stat.ST_NLINK: st.st_nlink + change})
 
 
-def _changed(st: os.stat_result, index: int, value: int, **named: int) -> os.stat_result:
-    attributes = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
+def changed_stat(st: os.stat_result, values: Mapping[int, int], **named: int) -> os.stat_result:
+    """Return `st` with other `values` at stat's indices, such as ST_MODE, and of `named` fields."""
+    attributes = {name: getattr(st, name) for name in _STAT_FIELDS}
     if "st_ctime_ns" in named:
         attributes["st_ctime"] = named["st_ctime_ns"] / 1e9
     plain = list(st)
-    plain[index] = value
+    for index, value in values.items():
+        plain[index] = value
     return os.stat_result(plain, {**attributes, **named})

@@ -15,7 +15,7 @@ import os
 import re
 import resource
 
-from unionfs.core.config import MAX_LOWERS, UnionConfig, WhiteoutForm
+from unionfs.core.config import MAX_LOWERS, OverrideStat, UnionConfig, WhiteoutForm
 from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
@@ -105,7 +105,6 @@ def _assemble(
     if userxattr is None:
         userxattr = not _trusted_works(layers)
     marks = Marks(userxattr=userxattr)
-    owners = Owners(config)
     writable = None
     index_base = None
     marked = False
@@ -113,6 +112,7 @@ def _assemble(
         marked = check_volatile_mark(work_base, config.upper or b"", config.work or b"")
         writable = _make_writable(config, layers.upper, marks, work_base)
         index_base = None if writable.index is None else work_base
+    owners = _make_owners(config, layers)
     state = State(
         config=config,
         marks=marks,
@@ -135,6 +135,16 @@ def _assemble(
         elif marked and not config.volatile:
             end_volatile(writable.upper, writable.work, config.upper or b"")
     return state
+
+
+def _make_owners(config: UnionConfig, layers: _Layers) -> Owners:
+    if config.override is OverrideStat.NONE:
+        return Owners(config)
+    from unionfs.core.override import Overrides  # few mounts need it
+
+    overrides = Overrides(config)
+    overrides.adopt(layers.lowers, layers.upper)
+    return overrides
 
 
 def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: Fd) -> Writable:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
-from unionfs.core.config import Atime, UnionConfig
+from unionfs.core.config import Atime, OverrideStat, UnionConfig
 from unionfs.core.file import (
     Handle,
     current_fd,
@@ -76,12 +76,19 @@ def open_union(config: UnionConfig) -> UnionFs:
     Raises `ConfigError` if that is not possible; nothing on disk is changed then.
     """
     state = open_state(config)
-    if not any(layer.remote for layer in (*state.stack(), *state.data)):
-        return UnionFs(state)
-    from unionfs.core.remote import RemoteUnion  # which is made of this module's class
+    remote = any(layer.remote for layer in (*state.stack(), *state.data))
+    if remote:
+        state.gate.patient = False
+    # Those below are made of this module's class.
+    if config.override is not OverrideStat.NONE:
+        from unionfs.core.override_union import OverrideUnion, RemoteOverrideUnion
 
-    state.gate.patient = False
-    return RemoteUnion(state)
+        return RemoteOverrideUnion(state) if remote else OverrideUnion(state)
+    if remote:
+        from unionfs.core.remote import RemoteUnion
+
+        return RemoteUnion(state)
+    return UnionFs(state)
 
 
 class UnionFs:

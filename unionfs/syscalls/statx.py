@@ -6,6 +6,7 @@ The offsets in struct statx of linux/stat.h are here and only here.
 from __future__ import annotations
 
 import ctypes
+import os
 from struct import Struct
 
 from unionfs.syscalls.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, fail, libc
@@ -20,10 +21,11 @@ IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 
 # A field or a few that follow each other, and the offset of the first in bytes.
 _ATTRIBUTES, _ATTRIBUTES_AT = Struct("=Q"), 8
-_NLINK_UID_GID, _NLINK_AT = Struct("=III"), 16
+_NLINK_UID_GID_MODE, _NLINK_AT = Struct("=IIIH"), 16
 _INO, _INO_AT = Struct("=Q"), 32
 _BLOCKS, _BLOCKS_AT = Struct("=Q"), 48
 _CTIME, _CTIME_AT = Struct("=qI"), 96  # seconds, ns
+_RDEV, _RDEV_AT = Struct("=II"), 128  # major, minor
 _MNT_ID, _MNT_ID_AT = Struct("=Q"), 144
 
 _Buffer = ctypes.c_char * SIZE
@@ -70,8 +72,12 @@ def mount_id(fd: int) -> int:
 
 
 def put_attributes(buffer: bytearray, attr: Attr) -> None:
-    """Set nlink, uid, gid, ino, blocks and ctime of the struct statx in `buffer` from `attr`."""
-    _NLINK_UID_GID.pack_into(buffer, _NLINK_AT, attr.st_nlink, attr.st_uid, attr.st_gid)
+    """Set nlink, uid, gid, mode, ino, blocks, ctime and rdev of a struct statx from `attr`."""
+    st = attr.st
+    _NLINK_UID_GID_MODE.pack_into(
+        buffer, _NLINK_AT, attr.st_nlink, attr.st_uid, attr.st_gid, st.st_mode
+    )
+    _RDEV.pack_into(buffer, _RDEV_AT, os.major(st.st_rdev), os.minor(st.st_rdev))
     _INO.pack_into(buffer, _INO_AT, attr.st_ino)
     _BLOCKS.pack_into(buffer, _BLOCKS_AT, attr.st_blocks)
     _CTIME.pack_into(buffer, _CTIME_AT, *divmod(attr.st.st_ctime_ns, NS))

@@ -12,7 +12,14 @@ from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.option_table import SECTIONS, VFS_FLAGS
 from mount_tools.mount.options import MEANT, MountOptions, parse_options
 from tests.helpers.mounts import layer_options
-from unionfs.core.config import MAX_LOWERS, IdRange, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.core.config import (
+    MAX_LOWERS,
+    IdRange,
+    OverrideStat,
+    RedirectDir,
+    UnionConfig,
+    WhiteoutForm,
+)
 from unionfs.syscalls import mount as ms
 
 WRITABLE = "lowerdir=/l,upperdir=/u,workdir=/w"
@@ -162,6 +169,15 @@ def test_what_engines_and_mount8_pass_is_accepted() -> None:
     )
 
 
+@pytest.mark.parametrize("engine", [False, True])
+def test_owners_in_attributes_go_without_acls(engine: bool) -> None:
+    """The ACL of the real file would say something else."""
+    options = parse_options([f"{WRITABLE},xattr_permissions=2"], privileged=True, engine=engine)
+    assert options.union.override is OverrideStat.CONTAINERS
+    assert not options.acl
+    assert parse(WRITABLE, "xattr_permissions=0").acl
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -169,8 +185,6 @@ def test_what_engines_and_mount8_pass_is_accepted() -> None:
         "verity=on",
         "verity=require",
         "uuid=on",
-        "xattr_permissions=1",
-        "xattr_permissions=2",
         "ino32_t",
         "ino32_t=1",
         "nooverride_creds",
@@ -262,7 +276,7 @@ def test_what_fuse_overlayfs_takes_or_ignores_stops_no_engine() -> None:
     [
         "upperdri=/u",
         "lowedir=/x",
-        "xattr_permissions=2",
+        "xattr_permissions=3",
         "verity=require",
         "uidmapping=0:0",
         "timeout=soon",
