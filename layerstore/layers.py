@@ -47,8 +47,15 @@ class _Parts:
 
     @property
     def diff(self) -> Path:
-        """The tree, in overlay format."""
-        return self.path / "diff"
+        """The tree, in overlay format.
+
+        Of a layer that another store has, `diff` is a link to the tree there.
+        """
+        tree = self.path / "diff"
+        try:
+            return Path(os.readlink(tree))
+        except OSError:
+            return tree
 
     @property
     def index(self) -> Path:
@@ -208,7 +215,7 @@ class LayerStore:
         if row is None:
             return None
         layer = self._layer(row)
-        return layer if layer.path.exists() else None
+        return layer if layer.diff.exists() else None
 
     def get(self, chain: Digest) -> Layer:
         """Return the layer; raises NotFound if its row or its tree is missing."""
@@ -216,7 +223,7 @@ class LayerStore:
         if row is None:
             raise NotFound(f"no such layer: {chain}")
         layer = self._layer(row)
-        if not layer.path.exists():
+        if not layer.diff.exists():
             raise NotFound(
                 f"the layer {chain.short} has lost its files; `pyunion check` shows which images "
                 "need it, and loading one of them again restores it"

@@ -116,7 +116,7 @@ def load(
             parents = _parents(ready)
             with store.database.transaction():
                 added: set[Digest] = set()
-                lines = [line for image in ready for line in _publish(store, *image, added)]
+                lines = [line for image in ready for line in publish_image(store, *image, added)]
                 for image, parent in parents:
                     store.images.set_parent(image, parent)
                 return lines
@@ -186,7 +186,7 @@ def _merged(listed: Sequence[Packaged]) -> list[Packaged]:
     return merged
 
 
-def _publish(
+def publish_image(
     store: Store, config: ImageConfig, packaged: Packaged, added: set[Digest]
 ) -> list[Loaded]:
     """Record an image, whose layers and blobs are in the store, with its names.

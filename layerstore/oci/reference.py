@@ -16,6 +16,8 @@ from layerstore.oci.digest import Digest
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
+# Before the name of an image that podman or buildah has; see `layerstore.archive.engine_store`.
+ENGINE_PREFIX = "containers-storage:"
 _LEGACY_DOMAIN = "index.docker.io"
 _OFFICIAL = "library/"
 _NAME_MAX = 255

@@ -58,6 +58,9 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
         Entry("ssh host docker save debian:12 | pyunion load", "from another machine"),
     ),
     "mount": (Entry("pyunion mount box /mnt", "until `pyunion umount box`"),),
+    "offer": (
+        Entry("pyunion offer /var/lib/pyunion-images debian:12", "then podman run debian:12"),
+    ),
     "prune": (Entry("pyunion prune --dry-run -a", "show what could be removed"),),
     "ps": (
         Entry("pyunion ps -a", "stopped ones too"),

@@ -71,6 +71,7 @@ COMMANDS = {
     "inspect": "inspect_cmd.inspect",
     "layers": "layers_cmd.layers",
     "mount": "mount_cmd.mount",
+    "offer": "offer_cmd.offer",
     "prune": "prune_cmd.prune",
     "ps": "ps_cmd.ps",
     "rm": "rm_cmd.rm",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layerstore.archive.archive import load as load_images
 from layerstore.oci.platform import parse_platform
-from layerstore.oci.reference import familiar
+from layerstore.oci.reference import ENGINE_PREFIX, familiar
 from mount_tools.cli import framework
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
@@ -31,10 +31,18 @@ EMPTY = "requested load from stdin, but stdin is empty"
 def load(session: Session, input: str | None, platform: str | None, quiet: bool) -> None:
     """Reads what docker, podman, skopeo and buildah write: docker archives, OCI layouts as a tar
     or a directory, and the dir: layout. From an image index it loads the image for this machine.
-    An OCI image whose name is only a tag gets the name of its file or directory."""
+    An OCI image whose name is only a tag gets the name of its file or directory.
+
+    -i containers-storage:IMAGE takes an image of podman or buildah, and -i
+    containers-storage:[DIRECTORY]IMAGE one of a store elsewhere. Its layers are not copied: they
+    stay in that store, and have to."""
     wanted = parse_platform(platform) if platform else None
     with reported(quiet=quiet) as progress:
-        if input and os.path.isdir(input):
+        if input and input.startswith(ENGINE_PREFIX):
+            from layerstore.archive.engine_store import load_from_engine
+
+            loaded = load_from_engine(session.store_to_fill, input, progress=progress)
+        elif input and os.path.isdir(input):
             loaded = load_images(
                 session.store_to_fill, Path(input), platform=wanted, progress=progress
             )

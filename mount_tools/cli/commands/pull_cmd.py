@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 from layerstore.errors import InvalidReference, NoSuchImage, StoreError
 from layerstore.images.images import Image
 from layerstore.oci.platform import Platform, parse_platform
-from layerstore.oci.reference import Reference, familiar, familiar_name, parse_reference
+from layerstore.oci.reference import (
+    ENGINE_PREFIX,
+    Reference,
+    familiar,
+    familiar_name,
+    parse_reference,
+)
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.progress import reported
 from mount_tools.cli.output.transfers import shown
 from mount_tools.cli.session import Session, note, pass_session, say
 
@@ -127,6 +134,8 @@ def image_to_run(
         raise WrongWords(
             f'invalid pull option: "{when}": must be one of "always", "missing" or "never"', 125
         )
+    if text.startswith(ENGINE_PREFIX):
+        return _from_engine(session, text, quiet=quiet)
     store = session.store if when == NEVER else session.store_to_fill
     if when != ALWAYS:
         try:
@@ -145,6 +154,14 @@ def image_to_run(
     if not quiet:
         note(_status(_asked(name), changed=changed))
     return store.images.resolve(str(name))
+
+
+def _from_engine(session: Session, text: str, *, quiet: bool) -> Image:
+    from layerstore.archive.engine_store import load_from_engine
+
+    with reported(quiet=quiet) as progress:
+        (loaded, *_) = load_from_engine(session.store_to_fill, text, progress=progress)
+    return session.store.images.get(loaded.image)
 
 
 def full_name(text: str) -> Reference:

@@ -1,0 +1,304 @@
+"""Images of podman, buildah and skopeo, taken from their store without a copy of its layers.
+
+Decided here and only here: how an image in a store of containers/storage is found, and how
+its layers become layers of this store: the tree stays where it is and `diff` is a link to
+it, while its index and its tar-split are made here.  What the store says of a layer is not
+believed: its tar is made once, to compare its digest.
+
+The engine may remove what is its own.  An image whose layers it has removed is damaged, and
+`check` says so; loading it again, from anywhere, restores it.
+
+Source: containers/storage layers.go, images.go, store.go:makeBigDataBaseName();
+pkg/lockfile; vbatts/tar-split tar/storage/entry.go; containers-transports(5)
+"containers-storage:".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from layerstore.archive.archive import Loaded, publish_image
+from layerstore.archive.packaged import Packaged
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
+from layerstore.layer.index import IndexEntry, scan, write_index
+from layerstore.layer.tar_split import SplitWriter, assemble
+from layerstore.layers import Layer
+from layerstore.limits import DEFAULT, Limits
+from layerstore.oci.digest import Digest, chain_id
+from layerstore.oci.documents import ImageConfig
+from layerstore.oci.json_values import JSON, Object, text_of
+from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
+from layerstore.progress import Report, ticker
+from layerstore.store import Store
+from layerstore.tar.pipeline import Tick
+from unionfs.syscalls.privilege import is_machine_root
+
+_DEFAULT_ROOT = Path("/var/lib/containers/storage")
+
+# [DRIVER@ROOT+RUNROOT:OPTIONS]NAME
+_SOURCE = re.compile(r"(?:\[(?:overlay@)?(?P<root>[^\]+:]*)[^\]]*\])?(?P<name>[^\[\]]+)")
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_LONGEST_LINE = 1 << 26  # bytes of a line of a tar-split
+_FILE, _SEGMENT = 1, 2
+
+
+class EngineImage(NamedTuple):
+    """An image as the engine's store has it; `layers` are the ids of its layers, the base first."""
+
+    id: str
+    names: tuple[Reference, ...]
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineStore:
+    """A store of containers/storage in the directory `root`, with the driver overlay."""
+
+    root: Path
+
+    def find(self, name: str) -> EngineImage:
+        """Return the image with that name or the beginning of its id; raises NotFound."""
+        images = self._lines("overlay-images", "images")
+        found = _find(images, name)
+        if found is None:
+            raise NotFound(f"there is no image {name} in {self.root}")
+        parents = {
+            text_of(line, "id"): text_of(line, "parent")
+            for line in self._lines("overlay-layers", "layers")
+        }
+        chain: list[str] = []
+        at = text_of(found, "layer")
+        while at:
+            if at not in parents or at in chain or not _HEX.fullmatch(at):
+                raise InvalidImage(f"the store {self.root} lacks a layer of {name}")
+            chain.append(at)
+            at = parents[at]
+        names = tuple(name for name in map(_reference, _names(found)) if name is not None)
+        return EngineImage(text_of(found, "id"), names, tuple(reversed(chain)))
+
+    def config(self, image: EngineImage) -> bytes:
+        """Return the configuration of `image`."""
+        key = base64.b64encode(f"sha256:{image.id}".encode()).decode()
+        try:
+            return (self.root / "overlay-images" / image.id / f"={key}").read_bytes()
+        except OSError as error:
+            raise InvalidImage(
+                f"the configuration of {image.id[:12]} in {self.root} cannot be read: "
+                f"{error.strerror}"
+            ) from None
+
+    def tree(self, layer: str) -> Path:
+        """Return the tree of a layer; raises NotFound if it is not there."""
+        tree = Path(os.path.realpath(self.root / "overlay" / layer / "diff"))
+        if not tree.is_dir():
+            raise NotFound(f"the tree of the layer {layer[:12]} is not in {self.root}")
+        return tree
+
+    def tar_split(self, layer: str) -> Path:
+        """Return the file that says how the tar of a layer is made of its tree."""
+        return self.root / "overlay-layers" / f"{layer}.tar-split.gz"
+
+    def _lines(self, folder: str, name: str) -> list[Object]:
+        """Return the objects of a JSON file, read while no engine writes it."""
+        directory = self.root / folder
+        try:
+            with _locked(directory / f"{name}.lock"):
+                data = (directory / f"{name}.json").read_bytes()
+        except FileNotFoundError:
+            raise NotFound(
+                f"{self.root} is not a store of podman or buildah with the driver overlay"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{directory} cannot be read: {error.strerror}") from error
+        try:
+            lines = json.loads(data)
+        except ValueError as error:
+            raise InvalidImage(f"{directory / name}.json is damaged: {error}") from None
+        return [line for line in lines if isinstance(line, dict)] if lines else []
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a store of containers/storage for reading; it is a record lock."""
+    with path.open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)
+        yield
+
+
+def parse_source(text: str) -> tuple[EngineStore, str]:
+    """Return the store and the name in `containers-storage:[[overlay@ROOT]]NAME`.
+
+    Raises InvalidReference.
+    """
+    found = _SOURCE.fullmatch(text.removeprefix(ENGINE_PREFIX))
+    if found is None:
+        raise InvalidReference(
+            f"{text}: give {ENGINE_PREFIX}IMAGE, or, for a store elsewhere, "
+            f"{ENGINE_PREFIX}[DIRECTORY]IMAGE"
+        )
+    root = Path(found["root"]) if found["root"] else _DEFAULT_ROOT
+    return EngineStore(root), found["name"]
+
+
+def _find(images: list[Object], name: str) -> Object | None:
+    wanted = set()
+    for text in (name, f"localhost/{name}"):
+        reference = _reference(text)
+        if reference is not None:
+            wanted.add(reference.with_default_tag())
+    for line in images:
+        if any(_reference(known) in wanted for known in _names(line)):
+            return line
+    found = _ID.fullmatch(name)
+    same = [line for line in images if found and text_of(line, "id").startswith(found[1])]
+    return same[0] if len(same) == 1 else None
+
+
+def _names(line: Object) -> list[str]:
+    names: JSON = line.get("names")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _reference(text: str) -> Reference | None:
+    try:
+        return parse_reference(text)
+    except InvalidReference:
+        return None
+
+
+def load_from_engine(
+    store: Store, text: str, *, progress: Report | None = None, limits: Limits = DEFAULT
+) -> list[Loaded]:
+    """Bring the image that `text` names, as `parse_source` reads it, into the store.
+
+    Raises InvalidReference, InvalidImage, DigestMismatch, NotFound, StoreError.
+    """
+    source, name = parse_source(text)
+    with store.leases.lease("work", "load"):
+        packaged = _bring(store, source, source.find(name), progress, limits)
+        config = ImageConfig.parse(packaged.config)
+        with store.database.transaction():
+            return publish_image(store, config, packaged, set())
+
+
+def _bring(
+    store: Store,
+    source: EngineStore,
+    image: EngineImage,
+    progress: Report | None,
+    limits: Limits,
+) -> Packaged:
+    """Make the layers and the configuration of `image` the store's; return the image."""
+    if not is_machine_root():
+        raise StoreError(
+            "the layers of another store have the owners and marks of root; only root can use them"
+        )
+    data = source.config(image)
+    config = ImageConfig.parse(data)
+    if config.id != f"sha256:{image.id}":
+        raise DigestMismatch(f"the configuration of {image.id[:12]} has the digest {config.id}")
+    if len(config.diff_ids) != len(image.layers) or len(image.layers) > limits.layers:
+        raise InvalidImage(f"{image.id[:12]} has {len(image.layers)} layers in {source.root}")
+    parent: Digest | None = None
+    for layer, diff_id in zip(image.layers, config.diff_ids, strict=True):
+        chain = chain_id(parent, diff_id)
+        if store.layers.need(chain) is None:
+            tick = ticker(progress, diff_id.short, "Checking layer", None)
+            _link(store, source, layer, parent, diff_id, tick)
+        parent = chain
+    store.blobs.put(config.data)
+    names = tuple(name for name in image.names if name.digest is None)
+    return Packaged(config=data, layers=(), names=names)
+
+
+def _link(
+    store: Store,
+    source: EngineStore,
+    layer: str,
+    parent: Digest | None,
+    diff_id: Digest,
+    tick: Tick | None,
+) -> Layer:
+    """Publish a layer whose tree is that of `layer` in `source`."""
+    tree = source.tree(layer)
+    with store.layers.stage() as staging:
+        staging.diff.rmdir()
+        staging.diff.symlink_to(tree)
+        _convert(source.tar_split(layer), staging.tar_split)
+        made = assemble(staging.path, None, tick=tick)
+        if made.diff_id != diff_id:
+            raise DigestMismatch(
+                f"the layer {layer[:12]} in {source.root} was changed: "
+                f"its digest is {made.diff_id.short}, not {diff_id.short}"
+            )
+        size = 0
+
+        def counted() -> Iterator[IndexEntry]:
+            nonlocal size
+            for entry in scan(tree):
+                size += entry.size
+                yield entry
+
+        write_index(staging.index, counted())
+        return store.layers.publish(staging, parent, diff_id, size)
+
+
+def _convert(there: Path, here: Path) -> None:
+    """Write the tar-split of containers/storage in the format of this store."""
+    writer = SplitWriter(here)
+    try:
+        with gzip.open(there, "rb") as lines:
+            for kind, data, size in _entries(lines):
+                if kind == _SEGMENT:
+                    writer.raw(data)
+                elif size:
+                    writer.file(_clean(data), size, None)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        writer.abandon()
+        raise InvalidImage(f"the tar-split {there} cannot be read: {error}") from None
+    writer.close()
+
+
+def _entries(lines: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes, int]]:
+    """Yield kind, bytes or path, and size of each entry; raises ValueError."""
+    while line := lines.readline(_LONGEST_LINE):
+        entry = json.loads(line)
+        if not isinstance(entry, dict):
+            raise ValueError("a line is not an object")
+        kind, payload, size = entry.get("type"), entry.get("payload"), entry.get("size", 0)
+        if kind == _SEGMENT and isinstance(payload, str):
+            yield kind, base64.b64decode(payload, validate=True), 0
+        elif kind == _FILE and isinstance(size, int) and size >= 0:
+            yield kind, _path(entry), size
+        else:
+            raise ValueError("a line is neither a file nor a segment")
+
+
+def _path(entry: Object) -> bytes:
+    raw, name = entry.get("name_raw"), entry.get("name", "")
+    if isinstance(raw, str):
+        return base64.b64decode(raw, validate=True)
+    if not isinstance(name, str):
+        raise binascii.Error("a file without a name")
+    return name.encode()
+
+
+def _clean(path: bytes) -> bytes:
+    """Return the path beneath the layer; raises ValueError if it leads out of it."""
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if not parts or b".." in parts:
+        raise ValueError(f"the path {path[:64]!r} leads out of the layer")
+    return b"/".join(parts)

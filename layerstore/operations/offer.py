@@ -1,0 +1,159 @@
+"""offer: let podman, buildah and skopeo use images of the store, without a copy of their layers.
+
+Decided here and only here: what an additional image store of containers/storage looks like
+whose layers are links to those of this store.  The engines change nothing of it; with a mount
+program they make mount points in it.
+
+    overlay/ID/diff, link, lower     a link to the layer's tree, and what is beneath it
+    overlay/l/SHORT                  a link to that, with a name short enough for mount(2)
+    overlay-layers/layers.json       the layers
+    overlay-images/images.json, ID/  the images, with a manifest and the configuration
+
+The ID of a layer is its chain_id.  There is no tar-split, with which containers/storage
+makes the tar of a layer again, so the engines can run, mount and build upon such an image,
+and not push it.
+
+Source: containers/storage drivers/overlay/overlay.go:dir2(), getLowerDirs(); layers.go,
+images.go, store.go:makeBigDataBaseName(); containers-storage.conf(5)
+"additionalimagestores".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from layerstore.db.staging import remove_tree
+from layerstore.errors import Conflict, StoreError
+from layerstore.images.images import Image
+from layerstore.layers import Layer
+from layerstore.oci.digest import Digest
+from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, Object
+from layerstore.oci.timestamps import format_timestamp
+from layerstore.store import Store
+from unionfs.syscalls.privilege import is_machine_root
+
+_MARK = "made-by-pyunion"
+_LOCKS = ("overlay-layers/layers.lock", "overlay-images/images.lock")
+_SHORT = 26  # characters of the names in `overlay/l`
+
+
+def offer(store: Store, directory: Path, images: Sequence[Image]) -> None:
+    """Make `directory` an additional image store of `images`, in place of an earlier one.
+
+    The images have to stay in the store as long as engines use the directory.  Raises
+    StoreError if it cannot be made, Conflict if it is something else.
+    """
+    if not is_machine_root():
+        raise StoreError(
+            f"the layers of the store {store.root} have their owners in attributes, which the "
+            "engines do not read; root's store can be offered"
+        )
+    if directory.exists() and os.listdir(directory) and not (directory / _MARK).exists():
+        raise Conflict(f"{directory} is not a store that pyunion made; give another directory")
+    fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        try:
+            _write(store, fresh, images)
+            _replace(directory, fresh)
+        finally:
+            remove_tree(fresh)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
+
+
+def _replace(directory: Path, fresh: Path) -> None:
+    """Put `fresh` in the place of `directory`, and what was there in the place of `fresh`."""
+    old = fresh.with_name(f"{fresh.name}.old")
+    with suppress(FileNotFoundError):
+        os.rename(directory, old)
+    os.rename(fresh, directory)
+    remove_tree(old)
+
+
+def _write(store: Store, top: Path, images: Sequence[Image]) -> None:
+    for name in ("overlay/l", "overlay-layers", "overlay-images"):
+        (top / name).mkdir(parents=True)
+    for name in _LOCKS:
+        (top / name).touch()
+    (top / _MARK).write_text("by `pyunion offer`, which replaces this directory\n")
+    layers: dict[Digest, Object] = {}
+    shown = []
+    for image in images:
+        chain = store.layers.chain(image.top)
+        for position in reversed(range(len(chain))):  # a parent before its children
+            layer = chain[position]
+            if layer.chain_id not in layers:
+                layers[layer.chain_id] = _write_layer(top, layer, chain[position + 1 :])
+        shown.append(_write_image(store, top, image, chain))
+    (top / "overlay-layers/layers.json").write_text(json.dumps(list(layers.values())))
+    (top / "overlay-images/images.json").write_text(json.dumps(shown))
+
+
+def _write_layer(top: Path, layer: Layer, beneath: Iterable[Layer]) -> Object:
+    """Write the directory of a layer; return its line in layers.json."""
+    own = top / "overlay" / layer.chain_id.encoded
+    own.mkdir()
+    (own / "diff").symlink_to(layer.diff)
+    (own / "link").write_text(_short(layer))
+    (top / "overlay/l" / _short(layer)).symlink_to(f"../{layer.chain_id.encoded}/diff")
+    lower = ":".join(f"l/{_short(below)}" for below in beneath)
+    if lower:
+        (own / "lower").write_text(lower)
+    else:
+        (own / "empty").mkdir()  # what the engines mount beneath a layer that is alone
+    fields: Object = {
+        "id": layer.chain_id.encoded,
+        "created": format_timestamp(layer.path.stat().st_mtime_ns),
+        "diff-digest": layer.diff_id,
+        "diff-size": layer.size,
+    }
+    if layer.parent is not None:
+        fields["parent"] = layer.parent.encoded
+    return fields
+
+
+def _short(layer: Layer) -> str:
+    digest = hashlib.sha256(layer.chain_id.encode()).digest()
+    return base64.b32encode(digest).decode()[:_SHORT]
+
+
+def _write_image(store: Store, top: Path, image: Image, chain: Sequence[Layer]) -> Object:
+    """Write the directory of an image; return its line in images.json."""
+    config = store.blobs.read(image.id)
+    layers = tuple(Descriptor(OCI_LAYER, layer.diff_id, layer.size) for layer in reversed(chain))
+    manifest = Manifest.of(Descriptor(OCI_CONFIG, image.id, len(config)), layers)
+    own = top / "overlay-images" / image.id.encoded
+    own.mkdir()
+    data = {"manifest": manifest.data, f"manifest-{manifest.digest}": manifest.data}
+    data[str(image.id)] = config
+    for key, value in data.items():
+        (own / _file_name(key)).write_bytes(value)
+    fields: Object = {
+        "id": image.id.encoded,
+        "digest": str(manifest.digest),
+        "names": [str(name) for name in image.tags],
+        "metadata": "{}",
+        "big-data-names": list(data),
+        "big-data-sizes": {key: len(value) for key, value in data.items()},
+        "big-data-digests": {
+            key: f"sha256:{hashlib.sha256(value).hexdigest()}" for key, value in data.items()
+        },
+        "created": format_timestamp(image.created_ns),
+    }
+    if chain:
+        fields["layer"] = chain[0].chain_id.encoded
+    return fields
+
+
+def _file_name(key: str) -> str:
+    """Return the name of the file with the data `key`."""
+    if key and all(c == "." or (c.isascii() and (c.isdigit() or c.islower())) for c in key):
+        return key
+    return "=" + base64.b64encode(key.encode()).decode()

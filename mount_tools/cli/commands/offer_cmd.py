@@ -1,0 +1,34 @@
+"""`pyunion offer`: let podman, buildah and skopeo use images without copying them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from layerstore.operations.offer import offer as offer_images
+from mount_tools.cli import framework
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session, pass_session, say
+
+
+@framework.command(
+    "Let podman and buildah use images of the store, without a copy of their layers",
+    "DIRECTORY [IMAGE...]",
+    least=1,
+    most=None,
+    completes=named("image"),
+)
+@pass_session
+def offer(session: Session, operands: tuple[str, ...]) -> None:
+    """Makes DIRECTORY an additional image store of containers/storage, in place of the one of an
+    earlier call: of the images named, or of all that have a name. The engines read it where
+    storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount and build upon
+    these images, and not push them. An image has to stay in the store of pyunion as long as it
+    is offered."""
+    directory, *names = operands
+    store = session.store
+    if names:
+        images = [store.images.resolve(name) for name in names]
+    else:
+        images = [image for image in store.images.all() if image.tags]
+    offer_images(store, Path(directory).absolute(), images)
+    say(f"{len(images)} images are offered in {directory}")

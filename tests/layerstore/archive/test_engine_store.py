@@ -1,0 +1,147 @@
+"""Images of another store, whose layers stay where they are."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerstore.archive.archive import save
+from layerstore.archive.engine_store import load_from_engine, parse_source
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound
+from layerstore.operations.check import examine
+from layerstore.store import Store
+from tests.helpers.mounts import require_root
+
+_LAYER = "b" * 64
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    require_root()
+    with Store.open(tmp_path / "store", sync=False) as store:
+        yield store
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    """A store of containers/storage with one image of one layer, base:1."""
+    root = tmp_path / "engine"
+    tree = root / "overlay" / _LAYER / "diff"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/motd").write_bytes(b"hello" * 1000)
+    (tree / "etc/empty").touch()
+    (tree / "link").symlink_to("etc/motd")
+    tar = _tar_of(tree)
+    diff_id = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["sh"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        }
+    ).encode()
+    image = hashlib.sha256(config).hexdigest()
+    layers, images = root / "overlay-layers", root / "overlay-images"
+    (images / image).mkdir(parents=True)
+    layers.mkdir()
+    key = base64.b64encode(f"sha256:{image}".encode()).decode()
+    (images / image / f"={key}").write_bytes(config)
+    line = {"id": image, "names": ["localhost/base:1"], "layer": _LAYER}
+    (images / "images.json").write_text(json.dumps([line]))
+    (images / "images.lock").touch()
+    (layers / "layers.json").write_text(json.dumps([{"id": _LAYER, "diff-digest": diff_id}]))
+    (layers / "layers.lock").touch()
+    _write_split(layers / f"{_LAYER}.tar-split.gz", tar)
+    return root
+
+
+def _tar_of(tree: Path) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.add(tree, ".")
+    return out.getvalue()
+
+
+def _write_split(path: Path, archive: bytes) -> None:
+    """Write the tar-split of `archive`, as vbatts/tar-split does."""
+    entries: list[dict[str, object]] = []
+    at = 0
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            head = archive[at : member.offset_data]
+            entries.append({"type": 2, "payload": base64.b64encode(head).decode()})
+            size = member.size if member.isreg() else 0
+            entries.append({"type": 1, "name": member.name, "size": size, "payload": None})
+            at = member.offset_data + size
+    entries.append({"type": 2, "payload": base64.b64encode(archive[at:]).decode()})
+    with gzip.open(path, "wt") as out:
+        for position, entry in enumerate(entries):
+            out.write(json.dumps({**entry, "position": position}) + "\n")
+
+
+def test_the_layers_stay_where_they_are(store: Store, engine: Path, tmp_path: Path) -> None:
+    (loaded,) = load_from_engine(store, f"containers-storage:[{engine}]base:1")
+    assert str(loaded.name) == "localhost/base:1"
+    image = store.images.resolve("localhost/base:1")
+    (layer,) = store.layers.chain(image.top)
+    assert layer.diff == engine / "overlay" / _LAYER / "diff"
+    assert layer.size == 5000
+    assert (layer.diff / "etc/motd").read_bytes() == b"hello" * 1000
+    assert list(examine(store, content=True)) == []
+    save(store, ["localhost/base:1"], io.BytesIO())  # which compares the digest
+    store.images.remove("localhost/base:1")
+    assert (engine / "overlay" / _LAYER / "diff/etc/motd").exists(), "not ours to remove"
+    assert os.listdir(store.root / "layers") == []
+
+
+def test_by_id_and_twice(store: Store, engine: Path) -> None:
+    (line,) = json.loads((engine / "overlay-images/images.json").read_text())
+    for _ in range(2):
+        source = f"containers-storage:[overlay@{engine}+/run]{line['id'][:8]}"
+        loaded = load_from_engine(store, source)
+        assert loaded[0].image == f"sha256:{line['id']}"
+
+
+def test_a_layer_that_was_changed(store: Store, engine: Path) -> None:
+    (engine / "overlay" / _LAYER / "diff/etc/motd").write_bytes(b"HELLO" * 1000)
+    with pytest.raises(DigestMismatch, match="was changed"):
+        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+    assert store.images.all() == []
+    assert os.listdir(store.root / "layers") == []
+
+
+def test_a_layer_that_the_engine_removes(store: Store, engine: Path) -> None:
+    load_from_engine(store, f"containers-storage:[{engine}]base:1")
+    image = store.images.resolve("localhost/base:1")
+    shutil.rmtree(engine)
+    with pytest.raises(NotFound, match="has lost its files"):
+        store.layers.chain(image.top)
+    assert list(examine(store, content=True))
+
+
+def test_a_tar_split_that_leads_out_of_the_layer(store: Store, engine: Path) -> None:
+    entry = {"type": 1, "name": "../../../secret", "size": 5, "payload": None, "position": 0}
+    with gzip.open(engine / f"overlay-layers/{_LAYER}.tar-split.gz", "wt") as out:
+        out.write(json.dumps(entry) + "\n")
+    with pytest.raises(InvalidImage, match="leads out of the layer"):
+        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+
+
+def test_what_is_not_there(store: Store, engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no image other"):
+        load_from_engine(store, f"containers-storage:[{engine}]other")
+    with pytest.raises(NotFound, match="is not a store of podman"):
+        load_from_engine(store, f"containers-storage:[{tmp_path}]base")
+    with pytest.raises(InvalidReference, match="give containers-storage:IMAGE"):
+        parse_source("containers-storage:[/x")
