@@ -1,50 +1,59 @@
-"""The fixtures of the tests with container engines: a private store, on PyUnion."""
+"""The fixtures of the tests with container engines: private stores, on PyUnion and without."""
 
 from __future__ import annotations
 
+import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.engines.store import Store
-from tests.helpers.mounts import REPOSITORY, require_fuse, require_root
+from tests.helpers.mounts import require_fuse, require_root
 
-_PROGRAM = """#!/bin/sh
-export PYTHONPATH={checkout}
-exec {python} -m mount_tools.helper.main "$@"
-"""
-
-_STORAGE = """[storage]
-driver = "overlay"
-graphroot = "{base}/root"
-runroot = "{base}/run"
-[storage.options.overlay]
-mount_program = "{base}/program"
-"""
+only_if_asked = pytest.mark.skipif(
+    "PYUNION_EXAMPLES" not in os.environ,
+    reason="PYUNION_EXAMPLES=1 runs all tests with engines, which take minutes",
+)
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    """A containers/storage store of its own, with one image, `base`, and buildah to work on it."""
+def require_engines(*programs: str) -> None:
+    """Skip the running test unless it can mount and has all of these programs."""
     require_root()
     require_fuse()
-    for program in ("buildah", "busybox"):
+    for program in (*programs, "busybox"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
+
+
+@contextmanager
+def new_store(*, on_pyunion: bool = True, options: Sequence[str] = ()) -> Iterator[Store]:
+    """Yield a store of its own, with one image, `base`."""
     # Not beneath pytest's directory: an engine's paths are long, and a socket's are not.
     base = Path(tempfile.mkdtemp(prefix="pyunion-engine-"))
-    (base / "program").write_text(_PROGRAM.format(checkout=REPOSITORY, python=sys.executable))
-    (base / "program").chmod(0o755)
-    (base / "storage.conf").write_text(_STORAGE.format(base=base))
-    (base / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    store = Store(base)
+    store = Store(base, on_pyunion=on_pyunion, options=options)
     try:
         store.make_base_image()
         yield store
     finally:
         store.close()
         shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    """A store on PyUnion, and buildah to work on it."""
+    require_engines("buildah")
+    with new_store() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Store]:
+    """A store on kernel overlayfs."""
+    require_engines("buildah")
+    with new_store(on_pyunion=False) as made:
+        yield made

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,23 +20,39 @@ CLIENT = "/usr/bin/docker"  # Debian's, of the daemon's version
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """A daemon of its own, and the words that call its client."""
+    require_docker()
+    with docker_daemon(tmp_path_factory.mktemp("docker") / "log") as call:
+        yield call
+
+
+def require_docker() -> None:
+    """Skip the running test unless it is root and docker 20.10 is installed."""
     require_root()
     if not (shutil.which("dockerd") and os.path.exists(CLIENT)):
         pytest.skip("docker.io is not installed")
     version = subprocess.run(["dockerd", "--version"], capture_output=True, text=True).stdout
     if " 20.10." not in version:
         pytest.skip(f"docker 20.10 is wanted, this is {version.strip()}")
+
+
+@contextmanager
+def docker_daemon(
+    log_file: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[list[str]]:
+    """Run dockerd with `options` in the environment `env`; yield the words that call its client."""
     # Not beneath pytest's directory: the path of a socket has 107 bytes at most.
     base = Path(tempfile_root())
     socket = f"unix://{base}/s"
-    with open(tmp_path_factory.mktemp("docker") / "log", "wb") as log:
+    with open(log_file, "wb") as log:
         daemon = subprocess.Popen(
             [
                 *("dockerd", "--data-root", base / "data", "--exec-root", base / "exec"),
                 *("--pidfile", base / "pid", "-H", socket, "--iptables=false", "--bridge=none"),
+                *options,
             ],
             stdout=log,
             stderr=log,
+            env=env,
         )
     call = [CLIENT, "-H", socket]
     try:

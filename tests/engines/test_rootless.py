@@ -1,0 +1,209 @@
+"""podman and buildah of an ordinary user with sub-ids: the trees are kernel overlayfs's."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conftest import only_if_asked, require_engines
+from tests.engines.operations import SINCE_NS, without_special_bits
+from tests.engines.store import Store
+from tests.helpers.mounts import REPOSITORY, helper_environment, wait_until
+from tests.helpers.trees import Tree, assert_same
+from tests.helpers.users import device_mode
+
+_UID = 4242
+_SUB_IDS = 700_000
+
+# The user exists in a mount namespace only.
+_AS_USER = """
+for name in passwd group subuid subgid; do mount --bind "$0/$name" "/etc/$name"; done
+umount /sys/fs/cgroup/unified 2> /dev/null || true  # beside version 1, crun refuses it
+exec setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all -- "$@"
+"""
+
+_CHANGES = """
+cd /data
+echo more >> appended; echo new > new; chown 3:4 given; chmod 4755 suid; mkdir -p made/deep
+mv renamed made/deep/; rm -r removed-dir removed replaced-dir; mkdir replaced-dir
+touch replaced-dir/x; mv renamed-dir made/; rm made/renamed-dir/one; chmod 2775 made
+"""
+
+_CONTAINERFILE = """FROM base
+COPY --chown=5:6 file /made/file
+RUN rm -r /data/removed-dir && mv /data/renamed-dir /data/moved && echo more >> /data/appended
+RUN rm /made/file && mkdir /made/file && chown 1:2 /made/file
+"""
+
+
+_LOOK = f"""
+cd {REPOSITORY}; root=$(buildah mount $0)
+{sys.executable} -m tests.engines.look $root {SINCE_NS}
+buildah umount $0 >&2
+"""
+
+
+class User:
+    """The user: a home with a store, and the commands that run as that user."""
+
+    def __init__(self, home: Path, *, on_pyunion: bool, options: Sequence[str] = ()) -> None:
+        self.home = home
+        names = {
+            "passwd": f"root:x:0:0::/root:/bin/sh\ntester:x:{_UID}:{_UID}::{home}:/bin/sh\n",
+            "group": f"root:x:0:\ntester:x:{_UID}:\n",
+            "subuid": f"tester:{_SUB_IDS}:65536\n",
+            "subgid": f"tester:{_SUB_IDS}:65536\n",
+        }
+        for name, content in names.items():
+            (home / name).write_text(content)
+        (home / "runtime").mkdir(mode=0o700)
+        self.store = Store(home, on_pyunion=on_pyunion, options=options)
+        for path in [home, *home.rglob("*")]:
+            os.lchown(path, _UID, _UID)
+
+    def __call__(self, *words: str | Path) -> bytes:
+        """Run a command as the user; return what it printed."""
+        done = self.run(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr.decode(errors='replace')}"
+        return done.stdout.strip()
+
+    def buildah(self, verb: str, *words: str | Path) -> str:
+        """Run a command of buildah that asks for a signature policy."""
+        policy = ("--signature-policy", self.home / "policy.json")
+        return self("buildah", verb, *policy, *words).decode()
+
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
+        """Run a command as the user, whatever its status is."""
+        script = _AS_USER.format(uid=_UID)
+        return subprocess.run(
+            ["unshare", "-m", "sh", "-ec", script, self.home, *words],
+            env={
+                **helper_environment(),
+                **self.store.environment,
+                "HOME": str(self.home),
+                "USER": "tester",
+                "XDG_RUNTIME_DIR": str(self.home / "runtime"),
+            },
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+
+    def tree(self, image: str) -> Tree:
+        """Return the tree of an image."""
+        container = self("buildah", "from", image).decode()
+        tree: Tree = pickle.loads(self("buildah", "unshare", "sh", "-ec", _LOOK, container))
+        self("buildah", "rm", container)
+        return tree
+
+
+@contextmanager
+def _user(archive: Path, *, on_pyunion: bool, options: Sequence[str] = ()) -> Iterator[User]:
+    home = Path(tempfile.mkdtemp(prefix="pyunion-user-"))
+    try:
+        user = User(home, on_pyunion=on_pyunion, options=options)
+        able = user.run(sys.executable, "-c", "import mount_tools.helper.main")
+        if able.returncode != 0:
+            pytest.skip(f"an ordinary user cannot run this Python: {able.stderr.decode()[-200:]}")
+        able = user.run("buildah", "unshare", "true")
+        if able.returncode != 0:
+            pytest.skip(f"no rootless engines here: {able.stderr.decode()[-200:]}")
+        shutil.copy(archive, home / "base.oci")
+        (home / "base.oci").chmod(0o644)
+        user.buildah("pull", "-q", f"oci-archive:{home}/base.oci")
+        yield user
+    finally:
+        wait_until(lambda: not user.store.daemons(), "the daemons to end")
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def users(store: Store) -> Iterator[tuple[User, User]]:
+    """The user on kernel overlayfs, and on PyUnion."""
+    require_engines("podman", "crun", "newuidmap", "setpriv")
+    archive = store.base / "base.oci"
+    store.buildah("push", "-q", "base", f"oci-archive:{archive}:base")
+    with (
+        device_mode(0o666),
+        _user(archive, on_pyunion=False) as native,
+        _user(archive, on_pyunion=True) as ours,
+    ):
+        yield native, ours
+
+
+def test_buildah_as_a_user(users: tuple[User, User]) -> None:
+    trees = []
+    for user in users:
+        container = user("buildah", "from", "base").decode()
+        user("buildah", "run", container, "sh", "-ec", _CHANGES)
+        user.buildah("commit", "-q", "--rm", container, "changed")
+        trees.append(user.tree("changed"))
+    assert trees[0][b"data/given"].uid == 3
+    assert_same(trees[0], trees[1])
+
+
+@only_if_asked
+def test_build_as_a_user(users: tuple[User, User]) -> None:
+    trees = []
+    for user in users:
+        context = user.home / "context"
+        context.mkdir()
+        (context / "file").write_text("from the host")
+        (context / "Containerfile").write_text(_CONTAINERFILE)
+        user.buildah("bud", "--layers", "-t", "built", context)
+        again = user.buildah("bud", "--layers", "-t", "built", context)
+        assert again.count("Using cache") == 3
+        trees.append(user.tree("built"))
+    assert_same(trees[0], trees[1])
+
+
+@only_if_asked
+@pytest.mark.parametrize(
+    "options", [(), ("--userns", "keep-id"), ("--uidmap", "0:1:1000", "--gidmap", "0:1:1000")]
+)
+def test_podman_as_a_user(users: tuple[User, User], options: Sequence[str]) -> None:
+    trees = []
+    for user in users:
+        # Without the map: with one, podman 4.3 loses what was deleted on kernel overlayfs.
+        mapped = options if user.store.on_pyunion else ()
+        words = ("podman", "run", "--name", "changed", *mapped, "-u", "0", "base", "sh", "-ec")
+        user.run("podman", "rm", "-f", "-i", "changed")
+        done = user.run(*words, _CHANGES)
+        if done.returncode != 0 and not user.store.on_pyunion:
+            pytest.skip(f"podman cannot run here: {done.stderr.decode()[-300:]}")
+        assert done.returncode == 0, done.stderr
+        user("podman", "commit", "-q", "changed", "podman-changed")
+        user("podman", "rm", "changed")
+        trees.append(user.tree("podman-changed"))
+        user("podman", "rmi", "podman-changed")
+    # podman writes the users that it adds into /etc.
+    data = [{p: found for p, found in tree.items() if not p.startswith(b"etc")} for tree in trees]
+    assert_same(data[0], data[1])
+
+
+@only_if_asked
+def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
+    """All files on disk are the user's own, also those of others in the container."""
+    native, _ = users
+    with _user(store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)) as user:
+        trees = []
+        for one in (native, user):
+            container = one("buildah", "from", "base").decode()
+            one("buildah", "run", container, "sh", "-ec", _CHANGES)
+            one.buildah("commit", "-q", "--rm", container, "masked")
+            trees.append(one.tree("masked"))
+        assert trees[0][b"data/given"].uid == 3
+        assert_same(without_special_bits(trees[0]), without_special_bits(trees[1]))
+        for path in (user.home / "root/overlay").rglob("diff/**/*"):
+            assert path.lstat().st_uid == _UID, path
