@@ -287,6 +287,18 @@ def table(taken: Taken, names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def as_json(taken: Taken, about: dict[str, str]) -> str:
+    """Return the results with what was measured on."""
+    rows = {
+        row: {
+            name: {"median": statistics.median(seconds), "seconds": seconds}
+            for name, seconds in by_name.items()
+        }
+        for row, by_name in taken.items()
+    }
+    return json.dumps({"format": 1, "about": about, "rows": rows}, indent=1) + "\n"
+
+
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -310,15 +322,7 @@ def main(words: list[str] | None = None) -> int:
             "docker": said_by("docker", "--version"),
             "buildah": said_by("buildah", "--version"),
         }
-        rows_out = {
-            row: {
-                name: {"median": statistics.median(seconds), "seconds": seconds}
-                for name, seconds in by_name.items()
-            }
-            for row, by_name in taken.items()
-        }
-        text = json.dumps({"format": 1, "about": about, "rows": rows_out}, indent=1)
-        chosen.out.write_text(text + "\n")
+        chosen.out.write_text(as_json(taken, about))
     return 0
 
 

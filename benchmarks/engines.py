@@ -1,0 +1,463 @@
+"""`python -m benchmarks.engines`: one session of buildah and podman, on each mount program.
+
+Decided here and only here: what the session is, and how it is timed.  Each subject has a
+store of its own with the same Debian in it, and they do every row in turn, round by round; who
+begins changes with the round.  `native` is kernel overlayfs without a mount program.
+
+    mount       the mount program alone: a writable mount of two layers is live
+    from        buildah from, and run true
+    changes     run: 15 kinds of change to the tree
+    list        run: ls -lR /usr
+    find        run: find / -xdev, twice
+    grep        run: grep -r in /usr/share and /etc
+    tar         run: extract a tar of /usr/share, and remove it
+    rm          run: rm -r /usr/share
+    git         run: init, add and commit of /usr/share/perl5, where git is installed
+    deb         run: apt-get install of a package from a file, without a network
+    copy        buildah copy of a directory, and add of a tar
+    read        buildah mount, and read every file
+    commit      buildah commit of the changes
+    squash      buildah commit --squash
+    build       buildah bud --layers of 10 steps
+    cached      the same build again, all cached
+    diff        podman diff of a container
+    podman      podman commit of that container
+
+With `--user` an ordinary user with sub-ids does it, in a mount namespace of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.builds import Taken, as_json, table
+from benchmarks.demo import debian_rootfs
+from benchmarks.stores import REPOSITORY, run, workspace
+from benchmarks.subjects import said_by
+
+_USER, _SUB_IDS = 4242, 700_000
+
+_STORAGE = """[storage]
+driver = "overlay"
+graphroot = "{base}/root"
+runroot = "{base}/run"
+"""
+
+# What a machine for benchmarks may not have: control groups, networks, a journal.
+_CONTAINERS = """[containers]
+cgroups = "disabled"
+netns = "none"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+tmp_dir = "{base}/tmp"
+volume_path = "{base}/volumes"
+"""
+
+# The user exists in the mount namespace only.
+_AS_USER = f"""
+for name in passwd group subuid subgid; do mount --bind "$0/$name" "/etc/$name"; done
+exec setpriv --reuid={_USER} --regid={_USER} --clear-groups --inh-caps=-all -- "$@"
+"""
+
+_CHANGES = """
+echo x >> /etc/passwd; chmod 700 /usr/bin/perl; chown 1:1 /etc/hostname; mkdir -p /new/deep
+rm /etc/issue; rm -r /usr/share/doc; mv /usr/share/base-files /usr/share/moved
+ln /etc/debian_version /etc/linked; ln -s /etc /new/link; mkfifo /new/fifo; touch /etc/motd
+cp /bin/bash /new/; truncate -s 10 /etc/profile; rm -r /var/lib/dpkg/info; mkdir /var/lib/dpkg/info
+"""
+
+_SCRIPTS = {
+    "changes": _CHANGES,
+    "list": "ls -lR /usr > /dev/null",
+    "find": "find / -xdev > /dev/null; find / -xdev > /dev/null",
+    "grep": "grep -r nothing-like-this /usr/share /etc > /dev/null || true",
+    "tar": "mkdir /out; tar -C /out -xf /benchmark/share.tar; rm -r /out",
+    "rm": "rm -r /usr/share",
+    "git": "command -v git > /dev/null || exit 0; cd /usr/share/perl5; git init -q; git add .; "
+    "git -c user.name=a -c user.email=a@b commit -qm all",
+    "deb": "apt-get -qq install /benchmark/made.deb > /dev/null",
+}
+
+_CONTAINERFILE = "FROM base\n" + "".join(
+    f"RUN {step}\n"
+    for step in (
+        "echo 1 > /one",
+        "chmod 700 /usr/bin/perl",
+        "rm -r /usr/share/doc",
+        "mkdir -p /a/b/c && touch /a/b/c/d",
+        "mv /usr/share/base-files /usr/share/moved",
+        "echo 2 >> /etc/passwd",
+        "ln -s /etc /link",
+        "cp -r /usr/share/perl5 /copied",
+        "rm -r /copied/*",
+        "true",
+    )
+)
+
+
+class Engine:
+    """A store on one mount program, and buildah and podman to work on it.
+
+    `program` is None for kernel overlayfs.
+    """
+
+    def __init__(self, base: Path, program: str | None, *, as_user: bool) -> None:
+        self.base = base
+        self.program = program
+        self.as_user = as_user
+        self.owner = _USER if as_user else 0
+        self.measured: float | None = None  # what a row has measured by itself, in seconds
+        base.mkdir(mode=0o755)
+        overlay = f'[storage.options.overlay]\nmount_program = "{program}"\n' if program else ""
+        (base / "storage.conf").write_text(_STORAGE.format(base=base) + overlay)
+        (base / "containers.conf").write_text(_CONTAINERS.format(base=base))
+        (base / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        self._environment = {
+            **os.environ,
+            "CONTAINERS_STORAGE_CONF": str(base / "storage.conf"),
+            "CONTAINERS_CONF": str(base / "containers.conf"),
+            "BUILDAH_ISOLATION": "chroot",
+            "TMPDIR": str(base),
+        }
+        if as_user:
+            self._make_user()
+
+    def _make_user(self) -> None:
+        names = {
+            "passwd": f"root:x:0:0::/root:/bin/sh\nbench:x:{_USER}:{_USER}::{self.base}:/bin/sh\n",
+            "group": f"root:x:0:\nbench:x:{_USER}:\n",
+            "subuid": f"bench:{_SUB_IDS}:65536\n",
+            "subgid": f"bench:{_SUB_IDS}:65536\n",
+        }
+        for name, content in names.items():
+            (self.base / name).write_text(content)
+        (self.base / "runtime").mkdir(mode=0o700)
+        for path in [self.base, *self.base.rglob("*")]:
+            os.lchown(path, _USER, _USER)
+        self._environment |= {
+            "HOME": str(self.base),
+            "USER": "bench",
+            "XDG_RUNTIME_DIR": str(self.base / "runtime"),
+        }
+
+    def __call__(self, *words: str | Path) -> str:
+        """Run a command as the subject's user; raises RuntimeError where it fails."""
+        prefix: list[str | Path] = []
+        if self.as_user:
+            prefix = ["unshare", "-m", "sh", "-ec", _AS_USER, self.base]
+        done = subprocess.run(
+            [*prefix, *words],
+            env=self._environment,
+            cwd=self.base,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip()[-400:]}")
+        return done.stdout.strip()
+
+    def buildah(self, verb: str, *words: str | Path) -> str:
+        """Run buildah, with a policy where it wants one."""
+        policy: tuple[str | Path, ...] = ()
+        if verb in ("commit", "bud"):
+            policy = ("--signature-policy", self.base / "policy.json")
+        return self("buildah", verb, *policy, *words)
+
+    def inside(self, script: str) -> str:
+        """Run a script where the mounts of buildah can be seen."""
+        if self.as_user:
+            return self("buildah", "unshare", "sh", "-ec", script)
+        return self("sh", "-ec", script)
+
+    def give(self, rootfs: Path, given: Path) -> None:
+        """Make the image `base` of a tar, with what the rows need in /benchmark."""
+        container = self.buildah("from", "scratch")
+        self.buildah("add", "-q", container, rootfs, "/")
+        self.buildah("copy", "-q", container, given, "/benchmark")
+        self.buildah("commit", "-q", "--rm", container, "base")
+
+
+Row = Callable[[Engine, Path, int], Iterator[None]]
+"""Prepares, yields, does what is timed, yields, and tidies up; its last argument is the round."""
+
+
+def _mount_alone(engine: Engine, given: Path, number: int) -> Iterator[None]:
+    base = engine.base / f"mount{number}"
+    lowers, upper, work, root = (base / name for name in ("lower", "upper", "work", "root"))
+    for path in (lowers, upper, work, root):
+        path.mkdir(parents=True)
+        os.lchown(path, engine.owner, engine.owner)
+    options = f"lowerdir={lowers},upperdir={upper},workdir={work}"
+    mount = f"{engine.program} -o {options} {root}"
+    if engine.program is None:
+        userxattr = ",userxattr" if engine.as_user else ""
+        mount = f"mount -t overlay overlay -o {options}{userxattr} {root}"
+    # The clock runs inside: as a user, the namespaces take longer than the mount.
+    said = engine.inside(
+        f"begin=$(date +%s%N); {mount}; end=$(date +%s%N); umount {root}; echo $((end - begin))"
+    )
+    yield
+    engine.measured = int(said.split()[-1]) / 1e9
+    yield
+
+
+def _from(engine: Engine, given: Path, number: int) -> Iterator[None]:
+    yield
+    container = engine.buildah("from", "base")
+    engine.buildah("run", container, "true")
+    yield
+    engine.buildah("rm", container)
+
+
+def _script(name: str) -> Row:
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        container = engine.buildah("from", "base")
+        yield
+        engine.buildah("run", container, "sh", "-ec", _SCRIPTS[name])
+        yield
+        engine.buildah("rm", container)
+
+    return row
+
+
+def _copy(engine: Engine, given: Path, number: int) -> Iterator[None]:
+    container = engine.buildah("from", "base")
+    yield
+    engine.buildah("copy", "-q", container, given / "files", "/copied")
+    engine.buildah("add", "-q", container, given / "share.tar", "/added")
+    yield
+    engine.buildah("rm", container)
+
+
+def _read(engine: Engine, given: Path, number: int) -> Iterator[None]:
+    container = engine.buildah("from", "base")
+    yield
+    engine.inside(
+        f"root=$(buildah mount {container}); "
+        "find $root -xdev -type f -exec md5sum {} + > /dev/null; "
+        f"buildah umount {container}"
+    )
+    yield
+    engine.buildah("rm", container)
+
+
+def _commit(*options: str) -> Row:
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        container = engine.buildah("from", "base")
+        engine.buildah("run", container, "sh", "-ec", _CHANGES)
+        image = f"committed{number}{len(options)}"
+        yield
+        engine.buildah("commit", "-q", *options, container, image)
+        yield
+        engine.buildah("rm", container)
+        engine.buildah("rmi", image)
+
+    return row
+
+
+def _build(*, cached: bool) -> Row:
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        context = given / "context"
+        # The key of a cached step has the labels in it.
+        words = ("--layers", "--build-arg", f"round={number}", "-t", f"built{number}", context)
+        if cached:
+            engine.buildah("bud", "-q", *words)
+        yield
+        engine.buildah("bud", "-q", *(words if cached else ("--no-cache", *words)))
+        yield
+        if cached:
+            engine.buildah("rmi", f"built{number}")
+
+    return row
+
+
+def _podman(verb: str) -> Row:
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        name = f"{verb}{number}"
+        engine("podman", "create", "--name", name, "base", "true")
+        engine.inside(
+            f"root=$(podman mount {name}); echo x >> $root/etc/passwd; rm -r $root/usr/share/doc; "
+            f"cp -r $root/usr/share/perl5 $root/copied; podman umount {name}"
+        )
+        yield
+        engine("podman", verb, *(("-q", name, name) if verb == "commit" else (name,)))
+        yield
+        engine("podman", "rm", name)
+        if verb == "commit":
+            engine("podman", "rmi", name)
+
+    return row
+
+
+ROWS: dict[str, Row] = {
+    "mount": _mount_alone,
+    "from": _from,
+    **{name: _script(name) for name in _SCRIPTS},
+    "copy": _copy,
+    "read": _read,
+    "commit": _commit(),
+    "squash": _commit("--squash"),
+    "build": _build(cached=False),
+    "cached": _build(cached=True),
+    "diff": _podman("diff"),
+    "podman": _podman("commit"),
+}
+SUBJECTS: dict[str, str | None] = {
+    "pyunion": None,  # a program that this module makes
+    "fuse-overlayfs": "fuse-overlayfs",
+    "native": None,
+}
+
+
+def timed(engine: Engine, row: Row, given: Path, number: int) -> float:
+    """Return how many seconds a row took."""
+    engine.measured = None
+    steps = row(engine, given, number)
+    next(steps)
+    began = time.perf_counter()
+    next(steps)
+    seconds = time.perf_counter() - began
+    for _ in steps:
+        raise AssertionError("a row has two stops")
+    return seconds if engine.measured is None else engine.measured
+
+
+def measure(
+    base: Path,
+    rootfs: Path,
+    names: Sequence[str],
+    rows: Sequence[str],
+    rounds: int,
+    *,
+    as_user: bool,
+) -> Taken:
+    """Let the subjects work side by side; return what it took them, in seconds."""
+    taken: Taken = {row: {} for row in rows}
+    given = base / "given"
+    make_given(given, rootfs)
+    engines = []
+    for name in names:
+        program = _program(base) if name == "pyunion" else SUBJECTS[name]
+        path = shutil.which(program) if program is not None else None
+        if program is not None and path is None:
+            print(f"{name}: left out: {program} is not installed", flush=True)
+            continue
+        engine = Engine(base / name, path, as_user=as_user)
+        engine.give(given / "rootfs.tar", given / "inside")
+        engines.append((name, engine))
+    for number in range(rounds):
+        first = number % len(engines)
+        for row in rows:
+            for name, engine in engines[first:] + engines[:first]:
+                os.sync()
+                try:
+                    seconds = timed(engine, ROWS[row], given, number)
+                except RuntimeError as error:
+                    print(f"{name}: {row} failed: {error}", file=sys.stderr, flush=True)
+                    continue
+                taken[row].setdefault(name, []).append(seconds)
+        print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
+    return taken
+
+
+def _program(base: Path) -> str:
+    path = base / "mount.pyunion"
+    installed = Path(sys.executable).with_name("mount.pyunion")
+    if installed.exists():
+        path.symlink_to(installed)
+    else:
+        words = f"exec {sys.executable} -m mount_tools.helper.main"
+        path.write_text(f'#!/bin/sh\nexport PYTHONPATH={REPOSITORY}\n{words} "$@"\n')
+        path.chmod(0o755)
+    return str(path)
+
+
+def make_given(given: Path, rootfs: Path) -> None:
+    """Make what the rows need: the Debian as a tar, files to copy, a package, a context."""
+    (given / "inside").mkdir(parents=True)
+    given.parent.chmod(0o755)
+    if rootfs.is_dir():
+        run("tar", "-C", rootfs, "--exclude=./dev/*", "-cf", given / "rootfs.tar", ".")
+    else:
+        shutil.copy(rootfs, given / "rootfs.tar")
+    chance = random.Random(1)
+    for number in range(500):
+        path = given / f"files/d{number % 20}/f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(chance.randbytes(chance.randint(100, 40_000)))
+    run("tar", "-C", "/usr/share", "-cf", given / "share.tar", "perl5", "doc")
+    shutil.copy(given / "share.tar", given / "inside/share.tar")
+    package = given / "package"
+    (package / "DEBIAN").mkdir(parents=True)
+    shutil.copytree(given / "files", package / "usr/lib/made")
+    (package / "DEBIAN/control").write_text(
+        "Package: made\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@b>\n"
+        "Description: made\n"
+    )
+    run("dpkg-deb", "--root-owner-group", "-b", package, given / "inside/made.deb")
+    (given / "context").mkdir()
+    (given / "context/Containerfile").write_text(_CONTAINERFILE)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="default 5")
+    parser.add_argument("--subjects", default=",".join(SUBJECTS), help="names, with commas")
+    parser.add_argument("--rows", default=",".join(ROWS), help="names, with commas")
+    parser.add_argument(
+        "--rootfs", type=Path, default=None, help="a directory or a tar, not Debian"
+    )
+    parser.add_argument("--place", type=Path, default=None, help="where the stores are made")
+    parser.add_argument("--user", action="store_true", help="as an ordinary user with sub-ids")
+    parser.add_argument("--out", type=Path, default=None, help="a JSON file for the results")
+    chosen = parser.parse_args(words)
+    names, rows = chosen.subjects.split(","), chosen.rows.split(",")
+    if not set(names) <= set(SUBJECTS) or not set(rows) <= set(ROWS):
+        parser.error("there is no such subject or row")
+    rootfs = chosen.rootfs or debian_rootfs()
+    with workspace("engines", chosen.place) as base, device_for(chosen.user):
+        taken = measure(base, rootfs, names, rows, chosen.rounds, as_user=chosen.user)
+    print(table(taken, names))
+    if chosen.out is not None:
+        about = {
+            "kernel": platform.release(),
+            "buildah": said_by("buildah", "--version"),
+            "podman": said_by("podman", "--version"),
+            "fuse-overlayfs": said_by("fuse-overlayfs", "--version"),
+            "user": "ordinary" if chosen.user else "root",
+        }
+        chosen.out.write_text(as_json(taken, about))
+    return 0
+
+
+@contextmanager
+def device_for(everybody: bool) -> Iterator[None]:
+    """Open /dev/fuse to everybody meanwhile, as distributions ship it."""
+    if not everybody:
+        yield
+        return
+    mode = os.stat("/dev/fuse").st_mode & 0o777
+    os.chmod("/dev/fuse", 0o666)
+    try:
+        yield
+    finally:
+        os.chmod("/dev/fuse", mode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
