@@ -34,6 +34,7 @@ def new_store(*, on_pyunion: bool = True, options: Sequence[str] = ()) -> Iterat
     """Yield a store of its own, with one image, `base`."""
     # Not beneath pytest's directory: an engine's paths are long, and a socket's are not.
     base = Path(tempfile.mkdtemp(prefix="pyunion-engine-"))
+    base.chmod(0o755)  # for the users of a container with an id map
     store = Store(base, on_pyunion=on_pyunion, options=options)
     try:
         store.make_base_image()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.engines.conftest import only_if_asked, require_engines
 from tests.engines.operations import (
@@ -24,7 +23,7 @@ Operation = Callable[[Store], Tree]
 _ALWAYS = (working_container, run_and_commit, podman_diff)
 
 
-def _cases(operations: Sequence[Operation]) -> list[ParameterSet]:
+def _cases(operations: Sequence[Operation]) -> list[object]:
     return [
         pytest.param(
             operation, id=operation.__name__, marks=() if operation in _ALWAYS else only_if_asked

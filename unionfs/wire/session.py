@@ -17,7 +17,7 @@ import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
-from unionfs.errors import errno_of
+from unionfs.errors import errno_of, fs_error
 from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi
