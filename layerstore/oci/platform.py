@@ -36,7 +36,7 @@ _KNOWN_ARCHITECTURES = re.compile(
     "386|amd64(p32)?|arm(be)?|arm64(be)?|loong64|mips(64(p32)?)?(le)?|ppc(64(le)?)?|riscv(64)?"
     "|s390x?|sparc(64)?|wasm"
 )
-_WORD = re.compile(r"^[A-Za-z0-9_.-]+$", re.ASCII)
+_WORD = re.compile(r"^[A-Za-z0-9_-]+$", re.ASCII)
 
 
 class Platform(NamedTuple):

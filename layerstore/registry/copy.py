@@ -2,8 +2,9 @@
 
 This module alone decides what is copied, and in which order.  By default that is the image
 for one platform, and with `everything` the whole index.  Documents keep their bytes and so
-their digests; blobs are sent before the documents that name them.  A blob that the target
-has is not sent, and one that another repository of the same registry has is mounted.
+their digests, unless they are converted; blobs are sent before the documents that name
+them.  A blob that the target has is not sent, and one that another repository of the same
+registry has is mounted.
 
 Source: distribution-spec; skopeo-copy(1) for the names of places.
 """
@@ -27,6 +28,7 @@ from layerstore.oci.reference import Reference
 from layerstore.registry.choice import choose, here
 from layerstore.registry.errors import Cancelled, RegistryError
 from layerstore.registry.events import Event, Report, Status, silent
+from layerstore.registry.in_oci import in_oci
 from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.origins import Origin, layout_index
 from layerstore.registry.remote import BlobUpload, Body, Document, Target
@@ -63,17 +65,21 @@ def copy_image(
     *,
     platform: Platform | None = None,
     everything: bool = False,
+    convert: bool = False,
 ) -> Copied:
     """Copy the image of `origin` to `goal`.
 
     `platform` chooses from an index, by default this machine's; with `everything` the whole
-    index is copied.  Raises RegistryError, InvalidImage, StoreError.
+    index is copied.  With `convert` docker's documents get OCI's media types, and so other
+    digests; see `layerstore.registry.in_oci`.  Raises RegistryError, InvalidImage, StoreError.
     """
     top = origin.top()
     if everything:
         documents = list(_tree(origin, top, _MOST_NESTED))
     else:
         documents = [Document.of(choose(top, platform or here(), origin.get).manifest)]
+    if convert:
+        documents = in_oci(documents)
     for document in documents:
         if document.media_type not in INDEX_TYPES:
             manifest = Manifest.parse(document.data, document.media_type)

@@ -12,6 +12,7 @@ Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from layerstore.errors import NoSuchImage, StoreError
@@ -23,13 +24,13 @@ from layerstore.oci.documents import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     OCI_CONFIG,
-    OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
 )
 from layerstore.oci.reference import Reference
 from layerstore.registry.events import Report, silent
+from layerstore.registry.in_oci import oci_type
 from layerstore.registry.layers_out import Compression, LayersOut, parse_compression
 from layerstore.registry.remote import Target
 from layerstore.store import Store
@@ -218,9 +219,4 @@ def manifest_of(config: Digest, size: int, layers: tuple[Descriptor, ...]) -> Ma
 
 def _as_oci(layer: Descriptor) -> Descriptor:
     """Return the descriptor with the OCI media type; the content is the same."""
-    kind = layer.media_type
-    if kind.startswith(DOCKER_LAYER):
-        kind = OCI_LAYER + kind[len(DOCKER_LAYER) :].replace(".gzip", "+gzip").replace(
-            ".zstd", "+zstd"
-        )
-    return Descriptor(kind, layer.digest, layer.size, layer.annotations)
+    return replace(layer, media_type=oci_type(layer.media_type))

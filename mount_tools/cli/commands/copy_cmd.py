@@ -64,10 +64,18 @@ def parse_place(text: str) -> Place:
 @framework.flag("-a", "--all", "everything", says="Copy the whole index, not one platform of it")
 @framework.flag("-q", "--quiet", says="Print the digest only")
 @framework.text("--platform", says="Take the image for this platform of an index")
-def copy(operands: tuple[str, ...], everything: bool, quiet: bool, platform: str | None) -> None:
+@framework.flag("--preserve-digests", says="Keep docker's manifests as they are in an OCI layout")
+def copy(
+    operands: tuple[str, ...],
+    everything: bool,
+    quiet: bool,
+    platform: str | None,
+    preserve_digests: bool,
+) -> None:
     """A place is a name in a registry, docker-archive:FILE[:NAME], oci:DIRECTORY[:NAME] or
-    oci-archive:FILE[:NAME]. Nothing is unpacked, and the digests stay the same. A DIRECTORY that
-    is a layout keeps its images; one of the same NAME loses it to the new one."""
+    oci-archive:FILE[:NAME]. Nothing is unpacked. Between registries the digests stay the same;
+    in an OCI layout docker's manifests become OCI's, since podman and skopeo read no others there.
+    A DIRECTORY that is a layout keeps its images; one of the same NAME loses it to the new one."""
     from layerstore.registry.copy import copy_image
 
     source, target = (parse_place(text) for text in operands)
@@ -76,7 +84,8 @@ def copy(operands: tuple[str, ...], everything: bool, quiet: bool, platform: str
         origin = stack.enter_context(_origin(client, source))
         report = stack.enter_context(shown(sys.stdout, quiet=quiet))
         goal = stack.enter_context(_goal(client, target, report))
-        copied = copy_image(origin, goal, platform=wanted, everything=everything)
+        convert = target.kind in (OCI, OCI_ARCHIVE) and not preserve_digests
+        copied = copy_image(origin, goal, platform=wanted, everything=everything, convert=convert)
     say(copied.digest if quiet else f"Digest: {copied.digest}")
 
 

@@ -18,6 +18,7 @@ from layerstore.errors import (
     SizeMismatch,
     StoreError,
 )
+from layerstore.oci.documents import OCI_INDEX, parse_index
 from layerstore.oci.platform import Platform
 from layerstore.registry.copy import ArchiveGoal, RegistryGoal, copy_image
 from layerstore.registry.events import Event, Status
@@ -70,6 +71,19 @@ def test_an_index_gives_one_platform_or_everything(
     assert len(target.blobs) == 2
     assert copy_image(origin, RegistryGoal(target, "all"), everything=True).digest == index.digest
     assert target.manifests.keys() >= {index.digest, mine.digest, other.digest, "all"}
+    assert target.blobs == source.blobs
+
+
+def test_an_index_is_converted_as_a_whole(source: MemoryRegistry, target: MemoryRegistry) -> None:
+    mine = source.image(*LAYERS[:1], tags=())
+    source.index((mine, "linux/amd64"))
+    goal = RegistryGoal(target, "1")
+    origin = RepositoryOrigin(source, "latest")
+    copied = copy_image(origin, goal, everything=True, convert=True)
+    top = target.manifests["1"]
+    assert (copied.digest, top.media_type) == (top.digest, OCI_INDEX)
+    (entry,) = parse_index(top.data)
+    assert entry.digest != mine.digest and entry.digest in target.manifests
     assert target.blobs == source.blobs
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ def test_an_image_goes_round_and_stays_the_same(
         f"docker-archive:{tmp_path}/docker.tar:box:2",
     ]
     for source, target in itertools.pairwise(places):
-        said = cli.ok("copy", source, target).splitlines()
+        said = cli.ok("copy", "--preserve-digests", source, target).splitlines()
         assert said[-1] == f"Digest: {digest}", (source, target, said)
     other = Cli(tmp_path / "other")
     assert other.ok("load", "-i", f"{tmp_path}/docker.tar") == "Loaded image: box:2\n"
@@ -87,7 +89,7 @@ def test_a_layout_that_exists_gets_the_image_beside_its_own(
     layout = tmp_path / "layout"
     layout.mkdir()
     for name, target in ((names[0], "a"), (names[1], "b"), (names[1], "a")):
-        cli.ok("copy", name, f"oci:{layout}:{target}")
+        cli.ok("copy", "--preserve-digests", name, f"oci:{layout}:{target}")
     back = f"{hub.host}/{hub.name()}"
     for target, name in (("a", names[1]), ("b", names[1])):
         digest = cli.ok("copy", "-q", name, f"{back}:{target}")
@@ -100,6 +102,30 @@ def test_a_layout_that_exists_gets_the_image_beside_its_own(
     (tmp_path / "other" / "file").touch()
     assert "is no OCI layout" in cli.fails("copy", names[0], f"oci:{tmp_path}/other")
     assert "cannot be written" in cli.fails("copy", names[0], f"oci:{tmp_path}/other/file")
+
+
+def test_skopeo_and_umoci_read_what_comes_into_a_layout(
+    cli: Cli, hub: RegistryServer, tmp_path: Path
+) -> None:
+    for tool in ("skopeo", "umoci"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    name, layout = f"{hub.host}/{hub.name()}", tmp_path / "layout"
+    (tmp_path / "tree").mkdir()
+    cli.ok("import", str(tmp_path / "tree"), name)
+    cli.ok("push", "-q", name)
+
+    def run(*words: str) -> str:
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    run("umoci", "init", "--layout", str(layout))
+    run("umoci", "new", "--image", f"{layout}:base")
+    digest = cli.ok("copy", "-q", name, f"oci:{layout}:mine").strip()
+    assert run("umoci", "ls", "--layout", str(layout)).split() == ["base", "mine"]
+    found = json.loads(run("skopeo", "inspect", f"oci:{layout}:mine"))
+    raw = json.loads(run("skopeo", "inspect", "--raw", f"oci:{layout}:mine"))
+    image = cli.ok("images", "-q", "--no-trunc", name).strip()
+    assert found["Digest"] == digest and raw["config"]["digest"] == image
 
 
 def test_a_short_name_is_that_of_registries_conf(
