@@ -169,6 +169,8 @@ class Said(argparse.Namespace):
         said = parser.parse_args(words, cls())
         said.rounds = said.rounds or (quick if said.quick else 5)
         os.environ["PYTHONPATH"] = str(REPOSITORY)
+        # Compiled as an installed PyUnion is; else each command would compile all modules.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         return said
 
     def make_rootfs(self, base: Path) -> Path:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -24,6 +25,10 @@ from layerstore.oci.documents import Descriptor
 from layerstore.registry.remote import Body
 
 _CHUNK = 1 << 20
+# A connection fills the buffer before its bytes are written and shown, and a kill loses them:
+# so a slow one gets a small buffer.
+_SMALL = 64 << 10
+_SLOW, _FAST = 0.5, 0.05  # seconds for one buffer
 
 Tick = Callable[[int], None]
 Open = Callable[[int], AbstractContextManager[Body]]
@@ -185,8 +190,14 @@ class Fetch:
     def _receive(self, body: Body) -> None:
         buffer = memoryview(bytearray(_CHUNK))
         announced = self._descriptor.size
-        while count := body.readinto(buffer[: announced + 1 - self._size]):
+        piece, since = _SMALL, time.monotonic()
+        while count := body.readinto(buffer[: min(piece, announced + 1 - self._size)]):
             self._check()
+            took = time.monotonic() - since
+            if took < _FAST:
+                piece = min(piece * 2, _CHUNK)
+            elif took > _SLOW:
+                piece = max(piece // 2, _SMALL)
             data = buffer[:count]
             self._hash.update(data)
             while data:
@@ -196,6 +207,7 @@ class Fetch:
             if self._size > announced:
                 return
             self._grow()
+            since = time.monotonic()
 
     def _pass_over(self, body: Body, size: int) -> None:
         buffer = memoryview(bytearray(_CHUNK))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,14 @@ def test_the_tree_is_filled_up(tmp_path: Path) -> None:
     assert sorted(map(str, files)) == ["srv/copy1/usr/file", "srv/copy2/usr/file", "usr/file"]
 
 
-def test_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.setenv(name, "1")
     words = ["--quick", "--subjects", "one,none", "--out", str(tmp_path / "new/file")]
     said = Said.of(words, "One line.\nMore.", [*MAKERS], "never", quick=3)
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
     assert (said.rounds, said.names, said.megabytes) == (3, ["one", "none"], 600)
     said.report({"row": {"one": Series([1.0], [0.5])}}, {"one": "bash", "other": "x"}, bytes=7)
     about = json.loads((tmp_path / "new/file").read_text())["about"]

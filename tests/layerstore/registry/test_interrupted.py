@@ -42,7 +42,7 @@ from tests.helpers.hostile_registry import (
     redirected,
     truncated,
 )
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import require_root, wait_until
 from tests.helpers.processes import ending
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.helpers.registry_server import RegistryServer
@@ -337,6 +337,43 @@ def test_a_wait_for_another_try_is_told(tmp_path: Path) -> None:
     assert [line_of(event)[14:] for event in events if event.status is Status.RETRYING] == [
         "Retrying in 1 seconds"
     ]
+
+
+def test_a_pull_that_was_killed_asks_for_the_rest(tmp_path: Path) -> None:
+    """Another process goes on where the first one was when it got SIGKILL."""
+    came = 192 << 10  # of buffers of 64 KiB, or of 64 and 128
+
+    def stalls(exchange: Exchange) -> bool:
+        if not exchange.is_blob or exchange.route.rpartition(":")[2] not in layers:
+            return False
+        data = exchange.registry.blobs[exchange.route.rpartition("/")[2]]
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        exchange.raw(head + data[:came])
+        return exchange.registry.over.wait(60)
+
+    with lying(tmp_path) as (registry, name):
+        manifest = json.loads(registry.manifests["latest"][0])
+        layers = [layer["digest"].partition(":")[2] for layer in manifest["layers"]]
+        registry.behave(stalls)
+        partial = [tmp_path / "store/partial" / layer for layer in layers]
+        with ending(subprocess.Popen(pyunion(tmp_path / "store", "pull", "-q", str(name)))) as one:
+            wait_until(
+                lambda: all(path.exists() and path.stat().st_size == came for path in partial),
+                "the first bytes of each layer",
+            )
+            one.send_signal(signal.SIGKILL)
+            one.wait()
+        assert sound(tmp_path / "store") == set()
+        registry.behave()
+        registry.requests.clear()
+        seconds(pyunion(tmp_path / "store", "pull", "-q", str(name)))
+        ranges = {
+            path.rpartition(":")[2]: headers["Range"]
+            for _, path, headers in registry.requests
+            if "Range" in headers
+        }
+        assert ranges == dict.fromkeys(layers, f"bytes={came}-")
+        assert sound(tmp_path / "store") == {str(name)}
 
 
 def test_what_was_good_is_not_fetched_again(tmp_path: Path) -> None:
