@@ -12,7 +12,6 @@ Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from layerstore.errors import NoSuchImage, StoreError
@@ -219,4 +218,4 @@ def manifest_of(config: Digest, size: int, layers: tuple[Descriptor, ...]) -> Ma
 
 def _as_oci(layer: Descriptor) -> Descriptor:
     """Return the descriptor with the OCI media type; the content is the same."""
-    return replace(layer, media_type=oci_type(layer.media_type))
+    return layer._replace(media_type=oci_type(layer.media_type))
