@@ -30,7 +30,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from unionfs.core.config import MAX_LOWERS
@@ -41,7 +41,8 @@ from unionfs.core.inode import Dir, File, in_upper
 from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_regular
 from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
 from unionfs.core.origin import encode_origin
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import Place, as_owner
+from unionfs.core.protection import protect, unmarked
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
@@ -51,6 +52,7 @@ from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.removal import remove_tree
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
+from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import FMODE_EXEC, ROOT_NODEID, Frozen
 
@@ -201,6 +203,7 @@ def _freeze_paused(
     """
     upper, work = writable.upper, writable.work
     writers: list[_Writer] = []
+    marked = ExitStack()
     try:
         ready = {writer.node: writer for writer in early}
         for node in nodes:
@@ -211,8 +214,11 @@ def _freeze_paused(
         made = _lay_out(state, work, fresh, writers)
         root = state.table.directory(ROOT_NODEID)
         before = {d: os.stat(d.top().fd()) for d in {root, *made}}
+        marks = {d: marks_at(d.top().fd(), b"") for d in before}
+        marked.enter_context(unmarked(_to_be_moved(before, writers)))
         _exchange_uppers(upper, upper_to)
     except BaseException:
+        marked.close()
         for writer in writers:
             work.discard(writer.copy)
         for name in os.listdir(b"/proc/self/fd/%d" % fresh):
@@ -221,9 +227,11 @@ def _freeze_paused(
     early[:] = [writer for writer in early if writer not in writers]
     _swap(state, writable, upper_to, fresh)
     _adopt(state, writable.upper, made)
-    for writer in writers:
-        _move(writer)
+    with marked:
+        for writer in writers:
+            _move(writer)
     for d, st in before.items():
+        protect((d.require_upper().fd(), None), marks[d])
         # The union shows the same ctime, though another real directory is on top.
         d.keep_ctime(st, os.stat(d.top().fd()))
     fd = state.mounts.frozen_upper(upper_to, upper.root.fd())
@@ -236,6 +244,14 @@ def _freeze_paused(
         tuple(_path_of(writer.node) for writer in writers),
         sum(writer.size for writer in writers),
     )
+
+
+def _to_be_moved(directories: Iterable[Dir], writers: list[_Writer]) -> Iterator[Place]:
+    """Yield the places that `_exchange_uppers` and `_move` rename, or rename in."""
+    for d in directories:
+        yield d.top().fd(), None
+    for writer in writers:
+        yield writer.node.real.fd(), writer.node.rname
 
 
 def _path_of(node: File) -> bytes:

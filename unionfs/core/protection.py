@@ -15,8 +15,8 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from unionfs.core.inode import Dir, File, Node, in_upper
@@ -75,6 +75,20 @@ def past_marks(operation: Callable[[], R], fd: int) -> R:
             raise
         with _taken_off(fd, marks):
             return operation()
+
+
+@contextmanager
+def unmarked(places: Iterable[Place]) -> Iterator[None]:
+    """Take the marks off what is at `places` meanwhile; it may be moved.
+
+    Raises EPERM, with all marks as before, if that is not possible.
+    """
+    with ExitStack() as taken_off:
+        for fd, name in places:
+            marks = marks_at(fd, name or b"")
+            if marks:
+                taken_off.enter_context(_taken_off(_opened((fd, name)), marks))
+        yield
 
 
 @contextmanager

@@ -13,10 +13,16 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.calls import (
+    FS_APPEND_FL,
+    FS_IMMUTABLE_FL,
+    FS_IOC_GETFLAGS,
+    FS_IOC_SETFLAGS,
+)
 from tests.helpers.faults import DiskFull, system_calls
 from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import run
+from tests.helpers.mounts import require_root, run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
@@ -114,6 +120,33 @@ def test_a_file_open_for_writing_stays_with_the_union(union: Frozen) -> None:
     assert inos(snapshot(tree)) == was
     tree.close(handle)
     check_reopened(union)
+
+
+@pytest.mark.parametrize("mark", [FS_IMMUTABLE_FL, FS_APPEND_FL], ids=["immutable", "grows"])
+@pytest.mark.parametrize("marked", [b"", b"etc", b"etc/passwd"])
+def test_marks_of_chattr_stay_and_stop_nothing(tmp_path: Path, marked: bytes, mark: int) -> None:
+    """A file in use moves though it, or a directory on its way, may not be renamed."""
+    require_root()
+    layers = Layers(tmp_path, {"etc": {"passwd": "root"}})
+    with layers.union(lowers_change=True) as tree:
+        handle = tree.open(b"etc/passwd", os.O_RDWR | os.O_APPEND, 0)
+        node = nodeid(tree, marked)
+        flags = int.from_bytes(core(tree).fileattr(node, FS_IOC_GETFLAGS, b""), "little")
+        core(tree).fileattr(node, FS_IOC_SETFLAGS, (flags | mark).to_bytes(4, "little"))
+        before = core(tree).getattr(node).st
+        try:
+            for number in range(2):
+                core(tree).freeze(os.fsencode(tmp_path / f"frozen{number}"))
+                found = core(tree).fileattr(node, FS_IOC_GETFLAGS, b"")
+                assert int.from_bytes(found, "little") & mark
+            if marked != b"etc/passwd":
+                tree.pwrite(handle, b"more", 4)
+                assert tree.read(b"etc/passwd") == b"rootmore"
+                assert (tmp_path / "frozen0/etc/passwd").read_bytes() == b"root"
+                assert core(tree).getattr(node).st.st_ctime_ns == before.st_ctime_ns
+        finally:
+            run("chattr", "-R", "-f", "-i", "-a", tmp_path, check=False)
+        tree.close(handle)
 
 
 def test_a_file_without_a_name_stays_and_may_get_one(union: Frozen) -> None:
