@@ -20,6 +20,7 @@ The rooms, each importing only from those below it:
     containers            uppers over images, and the protocol of a live mount
     images                configurations and names over chains of layers
     layers, blobs         unpacked trees, and content by digest
+    volumes               directories that outlive containers
     layer                 the codec: a tree to a tar and back; knows no store
     diff, tar             two trees compared; the tar format
     db                    store.db, leases, staging

@@ -35,6 +35,14 @@ class NoSuchContainer(NotFound):
         self.name = name
 
 
+class NoSuchVolume(NotFound):
+    """No volume has the name `name`, which is as the user should see it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such volume: {name}")
+        self.name = name
+
+
 class Conflict(StoreError):
     """The request contradicts something in the store; the text names it."""
 

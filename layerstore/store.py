@@ -35,9 +35,10 @@ from layerstore.errors import InvalidDigest, NotFound, StoreError
 from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
+from layerstore.volumes import VolumeStore
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
-_DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers")
+_DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers", "volumes")
 _FILES = {"build-cache", "reserve", "quarantine", "store.db-wal", "store.db-shm"}
 
 
@@ -71,6 +72,9 @@ class Store:
         self.remote = RemoteTable(self.database)
         self.layers = LayerStore(root, self.database, self.staging, self.durability, self.leases)
         self.images = ImageStore(self.database, self.blobs, self.layers, self.leases)
+        self.volumes = VolumeStore(
+            root / "volumes", self.database, self.staging, self.durability, self.leases
+        )
         self.containers = ContainerStore(
             root / "containers",
             self.database,
@@ -80,6 +84,7 @@ class Store:
             self.staging,
             self.durability,
             self.leases,
+            self.volumes,
         )
 
     @classmethod
@@ -151,7 +156,7 @@ class Store:
             self.recover()
 
     def _collect(self, keys: set[str]) -> None:
-        """Remove those layers, blobs and containers named by `keys` that nothing needs."""
+        """Remove those layers, blobs, containers and volumes of `keys` that nothing needs."""
         digests = []
         for key in keys:
             with suppress(InvalidDigest):
@@ -161,6 +166,7 @@ class Store:
         self.layers.collect(digests)
         self.blobs.collect(digests)
         self.containers.collect(keys.difference(digests))
+        self.volumes.collect_keys(keys)
 
 
 def _make(root: Path, durability: Durability) -> None:
@@ -185,7 +191,7 @@ def _refuse_held(root: Path) -> None:
     """
     ours = {name.partition("/")[0] for name in _DIRECTORIES} | _FILES
     held = next((name for name in os.listdir(root) if name not in ours), None)
-    for name in ("layers", "containers"):
+    for name in ("layers", "containers", "volumes"):
         if held is None and (root / name).is_dir() and os.listdir(root / name):
             held = name
     # Another process may have made the same store meanwhile.

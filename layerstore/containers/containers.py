@@ -24,7 +24,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -37,7 +37,7 @@ from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
 from layerstore.db.processes import process_start, this_process
 from layerstore.db.staging import StagingArea
-from layerstore.diff.tree_walk import walk
+from layerstore.diff.tree_walk import tree_size
 from layerstore.errors import (
     AmbiguousId,
     Busy,
@@ -52,6 +52,7 @@ from layerstore.images.images import Image, ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import Object
+from layerstore.volumes import VolumeStore, VolumeUse
 
 Status = Literal["created", "running", "exited"]
 _STATUSES: tuple[Status, ...] = ("created", "running", "exited")
@@ -109,6 +110,16 @@ class Container(NamedTuple):
         """Whether it runs, or is mounted."""
         return self.status == "running"
 
+    @property
+    def runs_command(self) -> bool:
+        """Whether it runs, and is not only mounted."""
+        return self.init is not None
+
+    @property
+    def init(self) -> int | None:
+        """The first process in it; None if it does not run, or is only mounted."""
+        return self.pid if self.running and self.mount_point is None else None
+
 
 class ContainerStore:
     """The directory `<root>/containers` and its rows."""
@@ -123,6 +134,7 @@ class ContainerStore:
         staging: StagingArea,
         durability: Durability,
         leases: Leases,
+        volumes: VolumeStore,
     ) -> None:
         self.path = path
         self._database = database
@@ -133,6 +145,7 @@ class ContainerStore:
         self._staging = staging
         self._durability = durability
         self._leases = leases
+        self._volumes = volumes
 
     # -- reading --
 
@@ -213,7 +226,7 @@ class ContainerStore:
     def size(self, container: Container) -> int:
         """Return the bytes of the files in the container's upper and its frozen layers."""
         own = [path / "diff" for _, path in self.frozen(container)]
-        return sum(_tree_size(path) for path in (self.upper(container), *own))
+        return sum(tree_size(path) for path in (self.upper(container), *own))
 
     # -- changing --
 
@@ -225,8 +238,9 @@ class ContainerStore:
         image_name: str | None = None,
         config: Object | None = None,
         auto_remove: bool = False,
+        volumes: Sequence[VolumeUse] = (),
     ) -> Container:
-        """Make a container of `image`.
+        """Make a container of `image`, and those of its `volumes` that are missing.
 
         `image_name` is the name by which the image was given, by default its short
         id; without a `name` one is made up.  Raises Conflict if the name is taken,
@@ -240,6 +254,7 @@ class ContainerStore:
             config=config or {},
             auto_remove=auto_remove,
             exists=lambda: self._images.exists(image.id),
+            volumes=volumes,
         )
 
     def create_on(
@@ -271,6 +286,7 @@ class ContainerStore:
         config: Object,
         auto_remove: bool,
         exists: Callable[[], bool],
+        volumes: Sequence[VolumeUse] = (),
     ) -> Container:
         container_id = os.urandom(32).hex()
         with self._leases.lease("work", "container"), self._staging.to_build() as own:
@@ -281,6 +297,7 @@ class ContainerStore:
             make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
             self._durability.directory(staged)
+            self._volumes.stage(own, (use.volume for use in volumes))
             row = ContainerRow(
                 id=container_id,
                 name=name or "",
@@ -301,10 +318,16 @@ class ContainerStore:
                 runner=None,
                 runner_start=None,
             )
-            self._insert(row, staged, exists)
+            self._insert(row, staged, exists, volumes)
         return self.get(container_id)
 
-    def _insert(self, row: ContainerRow, staged: Path, exists: Callable[[], bool]) -> None:
+    def _insert(
+        self,
+        row: ContainerRow,
+        staged: Path,
+        exists: Callable[[], bool],
+        volumes: Sequence[VolumeUse],
+    ) -> None:
         # Committed before the directory is made, so that a recovery finds it.
         self._leases.hold("container", row.id)
         try:
@@ -318,10 +341,12 @@ class ContainerStore:
                 else:
                     self._refuse_taken(row.name)
                 self._rows.insert(row)
+                self._volumes.attach(staged.parent, row.id, volumes)
                 os.rename(staged, self.path / row.id)
                 self._durability.directory(self.path)
         except BaseException:
             self.collect([row.id])
+            self._volumes.collect(use.volume for use in volumes)
             raise
 
     def rename(self, container: Container, name: str) -> Container:
@@ -396,8 +421,12 @@ class ContainerStore:
         self._rows.update(container.id, columns)
         return self.get(container.id)
 
-    def remove(self, container: Container) -> None:
-        """Remove a container and all its files; raises Conflict if it runs."""
+    def remove(self, container: Container, *, volumes: bool = False) -> None:
+        """Remove a container and all its files; raises Conflict if it runs.
+
+        With `volumes`, or if it is one of `--rm`, the volumes without a name that only it
+        uses are removed too.
+        """
         # A container that lost its directory has nothing to lock, and can be removed too.
         lost = not self.directory(container).exists()
         alone = nullcontext() if lost else self.lock(container)
@@ -409,10 +438,15 @@ class ContainerStore:
                         "before attempting removal or force remove"
                     )
                 self._leases.hold("gone", container.id)
+                uses = self._volumes.uses_of(container.id)
                 self._rows.delete(container.id)
+                unnamed = [use.volume for use in uses if not use.named]
+                drop = volumes or container.auto_remove
+                emptied = self._volumes.free(unnamed) if drop else ()
                 # If its image was removed, the container may be the last user of these layers.
                 freed = self._layers.free(container.base)
             self.collect([container.id])
+            self._volumes.collect(emptied)
             self._layers.collect([layer.chain_id for layer in freed.layers])
             self._blobs.collect(freed.blobs)
 
@@ -481,25 +515,6 @@ def make_upper(path: Path, below: Path | None) -> None:
     if found is not None and os.geteuid() == 0:
         os.chown(path, found.st_uid, found.st_gid)
     path.chmod(stat.S_IMODE(found.st_mode) if found is not None else 0o755)
-
-
-def _tree_size(path: Path) -> int:
-    """Return the bytes of the files beneath `path`, each counted once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    with suppress(FileNotFoundError):
-        for folder in walk(path, live=True):
-            for name in folder.names:
-                with suppress(FileNotFoundError):  # a running container removes files
-                    found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-                    if not stat.S_ISREG(found.st_mode):
-                        continue
-                    if found.st_nlink > 1:
-                        if (found.st_dev, found.st_ino) in seen:
-                            continue
-                        seen.add((found.st_dev, found.st_ino))
-                    total += found.st_size
-    return total
 
 
 def _container(row: ContainerRow) -> Container:

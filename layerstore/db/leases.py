@@ -11,7 +11,8 @@ Kinds:
     layer      the layer of that chain_id is needed, and so are those beneath it
     blob       the blob of that digest is needed
     container  the container of that id is being made
-    gone       the layer, blob or container of that name has no row any more, and is
+    volume     the volume is being made; its key is volumes/NAME
+    gone       the layer, blob, container or volume of that key has no row any more, and is
                being removed
 
 Threading: one `Leases` serves all threads of a process.
@@ -30,7 +31,7 @@ from layerstore.db.database import Database
 from layerstore.db.processes import ProcessId, this_process
 from layerstore.errors import StoreError
 
-Kind = Literal["work", "layer", "blob", "container", "gone"]
+Kind = Literal["work", "layer", "blob", "container", "volume", "gone"]
 _NOBODY = ProcessId(0, 0)
 _KEEPS = ("layer", "blob")
 

@@ -23,6 +23,8 @@ containers  see `layerstore.containers.containers`; `published` counts its froze
             that `base` holds by now; `runner` is the process that waits for its end
 build_steps, file_digests
             see `layerstore.db.build_table`
+volumes, volume_uses
+            see `layerstore.db.volume_table`
 leases      see `layerstore.db.leases`
 
 Times are ns since 1970; sizes are bytes.
@@ -225,5 +227,26 @@ ALTER TABLE new_repo_digests RENAME TO repo_digests;
 CREATE INDEX repo_digests_image ON repo_digests (image);
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS, PLATFORMS)
+
+# `labels` is JSON, NULL for a volume that was made for a container.
+VOLUMES = """
+CREATE TABLE volumes (
+    name       TEXT PRIMARY KEY,
+    labels     TEXT,
+    created_ns INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+
+CREATE TABLE volume_uses (
+    container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+    target    TEXT NOT NULL,
+    volume    TEXT NOT NULL REFERENCES volumes (name),
+    read_only INTEGER NOT NULL,
+    named     INTEGER NOT NULL,
+    filled    INTEGER NOT NULL,
+    PRIMARY KEY (container, target)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX volume_uses_volume ON volume_uses (volume);
+"""
+
+STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS, PLATFORMS, VOLUMES)
 VERSION = len(STEPS)

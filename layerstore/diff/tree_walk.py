@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from unionfs.errors import fs_error
@@ -92,3 +94,22 @@ def _replace(fd: int, by: int) -> int:
 def _is_same(fd: int, level: _Level) -> bool:
     st = os.fstat(fd)
     return (st.st_dev, st.st_ino) == level.identity
+
+
+def tree_size(top: bytes | str | os.PathLike[str]) -> int:
+    """Return the bytes of the files beneath `top`, each counted once; 0 if `top` is missing."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    with suppress(FileNotFoundError):
+        for folder in walk(top, live=True):
+            for name in folder.names:
+                with suppress(FileNotFoundError):  # a running container removes files
+                    found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+                    if not stat.S_ISREG(found.st_mode):
+                        continue
+                    if found.st_nlink > 1:
+                        if (found.st_dev, found.st_ino) in seen:
+                            continue
+                        seen.add((found.st_dev, found.st_ino))
+                    total += found.st_size
+    return total

@@ -10,6 +10,7 @@ something may be lost or wrong; what a killed process left over is harmless.
   each layer is in its place.
 - images: the configuration exists and names the same layers as the row, which exist.
 - containers: the directory exists, and so do the layers beneath it.
+- volumes: the directory exists, and the first content was moved in completely.
 - leftovers: layers, blobs, directories and staging that no row or lease names.
 
 Other processes may work in the store meanwhile.  If something is removed while it is
@@ -20,6 +21,7 @@ Threading: any thread.  Source: containers/storage `storage check` for the list.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -29,6 +31,7 @@ from layerstore.layer.tar_split import archive_size
 from layerstore.oci.digest import Digest, VerifyingReader, chain_id
 from layerstore.oci.documents import ImageConfig
 from layerstore.progress import Progress, Report
+from layerstore.volumes import FILLING
 
 if TYPE_CHECKING:
     from layerstore.containers.containers import Container
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from layerstore.layers import Layer
     from layerstore.store import Store
 
-Kind = Literal["database", "blob", "layer", "image", "container", "directory", "staging"]
+Kind = Literal["database", "blob", "layer", "image", "container", "volume", "directory", "staging"]
 
 
 class Repair(NamedTuple):
@@ -68,7 +71,7 @@ class Finding(NamedTuple):
         what = self.key
         if self.kind in ("layer", "image"):
             what = f"{self.kind} {Digest(self.key).short}"
-        elif self.kind in ("blob", "container"):
+        elif self.kind in ("blob", "container", "volume"):
             what = f"{self.kind} {self.key}"
         where = f": {self.path.decode('utf-8', 'backslashreplace')}" if self.path else ""
         done = f" ({self.repair})" if self.repair is not None else ""
@@ -95,6 +98,8 @@ def examine(
         yield from _image(store, image)
     for container in store.containers.list():
         yield from _container(store, container)
+    for volume in store.volumes.list():
+        yield from _volume(store, volume.name)
     yield from _strays(store)
 
 
@@ -221,10 +226,24 @@ def _container(store: Store, container: Container) -> Iterator[Finding]:
         yield Finding("container", container.name, f"cannot be mounted: {layer_lost}")
 
 
+def _volume(store: Store, name: str) -> Iterator[Finding]:
+    lost = not store.volumes.data(name).is_dir()
+    begun = os.path.lexists(store.volumes.directory(name) / FILLING)
+    if name not in {volume.name for volume in store.volumes.list()}:
+        return
+    if lost:
+        yield Finding("volume", name, "has lost its directory")
+    elif begun and not store.volumes.busy(name):
+        problem = "has only a part of its image's files yet: a start was interrupted"
+        yield Finding("volume", name, problem, harmless=True)
+
+
 def _strays(store: Store) -> Iterator[Finding]:
     for name in store.layers.strays():
         yield Finding("directory", f"layers/{name}", "belongs to no layer", harmless=True)
     for name in store.containers.strays():
         yield Finding("directory", f"containers/{name}", "belongs to no container", harmless=True)
+    for name in store.volumes.strays():
+        yield Finding("directory", f"volumes/{name}", "belongs to no volume", harmless=True)
     for path in store.staging.leftovers():
         yield Finding("staging", f"staging/{path.name}", "was left behind", harmless=True)

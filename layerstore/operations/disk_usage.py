@@ -45,6 +45,15 @@ class ContainerUsage:
 
 
 @dataclass(frozen=True)
+class VolumeUsage:
+    """One volume: `links` counts the containers that use it."""
+
+    name: str
+    links: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """What the store holds.  `layers_size` counts each layer once.
 
@@ -60,6 +69,19 @@ class Usage:
     builds: int = 0
     builds_active: int = 0
     builds_size: int = 0
+    volumes: list[VolumeUsage] = field(default_factory=list)
+
+    @property
+    def volumes_active(self) -> int:
+        return sum(1 for volume in self.volumes if volume.links)
+
+    @property
+    def volumes_size(self) -> int:
+        return sum(volume.size for volume in self.volumes)
+
+    @property
+    def volumes_reclaimable(self) -> int:
+        return sum(volume.size for volume in self.volumes if not volume.links)
 
     @property
     def images_active(self) -> int:
@@ -129,6 +151,14 @@ def usage(store: Store) -> Usage:
         builds_active=sum(1 for top in steps if top is not None and top not in cached),
         builds_size=sum(layers[chain].size for chain in cached),
         blobs_size=sum(store.blobs.size(digest) for digest in store.blobs.all()),
+        volumes=[
+            VolumeUsage(
+                volume.name,
+                links=len(store.volumes.users(volume.name)),
+                size=store.volumes.size(volume.name),
+            )
+            for volume in store.volumes.list()
+        ],
     )
 
 

@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed: images as lines to print, ids of containers; `freed` is in bytes."""
+    """What was removed: images as lines to print, ids of containers, names of volumes.
+
+    `freed` is in bytes.
+    """
 
     images: list[Removed] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
     freed: int = 0
 
 
@@ -145,6 +149,36 @@ def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool
     return Pruned(containers=removed, freed=freed)
 
 
+def prune_volumes(
+    store: Store,
+    *,
+    labels: dict[str, str | None] | None = None,
+    without_labels: dict[str, str | None] | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove the volumes that no container uses, and their content.
+
+    Those that lack one of `labels` (None is any value) or have one of `without_labels` stay.
+    """
+    removed: list[str] = []
+    freed = 0
+    used = store.volumes.used()
+    for volume in store.volumes.list():
+        if volume.name in used or not _is_labelled(
+            dict(volume.labels or {}), labels, without_labels
+        ):
+            continue
+        size = store.volumes.size(volume.name)
+        if not dry_run:
+            try:
+                store.volumes.remove(volume.name)
+            except (Conflict, NotFound):
+                continue  # used or removed since it was listed
+        removed.append(volume.name)
+        freed += size
+    return Pruned(volumes=removed, freed=freed)
+
+
 def prune(
     store: Store,
     *,
@@ -152,11 +186,13 @@ def prune(
     until_ns: int | None = None,
     labels: dict[str, str | None] | None = None,
     without_labels: dict[str, str | None] | None = None,
+    volumes: bool = False,
     dry_run: bool = False,
 ) -> Pruned:
     """Remove the containers that do not run, then images as `prune_images` does, and leftovers.
 
     The build cache is among what `prune_images` removes, unless there are labels to have.
+    With `volumes` the volumes go too that no container uses then.
     """
     containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
     with ExitStack() as stack:
@@ -173,10 +209,15 @@ def prune(
             builds=not (labels or without_labels),
             dry_run=dry_run,
         )
-    freed = images.freed + containers.freed
+        pruned = Pruned()
+        if volumes:
+            pruned = prune_volumes(
+                store, labels=labels, without_labels=without_labels, dry_run=dry_run
+            )
+    freed = images.freed + containers.freed + pruned.freed
     if not dry_run:
         freed += collect(store).freed
-    return Pruned(images.images, containers.containers, freed)
+    return Pruned(images.images, containers.containers, pruned.volumes, freed)
 
 
 def collect(store: Store) -> Pruned:

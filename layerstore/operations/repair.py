@@ -76,6 +76,7 @@ class _Repairs:
             "blob": self._blob,
             "layer": self._layer,
             "container": self._container,
+            "volume": self._volume,
             "directory": self._directory,
             "staging": self._staging,
         }
@@ -166,10 +167,19 @@ class _Repairs:
             made.append("work")
         return Repair(True, f"made an empty {' and '.join(made)}") if made else None
 
+    def _volume(self, finding: Finding) -> Repair | None:
+        volumes, name = self._store.volumes, finding.key
+        if not finding.harmless:
+            made = volumes.restore(name)
+            return Repair(True, "made an empty one") if made else None
+        with volumes.lock(name) as fd:
+            return Repair(True, "moved the rest in") if volumes.settle(fd) else None
+
     def _directory(self, finding: Finding) -> Repair | None:
         strays = {
             *(f"layers/{name}" for name in self._store.layers.strays()),
             *(f"containers/{name}" for name in self._store.containers.strays()),
+            *(f"volumes/{name}" for name in self._store.volumes.strays()),
         }
         return self._set_aside(self._store.root / finding.key) if finding.key in strays else None
 

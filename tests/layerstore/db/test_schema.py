@@ -16,6 +16,7 @@ TAKEN = [
     "32d65c201958bed3cc0e89d90e96049e401581ac1886fb5234ff24af3ead563b",
     "e1491912159e4264dcc418af6765a6e9b2d80987982f882dcf10768032072fcb",
     "88741124afc593f97f741448b8d13c7139586a7e8d19d6d0049794bfa0e3c5f4",
+    "25c040a74650d7c9f3f0df42ce04c41afe2387db79afd02cfca39351941dc4e9",
 ]
 
 
@@ -52,6 +53,8 @@ def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
         "SELECT 1 FROM build_steps WHERE chain = 'x'",
         "SELECT 1 FROM file_digests WHERE dev = 1 AND ino = 1 AND header = x'00'",
         "SELECT 1 FROM layers WHERE location IS NOT NULL",
+        "SELECT 1 FROM volume_uses WHERE container = 'x'",
+        "SELECT 1 FROM volume_uses WHERE volume = 'x'",
     ):
         plan = store.database.read(f"EXPLAIN QUERY PLAN {sql}")
         assert all("SEARCH" in row[3] or "INDEX" in row[3] for row in plan), (sql, plan)
