@@ -10,8 +10,8 @@ them ends in a newline.  Bytes that are not UTF-8 are shown as U+FFFD.  When the
 most twice as much.
 
 Decided here and only here: the format and the limit.  A log that cannot be written never
-stops the container: lost bytes are counted, and the next line that can be written says
-how many.
+stops the container: lost bytes are counted, and `tell_lost`, or the next line that can be
+written, says how many.
 
 Threading: one process writes, any number read meanwhile.
 
@@ -78,12 +78,25 @@ class LogWriter:
             self._append(stream, lines)
         return bool(lines)
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether bytes were lost that the log does not tell of yet."""
+        return self._lost > 0
+
+    def tell_lost(self) -> bool:
+        """Write how many bytes were lost, if there is room now; tell whether it was written."""
+        if self._lost:
+            self._put([], 0)
+            return not self._lost
+        return False
+
     def close(self) -> None:
-        """Write lines that have no newline, and close the file."""
+        """Write lines that have no newline, and what was lost, and close the file."""
         for stream, rest in self._begun.items():
             if rest:
                 self._append(stream, [rest])
                 self._begun[stream] = b""
+        self.tell_lost()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -113,7 +126,8 @@ class LogWriter:
                 notice = _BEGIN + _quoted(text).encode() + _end("stderr", time.time_ns())
                 self._write(notice)
                 self._lost = 0
-            self._write(b"".join(batch))
+            if batch:
+                self._write(b"".join(batch))
         except OSError as error:
             self._lost += told
             self._reason = error.strerror or str(error)

@@ -45,6 +45,7 @@ from mount_tools.daemon.report import Reporter
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}
+_LOOK_FOR_ROOM = 500  # ms between two attempts to write to a log on a full disk
 _LEFT_AT_THE_END = 64  # pieces to read after the end; a pipe or terminal has fewer
 
 
@@ -154,7 +155,7 @@ class Keeper:
     def _wait(self) -> signal.struct_siginfo:
         """Copy until a signal of TAKEN comes; return that."""
         while True:
-            for fd, event in self._poll.poll():
+            for fd, event in self._poll.poll(self._patience()):
                 if fd == self._signals:
                     taken = signal.sigtimedwait(TAKEN, 0)
                     if taken is not None:
@@ -170,6 +171,19 @@ class Keeper:
                 elif self._listener is not None and fd == self._listener.fileno():
                     with suppress(BlockingIOError, ConnectionAbortedError):
                         self._add(self._listener.accept()[0], None)
+
+    def _patience(self) -> int | None:
+        """Return how many ms to wait for an event; say first what the log lost, if there is room.
+
+        A disk does not tell when it has room again.
+        """
+        if self._log is None or not self._log.has_lost:
+            return None
+        if self._log.tell_lost():
+            for viewer in list(self._viewers.values()):
+                if viewer.watch is not None and not viewer.watch.output:
+                    self._mention(viewer)
+        return _LOOK_FOR_ROOM if self._log.has_lost else None
 
     def _copy(self, fd: int) -> bool:
         """Copy a piece of the command's output; False if there is none now, or no more."""

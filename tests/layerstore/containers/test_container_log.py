@@ -97,6 +97,21 @@ def test_a_full_disk_loses_lines_and_says_how_much(tmp_path: Path) -> None:
     ]
 
 
+def test_what_was_lost_is_told_without_another_line(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path)
+    with patch("layerstore.containers.container_log.os.write", side_effect=OSError(28, "full")):
+        log.write("stdout", b"lost\n")
+        assert log.has_lost and not log.tell_lost()
+    assert log.tell_lost() and not log.has_lost and not log.tell_lost()
+    notice = ("stderr", "[pyunion: 5 bytes of output are missing here: full]\n")
+    assert texts(tmp_path) == [notice]
+    with patch("layerstore.containers.container_log.os.write", side_effect=OSError(28, "full")):
+        log.write("stdout", b"again")
+        log.write("stdout", b"\n")
+    log.close()
+    assert texts(tmp_path)[1:] == [("stderr", notice[1].replace("5", "6"))]
+
+
 def test_a_directory_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     log = LogWriter(tmp_path / "gone")
     assert log.write("stdout", b"lost\n")
