@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.documents import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from layerstore.oci.json_values import Object, text_of
 
 # Go's names for those of uname(2) and of users.
 _ARCHITECTURES = {
@@ -91,6 +92,11 @@ def _os(name: str) -> str:
 
 def _invalid(text: str) -> StoreError:
     return StoreError(f"{text}: invalid argument")
+
+
+def platform_in(fields: Object) -> Platform:
+    """Return the platform in `fields`, those of an image's configuration."""
+    return Platform(*(text_of(fields, name) for name in ("os", "architecture", "variant")))
 
 
 def choose_platform(

@@ -1,4 +1,4 @@
-"""Completers for the shell: names of images and containers, and file names.
+"""Completers for the shell: names of images, containers and volumes, and file names.
 
 A completer gets the part of a word that is typed, and returns the words that it may become.
 The type "file" leaves the word to the shell.
@@ -19,7 +19,7 @@ from mount_tools.cli.framework import Completer, Completion, files
 
 
 def named(*kinds: str, first: int = 0, last: int | None = None) -> Completer:
-    """Return a completer of the names of `kinds`: "image", "container".
+    """Return a completer of the names of `kinds`: "image", "container", "volume".
 
     Operands before `first` and after `last`, counted from 0, are file names.
     """
@@ -48,3 +48,6 @@ def _known(store: Store, kinds: tuple[str, ...]) -> Iterator[str]:
     if "container" in kinds:
         for container in store.containers.list():
             yield container.name
+    if "volume" in kinds:
+        for volume in store.volumes.list():
+            yield volume.name

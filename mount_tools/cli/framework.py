@@ -138,7 +138,8 @@ def parse_flags(
     """
     if ctx.resilient_parsing:
         return parse(ctx, args)
-    flags = FlagParser(made.params, interspersed=made.allow_interspersed_args, command=made.name)
+    words = words_of(ctx.command_path).removeprefix("container ")
+    flags = FlagParser(made.params, interspersed=made.allow_interspersed_args, command=words)
     try:
         flags.parse(args)
         rest = parse(ctx, flags.words)

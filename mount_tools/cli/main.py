@@ -72,14 +72,18 @@ COMMANDS = {
     "layers": "layers_cmd.layers",
     "mount": "mount_cmd.mount",
     "offer": "offer_cmd.offer",
+    "pause": "pause_cmd.pause",
     "prune": "prune_cmd.prune",
     "ps": "ps_cmd.ps",
     "rm": "rm_cmd.rm",
     "rmi": "rmi_cmd.rmi",
     "system": "groups.system",
     "tag": "tag_cmd.tag",
+    "top": "top_cmd.top",
     "umount": "mount_cmd.umount",
+    "unpause": "pause_cmd.unpause",
     "version": "info_cmd.version",
+    "volume": "groups.volume",
     "which": "which_cmd.which",
 }
 

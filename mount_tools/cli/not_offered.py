@@ -8,13 +8,14 @@ from __future__ import annotations
 _ENGINE = "there is no daemon: images and containers are files in the store"
 _NETWORK = "a container uses the network of the host, or none (--network none)"
 _LIMIT = (
-    "a container has no control group of its own: start it by `systemd-run --scope "
-    "-p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
+    "--memory, --cpus and --pids-limit are the limits; for others start it by `systemd-run --scope "
+    "-p PROPERTY=… pyunion run …`"
 )
 _RESTART = "use a unit of systemd with Restart= and `pyunion run` in it"
 _PORTS = "a container shares the network of the host, so its ports are open there already"
 _WINDOWS = "docker has it for Windows only"
-_DEVICE = "--privileged gives all devices, and -v /dev/X:/dev/X shows one of the host"
+_DEVICE = "--device gives one device, and --privileged all; no control group guards them"
+_DRIVER = "a volume is a directory in the store: for others use -v DIRECTORY:TARGET, or --tmpfs"
 _CHECKPOINT = "use CRIU itself"
 _NAMESPACE = "a container always has its own namespaces, except for the network"
 
@@ -30,19 +31,15 @@ COMMANDS = {
     "manifest": "use `skopeo inspect --raw`, or buildah manifest",
     "network": _NETWORK,
     "node": _ENGINE,
-    "pause": "use `pyunion kill -s STOP`",
     "plugin": _ENGINE,
     "port": _PORTS,
     "secret": "mount a file with -v",
     "service": _ENGINE,
     "stack": _ENGINE,
-    "stats": "use top(1), or `pyunion exec CONTAINER top`",
+    "stats": "use `pyunion top CONTAINER -o pid,pcpu,rss,args`, or top(1)",
     "swarm": _ENGINE,
-    "top": "use `pyunion exec CONTAINER ps`",
     "trust": "a digest names exactly one image: NAME@sha256:…",
-    "unpause": "use `pyunion kill -s CONT`",
     "update": "remove the container and create it again",
-    "volume": "a volume is a directory of yours: -v DIRECTORY:TARGET",
 }
 
 _TO_RUN = {
@@ -58,10 +55,8 @@ _TO_RUN = {
     "--cpu-rt-period": _LIMIT,
     "--cpu-rt-runtime": _LIMIT,
     "--cpu-shares": _LIMIT,
-    "--cpus": _LIMIT,
     "--cpuset-cpus": "use taskset(1) before pyunion",
     "--cpuset-mems": "use numactl(8) before pyunion",
-    "--device": _DEVICE,
     "--device-cgroup-rule": _DEVICE,
     "--device-read-bps": _LIMIT,
     "--device-read-iops": _LIMIT,
@@ -90,9 +85,7 @@ _TO_RUN = {
     "--log-driver": "a log is a file in the format of json-file; `pyunion logs` prints it",
     "--log-opt": "a log keeps the last 16 to 32 MiB",
     "--mac-address": _NETWORK,
-    "--memory": _LIMIT,
     "--memory-reservation": _LIMIT,
-    "--memory-swap": _LIMIT,
     "--memory-swappiness": _LIMIT,
     "--net": "use --network",
     "--network-alias": _NETWORK,
@@ -100,8 +93,6 @@ _TO_RUN = {
     "--oom-kill-disable": _LIMIT,
     "--oom-score-adj": "use choom(1) before pyunion",
     "--pid": _NAMESPACE,
-    "--pids-limit": _LIMIT,
-    "--platform": "choose the platform at the pull: `pyunion pull --platform`",
     "--publish": _PORTS,
     "--publish-all": _PORTS,
     "--restart": _RESTART,
@@ -111,12 +102,10 @@ _TO_RUN = {
     "--sysctl": "--privileged makes /proc/sys writable",
     "--userns": "an ordinary user's containers run in a user namespace; root's do not",
     "--uts": _NAMESPACE,
-    "--volume-driver": "a volume is a directory of yours: -v DIRECTORY:TARGET",
-    "--volumes-from": "give the same -v again",
+    "--volume-driver": _DRIVER,
     "-P": _PORTS,
     "-a": "`run` shows stdout and stderr, and gives stdin with -i; -d shows nothing",
     "-c": _LIMIT,
-    "-m": _LIMIT,
     "-p": _PORTS,
 }
 
@@ -125,6 +114,7 @@ FLAGS = {
     "create": _TO_RUN,
     "exec": {"--privileged": "a command has the rights of its container"},
     "rm": {"--link": _NETWORK, "-l": _NETWORK},
+    "volume create": {"--opt": _DRIVER, "-o": _DRIVER},
     "start": {"--checkpoint": _CHECKPOINT, "--checkpoint-dir": _CHECKPOINT},
 }
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from layerstore.containers.containers import Container
 from layerstore.db.container_table import KILLED
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
+from mount_tools.container.cgroup import OURSELVES, enter, group_of
 from mount_tools.container.handshake import Channel, Silence, Terminal
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import leave_keeper
@@ -79,10 +81,11 @@ def _detach(
     container: Container, launch: Launch, viewer: socket.socket | None, *, stdin: bool
 ) -> None:
     """Leave a keeper behind, connected to `viewer`, once the command runs."""
-    if not container.running or container.pid is None or container.mount_point is not None:
+    init = container.init
+    if init is None:
         raise StoreError(f"container {container.id} is not running")
     own_interpreter()
-    inside, size = way_in(container.pid), size_of_ours()
+    inside, size = _Inside(way_in(init), group_of(init)), size_of_ours()
 
     leave_keeper(
         lambda reporter: _keep(launch, inside, viewer, reporter, size, stdin=stdin),
@@ -91,16 +94,23 @@ def _detach(
     )
 
 
+class _Inside(NamedTuple):
+    """What the command enters: the namespaces of `process`, and the container's control group."""
+
+    process: int
+    group: Path | None
+
+
 def _keep(
     launch: Launch,
-    inside: int,
+    inside: _Inside,
     viewer: socket.socket | None,
     reporter: Reporter,
     size: Size | None,
     *,
     stdin: bool,
 ) -> None:
-    """Be the keeper of a command in the namespaces of the process `inside`, to its end."""
+    """Be the keeper of a command in the container `inside`, to its end."""
     with held():
         child, streams = _start(inside, launch, size, stdin=stdin)
         keeper = Keeper(streams, first=viewer)
@@ -111,10 +121,12 @@ def _keep(
             keeper.close(code)
 
 
-def _start(inside: int, launch: Launch, size: Size | None, *, stdin: bool) -> tuple[int, Streams]:
-    """Start a command in the namespaces of the process `inside`; return its pid."""
+def _start(
+    inside: _Inside, launch: Launch, size: Size | None, *, stdin: bool
+) -> tuple[int, Streams]:
+    """Start a command in the container `inside`; return its pid."""
     try:
-        namespaces, root = _way(inside)
+        namespaces, root = _way(inside.process)
     except FileNotFoundError:
         raise StoreError("the container has ended") from None
     streams, ends = streams_for(launch, stdin=stdin)
@@ -123,6 +135,8 @@ def _start(inside: int, launch: Launch, size: Size | None, *, stdin: bool) -> tu
     _enter_for_children(namespaces)
 
     def work(parent: int, to: Channel) -> NoReturn:
+        if inside.group is not None:
+            enter(inside.group, OURSELVES)
         slave = _enter(namespaces, root, launch, size, to)
         restrict(launch.rights)
         become_on(slave, launch, parent, to)

@@ -1,83 +1,36 @@
-"""The parts of the host that a container sees: docker's HostConfig, and its volumes.
+"""What a container uses of the host and of the store: docker's HostConfig.
 
-Decided here and only here: how a volume is written, `SOURCE:TARGET[:ro|rw]`, and which are
-accepted.  `-v`, the store and `inspect` all read it here.
+Decided here and only here: how it is recorded, and which volumes a container gets.
+`mount_words` has how each mount is written.
 
-Source: docker/cli `docs/reference/run.md` "VOLUME"; moby `volume/mounts/linux_parser.go`.
-Differs from docker: every volume is a directory or a file of the host, by its path.
+Source: moby `api/types/container/host_config.go`, `daemon/volumes.go`, `daemon/create_unix.go`.
 """
 
 from __future__ import annotations
 
-import os
-import posixpath
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from layerstore.errors import StoreError
+from layerstore.errors import Conflict, StoreError, shown
 from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.run_config import RunConfig
+from layerstore.volumes import VolumeUse, anonymous_name
+from mount_tools.container.devices import Device, device_of
+from mount_tools.container.limits import Limits
+from mount_tools.container.mount_words import (
+    StoreVolume,
+    Tmpfs,
+    Volume,
+    checked_target,
+    parse_volume,
+)
 from mount_tools.container.rights import Rights, Ulimit, capabilities, parse_ulimit
-from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
 HOST_NETWORK = "host"
 NO_NETWORK = "none"
 
-_MODES = ("", "rw", "ro")
+_LIMITS = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 _NO_NEW_PRIVILEGES = "no-new-privileges"
-# What a word adds to the flags of mount(2), and takes from them.
-_TMPFS_FLAGS = {
-    "ro": (MS_RDONLY, 0),
-    "rw": (0, MS_RDONLY),
-    "exec": (0, MS_NOEXEC),
-    "noexec": (MS_NOEXEC, 0),
-    "suid": (0, MS_NOSUID),
-    "nosuid": (MS_NOSUID, 0),
-    "dev": (0, MS_NODEV),
-    "nodev": (MS_NODEV, 0),
-}
-_MOUNT_WORDS = {
-    "type": "type",
-    "source": "source",
-    "src": "source",
-    "target": "target",
-    "dst": "target",
-    "destination": "target",
-    "readonly": "readonly",
-    "ro": "readonly",
-    "tmpfs-size": "tmpfs-size",
-    "tmpfs-mode": "tmpfs-mode",
-}
-
-
-class Volume(NamedTuple):
-    """A directory or a file of the host, absolute, shown at `target` in the container."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-    @property
-    def text(self) -> str:
-        """The volume as `parse_volume` reads it."""
-        return f"{self.source}:{self.target}{':ro' if self.read_only else ''}"
-
-
-class Tmpfs(NamedTuple):
-    """An empty filesystem in memory at `target`, with options of mount(8)."""
-
-    target: str
-    options: str = ""
-
-    def mount_options(self) -> tuple[int, bytes]:
-        """Return the flags of mount(2), and the data for tmpfs(5)."""
-        flags, data = MS_NOSUID | MS_NODEV | MS_NOEXEC, []
-        for word in self.options.split(",") if self.options else ():
-            if word in _TMPFS_FLAGS:
-                on, off = _TMPFS_FLAGS[word]
-                flags = flags & ~off | on
-            else:
-                data.append(word)
-        return flags, ",".join(data).encode()
 
 
 class HostConfig(NamedTuple):
@@ -100,6 +53,14 @@ class HostConfig(NamedTuple):
     dns_options: tuple[str, ...] = ()
     init: bool = True
     """Whether process 1 is an init of ours; if not, it is the command."""
+    named: tuple[StoreVolume, ...] = ()
+    """Volumes with names, of `-v`."""
+    mounts: tuple[StoreVolume, ...] = ()
+    """Volumes of `--mount`."""
+    volumes_from: tuple[str, ...] = ()
+    """Containers whose volumes and binds are shown too, NAME[:ro|rw]."""
+    limits: Limits = Limits()
+    devices: tuple[Device, ...] = ()
 
     @property
     def fields(self) -> Object:
@@ -118,13 +79,29 @@ class HostConfig(NamedTuple):
             "Dns": list(self.dns),
             "DnsSearch": list(self.dns_search),
             "DnsOptions": list(self.dns_options),
+            "Mounts": [_mount_fields(one) for one in self.mounts],
+            "VolumesFrom": list(self.volumes_from),
+            "Memory": self.limits.memory,
+            "MemorySwap": self.limits.memory_swap,
+            "NanoCpus": self.limits.cpus,
+            "PidsLimit": self.limits.pids,
+            "Devices": [one.fields for one in self.devices],
         }
         return {
-            "Binds": [volume.text for volume in self.volumes],
+            "Binds": [volume.text for volume in (*self.volumes, *self.named)],
             "ReadonlyRootfs": self.read_only,
             **({} if self.init else {"Init": False}),
             **{name: value for name, value in usual.items() if value},
         }
+
+    @property
+    def targets(self) -> list[str]:
+        """The paths in the container that something is mounted on."""
+        return [
+            *(one.target for one in self.volumes),
+            *(one.target for one in self.tmpfs),
+            *(one.target for one in (*self.named, *self.mounts)),
+        ]
 
     @property
     def rights(self) -> Rights:
@@ -152,8 +129,9 @@ def host_config(config: RunConfig) -> HostConfig:
     """Return what a container's configuration uses of the host; raises StoreError."""
     host = RunConfig(config.members("HostConfig"))
     ulimits = [RunConfig(one) for one in _objects(host.fields.get("Ulimits"))]
+    binds = [parse_volume(text) for text in host.words("Binds")]
     return HostConfig(
-        tuple(parse_volume(text) for text in host.words("Binds")),
+        tuple(one for one in binds if isinstance(one, Volume)),
         host.fields.get("ReadonlyRootfs") is True,
         tuple(Tmpfs(target, str(options)) for target, options in host.members("Tmpfs").items()),
         host.text("NetworkMode") or HOST_NETWORK,
@@ -170,102 +148,83 @@ def host_config(config: RunConfig) -> HostConfig:
         tuple(host.words("DnsSearch")),
         tuple(host.words("DnsOptions")),
         host.fields.get("Init") is not False,
+        tuple(one for one in binds if isinstance(one, StoreVolume)),
+        tuple(_store_volume(one) for one in _objects(host.fields.get("Mounts"))),
+        tuple(host.words("VolumesFrom")),
+        Limits(*(_number(host, name) for name in _LIMITS)),
+        tuple(device_of(one) for one in _objects(host.fields.get("Devices"))),
     )
+
+
+def _number(host: RunConfig, name: str) -> int:
+    value = host.fields.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _objects(value: JSON) -> list[Object]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def parse_tmpfs(text: str) -> Tmpfs:
-    """Read `TARGET[:OPTIONS]`; raises StoreError."""
-    target, _, options = text.partition(":")
-    return Tmpfs(checked_target(target, text), options)
+def _mount_fields(one: StoreVolume) -> Object:
+    """Return a volume as docker records a mount of `--mount`."""
+    fields: Object = {"Type": "volume", "Target": one.target}
+    if one.name:
+        fields["Source"] = one.name
+    if one.read_only:
+        fields["ReadOnly"] = True
+    if not one.copy:
+        fields["VolumeOptions"] = {"NoCopy": True}
+    return fields
 
 
-def parse_mount(text: str) -> Volume | Tmpfs:
-    """Read `type=bind,source=…,target=…[,readonly]` or `type=tmpfs,target=…`.
+def _store_volume(fields: Object) -> StoreVolume:
+    mount = RunConfig(fields)
+    return StoreVolume(
+        mount.text("Source"),
+        mount.text("Target"),
+        fields.get("ReadOnly") is True,
+        mount.members("VolumeOptions").get("NoCopy") is not True,
+    )
 
-    Raises StoreError, in docker's words where it has some.
+
+def volume_uses(config: RunConfig, mounted: Iterable[str] = ()) -> list[VolumeUse]:
+    """Return the volumes of the store that a new container of `config` shows.
+
+    A path that the image declares as a volume gets one without a name, unless something else
+    is mounted there, as on the paths `mounted`.  Raises StoreError, Conflict if two mounts
+    have one target.
     """
-    given: dict[str, str] = {"type": "volume"}
-    for word in text.split(","):
-        name, equals, value = word.partition("=")
-        name = _MOUNT_WORDS.get(name.lower(), "")
-        if not name:
-            raise StoreError(f'invalid argument "{text}" for "--mount" flag: unexpected key {word}')
-        if not equals and name != "readonly":
-            raise StoreError(
-                f'invalid argument "{text}" for "--mount" flag: invalid field \'{word}\' must be a '
-                "key=value pair"
-            )
-        given[name] = value if equals else "true"
-    kind, source = given["type"], given.get("source", "")
-    if "target" not in given:
-        raise StoreError(f'invalid argument "{text}" for "--mount" flag: target is required')
-    target = checked_target(given["target"], text)
-    read_only = given.get("readonly", "false").lower() in ("true", "1")
-    if kind == "tmpfs":
-        words = [
-            f"{word}={given[name]}"
-            for name, word in (("tmpfs-size", "size"), ("tmpfs-mode", "mode"))
-            if name in given
-        ]
-        return Tmpfs(target, ",".join([*(["ro"] if read_only else []), *words]))
-    if kind != "bind":
-        raise StoreError(
-            f"mount type {kind}: there are mounts of the types bind and tmpfs only; a volume is "
-            "a directory of yours: type=bind,source=DIRECTORY"
+    host = host_config(config)
+    uses = [
+        VolumeUse(
+            one.name or anonymous_name(),
+            one.target,
+            read_only=one.read_only,
+            named=bool(one.name),
+            filled=not one.copy,
         )
-    if not source:
-        raise StoreError(f'invalid argument "{text}" for "--mount" flag: source is required')
-    return _volume(source, target, text, read_only=read_only)
+        for one in (*host.named, *host.mounts)
+    ]
+    taken: set[str] = set()
+    for target in host.targets:
+        if target in taken:
+            raise Conflict(f"Duplicate mount point: {target}")
+        taken.add(target)
+    taken.update(mounted)
+    for path in config.volumes:
+        target = checked_target("/" + path, path, "volume")
+        if target not in taken:
+            taken.add(target)
+            uses.append(VolumeUse(anonymous_name(), target, named=False))
+    for use in uses:
+        if not _is_utf8(use.target):
+            raise StoreError(f"{shown(use.target)}: the mount point of a volume must be UTF-8")
+    return uses
 
 
-def parse_volume(text: str) -> Volume:
-    """Read `SOURCE:TARGET[:ro|rw]`; a relative SOURCE is one of the working directory.
-
-    Raises StoreError in docker's words.
-    """
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target:
-        raise StoreError(
-            f"invalid volume specification: '{text}': a bind mount is SOURCE:TARGET[:ro]; "
-            "there are no volumes without a source here"
-        )
-    if mode not in _MODES:
-        raise StoreError(f"invalid mode: {mode}")
-    target = checked_target(target, text)
-    if not source.startswith(("/", ".", "~")):
-        raise StoreError(
-            f"invalid volume specification: '{text}': there are no volumes with names here; for "
-            f"the directory {source} write ./{source}"
-        )
-    return _volume(source, target, text, read_only=mode == "ro")
-
-
-def checked_target(target: str, text: str) -> str:
-    """Return a mount point in its shortest form; raises StoreError in docker's words."""
-    if not target.startswith("/"):
-        raise StoreError(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    target = posixpath.normpath(target)
-    if target.strip("/") == "":
-        raise StoreError(
-            f"invalid volume specification: '{text}': invalid specification: destination can't "
-            "be '/'"
-        )
-    return target
-
-
-def _volume(source: str, target: str, text: str, *, read_only: bool) -> Volume:
-    source = os.path.abspath(os.path.expanduser(source))
-    if ":" in source:
-        raise StoreError(
-            f"invalid volume specification: '{text}': {source} has a colon in its name, which "
-            "separates the two paths; bind it to a directory without one first"
-        )
-    return Volume(source, target, read_only)
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

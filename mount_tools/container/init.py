@@ -19,8 +19,10 @@ import signal
 import socket
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
+from mount_tools.container.cgroup import OURSELVES, enter
 from mount_tools.container.handshake import (
     Begun,
     Channel,
@@ -64,6 +66,7 @@ class Inside(NamedTuple, Generic[AnyRoot]):
     """What a container looks like from inside; `size` is the initial size of its terminal.
 
     If `outer_stays`, the outer process waits for the end of init and ends as init does.
+    `group` is the control group of init and all that it starts.
     """
 
     root: AnyRoot
@@ -73,6 +76,7 @@ class Inside(NamedTuple, Generic[AnyRoot]):
     files: Mapping[str, str]
     size: Size | None
     outer_stays: bool = False
+    group: Path | None = None
 
 
 class Places(NamedTuple):
@@ -136,12 +140,15 @@ def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel)
     set_process_title("pyunion-init")
     socket.sethostname(inside.hostname)
     chroot_to(places.chroot)
+    if inside.group is not None:
+        enter(inside.group, OURSELVES)
     proc = furnish(
         places.root,
         inside.host.volumes,
         inside.files,
         read_only=inside.host.read_only,
         tmpfs=inside.host.tmpfs,
+        devices=inside.host.devices,
         privileged=inside.host.privileged,
     )
     slave = None

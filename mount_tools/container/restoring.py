@@ -63,10 +63,10 @@ class Restorer:
     def _refuse_mounts(self, path: str) -> None:
         """Refuse what is a mount point of a running container, or has one beneath it."""
         container = self.container
-        if not container.running or container.mount_point is not None:
+        if container.init is None:
             return
         beneath = os.fsencode(path.rstrip("/"))
-        for mount in read_mounts(f"/proc/{way_in(container.pid or 0)}/mountinfo"):
+        for mount in read_mounts(f"/proc/{way_in(container.init)}/mountinfo"):
             if mount.mount_point == beneath or mount.mount_point.startswith(beneath + b"/"):
                 point = shown(os.fsdecode(mount.mount_point))
                 raise StoreError(

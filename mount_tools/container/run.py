@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from layerstore.containers.container_log import LogWriter
@@ -27,6 +28,7 @@ from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import listen
+from mount_tools.container.cgroup import NoCgroup, make_cgroup, record, release, set_limits
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
@@ -40,6 +42,7 @@ from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import Order
+from mount_tools.container.limits import Limits
 from mount_tools.container.mount import (
     container_options,
     refuse_running,
@@ -48,6 +51,7 @@ from mount_tools.container.mount import (
     wait_for_end,
 )
 from mount_tools.container.mount_points import Point, with_points
+from mount_tools.container.pausing import resume
 from mount_tools.container.process import Launch
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
@@ -56,6 +60,7 @@ from mount_tools.container.started import Started, begin, end_started, silence_t
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size
 from mount_tools.container.user_namespace import be_root
+from mount_tools.container.volume_content import volumes_to_show
 from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
 from mount_tools.daemon.handover import GRACE, await_predecessor
 from mount_tools.daemon.report import Reporter
@@ -138,6 +143,7 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
             code = keeper.keep(running.started, reporter)
         finally:
             running.daemon.await_end()
+        release(store.containers.directory(container))
         store.containers.finished(container, code)
         if container.auto_remove:
             with suppress(NotFound):  # another process has removed it
@@ -306,6 +312,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     for volume in host.volumes:
         if not os.path.exists(volume.source):
             raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
+    host = host._replace(volumes=(*host.volumes, *volumes_to_show(store, container)))
     directory = store.containers.directory(container)
     # The image's devices do not work, unless the user lets the container make its own; those
     # of /dev are on a filesystem of their own.
@@ -329,7 +336,26 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
         start.size,
         # An ordinary user reaches the container by /proc of that process: see `way_in`.
         outer_stays=not is_machine_root(),
+        group=_group_of(store, container, host.limits),
     )
+
+
+def _group_of(store: Store, container: Container, limits: Limits) -> Path | None:
+    """Return the control group that limits the container, None if nothing does."""
+    directory = store.containers.directory(container)
+    release(directory)  # of a start whose keeper was killed
+    if not limits.controllers:
+        return None
+    try:
+        group = make_cgroup(container.id, limits.controllers)
+        record(directory, group)
+        set_limits(group, limits.files)
+    except NoCgroup as error:
+        raise StoreError(
+            f"the container cannot be limited: {error}; leave the limits out, or start it by "
+            "`systemd-run --scope -p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
+        ) from None
+    return group
 
 
 def etc_files(directory: str, hostname: str, host: HostConfig) -> dict[str, str]:
@@ -367,6 +393,7 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
     with suppress(ProcessLookupError):
         if seconds > 0:
             os.kill(container.pid, number)
+            resume(store, container)
         if seconds <= 0 or not wait_for_end(process, seconds):
             os.kill(container.pid, signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from layerstore.errors import StoreError
-from mount_tools.container.host_config import Tmpfs, Volume
+from mount_tools.container.devices import Device, Node, nodes
+from mount_tools.container.mount_words import Tmpfs, Volume
+from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.mount import (
     MS_BIND,
     MS_NODEV,
@@ -74,12 +78,14 @@ def furnish(
     *,
     read_only: bool,
     tmpfs: Sequence[Tmpfs] = (),
+    devices: Sequence[Device] = (),
     privileged: bool = False,
 ) -> int:
     """Mount /proc, /sys, /dev, the volumes and the `files` of /etc into `root`.
 
-    If `privileged`, /proc and /sys are whole and writable, and /dev has the devices of this
-    machine.  Returns the container's /proc, open; the caller closes it.
+    The `devices` of this machine are made too.  If `privileged`, /proc and /sys are whole and
+    writable, and /dev has all devices of this machine.  Returns the container's /proc, open;
+    the caller closes it.
     """
     _furnish_proc(root)
     proc = open_in_root(root, b"proc", os.O_PATH | os.O_DIRECTORY)
@@ -89,13 +95,17 @@ def furnish(
         _add_devices(root)
     else:
         _hide(root)
-    for one in tmpfs:
-        _show_tmpfs(root, one)
-    for target, source in files.items():
-        with suppress(OSError), mount_point(root, target, folder=False) as place:
-            _bind(os.fsencode(source), place.path)
-    for volume in volumes:
-        _show(root, volume)
+    shows: list[tuple[str, Callable[[], None]]] = [
+        *((one.target, partial(_show_tmpfs, root, one)) for one in tmpfs),
+        *((target, partial(_show_file, root, target, source)) for target, source in files.items()),
+        *((volume.target, partial(_show, root, volume)) for volume in volumes),
+    ]
+    # A mount would hide those that were made beneath its target before.
+    for _, show in sorted(shows, key=lambda pair: pair[0].strip("/").count("/")):
+        show()
+    for device in devices:
+        for node in nodes(device):
+            _show_device(root, node)
     if read_only:
         _remount(root, ".", MS_RDONLY | MS_NODEV)
     return proc
@@ -121,6 +131,11 @@ def _show_tmpfs(root: int, one: Tmpfs) -> None:
             f"a tmpfs cannot be mounted on {one.target}: {error.strerror}; "
             "see tmpfs(5) for the options it takes"
         ) from None
+
+
+def _show_file(root: int, target: str, source: str) -> None:
+    with suppress(OSError), mount_point(root, target, folder=False) as place:
+        _bind(os.fsencode(source), place.path)
 
 
 def _furnish_proc(root: int) -> None:
@@ -188,6 +203,27 @@ def _add_devices(root: int) -> None:
             if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
                 with suppress(FileExistsError, PermissionError):
                     os.mknod(entry.name, st.st_mode, st.st_rdev, dir_fd=dev.fd)
+
+
+def _show_device(root: int, node: Node) -> None:
+    above, name = posixpath.split(node.path.strip("/"))
+    try:
+        with mount_point(root, above, folder=True) as folder:
+            try:
+                os.mknod(name, node.st.st_mode, node.st.st_rdev, dir_fd=folder.fd)
+            except FileExistsError:
+                return  # docker's default devices are there, and privileged has all
+            except PermissionError:
+                with mount_point(folder.fd, name, folder=False) as place:
+                    _bind(os.fsencode(node.source), place.path)
+                return
+            path = folder.path + b"/" + os.fsencode(name)
+            os.chown(path, node.st.st_uid, node.st.st_gid, follow_symlinks=False)
+            chmod_at(folder.fd, os.fsencode(name), stat.S_IMODE(node.st.st_mode))
+    except OSError as error:
+        raise StoreError(
+            f"the device {node.source} cannot be made as {node.path}: {error.strerror}"
+        ) from None
 
 
 def show_console(root: int, terminal: int) -> None:

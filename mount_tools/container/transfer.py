@@ -56,9 +56,9 @@ class End(NamedTuple):
 @contextmanager
 def root_of(store: Store, container: Container) -> Iterator[int]:
     """Yield the root of a container, open; one that does not run is mounted meanwhile."""
-    if container.running and container.mount_point is None:
+    if container.init is not None:
         read_all(container)
-        fd = os.open(f"/proc/{way_in(container.pid or 0)}/root", _DIRECTORY)
+        fd = os.open(f"/proc/{way_in(container.init)}/root", _DIRECTORY)
         try:
             yield fd
         finally:

@@ -43,10 +43,10 @@ def read_all(container: Container | None = None) -> None:
     if os.geteuid() == 0:
         return
     with suppress(OSError):
-        if container is None or not container.running or container.mount_point is not None:
+        if container is None or container.init is None:
             become_root_of_own()
             return
-        fd = os.open(f"/proc/{way_in(container.pid or 0)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{way_in(container.init)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             setns(fd, CLONE_NEWUSER)
         finally:

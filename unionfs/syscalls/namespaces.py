@@ -60,11 +60,18 @@ def become_root_of_own() -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER)
-    for name, line in (
-        ("setgroups", "deny"),
-        ("uid_map", f"0 {uid} 1"),
-        ("gid_map", f"0 {gid} 1"),
-    ):
+    map_to_root(uid, gid)
+
+
+def map_to_root(uid: int, gid: int, *, only_gid: bool = False) -> None:
+    """Map root of our new user namespace to `uid` and `gid`, and nothing else.
+
+    With `only_gid` the user ids are mapped already.
+    """
+    lines = [("setgroups", "deny"), ("gid_map", f"0 {gid} 1")]
+    if not only_gid:
+        lines.insert(1, ("uid_map", f"0 {uid} 1"))
+    for name, line in lines:
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
 

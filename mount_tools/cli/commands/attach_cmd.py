@@ -14,6 +14,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.following import wait_for_command
+from mount_tools.container.pausing import is_paused
 from mount_tools.container.start import attach_container
 
 
@@ -34,8 +35,10 @@ def attach(
     """Exits with the status of the container's command."""
     store = session.store
     container = store.containers.resolve(operands[0])
-    if not container.running or container.mount_point is not None:
+    if not container.runs_command:
         raise Conflict("You cannot attach to a stopped container, start it first")
+    if is_paused(store, container):
+        raise Conflict("You cannot attach to a paused container, unpause it first")
     stdin = RunConfig(container.config).open_stdin and not no_stdin
     detaching = parse_keys(keys)
     exit_with(

@@ -25,7 +25,13 @@ from layerstore.db.build_table import FileDigests
 from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
 from layerstore.oci.documents import ImageConfig
-from layerstore.oci.platform import Platform, parse_platform, suits, this_platform
+from layerstore.oci.platform import (
+    Platform,
+    parse_platform,
+    platform_in,
+    suits,
+    this_platform,
+)
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
 from layerstore.store import Store
 from mount_tools.build.builder import Builder, Settings
@@ -259,8 +265,7 @@ def _image(session: Session, request: _Request, text: str, platform: Platform | 
     image = image_to_run(session, text, when, quiet=request.flags.quiet, platform=wanted)
     if wanted is None:
         return image
-    fields = session.store.images.config(image).fields
-    found = Platform(*(str(fields.get(name) or "") for name in ("os", "architecture", "variant")))
+    found = platform_in(session.store.images.config(image).fields)
     if not suits(found, wanted):
         raise StoreError(
             f"the image {text} is here for {found}, but the build is for {wanted}: "

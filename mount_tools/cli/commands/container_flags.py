@@ -5,9 +5,9 @@ configuration of a container.  Words after the image replace its Cmd; `--entrypo
 its Entrypoint and its Cmd; variables and labels are added to those of the image.
 
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
-Differs from docker: flags for what PyUnion does not have (cgroups, restarts, volumes with
-names) are refused, not ignored, with what to do instead.  A network is the host's or none.
-A container has an init unless --init=false is given.
+Differs from docker: flags for what PyUnion does not have (restarts, health checks) are
+refused, not ignored, with what to do instead.  A network is the host's or none.  A container
+has an init unless --init=false is given.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.container.detach_keys import DEFAULT
-from mount_tools.container.host_config import (
-    HOST_NETWORK,
-    NO_NETWORK,
-    HostConfig,
+from mount_tools.container.devices import parse_device
+from mount_tools.container.host_config import HOST_NETWORK, NO_NETWORK, HostConfig
+from mount_tools.container.limits import parse_limits
+from mount_tools.container.mount_words import (
+    StoreVolume,
     Tmpfs,
     Volume,
     parse_mount,
@@ -62,6 +63,7 @@ class ContainerFlags(NamedTuple):
     quiet: bool = False
     init: bool = True
     mount: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
     privileged: bool = False
     cap_add: tuple[str, ...] = ()
@@ -74,58 +76,82 @@ class ContainerFlags(NamedTuple):
     dns_option: tuple[str, ...] = ()
     stop_signal: str | None = None
     stop_timeout: int = -1
+    memory: str | None = None
+    memory_swap: str | None = None
+    cpus: str | None = None
+    pids_limit: int = 0
+    device: tuple[str, ...] = ()
+    platform: str | None = None
     rm: bool = False
     cidfile: str | None = None
 
 
+_SHARED = (
+    framework.text("--name", says="Assign a name to the container"),
+    framework.text("--entrypoint", says="Overwrite the default ENTRYPOINT of the image"),
+    framework.texts("-e", "--env", says="Set environment variables"),
+    framework.texts("--env-file", says="Read in a file of environment variables"),
+    framework.texts("-l", "--label", says="Set meta data on a container"),
+    framework.texts(
+        "-v",
+        "--volume",
+        says="Mount a volume, or a directory or file of the host: [SOURCE:]TARGET[:ro]",
+    ),
+    framework.text("-w", "--workdir", says="Working directory inside the container"),
+    framework.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])"),
+    framework.text("-h", "--hostname", says="Container host name"),
+    framework.flag("-i", "--interactive", says="Keep STDIN open"),
+    framework.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
+    framework.texts("--mount", says="Attach a filesystem mount: type=volume, bind or tmpfs"),
+    framework.texts(
+        "--volumes-from", says="Mount volumes from the specified container(s): NAME[:ro]"
+    ),
+    framework.texts("--tmpfs", says="Mount a tmpfs directory: TARGET[:OPTIONS]"),
+    framework.text("-m", "--memory", says="Memory limit", metavar="bytes"),
+    framework.text(
+        "--memory-swap",
+        says="Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
+        metavar="bytes",
+    ),
+    framework.text("--cpus", says="Number of CPUs", metavar="decimal"),
+    framework.number(
+        "--pids-limit", says="Tune container pids limit (set -1 for unlimited)", default=0
+    ),
+    framework.texts("--device", says="Add a host device to the container"),
+    framework.text("--platform", says="Pull the image for this platform: OS/ARCH[/VARIANT]"),
+    framework.text("--network", says="The network of the container: host, or none"),
+    framework.flag("--privileged", says="Give extended privileges to this container"),
+    framework.texts("--cap-add", says="Add Linux capabilities"),
+    framework.texts("--cap-drop", says="Drop Linux capabilities"),
+    framework.texts("--security-opt", says="Security options: only no-new-privileges"),
+    framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
+    framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
+    framework.texts("--dns", says="Set custom DNS servers"),
+    framework.texts("--dns-search", says="Set custom DNS search domains"),
+    framework.texts("--dns-option", says="Set DNS options"),
+    framework.flag("--rm", says="Automatically remove the container when it exits"),
+    framework.text("--cidfile", says="Write the container ID to the file"),
+    framework.text("--stop-signal", says="Signal to stop the container"),
+    framework.number("--stop-timeout", says="Timeout (in seconds) to stop a container", default=-1),
+    framework.text(
+        "--pull",
+        says='Pull image before running: "always", "missing" or "never"',
+        default="missing",
+    ),
+    framework.flag("-q", "--quiet", says="Suppress the pull output"),
+    framework.flag(
+        "--init",
+        says="Run an init that forwards signals and reaps processes; with --init=false the "
+        "command is process 1",
+        default=True,
+    ),
+    framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
+)
+
+
 def container_flags(function: Decorated) -> Decorated:
     """Add the flags that `create` and `run` share; they are the fields of ContainerFlags."""
-    for add in (
-        framework.text("--name", says="Assign a name to the container"),
-        framework.text("--entrypoint", says="Overwrite the default ENTRYPOINT of the image"),
-        framework.texts("-e", "--env", says="Set environment variables"),
-        framework.texts("--env-file", says="Read in a file of environment variables"),
-        framework.texts("-l", "--label", says="Set meta data on a container"),
-        framework.texts(
-            "-v", "--volume", says="Bind mount a directory or a file: SOURCE:TARGET[:ro]"
-        ),
-        framework.text("-w", "--workdir", says="Working directory inside the container"),
-        framework.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])"),
-        framework.text("-h", "--hostname", says="Container host name"),
-        framework.flag("-i", "--interactive", says="Keep STDIN open"),
-        framework.flag("-t", "--tty", says="Allocate a pseudo-TTY"),
-        framework.texts("--mount", says="Attach a filesystem mount: type=bind or type=tmpfs"),
-        framework.texts("--tmpfs", says="Mount a tmpfs directory: TARGET[:OPTIONS]"),
-        framework.text("--network", says="The network of the container: host, or none"),
-        framework.flag("--privileged", says="Give extended privileges to this container"),
-        framework.texts("--cap-add", says="Add Linux capabilities"),
-        framework.texts("--cap-drop", says="Drop Linux capabilities"),
-        framework.texts("--security-opt", says="Security options: only no-new-privileges"),
-        framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
-        framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
-        framework.texts("--dns", says="Set custom DNS servers"),
-        framework.texts("--dns-search", says="Set custom DNS search domains"),
-        framework.texts("--dns-option", says="Set DNS options"),
-        framework.flag("--rm", says="Automatically remove the container when it exits"),
-        framework.text("--cidfile", says="Write the container ID to the file"),
-        framework.text("--stop-signal", says="Signal to stop the container"),
-        framework.number(
-            "--stop-timeout", says="Timeout (in seconds) to stop a container", default=-1
-        ),
-        framework.text(
-            "--pull",
-            says='Pull image before running: "always", "missing" or "never"',
-            default="missing",
-        ),
-        framework.flag("-q", "--quiet", says="Suppress the pull output"),
-        framework.flag(
-            "--init",
-            says="Run an init that forwards signals and reaps processes; with --init=false the "
-            "command is process 1",
-            default=True,
-        ),
-        framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
-    ):
+    for add in _SHARED:
         function = add(function)
     return function
 
@@ -192,19 +218,46 @@ def config_of(
         config["StopSignal"] = flags.stop_signal
     if flags.stop_timeout >= 0:
         config["StopTimeout"] = flags.stop_timeout
-    config["HostConfig"] = _host_config(flags).fields
+    mounts = _Mounts(flags)
+    if mounts.unnamed:
+        declared: Object = {target: {} for target in mounts.unnamed}
+        config["Volumes"] = {**RunConfig(image).members("Volumes"), **declared}
+    config["HostConfig"] = _host_config(flags, mounts).fields
     return config
 
 
-def _host_config(flags: ContainerFlags) -> HostConfig:
-    volumes = [parse_volume(text) for text in flags.volume]
-    tmpfs = [parse_tmpfs(text) for text in flags.tmpfs]
-    for text in flags.mount:
-        match parse_mount(text):
-            case Volume() as volume:
-                volumes.append(volume)
-            case Tmpfs() as one:
-                tmpfs.append(one)
+class _Mounts:
+    """What is to be mounted: the values of -v, --mount and --tmpfs, by their kind.
+
+    `unnamed` are the targets of `-v TARGET`, which are recorded as the image's own volumes are.
+    """
+
+    def __init__(self, flags: ContainerFlags) -> None:
+        self.volumes: list[Volume] = []
+        self.named: list[StoreVolume] = []
+        self.mounts: list[StoreVolume] = []
+        self.unnamed: list[str] = []
+        self.tmpfs = [parse_tmpfs(text) for text in flags.tmpfs]
+        for text in flags.volume:
+            match parse_volume(text):
+                case Volume() as volume:
+                    self.volumes.append(volume)
+                case StoreVolume(name, target) as one:
+                    if name:
+                        self.named.append(one)
+                    else:
+                        self.unnamed.append(target)
+        for text in flags.mount:
+            match parse_mount(text):
+                case Volume() as volume:
+                    self.volumes.append(volume)
+                case StoreVolume() as one:
+                    self.mounts.append(one)
+                case Tmpfs() as empty:
+                    self.tmpfs.append(empty)
+
+
+def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
     if flags.network not in (None, HOST_NETWORK, NO_NETWORK):
         raise StoreError(
             f"network {flags.network} not found: a container uses the network of the host, which "
@@ -223,9 +276,9 @@ def _host_config(flags: ContainerFlags) -> HostConfig:
         if not _is_address(address):
             raise StoreError(f"{address} is not an ip address")
     return HostConfig(
-        volumes=tuple(volumes),
+        volumes=tuple(mounts.volumes),
         read_only=flags.read_only,
-        tmpfs=tuple(tmpfs),
+        tmpfs=tuple(mounts.tmpfs),
         network=flags.network or HOST_NETWORK,
         privileged=flags.privileged,
         cap_add=tuple(capability(text) for text in flags.cap_add),
@@ -237,6 +290,11 @@ def _host_config(flags: ContainerFlags) -> HostConfig:
         dns_search=flags.dns_search,
         dns_options=flags.dns_option,
         init=flags.init,
+        named=tuple(mounts.named),
+        mounts=tuple(mounts.mounts),
+        volumes_from=flags.volumes_from,
+        limits=parse_limits(flags.memory, flags.memory_swap, flags.cpus, flags.pids_limit),
+        devices=tuple(parse_device(text) for text in flags.device),
     )
 
 

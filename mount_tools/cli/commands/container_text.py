@@ -13,6 +13,7 @@ from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.cli.output.human import age, human_duration, short_id
+from mount_tools.container.pausing import is_paused
 from unionfs.types import NS
 
 
@@ -29,14 +30,21 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def status_text(container: Container) -> str:
+def state_of(store: Store, container: Container) -> str:
+    """Return the state of a container in docker's words."""
+    return "paused" if is_paused(store, container) else container.status
+
+
+def status_text(container: Container, *, paused: bool = False) -> str:
     """Return the STATUS column; a mounted container is up although no command runs."""
     if container.status == "created":
         return "Created"
     if container.running:
         since = time.time_ns() - (container.started_ns or container.created_ns)
-        mounted = " (Mounted)" if container.mount_point else ""
-        return f"Up {human_duration(since / NS)}{mounted}"
+        how = " (Mounted)" if container.mount_point else ""
+        if paused:
+            how = " (Paused)"
+        return f"Up {human_duration(since / NS)}{how}"
     code = 0 if container.exit_code is None else container.exit_code
     return f"Exited ({code}) {age(container.finished_ns or container.created_ns)}"
 

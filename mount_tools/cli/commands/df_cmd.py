@@ -2,8 +2,8 @@
 
 Source: docker/cli `cli/command/formatter/disk_usage.go`.
 Differs from docker: the reclaimable space of images is the size of the layers that no
-container needs, each counted once; there are no volumes; manifests, configurations and the
-tars of layers have a row of their own.
+container needs, each counted once; manifests, configurations and the tars of layers have a
+row of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.pausing import is_paused
 from unionfs.types import NS
 
 LISTING = Listing(
@@ -62,6 +63,12 @@ CONTAINERS = Listing(
     ("ID", "Image", "Command", "Size", "RunningFor", "Status", "Names"),
 )
 
+VOLUMES = Listing(
+    {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"},
+    ("Name", "Links", "Size"),
+    identity="Name",
+)
+
 
 class DiskRow(Row):
     type_name = "*formatter.diskUsageContext"
@@ -83,6 +90,7 @@ def df(session: Session, template: str | None, json: bool, verbose: bool) -> Non
     elif verbose and not template:
         say(f"Images space usage:\n\n{_image_table(found)}")
         say(f"Containers space usage:\n\n{_container_table(store, found)}")
+        say(f"Local Volumes space usage:\n\n{_volume_table(found)}")
         say(f"Build cache usage: {human_size(found.builds_size)}\n")
         say(f"Blobs space usage: {human_size(found.blobs_size)}")
     else:
@@ -105,6 +113,13 @@ def as_objects(found: Usage, blobs: int) -> list[dict[str, Value]]:
             "active": found.containers_active,
             "size": found.containers_size,
             "reclaimable": found.containers_reclaimable,
+        },
+        {
+            "type": "Local Volumes",
+            "total": len(found.volumes),
+            "active": found.volumes_active,
+            "size": found.volumes_size,
+            "reclaimable": found.volumes_reclaimable,
         },
         {
             "type": "Build Cache",
@@ -162,8 +177,14 @@ def _container_table(store: Store, found: Usage) -> str:
             Command=quoted(ellipsis(command_line(use.container), COMMAND_WIDTH)),
             Size=human_size(use.size),
             RunningFor=age(use.container.created_ns // NS * NS),
-            Status=status_text(use.container),
+            Status=status_text(use.container, paused=is_paused(store, use.container)),
             Names=use.container.name,
         )
         for use in found.containers
+    )
+
+
+def _volume_table(found: Usage) -> str:
+    return VOLUMES.text(
+        Row(Name=use.name, Links=str(use.links), Size=human_size(use.size)) for use in found.volumes
     )

@@ -1,4 +1,4 @@
-"""The groups `pyunion image`, `container` and `system`, and the commands in them."""
+"""The groups `pyunion image`, `container`, `system` and `volume`, and the commands in them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ CONTAINER = {
     "inspect": "inspect_cmd.inspect_container",
     "ls": "ps_cmd.ps",
     "list": "ps_cmd.ps",
+    "pause": "pause_cmd.pause",
     "prune": "prune_cmd.prune_containers",
     "rm": "rm_cmd.rm",
+    "top": "top_cmd.top",
+    "unpause": "pause_cmd.unpause",
 }
 SYSTEM = {
     "df": "df_cmd.df",
@@ -47,6 +50,16 @@ SYSTEM = {
     "prune": "prune_cmd.prune",
 }
 
+VOLUME = {
+    "create": "volume_cmd.create",
+    "inspect": "volume_cmd.inspect",
+    "ls": "volume_cmd.ls",
+    "list": "volume_cmd.ls",
+    "prune": "volume_cmd.prune",
+    "rm": "volume_cmd.rm",
+}
+
 image = Group("image", "Manage images", IMAGE)
 container = Group("container", "Manage containers", CONTAINER)
 system = Group("system", "Manage the store", SYSTEM)
+volume = Group("volume", "Manage volumes", VOLUME)

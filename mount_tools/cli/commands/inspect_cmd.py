@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -15,7 +16,11 @@ from layerstore.errors import AmbiguousId, InvalidReference, NotFound
 from layerstore.images.images import Image
 from layerstore.store import Store
 from mount_tools.cli import framework
-from mount_tools.cli.commands.inspect_documents import container_document, image_document
+from mount_tools.cli.commands.inspect_documents import (
+    container_document,
+    image_document,
+    volume_document,
+)
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import TemplateError, WrongWords
 from mount_tools.cli.gotemplate.template import Template
@@ -23,7 +28,8 @@ from mount_tools.cli.gotemplate.values import Value, go_json
 from mount_tools.cli.session import Session, complain, pass_session, say
 
 TEMPLATE_ERROR = 64
-TYPES = ("container", "image")
+VOLUME = "volume"
+TYPES = ("container", "image", VOLUME)
 
 Document = dict[str, Value]
 
@@ -33,18 +39,20 @@ Document = dict[str, Value]
     "NAME|ID [NAME|ID...]",
     least=1,
     most=None,
-    completes=named("image", "container"),
+    completes=named("image", "container", "volume"),
 )
 @framework.text(
     "-f", "--format", "template", says="Print each object by a Go template, or as 'json'"
 )
 @framework.flag("-s", "--size", says="Display total file sizes if the type is container")
-@framework.text("--type", "kind", says="Only objects of this type: container or image", default="")
+@framework.text(
+    "--type", "kind", says="Only objects of this type: container, image or volume", default=""
+)
 @pass_session
 def inspect(
     session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
 ) -> None:
-    """If a container and an image have the same name, the container is shown."""
+    """Of the objects with the same name the container is shown, or else the image."""
     if kind and kind not in TYPES:
         raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
     show(session, operands, template, (kind,) if kind else TYPES, size=size)
@@ -91,7 +99,18 @@ def show(
     *,
     size: bool,
 ) -> None:
-    """Print the objects as one array or by the template; then the errors, and exit with 1."""
+    """Print the objects of these `kinds` as `show_documents` does."""
+    store = session.store
+    show_documents(names, template, lambda name: _document(store, name, kinds, size=size))
+
+
+def show_documents(
+    names: tuple[str, ...], template: str | None, document: Callable[[str], Document]
+) -> None:
+    """Print the objects as one array or by the template; then the errors, and exit with 1.
+
+    `document` raises NotFound for a name that there is not.
+    """
     render: Callable[[Document], str] | None = None
     if template and template != "json":
         try:
@@ -102,7 +121,7 @@ def show(
     missing: list[str] = []
     for name in names:
         try:
-            found.append(_document(session.store, name, kinds, size=size))
+            found.append(document(name))
         except NotFound as error:
             missing.append(str(error))
     if render is not None:
@@ -130,19 +149,30 @@ def _render(render: Callable[[Document], str], found: list[Document]) -> None:
 
 
 def _document(store: Store, name: str, kinds: tuple[str, ...], *, size: bool) -> Document:
-    found = resolved(store, name, kinds)
+    try:
+        found = resolved(store, name, kinds)
+    except NotFound:
+        # A volume's name may be anything that an id may begin with, so it comes last.
+        with suppress(NotFound):
+            if VOLUME in kinds:
+                return volume_document(store, store.volumes.get(name))
+        raise
     if isinstance(found, Image):
         return image_document(store, found)
     return container_document(store, found, size=size)
 
 
 def resolved(store: Store, name: str, kinds: tuple[str, ...]) -> Image | Container:
-    """Return the object with this name or id; earlier `kinds` come first.  Raises NotFound."""
+    """Return the image or container with this name or id; earlier `kinds` come first.
+
+    Raises NotFound.
+    """
     for kind in kinds:
         try:
             if kind == "container":
                 return store.containers.resolve(name)
-            return store.images.resolve(name)
+            if kind == "image":
+                return store.images.resolve(name)
         except NotFound:
             continue
         except AmbiguousId:

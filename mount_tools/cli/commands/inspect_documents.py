@@ -18,11 +18,17 @@ from layerstore.oci.documents import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
+from layerstore.volumes import Volume, VolumeUse
+from mount_tools.cli.commands.container_text import state_of
 from mount_tools.cli.commands.ps_cmd import base_size
 from mount_tools.cli.gotemplate.values import Labels, Struct, Value
-from mount_tools.container.host_config import Volume, host_config
+from mount_tools.container.host_config import host_config
+from mount_tools.container.mount_words import Volume as Bind
+from mount_tools.container.pausing import is_paused
+from unionfs.types import NS
 
 DRIVER = "pyunion"
+LOCAL = "local"  # the driver of every volume
 NO_TIME = "0001-01-01T00:00:00Z"
 
 
@@ -63,9 +69,9 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "Path": words[0] if words else "",
         "Args": words[1:],
         "State": {
-            "Status": container.status,
+            "Status": state_of(store, container),
             "Running": container.running,
-            "Paused": False,
+            "Paused": is_paused(store, container),
             "Restarting": False,
             "OOMKilled": False,
             "Dead": False,
@@ -83,7 +89,7 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "HostConfig": {"AutoRemove": container.auto_remove, **host},
         "GraphDriver": driver,
         **sizes,
-        "Mounts": [_mount(volume) for volume in host_config(RunConfig(container.config)).volumes],
+        "Mounts": _mounts(store, container),
         "Config": _config({"Image": container.image_name, **config}),
     }
 
@@ -97,8 +103,49 @@ def _driver(trees: Sequence[Path]) -> dict[str, Value]:
     return {"Data": data, "Name": DRIVER}
 
 
-def _mount(volume: Volume) -> Value:
-    """Return a volume as docker lists the mounts of a container."""
+def volume_document(store: Store, volume: Volume) -> dict[str, Value]:
+    """Return the document of a volume."""
+    made_for_container = volume.labels is None
+    return {
+        "CreatedAt": format_timestamp(volume.created_ns // NS * NS),
+        "Driver": LOCAL,
+        "Labels": None if made_for_container else Labels(volume.labels or {}),
+        "Mountpoint": str(store.volumes.data(volume.name)),
+        "Name": volume.name,
+        "Options": None if made_for_container else {},
+        "Scope": "local",
+    }
+
+
+def _mounts(store: Store, container: Container) -> list[Value]:
+    """Return the mounts of a container as docker lists them."""
+    host = host_config(RunConfig(container.config))
+    of_flag_v = {one.target for one in host.named}
+    return [
+        *(_bind(volume) for volume in host.volumes),
+        *(
+            _mount(store, use, plain=use.target not in of_flag_v)
+            for use in store.volumes.uses_of(container.id)
+        ),
+    ]
+
+
+def _mount(store: Store, use: VolumeUse, *, plain: bool) -> Value:
+    """Return a volume of the store; docker gives one of -v the mode "z" if it has no other."""
+    mode = "ro" if use.read_only and not plain else "" if plain else "z"
+    return {
+        "Type": "volume",
+        "Name": use.volume,
+        "Source": str(store.volumes.data(use.volume)),
+        "Destination": use.target,
+        "Driver": LOCAL,
+        "Mode": mode,
+        "RW": not use.read_only,
+        "Propagation": "",
+    }
+
+
+def _bind(volume: Bind) -> Value:
     return {
         "Type": "bind",
         "Source": volume.source,

@@ -16,8 +16,9 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.mount import refuse_running
+from mount_tools.container.pausing import resume
 from mount_tools.container.run import stop_container
-from mount_tools.container.signals import find_signal
+from mount_tools.container.signals import find_signal, signal_number
 from mount_tools.container.start import start_container
 
 
@@ -35,16 +36,20 @@ def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
     if number is None:
         raise StoreError(f"Invalid signal: {signal}: give a name as TERM, or a number")
 
+    store = session.store
+
     def kill_one(name: str) -> None:
-        container = session.store.containers.resolve(name)
-        if not container.running or container.pid is None or container.mount_point is not None:
+        container = store.containers.resolve(name)
+        if container.init is None:
             raise Conflict(
                 f"Cannot kill container: {name}: Container {container.id} is not running"
             )
         if number == _KILL:
-            stop_container(session.store, container, 0)
+            stop_container(store, container, 0)
         else:
-            os.kill(container.pid, number)
+            os.kill(container.init, number)
+            if number == signal_number(RunConfig(container.config).stop_signal):
+                resume(store, container)
         say(name)
 
     session.each(operands, kill_one)

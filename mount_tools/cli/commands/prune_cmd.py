@@ -21,6 +21,7 @@ from mount_tools.cli.session import Session, pass_session, say
 
 DANGLING = "all dangling images"
 UNUSED = "all images without at least one container associated to them"
+UNUSED_VOLUMES = "  - all volumes not used by at least one container\n"
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 Wanted = tuple[tuple[str, str], ...]
@@ -39,13 +40,17 @@ def _flags(function: Decorated) -> Decorated:
 
 @framework.command("Remove stopped containers, unused images and layers")
 @framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
+@framework.flag("--volumes", says="Remove volumes that no container uses, too")
 @_flags
 @pass_session
-def prune(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
+def prune(
+    session: Session, all: bool, volumes: bool, force: bool, wanted: Wanted, dry_run: bool
+) -> None:
     limits = _Limits(wanted, ("until", "label", "label!"))
     warning = (
         "This will remove:\n"
         "  - all stopped containers\n"
+        f"{UNUSED_VOLUMES if volumes else ''}"
         f"  - {UNUSED if all else DANGLING}\n"
         "  - all layers and blobs that are not needed\n"
     )
@@ -57,9 +62,10 @@ def prune(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: boo
         until_ns=limits.until_ns,
         labels=limits.labels,
         without_labels=limits.without,
+        volumes=volumes,
         dry_run=dry_run,
     )
-    _report(pruned, dry_run)
+    report(pruned, dry_run)
 
 
 @framework.command("Remove unused images")
@@ -70,7 +76,7 @@ def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_r
     limits = _Limits(wanted, ("until", "label", "label!", "dangling"))
     warning = f"This will remove {UNUSED if all else DANGLING}."
     if force or dry_run or confirmed(warning):
-        _report(limits.images(session.store, everything=all, dry_run=dry_run), dry_run)
+        report(limits.images(session.store, everything=all, dry_run=dry_run), dry_run)
 
 
 @framework.command("Remove all stopped containers")
@@ -79,7 +85,7 @@ def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_r
 def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
     limits = _Limits(wanted, ("until",))
     if force or dry_run or confirmed("This will remove all stopped containers."):
-        _report(limits.containers(session.store, dry_run=dry_run), dry_run)
+        report(limits.containers(session.store, dry_run=dry_run), dry_run)
 
 
 class _Limits:
@@ -108,10 +114,13 @@ class _Limits:
         return gc.prune_containers(store, until_ns=self.until_ns, dry_run=dry_run)
 
 
-def _report(pruned: gc.Pruned, dry_run: bool) -> None:
+def report(pruned: gc.Pruned, dry_run: bool) -> None:
+    """Print what was removed, or with `dry_run` would be."""
     done = "Would delete" if dry_run else "Deleted"
     if pruned.containers:
         say("\n".join([f"{done} Containers:", *pruned.containers, ""]))
+    if pruned.volumes:
+        say("\n".join([f"{done} Volumes:", *pruned.volumes, ""]))
     if pruned.images:
         lines = (f"{what.lower()}: {text}" for what, text in pruned.images)
         say("\n".join([f"{done} Images:", *lines, ""]))

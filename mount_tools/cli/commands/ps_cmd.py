@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
@@ -21,6 +22,7 @@ from mount_tools.cli.commands.container_text import (
     command_line,
     image_text,
     quoted,
+    state_of,
     status_text,
 )
 from mount_tools.cli.flags import parse_integer
@@ -28,10 +30,12 @@ from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.host_config import host_config
 from unionfs.types import NS
 
 COMMAND_WIDTH = 20
-KNOWN = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+MOUNT_WIDTH = 15
+KNOWN = ("ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume")
 STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
 LISTING = Listing(
@@ -63,7 +67,8 @@ class ContainerRow(Row):
 @framework.flag("-a", "--all", says="Show all containers (default shows just running)")
 @framework.filters(
     says="Only containers that match: ancestor=IMAGE, before=CONTAINER, exited=CODE, "
-    "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS"
+    "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS, "
+    "volume=NAME|TARGET"
 )
 @framework.text("--format", "template", says="Print each container by a Go template, or as 'json'")
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
@@ -122,7 +127,7 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
         for value in values:
             if value not in STATES:
                 raise StoreError(f"Invalid filter 'status={value}'")
-        return lambda one: one.status in values
+        return lambda one: state_of(store, one) in values
     if name == "exited":
         codes = {_code(value) for value in values}
         return lambda one: one.status == "exited" and (one.exit_code or 0) in codes
@@ -135,6 +140,10 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
             (lambda one: (one.name, f"/{one.name}")) if name == "name" else lambda one: (one.id,)
         )
         return lambda one: any(p.search(text) for p in patterns for text in texts(one))
+    if name == "volume":
+        return lambda one: any(
+            value in mount[:2] for mount in mounts_of(store, one) for value in values
+        )
     if name == "ancestor":
         images = _descendants(store, values)
         return lambda one: one.image in images
@@ -179,22 +188,42 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
     """Return the fields of a container for a template."""
     command = command_line(container)
     labels = RunConfig(container.config).labels
+    mounts, state = mounts_of(store, container), state_of(store, container)
     return ContainerRow(
         ID=container.id if whole else container.short,
         Image=image_text(store, container, whole=whole),
         Command=quoted(command if whole else ellipsis(command, COMMAND_WIDTH)),
         CreatedAt=go_time(container.created_ns),
         RunningFor=age(container.created_ns // NS * NS),
-        State=container.status,
-        Status=status_text(container),
+        State=state,
+        Status=status_text(container, paused=state == "paused"),
         Ports="",
         Size=size_text(store, container) if sized else "0B",
         Names=container.name,
         Labels=",".join(f"{name}={labels[name]}" for name in sorted(labels)),
-        Mounts="",
-        LocalVolumes="0",
+        Mounts=",".join(
+            one.source if whole else ellipsis(one.source, MOUNT_WIDTH) for one in mounts
+        ),
+        LocalVolumes=str(sum(1 for one in mounts if one.of_store)),
         Networks="",
     )
+
+
+class Shown(NamedTuple):
+    """A mount of a container: a path of the host, or the name of a volume of the store."""
+
+    source: str
+    target: str
+    of_store: bool
+
+
+def mounts_of(store: Store, container: Container) -> list[Shown]:
+    """Return the mounts of a container, except those in memory."""
+    host = host_config(RunConfig(container.config))
+    return [
+        *(Shown(volume.source, volume.target, False) for volume in host.volumes),
+        *(Shown(use.volume, use.target, True) for use in store.volumes.uses_of(container.id)),
+    ]
 
 
 def size_text(store: Store, container: Container) -> str:
@@ -221,7 +250,7 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "image": container.image_name,
         "image_id": container.image,
         "command": [*config.argv],
-        "status": container.status,
+        "status": state_of(store, container),
         "exit_code": container.exit_code,
         "pid": container.pid,
         "created": format_timestamp(container.created_ns),

@@ -21,8 +21,7 @@ from mount_tools.cli.commands.container_flags import (
     detach_keys,
     stop_time,
 )
-from mount_tools.cli.commands.create_cmd import create_container, refuse_used
-from mount_tools.cli.commands.pull_cmd import image_to_run
+from mount_tools.cli.commands.create_cmd import create_container, image_for, refuse_used
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
@@ -63,7 +62,7 @@ def run(
 
     def work() -> int:
         refuse_used(flags.cidfile)
-        image = image_to_run(session, operands[0], flags.pull, quiet=flags.quiet)
+        image = image_for(session, operands[0], flags)
         store = session.store
         be_root()
         if not detach:
@@ -121,12 +120,14 @@ def exec_(
 ) -> None:
     """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
     from mount_tools.container.exec import exec_detached, exec_in_container
+    from mount_tools.container.pausing import refuse_paused
     from mount_tools.container.run import launch_of
 
     name, *command = operands
     container = session.store.containers.resolve(name)
-    if not container.running or container.mount_point is not None:
+    if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
+    refuse_paused(session.store, container, "exec")
     flags = ContainerFlags(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
@@ -179,6 +180,11 @@ def start(
                 from mount_tools.container.mount import refuse_running
 
                 refuse_running(container)
+            else:
+                from mount_tools.container.pausing import is_paused
+
+                if is_paused(store, container):
+                    raise Conflict("cannot start a paused container, try unpause instead")
             say(name)
         except (StoreError, CannotStart) as error:
             complain(str(error))

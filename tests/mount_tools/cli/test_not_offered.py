@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 import pytest
 
-from mount_tools.cli.commands.groups import CONTAINER, container
+from mount_tools.cli.commands.groups import CONTAINER, VOLUME, container, volume
 from mount_tools.cli.main import COMMANDS as OFFERED
 from mount_tools.cli.not_offered import COMMANDS, FLAGS, command_text, flag_text
 
@@ -26,14 +26,14 @@ def test_no_flag_is_both_offered_and_not(name: str) -> None:
 
 
 def test_the_sentences() -> None:
-    assert command_text("pyunion", "volume") == (
-        "pyunion has no volume: a volume is a directory of yours: -v DIRECTORY:TARGET"
+    assert command_text("pyunion", "compose") == (
+        "pyunion has no compose: run containers one by one, or use podman-compose"
     )
     assert command_text("pyunion", "nonsense") is None
     assert flag_text("run", "--restart") == (
         "pyunion has no --restart: use a unit of systemd with Restart= and `pyunion run` in it"
     )
-    assert flag_text("run", "--nonsense") is flag_text("images", "--memory") is None
+    assert flag_text("run", "--nonsense") is flag_text("images", "--cpu-shares") is None
 
 
 class Row(NamedTuple):
@@ -60,7 +60,10 @@ def commands() -> list[str]:
 
 
 def offered_flags(name: str) -> set[str]:
-    found = container.get_command(click.Context(container), "ls" if name == "ps" else name)
+    group = container
+    if name.startswith("volume "):
+        group, name = volume, name.removeprefix("volume ")
+    found = group.get_command(click.Context(group), "ls" if name == "ps" else name)
     assert found is not None
     flags = {name for option in found.params for name in option.opts if name.startswith("-")}
     return flags - {"--help"}
@@ -70,6 +73,7 @@ def test_the_table_of_differences_has_every_command_once() -> None:
     shown = [command for row in table() if not row.flags for command in row.commands]
     assert sorted(shown) == commands()
     offered = {"ps" if name in ("ls", "list") else name for name in CONTAINER} - {"prune"}
+    offered |= {f"volume {name}" for name in VOLUME} - {"volume list"}
     assert offered <= set(shown)
 
 

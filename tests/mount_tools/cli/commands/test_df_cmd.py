@@ -8,11 +8,12 @@ from tests.helpers.cli import Cli
 
 def test_an_empty_store(cli: Cli) -> None:
     assert cli.ok("system", "df") == (
-        "TYPE          TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
-        "Images        0         0         0B        0B\n"
-        "Containers    0         0         0B        0B\n"
-        "Build Cache   0         0         0B        0B\n"
-        "Blobs         0         0         0B        0B\n"
+        "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
+        "Images          0         0         0B        0B\n"
+        "Containers      0         0         0B        0B\n"
+        "Local Volumes   0         0         0B        0B\n"
+        "Build Cache     0         0         0B        0B\n"
+        "Blobs           0         0         0B        0B\n"
     )
 
 

@@ -1,0 +1,114 @@
+"""What a container may use at most: memory, processors and processes.
+
+Decided here and only here: how the flags are written, docker's checks of them, and which
+files of a control group have them.  0 is no limit, as in docker's HostConfig.
+
+Source: docker/cli `opts/opts.go`; docker/go-units `size.go` RAMInBytes; moby
+`daemon/daemon_unix.go` verifyPlatformContainerResources; runc
+`libcontainer/cgroups/fs2`; cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+from layerstore.errors import StoreError, shown
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
+_UNITS = "kmgtp"
+_LEAST_MEMORY = 6 << 20  # bytes
+_LARGEST = 2**63 - 1
+_NANO = 10**9
+_PERIOD = 100_000  # microseconds
+UNLIMITED = -1
+
+
+class Limits(NamedTuple):
+    """`memory` and `memory_swap`, which is both together, are in bytes; `cpus` is in 1e-9 CPUs."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpus: int = 0
+    pids: int = 0
+
+    @property
+    def controllers(self) -> list[str]:
+        """The controllers of cgroup v2 that these limits need."""
+        needed = {"memory": self.memory, "cpu": self.cpus, "pids": self.pids}
+        return [name for name, limit in needed.items() if limit > 0]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What is written to a control group, by the names of its files."""
+        values = {}
+        if self.memory > 0:
+            values["memory.max"] = str(self.memory)
+            values["memory.swap.max"] = self._swap
+        if self.cpus > 0:
+            values["cpu.max"] = f"{max(1000, self.cpus * _PERIOD // _NANO)} {_PERIOD}"
+        if self.pids > 0:
+            values["pids.max"] = str(self.pids)
+        return values
+
+    @property
+    def _swap(self) -> str:
+        if self.memory_swap == UNLIMITED:
+            return "max"
+        # Without a word on swap it is as much again, as with docker.
+        return str(self.memory_swap - self.memory if self.memory_swap else self.memory)
+
+
+def parse_limits(
+    memory: str | None, memory_swap: str | None, cpus: str | None, pids: int
+) -> Limits:
+    """Return the limits of a command line; raises StoreError in docker's words."""
+    found = Limits(
+        _size("-m, --memory", memory),
+        UNLIMITED if memory_swap == "-1" else _size("--memory-swap", memory_swap),
+        _cpus(cpus),
+        max(pids, 0),
+    )
+    if 0 < found.memory < _LEAST_MEMORY:
+        raise StoreError("Minimum memory limit allowed is 6MB")
+    if found.memory_swap and not found.memory:
+        raise StoreError(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if 0 < found.memory_swap < found.memory:
+        raise StoreError("Minimum memoryswap limit should be larger than memory limit, see usage")
+    there = os.cpu_count() or 1
+    if found.cpus > there * _NANO:
+        raise StoreError(
+            f"Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        )
+    return found
+
+
+def _size(flag: str, text: str | None) -> int:
+    """Return the bytes that `text` says in units of 1024."""
+    if text is None:
+        return 0
+    found = _SIZE.fullmatch(text)
+    if found is None or len(text) > 40:
+        raise StoreError(f'invalid argument "{shown(text)}" for "{flag}" flag: invalid size: '
+                         f"'{shown(text)}'")  # fmt: skip
+    power = _UNITS.index(found[2].lower()) + 1 if found[2] else 0
+    return min(int(Decimal(found[1]) * 1024**power), _LARGEST)
+
+
+def _cpus(text: str | None) -> int:
+    if text is None:
+        return 0
+    problem = f'invalid argument "{shown(text)}" for "--cpus" flag: '
+    if not re.fullmatch(r"[0-9]{0,9}(?:\.[0-9]*)?", text) or not text.strip("."):
+        raise StoreError(f"{problem}failed to parse {shown(text)} as a rational number")
+    try:
+        nano = Decimal(text) * _NANO
+    except InvalidOperation:
+        raise StoreError(f"{problem}failed to parse {shown(text)} as a rational number") from None
+    if nano != int(nano):
+        raise StoreError(f"{problem}value is too precise")
+    return int(nano)
