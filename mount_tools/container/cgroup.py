@@ -38,7 +38,7 @@ def make_cgroup(container_id: str, controllers: Sequence[str] = ()) -> Path:
 
     Raises NoCgroup.
     """
-    found = _hierarchy()
+    found = hierarchy()
     if found is None:
         raise NoCgroup("cgroup v2 is not mounted on this machine")
     top, own = found
@@ -59,7 +59,7 @@ def make_cgroup(container_id: str, controllers: Sequence[str] = ()) -> Path:
     raise NoCgroup(f"no control group can be made here ({reason})")
 
 
-def _hierarchy() -> tuple[Path, Path | None] | None:
+def hierarchy() -> tuple[Path, Path | None] | None:
     """Return where cgroup v2 is mounted, and the directory of our own group, if it shows there."""
     mount = next((one for one in read_mounts() if one.fs_type == b"cgroup2"), None)
     if mount is None:
@@ -125,7 +125,7 @@ def group_of(pid: int) -> Path | None:
     path = _path_of(pid)
     if path is None or not os.path.basename(path).startswith(f"{_OURS}-"):
         return None
-    found = _hierarchy()
+    found = hierarchy()
     if found is None:
         return None
     mounts = next(one for one in read_mounts() if one.fs_type == b"cgroup2")

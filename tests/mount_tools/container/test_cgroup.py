@@ -34,7 +34,7 @@ class Hierarchy:
 @pytest.fixture
 def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
     made = Hierarchy(tmp_path / "cgroup", "user.slice/own.scope")
-    monkeypatch.setattr(cgroup, "_hierarchy", lambda: (made.top, made.own))
+    monkeypatch.setattr(cgroup, "hierarchy", lambda: (made.top, made.own))
     return made
 
 
@@ -73,7 +73,7 @@ def test_what_is_said_where_none_can_be_made(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(NoCgroup, match=r"can be made here \(.*/pyunion: Permission denied\)"):
         cgroup.make_cgroup("abc")
-    monkeypatch.setattr(cgroup, "_hierarchy", lambda: None)
+    monkeypatch.setattr(cgroup, "hierarchy", lambda: None)
     with pytest.raises(NoCgroup, match="cgroup v2 is not mounted"):
         cgroup.make_cgroup("abc")
 

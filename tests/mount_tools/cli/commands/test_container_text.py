@@ -32,10 +32,10 @@ def test_status(box: Container) -> None:
     assert text.status_text(box) == "Created"
     ended = box._replace(status="exited", exit_code=3, finished_ns=ago)
     assert text.status_text(ended) == "Exited (3) 2 hours ago"
-    up = replace(box, status="running", started_ns=ago)
+    up = box._replace(status="running", started_ns=ago)
     assert text.status_text(up) == "Up 2 hours"
     assert text.status_text(up, paused=True) == "Up 2 hours (Paused)"
-    assert text.status_text(replace(up, mount_point="/mnt")) == "Up 2 hours (Mounted)"
+    assert text.status_text(up._replace(mount_point="/mnt")) == "Up 2 hours (Mounted)"
 
 
 def test_an_image_whose_name_moved_on_is_shown_by_its_id(cli: Cli, box: Container) -> None:

@@ -528,7 +528,7 @@ def test_devices_work_for_whom_the_user_trusts(containers: Containers) -> None:
     ("flags", "said"),
     [
         (("-p", "80:80"), "pyunion has no -p: "),
-        (("--memory", "1g"), "systemd-run"),
+        (("--cpu-shares", "7"), "systemd-run"),
         (("--network", "bridge"), "network bridge not found"),
         (("--security-opt", "seccomp=x"), "invalid --security-opt"),
         (("--dns", "x"), "x is not an ip address"),
