@@ -48,7 +48,7 @@ class PreparedKeeper:
     """A keeper that has no container yet; the caller calls `run` or `cancel`."""
 
     def __init__(self) -> None:
-        """Fork it.  No store may be open."""
+        """Fork it.  It opens the store by itself."""
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = begin_detached(

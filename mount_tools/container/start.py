@@ -101,10 +101,6 @@ def _leave(
     transport: str = "auto",
 ) -> None:
     """Leave a keeper behind, connected to `viewer`, once the command runs."""
-    if keeper is None:
-        # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
-        store.database.close()
-        keeper = PreparedKeeper()
     order = Order(
         os.fspath(store.root),
         store.durability.sync,
@@ -113,4 +109,4 @@ def _leave(
         stdin,
         size_of_ours(),
     )
-    keeper.run(order, viewer, f"container {container.name}")
+    (keeper or PreparedKeeper()).run(order, viewer, f"container {container.name}")

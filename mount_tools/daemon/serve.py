@@ -22,7 +22,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mount_tools.daemon.attend import Attendant
-from mount_tools.daemon.control_server import Answer, ControlServer
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
 from mount_tools.daemon.signals import SignalHandler
@@ -37,6 +36,8 @@ from unionfs.vfs import Filesystem, Notifier
 
 if TYPE_CHECKING:
     import socket
+
+    from mount_tools.daemon.control_server import Answer, ControlServer
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def serve(
     _raise_file_limit()
     transport = load_transport(options)
     if options.control is not None and covers_our_code(directory):
-        import mount_tools.daemon.control  # noqa: F401 - here, not later
+        import mount_tools.daemon.control
+        import mount_tools.daemon.control_server  # noqa: F401 - here, not later
     make_mount = _way_to_mount(directory, options, namespace, wait)
     with _signals_held():
         return _mount_and_serve(directory, make_mount, options, transport, live)
@@ -216,6 +218,8 @@ class _Control:
         """Serve it; without a thread for that, the mount goes on without it."""
         if self._listener is None:
             return
+        from mount_tools.daemon.control_server import ControlServer
+
         try:
             self._server = ControlServer(self._listener, partial(self._answers, notifier))
         except RuntimeError as error:

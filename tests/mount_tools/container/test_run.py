@@ -80,6 +80,37 @@ def test_a_keeper_that_is_killed_takes_the_command_along(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("step", ["sent:Begun", "expect:Recorded", "execve", "report:keeper"])
+def test_so_it_is_without_an_init(containers: Containers, step: str) -> None:
+    stop_at(containers, step, "killed")
+    done = containers("run", "-d", "--init=false", "--name", "box", "busy:1", "echo", "ran")
+    assert done.returncode == 125 and done.stdout == "", done
+    assert "before its command ran" in done.stderr, done
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    runs_again(containers)
+
+
+def test_without_an_init_the_command_is_process_1(containers: Containers) -> None:
+    script = "trap 'exit 3' USR1; kill 1; kill -9 1; echo $$ up; while :; do sleep 0.02; done"
+    words = ("run", "-d", "--init=false", "--name", "box", "busy:1", "sh", "-c", script)
+    containers.ok(*words)
+    wait_until(lambda: containers.ok("logs", "box") == "1 up", "the command to print")
+    containers.ok("kill", "-s", "TERM", "box")  # which it neither handles nor gets
+    assert "Up" in containers.ok("ps")
+    containers.ok("kill", "-s", "USR1", "box")
+    assert containers.ok("wait", "box") == "3"
+    containers.ok("start", "box")
+    containers.ok("stop", "-t", "0", "box")
+    assert containers.ok("wait", "box") == "137"
+    assert containers.ok("inspect", "-f", "{{.HostConfig.Init}}", "box") == "false"
+    containers.ok("rm", "box")
+
+
+def test_a_signal_to_the_init_is_the_commands(containers: Containers) -> None:
+    script = "trap 'exit 3' TERM; kill 1; while :; do sleep 0.02; done"
+    assert containers("run", "--rm", "busy:1", "sh", "-c", script).returncode == 3
+
+
 def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
     for step in ("send:Terminal", "sent:Terminal", "expect:Terminal", "execve"):
