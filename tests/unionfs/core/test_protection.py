@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.calls import FS_APPEND_FL, FS_IMMUTABLE_FL, get_flags, set_flags
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted, require_fuse, require_root
+from tests.helpers.unions import state
 from unionfs.core.protection import past_marks, require_changeable
 
 MARKED = {"immutable": FS_IMMUTABLE_FL, "grows": FS_APPEND_FL}
@@ -184,6 +185,6 @@ def test_only_what_is_in_a_lower_is_looked_at(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {"lower": ""})
     with layers.union() as tree:
         tree.create(b"upper", 0o644)
-        table = tree.fs._table  # type: ignore[attr-defined]
+        table = state(tree).table
         for name in (b"upper", b"lower"):
             require_changeable(table.get(tree.get(name).nodeid))
