@@ -1,32 +1,33 @@
-"""The processes of one RUN, from the fork to its end.
+"""The process of one RUN, from the fork to its end.
 
-The stage's process has the stage mounted in a mount namespace of its own.  Each RUN gets a
-copy of that namespace, in which /proc, /dev and /sys are mounted, and a PID namespace of its
-own: processes that the command leaves running end with it.  No interpreter is started: all
-are forks of the stage's process.
+The stage's process has the stage mounted in a mount namespace of its own.  The command of
+each RUN is process 1 of a PID namespace, as in docker's builder: processes that it leaves
+running end with it.  It has a copy of the stage's mount namespace, in which /proc, /dev and
+/sys are mounted.  No interpreter is started: the command takes the place of a fork of the
+stage's process.
 
-    stage --> outer process: mount, UTS, IPC and PID namespaces of the RUN; waits
-                --> init, process 1: /proc, /dev, --mount; enters the root; reaps
-                      --> the command
+The process of an ordinary user cannot leave a PID namespace for its children again, so
+there a second fork is between the two, and waits.
 
 Each is killed when its parent ends.
 
 Threading: one thread, since it forks.
+
+Source: pid_namespaces(7) "setns(2) and unshare(2) semantics".
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from mount_tools.build.attach import Attached, Stubs, attach
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
-from mount_tools.container.init import Places, exit_code, mount_root
-from mount_tools.container.process import Launch, become, in_child, restrict
-from mount_tools.container.process_title import set_process_title
+from mount_tools.container.init import exit_code, mount_root
+from mount_tools.container.process import Launch, become_on, in_child, restrict
 from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
 from unionfs.syscalls.namespaces import (
@@ -38,10 +39,12 @@ from unionfs.syscalls.namespaces import (
     bring_up_loopback,
     chroot_to,
     enter_root,
+    setns,
     unshare,
 )
+from unionfs.syscalls.privilege import is_machine_root
 
-_SEPARATE = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
+_SEPARATE = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC
 
 
 class Surroundings(NamedTuple):
@@ -80,67 +83,91 @@ def run_step(
     try:
         for wanted in mounts:
             stubs.make(wanted.target, folder=wanted.folder)
-        return _run(around, launch, mounts, output, network=network)
+        return _run(_Step(around, launch, mounts, output, network))
     finally:
         stubs.remove()
 
 
-def _run(
-    around: Surroundings,
-    launch: Launch,
-    mounts: Sequence[Attached],
-    output: int,
-    *,
-    network: bool,
-) -> int:
+class _Step(NamedTuple):
+    """What a RUN runs, and how."""
+
+    around: Surroundings
+    launch: Launch
+    mounts: Sequence[Attached]
+    output: int
+    network: bool
+
+
+def _run(step: _Step) -> int:
     stage = os.pidfd_open(os.getpid())
     ours, theirs = channel()
     try:
-        outer = os.fork()
-        if outer == 0:
-            ours.close()
-            in_child(
-                lambda: _run_outer(around, launch, mounts, output, stage, theirs, network=network),
-                theirs,
-            )
+        child = _forked_inside(lambda parent: _become_step(step, parent, theirs), stage, theirs)
         theirs.close()
         try:
             # execve(2) closes the channel; if it fails, the end of the processes does.
             with suppress(Silence):
                 ours.expect(Running)
         finally:
-            _, status = os.waitpid(outer, 0)
+            _, status = os.waitpid(child, 0)
         return exit_code(status)
     finally:
         ours.close()
         os.close(stage)
 
 
-def _run_outer(
-    around: Surroundings,
-    launch: Launch,
-    mounts: Sequence[Attached],
-    output: int,
-    stage: int,
-    to: Channel,
-    *,
-    network: bool,
-) -> NoReturn:
-    end_with(stage)
+def _forked_inside(work: Callable[[int], NoReturn], stage: int, to: Channel) -> int:
+    """Do `work` as process 1 of a new PID namespace; return our child that ends as it does.
+
+    `work` gets a pidfd of its parent.
+    """
+    if is_machine_root():
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            unshare(CLONE_NEWPID)
+            try:
+                return _forked(lambda: work(stage), to)
+            finally:
+                setns(own, CLONE_NEWPID)
+        finally:
+            os.close(own)
+
+    def wait() -> NoReturn:
+        end_with(stage)
+        ourselves = os.pidfd_open(os.getpid())
+        unshare(CLONE_NEWPID)
+        child = _forked(lambda: work(ourselves), to)
+        to.close()
+        _, status = os.waitpid(child, 0)
+        os._exit(exit_code(status))
+
+    return _forked(wait, to)
+
+
+def _forked(work: Callable[[], NoReturn], to: Channel) -> int:
+    child = os.fork()
+    if child == 0:
+        in_child(work, to)
+    return child
+
+
+def _become_step(step: _Step, parent: int, to: Channel) -> NoReturn:
+    end_with(parent)
     os.setsid()  # Ctrl-C at the builder's terminal must reach only the builder
-    unshare(_SEPARATE | (0 if network else CLONE_NEWNET))
-    if not network:
+    unshare(_SEPARATE | (0 if step.network else CLONE_NEWNET))
+    if not step.network:
         bring_up_loopback()
+    around = step.around
     places = mount_root(around)
-    _take_output(output)
-    close_all_but(to.fileno(), *places)
-    ourselves = os.pidfd_open(os.getpid())
-    init = os.fork()
-    if init == 0:
-        in_child(lambda: _run_init(around, launch, mounts, places, ourselves, to), to)
-    to.close()
-    _, status = os.waitpid(init, 0)
-    os._exit(exit_code(status))
+    _take_output(step.output)
+    socket.sethostname(around.hostname)
+    chroot_to(places.chroot)
+    furnish(places.root, (), around.files, read_only=False)
+    attach(places.root, step.mounts, around.workspace)
+    enter_root(places.namespace, places.root)
+    close_all_but(to.fileno(), parent)
+    restrict()
+    become_on(None, step.launch, parent, to)
 
 
 def _take_output(output: int) -> None:
@@ -149,38 +176,3 @@ def _take_output(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(null)
-
-
-def _run_init(
-    around: Surroundings,
-    launch: Launch,
-    mounts: Sequence[Attached],
-    places: Places,
-    outer: int,
-    to: Channel,
-) -> NoReturn:
-    end_with(outer)
-    set_process_title("pyunion-init")
-    socket.sethostname(around.hostname)
-    chroot_to(places.chroot)
-    proc = furnish(places.root, (), around.files, read_only=False)
-    attach(places.root, mounts, around.workspace)
-    enter_root(places.namespace, places.root)
-    for fd in (*places, outer, proc):
-        os.close(fd)
-    restrict()
-    ourselves = os.pidfd_open(os.getpid())
-    child = os.fork()
-    if child == 0:
-        in_child(lambda: _become(launch, ourselves, to), to)
-    to.close()
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child:
-            # The kernel kills all other processes of the PID namespace when we exit.
-            os._exit(exit_code(status))
-
-
-def _become(launch: Launch, parent: int, to: Channel) -> NoReturn:
-    close_all_but(to.fileno(), parent)
-    become(launch, parent)
