@@ -23,6 +23,7 @@ import posixpath
 import stat
 from collections.abc import Iterator
 
+from layerstore.build.batches import Batch
 from layerstore.build.destination import Destination, Given, refused
 from layerstore.build.owner import ROOT, ModeChange, Owner
 from layerstore.build.source_digest import check_unchanged, signature
@@ -165,6 +166,7 @@ class Copier:
     def _fill(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, top: int) -> None:
         # (fd, the entry it is made of, its path beneath the top)
         levels: list[tuple[int, Entry | None, bytes]] = [(top, None, b"")]
+        batch = Batch(self._regular)
         try:
             for entry in entries:
                 if not seen.check(entry):
@@ -173,22 +175,30 @@ class Copier:
                 if entry.depth == 0:
                     continue
                 while len(levels) > entry.depth:
+                    batch.finish()
                     self._leave(*levels.pop()[:2])
                 fd, _, above = levels[-1]
                 name = os.fsencode(entry.name)
                 inside = above + b"/" + name if above else name
                 owner = self._owner_of(entry, sources)
                 if stat.S_ISDIR(entry.st.st_mode):
+                    batch.finish()
                     made = self.destination.directory(fd, name)
                     levels.append((made, entry, inside))
                     mode = 0o040755 if entry.implied else entry.st.st_mode
                     self.destination.give(made, self.mode(mode), owner)
-                elif not self._linked(entry, top, fd, name, inside):
+                elif self._linked(entry, top, fd, name, inside):
+                    continue
+                elif stat.S_ISREG(entry.st.st_mode) and entry.st.st_nlink == 1:
+                    batch.add(entry, fd, name, owner)
+                else:
                     self._put(entry, fd, name, owner)
+            batch.finish()
             seen.finish()
             while len(levels) > 1:
                 self._leave(*levels.pop()[:2])
         finally:
+            batch.drop()
             for fd, _, _ in levels[1:]:
                 os.close(fd)
 
