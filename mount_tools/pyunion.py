@@ -9,6 +9,7 @@ Source: libfuse `util/mount.fuse.c`.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, or end with it if `arguments` is None."""
     if arguments is None:
+        gc.disable()  # until all is imported: `framework.Command.invoke` enables it
         status = _run(sys.argv[1:])
         from mount_tools.leave import leave  # now: it needs no time at the start
 

@@ -8,6 +8,7 @@ Source: docker/cli `cli/required.go`, `cli/cobra.go`; spf13/pflag `flag.go`.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable, Sequence
@@ -162,6 +163,13 @@ class Command(click.Command):
     operands = ""
     least = 0
     most: int | None = 0
+
+    def invoke(self, ctx: click.Context) -> object:
+        # What was imported stays: the collector need not look at it.
+        gc.freeze()
+        gc.enable()
+        found: object = super().invoke(ctx)
+        return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = parse_flags(self, super().parse_args, ctx, args)

@@ -9,6 +9,7 @@ Threading: one thread, since it forks.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -86,6 +87,8 @@ def _be_keeper(orders: socket.socket, reporter: Reporter) -> int:
     run = import_module(_RUN).keep
     for name in _OF_THE_DAEMON:
         import_module(name)
+    gc.freeze()
+    gc.enable()
     with orders:
         data, fds, _, _ = socket.recv_fds(orders, _LONGEST, 1)
     if not data:

@@ -265,6 +265,7 @@ def _spare_the_inodes() -> None:
     """
     gc.freeze()
     gc.set_threshold(10_000, 100)
+    gc.enable()
 
 
 def _listen(path: str | None) -> socket.socket | None:

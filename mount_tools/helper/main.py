@@ -6,6 +6,7 @@ message is one line on stderr.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, or end with it if `arguments` is None."""
     keep_standard_fds()
+    if arguments is None:
+        gc.disable()  # until the mount is live: `serve` enables it
     given = sys.argv[1:] if arguments is None else arguments
     program = FUSE_OVERLAYFS if os.path.basename(sys.argv[0]) == FUSE_OVERLAYFS else PROGRAM
     status, message = _guarded(lambda: _run(given, program))
