@@ -90,7 +90,7 @@ def failure(
         reason = reason or ": manifest unknown"
         return kind(f"manifest for {image} not found: manifest unknown{reason}", host)
     if said.code in _MISSING and status in (400, 404):
-        return _MISSING[said.code](f"{host} does not have {what}{reason}", host)
+        return _not_there(_MISSING[said.code], host, what, reason)
     if status == 403 or said.code == "DENIED":
         return Denied(
             f"{host} denies {what}{reason or ' (403)'}: the account may not use it, or it does not "
@@ -102,12 +102,19 @@ def failure(
     if said.code == "BLOB_UPLOAD_UNKNOWN":
         return UploadLost(f"{host} no longer knows {what}: the upload has to start again", host)
     if status == 404:
-        return missing(f"{host} does not have {what}{reason}", host)
+        return _not_there(missing, host, what, reason)
     if status >= 500:
         return ServerFailed(
             f"{host} failed with {status} for {what}{reason}; it may work later", host, status
         )
     return Refused(f"{host} refused {what} with {status}{reason}", host)
+
+
+def _not_there(
+    kind: type[Missing | UploadLost], host: str, what: str, reason: str
+) -> RegistryError:
+    advice = "; the image has to be pushed again" if kind is BlobUnknown else ""
+    return kind(f"{host} does not have {what}{reason}{advice}", host)
 
 
 def _limited(answer: Answer, host: str, what: str, said: Explanation) -> RateLimited:
