@@ -326,7 +326,9 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     wanted = [Point(f"/{name}", folder=False) for name in files]
     wanted += [Point(one.target, folder=True) for one in host.tmpfs]
     wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
-    options = options._replace(union=with_points(options.union, directory, wanted))
+    union = with_points(options.union, directory, wanted)
+    # What is removed at its end need not be on disk before.
+    options = options._replace(union=union._replace(volatile=container.auto_remove))
     return Inside(
         FuseRoot(fuse, os.fspath(point), options),
         hostname,

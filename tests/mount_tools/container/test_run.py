@@ -111,6 +111,28 @@ def test_a_signal_to_the_init_is_the_commands(containers: Containers) -> None:
     assert containers("run", "--rm", "busy:1", "sh", "-c", script).returncode == 3
 
 
+@pytest.mark.parametrize("flags", [(), ("--rm",)])
+def test_only_what_is_removed_at_its_end_is_not_synced(
+    containers: Containers, flags: tuple[str, ...]
+) -> None:
+    containers.ok("run", "-d", *flags, "--name", "box", "busy:1", "sleep", "1000")
+    marks = list(containers.store.glob("containers/*/work/work/incompat/volatile"))
+    assert len(marks) == len(flags)
+    containers.ok("rm", "-f", "box")
+
+
+def test_a_container_that_outlives_its_rm_can_be_started(containers: Containers) -> None:
+    """Its keeper was killed before it could remove it."""
+    script = "test -e /new && echo ran; echo x > /new; sleep 1000"
+    containers.ok("run", "-d", "--rm", "--name", "box", "busy:1", "sh", "-c", script)
+    wait_until(lambda: containers("exec", "box", "test", "-s", "/new").returncode == 0, "the file")
+    os.kill(containers.keeper("box"), signal.SIGKILL)
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    containers.ok("start", "box")
+    assert containers.ok("exec", "box", "cat", "/new") == "x"
+    containers.ok("rm", "-f", "box")
+
+
 def test_exec_that_is_cut_short_is_an_error(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
     for step in ("send:Terminal", "sent:Terminal", "expect:Terminal", "execve"):
