@@ -26,6 +26,7 @@ from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import held
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
+from mount_tools.container.sub_ids import remember
 from mount_tools.container.terminal import Size, open_terminal, size_of_ours
 from mount_tools.container.viewer import view_new
 from mount_tools.daemon.report import Reporter
@@ -85,6 +86,7 @@ def _detach(
     if init is None:
         raise StoreError(f"container {container.id} is not running")
     own_interpreter()
+    remember()
     inside, size = _Inside(way_in(init), group_of(init)), size_of_ours()
 
     leave_keeper(

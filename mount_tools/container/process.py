@@ -35,6 +35,7 @@ from mount_tools.container.handshake import (
 from mount_tools.container.program import run_program
 from mount_tools.container.rights import HIGHEST, USUAL, Rights
 from mount_tools.container.signals import begin_afresh
+from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
@@ -124,8 +125,7 @@ def _become(who: Identity) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        text = f"there is no user {who.uid}:{who.gid} in a container that an ordinary user runs"
-        raise CannotStart(REFUSED, text) from None
+        raise CannotStart(REFUSED, missing_user(who.uid, who.gid)) from None
 
 
 def _environment(launch: Launch, home: str) -> dict[str, str]:

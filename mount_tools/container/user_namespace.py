@@ -1,4 +1,4 @@
-"""The user namespace in which an ordinary user is root of their own files.
+"""The user namespace in which an ordinary user is root of their own files, and of sub-ids.
 
 Decided here and only here: when it is entered: to run containers, and to read files that
 were made in them with modes that allow only root.
@@ -16,7 +16,8 @@ from contextlib import suppress
 from layerstore.containers.containers import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
-from unionfs.syscalls.namespaces import CLONE_NEWUSER, become_root_of_own, setns
+from mount_tools.container import sub_ids
+from unionfs.syscalls.namespaces import CLONE_NEWUSER, setns
 
 
 def be_root() -> None:
@@ -27,7 +28,7 @@ def be_root() -> None:
     if os.geteuid() == 0:
         return
     try:
-        become_root_of_own()
+        sub_ids.enter()
     except OSError as error:
         raise StoreError(
             "an ordinary user runs containers in a user namespace, which the kernel refuses "
@@ -44,7 +45,7 @@ def read_all(container: Container | None = None) -> None:
         return
     with suppress(OSError):
         if container is None or container.init is None:
-            become_root_of_own()
+            sub_ids.enter()
             return
         fd = os.open(f"/proc/{way_in(container.init)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:

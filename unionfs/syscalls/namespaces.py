@@ -53,20 +53,10 @@ def unshare(flags: int) -> None:
         raise fail()
 
 
-def become_root_of_own() -> None:
-    """Enter a new user namespace in which our user and group are root, and there are no others.
-
-    Source: user_namespaces(7).
-    """
-    uid, gid = os.geteuid(), os.getegid()
-    unshare(CLONE_NEWUSER)
-    map_to_root(uid, gid)
-
-
 def map_to_root(uid: int, gid: int, *, only_gid: bool = False) -> None:
     """Map root of our new user namespace to `uid` and `gid`, and nothing else.
 
-    With `only_gid` the user ids are mapped already.
+    With `only_gid` the user ids are mapped already.  Source: user_namespaces(7).
     """
     lines = [("setgroups", "deny"), ("gid_map", f"0 {gid} 1")]
     if not only_gid:

@@ -21,6 +21,7 @@ from mount_tools.cli.output.human import age, ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.pausing import is_paused
+from mount_tools.container.user_namespace import read_all
 from unionfs.types import NS
 
 LISTING = Listing(
@@ -83,6 +84,7 @@ def df(session: Session, template: str | None, json: bool, verbose: bool) -> Non
     """Each layer counts once. With --json each row has type, total, active, size and
     reclaimable (bytes)."""
     store = session.store
+    read_all()  # the files may belong to sub-ids
     found = usage(store)
     counted = as_objects(found, len(list(store.blobs.all())))
     if json:

@@ -18,6 +18,7 @@ from mount_tools.cli.commands import filters
 from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.user_namespace import read_all
 
 DANGLING = "all dangling images"
 UNUSED = "all images without at least one container associated to them"
@@ -56,6 +57,7 @@ def prune(
     )
     if not (force or dry_run or confirmed(warning)):
         return
+    read_all()  # the files may belong to sub-ids
     pruned = gc.prune(
         session.store,
         all_unused=all,
@@ -76,6 +78,7 @@ def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_r
     limits = _Limits(wanted, ("until", "label", "label!", "dangling"))
     warning = f"This will remove {UNUSED if all else DANGLING}."
     if force or dry_run or confirmed(warning):
+        read_all()
         report(limits.images(session.store, everything=all, dry_run=dry_run), dry_run)
 
 
@@ -85,6 +88,7 @@ def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_r
 def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
     limits = _Limits(wanted, ("until",))
     if force or dry_run or confirmed("This will remove all stopped containers."):
+        read_all()
         report(limits.containers(session.store, dry_run=dry_run), dry_run)
 
 

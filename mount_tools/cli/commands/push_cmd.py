@@ -14,6 +14,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.transfers import shown
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.user_namespace import read_all
 
 
 @framework.command(
@@ -43,6 +44,7 @@ def push(
     from layerstore.registry.layers_out import parse_compression
     from layerstore.registry.push import push_image, tags_to_push
 
+    read_all()  # the files may belong to sub-ids
     name = parse_reference(operands[0])
     packing = parse_compression(compression) if compression else None
     if all_tags and (name.tag or name.digest):

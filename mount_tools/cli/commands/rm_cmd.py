@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from layerstore.errors import Conflict, NotFound
+from contextlib import suppress
+
+from layerstore.errors import Conflict, NotFound, StoreError
+from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
 from mount_tools.container.cgroup import release
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.run import end_container
+from mount_tools.container.user_namespace import read_all
 
 
 @framework.command(
@@ -23,12 +27,13 @@ from mount_tools.container.run import end_container
 @pass_session
 def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
     containers = session.store.containers
+    if force:
+        _end(session.store, operands)
+    read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
         container = containers.resolve(name)
-        if force and container.running:
-            end_container(session.store, container)
-        elif is_paused(session.store, container):
+        if is_paused(session.store, container):
             raise Conflict(
                 f"You cannot remove a paused container {container.id}. Unpause and then stop the "
                 "container before attempting removal or force remove"
@@ -40,3 +45,15 @@ def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) 
         say(name)
 
     session.each(operands, remove, harmless=(NotFound,) if force else ())
+
+
+def _end(store: Store, names: tuple[str, ...]) -> None:
+    """End those that run; a user namespace that was entered would be in the way.
+
+    What cannot be ended is told when it is removed.
+    """
+    for name in names:
+        with suppress(StoreError):
+            container = store.containers.resolve(name)
+            if container.running:
+                end_container(store, container)

@@ -6,6 +6,7 @@ from layerstore.errors import NoSuchImage, NotFound
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.user_namespace import read_all
 
 
 @framework.command(
@@ -15,6 +16,8 @@ from mount_tools.cli.session import Session, pass_session, say
 @framework.flag("--no-prune", says="Do not delete untagged parents")
 @pass_session
 def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
+    read_all()  # the files may belong to sub-ids
+
     def remove(name: str) -> None:
         try:
             removed = session.store.images.remove(name, force=force, prune=not no_prune)

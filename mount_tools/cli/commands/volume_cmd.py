@@ -27,6 +27,7 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.gotemplate.values import Labels, Row, Value
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.container.user_namespace import read_all
 
 KNOWN = ("dangling", "driver", "label", "name")
 LISTING = Listing(
@@ -103,6 +104,7 @@ def ls(
     store = session.store
     found = selected(store, wanted)
     if json:
+        read_all()
         say(as_json(as_object(store, one) for one in found), end="")
         return
     say(LISTING.text((row_of(store, one) for one in found), template, quiet=quiet), end="")
@@ -199,6 +201,7 @@ def inspect(session: Session, operands: tuple[str, ...], template: str | None) -
 @pass_session
 def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
     """A volume that a container uses, running or not, is refused."""
+    read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
         try:
@@ -223,6 +226,7 @@ def prune(
     warning = "This will remove all local volumes not used by at least one container."
     if not (force or dry_run or confirmed(warning)):
         return
+    read_all()
     pruned = gc.prune_volumes(
         session.store,
         labels=dict(filters.label_pairs(asked.get("label", ()))),
