@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,13 @@ def counting(containers: Containers, store: Store) -> Container:
 
 
 def ticks(container: Container) -> int:
-    """Return the CPU time that the processes of the container have used."""
+    """Return the CPU time that the processes of the container have used, and their children."""
     assert container.init is not None
     total = 0
     for process in members(container.init):
-        line = Path(f"/proc/{process.pid}/stat").read_text()
-        total += sum(map(int, line[line.rindex(")") + 2 :].split()[11:13]))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            line = Path(f"/proc/{process.pid}/stat").read_text()
+            total += sum(map(int, line[line.rindex(")") + 2 :].split()[11:15]))
     return total
 
 

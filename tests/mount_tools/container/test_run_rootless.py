@@ -65,7 +65,9 @@ def test_user_is_root_inside_and_nowhere_else(home: Path) -> None:
     assert done.stdout.splitlines()[:2] == ["uid=0 gid=0", "127.0.0.1\tlocalhost"]
     assert os.stat(home / "shared/new").st_uid == NOBODY
     done = as_user(home, "pyunion run --rm -u 1000 one:1 true")
-    assert done.returncode == 125 and "there is no user 1000:0 in this container, which" in done.stderr
+    assert (
+        done.returncode == 125 and "there is no user 1000:0 in this container, which" in done.stderr
+    )
     assert as_user(home, "pyunion run --rm one:1 nosuch").returncode == 127
     assert as_user(home, "pyunion ps -aq").stdout == ""
 
