@@ -125,6 +125,16 @@ class SetAttr:
         words = (f"{name}={value}" for name, value in given if value is not None)
         return f"SetAttr({', '.join(words)})"
 
+    def is_chown(self) -> bool:
+        """Tell whether it is a chown(2), which takes suid and sgid from files.
+
+        One that changes neither id comes as a change of nothing.
+        """
+        if self.uid is not None or self.gid is not None:
+            return True
+        rest = self.mode, self.size, self.atime_ns, self.mtime_ns
+        return not self.times_now and all(value is None for value in rest)
+
     def only_touches(self) -> bool:
         """Tell whether it sets both times to the present, and nothing else."""
         return self.times_now and self.mode is self.uid is self.gid is self.size is None

@@ -179,6 +179,14 @@ def test_open_truncating_a_running_program(root: Path) -> None:
 
 
 @tree(PROGRAM)
+def test_open_truncating_a_program_that_has_run(root: Path) -> None:
+    assert run(root / "sh", "-c", "echo ran").stdout == b"ran\n"
+    os.rename(root / "sh", root / "moved")
+    with opened(root / "moved", os.O_RDONLY | os.O_TRUNC):
+        assert (root / "moved").stat().st_size == 0
+
+
+@tree(PROGRAM)
 def test_replace_a_running_program(root: Path, running: subprocess.Popen[bytes]) -> None:
     """A running program's file is changed in its attributes, renamed over and removed."""
     os.chmod(root / "sh", 0o700)

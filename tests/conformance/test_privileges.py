@@ -68,7 +68,7 @@ def test_sgid_without_group_execution_is_kept(root: Path) -> None:
 
 
 @tree(file("f", b"data", mode=0o6755, uid=3))
-@pytest.mark.parametrize(("uid", "gid"), [(5, -1), (-1, 5), (5, 5)])
+@pytest.mark.parametrize(("uid", "gid"), [(5, -1), (-1, 5), (5, 5), (-1, -1)])
 def test_suid_is_dropped_by_chown(root: Path, uid: int, gid: int) -> None:
     """A change of owner, even by root, takes suid and sgid from an executable."""
     os.chown(root / "f", uid, gid)

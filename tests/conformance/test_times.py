@@ -142,6 +142,15 @@ def test_ctime_moves_with_every_change_of_attributes(root: Path, change: str) ->
     assert after.st_mtime_ns == OLD_NS
 
 
+@tree(file("f"), directory("d"), symlink("l", "f"))
+@pytest.mark.parametrize("name", ["f", "d", "l"])
+def test_a_chown_to_nobody_new_moves_ctime(root: Path, name: str) -> None:
+    before = os.lstat(root / name).st_ctime_ns
+    next_tick()
+    os.chown(root / name, -1, -1, follow_symlinks=False)
+    assert os.lstat(root / name).st_ctime_ns > before
+
+
 @tree(*TREE)
 def test_reading_changes_no_other_time(root: Path) -> None:
     """Reading content, a directory and a link leaves mtime and ctime."""

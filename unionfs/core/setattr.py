@@ -85,7 +85,7 @@ def _truncate(
 
 
 def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
-    if change.uid is not None or change.gid is not None:
+    if change.is_chown():
         uid, gid = _stored(state, change)
         if name is None:
             os.chown(fd, uid, gid)
@@ -105,7 +105,7 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
 
 def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
     path = b"/proc/self/fd/%d" % orphan
-    if change.uid is not None or change.gid is not None:
+    if change.is_chown():
         os.chown(path, *_stored(state, change))
     if change.mode is not None:
         with modes_settled():

@@ -203,13 +203,7 @@ class UnionFs:
         return self._add_handle(open_file(self._state, node, flags))
 
     def _is_running(self, node: File) -> bool:
-        """Tell whether a program runs that is the file `node`.
-
-        With passthrough its lower file is kept open afterwards too; `wire.modes` knows
-        whether it runs.
-        """
-        if self._state.passes_through and not in_upper(node):
-            return False
+        """Tell whether a program runs that is the file `node`."""
         handles = self._handles.copy().values()
         return any(handle.node is node and handle.flags & FMODE_EXEC for handle in handles)
 
