@@ -272,15 +272,12 @@ def _commit(*options: str) -> Row:
 def _build(*, cached: bool) -> Row:
     def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
         context = given / "context"
-        # The key of a cached step has the labels in it.
-        words = ("--layers", "--build-arg", f"round={number}", "-t", f"built{number}", context)
+        words = ("--layers", "-t", "cached" if cached else f"built{number}", context)
         if cached:
             engine.buildah("bud", "-q", *words)
         yield
         engine.buildah("bud", "-q", *(words if cached else ("--no-cache", *words)))
         yield
-        if cached:
-            engine.buildah("rmi", f"built{number}")
 
     return row
 
@@ -370,6 +367,7 @@ def measure(
                     print(f"{name}: {row} failed: {error}", file=sys.stderr, flush=True)
                     continue
                 taken[row].setdefault(name, []).append(seconds)
+                print(f"{row} {name} {seconds:.2f} s", file=sys.stderr, flush=True)
         print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
     return taken
 
@@ -432,7 +430,7 @@ def main(words: list[str] | None = None) -> int:
     rootfs = chosen.rootfs or debian_rootfs()
     with workspace("engines", chosen.place) as base, device_for(chosen.user):
         taken = measure(base, rootfs, names, rows, chosen.rounds, as_user=chosen.user)
-    print(table(taken, names))
+        print(table(taken, names), flush=True)  # to remove the stores takes long
     if chosen.out is not None:
         about = {
             "kernel": platform.release(),

@@ -1,0 +1,57 @@
+"""The session of the engines: how a row is timed, and which words are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engines import ROWS, Engine, main, timed
+
+
+def test_a_row_is_timed_between_its_stops(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "engine", None, as_user=False)
+    steps = []
+
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        steps.append(f"prepare {number}")
+        yield
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < 0.02:
+            pass
+        yield
+        steps.append("tidy up")
+
+    seconds = timed(engine, row, tmp_path, 3)
+    assert seconds >= 0.02
+    assert steps == ["prepare 3", "tidy up"]
+
+
+def test_a_row_may_measure_by_itself(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "engine", None, as_user=False)
+
+    def row(engine: Engine, given: Path, number: int) -> Iterator[None]:
+        yield
+        engine.measured = 7.0
+        yield
+
+    assert timed(engine, row, tmp_path, 0) == 7.0
+    assert timed(engine, lambda *_: iter((None, None)), tmp_path, 0) < 7.0
+
+
+def test_a_store_has_its_mount_program(tmp_path: Path) -> None:
+    Engine(tmp_path / "native", None, as_user=False)
+    Engine(tmp_path / "fuse", "/bin/mounter", as_user=False)
+    assert "mount_program" not in (tmp_path / "native/storage.conf").read_text()
+    assert 'mount_program = "/bin/mounter"' in (tmp_path / "fuse/storage.conf").read_text()
+
+
+def test_words_that_are_no_row_or_subject(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--rows", "nope"], ["--subjects", "aufs"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+    assert "no such subject or row" in capsys.readouterr().err
+    assert {"mount", "cached", "commit"} <= set(ROWS)
