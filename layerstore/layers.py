@@ -232,7 +232,7 @@ class LayerStore:
 
     def need(self, chain: Digest) -> Layer | None:
         """Return the layer, leased for the work of this process, or None."""
-        with self._database.transaction():
+        with self._database.transaction(durable=False):
             layer = self.find(chain)
             if layer is not None:
                 self._leases.hold("layer", chain)

@@ -25,17 +25,21 @@ class BuildCache:
     def __init__(self, store: Store) -> None:
         self._layers = store.layers
         self._rows = BuildTable(store.database)
+        self._there: set[Digest] = set()  # chains that were in the store at some moment
 
     def find(self, key: str) -> StepRow | None:
-        """Return the step of `key`, whose layers are in the store at this moment, or None.
+        """Return the step of `key`, whose layers are in the store, or None.
 
         The layers are not leased: the caller calls `hold` for the last step that it uses,
         which also holds the layers beneath it.
         """
         found = self._rows.step(key)
-        if found is None or found.chain is None or self._layers.find(found.chain) is not None:
+        if found is None or found.chain is None or found.chain in self._there:
             return found
-        return None
+        if self._layers.find(found.chain) is None:
+            return None
+        self._there.add(found.chain)
+        return found
 
     def hold(self, chain: Digest | None) -> bool:
         """Lease `chain` for this process; return False if it has been removed meanwhile."""

@@ -98,17 +98,19 @@ class Database:
         return opened[1]
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Hold the store's one write lock; commit at the end, roll back on an error.
 
-        Within a transaction of the same thread it joins that one, and ends with it.
-        Raises Busy if another process keeps the lock for `BUSY_SECONDS`.
+        Within a transaction of the same thread it joins that one, and ends with it.  One that
+        is not `durable` does not wait for the disk: if the machine stops, it may be lost, but
+        not after a later one that is durable.  Raises Busy if another process keeps the lock
+        for `BUSY_SECONDS`.
         """
         connection = self.connection
         if connection.in_transaction:
             yield connection
             return
-        with _sentences(self.path):
+        with _sentences(self.path), self._synced(connection, durable=durable):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -117,6 +119,17 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _synced(self, connection: sqlite3.Connection, *, durable: bool) -> Iterator[None]:
+        if durable or not self._sync:
+            yield
+            return
+        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def rehearsal(self) -> Iterator[sqlite3.Connection]:

@@ -61,7 +61,8 @@ class Leases:
         If the work fails, the lease loses its holder and `recover` undoes what the
         work made; if that fails too, the next opening of the store does it.
         """
-        with self._database.transaction() as tx:
+        # It matters to other processes, and only its keys are needed after a crash: see `hold`.
+        with self._database.transaction(durable=False) as tx:
             number = _insert(tx, None, kind, key)
         work = (os.getpid(), number)
         if kind == "work":
@@ -79,7 +80,9 @@ class Leases:
     def _end(self, work: tuple[int, int]) -> None:
         if work in self._works:
             self._works.remove(work)
-        self._database.write("DELETE FROM leases WHERE id = ?", work[1:])
+        # If this is lost in a crash, the next opening of the store does it.
+        with self._database.transaction(durable=False) as tx:
+            tx.execute("DELETE FROM leases WHERE id = ?", work[1:])
 
     def _leave(self, work: tuple[int, int]) -> None:
         if self._database.one("SELECT 1 FROM leases WHERE within = ?", work[1:]) is None:

@@ -389,11 +389,10 @@ class Builder:
     # -- the end --
 
     def _publish(self, made: Made) -> Image:
-        with self._store.leases.lease("work", "build"):
-            config = made.image_config(self._platform)
-            if self._settings.squash:
-                config = self._squashed(made, config)
-            return self._store.images.add(config.data)
+        config = made.image_config(self._platform)
+        if self._settings.squash:
+            config = self._squashed(made, config)
+        return self._store.images.add(config.data)
 
     @property
     def _platform(self) -> Platform:

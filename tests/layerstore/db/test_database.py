@@ -254,3 +254,29 @@ def test_child_goes_on_when_its_parent_closes(path: Path) -> None:
         assert lease_count(other) == 2
     with closing(Database(path, sync=False)) as last:
         assert lease_count(last) == 2
+
+
+def test_a_commit_that_may_be_lost_does_not_wait_for_the_disk(root: Path) -> None:
+    Store.open(root).close()
+    opened = Database(root / "store.db")
+    try:
+
+        def level() -> int:
+            return int(opened.connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        with opened.transaction(durable=False):
+            assert level() == 1
+            with opened.transaction():  # a part of the first
+                assert level() == 1
+        assert level() == 2
+        with pytest.raises(ZeroDivisionError), opened.transaction(durable=False):
+            raise ZeroDivisionError
+        assert level() == 2
+    finally:
+        opened.close()
+    quick = Database(root / "store.db", sync=False)
+    try:
+        with quick.transaction(durable=False) as tx:
+            assert tx.execute("PRAGMA synchronous").fetchone()[0] == 0
+    finally:
+        quick.close()
