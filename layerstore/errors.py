@@ -67,6 +67,12 @@ class InvalidReference(StoreError):
     """The name of an image, a tag or a container does not follow the grammar."""
 
 
+class InvalidArgument(StoreError):
+    """The value of a flag does not follow the flag's grammar."""
+
+    exit_code = 125
+
+
 class AmbiguousId(InvalidReference):
     """A short id is the beginning of several ids."""
 

@@ -78,7 +78,8 @@ def checked_name(name: str) -> str:
     """Return `name`; raises InvalidReference, in docker's words, if no volume can have it."""
     if len(name) == 1:
         raise InvalidReference(
-            "volume name is too short, names should be at least two alphanumeric characters"
+            f"create {shown(name)}: volume name is too short, names should be at least two "
+            "alphanumeric characters"
         )
     if not _NAME.fullmatch(name):
         raise InvalidReference(

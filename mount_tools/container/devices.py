@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from layerstore.errors import StoreError, shown
+from layerstore.errors import InvalidArgument, StoreError, shown
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 
@@ -56,7 +56,7 @@ def device_of(fields: Object) -> Device:
 
 
 def parse_device(text: str) -> Device:
-    """Read `HOST[:CONTAINER[:rwm]]` or `HOST:rwm`; raises StoreError."""
+    """Read `HOST[:CONTAINER[:rwm]]` or `HOST:rwm`; raises InvalidArgument."""
     source, *rest = text.split(":")
     target, rights = source, "rwm"
     if len(rest) == 1 and _RIGHTS.fullmatch(rest[0]):
@@ -65,20 +65,20 @@ def parse_device(text: str) -> Device:
         target = rest[0]
         rights = rest[1] if len(rest) > 1 else rights
     if len(rest) > 2 or not source or not target:
-        raise StoreError(f"invalid device specification: {shown(text)}")
+        raise InvalidArgument(f"invalid device specification: {shown(text)}")
     if not _RIGHTS.fullmatch(rights) or len(set(rights)) != len(rights):
-        raise StoreError(f"invalid device mode: {shown(rights)}")
+        raise InvalidArgument(f"bad mode specified: {shown(rights)}")
     if not {"r", "w"} <= set(rights):
-        raise StoreError(
+        raise InvalidArgument(
             f"the device {shown(source)} cannot be limited to {rights}: no control group guards "
             "devices here; leave the mode out, or mind the mode of the host's file"
         )
     for path in (source, target):
         if not path.startswith("/") or "\0" in path:
-            raise StoreError(f"{shown(path)} is not an absolute path")
+            raise InvalidArgument(f"{shown(path)} is not an absolute path")
     target = posixpath.normpath("/" + target.lstrip("/"))
     if target == "/":
-        raise StoreError(f"invalid device specification: {shown(text)}")
+        raise InvalidArgument(f"invalid device specification: {shown(text)}")
     return Device(source, target)
 
 

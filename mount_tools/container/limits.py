@@ -15,7 +15,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-from layerstore.errors import StoreError, shown
+from layerstore.errors import InvalidArgument, StoreError, shown
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
 _UNITS = "kmgtp"
@@ -64,7 +64,10 @@ class Limits(NamedTuple):
 def parse_limits(
     memory: str | None, memory_swap: str | None, cpus: str | None, pids: int
 ) -> Limits:
-    """Return the limits of a command line; raises StoreError in docker's words."""
+    """Return the limits of a command line.
+
+    Raises StoreError in docker's words, InvalidArgument for what is not a number.
+    """
     found = Limits(
         _size("-m, --memory", memory),
         UNLIMITED if memory_swap == "-1" else _size("--memory-swap", memory_swap),
@@ -93,7 +96,7 @@ def _size(flag: str, text: str | None) -> int:
         return 0
     found = _SIZE.fullmatch(text)
     if found is None or len(text) > 40:
-        raise StoreError(f'invalid argument "{shown(text)}" for "{flag}" flag: invalid size: '
+        raise InvalidArgument(f'invalid argument "{shown(text)}" for "{flag}" flag: invalid size: '
                          f"'{shown(text)}'")  # fmt: skip
     power = _UNITS.index(found[2].lower()) + 1 if found[2] else 0
     return min(int(Decimal(found[1]) * 1024**power), _LARGEST)
@@ -104,11 +107,13 @@ def _cpus(text: str | None) -> int:
         return 0
     problem = f'invalid argument "{shown(text)}" for "--cpus" flag: '
     if not re.fullmatch(r"[0-9]{0,9}(?:\.[0-9]*)?", text) or not text.strip("."):
-        raise StoreError(f"{problem}failed to parse {shown(text)} as a rational number")
+        raise InvalidArgument(f"{problem}failed to parse {shown(text)} as a rational number")
     try:
         nano = Decimal(text) * _NANO
     except InvalidOperation:
-        raise StoreError(f"{problem}failed to parse {shown(text)} as a rational number") from None
+        raise InvalidArgument(
+            f"{problem}failed to parse {shown(text)} as a rational number"
+        ) from None
     if nano != int(nano):
-        raise StoreError(f"{problem}value is too precise")
+        raise InvalidArgument(f"{problem}value is too precise")
     return int(nano)

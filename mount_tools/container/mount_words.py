@@ -16,7 +16,7 @@ import os
 import posixpath
 from typing import NamedTuple
 
-from layerstore.errors import InvalidReference, StoreError, shown
+from layerstore.errors import InvalidArgument, InvalidReference, StoreError, shown
 from layerstore.volumes import checked_name
 from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
@@ -121,16 +121,18 @@ def parse_mount(text: str) -> Volume | StoreVolume | Tmpfs:
         name, equals, value = word.partition("=")
         name = _MOUNT_WORDS.get(name.lower(), "")
         if not name:
-            raise StoreError(f'invalid argument "{text}" for "--mount" flag: unexpected key {word}')
+            raise InvalidArgument(
+                f'invalid argument "{text}" for "--mount" flag: unexpected key {word}'
+            )
         if not equals and name not in _SWITCHES:
-            raise StoreError(
+            raise InvalidArgument(
                 f'invalid argument "{text}" for "--mount" flag: invalid field \'{word}\' must be a '
                 "key=value pair"
             )
         given[name] = value if equals else "true"
     kind, source = given["type"], given.get("source", "")
     if "target" not in given:
-        raise StoreError(f'invalid argument "{text}" for "--mount" flag: target is required')
+        raise InvalidArgument(f'invalid argument "{text}" for "--mount" flag: target is required')
     target = checked_target(given["target"], text)
     read_only = given.get("readonly", "false").lower() in _TRUE
     if kind == "tmpfs":
@@ -144,9 +146,12 @@ def parse_mount(text: str) -> Volume | StoreVolume | Tmpfs:
         copy = given.get("volume-nocopy", "false").lower() not in _TRUE
         return StoreVolume(_volume_name(source), target, read_only, copy)
     if kind != "bind":
-        raise StoreError(f"mount type {kind}: there are the types bind, volume and tmpfs")
+        raise StoreError(
+            f'invalid mount config for type "{kind}": mount type unknown: there are bind, volume '
+            "and tmpfs"
+        )
     if not source:
-        raise StoreError(f'invalid argument "{text}" for "--mount" flag: source is required')
+        raise InvalidArgument(f'invalid argument "{text}" for "--mount" flag: source is required')
     return _bind(source, target, text, read_only=read_only)
 
 
@@ -184,8 +189,8 @@ def checked_target(target: str, text: str, kind: str = "bind") -> str:
     target = posixpath.normpath("/" + target.lstrip("/"))
     if target == "/":
         raise StoreError(
-            f"invalid volume specification: '{text}': invalid specification: destination can't "
-            "be '/'"
+            f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
+            "invalid specification: destination can't be '/'"
         )
     return target
 

@@ -120,19 +120,15 @@ def volume_document(store: Store, volume: Volume) -> dict[str, Value]:
 def _mounts(store: Store, container: Container) -> list[Value]:
     """Return the mounts of a container as docker lists them."""
     host = host_config(RunConfig(container.config))
-    of_flag_v = {one.target for one in host.named}
     return [
         *(_bind(volume) for volume in host.volumes),
-        *(
-            _mount(store, use, plain=use.target not in of_flag_v)
-            for use in store.volumes.uses_of(container.id)
-        ),
+        *(_mount(store, use) for use in store.volumes.uses_of(container.id)),
     ]
 
 
-def _mount(store: Store, use: VolumeUse, *, plain: bool) -> Value:
-    """Return a volume of the store; docker gives one of -v the mode "z" if it has no other."""
-    mode = "ro" if use.read_only and not plain else "" if plain else "z"
+def _mount(store: Store, use: VolumeUse) -> Value:
+    """Return a volume of the store; one with a name has the mode "z" if no other, as in docker."""
+    mode = "ro" if use.read_only else "z" if use.named else ""
     return {
         "Type": "volume",
         "Name": use.volume,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from layerstore.errors import NoSuchVolume, StoreError
+from layerstore.errors import InvalidArgument, NoSuchVolume, StoreError
 from layerstore.images.filters import has_labels
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.operations import gc
@@ -80,7 +80,9 @@ def create(
 def _label(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not name:
-        raise StoreError(f"invalid label: {text}")
+        raise InvalidArgument(
+            f'invalid argument "{text}" for "--label" flag: invalid label \'{text}\': empty name'
+        )
     return name, value
 
 

@@ -22,7 +22,8 @@ def test_a_volume_is_made_listed_and_removed(cli: Cli) -> None:
 
 def test_what_is_wrong_with_a_new_volume(cli: Cli) -> None:
     assert cli.fails("volume", "create", "x") == (
-        "Error: volume name is too short, names should be at least two alphanumeric characters\n"
+        "Error: create x: volume name is too short, names should be at least two alphanumeric "
+        "characters\n"
     )
     assert 'includes invalid characters for a local volume name, only "[a-zA-Z0-9]' in cli.fails(
         "volume", "create", "a b"
@@ -30,7 +31,9 @@ def test_what_is_wrong_with_a_new_volume(cli: Cli) -> None:
     assert 'plugin "nfs" not found: there is only the driver local' in cli.fails(
         "volume", "create", "-d", "nfs", "data"
     )
-    assert "invalid label: =x" in cli.fails("volume", "create", "--label", "=x", "data")
+    assert "invalid label '=x': empty name" in cli.fails(
+        "volume", "create", "--label", "=x", "data", status=125
+    )
     assert "pyunion has no --opt: " in cli.fails("volume", "create", "--opt", "x", status=125)
     assert "Conflicting options" in cli.fails("volume", "create", "--name", "a", "bb")
     assert cli.ok("volume", "create", "--name", "old") == "old\n"
