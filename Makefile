@@ -6,6 +6,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+# With it each of the many processes that the tests start would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -47,9 +50,11 @@ QUICK := PYUNION_TEST_QUICK=1
 # and commands run in processes of their own and are not seen.
 COVERAGE :=
 COVER := $(if $(COVERAGE),--cov --cov-branch --cov-report=term)
+# What is skipped as a whole without root and mounts, and need not be imported first.
+WITH_ROOT := conformance benchmarks engines faults interop model unionfs/core
 # Each worker starts with half of the tests, in their order, for the fixtures of their modules.
 WORKERS := -n 2 --dist worksteal
-QUICK_TESTS := -q -r fE $(WORKERS) -m 'not slow' --ignore=tests/conformance --ignore=tests/benchmarks
+QUICK_TESTS := -q -r fE $(WORKERS) -m 'not slow' $(WITH_ROOT:%=--ignore=tests/%)
 
 # The conformance suite in processes of their own: its 14,000 tests would weigh on
 # every process that the other tests fork.
