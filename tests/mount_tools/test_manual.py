@@ -87,6 +87,7 @@ def test_what_is_to_be_typed_is_ascii() -> None:
     assert "--prune-unchanged" in shown
 
 
+@pytest.mark.slow
 def test_an_installation_has_the_pages_and_the_marks_of_types(tmp_path: Path) -> None:
     """What a wheel holds: bdist_wheel packs what `install --root` installs."""
     pytest.importorskip("setuptools")

@@ -71,7 +71,7 @@ def test_nothing_behind_the_end_is_read(tmp_path: Path) -> None:
 
 
 def test_zeros_take_no_room(tmp_path: Path) -> None:
-    size = 200 << 20
+    size = 32 << 20
     tail = b"tail"
     stream = io.BytesIO(gzip.compress(file(b"a", b"")[:512] + bytes(size) + tail, 1))
     with plain_file(stream, tmp_path) as plain:

@@ -70,25 +70,24 @@ def bash(cli: Cli, tmp_path: Path) -> Iterator[Bash]:
     made.close()
 
 
+LINES = {
+    "pyunion hist\tbusy:1 --no-\t": ["pyunion", "history", "busy:1", "--no-trunc"],
+    "pyunion rmi bus\t": ["pyunion", "rmi", "busy:1"],
+    "pyunion rmi busy:\t": ["pyunion", "rmi", "busy:1"],
+    "pyunion rmi busy:1\t": ["pyunion", "rmi", "busy:1"],
+    "pyunion rmi busy:1 ch\t": ["pyunion", "rmi", "busy:1", "changed:1"],
+    "pyunion load -i arch\t": ["pyunion", "load", "-i", "archive.tar"],
+    "pyunion load --input=arch\t": ["pyunion", "load", "--input=archive.tar"],
+    "pyunion import arch\t": ["pyunion", "import", "archive.tar"],
+    "pyunion run busy:1 cat arch\t": ["pyunion", "run", "busy:1", "cat", "archive.tar"],
+    "pyunion which arch\t bus\t": ["pyunion", "which", "archive.tar", "busy:1"],
+    "pyunion nope arch\t": ["pyunion", "nope", "arch"],
+}
+
+
 @pytest.mark.usefixtures("child")
-@pytest.mark.parametrize(
-    ("typed", "words"),
-    [
-        ("pyunion hist\tbusy:1 --no-\t", ["pyunion", "history", "busy:1", "--no-trunc"]),
-        ("pyunion rmi bus\t", ["pyunion", "rmi", "busy:1"]),
-        ("pyunion rmi busy:\t", ["pyunion", "rmi", "busy:1"]),
-        ("pyunion rmi busy:1\t", ["pyunion", "rmi", "busy:1"]),
-        ("pyunion rmi busy:1 ch\t", ["pyunion", "rmi", "busy:1", "changed:1"]),
-        ("pyunion load -i arch\t", ["pyunion", "load", "-i", "archive.tar"]),
-        ("pyunion load --input=arch\t", ["pyunion", "load", "--input=archive.tar"]),
-        ("pyunion import arch\t", ["pyunion", "import", "archive.tar"]),
-        ("pyunion run busy:1 cat arch\t", ["pyunion", "run", "busy:1", "cat", "archive.tar"]),
-        ("pyunion which arch\t bus\t", ["pyunion", "which", "archive.tar", "busy:1"]),
-        ("pyunion nope arch\t", ["pyunion", "nope", "arch"]),
-    ],
-)
-def test_a_line_is_completed(bash: Bash, typed: str, words: list[str]) -> None:
-    assert bash.words(typed) == words
+def test_lines_are_completed(bash: Bash) -> None:
+    assert {typed: bash.words(typed) for typed in LINES} == LINES
 
 
 @pytest.mark.parametrize(

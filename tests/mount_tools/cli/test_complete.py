@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,26 +12,31 @@ from pathlib import Path
 import pytest
 
 from layerstore import Image
+from mount_tools.cli.main import main
 from tests.helpers.cli import Cli
 
 PYUNION = Path(sys.executable).with_name("pyunion")
 
 
+def asked(root: Path, *words: str) -> dict[str, str]:
+    """Return the environment in which bash starts the command to complete `words`."""
+    return {
+        "COMP_TYPED": " ".join(("pyunion", *words)),
+        "COMP_CURRENT": words[-1],
+        "PYUNION_ROOT": str(root),
+        "_PYUNION_COMPLETE": "bash_complete",
+    }
+
+
 def completed(root: Path, *words: str) -> list[str]:
-    asked = {"COMP_TYPED": " ".join(("pyunion", *words)), "COMP_CURRENT": words[-1]}
-    done = subprocess.run(
-        [PYUNION],
-        env={
-            **os.environ,
-            **asked,
-            "PYUNION_ROOT": str(root),
-            "_PYUNION_COMPLETE": "bash_complete",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+    said = io.BytesIO()
+    stdout = io.TextIOWrapper(said, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(stdout):
+        for name, value in asked(root, *words).items():
+            patched.setenv(name, value)
+        assert main([]) == 0
+        stdout.flush()
+    return said.getvalue().decode().split()
 
 
 @pytest.mark.usefixtures("child")
@@ -48,6 +55,13 @@ def test_commands_flags_and_names(cli: Cli, base: Image) -> None:
     assert completed(cli.root, "commit", "-m", "x") == ["file,x"]
     assert completed(cli.root, "exec", "box", "-") == []
     assert completed(cli.root, "nope", "b") == []
+
+
+@pytest.mark.usefixtures("base")
+def test_the_command_itself_answers(cli: Cli) -> None:
+    env = {**os.environ, **asked(cli.root, "rmi", "b")}
+    done = subprocess.run([PYUNION], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "plain,busy:1\n", "")
 
 
 def test_no_store_no_names(tmp_path: Path) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from mount_tools.cli.main import main
 from mount_tools.cli.output.terminal import escaped, for_stream, one_line
 from tests.helpers.cli import Cli
 from tests.helpers.images import add_image
 from tests.helpers.terminals import Terminal
 
-PYUNION = Path(sys.executable).with_name("pyunion")
 EVIL = "a\x1b]0;owned\x07b\x9bc\u202ed\x7f"
 SHOWN = r"a\u001b]0;owned\u0007b\u009bc\u202ed\u007f"
 
@@ -81,13 +79,16 @@ EVERYWHERE = [
 @pytest.mark.parametrize("line", EVERYWHERE)
 def test_nothing_on_a_terminal_obeys_an_image(evil: Cli, line: str, terminal: Terminal) -> None:
     words = [word.replace("_", " ") for word in line.split(" ")]
-    done = subprocess.run(
-        [PYUNION, "--root", evil.root, *words], stdout=terminal.program, stderr=terminal.program
-    )
+    with (
+        open(os.dup(terminal.program), "w") as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+    ):
+        status = main(["--root", str(evil.root), *words])
     os.write(terminal.program, b"<end>")
     seen = terminal.await_text(b"<end>").replace(b"\r\n", b"\n").decode()
     terminal.close()
-    assert done.returncode in (0, 1, 64, 125)
+    assert status in (0, 1, 64, 125)
     assert "a bug in PyUnion" not in seen
     assert seen == escaped(seen)
     assert len(seen) > len("<end>")
