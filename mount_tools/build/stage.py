@@ -135,7 +135,7 @@ def _why(error: Exception) -> tuple[int, str]:
         case StepFailed():
             return error.status, ""
         case CannotStart():
-            return error.status, str(error)
+            return 0, str(error)  # as in docker, only a command that ran has a status
         case ContainerfileError():
             return 0, error.reason  # the builder says where
         case StoreError():
