@@ -27,7 +27,10 @@ def _collect() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a worker that may mount do so unseen by the others."""
+    """Let commands find bytecode, and a worker that may mount do so unseen by the others."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        # With it each command of a test would compile all of our modules, as no installed one.
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".cache/bytecode")
     if hasattr(config, "workerinput") and "PYUNION_TEST_QUICK" not in os.environ:
         # Not at the top: coverage counts only what is imported after it has begun.
         from tests.helpers.workers import isolate

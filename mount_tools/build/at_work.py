@@ -105,7 +105,8 @@ class AtWork:
             case Kept(number, created, diff_id, chain):
                 if number < 0:
                     self.packed = True
-                    if chain is not None:
+                    # If the disk is full this fails, and would hide why the step has failed.
+                    if chain is not None and self.broke is None:
                         self.store.layers.need(chain)
                 else:
                     self.made.chain = chain

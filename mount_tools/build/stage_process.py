@@ -186,9 +186,15 @@ class StageProcess:
 
     def keep(self, status: int, config: Object) -> None:
         """Keep the container of a failed step for the user.  The caller has ended the processes."""
-        with suppress(NotFound):
-            self._store.containers.update(self.container, auto_remove=0, config=json.dumps(config))
-            self._store.containers.finished(self.container, status)
+
+        def work() -> None:
+            with suppress(NotFound):
+                self._store.containers.update(
+                    self.container, auto_remove=0, config=json.dumps(config)
+                )
+                self._store.containers.finished(self.container, status)
+
+        self._store.reserve.with_room(work)
 
 
 def _forked(kept: Sequence[int], work: Callable[[], int]) -> int:

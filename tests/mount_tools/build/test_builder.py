@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 from contextlib import ExitStack, suppress
@@ -374,3 +375,48 @@ def test_what_a_cache_mount_begins_with_is_part_of_the_key(builds: Builds) -> No
     builds.ok(text)
     assert cached(builds.ok(text)) == 2
     assert cached(builds.ok(text.replace("echo 1", "echo 2"))) == 0
+
+
+def test_squash_makes_one_layer_and_the_cache_keeps_the_others(builds: Builds) -> None:
+    text = (
+        "FROM busy:1 AS a\nRUN echo 1 > /a; rm /file\nFROM a\nRUN echo 2 > /a\nCOPY f /f\nENV x=y\n"
+    )
+    builds.write(text, f="content")
+    builds.ok(None, "--squash")
+    assert [len(os.listdir(layer)) for layer in builds.layers()] == [2, 2, 4]
+    history = builds.config()["history"]
+    assert [bool(entry.get("empty_layer")) for entry in history] == [
+        False, False, True, True, True, False,
+    ]  # fmt: skip
+    assert history[-1]["comment"].startswith("merge sha256:")
+    assert builds.sh("cat /a /f; echo; ls -d /fil*; true") == "2\ncontent"
+    assert cached(builds.ok(None, "--squash")) == 4
+    assert cached(builds.ok()) == 4
+    is_whole(builds)
+
+
+def test_containers_can_be_kept(builds: Builds) -> None:
+    builds.ok("FROM busy:1\nRUN echo x > /x\n", "--rm=false")
+    name = builds.containers.ok("ps", "-a", "--format", "{{.Names}}")
+    assert builds.containers.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (0)")
+    builds.containers.ok("rm", name)
+    is_whole(builds)
+
+
+def test_what_a_full_disk_stopped_is_named(tmp_path: Path, rootfs: Path) -> None:
+    require_root()
+    require_fuse()
+    with ExitStack() as stack:
+        top = stack.enter_context(small_disk(tmp_path, "tmpfs", 40 << 20, 4096))
+        with Store.open(top / "store", sync=False) as store:
+            import_image(store, rootfs, "busy:1")
+        containers = Containers(top / "store", stack)
+        stack.callback(containers.end)
+        builds = Builds(containers, tmp_path / "context")
+        (builds.context / "big").write_bytes(b"x" * (48 << 20))
+        said = builds.fails("FROM busy:1\nCOPY big /big\n", "--force-rm")
+        assert "Containerfile:2" in said and "COPY big /big" in said, said
+        said = builds.fails("FROM busy:1\nRUN echo > /a\nRUN cat /dev/zero > /z\n")
+        # The disk may be full before the step in front is recorded.
+        assert re.search(r"Containerfile:([23]): step \1/3 failed", said), said
+        assert "pyunion prune" in said
