@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 # A connection fills the buffer before its bytes are written and shown, and a kill loses them:
 # so a slow one gets a small buffer.
 _SMALL = 64 << 10
-_SLOW, _FAST = 0.5, 0.05  # seconds for one buffer
+_SLOW, _FAST = 1.0, 0.25  # seconds for one buffer
 
 Tick = Callable[[int], None]
 Open = Callable[[int], AbstractContextManager[Body]]
