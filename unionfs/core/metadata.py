@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from unionfs.core.owner_rights import Place, as_owner
-from unionfs.core.owners import Stored
+from unionfs.core.owners import NOT_ALLOWED, Stored
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
@@ -38,25 +38,34 @@ def copy_metadata(
     returns the value to set for the name and value of an attribute.
     """
     fd, name = target
-    uid, gid, mode, further = stored or Stored(st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode))
-    if name is None:
-        os.chown(fd, uid, gid)
-    else:
-        os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+    stored = stored or Stored(st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode))
+    _give(target, stored)
     for attribute in _names(source):
         if wanted(attribute):
             value = _value(source, attribute)
             if value is not None:
                 copied = value if convert is None else convert(attribute, value)
                 set_xattr(target, attribute, copied)
-    for mark, value in {**(marks or {}), **further}.items():
+    for mark, value in {**(marks or {}), **stored.marks}.items():
         set_xattr(target, mark, value)
     if not stat.S_ISLNK(st.st_mode):
         if name is None:
-            os.chmod(fd, mode)
+            os.chmod(fd, stored.mode)
         else:
-            chmod_at(fd, name, mode)
+            chmod_at(fd, name, stored.mode)
     utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)
+
+
+def _give(target: Place, stored: Stored) -> None:
+    fd, name = target
+    try:
+        if name is None:
+            os.chown(fd, stored.uid, stored.gid)
+        else:
+            os.chown(name, stored.uid, stored.gid, dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if not stored.may_fail or error.errno not in NOT_ALLOWED:
+            raise
 
 
 def users_own(marks: Marks) -> Callable[[str], bool]:

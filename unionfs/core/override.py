@@ -146,7 +146,7 @@ class Overrides(Owners):
 
     def stored(self, layer: Layer, source: Place, st: os.stat_result) -> Stored:
         if not can_carry(st.st_mode):
-            return Stored(-1, -1, stat.S_IMODE(st.st_mode), {})
+            return Stored(-1, -1, stat.S_IMODE(st.st_mode))
         override = self.read(layer, source, st)
         if override is None:
             plain = super().stored(layer, source, st)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -28,16 +28,23 @@ from unionfs.syscalls.fsids import FsIds
 
 OVERFLOW_ID = 65534
 
+# Errors of chown(2) for want of a right, and for an id that a user namespace does not have.
+NOT_ALLOWED = (errno.EPERM, errno.EINVAL)
+
 _AS_OURSELVES = nullcontext()
 
 
 class Stored(NamedTuple):
-    """Owner, permission bits and further attributes of a real file; an id of -1 is its own."""
+    """Owner, permission bits and further attributes of a real file; an id of -1 is its own.
+
+    `may_fail` says that the file stays the daemon's if that may not give it away.
+    """
 
     uid: int
     gid: int
     mode: int
     marks: Mapping[str, bytes] = MappingProxyType({})
+    may_fail: bool = False
 
 
 class Owners:
@@ -54,6 +61,7 @@ class Owners:
         self._squash_gid = config.squash_gid
         self.maps = bool(config.uid_map or config.gid_map)
         self.plain = not self.maps and config.squash_uid is None and config.squash_gid is None
+        self._squashes = config.squash_uid is not None or config.squash_gid is not None
         self._own = (os.geteuid(), os.getegid())
         self.privileged = self._own[0] == 0
 
@@ -90,7 +98,7 @@ class Owners:
         if layer.idmapped:
             uid = _lookup(self._uid_map, uid, OVERFLOW_ID)
             gid = _lookup(self._gid_map, gid, OVERFLOW_ID)
-        return Stored(uid, gid, stat.S_IMODE(st.st_mode))
+        return Stored(uid, gid, stat.S_IMODE(st.st_mode), may_fail=self._squashes)
 
     def shown_acl(self, layer: Layer, value: bytes) -> bytes:
         """Return the access control list to show for a file of `layer` that has `value`."""
@@ -115,6 +123,14 @@ class Owners:
             lambda gid: _lookup(self._gid_map, gid, unmapped),
         )
 
+    def giving(self) -> AbstractContextManager[None]:
+        """Return a context for a chown(2); of squashed ids nobody sees whether it failed.
+
+        A daemon without privilege can give no file away, and root of a user namespace none to
+        an id that the namespace does not have.
+        """
+        return _unless_not_allowed() if self._squashes else _AS_OURSELVES
+
     def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:
         """Return a context in which the files that this thread creates belong to `uid`:`gid`.
 
@@ -123,9 +139,18 @@ class Owners:
         """
         if (uid, gid) == self._own and self.plain:
             return _AS_OURSELVES
-        if not self.privileged or self._squash_uid is not None or self._squash_gid is not None:
+        if not self.privileged or self._squashes:
             return _AS_OURSELVES
         return FsIds(self.stored_uid(uid), self.stored_gid(gid))
+
+
+@contextmanager
+def _unless_not_allowed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_ALLOWED:
+            raise
 
 
 def _shown(ranges: tuple[IdRange, ...], stored: int) -> int:

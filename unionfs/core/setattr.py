@@ -87,10 +87,11 @@ def _truncate(
 def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
     if change.is_chown():
         uid, gid = _stored(state, change)
-        if name is None:
-            os.chown(fd, uid, gid)
-        else:
-            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        with state.owners.giving():
+            if name is None:
+                os.chown(fd, uid, gid)
+            else:
+                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
     if change.mode is not None:
         with modes_settled():
             if name is None:
@@ -106,7 +107,8 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
 def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
     path = b"/proc/self/fd/%d" % orphan
     if change.is_chown():
-        os.chown(path, *_stored(state, change))
+        with state.owners.giving():
+            os.chown(path, *_stored(state, change))
     if change.mode is not None:
         with modes_settled():
             os.chmod(path, stat.S_IMODE(change.mode))

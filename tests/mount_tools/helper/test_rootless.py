@@ -125,6 +125,33 @@ def test_the_owner_is_the_mounter(mode: str, base: Path) -> None:
     ended(base)
 
 
+@pytest.mark.parametrize("transport", ["dev_fuse", "pyfuse3"])
+def test_squashed_files_of_others_can_be_changed(base: Path, transport: str) -> None:
+    """The copies are the daemon's, which may give them to nobody else, and nobody sees that."""
+    merged = base / "merged"
+    for name in ("file", "dir"):
+        os.chown(base / "lower" / name, 0, 0)
+        (base / "lower" / name).chmod(0o755)
+    done = as_user(
+        "namespace",
+        base,
+        f"""
+        cd {merged}
+        echo more >> file
+        chown 0:0 file
+        touch dir/new
+        stat -c %u:%g file dir dir/new
+        cd /
+        umount {merged}
+        """,
+        f"squash_to_root,transport={transport}",
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"0:0\n" * 3
+    assert (base / "upper/file").stat().st_uid == NOBODY
+    ended(base)
+
+
 @pytest.mark.parametrize("form", ["char", "xattr", "aufs"])
 def test_every_form_of_whiteout(mode: str, form: str, base: Path) -> None:
     merged = base / "merged"
