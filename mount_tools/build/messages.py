@@ -1,6 +1,7 @@
 """The messages between the processes of a build: pickled tuples over socket pairs.
 
-    builder <--- Began, Finished, Broke, Ready --- a stage's process
+    builder ---- Recorded -----------------------> a stage's process
+            <--- Began, Finished, Broke, Ready ---
             <--- Unserved ------------------------
             ---- Serving ------------------------>
             <--- Stopped -------------------------
@@ -52,6 +53,10 @@ class Ready(NamedTuple):
     """All steps of the stage are done; the message carries a descriptor of its root."""
 
 
+class Recorded(NamedTuple):
+    """The store has the pid of the stage's process, which may begin."""
+
+
 class Unserved(NamedTuple):
     """Our union over `lowers`, the topmost first, is mounted as the stage's root.
 
@@ -97,7 +102,7 @@ class Stopped(NamedTuple):
     step: int = -1
 
 
-Message = Began | Finished | Broke | Ready | Unserved | Serving | Pack | Kept | Stopped
+Message = Began | Finished | Broke | Ready | Recorded | Unserved | Serving | Pack | Kept | Stopped
 
 
 class Link:

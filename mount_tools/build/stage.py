@@ -61,6 +61,8 @@ def do_stage(
     `clock` returns the time, in ns, that is recorded for a step.  The root of the
     stage is sent `exports` times, each time as a detached mount.
     """
+    if ends.builder.receive() is None:
+        os._exit(1)  # the builder is gone
     with suppress(BrokenPipeError):
         try:
             stage = _Stage(mount(ends.builder), ends, clock, sum(task.runs for task in tasks))

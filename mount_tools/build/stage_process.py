@@ -24,7 +24,7 @@ from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.oci.documents import Object
 from layerstore.store import Store
-from mount_tools.build.messages import Link, Ready, Serving, Stopped, Unserved, link
+from mount_tools.build.messages import Link, Ready, Recorded, Serving, Stopped, Unserved, link
 from mount_tools.build.packer import Packer, Record, run_packer
 from mount_tools.build.stage import Ends, Task, do_stage
 from mount_tools.build.stage_container import SECONDS_TO_RECORD
@@ -87,6 +87,8 @@ class StageProcess:
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
             store.containers.started(container, self._stage)
+            # A step may fill the disk, and then nothing can be recorded.
+            self.steps.send(Recorded())
         except BaseException:
             for end in others:  # a copy of an end here would keep the packer waiting
                 end.close()
