@@ -164,8 +164,8 @@ SECTIONS = (
                 "sched",
                 "|".join(SCHED),
                 "the scheduling policy of the daemon; idle (SCHED_IDLE) lets a program run on at "
-                "once when it is answered; auto is idle with io_uring, where the daemon has a "
-                "scheduling group to itself and loses no processor time by it",
+                "once when it is answered; auto is idle where the daemon has a scheduling group "
+                "to itself and loses no processor time by it",
                 "auto",
             ),
             Option(

@@ -70,7 +70,7 @@ def begin(
     seconds; None is for ever.  `io_uring` is "auto", "on" or "off", `passthrough`
     is "on", "all" or "off"; see `wire.files.Files`.  `sched` is "auto", "idle" or "normal",
     the policy of the threads that serve, and of those that the caller starts afterwards;
-    "auto" is idle with io_uring where that is free.  With `no_open`, for a read-only union,
+    "auto" is idle where that is free.  With `no_open`, for a read-only union,
     files are opened without a request.  Returns when INIT is answered and the
     threads run.
 
@@ -148,7 +148,7 @@ class Connection:
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         os.write(self._fd, reply)
         # All threads have one policy: a worker that held the GIL would else be waited for.
-        if self._sched == "idle" or (self._sched == "auto" and self._queues and idle_is_free()):
+        if self._sched == "idle" or (self._sched == "auto" and idle_is_free()):
             become_idle()
             log.info("SCHED_IDLE, so that clients run on when they are answered")
         for queue in self._queues:
