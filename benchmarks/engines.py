@@ -12,7 +12,8 @@ begins changes with the round.  `native` is kernel overlayfs without a mount pro
     grep        run: grep -r in /usr/share and /etc
     tar         run: extract a tar of /usr/share, and remove it
     rm          run: rm -r /usr/share
-    git         run: init, add and commit of /usr/share/perl5, where git is installed
+    git         run: init, add and commit of /usr/share/perl5
+    pip         run: pip install of a package from a file
     deb         run: apt-get install of a package from a file, without a network
     copy        buildah copy of a directory, and add of a tar
     read        buildah mount, and read every file
@@ -23,7 +24,9 @@ begins changes with the round.  `native` is kernel overlayfs without a mount pro
     diff        podman diff of a container
     podman      podman commit of that container
 
-With `--user` an ordinary user with sub-ids does it, in a mount namespace of its own.
+What the system in the image lacks, as git and pip in a small Debian, makes a row fail; the
+others go on.  With `--user` an ordinary user with sub-ids does it all, in mount namespaces of
+its own.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,9 +89,17 @@ _SCRIPTS = {
     "grep": "grep -r nothing-like-this /usr/share /etc > /dev/null || true",
     "tar": "mkdir /out; tar -C /out -xf /benchmark/share.tar; rm -r /out",
     "rm": "rm -r /usr/share",
-    "git": "command -v git > /dev/null || exit 0; cd /usr/share/perl5; git init -q; git add .; "
+    "git": "cd /usr/share/perl5; git init -q; git add .; "
     "git -c user.name=a -c user.email=a@b commit -qm all",
+    "pip": "pip3 install -q --no-index --no-deps --break-system-packages "
+    "/benchmark/made-1-py3-none-any.whl",
     "deb": "apt-get -qq install /benchmark/made.deb > /dev/null",
+}
+
+_WHEEL = {
+    "METADATA": "Metadata-Version: 2.1\nName: made\nVersion: 1\n",
+    "WHEEL": "Wheel-Version: 1.0\nGenerator: made\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "RECORD": "",
 }
 
 _CONTAINERFILE = "FROM base\n" + "".join(
@@ -407,6 +419,11 @@ def make_given(given: Path, rootfs: Path) -> None:
         "Description: made\n"
     )
     run("dpkg-deb", "--root-owner-group", "-b", package, given / "inside/made.deb")
+    with zipfile.ZipFile(given / "inside/made-1-py3-none-any.whl", "w") as wheel:
+        for number in range(300):
+            wheel.writestr(f"made/module{number}.py", f"number = {number}\n" * 50)
+        for name, text in _WHEEL.items():
+            wheel.writestr(f"made-1.dist-info/{name}", text)
     (given / "context").mkdir()
     (given / "context/Containerfile").write_text(_CONTAINERFILE)
 

@@ -153,6 +153,17 @@ def _ids(base: Path) -> str:
     return "uidmapping= and gidmapping= are stored as the container sees them"
 
 
+def _force_mask(base: Path) -> str:
+    with _mounted(base, "force_mask", ",xattr_permissions=2") as (root, upper):
+        (root / "new").write_text("")
+        (root / "new").chmod(0o4711)
+        mode = stat.S_IMODE((root / "new").stat().st_mode)
+        real = stat.S_IMODE((upper / "new").stat().st_mode)
+    if mode != 0o4711 or real == mode:
+        raise _No(f"a file of mode 4711 has {mode:o}, and {real:o} on disk")
+    return "xattr_permissions=2 keeps owners and modes in attributes of the files"
+
+
 def _rootless(_base: Path) -> str:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.stat("/dev/fuse").st_mode & 0o6 != 0o6:
         raise _No("/dev/fuse is not for every user: chmod 0666 /dev/fuse")
@@ -172,5 +183,6 @@ _LOOKS: dict[str, Callable[[Path], str]] = {
     "xattrs": _xattrs,
     "whiteouts": _whiteouts,
     "ids": _ids,
+    "force_mask": _force_mask,
     "rootless": _rootless,
 }

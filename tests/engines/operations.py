@@ -259,7 +259,10 @@ def podman_export(store: Store) -> Tree:
     with _podman_container(store, "exported") as root, _scratch() as scratch:
         change(root)
         store.podman("export", "-o", scratch / "tar", "exported")
-        return unpacked(scratch / "tar", scratch / "tree")
+        tree = unpacked(scratch / "tar", scratch / "tree")
+        store.podman("import", "-q", scratch / "tar", "imported")
+    imported = image_tree(store, "imported")
+    return {**tree, **{b"imported/" + path: found for path, found in imported.items()}}
 
 
 def podman_save(store: Store) -> Tree:

@@ -125,7 +125,12 @@ class OverrideUnion(UnionFs):
 
     def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
         attr = super().symlink(parent, name, target, uid, gid)
-        return self.setattr(attr.nodeid, SetAttr(uid=uid, gid=gid), None)
+        own = self._inherited(parent, stat.S_IFLNK | 0o777, uid, gid)
+        node = self._table.get(attr.nodeid)
+        # A daemon without privilege keeps it; the owner of a link gives no rights.
+        with suppress(PermissionError), _place(node) as (fd, entry):
+            os.chown(entry or b"", own.uid, own.gid, dir_fd=fd, follow_symlinks=False)
+        return self._attr(node, stat_node(self._state, node))
 
     def create(
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int

@@ -56,7 +56,8 @@ def run(
 ) -> None:
     """Exits with the status of the command; with 125 if the container cannot be started, 126 if
     the command cannot be run, and 127 if it does not exist. The container keeps running if
-    this command is killed, its terminal is closed, or the detach keys are typed."""
+    this command is killed, its terminal is closed, or the detach keys are typed. IMAGE may be
+    containers-storage:NAME, an image of podman or buildah; see pyunion-load(1)."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
     detaching = parse_keys(keys)
 

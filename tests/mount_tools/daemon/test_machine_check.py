@@ -15,7 +15,7 @@ def test_what_works_on_a_machine_with_fuse(tmp_path: Path) -> None:
     require_fuse()
     require_root()
     found = {finding.name: finding for finding in check_machine(tmp_path)}
-    for name in ("mount", "xattrs", "whiteouts", "ids"):
+    for name in ("mount", "xattrs", "whiteouts", "ids", "force_mask"):
         assert found[name].works, found[name].says
     assert all(finding.says for finding in found.values())
     assert list(tmp_path.iterdir()) == []

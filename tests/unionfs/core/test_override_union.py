@@ -56,6 +56,7 @@ def _use(root: Path) -> None:
     os.chmod(root / "folder/deep", 0o2775)
     os.mkdir(root / "folder/deep/inherits", 0o755)
     (root / "folder/deep/inherits/too").write_text("too")
+    (root / "folder/deep/link").symlink_to("too")
     os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.chown(root / "null", 13, 14)
     os.mkfifo(root / "fifo", 0o600)
@@ -132,3 +133,22 @@ def test_as_a_plain_directory(transport: str, override: str, tmp_path: Path) -> 
     for tree in (wanted, found):
         del tree[b"other-name"]
     assert_same(wanted, found, "as a lower", skip=("nlink", "names"))
+
+
+def test_layers_on_a_filesystem_that_may_not_answer(tmp_path: Path) -> None:
+    """As those of a home on a network; every call may hang, and has a thread of its own."""
+    require_fuse()
+    tmp_path.chmod(0o755)
+    outer = Layers(tmp_path / "outer", {})
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    with mounted(outer.lowers, outer.upper, outer.work) as far:
+        far.chmod(0o755)
+        layers = Layers(far / "inner", {})
+        for root in (plain, layers.lowers[0]):
+            _lower(root)
+            (root / "other-name").unlink()  # FUSE has no handles, which keep links together
+        _use(plain)
+        with _union(layers, "dev_fuse", "2") as root:
+            _use(root)
+            assert_same(snapshot(OsDriver(plain)), snapshot(OsDriver(root)))
