@@ -382,8 +382,10 @@ class ContainerStore:
         if start is None:
             raise NotFound(f"there is no process {pid}")
         runner = this_process()
+        # After a crash of the machine it does not run, whatever the row says.
         return self.update(
             container,
+            durable=False,
             status="running",
             pid=pid,
             pid_start=start,
@@ -395,10 +397,11 @@ class ContainerStore:
             runner_start=runner.start,
         )
 
-    def finished(self, container: Container, exit_code: int) -> Container:
+    def finished(self, container: Container, exit_code: int, *, durable: bool = True) -> Container:
         """Record that the container ran and ended."""
         return self.update(
             container,
+            durable=durable,
             **_NOT_RUNNING,
             status="exited",
             finished_ns=time.time_ns(),
@@ -416,9 +419,12 @@ class ContainerStore:
             exit_code=container.exit_code,
         )
 
-    def update(self, container: Container, **columns: Value) -> Container:
-        """Set columns of the container's row; raises NoSuchContainer if it was removed."""
-        self._rows.update(container.id, columns)
+    def update(self, container: Container, *, durable: bool = True, **columns: Value) -> Container:
+        """Set columns of the container's row; raises NoSuchContainer if it was removed.
+
+        `durable` is that of `Database.transaction`.
+        """
+        self._rows.update(container.id, columns, durable=durable)
         return self.get(container.id)
 
     def remove(self, container: Container, *, volumes: bool = False) -> None:

@@ -118,12 +118,13 @@ class ContainerTable:
         marks = ", ".join("?" * len(row))
         self._database.write(f"INSERT INTO containers ({_COLUMNS}) VALUES ({marks})", row)
 
-    def update(self, container_id: str, columns: dict[str, Value]) -> None:
-        """Set some columns of a row, if it is still there."""
+    def update(self, container_id: str, columns: dict[str, Value], *, durable: bool = True) -> None:
+        """Set some columns of a row, if it is still there; see `Database.transaction`."""
         names = ", ".join(f"{name} = ?" for name in columns)
-        self._database.write(
-            f"UPDATE containers SET {names} WHERE id = ?", (*columns.values(), container_id)
-        )
+        with self._database.transaction(durable=durable) as tx:
+            tx.execute(
+                f"UPDATE containers SET {names} WHERE id = ?", (*columns.values(), container_id)
+            )
 
     def delete(self, *container_ids: str) -> None:
         """Delete rows."""

@@ -68,6 +68,7 @@ class Packer:
         self, store: Store, container: Container, record: Record, newest_ns: int | None
     ) -> None:
         """Files newer than `newest_ns` get that time; None leaves all times unchanged."""
+        importlib.import_module("layerstore.layer.pack")  # while the stage begins
         self._store = store
         self._container = container
         self._record = record
@@ -83,7 +84,6 @@ class Packer:
 
         Raises StoreError, and OSError if a file cannot be read or the disk is full.
         """
-        importlib.import_module("layerstore.layer.pack")  # while the stage does its first step
         poll = select.poll()
         poll.register(jobs.fileno(), select.POLLIN)
         with self._store.leases.lease("work", "build"):

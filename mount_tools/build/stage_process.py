@@ -72,17 +72,18 @@ class StageProcess:
         self._packer = self._stage = 0
         others = (stage_end, packer_end, packer_jobs, jobs)
         try:
-            # Here, not in the process of the stage: the next stage needs the same modules.
-            given = tasks(output)
-            self.has_steps = bool(given)
-            runs = any(task.runs for task in given)
-            self._plan = prepare_stage(store, container, runs=runs, extra_hosts=extra_hosts)
             # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
             store.database.close()
             # While the packer has the lock, the next build does not remove what it records.
             fds = (packer_jobs.fileno(), packer_end.fileno(), lock)
             packer = partial(Packer, store, container, record, newest_ns)
             self._packer = _forked(fds, lambda: run_packer(packer, packer_jobs, packer_end))
+            # Here, not in the process of the stage: the next stage needs the same modules.
+            given = tasks(output)
+            self.has_steps = bool(given)
+            runs = any(task.runs for task in given)
+            self._plan = prepare_stage(store, container, runs=runs, extra_hosts=extra_hosts)
+            store.database.close()
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
@@ -174,7 +175,8 @@ class StageProcess:
 
     def _finished(self, status: int) -> None:
         with suppress(NotFound):
-            self._store.containers.finished(self.container, status)
+            # It is about to be removed, or kept by another update.
+            self._store.containers.finished(self.container, status, durable=False)
 
     def remove(self) -> None:
         """Remove the container.  The caller has ended the processes."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from layerstore.build.adding import add_archives
 from layerstore.build.copying import Copier, place_of
 from layerstore.build.destination import Destination
 from layerstore.build.owner import find_owner, read_mode
@@ -51,6 +50,8 @@ def copy_task(
         copier = Copier(destination(stage, around), owner, mode)
         left, left_seen = sources, seen
         if isinstance(one, Add):
+            from layerstore.build.adding import add_archives
+
             left, left_seen = add_archives(one, left, left_seen, copier, place_of(one, workdir))
         copier.copy(one, left, left_seen, workdir)
         for path in copier.skipped:

@@ -92,18 +92,19 @@ CHANGES = {
 }
 
 
-@pytest.mark.slow
 def test_a_run_is_done_again_if_something_of_it_changes(builds: Builds) -> None:
     builds.ok(BASIS)
+    # A stage for each change, all of them needed.
+    stages = [BASIS.replace("RUN ", "RUN --mount=type=tmpfs,target=/t ")]
+    stages += [BASIS.replace(old, new) for old, new in CHANGES.items()]
+    assert BASIS not in stages
+    text = "".join(one.replace("busy:1", f"busy:1 AS s{n}") for n, one in enumerate(stages))
+    copies = "".join(f"COPY --from=s{n} /file /{n}\n" for n in range(len(stages)))
+    lines = builds.ok(f"{text}FROM scratch\n{copies}")
+    runs = [n for n, line in enumerate(lines) if " : RUN " in line]
+    assert len(runs) == len(stages)
+    assert [lines[n] for n in runs if lines[n + 1] == " ---> Using cache"] == []
     assert cached(builds.ok(BASIS)) == 5
-    for old, new in CHANGES.items():
-        changed = BASIS.replace(old, new)
-        assert changed != BASIS
-        lines = builds.ok(changed)
-        assert lines[-3] != " ---> Using cache", lines
-    assert cached(builds.ok(BASIS)) == 5
-    lines = builds.ok(BASIS.replace("RUN ", "RUN --mount=type=tmpfs,target=/t "))
-    assert cached(lines) == 4
 
 
 def test_a_copy_goes_by_content_and_not_by_time(builds: Builds) -> None:
@@ -306,7 +307,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("PYUNION_TEST_BUILD_KILLS", "4"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PYUNION_TEST_BUILD_KILLS", "1"))))
 def test_a_build_that_is_killed_at_any_moment_goes_on(builds: Builds, seed: int) -> None:
     builds.write(
         "FROM busy:1 AS a\nRUN echo a > /a\nRUN echo b > /b\n"
