@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Protocol
 
 from layerstore.build.destination import Destination, Given, lstat
@@ -77,7 +76,7 @@ def add_archives(
             done = isinstance(source, FileSource) and _add(one, source, sources, taker, path)
         if not done:
             others.append((source, signatures))
-    rest = replace(sources, found=tuple(source for source, _ in others))
+    rest = sources._replace(found=tuple(source for source, _ in others))
     return rest, [signatures for _, signatures in others]
 
 

@@ -21,7 +21,6 @@ import os
 import posixpath
 import re
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -92,7 +91,7 @@ class Downloads:
                 raise
             except StoreError as error:
                 raise ContainerfileError(one.at, f"{shown(url)}: {error}") from error
-        return replace(sources, found=(*sources.found, *fetched), remote=())
+        return sources._replace(found=(*sources.found, *fetched), remote=())
 
     def _fetch(self, one: Add, url: str, checksum: Checksum | None, limit: int) -> DownloadSource:
         if "@" in urlsplit(url).netloc:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from layerstore.containerfile.arguments import GlobalArguments, platform_arguments
 from layerstore.containerfile.errors import ContainerfileError, Place
@@ -35,31 +35,27 @@ from layerstore.oci.platform import Platform, parse_platform
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True)
-class FromStage:
+class FromStage(NamedTuple):
     """The result of the stage with that index."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index()
 
 
-@dataclass(frozen=True, slots=True)
-class FromImage:
+class FromImage(NamedTuple):
     """The image `name`, for `platform` if FROM has one."""
 
     name: str
     platform: Platform | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FromNothing:
+class FromNothing(NamedTuple):
     """`scratch`: an empty tree."""
 
 
 Source = FromStage | FromImage | FromNothing
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A stage: its base and its instructions, without FROM and triggers.
 
     `sources` maps each name in a `--from` of its instructions to a stage or an image; `needs`
@@ -67,7 +63,7 @@ class Stage:
     instructions of the base.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index()
     name: str
     at: Place
     base: Source
@@ -93,8 +89,7 @@ class Stage:
         return self.name or str(self.index)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A build: all stages of the file, of which only those in `needed` are run.
 
     `preamble` are the ARGs before the first FROM; `arguments` has their values.
@@ -146,9 +141,9 @@ class Plan:
         before = self.all_stages[: stage.index]
         names = {one.name for one in self.all_stages}
         sources = {**_sources(parsed, before, names, stage), **stage.sources}
-        changed = replace(stage, triggers=parsed, sources=sources)
+        changed = stage._replace(triggers=parsed, sources=sources)
         stages = (*before, changed, *self.all_stages[stage.index + 1 :])
-        return replace(self, all_stages=stages, target=stages[self.target.index])
+        return self._replace(all_stages=stages, target=stages[self.target.index])
 
 
 def make_plan(
@@ -178,7 +173,7 @@ def make_plan(
             raise ContainerfileError(first.at, f"{line.stage} stage name already used")
         base = _base(line, stages)
         stage = Stage(len(stages), line.stage, first.at, base, rest, {})
-        stages.append(replace(stage, sources=_sources(rest, stages, names, stage)))
+        stages.append(stage._replace(sources=_sources(rest, stages, names, stage)))
     return Plan(
         tuple(stages),
         _target(stages, wanted) if wanted else stages[-1],

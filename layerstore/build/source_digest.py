@@ -23,8 +23,7 @@ import posixpath
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import xxhash
 
@@ -69,8 +68,7 @@ class NoMemo:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDigest:
+class SourceDigest(NamedTuple):
     """The digest of one source: `docker` is that of the history, `key` that of the cache.
 
     `seen` has 16 bytes for each file, in the order of the walk: the `signature` of the file

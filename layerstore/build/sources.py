@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.build.ignore import Ignore
 from layerstore.build.match import has_wildcards
@@ -28,8 +28,7 @@ DOWNLOAD_MODE = 0o600
 _URLS = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(NamedTuple):
     """The file `path` of the tree; `name` is its name in the instruction."""
 
     path: str
@@ -37,31 +36,27 @@ class FileSource:
     st: os.stat_result
 
 
-@dataclass(frozen=True, slots=True)
-class DirectorySource:
+class DirectorySource(NamedTuple):
     """The content of the directory `path` of the tree."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class ParentsSource:
+class ParentsSource(NamedTuple):
     """The files and directories `paths` beneath `base`, with the directories above them."""
 
     base: str
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ContentSource:
+class ContentSource(NamedTuple):
     """A file `name` that is in no tree: a heredoc."""
 
     name: str
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadSource:
+class DownloadSource(NamedTuple):
     """The download of `url`: a file `name`, open as `fd`, which `Downloads` closes."""
 
     url: str
@@ -74,8 +69,7 @@ class DownloadSource:
 Source = FileSource | DirectorySource | ParentsSource | ContentSource | DownloadSource
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """The sources of one instruction, in its order; `exclude` hides files in them.
 
     `remote` are the URLs of an ADD that are not fetched yet: see `download`.

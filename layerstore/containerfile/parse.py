@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import Flags, Kind, suggestion
@@ -130,8 +130,7 @@ def _of_directives(lines: list[str], file: str) -> list[Warned]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """A parsed instruction that is about to get its type."""
 
     node: Node

@@ -382,31 +382,29 @@ class ContainerStore:
         if start is None:
             raise NotFound(f"there is no process {pid}")
         runner = this_process()
+        columns: dict[str, Value] = {
+            "status": "running",
+            "pid": pid,
+            "pid_start": start,
+            "started_ns": time.time_ns(),
+            "finished_ns": None,
+            "exit_code": None,
+            "mount_point": mount_point,
+            "runner": runner.pid,
+            "runner_start": runner.start,
+        }
         # After a crash of the machine it does not run, whatever the row says.
-        return self.update(
-            container,
-            durable=False,
-            status="running",
-            pid=pid,
-            pid_start=start,
-            started_ns=time.time_ns(),
-            finished_ns=None,
-            exit_code=None,
-            mount_point=mount_point,
-            runner=runner.pid,
-            runner_start=runner.start,
-        )
+        return self._set(container, columns, durable=False)
 
     def finished(self, container: Container, exit_code: int, *, durable: bool = True) -> Container:
-        """Record that the container ran and ended."""
-        return self.update(
-            container,
-            durable=durable,
+        """Record that the container ran and ended; `durable` is that of `Database.transaction`."""
+        columns: dict[str, Value] = {
             **_NOT_RUNNING,
-            status="exited",
-            finished_ns=time.time_ns(),
-            exit_code=exit_code,
-        )
+            "status": "exited",
+            "finished_ns": time.time_ns(),
+            "exit_code": exit_code,
+        }
+        return self._set(container, columns, durable=durable)
 
     def unmounted(self, container: Container) -> Container:
         """Record that its mount ended; its status is again that in `container`."""
@@ -419,11 +417,14 @@ class ContainerStore:
             exit_code=container.exit_code,
         )
 
-    def update(self, container: Container, *, durable: bool = True, **columns: Value) -> Container:
-        """Set columns of the container's row; raises NoSuchContainer if it was removed.
+    def update(self, container: Container, **columns: Value) -> Container:
+        """Set columns of the container's row; raises NoSuchContainer if it was removed."""
+        return self._set(container, columns)
 
-        `durable` is that of `Database.transaction`.
-        """
+    def _set(
+        self, container: Container, columns: dict[str, Value], *, durable: bool = True
+    ) -> Container:
+        """Do as `update`; `durable` is that of `Database.transaction`."""
         self._rows.update(container.id, columns, durable=durable)
         return self.get(container.id)
 

@@ -18,9 +18,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from mount_tools.build.stage_process import StageProcess
 
 
-@dataclass
-class Settings:
+class Settings(NamedTuple):
     """The settings of a build, besides its Containerfile and context.
 
     `find_image` returns an image by its name and the platform of its FROM, and may pull it;
@@ -61,7 +60,7 @@ class Settings:
     """
 
     find_image: Callable[[str, Platform | None], Image]
-    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = MappingProxyType({})
     labels: Sequence[tuple[str, str]] = ()
     use_cache: bool = True
     cache_from: Sequence[ImageConfig] = ()

@@ -72,12 +72,8 @@ class StageProcess:
         self._packer = self._stage = 0
         others = (stage_end, packer_end, packer_jobs, jobs)
         try:
-            # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
-            store.database.close()
-            # While the packer has the lock, the next build does not remove what it records.
-            fds = (packer_jobs.fileno(), packer_end.fileno(), lock)
             packer = partial(Packer, store, container, record, newest_ns)
-            self._packer = _forked(fds, lambda: run_packer(packer, packer_jobs, packer_end))
+            self._packer = self._start_packer(packer, packer_jobs, packer_end, lock)
             # Here, not in the process of the stage: the next stage needs the same modules.
             given = tasks(output)
             self.has_steps = bool(given)
@@ -103,6 +99,15 @@ class StageProcess:
                 end.close()
         if runs:
             _prepare_to_serve()
+
+    def _start_packer(
+        self, packer: Callable[[], Packer], jobs: Link, builder: Link, lock: int
+    ) -> int:
+        # A child does not inherit SQLite's locks, but its copy of SQLite believes that it does.
+        self._store.database.close()
+        # While the packer has the lock, the next build does not remove what it records.
+        kept = (jobs.fileno(), builder.fileno(), lock)
+        return _forked(kept, lambda: run_packer(packer, jobs, builder))
 
     def _start(
         self, work: Callable[[Callable[[Link], StageMount]], NoReturn], kept: Sequence[int]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from layerstore import Store
+from layerstore.diff.union import UnionFiles
 from tests.helpers.containers import Containers
 
 
@@ -56,6 +58,18 @@ class Builds:
         """Return the trees of an image, the topmost first."""
         with Store.open(self.containers.store, sync=False) as store:
             return [layer.diff for layer in store.layers.chain(store.images.resolve(name).top)]
+
+    def content(self, *paths: str, name: str = "made") -> str:
+        """Return what files of an image hold, one after the other, without white space around.
+
+        No container is started, which takes longer than most builds.
+        """
+        with UnionFiles(self.layers(name)) as files:
+            found = []
+            for path in paths:
+                with files.open(os.fsencode(path.strip("/"))) as file:
+                    found.append(file.read().decode())
+            return "".join(found).strip()
 
     def sh(self, line: str, name: str = "made") -> str:
         """Run `line` in a container of an image; return what it printed."""

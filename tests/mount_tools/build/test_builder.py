@@ -117,7 +117,7 @@ def test_a_copy_goes_by_content_and_not_by_time(builds: Builds) -> None:
     assert cached(builds.ok()) == 0
     builds.write(text, f="two")
     assert cached(builds.ok()) == 0
-    assert builds.sh("cat /g") == "two"
+    assert builds.content("/g") == "two"
     os.rename(builds.context / "f", builds.context / "g")
     builds.write("FROM busy:1\nCOPY g /f\nRUN cat /f > /g\n")
     assert cached(builds.ok()) == 0
@@ -130,7 +130,7 @@ def test_a_bound_file_of_the_context_is_part_of_the_key(builds: Builds) -> None:
     assert cached(builds.ok()) == 1
     builds.write(text, f="two")
     assert cached(builds.ok()) == 0
-    assert builds.sh("cat /g") == "two"
+    assert builds.content("/g") == "two"
 
 
 def test_another_base_is_another_key(builds: Builds) -> None:
@@ -138,7 +138,7 @@ def test_another_base_is_another_key(builds: Builds) -> None:
     builds.ok("FROM base\nRUN cat /b > /c\n")
     builds.ok("FROM busy:1\nRUN echo newer > /b\n", "-t", "base")
     assert cached(builds.ok("FROM base\nRUN cat /b > /c\n")) == 0
-    assert builds.sh("cat /c") == "newer"
+    assert builds.content("/c") == "newer"
 
 
 STAGES = """FROM busy:1 AS left
@@ -158,7 +158,7 @@ def test_stages_side_by_side_and_what_nobody_needs(builds: Builds) -> None:
     lines = builds.ok(STAGES)
     assert lines.index("LEFT") < lines.index("RIGHT")
     assert not any("exit 1" in line for line in lines)
-    assert builds.sh("cat /all") == "left\nleft\nright"
+    assert builds.content("/all") == "left\nleft\nright"
     assert cached(builds.ok(STAGES)) == 5
     # The stages are in no image, and cached all the same.
     lines = builds.ok(STAGES.replace("> /all", "> /ALL"))
@@ -178,7 +178,7 @@ def test_a_copy_from_a_stage_that_was_done_again_goes_by_content(builds: Builds)
 
 def test_copy_from_an_image_and_a_base_that_is_a_stage(builds: Builds) -> None:
     builds.ok("FROM busy:1 AS a\nRUN echo a > /a\nFROM a AS b\nRUN cat /a > /b\nFROM b\n")
-    assert builds.sh("cat /b") == "a"
+    assert builds.content("/b") == "a"
     builds.ok('FROM scratch\nCOPY --from=busy:1 /bin/busybox /bin/sh\nCMD ["/bin/sh"]\n')
     assert builds.sh("echo /*") == "/bin /dev /etc /proc /sys"
     assert [sorted(os.listdir(layer)) for layer in builds.layers()] == [["bin"]]
@@ -196,7 +196,7 @@ def test_onbuild_triggers_run_in_the_next_build(builds: Builds) -> None:
     builds.write("FROM parent\nRUN cat /twice >> /got\n", f="x")
     lines = builds.ok()
     assert "# Executing 2 build triggers" in lines
-    assert builds.sh("cat /got") == "xx"
+    assert builds.content("/got") == "xx"
     assert "OnBuild" not in builds.config()["config"]
 
 
@@ -325,7 +325,7 @@ def test_a_build_that_is_killed_at_any_moment_goes_on(builds: Builds, seed: int)
         with Store.open(builds.containers.store, sync=False) as store:
             assert list(examine(store, content=True)) == []
     builds.ok()
-    assert builds.sh("cat /c") == "b"
+    assert builds.content("/c") == "b"
     assert cached(builds.ok()) == 5
     is_whole(builds)
 

@@ -34,10 +34,10 @@ EOF
         "--build-arg",
         "NAME=given",
     )
-    assert builds.sh("cat /a").splitlines() == [
+    assert builds.content("/a").splitlines() == [
         "given given-y", "exec given", "one", "two", "plain given",
     ]  # fmt: skip
-    assert builds.sh("cat /b") == "copied given"
+    assert builds.content("/b") == "copied given"
 
 
 def test_a_secret_is_nowhere(builds: Builds, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_cache_mount_outlives_the_build(builds: Builds) -> None:
     text = "FROM busy:1\nRUN --mount=type=cache,target=/c echo {} >> /c/log; cat /c/log > /seen\n"
     builds.ok(text.format("one"))
     builds.ok(text.format("two"))
-    assert builds.sh("cat /seen") == "one\ntwo"
+    assert builds.content("/seen") == "one\ntwo"
     assert builds.sh("echo /c*") == "/c*"
 
 
@@ -78,7 +78,7 @@ def test_a_bind_shows_what_is_not_ignored(builds: Builds) -> None:
         **{".dockerignore": "f2\n"},
     )
     builds.ok()
-    assert builds.sh("cat /seen") == "/ctx/f1"
+    assert builds.content("/seen") == "/ctx/f1"
     builds.write("FROM busy:1\nRUN --mount=target=/ctx,rw echo new > /ctx/f3; cat /ctx/f3 > /x\n")
     builds.ok()
     assert sorted(os.listdir(builds.context)) == [".dockerignore", "Containerfile", "f1", "f2"]

@@ -13,13 +13,13 @@ TEXT = (
 def test_hosts_and_the_network_of_the_command_line(builds: Builds) -> None:
     given = ("--add-host", "box:10.1.2.3", "--network", "none")
     builds.ok(TEXT, *given)
-    names = {line.split(":")[0].strip() for line in builds.sh("cat /dev-lines").splitlines()[2:]}
+    names = {line.split(":")[0].strip() for line in builds.content("/dev-lines").splitlines()[2:]}
     assert names == {"lo"}
-    assert "10.1.2.3\tbox" in builds.sh("cat /hosts").splitlines()
+    assert "10.1.2.3\tbox" in builds.content("/hosts").splitlines()
     assert "box" not in (builds.layers()[0] / "of-host").read_text()
     assert cached(builds.ok(TEXT, *given)) == 2
     # Both are part of the key.
     assert cached(builds.ok(TEXT, "--add-host", "box:10.1.2.4", "--network", "none")) == 0
     lines = builds.ok(TEXT)
     assert cached(lines) == 0
-    assert "box" not in builds.sh("cat /hosts")
+    assert "box" not in builds.content("/hosts")

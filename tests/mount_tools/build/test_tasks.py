@@ -16,7 +16,7 @@ def test_files_are_copied_into_the_mounted_stage(builds: Builds) -> None:
     )
     (builds.context / "link").symlink_to("f")
     builds.ok()
-    assert builds.sh("cat /listed").split()[2:6] == ["-rw-r-----", "1", "1000", "10"]
+    assert builds.content("/listed").split()[2:6] == ["-rw-r-----", "1", "1000", "10"]
     assert builds.sh("cd /deep/er/down/all; cat g; ls -l link").startswith("2l")
     assert builds.sh("pwd") == "/deep/er/down"
 
@@ -26,7 +26,7 @@ def test_an_archive_is_unpacked(builds: Builds) -> None:
     with tarfile.open(builds.context / "a.tar", "w") as tar:
         tar.add(builds.context / "f", "dir/inside")
     builds.ok()
-    assert builds.sh("cat /into/dir/inside /into/f") == "xx"
+    assert builds.content("/into/dir/inside", "/into/f") == "xx"
 
 
 def test_a_file_of_the_host_that_a_run_is_shown_is_not_what_a_copy_writes_to(

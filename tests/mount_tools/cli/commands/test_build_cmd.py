@@ -46,7 +46,7 @@ def test_a_containerfile_on_stdin(builds: Builds, words: list[str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done
-    assert builds.sh("cat /x") == "x"
+    assert builds.content("/x") == "x"
 
 
 def test_wrong_words(tmp_path: Path) -> None:
