@@ -54,7 +54,7 @@ class Backing(NamedTuple):
     the inode.  `may_change` says that the file can be written to: it is in the upper, or
     in layers that are changed from outside.  `pristine` says that it is a lower file
     that was never written to through the union, `fixed` that it never will be, and
-    `suid` that it is an upper file with suid or sgid.
+    `suid` that it is an upper file with suid or sgid, or that may get them in an attribute.
     """
 
     fd: int

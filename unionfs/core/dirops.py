@@ -17,7 +17,6 @@ import stat
 import time
 from collections.abc import Callable
 
-from unionfs.core.acl_ids import DEFAULT_ACL
 from unionfs.core.copy_up import (
     copy_up_dir,
     copy_up_file,
@@ -38,6 +37,7 @@ from unionfs.core.state import State
 from unionfs.core.whiteout import AUFS_PREFIX, upper_entry
 from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
 from unionfs.core.workdir import WorkDir
+from unionfs.core.xattr_ids import DEFAULT_ACL
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.statx import marks_at

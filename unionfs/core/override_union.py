@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from unionfs.core import dirops
 from unionfs.core.file import Handle, current_fd, real_flags
@@ -30,7 +31,7 @@ from unionfs.core.override import (
     shown_names,
 )
 from unionfs.core.override_format import ENCODED_PREFIX, Override
-from unionfs.core.owner_rights import Place
+from unionfs.core.owner_rights import Place, may_be_widened, settled
 from unionfs.core.real_file import at_rest, changed_stat, stat_node
 from unionfs.core.remote import RemoteUnion
 from unionfs.core.state import State
@@ -51,10 +52,14 @@ class OverrideUnion(UnionFs):
         super().__init__(state)
         assert isinstance(state.owners, Overrides)
         self._overrides = state.owners
+        # The modes that are widened are those of the real files.
+        self._real_widens, self._widens = self._widens, False
 
     # -- attributes --
 
     def _attr(self, node: Node, st: os.stat_result) -> Attr:
+        if self._real_widens and may_be_widened(st):
+            st = settled(partial(stat_node, self._state, node))
         if can_carry(st.st_mode):
             try:
                 override = self._read(node, st)
@@ -96,9 +101,9 @@ class OverrideUnion(UnionFs):
         uid = now.uid if change.uid is None else self._overrides.stored_uid(change.uid)
         gid = now.gid if change.gid is None else self._overrides.stored_gid(change.gid)
         mode = now.mode
-        if change.uid is not None or change.gid is not None or change.size is not None:
+        if change.is_chown() or change.size is not None:
             self._drop_capability(node)
-        if (change.uid is not None or change.gid is not None) and not stat.S_ISDIR(mode):
+        if change.is_chown() and not stat.S_ISDIR(mode):
             mode &= ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 mode &= ~stat.S_ISGID
@@ -215,12 +220,10 @@ class OverrideUnion(UnionFs):
         backing = super().backing(fh)
         if backing is None:
             return None
-        # The kernel would take the rights from the real file, which has none.
+        # Writing by itself, the kernel would take the rights from the real file, which has
+        # none; and the file may get them while it is open.
         node = self._handle(fh).node
-        upper = in_upper(node) or node.orphan is not None
-        capability = xattr.get_fd(backing.fd, ENCODED_CAPABILITY)
-        keeps = upper and (self.has_suid(fh) or capability is not None)
-        return backing._replace(suid=keeps)
+        return backing._replace(suid=in_upper(node) or node.orphan is not None)
 
     def _without_suid(self, now: Override, writer: Credentials) -> int:
         """Return the mode after `writer`, who has no CAP_FSETID, has written to the file.
@@ -288,7 +291,7 @@ class OverrideUnion(UnionFs):
                 else:
                     value = xattr.get_at(fd, entry, stored)
             if value is not None:
-                return value
+                return self._overrides.shown_xattr(layer_of(node), os.fsdecode(name), value)
         return super().getxattr(nodeid, name)
 
     def listxattr(self, nodeid: NodeId) -> list[bytes]:
@@ -301,6 +304,7 @@ class OverrideUnion(UnionFs):
             if flags & os.XATTR_REPLACE:
                 self.getxattr(nodeid, name)
                 flags = 0
+            value = self._overrides.stored_xattr(os.fsdecode(name), value)
             name = ENCODED_PREFIX + name
         super().setxattr(nodeid, name, value, flags)
 

@@ -2,7 +2,7 @@
 
 A layer on an idmapped mount shows its ids as the maps would: they are not mapped again, and
 a copy_up translates them into those of the upper.  So it is with the ids in access control
-lists; but `squash` leaves these alone.
+lists and file capabilities; but `squash` leaves these alone.
 
 Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_to_gid";
 mount_setattr(2) "ID-mapped mounts".
@@ -19,7 +19,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from unionfs.core.acl_ids import ACLS, map_acl
+from unionfs.core import xattr_ids
 from unionfs.core.config import IdRange, UnionConfig
 from unionfs.core.layer import Layer
 from unionfs.core.owner_rights import Place
@@ -100,24 +100,28 @@ class Owners:
             gid = _lookup(self._gid_map, gid, OVERFLOW_ID)
         return Stored(uid, gid, stat.S_IMODE(st.st_mode), may_fail=self._squashes)
 
-    def shown_acl(self, layer: Layer, value: bytes) -> bytes:
-        """Return the access control list to show for a file of `layer` that has `value`."""
-        if not self.maps or layer.idmapped:
+    def shown_xattr(self, layer: Layer, name: str, value: bytes) -> bytes:
+        """Return the value to show for attribute `name` of a file of `layer` that has `value`."""
+        if not self.maps or layer.idmapped or name not in xattr_ids.WITH_IDS:
             return value
-        return map_acl(value, partial(_shown, self._uid_map), partial(_shown, self._gid_map))
+        uid, gid = partial(_shown, self._uid_map), partial(_shown, self._gid_map)
+        return xattr_ids.shown(name, value, uid, gid)
 
-    def stored_acl(self, value: bytes) -> bytes:
-        """Return the access control list to store for `value`; EOVERFLOW for an id without one."""
-        return self._stored_acl(value, self._unmapped) if self.maps else value
+    def stored_xattr(self, name: str, value: bytes) -> bytes:
+        """Return the value to store for attribute `name`; EOVERFLOW for an id without a place."""
+        if not self.maps or name not in xattr_ids.WITH_IDS:
+            return value
+        return self._stored_xattr(name, value, self._unmapped)
 
     def copied_xattr(self, layer: Layer, name: str, value: bytes) -> bytes:
         """Return the value to store in the upper for attribute `name` of a file of `layer`."""
-        if name not in ACLS or not layer.idmapped:
+        if not layer.idmapped or name not in xattr_ids.WITH_IDS:
             return value
-        return self._stored_acl(value, OVERFLOW_ID)
+        return self._stored_xattr(name, value, OVERFLOW_ID)
 
-    def _stored_acl(self, value: bytes, unmapped: int | None) -> bytes:
-        return map_acl(
+    def _stored_xattr(self, name: str, value: bytes, unmapped: int | None) -> bytes:
+        return xattr_ids.stored(
+            name,
             value,
             lambda uid: _lookup(self._uid_map, uid, unmapped),
             lambda gid: _lookup(self._gid_map, gid, unmapped),

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from unionfs.core.acl_ids import ACLS_ENCODED, DEFAULT_ACL
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
@@ -23,11 +22,14 @@ from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
+from unionfs.core.xattr_ids import ACLS, CAPABILITY, DEFAULT_ACL, WITH_IDS
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 _XATTR_NAME_MAX = 255
-_CAPABILITY = b"security.capability"
+_CAPABILITY = CAPABILITY.encode()
+_ACLS = frozenset(name.encode() for name in ACLS)
+_WITH_IDS = frozenset(name.encode() for name in WITH_IDS)
 
 
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
@@ -39,20 +41,20 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
         if value is None:
             raise fs_error(errno.ENODATA)
         return value
-    if state.owners.maps and name in ACLS_ENCODED:
-        return _mapped_acl(state, node, name)
+    if state.owners.maps and name in _WITH_IDS:
+        return _mapped(state, node, name)
     with _reach(node) as (path, follows):
         return os.getxattr(path, _stored_name(state, name), follow_symlinks=follows)
 
 
-def _mapped_acl(state: State, node: Node, name: bytes) -> bytes:
-    """Return an access control list with the ids that the mount shows."""
+def _mapped(state: State, node: Node, name: bytes) -> bytes:
+    """Return a value with the ids that the mount shows."""
     while True:
         layer = _layer_of(node)
         with _reach(node) as (path, follows):
             value = os.getxattr(path, name, follow_symlinks=follows)
         if _layer_of(node) is layer:  # else it was copied up meanwhile
-            return state.owners.shown_acl(layer, value)
+            return state.owners.shown_xattr(layer, name.decode(), value)
 
 
 def _layer_of(node: Node) -> Layer:
@@ -90,14 +92,14 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
     stored = _changeable_name(state, name)
     if flags & os.XATTR_REPLACE:
         getxattr(state, node, name)
-    is_acl = name in ACLS_ENCODED
-    if is_acl:
-        value = state.owners.stored_acl(value)
+    if name in _WITH_IDS:
+        value = state.owners.stored_xattr(name.decode(), value)
     _bring_up(state, node)
     if isinstance(node, File):
         node.bare = False
     # An access control list changes the mode.
-    with _reach(node) as (path, follows), modes_settled() if is_acl else nullcontext():
+    settled = modes_settled() if name in _ACLS else nullcontext()
+    with _reach(node) as (path, follows), settled:
         os.setxattr(path, stored, value, flags, follow_symlinks=follows)
     _note_acl(node, name)
 
@@ -112,7 +114,7 @@ def removexattr(state: State, node: Node, name: bytes) -> None:
     try:
         getxattr(state, node, name)
     except OSError as error:
-        if error.errno == errno.ENODATA and name in ACLS_ENCODED:
+        if error.errno == errno.ENODATA and name in _ACLS:
             return
         raise
     _bring_up(state, node)

@@ -171,9 +171,9 @@ class Modes:
                 if not wait:
                     raise Defer
                 self._wait_for_readers(nodeid)
-            kept = self._kept.get(nodeid)
-            if kept is not None and self.backings is not None:
-                self._give_up(self.backings, nodeid, kept)
+            mode = self._modes.get(nodeid)
+            if mode is not None and not mode.handles and self.backings is not None:
+                self._give_up(self.backings, nodeid, mode)
             self._changes[nodeid] = self._changes.get(nodeid, 0) + 1
 
     def end_change(self, nodeid: NodeId) -> None:
