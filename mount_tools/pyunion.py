@@ -57,13 +57,13 @@ def _prepared_keeper() -> object:
 
 
 def starts_container(words: Sequence[str]) -> bool:
-    """Tell whether `words` are those of `pyunion run`, with options of pyunion before it."""
+    """Tell whether `words` are `run …` or `start …`, with options of pyunion before it."""
     rest = iter(words)
     for word in rest:
         if word == "--root":
             next(rest, None)
         elif not word.startswith("-"):
-            return word == "run" and "--help" not in words
+            return word in ("run", "start") and "--help" not in words
     return False
 
 

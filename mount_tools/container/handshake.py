@@ -17,8 +17,7 @@
        |<----------- Running ------------------------------------|
 
 Without an init process 1 becomes the command, and the keeper sees that by itself, as it does
-for `exec`, whose command is the keeper's child.  The stage of a build has the messages Mounted
-and Served.
+for `exec`, whose command is the keeper's child.
 
 Decided here and only here: what these messages are, and that silence means death.  A
 channel whose other end is closed before the expected message came has lost the process
@@ -48,14 +47,6 @@ _LONGEST_TEXT = 4096  # bytes
 _LONGEST = _LONGEST_TEXT + 64
 
 
-class Mounted(NamedTuple):
-    """The root is mounted, and nobody serves it yet."""
-
-
-class Served(NamedTuple):
-    """A daemon serves the root."""
-
-
 class Begun(NamedTuple):
     """The root is mounted, and init exists; `pid` is its pid for the keeper."""
 
@@ -83,11 +74,11 @@ class Failed(NamedTuple):
     text: str
 
 
-Message = Mounted | Served | Begun | Recorded | Terminal | Running | Failed
-Expected = TypeVar("Expected", Mounted, Served, Begun, Recorded, Terminal, Running)
+Message = Begun | Recorded | Terminal | Running | Failed
+Expected = TypeVar("Expected", Begun, Recorded, Terminal, Running)
 
-_WORDLESS = (Mounted(), Served(), Recorded(), Running())
-_KINDS = (Mounted, Served, Recorded, Running, Begun, Terminal, Failed)
+_WORDLESS = (Recorded(), Running())
+_KINDS = (Recorded, Running, Begun, Terminal, Failed)
 _HEAD = struct.Struct("=Bq")
 _FD = struct.Struct("i")
 

@@ -33,6 +33,7 @@ def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Pa
         (["run", "busy:1", "true"], True),
         (["--root", "run", "--no-sync", "run", "-it", "busy:1"], True),
         (["--root=/x", "run"], True),
+        (["start", "box"], True),
         (["run", "--help"], False),
         (["exec", "box", "run"], False),
         (["--root", "run"], False),

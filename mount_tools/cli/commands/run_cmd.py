@@ -169,14 +169,18 @@ def start(
         container = store.containers.resolve(operands[0])
         config = RunConfig(container.config)
         take_stdin(interactive, config.tty and interactive)
-        exit_with(lambda: run_container(store, container, stdin=interactive, keys=detaching))
+        keeper = session.take_keeper()
+        exit_with(
+            lambda: run_container(store, container, keeper, stdin=interactive, keys=detaching)
+        )
     failed = []
     for name in operands:
         try:
             container = store.containers.resolve(name)
             if not container.running:
                 config = RunConfig(container.config)
-                start_container(store, container, stdin=config.open_stdin)
+                keeper = session.take_keeper()  # the first container gets it
+                start_container(store, container, keeper, stdin=config.open_stdin)
             elif container.mount_point is not None:
                 from mount_tools.container.mount import refuse_running
 

@@ -15,10 +15,8 @@ from mount_tools.container.handshake import (
     CannotStart,
     Channel,
     Failed,
-    Mounted,
     Recorded,
     Running,
-    Served,
     Silence,
     Terminal,
     channel,
@@ -39,10 +37,8 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
 def test_each_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
-    for message in (Mounted(), Served(), Begun(1 << 22), Recorded(), Running()):
+    for message in (Begun(1 << 22), Recorded(), Running()):
         theirs.send(message)
-    assert ours.expect(Mounted) == Mounted()
-    assert ours.expect(Served) == Served()
     assert ours.expect(Begun) == Begun(1 << 22)
     assert ours.expect(Recorded) == Recorded()
     assert ours.expect(Running) == Running()
@@ -71,8 +67,8 @@ def test_failure_is_told_whatever_was_expected(ends: tuple[Channel, Channel]) ->
 
 def test_another_message_than_expected_is_a_bug(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
-    theirs.send(Mounted())
-    with pytest.raises(RuntimeError, match=r"Mounted.* came where Running"):
+    theirs.send(Recorded())
+    with pytest.raises(RuntimeError, match=r"Recorded.* came where Running"):
         ours.expect(Running)
 
 
@@ -92,12 +88,12 @@ def test_a_dead_child_is_silence_though_others_have_its_end_open(
 ) -> None:
     """But what it said before its end counts."""
     ours, theirs = ends
-    child = spawn(lambda: theirs.send(Mounted()))
+    child = spawn(lambda: theirs.send(Recorded()))
     ours.watch(child)
     assert wait(child) == 0
-    assert ours.expect(Mounted) == Mounted()
+    assert ours.expect(Recorded) == Recorded()
     with pytest.raises(Silence):
-        ours.expect(Served)
+        ours.expect(Recorded)
 
 
 def _kill_ourselves() -> None:
@@ -163,7 +159,7 @@ def test_a_process_whose_parent_has_ended_ends() -> None:
 def test_no_message_is_mistaken_for_the_end() -> None:
     """recv(2) returns nothing for an end, so no message may be empty."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for message in (Mounted(), Served(), Recorded(), Running(), Begun(0), Failed(125, "")):
+    for message in (Recorded(), Running(), Begun(0), Failed(125, "")):
         Channel(theirs).send(message)
         assert ours.recv(100)
     ours.close()
@@ -172,9 +168,36 @@ def test_no_message_is_mistaken_for_the_end() -> None:
 
 def test_why_the_other_end_is_closed_is_told_to_one_who_sends() -> None:
     ours, theirs = channel()
-    theirs.send(Mounted())
+    theirs.send(Recorded())
     theirs.send(Failed(126, "no"))
     theirs.close()
     with pytest.raises(CannotStart, match="no"):
-        ours.send(Served())
+        ours.send(Recorded())
     ours.close()
+
+
+def test_the_end_of_the_channel_is_an_execve_only_if_the_child_has_executed() -> None:
+    def end_of(work: Callable[[Channel], None]) -> str:
+        ours, theirs = channel()
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            work(theirs)
+            os._exit(3)
+        theirs.close()
+        ours.watch(child)
+        try:
+            ours.wait_for_execve(child)
+            return "executed"
+        except CannotStart as error:
+            return f"failed: {error}"
+        except Silence:
+            return "silence"
+        finally:
+            wait(child)
+            ours.close()
+
+    assert end_of(lambda theirs: _run_another_program()) == "executed"
+    assert end_of(lambda theirs: None) == "silence"
+    assert end_of(lambda theirs: _kill_ourselves()) == "silence"
+    assert end_of(lambda theirs: theirs.send(Failed(127, "no such file"))) == "failed: no such file"
