@@ -52,6 +52,7 @@ def _prepared_keeper() -> object:
 
     What both need is imported before that.
     """
+    import_module("mount_tools.daemon.detach").keep_standard_fds()
     import_module("layerstore.store")
     return import_module("mount_tools.container.keeper_process").PreparedKeeper()
 

@@ -42,6 +42,15 @@ print(sorted(needed & set(sys.modules)))
     assert done.stdout == "[]\n"
 
 
+def test_closed_streams_are_no_descriptors_of_the_keeper(containers: Containers) -> None:
+    words = containers.command("run", "--rm", "busy:1", "sh", "-c", "exit 7")
+    script = 'exec "$@" <&- >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *words], env=helper_environment(), timeout=60, check=False
+    )
+    assert done.returncode == 7
+
+
 @pytest.mark.parametrize("words", [("--nonsense",), ("--pull=never", "nosuch:1", "true")])
 def test_a_command_that_starts_nothing_leaves_no_keeper(
     containers: Containers, words: tuple[str, ...]
