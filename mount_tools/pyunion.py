@@ -36,7 +36,8 @@ def _run(words: Sequence[str]) -> int:
             run: object = import_module("mount_tools.helper.main").main
             more: tuple[object, ...] = ()
         else:
-            more = (_prepared_keeper(),) if starts_container(words) else ()
+            kind = needs_keeper(words)
+            more = () if kind is None else (_prepared_keeper(kind),)
             run = import_module("mount_tools.cli.main").main
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -47,25 +48,29 @@ def _run(words: Sequence[str]) -> int:
     return status
 
 
-def _prepared_keeper() -> object:
-    """Fork the keeper of a container; it gets ready while we read the command line.
+def _prepared_keeper(kind: str) -> object:
+    """Fork a keeper of the kind RUN or EXEC; it gets ready while we read the command line.
 
     What both need is imported before that.
     """
     import_module("mount_tools.daemon.detach").keep_standard_fds()
     import_module("layerstore.store")
-    return import_module("mount_tools.container.keeper_process").PreparedKeeper()
+    module = import_module("mount_tools.container.keeper_process")
+    return module.PreparedKeeper(getattr(module, kind))
 
 
-def starts_container(words: Sequence[str]) -> bool:
-    """Tell whether `words` are `run …` or `start …`, with options of pyunion before it."""
+_KEEPERS = {"run": "RUN", "start": "RUN", "exec": "EXEC"}
+
+
+def needs_keeper(words: Sequence[str]) -> str | None:
+    """Return the kind of keeper that the command in `words` needs, with pyunion's own options."""
     rest = iter(words)
     for word in rest:
         if word == "--root":
             next(rest, None)
         elif not word.startswith("-"):
-            return word in ("run", "start") and "--help" not in words
-    return False
+            return None if "--help" in words else _KEEPERS.get(word)
+    return None
 
 
 def is_mount_call(words: Sequence[str]) -> bool:

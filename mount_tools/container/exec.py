@@ -1,5 +1,7 @@
 """exec: run one more command in a running container.
 
+This is the part of the keeper; `start` is that of the command.
+
 Decided here and only here: which of the container's namespaces it enters, and that its root
 is the container's.
 
@@ -13,22 +15,20 @@ import socket
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from layerstore.containers.containers import Container
-from layerstore.db.container_table import KILLED
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
+from layerstore.oci.run_config import RunConfig
 from mount_tools.container.cgroup import OURSELVES, enter, group_of
 from mount_tools.container.handshake import Channel, Silence, Terminal
 from mount_tools.container.keeper import Keeper
-from mount_tools.container.keeper_process import leave_keeper
-from mount_tools.container.process import Launch, become_on, restrict
+from mount_tools.container.keeper_process import ExecOrder
+from mount_tools.container.process import Launch, become_on, launch_of, restrict
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import held
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.sub_ids import remember
-from mount_tools.container.terminal import Size, open_terminal, size_of_ours
-from mount_tools.container.viewer import view_new
+from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.report import Reporter
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
@@ -52,50 +52,6 @@ _NAMESPACES = {
 }
 
 
-def exec_in_container(
-    container: Container, launch: Launch, *, stdin: bool = True, keys: bytes = b""
-) -> int:
-    """Run one more command in a running container and show it here; return its exit status.
-
-    With `stdin` the command gets what comes from ours.  With `keys`, those of
-    `detach_keys`, the user can leave it running, which returns 0.  Raises CannotStart, and
-    StoreError.
-    """
-    return view_new(
-        lambda viewer: _detach(container, launch, viewer, stdin=stdin),
-        lambda: KILLED,
-        terminal=launch.terminal,
-        stdin=stdin,
-        keys=keys,
-    )
-
-
-def exec_detached(container: Container, launch: Launch) -> None:
-    """Run one more command in a running container, in the background; return once it runs.
-
-    Raises CannotStart, and StoreError.
-    """
-    _detach(container, launch, None, stdin=False)
-
-
-def _detach(
-    container: Container, launch: Launch, viewer: socket.socket | None, *, stdin: bool
-) -> None:
-    """Leave a keeper behind, connected to `viewer`, once the command runs."""
-    init = container.init
-    if init is None:
-        raise StoreError(f"container {container.id} is not running")
-    own_interpreter()
-    remember()
-    inside, size = _Inside(way_in(init), group_of(init)), size_of_ours()
-
-    leave_keeper(
-        lambda reporter: _keep(launch, inside, viewer, reporter, size, stdin=stdin),
-        viewer,
-        "the command",
-    )
-
-
 class _Inside(NamedTuple):
     """What the command enters: the namespaces of `process`, and the container's control group."""
 
@@ -103,18 +59,14 @@ class _Inside(NamedTuple):
     group: Path | None
 
 
-def _keep(
-    launch: Launch,
-    inside: _Inside,
-    viewer: socket.socket | None,
-    reporter: Reporter,
-    size: Size | None,
-    *,
-    stdin: bool,
-) -> None:
-    """Be the keeper of a command in the container `inside`, to its end."""
+def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> None:
+    """Be the keeper of a command in a running container, to its end."""
+    own_interpreter()
+    remember()
+    launch = launch_of(RunConfig(order.config))
+    inside = _Inside(way_in(order.init), group_of(order.init))
     with held():
-        child, streams = _start(inside, launch, size, stdin=stdin)
+        child, streams = _start(inside, launch, order.size, stdin=order.stdin)
         keeper = Keeper(streams, first=viewer)
         code = None
         try:

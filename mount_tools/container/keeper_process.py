@@ -1,7 +1,7 @@
 """The process of a keeper, as the command that starts it sees it.
 
 Decided here and only here: how it is forked, how it gets to know what to keep, and what its
-report means.  A keeper can be forked before that is known: then it imports what it needs while
+report means.  A keeper is forked before that is known: so it can import what it needs while
 the command still reads its own command line, on another processor.
 
 Threading: one thread, since it forks.
@@ -15,26 +15,21 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
+from layerstore.oci.json_values import Object
 from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.daemon.after_fork import release_stdio
-from mount_tools.daemon.detach import begin_detached, detach
+from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
 
-_LONGEST = 1 << 16
-_RUN = "mount_tools.container.run"
-# The daemon of the container's root is a fork of the keeper.
-_OF_THE_DAEMON = (
-    "mount_tools.daemon.log",
-    "mount_tools.daemon.serve",
-    "unionfs.transports.dev_fuse",
-)
+_PIECE = 1 << 16
 
 
-class Order(NamedTuple):
+class RunOrder(NamedTuple):
     """Which container to run, and how; `size` is that of its terminal at first."""
 
     root: str
@@ -45,15 +40,46 @@ class Order(NamedTuple):
     size: tuple[int, int] | None
 
 
-class PreparedKeeper:
-    """A keeper that has no container yet; the caller calls `run` or `cancel`."""
+class ExecOrder(NamedTuple):
+    """In which container to run one more command, of that configuration."""
 
-    def __init__(self) -> None:
+    container: str
+    init: int
+    config: Object
+    stdin: bool
+    size: tuple[int, int] | None
+
+
+Order = RunOrder | ExecOrder
+
+
+class Kind(NamedTuple):
+    """A kind of keeper: the module whose `keep` it calls, and more modules that it needs."""
+
+    order: type[Order]
+    module: str
+    more: tuple[str, ...] = ()
+
+
+RUN = Kind(
+    RunOrder,
+    "mount_tools.container.run",
+    # The daemon of the container's root is a fork of the keeper.
+    ("mount_tools.daemon.log", "mount_tools.daemon.serve", "unionfs.transports.dev_fuse"),
+)
+EXEC = Kind(ExecOrder, "mount_tools.container.exec")
+
+
+class PreparedKeeper:
+    """A keeper that has no command yet; the caller calls `keep` or `cancel`."""
+
+    def __init__(self, kind: Kind) -> None:
         """Fork it.  It opens the store by itself."""
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._kind = kind
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._process = begin_detached(
-                lambda reporter: _be_keeper(theirs, reporter), keep=(theirs.fileno(),)
+                lambda reporter: _be_keeper(kind, theirs, reporter), keep=(theirs.fileno(),)
             )
         except BaseException:
             self._orders.close()
@@ -61,18 +87,20 @@ class PreparedKeeper:
         finally:
             theirs.close()
 
-    def run(self, order: Order, viewer: socket.socket | None, whose: str) -> None:
-        """Let it run a container, connected to `viewer`; return once the command runs.
+    def keep(self, order: Order, viewer: socket.socket | None, whose: str) -> None:
+        """Let it run a command, connected to `viewer`; return once the command runs.
 
         `whose` continues "the process that keeps …".  Raises CannotStart, and StoreError if the
         keeper dies.
         """
-        with self._orders as orders:
-            fds = [] if viewer is None else [viewer.fileno()]
-            try:
-                socket.send_fds(orders, [json.dumps(order).encode()], fds)
-            except BrokenPipeError:
-                pass  # it has died, and its report says so
+        if not isinstance(order, self._kind.order):
+            raise TypeError(f"{order} is not for a keeper of {self._kind.module}")
+        data = json.dumps(order).encode()
+        fds = [] if viewer is None else [viewer.fileno()]
+        with self._orders as orders, suppress(BrokenPipeError, ConnectionResetError):
+            # If it has died, its report says so.
+            sent = socket.send_fds(orders, [data], fds)
+            orders.sendall(data[sent:])
         check_report(self._process.report(), whose)
 
     def cancel(self) -> None:
@@ -82,37 +110,23 @@ class PreparedKeeper:
         self._process.report()
 
 
-def _be_keeper(orders: socket.socket, reporter: Reporter) -> int:
-    """Get ready, wait for an order, and run the container; return an exit status."""
-    run = import_module(_RUN).keep
-    for name in _OF_THE_DAEMON:
+def _be_keeper(kind: Kind, orders: socket.socket, reporter: Reporter) -> int:
+    """Get ready, wait for an order, and carry it out; return an exit status."""
+    work = import_module(kind.module).keep
+    for name in kind.more:
         import_module(name)
     gc.freeze()
     gc.enable()
     with orders:
-        data, fds, _, _ = socket.recv_fds(orders, _LONGEST, 1)
+        data, fds, _, _ = socket.recv_fds(orders, _PIECE, 1)
+        while data and (piece := orders.recv(_PIECE)):
+            data += piece
     if not data:
         return 0  # the command has ended without an order
     release_stdio()
-    root, sync, container, transport, stdin, size = json.loads(data)
-    order = Order(root, sync, container, transport, stdin, None if size is None else tuple(size))
+    order = kind.order(*json.loads(data))
     viewer = socket.socket(fileno=fds[0]) if fds else None
-    return _report_failures(reporter, lambda: run(order, viewer, reporter))
-
-
-def leave_keeper(
-    work: Callable[[Reporter], None], viewer: socket.socket | None, whose: str
-) -> None:
-    """Do `work` in a keeper in the background; return once it has reported that it is live.
-
-    The keeper inherits `viewer`.  Raises as `PreparedKeeper.run` does.
-    """
-
-    def keep(reporter: Reporter) -> int:
-        release_stdio()
-        return _report_failures(reporter, lambda: work(reporter))
-
-    check_report(detach(keep, keep=() if viewer is None else (viewer.fileno(),)), whose)
+    return _report_failures(reporter, lambda: work(order, viewer, reporter))
 
 
 def check_report(report: Report, whose: str) -> None:

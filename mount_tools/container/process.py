@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
+from layerstore.oci.run_config import RunConfig
 from mount_tools.container.handshake import (
     CANNOT_INVOKE,
     NOT_FOUND,
@@ -32,6 +33,7 @@ from mount_tools.container.handshake import (
     has_executed,
     report_failure,
 )
+from mount_tools.container.host_config import host_config
 from mount_tools.container.program import run_program
 from mount_tools.container.rights import HIGHEST, USUAL, Rights
 from mount_tools.container.signals import begin_afresh
@@ -55,6 +57,18 @@ class Launch(NamedTuple):
     user: str
     terminal: bool = False
     rights: Rights = USUAL
+
+
+def launch_of(config: RunConfig) -> Launch:
+    """Return the command that a container of `config` runs."""
+    return Launch(
+        tuple(config.argv),
+        tuple(config.env),
+        config.working_dir or "/",
+        config.user,
+        config.tty,
+        host_config(config).rights,
+    )
 
 
 def restrict(rights: Rights = USUAL) -> None:

@@ -41,7 +41,7 @@ from mount_tools.container.handshake import (
 from mount_tools.container.host_config import HostConfig, host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
-from mount_tools.container.keeper_process import Order
+from mount_tools.container.keeper_process import RunOrder
 from mount_tools.container.limits import Limits
 from mount_tools.container.mount import (
     container_options,
@@ -52,7 +52,7 @@ from mount_tools.container.mount import (
 )
 from mount_tools.container.mount_points import Point, with_points
 from mount_tools.container.pausing import resume
-from mount_tools.container.process import Launch
+from mount_tools.container.process import Launch, launch_of
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
 from mount_tools.container.signals import held, signal_number
@@ -76,18 +76,6 @@ _SECONDS_TO_NOTE = 5.0
 _LOOK = 0.01
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-def launch_of(config: RunConfig) -> Launch:
-    """Return the command that a container of `config` runs."""
-    return Launch(
-        tuple(config.argv),
-        tuple(config.env),
-        config.working_dir or "/",
-        config.user,
-        config.tty,
-        host_config(config).rights,
-    )
 
 
 class FuseRoot(NamedTuple):
@@ -116,7 +104,7 @@ class _Start(NamedTuple):
     size: Size | None
 
 
-def keep(order: Order, viewer: socket.socket | None, reporter: Reporter) -> None:
+def keep(order: RunOrder, viewer: socket.socket | None, reporter: Reporter) -> None:
     """Be the keeper of a container, to its end."""
     be_root()
     with held(), Store.open(order.root, sync=order.sync, create=False) as store:

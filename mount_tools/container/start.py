@@ -1,10 +1,12 @@
 """Start containers and show them: the part of the command, which forks a keeper for each.
 
-    start_container   have a keeper run the container; return once its command runs
-    run_container     the same, and view it until it ends
-    attach_container  view one that runs
+    start_container    have a keeper run the container; return once its command runs
+    run_container      the same, and view it until it ends
+    attach_container   view one that runs
+    exec_detached      have a keeper run one more command in a running container
+    exec_in_container  the same, and view it until it ends
 
-`run` is the part of the keeper.  What it needs is not imported here.
+`run` and `exec` are the parts of the keeper.  What it needs is not imported here.
 
 Threading: one thread, since it forks.
 """
@@ -18,10 +20,17 @@ from contextlib import suppress
 from layerstore.containers.containers import Container
 from layerstore.db.container_table import KILLED
 from layerstore.errors import NotFound, StoreError
+from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Watch, connect
-from mount_tools.container.keeper_process import Order, PreparedKeeper
+from mount_tools.container.keeper_process import (
+    EXEC,
+    RUN,
+    ExecOrder,
+    PreparedKeeper,
+    RunOrder,
+)
 from mount_tools.container.signals import held
 from mount_tools.container.terminal import size_of_ours
 from mount_tools.container.viewer import Viewer, status_of, view_new
@@ -101,7 +110,7 @@ def _leave(
     transport: str = "auto",
 ) -> None:
     """Leave a keeper behind, connected to `viewer`, once the command runs."""
-    order = Order(
+    order = RunOrder(
         os.fspath(store.root),
         store.durability.sync,
         container.id,
@@ -109,4 +118,51 @@ def _leave(
         stdin,
         size_of_ours(),
     )
-    (keeper or PreparedKeeper()).run(order, viewer, f"container {container.name}")
+    (keeper or PreparedKeeper(RUN)).keep(order, viewer, f"container {container.name}")
+
+
+def exec_in_container(
+    container: Container,
+    config: Object,
+    keeper: PreparedKeeper | None = None,
+    *,
+    stdin: bool = True,
+    keys: bytes = b"",
+) -> int:
+    """Run one more command, that of `config`, in a running container, and show it here.
+
+    Returns its exit status.  With `stdin` the command gets what comes from ours.  With `keys`,
+    those of `detach_keys`, the user can leave it running, which returns 0.  Raises CannotStart,
+    and StoreError.
+    """
+    return view_new(
+        lambda viewer: _leave_exec(container, config, keeper, viewer, stdin=stdin),
+        lambda: KILLED,
+        terminal=RunConfig(config).tty,
+        stdin=stdin,
+        keys=keys,
+    )
+
+
+def exec_detached(
+    container: Container, config: Object, keeper: PreparedKeeper | None = None
+) -> None:
+    """Run one more command in a running container, in the background; return once it runs.
+
+    Raises CannotStart, and StoreError.
+    """
+    _leave_exec(container, config, keeper, None, stdin=False)
+
+
+def _leave_exec(
+    container: Container,
+    config: Object,
+    keeper: PreparedKeeper | None,
+    viewer: socket.socket | None,
+    *,
+    stdin: bool,
+) -> None:
+    if container.init is None:
+        raise StoreError(f"container {container.id} is not running")
+    order = ExecOrder(container.id, container.init, config, stdin, size_of_ours())
+    (keeper or PreparedKeeper(EXEC)).keep(order, viewer, "the command")

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import subprocess
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -50,6 +48,8 @@ def ranges(kind: str, user: str, uid: int) -> list[Range]:
 
 def why_single() -> str | None:
     """Return why this user has no subordinate ids, None if they have some."""
+    import shutil  # here, and subprocess below: root's containers should not wait for them
+
     uid = os.geteuid()
     for program in _PROGRAMS.values():
         if shutil.which(program) is None:
@@ -143,6 +143,8 @@ def _words(own: int, found: list[Range]) -> list[str]:
 
 def _map(words: dict[str, list[str]], pid: int, go: int) -> int:
     """Run the programs for the process `pid` once it says so; return which of them failed."""
+    import subprocess
+
     if not os.read(go, 1):
         return 1
     for code, (kind, program) in enumerate(_PROGRAMS.items(), 1):

@@ -28,20 +28,21 @@ def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "starts"),
+    ("words", "kind"),
     [
-        (["run", "busy:1", "true"], True),
-        (["--root", "run", "--no-sync", "run", "-it", "busy:1"], True),
-        (["--root=/x", "run"], True),
-        (["start", "box"], True),
-        (["run", "--help"], False),
-        (["exec", "box", "run"], False),
-        (["--root", "run"], False),
-        ([], False),
+        (["run", "busy:1", "true"], "RUN"),
+        (["--root", "run", "--no-sync", "run", "-it", "busy:1"], "RUN"),
+        (["--root=/x", "run"], "RUN"),
+        (["start", "box"], "RUN"),
+        (["exec", "box", "run"], "EXEC"),
+        (["run", "--help"], None),
+        (["ps", "run"], None),
+        (["--root", "run"], None),
+        ([], None),
     ],
 )
-def test_which_commands_start_a_container(words: list[str], starts: bool) -> None:
-    assert pyunion.starts_container(words) is starts
+def test_which_commands_need_a_keeper(words: list[str], kind: str | None) -> None:
+    assert pyunion.needs_keeper(words) == kind
 
 
 def test_a_command_is_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,12 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import Session, complain, pass_session, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
-from mount_tools.container.start import run_container, start_container
+from mount_tools.container.start import (
+    exec_detached,
+    exec_in_container,
+    run_container,
+    start_container,
+)
 from mount_tools.container.user_namespace import be_root
 
 
@@ -120,9 +125,7 @@ def exec_(
     keys: str,
 ) -> None:
     """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
-    from mount_tools.container.exec import exec_detached, exec_in_container
     from mount_tools.container.pausing import refuse_paused
-    from mount_tools.container.run import launch_of
 
     name, *command = operands
     container = session.store.containers.resolve(name)
@@ -134,15 +137,15 @@ def exec_(
     )
     config = config_of(container.config, container.image_name, flags, command)
     config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
-    launch, detaching = launch_of(RunConfig(config)), parse_keys(keys)
+    keeper, detaching = session.take_keeper(), parse_keys(keys)
     if not detach:
         take_stdin(interactive, tty)
 
     def work() -> int:
         if detach:
-            exec_detached(container, launch)
+            exec_detached(container, config, keeper)
             return 0
-        return exec_in_container(container, launch, stdin=interactive, keys=detaching)
+        return exec_in_container(container, config, keeper, stdin=interactive, keys=detaching)
 
     exit_with(work)
 

@@ -9,16 +9,14 @@ import pytest
 from layerstore import Store
 from layerstore.db.processes import this_process
 from layerstore.errors import StoreError
-from mount_tools.container.exec import exec_in_container
-from mount_tools.container.process import Launch
+from mount_tools.container.start import exec_in_container
 from tests.helpers.images import add_image
 
 
 def test_nothing_runs_in_a_container_that_does_not(tmp_path: Path) -> None:
-    launch = Launch(("true",), (), "/", "")
     with Store.open(tmp_path / "store", sync=False) as store:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
     mounted = container._replace(status="running", pid=this_process().pid, mount_point="/somewhere")
     for found in (container, mounted):
         with pytest.raises(StoreError, match="is not running"):
-            exec_in_container(found, launch)
+            exec_in_container(found, {"Cmd": ["true"]})

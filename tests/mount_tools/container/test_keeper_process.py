@@ -15,10 +15,10 @@ from tests.helpers.mounts import helper_environment
 
 PREPARE = """
 import os, signal
-from mount_tools.container.keeper_process import Order, PreparedKeeper, leave_keeper
-keeper = PreparedKeeper()
+from mount_tools.container.keeper_process import RUN, ExecOrder, PreparedKeeper, RunOrder
+keeper = PreparedKeeper(RUN)
 children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-order = Order("/nowhere", True, "box", "auto", False, None)
+order = RunOrder("/nowhere", True, "box", "auto", False, None)
 """
 
 
@@ -51,11 +51,36 @@ def test_one_whose_command_has_ended_ends_too() -> None:
 def test_why_it_cannot_run_the_container() -> None:
     script = """
 try:
-    keeper.run(order, None, "container box")
+    keeper.keep(order, None, "container box")
 except Exception as error:
     print(type(error).__name__, error.status, error)
 """
     assert said_by(script) == "CannotStart 125 there is no store at /nowhere\n"
+
+
+def test_an_order_of_any_size() -> None:
+    script = """
+keeper.cancel()
+from mount_tools.container.keeper_process import EXEC
+keeper = PreparedKeeper(EXEC)
+config = {"Cmd": ["x" * 1_000_000, "\\udcff"], "User": "bob"}
+try:
+    keeper.keep(ExecOrder("box", 1 << 23, config, False, (24, 80)), None, "the command")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    assert said_by(script) == "CannotStart the container has ended\n"
+
+
+def test_an_order_for_another_kind() -> None:
+    script = """
+try:
+    keeper.keep(ExecOrder("box", 1, {}, False, None), None, "the command")
+except TypeError as error:
+    keeper.cancel()
+    print(error)
+"""
+    assert said_by(script).endswith("is not for a keeper of mount_tools.container.run\n")
 
 
 def test_one_that_was_killed() -> None:
@@ -63,7 +88,7 @@ def test_one_that_was_killed() -> None:
 os.kill(int(children[0]), signal.SIGKILL)
 os.waitid(os.P_PID, int(children[0]), os.WEXITED | os.WNOWAIT)
 try:
-    keeper.run(order, None, "container box")
+    keeper.keep(order, None, "container box")
 except Exception as error:
     print(type(error).__name__, error)
 """

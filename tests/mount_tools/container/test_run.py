@@ -15,7 +15,7 @@ from layerstore import Store
 from layerstore.limits import MAX_LAYERS
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
-from mount_tools.container.run import launch_of
+from mount_tools.container.process import launch_of
 from tests.helpers.containers import Containers, parent_of
 from tests.helpers.images import add_layer, config_of, diff_id
 from tests.helpers.mounts import helper_environment, wait_until
