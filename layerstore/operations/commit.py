@@ -30,9 +30,9 @@ Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,7 @@ from layerstore.containerfile.changes import apply_changes
 from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
+from layerstore.db.staging import remove_tree
 from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream
@@ -137,7 +138,8 @@ def commit(
             if not frozen.mounted:
                 # These are layers without entries, and layers that the store already had.
                 for layer in layers:
-                    shutil.rmtree(layer.path, ignore_errors=True)
+                    with suppress(OSError):
+                        remove_tree(layer.path)
     except (StoreError, OSError):
         # The image is complete; the next opening of the store moves the layers that are left.
         if committed is None:

@@ -14,11 +14,10 @@ fs/overlayfs/super.c:ovl_sync_fs().
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from layerstore.db.staging import remove_tree
 from unionfs.syscalls import xattr
 from unionfs.syscalls.mount import MNT_DETACH, MS_NODEV, mount, umount
 from unionfs.syscalls.privilege import is_machine_root
@@ -135,8 +134,7 @@ class KernelStage:
         return self._upper.with_name("kernel-work")
 
     def _remove_work(self) -> None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._work)
+        remove_tree(self._work)
 
 
 def describe_root(upper: Path) -> tuple[object, ...]:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from layerstore.db.staging import remove_tree
 from layerstore.errors import StoreError
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, UnionFs, open_union
@@ -54,7 +54,7 @@ def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) ->
     place = directory / "points"
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
     if _read(place / _MADE_OF) != made_of:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_tree(place)
         _build(union.lowers, place, points)
         (place / _MADE_OF).write_text(made_of)
     if not os.listdir(place / "diff"):
@@ -90,7 +90,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
                 _make(union, point)
     finally:
         union.close(write_back=False)
-    shutil.rmtree(work)
+    remove_tree(work)
 
 
 def _make(union: UnionFs, point: Point) -> None:

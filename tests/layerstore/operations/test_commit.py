@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Container, Image, Store
+from layerstore.db.staging import remove_tree
 from layerstore.errors import InvalidReference, StoreError
 from layerstore.operations import commit as commit_module
 from layerstore.operations.commit import commit
@@ -103,6 +104,24 @@ def test_the_same_change_has_the_same_diff_id(store: Store, container: Container
     tops = {commit(store, one).image.top for one in (container, other)}
     assert len(tops) == 1
     all_well(store)
+
+
+def test_a_deep_layer_that_the_store_has_is_removed(store: Store, container: Container) -> None:
+    """A tree deeper than Python calls."""
+    other = store.containers.create(store.images.resolve("base:1"), name="other")
+    for box in (container, other):
+        made = [store.containers.upper(box)]
+        for _ in range(1100):
+            made.append(made[-1] / "d")
+            made[-1].mkdir()
+        for path in made:
+            os.utime(path, (1, 1))
+        commit(store, box, f"{box.name}:1")
+    first, second = (store.images.resolve(name) for name in ("box:1", "other:1"))
+    assert first.top == second.top
+    assert store.containers.frozen(store.containers.get(other.id)) == []
+    assert os.listdir(store.containers.directory(other) / "layers") == []
+    remove_tree(store.layers.chain(first.top)[0].diff)  # pytest could not
 
 
 def test_nothing_changed_is_an_empty_layer(store: Store, container: Container) -> None:
