@@ -22,7 +22,9 @@ LAYERS = "lowerdir=/l,upperdir=/u,workdir=/w"
 
 def parse(word: str) -> MountOptions:
     of_image = word.startswith("container")
-    return parse_options(["" if of_image else LAYERS, word], privileged=True, of_image=of_image)
+    also = "ro" if word == "noopen" else ""  # for a read-only mount only
+    words = ["" if of_image else LAYERS, also, word]
+    return parse_options(words, privileged=True, of_image=of_image)
 
 
 def choices(option: Option) -> list[str]:
