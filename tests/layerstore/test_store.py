@@ -50,6 +50,7 @@ def test_store_is_made_for_its_owner_alone(root: Path) -> None:
         "reserve",
         "staging",
         "store.db",
+        "volumes",
     ]
 
 
