@@ -20,7 +20,7 @@ from layerstore.oci.reference import (
     parse_reference,
 )
 from mount_tools.cli import framework
-from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.progress import reported
@@ -45,6 +45,7 @@ ALWAYS, MISSING, NEVER = "always", "missing", "never"
 @framework.text(
     "--platform", says="Take the image for this platform, os/arch or os/arch/variant, of an index"
 )
+@framework.number("--parallel", says="Fetch this many layers at a time (default 3)", default=3)
 @framework.flag(
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
@@ -55,10 +56,12 @@ def pull(
     all_tags: bool,
     quiet: bool,
     platform: str | None,
+    parallel: int,
     disable_content_trust: bool,
 ) -> None:
     """A pull that was interrupted continues where it stopped. Layers that the store has are not
     fetched again, and several layers are fetched at a time."""
+    check_parallel(parallel)
     name = full_name(operands[0])
     wanted = parse_platform(platform) if platform else None
     if all_tags and (name.tag or name.digest):
@@ -66,22 +69,29 @@ def pull(
     if not all_tags and name.tag is None and name.digest is None and not quiet:
         say("Using default tag: latest")
     if all_tags:
-        _pull_all(session, name, wanted, quiet=quiet)
+        _pull_all(session, name, wanted, parallel, quiet=quiet)
         return
     with shown(sys.stdout, quiet=quiet) as report:
-        changed = fetch(session, name.with_default_tag(), wanted, report)
+        changed = fetch(session, name.with_default_tag(), wanted, report, parallel)
     if not quiet:
         say(_status(_asked(name.with_default_tag()), changed=changed))
     say(str(name.with_default_tag()))
 
 
-def _pull_all(session: Session, name: Reference, wanted: Platform | None, *, quiet: bool) -> None:
+def _pull_all(
+    session: Session, name: Reference, wanted: Platform | None, parallel: int, *, quiet: bool
+) -> None:
     from layerstore.registry.pull import pull_all
 
     with registry_client() as client, shown(sys.stdout, quiet=quiet) as report:
         source = client.repository(name)
         pulled = pull_all(
-            session.store_to_fill, source, platform=wanted, report=report, cancel=client.cancel
+            session.store_to_fill,
+            source,
+            platform=wanted,
+            report=report,
+            parallel=parallel,
+            cancel=client.cancel,
         )
     if not pulled:
         raise StoreError(f"{familiar(name)} has no tags")
@@ -101,7 +111,13 @@ def _status(name: str, *, changed: bool) -> str:
     return f"Status: {what} for {name}"
 
 
-def fetch(session: Session, name: Reference, platform: Platform | None, report: Report) -> bool:
+def fetch(
+    session: Session,
+    name: Reference,
+    platform: Platform | None,
+    report: Report,
+    parallel: int = 3,
+) -> bool:
     """Pull one image; tell whether its name now means another image than before."""
     from layerstore.registry.pull import pull_image
 
@@ -112,6 +128,7 @@ def fetch(session: Session, name: Reference, platform: Platform | None, report: 
             name,
             platform=platform,
             report=report,
+            parallel=parallel,
             cancel=client.cancel,
         )
     return pulled.changed

@@ -9,7 +9,7 @@ import sys
 
 from layerstore.oci.reference import familiar, parse_reference
 from mount_tools.cli import framework
-from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.transfers import shown
@@ -26,6 +26,7 @@ from mount_tools.container.user_namespace import read_all
     "--compression",
     says="Compress all layers with gzip or zstd; a level may follow, as zstd:19",
 )
+@framework.number("--parallel", says="Send this many layers at a time (default 5)", default=5)
 @framework.flag(
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
@@ -36,6 +37,7 @@ def push(
     all_tags: bool,
     quiet: bool,
     compression: str | None,
+    parallel: int,
     disable_content_trust: bool,
 ) -> None:
     """Layers that the repository has are not sent; those that another repository of the registry
@@ -44,6 +46,7 @@ def push(
     from layerstore.registry.layers_out import parse_compression
     from layerstore.registry.push import push_image, tags_to_push
 
+    check_parallel(parallel)
     read_all()  # the files may belong to sub-ids
     name = parse_reference(operands[0])
     packing = parse_compression(compression) if compression else None
@@ -67,6 +70,7 @@ def push(
                     one,
                     compression=packing,
                     report=report,
+                    parallel=parallel,
                     cancel=client.cancel,
                 )
             if not quiet:

@@ -9,10 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import note
 
 if TYPE_CHECKING:
     from layerstore.registry.client import Client
+
+
+def check_parallel(count: int) -> None:
+    """Refuse a number of layers at a time that is none.  Raises WrongWords."""
+    if count < 1:
+        raise WrongWords(f"--parallel {count}: at least one layer is transferred at a time", 125)
 
 
 @contextmanager

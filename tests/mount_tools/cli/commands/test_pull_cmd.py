@@ -7,15 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from layerstore import Image
 from tests.helpers.cli import Cli
-from tests.helpers.hostile_registry import HostileRegistry, silent
+from tests.helpers.hostile_registry import Exchange, HostileRegistry, silent
 from tests.helpers.mounts import wait_until
-from tests.helpers.registries import LAYERS, MemoryRegistry
+from tests.helpers.registries import LAYERS, MemoryRegistry, plain_layer
 from tests.helpers.registry_server import RegistryServer
 from tests.helpers.terminals import terminal
 from tests.mount_tools.cli.commands.conftest import at_home
@@ -90,8 +91,39 @@ def test_refusals(other: Cli, name: str) -> None:
     assert other.fails("pull", "-a", f"{name}:1") == "tag can't be used with --all-tags/-a\n"
     missing = other.fails("pull", f"{name}:nope")
     assert missing.startswith("Error: ") and missing.count("\n") == 1 and "nope" in missing
+    assert other.fails("pull", "--parallel", "0", name, status=125) == (
+        "--parallel 0: at least one layer is transferred at a time\n"
+    )
     assert "wanted linux/s390x, actual" in other.fails("pull", "--platform", "s390x", name)
+    assert other.fails("pull", "--platform", "foo", name) == (
+        'Error: "foo": unknown operating system or architecture: invalid argument\n'
+    )
     assert other.ok("images", "-aq") == "" and other.ok("check").endswith("no findings\n")
+
+
+def test_as_many_layers_as_asked_are_fetched_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home(tmp_path, monkeypatch)
+    memory = MemoryRegistry()
+    kept = memory.image(*[plain_layer(number) for number in range(6)])
+    config = json.loads(kept.data)["config"]["digest"]
+    for count in (1, 2, 6):
+        gate = threading.Barrier(count)
+
+        def together(exchange: Exchange, gate: threading.Barrier = gate) -> bool:
+            if exchange.is_blob and not exchange.route.endswith(config):
+                gate.wait(30)  # it breaks unless as many come
+            return False
+
+        with HostileRegistry.running() as registry:
+            for data in memory.blobs.values():
+                registry.add_blob(data)
+            registry.add_manifest("1", kept.data, kept.media_type)
+            registry.behave(together)
+            cli = Cli(tmp_path / str(count))
+            cli.ok("pull", "-q", "--parallel", str(count), f"{registry.host}/x:1")
+            assert not gate.broken
 
 
 def test_create_pulls_what_is_missing(other: Cli, name: str) -> None:
