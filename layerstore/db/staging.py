@@ -120,5 +120,8 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the tree `path` of any depth, following no link; no error if it is absent."""
-    removal.remove_tree(None, os.fsencode(path))
+    """Remove the tree `path` of any depth, following no link; no error if it is absent.
+
+    A container may have made some of it immutable.
+    """
+    removal.remove_tree(None, os.fsencode(path), protected=True)

@@ -100,6 +100,12 @@ EXAMPLES: dict[str, tuple[Entry, ...]] = {
     "start": (Entry("pyunion start -a box", "and wait for it"),),
     "stop": (Entry("pyunion stop -t 2 box", "kill it after 2 seconds"),),
     "tag": (Entry("pyunion tag debian:12 registry.example/base:1", "a second name"),),
+    "top": (Entry("pyunion top box -o pid,rss,args", "columns of your choice"),),
+    "volume create": (
+        Entry("pyunion volume create --label of=web data", "for `pyunion run -v data:TARGET`"),
+    ),
+    "volume ls": (Entry("pyunion volume ls -f dangling=true", "those that no container uses"),),
+    "volume prune": (Entry("pyunion volume prune --dry-run", "show what could be removed"),),
     "umount": (Entry("pyunion umount box", "by name, or by its directory"),),
     "which": (Entry("pyunion which /usr/bin/tree box", "the layer that has the file"),),
 }

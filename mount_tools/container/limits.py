@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import os
 import re
-from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from layerstore.errors import InvalidArgument, StoreError, shown
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([kmgtp])?i?b?", re.IGNORECASE | re.ASCII)
+_DECIMAL = re.compile(r"([0-9]{0,9})(?:\.([0-9]{0,99}))?", re.ASCII)
 _UNITS = "kmgtp"
 _LEAST_MEMORY = 6 << 20  # bytes
 _LARGEST = 2**63 - 1
-_NANO = 10**9
+_DIGITS = 9
+_NANO = 1_000_000_000
 _PERIOD = 100_000  # microseconds
 UNLIMITED = -1
 
@@ -98,22 +99,20 @@ def _size(flag: str, text: str | None) -> int:
     if found is None or len(text) > 40:
         raise InvalidArgument(f'invalid argument "{shown(text)}" for "{flag}" flag: invalid size: '
                          f"'{shown(text)}'")  # fmt: skip
-    power = _UNITS.index(found[2].lower()) + 1 if found[2] else 0
-    return min(int(Decimal(found[1]) * 1024**power), _LARGEST)
+    power = _UNITS.index(found[3].lower()) + 1 if found[3] else 0
+    digits = found[2] or ""
+    unit = int(1024**power)
+    return min(int(found[1] + digits) * unit // int(10 ** len(digits)), _LARGEST)
 
 
 def _cpus(text: str | None) -> int:
     if text is None:
         return 0
     problem = f'invalid argument "{shown(text)}" for "--cpus" flag: '
-    if not re.fullmatch(r"[0-9]{0,9}(?:\.[0-9]*)?", text) or not text.strip("."):
+    found = _DECIMAL.fullmatch(text)
+    if found is None or text == ".":
         raise InvalidArgument(f"{problem}failed to parse {shown(text)} as a rational number")
-    try:
-        nano = Decimal(text) * _NANO
-    except InvalidOperation:
-        raise InvalidArgument(
-            f"{problem}failed to parse {shown(text)} as a rational number"
-        ) from None
-    if nano != int(nano):
+    digits = (found[2] or "").rstrip("0")
+    if len(digits) > _DIGITS:
         raise InvalidArgument(f"{problem}value is too precise")
-    return int(nano)
+    return int(found[1] or "0") * _NANO + int(digits.ljust(_DIGITS, "0"))

@@ -156,7 +156,7 @@ def _pause_of(store: Store, container: Container) -> _Pause | None:
         return None
     try:
         pid, start, path = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError):
         return None  # it was being written
     if (pid, start) != (container.pid, container.pid_start):
         return None

@@ -60,7 +60,6 @@ from mount_tools.container.started import Started, begin, end_started, silence_t
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size
 from mount_tools.container.user_namespace import be_root
-from mount_tools.container.volume_content import volumes_to_show
 from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
 from mount_tools.daemon.handover import GRACE, await_predecessor
 from mount_tools.daemon.report import Reporter
@@ -300,7 +299,10 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     for volume in host.volumes:
         if not os.path.exists(volume.source):
             raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
-    host = host._replace(volumes=(*host.volumes, *volumes_to_show(store, container)))
+    if store.volumes.uses_of(container.id):
+        from mount_tools.container.volume_content import volumes_to_show
+
+        host = host._replace(volumes=(*host.volumes, *volumes_to_show(store, container)))
     directory = store.containers.directory(container)
     # The image's devices do not work, unless the user lets the container make its own; those
     # of /dev are on a filesystem of their own.

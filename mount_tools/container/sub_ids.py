@@ -12,7 +12,6 @@ Source: subuid(5), newuidmap(1), user_namespaces(7).
 from __future__ import annotations
 
 import os
-import pwd
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -48,16 +47,22 @@ def ranges(kind: str, user: str, uid: int) -> list[Range]:
 
 def why_single() -> str | None:
     """Return why this user has no subordinate ids, None if they have some."""
-    import shutil  # here, and subprocess below: root's containers should not wait for them
+    from shutil import which
 
     uid = os.geteuid()
     for program in _PROGRAMS.values():
-        if shutil.which(program) is None:
+        if which(program) is None:
             return f"{program} is not installed (package uidmap)"
     for kind, file in FILES.items():
         if not ranges(kind, _name(uid), uid):
             return f"{file} has no line for {_name(uid)}"
     return None
+
+
+def count() -> int:
+    """Return how many subordinate user ids this user has."""
+    uid = os.geteuid()
+    return sum(one.many for one in ranges("uid", _name(uid), uid))
 
 
 def missing_user(uid: int, gid: int) -> str:
@@ -84,6 +89,8 @@ def forget() -> None:
 
 
 def _name(uid: int) -> str:
+    import pwd
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

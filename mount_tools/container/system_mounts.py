@@ -101,7 +101,7 @@ def furnish(
         *((volume.target, partial(_show, root, volume)) for volume in volumes),
     ]
     # A mount would hide those that were made beneath its target before.
-    for _, show in sorted(shows, key=lambda pair: pair[0].strip("/").count("/")):
+    for _, show in sorted(shows, key=lambda pair: _depth(pair[0])):
         show()
     for device in devices:
         for node in nodes(device):
@@ -238,6 +238,16 @@ def _mask(root: int, path: str) -> None:
             mount(b"tmpfs", place.path, b"tmpfs", _SAFE | MS_RDONLY, b"size=0")
         else:
             _bind(b"/dev/null", place.path)
+
+
+def show_volumes(root: int, volumes: Sequence[Volume]) -> None:
+    """Mount the volumes into `root`, those above others first.  Raises StoreError."""
+    for volume in sorted(volumes, key=lambda one: _depth(one.target)):
+        _show(root, volume)
+
+
+def _depth(target: str) -> int:
+    return target.strip("/").count("/")
 
 
 def _show(root: int, volume: Volume) -> None:

@@ -31,6 +31,7 @@ from layerstore.errors import Busy, StoreError, shown
 from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
 from mount_tools.container.mount import mount_container, unmount_container
+from mount_tools.container.stopped_mounts import root_with_volumes
 from mount_tools.container.user_namespace import read_all
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
@@ -54,8 +55,12 @@ class End(NamedTuple):
 
 
 @contextmanager
-def root_of(store: Store, container: Container) -> Iterator[int]:
-    """Yield the root of a container, open; one that does not run is mounted meanwhile."""
+def root_of(store: Store, container: Container, path: str | None = None) -> Iterator[int]:
+    """Yield the root of a container, open; one that does not run is mounted meanwhile.
+
+    With a `path` that the caller goes to, its volumes are shown in it too, as in one that
+    runs.
+    """
     if container.init is not None:
         read_all(container)
         fd = os.open(f"/proc/{way_in(container.init)}/root", _DIRECTORY)
@@ -70,11 +75,15 @@ def root_of(store: Store, container: Container) -> Iterator[int]:
         made.mkdir(mode=0o755, exist_ok=True)
         mount_container(store, container, os.fspath(made))
     try:
-        fd = os.open(point or made, _DIRECTORY)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        if path is not None and point is None:
+            with root_with_volumes(store, container, os.fspath(made), path) as fd:
+                yield fd
+        else:
+            fd = os.open(point or made, _DIRECTORY)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
     finally:
         if point is None:
             with suppress(Busy):  # another copy uses it; the daemon ends with the last one

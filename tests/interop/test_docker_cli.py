@@ -161,6 +161,71 @@ CONTAINERS = [
 ]
 
 
+# A network is not what this is about, and the daemon has no bridge.
+VOLUMES = [
+    "volume create data",
+    "volume create data",
+    "volume create --label a=b --label c lab",
+    "volume create a\\sb",
+    "volume create x",
+    "volume create a b",
+    "volume create --nope",
+    "volume ls",
+    "volume ls -q",
+    "volume ls -f dangling=true",
+    "volume ls -f dangling=maybe",
+    "volume ls -f label=a",
+    "volume ls -f label=a=c",
+    "volume ls -f name=at",
+    "volume ls -f driver=local",
+    "volume ls -f x=y",
+    "volume ls --format {{.Name}}|{{.Driver}}|{{.Scope}}|{{.Mountpoint}}|{{.Labels}}",
+    "volume ls --format {{.Links}}|{{.Size}}",
+    "volume inspect data",
+    "volume inspect lab",
+    "volume inspect nope data",
+    "volume inspect -f {{.Name}}|{{.Options}} data",
+    "volume inspect",
+    "volume rm nope",
+    "volume rm -f nope",
+    "volume rm",
+    "create --network none --name c1 -v data:/d -v /anon -v lab:/l:ro busy:1 true",
+    "create --network none --name c0 --mount type=volume,src=mt,dst=/mt busy:1 true",
+    "inspect -f {{json\\s.HostConfig.Binds}}|{{json\\s.Config.Volumes}} c1",
+    "inspect -f {{json\\s.Mounts}} c0",
+    "ps -a -f volume=data --format {{.Names}}|{{.LocalVolumes}}",
+    "ps -a -f volume=/anon --format {{.Names}}",
+    "volume inspect mt",
+    "volume rm data",
+    "volume rm -f data",
+    "create --network none -v data:/x -v lab:/x busy:1 true",
+    "create --network none -v data:rel busy:1 true",
+    "create --network none -v data:/ busy:1 true",
+    "create --network none -v data:/d:bad busy:1 true",
+    "create --network none --volumes-from nope busy:1 true",
+    "create --network none --volumes-from c1:bad busy:1 true",
+    "create --network none --name c2 --volumes-from c1 busy:1 true",
+    "inspect -f {{len\\s.Mounts}} c2",
+    "rm -v c1 c0",
+    "volume ls -q -f dangling=true",
+    "rm -v c2",
+    "volume prune -f",
+    "volume prune -f",
+    "volume prune -f --filter x=y",
+    "volume ls",
+    "create --network none -m 5m busy:1 true",
+    "create --network none --memory-swap 10m busy:1 true",
+    "create --network none -m 10m --memory-swap 7m busy:1 true",
+    "create --network none --cpus 1000 busy:1 true",
+    "create --network none --pids-limit x busy:1 true",
+    "pause nope",
+    "unpause nope",
+    "top nope",
+    "pause",
+    "top",
+]
+
+
 class Printed(NamedTuple):
     status: int
     out: str
@@ -235,6 +300,16 @@ def test_every_line_about_containers_is_dockers(both: tuple[list[str], Cli]) -> 
         )
 
     assert not differing(*both, CONTAINERS, without_ids)
+
+
+def test_every_line_about_volumes_is_dockers(both: tuple[list[str], Cli]) -> None:
+    def plain(text: str) -> str:
+        text = re.sub(r"[0-9a-f]{64}", "ID", same(text))
+        text = re.sub(r"[0-9-]{10}T[0-9:]{8}Z", "TIME", text)
+        return re.sub(r"/\S*?/volumes/", "/volumes/", text)
+
+    differ = differing(*both, VOLUMES, plain)
+    assert not differ, differ
 
 
 def differing(docker: list[str], cli: Cli, lines: list[str], kept: Callable[[str], str]) -> str:

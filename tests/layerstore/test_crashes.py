@@ -20,6 +20,7 @@ from layerstore.oci.reference import familiar
 from layerstore.operations import gc
 from layerstore.operations.check import examine
 from layerstore.operations.commit import commit as commit_container
+from layerstore.volumes import VolumeUse
 from tests.helpers.effort import examples
 from tests.helpers.images import add_image, add_layer, config_of
 from tests.helpers.mounts import require_root
@@ -32,6 +33,8 @@ BASE, TOP, NEW = {"etc/motd": b"hello"}, {"etc/motd": b"bye", "d/e/f": b"x"}, {"
 
 # Each point takes a process; PYUNION_EXAMPLES=1000 tries every one of them.
 MOST = examples(12)
+
+UNNAMED = VolumeUse("f" * 64, "/u", named=False)
 
 State = tuple[object, ...]
 
@@ -46,6 +49,8 @@ def prepare(store: Store) -> None:
     last = store.containers.create(dangling, name="last")
     write_upper(store, last)
     store.images.remove(dangling.id.encoded, force=True)
+    store.containers.create(image, name="with", volumes=[VolumeUse("kept", "/k"), UNNAMED])
+    store.volumes.create("loose")
 
 
 def write_upper(store: Store, container: Container, name: str = "data") -> None:
@@ -62,7 +67,10 @@ def state(store: Store) -> State:
         (container.name, container.published, contents(store, container))
         for container in sorted(store.containers.list(), key=lambda c: c.name)
     )
-    return images, containers
+    volumes = tuple(
+        (volume.name, store.volumes.data(volume.name).is_dir()) for volume in store.volumes.list()
+    )
+    return images, containers, volumes
 
 
 def contents(store: Store, container: Container) -> tuple[tuple[str, str], ...]:
@@ -107,6 +115,23 @@ def remove_container(store: Store) -> None:
     store.containers.remove(store.containers.resolve("last"))
 
 
+def create_with_volumes(store: Store) -> None:
+    uses = [VolumeUse("kept", "/k"), VolumeUse("new", "/n"), UNNAMED._replace(volume="e" * 64)]
+    store.containers.create(store.images.resolve("x:1"), name="another", volumes=uses)
+
+
+def remove_with_volumes(store: Store) -> None:
+    store.containers.remove(store.containers.resolve("with"), volumes=True)
+
+
+def create_volume(store: Store) -> None:
+    store.volumes.create("new", {"a": "b"})
+
+
+def remove_volume(store: Store) -> None:
+    store.volumes.remove("loose")
+
+
 def prune(store: Store) -> None:
     gc.prune_containers(store)
     gc.prune_images(store, all_unused=True)
@@ -148,6 +173,10 @@ SCENARIOS = {
     "untag": Scenario(untag),
     "create": Scenario(create),
     "remove container": Scenario(remove_container),
+    "create with volumes": Scenario(create_with_volumes),
+    "remove with volumes": Scenario(remove_with_volumes),
+    "create volume": Scenario(create_volume),
+    "remove volume": Scenario(remove_volume),
     "prune": Scenario(prune, removed_one_by_one),
     "collect": Scenario(collect, litters=True),
 }

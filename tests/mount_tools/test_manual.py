@@ -45,11 +45,17 @@ def test_every_example_is_a_command_line_that_is_understood(words: str) -> None:
     import shlex
 
     context = click.Context(top, info_name="pyunion")
-    command = top.get_command(context, words)
+    *groups, name = words.split()
+    group: click.Group = top
+    for above in groups:
+        found = group.get_command(context, above)
+        assert isinstance(found, Group)
+        group = found
+    command = group.get_command(context, name)
     assert isinstance(command, Command)
     for line, _ in EXAMPLES[words]:
         ours = next(part for part in line.split("|") if f"pyunion {words}" in part)
-        command.make_context(words, shlex.split(ours)[2:], parent=context)
+        command.make_context(words, shlex.split(ours)[2 + len(groups) :], parent=context)
 
 
 def test_help_has_the_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,5 +78,5 @@ def _end(session: Session, stack: ExitStack, given: tuple[str | None, str]) -> E
     if not path:
         raise StoreError(f"no path in container {name}: write {name}:/PATH")
     store = session.store
-    root = stack.enter_context(root_of(store, store.containers.resolve(name)))
+    root = stack.enter_context(root_of(store, store.containers.resolve(name), path))
     return End(root, path, f"container {name}")

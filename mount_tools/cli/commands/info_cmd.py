@@ -56,7 +56,17 @@ def info(session: Session, template: str | None, json: bool) -> None:
         "Version": own_version(),
         "Kernel": platform.release(),
     }
+    if os.geteuid() != 0:
+        found["Users"] = _users()
     show(found, template, json=json)
+
+
+def _users() -> str:
+    """Return which users the containers of an ordinary user have, and why if it is only root."""
+    from mount_tools.container.sub_ids import count, why_single
+
+    reason = why_single()
+    return f"root and {count()} others" if reason is None else f"only root: {reason}"
 
 
 def _registry_sources() -> list[Value]:

@@ -36,8 +36,12 @@ def take_stdin(interactive: bool, tty: bool) -> None:
 
 def discard(store: Store, container: Container) -> None:
     """Remove a container of `--rm` at its end, unless it has been removed already."""
+    from mount_tools.container.cgroup import release
+
     try:
-        store.containers.remove(store.containers.get(container.id))
+        container = store.containers.get(container.id)
+        release(store.containers.directory(container))
+        store.containers.remove(container)
     except NotFound:
         return
 

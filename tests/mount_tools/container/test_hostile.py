@@ -1,6 +1,6 @@
 """A container that works against us, and processes that are killed: no way out, no hang, no lie.
 
-PYUNION_TEST_KILLS sets how many random kills there are.
+PYUNION_EXAMPLES sets how many random kills of each kind there are.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -16,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
+from layerstore.oci.json_values import Object
 from layerstore.operations.rootfs import import_image
 from tests.helpers.containers import Containers
+from tests.helpers.effort import examples
 from tests.helpers.mounts import wait_until
 from tests.helpers.small_disks import small_disk
 
-KILLS = int(os.environ.get("PYUNION_TEST_KILLS", "2"))
+KILLS = examples(1)
 
 ODD_ACCOUNTS = {
     "fifo": "busybox mkfifo /p; mv /p /etc/passwd",
@@ -98,6 +101,103 @@ def test_names_that_are_swapped_meanwhile_lead_nowhere(
     containers.ok("check")
 
 
+FORMS = ("{}", "../../../../../..{}", "/proc/self/root{}", "loop")
+LINKED = ("proc", "sys", "dev", "etc", "vol", "tmp", "work", "made")
+
+
+@pytest.mark.parametrize("up", FORMS)
+def test_links_at_every_mount_target_lead_nowhere(
+    containers: Containers, rootfs: Path, tmp_path: Path, up: str
+) -> None:
+    """Whether the container runs or is refused, nothing outside of it is made or changed."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    root = tmp_path / "evil"
+    shutil.copytree(rootfs, root, symlinks=True)
+    shutil.rmtree(root / "etc")
+    (root / "tmp").rmdir()
+    for name in LINKED:
+        (root / name).symlink_to(name if up == "loop" else up.format(outside))
+    with Store.open(containers.store, sync=False) as store:
+        config: Object = {"Cmd": ["sh"], "Volumes": {"/tmp/declared": {}}}
+        import_image(store, root, "evil:1", config=config)
+    script = "echo x > /proc/new; echo x > /vol/new; cat /secret /proc/secret /vol/secret"
+    every = [
+        ("-v", "named:/vol/deep"),
+        ("-v", f"{rootfs}:/vol/deep:ro"),
+        ("--tmpfs", "/vol/deep"),
+        ("--device", "/dev/null:/made/null"),
+        ("-w", "/work/deep"),
+        ("--privileged",),
+        ("--read-only",),
+        ("-u", "bob"),
+    ]
+    # Each of them with one form of a link, or with every one if there is time.
+    for flags in every if KILLS > 1 else every[FORMS.index(up) :: len(FORMS)]:
+        done = containers("run", "--rm", *flags, "evil:1", "sh", "-c", script)
+        assert "secret\n" not in done.stdout, flags
+        assert "Traceback" not in done.stderr and "a bug in" not in done.stderr, done
+        assert done.returncode != 125 or done.stderr.count("\n") == 1, done
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+    assert (outside / "secret").read_text() == "secret"
+    assert containers.ok("ps", "-aq") == ""
+    containers.ok("check")
+
+
+def test_a_volume_is_read_by_no_link_in_it(containers: Containers, tmp_path: Path) -> None:
+    """What a container leaves in a volume misleads neither the next one nor a command."""
+    (tmp_path / "secret").write_text("secret")
+    script = (
+        f"busybox ln -s {tmp_path}/secret /d/link; busybox ln -s / /d/root; "
+        f"busybox ln -s {tmp_path} /d/up; busybox mkfifo /d/fifo"
+    )
+    containers.ok("run", "--rm", "-v", "data:/d", "busy:1", "sh", "-c", script)
+    for target in ("/d/link", "/d/root/in", "/d/up/in", "/d/fifo/in"):
+        words = (
+            "run",
+            "--rm",
+            "-v",
+            "data:/d",
+            "-v",
+            f"other:{target}",
+            "busy:1",
+            "cat",
+            "/d/link",
+        )
+        done = containers(*words)
+        assert "secret" not in done.stdout and "Traceback" not in done.stderr, done
+    containers.ok("create", "--name", "box", "-v", "data:/d", "busy:1", "sh")
+    done = containers("cp", "-L", "box:/d/link", "-")
+    assert done.returncode == 1 and "secret" not in done.stdout
+    containers("cp", str(tmp_path / "secret"), "box:/d/up/in")
+    assert [path.name for path in tmp_path.iterdir() if path.name == "in"] == []
+    containers.ok("rm", "-v", "box")
+    assert containers.ok("volume", "prune", "-f").splitlines()[0] == "Deleted Volumes:"
+    assert (tmp_path / "secret").read_text() == "secret"
+    containers.ok("check")
+
+
+def test_a_pause_that_is_killed_is_told_as_it_is(containers: Containers) -> None:
+    script = "while :; do busybox true; done"
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
+    for turn in range(KILLS + 1):
+        pausing = containers.start("pause", "box")
+        time.sleep(random.Random(f"pause {turn}").random() * 0.6)
+        pausing.kill()
+        pausing.wait()
+        state = containers.ok("ps", "--format", "{{.State}}")
+        assert state in ("running", "paused")
+        done = containers("unpause" if state == "paused" else "pause", "box")
+        assert done.returncode == 0, done
+        if state == "running":
+            assert containers.ok("ps", "--format", "{{.State}}") == "paused"
+            containers.ok("unpause", "box")
+        assert containers.ok("exec", "box", "echo", "in") == "in"
+    containers.ok("rm", "-f", "box")
+    containers.ok("check")
+
+
 def test_a_full_disk_loses_lines_and_says_so_once_there_is_room(
     containers: Containers, rootfs: Path, tmp_path: Path
 ) -> None:
@@ -107,10 +207,13 @@ def test_a_full_disk_loses_lines_and_says_so_once_there_is_room(
         there = containers.beside(disk / "store")
         script = (
             "echo before; busybox dd if=/dev/zero of=/fill bs=64k 2>/dev/null; "
-            "busybox seq 1 20000; busybox rm /fill; sleep 1000"
+            "busybox seq 1 20000; busybox rm /fill; : > /done; sleep 1000"
         )
         try:
             there.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
+            # Not by a command: it would free the store's reserve while the disk is full.
+            done = "store/containers/*/upper/done"
+            wait_until(lambda: any(disk.glob(done)), "the script")
             lost = "bytes of output are missing here: "
             wait_until(lambda: lost in there("logs", "box").stderr, "the word of what was lost")
             assert there("logs", "box").stdout.startswith("before\n")
@@ -134,8 +237,9 @@ def truth(containers: Containers) -> None:
 
 @pytest.mark.parametrize("victim", ["command", "keeper", "init"])
 def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
-    for turn in range(-(-KILLS // 2)):
-        running = containers.start("run", "--name", "box", "busy:1", "sleep", "1000")
+    mounts = ("-v", "data:/etc", "-v", "/unnamed")
+    for turn in range(KILLS):
+        running = containers.start("run", "--name", "box", *mounts, "busy:1", "sleep", "1000")
         late = random.Random(f"{victim} {turn}").random() * 0.8
         if victim == "command":
             time.sleep(late)
@@ -149,10 +253,11 @@ def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
         if victim != "command":
             _ended(running)
         truth(containers)
-        containers("rm", "-f", "box")
+        containers("rm", "-fv", "box")
         wait_until(lambda: not containers.mine(), "everything to end")
         containers.ok("check")
         assert containers.ok("ps", "-aq") == ""
+        assert set(containers.ok("volume", "ls", "-q").split()) <= {"data"}
         assert str(containers.store) not in Path("/proc/self/mountinfo").read_text()
 
 

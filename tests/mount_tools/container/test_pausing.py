@@ -67,8 +67,8 @@ def test_nothing_moves_until_it_is_unpaused(containers: Containers, store: Store
     assert pausing.pause(store, box) == (None if how == "frozen" else "not here")
     assert pausing.is_paused(store, box)
     before = ticks(box)
-    assert containers.ok("ps", "--format", "{{.State}} {{.Status}}").startswith("paused Up ")
-    assert containers.ok("ps", "--format", "{{.Status}}").endswith(" (Paused)")
+    status = containers.ok("ps", "--format", "{{.State}} {{.Status}}")
+    assert status.startswith("paused Up ") and status.endswith(" (Paused)")
     state = json.loads(containers.ok("inspect", "box"))[0]["State"]
     assert (state["Status"], state["Paused"], state["Running"]) == ("paused", True, True)
     assert ticks(box) == before

@@ -133,3 +133,42 @@ def test_what_keeps_out_all_but_root_keeps_out_no_command(home: Path) -> None:
     assert said[:5] == ["s", "x", "A /d", "A /d/x", "A /s"]
     assert said.count("s") == said.count("x") == 2 and "more" in said
     assert len([line for line in said if line.endswith("no findings")]) == 2
+
+
+def test_user_has_volumes_with_the_images_files(home: Path) -> None:
+    script = (
+        "echo x > /dev/x; ls /bin /d; echo kept > /bin/note; chmod 0 /bin/note; "
+        "mkdir /d/sub; chmod 0 /d/sub"
+    )
+    flags = ("-v", "tools:/bin", "-v", "data:/d", "-v", "/unnamed", "--device", "/dev/null:/dev/x")
+    done = as_user(
+        home,
+        shell(script, *flags),
+        shell("cat /b/note", "-v", "tools:/b"),
+        "pyunion volume ls -q",
+        "pyunion volume rm tools data",
+        "pyunion check",
+        "pyunion info",
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[1:3] == ["busybox", "cat"]
+    assert "kept\ndata\ntools\ntools\ndata\n" in done.stdout
+    assert "only root: /etc/subuid has no line for " in done.stdout
+    assert list((home / "store/volumes").iterdir()) == []
+
+
+def test_user_pauses_and_sees_the_processes(home: Path) -> None:
+    begin = ["pyunion", "run", "-d", "--name", "bg", "one:1", "sh", "-c", "sleep 1000 & sleep 999"]
+    done = as_user(
+        home,
+        begin,
+        "pyunion pause bg",
+        "pyunion ps --format {{.State}}",
+        "pyunion unpause bg",
+        "pyunion top bg -eo pid,args",
+        "pyunion rm -f bg",
+    )
+    assert done.returncode == 0, done
+    assert "bg\npaused\nbg\n" in done.stdout
+    assert "sleep 1000" in done.stdout and "sleep 999" in done.stdout
+    assert "bg is paused by SIGSTOP" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,18 @@ def test_a_volume_that_lost_its_directory_is_told_and_repaired(containers: Conta
     assert containers("check").returncode == 1
     containers.ok("check", "--repair")
     assert containers.ok("start", "-a", "box") == ""
+
+
+def test_what_a_container_made_immutable_is_removed(containers: Containers) -> None:
+    """A removal that failed would be tried again, and fail, whenever the store is opened."""
+    script = "mkdir /d/sub /sub; echo x > /d/sub/file; echo x > /sub/file"
+    containers.ok("run", "--name", "box", "-v", "data:/d", "busy:1", "sh", "-c", script)
+    upper = next((containers.store / "containers").iterdir()) / "upper"
+    for top in (upper, containers.store / "volumes/data/_data"):
+        for name, mark in (("sub/file", "+i"), ("sub", "+i"), ("", "+a")):
+            done = subprocess.run(["chattr", mark, top / name], capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(done.stderr)
+    containers.ok("rm", "box")
+    containers.ok("volume", "rm", "data")
+    containers.ok("check")

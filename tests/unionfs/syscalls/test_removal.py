@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.mounts import require_root
 from unionfs.syscalls.removal import open_own_dir, remove_tree
 
 
@@ -81,4 +83,23 @@ def test_few_descriptors_do_for_any_depth(tmp_path: Path) -> None:
     finally:
         os.open = opened
     assert most - before < 80
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_chattr_protects_is_removed_only_on_request(tmp_path: Path) -> None:
+    require_root()
+    (tmp_path / "tree/immutable/in").mkdir(parents=True)
+    for name in ("file", "immutable/file", "immutable/in/file", "log"):
+        (tmp_path / "tree" / name).write_text("x")
+    marked = {"+i": ("file", "immutable/file", "immutable/in", "immutable", ""), "+a": ("log",)}
+    for mark, names in marked.items():
+        for name in names:
+            done = subprocess.run(["chattr", mark, tmp_path / "tree" / name], capture_output=True)
+            if done.returncode:
+                pytest.skip(done.stderr.decode())
+    try:
+        with pytest.raises(PermissionError):
+            remove_tree(None, os.fsencode(tmp_path / "tree"))
+    finally:
+        remove_tree(None, os.fsencode(tmp_path / "tree"), protected=True)
     assert os.listdir(tmp_path) == []

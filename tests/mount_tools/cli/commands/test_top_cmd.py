@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -14,6 +15,8 @@ from tests.helpers.containers import Containers
 
 
 def test_a_row_for_each_process(containers: Containers) -> None:
+    if shutil.which("ps") is None:
+        pytest.skip("procps is not installed")
     containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", "sleep 1001 & sleep 1002")
     titles, *rows = containers.ok("top", "box").splitlines()
     assert titles.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
@@ -39,6 +42,8 @@ def test_what_exceeds_the_titles_is_in_the_last_cell() -> None:
 
 
 def test_a_machine_without_ps(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("ps") is None:
+        pytest.skip("procps is not installed")
     assert any(str(os.getpid()) in line for line in ps(("-ef",), [os.getpid()]))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StoreError, match="is in the package procps"):
