@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
+from layerstore.db.file_locks import try_lock
 from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
@@ -301,9 +302,7 @@ class VolumeStore:
         with suppress(FileNotFoundError):
             fd = os.open(self.path / name, _OPEN)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+                return not try_lock(fd)
             finally:
                 os.close(fd)
         return False

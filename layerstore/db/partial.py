@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from layerstore.db.file_locks import is_at, try_lock
 from layerstore.oci.digest import Digest
 
 _POLL = 0.02  # seconds; flock(2) cannot be waited for together with anything else
@@ -106,7 +107,7 @@ class PartialBlobs:
             try:
                 found = os.fstat(fd)
                 old = time.time_ns() - found.st_mtime_ns >= older_ns
-                if old and _lock(fd) and _is_at(fd, path):
+                if old and try_lock(fd) and is_at(fd, path):
                     os.unlink(path)
                     return found.st_blocks * 512 if found.st_nlink == 1 else 0
             finally:
@@ -125,27 +126,12 @@ class PartialBlobs:
         while True:
             fd = os.open(path, _FLAGS, 0o600)
             try:
-                while not _lock(fd):
+                while not try_lock(fd):
                     wait()
                     time.sleep(_POLL)
-                if _is_at(fd, path):
+                if is_at(fd, path):
                     return fd
             except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)  # it was removed, or replaced, by the one that had it
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False

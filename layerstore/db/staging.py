@@ -10,13 +10,13 @@ Source: flock(2), rename(2).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from layerstore.db.file_locks import is_at, try_lock
 from layerstore.db.reserve import Reserve
 from unionfs.syscalls import removal
 
@@ -78,7 +78,7 @@ class StagingArea:
             os.mkdir(path, 0o700)
             with suppress(FileNotFoundError):  # swept before it could be locked
                 fd = os.open(path, _OPEN)
-                if _lock(fd) and _is_at(fd, path):
+                if try_lock(fd) and is_at(fd, path):
                     return path, fd
                 os.close(fd)
                 # Another process has it locked to see whether it is left over, and may remove it.
@@ -98,25 +98,9 @@ def _claimed(path: Path) -> Iterator[bool]:
         yield True  # no directory of ours: a link, a device
         return
     try:
-        yield _lock(fd) and _is_at(fd, path)
+        yield try_lock(fd) and is_at(fd, path)
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    """Tell whether `path` still names the file open as `fd`."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def remove_tree(path: Path) -> None:
