@@ -73,8 +73,9 @@ class Reserve:
         """Do `work`; if it fails for lack of space, free the reserve and do it again."""
         try:
             return work()
-        except (StoreError, OSError):
-            if not self.give_up():
+        except (StoreError, OSError) as error:
+            # Another process may have freed some meanwhile.
+            if not self.give_up() and not isinstance(error, DiskFull):
                 raise
         return work()
 

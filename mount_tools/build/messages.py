@@ -6,7 +6,7 @@
             ---- Serving ------------------------>
             <--- Stopped -------------------------
                                                       | Pack
-    builder <--- Kept, Stopped ------------------- the stage's packer
+    builder <--- Leased, Kept, Stopped ----------- the stage's packer
 
 All of them are forks of one process, and no process of a RUN inherits a socket.  If a
 connection ends without the expected message, the other process has died.
@@ -57,6 +57,10 @@ class Recorded(NamedTuple):
     """The store has the pid of the stage's process, which may begin."""
 
 
+class Leased(NamedTuple):
+    """The packer has its lease, and waits for layers."""
+
+
 class Unserved(NamedTuple):
     """Our union over `lowers`, the topmost first, is mounted as the stage's root.
 
@@ -102,7 +106,19 @@ class Stopped(NamedTuple):
     step: int = -1
 
 
-Message = Began | Finished | Broke | Ready | Recorded | Unserved | Serving | Pack | Kept | Stopped
+Message = (
+    Began
+    | Finished
+    | Broke
+    | Ready
+    | Recorded
+    | Leased
+    | Unserved
+    | Serving
+    | Pack
+    | Kept
+    | Stopped
+)
 
 
 class Link:

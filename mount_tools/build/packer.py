@@ -27,7 +27,7 @@ from layerstore.containers.containers import Container
 from layerstore.errors import NoSuchContainer, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
-from mount_tools.build.messages import Kept, Link, Message, Pack, Stopped
+from mount_tools.build.messages import Kept, Leased, Link, Message, Pack, Stopped
 from unionfs.syscalls.privilege import is_machine_root
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ class Packer:
         self, store: Store, container: Container, record: Record, newest_ns: int | None
     ) -> None:
         """Files newer than `newest_ns` get that time; None leaves all times unchanged."""
-        importlib.import_module("layerstore.layer.pack")  # while the stage begins
         self._store = store
         self._container = container
         self._record = record
@@ -87,6 +86,8 @@ class Packer:
         poll = select.poll()
         poll.register(jobs.fileno(), select.POLLIN)
         with self._store.leases.lease("work", "build"):
+            _tell(builder, Leased())
+            importlib.import_module("layerstore.layer.pack")  # while the stage begins
             due = time.monotonic()
             while True:
                 left = due - time.monotonic() if self._waiting else None

@@ -24,7 +24,16 @@ from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.oci.documents import Object
 from layerstore.store import Store
-from mount_tools.build.messages import Link, Ready, Recorded, Serving, Stopped, Unserved, link
+from mount_tools.build.messages import (
+    Leased,
+    Link,
+    Ready,
+    Recorded,
+    Serving,
+    Stopped,
+    Unserved,
+    link,
+)
 from mount_tools.build.packer import Packer, Record, run_packer
 from mount_tools.build.stage import Ends, Task, do_stage
 from mount_tools.build.stage_container import SECONDS_TO_RECORD
@@ -83,9 +92,7 @@ class StageProcess:
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
-            store.containers.started(container, self._stage)
-            # A step may fill the disk, and then nothing can be recorded.
-            self.steps.send(Recorded())
+            self._let_begin()
         except BaseException:
             for end in others:  # a copy of an end here would keep the packer waiting
                 end.close()
@@ -123,6 +130,20 @@ class StageProcess:
             return _forked((builder, *kept), stage)
         finally:
             os.close(builder)
+
+    def _let_begin(self) -> None:
+        """Record the stage's process and let it begin.
+
+        A step may fill the disk, and then neither this nor the packer's lease can be recorded.
+        """
+        match self.packed.receive():
+            case (Leased(), _):
+                self._store.containers.started(self.container, self._stage)
+                self.steps.send(Recorded())
+            case (Stopped(text, code), _):
+                raise StoreError(text) from (OSError(code, text) if code else None)
+            case _:
+                raise StoreError("the process that packs the layers of a stage was killed")
 
     def serve(self, unserved: Unserved, fuse: int) -> None:
         """Start the daemon of our mount, which the stage's process has made; closes `fuse`.

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -213,8 +213,7 @@ def _build(
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store)
         memo = FileDigests(store.database)
-        # The digests that were read are correct even if the build fails.
-        stack.callback(memo.flush)
+        stack.callback(_keep_digests, memo)
         cache = BuildCache(store)
         made: list[Downloads] = []
 
@@ -232,6 +231,12 @@ def _build(
             store.images.tag(image, reference)
     watcher.succeeded(image.id.short, [familiar(name) for name in names])
     return store.images.get(image.id)
+
+
+def _keep_digests(memo: FileDigests) -> None:
+    """Keep the digests that were computed: they are correct even if the build fails."""
+    with suppress(StoreError):  # a full disk, which is said already
+        memo.flush()
 
 
 def _settings(session: Session, request: _Request, here: Platform, watcher: Watcher) -> Settings:
