@@ -51,9 +51,9 @@ class Backing(NamedTuple):
     """The real file behind an open file, with what passthrough depends on.
 
     `fd` is valid until the open file is released.  `version` counts the copy-ups of
-    the inode.  `may_change` says that the file can be written to: it is in the upper, or
-    in layers that are changed from outside.  `pristine` says that it is a lower file
-    that was never written to through the union, `fixed` that it never will be, and
+    the inode.  `may_change` says that the file can be written to: it is in the upper.
+    `pristine` says that it is a lower file that was never written to through the union,
+    `fixed` that it never will be, and
     `suid` that it is an upper file with suid or sgid, or that may get them in an attribute.
     """
 

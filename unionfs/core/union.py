@@ -304,7 +304,7 @@ class UnionFs:
         return Backing(
             fd,
             handle.changed,
-            may_change=upper or not state.layers_immutable,
+            may_change=upper,
             pristine=node.found_size >= 0 and not upper,
             fixed=state.writable is None,
             suid=upper and not handle.plain and has_suid(fd),

@@ -307,10 +307,13 @@ def test_without_passthrough_every_reader_sees_every_write(
         assert asked(union)["READ"] <= reads + len(BIG) // (128 << 10)
 
 
-def test_one_file_is_one_inode(layers: HandmadeLayers, usual: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("further", [(), ("timeout=1",)], ids=["immutable", "changing"])
+def test_one_file_is_one_inode(
+    layers: HandmadeLayers, usual: tuple[str, ...], further: tuple[str, ...]
+) -> None:
     """Locks, data, attributes and re-opening agree, though the reader was there first."""
     layers.layer(file("big", BIG))
-    with mounted_union(layers.stack, layers.upper, layers.work, usual) as union:
+    with mounted_union(layers.stack, layers.upper, layers.work, (*usual, *further)) as union:
         requires_passthrough(union)
         path = union.root / "big"
         with open(path, "rb") as reader, open(path, "r+b") as writer:
