@@ -37,11 +37,14 @@ from unionfs.core.remote import RemoteUnion
 from unionfs.core.state import State
 from unionfs.core.union import UnionFs
 from unionfs.core.whiteout import DT_REG
+from unionfs.core.xattrs import bring_up
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
+from unionfs.syscalls.attributes import utimens_at
 from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, NodeId, SetAttr
 
+_CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -96,8 +99,29 @@ class OverrideUnion(UnionFs):
             mtime_ns=change.mtime_ns,
             times_now=change.times_now,
         )
-        super().setattr(nodeid, real, fh)
-        now = self._now(node)
+        if real.is_chown():  # it changes nothing of the real file
+            bring_up(self._state, node)
+        else:
+            super().setattr(nodeid, real, fh)
+        before = self._now(node)
+        after = self._changed(node, before, change, writer)
+        if after != before:
+            self._write(node, after)
+        elif change.is_chown() or change.mode is not None:
+            # A filesystem may take the same value for no change, but a chmod moves the ctime.
+            st = stat_node(self._state, node)
+            with _place(node) as (fd, name):
+                if name is None:
+                    times = st.st_atime_ns, st.st_mtime_ns
+                    os.utime(b"/proc/self/fd/%d" % fd, ns=times)
+                else:
+                    utimens_at(fd, name, st.st_atime_ns, None)
+        return self._attr(node, stat_node(self._state, node))
+
+    def _changed(
+        self, node: Node, now: Override, change: SetAttr, writer: Credentials | None
+    ) -> Override:
+        """Return what is stored after `change`, and take capabilities away as it does."""
         uid = now.uid if change.uid is None else self._overrides.stored_uid(change.uid)
         gid = now.gid if change.gid is None else self._overrides.stored_gid(change.gid)
         mode = now.mode
@@ -111,8 +135,7 @@ class OverrideUnion(UnionFs):
             mode = self._without_suid(now._replace(mode=mode), writer)
         if change.mode is not None:
             mode = stat.S_IFMT(mode) | stat.S_IMODE(change.mode)
-        self._write(node, now._replace(uid=uid, gid=gid, mode=mode), now)
-        return self._attr(node, stat_node(self._state, node))
+        return now._replace(uid=uid, gid=gid, mode=mode)
 
     # -- making --
 
@@ -210,8 +233,10 @@ class OverrideUnion(UnionFs):
         node = self._handle(fh).node
         now = self._now(node)
         mode = self._without_suid(now, writer)
-        self._write(node, now._replace(mode=mode), now)
-        return mode != now.mode
+        if mode == now.mode:
+            return False
+        self._write(node, now._replace(mode=mode))
+        return True
 
     def has_suid(self, fh: Fh) -> bool:
         return bool(self._now(self._handle(fh).node).mode & _SUID_SGID)
@@ -245,7 +270,9 @@ class OverrideUnion(UnionFs):
     def _drop_capability(self, node: Node) -> None:
         if isinstance(node, File) and node.kind == stat.S_IFREG and not node.bare:
             with _place(node) as (fd, name):
-                _drop_attribute(fd if name is None else open_path(name, fd), ENCODED_CAPABILITY)
+                real = fd if name is None else open_path(name, fd)
+                for attribute in (ENCODED_CAPABILITY, _CAPABILITY):
+                    _drop_attribute(real, attribute)
 
     # -- listings --
 
@@ -343,10 +370,9 @@ class OverrideUnion(UnionFs):
         st = stat_node(self._state, node)
         return self._read(node, st) or Override(st.st_uid, st.st_gid, st.st_mode, st.st_rdev)
 
-    def _write(self, node: Node, override: Override, before: Override) -> None:
-        if override != before:
-            with _place(node) as place:
-                self._overrides.write(place, override)
+    def _write(self, node: Node, override: Override) -> None:
+        with _place(node) as place:
+            self._overrides.write(place, override)
 
 
 # RemoteUnion takes the arguments that it hands on as *args.
@@ -369,5 +395,6 @@ def _drop_attribute(fd: int, name: bytes) -> None:
     try:
         os.removexattr(b"/proc/self/fd/%d" % fd, name)
     except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+        # EPERM: a daemon without privilege, which can have given no real file a capability.
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM):
             raise

@@ -94,7 +94,7 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
         getxattr(state, node, name)
     if name in _WITH_IDS:
         value = state.owners.stored_xattr(name.decode(), value)
-    _bring_up(state, node)
+    bring_up(state, node)
     if isinstance(node, File):
         node.bare = False
     # An access control list changes the mode.
@@ -117,7 +117,7 @@ def removexattr(state: State, node: Node, name: bytes) -> None:
         if error.errno == errno.ENODATA and name in _ACLS:
             return
         raise
-    _bring_up(state, node)
+    bring_up(state, node)
     with _reach(node) as (path, follows):
         os.removexattr(path, stored, follow_symlinks=follows)
     _note_acl(node, name)
@@ -128,7 +128,8 @@ def _note_acl(node: Node, name: bytes) -> None:
         node.default_acl = None
 
 
-def _bring_up(state: State, node: Node) -> None:
+def bring_up(state: State, node: Node) -> None:
+    """Copy the metadata of `node` to the upper, unless it is there already."""
     if isinstance(node, Dir):
         require_changeable(node)
         if node.dead:

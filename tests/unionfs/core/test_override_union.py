@@ -32,6 +32,11 @@ def _lower(root: Path) -> None:
     (root / "folder/deep/file").write_text("deep")
     (root / "link").symlink_to("given")
     os.link(root / "linked", root / "other-name")
+    for name in ("bound", "unbound"):
+        (root / name).write_text("with a capability from the layer")
+        os.setxattr(root / name, "security.capability", _CAPABILITY)
+    (root / "nothing").write_text("")
+    (root / "nothing").chmod(0o6755)
     for path in [*root.rglob("*"), root]:
         os.utime(path, ns=(_OLD_NS, _OLD_NS), follow_symlinks=False)
 
@@ -50,6 +55,11 @@ def _use(root: Path) -> None:
     os.chmod(root / "moded", 0o4755)
     os.chown(root / "moded", 5, -1)  # which takes suid away
     os.chmod(root / "cut", 0o6777)
+    os.chmod(root / "bound", 0o750)
+    os.chown(root / "unbound", 5, 5)
+    before = (root / "nothing").stat().st_ctime_ns
+    os.chown(root / "nothing", -1, -1)  # which takes suid and sgid away all the same
+    assert (root / "nothing").stat().st_ctime_ns > before
     os.lchown(root / "link", 7, 8)
     os.chown(root / "linked", 9, 10)
     os.chown(root / "folder/deep", 11, 12)
