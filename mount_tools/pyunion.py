@@ -56,7 +56,11 @@ def _prepared_keeper(kind: str) -> object:
     import_module("mount_tools.daemon.detach").keep_standard_fds()
     import_module("layerstore.store")
     module = import_module("mount_tools.container.keeper_process")
-    return module.PreparedKeeper(getattr(module, kind))
+    try:
+        found: object = module.PreparedKeeper(getattr(module, kind))
+    except OSError:
+        return None  # the command forks one when it needs it, and reports if that fails too
+    return found
 
 
 _KEEPERS = {"run": "RUN", "start": "RUN", "exec": "EXEC"}

@@ -106,11 +106,16 @@ def begin_detached(work: Callable[[Reporter], int], *, keep: Iterable[int] = ())
     `Died`.
     """
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+    try:
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            _run_child(work, Reporter(writing), keep)
+    except OSError:
         os.close(reading)
-        _run_child(work, Reporter(writing), keep)
-    os.close(writing)
+        raise
+    finally:
+        os.close(writing)
     return Detached(child, reading)
 
 

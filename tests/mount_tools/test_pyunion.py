@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -43,6 +46,17 @@ def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Pa
 )
 def test_which_commands_need_a_keeper(words: list[str], kind: str | None) -> None:
     assert pyunion.needs_keeper(words) == kind
+
+
+def test_a_keeper_that_cannot_be_forked_is_no_error_yet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    refused = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    monkeypatch.setattr(os, "fork", Mock(side_effect=refused))
+    assert pyunion.main(["run", "--nonsense"]) == 125
+    assert capsys.readouterr().err.startswith("unknown flag: --nonsense")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_a_command_is_run(capsys: pytest.CaptureFixture[str]) -> None:
