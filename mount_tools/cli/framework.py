@@ -165,9 +165,10 @@ class Command(click.Command):
     most: int | None = 0
 
     def invoke(self, ctx: click.Context) -> object:
-        # What was imported stays: the collector need not look at it.
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():  # see `mount_tools.pyunion`
+            # What was imported stays: the collector need not look at it.
+            gc.freeze()
+            gc.enable()
         found: object = super().invoke(ctx)
         return found
 

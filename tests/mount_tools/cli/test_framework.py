@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 import pytest
 
@@ -67,6 +69,20 @@ def test_after_the_first_operand_of_some_commands_nothing_is_a_flag() -> None:
     call(one, "-e", "A", "image", "-a", "--pause=false", "--nope")
     assert seen["operands"] == ("image", "-a", "--pause=false", "--nope")
     assert (seen["all"], seen["pause"]) == (False, True)
+
+
+def test_the_collector_begins_with_the_command_and_leaves_what_it_does_not_own_alone() -> None:
+    one, _ = made(most=None)
+    frozen = gc.get_freeze_count()
+    call(one)
+    assert gc.get_freeze_count() == frozen, "it was on: the objects of others are not frozen"
+    gc.disable()
+    try:
+        call(one)
+        assert gc.isenabled() and gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 @pytest.mark.parametrize(
