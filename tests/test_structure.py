@@ -196,6 +196,26 @@ def test_what_is_its_own_is_no_reach(source: str) -> None:
     assert not list(reaches(source))
 
 
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        (r"Error\(\s*errno\.\w+,\s*os\.strerror", "unionfs.errors.fs_error"),
+        (r"\brmtree\b", "layerstore.db.staging.remove_tree, which no depth of a tree stops"),
+        (r"\bMS_\w+ = ", "unionfs.syscalls.mount"),
+        (r"\b_?NS = \d", "unionfs.types.NS"),
+    ],
+)
+def test_what_has_a_home_is_not_made_again(what: str, instead: str) -> None:
+    home = ("unionfs/errors.py", "unionfs/types.py", "unionfs/syscalls/mount.py")
+    again = [
+        f"{module.relative_to(TOP)}: {found.group()}"
+        for module in MODULES
+        if str(module.relative_to(TOP)) not in home
+        for found in re.finditer(what, module.read_text())
+    ]
+    assert not again, f"use {instead}"
+
+
 def test_nothing_is_there_for_tests_alone() -> None:
     """A name that the product and its benchmarks write only once is used nowhere."""
     written = Counter(

@@ -1,4 +1,4 @@
-"""The prose of the house: words that CONTRIBUTING.md asks not to use, and commit subjects."""
+"""The prose of the house: words that CONTRIBUTING.md asks not to use."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from layerstore.errors import LayerUnreadable
 from unionfs import UnionConfig, UnionFs, open_union
-from unionfs.errors import ConfigError
+from unionfs.errors import ConfigError, fs_error
 from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _OPEN_DIRS = 128  # so that two unions and a walk get by with 1,024 descriptors
@@ -79,7 +79,7 @@ class UnionFiles:
         """Open the regular file `path` for reading."""
         found = self.find(path)
         if found is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            raise fs_error(errno.ENOENT, path)
         try:
             return open(open_node(self.fs, found.nodeid), "rb", buffering=0)
         finally:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, UnsafePath
 from layerstore.tar.reader import show
+from unionfs.errors import fs_error
 from unionfs.syscalls.openat2 import open_in_root
 
 _MOST_OPEN = 256
@@ -72,7 +73,7 @@ class LayerTree:
         at = path
         while (found := self._try(at)) is None:
             if not make:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+                raise fs_error(errno.ENOENT, path)
             at, _, name = at.rpartition(b"/")
             missing.append(name)
         while missing:

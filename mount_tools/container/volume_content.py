@@ -28,6 +28,7 @@ from layerstore.store import Store
 from layerstore.volumes import ENTRIES, FILLING, VolumeUse
 from mount_tools.container.mount_words import Volume
 from mount_tools.container.union_path import walk
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
@@ -138,7 +139,7 @@ class _Copy:
                     if below is not None:
                         levels.append(below)
                         if len(levels) > _DEEPEST:
-                            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+                            raise fs_error(errno.ENAMETOOLONG)
                     continue
                 if len(levels) > 1:
                     self._finish(level.fd, level.attr)

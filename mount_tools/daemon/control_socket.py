@@ -58,5 +58,5 @@ def _clear(address: str) -> None:
             if stat.S_ISSOCK(os.lstat(address).st_mode):
                 os.unlink(address)
                 return
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), address) from None
+            raise fs_error(errno.EEXIST, address) from None
     raise fs_error(errno.EADDRINUSE, address)

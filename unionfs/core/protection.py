@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -108,5 +107,5 @@ def _set(fd: int, added: int, removed: int) -> None:
         fcntl.ioctl(fd, _SETFLAGS, _FLAGS.pack(before & ~removed | added))
     except OSError as error:
         if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EACCES):
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
+            raise fs_error(errno.EPERM) from error
         raise

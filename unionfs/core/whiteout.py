@@ -23,6 +23,7 @@ import os
 import stat
 from typing import NamedTuple
 
+from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 
 AUFS_PREFIX = b".wh."
@@ -187,7 +188,7 @@ def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
         if error.errno != errno.EBADF:
             raise
         # It is an O_PATH fd: we may search this directory but not read it.
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        raise fs_error(errno.EACCES) from None
     # If a layer has a name and a whiteout of it, the name is visible.
     found.whiteouts.difference_update(found.names)
     return found
