@@ -9,7 +9,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.db.reserve import SIZE, Reserve
-from layerstore.errors import StoreError
+from layerstore.errors import DiskFull, StoreError
 from layerstore.operations.check import examine
 from tests.helpers.images import add_image, add_layer
 from tests.helpers.mounts import require_root
@@ -84,3 +84,20 @@ def test_other_errors_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), reserve.growing():
         raise ConnectionResetError
     assert not reserve.give_up(), "the disk is not full"
+
+
+def test_what_failed_is_done_again_if_another_process_has_made_room(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path)
+    reserve.settle()
+    outcomes: list[StoreError] = [DiskFull("full")]
+
+    def work() -> str:
+        if outcomes:
+            raise outcomes.pop()
+        return "done"
+
+    assert reserve.with_room(work) == "done"
+    assert (tmp_path / "reserve").exists(), "there was room, so it stays"
+    outcomes.append(StoreError("something else"))
+    with pytest.raises(StoreError, match="something else"):
+        reserve.with_room(work)
