@@ -125,11 +125,13 @@ def test_a_reader_that_went_is_sigpipe_in_a_pipe_and_nothing_to_a_terminal(
 def test_the_keys_leave_the_command_running() -> None:
     with terminal() as ours:
         before = ours.settings()
-        script = "trap '' HUP; echo ready; read line; echo got $line; exec sleep 1"
+        script = "trap '' HUP; echo ready; read line; echo got $line; sleep 5; exit 9"
         with shown(script, ours, "keys") as process:
             ours.await_text(b"ready\r\n")
-            ours.type(b"a\x10\x11")
-            assert process.wait(30) == 0
+            ours.type(b"a\n")
+            ours.await_text(b"got a\r\n")
+            ours.type(b"\x10\x11")
+            assert process.wait(30) == 0, "not 9: the command ends later, with nobody to see it"
         assert ours.settings() == before
 
 
