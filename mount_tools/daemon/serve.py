@@ -32,6 +32,7 @@ from mount_tools.mount.options import MountOptions
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
+from unionfs.syscalls.scheduling import become_idle, idle_is_free
 from unionfs.vfs import Filesystem, Notifier
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _mount_and_serve(
         raise
     log.info("mounted on %s", mount.point)
     try:
-        healthy = _serve_mounted(fs, mount, transport, live, listener)
+        healthy = _serve_mounted(fs, mount, transport, live, listener, options.sched)
     except MountError:
         fs.close()
         raise
@@ -176,6 +177,7 @@ def _serve_mounted(
     transport: Transport,
     live: Callable[[], None],
     listener: socket.socket | None,
+    sched: str,
 ) -> bool:
     """Serve to the end of the connection; return whether it ended well."""
     try:
@@ -191,7 +193,7 @@ def _serve_mounted(
     try:
         if running is not None:
             mount.read_ahead()
-            return attend(running, SignalHandler(fs, mount), control, live)
+            return attend(running, SignalHandler(fs, mount), control, live, sched)
         from mount_tools.daemon.supervise import supervise
 
         _spare_the_inodes()
@@ -238,7 +240,11 @@ class _Control:
 
 
 def attend(
-    running: Running, handler: SignalHandler, control: _Control, live: Callable[[], None]
+    running: Running,
+    handler: SignalHandler,
+    control: _Control,
+    live: Callable[[], None],
+    sched: str,
 ) -> bool:
     """Serve to the end without a supervisor; nothing more can fail after `live()`."""
     try:
@@ -252,6 +258,10 @@ def attend(
         live()
     except BrokenPipeError:
         handler.undo()
+    # Not earlier: on a busy machine an idle thread waits longer until it begins to run.
+    if sched == "idle" or (sched == "auto" and idle_is_free()):
+        become_idle()
+        log.info("SCHED_IDLE, so that clients run on when they are answered")
     _spare_the_inodes()
     return attendant.run(handler)
 

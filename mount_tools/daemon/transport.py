@@ -76,7 +76,6 @@ class Transport:
             fuse_fd,
             io_uring=self._options.io_uring,
             passthrough=self._options.passthrough,
-            sched=self._options.sched,
             no_open=self._options.no_open,
             **self._settings,
         )

@@ -13,6 +13,7 @@ kernel/sched/autogroup.c; cgroups(7).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 # ns_get_inode: PROC_CGROUP_INIT_INO, include/linux/proc_ns.h
 INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB
@@ -39,8 +40,14 @@ def idle_is_free(cgroups: str = _CGROUPS) -> bool:
 
 
 def become_idle() -> None:
-    """Give this thread, and those that it starts from now on, the policy SCHED_IDLE."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Give all threads of this process, and those that they start, the policy SCHED_IDLE."""
+    done: set[str] = set()
+    # A thread that has not got it yet may have started another one meanwhile.
+    while missing := set(os.listdir("/proc/self/task")) - done:
+        for thread in missing:
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+        done |= missing
 
 
 def _has_share(text: str, cgroups: str) -> bool:

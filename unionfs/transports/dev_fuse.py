@@ -26,7 +26,6 @@ from functools import partial
 from unionfs.errors import MountError
 from unionfs.gate import Lane
 from unionfs.syscalls.privilege import has_machine_caps
-from unionfs.syscalls.scheduling import become_idle, idle_is_free
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
 from unionfs.transports.uring import Queue, open_queues
@@ -61,16 +60,13 @@ def begin(
     xattrs: bool,
     io_uring: str = "auto",
     passthrough: str = "on",
-    sched: str = "auto",
     no_open: bool = False,
 ) -> Connection:
     """Begin to serve `fs` over the mounted `fuse_fd`, which the connection closes at its end.
 
     `timeout` is how long the kernel may remember names and attributes, in
     seconds; None is for ever.  `io_uring` is "auto", "on" or "off", `passthrough`
-    is "on", "all" or "off"; see `wire.files.Files`.  `sched` is "auto", "idle" or "normal",
-    the policy of the threads that serve, and of those that the caller starts afterwards;
-    "auto" is idle where that is free.  With `no_open`, for a read-only union,
+    is "on", "all" or "off"; see `wire.files.Files`.  With `no_open`, for a read-only union,
     files are opened without a request.  Returns when INIT is answered and the
     threads run.
 
@@ -92,7 +88,7 @@ def begin(
         no_open=no_open,
     )
     try:
-        connection = Connection(fs, fuse_fd, terms, io_uring, sched)
+        connection = Connection(fs, fuse_fd, terms, io_uring)
         fs.count_also(connection.session.counters)
         connection.start()
     except BaseException:
@@ -104,12 +100,9 @@ def begin(
 class Connection:
     """A connection and the threads that serve it."""
 
-    def __init__(
-        self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str, sched: str
-    ) -> None:
+    def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
         """Raises `MountError` if `io_uring` is "on" and not available."""
         self._fd = fuse_fd
-        self._sched = sched
         self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred(may_hang=terms.may_hang)
         self._readers: list[threading.Thread] = []
@@ -147,10 +140,6 @@ class Connection:
             self._without_rings("the kernel does not offer it")
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         os.write(self._fd, reply)
-        # All threads have one policy: a worker that held the GIL would else be waited for.
-        if self._sched == "idle" or (self._sched == "auto" and idle_is_free()):
-            become_idle()
-            log.info("SCHED_IDLE, so that clients run on when they are answered")
         for queue in self._queues:
             queue.start(self.session, self.gate, self._fd, self._deferred, self._fail)
         # With rings only FORGET and INTERRUPT are read from /dev/fuse.

@@ -64,5 +64,6 @@ def test_no_thread_for_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch
             cast(SignalHandler, Handler()),
             Mock(),
             lambda: told.append("live"),
+            "auto",
         )
     assert told == ["unmounted", "joined"]

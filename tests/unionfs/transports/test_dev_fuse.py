@@ -297,4 +297,7 @@ def test_all_threads_have_the_policy_that_was_asked_for(
         tasks = os.listdir(f"/proc/{union.pid}/task")
         names = {Path(f"/proc/{union.pid}/task/{task}/comm").read_text() for task in tasks}
         assert len(tasks) > 2, names
-        assert {os.sched_getscheduler(int(task)) for task in tasks} == {policy}
+        wait_until(
+            lambda: {os.sched_getscheduler(int(task)) for task in tasks} == {policy},
+            "all threads to have the policy",
+        )

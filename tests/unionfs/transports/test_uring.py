@@ -109,7 +109,7 @@ def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fs = open_union(UnionConfig(lowers=(os.fsencode(tmp_path),)))
     kernel, ours = socket.socketpair()
     with kernel, ours:
-        connection = dev_fuse.Connection(fs, ours.fileno(), Terms(), "on", "auto")
+        connection = dev_fuse.Connection(fs, ours.fileno(), Terms(), "on")
         size = abi.IN_HEADER.size + abi.INIT_IN.size
         header = abi.IN_HEADER.pack(size, Opcode.INIT, 1, 0, 0, 0, 0, 0)
         kernel.send(header + abi.INIT_IN.pack(abi.MAJOR, abi.MINOR, 1 << 17, 0))
