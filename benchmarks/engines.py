@@ -385,6 +385,9 @@ def measure(
 
 
 def _program(base: Path) -> str:
+    # As `make install` does: where PYTHONDONTWRITEBYTECODE is set, each mount would compile.
+    packages = [REPOSITORY / name for name in ("unionfs", "layerstore", "mount_tools")]
+    run(sys.executable, "-m", "compileall", "-q", *packages)
     path = base / "mount.pyunion"
     installed = Path(sys.executable).with_name("mount.pyunion")
     if installed.exists():
