@@ -36,7 +36,7 @@ def await_dir(d: Dir) -> None:
         for real in d.lowers:
             if real.layer.remote:
                 ask(real.fd(), b"")
-                os.listdir(real.fd())
+                _ask_for_names(real.fd())
 
 
 def await_name(d: Dir, name: bytes) -> None:
@@ -63,6 +63,18 @@ def ask(fd: int, name: bytes) -> None:
         else:
             os.stat(fd)
             xattr.list_fd(fd)
+
+
+def _ask_for_names(fd: int) -> None:
+    """Read the directory `fd`; the operation itself meets any error again."""
+    with suppress(OSError):
+        # Not by `fd`: all who read from it share its position, and another thread may list
+        # the directory for good meanwhile (see `whiteout.scan`).
+        own = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            os.listdir(own)
+        finally:
+            os.close(own)
 
 
 def _is_remote(node: File) -> bool:

@@ -141,3 +141,25 @@ def test_a_freeze_does_not_wait_for_ever(fs: UnionFs, tmp_path: Path) -> None:
         fs.freeze(os.fsencode(tmp_path / "frozen"))
     assert not fs.gate.closed
     assert fs.lookup(ROOT_NODEID, b"g") is not None
+
+
+def test_to_wait_for_a_directory_does_not_read_it_by_the_fd_of_others(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All who list by one fd share its position: the other thread would see no names."""
+    root = state_of(fs).table.directory(ROOT_NODEID)
+    shared = next(real.fd() for real in root.lowers if real.layer.remote)
+    listed: list[bool] = []
+    listdir = os.listdir
+
+    def noted(path: int) -> list[str]:
+        os.lseek(shared, 0, os.SEEK_END)
+        before = os.lseek(shared, 0, os.SEEK_CUR)
+        names = listdir(path)
+        listed.append(before == os.lseek(shared, 0, os.SEEK_CUR) and "d" in names)
+        os.lseek(shared, 0, os.SEEK_SET)
+        return names
+
+    monkeypatch.setattr(os, "listdir", noted)
+    remote.await_dir(root)
+    assert listed == [True]
