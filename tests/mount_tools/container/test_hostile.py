@@ -207,7 +207,7 @@ def test_a_full_disk_loses_lines_and_says_so_once_there_is_room(
         there = containers.beside(disk / "store")
         script = (
             "echo before; busybox dd if=/dev/zero of=/fill bs=64k 2>/dev/null; "
-            "busybox seq 1 20000; busybox rm /fill; : > /done; sleep 1000"
+            "busybox seq 1 100000; busybox rm /fill; : > /done; sleep 1000"
         )
         try:
             there.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
