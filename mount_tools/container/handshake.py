@@ -150,7 +150,9 @@ class Channel:
                 raise CannotStart(message.status, message.text)
 
     def wait_for_execve(self, child: int) -> None:
-        """Wait until `child`, ours and alone at the other end, has run another program.
+        """Wait until `child`, alone at the other end, has run another program.
+
+        It is our child, or that of the process that `watch` named, which ends as `child` does.
 
         Raises CannotStart for Failed, Silence if it ended before that.
         """
@@ -158,10 +160,23 @@ class Channel:
             self.expect(Running)  # it does not send that, and execve(2) closes its end
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if not has_executed(proc, child):
-                raise Silence
+            executed = has_executed(proc, child)
+        except ChildProcessError:
+            executed = self._peer_ended_well()
         finally:
             os.close(proc)
+        if not executed:
+            raise Silence
+
+    def _peer_ended_well(self) -> bool:
+        """Tell whether the process that `watch` named, our child, ended without a signal.
+
+        That is the outer process, which has waited for its child and ends as that did.
+        """
+        if self._peer is None:
+            return False
+        ended = os.waitid(os.P_PIDFD, self._peer, os.WEXITED | os.WNOWAIT)
+        return ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status < 128
 
     def watch(self, pid: int) -> None:
         """Treat the end of our child `pid` as silence, even if others have that end open."""

@@ -201,3 +201,27 @@ def test_the_end_of_the_channel_is_an_execve_only_if_the_child_has_executed() ->
     assert end_of(lambda theirs: None) == "silence"
     assert end_of(lambda theirs: _kill_ourselves()) == "silence"
     assert end_of(lambda theirs: theirs.send(Failed(127, "no such file"))) == "failed: no such file"
+
+
+@pytest.mark.parametrize(("status", "executed"), [(0, True), (3, True), (137, False)])
+def test_a_command_for_which_another_process_has_waited(status: int, executed: bool) -> None:
+    """As that of an ordinary user without an init: only the end of the outer process says it."""
+    ours, theirs = channel()
+    outer = os.fork()
+    if outer == 0:
+        os._exit(status)
+    try:
+        ours.watch(outer)
+        theirs.close()
+        gone = os.fork()
+        if gone == 0:
+            os._exit(0)
+        os.waitpid(gone, 0)
+        if executed:
+            ours.wait_for_execve(gone)
+        else:
+            with pytest.raises(Silence):
+                ours.wait_for_execve(gone)
+    finally:
+        ours.close()
+        os.waitpid(outer, 0)
