@@ -67,14 +67,10 @@ def ask(fd: int, name: bytes) -> None:
 
 def _ask_for_names(fd: int) -> None:
     """Read the directory `fd`; the operation itself meets any error again."""
+    # Not by `fd` itself: all who read from it share its position, and another thread may
+    # list the directory for good meanwhile (see `whiteout.scan`).
     with suppress(OSError):
-        # Not by `fd`: all who read from it share its position, and another thread may list
-        # the directory for good meanwhile (see `whiteout.scan`).
-        own = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-        try:
-            os.listdir(own)
-        finally:
-            os.close(own)
+        os.listdir(f"/proc/self/fd/{fd}")
 
 
 def _is_remote(node: File) -> bool:

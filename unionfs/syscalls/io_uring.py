@@ -168,12 +168,9 @@ class Ring:
         completion's user_data and result, which is a negative errno for a failure; or
         None after a signal: the caller tries again.
         """
+        if entry is not None:
+            self.queue(entry)
         words = self._words
-        if entry is not None:  # as `queue` does, without its call
-            at = (self._queued & self._sq_mask) * _SQE_SIZE
-            self._sqes[at : at + _SQE_SIZE] = entry
-            self._queued = words[self._sq_tail] = self._queued + 1 & 0xFFFFFFFF
-            self._unsubmitted += 1
         head = self._taken
         wait = head == words[self._cq_tail]
         if wait or self._unsubmitted:
