@@ -38,6 +38,7 @@ from contextlib import ExitStack
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from benchmarks.side_by_side import line
 from benchmarks.stores import DockerStore, PyUnionStore, Store, run, workspace
 from benchmarks.subjects import said_by
 
@@ -277,13 +278,7 @@ def table(taken: Taken, names: Sequence[str]) -> str:
     lines = ["".join(["          ", *(f"{name:>20}" for name in names)])]
     for row, by_name in taken.items():
         medians = {name: statistics.median(seconds) for name, seconds in by_name.items()}
-        own = medians.get(names[0])
-        cells = []
-        for name in names:
-            median = medians.get(name)
-            ratio = f" {median / own:5.2f}x" if median is not None and own else ""
-            cells.append(f"{'-' if median is None else f'{median:.2f} s{ratio}':>20}")
-        lines.append("".join([f"{row:10}", *cells]))
+        lines.append(line(row, medians, names))
     return "\n".join(lines)
 
 

@@ -95,6 +95,17 @@ def in_turns(
             print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
 
 
+def line(label: str, medians: Mapping[str, float], names: Sequence[str]) -> str:
+    """Return a line of a table: the medians, and how many times that of the first subject."""
+    own = medians.get(names[0])
+    cells = []
+    for name in names:
+        median = medians.get(name)
+        ratio = f" {median / own:5.2f}x" if median is not None and own else ""
+        cells.append(f"{'-' if median is None else f'{median:.2f} s{ratio}':>20}")
+    return "".join([f"{label:10}", *cells])
+
+
 def table(taken: Taken, names: Sequence[str]) -> str:
     """Return the medians, and how many times those of the first subject they are."""
     lines = ["".join(["          ", *(f"{name:>20}" for name in names)])]
@@ -103,13 +114,7 @@ def table(taken: Taken, names: Sequence[str]) -> str:
             medians = {
                 name: statistics.median(getattr(series, values)) for name, series in by_name.items()
             }
-            own = medians.get(names[0])
-            cells = []
-            for name in names:
-                median = medians.get(name)
-                ratio = f" {median / own:5.2f}x" if median is not None and own else ""
-                cells.append(f"{'-' if median is None else f'{median:.2f} s{ratio}':>20}")
-            lines.append("".join([f"{what or row:10}", *cells]))
+            lines.append(line(what or row, medians, names))
     return "\n".join(lines)
 
 
