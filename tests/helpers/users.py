@@ -79,3 +79,15 @@ def _words(command: str | list[str]) -> list[str]:
     if isinstance(command, list):
         return command
     return ["sh", "-ec", command[1:]] if command.startswith("$") else command.split()
+
+
+def processes_that_see(home: Path) -> list[str]:
+    """Return the pids of processes whose mount namespace has something of `home` in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and str(home) in (entry / "mountinfo").read_text():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found

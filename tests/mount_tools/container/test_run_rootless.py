@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import require, wait_until
-from tests.helpers.users import as_user, device_mode, give, home_of_a_user
+from tests.helpers.users import as_user, device_mode, give, home_of_a_user, processes_that_see
 
 TOOLS = ("sh", "chmod", "mkdir", "cat", "echo", "id", "ls", "sleep", "tty", "touch", "true", "grep")
 
@@ -35,19 +35,7 @@ def home() -> Iterator[Path]:
         give(home)
         assert as_user(home, f"pyunion import {home}/root one:1").returncode == 0
         yield home
-        wait_until(lambda: not of(home), "every process of the store to end")
-
-
-def of(home: Path) -> list[str]:
-    """Return the processes whose mount namespace has something of the user's store in it."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and str(home) in (entry / "mountinfo").read_text():
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
+        wait_until(lambda: not processes_that_see(home), "every process of the store to end")
 
 
 def shell(script: str, *flags: str, image: str = "one:1") -> list[str]:

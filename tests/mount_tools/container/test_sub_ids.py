@@ -13,7 +13,7 @@ from mount_tools.container import sub_ids
 from mount_tools.container.sub_ids import Range, missing_user, ranges, why_single
 from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import require, require_root, run, wait_until
-from tests.helpers.users import as_user, device_mode, give, home_of_a_user
+from tests.helpers.users import as_user, device_mode, give, home_of_a_user, processes_that_see
 
 FIRST = 300_000
 
@@ -87,21 +87,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
             give(home)
             assert as_user(home, f"pyunion import {home}/root one:1").returncode == 0
             yield home
-            wait_until(lambda: not mounted(home), "every mount of the store to end")
+            wait_until(lambda: not processes_that_see(home), "every mount of the store to end")
     finally:
         for kind in ("uid", "gid"):
             run("umount", f"/etc/sub{kind}")
-
-
-def mounted(home: Path) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and str(home) in (entry / "mountinfo").read_text():
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
 
 
 def test_other_users_run_own_files_and_leave_nothing(home: Path) -> None:
