@@ -101,7 +101,7 @@ class AtWork:
                 self.ready = True
                 self.roots = fds
             case Unserved():
-                self.process.serve(message, fds[0])
+                self.process.serve(fds[0])
             case Kept(number, created, diff_id, chain):
                 if number < 0:
                     self.packed = True

@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from mount_tools.container.system_mounts import Place, mount_point
+from unionfs.errors import fs_error
 from unionfs.syscalls.mount import (
     MS_BIND,
     MS_NODEV,
@@ -31,7 +32,10 @@ from unionfs.syscalls.mount import (
 )
 from unionfs.syscalls.openat2 import open_in_root
 
-_FURNISHED = ("dev", "proc", "sys")
+FURNISHED = ("dev", "proc", "sys")
+"""The directories of a root on which each RUN has a filesystem of its own."""
+
+_MOST_LINKS = 40  # as path_resolution(7)
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
@@ -158,31 +162,62 @@ def _opened(wanted: Bind) -> Iterator[bytes]:
 
 
 class Stubs:
-    """Mount points that are made for one RUN and removed after it."""
+    """Mount points that are made for one RUN and removed after it, or for all RUNs of a stage."""
 
-    def __init__(self, root: int) -> None:
-        """`root` is the stage's root, open."""
+    def __init__(self, root: int, skipped: Collection[str] = FURNISHED) -> None:
+        """`root` is the stage's root, open.
+
+        Nothing is made in its directories `skipped`, on which a RUN has filesystems of its own.
+        """
         self._root = root
+        self._skipped = skipped
         self._made: list[tuple[int, str, bool]] = []
         self._times: list[tuple[int, os.stat_result]] = []
 
     def make(self, path: str, *, folder: bool) -> None:
         """Make the missing components of `path`; symlinks are followed beneath the root.
 
-        Makes nothing in /dev, /proc and /sys, where the RUN has filesystems of its own.
+        Raises OSError: EINVAL if `path` has `..`, ELOOP for too many links.
         """
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if parts and parts[0] in _FURNISHED:
-            return
-        if ".." in parts:
+        if ".." in path.split("/"):
             raise OSError(errno.EINVAL, "a mount point has no ..", path)
+        left = path
+        for _ in range(_MOST_LINKS):
+            target = self._make(left, folder)
+            if target is None:
+                return
+            left = target
+        raise fs_error(errno.ELOOP, path)
+
+    def _make(self, path: str, folder: bool) -> str | None:
+        """Make what is missing; at a link that leads nowhere return the path to make instead."""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if parts and parts[0] in self._skipped:
+            return None
         for depth in range(1, len(parts) + 1):
             try:
                 with Place(self._root, "/".join(parts[:depth])):
                     continue
             except FileNotFoundError:
                 above = "/".join(parts[: depth - 1])
+                link = self._link(above, parts[depth - 1])
+                if link is not None:
+                    return "/".join([link, *parts[depth:]])
                 self._add(above, parts[depth - 1], folder=folder or depth < len(parts))
+        return None
+
+    def _link(self, above: str, name: str) -> str | None:
+        """Return where the link `name` leads, as a path from the root without `..`."""
+        with Place(self._root, above) as place:
+            try:
+                target = os.readlink(name, dir_fd=place.fd)
+            except OSError:
+                return None
+            real = os.path.relpath(os.readlink(place.path), self._real_root())
+        return os.path.normpath(os.path.join("/", os.fsdecode(real), target))
+
+    def _real_root(self) -> bytes:
+        return os.readlink(b"/proc/self/fd/%d" % self._root)
 
     def _add(self, above: str, name: str, *, folder: bool) -> None:
         fd = open_in_root(self._root, os.fsencode(above), os.O_RDONLY | os.O_DIRECTORY)
@@ -204,6 +239,10 @@ class Stubs:
                     os.rmdir(name, dir_fd=fd)
                 elif not os.stat(name, dir_fd=fd, follow_symlinks=False).st_size:
                     os.unlink(name, dir_fd=fd)
+        self.keep()
+
+    def keep(self) -> None:
+        """Leave the mount points; restore the times of their parents."""
         for fd, was in reversed(self._times):
             with suppress(OSError):
                 os.utime(fd, ns=(was.st_atime_ns, was.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""A stage from its first RUN on: our union, one mount for all steps that are left.
+"""A stage that the kernel's overlayfs does not take: our union, one mount for all its steps.
 
 The stage's process mounts it and sends /dev/fuse to the builder, which starts the daemon
 outside of the stage's mount namespace.
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerstore.containers import control_client as control
@@ -25,12 +23,10 @@ from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.build.kernel_stage import describe_root
 from mount_tools.build.messages import Link, Serving, Unserved
-from mount_tools.build.run_step import Surroundings
-from mount_tools.container.host_config import HostConfig
 from mount_tools.container.mount import container_options
 from mount_tools.container.mount_points import Point, with_points
 from mount_tools.container.program import own_interpreter
-from mount_tools.container.run import FuseRoot, etc_files, serve_root
+from mount_tools.container.run import FuseRoot, serve_root
 from mount_tools.mount.fuse import open_device
 from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
@@ -39,7 +35,6 @@ from unionfs.syscalls.mount import MS_NODEV
 if TYPE_CHECKING:
     from mount_tools.build.stage_mount import StagePlan
 
-_HOSTNAME = "build"  # always the same: a program that writes it makes the same layer again
 _SECONDS_TO_RELEASE = 5.0
 _SECONDS_TO_LISTEN = 20.0
 
@@ -50,24 +45,18 @@ def stage_options(store: Store, container: Container) -> MountOptions:
     return options._replace(union=options.union._replace(volatile=True))
 
 
-def run_files(directory: Path, extra_hosts: Sequence[str]) -> dict[str, str]:
-    """Make the files of /etc that a RUN sees, in the container's `directory`."""
-    return etc_files(os.fspath(directory), _HOSTNAME, HostConfig(extra_hosts=tuple(extra_hosts)))
-
-
-def serve_stage(plan: StagePlan, lowers: Sequence[bytes], fuse: int) -> None:
-    """Start the daemon of a stage mounted over `lowers`, in the builder; closes `fuse`.
+def serve_stage(plan: StagePlan, fuse: int) -> None:
+    """Start the daemon of a stage, in the builder; closes `fuse`.
 
     Raises StoreError.
     """
     try:
         options = plan.options()
-        union = options.union._replace(lowers=tuple(lowers))
         if plan.files:
             # The mount points of what a RUN sees beside the stage, as /proc.
             wanted = [Point(f"/{name}", folder=False) for name in plan.files]
-            union = with_points(union, plan.directory, wanted)
-        options = options._replace(union=union)
+            union = with_points(options.union, plan.directory, wanted)
+            options = options._replace(union=union)
         serve_root(FuseRoot(fuse, os.fspath(plan.point), options))
     finally:
         os.close(fuse)
@@ -76,8 +65,8 @@ def serve_stage(plan: StagePlan, lowers: Sequence[bytes], fuse: int) -> None:
 class FuseStage:
     """The stage, mounted by us, in its own process; `root` is its root, an O_PATH descriptor."""
 
-    def __init__(self, plan: StagePlan, lowers: Sequence[Path], last: int, builder: Link) -> None:
-        """Mount it, and wait until it is served; `last` is the number of the last layer made.
+    def __init__(self, plan: StagePlan, builder: Link) -> None:
+        """Mount it, and wait until it is served.
 
         Raises StoreError and OSError, and BrokenPipeError if the builder has ended.
         """
@@ -89,7 +78,7 @@ class FuseStage:
         try:
             FuseRoot(fuse, os.fspath(plan.point), plan.options()).mount()
             self.root = os.open(plan.point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            builder.send(Unserved(tuple(map(os.fsencode, lowers))), fuse)
+            builder.send(Unserved(), fuse)
         finally:
             # While we hold it, the kernel does not end the connection when the daemon dies.
             os.close(fuse)
@@ -97,13 +86,11 @@ class FuseStage:
         if received is None:
             raise BrokenPipeError
         assert isinstance(received[0], Serving), "the builder sends nothing else"
-        self.around = Surroundings(
-            os.fspath(plan.point), _HOSTNAME, plan.files, os.fspath(plan.workspace)
-        )
+        self.plan = plan
         self._upper = plan.upper
         self._frozen = plan.frozen
         self._control = socket_path(plan.directory)
-        self._last = last
+        self._last = 0
         self._was = describe_root(plan.upper)
 
     def freeze(self) -> int | None:

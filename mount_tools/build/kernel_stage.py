@@ -1,11 +1,16 @@
-"""A stage before its first RUN: the kernel's overlayfs is mounted instead of ours.
+"""A stage of root's build: the kernel's overlayfs is mounted instead of our union.
 
-Such a stage needs no daemon, which would take longer to start than a COPY takes.  The kernel
-writes the same upper as we do.  It is mounted again after each step, which takes a
-millisecond; the mount is volatile, so it never syncs.
+Such a stage needs no daemon, and its commands do not wait for one.  The kernel writes the
+same upper as we do.  It is mounted again after each step that changes something, which takes
+a millisecond; the mount is volatile, so it never syncs.  Our union would be mounted once, but
+nobody outside of the build uses the mount of a stage, and between two steps nothing does.
+
+As in docker's builds, a file that is changed by one of its hard links is another file from
+then on, if the links are older than the step.
 
 Decided here and only here: when the kernel's overlayfs is used.  That requires the root user
-of the machine, and an upper that the kernel accepts.
+of the machine, an upper that the kernel accepts, and not too many layers.  An ordinary user
+gets our union: the kernel follows no redirects there, which layers may have.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -14,13 +19,17 @@ fs/overlayfs/super.c:ovl_sync_fs().
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerstore.db.staging import remove_tree
 from unionfs.syscalls import xattr
 from unionfs.syscalls.mount import MNT_DETACH, MS_NODEV, mount, umount
 from unionfs.syscalls.privilege import is_machine_root
+
+if TYPE_CHECKING:
+    from mount_tools.build.stage_mount import StagePlan
 
 MOST_LOWERS = 150
 """More lowers do not fit into the single page of options that mount(2) accepts."""
@@ -31,88 +40,109 @@ _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _OWN_PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 
-def is_possible(lowers: Sequence[Path]) -> bool:
-    """Tell whether the kernel may accept a mount over `lowers`."""
-    return is_machine_root() and len(lowers) < MOST_LOWERS
+def is_possible(lowers: int, steps: int) -> bool:
+    """Tell whether the kernel may accept so many lowers, and the layers of so many steps."""
+    return is_machine_root() and lowers + steps < MOST_LOWERS
 
 
 class KernelStage:
     """The stage, mounted by the kernel; `root` is its root, an O_PATH descriptor, or -1."""
 
-    def __init__(self, point: Path, lowers: Sequence[Path], upper: Path, frozen: Path) -> None:
-        """Mount nothing yet; `lowers` has the topmost first, `frozen` gets the new layers."""
+    def __init__(self, plan: StagePlan) -> None:
+        """Mount nothing yet."""
         self.root = -1
-        self._point = os.fsencode(point)
-        self._upper = upper
-        self._frozen = frozen
-        self._lowers = list(lowers)
+        self.plan = plan
+        self._point = os.fsencode(plan.point)
         # The packer moves a frozen layer while it is mounted here.
-        self._opened = [os.open(path, _PLACE) for path in lowers]
+        self._lowers = [os.open(path, _PLACE) for path in plan.lowers]
         self._last = 0
         self._was: tuple[object, ...] = ()
+        self._accepted = self._has_points = False
 
-    def mount(self) -> bool:
-        """Mount the stage if it is not mounted; tell whether the kernel has accepted it."""
-        if self.root >= 0:
-            return True
-        if len(self._opened) > MOST_LOWERS:
-            return False
+    def mount(self, *, runs: bool) -> bool:
+        """Mount the stage if it is not mounted; tell whether the kernel accepts it.
+
+        If the next step `runs` a command, the stage gets the mount points which that needs.
+        Raises OSError if the kernel has accepted the stage before.
+        """
         try:
-            self._mount()
+            if runs and not self._has_points:
+                self._add_points()
+            if self.root < 0:
+                self.root = self._mount(self.plan.upper)
+                self._was = describe_root(self.plan.upper)
         except OSError:
+            if self._accepted:
+                raise
             return False
+        self._accepted = True
         return True
 
     def freeze(self) -> int | None:
-        """Make a layer of the changes since the last one; return its number, or None."""
-        if not os.listdir(self._upper) and describe_root(self._upper) == self._was:
+        """Make a layer of the changes since the last one; return its number, or None.
+
+        All processes that the stage ran have ended.
+        """
+        upper = self.plan.upper
+        if not os.listdir(upper) and describe_root(upper) == self._was:
             return None
         self._unmount()
-        place = self._frozen / str(self._last + 1)
+        place = self.plan.frozen / str(self._last + 1)
         place.mkdir(mode=0o700)
         diff = place / "diff"
-        os.rename(self._upper, diff)
+        os.rename(upper, diff)
         self._last += 1
-        self._lowers.insert(0, diff)
-        self._opened.insert(0, os.open(diff, _PLACE))
-        self._make_upper(diff)
+        self._lowers.insert(0, os.open(diff, _PLACE))
+        _make_like(upper, diff)
         return self._last
 
-    def end(self) -> tuple[tuple[Path, ...], int]:
-        """Unmount it; return all lowers, and the number of the last layer that was made."""
+    def end(self) -> None:
+        """Unmount it."""
         if self.root >= 0:
             self._unmount()
-        for fd in self._opened:
+        for fd in self._lowers:
             os.close(fd)
-        self._opened.clear()
-        self._remove_work()
-        return tuple(self._lowers), self._last
+        self._lowers.clear()
+        remove_tree(self._work)
 
-    def _make_upper(self, like: Path) -> None:
-        """Make an empty upper whose root has the attributes of the root of `like`."""
-        self._upper.mkdir(mode=0o700)
-        found = like.stat()
-        fd, old = os.open(self._upper, _DIRECTORY), os.open(like, _DIRECTORY)
+    def _add_points(self) -> None:
+        """Make the mount points that the stage lacks, in a lower of their own.
+
+        In the upper they would become part of a layer.
+        """
+        from mount_tools.build.attach import FURNISHED, Stubs
+        from mount_tools.container.mount_points import POINTS
+        from mount_tools.container.program import own_interpreter
+
+        own_interpreter()
+        if self.root >= 0:
+            self._unmount()
+        diff = self.plan.directory / POINTS / "diff"
+        remove_tree(diff.parent)
+        diff.parent.mkdir(mode=0o755)
+        _make_like(diff, self.plan.upper)
+        self.root = self._mount(diff)
         try:
-            os.fchown(fd, found.st_uid, found.st_gid)
-            os.fchmod(fd, found.st_mode & 0o7777)
-            for name in xattr.list_fd(old):
-                if not name.startswith(_OWN_PREFIXES):
-                    os.setxattr(fd, name, os.getxattr(old, name))
-            os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+            stubs = Stubs(self.root, skipped=())
+            for name in (*FURNISHED, *self.plan.files):
+                # If it cannot be made, for example beneath a file, the mount on it fails.
+                with suppress(OSError):
+                    stubs.make(name, folder=name in FURNISHED)
+            stubs.keep()
         finally:
-            os.close(fd)
-            os.close(old)
+            self._unmount()
+        if os.listdir(diff):
+            self._lowers.insert(0, os.open(diff, _PLACE))
+        self._has_points = True
 
-    def _mount(self) -> None:
-        self._remove_work()
-        work = self._work
-        work.mkdir(mode=0o700)
-        self._was = describe_root(self._upper)
+    def _mount(self, upper: Path) -> int:
+        """Mount all lowers and `upper`; return the root, open."""
+        remove_tree(self._work)
+        self._work.mkdir(mode=0o700)
         # Short names, since mount(2) accepts one page of options.
-        ends = [os.open(path, _PLACE) for path in (self._upper, work)]
+        ends = [os.open(path, _PLACE) for path in (upper, self._work)]
         try:
-            names = [b"/proc/self/fd/%d" % fd for fd in (*self._opened, *ends)]
+            names = [b"/proc/self/fd/%d" % fd for fd in (*self._lowers, *ends)]
             options = b"lowerdir=%s,upperdir=%s,workdir=%s,%s" % (
                 b":".join(names[:-2]),
                 *names[-2:],
@@ -122,7 +152,7 @@ class KernelStage:
         finally:
             for fd in ends:
                 os.close(fd)
-        self.root = os.open(self._point, _PLACE)
+        return os.open(self._point, _PLACE)
 
     def _unmount(self) -> None:
         os.close(self.root)
@@ -131,10 +161,24 @@ class KernelStage:
 
     @property
     def _work(self) -> Path:
-        return self._upper.with_name("kernel-work")
+        return self.plan.upper.with_name("kernel-work")
 
-    def _remove_work(self) -> None:
-        remove_tree(self._work)
+
+def _make_like(made: Path, like: Path) -> None:
+    """Make the empty directory `made` with the attributes of `like`."""
+    made.mkdir(mode=0o700)
+    found = like.stat()
+    fd, old = os.open(made, _DIRECTORY), os.open(like, _DIRECTORY)
+    try:
+        os.fchown(fd, found.st_uid, found.st_gid)
+        os.fchmod(fd, found.st_mode & 0o7777)
+        for name in xattr.list_fd(old):
+            if not name.startswith(_OWN_PREFIXES):
+                os.setxattr(fd, name, os.getxattr(old, name))
+        os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+    finally:
+        os.close(fd)
+        os.close(old)
 
 
 def describe_root(upper: Path) -> tuple[object, ...]:

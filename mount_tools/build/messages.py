@@ -62,12 +62,10 @@ class Leased(NamedTuple):
 
 
 class Unserved(NamedTuple):
-    """Our union over `lowers`, the topmost first, is mounted as the stage's root.
+    """Our union is mounted as the stage's root, but no process serves it yet.
 
-    No process serves it yet; the message carries the descriptor to serve.
+    The message carries the descriptor to serve.
     """
-
-    lowers: tuple[bytes, ...]
 
 
 class Serving(NamedTuple):

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from mount_tools.build.attach import Attached, Stubs, attach
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
@@ -44,28 +44,24 @@ from unionfs.syscalls.namespaces import (
 )
 from unionfs.syscalls.privilege import is_machine_root
 
+if TYPE_CHECKING:
+    from mount_tools.build.stage_mount import StagePlan
+
 _SEPARATE = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC
 
 
-class Surroundings(NamedTuple):
-    """What all RUNs of a stage have in common.
-
-    `point` is the mount point of the stage, `files` are the files of /etc that a RUN sees, and
-    `workspace` is a directory outside of the stage, on which a tmpfs can be mounted.
-    """
+class _Mounted(NamedTuple):
+    """The stage, which is mounted already."""
 
     point: str
-    hostname: str
-    files: Mapping[str, str]
-    workspace: str
 
     def mount(self) -> str:
-        """Return the mount point: the stage is mounted already."""
+        """Return the mount point."""
         return self.point
 
 
 def run_step(
-    around: Surroundings,
+    plan: StagePlan,
     root: int,
     launch: Launch,
     mounts: Sequence[Attached],
@@ -83,7 +79,7 @@ def run_step(
     try:
         for wanted in mounts:
             stubs.make(wanted.target, folder=wanted.folder)
-        return _run(_Step(around, launch, mounts, output, network))
+        return _run(_Step(plan, launch, mounts, output, network))
     finally:
         stubs.remove()
 
@@ -91,7 +87,7 @@ def run_step(
 class _Step(NamedTuple):
     """What a RUN runs, and how."""
 
-    around: Surroundings
+    plan: StagePlan
     launch: Launch
     mounts: Sequence[Attached]
     output: int
@@ -157,13 +153,13 @@ def _become_step(step: _Step, parent: int, to: Channel) -> NoReturn:
     unshare(_SEPARATE | (0 if step.network else CLONE_NEWNET))
     if not step.network:
         bring_up_loopback()
-    around = step.around
-    places = mount_root(around)
+    plan = step.plan
+    places = mount_root(_Mounted(os.fspath(plan.point)))
     _take_output(step.output)
-    socket.sethostname(around.hostname)
+    socket.sethostname(plan.hostname)
     chroot_to(places.chroot)
-    furnish(places.root, (), around.files, read_only=False)
-    attach(places.root, step.mounts, around.workspace)
+    furnish(places.root, (), plan.files, read_only=False)
+    attach(places.root, step.mounts, os.fspath(plan.workspace))
     enter_root(places.namespace, places.root)
     close_all_but(to.fileno(), parent)
     restrict()

@@ -25,7 +25,6 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.stage_state import SCRIPT_DIRECTORY, Program
 from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
-from mount_tools.build.fuse_stage import FuseStage
 from mount_tools.build.run_step import run_step
 from mount_tools.build.sources import copy_whole
 from mount_tools.build.stage import StepFailed
@@ -39,7 +38,6 @@ def run_task(run: Run, program: Program, user: str, workdir: str, around: Surrou
     """Return the function that does a RUN."""
 
     def work(stage: Surface) -> None:
-        assert isinstance(stage, FuseStage), "a stage that runs something is ours"
         with ExitStack() as stack:
             mounts: list[Attached] = []
             environment = list(program.environment)
@@ -57,7 +55,7 @@ def run_task(run: Run, program: Program, user: str, workdir: str, around: Surrou
                 mounts.append(Secret(path, content, 0o755))
             launch = Launch(tuple(program.argv), tuple(environment), workdir, user)
             status = run_step(
-                stage.around,
+                stage.plan,
                 stage.root,
                 launch,
                 mounts,

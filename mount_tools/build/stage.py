@@ -33,7 +33,7 @@ class StepFailed(Exception):
 class Task(NamedTuple):
     """A step to do; `work` is None for one that changes no file.
 
-    `runs` tells whether it runs a command, for which the stage has to be our mount.  `work` may
+    `runs` tells whether it runs a command, for which the stage needs mount points.  `work` may
     raise StepFailed, CannotStart, StoreError and OSError.
     """
 
@@ -65,10 +65,8 @@ def do_stage(
         os._exit(1)  # the builder is gone
     with suppress(BrokenPipeError):
         try:
-            stage = _Stage(mount(ends.builder), ends, clock, sum(task.runs for task in tasks))
-            done = all(stage.do(task) for task in tasks)
-            stage.end()
-            if done:
+            stage = _Stage(mount(ends.builder), ends, clock)
+            if all(stage.do(task) for task in tasks):
                 clones = [clone_mount(stage.root) for _ in range(exports)]
                 ends.builder.send(Ready(), *clones)
                 for fd in clones:
@@ -85,12 +83,10 @@ def do_stage(
 class _Stage:
     """The steps of a stage, one after the other."""
 
-    def __init__(self, mount: StageMount, ends: Ends, clock: Callable[[], int], runs: int) -> None:
+    def __init__(self, mount: StageMount, ends: Ends, clock: Callable[[], int]) -> None:
         self._mount = mount
         self._ends = ends
         self._clock = clock
-        self._runs = runs
-        self._held: list[Pack] = []
 
     @property
     def root(self) -> int:
@@ -112,24 +108,10 @@ class _Stage:
             except Exception as error:
                 builder.send(Broke(task.step, *_why(error)))
                 return False
-            finally:
-                self._runs -= task.runs
         created = self._clock()
-        self._held.append(Pack(task.step, created, number))
-        if self._mount.is_ours or not self._runs:
-            self._pack()
+        self._ends.packer.send(Pack(task.step, created, number))
         builder.send(Finished(task.step, time.monotonic() - start, created, number))
         return True
-
-    def end(self) -> None:
-        """Let the packer have every layer."""
-        self._pack()
-
-    def _pack(self) -> None:
-        # The packer moves the layers that it gets; our mount finds them by their paths.
-        for job in self._held:
-            self._ends.packer.send(job)
-        self._held.clear()
 
 
 def _why(error: Exception) -> tuple[int, str]:

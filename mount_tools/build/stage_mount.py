@@ -1,8 +1,8 @@
 """The mount of a stage, in the stage's own process and mount namespace.
 
-Decided here and only here: which filesystem a step sees.  Until the first RUN it is the
-kernel's overlayfs, if the kernel accepts it: that needs no daemon, and a COPY is as fast as
-on the disk.  From the first RUN on it is our union, mounted once for all steps that are left.
+Decided here and only here: which filesystem the steps see.  It is the kernel's overlayfs if
+the kernel accepts it: that needs no daemon, and each step is as fast as on the disk.
+Otherwise it is our union, mounted once for all steps.
 
 When the last process of the namespace ends, even if it is killed, the kernel unmounts the
 stage, and its daemon ends.
@@ -33,19 +33,11 @@ if TYPE_CHECKING:
     from mount_tools.mount.options import MountOptions
 
 
-class Surface(Protocol):
-    """A mounted stage as COPY and WORKDIR see it: its root, and `freeze` to end a step."""
-
-    root: int
-
-    def freeze(self) -> int | None:
-        """Make a layer of the changes; return its number, None if nothing was changed."""
-
-
 class StagePlan(NamedTuple):
     """What a stage's process needs to mount its stage; `lowers` has the topmost first.
 
     `files` are the files of /etc that a RUN sees.  `options` returns those of our mount.
+    `of_kernel` tells whether the kernel may accept the stage.
     """
 
     directory: Path
@@ -53,6 +45,15 @@ class StagePlan(NamedTuple):
     upper: Path
     files: dict[str, str]
     options: Callable[[], MountOptions]
+    of_kernel: bool
+
+    @property
+    def hostname(self) -> str:
+        """What a RUN sees as the name of its machine.
+
+        It is always the same: a program that writes it makes the same layer again.
+        """
+        return "build"
 
     @property
     def point(self) -> Path:
@@ -70,10 +71,25 @@ class StagePlan(NamedTuple):
         return self.directory / "workspace"
 
 
+class Surface(Protocol):
+    """A mounted stage as its steps see it: its root, and `freeze` to end a step."""
+
+    root: int
+    plan: StagePlan
+
+    def freeze(self) -> int | None:
+        """Make a layer of the changes; return its number, None if nothing was changed."""
+
+
 def prepare_stage(
-    store: Store, container: Container, *, runs: bool, extra_hosts: tuple[str, ...] = ()
+    store: Store,
+    container: Container,
+    steps: int,
+    *,
+    runs: bool,
+    extra_hosts: tuple[str, ...] = (),
 ) -> StagePlan:
-    """Make what the stage's mount needs; with `runs` also for a RUN.
+    """Make what the mount of a stage of so many steps needs; with `runs` also for a RUN.
 
     `extra_hosts` are lines `name:address` for the /etc/hosts of a RUN.  Raises StoreError.
     """
@@ -88,15 +104,19 @@ def prepare_stage(
         store.containers.upper(container),
         {},
         lambda: _fuse_options(store, container),
+        is_possible(len(lowers), steps),
     )
     for made in (plan.point, plan.workspace):
         made.mkdir(mode=0o755, exist_ok=True)
     if runs:
-        from mount_tools.build.fuse_stage import run_files
+        from mount_tools.container.etc_files import etc_files
+        from mount_tools.container.host_config import HostConfig
 
+        host = HostConfig(extra_hosts=extra_hosts)
+        plan = plan._replace(files=etc_files(os.fspath(directory), plan.hostname, host))
+    if runs and not plan.of_kernel:
         options = plan.options()
-        files = run_files(directory, extra_hosts)
-        plan = plan._replace(files=files, options=lambda: options)
+        plan = plan._replace(options=lambda: options)
     return plan
 
 
@@ -123,27 +143,21 @@ class StageMount:
         chroot_to(chroot)
         os.close(chroot)
         os.close(namespace)
-        if is_possible(plan.lowers):
-            self._kernel = KernelStage(plan.point, plan.lowers, plan.upper, plan.frozen)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether our union is mounted; if not, its lowers are opened by their paths later."""
-        return self._ours is not None
+        if plan.of_kernel:
+            self._kernel = KernelStage(plan)
 
     def surface(self, *, runs: bool) -> Surface:
         """Return the stage for the next step, which `runs` a command or does not.
 
         Raises StoreError and OSError if it cannot be mounted.
         """
-        if self._ours is None:
-            if not runs and self._kernel is not None and self._kernel.mount():
+        if self._kernel is not None:
+            if self._kernel.mount(runs=runs):
                 return self._kernel
+            self._kernel.end()
+            self._kernel = None
+        if self._ours is None:
             from mount_tools.build.fuse_stage import FuseStage
 
-            lowers, last = self._plan.lowers, 0
-            if self._kernel is not None:
-                lowers, last = self._kernel.end()
-                self._kernel = None
-            self._ours = FuseStage(self._plan, lowers, last, self._builder)
+            self._ours = FuseStage(self._plan, self._builder)
         return self._ours

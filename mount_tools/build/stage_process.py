@@ -87,7 +87,9 @@ class StageProcess:
             given = tasks(output)
             self.has_steps = bool(given)
             runs = any(task.runs for task in given)
-            self._plan = prepare_stage(store, container, runs=runs, extra_hosts=extra_hosts)
+            self._plan = prepare_stage(
+                store, container, len(given), runs=runs, extra_hosts=extra_hosts
+            )
             store.database.close()
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
@@ -104,7 +106,7 @@ class StageProcess:
             os.close(output)
             for end in others:
                 end.close()
-        if runs:
+        if runs and not self._plan.of_kernel:
             _prepare_to_serve()
 
     def _start_packer(
@@ -145,7 +147,7 @@ class StageProcess:
             case _:
                 raise StoreError("the process that packs the layers of a stage was killed")
 
-    def serve(self, unserved: Unserved, fuse: int) -> None:
+    def serve(self, fuse: int) -> None:
         """Start the daemon of our mount, which the stage's process has made; closes `fuse`.
 
         Raises StoreError.
@@ -153,7 +155,7 @@ class StageProcess:
         from mount_tools.build.fuse_stage import serve_stage
 
         self._store.database.close()
-        serve_stage(self._plan, unserved.lowers, fuse)
+        serve_stage(self._plan, fuse)
         with suppress(BrokenPipeError):  # it was killed, which its connection tells
             self.steps.send(Serving())
 
@@ -167,8 +169,8 @@ class StageProcess:
             match received:
                 case (Ready(), fds):
                     return fds
-                case (Unserved() as unserved, [fuse]):
-                    self.serve(unserved, fuse)
+                case (Unserved(), [fuse]):
+                    self.serve(fuse)
                 case (Stopped(text), _):
                     raise StoreError(text)
                 case _:

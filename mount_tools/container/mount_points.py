@@ -29,6 +29,9 @@ from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
 from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 
+POINTS = "points"
+"""The directory of that layer, in the container's."""
+
 _MADE_OF = "made-of"
 
 
@@ -51,7 +54,7 @@ def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) ->
     is room for the layer: a union takes more of them than an image has (layerstore.limits).
     """
     points = [*_OURS, *wanted]
-    place = directory / "points"
+    place = directory / POINTS
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
     if _read(place / _MADE_OF) != made_of:
         remove_tree(place)

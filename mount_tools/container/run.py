@@ -29,6 +29,7 @@ from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import listen
 from mount_tools.container.cgroup import NoCgroup, make_cgroup, record, release, set_limits
+from mount_tools.container.etc_files import etc_files
 from mount_tools.container.handshake import (
     REFUSED,
     Begun,
@@ -38,7 +39,7 @@ from mount_tools.container.handshake import (
     Silence,
     Terminal,
 )
-from mount_tools.container.host_config import HostConfig, host_config
+from mount_tools.container.host_config import host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import RunOrder
@@ -348,27 +349,6 @@ def _group_of(store: Store, container: Container, limits: Limits) -> Path | None
             "`systemd-run --scope -p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
         ) from None
     return group
-
-
-def etc_files(directory: str, hostname: str, host: HostConfig) -> dict[str, str]:
-    """Return the files to mount in the container's /etc, each with its source."""
-    files = {}
-    contents = {
-        "hostname": f"{hostname}\n",
-        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
-    }
-    for line in host.extra_hosts:
-        name, _, address = line.partition(":")
-        contents["hosts"] += f"{address}\t{name}\n"
-    with suppress(OSError), open("/etc/resolv.conf", errors="surrogateescape") as file:
-        # A copy, so that root of a container does not write to the host's file.
-        contents["resolv.conf"] = host.resolv_conf(file.read())
-    for name, content in contents.items():
-        path = os.path.join(directory, name)
-        with open(path, "w", errors="surrogateescape") as file:
-            file.write(content)
-        files[f"etc/{name}"] = path
-    return files
 
 
 def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:

@@ -12,7 +12,6 @@ from layerstore import Store
 from layerstore.containers.containers import Container
 from layerstore.oci.digest import Digest
 from mount_tools.build.attach import Attached
-from mount_tools.build.fuse_stage import FuseStage
 from mount_tools.build.messages import Broke, Kept, Message, Ready, Stopped, Unserved
 from mount_tools.build.packer import Recorded
 from mount_tools.build.run_step import run_step
@@ -22,15 +21,15 @@ from mount_tools.build.stage_mount import Surface
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.container.process import Launch
 
-Work = Callable[[FuseStage, int], None]
+Work = Callable[[Surface, int], None]
 
 
 def sh(line: str, *mounts: Attached, network: bool = True, user: str = "") -> Work:
     """Return a task that runs `line` in a shell of the stage."""
 
-    def work(stage: FuseStage, output: int) -> None:
+    def work(stage: Surface, output: int) -> None:
         launch = Launch(("/bin/sh", "-c", line), (), "/", user)
-        status = run_step(stage.around, stage.root, launch, mounts, output, network=network)
+        status = run_step(stage.plan, stage.root, launch, mounts, output, network=network)
         if status:
             raise StepFailed(status)
 
@@ -70,7 +69,7 @@ def run_stage(
 
     def tasks(output: int) -> list[Task]:
         def task(number: int, work: Work) -> Task:
-            return Task(number, lambda stage: work(_ours(stage), output), runs=True)
+            return Task(number, lambda stage: work(stage, output), runs=True)
 
         return [task(number, work) for number, work in enumerate(works)]
 
@@ -97,11 +96,6 @@ def run_stage(
     return Ran(messages, output, last.chain if last else None, store.containers.get(container.id))
 
 
-def _ours(stage: Surface) -> FuseStage:
-    assert isinstance(stage, FuseStage)
-    return stage
-
-
 def _attend(
     process: StageProcess, messages: list[Message], look: Callable[[StageProcess], None]
 ) -> bytes:
@@ -121,7 +115,7 @@ def _attend(
                 continue
             received = open_ends[fd].receive()
             if received is not None and isinstance(received[0], Unserved):
-                process.serve(received[0], received[1][0])
+                process.serve(received[1][0])
                 continue
             if received is not None:
                 messages.append(received[0])

@@ -103,10 +103,31 @@ def test_stubs_follow_links_beneath_the_root_only(tmp_path: Path, outside: Path)
     root = os.open(inside, os.O_PATH | os.O_DIRECTORY)
     stubs = Stubs(root)
     try:
-        with pytest.raises(OSError, match="exists"):
-            stubs.make("/link/x", folder=True)
+        stubs.make("/link/x", folder=True)
+        assert (inside / str(outside).strip("/") / "x").is_dir()
         with pytest.raises(OSError, match=r"no \.\."):
             stubs.make("/../x", folder=True)
+    finally:
+        stubs.remove()
+        os.close(root)
+    assert os.listdir(inside) == ["link"]
+
+
+def test_stubs_are_made_where_a_link_that_leads_nowhere_leads(tmp_path: Path) -> None:
+    """As in Ubuntu: /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf."""
+    (tmp_path / "real/etc").mkdir(parents=True)
+    (tmp_path / "etc").symlink_to("real/etc")
+    (tmp_path / "etc/resolv.conf").symlink_to("../../../run/stub.conf")
+    (tmp_path / "loop").symlink_to("loop")
+    root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    stubs = Stubs(root)
+    try:
+        stubs.make("/etc/resolv.conf", folder=False)
+        assert (tmp_path / "run/stub.conf").is_file()
+        with pytest.raises(OSError, match="Too many levels"):
+            stubs.make("/loop/x", folder=True)
+        stubs.keep()
+        assert (tmp_path / "run/stub.conf").is_file()
     finally:
         stubs.remove()
         os.close(root)

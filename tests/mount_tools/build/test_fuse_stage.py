@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from layerstore import Store
 from mount_tools.build.fuse_stage import FuseStage
+from mount_tools.build.stage_mount import Surface
 from tests.helpers.stages import run_stage, sh
+
+
+@pytest.fixture(autouse=True)
+def not_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
 
 
 def test_the_stage_is_mounted_once(store: Store) -> None:
     seen: list[bytes] = []
 
-    def look(stage: FuseStage, output: int) -> None:
-        found = os.stat(stage.around.point)
+    def look(stage: Surface, output: int) -> None:
+        assert isinstance(stage, FuseStage)
+        found = os.stat(stage.plan.point)
         os.write(output, b"%d %d\n" % (found.st_dev, found.st_ino))
 
     ran = run_stage(store, [look, sh("echo > /a"), look, sh("rm /a"), look])

@@ -1,14 +1,18 @@
-"""Steps before the first RUN: the kernel's overlayfs makes the layers that we make."""
+"""Stages of root: the kernel's overlayfs makes the layers that we make."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from layerstore import Store
 from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
 from tests.helpers.builds import Builds, cached
 from tests.helpers.mounts import require_root
+from tests.helpers.stages import Ran, run_stage, sh
 
 TEXT = """FROM busy:1
 WORKDIR /deep/er
@@ -42,8 +46,9 @@ def test_its_layers_are_those_that_our_mount_makes(given: Builds) -> None:
     given.ok()
     made = given.config()["rootfs"]["diff_ids"]
     assert len(made) == 8
-    # From the first RUN on the stage is mounted by us.
-    given.ok(TEXT.replace("FROM busy:1\n", "FROM busy:1\nRUN true\n"), "--no-cache")
+    # There may be too many layers for the kernel: then the stage is mounted by us.
+    labels = "".join(f"LABEL l{number}=\n" for number in range(MOST_LOWERS))
+    given.ok(TEXT + labels, "--no-cache")
     assert given.config()["rootfs"]["diff_ids"] == made
     assert mounted(given) == []
 
@@ -65,9 +70,69 @@ def test_a_copy_that_fails_in_it_leaves_its_container(given: Builds) -> None:
     assert mounted(given) == []
 
 
+COMMANDS = (
+    "mkdir -p /d/sub && echo one > /d/f && ln -s f /d/link",
+    "echo two >> /d/f; chmod 700 /d/sub; rm /d/link",
+    "mv /d /moved; mkdir /d; echo new > /d/only",
+    "rm -r /d; mkdir /d; mkfifo /d/pipe; chown 3:4 /d/pipe",
+    "cat /etc/hosts /proc/self/status > /dev/null; test -c /dev/null; test -d /sys/kernel",
+    "chmod 711 /; rm -r /moved",
+    "echo kept > /etc/kept; touch -d @1000000 /etc",
+)
+
+
+def diff_ids(ran: Ran) -> list[str | None]:
+    assert ran.broke is None and ran.output == b"", ran
+    return [kept.diff_id for kept in ran.kept]
+
+
+def test_commands_make_the_layers_that_they_make_in_our_mount(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = [sh(line) for line in COMMANDS]
+    by_kernel = diff_ids(run_stage(store, works, newest_ns=2_000_000_000))
+    monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
+    assert by_kernel == diff_ids(run_stage(store, works, newest_ns=2_000_000_000))
+    assert [made is None for made in by_kernel] == [False] * 4 + [True] + [False] * 2
+
+
+def test_a_hard_link_is_as_in_docker(store: Store) -> None:
+    """What is changed by one of its names in a later step is another file from then on."""
+    require_root()
+    works = [sh("echo 1 > /f; ln /f /g"), sh("echo 2 >> /f"), sh("cat /f /g")]
+    assert run_stage(store, works).output.split() == [b"1", b"2", b"1"]
+
+
+def test_a_command_sees_the_kernels_overlayfs(store: Store) -> None:
+    require_root()
+    ran = run_stage(store, [sh("grep ' / / ' /proc/self/mountinfo")])
+    assert b" - overlay overlay " in ran.output
+
+
+def test_mount_points_are_no_part_of_a_layer(store: Store) -> None:
+    ran = run_stage(store, [sh("cat /etc/hosts > /dev/null; echo x > /etc/new"), sh("ls -d /etc")])
+    with store.leases.lease("work", "test"):
+        (top, *_) = store.layers.chain(ran.chain)
+        assert os.listdir(top.diff) == ["etc"]
+        assert os.listdir(top.diff / "etc") == ["new"]
+    assert [kept.diff_id is None for kept in ran.kept] == [False, True]
+
+
+def test_what_the_kernel_refuses_at_once_is_mounted_by_us(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "not this upper")
+
+    monkeypatch.setattr("mount_tools.build.kernel_stage.mount", refuse)
+    ran = run_stage(store, [sh("echo x > /f"), sh("grep ' / / ' /proc/self/mountinfo")])
+    assert b" - fuse.pyunion " in ran.output
+    assert [kept.diff_id is None for kept in ran.kept] == [False, True]
+
+
 def test_it_is_for_root_and_a_page_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
     require_root()
-    assert is_possible([Path("/x")])
-    assert not is_possible([Path("/x")] * MOST_LOWERS)
+    assert is_possible(1, 5)
+    assert not is_possible(MOST_LOWERS, 1) and not is_possible(1, MOST_LOWERS)
     monkeypatch.setattr("mount_tools.build.kernel_stage.is_machine_root", lambda: False)
-    assert not is_possible([Path("/x")])
+    assert not is_possible(1, 5)

@@ -9,8 +9,8 @@ import pytest
 
 from layerstore import Store
 from layerstore.errors import StoreError
-from mount_tools.build.fuse_stage import FuseStage
 from mount_tools.build.messages import Began, Broke, Finished, Ready
+from mount_tools.build.stage_mount import Surface
 from tests.helpers.stages import Work, run_stage, sh
 
 
@@ -22,7 +22,7 @@ def test_each_step_sees_what_the_one_before_did(store: Store) -> None:
 
 
 def raising(error: Exception) -> Work:
-    def work(stage: FuseStage, output: int) -> None:
+    def work(stage: Surface, output: int) -> None:
         raise error
 
     return work
