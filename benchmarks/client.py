@@ -49,7 +49,20 @@ def append(count: int, token: str) -> None:
         sys.exit(f"{found} files instead of {count}")
 
 
-LOOPS: dict[str, Callable[[int, str], None]] = {"miss": miss, "churn": churn, "append": append}
+def reopen(count: int, token: str) -> None:
+    """Open, read and close `count` times one of the files `f0` to `f499` of this directory."""
+    for number in range(count):
+        fd = os.open(f"f{number % 500}", os.O_RDONLY)
+        os.read(fd, 4096)
+        os.close(fd)
+
+
+LOOPS: dict[str, Callable[[int, str], None]] = {
+    "miss": miss,
+    "churn": churn,
+    "append": append,
+    "reopen": reopen,
+}
 
 
 def main() -> None:
