@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -84,6 +84,27 @@ def read_index(path: Path) -> Iterator[IndexEntry]:
         raise InvalidImage(f"the index {path} is missing") from None
     except (zstandard.ZstdError, ValueError, TypeError, IndexError) as error:
         raise InvalidImage(f"the index {path} is damaged: {error}") from None
+
+
+def may_have(path: Path, attributes: Collection[str]) -> bool:
+    """Tell whether a path in the index file `path` may have one of the extended `attributes`.
+
+    True also if the index cannot be read.  Takes a fraction of the time of `read_index`.
+    """
+    wanted = [f'"{name}":'.encode() for name in attributes]
+    longest = max(map(len, wanted))
+    end = b""
+    try:
+        with path.open("rb") as file:
+            stream = zstandard.ZstdDecompressor().stream_reader(file)
+            while chunk := stream.read(_CHUNK):
+                chunk = end + chunk
+                if any(name in chunk for name in wanted):
+                    return True
+                end = chunk[-longest:]
+    except (OSError, zstandard.ZstdError):
+        return True
+    return False
 
 
 def _parse(stream: zstandard.ZstdDecompressionReader) -> Iterator[IndexEntry]:

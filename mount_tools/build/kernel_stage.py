@@ -1,4 +1,4 @@
-"""A stage of root's build: the kernel's overlayfs is mounted instead of our union.
+"""A stage of a build: the kernel's overlayfs is mounted instead of our union.
 
 Such a stage needs no daemon, and its commands do not wait for one.  The kernel writes the
 same upper as we do.  It is mounted again after each step that changes something, which takes
@@ -8,9 +8,10 @@ nobody outside of the build uses the mount of a stage, and between two steps not
 As in docker's builds, a file that is changed by one of its hard links is another file from
 then on, if the links are older than the step.
 
-Decided here and only here: when the kernel's overlayfs is used.  That requires the root user
-of the machine, an upper that the kernel accepts, and not too many layers.  An ordinary user
-gets our union: the kernel follows no redirects there, which layers may have.
+Decided here and only here: when the kernel's overlayfs is used.  That requires an upper that
+the kernel accepts, and not too many layers.  In the user namespace of an ordinary user the
+kernel follows no redirect, so no layer may have one.  There a directory of an older layer
+cannot be renamed, but only be copied (EXDEV), as in docker.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -19,6 +20,7 @@ fs/overlayfs/super.c:ovl_sync_fs().
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,15 +36,29 @@ if TYPE_CHECKING:
 MOST_LOWERS = 150
 """More lowers do not fit into the single page of options that mount(2) accepts."""
 
-_OPTIONS = b"index=off,metacopy=off,redirect_dir=on,xino=off,volatile"
+_OPTIONS = b"index=off,xino=off,volatile"
+_OF_ROOT = b",metacopy=off,redirect_dir=on"
+_OF_A_USER = b",userxattr"  # without redirects and metacopy
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _OWN_PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 
-def is_possible(lowers: int, steps: int) -> bool:
-    """Tell whether the kernel may accept so many lowers, and the layers of so many steps."""
-    return is_machine_root() and lowers + steps < MOST_LOWERS
+def is_possible(lowers: Sequence[Path], steps: int) -> bool:
+    """Tell whether the kernel may accept the layers `lowers`, and those of so many steps."""
+    if os.geteuid() != 0 or len(lowers) + steps >= MOST_LOWERS:
+        return False
+    return is_machine_root() or not any(map(_has_marks_of_ours, lowers))
+
+
+def _has_marks_of_ours(diff: Path) -> bool:
+    """Tell whether a layer may have marks that the kernel ignores in a user namespace."""
+    from layerstore.layer.index import INDEX, may_have
+    from unionfs import Marks
+
+    marks = Marks(userxattr=True)
+    names = (marks.redirect, marks.metacopy, marks.whiteout)
+    return bool(os.listdir(diff)) and may_have(diff.parent / INDEX, names)
 
 
 class KernelStage:
@@ -146,7 +162,7 @@ class KernelStage:
             options = b"lowerdir=%s,upperdir=%s,workdir=%s,%s" % (
                 b":".join(names[:-2]),
                 *names[-2:],
-                _OPTIONS,
+                _OPTIONS + (_OF_ROOT if is_machine_root() else _OF_A_USER),
             )
             mount(b"overlay", self._point, b"overlay", MS_NODEV, options)
         finally:

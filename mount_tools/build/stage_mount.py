@@ -104,7 +104,7 @@ def prepare_stage(
         store.containers.upper(container),
         {},
         lambda: _fuse_options(store, container),
-        is_possible(len(lowers), steps),
+        is_possible(lowers, steps),
     )
     for made in (plan.point, plan.workspace):
         made.mkdir(mode=0o755, exist_ok=True)

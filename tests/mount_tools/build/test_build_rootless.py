@@ -13,7 +13,7 @@ from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import require
 from tests.helpers.users import as_user, device_mode, give, home_of_a_user
 
-TOOLS = ("sh", "cat", "echo", "ls", "mkdir", "rm", "stat")
+TOOLS = ("sh", "cat", "echo", "ls", "mkdir", "mv", "rm", "stat")
 FILE = """FROM one:1 AS first
 COPY --chown=5:6 f /owned/f
 COPY --chown=7:8 --chmod=4751 f /owned/s
@@ -44,6 +44,8 @@ def home() -> Iterator[Path]:
         for name in TOOLS:
             (home / "root/bin" / name).symlink_to("busybox")
         (home / "root/f").write_text("old")
+        (home / "root/folder").mkdir()
+        (home / "root/folder/f").write_text("in a folder")
         (home / "context").mkdir()
         (home / "context/Containerfile").write_text(FILE)
         (home / "context/f").write_text("f")
@@ -74,3 +76,37 @@ def test_an_ordinary_user_builds(home: Path) -> None:
         "-rwsr-x--x 7/8",
         "-rw-r--r-- 0/0",
     ]
+
+
+def test_its_steps_go_through_the_kernel_where_that_shows_all(home: Path) -> None:
+    look = "RUN cat /proc/self/mountinfo\n"
+    (home / "context/Containerfile").write_text(f"FROM one:1\n{look}RUN echo > /new\n{look}")
+    (home / "context/moved").write_text(f"FROM two:1\n{look}RUN cat /moved/f\n")
+    build = f"pyunion build {home}/context"
+    done = as_user(home, f"pyunion import {home}/root one:1", build)
+    assert done.returncode == 0, done
+    assert done.stdout.count(" / / rw,") == done.stdout.count(" - overlay overlay ") == 2
+    # The directory that was moved has a mark which the kernel ignores in a user namespace.
+    done = as_user(
+        home,
+        "pyunion run --name box one:1 mv /folder /moved",
+        "pyunion commit box two:1",
+        f"{build} -f {home}/context/moved",
+    )
+    assert done.returncode == 0, done
+    assert " - fuse.pyunion " in done.stdout and " - overlay overlay " not in done.stdout
+    assert "in a folder" in done.stdout
+
+
+def test_the_container_of_a_failed_step_can_be_removed(home: Path) -> None:
+    text = "FROM one:1\nRUN mkdir /closed && chmod 0 /closed\nRUN echo > /f; exit 3\n"
+    (home / "context/Containerfile").write_text(text)
+    done = as_user(
+        home, f"pyunion import {home}/root one:1", f"pyunion build -t made {home}/context"
+    )
+    assert done.returncode == 3, done
+    (kept,) = (home / "store/containers").iterdir()
+    done = as_user(home, f"pyunion rm {kept.name}", "pyunion check")
+    assert done.returncode == 0, done
+    assert not kept.exists()
+    assert list((home / "store/staging").iterdir()) == []

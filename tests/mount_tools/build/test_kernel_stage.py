@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
+from layerstore.layer.index import IndexEntry, write_index
 from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
 from tests.helpers.builds import Builds, cached
 from tests.helpers.mounts import require_root
@@ -130,9 +131,27 @@ def test_what_the_kernel_refuses_at_once_is_mounted_by_us(
     assert [kept.diff_id is None for kept in ran.kept] == [False, True]
 
 
-def test_it_is_for_root_and_a_page_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_for_root_and_a_page_of_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_root()
-    assert is_possible(1, 5)
-    assert not is_possible(MOST_LOWERS, 1) and not is_possible(1, MOST_LOWERS)
+    assert is_possible([tmp_path], 5)
+    assert not is_possible([tmp_path], MOST_LOWERS)
+    assert not is_possible([tmp_path] * MOST_LOWERS, 1)
+    # In a user namespace nothing may be marked as the kernel does not follow it there.
     monkeypatch.setattr("mount_tools.build.kernel_stage.is_machine_root", lambda: False)
-    assert not is_possible(1, 5)
+    layer = made_layer(tmp_path / "plain", ())
+    assert is_possible([layer, tmp_path / "plain/diff/empty"], 5)
+    for name in ("redirect", "metacopy", "whiteout"):
+        marked = made_layer(tmp_path / name, ((f"user.overlay.{name}", b"x"),))
+        assert not is_possible([layer, marked], 5)
+    (tmp_path / "plain/index").unlink()
+    assert not is_possible([layer], 5)
+    monkeypatch.setattr("os.geteuid", lambda: 5)
+    assert not is_possible([tmp_path / "plain/diff/empty"], 5)
+
+
+def made_layer(place: Path, xattrs: tuple[tuple[str, bytes], ...]) -> Path:
+    (place / "diff/empty").mkdir(parents=True)
+    write_index(place / "index", [IndexEntry(b"empty", 0o40755, 0, 0, 0, 0, xattrs=xattrs)])
+    return place / "diff"
