@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,9 +40,10 @@ from layerstore.oci.documents import Descriptor
 
 
 class _Parts:
-    """The files in the directory of a layer, published or being built."""
+    """The files in the directory `path` of a layer, published or being built."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def diff(self) -> Path:
@@ -68,22 +68,27 @@ class _Parts:
         return self.path / "tar-split"
 
 
-@dataclass(frozen=True)
 class Layer(_Parts):
     """A published layer; `size` is the bytes of its files' content."""
 
-    chain_id: Digest
-    parent: Digest | None
-    diff_id: Digest
-    size: int
-    path: Path
+    def __init__(
+        self, chain_id: Digest, parent: Digest | None, diff_id: Digest, size: int, path: Path
+    ) -> None:
+        super().__init__(path)
+        self.chain_id = chain_id
+        self.parent = parent
+        self.diff_id = diff_id
+        self.size = size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layer) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(self.chain_id)
 
 
-@dataclass(frozen=True)
 class Staging(_Parts):
     """A layer that is being built: `diff` is empty, and the builder makes the rest."""
-
-    path: Path
 
 
 class Freed(NamedTuple):

@@ -36,14 +36,13 @@ from layerstore.db.file_locks import try_lock
 from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
-from layerstore.diff.tree_walk import tree_size
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 DATA = "_data"
 FILLING = "filling"
 ENTRIES = "entries"
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _LONGEST = 255  # of a name in a directory, bytes
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -82,7 +81,7 @@ def checked_name(name: str) -> str:
             f"create {shown(name)}: volume name is too short, names should be at least two "
             "alphanumeric characters"
         )
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise InvalidReference(
             f'create {shown(name)}: "{shown(name)}" includes invalid characters for a local volume '
             'name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host '
@@ -134,6 +133,8 @@ class VolumeStore:
 
     def size(self, name: str) -> int:
         """Return the bytes of the files in a volume."""
+        from layerstore.diff.tree_walk import tree_size  # few commands need it
+
         return tree_size(self.data(name))
 
     def uses_of(self, container_id: str) -> Sequence[VolumeUse]:

@@ -8,11 +8,7 @@ traceback is logged, and the mount stays usable.
 from __future__ import annotations
 
 import errno
-import logging
 import os
-
-log = logging.getLogger(__name__)
-
 
 # Errnos from this one on are internal to the kernel (include/linux/errno.h ERESTARTSYS).
 # It refuses a reply with one of them, and the caller would wait for ever.
@@ -55,5 +51,8 @@ def errno_of(error: BaseException, where: str) -> int:
     """
     if isinstance(error, OSError) and error.errno:
         return error.errno if 0 < error.errno < FIRST_INTERNAL else errno.EIO
+    from logging import getLogger  # only for a bug: commands that serve no mount start faster
+
+    log = getLogger(__name__)
     log.error("%s failed by a bug in PyUnion; please report it", where, exc_info=error)
     return errno.EIO

@@ -37,7 +37,6 @@ from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
 from layerstore.db.processes import process_start, this_process
 from layerstore.db.staging import StagingArea
-from layerstore.diff.tree_walk import tree_size
 from layerstore.errors import (
     AmbiguousId,
     Busy,
@@ -64,9 +63,9 @@ _NOT_RUNNING: dict[str, Value] = {
     "mount_point": None,
 }
 
-_NAME = re.compile(r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)")
-_ID = re.compile(r"[0-9a-f]{1,64}")
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NAME = r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)"
+_ID = r"[0-9a-f]{1,64}"
+_NUMBER = r"[0-9]{1,18}"
 
 
 def socket_path(directory: Path) -> Path:
@@ -162,7 +161,7 @@ class ContainerStore:
         Raises NoSuchContainer, and AmbiguousId for a prefix of several ids.
         """
         row = self._rows.named(text, text.removeprefix("/"))
-        if row is None and _ID.fullmatch(text):
+        if row is None and re.fullmatch(_ID, text):
             rows = self._rows.by_prefix(text)
             if len(rows) > 1:
                 raise AmbiguousId(f"multiple IDs found with provided prefix: {text}")
@@ -212,7 +211,9 @@ class ContainerStore:
         """Return the numbers of the frozen layers, the highest first."""
         with suppress(FileNotFoundError):
             names = os.listdir(self.directory(container) / "layers")
-            return sorted((int(name) for name in names if _NUMBER.fullmatch(name)), reverse=True)
+            return sorted(
+                (int(name) for name in names if re.fullmatch(_NUMBER, name)), reverse=True
+            )
         return []
 
     def lowers(self, container: Container) -> builtins.list[Path]:
@@ -225,6 +226,8 @@ class ContainerStore:
 
     def size(self, container: Container) -> int:
         """Return the bytes of the files in the container's upper and its frozen layers."""
+        from layerstore.diff.tree_walk import tree_size  # few commands need it
+
         own = [path / "diff" for _, path in self.frozen(container)]
         return sum(tree_size(path) for path in (self.upper(container), *own))
 
@@ -507,7 +510,7 @@ class ContainerStore:
 
 def _checked_name(name: str) -> str:
     """Return the name without docker's leading slash; raises InvalidReference."""
-    found = _NAME.fullmatch(name)
+    found = re.fullmatch(_NAME, name)
     if found is None:
         raise InvalidReference(
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"

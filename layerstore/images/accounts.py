@@ -19,7 +19,7 @@ from unionfs.syscalls.openat2 import open_in_root
 _LARGEST = 1 << 20  # bytes of a passwd or group file
 _HIGHEST = (1 << 31) - 1
 # str.isdecimal() and int() know the digits of every script.
-_DIGITS = re.compile(r"[0-9]+")
+_DIGITS = r"[0-9]+"
 
 
 def users(root_fd: int) -> list[list[str]]:
@@ -34,7 +34,7 @@ def groups(root_fd: int) -> list[list[str]]:
 
 def is_number(text: str) -> bool:
     """Tell whether `text` is an id and not a name."""
-    return _DIGITS.fullmatch(text) is not None
+    return re.fullmatch(_DIGITS, text) is not None
 
 
 def id_number(text: str) -> int:

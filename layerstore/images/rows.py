@@ -21,7 +21,7 @@ from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.reference import Reference, familiar, parse_reference, parse_tag_target
 
-_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
+_ID = r"(?:sha256:)?([0-9a-f]{1,64})"
 
 
 class Image(NamedTuple):
@@ -171,7 +171,7 @@ class ImageRows:
         return _image(row, self._rows.names(row.id))
 
     def _by_prefix(self, text: str) -> Digest | None:
-        found = _ID.fullmatch(text)
+        found = re.fullmatch(_ID, text)
         if found is None:
             return None
         rows = self._rows.by_prefix(found[1])

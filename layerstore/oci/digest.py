@@ -9,14 +9,14 @@ Source: image-spec descriptor.md "Digests", config.md "Layer ChainID".
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import BinaryIO
 
 from layerstore.errors import DigestMismatch, InvalidDigest, SizeMismatch, shown
+from layerstore.oci.sha256 import sha256_hex
 
-_GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_GRAMMAR = r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
+_SHA256 = r"sha256:[0-9a-f]{64}"
 SHORT = 12
 
 
@@ -28,9 +28,9 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Digest:
         """Return `text` as a digest; raises InvalidDigest."""
-        if _SHA256.fullmatch(text):
+        if re.fullmatch(_SHA256, text):
             return cls(text)
-        if _GRAMMAR.fullmatch(text) and not text.startswith("sha256:"):
+        if re.fullmatch(_GRAMMAR, text) and not text.startswith("sha256:"):
             raise InvalidDigest(f'unsupported digest "{shown(text)}": this store keeps sha256 only')
         raise InvalidDigest(
             f'invalid digest "{shown(text)}": not "sha256:" and 64 hexadecimal digits'
@@ -58,7 +58,7 @@ class Digest(str):
 
 def sha256_digest(data: bytes) -> Digest:
     """Return the digest of `data`."""
-    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+    return Digest(f"sha256:{sha256_hex(data)}")
 
 
 def chain_id(parent: Digest | None, diff_id: Digest) -> Digest:
@@ -79,6 +79,8 @@ class VerifyingReader:
     def __init__(
         self, stream: BinaryIO, digest: Digest | None = None, size: int | None = None
     ) -> None:
+        import hashlib  # loads OpenSSL
+
         self._stream = stream
         self._expected = digest
         self._expected_size = size

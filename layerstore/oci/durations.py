@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import re
 
-from unionfs.types import NS
-
-SECOND = NS
+SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 UNITS = {
     "ns": 1,
@@ -24,15 +22,16 @@ UNITS = {
     "m": 60 * SECOND,
     "h": 3600 * SECOND,
 }
-_PART = re.compile(r"(?P<whole>[0-9]{0,18})(?:\.(?P<fraction>[0-9]{0,18}))?(?P<unit>[a-zµ\u03bc]+)")
+_PART = r"(?P<whole>[0-9]{0,18})(?:\.(?P<fraction>[0-9]{0,18}))?(?P<unit>[a-zµ\u03bc]+)"
 _LONGEST = (1 << 63) - 1
 
 
 def parse_duration(text: str) -> int | None:
     """Return the ns of `text`, a sequence of numbers with units; None if it is no duration."""
+    part = re.compile(_PART)
     position = total = 0
     while position < len(text):
-        found = _PART.match(text, position)
+        found = part.match(text, position)
         if found is None or found["unit"] not in UNITS:
             return None
         whole, fraction, unit = found["whole"], found["fraction"] or "", UNITS[found["unit"]]

@@ -23,7 +23,7 @@ Object = dict[str, JSON]
 DOCUMENT_LIMIT = 8 << 20  # bytes
 
 _HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)", re.DOTALL)
+_ESCAPE = rf"\\(?:{_HIGH}\\{_LOW}|(?P<half>{_HIGH}|{_LOW})|.)"
 _LONGEST_INTEGER = 309  # a float has no more digits before its point
 
 
@@ -43,7 +43,10 @@ def parse_document(data: bytes, what: str) -> Object:
 def parse_json(data: bytes, what: str) -> JSON:
     """Return the JSON value in `data`; raises InvalidImage."""
     try:
-        return loads(_ESCAPE.sub(_whole, data.decode()))
+        text = data.decode()
+        if r"\u" in text:
+            text = re.sub(_ESCAPE, _whole, text, flags=re.DOTALL)
+        return loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidImage(f"the {what} is not JSON: {error}") from None
 

@@ -29,15 +29,15 @@ _ARCHITECTURES = {
     "i686": ("386", ""),
 }
 # What a single word may be; of two or more anything is accepted.
-_KNOWN_OS = re.compile(
+_KNOWN_OS = (
     "aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|linux|nacl|netbsd|openbsd|plan9"
     "|solaris|windows|zos"
 )
-_KNOWN_ARCHITECTURES = re.compile(
+_KNOWN_ARCHITECTURES = (
     "386|amd64(p32)?|arm(be)?|arm64(be)?|loong64|mips(64(p32)?)?(le)?|ppc(64(le)?)?|riscv(64)?"
     "|s390x?|sparc(64)?|wasm"
 )
-_WORD = re.compile(r"^[A-Za-z0-9_-]+$", re.ASCII)
+_WORD = r"^[A-Za-z0-9_-]+$"
 
 
 class Platform(NamedTuple):
@@ -64,19 +64,19 @@ def parse_platform(text: str) -> Platform:
     """
     words = text.split("/")
     for word in words:
-        if not _WORD.fullmatch(word):
+        if not re.fullmatch(_WORD, word, re.ASCII):
             raise _invalid(
                 f'"{shown(word)}" is an invalid component of "{shown(text)}": platform specifier '
-                f'component must match "{_WORD.pattern}"'
+                f'component must match "{_WORD}"'
             )
     if len(words) > 3:
         raise _invalid(f'"{shown(text)}": cannot parse platform specifier')
     first, *rest = (word.lower() for word in words)
     if not rest:
-        if _KNOWN_OS.fullmatch(_os(first)):
+        if re.fullmatch(_KNOWN_OS, _os(first)):
             return Platform(_os(first), *this_platform())
         architecture, variant = _ARCHITECTURES.get(first, (first, ""))
-        if not _KNOWN_ARCHITECTURES.fullmatch(architecture):
+        if not re.fullmatch(_KNOWN_ARCHITECTURES, architecture):
             raise _invalid(f'"{shown(text)}": unknown operating system or architecture')
         return Platform("linux", architecture, variant)
     architecture, variant = _ARCHITECTURES.get(rest[0], (rest[0], ""))

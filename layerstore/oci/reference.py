@@ -23,16 +23,17 @@ _OFFICIAL = "library/"
 _NAME_MAX = 255
 
 _DOMAIN = (
-    r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-    r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_REFERENCE = re.compile(
-    rf"(?P<name>{_DOMAIN}/{_COMPONENT}(?:/{_COMPONENT})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
+_REFERENCE = (
+    rf"(?P<name>{_DOMAIN}/{_COMPONENT}(?:/{_COMPONENT})*)"
+    rf"(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
-_HEX64 = re.compile(r"[a-f0-9]{64}")
+_HEX64 = r"[a-f0-9]{64}"
 
 
 class Reference(NamedTuple):
@@ -68,7 +69,7 @@ class Reference(NamedTuple):
 
 def parse_reference(text: str) -> Reference:
     """Return the reference in `text`; raises InvalidReference in docker's words."""
-    if _HEX64.fullmatch(text):
+    if re.fullmatch(_HEX64, text):
         raise InvalidReference(
             f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
         )
@@ -78,7 +79,7 @@ def parse_reference(text: str) -> Reference:
         raise InvalidReference(
             f"invalid reference format: repository name ({shown(name)}) must be lowercase"
         )
-    found = _REFERENCE.fullmatch(f"{domain}/{rest}")
+    found = re.fullmatch(_REFERENCE, f"{domain}/{rest}")
     if found is None:
         raise InvalidReference("invalid reference format")
     if len(found["name"]) > _NAME_MAX:

@@ -17,13 +17,12 @@ from layerstore.oci.durations import SECOND, parse_duration
 
 _LAST = (1 << 63) - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_RFC3339 = re.compile(
+_RFC3339 = (
     r"(?P<date>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>\d\d:\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9})\d*)?)?)?"
-    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>\d\d):(?P<minutes>\d\d))?",
-    re.ASCII,
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>\d\d):(?P<minutes>\d\d))?"
 )
-_SECONDS = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?", re.ASCII)
+_SECONDS = r"(\d{1,18})(?:\.(\d{1,9}))?"
 
 
 def parse_timestamp(text: str) -> int:
@@ -32,7 +31,7 @@ def parse_timestamp(text: str) -> int:
     A time before 1970 is 0: Go writes the year 1 for "no time".  A time after
     the year 2262, which the database cannot hold, is the last one it can.
     """
-    found = _RFC3339.fullmatch(text)
+    found = re.fullmatch(_RFC3339, text, re.ASCII)
     if found is None:
         raise _no_time(text)
     second = int(found["second"] or 0)
@@ -74,7 +73,7 @@ def parse_until(text: str, now_ns: int) -> int:
     duration = parse_duration(text)
     if duration is not None:
         return now_ns - duration
-    seconds = _SECONDS.fullmatch(text)
+    seconds = re.fullmatch(_SECONDS, text, re.ASCII)
     if seconds:
         return int(seconds[1]) * SECOND + int((seconds[2] or "").ljust(9, "0"))
     try:

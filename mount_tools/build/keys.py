@@ -9,7 +9,6 @@ Threading: immutable.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from layerstore.containerfile.stage_state import Program
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.oci.run_config import RunConfig
+from layerstore.oci.sha256 import sha256_hex
 
 _VERSION = "1"
 
@@ -30,7 +30,7 @@ class Definition(NamedTuple):
     def key(self, below: Digest | None) -> str:
         """Return the key of the step on top of the chain `below`."""
         text = json.dumps([_VERSION, below or "", *self.words])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_hex(text.encode())
 
 
 def of_run(

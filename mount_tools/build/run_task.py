@@ -8,7 +8,6 @@ Threading: one thread, in the stage's process.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from layerstore.containerfile.instructions import (
     TmpfsMount,
 )
 from layerstore.containerfile.stage_state import SCRIPT_DIRECTORY, Program
+from layerstore.oci.sha256 import sha256_hex
 from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
 from mount_tools.build.run_step import run_step
 from mount_tools.build.sources import copy_whole
@@ -94,7 +94,7 @@ def _attached(run: Run, mount: Mount, around: Surroundings, stack: ExitStack) ->
 @contextmanager
 def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
     """Yield the directory of a cache; unless it is shared, no other RUN uses it meanwhile."""
-    name = hashlib.sha256(os.fsencode(mount.id)).hexdigest()[:32]
+    name = sha256_hex(os.fsencode(mount.id))[:32]
     number = 0
     while True:
         path = around.caches / (name if not number else f"{name}-{number}")

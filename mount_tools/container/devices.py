@@ -22,7 +22,7 @@ from layerstore.errors import InvalidArgument, StoreError, shown
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 
-_RIGHTS = re.compile(r"[rwm]{1,3}")
+_RIGHTS = r"[rwm]{1,3}"
 
 
 class Device(NamedTuple):
@@ -59,14 +59,14 @@ def parse_device(text: str) -> Device:
     """Read `HOST[:CONTAINER[:rwm]]` or `HOST:rwm`; raises InvalidArgument."""
     source, *rest = text.split(":")
     target, rights = source, "rwm"
-    if len(rest) == 1 and _RIGHTS.fullmatch(rest[0]):
+    if len(rest) == 1 and re.fullmatch(_RIGHTS, rest[0]):
         rights = rest[0]
     elif rest:
         target = rest[0]
         rights = rest[1] if len(rest) > 1 else rights
     if len(rest) > 2 or not source or not target:
         raise InvalidArgument(f"invalid device specification: {shown(text)}")
-    if not _RIGHTS.fullmatch(rights) or len(set(rights)) != len(rights):
+    if not re.fullmatch(_RIGHTS, rights) or len(set(rights)) != len(rights):
         raise InvalidArgument(f"bad mode specified: {shown(rights)}")
     if not {"r", "w"} <= set(rights):
         raise InvalidArgument(

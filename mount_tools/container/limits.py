@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from layerstore.errors import InvalidArgument, StoreError, shown
 
-_SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([kmgtp])?i?b?", re.IGNORECASE | re.ASCII)
-_DECIMAL = re.compile(r"([0-9]{0,9})(?:\.([0-9]{0,99}))?", re.ASCII)
+_SIZE = r"([0-9]+)(?:\.([0-9]+))? ?([kmgtp])?i?b?"
+_DECIMAL = r"([0-9]{0,9})(?:\.([0-9]{0,99}))?"
 _UNITS = "kmgtp"
 _LEAST_MEMORY = 6 << 20  # bytes
 _LARGEST = 2**63 - 1
@@ -95,7 +95,7 @@ def _size(flag: str, text: str | None) -> int:
     """Return the bytes that `text` says in units of 1024."""
     if text is None:
         return 0
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text, re.IGNORECASE | re.ASCII)
     if found is None or len(text) > 40:
         raise InvalidArgument(f'invalid argument "{shown(text)}" for "{flag}" flag: invalid size: '
                          f"'{shown(text)}'")  # fmt: skip
@@ -109,7 +109,7 @@ def _cpus(text: str | None) -> int:
     if text is None:
         return 0
     problem = f'invalid argument "{shown(text)}" for "--cpus" flag: '
-    found = _DECIMAL.fullmatch(text)
+    found = re.fullmatch(_DECIMAL, text, re.ASCII)
     if found is None or text == ".":
         raise InvalidArgument(f"{problem}failed to parse {shown(text)} as a rational number")
     digits = (found[2] or "").rstrip("0")

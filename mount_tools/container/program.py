@@ -33,7 +33,7 @@ from unionfs.syscalls.openat2 import open_in_root
 _LINKS_FOLLOWED = 40
 _SCRIPTS_OF_SCRIPTS = 5
 _LONGEST_HEAD = 256  # bytes of a script that the kernel reads
-_INTERPRETER = re.compile(rb"[ \t]*([^ \t\0]+)[ \t]*([^\0]*?)[ \t]*(?:\0|$)")
+_INTERPRETER = rb"[ \t]*([^ \t\0]+)[ \t]*([^\0]*?)[ \t]*(?:\0|$)"
 
 
 class _Program(NamedTuple):
@@ -150,7 +150,7 @@ def _interpreter(program: _Program, path: str) -> tuple[str, ...] | None:
     line, newline, _ = head[2:].partition(b"\n")
     if not newline:
         line = line[: _LONGEST_HEAD - 3]  # the kernel keeps the last byte for a NUL
-    found_line = _INTERPRETER.match(line)
+    found_line = re.match(_INTERPRETER, line)
     if found_line is None or (not newline and found_line.end(1) == _LONGEST_HEAD - 3):
         raise fs_error(errno.ENOEXEC, path)
     return tuple(os.fsdecode(word) for word in found_line.groups() if word)

@@ -105,7 +105,7 @@ _LIMITS = {
         "stack",
     ]
 }
-_ULIMIT = re.compile(r"(?P<name>[a-z]+)=(?P<soft>-1|[0-9]{1,18})(?::(?P<hard>-1|[0-9]{1,18}))?")
+_ULIMIT = r"(?P<name>[a-z]+)=(?P<soft>-1|[0-9]{1,18})(?::(?P<hard>-1|[0-9]{1,18}))?"
 
 
 class Ulimit(NamedTuple):
@@ -137,7 +137,7 @@ USUAL = Rights()
 
 def parse_ulimit(text: str) -> Ulimit:
     """Read `NAME=SOFT[:HARD]`; raises StoreError."""
-    found = _ULIMIT.fullmatch(text)
+    found = re.fullmatch(_ULIMIT, text)
     if found is None or found["name"] not in _LIMITS:
         raise StoreError(
             f"invalid ulimit: {shown(text)}: write NAME=SOFT[:HARD], with one of "

@@ -29,8 +29,7 @@ PASSED_ON = (
     signal.SIGCONT,
 )
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-_SIGNAL = re.compile(r"(?:([0-9]{1,3})|(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))?)")
-_NUMBERS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals}
+_SIGNAL = r"(?:([0-9]{1,3})|(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))?)"
 
 _FAULTS = (
     signal.SIGSEGV,
@@ -112,14 +111,19 @@ def begin_afresh() -> None:
 
 def find_signal(text: str) -> int | None:
     """Return the number of the signal `text`: `SIGINT`, `INT`, `int`, `2`, `RTMIN+3`; or None."""
-    found = _SIGNAL.fullmatch(text.upper())
+    found = re.fullmatch(_SIGNAL, text.upper())
     if found is None:
         return None
     digits, name, sign, offset = found.groups()
-    number = int(digits) if digits else _NUMBERS.get(name, 0)
+    number = int(digits) if digits else _named(name)
     if offset:
         number += int(sign + offset)
     return number if 0 < number <= signal.SIGRTMAX else None
+
+
+def _named(name: str) -> int:
+    """Return the number of the signal `name`, without its SIG; 0 if there is none."""
+    return next((int(one) for one in signal.Signals if one.name == f"SIG{name}"), 0)
 
 
 def signal_number(text: str) -> int:

@@ -11,13 +11,16 @@ Threading: a new fork has one thread.
 from __future__ import annotations
 
 import gc
-import logging
 import os
+import sys
 
 
 def forget_descriptors() -> None:
     """Make sure that no object from before the fork closes or writes to a descriptor."""
     gc.freeze()
+    logging = sys.modules.get("logging")  # not imported: few commands need it
+    if logging is None:
+        return
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         if isinstance(logger, logging.Logger):

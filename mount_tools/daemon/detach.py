@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import traceback
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
@@ -136,7 +135,9 @@ def _run_child(
         close_all_but(reporter.fd, *keep)
         status = work(reporter)
     except BaseException:
-        traceback.print_exc()
+        from traceback import print_exc  # only for a bug
+
+        print_exc()
     finally:
         os._exit(status)
 

@@ -27,8 +27,8 @@ from mount_tools.daemon.handover import announced_closing, await_predecessor
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Running, Transport, load_transport
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.namespace import MountNamespace
-from mount_tools.mount.options import MountOptions
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from mount_tools.mount.options import MountOptions
+from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
 from unionfs.vfs import Filesystem, Notifier
 
