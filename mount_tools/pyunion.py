@@ -54,7 +54,8 @@ def _prepared_keeper(kind: str) -> object:
     What both need is imported before that.
     """
     import_module("mount_tools.daemon.detach").keep_standard_fds()
-    import_module("layerstore.store")
+    for name in _OF_BOTH:
+        import_module(name)
     module = import_module("mount_tools.container.keeper_process")
     try:
         found: object = module.PreparedKeeper(getattr(module, kind))
@@ -63,6 +64,13 @@ def _prepared_keeper(kind: str) -> object:
     return found
 
 
+# What the command needs as well as its keeper: imported once, before the fork.
+_OF_BOTH = (
+    "layerstore.store",
+    "mount_tools.container.host_config",
+    "mount_tools.container.start",
+    "mount_tools.container.user_namespace",
+)
 _KEEPERS = {"run": "RUN", "start": "RUN", "exec": "EXEC"}
 
 

@@ -30,7 +30,7 @@ from unionfs.syscalls.namespaces import (
 
 if TYPE_CHECKING:
     from mount_tools.build.fuse_stage import FuseStage
-    from mount_tools.mount.options import MountOptions
+    from mount_tools.mount.mount_options import MountOptions
 
 
 class StagePlan(NamedTuple):

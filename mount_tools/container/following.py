@@ -11,7 +11,7 @@ from layerstore.containers.containers import Container
 from layerstore.db.processes import ProcessId
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
-from mount_tools.container.mount import wait_for_end
+from mount_tools.container.running import wait_for_end
 
 _SECONDS_TO_DIE = 10.0
 

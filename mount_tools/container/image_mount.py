@@ -15,15 +15,12 @@ from contextlib import ExitStack, contextmanager
 from layerstore.containers.containers import Container
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.store import Store
-from mount_tools.container.mount import (
-    container_options,
-    refuse_running,
-    serve_container,
-    with_stack,
-)
+from mount_tools.container.mount import serve_container, with_stack
+from mount_tools.container.root_options import container_options
+from mount_tools.container.running import refuse_running
 from mount_tools.daemon.detach import Outcome
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError
-from mount_tools.mount.options import MountOptions
 from unionfs.errors import MountError
 
 log = logging.getLogger(__name__)

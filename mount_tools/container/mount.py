@@ -1,59 +1,32 @@
-"""Mount a container's union: the options of the mount, and its daemon.
+"""Mount a container's union where the user says, with the user's options.
 
-Decided here and only here: the options with which a container is mounted, and that the daemon
-itself records the begin and the end of the mount.  A mounted container counts as running,
-with the daemon as its process.
+Decided here and only here: that the daemon itself records the begin and the end of the mount.
+A mounted container counts as running, with the daemon as its process.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import time
 from collections.abc import Callable, Sequence
 
-from layerstore.containers.containers import Container, socket_path
+from layerstore.containers.containers import Container
 from layerstore.db.processes import ProcessId
-from layerstore.errors import Busy, Conflict, StoreError
+from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
+from mount_tools.container.root_options import container_options
+from mount_tools.container.running import PATIENCE_DETACHED, refuse_running, wait_for_end
 from mount_tools.daemon.detach import OK, Outcome, run_detached
 from mount_tools.mount.fuse import mounted_on
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError
-from mount_tools.mount.options import MountOptions, parse_options
+from mount_tools.mount.options import parse_options
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
-from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountBusy, MountError
 from unionfs.syscalls.mount import MS_RDONLY
 
 PATIENCE = 60.0  # seconds for a daemon to write its upper back
-PATIENCE_DETACHED = 2.0
-
-
-def container_options(
-    store: Store, container: Container, *, transport: str = "auto", flags: int = 0
-) -> MountOptions:
-    """Return the options that mount `container`; `others` replace or add to the usual ones."""
-    containers = store.containers
-    directory = containers.directory(container)
-    lowers = containers.lowers(container)
-    if not lowers:
-        lowers = [directory / "empty"]
-        lowers[0].mkdir(mode=0o755, exist_ok=True)
-    return MountOptions(
-        union=UnionConfig(
-            lowers=tuple(os.fsencode(path) for path in lowers),
-            upper=os.fsencode(containers.upper(container)),
-            work=os.fsencode(containers.work(container)),
-        ),
-        flags=flags,
-        fsname=f"pyunion:{container.name}",
-        allow_other=os.geteuid() == 0,
-        transport=transport,
-        control=os.fspath(socket_path(directory)),
-        log=os.fspath(directory / "mount.log"),
-    )
 
 
 def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
@@ -76,26 +49,6 @@ def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
         log=asked.log or stack.log,
         control=asked.control or (None if read_only else stack.control),
     )
-
-
-def refuse_running(container: Container) -> None:
-    """Raise Conflict if the container runs or is mounted."""
-    if container.running and container.mount_point and _is_ending(container):
-        return
-    if container.running and container.mount_point:
-        raise Conflict(
-            f"container {container.name} is mounted on {container.mount_point}: unmount it first"
-        )
-    if container.running:
-        raise Conflict(f"container {container.name} is running: stop it first")
-
-
-def _is_ending(container: Container) -> bool:
-    """Wait for the daemon of a mount that was unmounted already; tell whether it has ended."""
-    point, pid = container.mount_point, container.pid
-    if point is None or pid is None or device_on(point) is not None:
-        return False
-    return wait_for_end(ProcessId(pid, container.pid_start or 0), PATIENCE_DETACHED)
 
 
 def mount_container(
@@ -175,31 +128,6 @@ def serve_container(
     return outcome
 
 
-def serve_in_namespace(
-    fuse: int, options: MountOptions, live: Callable[[], None], mounted: int
-) -> Outcome:
-    """Serve the mount behind `fuse`, made in another mount namespace, to its end.
-
-    `mounted` is a pipe from which something can be read as soon as the mount is made.
-    """
-    from mount_tools.daemon import log as log_to
-    from mount_tools.daemon.serve import serve
-
-    def wait() -> None:
-        made = os.read(mounted, 1)
-        os.close(mounted)
-        if not made:
-            raise MountError("the process that was to mount the root of the container has ended")
-
-    # The process that runs the container has blocked signals; this one handles them.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    log_to.set_up(foreground=False, debug=False, file=options.log)
-    try:
-        return serve(f"/dev/fd/{fuse}", options, live, wait=wait)
-    except (ConfigError, MountError, OSError) as error:
-        return Outcome(1, str(error))
-
-
 def unmount_container(container: Container, *, detach: bool = False) -> None:
     """Unmount the container, and wait until its daemon has written everything back.
 
@@ -222,15 +150,3 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
             f"{point} is unmounted here, but files in it are still open, or another mount "
             f"namespace shows it; its daemon, process {daemon.pid}, ends with the last of them"
         )
-
-
-def wait_for_end(process: ProcessId, seconds: float) -> bool:
-    """Wait at most `seconds` for the end of `process`; tell whether it has ended."""
-    end = time.monotonic() + seconds
-    pause = 0.001
-    while process.alive():
-        if time.monotonic() > end:
-            return False
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
-    return True

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from layerstore.containers.container_log import LogWriter
 from layerstore.containers.containers import Container
-from layerstore.db.processes import ProcessId
-from layerstore.errors import Busy, NotFound, StoreError
+from layerstore.errors import NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import listen
@@ -44,19 +41,13 @@ from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import RunOrder
 from mount_tools.container.limits import Limits
-from mount_tools.container.mount import (
-    container_options,
-    refuse_running,
-    serve_in_namespace,
-    unmount_container,
-    wait_for_end,
-)
 from mount_tools.container.mount_points import Point, with_points
-from mount_tools.container.pausing import resume
 from mount_tools.container.process import Launch, launch_of
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
-from mount_tools.container.signals import held, signal_number
+from mount_tools.container.root_options import container_options, serve_in_namespace
+from mount_tools.container.running import refuse_running
+from mount_tools.container.signals import held
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size
@@ -65,17 +56,13 @@ from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
 from mount_tools.daemon.handover import GRACE, await_predecessor
 from mount_tools.daemon.report import Reporter
 from mount_tools.mount.fuse import mount_on_fd, open_device
-from mount_tools.mount.options import MountOptions
+from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import adopt_orphans
 from unionfs.syscalls.privilege import is_machine_root
 
-_SECONDS_TO_DIE = 10.0
-_SECONDS_TO_NOTE = 5.0
-_LOOK = 0.01
-
-_HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HOSTNAME = r"[A-Za-z0-9_.-]{1,64}"
 
 
 class FuseRoot(NamedTuple):
@@ -294,7 +281,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     store, launch = start.store, start.launch
     config = RunConfig(container.config)
     hostname = config.hostname or container.short
-    if not _HOSTNAME.fullmatch(hostname):
+    if not re.fullmatch(_HOSTNAME, hostname):
         raise StoreError(f"invalid hostname {hostname!r}: give another with --hostname")
     host = host_config(config)
     for volume in host.volumes:
@@ -349,45 +336,3 @@ def _group_of(store: Store, container: Container, limits: Limits) -> Path | None
             "`systemd-run --scope -p MemoryMax=… -p CPUQuota=… -p TasksMax=… pyunion run …`"
         ) from None
     return group
-
-
-def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:
-    """End the container's command: ask it, and after so many seconds kill it.
-
-    Without `seconds` the container's own configuration says how many.
-    """
-    if not container.running or container.pid is None:
-        return
-    if seconds is None:
-        seconds = RunConfig(container.config).stop_timeout
-    process = ProcessId(container.pid, container.pid_start or 0)
-    number = signal_number(RunConfig(container.config).stop_signal)
-    with suppress(ProcessLookupError):
-        if seconds > 0:
-            os.kill(container.pid, number)
-            resume(store, container)
-        if seconds <= 0 or not wait_for_end(process, seconds):
-            os.kill(container.pid, signal.SIGKILL)
-            wait_for_end(process, _SECONDS_TO_DIE)
-    end = time.monotonic() + _SECONDS_TO_NOTE
-    # The process that ran it records how it ended, unless it was killed too.
-    while time.monotonic() < end and store.containers.exists(container.id):
-        if store.containers.get(container.id).finished_ns is not None:
-            break
-        time.sleep(_LOOK)
-
-
-def end_container(store: Store, container: Container) -> None:
-    """End a container at once, however it runs, as `rm -f` does."""
-    if container.mount_point is None:
-        stop_container(store, container, 0)
-        return
-    try:
-        unmount_container(container, detach=True)
-    except Busy:
-        # A program that still uses it gets errors from now on.
-        daemon = ProcessId(container.pid or 0, container.pid_start or 0)
-        if daemon.alive():
-            with suppress(ProcessLookupError):
-                os.kill(daemon.pid, signal.SIGKILL)
-            wait_for_end(daemon, _SECONDS_TO_DIE)

@@ -15,8 +15,7 @@ import os
 import stat
 from contextlib import suppress
 
-from mount_tools.mount.option_grammar import escaped
-from mount_tools.mount.options import MountOptions
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.table import OWN_TABLE, device_on
 from unionfs.errors import MountBusy, MountError
 from unionfs.syscalls import mount as sys_mount
@@ -217,6 +216,8 @@ def _why_refused(point: str, error: OSError) -> str:
 
 
 def _mount_by_fusermount(point: str, options: MountOptions) -> FuseMount:
+    from mount_tools.mount.option_grammar import escaped  # root's mounts need no words
+
     words = ["default_permissions", f"subtype={SUBTYPE}"]
     words.append(f"fsname={escaped(options.fsname or SUBTYPE)}")
     words += [word for flag, word in _FUSERMOUNT_FLAGS.items() if options.flags & flag]

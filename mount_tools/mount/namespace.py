@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mount_tools.mount.fuse import FuseMount, mount_on_fd, open_device, unmount_device
-from mount_tools.mount.options import MountOptions
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
 from unionfs.errors import ConfigError, MountError

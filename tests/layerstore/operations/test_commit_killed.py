@@ -16,7 +16,7 @@ from layerstore import Container, Store
 from layerstore.db.processes import ProcessId
 from layerstore.operations.commit import commit
 from layerstore.operations.repair import check
-from mount_tools.container.mount import wait_for_end
+from mount_tools.container.running import wait_for_end
 from tests.helpers.images import add_image
 from tests.helpers.mounts import helper_environment, require_fuse, require_root, run
 from tests.helpers.processes import ending

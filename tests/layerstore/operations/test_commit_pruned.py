@@ -11,7 +11,7 @@ import pytest
 
 from layerstore import Container
 from layerstore.db.processes import ProcessId
-from mount_tools.container.mount import wait_for_end
+from mount_tools.container.running import wait_for_end
 from tests.helpers.cli import Cli
 from tests.helpers.drivers import OsDriver
 from tests.helpers.images import add_image

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.db.processes import ProcessId
-from mount_tools.container.mount import wait_for_end
+from mount_tools.container.running import wait_for_end
 from tests.helpers.cli import Cli
 from tests.helpers.images import add_image
 from tests.helpers.mounts import helper_environment, require_fuse, require_root, run

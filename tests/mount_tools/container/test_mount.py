@@ -16,15 +16,11 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.containers.containers import socket_path
-from layerstore.db.processes import ProcessId, process_start
+from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, Conflict, StoreError
-from mount_tools.container.mount import (
-    container_options,
-    mount_container,
-    refuse_running,
-    unmount_container,
-    wait_for_end,
-)
+from mount_tools.container.mount import mount_container, unmount_container
+from mount_tools.container.root_options import container_options
+from mount_tools.container.running import refuse_running, wait_for_end
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
@@ -129,14 +125,6 @@ def test_an_image_without_layers_has_something_to_lie_on(store: Store, point: Pa
     with mounted(store, container, point):
         (point / "first").touch()
         assert os.listdir(point) == ["first"]
-
-
-def test_a_process_is_waited_for_so_long_at_most() -> None:
-    with ending(subprocess.Popen(["sleep", "1000"])) as process:
-        start = process_start(process.pid)
-        assert start is not None
-        assert not wait_for_end(ProcessId(process.pid, start), 0.01)
-    assert wait_for_end(ProcessId(process.pid, start), 0)
 
 
 # -- as an ordinary user --

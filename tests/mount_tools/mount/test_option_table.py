@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.option_table import (
     IGNORED,
@@ -14,7 +15,7 @@ from mount_tools.mount.option_table import (
     Option,
     is_ignored,
 )
-from mount_tools.mount.options import MountOptions, parse_options
+from mount_tools.mount.options import parse_options
 
 OPTIONS = [option for section in SECTIONS for option in section.options]
 LAYERS = "lowerdir=/l,upperdir=/u,workdir=/w"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.option_table import SECTIONS, VFS_FLAGS
-from mount_tools.mount.options import MEANT, MountOptions, parse_options
+from mount_tools.mount.options import MEANT, parse_options
 from tests.helpers.mounts import layer_options
 from unionfs.core.config import (
     MAX_LOWERS,

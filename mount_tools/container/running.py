@@ -1,0 +1,44 @@
+"""Whether a container runs or is mounted, and how to wait until it does not."""
+
+from __future__ import annotations
+
+import time
+
+from layerstore.containers.containers import Container
+from layerstore.db.processes import ProcessId
+from layerstore.errors import Conflict
+from mount_tools.mount.table import device_on
+
+PATIENCE_DETACHED = 2.0  # seconds for a daemon to end whose mount was unmounted already
+
+
+def refuse_running(container: Container) -> None:
+    """Raise Conflict if the container runs or is mounted."""
+    if container.running and container.mount_point and _is_ending(container):
+        return
+    if container.running and container.mount_point:
+        raise Conflict(
+            f"container {container.name} is mounted on {container.mount_point}: unmount it first"
+        )
+    if container.running:
+        raise Conflict(f"container {container.name} is running: stop it first")
+
+
+def _is_ending(container: Container) -> bool:
+    """Wait for the daemon of a mount that was unmounted already; tell whether it has ended."""
+    point, pid = container.mount_point, container.pid
+    if point is None or pid is None or device_on(point) is not None:
+        return False
+    return wait_for_end(ProcessId(pid, container.pid_start or 0), PATIENCE_DETACHED)
+
+
+def wait_for_end(process: ProcessId, seconds: float) -> bool:
+    """Wait at most `seconds` for the end of `process`; tell whether it has ended."""
+    end = time.monotonic() + seconds
+    pause = 0.001
+    while process.alive():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    return True

@@ -1,0 +1,64 @@
+"""End a container: ask its command and then kill it, or unmount it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from layerstore.containers.containers import Container
+from layerstore.db.processes import ProcessId
+from layerstore.errors import Busy
+from layerstore.oci.run_config import RunConfig
+from layerstore.store import Store
+from mount_tools.container.mount import unmount_container
+from mount_tools.container.pausing import resume
+from mount_tools.container.running import wait_for_end
+from mount_tools.container.signals import signal_number
+
+_SECONDS_TO_DIE = 10.0
+_SECONDS_TO_NOTE = 5.0
+_LOOK = 0.01
+
+
+def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:
+    """End the container's command: ask it, and after so many seconds kill it.
+
+    Without `seconds` the container's own configuration says how many.
+    """
+    if not container.running or container.pid is None:
+        return
+    if seconds is None:
+        seconds = RunConfig(container.config).stop_timeout
+    process = ProcessId(container.pid, container.pid_start or 0)
+    number = signal_number(RunConfig(container.config).stop_signal)
+    with suppress(ProcessLookupError):
+        if seconds > 0:
+            os.kill(container.pid, number)
+            resume(store, container)
+        if seconds <= 0 or not wait_for_end(process, seconds):
+            os.kill(container.pid, signal.SIGKILL)
+            wait_for_end(process, _SECONDS_TO_DIE)
+    end = time.monotonic() + _SECONDS_TO_NOTE
+    # The process that ran it records how it ended, unless it was killed too.
+    while time.monotonic() < end and store.containers.exists(container.id):
+        if store.containers.get(container.id).finished_ns is not None:
+            break
+        time.sleep(_LOOK)
+
+
+def end_container(store: Store, container: Container) -> None:
+    """End a container at once, however it runs, as `rm -f` does."""
+    if container.mount_point is None:
+        stop_container(store, container, 0)
+        return
+    try:
+        unmount_container(container, detach=True)
+    except Busy:
+        # A program that still uses it gets errors from now on.
+        daemon = ProcessId(container.pid or 0, container.pid_start or 0)
+        if daemon.alive():
+            with suppress(ProcessLookupError):
+                os.kill(daemon.pid, signal.SIGKILL)
+            wait_for_end(daemon, _SECONDS_TO_DIE)
