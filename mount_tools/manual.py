@@ -14,10 +14,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
-
-from mount_tools.cli.framework import Command, Group
-from mount_tools.cli.help_text import ALWAYS, examples_of, exit_statuses_of, words_of
+from mount_tools.cli.flags import Option
+from mount_tools.cli.framework import Command, Group, words_of
+from mount_tools.cli.help_text import ALWAYS, examples_of, exit_statuses_of
 from mount_tools.cli.main import top
 from mount_tools.helper import help_text as mount_text
 from mount_tools.mount.option_table import REFUSED, SECTIONS, TUNING
@@ -101,23 +100,21 @@ def _see_also(*pages: tuple[str, int]) -> list[str]:
 # -- pyunion --
 
 
-def _option_entries(command: click.Command) -> list[tuple[str, str]]:
+def _option_entries(options: Iterable[Option]) -> list[tuple[str, str]]:
     found = []
-    for option in command.params:
-        if isinstance(option, click.Option) and not option.hidden:
-            names = ", ".join(sorted(option.opts, key=len))
-            takes = "" if option.is_flag else f" {option.metavar or 'string'}"
-            found.append((names + takes, f"{option.help}."))
+    for option in options:
+        names = ", ".join(sorted(option.names, key=len))
+        found.append((f"{names} {option.metavar}".rstrip(), f"{option.says}."))
     return sorted(found, key=lambda entry: entry[0].split("--")[-1].lower())
 
 
-def _command_page(path: tuple[str, ...], context: click.Context, command: Command) -> str:
+def _command_page(path: tuple[str, ...], command: Command) -> str:
     words = words_of(" ".join(path))
     body = [".SH SYNOPSIS", rf"\fB{_literal(' '.join(path))}\fP"]
-    usage = command.usage(context).removeprefix(context.command_path).strip()
+    usage = command.usage("").strip()
     body.append(_literal(usage) if usage else "")
-    body += [".SH DESCRIPTION", *_paragraphs(f"{command.summary}.\n\n{command.help or ''}")]
-    if options := _option_entries(command):
+    body += [".SH DESCRIPTION", *_paragraphs(f"{command.summary}.\n\n{command.description}")]
+    if options := _option_entries(command.options):
         body += [".SH OPTIONS", *_listed(options)]
     body += [".SH EXIT STATUS", *_listed((*exit_statuses_of(words), *ALWAYS))]
     if examples := examples_of(words):
@@ -126,27 +123,27 @@ def _command_page(path: tuple[str, ...], context: click.Context, command: Comman
     return _page("-".join(path), 1, command.summary, [line for line in body if line])
 
 
-def _group_page(path: tuple[str, ...], context: click.Context, group: Group) -> str:
-    members = _members(group, context)
+def _group_page(path: tuple[str, ...], group: Group) -> str:
+    members = _members(group)
     body = [
         ".SH SYNOPSIS",
         rf"\fB{_literal(' '.join(path))}\fP COMMAND",
         ".SH DESCRIPTION",
         *_paragraphs(f"{group.summary}."),
         ".SH COMMANDS",
-        *_listed((name, f"{member.get_short_help_str()}.") for name, member in members),
+        *_listed((name, f"{member.summary}.") for name, member in members),
         *_see_also(("pyunion", 1)),
     ]
     return _page("-".join(path), 1, group.summary, body)
 
 
-def _members(group: Group, context: click.Context) -> list[tuple[str, click.Command]]:
-    found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
+def _members(group: Group) -> list[tuple[str, Command | Group]]:
+    found = ((name, group.find(name)) for name in group.names())
     return [(name, member) for name, member in found if member is not None]
 
 
-def _top_page(context: click.Context) -> str:
-    members = _members(top, context)
+def _top_page() -> str:
+    members = _members(top)
     body = [
         ".SH SYNOPSIS",
         r"\fBpyunion\fP [OPTIONS] COMMAND [ARG...]",
@@ -158,9 +155,9 @@ def _top_page(context: click.Context) -> str:
             "the text of the page pyunion-COMMAND(1)."
         ),
         ".SH OPTIONS",
-        *_listed(_option_entries(top)),
+        *_listed(_option_entries(top.options)),
         ".SH COMMANDS",
-        *_listed((name, f"{member.get_short_help_str()}.") for name, member in members),
+        *_listed((name, f"{member.summary}.") for name, member in members),
         ".SH EXIT STATUS",
         *_listed((*exit_statuses_of(""), *ALWAYS)),
         ".SH ENVIRONMENT",
@@ -227,20 +224,16 @@ def _sentences(entries: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def pages() -> dict[str, str]:
     """Return the text of every page by its file name."""
-    context = click.Context(top, info_name="pyunion")
-    found = {"mount.pyunion.8": _mount_page(), "pyunion.1": _top_page(context)}
-    ahead: list[tuple[tuple[str, ...], click.Context, click.Command]] = [
-        (("pyunion", name), context, member) for name, member in _members(top, context)
-    ]
+    found = {"mount.pyunion.8": _mount_page(), "pyunion.1": _top_page()}
+    ahead = [(("pyunion", name), member) for name, member in _members(top)]
     while ahead:
-        path, parent, member = ahead.pop()
-        own = click.Context(member, info_name=path[-1], parent=parent)
+        path, member = ahead.pop()
         name = f"{'-'.join(path)}.1"
         if isinstance(member, Group):
-            found[name] = _group_page(path, own, member)
-            ahead += [((*path, word), own, one) for word, one in _members(member, own)]
-        elif isinstance(member, Command):
-            found[name] = _command_page(path, own, member)
+            found[name] = _group_page(path, member)
+            ahead += [((*path, word), one) for word, one in _members(member)]
+        else:
+            found[name] = _command_page(path, member)
     return found
 
 

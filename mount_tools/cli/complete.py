@@ -1,21 +1,17 @@
 """Completers for the shell: names of images, containers and volumes, and file names.
 
 A completer gets the part of a word that is typed, and returns the words that it may become.
-The type "file" leaves the word to the shell.
-
-Source: click "Shell Completion".
+None leaves the word to the shell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import click
+from collections.abc import Iterator, Sequence
 
 from layerstore.errors import StoreError
 from layerstore.oci.reference import familiar
 from layerstore.store import Store
-from mount_tools.cli.framework import Completer, Completion, files
+from mount_tools.cli.framework import Completer
 
 
 def named(*kinds: str, first: int = 0, last: int | None = None) -> Completer:
@@ -24,12 +20,10 @@ def named(*kinds: str, first: int = 0, last: int | None = None) -> Completer:
     Operands before `first` and after `last`, counted from 0, are file names.
     """
 
-    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> Completion:
-        given = context.params.get("operands") or ()
-        at = len(given) if isinstance(given, tuple) else 0
+    def complete(begun: str, operands: Sequence[str], root: str | None) -> list[str] | None:
+        at = len(operands)
         if at < first or (last is not None and at > last):
-            return files(context, parameter, begun)
-        root = context.find_root().params.get("root")
+            return None
         try:
             with Store.open(root, create=False) as store:
                 return sorted(name for name in _known(store, kinds) if name.startswith(begun))

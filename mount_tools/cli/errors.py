@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import click
 
-
-class WrongWords(click.ClickException):
+class WrongWords(Exception):
     """The command line is wrong.  Holds the whole text for stderr, and the exit status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
+        self.message = text
+        self.status = status
+
+
+class Exit(Exception):
+    """The command ends with that exit status; everything has been said."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
         self.status = status
 
 

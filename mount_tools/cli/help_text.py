@@ -144,11 +144,6 @@ _EXIT_STATUSES = {
 ALWAYS = (Entry("130", "interrupted"), Entry("141", "the reader of the output is gone"))
 
 
-def words_of(command_path: str) -> str:
-    """Return the key of a command: its path without the program and the group."""
-    return command_path.partition(" ")[2]
-
-
 def examples_of(words: str) -> tuple[Entry, ...]:
     """Return the examples of a command.
 

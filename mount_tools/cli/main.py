@@ -19,11 +19,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from layerstore.errors import StoreError
-from mount_tools.cli.errors import TemplateError, WrongWords
-from mount_tools.cli.framework import Group, show_help_if_alone
+from mount_tools.cli.errors import Exit, TemplateError, WrongWords
+from mount_tools.cli.flags import Option
+from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
 from mount_tools.cli.session import Session, complain, note
 
 if TYPE_CHECKING:
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
 
 PROGRAM = "pyunion"
 COMPLETION = "_PYUNION_COMPLETE"
+ROOT = "PYUNION_ROOT"
 INTERRUPTED = 130
 READER_GONE = 141
 
 COMMANDS = {
-    "exec": "run_cmd.exec_",
+    "exec": "exec_cmd.exec_",
     "copy": "copy_cmd.copy",
     "login": "login_cmd.login",
     "logout": "login_cmd.logout",
@@ -43,8 +43,8 @@ COMMANDS = {
     "push": "push_cmd.push",
     "run": "run_cmd.run",
     "search": "search_cmd.search",
-    "start": "run_cmd.start",
-    "stop": "run_cmd.stop",
+    "start": "start_cmd.start",
+    "stop": "stop_cmd.stop",
     "attach": "attach_cmd.attach",
     "kill": "kill_cmd.kill",
     "logs": "logs_cmd.logs",
@@ -88,41 +88,68 @@ COMMANDS = {
 }
 
 
-@click.pass_context
-def _open(context: click.Context, root: str | None, no_sync: bool, version: bool) -> None:
-    if version:
-        from mount_tools.cli.commands.info_cmd import own_version
+class Top(Group):
+    """The command line itself; its flags are those that say where the store is."""
 
-        print(f"PyUnion version {own_version()}")
-        context.exit(0)
-    show_help_if_alone()
-    session = Session(root, sync=not no_sync, keeper=context.obj)
-    context.obj = session
-    context.call_on_close(session.close)
+    def start(self, words: Sequence[str], keeper: PreparedKeeper | None) -> None:
+        """Run the command that `words` name; `keeper` is for the container that it starts.
+
+        Raises as `Command.run` does.
+        """
+        parsed = self.parse(PROGRAM, words)
+        name = next(iter(parsed.operands), "")
+        found = self._found(name) if name else None
+        if parsed.values["version"]:
+            from mount_tools.cli.commands.info_cmd import own_version
+
+            print(f"PyUnion version {own_version()}")
+            return
+        if found is None:
+            self.show_help(PROGRAM)
+            return
+        root = parsed.values["root"] or os.environ.get(ROOT)
+        session = Session(
+            str(root) if root else None, sync=not parsed.values["no_sync"], keeper=keeper
+        )
+        try:
+            found.run(f"{PROGRAM} {name}", parsed.operands[1:], session)
+        finally:
+            session.close()
+
+    def _found(self, name: str) -> Command | Group:
+        found = self.find(name)
+        if found is not None:
+            return found
+        from mount_tools.cli.not_offered import command_text, nearest  # only for a mistake
+
+        instead = command_text(PROGRAM, name)
+        if instead is None:
+            near = nearest(name, self.names())
+            meant = f" Did you mean '{near}'?" if near else ""
+            what = f"{PROGRAM}: '{name}' is not a {PROGRAM} command.{meant}"
+            instead = f"{what}\nSee '{PROGRAM} --help'"
+        raise WrongWords(instead, OPERAND_ERROR)
 
 
-top = Group(
+top = Top(
     PROGRAM,
     "Images of shared layers, containers over them, and instant commits",
     COMMANDS,
-    params=[
-        click.Option(
-            ["--root"],
+    [
+        Option(
+            "--root",
             metavar="string",
-            envvar="PYUNION_ROOT",
-            help="Where the store is (default /var/lib/pyunion; as an ordinary user "
+            says="Where the store is (default /var/lib/pyunion; as an ordinary user "
             "$XDG_DATA_HOME/pyunion; or $PYUNION_ROOT)",
         ),
-        click.Option(
-            ["--no-sync"],
-            is_flag=True,
-            help="Do not wait for the disk: faster, but a power cut may lose recent changes",
+        Option(
+            "--no-sync",
+            says="Do not wait for the disk: faster, but a power cut may lose recent changes",
+            default=False,
         ),
-        click.Option(["-v", "--version"], is_flag=True, help="Print the version and quit"),
+        Option("-v", "--version", says="Print the version and quit", default=False),
     ],
-    callback=_open,
 )
-top.allow_interspersed_args = False
 
 
 def main(words: Sequence[str], keeper: PreparedKeeper | None = None) -> int:
@@ -145,15 +172,9 @@ def main(words: Sequence[str], keeper: PreparedKeeper | None = None) -> int:
 
 def _complete(instruction: str) -> int:
     """Print the completion script of a shell, or the completions of a line."""
-    from click.shell_completion import add_completion_class, shell_complete
+    from mount_tools.cli.completion import complete
 
-    from mount_tools.cli.bash_completion import BashCompletion
-
-    add_completion_class(BashCompletion)
-    try:
-        return shell_complete(top, {}, PROGRAM, COMPLETION, instruction)
-    except WrongWords:
-        return 0  # a command that does not exist has no completions
+    return complete(top, PROGRAM, COMPLETION, instruction)
 
 
 def _prepare_streams() -> None:
@@ -170,11 +191,10 @@ def _prepare_streams() -> None:
 def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
     """Run the command, print its error if there is one, and return the exit status."""
     try:
-        with top.make_context(PROGRAM, list(words), obj=keeper) as context:
-            top.invoke(context)
+        top.start(words, keeper)
         return 0
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+    except Exit as exit_:
+        return exit_.status
     except WrongWords as error:
         note(error.message)
         return error.status
@@ -189,7 +209,7 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
     except OSError as error:
         complain(_os_error(error))
         return 1
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         print(file=sys.stderr)
         return INTERRUPTED
     except MemoryError:

@@ -5,6 +5,9 @@ A word that neither docker nor PyUnion has is a typing error, and is not listed 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 _ENGINE = "there is no daemon: images and containers are files in the store"
 _NETWORK = "a container uses the network of the host, or none (--network none)"
 _LIMIT = (
@@ -129,3 +132,8 @@ def flag_text(command: str | None, flag: str) -> str | None:
     """Return a sentence for a flag of docker that is not offered, None for any other."""
     instead = FLAGS.get(command or "", {}).get(flag)
     return None if instead is None else f"pyunion has no {flag}: {instead}"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return the word of `known` that is most like `word`, or "" if none is like it."""
+    return next(iter(get_close_matches(word, known, n=1)), "")

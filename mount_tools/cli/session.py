@@ -15,16 +15,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from layerstore.errors import StoreError
 from layerstore.store import Store, default_root
+from mount_tools.cli.errors import Exit
 from mount_tools.cli.output.terminal import for_stream
 
 if TYPE_CHECKING:
     from mount_tools.container.keeper_process import PreparedKeeper
-
-pass_session = click.pass_obj
 
 
 class Session:
@@ -106,7 +103,7 @@ class Session:
         for text in errors:
             complain(text)
         if failed:
-            raise click.exceptions.Exit(1)
+            raise Exit(1)
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -26,8 +26,9 @@ from mount_tools.daemon.detach import (
 )
 from mount_tools.helper.command_line import FUSE_OVERLAYFS, Call, parse_call
 from mount_tools.leave import leave
+from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError, words
-from mount_tools.mount.options import LAYER_OPTIONS, MountOptions, parse_options
+from mount_tools.mount.options import LAYER_OPTIONS, parse_options
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig

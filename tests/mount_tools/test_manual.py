@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 from mount_tools import manual
@@ -25,37 +24,34 @@ def test_the_pages_in_git_are_current() -> None:
 
 
 def test_every_command_has_a_page_with_all_its_flags() -> None:
-    context = click.Context(top, info_name="pyunion")
-    for name in top.list_commands(context):
+    for name in top.names():
         page = PAGES[f"pyunion-{name}.1"]
-        command = top.get_command(context, name)
+        command = top.find(name)
         assert command is not None
         assert f'.TH PYUNION-{name.upper()} 1 "' in page
         if isinstance(command, Group):
             continue
         assert ".SH EXIT STATUS\n" in page
         assert (".SH EXAMPLES\n" in page) == (name in EXAMPLES)
-        for option in command.params:
-            if isinstance(option, click.Option):
-                assert all(one.replace("-", r"\-") in page for one in option.opts), option.opts
+        for option in command.options:
+            assert all(one.replace("-", r"\-") in page for one in option.names), option.names
 
 
 @pytest.mark.parametrize("words", EXAMPLES)
 def test_every_example_is_a_command_line_that_is_understood(words: str) -> None:
     import shlex
 
-    context = click.Context(top, info_name="pyunion")
     *groups, name = words.split()
-    group: click.Group = top
+    group: Group = top
     for above in groups:
-        found = group.get_command(context, above)
+        found = group.find(above)
         assert isinstance(found, Group)
         group = found
-    command = group.get_command(context, name)
+    command = group.find(name)
     assert isinstance(command, Command)
     for line, _ in EXAMPLES[words]:
         ours = next(part for part in line.split("|") if f"pyunion {words}" in part)
-        command.make_context(words, shlex.split(ours)[2 + len(groups) :], parent=context)
+        command.values(f"pyunion {words}", shlex.split(ours)[2 + len(groups) :])
 
 
 def test_help_has_the_examples(capsys: pytest.CaptureFixture[str]) -> None:

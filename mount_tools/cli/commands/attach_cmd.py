@@ -8,10 +8,10 @@ from __future__ import annotations
 from layerstore.errors import Conflict
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
-from mount_tools.cli.commands.container_flags import detach_keys
 from mount_tools.cli.commands.run_status import exit_with
+from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.following import wait_for_command
 from mount_tools.container.pausing import is_paused
@@ -28,7 +28,6 @@ from mount_tools.container.start import attach_container
 @detach_keys
 @framework.flag("--no-stdin", says="Do not attach STDIN")
 @framework.flag("--sig-proxy", says="Proxy all received signals to the process", default=True)
-@pass_session
 def attach(
     session: Session, operands: tuple[str, ...], keys: str, no_stdin: bool, sig_proxy: bool
 ) -> None:
@@ -53,7 +52,6 @@ def attach(
     most=None,
     completes=named("container"),
 )
-@pass_session
 def wait(session: Session, operands: tuple[str, ...]) -> None:
     store = session.store
     session.each(

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-import click
-
 from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
 from layerstore.containerfile.parse import parse
@@ -48,10 +46,10 @@ from mount_tools.build.request import (
 from mount_tools.build.stage_container import sweep
 from mount_tools.build.watch import Watcher
 from mount_tools.cli import framework
-from mount_tools.cli.commands.pull_cmd import ALWAYS, MISSING, image_to_run
-from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.commands.image_to_run import ALWAYS, MISSING, image_to_run
+from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.output.build_lines import Lines, Silent
-from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.cli.session import Session, complain, say
 from mount_tools.container.user_namespace import be_root
 
 if TYPE_CHECKING:
@@ -86,12 +84,11 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
-@pass_session
 def build(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     """Each step that changes files becomes a layer by a rename, and a later build takes it from
     the cache. Exits with the status of the command if a RUN fails, and with 1 if the build
     fails for another reason."""
-    flags = _Flags(**said)  # type: ignore[arg-type]  # click made them of its options
+    flags = _Flags(**said)  # type: ignore[arg-type]  # they are its options
     if flags.progress not in _PROGRESS:
         raise WrongWords(
             f'invalid progress "{flags.progress}": must be one of {", ".join(_PROGRESS)}', 125
@@ -110,7 +107,7 @@ def build(session: Session, /, operands: tuple[str, ...], **said: object) -> Non
         except StepError as error:
             watcher.close()
             complain(str(error))
-            raise click.exceptions.Exit(error.status or 1) from None
+            raise Exit(error.status or 1) from None
         finally:
             watcher.close()
     if flags.iidfile:
@@ -120,7 +117,7 @@ def build(session: Session, /, operands: tuple[str, ...], **said: object) -> Non
 
 
 class _Flags(NamedTuple):
-    """The flags of `build`, as click names them."""
+    """The flags of `build`, as their parameters are named."""
 
     tag: tuple[str, ...]
     file: str | None

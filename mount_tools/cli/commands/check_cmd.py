@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import sys
 
-import click
-
 from layerstore.operations.check import Finding
 from layerstore.operations.repair import QUARANTINE
 from layerstore.operations.repair import check as check_store
 from layerstore.progress import Report
 from layerstore.store import Store
 from mount_tools.cli import framework
+from mount_tools.cli.errors import Exit
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.output.progress import reported
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -28,7 +27,6 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag("--quick", says="Compare sizes and times of files only; do not read their content")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Print nothing; only set the exit status")
-@pass_session
 def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
     """Exits with 1 if something is damaged and was not repaired. A repair deletes only files that
     can be created again; it moves all others to quarantine/ in the store, by their names. With
@@ -44,7 +42,7 @@ def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) 
     elif not quiet:
         _tell(store, found, repair=repair)
     if any(finding.is_damage for finding in found):
-        raise click.exceptions.Exit(1)
+        raise Exit(1)
 
 
 def _on_one_line(progress: Report) -> Report:

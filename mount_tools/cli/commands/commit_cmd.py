@@ -14,7 +14,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, note, pass_session, say
+from mount_tools.cli.session import Session, note, say
 from mount_tools.container.user_namespace import read_all
 
 NAMES_SHOWN = 3
@@ -44,7 +44,6 @@ NAMES_SHOWN = 3
 )
 @framework.flag("--prune-unchanged", says="Leave out files that are the same in the layers below")
 @framework.flag("-q", "--quiet", says="Do not show progress or copied files")
-@pass_session
 def commit(
     session: Session,
     operands: tuple[str, ...],

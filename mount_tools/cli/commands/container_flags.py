@@ -23,7 +23,6 @@ from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
-from mount_tools.container.detach_keys import DEFAULT
 from mount_tools.container.devices import parse_device
 from mount_tools.container.host_config import HOST_NETWORK, NO_NETWORK, HostConfig
 from mount_tools.container.limits import parse_limits
@@ -154,26 +153,6 @@ def container_flags(function: Decorated) -> Decorated:
     for add in _SHARED:
         function = add(function)
     return function
-
-
-def stop_time(function: Decorated) -> Decorated:
-    """The flag `-t`, given to the function as `time`: seconds, below 0 if it was left out."""
-    return framework.number(
-        "-t",
-        "--time",
-        says="Seconds to wait before killing the container (10, or its --stop-timeout)",
-        default=-1,
-    )(function)
-
-
-def detach_keys(function: Decorated) -> Decorated:
-    """Add the flag `--detach-keys`; the function gets it as `keys`."""
-    return framework.text(
-        "--detach-keys",
-        "keys",
-        says="Override the key sequence for detaching a container",
-        default=DEFAULT,
-    )(function)
 
 
 def config_of(

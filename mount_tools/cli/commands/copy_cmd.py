@@ -21,7 +21,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.transfers import shown
-from mount_tools.cli.session import say
+from mount_tools.cli.session import Session, say
 
 if TYPE_CHECKING:
     from layerstore.registry.client import Client
@@ -66,6 +66,8 @@ def parse_place(text: str) -> Place:
 @framework.text("--platform", says="Take the image for this platform of an index")
 @framework.flag("--preserve-digests", says="Keep docker's manifests as they are in an OCI layout")
 def copy(
+    _: Session,
+    /,
     operands: tuple[str, ...],
     everything: bool,
     quiet: bool,

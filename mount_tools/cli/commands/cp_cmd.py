@@ -13,7 +13,7 @@ from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 from mount_tools.container.transfer import (
     End,
     copy,
@@ -34,7 +34,6 @@ from mount_tools.container.transfer import (
 @framework.flag("-a", "--archive", says="Archive mode (copy all uid/gid information)")
 @framework.flag("-L", "--follow-link", says="Always follow symbol link in SRC_PATH")
 @framework.flag("-q", "--quiet", says="Accepted without effect: nothing is printed anyway")
-@pass_session
 def cp(
     session: Session, operands: tuple[str, ...], archive: bool, follow_link: bool, quiet: bool
 ) -> None:

@@ -5,29 +5,11 @@ Differs from docker: an image without a command is accepted; its container can b
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from layerstore.containers.containers import Container
-from layerstore.errors import Conflict, StoreError
-from layerstore.images.images import Image
-from layerstore.oci.json_values import Object
-from layerstore.oci.platform import (
-    Platform,
-    parse_platform,
-    platform_in,
-    suits,
-    this_platform,
-)
-from layerstore.oci.run_config import RunConfig
-from layerstore.store import Store
-from layerstore.volumes import VolumeUse
 from mount_tools.cli import framework
-from mount_tools.cli.commands.container_flags import ContainerFlags, config_of, container_flags
-from mount_tools.cli.commands.pull_cmd import image_to_run
+from mount_tools.cli.commands.container_flags import ContainerFlags, container_flags
+from mount_tools.cli.commands.new_container import create_container, image_for, refuse_used
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, note, pass_session, say
-from mount_tools.container.host_config import host_config, volume_uses
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -40,90 +22,9 @@ from mount_tools.container.user_namespace import read_all
     completes=named("image"),
 )
 @container_flags
-@pass_session
 def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
-    said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # click made them of its options
+    said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
     refuse_used(said_flags.cidfile)
     image = image_for(session, operands[0], said_flags)
     read_all()  # to copy files of any mode to volumes
     say(create_container(session.store, image, operands, said_flags, runs=False).id)
-
-
-def image_for(session: Session, name: str, flags: ContainerFlags) -> Image:
-    """Return the image that the flags of a command line ask for, after a pull if they say so.
-
-    Warns if it is for another platform than this machine's and none was asked for.  Raises
-    StoreError, WrongWords.
-    """
-    wanted = parse_platform(flags.platform) if flags.platform else None
-    image = image_to_run(session, name, flags.pull, quiet=flags.quiet, platform=wanted)
-    found = platform_in(session.store.images.config(image).fields)
-    if wanted is not None and not suits(found, wanted):
-        raise StoreError(
-            f"image with reference {name} was found but does not match the specified platform: "
-            f"wanted {wanted}, actual: {found}: give --pull always, or `pyunion pull --platform` it"
-        )
-    if wanted is None and found.architecture and not suits(found, None):
-        here = Platform("linux", *this_platform())
-        note(
-            f"WARNING: The requested image's platform ({found}) does not match the detected host "
-            f"platform ({here}) and no specific platform was requested"
-        )
-    return image
-
-
-def create_container(
-    store: Store,
-    image: Image,
-    operands: tuple[str, ...],
-    flags: ContainerFlags,
-    *,
-    runs: bool = True,
-) -> Container:
-    """Make a container of `image` with the flags of a command line.
-
-    Raises StoreError, WrongWords.
-    """
-    image_name, *command = operands
-    config = config_of(store.images.config(image).config, image_name, flags, command, runs=runs)
-    uses = _with_volumes_of_others(store, config)
-    container = store.containers.create(
-        image,
-        name=flags.name,
-        image_name=image_name,
-        config=config,
-        auto_remove=flags.rm,
-        volumes=uses,
-    )
-    if uses:
-        from mount_tools.container.volume_content import fill_volumes
-
-        try:
-            fill_volumes(store, container)
-        except BaseException:
-            store.containers.remove(container, volumes=True)
-            raise
-    if flags.cidfile:
-        Path(flags.cidfile).write_text(container.id)
-    return container
-
-
-def _with_volumes_of_others(store: Store, config: Object) -> list[VolumeUse]:
-    """Return the volumes of a new container; binds of --volumes-from are added to `config`."""
-    host = host_config(RunConfig(config))
-    if not host.volumes_from:
-        return volume_uses(RunConfig(config))
-    from mount_tools.container.volumes_from import volumes_from
-
-    binds, inherited = volumes_from(store, host.volumes_from, host.targets)
-    config["HostConfig"] = host._replace(volumes=(*host.volumes, *binds)).fields
-    return [*inherited, *volume_uses(RunConfig(config), [use.target for use in inherited])]
-
-
-def refuse_used(cidfile: str | None) -> None:
-    """Raise Conflict if the file of `--cidfile` exists."""
-    if cidfile and os.path.exists(cidfile):
-        raise Conflict(
-            "Container ID file found, make sure the other container isn't running or delete "
-            f"{cidfile}"
-        )

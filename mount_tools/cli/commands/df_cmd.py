@@ -19,7 +19,7 @@ from mount_tools.cli.commands.ps_cmd import COMMAND_WIDTH
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.user_namespace import read_all
 from unionfs.types import NS
@@ -79,7 +79,6 @@ class DiskRow(Row):
 @framework.text("--format", "template", says="Print each row by a Go template, or as 'json'")
 @framework.flag("--json", "json", says="Print a JSON array with sizes in bytes")
 @framework.flag("-v", "--verbose", says="Show detailed information on space usage")
-@pass_session
 def df(session: Session, template: str | None, json: bool, verbose: bool) -> None:
     """Each layer counts once. With --json each row has type, total, active, size and
     reclaimable (bytes)."""

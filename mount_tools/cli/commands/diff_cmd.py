@@ -23,7 +23,7 @@ from mount_tools.cli.commands.inspect_cmd import resolved
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -35,7 +35,6 @@ from mount_tools.container.user_namespace import read_all
     completes=named("image", "container"),
 )
 @framework.flag("--json", "json", says="Print a JSON array")
-@pass_session
 def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
     """A: added, C: changed, D: deleted. A deleted directory is one line. With
     --json each change has kind and path."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from mount_tools.cli import framework
+from mount_tools.cli.errors import Exit
 from mount_tools.cli.output.listing import as_json
-from mount_tools.cli.session import say
+from mount_tools.cli.session import Session, say
 
 
 @framework.command(
@@ -18,7 +17,7 @@ from mount_tools.cli.session import say
     "--dir", "directory", default="/var/tmp", says="Directory on the filesystem of the layers"
 )
 @framework.flag("--json", "json", says="Print a JSON array")
-def engine_check(directory: str, json: bool) -> None:
+def engine_check(_: Session, /, directory: str, json: bool) -> None:
     """Exits with 1 if nothing can be mounted. With --json each finding has name, works and
     says."""
     from mount_tools.daemon.machine_check import check_machine
@@ -30,4 +29,4 @@ def engine_check(directory: str, json: bool) -> None:
         for finding in found:
             say(f"{finding.name:12} {'yes' if finding.works else 'no':4} {finding.says}")
     if not found[0].works:
-        raise click.exceptions.Exit(1)
+        raise Exit(1)

@@ -10,7 +10,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all
 
 
@@ -22,7 +22,6 @@ from mount_tools.container.user_namespace import read_all
     completes=named("container"),
 )
 @framework.text("-o", "--output", says="Write to a file, instead of STDOUT")
-@pass_session
 def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
     """A file with 1 MiB of holes or more is stored without them, in GNU's PAX format 1.0: GNU
     tar, bsdtar, Python, docker and podman can read that, busybox cannot."""

@@ -19,10 +19,10 @@ IMAGE = {
     "tag": "tag_cmd.tag",
 }
 CONTAINER = {
-    "exec": "run_cmd.exec_",
+    "exec": "exec_cmd.exec_",
     "run": "run_cmd.run",
-    "start": "run_cmd.start",
-    "stop": "run_cmd.stop",
+    "start": "start_cmd.start",
+    "stop": "stop_cmd.stop",
     "attach": "attach_cmd.attach",
     "kill": "kill_cmd.kill",
     "logs": "logs_cmd.logs",

@@ -13,7 +13,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from unionfs.types import NS
 
 MISSING = "<missing>"
@@ -48,7 +48,6 @@ class HistoryRow(Row):
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
-@pass_session
 def history(
     session: Session,
     operands: tuple[str, ...],

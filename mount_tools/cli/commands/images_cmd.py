@@ -19,7 +19,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.output.human import age, go_time, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 NONE = "<none>"
 KNOWN = ("dangling", "label", "before", "since", "reference", "until")
@@ -58,7 +58,6 @@ class ImageRow(Row):
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
-@pass_session
 def images(
     session: Session,
     operands: tuple[str, ...],

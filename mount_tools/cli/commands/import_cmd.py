@@ -18,7 +18,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 # docker writes this for every import, since its client streams files too.
 MESSAGE = "Imported from -"
@@ -34,7 +34,6 @@ EMPTY = "requested import from stdin, but stdin is empty"
 @framework.texts("-c", "--change", says="Apply Dockerfile instruction to the created image")
 @framework.text("-m", "--message", says="Set commit message for imported image")
 @framework.flag("-q", "--quiet", says="Do not show progress")
-@pass_session
 def import_(
     session: Session,
     operands: tuple[str, ...],

@@ -12,7 +12,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value
 from mount_tools.cli.output.listing import as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 
 def own_version() -> str:
@@ -23,7 +23,7 @@ def own_version() -> str:
 @framework.command("Show the versions of PyUnion, Python and the kernel")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
-def version(template: str | None, json: bool) -> None:
+def version(_: Session, /, template: str | None, json: bool) -> None:
     found: dict[str, Value] = {
         "Version": own_version(),
         "Python": platform.python_version(),
@@ -37,7 +37,6 @@ def version(template: str | None, json: bool) -> None:
 @framework.command("Display information about the store")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
-@pass_session
 def info(session: Session, template: str | None, json: bool) -> None:
     store = session.store
     containers = store.containers.list()

@@ -9,8 +9,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 
-import click
-
 from layerstore.containers.containers import Container
 from layerstore.errors import AmbiguousId, InvalidReference, NotFound
 from layerstore.images.images import Image
@@ -22,10 +20,10 @@ from mount_tools.cli.commands.inspect_documents import (
     volume_document,
 )
 from mount_tools.cli.complete import named
-from mount_tools.cli.errors import TemplateError, WrongWords
+from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value, go_json
-from mount_tools.cli.session import Session, complain, pass_session, say
+from mount_tools.cli.session import Session, complain, say
 
 TEMPLATE_ERROR = 64
 VOLUME = "volume"
@@ -48,7 +46,6 @@ Document = dict[str, Value]
 @framework.text(
     "--type", "kind", says="Only objects of this type: container, image or volume", default=""
 )
-@pass_session
 def inspect(
     session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
 ) -> None:
@@ -68,7 +65,6 @@ def inspect(
 @framework.text(
     "-f", "--format", "template", says="Print each image by a Go template, or as 'json'"
 )
-@pass_session
 def inspect_image(session: Session, operands: tuple[str, ...], template: str | None) -> None:
     show(session, operands, template, ("image",), size=False)
 
@@ -84,7 +80,6 @@ def inspect_image(session: Session, operands: tuple[str, ...], template: str | N
     "-f", "--format", "template", says="Print each container by a Go template, or as 'json'"
 )
 @framework.flag("-s", "--size", says="Display total file sizes")
-@pass_session
 def inspect_container(
     session: Session, operands: tuple[str, ...], template: str | None, size: bool
 ) -> None:
@@ -133,7 +128,7 @@ def show_documents(
     for text in missing:
         complain(text)
     if missing:
-        raise click.exceptions.Exit(1)
+        raise Exit(1)
 
 
 def _render(render: Callable[[Document], str], found: list[Document]) -> None:

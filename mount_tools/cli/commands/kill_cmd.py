@@ -11,15 +11,15 @@ import signal
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
-from mount_tools.cli.commands.container_flags import stop_time
+from mount_tools.cli.commands.shared_flags import stop_time
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.handshake import CannotStart
-from mount_tools.container.mount import refuse_running
 from mount_tools.container.pausing import resume
-from mount_tools.container.run import stop_container
+from mount_tools.container.running import refuse_running
 from mount_tools.container.signals import find_signal, signal_number
 from mount_tools.container.start import start_container
+from mount_tools.container.stopping import stop_container
 
 
 @framework.command(
@@ -30,7 +30,6 @@ from mount_tools.container.start import start_container
     completes=named("container"),
 )
 @framework.text("-s", "--signal", says="Signal to send to the container", default="KILL")
-@pass_session
 def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
     number = find_signal(signal)
     if number is None:
@@ -66,7 +65,6 @@ _KILL = signal.SIGKILL
     completes=named("container"),
 )
 @stop_time
-@pass_session
 def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
     store = session.store
 

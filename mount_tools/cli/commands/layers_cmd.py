@@ -15,7 +15,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 LISTING = Listing(
     {
@@ -40,7 +40,6 @@ LISTING = Listing(
     completes=named("image"),
 )
 @framework.listing("layer")
-@pass_session
 def layers(
     session: Session,
     operands: tuple[str, ...],

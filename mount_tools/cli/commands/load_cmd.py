@@ -14,7 +14,7 @@ from layerstore.oci.reference import ENGINE_PREFIX, familiar
 from mount_tools.cli import framework
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 EMPTY = "requested load from stdin, but stdin is empty"
 
@@ -27,7 +27,6 @@ EMPTY = "requested load from stdin, but stdin is empty"
     "--platform", says="Load only the image for this platform, os/arch or os/arch/variant"
 )
 @framework.flag("-q", "--quiet", says="Suppress the load output")
-@pass_session
 def load(session: Session, input: str | None, platform: str | None, quiet: bool) -> None:
     """Reads what docker, podman, skopeo and buildah write: docker archives, OCI layouts as a tar
     or a directory, and the dir: layout. From an image index it loads the image for this machine.

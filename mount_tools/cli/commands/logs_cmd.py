@@ -13,7 +13,7 @@ from layerstore.oci.timestamps import parse_until
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 from mount_tools.container.following import log_entries
 
 
@@ -26,7 +26,6 @@ from mount_tools.container.following import log_entries
 @framework.text("-n", "--tail", says="Number of lines to show from the end", default="all")
 @framework.flag("-t", "--timestamps", says="Show timestamps")
 @framework.flag("--details", says="Accepted without effect: a log has no details")
-@pass_session
 def logs(
     session: Session,
     operands: tuple[str, ...],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.mount import mount_container, unmount_container
 
 
@@ -19,7 +19,6 @@ from mount_tools.container.mount import mount_container, unmount_container
 @framework.texts("-o", "--options", says="Mount options, as `mount.pyunion --help` lists them")
 @framework.flag("--suid", says="Honour set-user-ID and set-group-ID bits of the files")
 @framework.flag("--dev", says="Allow device files to be opened")
-@pass_session
 def mount(
     session: Session, operands: tuple[str, ...], options: tuple[str, ...], suid: bool, dev: bool
 ) -> None:
@@ -42,7 +41,6 @@ def mount(
     most=None,
     completes=named("container"),
 )
-@pass_session
 def umount(session: Session, operands: tuple[str, ...]) -> None:
     containers = session.store.containers
 

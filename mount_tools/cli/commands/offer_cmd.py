@@ -7,7 +7,7 @@ from pathlib import Path
 from layerstore.operations.offer import offer as offer_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 
 
 @framework.command(
@@ -17,7 +17,6 @@ from mount_tools.cli.session import Session, pass_session, say
     most=None,
     completes=named("image"),
 )
-@pass_session
 def offer(session: Session, operands: tuple[str, ...]) -> None:
     """Makes DIRECTORY an additional image store of containers/storage, in place of the one of an
     earlier call: of the images named, or of all that have a name. The engines read it where

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, note, pass_session, say
+from mount_tools.cli.session import Session, note, say
 from mount_tools.container import pausing
 
 
@@ -20,7 +20,6 @@ from mount_tools.container import pausing
     most=None,
     completes=named("container"),
 )
-@pass_session
 def pause(session: Session, operands: tuple[str, ...]) -> None:
     """The processes are frozen by a control group, if one can be made. Otherwise they get
     SIGSTOP, which a shell in the container may notice, and a note on stderr says why."""
@@ -41,7 +40,6 @@ def pause(session: Session, operands: tuple[str, ...]) -> None:
     most=None,
     completes=named("container"),
 )
-@pass_session
 def unpause(session: Session, operands: tuple[str, ...]) -> None:
     def unpause_one(name: str) -> None:
         pausing.unpause(session.store, session.store.containers.resolve(name))

@@ -17,7 +17,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.output.human import human_size
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 DANGLING = "all dangling images"
@@ -43,7 +43,6 @@ def _flags(function: Decorated) -> Decorated:
 @framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
 @framework.flag("--volumes", says="Remove volumes that no container uses, too")
 @_flags
-@pass_session
 def prune(
     session: Session, all: bool, volumes: bool, force: bool, wanted: Wanted, dry_run: bool
 ) -> None:
@@ -73,7 +72,6 @@ def prune(
 @framework.command("Remove unused images")
 @framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
 @_flags
-@pass_session
 def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
     limits = _Limits(wanted, ("until", "label", "label!", "dangling"))
     warning = f"This will remove {UNUSED if all else DANGLING}."
@@ -84,7 +82,6 @@ def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_r
 
 @framework.command("Remove all stopped containers")
 @_flags
-@pass_session
 def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
     limits = _Limits(wanted, ("until",))
     if force or dry_run or confirmed("This will remove all stopped containers."):

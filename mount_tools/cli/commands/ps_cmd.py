@@ -29,7 +29,7 @@ from mount_tools.cli.flags import parse_integer
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.host_config import host_config
 from unionfs.types import NS
 
@@ -79,7 +79,6 @@ class ContainerRow(Row):
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only display container IDs")
 @framework.flag("-s", "--size", says="Display total file sizes")
-@pass_session
 def ps(
     session: Session,
     all: bool,

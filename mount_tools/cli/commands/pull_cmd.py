@@ -1,4 +1,4 @@
-"""`pyunion pull`, and how `run` and `create` get an image that the store does not have.
+"""`pyunion pull`, and how `run` and `create` pull an image that the store does not have.
 
 Source: docker/cli `cli/command/image/pull.go`, `cli/command/container/create.go`.
 """
@@ -9,28 +9,19 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from layerstore.errors import InvalidReference, NoSuchImage, StoreError
+from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
 from layerstore.oci.platform import Platform, parse_platform
-from layerstore.oci.reference import (
-    ENGINE_PREFIX,
-    Reference,
-    familiar,
-    familiar_name,
-    parse_reference,
-)
+from layerstore.oci.reference import Reference, familiar, familiar_name, parse_reference
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.output.progress import reported
 from mount_tools.cli.output.transfers import shown
-from mount_tools.cli.session import Session, note, pass_session, say
+from mount_tools.cli.session import Session, note, say
 
 if TYPE_CHECKING:
     from layerstore.registry.events import Report
-
-ALWAYS, MISSING, NEVER = "always", "missing", "never"
 
 
 @framework.command(
@@ -49,7 +40,6 @@ ALWAYS, MISSING, NEVER = "always", "missing", "never"
 @framework.flag(
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
-@pass_session
 def pull(
     session: Session,
     operands: tuple[str, ...],
@@ -134,51 +124,22 @@ def fetch(
     return pulled.changed
 
 
-def image_to_run(
-    session: Session,
-    text: str,
-    when: str,
-    *,
-    quiet: bool = False,
-    platform: Platform | None = None,
+def pull_to_run(
+    session: Session, text: str, *, always: bool, quiet: bool, platform: Platform | None
 ) -> Image:
-    """Return the image that `text` names, after a pull if `when` says so.
+    """Pull the image that `text` names, and return it.  The output goes to stderr.
 
-    `when` is "always", "missing" or "never"; `platform` selects from an
-    index that is pulled.  The output of the pull goes to stderr.
+    Unless `always`, an image in the store is returned if `text` is a short name of it.
     """
-    if when not in (ALWAYS, MISSING, NEVER):
-        raise WrongWords(
-            f'invalid pull option: "{when}": must be one of "always", "missing" or "never"', 125
-        )
-    if text.startswith(ENGINE_PREFIX):
-        return _from_engine(session, text, quiet=quiet)
-    store = session.store if when == NEVER else session.store_to_fill
-    if when != ALWAYS:
-        try:
-            return store.images.resolve(text)
-        except NoSuchImage as error:
-            if when == NEVER or not _is_name(text):
-                raise
-            if not quiet:
-                note(f"Unable to find image '{error.name}' locally")
     name = full_name(text).with_default_tag()
-    if when != ALWAYS and name != parse_reference(text).with_default_tag():
+    if not always and name != parse_reference(text).with_default_tag():
         with suppress(NoSuchImage):  # a short name may be an alias of an image in the store
-            return store.images.resolve(str(name))
+            return session.store.images.resolve(str(name))
     with shown(sys.stderr, quiet=quiet) as report:
         changed = fetch(session, name, platform, report)
     if not quiet:
         note(_status(_asked(name), changed=changed))
-    return store.images.resolve(str(name))
-
-
-def _from_engine(session: Session, text: str, *, quiet: bool) -> Image:
-    from layerstore.archive.engine_store import load_from_engine
-
-    with reported(quiet=quiet) as progress:
-        (loaded, *_) = load_from_engine(session.store_to_fill, text, progress=progress)
-    return session.store.images.get(loaded.image)
+    return session.store.images.resolve(str(name))
 
 
 def full_name(text: str) -> Reference:
@@ -187,11 +148,3 @@ def full_name(text: str) -> Reference:
     from layerstore.registry.config import Configuration
 
     return Configuration.read().resolve(text)
-
-
-def _is_name(text: str) -> bool:
-    try:
-        parse_reference(text)
-    except InvalidReference:
-        return False
-    return True

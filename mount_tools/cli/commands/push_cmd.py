@@ -13,7 +13,7 @@ from mount_tools.cli.commands.registry_client import check_parallel, registry_cl
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.transfers import shown
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -30,7 +30,6 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag(
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
-@pass_session
 def push(
     session: Session,
     operands: tuple[str, ...],

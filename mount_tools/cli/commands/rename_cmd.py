@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 
 
 @framework.command(
@@ -17,7 +17,6 @@ from mount_tools.cli.session import Session, pass_session
     most=2,
     completes=named("container", last=0),
 )
-@pass_session
 def rename(session: Session, operands: tuple[str, ...]) -> None:
     containers = session.store.containers
     containers.rename(containers.resolve(operands[0]), operands[1])

@@ -12,7 +12,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.diff_cmd import container_changes
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.restoring import restorer
 
 
@@ -24,7 +24,6 @@ from mount_tools.container.restoring import restorer
     completes=named("container", last=0),
 )
 @framework.flag("--dry-run", says="Print what would be undone, as `diff` does, and change nothing")
-@pass_session
 def restore(session: Session, operands: tuple[str, ...], dry_run: bool) -> None:
     """Restores files that the container changed or deleted at PATH, and removes files that only
     the container has; if PATH is a directory, also everything in it. The container may run or

@@ -8,10 +8,10 @@ from layerstore.errors import Conflict, NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.cgroup import release
 from mount_tools.container.pausing import is_paused
-from mount_tools.container.run import end_container
+from mount_tools.container.stopping import end_container
 from mount_tools.container.user_namespace import read_all
 
 
@@ -24,7 +24,6 @@ from mount_tools.container.user_namespace import read_all
 )
 @framework.flag("-f", "--force", says="Force the removal of a running container (uses SIGKILL)")
 @framework.flag("-v", "--volumes", says="Remove anonymous volumes associated with the container")
-@pass_session
 def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
     containers = session.store.containers
     if force:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from layerstore.errors import NoSuchImage, NotFound
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -14,7 +14,6 @@ from mount_tools.container.user_namespace import read_all
 )
 @framework.flag("-f", "--force", says="Force removal of the image")
 @framework.flag("--no-prune", says="Do not delete untagged parents")
-@pass_session
 def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
     read_all()  # the files may belong to sub-ids
 

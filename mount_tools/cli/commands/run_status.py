@@ -10,12 +10,10 @@ import os
 import sys
 from collections.abc import Callable
 
-import click
-
 from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.store import Store
-from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.session import complain
 from mount_tools.container.handshake import REFUSED, CannotStart
 
@@ -56,4 +54,4 @@ def exit_with(action: Callable[[], int]) -> None:
     except StoreError as error:
         complain(str(error))
         status = REFUSED
-    raise click.exceptions.Exit(status)
+    raise Exit(status)

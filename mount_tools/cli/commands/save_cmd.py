@@ -14,7 +14,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all
 
 FORMS = (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY)
@@ -36,7 +36,6 @@ FAILED = "failed to save image"
     default=DOCKER_ARCHIVE,
 )
 @framework.flag("-q", "--quiet", says="Do not show progress")
-@pass_session
 def save(
     session: Session, operands: tuple[str, ...], output: str | None, form: str, quiet: bool
 ) -> None:

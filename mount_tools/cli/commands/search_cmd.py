@@ -18,7 +18,7 @@ from mount_tools.cli.commands import filters
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, note, pass_session, say
+from mount_tools.cli.session import Session, note, say
 
 if TYPE_CHECKING:
     from layerstore.registry.catalog import Found
@@ -53,7 +53,6 @@ TAGS = Listing({"Name": "NAME", "Tag": "TAG"}, ("Name", "Tag"), "Tag")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("--list-tags", says="List the tags of the repository TERM")
 @framework.flag("--local", says="Search the images of the store")
-@pass_session
 def search(
     session: Session,
     operands: tuple[str, ...],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, pass_session
+from mount_tools.cli.session import Session
 
 
 @framework.command(
@@ -14,7 +14,6 @@ from mount_tools.cli.session import Session, pass_session
     most=2,
     completes=named("image"),
 )
-@pass_session
 def tag(session: Session, operands: tuple[str, ...]) -> None:
     source, target = operands
     session.store.images.tag(session.store.images.resolve(source), target)

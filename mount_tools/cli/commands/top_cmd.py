@@ -12,7 +12,7 @@ from layerstore.errors import Conflict, StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.output.table import aligned
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.members import members
 
 _USUAL = ("-ef",)
@@ -28,7 +28,6 @@ _WIDTH = 20
     interspersed=False,
     completes=named("container", last=0),
 )
-@pass_session
 def top(session: Session, operands: tuple[str, ...]) -> None:
     """The options are those of ps(1); without any it is `ps -ef`. The pids are this machine's."""
     name, *options = operands

@@ -26,7 +26,7 @@ from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.gotemplate.values import Labels, Row, Value
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 KNOWN = ("dangling", "driver", "label", "name")
@@ -56,7 +56,6 @@ class VolumeRow(Row):
 @framework.text("-d", "--driver", says="The volume driver: only local", default=LOCAL)
 @framework.texts("--label", says="Set metadata for a volume")
 @framework.text("--name", "given", says="The name, in the form of older clients")
-@pass_session
 def create(
     session: Session,
     operands: tuple[str, ...],
@@ -93,7 +92,6 @@ def _label(text: str) -> tuple[str, str]:
 @framework.text("--format", "template", says="Print each volume by a Go template, or as 'json'")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Only display volume names")
-@pass_session
 def ls(
     session: Session,
     wanted: tuple[tuple[str, str], ...],
@@ -184,7 +182,6 @@ def as_object(store: Store, volume: Volume) -> dict[str, Value]:
 @framework.text(
     "-f", "--format", "template", says="Print each volume by a Go template, or as 'json'"
 )
-@pass_session
 def inspect(session: Session, operands: tuple[str, ...], template: str | None) -> None:
     volumes = session.store.volumes
     show_documents(
@@ -200,7 +197,6 @@ def inspect(session: Session, operands: tuple[str, ...], template: str | None) -
     completes=named("volume"),
 )
 @framework.flag("-f", "--force", says="Ignore volumes that do not exist")
-@pass_session
 def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
     """A volume that a container uses, running or not, is refused."""
     read_all()  # the files may belong to sub-ids
@@ -220,7 +216,6 @@ def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
 @framework.flag("--dry-run", says="Show what would be removed, without removing it")
 @framework.filters("--filter", says="Only what matches: label=NAME[=VALUE]")
 @framework.flag("-f", "--force", says="Do not prompt for confirmation")
-@pass_session
 def prune(
     session: Session, dry_run: bool, wanted: tuple[tuple[str, str], ...], force: bool
 ) -> None:

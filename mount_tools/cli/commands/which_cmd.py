@@ -27,7 +27,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, pass_session, say
+from mount_tools.cli.session import Session, say
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, open_union, places
 from unionfs.types import Attr, NodeId
@@ -74,7 +74,6 @@ class Place(NamedTuple):
     completes=named("image", "container", first=1),
 )
 @framework.listing("place")
-@pass_session
 def which(
     session: Session,
     operands: tuple[str, ...],

@@ -13,13 +13,13 @@ import re
 from typing import TextIO
 
 # C0 without tab and line feed, DEL, C1, and characters that change the direction of text.
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = "[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _LINES = str.maketrans({"\n": r"\n", "\t": r"\t"})
 
 
 def escaped(text: str) -> str:
     """Return `text` with control characters escaped, except line feeds and tabs."""
-    return _CONTROLS.sub(_escape, text)
+    return re.sub(_CONTROLS, _escape, text)
 
 
 def one_line(text: str) -> str:

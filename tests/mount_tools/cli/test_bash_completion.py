@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.cli.bash_completion import BashCompletion
+from mount_tools.cli.completion import seen_by_click
 from mount_tools.cli.main import top
 from tests.helpers.cli import Cli
 from tests.helpers.terminals import Terminal
@@ -105,6 +106,6 @@ def test_the_line_is_split_at_spaces_only(
     monkeypatch.setenv("COMP_TYPED", typed)
     monkeypatch.setenv("COMP_CURRENT", current)
     monkeypatch.setenv("COMP_COMMAND", "pyunion")
-    completion = BashCompletion(top, {}, "pyunion", "_PYUNION_COMPLETE")
+    completion = BashCompletion(seen_by_click(top), {}, "pyunion", "_PYUNION_COMPLETE")
     found, rest = completion.get_completion_args()
     assert (found, rest) == (args, incomplete)

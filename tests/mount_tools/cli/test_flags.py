@@ -5,67 +5,77 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-import click
 import pytest
 
-from mount_tools.cli.flags import FlagParser, WrongFlag, parse_integer
+from mount_tools.cli.flags import FlagParser, Option, WrongFlag, parse_integer, parse_pair
 
 OPTIONS = [
-    click.Option(["-a", "--all"], is_flag=True),
-    click.Option(["-q", "--quiet"], is_flag=True),
-    click.Option(["-m", "--message"]),
-    click.Option(["-n", "--last"]),
-    click.Option(["-f", "--filter"], multiple=True),
+    Option("-a", "--all", says="", default=False),
+    Option("-q", "--quiet", says="", default=False),
+    Option("-m", "--message", says="", metavar="string"),
+    Option("-n", "--last", says="", metavar="int", default=0, convert=parse_integer),
+    Option("-f", "--filter", "wanted", says="", metavar="f", multiple=True, convert=parse_pair),
 ]
 
 
-def parsed(*args: str, interspersed: bool = True) -> tuple[list[str], dict[str, bool]]:
+def parser_of(*args: str, interspersed: bool = True) -> FlagParser:
     parser = FlagParser(OPTIONS, interspersed=interspersed)
     parser.parse(args)
-    return parser.words, parser.switches
+    return parser
+
+
+def parsed(*args: str, interspersed: bool = True) -> tuple[dict[str, object], list[str]]:
+    """Return the values that are not the usual ones, and the operands."""
+    found = parser_of(*args, interspersed=interspersed)
+    usual = {"all": False, "quiet": False, "message": None, "last": 0, "wanted": ()}
+    values = {name: value for name, value in found.values.items() if value != usual[name]}
+    return values, found.operands
 
 
 @pytest.mark.parametrize(
-    ("args", "words", "switches"),
+    ("args", "values", "operands"),
     [
-        (["-m", "text"], ["-m", "text", "--"], {}),
-        (["-mtext"], ["-m", "text", "--"], {}),
-        (["-m=text"], ["-m", "text", "--"], {}),
-        (["-m=a=b"], ["-m", "a=b", "--"], {}),
-        (["-m==b"], ["-m", "=b", "--"], {}),
-        (["-m="], ["-m", "=", "--"], {}),
-        (["-m", ""], ["-m", "", "--"], {}),
-        (["-m", "-a"], ["-m", "-a", "--"], {}),
-        (["-m", "--"], ["-m", "--", "--"], {}),
-        (["-aqm=text"], ["-m", "text", "--"], {"all": True, "quiet": True}),
-        (["-am", "text", "x"], ["-m", "text", "--", "x"], {"all": True}),
-        (["-an=5"], ["-n", "5", "--"], {"all": True}),
-        (["-an5"], ["-n", "5", "--"], {"all": True}),
-        (["-f=a=b", "-fa=c"], ["-f", "a=b", "-f", "a=c", "--"], {}),
-        (["-a=false"], ["--"], {"all": False}),
-        (["-qa=0"], ["--"], {"quiet": True, "all": False}),
-        (["-a", "--all=false"], ["--"], {"all": False}),
-        (["-a=false", "--all"], ["--"], {"all": True}),
-        (["--message=text"], ["--message", "text", "--"], {}),
-        (["--message="], ["--message", "", "--"], {}),
-        (["--message", "--all"], ["--message", "--all", "--"], {}),
-        (["x", "-a", "-"], ["--", "x", "-"], {"all": True}),
-        (["-a", "--", "-q"], ["--", "-q"], {"all": True}),
-        (["--help"], ["--help", "--"], {}),
-        (["-h"], ["--help", "--"], {}),
+        ([], {}, []),
+        (["-m", "text"], {"message": "text"}, []),
+        (["-mtext"], {"message": "text"}, []),
+        (["-m=text"], {"message": "text"}, []),
+        (["-m=a=b"], {"message": "a=b"}, []),
+        (["-m==b"], {"message": "=b"}, []),
+        (["-m="], {"message": "="}, []),
+        (["-m", ""], {"message": ""}, []),
+        (["-m", "-a"], {"message": "-a"}, []),
+        (["-m", "--"], {"message": "--"}, []),
+        (["-m", "1", "--message=2"], {"message": "2"}, []),
+        (["-aqm=text"], {"message": "text", "all": True, "quiet": True}, []),
+        (["-am", "text", "x"], {"message": "text", "all": True}, ["x"]),
+        (["-an=5"], {"last": 5, "all": True}, []),
+        (["-an5"], {"last": 5, "all": True}, []),
+        (["-f=a=b", "-fa=c"], {"wanted": (("a", "b"), ("a", "c"))}, []),
+        (["-q", "-a=false"], {"quiet": True}, []),
+        (["-qa=0"], {"quiet": True}, []),
+        (["-a", "--all=false"], {}, []),
+        (["-a=false", "--all"], {"all": True}, []),
+        (["--message=text"], {"message": "text"}, []),
+        (["--message="], {"message": ""}, []),
+        (["--message", "--all"], {"message": "--all"}, []),
+        (["x", "-a", "-"], {"all": True}, ["x", "-"]),
+        (["-a", "--", "-q"], {"all": True}, ["-q"]),
+        (["x", "-m=t", "y"], {"message": "t"}, ["x", "y"]),
     ],
 )
-def test_forms_of_flags(args: list[str], words: list[str], switches: dict[str, bool]) -> None:
-    assert parsed(*args) == (words, switches)
+def test_forms_of_flags(args: list[str], values: dict[str, object], operands: list[str]) -> None:
+    assert parsed(*args) == (values, operands)
 
 
-def test_operands_come_after_a_double_dash() -> None:
-    assert parsed("x", "-m=t", "y") == (["-m", "t", "--", "x", "y"], {})
+@pytest.mark.parametrize("word", ["--help", "-h", "-ah"])
+def test_help_is_asked_for_anywhere(word: str) -> None:
+    assert parser_of("x", word, "y").asks_help
+    assert not parser_of("x", "--", word).asks_help
 
 
 def test_after_the_first_operand_of_some_commands_nothing_is_a_flag() -> None:
     found = parsed("-a", "image", "-q", "-m=x", "--", "--nope", interspersed=False)
-    assert found == (["--", "image", "-q", "-m=x", "--", "--nope"], {"all": True})
+    assert found == ({"all": True}, ["image", "-q", "-m=x", "--", "--nope"])
 
 
 WRONG = [

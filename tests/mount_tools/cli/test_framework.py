@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 
-import click
 import pytest
 
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.framework import Command, Group, command
+from mount_tools.cli.framework import Command, Group, command, words_of
+from mount_tools.cli.session import Session
 
 Params = dict[str, object]
 
@@ -24,7 +24,7 @@ def made(**limits: int | None) -> tuple[Command, Params]:
     @framework.number("-n", "--last", says="How many", default=-1)
     @framework.texts("-e", "--env", says="Variables")
     @framework.filters(says="Which ones")
-    def thing(**params: object) -> None:
+    def thing(_: Session, /, **params: object) -> None:
         """Further text, of several
         lines."""
         seen.update(params)
@@ -33,13 +33,12 @@ def made(**limits: int | None) -> tuple[Command, Params]:
 
 
 def call(one: Command, *args: str) -> None:
-    with one.make_context("pyunion thing", list(args)) as context:
-        one.invoke(context)
+    one.run("pyunion thing", args, Session("/nowhere"))
 
 
-def refusal(one: click.Command, *args: str) -> tuple[str, int]:
-    with pytest.raises(WrongWords) as raised, one.make_context("pyunion thing", list(args)) as ctx:
-        one.invoke(ctx)
+def refusal(one: Command, *args: str) -> tuple[str, int]:
+    with pytest.raises(WrongWords) as raised:
+        call(one, *args)
     return raised.value.message, raised.value.status
 
 
@@ -65,7 +64,7 @@ def test_a_flag_can_be_turned_off(value: str) -> None:
 
 def test_after_the_first_operand_of_some_commands_nothing_is_a_flag() -> None:
     one, seen = made(most=None)
-    one.allow_interspersed_args = False
+    one.interspersed = False
     call(one, "-e", "A", "image", "-a", "--pause=false", "--nope")
     assert seen["operands"] == ("image", "-a", "--pause=false", "--nope")
     assert (seen["all"], seen["pause"]) == (False, True)
@@ -142,7 +141,7 @@ def test_a_wrong_number_of_operands_ends_with_1(
 
 def test_a_command_without_operands_says_so() -> None:
     @command("List")
-    def ps() -> None:
+    def ps(_: Session) -> None:
         """"""
 
     text, status = refusal(ps, "x")
@@ -150,38 +149,15 @@ def test_a_command_without_operands_says_so() -> None:
     assert status == 1
 
 
-def test_help_reads_like_dockers(capsys: pytest.CaptureFixture[str]) -> None:
-    one, _ = made(most=None)
-    with pytest.raises(click.exceptions.Exit):
-        call(one, "--help")
-    assert capsys.readouterr().out == (
-        "\n"
-        "Usage:  pyunion thing [OPTIONS] THING [THING...]\n"
-        "\n"
-        "Do a thing\n"
-        "\n"
-        "Further text, of several\n"
-        "lines.\n"
-        "\n"
-        "Options:\n"
-        "  -a, --all             All of them\n"
-        "  -e, --env list        Variables\n"
-        "  -f, --filter filter   Which ones\n"
-        "  -n, --last int        How many\n"
-        "      --pause           Pause (default true)\n"
-        "\n"
-        "Exit status:\n"
-        "  0     done\n"
-        "  1     failed, for the reason that the message gives\n"
-        "  125   a flag is wrong\n"
-    )
-
-
 def test_an_unknown_command_of_a_group_shows_what_there_is() -> None:
     group = Group("image", "Manage images", {"tag": "tag_cmd.tag"})
-    context = click.Context(click.Group("pyunion"), info_name="pyunion")
     with pytest.raises(WrongWords) as raised:
-        group.invoke(group.make_context("image", ["nope"], parent=context))
+        group.run("pyunion image", ["nope"], Session("/nowhere"))
     assert raised.value.status == 1
     assert "Usage:  pyunion image COMMAND\n\nManage images\n" in raised.value.message
     assert "  tag   Create a tag" in raised.value.message
+
+
+def test_the_words_of_a_command() -> None:
+    assert words_of("pyunion image ls") == "image ls"
+    assert words_of("pyunion") == ""

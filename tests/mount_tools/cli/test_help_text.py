@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mount_tools.cli.help_text import EXAMPLES, examples_of, exit_statuses_of, words_of
-
-
-def test_the_words_of_a_command() -> None:
-    assert words_of("pyunion image ls") == "image ls"
-    assert words_of("pyunion") == ""
+from mount_tools.cli.help_text import EXAMPLES, examples_of, exit_statuses_of
 
 
 @pytest.mark.parametrize(

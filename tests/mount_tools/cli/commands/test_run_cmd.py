@@ -1,4 +1,4 @@
-"""run, exec, start, stop: real containers of a busybox root."""
+"""`pyunion run`: real containers of a busybox root."""
 
 from __future__ import annotations
 
@@ -212,27 +212,6 @@ def test_our_own_interpreter_is_out_of_reach(containers: Containers) -> None:
     assert done.returncode == 126, done
 
 
-def test_start_exec_commit_stop(containers: Containers) -> None:
-    identity = containers.ok("run", "-d", "--name", "bg", "busy:1", "sleep", "1000")
-    assert len(identity) == 64
-    assert containers("start", "bg").returncode == 0
-    containers.ok("exec", "bg", "sh", "-c", "echo made > /new")
-    assert containers("exec", "bg", "sh", "-c", "exit 3").returncode == 3
-    assert containers("exec", "bg", "nosuch").returncode == 127
-    assert containers("rm", "bg").returncode == 1
-    containers.ok("commit", "bg", "busy:2")
-    assert containers.ok("exec", "bg", "cat", "/new") == "made"
-    containers.ok("stop", "-t", "5", "bg")
-    assert "Exited (143)" in containers.ok("ps", "-a")
-    late = containers("exec", "bg", "ls")
-    assert late.returncode == 1
-    assert late.stderr.endswith(" is not running\n")
-    assert containers.ok("run", "--rm", "busy:2", "cat", "/new") == "made"
-    containers.ok("start", "bg")
-    containers.ok("rm", "-f", "bg")
-    assert containers.ok("ps", "-aq") == ""
-
-
 def test_signals_reach_the_command(containers: Containers) -> None:
     script = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
     running = containers.start("run", "--rm", "busy:1", "sh", "-c", script)
@@ -428,36 +407,6 @@ def test_the_id_goes_to_a_file_once(containers: Containers, tmp_path: Path) -> N
     containers.ok("rm", identity)
 
 
-def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> None:
-    containers.ok("create", "--name", "bad", "busy:1", "nosuch")
-    containers.ok("create", "--name", "good", "busy:1", "sleep", "1000")
-    done = containers("start", "bad", "good", "nope")
-    assert (done.returncode, done.stdout) == (1, "good\n")
-    assert done.stderr.splitlines() == [
-        'Error: exec: "nosuch": executable file not found in $PATH',
-        "Error: No such container: nope",
-        "Error: failed to start containers: bad, nope",
-    ]
-    done = containers("start", "-a", "bad", "good")
-    assert "multiple containers at once" in done.stderr
-    containers.ok("exec", "-e", "A=1", "good", "sh", "-c", 'test "$A" = 1')
-    containers.ok("rm", "-f", "bad", "good")
-
-
-def test_a_mounted_container_is_unmounted_by_stop_and_by_rm(
-    containers: Containers, tmp_path: Path
-) -> None:
-    containers.ok("create", "--name", "box", "busy:1")
-    point = tmp_path / "mnt"
-    point.mkdir()
-    for words in (("stop", "box"), ("rm", "-f", "box")):
-        containers.ok("mount", "box", str(point))
-        assert mount_type(point) == "fuse.pyunion"
-        assert "(Mounted)" in containers.ok("ps")
-        assert containers.ok(*words) == "box"
-        assert mount_type(point) is None
-
-
 def test_a_mount_in_use_stays_unless_forced(containers: Containers, tmp_path: Path) -> None:
     containers.ok("create", "--name", "busy", "busy:1")
     point = tmp_path / "mnt"
@@ -540,16 +489,4 @@ def test_devices_work_for_whom_the_user_trusts(containers: Containers) -> None:
 def test_flags_that_cannot_be(containers: Containers, flags: tuple[str, ...], said: str) -> None:
     done = containers("run", *flags, "busy:1", "true")
     assert done.returncode == 125 and said in done.stderr, done
-    assert containers.ok("ps", "-aq") == ""
-
-
-def test_stop_asks_with_the_containers_own_signal_and_patience(containers: Containers) -> None:
-    script = "trap 'exit 3' USR1; echo up; while :; do sleep 0.02; done"
-    flags = ("--stop-signal", "USR1", "--stop-timeout", "30")
-    containers.ok("create", "--rm", "--name", "box", *flags, "busy:1", "sh", "-c", script)
-    containers.ok("start", "box")
-    wait_until(lambda: "up" in containers.ok("logs", "box"), "it to be ready")
-    waiting = containers.start("wait", "box")
-    containers.ok("stop", "box")
-    assert waiting.communicate(timeout=30)[0] in ("3\n", "")
     assert containers.ok("ps", "-aq") == ""

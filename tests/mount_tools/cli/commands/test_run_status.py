@@ -8,13 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 
 from layerstore import Image
 from layerstore.errors import Conflict, NoSuchImage, StoreError
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
-from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.container.handshake import CannotStart
 from tests.helpers.children import run
 from tests.helpers.cli import Cli
@@ -40,9 +39,9 @@ def fail(error: Exception) -> Callable[[], int]:
 def test_the_exit_status_is_the_commands_or_says_why_not(
     action: Callable[[], int], status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(click.exceptions.Exit) as ended:
+    with pytest.raises(Exit) as ended:
         exit_with(action)
-    assert ended.value.exit_code == status
+    assert ended.value.status == status
     assert capsys.readouterr().err == said
 
 

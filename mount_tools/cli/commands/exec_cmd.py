@@ -1,0 +1,70 @@
+"""`pyunion exec`: one more command in a running container.
+
+Source: docker/cli `cli/command/container/exec.go`.
+"""
+
+from __future__ import annotations
+
+from layerstore.errors import Conflict
+from mount_tools.cli import framework
+from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
+from mount_tools.cli.commands.run_status import exit_with, take_stdin
+from mount_tools.cli.commands.shared_flags import detach_keys
+from mount_tools.cli.complete import named
+from mount_tools.cli.session import Session
+from mount_tools.container.detach_keys import parse_keys
+from mount_tools.container.start import exec_detached, exec_in_container
+
+
+@framework.command(
+    "Run a command in a running container",
+    "CONTAINER COMMAND [ARG...]",
+    least=2,
+    most=None,
+    interspersed=False,
+    completes=named("container"),
+)
+@framework.texts("-e", "--env", says="Set environment variables")
+@framework.text("-w", "--workdir", says="Working directory inside the container")
+@framework.text("-u", "--user", says="Username or UID (format: <name|uid>[:<group|gid>])")
+@framework.texts("--env-file", says="Read in a file of environment variables")
+@framework.flag("-i", "--interactive", says="Keep STDIN open")
+@framework.flag("-t", "--tty", says="Allocate a pseudo-TTY")
+@framework.flag("-d", "--detach", says="Detached mode: run command in the background")
+@detach_keys
+def exec_(
+    session: Session,
+    operands: tuple[str, ...],
+    env: tuple[str, ...],
+    env_file: tuple[str, ...],
+    workdir: str | None,
+    user: str | None,
+    interactive: bool,
+    tty: bool,
+    detach: bool,
+    keys: str,
+) -> None:
+    """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
+    from mount_tools.container.pausing import refuse_paused
+
+    name, *command = operands
+    container = session.store.containers.resolve(name)
+    if not container.runs_command:
+        raise Conflict(f"Container {container.id} is not running")
+    refuse_paused(session.store, container, "exec")
+    flags = ContainerFlags(
+        entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
+    )
+    config = config_of(container.config, container.image_name, flags, command)
+    config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
+    keeper, detaching = session.take_keeper(), parse_keys(keys)
+    if not detach:
+        take_stdin(interactive, tty)
+
+    def work() -> int:
+        if detach:
+            exec_detached(container, config, keeper)
+            return 0
+        return exec_in_container(container, config, keeper, stdin=interactive, keys=detaching)
+
+    exit_with(work)

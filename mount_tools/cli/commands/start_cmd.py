@@ -1,0 +1,69 @@
+"""`pyunion start`: the command of a container that is there, once more.
+
+Source: docker/cli `cli/command/container/start.go`.
+"""
+
+from __future__ import annotations
+
+from layerstore.errors import Conflict, StoreError
+from layerstore.oci.run_config import RunConfig
+from mount_tools.cli import framework
+from mount_tools.cli.commands.run_status import exit_with, take_stdin
+from mount_tools.cli.commands.shared_flags import detach_keys
+from mount_tools.cli.complete import named
+from mount_tools.cli.errors import Exit, WrongWords
+from mount_tools.cli.session import Session, complain, say
+from mount_tools.container.detach_keys import parse_keys
+from mount_tools.container.handshake import CannotStart
+from mount_tools.container.start import run_container, start_container
+
+
+@framework.command(
+    "Start one or more stopped containers",
+    "CONTAINER [CONTAINER...]",
+    least=1,
+    most=None,
+    completes=named("container"),
+)
+@framework.flag("-a", "--attach", says="Attach STDOUT/STDERR and forward signals")
+@framework.flag("-i", "--interactive", says="Attach container's STDIN")
+@detach_keys
+def start(
+    session: Session, operands: tuple[str, ...], attach: bool, interactive: bool, keys: str
+) -> None:
+    detaching = parse_keys(keys)
+    store = session.store
+    if attach or interactive:
+        if len(operands) > 1:
+            raise WrongWords("you cannot start and attach multiple containers at once", 1)
+        container = store.containers.resolve(operands[0])
+        config = RunConfig(container.config)
+        take_stdin(interactive, config.tty and interactive)
+        keeper = session.take_keeper()
+        exit_with(
+            lambda: run_container(store, container, keeper, stdin=interactive, keys=detaching)
+        )
+    failed = []
+    for name in operands:
+        try:
+            container = store.containers.resolve(name)
+            if not container.running:
+                config = RunConfig(container.config)
+                keeper = session.take_keeper()  # the first container gets it
+                start_container(store, container, keeper, stdin=config.open_stdin)
+            elif container.mount_point is not None:
+                from mount_tools.container.running import refuse_running
+
+                refuse_running(container)
+            else:
+                from mount_tools.container.pausing import is_paused
+
+                if is_paused(store, container):
+                    raise Conflict("cannot start a paused container, try unpause instead")
+            say(name)
+        except (StoreError, CannotStart) as error:
+            complain(str(error))
+            failed.append(name)
+    if failed:
+        complain(f"failed to start containers: {', '.join(failed)}")
+        raise Exit(1)

@@ -1,0 +1,77 @@
+"""The text that `--help` prints, in the form of docker's."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from mount_tools.cli.flags import Option
+from mount_tools.cli.framework import Command, Group, words_of
+from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of
+
+
+def command_help(command: Command, path: str) -> str:
+    """Return the help of a command that was called as `path`."""
+    said = "\n\n".join(part for part in (command.summary, command.description) if part)
+    words = words_of(path)
+    usage = f"\nUsage:  {command.usage(path)}\n\n{said}\n{_option_lines(command.options)}"
+    parts = [
+        usage.rstrip("\n"),
+        _example_lines(examples_of(words)),
+        _entry_lines("Exit status:", exit_statuses_of(words)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def group_help(group: Group, path: str) -> str:
+    """Return the help of a group that was called as `path`."""
+    members = [(name, member) for name in group.names() if (member := group.find(name)) is not None]
+    lines = [
+        "",
+        f"Usage:  {path} {'[OPTIONS] ' if group.options else ''}COMMAND",
+        "",
+        group.summary,
+        _option_lines(group.options),
+    ]
+    width = max(len(name) for name, _ in members) + 3
+    for title, kind in (("Management Commands:", Group), ("Commands:", Command)):
+        named = [(name, member) for name, member in members if isinstance(member, kind)]
+        if not named:
+            continue
+        lines.append(title)
+        lines.extend(f"  {name.ljust(width)}{member.summary}" for name, member in named)
+        lines.append("")
+    return "\n".join([*lines, f"Run '{path} COMMAND --help' for more on a command."])
+
+
+def _option_lines(options: Sequence[Option]) -> str:
+    """Return the options as pflag lists them, wrapped to the terminal."""
+    shown: list[tuple[str, str]] = []
+    for option in options:
+        short = next((name for name in option.names if not name.startswith("--")), "")
+        long = next((name for name in option.names if name.startswith("--")), "")
+        name = f"  {short}, {long}" if short and long else f"      {long}" if long else f"  {short}"
+        shown.append((f"{name} {option.metavar}".rstrip(), option.says))
+    if not shown:
+        return ""
+    shown.sort(key=lambda pair: pair[0].split("--")[-1].lower())
+    column = max(len(name) for name, _ in shown) + 3
+    width = max(40, shutil.get_terminal_size().columns - column)
+    lines = ["", "Options:"]
+    for name, says in shown:
+        wrapped = textwrap.wrap(says, width) or [""]
+        lines.append(name.ljust(column) + wrapped[0])
+        lines.extend(" " * column + more for more in wrapped[1:])
+    return "\n".join(lines) + "\n"
+
+
+def _example_lines(examples: Sequence[Entry]) -> str:
+    """Return example command lines, each with its meaning on the next line."""
+    lines = [f"  {line}\n      {does}" for line, does in examples]
+    return "\n".join(["Examples:", *lines]) if lines else ""
+
+
+def _entry_lines(title: str, entries: Sequence[Entry]) -> str:
+    column = max(len(term) for term, _ in entries) + 5
+    return "\n".join([title, *(f"  {term}".ljust(column) + says for term, says in entries)])

@@ -1,0 +1,21 @@
+"""`pyunion start`: each container for itself, and what cannot be started is named."""
+
+from __future__ import annotations
+
+from tests.helpers.containers import Containers
+
+
+def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> None:
+    containers.ok("create", "--name", "bad", "busy:1", "nosuch")
+    containers.ok("create", "--name", "good", "busy:1", "sleep", "1000")
+    done = containers("start", "bad", "good", "nope")
+    assert (done.returncode, done.stdout) == (1, "good\n")
+    assert done.stderr.splitlines() == [
+        'Error: exec: "nosuch": executable file not found in $PATH',
+        "Error: No such container: nope",
+        "Error: failed to start containers: bad, nope",
+    ]
+    done = containers("start", "-a", "bad", "good")
+    assert "multiple containers at once" in done.stderr
+    containers.ok("exec", "-e", "A=1", "good", "sh", "-c", 'test "$A" = 1')
+    containers.ok("rm", "-f", "bad", "good")
