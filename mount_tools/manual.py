@@ -225,7 +225,9 @@ def _sentences(entries: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 def pages() -> dict[str, str]:
     """Return the text of every page by its file name."""
     found = {"mount.pyunion.8": _mount_page(), "pyunion.1": _top_page()}
-    ahead = [(("pyunion", name), member) for name, member in _members(top)]
+    ahead: list[tuple[tuple[str, ...], Command | Group]] = [
+        (("pyunion", name), member) for name, member in _members(top)
+    ]
     while ahead:
         path, member = ahead.pop()
         name = f"{'-'.join(path)}.1"

@@ -54,17 +54,32 @@ def _prepared_keeper(kind: str) -> object:
     What both need is imported before that.
     """
     import_module("mount_tools.daemon.detach").keep_standard_fds()
-    for name in _OF_BOTH:
-        import_module(name)
-    module = import_module("mount_tools.container.keeper_process")
     try:
-        found: object = module.PreparedKeeper(getattr(module, kind))
+        # Not of an ordinary user: it has to be in the user namespace that the keeper enters.
+        early = kind == "RUN" and os.geteuid() == 0
+        module = import_module("mount_tools.container.prepared_daemon")
+        for name in _OF_ALL:
+            import_module(name)
+        daemon = module.PreparedDaemon() if early else None
+        for name in _OF_BOTH:
+            import_module(name)
+        module = import_module("mount_tools.container.keeper_process")
+        found: object = module.PreparedKeeper(getattr(module, kind), daemon)
     except OSError:
         return None  # the command forks one when it needs it, and reports if that fails too
     return found
 
 
-# What the command needs as well as its keeper: imported once, before the fork.
+# What the command, its keeper and the daemon need: imported once, before the forks.
+_OF_ALL = (
+    "threading",
+    "mount_tools.container.root_options",
+    "unionfs.syscalls.mount",
+    "unionfs.syscalls.namespaces",
+    "unionfs.syscalls.removal",
+    "unionfs.types",
+)
+# What the command and its keeper need.
 _OF_BOTH = (
     "layerstore.store",
     "mount_tools.container.host_config",

@@ -242,11 +242,13 @@ class ContainerStore:
         config: Object | None = None,
         auto_remove: bool = False,
         volumes: Sequence[VolumeUse] = (),
+        durable: bool = True,
     ) -> Container:
         """Make a container of `image`, and those of its `volumes` that are missing.
 
         `image_name` is the name by which the image was given, by default its short
-        id; without a `name` one is made up.  Raises Conflict if the name is taken,
+        id; without a `name` one is made up.  If it is not `durable`, nothing waits for the
+        disk, and it may be lost if the machine stops.  Raises Conflict if the name is taken,
         InvalidReference if it is not one, NoSuchImage if the image was removed.
         """
         return self._create(
@@ -258,6 +260,7 @@ class ContainerStore:
             auto_remove=auto_remove,
             exists=lambda: self._images.exists(image.id),
             volumes=volumes,
+            durable=durable,
         )
 
     def create_on(
@@ -277,6 +280,7 @@ class ContainerStore:
             config=config,
             auto_remove=True,
             exists=lambda: True,
+            durable=True,
         )
 
     def _create(
@@ -290,6 +294,7 @@ class ContainerStore:
         auto_remove: bool,
         exists: Callable[[], bool],
         volumes: Sequence[VolumeUse] = (),
+        durable: bool,
     ) -> Container:
         container_id = os.urandom(32).hex()
         with self._leases.lease("work", "container"), self._staging.to_build() as own:
@@ -299,7 +304,8 @@ class ContainerStore:
             top = self._layers.get(base).diff if base else None
             make_upper(staged / "upper", top)
             (staged / "lock").touch(mode=0o600)
-            self._durability.directory(staged)
+            if durable:
+                self._durability.directory(staged)
             self._volumes.stage(own, (use.volume for use in volumes))
             row = ContainerRow(
                 id=container_id,
@@ -321,7 +327,7 @@ class ContainerStore:
                 runner=None,
                 runner_start=None,
             )
-            self._insert(row, staged, exists, volumes)
+            self._insert(row, staged, exists, volumes, durable=durable)
         return self.get(container_id)
 
     def _insert(
@@ -330,11 +336,13 @@ class ContainerStore:
         staged: Path,
         exists: Callable[[], bool],
         volumes: Sequence[VolumeUse],
+        *,
+        durable: bool,
     ) -> None:
         # Committed before the directory is made, so that a recovery finds it.
-        self._leases.hold("container", row.id)
+        self._leases.hold("container", row.id, durable=durable)
         try:
-            with self._database.transaction():
+            with self._database.transaction(durable=durable):
                 if not exists():
                     raise NoSuchImage(row.image)
                 if not row.name:
@@ -346,7 +354,8 @@ class ContainerStore:
                 self._rows.insert(row)
                 self._volumes.attach(staged.parent, row.id, volumes)
                 os.rename(staged, self.path / row.id)
-                self._durability.directory(self.path)
+                if durable:
+                    self._durability.directory(self.path)
         except BaseException:
             self.collect([row.id])
             self._volumes.collect(use.volume for use in volumes)

@@ -97,11 +97,14 @@ class Leases:
         if not self._database.connection.in_transaction:
             self.recover()
 
-    def hold(self, kind: Kind, *keys: str) -> None:
-        """Lease `keys` within every work that this process has under way."""
+    def hold(self, kind: Kind, *keys: str, durable: bool = True) -> None:
+        """Lease `keys` within every work that this process has under way.
+
+        `durable` is that of `Database.transaction`.
+        """
         pid = os.getpid()
         if self._works and keys:
-            with self._database.transaction() as tx:
+            with self._database.transaction(durable=durable) as tx:
                 # Within the transaction: another thread may be about to end a work.
                 for number in [number for owner, number in self._works if owner == pid]:
                     for key in keys:

@@ -23,10 +23,10 @@ from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.build.kernel_stage import describe_root
 from mount_tools.build.messages import Link, Serving, Unserved
-from mount_tools.container.mount_points import Point, with_points
+from mount_tools.container.mount_points import with_points
 from mount_tools.container.program import own_interpreter
-from mount_tools.container.root_options import container_options
-from mount_tools.container.run import FuseRoot, serve_root
+from mount_tools.container.root_daemon import FuseRoot, serve_root
+from mount_tools.container.root_options import Point, container_options
 from mount_tools.mount.fuse import open_device
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError

@@ -201,9 +201,10 @@ class Command:
         return " ".join(part for part in parts if part)
 
     def help_text(self, path: str) -> str:
-        from mount_tools.cli.help_pages import command_help
+        from mount_tools.cli.help_pages import Shown, command_help
 
-        return command_help(self, path)
+        text = "\n\n".join(part for part in (self.summary, self.description) if part)
+        return command_help(Shown(words_of(path), self.usage(path), text, self.options))
 
 
 def command(
@@ -304,6 +305,15 @@ class Group:
         print(self.help_text(path), file=sys.stderr)
 
     def help_text(self, path: str) -> str:
-        from mount_tools.cli.help_pages import group_help
+        from mount_tools.cli.help_pages import Shown, group_help
 
-        return group_help(self, path)
+        members = [
+            (name, member) for name in self.names() if (member := self.find(name)) is not None
+        ]
+        groups, commands = (
+            [(name, member.summary) for name, member in members if isinstance(member, kind)]
+            for kind in (Group, Command)
+        )
+        usage = f"{path} {'[OPTIONS] ' if self.options else ''}COMMAND"
+        shown = Shown(words_of(path), usage, self.summary, self.options)
+        return group_help(shown, groups, commands, path)

@@ -5,43 +5,43 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mount_tools.cli.flags import Option
-from mount_tools.cli.framework import Command, Group, words_of
 from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of
 
 
-def command_help(command: Command, path: str) -> str:
-    """Return the help of a command that was called as `path`."""
-    said = "\n\n".join(part for part in (command.summary, command.description) if part)
-    words = words_of(path)
-    usage = f"\nUsage:  {command.usage(path)}\n\n{said}\n{_option_lines(command.options)}"
+class Shown(NamedTuple):
+    """What the help of a command, or of a group, is made of; `words` are those of its path."""
+
+    words: str
+    usage: str
+    text: str
+    options: Sequence[Option]
+
+
+def command_help(shown: Shown) -> str:
+    """Return the help of a command."""
+    top = f"\nUsage:  {shown.usage}\n\n{shown.text}\n{_option_lines(shown.options)}"
     parts = [
-        usage.rstrip("\n"),
-        _example_lines(examples_of(words)),
-        _entry_lines("Exit status:", exit_statuses_of(words)),
+        top.rstrip("\n"),
+        _example_lines(examples_of(shown.words)),
+        _entry_lines("Exit status:", exit_statuses_of(shown.words)),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def group_help(group: Group, path: str) -> str:
-    """Return the help of a group that was called as `path`."""
-    members = [(name, member) for name in group.names() if (member := group.find(name)) is not None]
-    lines = [
-        "",
-        f"Usage:  {path} {'[OPTIONS] ' if group.options else ''}COMMAND",
-        "",
-        group.summary,
-        _option_lines(group.options),
-    ]
-    width = max(len(name) for name, _ in members) + 3
-    for title, kind in (("Management Commands:", Group), ("Commands:", Command)):
-        named = [(name, member) for name, member in members if isinstance(member, kind)]
-        if not named:
-            continue
-        lines.append(title)
-        lines.extend(f"  {name.ljust(width)}{member.summary}" for name, member in named)
-        lines.append("")
+def group_help(
+    shown: Shown, groups: Sequence[tuple[str, str]], commands: Sequence[tuple[str, str]], path: str
+) -> str:
+    """Return the help of a group that was called as `path`, with a summary of each member."""
+    lines = ["", f"Usage:  {shown.usage}", "", shown.text, _option_lines(shown.options)]
+    width = max(len(name) for name, _ in (*groups, *commands)) + 3
+    for title, members in (("Management Commands:", groups), ("Commands:", commands)):
+        if members:
+            lines.append(title)
+            lines.extend(f"  {name.ljust(width)}{summary}" for name, summary in members)
+            lines.append("")
     return "\n".join([*lines, f"Run '{path} COMMAND --help' for more on a command."])
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from layerstore.errors import StoreError
 from layerstore.oci.json_values import Object
 from mount_tools.container.handshake import REFUSED, CannotStart
+from mount_tools.container.prepared_daemon import MODULES, PreparedDaemon
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
@@ -54,38 +55,40 @@ Order = RunOrder | ExecOrder
 
 
 class Kind(NamedTuple):
-    """A kind of keeper: the module whose `keep` it calls, and more modules that it needs."""
+    """A kind of keeper: the module whose `keep` it calls, and those that its daemon needs."""
 
     order: type[Order]
     module: str
-    more: tuple[str, ...] = ()
+    of_daemon: tuple[str, ...] = ()
 
 
-RUN = Kind(
-    RunOrder,
-    "mount_tools.container.run",
-    # The daemon of the container's root is a fork of the keeper.
-    ("mount_tools.daemon.log", "mount_tools.daemon.serve", "unionfs.transports.dev_fuse"),
-)
+RUN = Kind(RunOrder, "mount_tools.container.run", MODULES)
 EXEC = Kind(ExecOrder, "mount_tools.container.exec")
 
 
 class PreparedKeeper:
     """A keeper that has no command yet; the caller calls `keep` or `cancel`."""
 
-    def __init__(self, kind: Kind) -> None:
-        """Fork it.  It opens the store by itself."""
+    def __init__(self, kind: Kind, daemon: PreparedDaemon | None = None) -> None:
+        """Fork it.  It opens the store by itself.
+
+        `daemon` is to serve the root of its container; if it is None, the keeper forks one.
+        """
         self._kind = kind
+        self._daemon = daemon
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._process = begin_detached(
-                lambda reporter: _be_keeper(kind, theirs, reporter), keep=(theirs.fileno(),)
+                lambda reporter: _be_keeper(kind, theirs, reporter, daemon),
+                keep=(theirs.fileno(), *(() if daemon is None else daemon.fds)),
             )
         except BaseException:
             self._orders.close()
             raise
         finally:
             theirs.close()
+        if daemon is not None:
+            daemon.release()
 
     def keep(self, order: Order, viewer: socket.socket | None, whose: str) -> None:
         """Let it run a command, connected to `viewer`; return once the command runs.
@@ -108,13 +111,19 @@ class PreparedKeeper:
         self._orders.close()
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.report()
+        if self._daemon is not None:
+            self._daemon.cancel()
 
 
-def _be_keeper(kind: Kind, orders: socket.socket, reporter: Reporter) -> int:
+def _be_keeper(
+    kind: Kind, orders: socket.socket, reporter: Reporter, daemon: PreparedDaemon | None
+) -> int:
     """Get ready, wait for an order, and carry it out; return an exit status."""
     work = import_module(kind.module).keep
-    for name in kind.more:
-        import_module(name)
+    more = () if daemon is None else (daemon,)
+    if daemon is None:
+        for name in kind.of_daemon:  # it will be a fork of ours
+            import_module(name)
     gc.freeze()
     gc.enable()
     with orders:
@@ -126,7 +135,11 @@ def _be_keeper(kind: Kind, orders: socket.socket, reporter: Reporter) -> int:
     release_stdio()
     order = kind.order(*json.loads(data))
     viewer = socket.socket(fileno=fds[0]) if fds else None
-    return _report_failures(reporter, lambda: work(order, viewer, reporter))
+    try:
+        return _report_failures(reporter, lambda: work(order, viewer, reporter, *more))
+    finally:
+        if daemon is not None:
+            daemon.abandon()
 
 
 def check_report(report: Report, whose: str) -> None:

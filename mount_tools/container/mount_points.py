@@ -19,14 +19,13 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
 
-from layerstore.db.staging import remove_tree
 from layerstore.errors import StoreError
+from mount_tools.container.root_options import Point
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError
+from unionfs.syscalls.removal import remove_tree
 from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 
 POINTS = "points"
@@ -35,52 +34,51 @@ POINTS = "points"
 _MADE_OF = "made-of"
 
 
-class Point(NamedTuple):
-    """A path in the container that something is mounted on: a directory, or a file."""
-
-    path: str
-    folder: bool
-
-
 # We mount filesystems there, so this layer has nothing below them.
 _OURS = (Point("/proc", True), Point("/sys", True), Point("/dev", True))
 _BENEATH_OURS = tuple(os.fsencode(own.path[1:]) for own in _OURS)
 
 
-def with_points(union: UnionConfig, directory: Path, wanted: Iterable[Point]) -> UnionConfig:
+def with_points(
+    union: UnionConfig, directory: str | os.PathLike[str], wanted: Iterable[Point]
+) -> UnionConfig:
     """Return `union` with one more lower, of the `wanted` mount points that it lacks.
 
     `directory` is the container's, and the container is not mounted.  Raises StoreError.  There
     is room for the layer: a union takes more of them than an image has (layerstore.limits).
     """
     points = [*_OURS, *wanted]
-    place = directory / POINTS
+    place = os.path.join(directory, POINTS)
+    diff, made = os.path.join(place, "diff"), os.path.join(place, _MADE_OF)
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
-    if _read(place / _MADE_OF) != made_of:
-        remove_tree(place)
-        _build(union.lowers, place, points)
-        (place / _MADE_OF).write_text(made_of)
-    if not os.listdir(place / "diff"):
+    if _read(made) != made_of:
+        # A container may have made some of it immutable.
+        remove_tree(None, os.fsencode(place), protected=True)
+        _build(union.lowers, place, diff, points)
+        with open(made, "w") as file:
+            file.write(made_of)
+    if not os.listdir(diff):
         return union
-    return union._replace(lowers=(os.fsencode(place / "diff"), *union.lowers))
+    return union._replace(lowers=(os.fsencode(diff), *union.lowers))
 
 
 def _boot() -> str:
     # After a crash the layer may be incomplete, whatever `made-of` says.
-    return _read(Path("/proc/sys/kernel/random/boot_id"))
+    return _read("/proc/sys/kernel/random/boot_id")
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text(errors="replace")
+        with open(path, errors="replace") as file:
+            return file.read()
     except OSError:
         return ""
 
 
-def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> None:
-    diff, work = place / "diff", place / "work"
+def _build(lowers: tuple[bytes, ...], place: str, diff: str, points: Iterable[Point]) -> None:
+    work = os.path.join(place, "work")
     for directory in (place, diff, work):
-        directory.mkdir(mode=0o755)
+        os.mkdir(directory, 0o755)
     config = UnionConfig(lowers=lowers, upper=os.fsencode(diff), work=os.fsencode(work))
     try:
         union = open_union(config)
@@ -93,7 +91,7 @@ def _build(lowers: tuple[bytes, ...], place: Path, points: Iterable[Point]) -> N
                 _make(union, point)
     finally:
         union.close(write_back=False)
-    remove_tree(work)
+    remove_tree(None, os.fsencode(work))
 
 
 def _make(union: UnionFs, point: Point) -> None:

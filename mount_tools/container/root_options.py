@@ -1,4 +1,4 @@
-"""The union that a container's processes see: what it is mounted with, and how it is served.
+"""The union that a container's processes see: which layers, and mounted with which options.
 
 It is mounted with nothing but what is decided here, for `run`, `exec` and `build`;
 `mount` mounts it for the user, with options of theirs.
@@ -7,62 +7,93 @@ It is mounted with nothing but what is decided here, for `run`, `exec` and `buil
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from layerstore.containers.containers import Container, socket_path
-from layerstore.store import Store
-from mount_tools.daemon.detach import Outcome
 from mount_tools.mount.mount_options import MountOptions
 from unionfs import UnionConfig
-from unionfs.errors import ConfigError, MountError
+
+if TYPE_CHECKING:  # the daemon needs no store
+    from layerstore.containers.containers import Container
+    from layerstore.store import Store
 
 
-def container_options(
+class Point(NamedTuple):
+    """A path in the container that something is mounted on: a directory, or a file."""
+
+    path: str
+    folder: bool
+
+
+class RootOrder(NamedTuple):
+    """What a daemon is to serve: a container's union, as JSON can hold it.
+
+    `directory` is the container's.  The union gets the mount `points` that its layers lack.
+    """
+
+    directory: str
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    fsname: str
+    control: str
+    log: str
+    allow_other: bool
+    transport: str = "auto"
+    flags: int = 0
+    volatile: bool = False
+    points: tuple[Point, ...] = ()
+
+    def options(self) -> MountOptions:
+        """Return the options of the mount, without the layer of the mount points."""
+        return MountOptions(
+            union=UnionConfig(
+                lowers=tuple(map(os.fsencode, self.lowers)),
+                upper=os.fsencode(self.upper),
+                work=os.fsencode(self.work),
+                volatile=self.volatile,
+            ),
+            flags=self.flags,
+            fsname=self.fsname,
+            allow_other=self.allow_other,
+            transport=self.transport,
+            control=self.control,
+            log=self.log,
+        )
+
+
+def order_of(fields: Sequence[Any]) -> RootOrder:
+    """Return the order that was written as the JSON array `fields`."""
+    order = RootOrder(*fields)
+    return order._replace(points=tuple(Point(*point) for point in order.points))
+
+
+def root_order(
     store: Store, container: Container, *, transport: str = "auto", flags: int = 0
-) -> MountOptions:
-    """Return the options that mount `container`; `others` replace or add to the usual ones."""
+) -> RootOrder:
+    """Return what serves the root of `container`; `flags` are MS_* of mount(2)."""
+    from layerstore.containers.containers import socket_path
+
     containers = store.containers
     directory = containers.directory(container)
     lowers = containers.lowers(container)
     if not lowers:
         lowers = [directory / "empty"]
         lowers[0].mkdir(mode=0o755, exist_ok=True)
-    return MountOptions(
-        union=UnionConfig(
-            lowers=tuple(os.fsencode(path) for path in lowers),
-            upper=os.fsencode(containers.upper(container)),
-            work=os.fsencode(containers.work(container)),
-        ),
-        flags=flags,
+    return RootOrder(
+        directory=os.fspath(directory),
+        lowers=tuple(map(os.fspath, lowers)),
+        upper=os.fspath(containers.upper(container)),
+        work=os.fspath(containers.work(container)),
         fsname=f"pyunion:{container.name}",
-        allow_other=os.geteuid() == 0,
-        transport=transport,
         control=os.fspath(socket_path(directory)),
         log=os.fspath(directory / "mount.log"),
+        allow_other=os.geteuid() == 0,
+        transport=transport,
+        flags=flags,
     )
 
 
-def serve_in_namespace(
-    fuse: int, options: MountOptions, live: Callable[[], None], mounted: int
-) -> Outcome:
-    """Serve the mount behind `fuse`, made in another mount namespace, to its end.
-
-    `mounted` is a pipe from which something can be read as soon as the mount is made.
-    """
-    from mount_tools.daemon import log as log_to
-    from mount_tools.daemon.serve import serve
-
-    def wait() -> None:
-        made = os.read(mounted, 1)
-        os.close(mounted)
-        if not made:
-            raise MountError("the process that was to mount the root of the container has ended")
-
-    # The process that runs the container has blocked signals; this one handles them.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    log_to.set_up(foreground=False, debug=False, file=options.log)
-    try:
-        return serve(f"/dev/fd/{fuse}", options, live, wait=wait)
-    except (ConfigError, MountError, OSError) as error:
-        return Outcome(1, str(error))
+def container_options(store: Store, container: Container, *, flags: int = 0) -> MountOptions:
+    """Return the options that mount `container`."""
+    return root_order(store, container, flags=flags).options()

@@ -41,43 +41,27 @@ from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import RunOrder
 from mount_tools.container.limits import Limits
-from mount_tools.container.mount_points import Point, with_points
+from mount_tools.container.prepared_daemon import PreparedDaemon
 from mount_tools.container.process import Launch, launch_of
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
-from mount_tools.container.root_options import container_options, serve_in_namespace
+from mount_tools.container.root_daemon import FuseRoot, RootDaemon, daemon_of
+from mount_tools.container.root_options import Point, RootOrder, root_order
 from mount_tools.container.running import refuse_running
 from mount_tools.container.signals import held
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size
 from mount_tools.container.user_namespace import be_root
-from mount_tools.daemon.detach import OK, begin_daemon, outcome_of
-from mount_tools.daemon.handover import GRACE, await_predecessor
+from mount_tools.daemon.handover import await_predecessor
 from mount_tools.daemon.report import Reporter
-from mount_tools.mount.fuse import mount_on_fd, open_device
-from mount_tools.mount.mount_options import MountOptions
+from mount_tools.mount.fuse import open_device
 from unionfs.errors import MountError
 from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import adopt_orphans
 from unionfs.syscalls.privilege import is_machine_root
 
 _HOSTNAME = r"[A-Za-z0-9_.-]{1,64}"
-
-
-class FuseRoot(NamedTuple):
-    """A container's root: a union that will be served at `fuse`, a `/dev/fuse`."""
-
-    fuse: int
-    point: str
-    options: MountOptions
-
-    def mount(self) -> str:
-        try:
-            mount_on_fd(self.fuse, self.point, self.options)
-        except MountError as error:
-            raise StoreError(str(error)) from None
-        return self.point
 
 
 class _Start(NamedTuple):
@@ -89,15 +73,21 @@ class _Start(NamedTuple):
     transport: str
     stdin: bool
     size: Size | None
+    prepared: PreparedDaemon | None
 
 
-def keep(order: RunOrder, viewer: socket.socket | None, reporter: Reporter) -> None:
-    """Be the keeper of a container, to its end."""
+def keep(
+    order: RunOrder,
+    viewer: socket.socket | None,
+    reporter: Reporter,
+    prepared: PreparedDaemon | None = None,
+) -> None:
+    """Be the keeper of a container, to its end; `prepared` is to serve its root."""
     be_root()
     with held(), Store.open(order.root, sync=order.sync, create=False) as store:
         container = store.containers.get(order.container)
         launch = launch_of(RunConfig(container.config))
-        start = _Start(store, container, launch, order.transport, order.stdin, order.size)
+        start = _Start(store, container, launch, order.transport, order.stdin, order.size, prepared)
         _keep_started(start, viewer, reporter)
 
 
@@ -119,7 +109,8 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
         finally:
             running.daemon.await_end()
         release(store.containers.directory(container))
-        store.containers.finished(container, code)
+        # That it is removed is synced, and all before it.
+        store.containers.finished(container, code, durable=not container.auto_remove)
         if container.auto_remove:
             with suppress(NotFound):  # another process has removed it
                 store.containers.remove(store.containers.get(container.id))
@@ -140,7 +131,7 @@ def _start(start: _Start) -> _Running:
     """Start the container's command; the caller attends to it, and closes what it gets."""
     own_interpreter()
     store = start.store
-    with store.containers.lock(start.container):
+    with store.containers.lock(start.container) as lock:
         container = store.containers.get(start.container.id)
         refuse_running(container)
         try:
@@ -150,8 +141,8 @@ def _start(start: _Start) -> _Running:
         listener = None
         try:
             listener = listen(store.containers.directory(container))
-            inside = _inside_of(start, container, fuse)
-            daemon = RootDaemon(inside.root)
+            inside, order = _inside_of(start, container, fuse)
+            daemon = daemon_of(order, fuse, lock, start.prepared)
             try:
                 started, streams = _start_inside(
                     store, container, inside, daemon, stdin=start.stdin
@@ -227,57 +218,10 @@ def _start_inside(
     return Started(child, init), streams
 
 
-def serve_root(root: FuseRoot) -> None:
-    """Start the daemon of the mounted root; return when it serves.  Raises StoreError."""
-    RootDaemon(root).serve()
-
-
-class RootDaemon:
-    """The daemon that will serve a container's root; it opens the union before that is mounted."""
-
-    def __init__(self, root: FuseRoot) -> None:
-        """Start it.  The caller calls `serve` or `cancel`."""
-        self._upper = root.options.union.upper
-        self._live = False
-        mounted, self._mounted = os.pipe()
-        try:
-            self._daemon = begin_daemon(
-                lambda live: serve_in_namespace(root.fuse, root.options, live, mounted),
-                keep=(root.fuse, mounted),
-            )
-        finally:
-            os.close(mounted)
-
-    def serve(self) -> None:
-        """Let it serve the root, which is mounted now; return when it does.  Raises StoreError."""
-        with suppress(BrokenPipeError):  # it has ended, and its report says why
-            os.write(self._mounted, b"m")
-        self._close()
-        outcome = outcome_of(self._daemon.report())
-        if outcome.status != OK:
-            raise StoreError(outcome.message)
-        self._live = True
-
-    def cancel(self) -> None:
-        """Let it end; if it serves already, the caller has ended the processes of the mount."""
-        if self._mounted >= 0:
-            self._close()
-            self._daemon.report()
-        elif self._live:
-            self.await_end()
-
-    def await_end(self) -> None:
-        """Return when it has ended, or when another mount namespace keeps the mount alive."""
-        if not self._daemon.ended_within(GRACE) and self._upper is not None:
-            await_predecessor(self._upper)
-
-    def _close(self) -> None:
-        os.close(self._mounted)
-        self._mounted = -1
-
-
-def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoot]:
-    """Return what the container looks like inside; prepares its files and mount points."""
+def _inside_of(
+    start: _Start, container: Container, fuse: int
+) -> tuple[Inside[FuseRoot], RootOrder]:
+    """Return what the container looks like inside, and what its daemon serves there."""
     store, launch = start.store, start.launch
     config = RunConfig(container.config)
     hostname = config.hostname or container.short
@@ -296,7 +240,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     # of /dev are on a filesystem of their own.
     devices = MKNOD in host.rights.capabilities
     flags = 0 if devices else MS_NODEV
-    options = container_options(store, container, transport=start.transport, flags=flags)
+    order = root_order(store, container, transport=start.transport, flags=flags)
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
     await_predecessor(os.fsencode(store.containers.upper(container)))
@@ -304,11 +248,10 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
     wanted = [Point(f"/{name}", folder=False) for name in files]
     wanted += [Point(one.target, folder=True) for one in host.tmpfs]
     wanted += [Point(volume.target, os.path.isdir(volume.source)) for volume in host.volumes]
-    union = with_points(options.union, directory, wanted)
     # What is removed at its end need not be on disk before.
-    options = options._replace(union=union._replace(volatile=container.auto_remove))
-    return Inside(
-        FuseRoot(fuse, os.fspath(point), options),
+    order = order._replace(points=tuple(wanted), volatile=container.auto_remove)
+    inside = Inside(
+        FuseRoot(fuse, os.fspath(point), order.options()),
         hostname,
         launch._replace(environment=(f"HOSTNAME={hostname}", *launch.environment)),
         host,
@@ -318,6 +261,7 @@ def _inside_of(start: _Start, container: Container, fuse: int) -> Inside[FuseRoo
         outer_stays=not is_machine_root(),
         group=_group_of(store, container, host.limits),
     )
+    return inside, order
 
 
 def _group_of(store: Store, container: Container, limits: Limits) -> Path | None:

@@ -53,11 +53,14 @@ def keep_standard_fds() -> None:
 
 
 class Detached:
-    """A child in a session of its own.  The caller calls `report`, once."""
+    """A child in a session of its own.  The caller calls `report`, once.
+
+    `reading` is the descriptor that its report comes by.
+    """
 
     def __init__(self, pid: int, reading: int) -> None:
         self.pid = pid
-        self._reading = reading
+        self.reading = reading
 
     def report(self) -> Report:
         """Wait until the child has closed its reporter, or has ended; return what it reports.
@@ -65,14 +68,14 @@ class Detached:
         A child that has not reported, or has reported Failed, is waited for.
         """
         try:
-            report = receive(self._reading)
+            report = receive(self.reading)
         except KeyboardInterrupt:
             # The child is in a session of its own, so the terminal does not signal it.
             os.kill(self.pid, signal.SIGTERM)
             os.waitpid(self.pid, 0)
             raise
         finally:
-            os.close(self._reading)
+            os.close(self.reading)
         if isinstance(report, Live):
             return report
         _, status = os.waitpid(self.pid, 0)

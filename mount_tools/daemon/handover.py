@@ -15,14 +15,16 @@ Source: flock(2); fcntl(2) "Open file description locks (non-POSIX)".
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from logging import Logger
+
 
 GRACE = 1.0  # seconds from the kernel's end of a mount until its daemon has noticed
 PATIENCE = 30.0  # seconds; writing much data back to a slow disk takes long
@@ -42,7 +44,7 @@ def announced_closing(directories: Iterable[bytes]) -> Iterator[None]:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_RDLCK, 0, 0, 0, 0))
             except OSError as error:
                 # A new mount of the upper then fails instead of waiting; this one is unharmed.
-                log.debug("cannot announce the end of %r: %s", directory, error)
+                _log().debug("cannot announce the end of %r: %s", directory, error)
         yield
 
 
@@ -83,7 +85,13 @@ def is_closing(fd: int) -> bool:
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
     except OSError as error:
-        log.debug("cannot tell whether the mount is closing: %s", error)
+        _log().debug("cannot tell whether the mount is closing: %s", error)
         return False
     kind: int = _LOCK.unpack(found)[0]
     return kind != fcntl.F_UNLCK
+
+
+def _log() -> Logger:
+    from logging import getLogger  # a container's keeper says nothing, and starts without it
+
+    return getLogger(__name__)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from typing import TYPE_CHECKING
 
 from unionfs.syscalls.mountinfo import read_mounts
 
-OWN_TABLE = "/proc/self/mountinfo"
+if TYPE_CHECKING:
+    from logging import Logger
 
-log = logging.getLogger(__name__)
+OWN_TABLE = "/proc/self/mountinfo"
 
 
 def device_on(directory: str, table: str = OWN_TABLE) -> str | None:
@@ -22,6 +23,12 @@ def device_on(directory: str, table: str = OWN_TABLE) -> str | None:
     try:
         mounts = read_mounts(table)
     except OSError as error:
-        log.warning("the mount table cannot be read: %s", error)
+        _log().warning("the mount table cannot be read: %s", error)
         return None
     return next((m.device for m in reversed(mounts) if m.mount_point == wanted), None)
+
+
+def _log() -> Logger:
+    from logging import getLogger  # a container's keeper says nothing, and starts without it
+
+    return getLogger(__name__)

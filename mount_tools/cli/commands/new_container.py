@@ -70,6 +70,8 @@ def create_container(
         config=config,
         auto_remove=flags.rm,
         volumes=uses,
+        # Of one that runs at once and is removed at its end, nothing is wanted after a crash.
+        durable=not (flags.rm and runs) or bool(uses),
     )
     if uses:
         from mount_tools.container.volume_content import fill_volumes

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.table import aligned
@@ -23,8 +23,7 @@ TABLE = "table"
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """One kind of rows: the heading of each field, and the fields of the plain table."""
 
     headings: Mapping[str, str]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mount_tools.container.mount_points import Point, with_points
+from mount_tools.container.mount_points import with_points
+from mount_tools.container.root_options import Point
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import Content, fill
 from unionfs.core.config import UnionConfig

@@ -1,16 +1,19 @@
-"""The options of the mount that a container's processes see; test_run has how it is served."""
+"""The union of a container's processes; test_run has how it is served."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 from layerstore import Store
-from mount_tools.container.root_options import container_options
+from mount_tools.container.root_options import Point, container_options, order_of, root_order
 
 
 def test_they_are_those_of_the_container_and_its_image(store: Store) -> None:
     container = store.containers.create(store.images.resolve("box:1"), name="box")
-    options = container_options(store, container, transport="pyfuse3", flags=4)
+    options = root_order(store, container, transport="pyfuse3", flags=4).options()
     directory = store.containers.directory(container)
     assert options.union.lowers == tuple(map(os.fsencode, store.containers.lowers(container)))
     assert options.union.upper == os.fsencode(directory / "upper")
@@ -18,3 +21,24 @@ def test_they_are_those_of_the_container_and_its_image(store: Store) -> None:
     assert (options.fsname, options.transport, options.flags) == ("pyunion:box", "pyfuse3", 4)
     assert options.control == os.fspath(directory / "control.sock")
     assert options.log == os.fspath(directory / "mount.log")
+    usual = options._replace(transport="auto")
+    assert container_options(store, container, flags=4) == usual
+
+
+def test_an_order_comes_through_json_unchanged(store: Store) -> None:
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
+    order = root_order(store, container, flags=1)._replace(
+        lowers=("/odd\udcff", "/b"), volatile=True, points=(Point("/a", True), Point("/b", False))
+    )
+    again = order_of(json.loads(json.dumps(order)))
+    assert again._replace(lowers=tuple(again.lowers)) == order
+    assert again.options() == order.options()
+
+
+def test_they_need_no_store_and_no_union() -> None:
+    code = (
+        "import sys, mount_tools.container.root_options\n"
+        "heavy = ('layerstore.store', 'layerstore.containers', 'unionfs.core.union')\n"
+        "assert not {*heavy} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
