@@ -14,6 +14,8 @@ The packages of `apt` come from a directory that this process serves on the loop
 Debian and the packages are fetched by mmdebstrap and apt before anything is timed; the row is
 left out if they are not there.
 
+`pyunion-user` and `buildah-user` are an ordinary user's, who has sub-ids.
+
 docker's is the classic builder of a dockerd of its own, buildah's is `bud --layers
 --isolation chroot` on kernel overlayfs.  PyUnion alone writes back what it made before it
 says that it is done; `pyunion-nosync` does not either.
@@ -38,6 +40,7 @@ from contextlib import ExitStack
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from benchmarks.ordinary_user import OrdinaryUser
 from benchmarks.side_by_side import line
 from benchmarks.stores import DockerStore, PyUnionStore, Store, run, workspace
 from benchmarks.subjects import said_by
@@ -93,11 +96,40 @@ class Buildah(Subject):
         self.store.command("rm", container)
 
 
+class UserStore(Store):
+    """A store of an ordinary user, through the command `words`."""
+
+    def __init__(self, base: Path, *words: str | Path) -> None:
+        self._user = OrdinaryUser(base)
+        super().__init__(*words)
+
+    def command(self, *words: str | Path) -> str:
+        return run(*self._user.words(*self.words, *words), more=self._user.environment)
+
+
+def _of_a_user(kind: type[Subject], home: Path, *words: str | Path) -> Subject:
+    home.mkdir(mode=0o755)
+    home.parent.chmod(0o755)
+    return kind(UserStore(home, *words))
+
+
+def _ours_of_a_user(base: Path) -> Subject:
+    return _of_a_user(Subject, base / "pyunion-user", sys.executable, "-m", "mount_tools.pyunion")
+
+
+def _buildah_of_a_user(base: Path) -> Subject:
+    home = base / "buildah-user"
+    words = ("--root", home / "store", "--runroot", home / "runtime/run")
+    return _of_a_user(Buildah, home, "buildah", *words, "--storage-driver", "overlay")
+
+
 MAKERS: dict[str, Callable[[Path], Subject]] = {
     "pyunion": lambda base: Subject(PyUnionStore(base)),
     "pyunion-nosync": lambda base: Subject(PyUnionStore(base, sync=False)),
     "docker": lambda base: Docker(DockerStore(base)),
     "buildah": lambda base: Buildah(BuildahStore(base)),
+    "pyunion-user": _ours_of_a_user,
+    "buildah-user": _buildah_of_a_user,
 }
 
 

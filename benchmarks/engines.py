@@ -46,10 +46,9 @@ from pathlib import Path
 
 from benchmarks.builds import Taken, as_json, table
 from benchmarks.demo import debian_rootfs
+from benchmarks.ordinary_user import UID, OrdinaryUser
 from benchmarks.stores import REPOSITORY, run, workspace
 from benchmarks.subjects import said_by
-
-_USER, _SUB_IDS = 4242, 700_000
 
 _STORAGE = """[storage]
 driver = "overlay"
@@ -67,12 +66,6 @@ events_logger = "none"
 lock_type = "file"
 tmp_dir = "{base}/tmp"
 volume_path = "{base}/volumes"
-"""
-
-# The user exists in the mount namespace only.
-_AS_USER = f"""
-for name in passwd group subuid subgid; do mount --bind "$0/$name" "/etc/$name"; done
-exec setpriv --reuid={_USER} --regid={_USER} --clear-groups --inh-caps=-all -- "$@"
 """
 
 _CHANGES = """
@@ -129,7 +122,7 @@ class Engine:
         self.base = base
         self.program = program
         self.as_user = as_user
-        self.owner = _USER if as_user else 0
+        self.owner = UID if as_user else 0
         self.measured: float | None = None  # what a row has measured by itself, in seconds
         base.mkdir(mode=0o755)
         overlay = f'[storage.options.overlay]\nmount_program = "{program}"\n' if program else ""
@@ -143,34 +136,14 @@ class Engine:
             "BUILDAH_ISOLATION": "chroot",
             "TMPDIR": str(base),
         }
-        if as_user:
-            self._make_user()
-
-    def _make_user(self) -> None:
-        names = {
-            "passwd": f"root:x:0:0::/root:/bin/sh\nbench:x:{_USER}:{_USER}::{self.base}:/bin/sh\n",
-            "group": f"root:x:0:\nbench:x:{_USER}:\n",
-            "subuid": f"bench:{_SUB_IDS}:65536\n",
-            "subgid": f"bench:{_SUB_IDS}:65536\n",
-        }
-        for name, content in names.items():
-            (self.base / name).write_text(content)
-        (self.base / "runtime").mkdir(mode=0o700)
-        for path in [self.base, *self.base.rglob("*")]:
-            os.lchown(path, _USER, _USER)
-        self._environment |= {
-            "HOME": str(self.base),
-            "USER": "bench",
-            "XDG_RUNTIME_DIR": str(self.base / "runtime"),
-        }
+        self.user = OrdinaryUser(base) if as_user else None
+        if self.user is not None:
+            self._environment |= self.user.environment
 
     def __call__(self, *words: str | Path) -> str:
         """Run a command as the subject's user; raises RuntimeError where it fails."""
-        prefix: list[str | Path] = []
-        if self.as_user:
-            prefix = ["unshare", "-m", "sh", "-ec", _AS_USER, self.base]
         done = subprocess.run(
-            [*prefix, *words],
+            words if self.user is None else self.user.words(*words),
             env=self._environment,
             cwd=self.base,
             stdin=subprocess.DEVNULL,

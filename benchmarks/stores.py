@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.demo import mounts_beneath, unmount
@@ -31,14 +31,17 @@ _ENVIRONMENT = {
 _TIMES = slice(11, 15)  # utime, stime, cutime and cstime of /proc/<pid>/stat, behind the name
 
 
-def run(*words: str | Path) -> str:
-    """Run a command and return what it printed; raises RuntimeError where it fails."""
+def run(*words: str | Path, more: Mapping[str, str] | None = None) -> str:
+    """Run a command and return what it printed; raises RuntimeError where it fails.
+
+    `more` are variables of its environment beside ours.
+    """
     done = subprocess.run(
         words,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env=_ENVIRONMENT,
+        env={**_ENVIRONMENT, **(more or {})},
         check=False,
     )
     if done.returncode:
