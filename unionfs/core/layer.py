@@ -195,15 +195,7 @@ class FdCache:
                 raise fs_error(errno.ESTALE)
             fd = at._fd
             for below in reversed(missing):
-                try:
-                    fd = open_searchable(below.name, fd)
-                except OSError as error:
-                    if error.errno in GONE:
-                        log.warning("the layer directory %r is gone", below.full_path())
-                        raise fs_error(errno.ESTALE) from error
-                    if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
-                        raise
-                    fd = open_searchable(below.name, fd)
+                fd = self._open_next(below, fd)
                 self._keep(below, fd)
             return fd
 
@@ -221,19 +213,23 @@ class FdCache:
             at = at.parent
             fd = at._fd
         for below in reversed(missing):
-            try:
-                fd = open_searchable(below.name, fd)
-            except OSError as error:
-                if error.errno in GONE:
-                    log.warning("the layer directory %r is gone", below.full_path())
-                    raise fs_error(errno.ESTALE) from error
-                if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
-                    raise
-                fd = open_searchable(below.name, fd)
+            fd = self._open_next(below, fd)
             with self.lock:
                 if below._fd is None:
                     self._keep(below, fd)
         return fd
+
+    def _open_next(self, below: RealDir, fd: Fd) -> Fd:
+        """Open `below` in its parent `fd`; raises OSError, ESTALE if it is gone."""
+        try:
+            return open_searchable(below.name, fd)
+        except OSError as error:
+            if error.errno in GONE:
+                log.warning("the layer directory %r is gone", below.full_path())
+                raise fs_error(errno.ESTALE) from error
+            if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
+                raise
+            return open_searchable(below.name, fd)
 
     def _keep(self, real: RealDir, fd: Fd) -> None:
         """Store `fd` as that of `real`; the caller holds `lock`."""
