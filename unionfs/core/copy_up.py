@@ -41,6 +41,7 @@ from unionfs.interrupts import stop_if_abandoned
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
@@ -495,9 +496,10 @@ def _complete_data(state: State, node: File, size: int | None) -> None:
     present = xattr.list_fd(fd)
     capability = xattr.get_fd(fd, b"security.capability")
     kept = before.st_size if size is None else min(size, before.st_size)
-    if kept < before.st_size:
-        os.ftruncate(fd, kept)
-    copy_data(state, node, fd, kept)
+    with keeping_suid(fd):
+        if kept < before.st_size:
+            os.ftruncate(fd, kept)
+        copy_data(state, node, fd, kept)
     if capability is not None:
         os.setxattr(fd, "security.capability", capability)
     if kept == before.st_size:

@@ -40,6 +40,8 @@ from unionfs.core.workdir import WorkDir
 from unionfs.core.xattr_ids import DEFAULT_ACL
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
+from unionfs.syscalls.attributes import chmod
+from unionfs.syscalls.lowered import keeping_sgid
 from unionfs.syscalls.statx import marks_at
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ def make(
     """Make `name` in `parent` with `maker`; return the new inode, and its fd if it was opened."""
     check_new_name(name)
     state.require_upper()
+    if mode & stat.S_ISGID:
+        maker = _with_sgid(maker)
     copy_up_dir(state, parent)
     with parent.lock:
         found = load_locked(state, parent).find(name)
@@ -96,6 +100,16 @@ def make(
         if isinstance(node, File):
             node.bare = fd is not None
         return (node, st), fd
+
+
+def _with_sgid(maker: Maker) -> Maker:
+    """Return `maker`, for a file that keeps its sgid in a directory of another group."""
+
+    def make_with_sgid(dir_fd: int, name: bytes, mode: int) -> Fd | None:
+        with keeping_sgid(mode):
+            return maker(dir_fd, name, mode)
+
+    return make_with_sgid
 
 
 def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> Node:
@@ -165,7 +179,7 @@ def _make_twin(work: WorkDir, upper_fd: int, name: bytes) -> Fd:
     if st.st_mode & stat.S_ISGID:
         os.chown(twin, -1, st.st_gid)
     if acl is not None or st.st_mode & stat.S_ISGID:
-        os.chmod(twin, 0o700 | st.st_mode & stat.S_ISGID)
+        chmod(twin, 0o700 | st.st_mode & stat.S_ISGID)
     return twin
 
 
@@ -227,7 +241,7 @@ def make_nameless(
     upper = copy_up_dir(state, parent)
     if umask and not _has_default_acl(upper.fd(), parent):
         mode &= ~umask
-    with state.owners.creating(uid, gid):
+    with state.owners.creating(uid, gid), keeping_sgid(mode):
         fd = Fd(os.open(b".", flags | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=upper.fd()))
     st = os.fstat(fd)
     node = File(parent, b"", upper, st)

@@ -12,13 +12,15 @@ from unionfs.core.file import Handle, current_fd
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.fallocate import fallocate as real_fallocate
+from unionfs.syscalls.lowered import keeping_suid
 
 
 def fallocate(state: State, handle: Handle, mode: int, offset: int, length: int) -> None:
     """Allocate or deallocate a range of a file open for writing."""
     _require_writable(handle)
     fd = current_fd(state, handle)
-    real_fallocate(fd, mode, offset, length)
+    with keeping_suid(fd):
+        real_fallocate(fd, mode, offset, length)
 
 
 def lseek(state: State, handle: Handle, offset: int, whence: int) -> int:
@@ -35,7 +37,8 @@ def copy_range(
     """Copy between two open files in the kernel; return the number of bytes copied."""
     _require_writable(target)
     src, dst = current_fd(state, source), current_fd(state, target)
-    return os.copy_file_range(src, dst, length, offset, target_offset)
+    with keeping_suid(dst):
+        return os.copy_file_range(src, dst, length, offset, target_offset)
 
 
 def _require_writable(handle: Handle) -> None:

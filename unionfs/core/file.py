@@ -26,6 +26,8 @@ from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.syscalls.attributes import chmod
+from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY
 
 # The kernel handles these flags itself: it sends CREATE and SETATTR for creation and
@@ -96,7 +98,8 @@ def open_file(state: State, node: File, flags: int) -> Handle:
         fd = reopen(state, node, real_flags(flags) | os.O_APPEND)
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
-        os.ftruncate(to_empty, 0)
+        with keeping_suid(to_empty):
+            os.ftruncate(to_empty, 0)
     handle = Handle(node, fd, flags)
     handle.changed = changed
     return handle
@@ -121,7 +124,7 @@ def drop_suid(state: State, fd: int, writer: Credentials) -> bool:
         if for_locks and writer.is_member(state.owners.shown_gid(st.st_gid)):
             lost &= ~stat.S_ISGID
         if lost:
-            os.chmod(fd, stat.S_IMODE(st.st_mode & ~lost))
+            chmod(fd, stat.S_IMODE(st.st_mode & ~lost))
         return bool(lost)
 
 

@@ -15,7 +15,7 @@ from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.owners import NOT_ALLOWED, Stored
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import chmod_at, utimens_at
+from unionfs.syscalls.attributes import chmod, chmod_at, utimens_at
 
 # A write to a file must not fail because the target's filesystem cannot store an
 # attribute, or because only a privileged daemon may set it.
@@ -50,7 +50,7 @@ def copy_metadata(
         set_xattr(target, mark, value)
     if not stat.S_ISLNK(st.st_mode):
         if name is None:
-            os.chmod(fd, stored.mode)
+            chmod(fd, stored.mode)
         else:
             chmod_at(fd, name, stored.mode)
     utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)

@@ -25,7 +25,8 @@ from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
-from unionfs.syscalls.attributes import chmod_at, touch_at, utimens_at
+from unionfs.syscalls.attributes import chmod, chmod_at, touch_at, utimens_at
+from unionfs.syscalls.lowered import keeping_sgid_at, keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY
 from unionfs.types import SetAttr
 
@@ -81,13 +82,14 @@ def _truncate(
         fd = reopen(state, node, os.O_WRONLY)
     if writer is not None:
         drop_suid(state, fd, writer)
-    os.ftruncate(fd, size)
+    with keeping_suid(fd):
+        os.ftruncate(fd, size)
 
 
 def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
     if change.is_chown():
         uid, gid = _stored(state, change)
-        with state.owners.giving():
+        with state.owners.giving(), keeping_sgid_at(fd, name):
             if name is None:
                 os.chown(fd, uid, gid)
             else:
@@ -95,7 +97,7 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
     if change.mode is not None:
         with modes_settled():
             if name is None:
-                os.chmod(fd, stat.S_IMODE(change.mode))
+                chmod(fd, stat.S_IMODE(change.mode))
             else:
                 chmod_at(fd, name, stat.S_IMODE(change.mode))
     if change.times_now:
@@ -107,11 +109,11 @@ def _apply(state: State, fd: int, name: bytes | None, change: SetAttr) -> None:
 def _apply_orphan(state: State, orphan: Fd, change: SetAttr) -> None:
     path = b"/proc/self/fd/%d" % orphan
     if change.is_chown():
-        with state.owners.giving():
+        with state.owners.giving(), keeping_sgid_at(orphan, None):
             os.chown(path, *_stored(state, change))
     if change.mode is not None:
         with modes_settled():
-            os.chmod(path, stat.S_IMODE(change.mode))
+            chmod(path, stat.S_IMODE(change.mode))
     if change.times_now:
         os.utime(path)
     elif change.atime_ns is not None or change.mtime_ns is not None:

@@ -52,6 +52,7 @@ from unionfs.core.shelter import leave_shelter
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
@@ -247,9 +248,10 @@ class UnionFs:
             raise fs_error(errno.EBADF)
         fd = current_fd(self._state, handle)
         total = len(data)
-        done = os.pwrite(fd, data, offset)
-        while done < total:
-            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        with keeping_suid(fd):
+            done = os.pwrite(fd, data, offset)
+            while done < total:
+                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
         return total
 
     def flush(self, fh: Fh) -> None:

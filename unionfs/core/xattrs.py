@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.inode import Dir, File, Node
@@ -25,6 +26,7 @@ from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
 from unionfs.core.xattr_ids import ACLS, CAPABILITY, DEFAULT_ACL, WITH_IDS
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
+from unionfs.syscalls.lowered import keeping_sgid
 
 _XATTR_NAME_MAX = 255
 _CAPABILITY = CAPABILITY.encode()
@@ -97,11 +99,19 @@ def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) ->
     bring_up(state, node)
     if isinstance(node, File):
         node.bare = False
-    # An access control list changes the mode.
-    settled = modes_settled() if name in _ACLS else nullcontext()
-    with _reach(node) as (path, follows), settled:
+    with _reach(node) as (path, follows), _changing_mode(name):
         os.setxattr(path, stored, value, flags, follow_symlinks=follows)
     _note_acl(node, name)
+
+
+@contextmanager
+def _changing_mode(name: bytes) -> Iterator[None]:
+    """Let attribute `name` change the mode, as an access control list does, but not sgid."""
+    if name not in _ACLS:
+        yield
+        return
+    with modes_settled(), keeping_sgid(stat.S_ISGID):
+        yield
 
 
 def removexattr(state: State, node: Node, name: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 from struct import Struct
 
 from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, fail, libc
+from unionfs.syscalls.lowered import keeping_sgid
 from unionfs.types import NS
 
 UTIME_NOW = (1 << 30) - 1
@@ -31,8 +32,19 @@ _futimens = libc.futimens
 _futimens.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
 
+def chmod(path: int | bytes, mode: int) -> None:
+    """Set the permission bits of a path, or of an open file; sgid stays whatever its group is."""
+    with keeping_sgid(mode):
+        os.chmod(path, mode)
+
+
 def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
-    """Set the permission bits of `name` beneath `dir_fd`, which must not be a symbolic link."""
+    """Like `chmod`, for `name` beneath `dir_fd`, which must not be a symbolic link."""
+    with keeping_sgid(mode):
+        _chmod_at(dir_fd, name, mode)
+
+
+def _chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
     result = _syscall(
         ctypes.c_long(_NR_FCHMODAT2),
         ctypes.c_int(dir_fd),

@@ -28,13 +28,26 @@ _setfsgid = libc_held.setfsgid
 _setfsgid.argtypes = [ctypes.c_uint]
 
 
+def keep_capabilities() -> bool:
+    """Let this thread keep its capabilities whatever its fsuid is; tell whether that is possible.
+
+    That takes CAP_SETPCAP.  Children inherit it, and keep capabilities after they have given
+    up root: the thread should start no program.
+    """
+    bits = _prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0)
+    if bits < 0:
+        return False
+    kept = bits | _SECBIT_NO_SETUID_FIXUP
+    return bool(kept == bits or _prctl(_PR_SET_SECUREBITS, kept, 0, 0, 0) == 0)
+
+
 class FsIds:
     """A context in which this thread creates files as `uid`:`gid`.
 
     Enter and leave it in one thread, around one system call.  The thread keeps its
     capabilities under the other fsuid if it has CAP_SETPCAP.  The securebit for that
-    is set only inside the context: children inherit it, and would keep capabilities
-    after they gave up root.
+    is set only inside the context, unless the thread has it anyway: children inherit it,
+    and would keep capabilities after they gave up root.
     """
 
     __slots__ = ("_bits", "_kept", "gid", "own_gid", "own_uid", "uid")
@@ -50,7 +63,11 @@ class FsIds:
     def __enter__(self) -> None:
         self._bits = _prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0)
         kept = self._bits | _SECBIT_NO_SETUID_FIXUP
-        self._kept = self._bits >= 0 and _prctl(_PR_SET_SECUREBITS, kept, 0, 0, 0) == 0
+        self._kept = (
+            self._bits >= 0
+            and kept != self._bits
+            and _prctl(_PR_SET_SECUREBITS, kept, 0, 0, 0) == 0
+        )
         _setfsgid(self.gid)
         _setfsuid(self.uid)
 

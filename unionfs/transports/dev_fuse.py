@@ -73,13 +73,16 @@ def begin(
     Raises `MountError` if `io_uring` is "on" and not available, `OSError` if the kernel
     is too old.
     """
+    backings = None
+    # The kernel refuses it to other users, and a mount that asks for it can have
+    # fewer filesystems stacked on it.
+    if passthrough != "off" and has_machine_caps():
+        backings = DeviceBackings(fuse_fd, keeps_groups=fs.may_hang())
     terms = Terms(
         timeout=timeout,
         acl=acl,
         xattrs=xattrs,
-        # The kernel refuses it to other users, and a mount that asks for it can have
-        # fewer filesystems stacked on it.
-        backings=DeviceBackings(fuse_fd) if passthrough != "off" and has_machine_caps() else None,
+        backings=backings,
         pass_all=passthrough == "all",
         cache=DeviceCache(fuse_fd),
         stack_depth=fs.stack_depth(),

@@ -8,23 +8,37 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 
-from unionfs.syscalls.lowered import WithoutFsetid
+from unionfs.syscalls.lowered import WithoutFsetid, lower_thread
 from unionfs.types import NodeId
 from unionfs.wire import abi, notify
+
+
+class _Thread(threading.local):
+    lowered = False  # for good
 
 
 class DeviceBackings:
     """Backing files, registered at /dev/fuse, that the kernel reads and writes by itself."""
 
-    def __init__(self, fuse_fd: int) -> None:
+    def __init__(self, fuse_fd: int, *, keeps_groups: bool = False) -> None:
+        """With `keeps_groups` a thread has its groups whenever it registers nothing.
+
+        A server of a network filesystem may ask for them.
+        """
         self._fuse_fd = fuse_fd
+        self._for_good = not keeps_groups
+        self._thread = _Thread()
         self._lowered = WithoutFsetid()
 
     def register(self, fd: int, *, writes: bool) -> int:
-        if not writes:
-            return self._register(fd)
         # The kernel writes with the credentials of the thread that registers.
+        if not writes or self._thread.lowered:
+            return self._register(fd)
+        if self._for_good and lower_thread():
+            self._thread.lowered = True
+            return self._register(fd)
         with self._lowered:
             return self._register(fd)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.helpers.mounts import require_fuse, require_root
 from tests.helpers.unions import errno_of
+from unionfs.credentials import Credentials
+from unionfs.syscalls import lowered
+from unionfs.syscalls.fsids import FsIds
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
 from unionfs.types import NodeId
 
@@ -83,11 +89,55 @@ def test_a_device_without_a_mount_registers_nothing(writes: bool) -> None:
     require_root()
     require_fuse()
     device = os.open("/dev/fuse", os.O_RDWR)
-    try:
+
+    def refused() -> list[int]:
         backings = DeviceBackings(device)
-        with pytest.raises(OSError):
-            backings.register(device, writes=writes)
-        with pytest.raises(OSError):
-            backings.close(1)
+        return [
+            errno_of(lambda: backings.register(device, writes=writes)),
+            errno_of(lambda: backings.close(1)),
+        ]
+
+    try:
+        # In a thread of its own, which loses CAP_FSETID.
+        with ThreadPoolExecutor(1) as thread:
+            assert all(thread.submit(refused).result())
     finally:
         os.close(device)
+
+
+@pytest.mark.parametrize("keeps_groups", [False, True])
+@pytest.mark.parametrize("bound", [False, True])
+def test_what_may_be_written_is_registered_without_fsetid(
+    monkeypatch: pytest.MonkeyPatch, keeps_groups: bool, bound: bool
+) -> None:
+    """Also by a thread that must have it, and its groups, at all other times.
+
+    `bound` is a process without CAP_SETPCAP: a change of fsuid would give CAP_FSETID back.
+    """
+    require_root()
+    lacks: list[bool] = []
+
+    def ioctl(*_: object) -> int:
+        lacks.append(not me().keeps_suid())
+        return 1
+
+    def me() -> Credentials:
+        return Credentials(threading.get_native_id(), os.getegid())
+
+    def register() -> bool:
+        backings = DeviceBackings(-1, keeps_groups=keeps_groups)
+        backings.register(0, writes=False)
+        assert lacks == [False]
+        for _ in range(3):
+            backings.register(0, writes=True)
+        with FsIds(1234, 5678):
+            pass
+        backings.register(0, writes=True)
+        assert lacks == [False, True, True, True, True]
+        return me().keeps_suid()
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    if bound:
+        monkeypatch.setattr(lowered, "keep_capabilities", lambda: False)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(register).result() is (keeps_groups or bound)
