@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -161,38 +161,60 @@ def _opened(wanted: Bind) -> Iterator[bytes]:
         os.close(fd)
 
 
+def lacks_points(root: int, files: Iterable[str]) -> bool:
+    """Tell whether a mount point is missing of what each RUN sees beside the stage."""
+    try:
+        for name in (*FURNISHED, *files):
+            Place(root, name).close()
+    except OSError:
+        return True
+    return False
+
+
 class Stubs:
     """Mount points that are made for one RUN and removed after it, or for all RUNs of a stage."""
 
-    def __init__(self, root: int, skipped: Collection[str] = FURNISHED) -> None:
-        """`root` is the stage's root, open.
-
-        Nothing is made in its directories `skipped`, on which a RUN has filesystems of its own.
-        """
+    def __init__(self, root: int) -> None:
+        """`root` is the stage's root, open."""
         self._root = root
-        self._skipped = skipped
         self._made: list[tuple[int, str, bool]] = []
         self._times: list[tuple[int, os.stat_result]] = []
+
+    def make_points(self, files: Iterable[str]) -> None:
+        """Make the mount points of what each RUN sees beside the stage, with the `files` of /etc.
+
+        If one cannot be made, for example beneath a file, the mount on it fails.
+        """
+        for name in FURNISHED:
+            with suppress(OSError):
+                self._make_all(name, (), folder=True)
+        for name in files:
+            with suppress(OSError):
+                self._make_all(name, (), folder=False)
 
     def make(self, path: str, *, folder: bool) -> None:
         """Make the missing components of `path`; symlinks are followed beneath the root.
 
-        Raises OSError: EINVAL if `path` has `..`, ELOOP for too many links.
+        Nothing is made in the directories on which a RUN has filesystems of its own.  Raises
+        OSError: EINVAL if `path` has `..`, ELOOP for too many links.
         """
+        self._make_all(path, FURNISHED, folder=folder)
+
+    def _make_all(self, path: str, skipped: Collection[str], *, folder: bool) -> None:
         if ".." in path.split("/"):
             raise OSError(errno.EINVAL, "a mount point has no ..", path)
         left = path
         for _ in range(_MOST_LINKS):
-            target = self._make(left, folder)
+            target = self._make(left, skipped, folder=folder)
             if target is None:
                 return
             left = target
         raise fs_error(errno.ELOOP, path)
 
-    def _make(self, path: str, folder: bool) -> str | None:
+    def _make(self, path: str, skipped: Collection[str], *, folder: bool) -> str | None:
         """Make what is missing; at a link that leads nowhere return the path to make instead."""
         parts = [part for part in path.split("/") if part not in ("", ".")]
-        if parts and parts[0] in self._skipped:
+        if parts and parts[0] in skipped:
             return None
         for depth in range(1, len(parts) + 1):
             try:
@@ -221,12 +243,16 @@ class Stubs:
 
     def _add(self, above: str, name: str, *, folder: bool) -> None:
         fd = open_in_root(self._root, os.fsencode(above), os.O_RDONLY | os.O_DIRECTORY)
-        was = os.fstat(fd)
-        if folder:
-            os.mkdir(name, 0o755, dir_fd=fd)
-        else:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, flags, 0o644, dir_fd=fd))
+        try:
+            was = os.fstat(fd)
+            if folder:
+                os.mkdir(name, 0o755, dir_fd=fd)
+            else:
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o644, dir_fd=fd))
+        except OSError:
+            os.close(fd)
+            raise
         self._made.append((fd, name, folder))
         self._times.append((fd, was))
 

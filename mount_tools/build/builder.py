@@ -280,15 +280,16 @@ class Builder:
     def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
         from mount_tools.build.at_work import AtWork
 
-        # The mount of a stage with a RUN has mount points that are in no layer.  Stages that
-        # copy from it get a mount of its layers instead.
-        exports = 0 if any(step.runs for step in steps) else self._exports(stage)
-        process = self._process(made, steps, origins.roots(steps), exports)
+        process = self._process(made, steps, origins.roots(steps), self._exports(stage))
         self._at_work[stage.index] = AtWork(
             stage, made, steps, process, steps[0], self._store, self._watcher
         )
 
     def _exports(self, stage: Stage) -> int:
+        """Return how many descriptors of its root the stages that copy from it need.
+
+        If its mount shows more than its layers do, they get a mount of its layers instead.
+        """
         users = [one for one in self._plan.needed if stage.index in one.needs]
         return len(users) + 1 if users else 0
 

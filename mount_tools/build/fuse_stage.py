@@ -93,6 +93,11 @@ class FuseStage:
         self._last = 0
         self._was = describe_root(plan.upper)
 
+    @property
+    def shows_points(self) -> bool:
+        """Whether it shows mount points that are in none of the layers."""
+        return bool(self.plan.files)
+
     def freeze(self) -> int | None:
         """Make a layer of the changes since the last one; return its number, None if it is empty.
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,22 +70,26 @@ class KernelStage:
         self._point = os.fsencode(plan.point)
         # The packer moves a frozen layer while it is mounted here.
         self._lowers = [os.open(path, _PLACE) for path in plan.lowers]
+        self._points = -1  # the lower with mount points, open
+        self.shows_points = False
         self._last = 0
         self._was: tuple[object, ...] = ()
-        self._accepted = self._has_points = False
+        self._accepted = False
 
     def mount(self, *, runs: bool) -> bool:
-        """Mount the stage if it is not mounted; tell whether the kernel accepts it.
+        """Mount the stage for the next step; tell whether the kernel accepts it.
 
-        If the next step `runs` a command, the stage gets the mount points which that needs.
-        Raises OSError if the kernel has accepted the stage before.
+        If the step `runs` a command, it sees the mount points which that needs; other steps
+        see what is in the layers.  Raises OSError if the kernel has accepted the stage before.
         """
         try:
-            if runs and not self._has_points:
-                self._add_points()
+            if self.root >= 0 and self.shows_points != (runs and self._points >= 0):
+                self._unmount()
             if self.root < 0:
-                self.root = self._mount(self.plan.upper)
+                self.root = self._mount(self.plan.upper, points=runs)
                 self._was = describe_root(self.plan.upper)
+            if runs:
+                self._show_points()
         except OSError:
             if self._accepted:
                 raise
@@ -121,44 +124,49 @@ class KernelStage:
         self._lowers.clear()
         remove_tree(self._work)
 
-    def _add_points(self) -> None:
-        """Make the mount points that the stage lacks, in a lower of their own.
+    def _show_points(self) -> None:
+        """Mount it with the mount points that the stage lacks, in a lower of their own.
 
-        In the upper they would become part of a layer.
+        In the upper they would become part of a layer.  The layers that are made later lie
+        above that lower, and may hide what is in it; then it is made anew.
         """
-        from mount_tools.build.attach import FURNISHED, Stubs
+        from mount_tools.build.attach import Stubs, lacks_points
         from mount_tools.container.mount_points import POINTS
         from mount_tools.container.program import own_interpreter
 
         own_interpreter()
-        if self.root >= 0:
-            self._unmount()
+        if not lacks_points(self.root, self.plan.files):
+            return
+        self._unmount()
+        if self._points >= 0:
+            self._lowers.remove(self._points)
+            os.close(self._points)
+            self._points = -1
         diff = self.plan.directory / POINTS / "diff"
         remove_tree(diff.parent)
         diff.parent.mkdir(mode=0o755)
         _make_like(diff, self.plan.upper)
-        self.root = self._mount(diff)
+        self.root = self._mount(diff, points=False)
         try:
-            stubs = Stubs(self.root, skipped=())
-            for name in (*FURNISHED, *self.plan.files):
-                # If it cannot be made, for example beneath a file, the mount on it fails.
-                with suppress(OSError):
-                    stubs.make(name, folder=name in FURNISHED)
+            stubs = Stubs(self.root)
+            stubs.make_points(self.plan.files)
             stubs.keep()
         finally:
             self._unmount()
-        if os.listdir(diff):
-            self._lowers.insert(0, os.open(diff, _PLACE))
-        self._has_points = True
+        self._points = os.open(diff, _PLACE)
+        self._lowers.insert(0, self._points)
+        self.root = self._mount(self.plan.upper, points=True)
 
-    def _mount(self, upper: Path) -> int:
-        """Mount all lowers and `upper`; return the root, open."""
+    def _mount(self, upper: Path, *, points: bool) -> int:
+        """Mount all lowers and `upper`, with or without the mount points; return the root, open."""
         remove_tree(self._work)
         self._work.mkdir(mode=0o700)
         # Short names, since mount(2) accepts one page of options.
         ends = [os.open(path, _PLACE) for path in (upper, self._work)]
         try:
-            names = [b"/proc/self/fd/%d" % fd for fd in (*self._lowers, *ends)]
+            self.shows_points = points and self._points >= 0
+            lowers = [fd for fd in self._lowers if fd != self._points or points]
+            names = [b"/proc/self/fd/%d" % fd for fd in (*lowers, *ends)]
             options = b"lowerdir=%s,upperdir=%s,workdir=%s,%s" % (
                 b":".join(names[:-2]),
                 *names[-2:],

@@ -6,14 +6,7 @@ running end with it.  It has a copy of the stage's mount namespace, in which /pr
 /sys are mounted.  No interpreter is started: the command takes the place of a fork of the
 stage's process.
 
-The process of an ordinary user cannot leave a PID namespace for its children again, so
-there a second fork is between the two, and waits.
-
-Each is killed when its parent ends.
-
 Threading: one thread, since it forks.
-
-Source: pid_namespaces(7) "setns(2) and unshare(2) semantics".
 """
 
 from __future__ import annotations
@@ -25,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from mount_tools.build.attach import Attached, Stubs, attach
+from mount_tools.build.process_namespace import forked_inside
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
 from mount_tools.container.init import exit_code, mount_root
 from mount_tools.container.process import Launch, become_on, in_child, restrict
@@ -34,15 +28,12 @@ from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUTS,
     bring_up_loopback,
     chroot_to,
     enter_root,
-    setns,
     unshare,
 )
-from unionfs.syscalls.privilege import is_machine_root
 
 if TYPE_CHECKING:
     from mount_tools.build.stage_mount import StagePlan
@@ -77,6 +68,8 @@ def run_step(
     """
     stubs = Stubs(root)
     try:
+        # The stage has these, unless a step has moved or replaced what they were in.
+        stubs.make_points(plan.files)
         for wanted in mounts:
             stubs.make(wanted.target, folder=wanted.folder)
         return _run(_Step(plan, launch, mounts, output, network))
@@ -95,10 +88,16 @@ class _Step(NamedTuple):
 
 
 def _run(step: _Step) -> int:
-    stage = os.pidfd_open(os.getpid())
     ours, theirs = channel()
     try:
-        child = _forked_inside(lambda parent: _become_step(step, parent, theirs), stage, theirs)
+
+        def fork(_: int, work: Callable[[], NoReturn]) -> int:
+            child = os.fork()
+            if child == 0:
+                in_child(work, theirs)
+            return child
+
+        child = forked_inside(fork, lambda parent: _become_step(step, parent, theirs))
         theirs.close()
         try:
             # execve(2) closes the channel; if it fails, the end of the processes does.
@@ -109,42 +108,6 @@ def _run(step: _Step) -> int:
         return exit_code(status)
     finally:
         ours.close()
-        os.close(stage)
-
-
-def _forked_inside(work: Callable[[int], NoReturn], stage: int, to: Channel) -> int:
-    """Do `work` as process 1 of a new PID namespace; return our child that ends as it does.
-
-    `work` gets a pidfd of its parent.
-    """
-    if is_machine_root():
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            unshare(CLONE_NEWPID)
-            try:
-                return _forked(lambda: work(stage), to)
-            finally:
-                setns(own, CLONE_NEWPID)
-        finally:
-            os.close(own)
-
-    def wait() -> NoReturn:
-        end_with(stage)
-        ourselves = os.pidfd_open(os.getpid())
-        unshare(CLONE_NEWPID)
-        child = _forked(lambda: work(ourselves), to)
-        to.close()
-        _, status = os.waitpid(child, 0)
-        os._exit(exit_code(status))
-
-    return _forked(wait, to)
-
-
-def _forked(work: Callable[[], NoReturn], to: Channel) -> int:
-    child = os.fork()
-    if child == 0:
-        in_child(work, to)
-    return child
 
 
 def _become_step(step: _Step, parent: int, to: Channel) -> NoReturn:

@@ -118,7 +118,7 @@ def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
 
 
 def _new_cache(mount: CacheMount, path: Path, around: Surroundings) -> None:
-    made = path.with_name(f"{path.name}.{os.getpid()}")
+    made = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
     made.mkdir()
     fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -58,16 +58,18 @@ def do_stage(
 ) -> NoReturn:
     """Do `tasks`; then wait until the builder no longer needs the stage, and exit.
 
-    `clock` returns the time, in ns, that is recorded for a step.  The root of the
-    stage is sent `exports` times, each time as a detached mount.
+    `clock` returns the time, in ns, that is recorded for a step.  The root of the stage is sent
+    `exports` times, each time as a detached mount, if it shows nothing but the layers.
     """
+    os.umask(0o022)  # that of the user is not to be in the layers
     if ends.builder.receive() is None:
         os._exit(1)  # the builder is gone
     with suppress(BrokenPipeError):
         try:
             stage = _Stage(mount(ends.builder), ends, clock)
             if all(stage.do(task) for task in tasks):
-                clones = [clone_mount(stage.root) for _ in range(exports)]
+                root = stage.root_of_layers() if exports else None
+                clones = [] if root is None else [clone_mount(root) for _ in range(exports)]
                 ends.builder.send(Ready(), *clones)
                 for fd in clones:
                     os.close(fd)
@@ -88,10 +90,10 @@ class _Stage:
         self._ends = ends
         self._clock = clock
 
-    @property
-    def root(self) -> int:
-        """The root of the mounted stage."""
-        return self._mount.surface(runs=False).root
+    def root_of_layers(self) -> int | None:
+        """Return the root of the mounted stage, None if it has mount points that no layer has."""
+        surface = self._mount.surface(runs=False)
+        return None if surface.shows_points else surface.root
 
     def do(self, task: Task) -> bool:
         """Do one step; tell whether it succeeded."""

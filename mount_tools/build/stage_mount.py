@@ -77,6 +77,10 @@ class Surface(Protocol):
     root: int
     plan: StagePlan
 
+    @property
+    def shows_points(self) -> bool:
+        """Whether it shows mount points that are in none of the layers."""
+
     def freeze(self) -> int | None:
         """Make a layer of the changes; return its number, None if nothing was changed."""
 

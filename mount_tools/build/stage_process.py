@@ -35,6 +35,7 @@ from mount_tools.build.messages import (
     link,
 )
 from mount_tools.build.packer import Packer, Record, run_packer
+from mount_tools.build.process_namespace import forked_inside
 from mount_tools.build.stage import Ends, Task, do_stage
 from mount_tools.build.stage_container import SECONDS_TO_RECORD
 from mount_tools.build.stage_mount import StageMount, prepare_stage
@@ -121,17 +122,16 @@ class StageProcess:
     def _start(
         self, work: Callable[[Callable[[Link], StageMount]], NoReturn], kept: Sequence[int]
     ) -> int:
-        """Fork the process that does `work` on the mounted stage; return its pid."""
-        builder = os.pidfd_open(os.getpid())
-        try:
+        """Fork the process that does `work` on the mounted stage; return its pid.
 
-            def stage() -> int:
-                end_with(builder)
-                work(partial(StageMount, self._plan))
+        Whatever its steps start ends with it.
+        """
 
-            return _forked((builder, *kept), stage)
-        finally:
-            os.close(builder)
+        def stage(builder: int) -> NoReturn:
+            end_with(builder)
+            work(partial(StageMount, self._plan))
+
+        return forked_inside(lambda parent, does: _forked((parent, *kept), does), stage)
 
     def _let_begin(self) -> None:
         """Record the stage's process and let it begin.

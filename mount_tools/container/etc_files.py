@@ -27,6 +27,7 @@ def etc_files(directory: str, hostname: str, host: HostConfig) -> dict[str, str]
     for name, content in contents.items():
         path = os.path.join(directory, name)
         with open(path, "w", errors="surrogateescape") as file:
+            os.fchmod(file.fileno(), 0o644)  # every user of the container reads it
             file.write(content)
         files[f"etc/{name}"] = path
     return files

@@ -122,6 +122,7 @@ def mount_root(root: Root) -> Places:
     only those of the chroot.  And pivot_root(2) moves only processes whose root is that of
     the namespace: if ours were another, /proc/PID/root would lead to the host.
     """
+    os.umask(0o022)  # mount points are for every user of the container
     namespace = mount_namespace()
     chroot = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     leave_chroot(namespace)

@@ -54,7 +54,11 @@ def with_points(
     if _read(made) != made_of:
         # A container may have made some of it immutable.
         remove_tree(None, os.fsencode(place), protected=True)
-        _build(union.lowers, place, diff, points)
+        umask = os.umask(0)  # the union makes files with the modes that they are to have
+        try:
+            _build(union.lowers, place, diff, points)
+        finally:
+            os.umask(umask)
         with open(made, "w") as file:
             file.write(made_of)
     if not os.listdir(diff):

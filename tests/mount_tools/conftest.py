@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,14 @@ from tests.helpers.mounts import require_fuse, require_root
 @pytest.fixture
 def layers(tmp_path: Path) -> MountLayers:
     return MountLayers(tmp_path / "layers")
+
+
+@pytest.fixture
+def umask_077() -> Iterator[None]:
+    """The umask of a careful user, for this process and those that it starts."""
+    old = os.umask(0o077)
+    yield
+    os.umask(old)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,56 @@ def test_mount_points_are_no_part_of_a_layer(store: Store) -> None:
         assert os.listdir(top.diff) == ["etc"]
         assert os.listdir(top.diff / "etc") == ["new"]
     assert [kept.diff_id is None for kept in ran.kept] == [False, True]
+
+
+@pytest.mark.parametrize("of_kernel", [True, False])
+def test_the_umask_does_not_count(
+    store: Store, monkeypatch: pytest.MonkeyPatch, umask_077: None, of_kernel: bool
+) -> None:
+    if not of_kernel:
+        monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
+    ran = run_stage(store, [sh("mkdir /made"), sh("cat /etc/hosts; ls -d /made/.", user="bob")])
+    assert ran.broke is None and ran.output.endswith(b"build\n/made/.\n"), ran
+
+
+@pytest.mark.parametrize("of_kernel", [True, False])
+def test_mount_points_that_a_step_removes_do_not_come_into_a_layer(
+    store: Store, monkeypatch: pytest.MonkeyPatch, of_kernel: bool
+) -> None:
+    if not of_kernel:
+        monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
+    works = [
+        sh("mv /etc /moved; mkdir /etc; cat /moved/passwd > /etc/passwd"),
+        sh("cat /etc/hosts /etc/hostname > /dev/null; echo x > /etc/kept"),
+        sh("test -e /etc/hosts; mv /etc /gone"),
+        sh("test -e /etc/hosts"),
+    ]
+    ran = run_stage(store, works)
+    assert ran.broke is None and [kept.diff_id is None for kept in ran.kept] == [
+        *(False, False, False),
+        True,
+    ], ran
+    with store.leases.lease("work", "test"):
+        (top, middle, *_) = store.layers.chain(ran.chain)
+        assert sorted(os.listdir(middle.diff / "etc")) == ["kept"]
+        assert stat.S_ISCHR((top.diff / "etc").lstat().st_mode)  # a whiteout
+        assert os.listdir(top.diff / "gone") == []
+
+
+def test_a_copy_does_not_see_the_mount_points_of_a_run(builds: Builds) -> None:
+    """docker's does not either: they are in no layer."""
+    (builds.context / "tree").mkdir()
+    builds.write(
+        "FROM scratch\nCOPY --from=busy:1 /bin /bin\nRUN test -e /etc/hosts\n"
+        "COPY --chown=5:6 tree/f /etc/new\nRUN true\nCOPY tree /etc/hosts\n"
+    )
+    (builds.context / "tree/f").write_text("x")
+    builds.ok()
+    top, below = builds.layers()[:2]
+    assert [os.listdir(top / "etc"), os.listdir(top / "etc/hosts")] == [["hosts"], ["f"]]
+    assert os.listdir(below / "etc") == ["new"]
+    # A directory that is made for a COPY belongs to the owner that --chown names.
+    assert [(below / "etc").stat().st_uid, (below / "etc").stat().st_gid] == [5, 6]
 
 
 def test_what_the_kernel_refuses_at_once_is_mounted_by_us(

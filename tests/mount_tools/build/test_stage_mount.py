@@ -1,12 +1,10 @@
-"""Which filesystem a step sees: the kernel's before the first RUN, then ours."""
+"""Which filesystem a step sees, and that the next step sees what it has changed."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
@@ -30,18 +28,6 @@ def test_a_run_sees_what_was_copied_before_it(builds: Builds) -> None:
     assert builds.sh("cat both; echo; ls").split() == ["xxx", "both", "last"]
     names = [sorted(os.listdir(layer)) for layer in builds.layers()[:6]]
     assert names == [["deep"], ["deep"], ["deep"], ["etc"], ["deep"], ["deep"]]
-
-
-def test_the_layers_do_not_depend_on_the_mount(
-    builds: Builds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
-    builds.write(HEAD, f="x")
-    builds.ok()
-    made = builds.config()["rootfs"]["diff_ids"]
-    # A RUN in front makes all of it ours.
-    builds.ok(HEAD.replace("FROM busy:1\n", "FROM busy:1\nRUN true\n"))
-    assert builds.config()["rootfs"]["diff_ids"] == made
 
 
 def test_a_step_that_fails_after_the_change_leaves_the_steps_before(builds: Builds) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from layerstore import Store
 from layerstore.errors import StoreError
 from layerstore.operations.check import examine
+from mount_tools.build.run_step import run_step
+from mount_tools.build.stage_mount import Surface
 from mount_tools.build.stage_process import StageProcess
+from mount_tools.container.process import Launch
+from tests.helpers.mounts import wait_until
 from tests.helpers.stages import run_stage, sh
 
 
@@ -24,6 +30,37 @@ def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
     assert ran.broke is None
     store.containers.remove(store.containers.get(ran.container.id))
     assert list(examine(store, content=True)) == []
+
+
+def commands() -> list[bytes]:
+    """Return the command lines of all processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("of_kernel", [True, False])
+def test_a_program_with_the_setuid_bit_ends_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, of_kernel: bool
+) -> None:
+    """The kernel forgets that such a process is to end with its parent."""
+    if not of_kernel:
+        monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
+    words = ("/sleep", "98765")
+    line = b"\0".join(word.encode() for word in words)
+
+    def sleep(stage: Surface, output: int) -> None:
+        os.write(output, b"begun")
+        run_step(stage.plan, stage.root, Launch(words, (), "/", "bob"), (), output, network=True)
+
+    def look(process: StageProcess) -> None:
+        wait_until(lambda: any(line in one for one in commands()), "it to run")
+        process.kill()
+
+    run_stage(store, [sh("cp /bin/busybox /sleep; chmod 4755 /sleep"), sleep], look=look)
+    assert not any(line in one for one in commands())
 
 
 def test_it_runs_as_long_as_its_process(store: Store) -> None:

@@ -21,3 +21,8 @@ def test_the_hosts_resolv_conf_is_copied(tmp_path: Path) -> None:
     assert os.path.exists("/etc/resolv.conf") == ("etc/resolv.conf" in found)
     for path in found.values():
         assert Path(path).parent == tmp_path
+
+
+def test_every_user_can_read_them(tmp_path: Path, umask_077: None) -> None:
+    for path in etc_files(os.fspath(tmp_path), "name", HostConfig()).values():
+        assert os.stat(path).st_mode & 0o777 == 0o644

@@ -43,6 +43,14 @@ def test_what_is_lacking_is_made_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "points")) == ["diff", "made-of"]
 
 
+def test_the_umask_does_not_count(tmp_path: Path, umask_077: None) -> None:
+    require_root()
+    layer = layer_on(tmp_path, {"bin": {"sh": ""}}, HOSTS)
+    assert layer is not None
+    modes = [(layer / name).stat().st_mode & 0o777 for name in ("etc", "etc/hosts")]
+    assert modes == [0o755, 0o644]
+
+
 def test_a_directory_of_the_image_stays_as_it_is(tmp_path: Path) -> None:
     require_root()
     lower = tmp_path / "lower"
