@@ -12,12 +12,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
-from unionfs.core.layer import Layer
+from unionfs.core.layer import Fd, Layer
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
@@ -45,8 +45,14 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
         return value
     if state.owners.maps and name in _WITH_IDS:
         return _mapped(state, node, name)
+    stored = _stored_name(state, name)
+    place = _lasting_place(node)
+    if place is not None:
+        # PermissionError: a directory that may not be searched is reached by its fd alone.
+        with suppress(PermissionError):
+            return xattr.value_at(*place, stored)
     with _reach(node) as (path, follows):
-        return os.getxattr(path, _stored_name(state, name), follow_symlinks=follows)
+        return os.getxattr(path, stored, follow_symlinks=follows)
 
 
 def _mapped(state: State, node: Node, name: bytes) -> bytes:
@@ -70,14 +76,7 @@ def listxattr(state: State, node: Node) -> list[bytes]:
     """Return the names of the attributes that users set, escaped or not."""
     prefix, escaped = state.marks.prefix, state.marks.escaped
     names: list[bytes] = []
-    try:
-        with _reach(node) as (path, follows):
-            stored = os.listxattr(path, follow_symlinks=follows)
-    except OSError as error:
-        if error.errno == errno.EOPNOTSUPP:
-            return names
-        raise
-    for name in stored:
+    for name in _stored_names(node):
         if name.startswith(prefix):
             if not name.startswith(escaped):
                 continue
@@ -86,6 +85,20 @@ def listxattr(state: State, node: Node) -> list[bytes]:
             continue
         names.append(os.fsencode(name))
     return names
+
+
+def _stored_names(node: Node) -> list[str]:
+    place = _lasting_place(node)
+    if place is not None:
+        with suppress(PermissionError):  # as in `getxattr`
+            return xattr.list_at(*place)
+    try:
+        with _reach(node) as (path, follows):
+            return os.listxattr(path, follow_symlinks=follows)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return []
+        raise
 
 
 def setxattr(state: State, node: Node, name: bytes, value: bytes, flags: int) -> None:
@@ -164,6 +177,21 @@ def _changeable_name(state: State, name: bytes) -> bytes:
     if name.startswith((*VIRTUAL_PREFIXES, FUSE_OVERLAYFS_PREFIX.encode())):
         raise OSError(errno.EPERM, "the attribute is the union's own")
     return _stored_name(state, name)
+
+
+def _lasting_place(node: Node) -> tuple[Fd, bytes] | None:
+    """Return an fd of a directory and a name in it that lead to `node`, and cannot change.
+
+    None for a file in the upper, which can be renamed.
+    """
+    if isinstance(node, Dir):
+        return node.top().fd(), b"."
+    assert isinstance(node, File)
+    real, rname = node.real, node.rname
+    # The name in a lower is as old as `real`, if that is still the place.
+    if real.layer.is_upper or node.orphan is not None or node.real is not real:
+        return None
+    return real.fd(), rname
 
 
 @contextmanager

@@ -99,13 +99,9 @@ def get_fd(fd: int, name: bytes) -> bytes | None:
 def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
     """Return the value of `attribute` of `name`, None if it has none."""
     if HAS_CALLS:
-        value = _Buffer()
-        args = _ARGS.pack(ctypes.addressof(value), _ROOM, 0)
-        length: int = _syscall(
-            _NR_GETXATTRAT, dir_fd, name, AT_SYMLINK_NOFOLLOW, attribute, args, _ARGS_SIZE
-        )
-        if length >= 0:
-            return value.raw[:length]
+        value = _value_of(dir_fd, name, attribute)
+        if value is not None:
+            return value
         if ctypes.get_errno() in _NONE:
             return None
     try:
@@ -114,3 +110,25 @@ def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
         if error.errno in _NONE:
             return None
         raise
+
+
+def value_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes:
+    """Return the value of `attribute` of `name`; raises what getxattr(2) does."""
+    if HAS_CALLS:
+        value = _value_of(dir_fd, name, attribute)
+        if value is not None:
+            return value
+        code = ctypes.get_errno()
+        if code in _NONE:
+            raise OSError(code, os.strerror(code))
+    return os.getxattr(at(dir_fd, name), attribute, follow_symlinks=False)
+
+
+def _value_of(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
+    """Return the value, None if the call fails, also because the value is long."""
+    value = _Buffer()
+    args = _ARGS.pack(ctypes.addressof(value), _ROOM, 0)
+    length: int = _syscall(
+        _NR_GETXATTRAT, dir_fd, name, AT_SYMLINK_NOFOLLOW, attribute, args, _ARGS_SIZE
+    )
+    return value.raw[:length] if length >= 0 else None

@@ -112,3 +112,29 @@ def test_a_new_file_has_a_capability_once_one_is_set(tmp_path: Path) -> None:
         assert caught.value.errno == errno.ENODATA
         tree.setxattr(b"new", name, value, 0)
         assert tree.getxattr(b"new", name) == value
+
+
+def test_attributes_of_what_is_not_in_the_upper(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"file": "x", "d": {"inner": ""}})
+    lower = layers.lowers[0]
+    os.symlink("file", lower / "link")
+    long = b"v" * 2000
+    for name in ("file", "d", "d/inner"):
+        os.setxattr(lower / name, "user.a", b"1")
+        os.setxattr(lower / name, "user.long", long)
+    with layers.union() as tree:
+        for name in (b"file", b"d", b"d/inner"):
+            assert sorted(tree.listxattr(name)) == ["user.a", "user.long"]
+            assert tree.getxattr(name, "user.a") == b"1"
+            assert tree.getxattr(name, "user.long") == long
+            assert errno_of(lambda n=name: tree.getxattr(n, "user.b")) == errno.ENODATA
+            assert errno_of(lambda n=name: tree.getxattr(n, "unknown.b")) == errno.EOPNOTSUPP
+        assert tree.listxattr(b"link") == []
+        assert errno_of(lambda: tree.getxattr(b"link", "user.a")) == errno.ENODATA
+        # The name in the lower leads to the file under its new name too.
+        tree.rename(b"d", b"e", 0)
+        assert tree.getxattr(b"e/inner", "user.a") == b"1"
+        tree.unlink(b"e/inner")
+        tree.setxattr(b"file", "user.a", b"2", 0)
+        assert tree.getxattr(b"file", "user.a") == b"2"
+    assert os.getxattr(lower / "file", "user.a") == b"1"

@@ -54,6 +54,7 @@ def test_attributes_of_any_length(tmp_path: Path, folder: int) -> None:
     assert sorted(xattr.list_at(folder, b"file\xff")) == sorted(values)
     for attribute, value in values.items():
         assert xattr.get_at(folder, b"file\xff", attribute.encode()) == value
+        assert xattr.value_at(folder, b"file\xff", attribute.encode()) == value
 
 
 @pytest.mark.usefixtures("xattr_calls")
@@ -66,3 +67,17 @@ def test_missing_files_are_errors_and_missing_support_is_not(folder: int) -> Non
         assert xattr.get_at(proc, b"status", b"user.a") is None
     finally:
         os.close(proc)
+
+
+@pytest.mark.usefixtures("xattr_calls")
+def test_a_value_that_is_not_there_is_the_error_of_getxattr(tmp_path: Path, folder: int) -> None:
+    (tmp_path / "file").touch()
+    errors = {
+        b"user.a": errno.ENODATA,
+        b"security.capability": errno.ENODATA,
+        b"unknown.a": errno.EOPNOTSUPP,
+    }
+    for attribute, number in errors.items():
+        assert errno_of(lambda a=attribute: xattr.value_at(folder, b"file", a)) == number
+        assert errno_of(lambda a=attribute: os.getxattr(tmp_path / "file", a)) == number
+    assert errno_of(lambda: xattr.value_at(folder, b"none", b"user.a")) == errno.ENOENT
