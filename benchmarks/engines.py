@@ -362,13 +362,14 @@ def _program(base: Path) -> str:
     packages = [REPOSITORY / name for name in ("unionfs", "layerstore", "mount_tools")]
     run(sys.executable, "-m", "compileall", "-q", *packages)
     path = base / "mount.pyunion"
-    installed = Path(sys.executable).with_name("mount.pyunion")
-    if installed.exists():
-        path.symlink_to(installed)
+    start = "from mount_tools.helper.entry import main; sys.exit(main())"
+    if Path(sys.executable).with_name("mount.pyunion").exists():
+        # What pip 25 installs; older ones import `re` there.
+        path.write_text(f"#!{sys.executable}\nimport sys\n{start}\n")
     else:
-        words = f"exec {sys.executable} -m mount_tools.helper.main"
+        words = f'exec {sys.executable} -c "import sys; {start}"'
         path.write_text(f'#!/bin/sh\nexport PYTHONPATH={REPOSITORY}\n{words} "$@"\n')
-        path.chmod(0o755)
+    path.chmod(0o755)
     return str(path)
 
 

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
@@ -112,7 +113,7 @@ def begin_detached(work: Callable[[Reporter], int], *, keep: Iterable[int] = ())
         child = os.fork()
         if child == 0:
             os.close(reading)
-            _run_child(work, Reporter(writing), keep)
+            run_child(work, Reporter(writing), keep)
     except OSError:
         os.close(reading)
         raise
@@ -126,10 +127,13 @@ def detach(work: Callable[[Reporter], int], *, keep: Iterable[int] = ()) -> Repo
     return begin_detached(work, keep=keep).report()
 
 
-def _run_child(
-    work: Callable[[Reporter], int], reporter: Reporter, keep: Iterable[int]
+def run_child(
+    work: Callable[[Reporter], int], reporter: Reporter, keep: Iterable[int] = ()
 ) -> NoReturn:
-    """Do the work and exit; never returns into the frames of the process that forked."""
+    """Do in a forked child what `begin_detached` says, and exit.
+
+    Never returns into the frames of the process that forked.
+    """
     status = BUG
     try:
         os.setsid()
@@ -151,23 +155,25 @@ def begin_daemon(serve: Serve, *, keep: Iterable[int] = ()) -> Detached:
     `live` raises `BrokenPipeError` if the command that waited has gone.  `keep` are descriptors
     that stay open in the daemon.
     """
+    return begin_detached(partial(serve_and_report, serve), keep=keep)
 
-    def work(reporter: Reporter) -> int:
-        def live() -> None:
-            release_stdio()
-            try:
-                reporter.live()
-            finally:
-                reporter.close()
 
-        outcome = serve(live)
-        if not reporter.sent:
-            if outcome.status == OK:
-                outcome = Outcome(FAILED, "the mount was ended before it was live")
-            reporter.failed(*outcome)
-        return outcome.status
+def serve_and_report(serve: Serve, reporter: Reporter) -> int:
+    """Run `serve(live)` in a daemon that has been forked; return the exit status."""
 
-    return begin_detached(work, keep=keep)
+    def live() -> None:
+        release_stdio()
+        try:
+            reporter.live()
+        finally:
+            reporter.close()
+
+    outcome = serve(live)
+    if not reporter.sent:
+        if outcome.status == OK:
+            outcome = Outcome(FAILED, "the mount was ended before it was live")
+        reporter.failed(*outcome)
+    return outcome.status
 
 
 def outcome_of(report: Report) -> Outcome:

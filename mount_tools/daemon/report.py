@@ -90,6 +90,11 @@ def receive(fd: int) -> Report:
     data = b""
     while piece := os.read(fd, select.PIPE_BUF):
         data += piece
+    return last_message(data)
+
+
+def last_message(data: bytes) -> Report:
+    """Return the last message in what was sent through a pipe."""
     report: Report = Died()
     while len(data) >= _HEADER.size:
         kind, status, length = _HEADER.unpack_from(data)

@@ -108,6 +108,13 @@ def load_transport(options: MountOptions) -> Transport:
     raise MountError(f"no transport works here: {'; '.join(reasons)}")
 
 
+def load_modules() -> None:
+    """Import what a mount with the fastest transport needs."""
+    from unionfs import open_union  # noqa: F401 - imports the core
+
+    importlib.import_module(TRANSPORTS["dev_fuse"])
+
+
 def _missing(error: ImportError) -> str:
     if error.name != "pyfuse3":
         return str(error)

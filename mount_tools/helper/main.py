@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mount_tools.daemon.detach import (
     BUG,
@@ -21,9 +21,12 @@ from mount_tools.daemon.detach import (
     SYSTEM,
     USAGE,
     Outcome,
+    Serve,
     keep_standard_fds,
+    outcome_of,
     run_detached,
 )
+from mount_tools.daemon.report import last_message
 from mount_tools.helper.command_line import FUSE_OVERLAYFS, Call, parse_call
 from mount_tools.leave import leave
 from mount_tools.mount.mount_options import MountOptions
@@ -34,25 +37,48 @@ from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountError
 
+if TYPE_CHECKING:
+    from mount_tools.helper.warm_client import Here
+
 PROGRAM = "mount.pyunion"
 
 log = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status, or end with it if `arguments` is None."""
+def main(arguments: Sequence[str] | None = None, *, at: Here | None = None) -> int:
+    """Run the command; return its exit status, or end with it if `arguments` is None.
+
+    With `at` the daemon of a mount starts a warm helper there.
+    """
     keep_standard_fds()
     if arguments is None:
         gc.disable()  # until the mount is live: `serve` enables it
     given = sys.argv[1:] if arguments is None else arguments
-    program = FUSE_OVERLAYFS if os.path.basename(sys.argv[0]) == FUSE_OVERLAYFS else PROGRAM
-    status, message = _guarded(lambda: _run(given, program))
-    if message:
-        # One line, whatever the message contains: mount(8) and container engines print it.
-        _print(f"{program}: {' '.join(message.split())}\n", sys.stderr)
+    program = _program(sys.argv[0])
+    outcome = _guarded(lambda: _run(given, program, at))
+    _print_message(program, outcome)
     if arguments is None:
-        leave(status)
-    return status
+        leave(outcome.status)
+    return outcome.status
+
+
+def end_with(said: bytes | None) -> int:
+    """End the command as a daemon of the warm helper reports; None if it was interrupted."""
+    outcome = Outcome(INTERRUPTED, "interrupted")
+    if said is not None:
+        outcome = outcome_of(last_message(said))
+    _print_message(_program(sys.argv[0]), outcome)
+    leave(outcome.status)
+
+
+def _program(path: str) -> str:
+    return FUSE_OVERLAYFS if os.path.basename(path) == FUSE_OVERLAYFS else PROGRAM
+
+
+def _print_message(program: str, outcome: Outcome) -> None:
+    if outcome.message:
+        # One line, whatever the message contains: mount(8) and container engines print it.
+        _print(f"{program}: {' '.join(outcome.message.split())}\n", sys.stderr)
 
 
 def _print(text: str, stream: TextIO | None) -> None:
@@ -88,7 +114,7 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
         )
 
 
-def _run(arguments: Sequence[str], program: str) -> Outcome:
+def _run(arguments: Sequence[str], program: str, at: Here | None) -> Outcome:
     call = parse_call(arguments, program=program)
     if call.help:
         return _help()
@@ -109,7 +135,7 @@ def _run(arguments: Sequence[str], program: str) -> Outcome:
         return _mount_image(image, call, directory, options)
 
     def attempt(live: Callable[[], None]) -> Outcome:
-        return _guarded(lambda: _serve(directory, options, live, call.namespace))
+        return _guarded(lambda: _serve(directory, options, live, call.namespace, at))
 
     if options.foreground:
         return attempt(lambda: None)
@@ -117,6 +143,21 @@ def _run(arguments: Sequence[str], program: str) -> Outcome:
     if outcome.status == OK and call.verbose:
         _print(f"{PROGRAM}: {options.fsname} mounted on {call.directory}.\n", sys.stdout)
     return outcome
+
+
+def ready(program: str, arguments: list[str]) -> Serve | None:
+    """Return what the command line of an engine serves; see `warm_server.Ready`."""
+    try:
+        call = parse_call(arguments, program=_program(program))
+        if not call.engine or is_remount(call.options):
+            return None
+        options = _options_of(call, of_image=False)
+    except OptionError:
+        return None  # the command will say so
+    directory = _absolute(call.directory)
+    if options.foreground or inherited_fd(directory) is not None:
+        return None
+    return lambda live: _guarded(lambda: _serve(directory, options, live, None))
 
 
 def _image_of(call: Call) -> str | None:
@@ -176,12 +217,22 @@ def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
 
 
 def _serve(
-    directory: str, options: MountOptions, live: Callable[[], None], namespace: str | None
+    directory: str,
+    options: MountOptions,
+    live: Callable[[], None],
+    namespace: str | None,
+    at: Here | None = None,
 ) -> Outcome:
     # Imported after the fork: these imports take longer than everything before it.
     from mount_tools.daemon import log as log_to
     from mount_tools.daemon.serve import serve
+    from mount_tools.daemon.transport import load_modules
 
+    if at is not None and not options.foreground:
+        from mount_tools.helper import warm_server
+
+        load_modules()
+        warm_server.begin(at, ready)
     log_to.set_up(foreground=options.foreground, debug=options.debug, file=options.log)
     if options.ignored:
         log.warning("%s: options without effect here: %s", directory, ", ".join(options.ignored))

@@ -1,0 +1,211 @@
+"""The warm helper: a process that has imported everything, and forks ready-made daemons.
+
+Decided here and only here: when it begins, whom it serves, and when it ends.  The daemon of a
+mount forks it off before that opens the union, with nothing but the modules in memory.  It
+serves those who are to the kernel what the process is that it comes from (see
+`warm_client.describe`): the kernel says which process has connected, and that process is
+looked at, whatever it says about itself.  It ends after `IDLE` seconds without a request,
+and when the files of its modules or its own control group have changed.
+
+Threading: one thread, so that it can fork.
+
+Source: unix(7) "SO_PEERCRED"; SO_PEERPIDFD is in Linux since 6.5.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
+from mount_tools.daemon.detach import Serve, run_child, serve_and_report
+from mount_tools.daemon.report import Reporter
+from mount_tools.helper.warm_client import Here, describe
+
+if TYPE_CHECKING:
+    import socket
+
+IDLE = 20.0
+"""Seconds without a request after which the helper ends."""
+
+_SO_PEERPIDFD = 77
+_BACKLOG = 64
+_MOST_BYTES = 1 << 20
+_FDS = 5  # those of `warm_client`: 0, 1, 2, the working directory, the pipe
+
+Ready = Callable[[str, list[str]], Serve | None]
+"""Returns what a program with these arguments serves; None if it has to do that by itself."""
+
+
+def begin(at: Here, ready: Ready) -> None:
+    """Fork the helper off, for mounts like this one, unless there is one.
+
+    The caller has imported what a mount needs, and has one thread.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    # Nothing may return into the frames of the daemon.
+    try:
+        if os.fork() == 0:
+            _become(at, ready)
+    finally:
+        os._exit(0)
+
+
+def _become(at: Here, ready: Ready) -> None:
+    os.setsid()
+    os.chdir("/")
+    forget_descriptors()
+    close_all_but()
+    release_stdio()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the daemons
+    listener = listen(at.path)
+    if listener is not None:
+        Helper(at, listener, ready).run()
+
+
+def listen(path: str) -> socket.socket | None:
+    """Return the socket at `path`; None if another helper has it."""
+    import socket
+
+    lock = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _answers(path):
+            return None
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # of a helper that was killed
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+        return listener
+    finally:
+        os.close(lock)
+
+
+def _answers(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        return probe.connect_ex(path) == 0
+
+
+class Helper:
+    """The helper, listening.  The files of its modules are noted as they are now."""
+
+    def __init__(self, at: Here, listener: socket.socket, ready: Ready) -> None:
+        self._at = at
+        self._listener = listener
+        self._ready = ready
+        self._socket = os.stat(at.path)
+        self._cgroup = _cgroup()
+        self._code = _files_of_modules()
+
+    def run(self) -> None:
+        """Serve until nobody asks any more."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        try:
+            while poll.poll(IDLE * 1000):
+                if self._cgroup != _cgroup() or self._code != _files_of_modules():
+                    break
+                self._serve_one()
+        finally:
+            # Those who have connected meanwhile are refused, and mount by themselves.
+            with suppress(OSError):
+                if os.path.samestat(os.stat(self._at.path), self._socket):
+                    os.unlink(self._at.path)
+            self._listener.close()
+
+    def _serve_one(self) -> None:
+        import socket
+
+        connection, _ = self._listener.accept()
+        with connection:
+            fds: list[int] = []
+            try:
+                if not self._is_like_us(connection):
+                    return
+                connection.settimeout(1.0)
+                message, fds, flags, _ = socket.recv_fds(connection, _MOST_BYTES, _FDS)
+                if len(fds) == _FDS and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                    self._fork(message, fds)
+            except OSError:
+                return  # the caller is gone, or mounts by itself
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _is_like_us(self, connection: socket.socket) -> bool:
+        """Tell whether the process that has connected may do what the helper may, and as it."""
+        import socket
+
+        pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+        try:
+            with open(f"/proc/self/fdinfo/{pidfd}") as file:
+                pid = next(int(line[4:]) for line in file if line.startswith("Pid:"))
+            seen = describe(f"/proc/{pid}") if pid > 0 else b""
+            # As long as it runs no other process has its pid.
+            signal.pidfd_send_signal(pidfd, 0)
+        finally:
+            os.close(pidfd)
+        return seen == self._at.description
+
+    def _fork(self, message: bytes, fds: list[int]) -> None:
+        if os.fork():
+            return
+        try:
+            self._listener.close()
+            _mount_as_daemon(message, fds, self._ready)
+        finally:
+            os._exit(1)
+
+
+def _mount_as_daemon(message: bytes, fds: list[int], ready: Ready) -> NoReturn:
+    """Become the daemon of the mount that `message` asks for."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    program, count, *words = map(os.fsdecode, message.split(b"\0"))
+    arguments, variables = words[: int(count)], words[int(count) :]
+    os.environ.clear()
+    for variable in variables:
+        name, _, value = variable.partition("=")
+        os.environ[name] = value
+    *standard, cwd, pipe = fds
+    for number, fd in enumerate(standard):
+        os.dup2(fd, number)
+    os.fchdir(cwd)
+    serve = ready(program, arguments)
+    if serve is None:
+        os._exit(0)
+    # Only now: without a pid the caller mounts by itself.  If it has done so, this fails.
+    os.write(pipe, os.getpid().to_bytes(4, "little"))
+    run_child(partial(serve_and_report, serve), Reporter(pipe))
+
+
+def _cgroup() -> bytes:
+    with open("/proc/self/cgroup", "rb") as file:
+        return file.read()
+
+
+def _files_of_modules() -> list[tuple[str, int, int, int]]:
+    """Return what changes when a module of ours is installed again, or edited."""
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] not in ("unionfs", "mount_tools"):
+            continue
+        try:
+            st = os.stat(file)
+            found.append((name, st.st_ino, st.st_size, st.st_mtime_ns))
+        except OSError:
+            found.append((name, 0, 0, 0))
+    return found
