@@ -28,7 +28,7 @@ def main() -> int:
 def is_an_engines(arguments: list[str]) -> bool:
     """Tell whether `arguments` are options of a mount and one directory, as engines write them.
 
-    mount(8) names a SPEC too, and whoever writes another flag waits for more than a mount.
+    mount(8) names a SPEC too, and a command with another flag does more than mount.
     """
     operands, words = 0, iter(arguments)
     for word in words:

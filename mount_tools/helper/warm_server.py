@@ -1,11 +1,12 @@
 """The warm helper: a process that has imported everything, and forks ready-made daemons.
 
-Decided here and only here: when it begins, whom it serves, and when it ends.  The daemon of a
-mount forks it off before that opens the union, with nothing but the modules in memory.  It
-serves those who are to the kernel what the process is that it comes from (see
-`warm_client.describe`): the kernel says which process has connected, and that process is
-looked at, whatever it says about itself.  It ends after `IDLE` seconds without a request,
-and when the files of its modules or its own control group have changed.
+Decided here and only here: when it begins, which processes it serves, and when it ends.  The
+daemon of a mount forks it off before it opens the union, with nothing but the modules in
+memory.  It serves processes that have the rights, limits and namespaces of the one that it
+comes from (see `warm_client.describe`).  The kernel says which process has connected, and
+that process is looked at; what it says about itself does not count.  The helper ends after
+`IDLE` seconds without a request, and when the files of its modules or its own control group
+have changed.
 
 Threading: one thread, so that it can fork.
 

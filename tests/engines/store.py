@@ -16,7 +16,7 @@ from unionfs.syscalls.mountinfo import read_mounts
 
 _PROGRAM = """#!/bin/sh
 export PYTHONPATH={checkout}
-exec {python} -m mount_tools.helper.main "$@"
+exec {python} -m mount_tools.helper.entry "$@"
 """
 
 _STORAGE = """[storage]

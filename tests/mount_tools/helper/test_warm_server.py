@@ -1,4 +1,4 @@
-"""The warm helper: the same mounts and the same failures as without it, for its own kind only."""
+"""The warm helper: the same mounts and failures as without it, for processes of one kind only."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_process_that_lies_about_itself_is_refused(warm: Warm) -> None:
             text=True,
             check=True,
         )
-        assert said.stdout == f"{expected}\n"
+        assert said.stdout == f"{expected!r}\n"
         assert (mount_type(warm.root) is not None) is (expected is not None)
         if expected is not None:
             warm.unmount()

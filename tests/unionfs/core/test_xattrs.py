@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,16 +120,17 @@ def test_attributes_of_what_is_not_in_the_upper(tmp_path: Path) -> None:
     lower = layers.lowers[0]
     os.symlink("file", lower / "link")
     long = b"v" * 2000
-    for name in ("file", "d", "d/inner"):
-        os.setxattr(lower / name, "user.a", b"1")
-        os.setxattr(lower / name, "user.long", long)
+    names = (b"file", b"d", b"d/inner")
+    for name in names:
+        os.setxattr(lower / os.fsdecode(name), "user.a", b"1")
+        os.setxattr(lower / os.fsdecode(name), "user.long", long)
     with layers.union() as tree:
-        for name in (b"file", b"d", b"d/inner"):
+        for name in names:
             assert sorted(tree.listxattr(name)) == ["user.a", "user.long"]
             assert tree.getxattr(name, "user.a") == b"1"
             assert tree.getxattr(name, "user.long") == long
-            assert errno_of(lambda n=name: tree.getxattr(n, "user.b")) == errno.ENODATA
-            assert errno_of(lambda n=name: tree.getxattr(n, "unknown.b")) == errno.EOPNOTSUPP
+            assert errno_of(partial(tree.getxattr, name, "user.b")) == errno.ENODATA
+            assert errno_of(partial(tree.getxattr, name, "unknown.b")) == errno.EOPNOTSUPP
         assert tree.listxattr(b"link") == []
         assert errno_of(lambda: tree.getxattr(b"link", "user.a")) == errno.ENODATA
         # The name in the lower leads to the file under its new name too.

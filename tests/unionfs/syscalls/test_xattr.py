@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,6 @@ def test_a_value_that_is_not_there_is_the_error_of_getxattr(tmp_path: Path, fold
         b"unknown.a": errno.EOPNOTSUPP,
     }
     for attribute, number in errors.items():
-        assert errno_of(lambda a=attribute: xattr.value_at(folder, b"file", a)) == number
-        assert errno_of(lambda a=attribute: os.getxattr(tmp_path / "file", a)) == number
+        assert errno_of(partial(xattr.value_at, folder, b"file", attribute)) == number
+        assert errno_of(partial(os.getxattr, tmp_path / "file", attribute)) == number
     assert errno_of(lambda: xattr.value_at(folder, b"none", b"user.a")) == errno.ENOENT
