@@ -16,18 +16,22 @@ _LONGEST_NAME = 15  # bytes, TASK_COMM_LEN
 _ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1
 
 
-def set_process_title(title: str) -> None:
-    """Make `title` the name and the command line of this process, as far as there is room.
+def set_process_title(title: str, *, name: str | None = None, cut: bool = False) -> None:
+    """Make `title` the command line of this process, and `name`, or else `title`, its name.
 
-    Without a /proc to do it with, or with arguments shorter than `title`, nothing is done.
+    Without a /proc to do it with, nothing is done.  If the arguments of the process are
+    shorter than `title`, it is `cut`, or else the command line stays as it is.
     """
-    data = title.encode()
+    data = title.encode(errors="surrogateescape")
     with suppress(OSError):
-        Path("/proc/self/comm").write_bytes(data[:_LONGEST_NAME])
+        comm = data if name is None else name.encode()
+        Path("/proc/self/comm").write_bytes(comm[:_LONGEST_NAME])
         line = Path("/proc/self/stat").read_bytes()
         fields = line[line.rindex(b")") + 2 :].split()
         start, end = (int(fields[number - 3]) for number in (_ARG_START, _ARG_END))
         room = end - start
+        if cut:
+            data = data[: room - 2]
         if room < len(data) + 2:
             return
         with open("/proc/self/mem", "r+b", buffering=0) as memory:

@@ -69,6 +69,7 @@ def _become(at: Here, ready: Ready) -> None:
     close_all_but()
     release_stdio()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the daemons
+    _show_as("mount.pyunion", "warm", "helper")
     listener = listen(at.path)
     if listener is not None:
         Helper(at, listener, ready).run()
@@ -187,9 +188,18 @@ def _mount_as_daemon(message: bytes, fds: list[int], ready: Ready) -> NoReturn:
     serve = ready(program, arguments)
     if serve is None:
         os._exit(0)
+    _show_as(program, *arguments)
     # Only now: without a pid the caller mounts by itself.  If it has done so, this fails.
     os.write(pipe, os.getpid().to_bytes(4, "little"))
     run_child(partial(serve_and_report, serve), Reporter(pipe))
+
+
+def _show_as(program: str, *arguments: str) -> None:
+    """Let ps(1) show this command line instead of that of the first mount."""
+    from mount_tools.container.process_title import set_process_title
+
+    name = os.path.basename(program)
+    set_process_title(" ".join((program, *arguments)), name=name, cut=True)
 
 
 def _cgroup() -> bytes:

@@ -147,7 +147,7 @@ class Store:
                 words = Path("/proc", entry, "cmdline").read_bytes() if entry.isdigit() else b""
             except OSError:
                 continue
-            if os.fsencode(self.base / "root") in words and b"mount_tools.helper" in words:
+            if os.fsencode(self.base / "root") in words and b"mount_tools" in words:
                 found.append(int(entry))
         return found
 

@@ -47,3 +47,18 @@ def test_a_title_that_has_no_room_changes_only_the_name() -> None:
     )
     before = b"".join(os.fsencode(word) + b"\0" for word in (sys.executable, "-"))
     assert done.stdout.splitlines() == ["x" * 15, repr(before)]
+
+
+def test_a_title_can_be_cut() -> None:
+    script = SCRIPT.replace("sys.argv[1]", repr("x" * 500) + ", name='made', cut=True")
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=script,
+        env=helper_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    room = len(os.fsencode(sys.executable)) + len(b"\0-\0")
+    assert done.stdout.splitlines() == ["made", repr(b"x" * (room - 2) + b"\0")]

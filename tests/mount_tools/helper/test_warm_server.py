@@ -125,6 +125,7 @@ def test_the_first_mount_leaves_a_helper_that_makes_the_next_ones(warm: Warm) ->
         warm.mount()
         assert _parent_of_daemon(warm.root) == helper
         assert os.readlink(f"/proc/{helper}/cwd") == "/"
+        assert b"warm helper" in Path(f"/proc/{helper}/cmdline").read_bytes()
         (warm.root / "new").write_text("y")
         warm.unmount()
     assert (warm.base / "upper/new").read_text() == "y"
@@ -158,10 +159,13 @@ def test_failures_are_the_same(warm: Warm) -> None:
 
 def test_paths_are_those_of_the_caller(warm: Warm) -> None:
     warm.mount()
-    warm.helper()
+    helper = warm.helper()
     warm.unmount()
     done = warm.run("-o", "lowerdir=lower,log=a.log,what", "root")
     assert (done.returncode, done.stderr) == (0, "")
+    (daemon,) = Path(f"/proc/{helper}/task/{helper}/children").read_text().split()
+    shown = Path(f"/proc/{daemon}/cmdline").read_bytes()
+    assert b" -o lowerdir=lower,log=a.log,what root" in shown
     assert "what" in (warm.base / "a.log").read_text()
     assert (warm.base / "a.log").stat().st_mode & 0o777 == 0o600
     warm.unmount()
