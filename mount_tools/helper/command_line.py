@@ -12,19 +12,20 @@ fuse-overlayfs(1).
 
 from __future__ import annotations
 
-import getopt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mount_tools.mount.option_grammar import OptionError, shortened
 
-SHORT = "sfnvdho:t:N:V"
-LONG = ["help", "version", "fake", "foreground", "debug", "verbose", "sloppy", "options="]
+WITH_VALUE = ("-o", "-t", "-N", "--options")
+"""The flags that have a value."""
 
 FUSE_OVERLAYFS = "fuse-overlayfs"
 """The name of the program that container engines look for."""
 
 _SWITCHES = {
+    "-f": "-f",
+    "-n": "-n",
     "-d": "debug",
     "--debug": "debug",
     "-h": "help",
@@ -38,6 +39,9 @@ _SWITCHES = {
     "--fake": "fake",
     "--foreground": "foreground",
 }
+
+FLAGS = (*_SWITCHES, *WITH_VALUE)
+"""Every flag that the command takes."""
 
 
 class Call(NamedTuple):
@@ -68,10 +72,7 @@ def parse_call(arguments: Sequence[str], *, program: str = "mount.pyunion") -> C
 
     Raises `OptionError` with a sentence for the user.
     """
-    try:
-        flags, operands = getopt.gnu_getopt(list(arguments), SHORT, LONG)
-    except getopt.GetoptError as error:
-        raise OptionError(f"{error.msg}; see --help") from None
+    flags, operands = _separated(arguments)
     # -n and -t have no effect here.
     on = {_SWITCHES.get(flag, flag) for flag, _ in flags}
     call = Call(
@@ -96,6 +97,64 @@ def parse_call(arguments: Sequence[str], *, program: str = "mount.pyunion") -> C
         fake=call.fake or ("-f" in on and means_fake),
         foreground=call.foreground or ("-f" in on and not means_fake),
     )
+
+
+def _separated(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the flags with their values, and the operands, which may stand between them.
+
+    As getopt_long(3); the module getopt imports gettext, which takes longer than all of this.
+    """
+    flags: list[tuple[str, str]] = []
+    operands: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            operands += words
+        elif word.startswith("--"):
+            name, equals, value = word.partition("=")
+            flag = _long_flag(name)
+            if flag in WITH_VALUE:
+                flags.append((flag, value if equals else _next(words, flag)))
+            elif equals:
+                raise OptionError(f"option {flag} must not have an argument; see --help")
+            else:
+                flags.append((flag, ""))
+        elif word.startswith("-") and word != "-":
+            flags += _short_flags(word[1:], words)
+        else:
+            operands.append(word)
+    return flags, operands
+
+
+def _long_flag(name: str) -> str:
+    """Return the flag that `name` is or begins."""
+    long = [flag for flag in FLAGS if flag.startswith("--")]
+    found = [flag for flag in long if flag.startswith(name)]
+    if name in found:
+        return name
+    if len(found) != 1:
+        what = "not a unique prefix" if found else "not recognized"
+        raise OptionError(f"option {name} {what}; see --help")
+    return found[0]
+
+
+def _short_flags(letters: str, words: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Yield the flags of one word; the rest of the word is the value of one that has one."""
+    for at, letter in enumerate(letters, 1):
+        flag = f"-{letter}"
+        if flag in WITH_VALUE:
+            yield flag, letters[at:] or _next(words, flag)
+            return
+        if flag not in _SWITCHES:
+            raise OptionError(f"option {flag} not recognized; see --help")
+        yield flag, ""
+
+
+def _next(words: Iterator[str], flag: str) -> str:
+    value = next(words, None)
+    if value is None:
+        raise OptionError(f"option {flag} requires argument; see --help")
+    return value
 
 
 def _operands_of(operands: list[str]) -> tuple[str | None, str]:

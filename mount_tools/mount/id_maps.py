@@ -6,7 +6,6 @@ maps with a leading colon.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 from mount_tools.mount.option_grammar import OptionError, Word, shortened
@@ -15,13 +14,17 @@ from unionfs import IdRange
 # For chown(2), (uid_t) -1 means "do not change", so it is not an id.
 MAX_ID = 2**32 - 2
 
-_NUMBER = re.compile(r"[0-9]{1,10}")
+_DIGITS = 10  # of the longest id
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
 
 
 def parse_id(word: Word) -> int:
     """Return the id that `word` names, 0 … 2^32-2."""
     value = word.value or ""
-    if not _NUMBER.fullmatch(value) or int(value) > MAX_ID:
+    if not _is_number(value) or int(value) > MAX_ID:
         raise OptionError(f"{shortened(str(word))} is not an id; give a number from 0 to {MAX_ID}")
     return int(value)
 
@@ -33,7 +36,7 @@ def parse_id_map(word: Word) -> tuple[IdRange, ...]:
     """
     shown = shortened(str(word))
     parts = [part for part in (word.value or "").split(":") if part]
-    if not parts or len(parts) % 3 or not all(map(_NUMBER.fullmatch, parts)):
+    if not parts or len(parts) % 3 or not all(map(_is_number, parts)):
         raise OptionError(
             f"{shown} is not understood; give {word.name}=ID_IN_LAYER:ID_SHOWN:COUNT[:…]"
         )

@@ -35,13 +35,12 @@ class Word(NamedTuple):
         return self.name if self.value is None else f"{self.name}={self.value}"
 
 
-# What ends a word: a comma that no backslash and no quoted value holds.
-_WORD = re.compile(
-    r'(?P<name>[^,="\\]*)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?!")(?:[^,\\]|\\.)*)))?',
-    re.DOTALL,
+# What ends a word: a comma that no backslash and no quoted value holds.  The patterns are
+# compiled when they are needed, since few options have a backslash or a quote.
+_WORD = (
+    r'(?P<name>[^,="\\]*)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?!")(?:[^,\\]|\\.)*)))?'
 )
-_LAYER_OR_SEPARATOR = re.compile(r"::?|(?:[^:\\]|\\.)+", re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_LAYER_OR_SEPARATOR = r"::?|(?:[^:\\]|\\.)+"
 
 
 def words(text: str) -> Iterator[Word]:
@@ -50,9 +49,20 @@ def words(text: str) -> Iterator[Word]:
     Raises `OptionError` for a quote that is not closed or not followed by a
     comma, and for a backslash with nothing behind it.
     """
+    if '"' not in text and "\\" not in text:
+        for word in text.split(","):
+            name, equals, plain = word.partition("=")
+            if word:
+                yield Word(name, plain if equals else None)
+        return
+    yield from _quoted_words(text)
+
+
+def _quoted_words(text: str) -> Iterator[Word]:
     at = 0
+    pattern = re.compile(_WORD, re.DOTALL)
     while at < len(text):
-        found = _WORD.match(text, at)
+        found = pattern.match(text, at)
         assert found is not None  # every part of the pattern may be empty
         end = found.end()
         if end < len(text) and text[end] != ",":
@@ -80,7 +90,7 @@ def shortened(text: str, limit: int = 60) -> str:
 
 def unescaped(value: str) -> str:
     """Return `value` with each `\\c` replaced by `c`."""
-    return _ESCAPE.sub(r"\1", value)
+    return re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) if "\\" in value else value
 
 
 def escaped(value: str, special: str = ",\\") -> str:
@@ -93,9 +103,13 @@ def split_layers(value: str) -> tuple[list[str], list[str]]:
 
     Raises `OptionError` for an empty name, and for a `:` behind the first `::`.
     """
-    tokens = _LAYER_OR_SEPARATOR.findall(value)
-    paths, separators = tokens[::2], ["", *tokens[1::2]]
-    if len(paths) != len(separators) or any(path.startswith(":") for path in paths):
+    if "\\" in value or "::" in value:
+        tokens = re.findall(_LAYER_OR_SEPARATOR, value, re.DOTALL)
+        paths, separators = tokens[::2], ["", *tokens[1::2]]
+    else:
+        paths = value.split(":")
+        separators = ["", *[":"] * (len(paths) - 1)]
+    if len(paths) != len(separators) or any(path[:1] in ("", ":") for path in paths):
         raise OptionError(
             f"lowerdir={shortened(value)} names an empty layer; "
             f"layers are separated by one ':', data-only layers by '::'"

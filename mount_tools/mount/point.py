@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError
 
 # An open, mounted /dev/fuse handed over by mount.fuse3 -o drop_privileges.
-_FD_PATH = re.compile(r"/dev/fd/([0-9]{1,9})")
+_FD_PATH = "/dev/fd/"
 
 
 def inherited_fd(directory: str) -> int | None:
     """Return the number in a mount point of the form /dev/fd/N, else None."""
-    found = _FD_PATH.fullmatch(directory)
-    return int(found[1]) if found else None
+    number = directory.removeprefix(_FD_PATH)
+    if number == directory or not (number.isascii() and number.isdigit()) or len(number) > 9:
+        return None
+    return int(number)
 
 
 def checked_mount_point(directory: str) -> str:

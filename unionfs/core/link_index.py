@@ -25,8 +25,8 @@ from unionfs.syscalls import xattr
 
 log = logging.getLogger(__name__)
 
-_NLINK = re.compile(rb"U([+-]\d{1,9})")
-_ENTRY = re.compile(rb"(?:[0-9a-f]{2})+")
+_NLINK = rb"U([+-]\d{1,9})"
+_ENTRY = rb"(?:[0-9a-f]{2})+"
 _NOTE = b".nlink"
 
 
@@ -41,7 +41,7 @@ class LinkIndex:
         self.fd = fd
         self._marks = marks
         found = os.listdir(b"/proc/self/fd/%d" % fd)
-        self._names = {name for name in found if _ENTRY.fullmatch(name)}
+        self._names = {name for name in found if re.fullmatch(_ENTRY, name)}
         self._by_ino: dict[int, bytes] | None = None
         self.used = set(self._names)
         for name in found:
@@ -138,7 +138,7 @@ def decode_delta(value: bytes, upper_nlink: int) -> int:
     overlayfs writes the form that is relative to the lower inode (`L`) only until its
     copy_up is complete.
     """
-    match = _NLINK.fullmatch(value.rstrip(b"\0"))
+    match = re.fullmatch(_NLINK, value.rstrip(b"\0"))
     if match is None or upper_nlink + int(match[1]) < 1:
         log.warning("the mark overlay.nlink has the value %r, which is ignored", value)
         return 0

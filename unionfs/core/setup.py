@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 # forgets them.  The FORGETs of a few busy programs are not more.
 _MAX_UNOPENED = 256
 
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-
 
 def open_state(config: UnionConfig) -> State:
     """Check and open everything that `config` names.
@@ -285,13 +283,17 @@ def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
             if name not in ours:
                 continue
             # mountinfo has the path as it was given, with overlayfs's own escapes.
-            given = {os.path.realpath(path) for path in (value, _ESCAPED.sub(rb"\1", value))}
+            given = {os.path.realpath(path) for path in (value, _without_escapes(value))}
             if ours[name] in given:
                 raise InUse(
                     f"{name.decode()} {_show(ours[name])} is in use by the overlay mounted at "
                     f"{_show(mounted.mount_point)}: unmount that first, or choose another "
                     "directory"
                 )
+
+
+def _without_escapes(path: bytes) -> bytes:
+    return re.sub(rb"\\(.)", rb"\1", path, flags=re.DOTALL)
 
 
 def _number_layers(

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
-
 
 class Mount(NamedTuple):
     """One line of the table, with its octal escapes decoded.
@@ -58,4 +56,6 @@ def parse_mount(line: bytes) -> Mount:
 
 
 def _unescaped(field: bytes) -> bytes:
-    return _OCTAL.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), field)
+    if b"\\" not in field:
+        return field
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), field)

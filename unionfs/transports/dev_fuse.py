@@ -18,10 +18,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import threading
 import time
 from functools import partial
+from itertools import takewhile
 
 from unionfs.errors import MountError
 from unionfs.gate import Lane
@@ -329,5 +329,6 @@ def _request_in(buffer: Room, out: Room) -> Request:
 def why_not() -> str:
     """Return why this machine does not support this transport, empty if it does."""
     release = os.uname().release
-    numbers = [int(part) for part in re.findall(r"\d+", release)[:2]]
+    major, _, rest = release.partition(".")
+    numbers = [int(major), int("".join(takewhile(str.isdigit, rest)) or 0)]
     return f"Linux {release} speaks FUSE before 7.31" if numbers < [5, 2] else ""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import getopt
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mount_tools.helper.command_line import Call, parse_call
 from mount_tools.mount.option_grammar import OptionError
@@ -64,6 +69,36 @@ def test_options_in_several_places() -> None:
 
 def test_operands_may_look_like_options_behind_two_dashes() -> None:
     assert parse_call(["-o", "ro", "--", "-spec", "/mnt"]).spec == "-spec"
+
+
+WORDS = (
+    *("-o", "-oro", "-fo", "-vs", "-sN", "-", "--", "-t", "--opt=x", "--options", "--v", "--ver"),
+    *("--fake", "--fore", "--help=1", "--f", "-x", "a", "-fx", "", "-o-", "--sl"),
+)
+LONG = ["help", "version", "fake", "foreground", "debug", "verbose", "sloppy", "options="]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6))
+def test_flags_are_those_of_getopt(words: list[str]) -> None:
+    """The module of that name takes a twentieth of a mount to import."""
+    try:
+        flags, operands = getopt.gnu_getopt(words, "sfnvdho:t:N:V", LONG)
+    except getopt.GetoptError as error:
+        with pytest.raises(OptionError, match=re.escape(error.msg)):
+            parse_call(words)
+        return
+    given = {flag for flag, _ in flags}
+    if not given & {"-h", "-V", "--help", "--version"} and (
+        not 0 < len(operands) < 3 or not operands[-1]
+    ):
+        with pytest.raises(OptionError, match=r"director|too many"):
+            parse_call(words)
+        return
+    call = parse_call(words)
+    assert list(call.options) == [value for flag, value in flags if flag in ("-o", "--options")]
+    assert call.verbose == bool(given & {"-v", "--verbose"})
+    if not (call.help or call.version):
+        assert [call.spec or "", call.directory][-len(operands) :] == operands
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["-h", "a", "b", "c"]])

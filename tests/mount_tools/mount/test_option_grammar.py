@@ -105,3 +105,16 @@ def test_data_only_layers_come_last() -> None:
 def test_long_text_is_cut_for_messages() -> None:
     assert shortened("x" * 60) == "x" * 60
     assert len(shortened("x" * 5000)) == 60
+
+
+@given(st.lists(texts, max_size=6).map(",".join))
+def test_words_are_the_same_beside_a_quoted_one(text: str) -> None:
+    plain = text.replace('"', "").replace("\\", "")
+    assert list(words(plain)) == list(words(f'{plain},a="q"'))[:-1]
+
+
+@given(st.lists(paths.filter(lambda path: not set(path) & set(":\\")), min_size=1, max_size=6))
+def test_layers_are_the_same_above_an_escaped_one(layers: list[str]) -> None:
+    value = ":".join(layers)
+    assert split_layers(value) == (layers, [])
+    assert split_layers(f"{value}:a\\b") == ([*layers, "ab"], [])
