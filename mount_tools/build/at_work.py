@@ -38,7 +38,10 @@ _SMALL = 1 << 16  # bytes; with less free space the disk counts as full
 
 @dataclass
 class AtWork:
-    """A stage at work: the steps that `process` does, and how many of them are done."""
+    """A stage at work: the steps that `process` does, and how many of them are done.
+
+    `is_full` says that the store's disk was full when the step `broke`.
+    """
 
     stage: Stage
     made: Made
@@ -50,6 +53,7 @@ class AtWork:
     ready: bool = False
     packed: bool = False
     broke: Broke | None = None
+    is_full: bool = False
     roots: list[int] = field(default_factory=list)
 
     @property
@@ -96,6 +100,8 @@ class AtWork:
                     pass
                 self.watcher.step_failed(self.steps[message.step].shown)
                 self.broke = message
+                # Now: to end the stage may free some, the reserve included.
+                self.is_full = not has_room(self.store.root, _SMALL)
                 self.ready = True
             case Ready():
                 self.ready = True
@@ -135,7 +141,7 @@ class AtWork:
         process.end()
         why = broke.text or f"its command ended with status {broke.status}"
         lines = [f"{_which(step)} failed: {why}", f"  {_first_line(step)}"]
-        if not has_room(self.store.root, _SMALL):
+        if self.is_full:
             lines.append(f"The disk of the store is full; {ADVICE}")
         if keep:
             base = self.made.state.config if self.made.state is not None else {}

@@ -20,7 +20,7 @@ from layerstore.oci.digest import sha256_digest
 from mount_tools.build.at_work import AtWork, wait
 from mount_tools.build.evaluate import Look, Step
 from mount_tools.build.made import Made
-from mount_tools.build.messages import Began, Finished, Kept, Link, Ready, Stopped, link
+from mount_tools.build.messages import Began, Broke, Finished, Kept, Link, Ready, Stopped, link
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.build.watch import Shown
 from mount_tools.cli.output.build_lines import Lines
@@ -93,6 +93,21 @@ def test_a_layer_that_cannot_be_stored_names_its_step(ends: _Ends) -> None:
     assert str(raised.value) == said
     assert isinstance(raised.value.__cause__, OSError)
     assert raised.value.__cause__.errno == errno.ENOSPC
+
+
+def test_a_disk_that_was_full_is_named_though_the_end_of_the_stage_frees_some(
+    ends: _Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = [False]
+    monkeypatch.setattr("mount_tools.build.at_work.has_room", lambda root, size: rooms[0])
+    ends.steps.send(Broke(0, 1, ""))
+    ends.at_work.take(ends.ours_steps)
+    process = cast(SimpleNamespace, ends.at_work.process)
+    process.kill = process.remove = lambda: None
+    process.end = lambda: rooms.__setitem__(0, True)
+    assert ends.at_work.broke is not None
+    said = str(ends.at_work.failure(ends.at_work.broke, keep=False))
+    assert "The disk of the store is full; `pyunion prune`" in said
 
 
 @pytest.mark.parametrize(("which", "does"), [("steps", "does its steps"), ("packed", "packs")])
