@@ -33,6 +33,7 @@ def _run(words: Sequence[str]) -> int:
     try:
         # Only one of the two is imported, so that both start fast.
         if is_mount_call(words):
+            words = [*words[:3], without_defaults(words[3]), *words[4:]]
             run: object = import_module("mount_tools.helper.main").main
             more: tuple[object, ...] = ()
         else:
@@ -109,6 +110,17 @@ def is_mount_call(words: Sequence[str]) -> bool:
     from mount_tools.cli.main import COMMANDS
 
     return words[0] not in COMMANDS
+
+
+def without_defaults(options: str) -> str:
+    """Return the options of the user from those that mount.fuse3 gives.
+
+    It appends `dev` and `suid`, each unless the user has given the opposite.  The mount of an
+    image is nosuid and nodev unless the user says otherwise.
+    """
+    for word in ("suid", "dev"):
+        options = "" if options == word else options.removesuffix(f",{word}")
+    return options
 
 
 if __name__ == "__main__":

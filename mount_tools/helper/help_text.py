@@ -29,7 +29,7 @@ DESCRIPTION = (
     "Mount a union of directories on DIR.  The command returns once the mount is live; the "
     "daemon that serves it ends at umount DIR.  SPEC is any text; `mount` shows it.  "
     "Without lowerdir=, SPEC is the name of an image in the store; such a mount is nosuid and "
-    "nodev unless the options say suid or dev."
+    "nodev unless the options say allow_suid or allow_dev."
 )
 
 FLAGS = (

@@ -31,6 +31,24 @@ def test_a_spec_that_is_called_as_a_command_has_a_directory_in_full(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("rw,dev,suid", "rw"),
+        ("rw,container=box,dev,suid", "rw,container=box"),
+        ("rw,suid,dev,suid", "rw,suid"),
+        ("rw,suid,dev,dev,suid", "rw,suid,dev"),
+        ("ro,nodev,suid", "ro,nodev"),
+        ("ro,nosuid,dev", "ro,nosuid"),
+        ("nosuid,nodev", "nosuid,nodev"),
+        ("dev,suid", ""),
+        ("lowerdir=/suid", "lowerdir=/suid"),
+    ],
+)
+def test_what_mount_fuse3_adds_is_not_asked_for(given: str, asked: str) -> None:
+    assert pyunion.without_defaults(given) == asked
+
+
+@pytest.mark.parametrize(
     ("words", "kind"),
     [
         (["run", "busy:1", "true"], "RUN"),

@@ -139,7 +139,11 @@ def test_read_only(store: Store, point: Path) -> None:
 
 
 def test_nosuid_and_nodev_unless_asked_otherwise(store: Store, point: Path) -> None:
-    for options, expected in (("rw", {"nosuid", "nodev"}), ("suid,dev", set())):
+    for options, expected in (
+        ("rw", {"nosuid", "nodev"}),
+        ("suid,dev", set()),
+        ("allow_suid,allow_dev", set()),
+    ):
         assert mount(store, "box:1", point, "-o", options).returncode == 0
         shown = run("findmnt", "-no", "VFS-OPTIONS", point).stdout.decode().strip().split(",")
         assert {"nosuid", "nodev"} & set(shown) == expected

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from layerstore import Store
+from tests.helpers.images import add_image
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, run
 from tests.helpers.processes import end
@@ -140,6 +142,34 @@ def test_remount_ignores_the_options_of_the_union(
     words = f"remount,ro,{layers.words}"
     namespace.run("mount", "-t", "pyunion", "spec", layers.merged, "-o", words)
     assert "(ro," in (namespace.mount_line(layers.merged) or "")
+
+
+@pytest.mark.parametrize("kind", ["pyunion", "fuse.pyunion"])
+def test_an_image_is_nosuid_and_nodev_unless_asked(
+    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """mount.fuse3 adds suid and dev by itself, and mount(8) drops them where they are given."""
+    monkeypatch.setenv("PYUNION_ROOT", str(tmp_path / "store"))
+    with Store.open(tmp_path / "store", sync=False) as store:
+        add_image(store, {"file": b""}, names=["of:1"])
+    point = tmp_path / "point"
+    point.mkdir()
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"of:1 {point} {kind} defaults 0 0\n")
+
+    def flags() -> set[str]:
+        line = namespace.mount_line(point) or ""
+        return {"nosuid", "nodev", "ro"} & set(line.partition("(")[2].split(","))
+
+    namespace.run("mount", "-t", kind, "of:1", point)
+    assert flags() == {"nosuid", "nodev"}
+    for words in ([point], ["-t", kind, "of:1", point], ["--fstab", fstab, point]):
+        namespace.run("mount", "-o", "remount,ro", *words)
+        assert flags() == {"nosuid", "nodev", "ro"}
+    namespace.run("umount", point)
+    namespace.run("mount", "-t", kind, "of:1", point, "-o", "allow_suid,allow_dev")
+    assert flags() == set()
+    namespace.run("umount", point)
 
 
 def test_without_an_upper_mount_shows_ro(namespace: Namespace, layers: MountLayers) -> None:
