@@ -53,8 +53,8 @@ class Backing(NamedTuple):
     `fd` is valid until the open file is released.  `version` counts the copy-ups of
     the inode.  `may_change` says that the file can be written to: it is in the upper.
     `pristine` says that it is a lower file that was never written to through the union,
-    `fixed` that it never will be, and
-    `suid` that it is an upper file with suid or sgid, or that may get them in an attribute.
+    `fixed` that it never will be.  `guarded` says that this process must see each write: it is
+    an upper file that is append-only, or has suid or sgid, or may get them in an attribute.
     """
 
     fd: int
@@ -62,7 +62,7 @@ class Backing(NamedTuple):
     may_change: bool
     pristine: bool
     fixed: bool
-    suid: bool
+    guarded: bool
 
 
 class Renewed(NamedTuple):
@@ -130,10 +130,12 @@ class SetAttr:
 
         One that changes neither id comes as a change of nothing.
         """
-        if self.uid is not None or self.gid is not None:
-            return True
-        rest = self.mode, self.size, self.atime_ns, self.mtime_ns
-        return not self.times_now and all(value is None for value in rest)
+        return self.uid is not None or self.gid is not None or self.is_nothing()
+
+    def is_nothing(self) -> bool:
+        """Tell whether it changes no attribute, as chown(2) with -1 for both ids."""
+        values = self.mode, self.uid, self.gid, self.size, self.atime_ns, self.mtime_ns
+        return not self.times_now and all(value is None for value in values)
 
     def only_touches(self) -> bool:
         """Tell whether it sets both times to the present, and nothing else."""

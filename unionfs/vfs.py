@@ -172,6 +172,14 @@ class Filesystem(Protocol):
         """Write all of `data` at `offset`; return its length in bytes."""
         ...
 
+    def only_appends(self, fh: Fh) -> bool:
+        """Tell whether `fh`, opened for writing with O_APPEND, is of an append-only file.
+
+        `write` then appends, whatever the offset.  The kernel, which does not know of the
+        mark, must not map the file for writing.
+        """
+        ...
+
     def has_suid(self, fh: Fh) -> bool:
         """Tell whether the file behind `fh` has suid or sgid."""
         ...

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+
+import pytest
 
 from tests.conformance.cases import mode_of, names, opened, refused, tree, union_only
 from tests.conformance.subjects import World
 from tests.conformance.tree import directory, file
+from tests.helpers.aio import AsynchronousWriter
 from tests.helpers.calls import (
     FS_APPEND_FL,
     FS_IMMUTABLE_FL,
@@ -99,6 +104,32 @@ def test_append_only_file(root: Path) -> None:
     finally:
         set_flags(root / "f", get_flags(root / "f") & ~FS_APPEND_FL)
     assert (root / "f").read_bytes() == b"data more"
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["", "while it is read"])
+@tree(file("f", b"data" * 1024))
+def test_append_only_file_is_not_overwritten(root: Path, is_read: bool) -> None:
+    """Not by a mapping, nor by clearing O_APPEND, which fcntl(2) may refuse or not."""
+    path = root / "f"
+    with ExitStack() as stack:
+        set_flags(path, get_flags(path) | FS_APPEND_FL)
+        stack.callback(lambda: set_flags(path, get_flags(path) & ~FS_APPEND_FL))
+        if is_read:
+            reader = stack.enter_context(opened(path, os.O_RDONLY))
+            assert os.pread(reader, 4, 0) == b"data"
+        fd = stack.enter_context(opened(path, os.O_RDWR | os.O_APPEND))
+        with pytest.raises(OSError, match=r"Permission denied|No such device"):
+            mmap.mmap(fd, 4096)
+        with suppress(PermissionError):
+            fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+            os.pwrite(fd, b"x", 0)
+        with closing(AsynchronousWriter(fd, 4)) as writer:
+            writer.write(ord("x"))
+        os.write(fd, b"end")
+        found = path.read_bytes()
+        assert found.startswith(b"data" * 1024) and found.endswith(b"xxxxend")
+        if is_read:
+            assert os.pread(reader, 9000, 0) == found
 
 
 # -- the filesystem as a whole --

@@ -10,6 +10,7 @@ Source: open(2); overlayfs.rst "Non-standard behavior", which this avoids.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -28,7 +29,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_suid
-from unionfs.syscalls.statx import APPEND_ONLY
+from unionfs.syscalls.statx import APPEND_ONLY, mode_and_marks
 
 # The kernel handles these flags itself: it sends CREATE and SETATTR for creation and
 # truncation, the right offsets for O_APPEND and an FSYNC for O_SYNC, and bypasses its
@@ -89,13 +90,7 @@ def open_file(state: State, node: File, flags: int) -> Handle:
         # Mostly the kernel has the data in its cache and never sends a READ.
         return Handle(node, None, flags)
     changed = node.changed
-    try:
-        fd = reopen(state, node, real_flags(flags))
-    except PermissionError:
-        if not flags & os.O_APPEND:
-            raise
-        # An append-only file (chattr +a) can be opened for writing only with O_APPEND.
-        fd = reopen(state, node, real_flags(flags) | os.O_APPEND)
+    fd = _open_as_allowed(state, node, flags)
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
         with keeping_suid(to_empty):
@@ -131,6 +126,31 @@ def drop_suid(state: State, fd: int, writer: Credentials) -> bool:
 def has_suid(fd: int) -> bool:
     """Tell whether an open file has suid or sgid, which a write may have to take away."""
     return bool(os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def is_guarded(fd: int) -> bool:
+    """Tell whether writes to an open file must be looked at: suid, sgid or append-only."""
+    mode, marks = mode_and_marks(fd)
+    return bool(mode & (stat.S_ISUID | stat.S_ISGID) or marks & APPEND_ONLY)
+
+
+def only_appends(fd: int) -> bool:
+    """Tell whether `fd`, the real file of a handle, is of an append-only file."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
+
+
+def _open_as_allowed(state: State, node: File, flags: int) -> Fd:
+    """Open the real file for a program that has opened the file with `flags`.
+
+    An append-only file (chattr +a) can be opened for writing only with O_APPEND.  No other
+    real file is opened with it.
+    """
+    try:
+        return reopen(state, node, real_flags(flags))
+    except PermissionError:
+        if not flags & os.O_APPEND:
+            raise
+        return reopen(state, node, real_flags(flags) | os.O_APPEND)
 
 
 def reopen(state: State, node: File, flags: int) -> Fd:
@@ -171,7 +191,7 @@ def current_fd(state: State, handle: Handle) -> Fd:
     node, fd = handle.node, handle.fd
     if fd is None or handle.changed != node.changed:
         changed = node.changed
-        fd = handle.fd = reopen(state, node, real_flags(handle.flags))
+        fd = handle.fd = _open_as_allowed(state, node, handle.flags)
         handle.changed = changed
     return fd
 

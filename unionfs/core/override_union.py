@@ -248,7 +248,7 @@ class OverrideUnion(UnionFs):
         # Writing by itself, the kernel would take the rights from the real file, which has
         # none; and the file may get them while it is open.
         node = self._handle(fh).node
-        return backing._replace(suid=in_upper(node) or node.orphan is not None)
+        return backing._replace(guarded=in_upper(node) or node.orphan is not None)
 
     def _without_suid(self, now: Override, writer: Credentials) -> int:
         """Return the mode after `writer`, who has no CAP_FSETID, has written to the file.

@@ -31,7 +31,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.owner_rights import as_owner
-from unionfs.core.protection import require_changeable
+from unionfs.core.protection import refuse, require_changeable
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
@@ -43,6 +43,7 @@ from unionfs.syscalls.renameat2 import (
     RENAME_WHITEOUT,
     renameat2,
 )
+from unionfs.syscalls.statx import marks_at
 
 
 class End:
@@ -254,6 +255,7 @@ def _redirect(state: State, d: Dir) -> None:
     try:
         set_mark((d.require_upper().fd(), None), state.marks.redirect, redirect)
     except OSError as error:
+        refuse(marks_at(d.require_upper().fd(), b""))  # rename(2) fails in this way, too
         raise fs_error(errno.EXDEV) from error
     d.redirect = redirect
 

@@ -40,7 +40,7 @@ def setattr_node(
     does not.
     """
     state.require_upper()
-    allowed = APPEND_ONLY if change.only_touches() else 0
+    allowed = APPEND_ONLY if change.only_touches() or change.is_nothing() else 0
     if isinstance(node, Dir):
         require_changeable(node, allowed)
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)

@@ -22,6 +22,8 @@ from unionfs.core.file import (
     current_fd,
     drop_suid,
     has_suid,
+    is_guarded,
+    only_appends,
     open_file,
     real_flags,
     reopen,
@@ -309,7 +311,7 @@ class UnionFs:
             may_change=upper,
             pristine=node.found_size >= 0 and not upper,
             fixed=state.writable is None,
-            suid=upper and not handle.plain and has_suid(fd),
+            guarded=upper and not handle.plain and is_guarded(fd),
         )
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
@@ -366,6 +368,9 @@ class UnionFs:
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
         return drop_suid(self._state, current_fd(self._state, self._handle(fh)), writer)
+
+    def only_appends(self, fh: Fh) -> bool:
+        return only_appends(current_fd(self._state, self._handle(fh)))
 
     def has_suid(self, fh: Fh) -> bool:
         return has_suid(current_fd(self._state, self._handle(fh)))

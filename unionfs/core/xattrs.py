@@ -19,7 +19,7 @@ from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.layer import Fd, Layer
 from unionfs.core.owner_rights import modes_settled
-from unionfs.core.protection import require_changeable
+from unionfs.core.protection import refuse, require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
@@ -27,6 +27,7 @@ from unionfs.core.xattr_ids import ACLS, CAPABILITY, DEFAULT_ACL, WITH_IDS
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.lowered import keeping_sgid
+from unionfs.syscalls.statx import marks_at
 
 _XATTR_NAME_MAX = 255
 _CAPABILITY = CAPABILITY.encode()
@@ -137,13 +138,23 @@ def removexattr(state: State, node: Node, name: bytes) -> None:
     try:
         getxattr(state, node, name)
     except OSError as error:
-        if error.errno == errno.ENODATA and name in _ACLS:
-            return
+        if error.errno == errno.ENODATA:
+            refuse(_marks_of(node))
+            if name in _ACLS:
+                return
         raise
     bring_up(state, node)
     with _reach(node) as (path, follows):
         os.removexattr(path, stored, follow_symlinks=follows)
     _note_acl(node, name)
+
+
+def _marks_of(node: Node) -> int:
+    if isinstance(node, Dir):
+        return marks_at(node.top().fd(), b"")
+    assert isinstance(node, File)
+    with at_rest(node) as (fd, name):
+        return marks_at(fd, name or b"")
 
 
 def _note_acl(node: Node, name: bytes) -> None:

@@ -14,7 +14,7 @@ from unionfs.types import NS, Attr
 
 SIZE = 256
 
-_STATX_MNT_ID = 0x1000
+_STATX_TYPE_MODE, _STATX_MNT_ID = 0x3, 0x1000
 
 # Marks of chattr(1); the flags of ioctl_iflags(2) have the same numbers.
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20
@@ -22,6 +22,7 @@ IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 # A field or a few that follow each other, and the offset of the first in bytes.
 _ATTRIBUTES, _ATTRIBUTES_AT = Struct("=Q"), 8
 _NLINK_UID_GID_MODE, _NLINK_AT = Struct("=IIIH"), 16
+_MODE, _MODE_AT = Struct("=H"), 28
 _INO, _INO_AT = Struct("=Q"), 32
 _BLOCKS, _BLOCKS_AT = Struct("=Q"), 48
 _CTIME, _CTIME_AT = Struct("=qI"), 96  # seconds, ns
@@ -60,6 +61,16 @@ def marks_at(dir_fd: int, name: bytes) -> int:
         raise fail(name)
     found: int = _ATTRIBUTES.unpack_from(buffer, _ATTRIBUTES_AT)[0]
     return found & (IMMUTABLE | APPEND_ONLY)
+
+
+def mode_and_marks(fd: int) -> tuple[int, int]:
+    """Return st_mode of the open file `fd`, and which of IMMUTABLE and APPEND_ONLY it has."""
+    buffer = _Buffer()
+    if _quick_statx(fd, b"", AT_EMPTY_PATH, _STATX_TYPE_MODE, buffer) != 0:
+        raise fail()
+    mode: int = _MODE.unpack_from(buffer, _MODE_AT)[0]
+    found: int = _ATTRIBUTES.unpack_from(buffer, _ATTRIBUTES_AT)[0]
+    return mode, found & (IMMUTABLE | APPEND_ONLY)
 
 
 def mount_id(fd: int) -> int:

@@ -413,7 +413,13 @@ class Pyfuse3Ops(pyfuse3.Operations):
             self._synchronous.add(fh)
         if flags & os.O_DIRECT and flags & os.O_ACCMODE:
             self._direct.add(fh)
-        return FileInfo(fh=FileHandleT(fh), keep_cache=self._keep_cache)
+        appends = flags & os.O_APPEND and flags & os.O_ACCMODE and self._fs.only_appends(Fh(fh))
+        return FileInfo(
+            fh=FileHandleT(fh),
+            # Without the page cache an append-only file cannot be mapped for writing.
+            direct_io=bool(appends),
+            keep_cache=self._keep_cache and not appends,
+        )
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

@@ -218,6 +218,10 @@ class Files:
                 # The FUSE kernel code does not see that stores through a mapping change
                 # the times.
                 self._cache.forget_attributes(nodeid)
+        appends = flags & os.O_APPEND and not backing_id and flags & os.O_ACCMODE
+        if appends and self._fs.only_appends(fh):
+            # Without the page cache the file cannot be mapped for writing.
+            open_flags = open_flags & ~abi.FOPEN_KEEP_CACHE | abi.FOPEN_DIRECT_IO
         abi.OPEN_OUT.pack_into(request.out, at, fh, open_flags, backing_id)
         return abi.OPEN_OUT.size
 

@@ -12,7 +12,9 @@ meanwhile.  These are:
   are in memory once for all mounts of a layer.
 
 An upper file has one real file, and is always passed through to, except while it has suid
-or sgid: only a WRITE request tells whether the writer may keep them.
+or sgid, since only a WRITE request tells whether the writer may keep them; or is append-only,
+which the kernel does not know of its FUSE inode: it would let a program map the file for
+writing, or clear O_APPEND.
 
 Others can open such a program while it runs, and keep it open longer.  Until they close it
 there is still one inode: a change of its data fails with ETXTBSY, as if it still ran.
@@ -48,6 +50,9 @@ KEPT_SMALL = 4096
 # Seconds that a change of data waits for those who read the file by passthrough: the
 # kernel tells us of a close some time after it.
 PATIENCE = 0.5
+
+# Seconds that an open for writing waits for the same, where it can go on all the same.
+_A_MOMENT = 0.05
 
 # Seconds between two looks at a thread that is about to sleep, and how many there are.
 _SOON, _LOOKS = 0.001, 5000
@@ -298,6 +303,8 @@ class Modes:
         nodeid.  Raises `Defer` to wait for a disk, and `StillRunning`.
         """
         backing = self._fs.backing(fh)
+        if backing is not None and backing.guarded and flags & os.O_ACCMODE:
+            self._wait_for_closed(nodeid, request)
         mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
             self._give_up(backings, nodeid, mode)
@@ -318,11 +325,26 @@ class Modes:
                 raise fs_error(errno.ETXTBSY)
         return self._joined(mode)
 
+    def _wait_for_closed(self, nodeid: NodeId, request: Request) -> None:
+        """Wait a moment for those who have the file open by passthrough to have it closed.
+
+        Those who stay had it open before it was guarded.
+        """
+
+        def is_passed_through() -> bool:
+            mode = self._modes.get(nodeid)
+            return mode is not None and mode.handles > 0 and mode.backing_id > 0
+
+        if is_passed_through():
+            if not request.wait:
+                raise Defer
+            self._closed.wait_for(lambda: not is_passed_through(), _A_MOMENT)
+
     def _begin(
         self, backings: Backings, backing: Backing, nodeid: NodeId, flags: int, request: Request
     ) -> Mode:
         """Return the mode for an inode that the kernel does not have open."""
-        passes, program = not backing.suid, False
+        passes, program = not backing.guarded, False
         if passes and not backing.may_change and not backing.fixed:
             if not self._pass_all:
                 program = self._is_elf(backing, request.wait)
@@ -345,7 +367,7 @@ class Modes:
         return mode
 
     def always_passes(self, backing: Backing) -> bool:
-        """Tell whether a file without suid gets passthrough, whatever its content is."""
+        """Tell whether a file that is not guarded gets passthrough, whatever its content is."""
         return self._pass_all or backing.may_change or backing.fixed
 
     def loads(self, request: Request, flags: int) -> bool:

@@ -46,6 +46,8 @@ TRIES: list[tuple[Callable[[Path], object], str, bool, bool]] = [
     (lambda path: path.rename(f"{path}2"), "file", False, False),
     (lambda path: os.rename(path.parent.parent / "other", path), "file", False, False),
     (os.unlink, "file", False, False),
+    (lambda path: os.removexattr(path, "user.none"), "file", False, False),
+    (lambda path: os.removexattr(path, "user.none"), "dir", False, False),
     (lambda path: path.chmod(0o700), "dir", False, False),
     (lambda path: os.setxattr(path, "user.a", b""), "dir", False, False),
     (lambda path: path.rename(f"{path}2"), "dir", False, False),
@@ -142,6 +144,7 @@ def test_a_copy_has_the_marks_and_they_can_be_taken_off(tmp_path: Path) -> None:
             with pytest.raises(PermissionError):
                 open_for_writing(root / "grows0/file")
             touch(root / "grows0/file")
+            os.chown(root / "grows1/file", -1, -1)
             for name in ("immutable0/dir", "immutable0/file", "grows0/file"):
                 set_flags(root / name, get_flags(root / name) & ~sum(MARKED.values()))
             (root / "immutable0/dir/new").touch()
@@ -188,3 +191,18 @@ def test_only_what_is_in_a_lower_is_looked_at(tmp_path: Path) -> None:
         table = state(tree).table
         for name in (b"upper", b"lower"):
             require_changeable(table.get(tree.get(name).nodeid))
+
+
+def test_a_directory_of_both_layers_is_renamed_as_little(tmp_path: Path) -> None:
+    """EPERM, and not EXDEV, at which mv(1) would begin to copy."""
+    require_root()
+    layers = Layers(tmp_path)
+    (layers.lowers[0] / "dir").mkdir()
+    (layers.lowers[0] / "dir/file").touch()
+    with released(tmp_path):
+        set_flags(layers.lowers[0] / "dir", get_flags(layers.lowers[0] / "dir") | FS_APPEND_FL)
+        with layers.union() as tree:
+            tree.chmod(b"dir/file", 0o600)
+            assert get_flags(layers.upper / "dir") & FS_APPEND_FL
+            with pytest.raises(PermissionError):
+                tree.rename(b"dir", b"moved", 0)

@@ -161,6 +161,9 @@ class Mirror:
     def write(self, fh: int, offset: int, data: Buffer) -> int:
         return os.pwrite(fh, data, offset)
 
+    def only_appends(self, fh: int) -> bool:
+        return False
+
     def has_suid(self, fh: int) -> bool:
         return bool(os.fstat(fh).st_mode & (stat.S_ISUID | stat.S_ISGID))
 
