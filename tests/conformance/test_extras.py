@@ -114,8 +114,8 @@ def test_append_only_file_is_not_overwritten(root: Path, is_read: bool) -> None:
     with ExitStack() as stack:
         set_flags(path, get_flags(path) | FS_APPEND_FL)
         stack.callback(lambda: set_flags(path, get_flags(path) & ~FS_APPEND_FL))
-        if is_read:
-            reader = stack.enter_context(opened(path, os.O_RDONLY))
+        reader = stack.enter_context(opened(path, os.O_RDONLY)) if is_read else None
+        if reader is not None:
             assert os.pread(reader, 4, 0) == b"data"
         fd = stack.enter_context(opened(path, os.O_RDWR | os.O_APPEND))
         with pytest.raises(OSError, match=r"Permission denied|No such device"):
@@ -128,7 +128,7 @@ def test_append_only_file_is_not_overwritten(root: Path, is_read: bool) -> None:
         os.write(fd, b"end")
         found = path.read_bytes()
         assert found.startswith(b"data" * 1024) and found.endswith(b"xxxxend")
-        if is_read:
+        if reader is not None:
             assert os.pread(reader, 9000, 0) == found
 
 
