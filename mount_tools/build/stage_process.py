@@ -95,6 +95,8 @@ class StageProcess:
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
+            for end in others:  # with a copy of an end here, the death of a process is not seen
+                end.close()
             self._let_begin()
         except BaseException:
             for end in others:  # a copy of an end here would keep the packer waiting

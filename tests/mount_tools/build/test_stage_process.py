@@ -32,6 +32,19 @@ def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
     assert list(examine(store, content=True)) == []
 
 
+def test_a_packer_that_is_killed_before_its_lease_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    monkeypatch.setattr("mount_tools.build.stage_process.run_packer", die)
+    with pytest.raises(StoreError, match="packs the layers of a stage was killed"):
+        run_stage(store, [sh("true")])
+    assert store.containers.list() == []
+
+
 def commands() -> list[bytes]:
     """Return the command lines of all processes."""
     found = []
