@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.inode import Dir, File, Node
@@ -49,9 +49,12 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
     stored = _stored_name(state, name)
     place = _lasting_place(node)
     if place is not None:
-        # PermissionError: a directory that may not be searched is reached by its fd alone.
-        with suppress(PermissionError):
+        try:
             return xattr.value_at(*place, stored)
+        except PermissionError:
+            if isinstance(node, File):
+                raise
+            # A directory that may not be searched is reached by its fd alone.
     with _reach(node) as (path, follows):
         return os.getxattr(path, stored, follow_symlinks=follows)
 
@@ -91,8 +94,11 @@ def listxattr(state: State, node: Node) -> list[bytes]:
 def _stored_names(node: Node) -> list[str]:
     place = _lasting_place(node)
     if place is not None:
-        with suppress(PermissionError):  # as in `getxattr`
+        try:
             return xattr.list_at(*place)
+        except PermissionError:
+            if isinstance(node, File):
+                raise  # as in `getxattr`
     try:
         with _reach(node) as (path, follows):
             return os.listxattr(path, follow_symlinks=follows)

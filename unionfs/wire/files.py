@@ -105,13 +105,12 @@ class Files:
         flags, open_flags = abi.OPEN_IN.unpack_from(request.args, request.at)
         modes = self._modes
         if flags & _CHANGES == os.O_RDONLY:
-            if modes.backings is not None:
-                mode = modes.share(request, flags)
-                if mode is not None:
-                    abi.OPEN_OUT.pack_into(
-                        request.out, request.body, mode.fh, mode.flags, mode.backing_id
-                    )
-                    return abi.OPEN_OUT.size
+            mode = modes.share(request, flags)
+            if mode is not None:
+                abi.OPEN_OUT.pack_into(
+                    request.out, request.body, mode.fh, mode.flags, mode.backing_id
+                )
+                return abi.OPEN_OUT.size
             return self._open_anew(request, flags, open_flags)
         modes.begin_change(request.nodeid, request.wait)
         try:

@@ -177,8 +177,8 @@ class Modes:
                     raise Defer
                 self._wait_for_readers(nodeid)
             mode = self._modes.get(nodeid)
-            if mode is not None and not mode.handles and self.backings is not None:
-                self._give_up(self.backings, nodeid, mode)
+            if mode is not None and not mode.handles:
+                self._give_up(nodeid, mode)
             self._changes[nodeid] = self._changes.get(nodeid, 0) + 1
 
     def end_change(self, nodeid: NodeId) -> None:
@@ -240,11 +240,12 @@ class Modes:
     def open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request) -> Mode | None:
         """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`.
 
-        None if no file ever gets passthrough.
+        If no file ever gets passthrough, only handles that are shared are counted; None for
+        one that is not.
         """
         backings = self.backings
         if backings is None:
-            return None
+            return None if flags & os.O_ACCMODE else self._begin_sharing(fh, nodeid)
         fs, writing = self._fs, flags & os.O_ACCMODE
         mode = None
         with self.lock:
@@ -264,6 +265,20 @@ class Modes:
             self._part(nodeid)
             raise fs_error(errno.ESTALE)
         return mode
+
+    def _begin_sharing(self, fh: Fh, nodeid: NodeId) -> Mode | None:
+        """Let the next readers have `fh` too, if it is that of a lower file."""
+        with self.lock:
+            known = self._modes.get(nodeid)
+            if known is not None and not known.handles:
+                self._give_up(nodeid, known)
+                known = None
+            if known is not None or not self._fs.is_lasting(fh):
+                return None
+            mode = Mode(0, self._fs.version(fh), self._keep, program=False, small=True)
+            mode.fh = fh
+            self._modes[nodeid] = mode
+            return mode
 
     def _part(self, nodeid: NodeId) -> None:
         """Let the names of `nodeid` lead to a new inode."""
@@ -307,7 +322,7 @@ class Modes:
             self._wait_for_closed(nodeid, request)
         mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
-            self._give_up(backings, nodeid, mode)
+            self._give_up(nodeid, mode)
             mode = None
         if mode is None:
             if backing is None:
@@ -390,10 +405,11 @@ class Modes:
 
     def release(self, nodeid: NodeId, fh: Fh, flags: int) -> None:
         """Take back a handle that was opened with `flags`."""
-        backings = self.backings
-        if backings is None:
-            self._fs.release(fh)
-            return
+        if self.backings is None:
+            counted = self._modes.get(nodeid)
+            if counted is None or counted.fh != fh:
+                self._fs.release(fh)
+                return
         with self.lock:
             mode = self._modes[nodeid]
             mode.handles -= 1
@@ -409,9 +425,9 @@ class Modes:
                     kept[nodeid] = mode
                     if len(kept) > most:
                         oldest = next(iter(kept))
-                        self._give_up(backings, oldest, kept[oldest])
+                        self._give_up(oldest, kept[oldest])
                 else:
-                    self._give_up(backings, nodeid, mode)
+                    self._give_up(nodeid, mode)
                 if mode.backing_id:
                     self._closed.notify_all()
         if not shared:
@@ -419,17 +435,17 @@ class Modes:
 
     def forget(self, nodeid: NodeId) -> None:
         """Close the small file `nodeid`, if it is kept open."""
-        if nodeid in self._kept_small and self.backings is not None:
+        if nodeid in self._kept_small:
             with self.lock:
                 mode = self._kept_small.get(nodeid)
                 if mode is not None:
-                    self._give_up(self.backings, nodeid, mode)
+                    self._give_up(nodeid, mode)
 
-    def _give_up(self, backings: Backings, nodeid: NodeId, mode: Mode) -> None:
+    def _give_up(self, nodeid: NodeId, mode: Mode) -> None:
         """Close the mode of `nodeid`, which no handle needs; the caller holds the lock."""
         del self._modes[nodeid]
-        if mode.backing_id:
-            backings.close(mode.backing_id)
+        if mode.backing_id and self.backings is not None:
+            self.backings.close(mode.backing_id)
         if mode.twin is not None:
             for inode in (nodeid, mode.twin):
                 self._encoder.remove_writer(inode, mapped=True)

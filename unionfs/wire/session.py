@@ -238,6 +238,8 @@ class Session:
             except Defer:
                 self.counts[opcode] -= 1  # it will be served again
                 raise
+            except OSError as error:
+                code = -(errno_of(error, "") if error.errno else errno.EIO)
             except Exception as error:
                 code = -errno_of(error, opcode_name(opcode))
         length = _HEAD + size

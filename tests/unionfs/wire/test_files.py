@@ -58,8 +58,11 @@ def test_a_file_is_given_again_only_after_it_is_forgotten_for_good(fs: UnionFs) 
         assert len(given.files) == times
 
 
-def test_readers_of_a_small_lower_file_share_a_handle_until_it_is_forgotten(fs: UnionFs) -> None:
-    kernel = Kernel(fs, Terms(backings=Table(), cache=Given()))
+@pytest.mark.parametrize("backings", [Table(), None], ids=["passthrough", "none"])
+def test_readers_of_a_small_lower_file_share_a_handle_until_it_is_forgotten(
+    fs: UnionFs, backings: Table | None
+) -> None:
+    kernel = Kernel(fs, Terms(backings=backings, cache=Given()))
     nodeid = kernel.nodeid(ROOT_NODEID, b"f")
     first = kernel.open(nodeid, os.O_RDONLY)
     assert kernel.open(nodeid, os.O_RDONLY) == first
@@ -89,6 +92,30 @@ def test_a_shared_handle_is_not_for_a_small_file_that_was_copied_up(fs: UnionFs)
     assert fh != reader
     assert flags & abi.FOPEN_PASSTHROUGH
     assert backing_id
+
+
+def test_handles_without_passthrough(fs: UnionFs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a lower file are shared and kept, whatever its size; those of a writer are not."""
+    monkeypatch.setattr("unionfs.wire.modes.KEPT_SMALL", 2)
+    kernel = Kernel(fs, Terms())
+    nodeid = kernel.nodeid(ROOT_NODEID, b"big")
+    reader = kernel.open(nodeid, os.O_RDONLY)
+    assert kernel.open(nodeid, os.O_RDONLY) == reader
+    writer = kernel.open(nodeid, os.O_RDWR)[0]
+    kernel.ask(Opcode.WRITE, nodeid, abi.WRITE_IN.pack(writer, 0, 3, 0, 0, 0, 0), data=b"new")
+    later = kernel.open(nodeid, os.O_RDONLY)
+    assert later[0] not in (reader[0], writer)
+    for fh in (reader[0], reader[0], later[0]):
+        read = abi.READ_IN.pack(fh, 0, 3, 0, 0, 0, 0)
+        assert kernel.ask(Opcode.READ, nodeid, read) == b"new"
+        kernel.release(nodeid, fh)
+    kernel.release(nodeid, writer)
+    assert kernel.open(nodeid, os.O_RDONLY)[0] != reader[0]
+    assert fs.counters()["handles"] == 1, "nothing is kept open of what is in the upper"
+    for name in (b"f", b"big1", b"big2", b"f"):
+        nodeid = kernel.nodeid(ROOT_NODEID, name)
+        kernel.release(nodeid, kernel.open(nodeid, os.O_RDONLY)[0])
+    assert fs.counters()["handles"] == 3
 
 
 @pytest.mark.parametrize(
