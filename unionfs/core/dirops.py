@@ -26,7 +26,14 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.inode import Dir, File, Found, Lost, Node, empty, in_upper, union_ino
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
-from unionfs.core.lookup import NodeStat, add_alias, load_locked, lookup_locked, reread_name_locked
+from unionfs.core.lookup import (
+    NodeStat,
+    add_alias,
+    find_locked,
+    load_locked,
+    lookup_locked,
+    reread_name_locked,
+)
 from unionfs.core.metadata import set_mark
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
@@ -194,10 +201,13 @@ def make_file(state: State, flags: int) -> Maker:
     flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
     def maker(dir_fd: int, name: bytes, mode: int) -> Fd:
-        def create(name: bytes, dir_fd: int) -> Fd:
+        try:
             return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
-
-        return state.with_room(create, name, dir_fd)
+        except OSError as error:
+            if error.errno not in OUT_OF_FDS:
+                raise
+        state.make_room()
+        return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
 
     return maker
 
@@ -313,10 +323,9 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
     state.require_upper()
     while True:
         with parent.lock:
-            found = lookup_locked(state, parent, name)
-            if found is None:
+            node = find_locked(state, parent, name)
+            if node is None:
                 raise fs_error(errno.ENOENT)
-            node = found[0]
             if not isinstance(node, File):
                 raise fs_error(errno.EISDIR)
             if parent.upper is not None:

@@ -133,6 +133,25 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return node, st
 
 
+def find_locked(state: State, parent: Dir, name: bytes) -> Node | None:
+    """Like `lookup_locked`, for a caller that needs no attributes.
+
+    It makes no system call for an upper file that is known by this name: the caller holds
+    the lock under which that could change.
+    """
+    kid = parent.kids.get(name)
+    if (
+        type(kid) is File
+        and kid.real is parent.upper
+        and kid.rname == name
+        and state.layers_immutable
+        and load_locked(state, parent).holds(name)
+    ):
+        return kid
+    found = lookup_locked(state, parent, name)
+    return None if found is None else found[0]
+
+
 def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:
     """Tell whether `name` still leads to `kid`, in a mount whose layers may change."""
     found = loaded.find(name)

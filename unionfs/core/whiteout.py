@@ -42,7 +42,7 @@ TYPE_MASK = (1 << INO_SHIFT) - 1
 
 def upper_entry(st: os.stat_result) -> int:
     """Return the packed integer of a name with the attributes `st`."""
-    return st.st_ino << INO_SHIFT | stat.S_IFMT(st.st_mode) >> 12
+    return st.st_ino << INO_SHIFT | st.st_mode >> 12
 
 
 class Marks:

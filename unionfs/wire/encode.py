@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stat import S_ISGID, S_ISUID, ST_ATIME, ST_CTIME, ST_MTIME
+from stat import S_ISGID, S_ISUID
 
 from unionfs.types import NS, Attr, NodeId
 from unionfs.wire import abi
@@ -87,23 +87,24 @@ class Encoder:
 
 
 def _put(attr: Attr, out: Room, at: int) -> None:
-    st = attr.st
+    _, st_ino, nlink, uid, gid, blocks, st = attr
+    mode, _, _, _, _, _, size, atime, mtime, ctime = st
     abi.ATTR.pack_into(
         out,
         at,
-        attr.st_ino,
-        st.st_size,
-        attr.st_blocks,
-        st[ST_ATIME],
-        st[ST_MTIME],
-        st[ST_CTIME],
+        st_ino,
+        size,
+        blocks,
+        atime,
+        mtime,
+        ctime,
         st.st_atime_ns % NS,
         st.st_mtime_ns % NS,
         st.st_ctime_ns % NS,
-        st.st_mode,
-        attr.st_nlink,
-        attr.st_uid,
-        attr.st_gid,
+        mode,
+        nlink,
+        uid,
+        gid,
         st.st_rdev & 0xFFFFFFFF,
         st.st_blksize,
         0,

@@ -52,6 +52,21 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -
     return counted
 
 
+def test_a_known_upper_file_is_removed_without_looking_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Layers(tmp_path, {"lower": "x"}).union() as tree:
+        tree.create(b"file", 0o644)
+        calls = count_calls(monkeypatch, lambda: core(tree).unlink(ROOT_NODEID, b"file"))
+        assert calls == {"open": 1}  # the fd that keeps it
+        tree.create(b"file", 0o644)
+        tree.rename(b"file", b"renamed", 0)
+        assert errno_of(lambda: core(tree).unlink(ROOT_NODEID, b"file")) == errno.ENOENT
+        tree.unlink(b"renamed")
+        tree.unlink(b"lower")
+        assert tree.listdir(b"") == []
+
+
 @pytest.mark.parametrize("layer_count", LAYER_COUNTS)
 def test_a_lookup_costs_the_same_with_any_number_of_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer_count: int
