@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from unionfs.syscalls.mountinfo import read_mounts
+from unionfs.syscalls import mountinfo
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -19,13 +19,11 @@ def device_on(directory: str, table: str = OWN_TABLE) -> str | None:
     `table` is the path of a mountinfo.  None also if the table cannot be read: a mount must
     not fail because /proc is missing.
     """
-    wanted = os.fsencode(directory)
     try:
-        mounts = read_mounts(table)
+        return mountinfo.device_on(os.fsencode(directory), table)
     except OSError as error:
         _log().warning("the mount table cannot be read: %s", error)
         return None
-    return next((m.device for m in reversed(mounts) if m.mount_point == wanted), None)
 
 
 def _log() -> Logger:

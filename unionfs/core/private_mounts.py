@@ -18,6 +18,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
+from functools import cache
 
 from unionfs.core.config import Atime
 from unionfs.core.layer import Fd, open_dir
@@ -46,15 +48,17 @@ _ATIMES = {
 class PrivateMounts:
     """One copy of each mount, for directories that are used with the same flags.
 
-    `atime` None keeps the flags of the mounts.  The fds of the copies close with this
-    object.
+    `atime` None keeps the flags of the mounts.  `mounts` returns the mount table as it was at
+    the first call.  The fds of the copies close with this object.
     """
 
-    def __init__(self, *, read_only: bool, atime: Atime | None) -> None:
+    def __init__(
+        self, mounts: Callable[[], list[Mount]], *, read_only: bool, atime: Atime | None
+    ) -> None:
+        self._mounts = mounts
         self._set = MOUNT_ATTR_RDONLY if read_only else 0
         self._atime = atime
         self._copies: dict[int, tuple[bytes, Fd] | None] = {}
-        self._mounts: list[Mount] | None = None
         self._refused = False
 
     def open(self, path: bytes, fd: int, number: int | None = None) -> Fd | None:
@@ -67,9 +71,7 @@ class PrivateMounts:
             return None
         real = os.path.realpath(path)
         try:
-            if self._mounts is None:
-                self._mounts = read_mounts()
-            mounts = self._mounts
+            mounts = self._mounts()
             if any(mount.mount_point.startswith(real.rstrip(b"/") + b"/") for mount in mounts):
                 log.info("%r is used as it is, because it has mounts in it", path)
                 return None
@@ -126,8 +128,9 @@ class LayerMounts:
     """
 
     def __init__(self, atime: Atime | None) -> None:
-        self._lower = PrivateMounts(read_only=True, atime=Atime.NOATIME)
-        self._upper: PrivateMounts | None = PrivateMounts(read_only=False, atime=atime)
+        mounts = cache(read_mounts)
+        self._lower = PrivateMounts(mounts, read_only=True, atime=Atime.NOATIME)
+        self._upper: PrivateMounts | None = PrivateMounts(mounts, read_only=False, atime=atime)
         # So that umount(8) of a mount says "busy" for as long as the union is open.
         self._originals: list[Fd] = []
         self._kept: set[int] = set()

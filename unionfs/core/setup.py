@@ -275,9 +275,7 @@ def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
     `upper` and `work` are real paths.
     """
     ours = {b"upperdir": upper, b"workdir": work}
-    for mounted in read_mounts():
-        if mounted.fs_type != b"overlay":
-            continue
+    for mounted in read_mounts(of_type=lambda fs_type: fs_type == b"overlay"):
         for option in mounted.super_options:
             name, _, value = option.partition(b"=")
             if name not in ours:
@@ -341,7 +339,7 @@ def _number_layers(
 
 def _network_mount_points() -> list[bytes]:
     try:
-        return [mount.mount_point for mount in read_mounts() if is_network_name(mount.fs_type)]
+        return [mount.mount_point for mount in read_mounts(of_type=is_network_name)]
     except OSError as error:
         log.info("the mount table cannot be read: %s", error)
         return []

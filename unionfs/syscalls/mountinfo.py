@@ -6,6 +6,7 @@ Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -28,13 +29,36 @@ class Mount(NamedTuple):
     super_options: tuple[bytes, ...]
 
 
-def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
+def read_mounts(
+    path: str = "/proc/self/mountinfo", *, of_type: Callable[[bytes], bool] | None = None
+) -> list[Mount]:
     """Return the mounts in the table `path`, in its order: a later one covers an earlier one.
 
-    Raises the `OSError` of reading it.
+    With `of_type` only those of filesystems whose type it accepts.  The rest is not parsed,
+    since a machine with many containers has a long table.  Raises the `OSError` of reading it.
     """
+    lines = _lines(path)
+    if of_type is not None:
+        types = (line.partition(b" - ")[2].partition(b" ")[0] for line in lines)
+        lines = [line for line, fs_type in zip(lines, types, strict=True) if of_type(fs_type)]
+    return [parse_mount(line) for line in lines]
+
+
+def device_on(mount_point: bytes, path: str = "/proc/self/mountinfo") -> str | None:
+    """Return MAJOR:MINOR of the topmost mount on `mount_point`, None if there is none.
+
+    Raises the `OSError` of reading the table.
+    """
+    for line in reversed(_lines(path)):
+        _, _, device, _, point, _ = line.split(b" ", 5)
+        if _unescaped(point) == mount_point:
+            return device.decode()
+    return None
+
+
+def _lines(path: str) -> list[bytes]:
     with open(path, "rb") as table:
-        return [parse_mount(line) for line in table.read().splitlines()]
+        return table.read().splitlines()
 
 
 def parse_mount(line: bytes) -> Mount:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import require_root, run
-from unionfs.syscalls.mountinfo import parse_mount, read_mounts
+from unionfs.syscalls.mountinfo import device_on, parse_mount, read_mounts
 
 
 def test_every_field_of_a_line() -> None:
@@ -40,5 +40,9 @@ def test_the_mount_point_of_a_real_mount(tmp_path: Path, name: str) -> None:
         (mount,) = [found for found in read_mounts() if found.mount_point == os.fsencode(point)]
         assert (mount.fs_type, mount.source) == (b"tmpfs", b"some where")
         assert b"size=64k" in mount.super_options
+        assert mount in read_mounts(of_type=lambda fs_type: fs_type == b"tmpfs")
+        assert mount not in read_mounts(of_type=lambda fs_type: fs_type == b"ext4")
+        assert device_on(os.fsencode(point)) == mount.device
+        assert device_on(os.fsencode(point) + b"x") is None
     finally:
         run("umount", point)
