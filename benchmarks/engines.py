@@ -32,6 +32,7 @@ its own.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -43,6 +44,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.builds import Taken, as_json, table
 from benchmarks.demo import debian_rootfs
@@ -405,6 +407,25 @@ def make_given(given: Path, rootfs: Path) -> None:
     (given / "context/Containerfile").write_text(_CONTAINERFILE)
 
 
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """Return a table in Markdown of results as `--out` writes them, side by side, in seconds."""
+    names = list(reversed(SUBJECTS))
+    heads = [f"{name}, {found['about']['user']}" for found in results for name in names]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for row in ROWS:
+        rows = [found["rows"].get(row, {}) for found in results]
+        if any(rows):
+            cells = [_cell(by_name.get(name)) for by_name in rows for name in names]
+            lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(taken: dict[str, float] | None) -> str:
+    if taken is None:
+        return ""
+    return f"{taken['median']:.{3 if taken['median'] < 0.1 else 2}f}"
+
+
 def main(words: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -417,7 +438,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--place", type=Path, default=None, help="where the stores are made")
     parser.add_argument("--user", action="store_true", help="as an ordinary user with sub-ids")
     parser.add_argument("--out", type=Path, default=None, help="a JSON file for the results")
+    parser.add_argument(
+        "--markdown", type=Path, nargs="+", metavar="FILE", help="print results as a table, no more"
+    )
     chosen = parser.parse_args(words)
+    if chosen.markdown is not None:
+        print(markdown([json.loads(path.read_text()) for path in chosen.markdown]))
+        return 0
     names, rows = chosen.subjects.split(","), chosen.rows.split(",")
     if not set(names) <= set(SUBJECTS) or not set(rows) <= set(ROWS):
         parser.error("there is no such subject or row")

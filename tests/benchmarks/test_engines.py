@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engines import ROWS, Engine, main, timed
+from benchmarks.engines import ROWS, Engine, main, markdown, timed
 
 
 def test_a_row_is_timed_between_its_stops(tmp_path: Path) -> None:
@@ -55,3 +55,16 @@ def test_words_that_are_no_row_or_subject(capsys: pytest.CaptureFixture[str]) ->
         assert ended.value.code == 2
     assert "no such subject or row" in capsys.readouterr().err
     assert {"mount", "cached", "commit"} <= set(ROWS)
+
+
+def test_results_side_by_side() -> None:
+    def result(user: str, seconds: float) -> dict[str, object]:
+        by_name = {"pyunion": {"median": seconds}, "native": {"median": 0.0123}}
+        return {"about": {"user": user}, "rows": {"read": by_name}}
+
+    assert markdown([result("root", 1.234), result("ordinary", 2.0)]).splitlines() == [
+        "| | native, root | fuse-overlayfs, root | pyunion, root "
+        "| native, ordinary | fuse-overlayfs, ordinary | pyunion, ordinary |",
+        "|---|---|---|---|---|---|---|",
+        "| read | 0.012 |  | 1.23 | 0.012 |  | 2.00 |",
+    ]
