@@ -21,6 +21,7 @@ from mount_tools.helper import warm_client, warm_server
 from mount_tools.helper.warm_client import ask, here
 from mount_tools.helper.warm_server import Helper
 from tests.helpers.mounts import (
+    REPOSITORY,
     helper_environment,
     mount_type,
     require_fuse,
@@ -42,6 +43,15 @@ class Warm:
             (base / name).mkdir()
         (base / "lower/file").write_text("x")
         self.root = base / "root"
+
+    @classmethod
+    def again(cls, runtime: Path, base: Path) -> Warm:
+        """Return the same as another process has it."""
+        found = cls.__new__(cls)
+        found.sockets = runtime / "pyunion-warm"
+        found.environment = dict(os.environ)
+        found.base, found.root = base, base / "root"
+        return found
 
     def run(
         self, *words: str, prefix: tuple[str, ...] = (), **variables: str
@@ -92,7 +102,7 @@ def _kill(pid: int) -> None:
     wait_until(lambda: not Path(f"/proc/{pid}/exe").exists(), f"the end of {pid}")
 
 
-def _parent_of_daemon(root: Path) -> int:
+def parent_of_daemon(root: Path) -> int:
     """Return the parent of the process that has the upper of `root` locked."""
     inode = (root.parent / "upper").stat().st_ino
     for line in Path("/proc/locks").read_text().splitlines():
@@ -119,11 +129,11 @@ def warm(tmp_path: Path) -> Iterator[Warm]:
 def test_the_first_mount_leaves_a_helper_that_makes_the_next_ones(warm: Warm) -> None:
     warm.mount()
     helper = warm.helper()
-    assert _parent_of_daemon(warm.root) != helper
+    assert parent_of_daemon(warm.root) != helper
     warm.unmount()
     for _ in range(2):
         warm.mount()
-        assert _parent_of_daemon(warm.root) == helper
+        assert parent_of_daemon(warm.root) == helper
         assert os.readlink(f"/proc/{helper}/cwd") == "/"
         assert b"warm helper" in Path(f"/proc/{helper}/cmdline").read_bytes()
         (warm.root / "new").write_text("y")
@@ -184,7 +194,7 @@ def test_those_with_other_rights_or_limits_get_none(warm: Warm) -> None:
         ("unshare", "--uts"),
     ):
         warm.mount(*prefix)
-        assert _parent_of_daemon(warm.root) != helper, prefix
+        assert parent_of_daemon(warm.root) != helper, prefix
         warm.unmount()
     assert len(os.listdir(warm.sockets)) == 7
 
@@ -201,7 +211,17 @@ def test_a_process_that_lies_about_itself_is_refused(warm: Warm) -> None:
         "print(asked and asked.report())"
     )
     words = [str(path), "-o", "lowerdir=lower", "root"]
-    for prefix, expected in (((), b"\1\0\0\0"), (("setpriv", "--no-new-privs"), None)):
+    # So that another user can reach the socket, which nobody else opens up.
+    for place, mode in ((path.parent.parent, 0o711), (path.parent, 0o711), (path, 0o777)):
+        os.chmod(place, mode)
+    for prefix, expected in (
+        ((), b"\1\0\0\0"),
+        (("setpriv", "--no-new-privs"), None),
+        (("setpriv", "--bounding-set=-sys_time"), None),
+        (("setpriv", "--reuid=4711", "--clear-groups"), None),
+        (("unshare", "--user", "--map-root-user"), None),
+        (("unshare", "--mount", "--propagation", "slave"), None),
+    ):
         said = subprocess.run(
             [*prefix, sys.executable, "-c", script, *words],
             env=warm.environment,
@@ -217,6 +237,46 @@ def test_a_process_that_lies_about_itself_is_refused(warm: Warm) -> None:
     assert warm.helper() == helper
 
 
+IN_A_NAMESPACE = """
+import os, subprocess, sys
+from pathlib import Path
+from tests.mount_tools.helper.test_warm_server import Warm, parent_of_daemon
+warm = Warm.again(Path(sys.argv[1]), Path(sys.argv[2]))
+warm.mount()
+helper = warm.helper()
+warm.unmount()
+warm.mount()
+assert parent_of_daemon(warm.root) == helper
+warm.unmount()
+warm.end()
+"""
+
+
+def test_a_user_namespace_has_its_own(warm: Warm) -> None:
+    warm.mount()
+    helper = warm.helper()
+    warm.unmount()
+    (path,) = warm.sockets.iterdir()
+    path.rename(warm.base / "set aside")
+    done = subprocess.run(
+        [
+            *("unshare", "-Urm", "--propagation", "private", sys.executable, "-c", IN_A_NAMESPACE),
+            *(warm.sockets.parent, warm.base),
+        ],
+        env=warm.environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in os.listdir(warm.sockets):
+        (warm.sockets / name).unlink()
+    (warm.base / "set aside").rename(path)
+    assert warm.helper() == helper
+
+
 def test_a_killed_helper_is_replaced(warm: Warm) -> None:
     warm.mount()
     first = warm.helper()
@@ -226,7 +286,7 @@ def test_a_killed_helper_is_replaced(warm: Warm) -> None:
     wait_until(lambda: warm.helper() != first, "another helper")
     warm.unmount()
     warm.mount()
-    assert _parent_of_daemon(warm.root) == warm.helper()
+    assert parent_of_daemon(warm.root) == warm.helper()
     # A daemon goes on without its helper.
     _kill(warm.helper())
     assert (warm.root / "file").read_text() == "x"
