@@ -108,7 +108,9 @@ class Reserve:
             full = isinstance(cause, OSError) and cause.errno in FULL
             if not full or isinstance(error, DiskFull):
                 raise
-            raise DiskFull(f"{error}; {ADVICE}") from cause
+            # Further lines show what failed, as the line of a Containerfile.
+            first, newline, rest = str(error).partition("\n")
+            raise DiskFull(f"{first}; {ADVICE}{newline}{rest}") from cause
 
     def _error(self, code: int) -> DiskFull:
         return DiskFull(f"{os.strerror(code)} for the store {self._root}; {ADVICE}")

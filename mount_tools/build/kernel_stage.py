@@ -107,12 +107,18 @@ class KernelStage:
             return None
         self._unmount()
         place = self.plan.frozen / str(self._last + 1)
-        place.mkdir(mode=0o700)
-        diff = place / "diff"
-        os.rename(upper, diff)
+        diff, fresh = place / "diff", place / "fresh"
+        try:
+            # If the disk is full the upper stays where it is, for the user to look into.
+            place.mkdir(mode=0o700)
+            _make_like(fresh, upper)
+            os.rename(upper, diff)
+        except BaseException:
+            remove_tree(place)
+            raise
+        os.rename(fresh, upper)
         self._last += 1
         self._lowers.insert(0, os.open(diff, _PLACE))
-        _make_like(upper, diff)
         return self._last
 
     def end(self) -> None:

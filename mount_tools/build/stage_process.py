@@ -15,7 +15,7 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NoReturn
@@ -95,20 +95,17 @@ class StageProcess:
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
             work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
-            for end in others:  # with a copy of an end here, the death of a process is not seen
-                end.close()
+            _close(others)  # with a copy of an end here, the death of a process is not seen
             self._let_begin()
         except BaseException:
-            for end in others:  # a copy of an end here would keep the packer waiting
-                end.close()
+            _close(others)  # a copy of an end here would keep the packer waiting
             self.kill()
             self.end()
             self.remove()
             raise
         finally:
             os.close(output)
-            for end in others:
-                end.close()
+            _close(others)
         if runs and not self._plan.of_kernel:
             _prepare_to_serve()
 
@@ -229,6 +226,11 @@ class StageProcess:
                 self._store.containers.finished(self.container, status)
 
         self._store.reserve.with_room(work)
+
+
+def _close(ends: Iterable[Link]) -> None:
+    for end in ends:
+        end.close()
 
 
 def _forked(kept: Sequence[int], work: Callable[[], int]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from layerstore import Store
-from layerstore.db.reserve import SIZE, Reserve
+from layerstore.db.reserve import ADVICE, SIZE, Reserve
 from layerstore.errors import DiskFull, StoreError
 from layerstore.operations.check import examine
 from tests.helpers.images import add_image, add_layer
@@ -101,3 +102,10 @@ def test_what_failed_is_done_again_if_another_process_has_made_room(tmp_path: Pa
     outcomes.append(StoreError("something else"))
     with pytest.raises(StoreError, match="something else"):
         reserve.with_room(work)
+
+
+def test_the_advice_is_in_the_first_line(tmp_path: Path) -> None:
+    """The next lines may show a command of the user's."""
+    with pytest.raises(DiskFull) as caught, Reserve(tmp_path).growing():
+        raise StoreError("step 2/3 failed\n  RUN true") from OSError(errno.ENOSPC, "full")
+    assert str(caught.value).splitlines() == [f"step 2/3 failed; {ADVICE}", "  RUN true"]

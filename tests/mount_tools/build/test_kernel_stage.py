@@ -170,6 +170,23 @@ def test_a_copy_does_not_see_the_mount_points_of_a_run(builds: Builds) -> None:
     assert [(below / "etc").stat().st_uid, (below / "etc").stat().st_gid] == [5, 6]
 
 
+def test_a_layer_that_cannot_be_made_leaves_its_files_in_the_container(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+
+    def mkdir(path: Path, mode: int = 0o777, *, exist_ok: bool = False) -> None:
+        if path.name == "fresh":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        make(path, mode, exist_ok=exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    ran = run_stage(store, [sh("echo x > /f")])
+    assert ran.broke is not None and ran.broke.text.endswith("No space left on device")
+    assert (store.containers.upper(ran.container) / "f").read_text() == "x\n"
+    assert list(store.containers.frozen(ran.container)) == []
+
+
 def test_what_the_kernel_refuses_at_once_is_mounted_by_us(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
