@@ -18,15 +18,12 @@ Threading: any thread; the database's write lock orders them.
 Source: image-spec config.md "Layer ChainID".
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from layerstore.db.build_table import BuildTable
 from layerstore.db.container_table import ContainerTable
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
@@ -37,6 +34,9 @@ from layerstore.db.staging import StagingArea
 from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import Descriptor
+
+if TYPE_CHECKING:
+    from layerstore.db.build_table import BuildTable
 
 
 class _Parts:
@@ -115,7 +115,6 @@ class LayerStore:
         self._rows = LayerTable(database)
         self._images = ImageTable(database)
         self._containers = ContainerTable(database)
-        self._builds = BuildTable(database)
         self._staging = staging
         self._durability = durability
         self._leases = leases
@@ -291,6 +290,12 @@ class LayerStore:
             used = self._images.tops() | self._containers.bases() | self._leases.kept()
             used |= self._builds.tops()
             return [chain for chain in self._rows.childless() if chain not in used]
+
+    @property
+    def _builds(self) -> "BuildTable":
+        from layerstore.db.build_table import BuildTable  # few commands need it
+
+        return BuildTable(self._database)
 
     def _used(self, chain: Digest) -> bool:
         return (

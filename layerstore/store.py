@@ -20,6 +20,7 @@ import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.containers import ContainerStore
@@ -27,8 +28,6 @@ from layerstore.db import database
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
-from layerstore.db.partial import PartialBlobs
-from layerstore.db.remote_table import RemoteTable
 from layerstore.db.reserve import Reserve
 from layerstore.db.staging import StagingArea
 from layerstore.errors import InvalidDigest, NotFound, StoreError
@@ -36,6 +35,10 @@ from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
 from layerstore.volumes import VolumeStore
+
+if TYPE_CHECKING:  # only registries need them
+    from layerstore.db.partial import PartialBlobs
+    from layerstore.db.remote_table import RemoteTable
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
 _DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers", "volumes")
@@ -68,8 +71,6 @@ class Store:
         self.blobs = BlobStore(
             root / "blobs", self.database, self.staging, self.durability, self.leases
         )
-        self.partial = PartialBlobs(root / "partial")
-        self.remote = RemoteTable(self.database)
         self.layers = LayerStore(root, self.database, self.staging, self.durability, self.leases)
         self.images = ImageStore(self.database, self.blobs, self.layers, self.leases)
         self.volumes = VolumeStore(
@@ -114,6 +115,20 @@ class Store:
                 f"the store {path} cannot be opened: {error.strerror or error}"
             ) from error
         return store
+
+    @property
+    def partial(self) -> PartialBlobs:
+        """The blobs that are being fetched."""
+        from layerstore.db.partial import PartialBlobs
+
+        return PartialBlobs(self.root / "partial")
+
+    @property
+    def remote(self) -> RemoteTable:
+        """What is known of layers in registries."""
+        from layerstore.db.remote_table import RemoteTable
+
+        return RemoteTable(self.database)
 
     def _open_database(self, *, sync: bool) -> Database:
         # Opening it takes some space, which a full disk does not have.

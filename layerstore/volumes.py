@@ -16,8 +16,6 @@ Lock order: a container's `lock`, a volume's, then the database's write lock.
 Threading: any thread.  Source: moby `volume/local/local.go`, `volume/service/store.go`.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json

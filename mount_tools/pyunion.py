@@ -59,10 +59,10 @@ def _prepared_keeper(kind: str) -> object:
         # Not of an ordinary user: it has to be in the user namespace that the keeper enters.
         early = kind == "RUN" and os.geteuid() == 0
         module = import_module("mount_tools.container.prepared_daemon")
-        for name in _OF_ALL:
+        for name in OF_ALL:
             import_module(name)
         daemon = module.PreparedDaemon() if early else None
-        for name in _OF_BOTH:
+        for name in OF_BOTH:
             import_module(name)
         module = import_module("mount_tools.container.keeper_process")
         found: object = module.PreparedKeeper(getattr(module, kind), daemon)
@@ -72,7 +72,7 @@ def _prepared_keeper(kind: str) -> object:
 
 
 # What the command, its keeper and the daemon need: imported once, before the forks.
-_OF_ALL = (
+OF_ALL = (
     "threading",
     "mount_tools.container.root_options",
     "unionfs.syscalls.mount",
@@ -81,7 +81,7 @@ _OF_ALL = (
     "unionfs.types",
 )
 # What the command and its keeper need.
-_OF_BOTH = (
+OF_BOTH = (
     "layerstore.store",
     "mount_tools.container.host_config",
     "mount_tools.container.start",

@@ -31,11 +31,11 @@ from layerstore.build.sources import DOWNLOAD_MODE, DownloadSource, Sources
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add
 from layerstore.errors import StoreError, shown
+from layerstore.oci.durations import SECOND
 from layerstore.registry.certificates import context_for
 from layerstore.registry.headers import Headers
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.transport import Answer, Request, Transport
-from unionfs.types import NS
 
 UNNAMED = "__unnamed__"
 LARGEST = 16 << 30  # bytes of one download
@@ -189,6 +189,6 @@ def _last_modified(headers: Headers) -> int:
     """Return the time of a download in ns, 0 if the host does not send one."""
     try:
         found = email.utils.parsedate_to_datetime(headers.get("Last-Modified") or "")
-        return max(0, int(found.timestamp())) * NS
+        return max(0, int(found.timestamp())) * SECOND
     except (TypeError, ValueError, OverflowError):
         return 0

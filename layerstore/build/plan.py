@@ -10,8 +10,6 @@ Threading: immutable.  Source: the Dockerfile reference, "FROM", "COPY --from", 
 moby `builder/dockerfile/evaluator.go`; buildkit `dockerfile2llb/convert.go`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -129,7 +127,7 @@ class Plan(NamedTuple):
             and stage.needs.issubset(finished)
         ]
 
-    def with_triggers(self, stage: Stage, triggers: Sequence[str]) -> Plan:
+    def with_triggers(self, stage: Stage, triggers: Sequence[str]) -> "Plan":
         """Return the plan with the ONBUILD instructions of the base of `stage` inserted.
 
         The instructions may need further stages and images.  Raises ContainerfileError.
@@ -153,7 +151,7 @@ def make_plan(
     given: Mapping[str, str] | None = None,
     platform: Platform,
     here: Platform,
-) -> Plan:
+) -> "Plan":
     """Return the plan of a build of the stage `target`, by default the last.
 
     `given` are the build arguments, `platform` is the target's and `here` this machine's.

@@ -14,8 +14,6 @@ Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.
 version 20.10, which has the file type in the mode.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

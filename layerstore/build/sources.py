@@ -8,8 +8,6 @@ Source: the Dockerfile reference, "COPY", "ADD", "COPY --parents"; moby
 `builder/dockerfile/copy.go`; buildkit `dockerfile2llb/convert_copy.go`.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import stat

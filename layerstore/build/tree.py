@@ -8,8 +8,6 @@ list of names for each level, so its memory does not grow with the number of fil
 Threading: one thread at a time.  Source: moby `builder/remotecontext/archive.go`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

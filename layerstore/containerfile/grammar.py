@@ -7,8 +7,6 @@ instructions their types and checks them.
 Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

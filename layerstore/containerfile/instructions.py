@@ -7,8 +7,6 @@ They are named tuples because a dataclass takes five times as long to import.
 Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, get_args
 
 from layerstore.containerfile.errors import Place

@@ -7,8 +7,6 @@ Source: the Dockerfile reference, "RUN --mount"; buildkit `commands_runmount.go`
 `convert_runmount.go`, `convert_secrets.go`.
 """
 
-from __future__ import annotations
-
 import csv
 import posixpath
 import re

@@ -10,8 +10,6 @@ Source: the Dockerfile reference; buildkit `frontend/dockerfile/instructions/par
 error messages are buildkit's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

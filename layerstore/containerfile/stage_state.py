@@ -15,8 +15,6 @@ Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of 
 `dockerfile2llb/convert.go`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -18,8 +18,6 @@ Threading: one process writes, any number read meanwhile.
 Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
 """
 
-from __future__ import annotations
-
 import json
 import json.encoder
 import os
@@ -184,7 +182,7 @@ class LogReader:
         self._files: deque[int] = deque()
         self._rest = b""
 
-    def __enter__(self) -> LogReader:
+    def __enter__(self) -> "LogReader":
         # In this order a file that is renamed in between is opened twice, and not missed.
         current = self._open(NAME)
         before = self._open(_BEFORE)

@@ -15,8 +15,6 @@ A container runs while its process or the one that waits for its end is alive; s
 Threading: any thread.
 """
 
-from __future__ import annotations
-
 import builtins
 import fcntl
 import json

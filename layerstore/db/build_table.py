@@ -6,8 +6,6 @@ is known.  The digest of a file's content is known by the file's identity and ti
 Threading: any thread; a `FileDigests` belongs to one.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from layerstore.db.database import Database

@@ -9,8 +9,6 @@ exit status 137, since the kernel kills a container with its runner, or 255, doc
 Threading: any thread.  Source: moby `daemon/daemon.go:restore()` for the 255.
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from typing import NamedTuple

@@ -6,8 +6,6 @@ Decided here and only here: the SQL on them.  What a row means is
 Threading: any thread.
 """
 
-from __future__ import annotations
-
 import time
 from typing import NamedTuple
 

@@ -18,8 +18,6 @@ Kinds:
 Threading: one `Leases` serves all threads of a process.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time

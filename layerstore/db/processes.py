@@ -8,8 +8,6 @@ reboot never counts.
 Source: proc_pid_stat(5), field starttime; /proc/sys/kernel/random/boot_id.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import zlib

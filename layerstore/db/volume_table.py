@@ -6,8 +6,6 @@ that shows it exists, running or not.  The rows of a container's uses go with it
 Threading: any thread.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from layerstore.db.database import Database

@@ -7,8 +7,6 @@ Source: moby `daemon/images/images.go`; distribution/reference `FamiliarMatch`
 (a pattern is one of Go's path.Match, whose `*` stops at a slash).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import NamedTuple

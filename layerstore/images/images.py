@@ -8,19 +8,14 @@ Threading: any thread.  Source: image-spec config.md; moby
 `daemon/images/image_history.go`.
 """
 
-from __future__ import annotations
-
 import builtins
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
 from layerstore.db.image_table import ImageRow, ManifestRow
 from layerstore.db.leases import Leases
 from layerstore.errors import NotFound
-from layerstore.images.filters import ImageFilters, matching
-from layerstore.images.inspect import inspect_image
-from layerstore.images.removal import ImageRemoval, Removed
 from layerstore.images.rows import Image, ImageRows, id_of
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest, sha256_digest
@@ -34,16 +29,18 @@ from layerstore.oci.documents import (
 )
 from layerstore.oci.reference import Reference
 
+if TYPE_CHECKING:  # few commands need them
+    from layerstore.images.filters import ImageFilters
+    from layerstore.images.removal import ImageRemoval, Removed
+
 __all__ = [
     "Descriptor",
     "HistoryEntry",
     "HistoryLine",
     "Image",
     "ImageConfig",
-    "ImageFilters",
     "ImageStore",
     "Manifest",
-    "Removed",
 ]
 
 
@@ -69,7 +66,7 @@ class ImageStore(ImageRows):
         self._leases = leases
 
     def list(
-        self, filters: ImageFilters | None = None, *, intermediate: bool = False
+        self, filters: "ImageFilters | None" = None, *, intermediate: bool = False
     ) -> builtins.list[Image]:
         """Return the images that match `filters`, the newest first.
 
@@ -77,6 +74,8 @@ class ImageStore(ImageRows):
         included.  With a filter on names each image has only its matching names.
         Raises NotFound for a `before` or `since` that is not an image.
         """
+        from layerstore.images.filters import ImageFilters, matching
+
         return matching(self, filters or ImageFilters(), intermediate=intermediate)
 
     def history(self, image: Image | Digest) -> builtins.list[HistoryLine]:
@@ -111,6 +110,8 @@ class ImageStore(ImageRows):
 
     def inspect(self, image: Image | Digest) -> Object:
         """Return the fields of `docker image inspect`."""
+        from layerstore.images.inspect import inspect_image
+
         image = self.get(id_of(image))
         layers = self._layers.chain(image.top)
         tagged_ns = self._rows.last_tagged_ns(image.id)
@@ -199,7 +200,7 @@ class ImageStore(ImageRows):
 
     def remove(
         self, text: str, *, force: bool = False, prune: bool = True
-    ) -> builtins.list[Removed]:
+    ) -> "builtins.list[Removed]":
         """Remove the image or the name `text`; return what was untagged and deleted, in order.
 
         With `prune` parents without a name are removed too.  Raises NoSuchImage,
@@ -212,11 +213,13 @@ class ImageStore(ImageRows):
             self.collect(removal)
         return removal.done
 
-    def removal(self) -> ImageRemoval:
+    def removal(self) -> "ImageRemoval":
         """Begin a removal within the caller's transaction; the caller calls `collect` after it."""
+        from layerstore.images.removal import ImageRemoval
+
         return ImageRemoval(self._database, self, self._layers, self._leases)
 
-    def collect(self, removal: ImageRemoval) -> None:
+    def collect(self, removal: "ImageRemoval") -> None:
         """Remove from disk what `removal`, which was committed, has freed."""
         self._layers.collect(removal.layers)
         self._blobs.collect(removal.blobs)

@@ -7,8 +7,6 @@ Threading: any thread.  Source: moby `daemon/images/image.go` (the order in
 which a text is tried as a name and as an id), `image_tag.go`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Source: image-spec image-index.md; containerd `platforms/platforms.go`, `database.go`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

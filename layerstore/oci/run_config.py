@@ -10,8 +10,6 @@ of another type than the specification's counts as absent, as in docker.
 Source: image-spec config.md "config"; docker-image-spec v1.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -28,16 +28,16 @@ from layerstore.images.images import Image
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
+from layerstore.oci.durations import SECOND
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
 from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
-from unionfs.types import NS
 
 PARALLEL = 3
-_FORGET_NS = 7 * 86_400 * NS  # ns after which an abandoned download is removed
+_FORGET_NS = 7 * 86_400 * SECOND  # ns after which an abandoned download is removed
 
 
 class Pulled(NamedTuple):

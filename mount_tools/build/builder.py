@@ -12,8 +12,6 @@ its processes have ended and nothing is mounted any more.
 Threading: one thread, since it forks.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from layerstore.build.download import Downloads
     from mount_tools.build.at_work import AtWork
     from mount_tools.build.packer import Recorded
-    from mount_tools.build.stage import Task
     from mount_tools.build.stage_process import StageProcess
 
 
@@ -91,7 +88,7 @@ class Builder:
         watcher: Watcher,
         cache: BuildCache,
         memo: Memo,
-        downloads: Callable[[], Downloads],
+        downloads: "Callable[[], Downloads]",
     ) -> None:
         self._store = store
         self._plan = plan
@@ -277,7 +274,7 @@ class Builder:
 
     # -- a stage at work --
 
-    def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
+    def _start(self, stage: Stage, made: Made, steps: list[Step], origins: "_OfStage") -> None:
         from mount_tools.build.at_work import AtWork
 
         process = self._process(made, steps, origins.roots(steps), self._exports(stage))
@@ -295,7 +292,7 @@ class Builder:
 
     def _process(
         self, made: Made, steps: Sequence[Step], roots: dict[str, int], exports: int
-    ) -> StageProcess:
+    ) -> "StageProcess":
         from mount_tools.build.sources import Reached
         from mount_tools.build.stage import Task
         from mount_tools.build.stage_process import StageProcess
@@ -429,7 +426,7 @@ class Builder:
                 stack.callback(self._dispose, process)
                 stack.callback(process.end)
 
-    def _dispose(self, process: StageProcess) -> None:
+    def _dispose(self, process: "StageProcess") -> None:
         """Remove the container of a stage, unless the user wants to have it."""
         if self._settings.remove or not self._succeeded or not process.has_steps:
             process.remove()

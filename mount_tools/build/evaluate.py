@@ -8,8 +8,6 @@ than the whole evaluation.
 Threading: one thread.
 """
 
-from __future__ import annotations
-
 import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -73,9 +71,9 @@ class Step:
     shown: Shown
     created_by: str
     definitions: list[Definition]
-    work: Callable[[Surroundings], Work] | None
+    work: "Callable[[Surroundings], Work] | None"
     look: Look
-    settle: Callable[[Step], None] | None = None
+    settle: "Callable[[Step], None] | None" = None
     mounts_from: tuple[str, ...] = ()
     runs: bool = False
     has_mounts: bool = False
@@ -107,7 +105,7 @@ class Evaluation:
         context: Tree,
         origins: Origins,
         memo: Memo,
-        downloads: Callable[[], Downloads],
+        downloads: "Callable[[], Downloads]",
         number: Callable[[str, bool], Shown],
         surroundings: Sequence[str] = (),
     ) -> None:
@@ -124,7 +122,7 @@ class Evaluation:
         self._downloads = downloads
         self._number = number
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> "Iterator[Step]":
         """Yield the steps in their order; `state` is always the state after the yielded step.
 
         Raises ContainerfileError, and StoreError if a source cannot be read.
@@ -140,7 +138,7 @@ class Evaluation:
             step.place = str(one.at)
             yield step
 
-    def _step(self, one: Instruction, shown_as: Shown) -> Step:
+    def _step(self, one: Instruction, shown_as: Shown) -> "Step":
         before = self.state.config
         one = self.state.expand(one)
         created_by = self.state.apply(one)
@@ -154,7 +152,7 @@ class Evaluation:
             path = self.state.workdir
             definition = keys.of_workdir(path, created_by, before)
 
-            def work(around: Surroundings) -> Work:
+            def work(around: "Surroundings") -> Work:
                 from mount_tools.build.tasks import workdir_task
 
                 return workdir_task(path, around)
@@ -166,7 +164,7 @@ class Evaluation:
         # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
         return Digester(tree, self._memo if tree is self._context else None)
 
-    def label_step(self, before: Object, created_by: str) -> Step:
+    def label_step(self, before: Object, created_by: str) -> "Step":
         """Return the step that sets the labels of `--label`."""
         shown_as = self._number("LABEL of the command line", False)
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, self._look())
@@ -177,7 +175,7 @@ class Evaluation:
 
     # -- RUN --
 
-    def _run(self, run: Run, shown_as: Shown, look: Look) -> Step:
+    def _run(self, run: Run, shown_as: Shown, look: Look) -> "Step":
         program = self.state.program(run)
         created_by = self.state.run_history(run)
         around = [*self._surroundings, *(self._mounted(run, mount) for mount in run.mounts)]
@@ -185,7 +183,7 @@ class Evaluation:
         definition = keys.of_run(run, program, config, created_by, around)
         look = look._replace(environment=program.environment)
 
-        def work(around: Surroundings) -> Work:
+        def work(around: "Surroundings") -> Work:
             from mount_tools.build.run_task import run_task
 
             return run_task(run, program, look.user, look.workdir, around)
@@ -235,14 +233,14 @@ class Evaluation:
 
     # -- COPY and ADD --
 
-    def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> Step:
+    def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> "Step":
         workdir = self.state.workdir
         state = self.state
         name = one.stage if isinstance(one, Copy) else ""
         found: list[tuple[Sources, list[bytes]]] = []
 
         @located(one.at)
-        def settle(step: Step) -> None:
+        def settle(step: "Step") -> None:
             tree = self._origins.tree(name) if name else self._context
             sources = find_sources(one, tree)
             if isinstance(one, Add) and sources.remote:
@@ -256,7 +254,7 @@ class Evaluation:
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))
             step.settle = None
 
-        def work(around: Surroundings) -> Work:
+        def work(around: "Surroundings") -> Work:
             from mount_tools.build.tasks import copy_task
 
             sources, seen = found[-1]

@@ -9,8 +9,6 @@
 Source: `docker build` reference, "Build with -", "Tarball contexts".
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -7,8 +7,6 @@ where to; an instruction that changes only the configuration on all of that befo
 Threading: immutable.
 """
 
-from __future__ import annotations
-
 import json
 from typing import NamedTuple
 

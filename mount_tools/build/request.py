@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from layerstore.errors import StoreError, shown
-from unionfs.types import NS
+from layerstore.oci.durations import SECOND
 
 LARGEST_SECRET = 500 << 10  # bytes, as BuildKit has it
 NETWORKS = ("default", "host", "none")
@@ -146,4 +146,4 @@ def source_date_epoch(arguments: Mapping[str, str], environment: Mapping[str, st
         raise StoreError(
             f"SOURCE_DATE_EPOCH is {shown(text)}: it must be a number of seconds since 1970"
         )
-    return int(text) * NS
+    return int(text) * SECOND

@@ -17,8 +17,6 @@ nothing, and a signal could not pass.
 Source: unix(7) SOCK_SEQPACKET.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import struct

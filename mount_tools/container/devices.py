@@ -9,8 +9,6 @@ Differs from docker: no control group guards devices, so the rights are those of
 `r` or `w` alone are refused, `m` has no effect.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re

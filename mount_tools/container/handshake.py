@@ -26,8 +26,6 @@ there; `Running` is sent only after execve(2) has succeeded.
 Source: unix(7) SOCK_SEQPACKET, SCM_RIGHTS; Linux include/linux/sched.h PF_FORKNOEXEC.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal

@@ -6,8 +6,6 @@ Decided here and only here: how it is recorded, and which volumes a container ge
 Source: moby `api/types/container/host_config.go`, `daemon/volumes.go`, `daemon/create_unix.go`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

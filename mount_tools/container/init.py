@@ -12,8 +12,6 @@ whichever process is killed.
 Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -7,8 +7,6 @@ the command still reads its own command line, on another processor.
 Threading: one thread, since it forks.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

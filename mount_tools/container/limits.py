@@ -8,8 +8,6 @@ Source: docker/cli `opts/opts.go`; docker/go-units `size.go` RAMInBytes; moby
 `libcontainer/cgroups/fs2`; cgroup-v2.rst.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from typing import NamedTuple

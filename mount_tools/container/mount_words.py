@@ -10,8 +10,6 @@ Differs from docker: a relative path of the host is one of the working directory
 SELinux and words about propagation and caching are accepted without effect.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 from typing import NamedTuple

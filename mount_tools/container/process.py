@@ -10,8 +10,6 @@ opened, and their paths lead to files of the image.
 Source: docker-run(1) "Exit Status"; moby `oci/caps/defaults.go`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -17,8 +17,6 @@ Source: execve(2) "Interpreter scripts", Linux fs/binfmt_script.c:load_script();
 RESOLVE_NO_MAGICLINKS.
 """
 
-from __future__ import annotations
-
 import errno
 import functools
 import os

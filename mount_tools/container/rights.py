@@ -8,8 +8,6 @@ Source: capabilities(7), linux/capability.h; moby `oci/caps/`; getrlimit(2); doc
 `ulimit.go`.
 """
 
-from __future__ import annotations
-
 import re
 import resource
 from collections.abc import Iterable

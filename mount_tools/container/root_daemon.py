@@ -7,8 +7,6 @@ daemon then writes the upper back and ends.
 Threading: one thread, since it forks.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -48,7 +46,7 @@ class _Process(Protocol):
 
 def daemon_of(
     order: RootOrder, fuse: int, lock: int, prepared: PreparedDaemon | None
-) -> RootDaemon:
+) -> "RootDaemon":
     """Start the daemon of a container's root; it opens the union before that is mounted.
 
     That is `prepared`, or a new fork.  `lock` is the container's lock, which it needs for a

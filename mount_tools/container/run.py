@@ -10,8 +10,6 @@ then writes the upper back and ends.
 Threading: one thread, since it forks.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """A command that runs in a container: how its first process begins, and how it is ended."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable

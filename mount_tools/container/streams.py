@@ -3,8 +3,6 @@
 Source: pipe(7), pty(7).
 """
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ Threading: one thread, or the kernel refuses a new user namespace.
 Source: subuid(5), newuidmap(1), user_namespaces(7).
 """
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from typing import NamedTuple

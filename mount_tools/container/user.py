@@ -5,8 +5,6 @@ Decided here and only here: what `--user` and the image's User mean.
 Source: docker `--user`.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from layerstore.errors import StoreError

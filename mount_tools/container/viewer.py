@@ -10,8 +10,6 @@ Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 Source: docker/cli `cli/command/container/hijack.go`, `signals.go`.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal
@@ -121,7 +119,7 @@ class Viewer:
         self._unsent: Input | InputEnd | None = None
         self._before: list[object] | None = None
 
-    def __enter__(self) -> Viewer:
+    def __enter__(self) -> "Viewer":
         self._signals = signalfd(TAKEN)
         self._poll = select.poll()
         for fd in (self._signals, self._connection.fileno()):

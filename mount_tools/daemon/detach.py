@@ -8,8 +8,6 @@ command's stderr to its end, so a daemon closes descriptors 0, 1 and 2 before it
 The fork comes before the expensive imports and before any thread.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal

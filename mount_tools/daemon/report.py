@@ -16,8 +16,6 @@ about to call execve(2) sends `Live`, and after that `Failed` if execve returns:
 Source: pipe(7) "PIPE_BUF": a write of at most PIPE_BUF bytes is not split.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import struct

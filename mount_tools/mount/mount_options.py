@@ -3,8 +3,6 @@
 A program that knows what it mounts makes them without reading words.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from unionfs import UnionConfig

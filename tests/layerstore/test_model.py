@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from layerstore import Digest, Image, Store
 from layerstore.errors import Conflict, NotFound
-from layerstore.images.images import Removed
+from layerstore.images.removal import Removed
 from layerstore.oci.reference import familiar
 from layerstore.operations import gc
 from layerstore.operations.check import examine

@@ -7,8 +7,6 @@ the union is opened, that its directories can be used together.
 Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import NamedTuple
 

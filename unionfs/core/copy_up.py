@@ -13,8 +13,6 @@ Source: overlayfs.rst "Non-directories", "Metadata only copy up", "Index";
 fs/overlayfs/copy_up.c.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -5,8 +5,6 @@ fs/overlayfs/overlayfs.h), and how to read an inode number from a file handle.
 Opening a file by its handle needs a capability, reading the number does not.
 """
 
-from __future__ import annotations
-
 import errno
 import struct
 import sys

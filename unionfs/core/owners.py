@@ -8,8 +8,6 @@ Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_t
 mount_setattr(2) "ID-mapped mounts".
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -16,8 +16,6 @@ Source: overlayfs.rst "whiteouts and opaque directories"; image-spec layer.md
 "Whiteouts"; fuse-overlayfs(1).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -3,8 +3,6 @@
 Source: name_to_handle_at(2); FS_IOC_GETFSUUID of linux/fs.h (6.9 and later).
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import fcntl

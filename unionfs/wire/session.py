@@ -11,8 +11,6 @@ raises `Defer` before it has done anything.
 Source: include/uapi/linux/fuse.h; fs/fuse/*.c for when the kernel sends which opcode.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from typing import NamedTuple

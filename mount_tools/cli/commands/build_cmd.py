@@ -5,8 +5,6 @@ Differs from docker: a context is a directory or a tar on stdin, never a URL; th
 a RUN is the host's own, or none.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -10,8 +10,6 @@ refused, not ignored, with what to do instead.  A network is the host's or none.
 has an init unless --init=false is given.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re

@@ -10,11 +10,11 @@ import time
 
 from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
+from layerstore.oci.durations import SECOND
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.cli.output.human import age, human_duration, short_id
 from mount_tools.container.pausing import is_paused
-from unionfs.types import NS
 
 
 def command_line(container: Container) -> str:
@@ -44,7 +44,7 @@ def status_text(container: Container, *, paused: bool = False) -> str:
         how = " (Mounted)" if container.mount_point else ""
         if paused:
             how = " (Paused)"
-        return f"Up {human_duration(since / NS)}{how}"
+        return f"Up {human_duration(since / SECOND)}{how}"
     code = 0 if container.exit_code is None else container.exit_code
     return f"Exited ({code}) {age(container.finished_ns or container.created_ns)}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from layerstore.oci.durations import SECOND
 from layerstore.operations.disk_usage import Usage, usage
 from layerstore.store import Store
 from mount_tools.cli import framework
@@ -22,7 +23,6 @@ from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.user_namespace import read_all
-from unionfs.types import NS
 
 LISTING = Listing(
     {
@@ -177,7 +177,7 @@ def _container_table(store: Store, found: Usage) -> str:
             Image=image_text(store, use.container),
             Command=quoted(ellipsis(command_line(use.container), COMMAND_WIDTH)),
             Size=human_size(use.size),
-            RunningFor=age(use.container.created_ns // NS * NS),
+            RunningFor=age(use.container.created_ns // SECOND * SECOND),
             Status=status_text(use.container, paused=is_paused(store, use.container)),
             Names=use.container.name,
         )

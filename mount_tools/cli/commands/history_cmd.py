@@ -6,6 +6,7 @@ Source: docker/cli `cli/command/image/formatter_history.go`.
 from __future__ import annotations
 
 from layerstore.images.images import HistoryLine
+from layerstore.oci.durations import SECOND
 from layerstore.oci.reference import familiar
 from layerstore.oci.timestamps import format_timestamp
 from mount_tools.cli import framework
@@ -14,7 +15,6 @@ from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
-from unionfs.types import NS
 
 MISSING = "<missing>"
 CREATED_BY_WIDTH = 45
@@ -70,7 +70,7 @@ def history(
 def _row(line: HistoryLine, *, human: bool, whole: bool) -> HistoryRow:
     identity = str(line.id) if line.id else MISSING
     created_by = line.created_by.replace("\t", " ")
-    moment = line.created_ns // NS * NS
+    moment = line.created_ns // SECOND * SECOND
     return HistoryRow(
         ID=identity if whole or not line.id else short_id(identity),
         CreatedSince=age(line.created_ns) if line.created_ns else "N/A",

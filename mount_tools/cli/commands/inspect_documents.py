@@ -15,6 +15,7 @@ from layerstore.containers.containers import Container
 from layerstore.images.images import Image
 from layerstore.images.inspect import NO_CONFIG
 from layerstore.oci.documents import Object
+from layerstore.oci.durations import SECOND
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
@@ -25,7 +26,6 @@ from mount_tools.cli.gotemplate.values import Labels, Struct, Value
 from mount_tools.container.host_config import host_config
 from mount_tools.container.mount_words import Volume as Bind
 from mount_tools.container.pausing import is_paused
-from unionfs.types import NS
 
 DRIVER = "pyunion"
 LOCAL = "local"  # the driver of every volume
@@ -107,7 +107,7 @@ def volume_document(store: Store, volume: Volume) -> dict[str, Value]:
     """Return the document of a volume."""
     made_for_container = volume.labels is None
     return {
-        "CreatedAt": format_timestamp(volume.created_ns // NS * NS),
+        "CreatedAt": format_timestamp(volume.created_ns // SECOND * SECOND),
         "Driver": LOCAL,
         "Labels": None if made_for_container else Labels(volume.labels or {}),
         "Mountpoint": str(store.volumes.data(volume.name)),

@@ -13,6 +13,7 @@ from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
 from layerstore.images.filters import has_labels
 from layerstore.oci.digest import Digest
+from layerstore.oci.durations import SECOND
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
@@ -31,7 +32,6 @@ from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
 from mount_tools.container.host_config import host_config
-from unionfs.types import NS
 
 COMMAND_WIDTH = 20
 MOUNT_WIDTH = 15
@@ -193,7 +193,7 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
         Image=image_text(store, container, whole=whole),
         Command=quoted(command if whole else ellipsis(command, COMMAND_WIDTH)),
         CreatedAt=go_time(container.created_ns),
-        RunningFor=age(container.created_ns // NS * NS),
+        RunningFor=age(container.created_ns // SECOND * SECOND),
         State=state,
         Status=status_text(container, paused=state == "paused"),
         Ports="",

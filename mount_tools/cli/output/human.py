@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from unionfs.types import NS
+from layerstore.oci.durations import SECOND
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 SHORT_ID = 12
@@ -52,12 +52,12 @@ def human_duration(seconds: float) -> str:
 def age(moment_ns: int, now_ns: int | None = None) -> str:
     """Return how long ago `moment_ns` was, as docker's CREATED column does."""
     now_ns = time.time_ns() if now_ns is None else now_ns
-    return f"{human_duration((now_ns - moment_ns) / NS)} ago"
+    return f"{human_duration((now_ns - moment_ns) / SECOND)} ago"
 
 
 def go_time(moment_ns: int) -> str:
     """Return the time as Go's time.String() prints whole seconds of UTC."""
-    return datetime.fromtimestamp(moment_ns // NS, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+    return datetime.fromtimestamp(moment_ns // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
 
 
 def short_id(identity: str) -> str:

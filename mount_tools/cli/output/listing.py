@@ -9,8 +9,6 @@ Differs from docker 20.10: `--format json` prints one object a line, as docker d
 bytes and RFC 3339 times; its field names are stable.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,8 +8,7 @@ import pytest
 
 from layerstore import Container, Image, Store
 from layerstore.errors import Conflict, InvalidReference, NotFound
-from layerstore.images.images import Removed
-from layerstore.images.removal import is_single_reference
+from layerstore.images.removal import Removed, is_single_reference
 from layerstore.oci.reference import parse_reference
 from tests.helpers.images import add_image, add_layer, some_digest
 

@@ -1,0 +1,114 @@
+"""What a start imports: nothing that the process does not use, and nothing that is slow to make.
+
+A command spends most of its time on imports.  One more module costs 0.1 ms or more, in each of
+the three processes of `pyunion run` that needs it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mount_tools.container.prepared_daemon import MODULES
+from mount_tools.pyunion import OF_ALL, OF_BOTH
+
+OURS = ("layerstore", "mount_tools", "unionfs")
+
+# What `pyunion run` imports before its first order.  Add a module here only after measuring
+# that the command needs it: most belong in a function, or in the keeper.
+RUN = {
+    "": "layerstore mount_tools unionfs",
+    "layerstore": "blobs containers db errors images layers oci store volumes",
+    "layerstore.containers": "containers names",
+    "layerstore.db": "container_table database durability file_locks image_table layer_table "
+    "leases processes reserve schema staging volume_table",
+    "layerstore.images": "images rows",
+    "layerstore.oci": "digest documents durations json_values platform reference run_config "
+    "sha256 timestamps",
+    "mount_tools": "cli container daemon mount pyunion",
+    "mount_tools.cli": "commands complete errors flags framework main output session",
+    "mount_tools.cli.commands": "container_flags image_to_run new_container run_cmd run_status "
+    "shared_flags",
+    "mount_tools.cli.output": "terminal",
+    "mount_tools.container": "attach_messages detach_keys devices handshake host_config "
+    "keeper_process limits mount_words prepared_daemon rights root_options signals start "
+    "sub_ids terminal user_namespace viewer",
+    "mount_tools.daemon": "after_fork detach report",
+    "mount_tools.mount": "mount_options",
+    "unionfs": "core errors syscalls types",
+    "unionfs.core": "config",
+    "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs",
+}
+COMMON = ("mount_tools.pyunion", "mount_tools.container.prepared_daemon", *OF_ALL)
+KEPT = (*COMMON, *OF_BOTH, "mount_tools.container.keeper_process")
+CLI = ("mount_tools.pyunion", "mount_tools.cli.main")
+
+STARTS = {
+    "run": (*KEPT, "mount_tools.cli.main", "mount_tools.cli.commands.run_cmd"),
+    "keeper": (*KEPT, "mount_tools.container.run"),
+    "daemon": (*COMMON, *MODULES),
+    "images": (*CLI, "mount_tools.cli.commands.images_cmd"),
+    "build": (*CLI, "mount_tools.cli.commands.build_cmd"),
+}
+SLOW = {
+    *("asyncio", "click", "email", "http", "importlib.metadata", "multiprocessing", "pickle"),
+    *("pyfuse3", "random", "rich", "secrets", "shutil", "ssl", "subprocess", "tempfile", "trio"),
+}
+MORE = {
+    "run": {"dataclasses", "hashlib", "inspect", "logging", "traceback", "unionfs.core.union"},
+    "keeper": {"dataclasses", "hashlib", "inspect", "logging", "traceback", "unionfs.core.union"},
+    "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3"},
+    "images": {"dataclasses", "hashlib", "inspect", "logging", "traceback"},
+    "build": {"logging", "traceback", "unionfs.core.union"},
+}
+
+PROGRAM = """
+import sys
+there = {*sys.modules}  # of the interpreter, and of what measures coverage
+import typing
+from importlib import import_module
+compiled = []
+before = typing.ForwardRef.__init__
+def init(self, text, *more, **others):
+    compiled.append(text)
+    before(self, text, *more, **others)
+typing.ForwardRef.__init__ = init
+for name in sys.argv[1:]:
+    import_module(name)
+print(*({*sys.modules} - there))
+print(*compiled)
+"""
+
+
+def imported(start: str) -> tuple[set[str], str]:
+    """Return the modules of a process, and the annotations that were compiled in it."""
+    command = [sys.executable, "-c", PROGRAM, *STARTS[start]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    modules, compiled = done.stdout.splitlines()
+    return set(modules.split()), compiled
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_nothing_slow_is_imported(start: str) -> None:
+    modules, _ = imported(start)
+    assert not modules & (SLOW | MORE[start])
+
+
+def test_run_imports_no_module_of_ours_that_is_not_listed() -> None:
+    modules, _ = imported("run")
+    ours = {name for name in modules if name.partition(".")[0] in OURS}
+    listed = {
+        f"{package}.{name}".lstrip(".") for package, names in RUN.items() for name in names.split()
+    }
+    assert (sorted(ours - listed), sorted(listed - ours)) == ([], [])
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_annotation_is_compiled(start: str) -> None:
+    """A NamedTuple compiles each annotation that is text, and the first costs 2 ms.
+
+    So the modules of named tuples have no `from __future__ import annotations`.
+    """
+    assert imported(start)[1] == ""
