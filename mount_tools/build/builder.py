@@ -314,7 +314,7 @@ class Builder:
 
         cache = self._cache
 
-        def record(store: Store, done: Recorded) -> None:
+        def record(store: Store, done: "Recorded") -> None:
             step = steps[done.step]
             for key in step.keys(done.below):
                 cache.keep(key, StepRow(done.created_ns, step.created_by, done.diff_id, done.chain))

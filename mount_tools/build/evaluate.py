@@ -152,7 +152,7 @@ class Evaluation:
             path = self.state.workdir
             definition = keys.of_workdir(path, created_by, before)
 
-            def work(around: "Surroundings") -> Work:
+            def work(around: "Surroundings") -> "Work":
                 from mount_tools.build.tasks import workdir_task
 
                 return workdir_task(path, around)
@@ -183,7 +183,7 @@ class Evaluation:
         definition = keys.of_run(run, program, config, created_by, around)
         look = look._replace(environment=program.environment)
 
-        def work(around: "Surroundings") -> Work:
+        def work(around: "Surroundings") -> "Work":
             from mount_tools.build.run_task import run_task
 
             return run_task(run, program, look.user, look.workdir, around)
@@ -254,7 +254,7 @@ class Evaluation:
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))
             step.settle = None
 
-        def work(around: "Surroundings") -> Work:
+        def work(around: "Surroundings") -> "Work":
             from mount_tools.build.tasks import copy_task
 
             sources, seen = found[-1]

@@ -4,8 +4,10 @@ Decided here and only here: where the group of a container is made, and what is 
 cannot be.  Root makes it in `/pyunion` of cgroup v2.  An ordinary user makes it beside the
 group of the calling process, which works if systemd has delegated the group above it.
 
-`containers/<id>/cgroup` has the path of the group, so that it can be removed with the
-container's end, or with the container.
+`containers/<id>/cgroup` has the path of the group, so that it can be removed at the
+container's end; if its keeper was killed, the next command that sees the container removes it.
+`containers/<id>/oom-killed` says that the kernel killed a process of the last run because
+the group had no memory left.
 
 Source: Documentation/admin-guide/cgroup-v2.rst, "Delegation", "No Internal Process
 Constraint".
@@ -18,13 +20,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, NotFound, StoreError
 from unionfs.syscalls.mountinfo import read_mounts
+
+if TYPE_CHECKING:
+    from layerstore.containers.containers import Container
+    from layerstore.store import Store
 
 OURSELVES = 0  # the pid that stands for the process that writes it
 _OURS = "pyunion"
 _RECORD = "cgroup"
+_OOM = "oom-killed"
 _PATIENCE = 5.0  # seconds for the kernel to freeze, thaw or empty a group
 _LOOK = 0.002
 
@@ -166,13 +174,18 @@ def record(directory: Path, group: Path) -> None:
     (directory / _RECORD).write_text(os.fspath(group))
 
 
-def release(directory: Path) -> None:
-    """Remove the group of a container whose processes have ended, if it has one."""
+def release(directory: Path, patience: float = _PATIENCE) -> None:
+    """Remove the group of a container whose processes have ended, if it has one.
+
+    Notes before that whether the kernel killed one of them for want of memory.
+    """
     try:
         group = Path((directory / _RECORD).read_text())
     except OSError:
         return
-    end = time.monotonic() + _PATIENCE
+    if _oom_kills(group):
+        (directory / _OOM).touch()
+    end = time.monotonic() + patience
     while True:
         try:
             os.rmdir(group)
@@ -186,3 +199,34 @@ def release(directory: Path) -> None:
         break
     with suppress(FileNotFoundError):
         (directory / _RECORD).unlink()
+
+
+def release_ended(store: Store, container: Container) -> None:
+    """Remove the group that the keeper of an ended container left, because it was killed."""
+    directory = store.containers.directory(container)
+    if container.running or not (directory / _RECORD).exists():
+        return
+    # The process that starts the container holds its lock: the group may be that of the next run.
+    with suppress(Busy, NotFound), store.containers.lock(container, wait=False):
+        if not store.containers.get(container.id).running:
+            release(directory, patience=0)
+
+
+def was_oom_killed(directory: Path) -> bool:
+    """Tell whether the kernel killed a process of a container's last run for want of memory."""
+    return (directory / _OOM).exists()
+
+
+def forget_oom_kills(directory: Path) -> None:
+    """Let `was_oom_killed` be about the run that begins."""
+    (directory / _OOM).unlink(missing_ok=True)
+
+
+def _oom_kills(group: Path) -> int:
+    """Return how many processes of the group the kernel killed for want of memory."""
+    with suppress(OSError, ValueError):  # there is no such file without a limit of memory
+        for line in (group / "memory.events").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0

@@ -23,7 +23,14 @@ from layerstore.errors import NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import listen
-from mount_tools.container.cgroup import NoCgroup, make_cgroup, record, release, set_limits
+from mount_tools.container.cgroup import (
+    NoCgroup,
+    forget_oom_kills,
+    make_cgroup,
+    record,
+    release,
+    set_limits,
+)
 from mount_tools.container.etc_files import etc_files
 from mount_tools.container.handshake import (
     REFUSED,
@@ -266,6 +273,7 @@ def _group_of(store: Store, container: Container, limits: Limits) -> Path | None
     """Return the control group that limits the container, None if nothing does."""
     directory = store.containers.directory(container)
     release(directory)  # of a start whose keeper was killed
+    forget_oom_kills(directory)
     if not limits.controllers:
         return None
     try:

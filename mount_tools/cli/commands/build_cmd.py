@@ -212,7 +212,7 @@ def _build(
         cache = BuildCache(store)
         made: list[Downloads] = []
 
-        def downloads() -> Downloads:
+        def downloads() -> "Downloads":
             from layerstore.build.download import Downloads
 
             if not made:

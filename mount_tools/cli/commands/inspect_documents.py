@@ -23,6 +23,7 @@ from layerstore.volumes import Volume, VolumeUse
 from mount_tools.cli.commands.container_text import state_of
 from mount_tools.cli.commands.ps_cmd import base_size
 from mount_tools.cli.gotemplate.values import Labels, Struct, Value
+from mount_tools.container.cgroup import release_ended, was_oom_killed
 from mount_tools.container.host_config import host_config
 from mount_tools.container.mount_words import Volume as Bind
 from mount_tools.container.pausing import is_paused
@@ -47,6 +48,7 @@ def image_document(store: Store, image: Image) -> ImageDocument:
 
 def container_document(store: Store, container: Container, *, size: bool) -> dict[str, Value]:
     """Return the document of a container."""
+    release_ended(store, container)
     words = RunConfig(container.config).argv
     sizes: dict[str, Value] = {}
     if size:
@@ -73,7 +75,7 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
             "Running": container.running,
             "Paused": is_paused(store, container),
             "Restarting": False,
-            "OOMKilled": False,
+            "OOMKilled": was_oom_killed(store.containers.directory(container)),
             "Dead": False,
             "Pid": container.pid or 0,
             "ExitCode": container.exit_code or 0,

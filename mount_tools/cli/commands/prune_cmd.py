@@ -18,6 +18,7 @@ from mount_tools.cli.commands import filters
 from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.session import Session, say
+from mount_tools.container.cgroup import release_ended
 from mount_tools.container.user_namespace import read_all
 
 DANGLING = "all dangling images"
@@ -57,6 +58,7 @@ def prune(
     if not (force or dry_run or confirmed(warning)):
         return
     read_all()  # the files may belong to sub-ids
+    _release_groups(session.store)
     pruned = gc.prune(
         session.store,
         all_unused=all,
@@ -86,7 +88,14 @@ def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: boo
     limits = _Limits(wanted, ("until",))
     if force or dry_run or confirmed("This will remove all stopped containers."):
         read_all()
+        _release_groups(session.store)
         report(limits.containers(session.store, dry_run=dry_run), dry_run)
+
+
+def _release_groups(store: Store) -> None:
+    """Remove the control groups that killed keepers left; a removed container has none."""
+    for container in store.containers.list():
+        release_ended(store, container)
 
 
 class _Limits:

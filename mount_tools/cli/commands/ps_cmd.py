@@ -31,6 +31,7 @@ from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
+from mount_tools.container.cgroup import release_ended
 from mount_tools.container.host_config import host_config
 
 COMMAND_WIDTH = 20
@@ -96,6 +97,8 @@ def ps(
     virtual_size (bytes)."""
     store = session.store
     found = selected(store, wanted, everything=all, last=1 if latest and last < 0 else last)
+    for container in found:
+        release_ended(store, container)
     if json:
         say(as_json(as_object(store, one, size=size) for one in found), end="")
         return

@@ -11,7 +11,9 @@ import pytest
 
 from mount_tools.container import cgroup
 from mount_tools.container.cgroup import NoCgroup
+from tests.helpers.cli import Cli
 from tests.helpers.containers import Containers
+from tests.helpers.images import add_image
 from tests.helpers.processes import ending
 
 
@@ -29,6 +31,15 @@ class Hierarchy:
         directory.mkdir(exist_ok=True, parents=True)
         (directory / "cgroup.controllers").write_text(self.controllers)
         (directory / "cgroup.subtree_control").write_text("")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """`pyunion` on a store with busy:1."""
+    made = Cli(tmp_path / "store")
+    with made.store() as store:
+        add_image(store, {"file": b""}, names=["busy:1"])
+    return made
 
 
 @pytest.fixture
@@ -94,6 +105,50 @@ def test_a_group_that_is_recorded_is_removed(tmp_path: Path) -> None:
     cgroup.release(tmp_path)
     assert not group.exists() and list(tmp_path.iterdir()) == []
     cgroup.release(tmp_path)
+
+
+def test_a_process_that_was_killed_for_want_of_memory_is_remembered(tmp_path: Path) -> None:
+    group, directory = tmp_path / "group", tmp_path / "container"
+    for made in (group, directory):
+        made.mkdir()
+    events = group / "memory.events"
+    for kills, known in ((0, False), (2, True)):
+        cgroup.record(directory, group)
+        events.write_text(f"low 0\nhigh 0\nmax 7\noom 9\noom_kill {kills}\noom_group_kill 0\n")
+        # Here a group has files that rmdir(2) does not remove.
+        cgroup.release(directory, patience=0)
+        assert cgroup.was_oom_killed(directory) == known
+    cgroup.forget_oom_kills(directory)
+    cgroup.forget_oom_kills(directory)
+    assert not cgroup.was_oom_killed(directory)
+
+
+def test_what_a_killed_keeper_left_goes_when_it_is_noticed(cli: Cli, tmp_path: Path) -> None:
+    for words in (("ps", "-a"), ("inspect", "box"), ("prune", "-f"), ("container", "prune", "-f")):
+        cli.ok("create", "--name", "box", "busy:1")
+        group = tmp_path / "group"
+        group.mkdir()
+        with cli.store() as store:
+            container = store.containers.resolve("box")
+            directory = store.containers.directory(container)
+            cgroup.record(directory, group)
+            with store.containers.lock(container):  # another process starts it
+                cgroup.release_ended(store, container)
+            assert group.exists()
+            cgroup.release_ended(store, container._replace(status="running"))
+            assert group.exists()
+        cli.ok(*words)
+        assert not group.exists()
+        cli("rm", "box")
+
+
+def test_inspect_tells_of_a_kill_for_want_of_memory(cli: Cli) -> None:
+    cli.ok("create", "--name", "box", "busy:1")
+    template = "{{.State.OOMKilled}}"
+    assert cli.ok("inspect", "-f", template, "box") == "false\n"
+    with cli.store() as store:
+        (store.containers.directory(store.containers.resolve("box")) / "oom-killed").touch()
+    assert cli.ok("inspect", "-f", template, "box") == "true\n"
 
 
 def test_a_real_group_freezes_and_thaws() -> None:
