@@ -8,11 +8,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.as_user import NOBODY
+from tests.helpers.containers import add_busybox
 from tests.helpers.mounts import (
     REPOSITORY,
     helper_environment,
@@ -20,6 +23,7 @@ from tests.helpers.mounts import (
     require_fuse,
     require_root,
     run,
+    wait_until,
 )
 
 
@@ -52,6 +56,23 @@ def home_of_a_user() -> Iterator[Path]:
         finally:
             if mount_type(top / "point") is not None:
                 run("umount", "-l", top / "point")
+
+
+@contextmanager
+def home_of_a_container_user(tools: Sequence[str]) -> Iterator[Path]:
+    """Yield the directory of a user who can run containers, with busybox in `root` as `tools`.
+
+    The caller gives it to the user.  At the end every process that sees it has to be gone.
+    """
+    with device_mode(0o666), home_of_a_user() as home:
+        probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        probe += ["unshare", "-Urmpf", "--mount-proc", "true"]
+        tried = subprocess.run(probe, capture_output=True, text=True)
+        if tried.returncode != 0:
+            pytest.skip(f"an ordinary user cannot have namespaces here: {tried.stderr.strip()}")
+        add_busybox(home / "root", tools)
+        yield home
+        wait_until(lambda: not processes_that_see(home), "every process of the store to end")
 
 
 def give(top: Path) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.as_user import NOBODY
-from tests.helpers.mounts import require
-from tests.helpers.users import as_user, device_mode, give, home_of_a_user
+from tests.helpers.users import as_user, give, home_of_a_container_user
 
 TOOLS = ("sh", "cat", "echo", "ls", "mkdir", "mv", "rm", "stat")
 FILE = """FROM one:1 AS first
@@ -30,19 +26,7 @@ RUN ls / /w && cat made
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    with device_mode(0o666), home_of_a_user() as home:
-        probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        probe += ["unshare", "-Urmpf", "--mount-proc", "true"]
-        tried = subprocess.run(probe, capture_output=True, text=True)
-        if tried.returncode != 0:
-            pytest.skip(f"an ordinary user cannot have namespaces here: {tried.stderr.strip()}")
-        busybox = shutil.which("busybox")
-        require(busybox is not None, "busybox is not installed")
-        assert busybox is not None
-        (home / "root/bin").mkdir()
-        shutil.copy(busybox, home / "root/bin/busybox")
-        for name in TOOLS:
-            (home / "root/bin" / name).symlink_to("busybox")
+    with home_of_a_container_user(TOOLS) as home:
         (home / "root/f").write_text("old")
         (home / "root/folder").mkdir()
         (home / "root/folder/f").write_text("in a folder")

@@ -10,8 +10,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -235,23 +235,27 @@ def truth(containers: Containers) -> None:
             assert state["ExitCode"] in (0, 137, 255)
 
 
-@pytest.mark.parametrize("victim", ["command", "keeper", "init"])
+@pytest.mark.parametrize("victim", ["viewer", "keeper", "daemon", "init", "command"])
 def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
     mounts = ("-v", "data:/etc", "-v", "/unnamed")
     for turn in range(KILLS):
         running = containers.start("run", "--name", "box", *mounts, "busy:1", "sleep", "1000")
         late = random.Random(f"{victim} {turn}").random() * 0.8
-        if victim == "command":
+        if victim == "viewer":
             time.sleep(late)
             running.kill()
         else:
             wait_until(lambda: containers("inspect", "box").returncode == 0, "the container")
             time.sleep(late / 4)
-            for pid in _victims(containers, victim, running.pid):
-                os.kill(pid, signal.SIGKILL)
+            victims = _victims(containers, victim)
+            for pid in victims:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not victims or victim == "daemon":
+                # There was nothing to kill yet; or the command, which reads no file, goes on.
+                running.kill()
         truth(containers)
-        if victim != "command":
-            _ended(running)
+        running.wait(timeout=30)
         truth(containers)
         containers("rm", "-fv", "box")
         wait_until(lambda: not containers.mine(), "everything to end")
@@ -261,17 +265,28 @@ def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
         assert str(containers.store) not in Path("/proc/self/mountinfo").read_text()
 
 
-def _victims(containers: Containers, victim: str, viewer: int) -> list[int]:
-    """Return the keeper or the init of the container, if it has come so far."""
+def _victims(containers: Containers, victim: str) -> list[int]:
+    """Return the process of the container that is to be killed, if it has come so far."""
+    if victim == "daemon":
+        return [pid for pid in containers.mine() if _serves(pid)]
     state = json.loads(containers.ok("inspect", "box"))[0]["State"]
-    if not state["Pid"]:
+    init = state["Pid"]
+    if not init:
         return []
-    return [state["Pid"] if victim == "init" else containers.keeper("box")]
+    if victim == "command":
+        return [int(pid) for pid in _read(f"/proc/{init}/task/{init}/children").split()]
+    return [init if victim == "init" else containers.keeper("box")]
 
 
-def _ended(running: subprocess.Popen[str]) -> None:
-    """End what still runs: the kill may have come before there was anything to kill."""
-    try:
-        running.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        running.kill()
+def _serves(pid: int) -> bool:
+    """Tell whether the process has a FUSE connection open."""
+    with suppress(OSError):
+        fds = f"/proc/{pid}/fd"
+        return any(os.readlink(f"{fds}/{fd}") == "/dev/fuse" for fd in os.listdir(fds))
+    return False
+
+
+def _read(path: str) -> str:
+    with suppress(OSError), open(path) as file:
+        return file.read()
+    return ""

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.as_user import NOBODY
-from tests.helpers.mounts import require, wait_until
-from tests.helpers.users import as_user, device_mode, give, home_of_a_user, processes_that_see
+from tests.helpers.users import as_user, give, home_of_a_container_user
 
 TOOLS = ("sh", "chmod", "mkdir", "cat", "echo", "id", "ls", "sleep", "tty", "touch", "true", "grep")
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    with device_mode(0o666), home_of_a_user() as home:
-        probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        probe += ["unshare", "-Urmpf", "--mount-proc", "true"]
-        tried = subprocess.run(probe, capture_output=True, text=True)
-        if tried.returncode != 0:
-            pytest.skip(f"an ordinary user cannot have namespaces here: {tried.stderr.strip()}")
-        busybox = shutil.which("busybox")
-        require(busybox is not None, "busybox is not installed")
-        assert busybox is not None
-        (home / "root/bin").mkdir()
-        shutil.copy(busybox, home / "root/bin/busybox")
-        for name in TOOLS:
-            (home / "root/bin" / name).symlink_to("busybox")
+    with home_of_a_container_user(TOOLS) as home:
         give(home)
         assert as_user(home, f"pyunion import {home}/root one:1").returncode == 0
         yield home
-        wait_until(lambda: not processes_that_see(home), "every process of the store to end")
 
 
 def shell(script: str, *flags: str, image: str = "one:1") -> list[str]:

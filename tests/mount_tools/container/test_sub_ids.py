@@ -12,8 +12,8 @@ import pytest
 from mount_tools.container import sub_ids
 from mount_tools.container.sub_ids import Range, missing_user, ranges, why_single
 from tests.helpers.as_user import NOBODY
-from tests.helpers.mounts import require, require_root, run, wait_until
-from tests.helpers.users import as_user, device_mode, give, home_of_a_user, processes_that_see
+from tests.helpers.mounts import require_root, run
+from tests.helpers.users import as_user, give, home_of_a_container_user
 
 FIRST = 300_000
 
@@ -77,17 +77,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
     for kind in ("uid", "gid"):
         run("mount", "--bind", lines, f"/etc/sub{kind}")
     try:
-        with device_mode(0o666), home_of_a_user() as home:
-            busybox = shutil.which("busybox")
-            require(busybox is not None, "busybox is not installed")
-            assert busybox is not None
-            (home / "root/bin").mkdir()
-            shutil.copy(busybox, home / "root/bin/busybox")
-            (home / "root/bin/sh").symlink_to("busybox")
+        with home_of_a_container_user(["sh"]) as home:
             give(home)
             assert as_user(home, f"pyunion import {home}/root one:1").returncode == 0
             yield home
-            wait_until(lambda: not processes_that_see(home), "every mount of the store to end")
     finally:
         for kind in ("uid", "gid"):
             run("umount", f"/etc/sub{kind}")

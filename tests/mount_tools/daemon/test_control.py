@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,30 +20,11 @@ from mount_tools.daemon.control import Control
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import Union, mounted_union, wait_until
 
-TRANSPORTS = ("pyfuse3", "dev_fuse")
 
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return Layers(tmp_path / "layers", {"file": "low", "folder": {"deep": "1"}})
-
-
-@pytest.fixture(params=TRANSPORTS)
-def union(request: pytest.FixtureRequest, layers: Layers) -> Iterator[Union]:
-    options = (f"control={layers.base}/control", f"transport={request.param}")
-    with mounted_union(layers.lowers, layers.upper, layers.work, options) as mounted:
-        yield mounted
-
-
-@pytest.fixture
-def path(layers: Layers) -> Path:
-    return layers.base / "control"
-
-
-def test_status_and_counters(union: Union, layers: Layers, path: Path) -> None:
+def test_status_and_counters(union: Union, below: Layers, path: Path) -> None:
     status = ask(path, GetStatus())
     assert (status.pid, status.mount_point) == (union.pid, str(union.root))
-    assert status.stack == (str(layers.upper), str(layers.lowers[0]))
+    assert status.stack == (str(below.upper), str(below.lowers[0]))
     (union.root / "file").write_text("new")
     assert ask(path, GetCounters()).counters["copy_ups"] == 1
 
@@ -62,7 +42,7 @@ def test_what_is_open_for_writing(union: Union, path: Path) -> None:
     wait_until(lambda: writing(path) == (), "the files to be closed")
 
 
-def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> None:
+def test_a_freeze_goes_unnoticed(union: Union, below: Layers, path: Path) -> None:
     root = union.root
     (root / "file").write_text("one")
     (root / "folder/new").write_text("two")
@@ -71,7 +51,7 @@ def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> No
     os.write(writer, b"before ")
     inos = {p: os.lstat(p).st_ino for p in (root, *root.rglob("*"))}
     here = os.open(root / "folder", os.O_RDONLY | os.O_DIRECTORY)
-    frozen = layers.base / "frozen"
+    frozen = below.base / "frozen"
     done = freeze(path, frozen)
     # What is open for reading stays with the mount too if the kernel reads it by itself.
     assert done.pause_ns > 0
@@ -89,30 +69,30 @@ def test_a_freeze_goes_unnoticed(union: Union, layers: Layers, path: Path) -> No
     for fd in (reader, writer, here):
         os.close(fd)
     union.unmount()
-    lowers = (frozen, *layers.lowers)
-    with mounted_union(lowers, layers.upper, layers.work, at=root) as again:
+    lowers = (frozen, *below.lowers)
+    with mounted_union(lowers, below.upper, below.work, at=root) as again:
         assert (again.root / "log").read_bytes() == b"before after"
         assert {p: os.lstat(p).st_ino for p in inos} == inos
 
 
-def test_a_freeze_that_cannot_be_is_told_why(union: Union, layers: Layers, path: Path) -> None:
+def test_a_freeze_that_cannot_be_is_told_why(union: Union, below: Layers, path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
-        freeze(path, layers.base / "no/where")
+        freeze(path, below.base / "no/where")
     with pytest.raises(StoreError, match="absolute path"):
         ask(path, Freeze(b"relative"))
     assert (union.root / "file").read_text() == "low"
 
 
 def test_what_changed_from_outside_shows_after_invalidate(
-    union: Union, layers: Layers, path: Path
+    union: Union, below: Layers, path: Path
 ) -> None:
     folder = union.root / "folder"
     assert not (folder / "added").exists() and os.listdir(folder) == ["deep"]
-    (layers.lowers[0] / "folder/added").write_text("here")
+    (below.lowers[0] / "folder/added").write_text("here")
     ask(path, Invalidate())
     assert (folder / "added").read_text() == "here"
     assert sorted(os.listdir(folder)) == ["added", "deep"]
-    (layers.lowers[0] / "folder/second").write_text("2")
+    (below.lowers[0] / "folder/second").write_text("2")
     ask(path, Invalidate(b"folder"))
     assert (folder / "second").read_text() == "2"
 

@@ -8,7 +8,6 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -23,26 +22,7 @@ from layerstore.errors import Busy
 from mount_tools.daemon.control_server import ControlServer
 from mount_tools.daemon.control_socket import listen
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import Union, mounted_union
-
-TRANSPORTS = ("pyfuse3", "dev_fuse")
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return Layers(tmp_path / "layers", {"file": "low", "folder": {"deep": "1"}})
-
-
-@pytest.fixture(params=TRANSPORTS)
-def union(request: pytest.FixtureRequest, layers: Layers) -> Iterator[Union]:
-    options = (f"control={layers.base}/control", f"transport={request.param}")
-    with mounted_union(layers.lowers, layers.upper, layers.work, options) as mounted:
-        yield mounted
-
-
-@pytest.fixture
-def path(layers: Layers) -> Path:
-    return layers.base / "control"
+from tests.helpers.mounts import Union
 
 
 def test_only_its_owner_may_ask(union: Union, path: Path) -> None:
@@ -176,11 +156,11 @@ def test_the_commands_are_not_loaded_for_a_mount_that_ends_at_once(tmp_path: Pat
 
 
 def test_a_socket_left_behind_is_replaced_and_a_live_one_is_not(
-    union: Union, layers: Layers, path: Path
+    union: Union, below: Layers, path: Path
 ) -> None:
     with pytest.raises(OSError, match="in use"):
         listen(os.fspath(path))
-    stale = layers.base / "stale"
+    stale = below.base / "stale"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(os.fspath(stale))
     listen(os.fspath(stale)).close()
