@@ -8,18 +8,27 @@ Source: Python's own random.py, which does the same for SHA-512.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 _LARGE = 1 << 17  # bytes; from here on OpenSSL is faster, its loading included
 
 
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of `data` in 64 hexadecimal digits."""
-    names = ("hashlib",) if len(data) >= _LARGE else ("_sha2", "_sha256", "hashlib")
-    for name in names:  # the first from Python 3.12 on, the second in 3.11
-        try:
-            found: str = import_module(name).sha256(data).hexdigest()
-        except ImportError:
-            continue
-        return found
-    raise RuntimeError("this Python has no SHA-256")
+    found: str = _made_by(large=len(data) >= _LARGE)(data).hexdigest()
+    return found
+
+
+@cache
+def _made_by(*, large: bool) -> Callable[[bytes], Any]:
+    if not large:
+        for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
+            with suppress(ImportError):
+                return import_module(name).sha256  # type: ignore[no-any-return]
+    from hashlib import sha256
+
+    return sha256
