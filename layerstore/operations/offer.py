@@ -11,7 +11,8 @@ program they make mount points in it.
 
 The ID of a layer is its chain_id.  There is no tar-split, with which containers/storage
 makes the tar of a layer again, so the engines can run, mount and build upon such an image,
-and not push it.
+and not push it.  The layers of an ordinary user have owners in attributes, see
+`layerstore.layer.metadata`, which the engines read with a mount program and a force_mask.
 
 Source: containers/storage drivers/overlay/overlay.go:dir2(), getLowerDirs(); layers.go,
 images.go, store.go:makeBigDataBaseName(); containers-storage.conf(5)
@@ -36,7 +37,6 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, Object
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
-from unionfs.syscalls.privilege import is_machine_root
 
 _MARK = "made-by-pyunion"
 _LOCKS = ("overlay-layers/layers.lock", "overlay-images/images.lock")
@@ -49,11 +49,6 @@ def offer(store: Store, directory: Path, images: Sequence[Image]) -> None:
     The images have to stay in the store as long as engines use the directory.  Raises
     StoreError if it cannot be made, Conflict if it is something else.
     """
-    if not is_machine_root():
-        raise StoreError(
-            f"the layers of the store {store.root} have their owners in attributes, which the "
-            "engines do not read; root's store can be offered"
-        )
     if directory.exists() and os.listdir(directory) and not (directory / _MARK).exists():
         raise Conflict(f"{directory} is not a store that pyunion made; give another directory")
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}")

@@ -57,6 +57,9 @@ class User:
 
     def __init__(self, home: Path, *, on_pyunion: bool, options: Sequence[str] = ()) -> None:
         self.home = home
+        self.offered = home / "offered"  # an additional image store, empty at first
+        for name in ("overlay", "overlay-layers", "overlay-images"):
+            (self.offered / name).mkdir(parents=True)
         names = {
             "passwd": f"root:x:0:0::/root:/bin/sh\ntester:x:{_UID}:{_UID}::{home}:/bin/sh\n",
             "group": f"root:x:0:\ntester:x:{_UID}:\n",
@@ -66,7 +69,7 @@ class User:
         for name, content in names.items():
             (home / name).write_text(content)
         (home / "runtime").mkdir(mode=0o700)
-        self.store = Store(home, on_pyunion=on_pyunion, options=options)
+        self.store = Store(home, on_pyunion=on_pyunion, options=options, additional=(self.offered,))
         for path in [home, *home.rglob("*")]:
             os.lchown(path, _UID, _UID)
 
@@ -207,3 +210,28 @@ def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
         assert_same(without_special_bits(trees[0]), without_special_bits(trees[1]))
         for path in (user.home / "root/overlay").rglob("diff/**/*"):
             assert path.lstat().st_uid == _UID, path
+
+
+@only_if_asked
+def test_images_that_pyunion_offers_to_a_user(store: Store, users: tuple[User, User]) -> None:
+    """Owners are in attributes of the layers, which a mount with force_mask reads."""
+    native, _ = users
+    with _user(store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)) as user:
+        shutil.rmtree(user.offered)
+        ours = (sys.executable, "-m", "mount_tools.pyunion", "--root", user.home / "images")
+        loaded = user(*ours, "load", "-q", "-i", user.home / "base.oci").decode().split()[-1]
+        user(*ours, "tag", loaded, "localhost/offered:1")
+        said = user(*ours, "offer", user.offered, "localhost/offered:1").decode()
+        assert "force_mask" in said
+        shown = user("podman", "images", "--format", "{{.Repository}}").decode()
+        assert "localhost/offered" in shown.splitlines()
+        wanted = without_special_bits(native.tree("base"))
+        assert_same(wanted, without_special_bits(user.tree("localhost/offered:1")))
+        trees = []
+        for one, image in ((native, "base"), (user, "localhost/offered:1")):
+            container = one("buildah", "from", image).decode()
+            one("buildah", "run", container, "sh", "-ec", _CHANGES)
+            one.buildah("commit", "-q", "--rm", container, "upon")
+            trees.append(without_special_bits(one.tree("upon")))
+        assert trees[0][b"data/given"].uid == 3
+        assert_same(trees[0], trees[1])

@@ -8,6 +8,7 @@ from layerstore.operations.offer import offer as offer_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, say
+from unionfs.syscalls.privilege import is_machine_root
 
 
 @framework.command(
@@ -22,7 +23,8 @@ def offer(session: Session, operands: tuple[str, ...]) -> None:
     earlier call: of the images named, or of all that have a name. The engines read it where
     storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount and build upon
     these images, and not push them. An image has to stay in the store of pyunion as long as it
-    is offered."""
+    is offered. The engines of an ordinary user need mount_program and force_mask in storage.conf,
+    since owners are in attributes of the files."""
     directory, *names = operands
     store = session.store
     if names:
@@ -31,3 +33,5 @@ def offer(session: Session, operands: tuple[str, ...]) -> None:
         images = [image for image in store.images.all() if image.tags]
     offer_images(store, Path(directory).absolute(), images)
     say(f"{len(images)} images are offered in {directory}")
+    if not is_machine_root():
+        say("the engine reads their owners with mount_program and force_mask in storage.conf")
