@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from layerstore.errors import StoreError
 from mount_tools.build.attach import Attached, Stubs, attach
 from mount_tools.build.process_namespace import forked_inside
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
@@ -71,7 +72,10 @@ def run_step(
         # The stage has these, unless a step has moved or replaced what they were in.
         stubs.make_points(plan.files)
         for wanted in mounts:
-            stubs.make(wanted.target, folder=wanted.folder)
+            try:
+                stubs.make(wanted.target, folder=wanted.folder)
+            except OSError as error:
+                raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from error
         return _run(_Step(plan, launch, mounts, output, network))
     finally:
         stubs.remove()

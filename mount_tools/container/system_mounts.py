@@ -15,8 +15,8 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from layerstore.errors import StoreError
@@ -138,9 +138,26 @@ def _show_file(root: int, target: str, source: str) -> None:
         _bind(os.fsencode(source), place.path)
 
 
+@contextmanager
+def _own_directory(root: int, name: str) -> Iterator[Place]:
+    """Yield the directory `name` of `root`; raises StoreError if it cannot be mounted on."""
+    try:
+        place = mount_point(root, name, folder=True)
+    except OSError as error:
+        raise StoreError(
+            f"the image has no directory /{name}, and none can be made: {error.strerror}"
+        ) from None
+    with place:
+        found = os.fstat(place.fd)
+        # A mount on the root itself would hide the image only from some of our system calls.
+        if not stat.S_ISDIR(found.st_mode) or os.path.samestat(found, os.fstat(root)):
+            raise StoreError(f"/{name} of the image is not a directory of its own")
+        yield place
+
+
 def _furnish_proc(root: int) -> None:
     try:
-        with mount_point(root, "proc", folder=True) as place:
+        with _own_directory(root, "proc") as place:
             mount(b"proc", place.path, b"proc", _SAFE, b"")
     except PermissionError:
         raise StoreError(
@@ -151,7 +168,7 @@ def _furnish_proc(root: int) -> None:
 
 
 def _furnish_sys(root: int, *, writable: bool) -> None:
-    with mount_point(root, "sys", folder=True) as place:
+    with _own_directory(root, "sys") as place:
         try:
             mount(b"sysfs", place.path, b"sysfs", _SAFE | (0 if writable else MS_RDONLY), b"")
             return
@@ -163,7 +180,7 @@ def _furnish_sys(root: int, *, writable: bool) -> None:
 
 
 def _furnish_dev(root: int) -> None:
-    with mount_point(root, "dev", folder=True) as place:
+    with _own_directory(root, "dev") as place:
         flags = MS_NOSUID | MS_STRICTATIME
         mount(b"tmpfs", place.path, b"tmpfs", flags, b"mode=755,size=65536k")
     with Place(root, "dev") as dev:

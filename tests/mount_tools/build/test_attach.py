@@ -69,6 +69,12 @@ def test_a_tmpfs_is_empty_and_bounded(store: Store) -> None:
     assert int(ran.output.split()[4]) < 1 << 16
 
 
+def test_a_target_that_cannot_be_made_is_named(store: Store, source: Path) -> None:
+    ran = run_stage(store, [sh("true", Bind(str(source), ".", "/etc/passwd/x"))])
+    assert ran.broke is not None
+    assert ran.broke.text == "cannot mount on /etc/passwd/x: Not a directory"
+
+
 def test_stubs_are_removed_unless_they_are_used(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     os.utime(tmp_path / "there", ns=(10, 10))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools.container.system_mounts import mount_point
+from layerstore.errors import StoreError
+from mount_tools.container.system_mounts import furnish, mount_point
 
 
 @pytest.fixture
@@ -44,3 +45,22 @@ def test_links_lead_nowhere_outside(root: int, tmp_path: Path) -> None:
     with pytest.raises(OSError) as refused:
         mount_point(root, "../outside", folder=True)
     assert refused.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo", "link to the root", "link to itself"])
+def test_what_cannot_be_mounted_on_is_said(root: int, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "root/proc"
+    match kind:
+        case "file":
+            path.touch()
+        case "fifo":
+            os.mkfifo(path)
+        case "link to the root":
+            path.symlink_to("/")
+        case _:
+            path.symlink_to("proc")
+    with pytest.raises(
+        StoreError, match=r"the image has no directory /proc|/proc of the image is not"
+    ):
+        furnish(root, (), {}, read_only=False)
+    assert os.listdir(tmp_path / "root") == ["proc"]
