@@ -10,7 +10,6 @@ the arguments is not NUL, the command line ends at the first NUL.
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
 _LONGEST_NAME = 15  # bytes, TASK_COMM_LEN
 _ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1
@@ -25,8 +24,10 @@ def set_process_title(title: str, *, name: str | None = None, cut: bool = False)
     data = title.encode(errors="surrogateescape")
     with suppress(OSError):
         comm = data if name is None else name.encode()
-        Path("/proc/self/comm").write_bytes(comm[:_LONGEST_NAME])
-        line = Path("/proc/self/stat").read_bytes()
+        with open("/proc/self/comm", "wb") as file:
+            file.write(comm[:_LONGEST_NAME])
+        with open("/proc/self/stat", "rb") as file:
+            line = file.read()
         fields = line[line.rindex(b")") + 2 :].split()
         start, end = (int(fields[number - 3]) for number in (_ARG_START, _ARG_END))
         room = end - start

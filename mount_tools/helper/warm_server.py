@@ -15,6 +15,7 @@ Source: unix(7) "SO_PEERCRED"; SO_PEERPIDFD is in Linux since 6.5.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import select
@@ -32,6 +33,9 @@ from mount_tools.helper.warm_client import Here, describe
 
 if TYPE_CHECKING:
     import socket
+
+# The module socket imports much more, for which the first mount would wait.
+Listener = _socket.socket
 
 IDLE = 20.0
 """Seconds without a request after which the helper ends."""
@@ -75,10 +79,8 @@ def _become(at: Here, ready: Ready) -> None:
         Helper(at, listener, ready).run()
 
 
-def listen(path: str) -> socket.socket | None:
+def listen(path: str) -> Listener | None:
     """Return the socket at `path`; None if another helper has it."""
-    import socket
-
     lock = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,7 +88,7 @@ def listen(path: str) -> socket.socket | None:
             return None
         with suppress(FileNotFoundError):
             os.unlink(path)  # of a helper that was killed
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener = Listener(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         listener.bind(path)
         listener.listen(_BACKLOG)
         return listener
@@ -95,16 +97,17 @@ def listen(path: str) -> socket.socket | None:
 
 
 def _answers(path: str) -> bool:
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+    probe = Listener(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
         return probe.connect_ex(path) == 0
+    finally:
+        probe.close()
 
 
 class Helper:
     """The helper, listening.  The files of its modules are noted as they are now."""
 
-    def __init__(self, at: Here, listener: socket.socket, ready: Ready) -> None:
+    def __init__(self, at: Here, listener: Listener, ready: Ready) -> None:
         self._at = at
         self._listener = listener
         self._ready = ready
@@ -131,7 +134,8 @@ class Helper:
     def _serve_one(self) -> None:
         import socket
 
-        connection, _ = self._listener.accept()
+        with socket.socket(fileno=os.dup(self._listener.fileno())) as listener:
+            connection, _ = listener.accept()
         with connection:
             fds: list[int] = []
             try:

@@ -19,7 +19,7 @@ import pytest
 
 from mount_tools.helper import warm_client, warm_server
 from mount_tools.helper.warm_client import ask, here
-from mount_tools.helper.warm_server import Helper
+from mount_tools.helper.warm_server import Helper, Listener
 from tests.helpers.mounts import (
     REPOSITORY,
     helper_environment,
@@ -319,38 +319,36 @@ def test_the_switch(warm: Warm) -> None:
 
 
 @pytest.fixture
-def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     with tempfile.TemporaryDirectory() as runtime:
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
         at = here()
         assert at is not None
         listener = warm_server.listen(at.path)
         assert listener is not None
-        with listener:
-            yield listener
+        yield listener
+        listener.close()
 
 
-def _helper(listener: socket.socket) -> Helper:
+def _helper(listener: Listener) -> Helper:
     at = here()
     assert at is not None
     return Helper(at, listener, lambda program, arguments: None)
 
 
-def test_it_ends_when_nobody_asks(
-    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_when_nobody_asks(listening: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_server, "IDLE", 0.01)
     path = listening.getsockname()
     _helper(listening).run()
     assert not os.path.exists(path)
 
 
-def test_a_socket_has_one_helper(listening: socket.socket) -> None:
+def test_a_socket_has_one_helper(listening: Listener) -> None:
     assert warm_server.listen(listening.getsockname()) is None
 
 
 def test_it_ends_when_its_code_has_changed(
-    listening: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listening: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("mount_tools.made")
     module.__file__ = str(tmp_path / "made.py")
