@@ -196,6 +196,8 @@ def _mount_page() -> str:
         ".SH SIGNALS",
         *_paragraphs("To the daemon behind the mount:"),
         *_listed(_sentences(mount_text.SIGNALS)),
+        ".SH ENVIRONMENT",
+        *_listed(_sentences(mount_text.ENVIRONMENT)),
         ".SH EXIT STATUS",
         *_listed(_sentences(mount_text.EXIT_STATUSES)),
         ".SH EXAMPLES",

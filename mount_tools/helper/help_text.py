@@ -1,7 +1,7 @@
 """The texts of `mount.pyunion --help` and of its manual page.
 
-They are data, so that both come from one source: `SYNOPSES`, `FLAGS`, `SIGNALS` and
-`EXIT_STATUSES` here, the mount options in `mount_tools.mount.option_table`.
+They are data, so that both come from one source: `SYNOPSES`, `FLAGS`, `SIGNALS`,
+`ENVIRONMENT` and `EXIT_STATUSES` here, the mount options in `mount_tools.mount.option_table`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ SIGNALS = (
     Entry("USR1", "log the counters"),
 )
 
+ENVIRONMENT = (
+    Entry(
+        "PYUNION_WARM=0",
+        "leave no warm helper, which makes the next mounts of an engine faster, and use none",
+    ),
+)
+
 EXIT_STATUSES = (
     Entry("0", "the mount is live"),
     Entry("1", "wrong usage"),
@@ -94,6 +101,9 @@ def usage() -> str:
         "",
         "Signals to the daemon",
         *_listed(SIGNALS),
+        "",
+        "Environment",
+        *_listed(ENVIRONMENT),
         "",
         "Exit status",
         *_listed(EXIT_STATUSES),

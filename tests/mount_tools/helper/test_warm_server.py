@@ -144,11 +144,9 @@ def test_the_first_mount_leaves_a_helper_that_makes_the_next_ones(warm: Warm) ->
 
 FAILURES = [
     ["-o", "lowerdir=none,upperdir=upper,workdir=work", "root"],
-    ["-o", "lowerdir=lower,upperdir=upper", "root"],
     ["-o", "lowerdir=lower,upperdir=upper,workdir=lower/w", "root"],
     ["-o", "lowerdir=lower,timeout=never", "root"],
     ["-o", "lowerdir=lower", "none"],
-    ["-o", "lowerdir=lower,transport=pyfuse3,io_uring=on", "root"],
     ["-o", "lowerdir=lower,log=none/log", "root"],
 ]
 
