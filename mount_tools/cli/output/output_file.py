@@ -2,7 +2,7 @@
 
 Source: docker/cli `cli/command/utils.go` (CopyToFile, ValidateOutputPath),
 `cli/command/image/save.go`.
-Differs from docker: a device or a FIFO as FILE is accepted.
+Differs from docker: a device or a FIFO as FILE is accepted, and a file is synced.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
+from layerstore.db.durability import open_directory
 from mount_tools.cli.errors import WrongWords
 
 TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect"
@@ -23,9 +25,10 @@ TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect
 def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
     """Yield a stream that writes to `path`, or to stdout if there is none.
 
-    A file is written under a temporary name next to `path` and renamed at the end; if the
-    block fails it is removed, and an old file at `path` stays.  `failed` begins the message
-    for an invalid path.  Raises WrongWords.
+    A file is written under a temporary name next to `path`, synced, and renamed at the end; if
+    the block fails it is removed, and an old file at `path` stays.  Once the block has ended the
+    file is on disk: the images in it may be removed from the store.  `failed` begins the
+    message for an invalid path.  Raises WrongWords.
     """
     if not path:
         if sys.stdout.isatty():
@@ -50,12 +53,17 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _beside(target: str) -> Iterator[BinaryIO]:
-    staged = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+    directory = os.path.dirname(target)
+    staged = os.path.join(directory, f".{os.path.basename(target)}.{os.getpid()}")
     fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as stream:
             yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         os.rename(staged, target)
+        with open_directory(Path(directory)) as parent:
+            os.fsync(parent.fd)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(staged)

@@ -23,6 +23,23 @@ def test_a_file_appears_at_the_end_for_its_owner_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.tar"]
 
 
+def test_a_file_is_on_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.tar"
+    synced = list[tuple[int, bool]]()
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append((os.fstat(fd).st_size, target.exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with opened(str(target), "failed") as stream:
+        stream.write(b"x" * 5)
+    # First the content under another name, then the directory that has the name.
+    assert [synced[0], synced[1][1]] == [(5, False), True]
+    assert len(synced) == 2
+
+
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "a.tar"
     target.write_bytes(b"before")
