@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from layerstore.build.context import empty_context, open_context, read_containerfile
 from layerstore.build.tree import Tree
+from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
 from unionfs.syscalls.openat2 import open_in_root
@@ -43,7 +44,7 @@ def opened(store: Store, context: str, file: str | None, stdin: BinaryIO) -> Ite
             yield stack.enter_context(_from_stdin(store, file, stdin))
         elif file == STDIN:
             tree = stack.enter_context(open_context(context))
-            yield Given(stdin.read(), STDIN, tree)
+            yield Given(stdin.read(LARGEST + 1), STDIN, tree)
         else:
             tree = stack.enter_context(open_context(context, file))
             yield Given(*read_containerfile(file, tree), tree)
@@ -56,6 +57,7 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
     from layerstore.build.copying import Copier
     from layerstore.build.destination import Destination
     from layerstore.layer.metadata import Metadata
+    from layerstore.tar.compression import sniff
     from unionfs.syscalls.privilege import is_machine_root
 
     with ExitStack() as stack:
@@ -70,7 +72,13 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
                         "the context on stdin is no tar, so it has no file for -f to name"
                     )
                 spooled.seek(0)
-                yield Given(spooled.read(), STDIN, stack.enter_context(empty_context()))
+                content = spooled.read(LARGEST + 1)  # the parser refuses a larger one
+                if sniff(content) is not None:
+                    raise StoreError(
+                        "the context on stdin is compressed, but no tar can be read from it: it "
+                        "may be cut short"
+                    )
+                yield Given(content, STDIN, stack.enter_context(empty_context()))
                 return
             spooled.seek(0)
             root = own / "context"

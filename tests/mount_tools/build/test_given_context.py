@@ -46,6 +46,15 @@ def test_a_tar_on_stdin_is_the_context(store: Store, mode: str) -> None:
         pass
 
 
+def test_a_compressed_tar_that_is_cut_short_is_no_containerfile(store: Store) -> None:
+    data = packed("w:gz", Dockerfile="FROM x").getvalue()
+    with (
+        pytest.raises(StoreError, match="it may be cut short"),
+        opened(store, "-", None, io.BytesIO(data[: len(data) // 2])),
+    ):
+        pass
+
+
 def test_text_on_stdin_is_the_file(store: Store, tmp_path: Path) -> None:
     with opened(store, "-", None, io.BytesIO(b"FROM x")) as given:
         assert (given.content, given.name) == (b"FROM x", "-")
