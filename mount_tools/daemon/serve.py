@@ -63,9 +63,14 @@ def serve(
     os.umask(0)
     _raise_file_limit()
     transport = load_transport(options)
-    if options.control is not None and covers_our_code(directory):
-        import mount_tools.daemon.control
-        import mount_tools.daemon.control_server  # noqa: F401 - here, not later
+    # What is missing must be known before anything is mounted.
+    if transport.on_trio:
+        import mount_tools.daemon.supervise
+    if options.control is not None:
+        import mount_tools.daemon.control_server
+
+        if covers_our_code(directory):
+            import mount_tools.daemon.control  # noqa: F401 - takes long, and is rarely needed
     make_mount = _way_to_mount(directory, options, namespace, wait)
     with _signals_held():
         return _mount_and_serve(directory, make_mount, options, transport, live)
@@ -151,6 +156,12 @@ def _mount_and_serve(
     try:
         healthy = _serve_mounted(fs, mount, transport, live, listener, options.sched)
     except MountError:
+        fs.close()
+        raise
+    except Exception:
+        log.exception("nothing serves %s any more", mount.point)
+        with suppress(MountError):
+            mount.unmount()
         fs.close()
         raise
     finally:

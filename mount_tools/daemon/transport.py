@@ -58,6 +58,11 @@ class Transport:
             "xattrs": options.xattrs,
         }
 
+    @property
+    def on_trio(self) -> bool:
+        """Whether it runs on trio: `begin` returns None, and `carry` serves."""
+        return self.name != "dev_fuse"
+
     def why_not(self) -> str:
         """Return why this machine cannot use it, or an empty string if it can."""
         reason: str = self._module.why_not() if self.name == "dev_fuse" else ""
@@ -69,7 +74,7 @@ class Transport:
         Raises `MountError` if the transport cannot do what the options ask for, `OSError`
         if the kernel does not accept its FUSE_INIT.
         """
-        if self.name != "dev_fuse":
+        if self.on_trio:
             return None
         running: Running = self._module.begin(
             fs,

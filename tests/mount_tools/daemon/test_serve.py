@@ -132,6 +132,58 @@ def test_sigusr1_logs_the_counters(layers: MountLayers) -> None:
         assert "=" in union.log().partition("counters: ")[2]
 
 
+BROKEN = """
+import sys
+broken = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == broken:
+            raise ImportError(f"{name} is broken here")
+sys.meta_path.insert(0, Finder())
+from mount_tools.helper.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("transport", ["dev_fuse", "pyfuse3"])
+@pytest.mark.parametrize("name", ["supervise", "attend", "signals", "control_server"])
+def test_a_daemon_that_lacks_a_module_leaves_no_mount(
+    layers: MountLayers, name: str, transport: str
+) -> None:
+    if transport == "pyfuse3":
+        pytest.importorskip("pyfuse3")
+    require_fuse()
+    options = f"{layers.words},transport={transport},control={layers.base}/control"
+    words = (f"mount_tools.daemon.{name}", "spec", layers.merged, "-o", options)
+    done = run(sys.executable, "-c", BROKEN, *words, check=False, env=helper_environment())
+    needed = name != "supervise" or transport == "pyfuse3"
+    mounted = mount_type(layers.merged) is not None
+    if mounted:
+        run(*unmount_command(), layers.merged)
+    assert (done.returncode != 0, mounted) == (needed, not needed), done.stderr
+    if needed:
+        assert b"is broken here" in done.stderr
+
+
+FAILING = """
+import sys
+from mount_tools.mount.fuse import FuseMount
+def fail(mount): raise RuntimeError("no more memory, say")
+FuseMount.read_ahead = fail
+from mount_tools.helper.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_fails_after_the_mount_unmounts(layers: MountLayers) -> None:
+    require_fuse()
+    words = ("spec", layers.merged, "-o", f"{layers.words},transport=dev_fuse")
+    done = run(sys.executable, "-c", FAILING, *words, check=False, env=helper_environment())
+    assert done.returncode == 4
+    assert b"no more memory, say" in done.stderr
+    assert mount_type(layers.merged) is None
+
+
 def test_lazy_unmount_from_outside(layers: MountLayers) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         held = os.open(union.root / "from-low", os.O_RDONLY)
