@@ -15,13 +15,12 @@ version 20.10, which has the file type in the mode.
 """
 
 import errno
-import hashlib
 import os
 import posixpath
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import xxhash
 
@@ -29,6 +28,9 @@ from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
 from unionfs.syscalls import xattr
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _SETTLED = 60_000_000_000  # ns
 _CHUNK = 1 << 20
@@ -163,7 +165,7 @@ class Digester:
             return digest
         name, target = (path.encode("utf-8", "surrogateescape") for path in (entry.path, first))
         header = (name, b"", st.st_mode, 0, 0, 0, b"1", target, b"", b"", 0, 0, b"")
-        return hashlib.sha256(_HEADER % header).digest()
+        return _sha256(_HEADER % header).digest()
 
     def _own(self, entry: Entry, digest: bytes) -> bytes:
         """Return the part of a file in the cache key, with a link's owner, which docker lacks."""
@@ -176,7 +178,7 @@ class Digester:
             return b"implied"
         header = self._header(entry)
         if not regular or not st.st_size:
-            return hashlib.sha256(header).digest()
+            return _sha256(header).digest()
         settled = st.st_ctime_ns < self._settled_ns
         known = FileKey(
             st.st_dev,
@@ -227,12 +229,12 @@ def of_several(digests: Sequence[str]) -> str:
     """Return docker's digest of several sources; for one source it is that source's digest."""
     if len(digests) == 1:
         return digests[0]
-    return f"multi:{hashlib.sha256(','.join(digests).encode()).hexdigest()}"
+    return f"multi:{_sha256(','.join(digests).encode()).hexdigest()}"
 
 
 def of_content(name: str, content: bytes, mode: int) -> SourceDigest:
     """Return the digest of a heredoc, a file of root that is in no tree."""
-    digest = hashlib.sha256(_plain_header(name, len(content), mode, b"") + content)
+    digest = _sha256(_plain_header(name, len(content), mode, b"") + content)
     return SourceDigest(f"file:{digest.hexdigest()}", digest.digest(), b"")
 
 
@@ -240,7 +242,7 @@ def of_file(name: str, fd: int, mode: int) -> SourceDigest:
     """Return the digest of a download, the open file `fd`, which no process writes to."""
     size = os.fstat(fd).st_size
     # docker downloads it into a directory of its host, as a file of root.
-    digest = hashlib.sha256(_plain_header(name, size, mode, b"root"))
+    digest = _sha256(_plain_header(name, size, mode, b"root"))
     at = 0
     while data := os.pread(fd, _CHUNK, at):
         digest.update(data)
@@ -270,7 +272,7 @@ def signature(entry: Entry) -> bytes:
 def _of_all(digests: list[bytes], odd: list[str]) -> str:
     digests.sort()
     lines = sorted([*map(bytes.hex, digests), *odd]) if odd else map(bytes.hex, digests)
-    whole = hashlib.sha256()
+    whole = _sha256()
     separator = ""
     for line in lines:
         whole.update((separator + line).encode("utf-8", "surrogateescape"))
@@ -287,7 +289,7 @@ def _read(entry: Entry, header: bytes) -> bytes:
             raise changed(entry.path, "it was replaced") from None
         raise unreadable(entry.path, error) from None
     try:
-        whole = hashlib.sha256(header)
+        whole = _sha256(header)
         left = entry.st.st_size
         while left:
             data = os.read(fd, min(_CHUNK, left))
@@ -314,3 +316,9 @@ def check_unchanged(entry: Entry, now: os.stat_result) -> None:
         now.st_ctime_ns,
     ):
         raise changed(entry.path, "it was written to")
+
+
+def _sha256(data: bytes = b"") -> "_Hash":
+    from hashlib import sha256  # loads OpenSSL, which a build without COPY does not need
+
+    return sha256(data)

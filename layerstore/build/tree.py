@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from layerstore.build.ignore import Ignore
@@ -54,17 +53,19 @@ class Entry(NamedTuple):
         return shown(self.path or "/")
 
 
-@dataclass(slots=True)
 class _Level:
     """An open directory of a walk; `names` are those still to visit, in reverse order.
 
     `waiting` is the entry of an ignored directory until a file in it has to be yielded.
     """
 
-    fd: int
-    path: str
-    names: list[str]
-    waiting: Entry | None
+    __slots__ = ("fd", "names", "path", "waiting")
+
+    def __init__(self, fd: int, path: str, names: list[str], waiting: Entry | None) -> None:
+        self.fd = fd
+        self.path = path
+        self.names = names
+        self.waiting = waiting
 
 
 class Tree:

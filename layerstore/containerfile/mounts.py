@@ -7,7 +7,6 @@ Source: the Dockerfile reference, "RUN --mount"; buildkit `commands_runmount.go`
 `convert_runmount.go`, `convert_secrets.go`.
 """
 
-import csv
 import posixpath
 import re
 from collections.abc import Callable
@@ -48,6 +47,8 @@ Expand = Callable[[str], str]
 
 def read_flag(text: str, at: Place) -> MountFlag:
     """Split `--mount=text` into its options; raises ContainerfileError."""
+    import csv  # few files have such a flag
+
     try:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:

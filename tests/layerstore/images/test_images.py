@@ -31,6 +31,20 @@ def test_adding_again_changes_nothing(store: Store) -> None:
     assert store.images.add(data, parent=some_digest("other")) == image
 
 
+def test_one_that_is_there_is_written_again_only_if_it_is_damaged(store: Store) -> None:
+    image = add_image(store, {"file": b"1"})
+    path = store.blobs.path(image.id)
+    data, there = path.read_bytes(), path.stat().st_ino
+    assert store.images.add(data) == image
+    assert path.stat().st_ino == there
+    path.write_bytes(b"{}")
+    assert store.images.add(data) == image
+    assert path.read_bytes() == data
+    path.unlink()
+    assert store.images.add(data) == image
+    assert path.read_bytes() == data
+
+
 def test_image_without_layers(store: Store) -> None:
     image = add_image(store)
     assert image.top is None and image.size == 0
