@@ -69,8 +69,8 @@ class PrivateMounts:
         """
         if self._refused:
             return None
-        real = os.path.realpath(path)
         try:
+            real = _real_path(path, fd)
             mounts = self._mounts()
             if any(mount.mount_point.startswith(real.rstrip(b"/") + b"/") for mount in mounts):
                 log.info("%r is used as it is, because it has mounts in it", path)
@@ -118,6 +118,14 @@ class PrivateMounts:
             log.debug("the atime flags of %r are kept: %s", mount.mount_point, error)
             set_mount_attributes(tree, self._set, 0)
         return mount.mount_point, tree
+
+
+def _real_path(path: bytes, fd: int) -> bytes:
+    """Return the path, without links, of the directory `fd` that was opened at `path`."""
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % fd)  # one call, not one for each component
+    except OSError:
+        return os.path.realpath(path)
 
 
 class LayerMounts:

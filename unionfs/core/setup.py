@@ -346,6 +346,8 @@ def _network_mount_points() -> list[bytes]:
 
 
 def _has_network_inside(path: bytes, mount_points: list[bytes]) -> bool:
+    if not mount_points:
+        return False
     inside = os.path.realpath(path).rstrip(b"/") + b"/"
     return any(point.startswith(inside) for point in mount_points)
 
