@@ -31,6 +31,7 @@ from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError, InUse
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
+from unionfs.syscalls.lock_table import flock_holder
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
 from unionfs.syscalls.statfs import FUSE, filesystem_type, is_network_name, is_remote
@@ -253,8 +254,10 @@ def take_for_ourselves(what: str, path: bytes, fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        pid = flock_holder(fd)
+        by = "another mount" if pid is None else f"another mount, served by process {pid}"
         raise InUse(
-            f"{what} {_show(path)} is in use by another mount: unmount that first, or "
+            f"{what} {_show(path)} is in use by {by}: unmount that first, or "
             "choose another directory"
         ) from None
     except OSError as error:

@@ -131,7 +131,8 @@ def test_a_second_union_over_the_same_upper(tmp_path: Path, setting: str) -> Non
         sentence = refused(layers, **{setting: os.fsencode(other)})
         taken = {"upper": "workdir BASE/work", "work": "upperdir BASE/upper"}[setting]
         assert sentence == (
-            f"{taken} is in use by another mount: unmount that first, or choose another directory"
+            f"{taken} is in use by another mount, served by process {os.getpid()}: "
+            "unmount that first, or choose another directory"
         )
     with layers.union():
         pass
