@@ -20,6 +20,7 @@ import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
+from unionfs.core.origin import NO_UUID, lacks_uuid, with_uuid
 from unionfs.core.whiteout import Marks, is_whiteout
 from unionfs.syscalls import xattr
 
@@ -35,18 +36,45 @@ class LinkIndex:
 
     `used` are the entries through which a lookup reached a file by a name that the upper
     may not have.  A freeze requires that there are none.
+
+    `uuid` is that of the filesystem of all lowers, or zeros.  Entries that were made where
+    it could not be asked for get it now, as lookups and overlayfs expect it in their names.
     """
 
-    def __init__(self, fd: Fd, marks: Marks) -> None:
+    def __init__(self, fd: Fd, marks: Marks, uuid: bytes = NO_UUID) -> None:
         self.fd = fd
         self._marks = marks
         found = os.listdir(b"/proc/self/fd/%d" % fd)
         self._names = {name for name in found if re.fullmatch(_ENTRY, name)}
+        if uuid != NO_UUID:
+            self._complete(uuid)
         self._by_ino: dict[int, bytes] | None = None
         self.used = set(self._names)
         for name in found:
             if name.endswith(_NOTE) and name.removesuffix(_NOTE) not in self._names:
                 os.unlink(name, dir_fd=fd)  # of a copy_up that a crash interrupted
+
+    def _complete(self, uuid: bytes) -> None:
+        """Give the entries without a uuid `uuid`; after a crash the next mount does the rest."""
+        for name in [name for name in self._names if lacks_uuid(bytes.fromhex(name.decode()))]:
+            origin = with_uuid(bytes.fromhex(name.decode()), uuid)
+            entry = entry_name(origin)
+            if entry in self._names:
+                continue
+            try:
+                self._rename(name, entry, origin)
+            except OSError as error:
+                log.warning("the entry %r of the index keeps its name: %s", name, error.strerror)
+
+    def _rename(self, name: bytes, entry: bytes, origin: bytes) -> None:
+        if self._marks.can_carry(os.lstat(name, dir_fd=self.fd).st_mode):
+            mark, path = self._marks.origin, xattr.at(self.fd, name)
+            os.setxattr(path, mark, origin, follow_symlinks=False)
+        with suppress(FileNotFoundError):
+            os.rename(name + _NOTE, entry + _NOTE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.rename(name, entry, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self._names.remove(name)
+        self._names.add(entry)
 
     def __bool__(self) -> bool:
         return bool(self._names)

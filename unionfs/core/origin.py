@@ -22,7 +22,8 @@ _BIG_ENDIAN = 1
 _ANY_ENDIAN = 2
 _NATIVE = _BIG_ENDIAN if sys.byteorder == "big" else 0
 
-_NO_UUID = bytes(16)
+NO_UUID = bytes(16)
+_UUID_AT = 5
 
 # Types of linux/exportfs.h and of the filesystems that have their own.
 _INO32_GEN = 1
@@ -78,10 +79,33 @@ def _ino_in(kind: int, fid: bytes) -> int | None:
     return None
 
 
+def with_uuid(value: bytes, uuid: bytes) -> bytes:
+    """Return the origin mark `value` with the `uuid` of the filesystem in it.
+
+    A mark has zeros for it if it was written where the uuid could not be asked for: by us on
+    a kernel before 6.9.
+    """
+    return value[:_UUID_AT] + uuid + value[_UUID_AT + len(uuid) :]
+
+
+def lacks_uuid(value: bytes) -> bool:
+    """Tell whether the origin mark `value` has zeros for the uuid of the filesystem."""
+    return value[_UUID_AT : _HEAD.size] == NO_UUID
+
+
+def one_uuid(layers: tuple[Layer, ...]) -> bytes:
+    """Return the uuid of the filesystem that all of `layers` with file handles are on.
+
+    It is zeros if they are on several, or on one without a uuid.
+    """
+    uuids = {layer.uuid for layer in layers if layer.has_handles}
+    return uuids.pop() if len(uuids) == 1 else NO_UUID
+
+
 def origin_layer(origin: Origin, lowers: tuple[Layer, ...]) -> Layer | None:
     """Return a lower layer on the filesystem of `origin`; None if that is not certain."""
     able = [layer for layer in lowers if layer.has_handles]
-    fsids = {layer.fsid for layer in able if origin.uuid in (layer.uuid, _NO_UUID)}
+    fsids = {layer.fsid for layer in able if origin.uuid in (layer.uuid, NO_UUID)}
     if len(fsids) != 1:
         return None
     (fsid,) = fsids

@@ -21,7 +21,7 @@ from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import resolve_locked
 from unionfs.core.lost_link_counts import LostLinks
-from unionfs.core.origin import decode_origin
+from unionfs.core.origin import NO_UUID, decode_origin, one_uuid
 from unionfs.core.owners import Owners
 from unionfs.core.private_mounts import LayerMounts
 from unionfs.core.state import State, Writable
@@ -109,7 +109,7 @@ def _assemble(
     marked = False
     if layers.upper is not None and work_base is not None:
         marked = check_volatile_mark(work_base, config.upper or b"", config.work or b"")
-        writable = _make_writable(config, layers.upper, marks, work_base)
+        writable = _make_writable(config, layers, layers.upper, marks, work_base)
         index_base = None if writable.index is None else work_base
     owners = _make_owners(config, layers)
     state = State(
@@ -146,11 +146,14 @@ def _make_owners(config: UnionConfig, layers: _Layers) -> Owners:
     return overrides
 
 
-def _make_writable(config: UnionConfig, upper: Layer, marks: Marks, work_base: Fd) -> Writable:
+def _make_writable(
+    config: UnionConfig, layers: _Layers, upper: Layer, marks: Marks, work_base: Fd
+) -> Writable:
     work = WorkDir(work_base)
     form = _whiteout_form(config.whiteout, work)
     _check_xattrs(marks, work, config)
-    index = _open_index(work_base, marks) if config.index else None
+    uuid = one_uuid(layers.lowers)
+    index = _open_index(work_base, marks, uuid) if config.index else None
     return Writable(upper=upper, work=work, index=index, whiteout_form=form)
 
 
@@ -403,9 +406,9 @@ def _whiteout_form(asked: WhiteoutForm, work: WorkDir) -> WhiteoutForm:
     return WhiteoutForm.CHAR
 
 
-def _open_index(work_base: Fd, marks: Marks) -> LinkIndex | None:
+def _open_index(work_base: Fd, marks: Marks, uuid: bytes) -> LinkIndex | None:
     try:
-        return LinkIndex(open_private_dir(work_base, b"index"), marks)
+        return LinkIndex(open_private_dir(work_base, b"index"), marks, uuid)
     except OSError as error:
         log.warning("hard links will be broken by copy_up: the index cannot be opened: %s", error)
         return None
@@ -440,7 +443,9 @@ def _root_ino(state: State, root: Dir) -> StIno:
         value = xattr.get_fd(at.fd(), state.marks.origin.encode())
         origin = None if value is None else decode_origin(value)
         lower_ino = os.stat(below.fd()).st_ino
-        if origin is None or origin.ino != lower_ino or origin.uuid != below.layer.uuid:
+        if origin is None or origin.ino != lower_ino:
+            break
+        if origin.uuid not in (below.layer.uuid, NO_UUID):
             break
         at, ino = below, lower_ino
     return union_ino(at.layer, ino)

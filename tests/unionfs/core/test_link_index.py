@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import nodeid
+from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.link_index import decode_delta, encode_delta
 
@@ -196,3 +197,25 @@ def test_a_count_without_its_entry_is_swept(fifos: Layers) -> None:
     (fifos.work / "index/00fb.nlink").touch()
     with fifos.union(**USER):
         assert entries(fifos) == []
+
+
+def test_entries_made_where_the_uuid_was_not_known_are_found(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel before 6.9 did not tell it, so that an update of the kernel lost the links."""
+    with monkeypatch.context() as old:
+        old.setattr(setup, "filesystem_uuid", lambda fd: bytes(16))
+        with layers.union() as tree:
+            tree.write(b"a", 0, b"DATA")
+    (made,) = entries(layers)
+    monkeypatch.setattr(setup, "filesystem_uuid", lambda fd: b"U" * 16)
+    for _ in range(2):
+        with layers.union() as tree:
+            for name in NAMES:
+                assert (tree.read(name), tree.lstat(name).nlink) == (b"DATA", 3)
+            tree.unlink(b"b")
+            tree.link(b"d/c", b"b")
+    (entry,) = entries(layers)
+    assert entry == made[:10] + (b"U" * 16).hex() + made[42:]
+    marks = [os.getxattr(layers.upper / "a", name) for name in os.listxattr(layers.upper / "a")]
+    assert bytes.fromhex(entry) in marks
