@@ -14,14 +14,14 @@ import fcntl
 import os
 import random
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.tree import build, file
-from tests.helpers.mounts import helper_environment, mounted_union, require_root, run, wait_until
+from tests.helpers.cli import Cli
+from tests.helpers.mounts import mounted_union, require_root, run, wait_until
 from tests.layerstore.image_archives import tar_of
 from unionfs.syscalls.writeback import is_ordered
 
@@ -125,60 +125,45 @@ def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int) -> None:
         assert torn == []
 
 
-class StoreOnDisk:
-    """`pyunion` on a store on a disk, whose power is cut after each command."""
-
-    def __init__(self, disk: Disk) -> None:
-        self.disk = disk
-        self.root = disk.top / "store"
-
-    def __call__(self, *words: str | Path, stdin: bytes | None = None) -> str:
-        command = [sys.executable, "-m", "mount_tools.pyunion", "--root", str(self.root)]
-        done = run(*command, *words, stdin=stdin, env=helper_environment())
-        return done.stdout.decode().strip()
-
-    def and_cut(self, *words: str | Path, stdin: bytes | None = None) -> str:
-        """Run a command, and cut the power when it has ended."""
-        said = self(*words, stdin=stdin)
-        self.disk.cut()
-        self.disk.unmount()
-        self.disk.mount()
-        return said
-
-
 def test_what_a_command_reported_as_done_is_there(tmp_path: Path) -> None:
     require_root()
     disk = Disk(tmp_path, ())
     disk.mount()
     try:
-        store = StoreOnDisk(disk)
+        pyunion = Cli(disk.top / "store", sync=True)
+
+        def and_cut(*words: str | Path, given: bytes = b"") -> str:
+            said = pyunion.ok(*map(str, words), given=given).strip()
+            disk.cut()
+            disk.unmount()
+            disk.mount()
+            return said
+
+        def id_of(name: str) -> str:
+            return pyunion.ok("inspect", "-f", "{{.Id}}", name).strip()
+
         source, saved = tmp_path / "source", disk.top / "saved.tar"
         source.write_bytes(os.urandom(100_000))
+        base = and_cut("import", "-", "base", given=tar_of({"a": b"of the base"}))
+        assert id_of("base") == base
+        box = and_cut("create", "--name", "box", "base", "true")
+        assert id_of("box") == box
+        pyunion.ok("cp", str(source), "box:/new")
+        made = and_cut("commit", "box", "made")
+        assert id_of("made") == made
+        and_cut("save", "-q", "-o", saved, "made")
+        and_cut("rmi", "made")
+        assert pyunion.ok("images", "-q", "made") == ""
+        and_cut("load", "-q", "-i", saved)
+        assert id_of("made") == made
+        and_cut("rename", "box", "crate")
+        assert id_of("crate") == box
+        and_cut("volume", "create", "data")
+        assert pyunion.ok("volume", "ls", "-q") == "data\n"
 
-        base = store.and_cut("import", "-", "base", stdin=tar_of({"a": b"of the base"}))
-        assert store("inspect", "-f", "{{.Id}}", "base") == base
-
-        box = store.and_cut("create", "--name", "box", "base", "true")
-        assert store("inspect", "-f", "{{.Id}}", "box") == box
-
-        store("cp", source, "box:/new")
-        made = store.and_cut("commit", "box", "made")
-        assert store("inspect", "-f", "{{.Id}}", "made") == made
-
-        store.and_cut("save", "-o", saved, "made")
-        store.and_cut("rmi", "made")
-        assert store("images", "-q", "made") == ""
-        store.and_cut("load", "-i", saved)
-        assert store("inspect", "-f", "{{.Id}}", "made") == made
-
-        store.and_cut("rename", "box", "crate")
-        assert store("inspect", "-f", "{{.Id}}", "crate") == box
-        store.and_cut("volume", "create", "data")
-        assert store("volume", "ls", "-q") == "data"
-
-        store("create", "--name", "again", "made", "true")
-        store("cp", "again:/new", tmp_path / "copied")
+        pyunion.ok("create", "--name", "again", "made", "true")
+        pyunion.ok("cp", "again:/new", str(tmp_path / "copied"))
         assert (tmp_path / "copied").read_bytes() == source.read_bytes()
-        assert store("check") == ""
+        pyunion.ok("check", "-q")
     finally:
         disk.unmount()

@@ -23,10 +23,11 @@ class Result(NamedTuple):
 
 
 class Cli:
-    """The command line, with --root and --no-sync said already."""
+    """The command line, with --root said already, and --no-sync unless `sync`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, sync: bool = False) -> None:
         self.root = root
+        self._common = ("--root", str(root), *(() if sync else ("--no-sync",)))
 
     def __call__(self, *words: str, given: str | bytes = "") -> Result:
         """Run one command with `given` on its stdin."""
@@ -38,7 +39,7 @@ class Cli:
         sys.stdin = io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8")
         try:
             with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-                status = main(["--root", str(self.root), "--no-sync", *words])
+                status = main([*self._common, *words])
         finally:
             sys.stdin = stdin
         stdout.flush()
