@@ -29,6 +29,7 @@ NO_NETWORK = "none"
 
 _LIMITS = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 _NO_NEW_PRIVILEGES = "no-new-privileges"
+_SECCOMP = "seccomp="
 
 
 class HostConfig(NamedTuple):
@@ -59,6 +60,8 @@ class HostConfig(NamedTuple):
     """Containers whose volumes and binds are shown too, NAME[:ro|rw]."""
     limits: Limits = Limits()
     devices: tuple[Device, ...] = ()
+    seccomp: str = ""
+    """The seccomp profile, as JSON, or "" for none."""
 
     @property
     def fields(self) -> Object:
@@ -69,7 +72,10 @@ class HostConfig(NamedTuple):
             "Privileged": self.privileged,
             "CapAdd": list(self.cap_add),
             "CapDrop": list(self.cap_drop),
-            "SecurityOpt": [_NO_NEW_PRIVILEGES] if self.no_new_privileges else [],
+            "SecurityOpt": [
+                *([_NO_NEW_PRIVILEGES] if self.no_new_privileges else []),
+                *([_SECCOMP + self.seccomp] if self.seccomp else []),
+            ],
             "Ulimits": [
                 {"Name": one.name, "Soft": one.soft, "Hard": one.hard} for one in self.ulimits
             ],
@@ -105,7 +111,8 @@ class HostConfig(NamedTuple):
     def rights(self) -> Rights:
         """What the container's processes may do."""
         found = capabilities(self.cap_add, self.cap_drop, privileged=self.privileged)
-        return Rights(found, self.no_new_privileges, self.ulimits)
+        seccomp = "" if self.privileged else self.seccomp
+        return Rights(found, self.no_new_privileges, self.ulimits, seccomp)
 
     def resolv_conf(self, of_host: str) -> str:
         """Return the container's /etc/resolv.conf: the host's, but for what is given."""
@@ -128,6 +135,7 @@ def host_config(config: RunConfig) -> HostConfig:
     host = RunConfig(config.members("HostConfig"))
     ulimits = [RunConfig(one) for one in _objects(host.fields.get("Ulimits"))]
     binds = [parse_volume(text) for text in host.words("Binds")]
+    options = host.words("SecurityOpt")
     return HostConfig(
         tuple(one for one in binds if isinstance(one, Volume)),
         host.fields.get("ReadonlyRootfs") is True,
@@ -136,7 +144,7 @@ def host_config(config: RunConfig) -> HostConfig:
         host.fields.get("Privileged") is True,
         tuple(host.words("CapAdd")),
         tuple(host.words("CapDrop")),
-        _NO_NEW_PRIVILEGES in host.words("SecurityOpt"),
+        _NO_NEW_PRIVILEGES in options,
         tuple(
             parse_ulimit(f"{one.text('Name')}={one.fields.get('Soft')}:{one.fields.get('Hard')}")
             for one in ulimits
@@ -151,6 +159,7 @@ def host_config(config: RunConfig) -> HostConfig:
         tuple(host.words("VolumesFrom")),
         Limits(*(_number(host, name) for name in _LIMITS)),
         tuple(device_of(one) for one in _objects(host.fields.get("Devices"))),
+        next((one[len(_SECCOMP) :] for one in options if one.startswith(_SECCOMP)), ""),
     )
 
 

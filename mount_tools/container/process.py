@@ -46,7 +46,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Launch(NamedTuple):
     """A command: `environment` has words NAME=VALUE, `user` is that of `user.identity`.
 
-    With `terminal` its stdin, stdout and stderr are a new terminal.
+    With `terminal` its stdin, stdout and stderr are a new terminal.  `filter_calls` loads its
+    filter of system calls.
     """
 
     words: tuple[str, ...]
@@ -55,17 +56,25 @@ class Launch(NamedTuple):
     user: str
     terminal: bool = False
     rights: Rights = USUAL
+    filter_calls: Callable[[], None] | None = None
 
 
 def launch_of(config: RunConfig) -> Launch:
-    """Return the command that a container of `config` runs."""
+    """Return the command that a container of `config` runs.  Raises StoreError."""
+    rights = host_config(config).rights
+    filter_calls = None
+    if rights.seccomp:
+        from mount_tools.container.seccomp_profile import filter_of  # few containers have one
+
+        filter_calls = filter_of(rights.seccomp, rights.capabilities).load
     return Launch(
         tuple(config.argv),
         tuple(config.env),
         config.working_dir or "/",
         config.user,
         config.tty,
-        host_config(config).rights,
+        rights,
+        filter_calls,
     )
 
 
@@ -98,6 +107,7 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
         os.umask(0o022)
         for limit in launch.rights.ulimits:
             limit.set()
+        _filter_calls(launch)  # not later: the kernel allows that to CAP_SYS_ADMIN only
         _become(who)
         if parent is not None:
             end_with(parent)  # not earlier: a change of ids makes the kernel forget it
@@ -126,6 +136,17 @@ def _give_streams_to(uid: int) -> None:
         if ours and found.st_uid != uid:
             with suppress(OSError):  # a user namespace of one user has no others
                 os.fchown(fd, uid, -1)
+
+
+def _filter_calls(launch: Launch) -> None:
+    if launch.filter_calls is None:
+        return
+    try:
+        launch.filter_calls()
+    except OSError as error:
+        raise CannotStart(
+            REFUSED, f"the seccomp profile cannot be used: {error.strerror}"
+        ) from None
 
 
 def _become(who: Identity) -> None:

@@ -1,4 +1,4 @@
-"""What a container's processes may do: capabilities, limits, and no_new_privileges.
+"""What a container's processes may do: capabilities, limits, no_new_privileges, system calls.
 
 Decided here and only here: which capabilities there are, docker's default ones less mknod
 (there a cgroup forbids to open the devices made, and here nothing would), and how
@@ -123,11 +123,15 @@ class Ulimit(NamedTuple):
 
 
 class Rights(NamedTuple):
-    """What the processes of a container may do; `capabilities` are numbers."""
+    """What the processes of a container may do.
+
+    `capabilities` are numbers; `seccomp` is the profile for `seccomp_profile.filter_of`, or "".
+    """
 
     capabilities: frozenset[int] = DEFAULT
     no_new_privileges: bool = False
     ulimits: tuple[Ulimit, ...] = ()
+    seccomp: str = ""
 
 
 USUAL = Rights()

@@ -120,7 +120,7 @@ _SHARED = (
     framework.flag("--privileged", says="Give extended privileges to this container"),
     framework.texts("--cap-add", says="Add Linux capabilities"),
     framework.texts("--cap-drop", says="Drop Linux capabilities"),
-    framework.texts("--security-opt", says="Security options: only no-new-privileges"),
+    framework.texts("--security-opt", says="Security options: no-new-privileges, seccomp=FILE"),
     framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
     framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
     framework.texts("--dns", says="Set custom DNS servers"),
@@ -240,11 +240,7 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
             f"network {flags.network} not found: a container uses the network of the host, which "
             "is --network host, or --network none"
         )
-    for option in flags.security_opt:
-        if option not in _NO_NEW_PRIVILEGES:
-            raise StoreError(
-                f"invalid --security-opt: {option}: only no-new-privileges is supported"
-            )
+    profile, no_new_privileges = _security_options(flags.security_opt)
     for pair in flags.add_host:
         name, colon, address = pair.partition(":")
         if not name or not colon or not _is_address(address):
@@ -260,7 +256,7 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
         privileged=flags.privileged,
         cap_add=tuple(capability(text) for text in flags.cap_add),
         cap_drop=tuple(capability(text) for text in flags.cap_drop),
-        no_new_privileges=bool(flags.security_opt),
+        no_new_privileges=no_new_privileges,
         ulimits=tuple(parse_ulimit(text) for text in flags.ulimit),
         extra_hosts=flags.add_host,
         dns=flags.dns,
@@ -272,7 +268,28 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
         volumes_from=flags.volumes_from,
         limits=parse_limits(flags.memory, flags.memory_swap, flags.cpus, flags.pids_limit),
         devices=tuple(parse_device(text) for text in flags.device),
+        seccomp=profile,
     )
+
+
+def _security_options(options: Sequence[str]) -> tuple[str, bool]:
+    """Return the seccomp profile, and whether there are no new privileges.  Raises StoreError."""
+    profile, no_new_privileges = "", False
+    for option in options:
+        name, _, value = option.partition("=")
+        if option in _NO_NEW_PRIVILEGES:
+            no_new_privileges = True
+        elif name == "seccomp" and value == "unconfined":
+            profile = ""
+        elif name == "seccomp" and value:
+            from mount_tools.container.seccomp_profile import read_profile
+
+            profile = read_profile(value)
+        else:
+            raise StoreError(
+                f"invalid --security-opt: {option}: there are no-new-privileges and seccomp=FILE"
+            )
+    return profile, no_new_privileges
 
 
 def _is_address(text: str) -> bool:

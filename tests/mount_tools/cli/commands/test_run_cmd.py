@@ -479,7 +479,12 @@ def test_devices_work_for_whom_the_user_trusts(containers: Containers) -> None:
         (("-p", "80:80"), "pyunion has no -p: "),
         (("--cpu-shares", "7"), "systemd-run"),
         (("--network", "bridge"), "network bridge not found"),
-        (("--security-opt", "seccomp=x"), "invalid --security-opt"),
+        (("--security-opt", "apparmor=x"), "invalid --security-opt"),
+        (("--security-opt", "seccomp="), "invalid --security-opt"),
+        (
+            ("--security-opt", "seccomp=/nosuch"),
+            "opening seccomp profile (/nosuch) failed: no such",
+        ),
         (("--dns", "x"), "x is not an ip address"),
         (("--add-host", "x"), "bad format for add-host"),
         (("--stop-signal", "x"), "Invalid signal: x"),
