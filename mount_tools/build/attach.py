@@ -30,6 +30,7 @@ from unionfs.syscalls.mount import (
     MS_REMOUNT,
     mount,
 )
+from unionfs.syscalls.mount_tree import MOUNT_ATTR_RDONLY, set_mount_attributes
 from unionfs.syscalls.openat2 import open_in_root
 
 FURNISHED = ("dev", "proc", "sys")
@@ -104,10 +105,20 @@ def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
                 _attach(wanted, place.path, os.path.join(workspace, str(number)))
             if isinstance(wanted, Bind) and wanted.read_only:
                 with Place(root, wanted.target.strip("/")) as place:
-                    flags = MS_RDONLY | (os.fstatvfs(place.fd).f_flag & _KEPT)
-                    mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
+                    _make_read_only(place)
         except OSError as error:
             raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from None
+
+
+def _make_read_only(place: Place) -> None:
+    """Make a bind mount read-only, and all mounts in it, if the kernel can do that."""
+    try:
+        set_mount_attributes(place.fd, MOUNT_ATTR_RDONLY, 0, recursive=True)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        flags = MS_RDONLY | (os.fstatvfs(place.fd).f_flag & _KEPT)
+        mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
 def _attach(wanted: Attached, target: bytes, own: str) -> None:

@@ -207,6 +207,7 @@ class Builder:
         evaluation = Evaluation(
             *(stage, state, self._context, origins, self._memo, self._downloads, number),
             self._settings.surroundings,
+            self._settings.epoch_ns,
         )
         left: list[Step] = []
         for step in evaluation.steps():
@@ -252,7 +253,8 @@ class Builder:
             step.settle(step)
             found = self._cache.find(step.keys(made.chain)[-1])
         if found is None and self._settings.cache_from and not step.has_mounts:
-            found = find_in_images(self._settings.cache_from, made, step.created_by)
+            settings = self._settings
+            found = find_in_images(settings.cache_from, made, step.created_by, settings.epoch_ns)
             if found is not None and not self._cache.hold(found.chain):
                 return None
         return found

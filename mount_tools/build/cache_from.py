@@ -3,7 +3,8 @@
 Decided here and only here: when a step of such an image replaces one of the build.  All
 layers and history entries before it must be the same, and its own history entry too, which
 holds a digest of the files that were copied.  The history does not record what a RUN had
-mounted, so a RUN with mounts is always done again.
+mounted, so a RUN with mounts is always done again.  With SOURCE_DATE_EPOCH the step must have
+been done with the same one.
 
 Threading: immutable.  Source: moby `image/cache/cache.go`, isValidParent().
 """
@@ -18,7 +19,9 @@ from layerstore.oci.documents import ImageConfig
 from mount_tools.build.made import Made
 
 
-def find_in_images(images: Sequence[ImageConfig], made: Made, created_by: str) -> StepRow | None:
+def find_in_images(
+    images: Sequence[ImageConfig], made: Made, created_by: str, epoch_ns: int | None = None
+) -> StepRow | None:
     """Return the step that follows `made` in one of `images`, or None."""
     before = [(entry.created_by, entry.empty_layer) for entry in made.history]
     for image in images:
@@ -32,6 +35,8 @@ def find_in_images(images: Sequence[ImageConfig], made: Made, created_by: str) -
         if list(diff_ids[:number]) != made.diff_ids:
             continue
         entry = history[len(before)]
+        if epoch_ns is not None and entry.created_ns != epoch_ns:
+            continue
         if entry.empty_layer:
             return StepRow(entry.created_ns, created_by, None, made.chain)
         if number < len(diff_ids):

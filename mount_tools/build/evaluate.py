@@ -79,10 +79,11 @@ class Step:
     has_mounts: bool = False
     place: str = ""
     descriptors: list[int] = field(default_factory=list)
+    epoch_ns: int | None = None
 
     def keys(self, below: Digest | None) -> list[str]:
         """Return the keys of the step on top of the chain `below`."""
-        return [definition.key(below) for definition in self.definitions]
+        return [definition.key(below, self.epoch_ns) for definition in self.definitions]
 
 
 class Origins(Protocol):
@@ -108,12 +109,15 @@ class Evaluation:
         downloads: "Callable[[], Downloads]",
         number: Callable[[str, bool], Shown],
         surroundings: Sequence[str] = (),
+        epoch_ns: int | None = None,
     ) -> None:
         """`number` numbers the text of a step; its second argument says whether the step counts.
 
-        `surroundings` are what the command line says of every RUN, as its network.
+        `surroundings` are what the command line says of every RUN, as its network; `epoch_ns` is
+        SOURCE_DATE_EPOCH.
         """
         self._surroundings = surroundings
+        self._epoch_ns = epoch_ns
         self.state = state
         self._stage = stage
         self._context = context
@@ -130,13 +134,15 @@ class Evaluation:
         for one in self._stage.triggers:
             with located(one.at):
                 step = self._step(one, self._number(f"ONBUILD {one.at.text}", False))
-            step.place = str(one.at)
-            yield step
+            yield self._placed(step, one)
         for one in self._stage.instructions:
             with located(one.at):
                 step = self._step(one, self._number(one.at.text.strip(), True))
-            step.place = str(one.at)
-            yield step
+            yield self._placed(step, one)
+
+    def _placed(self, step: "Step", one: Instruction) -> "Step":
+        step.place, step.epoch_ns = str(one.at), self._epoch_ns
+        return step
 
     def _step(self, one: Instruction, shown_as: Shown) -> "Step":
         before = self.state.config
@@ -167,7 +173,9 @@ class Evaluation:
     def label_step(self, before: Object, created_by: str) -> "Step":
         """Return the step that sets the labels of `--label`."""
         shown_as = self._number("LABEL of the command line", False)
-        return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, self._look())
+        definition = keys.of_config(before, created_by)
+        look, epoch_ns = self._look(), self._epoch_ns
+        return Step(shown_as, created_by, [definition], None, look, epoch_ns=epoch_ns)
 
     def _look(self) -> Look:
         config = self.state.run_config

@@ -2,7 +2,8 @@
 
 Decided here and only here: what a step depends on.  A RUN depends on its words, its
 environment, user and directory, and on what is mounted; a COPY on what it copies, how and
-where to; an instruction that changes only the configuration on all of that before it.
+where to; an instruction that changes only the configuration on all of that before it.  Each
+depends on SOURCE_DATE_EPOCH, which is the newest time in its layer and in its history entry.
 
 Threading: immutable.
 """
@@ -25,9 +26,10 @@ class Definition(NamedTuple):
 
     words: tuple[str, ...]
 
-    def key(self, below: Digest | None) -> str:
-        """Return the key of the step on top of the chain `below`."""
-        text = json.dumps([_VERSION, below or "", *self.words])
+    def key(self, below: Digest | None, epoch_ns: int | None = None) -> str:
+        """Return the key of the step on top of the chain `below`, for that SOURCE_DATE_EPOCH."""
+        epoch = [] if epoch_ns is None else ["epoch", epoch_ns]
+        text = json.dumps([_VERSION, below or "", *self.words, *epoch])
         return sha256_hex(text.encode())
 
 

@@ -11,14 +11,16 @@ from typing import Any
 from layerstore import Store
 from layerstore.diff.union import UnionFiles
 from tests.helpers.containers import Containers
+from tests.helpers.warm import Warm
 
 
 class Builds:
-    """`pyunion build` of a context that a test writes."""
+    """`pyunion build` of a context that a test writes, with `warm` as a fork of that process."""
 
-    def __init__(self, containers: Containers, context: Path) -> None:
+    def __init__(self, containers: Containers, context: Path, warm: Warm | None = None) -> None:
         self.containers = containers
         self.context = context
+        self._warm = warm
         context.mkdir()
 
     def write(self, text: str, **files: str) -> None:
@@ -28,7 +30,11 @@ class Builds:
             (self.context / name).write_text(content)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.containers("build", *words, str(self.context))
+        # What reaches the disk, and when, has tests of its own.
+        words = ("--no-sync", "build", *words, str(self.context))
+        if self._warm is None:
+            return self.containers(*words)
+        return self._warm.run("--root", str(self.containers.store), *words)
 
     def ok(self, text: str | None = None, *words: str) -> list[str]:
         """Build, which is to go well; return the lines that were printed."""

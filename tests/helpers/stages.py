@@ -37,12 +37,16 @@ def sh(line: str, *mounts: Attached, network: bool = True, user: str = "") -> Wo
 
 
 class Ran(NamedTuple):
-    """What a stage's processes said, what its commands printed, and its chain in the end."""
+    """What a stage's processes said, what its commands printed, and its chain in the end.
+
+    `exported` has what was in the root directory of each export.
+    """
 
     messages: list[Message]
     output: bytes
     chain: Digest | None
     container: Container
+    exported: list[list[str]]
 
     @property
     def broke(self) -> Broke | None:
@@ -59,6 +63,7 @@ def run_stage(
     *,
     image: str = "busy:1",
     newest_ns: int | None = None,
+    exports: int = 0,
     look: Callable[[StageProcess], None] = lambda process: None,
 ) -> Ran:
     """Run a stage of `works` on an image to its end; its container stays.
@@ -86,18 +91,23 @@ def run_stage(
             record,
             clock=time.time_ns,
             newest_ns=newest_ns,
-            exports=0,
+            exports=exports,
         )
+        exported: list[list[str]] = []
         try:
-            output = _attend(process, messages, look)
+            output = _attend(process, messages, look, exported)
         finally:
             process.end()
         last = next((one for one in messages if isinstance(one, Kept) and one.step < 0), None)
-    return Ran(messages, output, last.chain if last else None, store.containers.get(container.id))
+    made = store.containers.get(container.id)
+    return Ran(messages, output, last.chain if last else None, made, exported)
 
 
 def _attend(
-    process: StageProcess, messages: list[Message], look: Callable[[StageProcess], None]
+    process: StageProcess,
+    messages: list[Message],
+    look: Callable[[StageProcess], None],
+    exported: list[list[str]],
 ) -> bytes:
     printed = b""
     looked = False
@@ -119,6 +129,9 @@ def _attend(
                 continue
             if received is not None:
                 messages.append(received[0])
+                for root in received[1]:
+                    exported.append(sorted(os.listdir(f"/proc/self/fd/{root}")))
+                    os.close(root)
             if received is None or _is_last(received[0]):
                 poll.unregister(fd)
                 del open_ends[fd]

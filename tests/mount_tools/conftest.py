@@ -15,6 +15,7 @@ from tests.helpers.builds import Builds
 from tests.helpers.containers import Containers, make_rootfs
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import require_fuse, require_root
+from tests.helpers.warm import Warm
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def containers(tmp_path: Path, rootfs: Path) -> Iterator[Containers]:
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """A process that has imported what a build needs."""
+    found = Warm()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def builds(containers: Containers, tmp_path: Path) -> Builds:
-    return Builds(containers, tmp_path / "context")
+def builds(containers: Containers, tmp_path: Path, warm: Warm) -> Builds:
+    return Builds(containers, tmp_path / "context", warm)

@@ -23,6 +23,7 @@ _SYS_OPEN_TREE = 428  # all are the same on every architecture
 _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _OPEN_TREE_CLONE = 1
+_AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _ATTR = struct.Struct("=QQQQ")  # set, clear, propagation, userns_fd
 
@@ -75,11 +76,13 @@ def mount_clone(fd: int, target: bytes) -> None:
         raise fail(target)
 
 
-def set_mount_attributes(fd: int, attributes: int, clear: int) -> None:
+def set_mount_attributes(fd: int, attributes: int, clear: int, *, recursive: bool = False) -> None:
     """Set the MOUNT_ATTR_* `attributes` of the mount whose root is `fd`, after `clear`.
 
-    Raises EPERM if one of them is locked, as in a user namespace.
+    If `recursive`, those of all mounts in it are set too.  Raises EPERM if one of them is
+    locked, as in a user namespace, ENOSYS before Linux 5.12.
     """
     attr = _ATTR.pack(attributes, clear, 0, 0)
-    if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH, attr, len(attr)) != 0:
+    flags = AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", flags, attr, len(attr)) != 0:
         raise fail()

@@ -10,6 +10,7 @@ import pytest
 
 from layerstore import Store
 from mount_tools.build.attach import Bind, Scratch, Secret, Stubs, Tmpfs
+from tests.helpers.mounts import run
 from tests.helpers.stages import run_stage, sh
 
 
@@ -37,6 +38,18 @@ def test_a_bind_is_seen_and_leaves_no_trace(store: Store, source: Path) -> None:
 def test_a_writable_bind_writes_to_its_source(store: Store, source: Path) -> None:
     run_stage(store, [sh("echo more > /c/more", Bind(str(source), ".", "/c"))])
     assert (source / "more").read_text() == "more\n"
+
+
+def test_a_read_only_bind_is_so_with_the_mounts_in_it(store: Store, source: Path) -> None:
+    (source / "sub").mkdir()
+    run("mount", "-t", "tmpfs", "inside", source / "sub")
+    try:
+        bind = Bind(str(source), ".", "/c", read_only=True)
+        ran = run_stage(store, [sh("ls -d /c/sub; echo x > /c/sub/x", bind)])
+        assert ran.broke is not None and b"Read-only" in ran.output
+        assert os.listdir(source / "sub") == []
+    finally:
+        run("umount", "-l", source / "sub")
 
 
 def test_a_source_is_found_beneath_its_base_only(store: Store, source: Path) -> None:

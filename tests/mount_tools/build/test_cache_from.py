@@ -54,6 +54,13 @@ def test_it_is_not_if_anything_differs() -> None:
     assert find_in_images([whole], other, "RUN b") is None
 
 
+def test_with_an_epoch_it_was_done_with_the_same() -> None:
+    whole = image("ENV a")
+    made_then = whole.history[-1].created_ns
+    assert find_in_images([whole], made(image()), "ENV a", made_then) is not None
+    assert find_in_images([whole], made(image()), "ENV a", made_then + 1) is None
+
+
 def test_an_image_from_elsewhere_is_a_cache(builds: Builds) -> None:
     builds.write("FROM busy:1\nENV A=b\nRUN echo x > /x\nCOPY f /f\n", f="content")
     builds.ok()

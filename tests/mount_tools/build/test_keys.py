@@ -20,6 +20,11 @@ def test_the_layers_below_are_part_of_the_key() -> None:
     assert len({one.key(None), one.key(some_digest("a")), one.key(some_digest("b"))}) == 3
 
 
+def test_the_epoch_is_part_of_the_key() -> None:
+    one = Definition(("RUN",))
+    assert len({one.key(None), one.key(None, 0), one.key(None, 1)}) == 3
+
+
 def test_how_something_is_copied_is_part_of_the_key() -> None:
     variants = [
         Copy(AT, ("a",), "/x"),

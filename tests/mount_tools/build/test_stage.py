@@ -41,3 +41,15 @@ def test_what_goes_wrong_is_a_sentence(store: Store, error: Exception, text: str
     assert ran.broke == Broke(1, 0, text)
     # What was done before is kept all the same.
     assert [kept.step for kept in ran.kept] == [0]
+
+
+@pytest.mark.parametrize("of_kernel", [True, False])
+def test_what_others_copy_from_shows_the_layers_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, of_kernel: bool
+) -> None:
+    """Our own mount shows the mount points of a RUN too, so it is not given to them."""
+    if not of_kernel:
+        monkeypatch.setattr("mount_tools.build.stage_mount.is_possible", lambda *_: False)
+    ran = run_stage(store, [sh("test -d /proc/self; echo > /made")], exports=2)
+    names = ["bin", "etc", "file", "made", "tmp"]
+    assert ran.exported == ([names, names] if of_kernel else [])
