@@ -17,6 +17,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -47,14 +48,19 @@ log = logging.getLogger(__name__)
 
 # Copying more than this takes longer than handing it to a thread.
 SLOW_BYTES = 256 << 10
+# The same if the data has to be written to a disk that took no longer than this lately.
+_QUICK_BYTES = 64 << 10
+_QUICK_NS = 300_000
 
 
 def is_slow_copy(state: State, size: int) -> bool:
     """Tell whether copying `size` bytes up takes so long that a worker thread should do it.
 
-    If the data has to be on disk before the copy is visible, any size takes long.
+    If the data has to be on disk before the copy is visible, that depends on the disk.
     """
-    return size > (SLOW_BYTES if state.config.volatile else 0)
+    if state.config.volatile:
+        return size > SLOW_BYTES
+    return size > (_QUICK_BYTES if state.write_back_ns < _QUICK_NS else 0)
 
 
 def source_bytes(node: File) -> int:
@@ -316,10 +322,14 @@ def _secure_data(writable: Writable, state: State, staged: int) -> None:
     if state.config.volatile:
         return
     with state.gate.outside():
+        begun = time.monotonic_ns()
         if _is_ordered(writable, state):
             write_back(staged)  # fsync would also wait for a commit of the journal
         else:
             os.fsync(staged)
+        # One that takes long counts for the next few.
+        lately = time.monotonic_ns() - begun
+        state.write_back_ns = max(lately, (3 * state.write_back_ns + lately) // 4)
 
 
 def _is_ordered(writable: Writable, state: State) -> bool:

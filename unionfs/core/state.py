@@ -21,6 +21,9 @@ from unionfs.errors import fs_error
 from unionfs.gate import Gate
 from unionfs.types import NodeId
 
+# A disk counts as slow until it was seen to be quick.
+_UNKNOWN_NS = 1_000_000
+
 
 class CopyLocks:
     """One lock for each copy_up in progress, found by nodeid.
@@ -90,7 +93,8 @@ class State:
     this process may open any file in them.  `rename_lock` is held during a rename.
     `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
     flag does it.  `transport_counters` returns the counters of the transport.
-    `generation` counts the freezes.  `passes_through` says that the kernel reads and writes
+    `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
+    lately to write the data of a copy_up.  `passes_through` says that the kernel reads and writes
     real files by itself, each inode one.
     """
 
@@ -114,6 +118,7 @@ class State:
         "table",
         "transport_counters",
         "writable",
+        "write_back_ns",
     )
 
     def __init__(
@@ -143,6 +148,7 @@ class State:
         self.reads_all = reads_all
         self.mounts = mounts
         self.generation = 0
+        self.write_back_ns = _UNKNOWN_NS
         self.passes_through = False
         self.gate = Gate()
         self.table = InodeTable()

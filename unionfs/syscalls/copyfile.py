@@ -41,7 +41,10 @@ def copy_range(
     """
     if not holes:
         if size <= _SMALL:
-            _write_all(dst, os.pread(src, size, 0), 0)
+            data = os.pread(src, size, 0)
+            _write_all(dst, data, 0)
+            if len(data) == size:
+                return
         else:
             _copy_segment(src, dst, 0, size, pause)
     else:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -300,3 +301,33 @@ def test_copies_are_counted(tmp_path: Path) -> None:
         tree.chmod(b"d/file", 0o600)
         assert core(tree).counters()["copy_ups"] == 2
         tree.fs.access(ROOT_NODEID, os.W_OK, 0, 0)
+
+
+def test_a_small_copy_is_slow_only_where_the_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as slow until it was quick a few times, and again after it was not."""
+    now, takes = 0, 100_000
+
+    def flush(_fd: int) -> None:
+        nonlocal now
+        now += takes
+
+    monkeypatch.setattr(copy_up, "write_back", flush)
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(copy_up, "time", SimpleNamespace(monotonic_ns=lambda: now))
+    names = [b"%d" % number for number in range(8)]
+    layers = Layers(tmp_path, {name.decode(): "x" for name in names} | {"big": "x" * 100_000})
+    with layers.union() as tree:
+
+        def is_slow(name: bytes) -> bool:
+            return core(tree).slow_open(nodeid(tree, name), os.O_RDWR)
+
+        assert is_slow(names[0])
+        for name in names[:6]:
+            tree.chmod(name, 0o600)
+        assert not is_slow(names[6])
+        assert is_slow(b"big")
+        takes = 5_000_000
+        tree.chmod(names[6], 0o600)
+        assert is_slow(names[7])

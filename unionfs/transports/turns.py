@@ -1,0 +1,197 @@
+"""Which thread reads requests from /dev/fuse, and on which CPU.
+
+One thread reads.  Only one thread runs Python at a time, and readers that take turns take
+the GIL from each other in the middle of a request.  If the reader waits for a disk, all
+threads read for a while.
+
+The reader follows its client to the CPU that this runs on, as far as it has one client and
+the policy SCHED_IDLE.  The client then wakes no other CPU, and runs on at once when it is
+answered: a CPU that runs only SCHED_IDLE threads counts as idle.  Anywhere else the reader
+would be woken on another CPU, as an idle one is preferred.  While data is read or written
+through the daemon, the reader is free to run beside its client.
+
+Source: kernel/sched/fair.c:select_task_rq_fair(); fs/fuse/dev.c; proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+
+from unionfs.gate import Lane
+from unionfs.wire.abi import Opcode
+from unionfs.wire.request import Request
+
+# How often to look at the reader while there are requests, and how many looks to remember.
+_LOOK_S = 0.02
+_LOOKS = 8
+_MANY_S = 1.0  # how long all threads read
+# Which part of the time the process has to need the CPU so that one reader is enough.
+_BUSY = 0.5
+
+# After how many requests of one client to look where it runs: the first time, and then twice
+# as many each time that it has stayed, and half as many when it has not.
+FIRST = 2
+_LEAST, _MOST = 16, 512
+# After so many requests of other clients each time, the reader does not follow.
+_ALTERNATE = 64
+_PROCESSOR = 36  # the field in /proc/PID/stat, counted from the first after the name
+_DATA = (Opcode.READ, Opcode.WRITE)
+
+
+class Reader:
+    """A thread that reads requests, used by this thread.
+
+    `lane` and `request` say what it is doing.
+    """
+
+    def __init__(self, lane: Lane, request: Request) -> None:
+        self.lane = lane
+        self.request = request
+        self.left = FIRST  # requests of `pid` until the next look at it
+        self.pid = 0
+        self._looked_at = 0
+        self._stat_fd = -1
+        self._interval = _LEAST
+        self._changes = 0
+        self._cpu = -1  # -1 for any
+        self._all = os.sched_getaffinity(0)
+
+    def change_client(self, pid: int) -> None:
+        """Note that a request came from another client than the last one."""
+        self.pid = pid
+        self.left = FIRST
+        self._changes += 1
+        if self._changes == _ALTERNATE:
+            self._move(-1)
+
+    def look(self) -> None:
+        """Go where the client is."""
+        self._changes = 0
+        if self.request.opcode in _DATA:
+            self._move(-1)
+            self.left = _LEAST
+            return
+        cpu = self._client_cpu()
+        if cpu == self._cpu:
+            self._interval = min(_MOST, self._interval * 2)
+        else:
+            self._interval = max(_LEAST, self._interval // 2)
+            self._move(cpu)
+        self.left = self._interval
+
+    def _client_cpu(self) -> int:
+        """Return the CPU on which the client ran last, -1 if it is not to be followed."""
+        if os.sched_getscheduler(0) != os.SCHED_IDLE:
+            return -1
+        try:
+            if self._looked_at != self.pid:
+                self.close()
+                self._stat_fd = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+                self._looked_at = self.pid
+            data = os.pread(self._stat_fd, 1024, 0)
+            return int(data[data.rindex(b")") + 2 :].split()[_PROCESSOR])
+        except (OSError, ValueError, IndexError):
+            return -1
+
+    def _move(self, cpu: int) -> None:
+        if cpu != self._cpu:
+            with suppress(OSError):  # the CPU is not one of ours, or offline
+                os.sched_setaffinity(0, self._all if cpu < 0 else {cpu})
+                self._cpu = cpu
+
+    def close(self) -> None:
+        """Stop looking at the client."""
+        if self._stat_fd >= 0:
+            os.close(self._stat_fd)
+            self._stat_fd, self._looked_at = -1, 0
+
+
+class Turns:
+    """Lets one reader read at a time, its `holder`, or all of them if `many`.
+
+    A reader reads after `wait` has returned, until it is no longer the holder.  `asleep`
+    says that nobody looks at the holder; it then calls `rouse`.
+    """
+
+    def __init__(self) -> None:
+        self.holder: Reader | None = None
+        self.many = False
+        self.asleep = False
+        self._until = 0.0
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def wait(self, reader: Reader) -> None:
+        """Wait until `reader` may read."""
+        if self.many and time.monotonic() < self._until:
+            return
+        with self._changed:
+            if self.many and time.monotonic() > self._until:
+                self.many = False
+            while not (self.many or self.holder is None or self._ended):
+                self._changed.wait()
+            if not self.many:
+                self.holder = reader
+
+    def end(self) -> None:
+        """Let all readers read, which tells them that the connection has ended."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def rouse(self) -> None:
+        """Go on to watch."""
+        with self._changed:
+            self.asleep = False
+            self._changed.notify_all()
+
+    def watch(self) -> None:
+        """Let all threads read whenever the holder waits for a disk; return at the end."""
+        looks = busy = idle = 0
+        since, spent = time.monotonic(), time.process_time()
+        while not self._ended:
+            holder = self.holder
+            unique = 0 if holder is None else holder.request.unique
+            with self._changed:
+                if not self._ended:
+                    self._changed.wait(_LOOK_S)
+            if holder is None or self.holder is not holder:
+                continue
+            is_busy = holder.lane.busy
+            if holder.request.unique == unique:
+                if is_busy:
+                    self._let_all_read()
+                    continue
+                idle += 1
+                if idle == _LOOKS:
+                    self._sleep(holder)
+                    looks = busy = idle = 0
+                    since, spent = time.monotonic(), time.process_time()
+                continue
+            idle = 0
+            looks += 1
+            busy += is_busy
+            if looks < _LOOKS:
+                continue
+            now, used = time.monotonic(), time.process_time()
+            if busy >= _LOOKS - 1 and used - spent < _BUSY * (now - since):
+                self._let_all_read()
+            looks = busy = 0
+            since, spent = now, used
+
+    def _let_all_read(self) -> None:
+        with self._changed:
+            self.many, self.holder = True, None
+            self._until = time.monotonic() + _MANY_S
+            self._changed.notify_all()
+
+    def _sleep(self, holder: Reader) -> None:
+        """Wait until the holder, which has nothing to do, calls `rouse`."""
+        with self._changed:
+            # Set before `busy` is read: the reader sets that before it reads `asleep`.
+            self.asleep = not holder.lane.busy
+            while self.asleep and not self._ended:
+                self._changed.wait()
