@@ -3,8 +3,8 @@
 It carries what libfuse cannot: passthrough, zero-message opendir, fallocate,
 lseek and the rest of `vfs.DirectFilesystem`.
 
-Threading: there are a few reader threads, which serve quick requests themselves, so
-that the next request is read even if one waits for a directory that is not in memory.
+Threading: a reader thread serves quick requests itself, and there are a few, so that
+the next request is read even if one waits for a directory that is not in memory; see `turns`.
 With io_uring there is a ring for each CPU instead, and one reader for
 FORGET and INTERRUPT.  A request that may wait for a disk is handed to a worker,
 which answers it.  An exception that ends one of these threads ends the daemon:
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import threading
 import time
@@ -24,10 +25,10 @@ from functools import partial
 from itertools import takewhile
 
 from unionfs.errors import MountError
-from unionfs.gate import Lane
 from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
+from unionfs.transports.turns import Reader, Turns
 from unionfs.transports.uring import Queue, open_queues
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -109,6 +110,7 @@ class Connection:
         self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred(may_hang=terms.may_hang)
         self._readers: list[threading.Thread] = []
+        self._turns = Turns()
         self._required = io_uring == "on"
         self._queues: list[Queue] = []
         if io_uring == "auto" and terms.may_hang:
@@ -151,6 +153,8 @@ class Connection:
             reader = threading.Thread(target=self._serve, name=name, daemon=True)
             self._readers.append(reader)
             reader.start()
+        if not self._queues:
+            threading.Thread(target=self._turns.watch, name="fuse-watch", daemon=True).start()
 
     def _without_rings(self, reason: str | None) -> None:
         for queue in self._queues:
@@ -202,20 +206,26 @@ class Connection:
             self._fail(error)
 
     def _read_requests(self) -> None:
-        lane = self.gate.lane()
-        try:
-            self._read_all(lane)
-        finally:
-            lane.busy = 0
-
-    def _read_all(self, lane: Lane) -> None:
-        fd, session, gate = self._fd, self.session, self.gate
         buffer = room_of(BUFFER_SIZE)
-        into = [buffer]
         request = _request_in(buffer, room_of(_BODY + MAX_WRITE))
+        reader = Reader(self.gate.lane(), request)
+        try:
+            self._read_all(reader, buffer)
+        finally:
+            reader.lane.busy = 0
+            reader.close()
+            self._turns.end()
+
+    def _read_all(self, reader: Reader, buffer: mmap.mmap) -> None:
+        fd, session, gate, turns = self._fd, self.session, self.gate, self._turns
+        into = [buffer]
+        lane, request = reader.lane, reader.request
+        follows = not self._queues
         unpack, readv = abi.IN_HEADER.unpack_from, os.readv
         while True:
             lane.busy = 0
+            if turns.holder is not reader:
+                turns.wait(reader)
             try:
                 length = readv(fd, into)
             except OSError as error:
@@ -223,6 +233,8 @@ class Connection:
                     continue
                 raise
             lane.busy = 1
+            if turns.asleep:
+                turns.rouse()
             if gate.closed:
                 gate.wait(lane)
             _, opcode, unique, nodeid, uid, gid, pid, _ = unpack(buffer)
@@ -243,6 +255,12 @@ class Connection:
             request.pid = pid
             request.start = _BODY + session.argument_size(opcode)
             request.end = length
+            if pid == reader.pid:
+                reader.left -= 1
+                if not reader.left and follows:
+                    reader.look()
+            else:
+                reader.change_client(pid)
             try:
                 self._answer(request)
             except Defer:

@@ -25,16 +25,16 @@ from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
 
 # How often to look at the reader while there are requests, and how many looks to remember.
-_LOOK_S = 0.02
+LOOK_S = 0.02
 _LOOKS = 8
-_MANY_S = 1.0  # how long all threads read
+MANY_S = 1.0  # how long all threads read
 # Which part of the time the process has to need the CPU so that one reader is enough.
 _BUSY = 0.5
 
 # After how many requests of one client to look where it runs: the first time, and then twice
 # as many each time that it has stayed, and half as many when it has not.
 FIRST = 2
-_LEAST, _MOST = 16, 512
+_LEAST, MOST = 16, 512
 # After so many requests of other clients each time, the reader does not follow.
 _ALTERNATE = 64
 _PROCESSOR = 36  # the field in /proc/PID/stat, counted from the first after the name
@@ -76,7 +76,7 @@ class Reader:
             return
         cpu = self._client_cpu()
         if cpu == self._cpu:
-            self._interval = min(_MOST, self._interval * 2)
+            self._interval = min(MOST, self._interval * 2)
         else:
             self._interval = max(_LEAST, self._interval // 2)
             self._move(cpu)
@@ -126,15 +126,15 @@ class Turns:
 
     def wait(self, reader: Reader) -> None:
         """Wait until `reader` may read."""
-        if self.many and time.monotonic() < self._until:
+        if self.many:
             return
         with self._changed:
-            if self.many and time.monotonic() > self._until:
-                self.many = False
             while not (self.many or self.holder is None or self._ended):
                 self._changed.wait()
             if not self.many:
                 self.holder = reader
+                self.asleep = False
+                self._changed.notify_all()
 
     def end(self) -> None:
         """Let all readers read, which tells them that the connection has ended."""
@@ -157,8 +157,13 @@ class Turns:
             unique = 0 if holder is None else holder.request.unique
             with self._changed:
                 if not self._ended:
-                    self._changed.wait(_LOOK_S)
-            if holder is None or self.holder is not holder:
+                    self._changed.wait(LOOK_S)
+            if self.many and time.monotonic() > self._until:
+                self.many = False
+            if self.many or self.holder is not holder:
+                continue
+            if holder is None:
+                self._sleep(None)
                 continue
             is_busy = holder.lane.busy
             if holder.request.unique == unique:
@@ -185,13 +190,17 @@ class Turns:
     def _let_all_read(self) -> None:
         with self._changed:
             self.many, self.holder = True, None
-            self._until = time.monotonic() + _MANY_S
+            self._until = time.monotonic() + MANY_S
             self._changed.notify_all()
 
-    def _sleep(self, holder: Reader) -> None:
-        """Wait until the holder, which has nothing to do, calls `rouse`."""
+    def _sleep(self, holder: Reader | None) -> None:
+        """Wait until the holder, which has nothing to do, calls `rouse`, or there is one."""
         with self._changed:
-            # Set before `busy` is read: the reader sets that before it reads `asleep`.
-            self.asleep = not holder.lane.busy
+            if self.holder is not holder:
+                return
+            self.asleep = True
+            # Read only now: the reader sets it before it reads `asleep`.
+            if holder is not None and holder.lane.busy:
+                self.asleep = False
             while self.asleep and not self._ended:
                 self._changed.wait()

@@ -1,0 +1,183 @@
+"""Which thread reads, and where it runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+
+from tests.helpers.mounts import wait_until
+from unionfs.gate import Lane
+from unionfs.transports import turns as module
+from unionfs.transports.turns import FIRST, Reader, Turns
+from unionfs.wire.abi import Opcode
+from unionfs.wire.request import Request
+
+T = TypeVar("T")
+
+
+def new_reader() -> Reader:
+    room = bytearray(100)
+    return Reader(Lane(), Request(room, 0, room, room, 0))
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
+    """Turns that are watched, with a thread that looks often."""
+    monkeypatch.setattr(module, "LOOK_S", 0.001)
+    turns = Turns()
+    watch = threading.Thread(target=turns.watch)
+    watch.start()
+    yield turns
+    turns.end()
+    watch.join()
+
+
+class Waiting:
+    """A thread that waits until `reader` may read."""
+
+    def __init__(self, turns: Turns, reader: Reader) -> None:
+        self._thread = threading.Thread(target=turns.wait, args=[reader], daemon=True)
+        self._thread.start()
+
+    def reads(self) -> bool:
+        return not self._thread.is_alive()
+
+
+def test_one_reads_until_it_waits_for_a_disk(turns: Turns) -> None:
+    first, second = new_reader(), new_reader()
+    turns.wait(first)
+    waiting = Waiting(turns, second)
+    assert turns.holder is first
+    assert not waiting.reads()
+    first.lane.busy, first.request.unique = 1, 2
+    wait_until(waiting.reads, "the second thread to read")
+    assert turns.many
+    assert turns.holder is None
+
+
+def test_one_is_enough_again_after_a_while(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MANY_S", 0.0)
+    first, second = new_reader(), new_reader()
+    turns.wait(first)
+    first.lane.busy = 1
+    wait_until(lambda: turns.holder is None, "all threads to read")
+    wait_until(lambda: not turns.many, "one thread to read")
+    turns.wait(second)
+    assert turns.holder is second
+    assert not Waiting(turns, first).reads()
+
+
+def test_an_idle_reader_is_not_watched_until_it_says_so(turns: Turns) -> None:
+    first, second = new_reader(), new_reader()
+    turns.wait(first)
+    wait_until(lambda: turns.asleep, "the watching to end")
+    assert not turns.many
+    first.lane.busy = 1
+    turns.rouse()
+    waiting = Waiting(turns, second)
+    wait_until(waiting.reads, "the second thread to read")
+
+
+def test_all_read_at_the_end(turns: Turns) -> None:
+    turns.wait(new_reader())
+    waiting = [Waiting(turns, new_reader()) for _ in range(2)]
+    turns.end()
+    wait_until(lambda: all(one.reads() for one in waiting), "all threads to read")
+
+
+def in_thread(action: Callable[[], T]) -> T:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(action).result()
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
+
+
+@pytest.fixture
+def client() -> Iterator[int]:
+    """The id of a thread that stays on the last CPU."""
+    stop, ids = threading.Event(), []
+
+    def stay() -> None:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        ids.append(threading.get_native_id())
+        stop.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    wait_until(lambda: bool(ids), "the thread to run")
+    yield ids[0]
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_reader_follows_its_only_client(client: int) -> None:
+    def follow() -> list[set[int]]:
+        reader, seen = new_reader(), []
+        everywhere = os.sched_getaffinity(0)
+        reader.change_client(client)
+        assert reader.left == FIRST
+        for opcode in (Opcode.LOOKUP, Opcode.READ, Opcode.LOOKUP):
+            reader.request.opcode = opcode
+            reader.look()
+            seen.append(os.sched_getaffinity(0))
+        for number in range(1000):
+            reader.change_client(number)
+        seen.append(os.sched_getaffinity(0))
+        reader.close()
+        return [everywhere, *seen]
+
+    everywhere, *seen = in_thread(follow)
+    # Beside it where data moves, and where there are many clients.
+    assert seen == [{max(everywhere)}, everywhere, {max(everywhere)}, everywhere]
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_client_that_stays_is_looked_at_less_and_less_often(client: int) -> None:
+    def intervals() -> list[int]:
+        reader = new_reader()
+        reader.request.opcode = Opcode.LOOKUP
+        reader.change_client(client)
+        found = []
+        for _ in range(8):
+            reader.look()
+            found.append(reader.left)
+        reader.close()
+        return found
+
+    found = in_thread(intervals)
+    assert found == sorted(found)
+    assert found[0] < found[-1] == module.MOST
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_client_that_cannot_be_seen_is_not_followed() -> None:
+    def look() -> bool:
+        before = os.sched_getaffinity(0)
+        reader = new_reader()
+        reader.request.opcode = Opcode.LOOKUP
+        reader.change_client(0)
+        reader.look()
+        return os.sched_getaffinity(0) == before
+
+    assert in_thread(look)
+
+
+def test_only_an_idle_thread_follows(client: int) -> None:
+    def look() -> bool:
+        before = os.sched_getaffinity(0)
+        reader = new_reader()
+        reader.request.opcode = Opcode.LOOKUP
+        reader.change_client(client)
+        reader.look()
+        return os.sched_getaffinity(0) == before
+
+    assert in_thread(look)
