@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import ROWS, Engine, main, markdown, timed
+from benchmarks.stores import REPOSITORY
 
 
 def test_a_row_is_timed_between_its_stops(tmp_path: Path) -> None:
@@ -68,3 +70,8 @@ def test_results_side_by_side() -> None:
         "|---|---|---|---|---|---|---|",
         "| read | 0.012 |  | 1.23 | 0.012 |  | 2.00 |",
     ]
+
+
+def test_the_table_in_the_readme_is_that_of_the_results() -> None:
+    result = json.loads((REPOSITORY / "benchmarks/results/engines.json").read_text())
+    assert markdown([result]) in (REPOSITORY / "README.md").read_text()
