@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from layerstore.diff.changes import Changed, ChangeWalk, has_vanished
 from layerstore.diff.union import UnionFiles, open_node
-from layerstore.errors import StoreError
+from layerstore.errors import InvalidImage, StoreError
 from layerstore.layer.index import INDEX, IndexEntry, scan, write_index
 from layerstore.layer.metadata import Metadata, Shown, Xattrs
 from layerstore.layer.tar_split import MOST_PATH, TAR_SPLIT, SplitWriter
@@ -85,6 +85,7 @@ def pack(
     sparse: bool = False,
     skip: Collection[bytes] = frozenset(),
     merged: Sequence[Path] = (),
+    any_names: bool = False,
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out`.
 
@@ -96,6 +97,8 @@ def pack(
     no diff_id.  `sparse` stores files with large holes in GNU's format, which a layer
     must not have.  The paths in `skip` are left out.  With each of these, and with `merged`,
     there is no `record`.
+    `any_names` says that `diff` was not written by our union, which makes no names that mean
+    whiteouts in an archive; with a `record`, one that is there is refused (InvalidImage).
     Nothing may change `diff` meanwhile, unless `live` is set; what vanishes is
     then left out.  Raises StoreError, and OSError if a file cannot be read or
     `out` cannot be written.
@@ -116,8 +119,19 @@ def pack(
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
-            write_index(record / INDEX, scan(diff, known=packer.known, digests=packer.digests))
+            entries = scan(diff, known=packer.known, digests=packer.digests)
+            write_index(record / INDEX, _without_marks(entries) if any_names else entries)
         return packed
+
+
+def _without_marks(entries: Iterator[IndexEntry]) -> Iterator[IndexEntry]:
+    for entry in entries:
+        if entry.path.rpartition(b"/")[2].startswith(AUFS_PREFIX):
+            raise InvalidImage(
+                f"{show(b'/' + entry.path)} cannot be in a layer, where a name that begins with "
+                ".wh. means that a file was removed"
+            )
+        yield entry
 
 
 class _Packer:

@@ -65,6 +65,8 @@ def serve_stage(plan: StagePlan, fuse: int) -> None:
 class FuseStage:
     """The stage, mounted by us, in its own process; `root` is its root, an O_PATH descriptor."""
 
+    any_names = False
+
     def __init__(self, plan: StagePlan, builder: Link) -> None:
         """Mount it, and wait until it is served.
 

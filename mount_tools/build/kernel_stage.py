@@ -63,6 +63,8 @@ def _has_marks_of_ours(diff: Path) -> bool:
 class KernelStage:
     """The stage, mounted by the kernel; `root` is its root, an O_PATH descriptor, or -1."""
 
+    any_names = True
+
     def __init__(self, plan: StagePlan) -> None:
         """Mount nothing yet."""
         self.root = -1

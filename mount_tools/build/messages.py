@@ -73,11 +73,15 @@ class Serving(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """A step is done, and `number`, if it is not None, is its frozen layer."""
+    """A step is done, and `number`, if it is not None, is its frozen layer.
+
+    `any_names` is that of `layerstore.layer.pack.pack`.
+    """
 
     step: int
     created_ns: int
     number: int | None
+    any_names: bool
 
 
 class Kept(NamedTuple):

@@ -118,7 +118,12 @@ class Packer:
         diff = path / "diff"
         if self._newest_ns is not None:
             limit_times(diff, self._newest_ns)
-        packed = pack(diff, self._below, privileged=is_machine_root(), record=path)
+        packed = pack(
+            *(diff, self._below),
+            privileged=is_machine_root(),
+            record=path,
+            any_names=job.any_names,
+        )
         if packed.entries:
             self._below.insert(0, diff)
         return _Waiting(job.step, job.created_ns, job.number, path, packed)

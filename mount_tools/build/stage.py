@@ -100,18 +100,18 @@ class _Stage:
         start = time.monotonic()
         builder = self._ends.builder
         builder.send(Began(task.step))
-        number = None
+        number, any_names = None, False
         if task.work is not None:
             # If the stage cannot be mounted, that is no failure of the step.
             surface = self._mount.surface(runs=task.runs)
             try:
                 task.work(surface)
-                number = surface.freeze()
+                number, any_names = surface.freeze(), surface.any_names
             except Exception as error:
                 builder.send(Broke(task.step, *_why(error)))
                 return False
         created = self._clock()
-        self._ends.packer.send(Pack(task.step, created, number))
+        self._ends.packer.send(Pack(task.step, created, number, any_names))
         builder.send(Finished(task.step, time.monotonic() - start, created, number))
         return True
 

@@ -78,6 +78,10 @@ class Surface(Protocol):
     plan: StagePlan
 
     @property
+    def any_names(self) -> bool:
+        """Whether a step can make names that begin with .wh., which mean whiteouts in layers."""
+
+    @property
     def shows_points(self) -> bool:
         """Whether it shows mount points that are in none of the layers."""
 

@@ -187,6 +187,16 @@ def test_a_layer_that_cannot_be_made_leaves_its_files_in_the_container(
     assert list(store.containers.frozen(ran.container)) == []
 
 
+def test_a_name_that_means_a_whiteout_is_refused(builds: Builds) -> None:
+    """The kernel makes it, but in an image it would remove another file."""
+    said = builds.fails("FROM busy:1\nRUN touch /etc/.wh.passwd\nRUN true\n")
+    assert "step 2/3 failed: “/etc/.wh.passwd” cannot be in a layer" in said, said
+    said = builds.fails("FROM busy:1\nRUN mkdir /d /d/.wh..wh..opq\n")
+    assert "“/d/.wh..wh..opq” cannot be in a layer" in said
+    builds.ok("FROM busy:1\nRUN touch /.wh.file && rm /.wh.file\n")
+    assert builds.content("file") == "of the image"
+
+
 def test_what_the_kernel_refuses_at_once_is_mounted_by_us(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
