@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -143,7 +144,7 @@ def _mount_and_serve(
     for path in writable:
         await_predecessor(path)
     try:
-        fs = open_union(options.union)
+        fs = open_union(options.union, read_ahead=_in_background)
     except OSError as error:
         raise ConfigError(_why_not_open(error)) from None
     try:
@@ -180,6 +181,18 @@ def _mount_and_serve(
         )
     log.info("unmounted from %s", mount.point)
     return Outcome(OK)
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    """Do `work` in a thread that may run on every CPU."""
+
+    def run() -> None:
+        with suppress(OSError):
+            # The thread that starts it may be pinned to one.
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
+        work()
+
+    threading.Thread(target=run, name="read-ahead", daemon=True).start()
 
 
 def _serve_mounted(

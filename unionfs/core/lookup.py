@@ -18,6 +18,7 @@ import logging
 import os
 import stat
 import time
+from time import perf_counter_ns
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.file_marks import (
@@ -219,6 +220,7 @@ def load_locked(state: State, d: Dir) -> Loaded:
         return loaded
     if d.dead:
         raise fs_error(errno.ENOENT)
+    began = perf_counter_ns()
     if not d.resolved:
         resolve_locked(state, d)
     found = Scan()
@@ -227,6 +229,9 @@ def load_locked(state: State, d: Dir) -> Loaded:
         if found.opaque:
             d.lowers, d.merged = (), False
     loaded = d.loaded = Loaded(found.names, found.whiteouts, *_merge(state, d.lowers))
+    if state.ahead is not None:
+        reals = d.lowers if d.upper is None else (d.upper, *d.lowers)
+        state.ahead.loaded(reals, perf_counter_ns() - began)
     return loaded
 
 

@@ -171,6 +171,8 @@ def close_state(state: State, *, write_back: bool = True) -> None:
             writable.work.sweep()
         except OSError as error:
             log.error("the upper %r could not be written back: %s", writable.upper.path, error)
+    if state.ahead is not None:
+        state.ahead.close()
     state.table.clear()
     state.lost.close()
     state.fds.close()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from unionfs.core.ahead import ReadAhead
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
 from unionfs.core.inode import File, InodeTable
 from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
@@ -93,12 +94,14 @@ class State:
     this process may open any file in them.  `rename_lock` is held during a rename.
     `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
     flag does it.  `transport_counters` returns the counters of the transport.
+    `ahead` reads directories ahead, if there may be a thread for it.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
     lately to write the data of a copy_up.  `passes_through` says that the kernel reads and writes
     real files by itself, each inode one.
     """
 
     __slots__ = (
+        "ahead",
         "config",
         "counts",
         "data",
@@ -147,6 +150,7 @@ class State:
         self.layers_immutable = layers_immutable
         self.reads_all = reads_all
         self.mounts = mounts
+        self.ahead: ReadAhead | None = None
         self.generation = 0
         self.write_back_ns = _UNKNOWN_NS
         self.passes_through = False

@@ -16,6 +16,7 @@ from functools import partial
 from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
+from unionfs.core.ahead import ReadAhead, Start
 from unionfs.core.config import Atime, OverrideStat, UnionConfig
 from unionfs.core.file import (
     Handle,
@@ -73,8 +74,8 @@ from unionfs.types import (
 )
 
 
-def open_union(config: UnionConfig) -> UnionFs:
-    """Open the union that `config` describes.
+def open_union(config: UnionConfig, read_ahead: Start | None = None) -> UnionFs:
+    """Open the union that `config` describes; `read_ahead` starts a thread, see `core.ahead`.
 
     Raises `ConfigError` if that is not possible; nothing on disk is changed then.
     """
@@ -82,6 +83,8 @@ def open_union(config: UnionConfig) -> UnionFs:
     remote = any(layer.remote for layer in (*state.stack(), *state.data))
     if remote:
         state.gate.patient = False
+    elif read_ahead is not None:
+        state.ahead = ReadAhead(read_ahead)
     # Those below are made of this module's class.
     if config.override is not OverrideStat.NONE:
         from unionfs.core.override_union import OverrideUnion, RemoteOverrideUnion

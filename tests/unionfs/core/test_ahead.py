@@ -1,0 +1,128 @@
+"""Reading ahead of a program that walks a tree: what is read, how far, and that it ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from unionfs import UnionConfig, UnionFs, open_union
+from unionfs.core import ahead
+from unionfs.core.layer import Fd
+from unionfs.types import ROOT_NODEID
+
+DIRS = 200
+
+
+class Reader:
+    """Starts the thread, and notes what it reads."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.read: list[str] = []
+
+    def start(self, work: Callable[[], None]) -> None:
+        self.threads.append(threading.Thread(target=work, daemon=True))
+        self.threads[-1].start()
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    reader = Reader()
+    read = ahead.read_folders
+
+    def noted(fd: Fd) -> list[str]:
+        reader.read.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        return read(fd)
+
+    monkeypatch.setattr(ahead, "COLD_NS", 0)
+    monkeypatch.setattr(ahead, "IDLE_S", 0.2)
+    monkeypatch.setattr(ahead, "read_folders", noted)
+    return reader
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    lower = tmp_path / "lower"
+    for number in range(DIRS):
+        (lower / f"d{number}/below").mkdir(parents=True)
+        (lower / f"d{number}/f{number}").write_text("x")
+    (lower / "link").symlink_to("/")
+    os.mkfifo(lower / "fifo")
+    return lower
+
+
+@pytest.fixture
+def union(lower: Path, reader: Reader) -> Iterator[UnionFs]:
+    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), read_ahead=reader.start)
+    yield union
+    union.close()
+    assert not any(thread.is_alive() for thread in reader.threads)
+
+
+def wait(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < end, "not within 10 s"
+        time.sleep(0.001)
+
+
+def test_it_is_so_far_ahead_of_a_program_and_no_farther(union: UnionFs, reader: Reader) -> None:
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    wait(lambda: len(reader.read) == ahead.MOST + 1)  # the root too
+    wait(lambda: not reader.threads[0].is_alive())  # it had nothing to do for a while
+    assert len(reader.read) == ahead.MOST + 1
+
+
+def test_a_program_that_walks_on_makes_room_for_more(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [name.decode() for _, name, *_ in union.listdir(ROOT_NODEID, 0)]
+    monkeypatch.setattr(ahead, "COLD_NS", 1 << 60)
+    for name in names:
+        found = union.lookup(ROOT_NODEID, name.encode()) if name.startswith("d") else None
+        if found is not None:
+            wait(lambda name=name: name in reader.read)  # type: ignore[misc]
+            for _, below, *_ in union.listdir(found.nodeid, 0):
+                if below == b"below":
+                    below_it = union.lookup(found.nodeid, below)
+                    assert below_it is not None
+                    (*_,) = union.listdir(below_it.nodeid, 0)
+    assert reader.read.count("d7") == 1
+
+
+def test_what_cannot_be_read_ahead_is_no_error(union: UnionFs, reader: Reader, lower: Path) -> None:
+    os.rename(lower / "d0", lower / "gone")
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    wait(lambda: len(reader.read) > 1)
+    union.close()
+    assert not any(str(lower) in path for path in open_paths())
+
+
+def open_paths() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the directory, which is listed
+            yield os.readlink(f"/proc/self/fd/{fd}")
+
+
+def test_a_union_that_reads_from_memory_starts_nothing(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "COLD_NS", 1 << 60)
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    assert reader.threads == []
+
+
+def test_without_a_thread_nothing_is_read_ahead(lower: Path, reader: Reader) -> None:
+    def refuse(work: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), read_ahead=refuse)
+    assert len(list(union.listdir(ROOT_NODEID, 0))) == DIRS + 4
+    union.close()
+    assert reader.read == []
