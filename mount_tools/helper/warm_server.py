@@ -74,9 +74,22 @@ def _become(at: Here, ready: Ready) -> None:
     release_stdio()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the daemons
     _show_as("mount.pyunion", "warm", "helper")
-    listener = listen(at.path)
+    listener = listen(at.path) if knows_peers() else None
     if listener is not None:
         Helper(at, listener, ready).run()
+
+
+def knows_peers() -> bool:
+    """Tell whether the kernel says which process has connected; without that nobody is served."""
+    one, other = _socket.socketpair()
+    try:
+        os.close(one.getsockopt(_socket.SOL_SOCKET, _SO_PEERPIDFD))
+    except OSError:
+        return False
+    finally:
+        one.close()
+        other.close()
+    return True
 
 
 def listen(path: str) -> Listener | None:

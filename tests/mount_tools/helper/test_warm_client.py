@@ -76,13 +76,21 @@ def test_what_is_not_the_same_is_found_elsewhere(
     assert other.path != at.path
     assert other.description == at.description, "the kernel does not know"
     script = (
-        "import resource; from mount_tools.helper.warm_client import here;"
-        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); print(here().path)"
+        "import resource, sys; from mount_tools.helper.warm_client import here;"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft - int(sys.argv[1]), hard));"
+        "print(here().path)"
     )
-    with_limit = subprocess.run(
-        [sys.executable, "-c", script], env=helper_environment(), capture_output=True, check=True
-    )
-    assert with_limit.stdout.decode().strip() not in (at.path, other.path)
+    paths = {
+        subprocess.run(
+            [sys.executable, "-c", script, lower],
+            env=helper_environment(),
+            capture_output=True,
+            check=True,
+        ).stdout
+        for lower in ("0", "1", "0", "2")
+    }
+    assert len(paths) == 3
 
 
 def test_the_switch_and_unsafe_directories_mean_no_helper(
