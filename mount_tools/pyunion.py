@@ -56,12 +56,12 @@ def _prepared_keeper(kind: str) -> object:
     """
     import_module("mount_tools.daemon.detach").keep_standard_fds()
     try:
+        daemon = None
         # Not of an ordinary user: it has to be in the user namespace that the keeper enters.
-        early = kind == "RUN" and os.geteuid() == 0
-        module = import_module("mount_tools.container.prepared_daemon")
-        for name in OF_ALL:
-            import_module(name)
-        daemon = module.PreparedDaemon() if early else None
+        if kind == "RUN" and os.geteuid() == 0:
+            for name in OF_ALL:
+                import_module(name)
+            daemon = import_module("mount_tools.container.prepared_daemon").PreparedDaemon()
         for name in OF_BOTH:
             import_module(name)
         module = import_module("mount_tools.container.keeper_process")
