@@ -339,6 +339,8 @@ class ContainerStore:
     ) -> None:
         # Committed before the directory is made, so that a recovery finds it.
         self._leases.hold("container", row.id, durable=durable)
+        if not durable:
+            self._database.write_back()
         try:
             with self._database.transaction(durable=durable):
                 if not exists():

@@ -31,6 +31,7 @@ from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
+from unionfs.syscalls.writeback import write_back
 
 BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
@@ -130,6 +131,21 @@ class Database:
             yield
         finally:
             connection.execute("PRAGMA synchronous = FULL")
+
+    def write_back(self) -> None:
+        """Write what transactions have committed to the disk before any name made later.
+
+        That takes a fraction of a durable transaction: it does not wait until the filesystem
+        has committed its journal.
+        """
+        if not self._sync:
+            return
+        with suppress(FileNotFoundError):  # no transaction has written anything yet
+            fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                write_back(fd)
+            finally:
+                os.close(fd)
 
     @contextmanager
     def rehearsal(self) -> Iterator[sqlite3.Connection]:

@@ -14,14 +14,18 @@ import fcntl
 import os
 import random
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from layerstore import Store
+from layerstore.operations.check import examine
 from tests.conformance.tree import build, file
 from tests.helpers.cli import Cli
-from tests.helpers.mounts import mounted_union, require_root, run, wait_until
+from tests.helpers.images import add_image
+from tests.helpers.mounts import helper_environment, mounted_union, require_root, run, wait_until
 from tests.layerstore.image_archives import tar_of
 from unionfs.syscalls.writeback import is_ordered
 
@@ -165,5 +169,38 @@ def test_what_a_command_reported_as_done_is_there(tmp_path: Path) -> None:
         pyunion.ok("cp", "again:/new", str(tmp_path / "copied"))
         assert (tmp_path / "copied").read_bytes() == source.read_bytes()
         pyunion.ok("check", "-q")
+    finally:
+        disk.unmount()
+
+
+CREATE = """
+import os, sys
+from pathlib import Path
+from layerstore import Store
+store = Store.open(Path(sys.argv[1]))
+store.containers.create(store.images.resolve("base"), auto_remove=True, durable=False)
+store.durability.directory(store.containers.path)
+os._exit(0)  # as a killed process, without the last sync of a database that is closed
+"""
+
+
+def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path) -> None:
+    """Its directory reached the disk, and its row did not: the lease on it has to."""
+    require_root()
+    disk = Disk(tmp_path, ())
+    disk.mount()
+    try:
+        root = disk.top / "store"
+        with Store.open(root) as store:
+            add_image(store, {"a": b"1"}, names=("base",))
+        os.sync()
+        run(sys.executable, "-c", CREATE, str(root), env=helper_environment())
+        assert len(os.listdir(root / "containers")) == 1
+        disk.cut()
+        disk.unmount()
+        disk.mount()
+        with Store.open(root) as store:
+            assert [finding.problem for finding in examine(store)] == []
+            assert os.listdir(store.containers.path) == []
     finally:
         disk.unmount()
