@@ -14,9 +14,11 @@ thread watches the callers of jobs.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -64,6 +66,7 @@ class Workers:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._cpus = os.sched_getaffinity(0)
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
@@ -84,6 +87,9 @@ class Workers:
         thread.start()
 
     def _run(self) -> None:
+        with suppress(OSError):
+            # A thread starts on the CPUs of the one that started it, which may be pinned.
+            os.sched_setaffinity(0, self._cpus)
         while (task := self._tasks.get()) is not None:
             try:
                 task()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -30,6 +31,22 @@ def test_a_slow_request_does_not_delay_the_next() -> None:
     deferred.submit(2, PID, second.set)
     deferred.join()
     assert met == [True]
+
+
+def test_a_worker_runs_on_all_cpus_whoever_starts_it() -> None:
+    """The thread that takes requests may be pinned to the CPU of its client."""
+    deferred = Deferred()
+    everywhere, found = os.sched_getaffinity(0), []
+
+    def pinned() -> None:
+        os.sched_setaffinity(0, {min(everywhere)})
+        deferred.submit(1, PID, lambda: found.append(os.sched_getaffinity(0)))
+
+    thread = threading.Thread(target=pinned)
+    thread.start()
+    thread.join()
+    deferred.join()
+    assert found == [everywhere]
 
 
 def test_an_interrupt_reaches_only_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
