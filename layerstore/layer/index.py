@@ -250,11 +250,11 @@ def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
 
 
 def _tracked(names: list[str]) -> list[str]:
-    # security.selinux and similar attributes belong to this machine, not to the layer.
+    # These belong to this machine, not to the layer: of NFS it is an ACL made from the mode.
     return sorted(name for name in names if not name.startswith(UNTRACKED))
 
 
-UNTRACKED = ("security.selinux", "security.ima", "security.evm")
+UNTRACKED = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
 
 
 EMPTY = xxhash.xxh3_128_hexdigest(b"")

@@ -9,6 +9,7 @@ Source: overlayfs.rst "Multiple lower layers", "Sharing and copying layers",
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -34,6 +35,7 @@ from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.lock_table import flock_holder
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
+from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statfs import FUSE, filesystem_type, is_network_name, is_remote
 from unionfs.syscalls.statx import mount_id
 from unionfs.syscalls.syncfs import syncfs
@@ -152,6 +154,7 @@ def _make_writable(
     work = WorkDir(work_base)
     form = _whiteout_form(config.whiteout, work)
     _check_xattrs(marks, work, config)
+    _check_exchange(upper, work, config)
     uuid = one_uuid(layers.lowers)
     index = _open_index(work_base, marks, uuid) if config.index else None
     return Writable(upper=upper, work=work, index=index, whiteout_form=form)
@@ -390,6 +393,31 @@ def _check_xattrs(marks: Marks, work: WorkDir, config: UnionConfig) -> None:
             f"{marks.opaque} ({error.strerror}): put upperdir and workdir on ext4, xfs, btrfs or "
             "tmpfs"
         ) from None
+
+
+def _check_exchange(upper: Layer, work: WorkDir, config: UnionConfig) -> None:
+    """Refuse an upper in which nothing that hides a name of a lower could be moved or removed.
+
+    Local filesystems that can store the marks can exchange two names; NFS cannot.
+    """
+    if not upper.remote:
+        return
+    one, other = work.new_name(), work.new_name()
+    try:
+        for name in (one, other):
+            os.mkdir(name, 0o700, dir_fd=work.fd)
+        renameat2(work.fd, one, work.fd, other, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise ConfigError(f"the workdir cannot be used: {error.strerror}") from None
+        raise ConfigError(
+            f"the filesystem of upperdir {_show(config.upper or b'')} cannot exchange two names "
+            "(RENAME_EXCHANGE), which NFS cannot: put upperdir and workdir on ext4, xfs, "
+            "btrfs or tmpfs"
+        ) from None
+    finally:
+        work.discard(one)
+        work.discard(other)
 
 
 def _whiteout_form(asked: WhiteoutForm, work: WorkDir) -> WhiteoutForm:

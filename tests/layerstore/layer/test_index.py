@@ -110,3 +110,12 @@ def test_ids_that_stand_for_root_are_as_good_as_its(
     assert list(compare(tmp_path, index)) == []
     index[b"file"] = index[b"file"]._replace(uid=4001, mtime_ns=0)
     assert [found.what for found in compare(tmp_path, index)] == ["differs in owner, time"]
+
+
+def test_attributes_that_belong_to_the_machine_are_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS lists system.nfs4_acl for every file, which `check` called damage."""
+    there = ["security.selinux", "system.nfs4_acl"]
+    monkeypatch.setattr(os, "listxattr", lambda *_, **__: there)
+    assert layer_index.attributes(os.fsencode(tmp_path)) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import re
@@ -249,3 +250,23 @@ def test_closing_twice_is_well(tmp_path: Path) -> None:
     fs = open_union(Layers(tmp_path).config())
     fs.close()
     fs.close()
+
+
+def test_an_upper_that_cannot_exchange_names_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS: mv of a lower file, and rmdir of a lower directory, would be EINVAL."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    layers = Layers(tmp_path, {"a": "data"})
+    monkeypatch.setattr(setup, "is_remote", lambda fd: True)
+    with layers.union() as tree:
+        tree.unlink(b"a")
+    assert os.listdir(layers.work / "work") == []
+    monkeypatch.setattr(setup, "renameat2", unsupported)
+    assert refusal(layers) == (
+        f"the filesystem of upperdir {layers.upper} cannot exchange two names (RENAME_EXCHANGE), "
+        "which NFS cannot: put upperdir and workdir on ext4, xfs, btrfs or tmpfs"
+    )
