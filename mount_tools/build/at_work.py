@@ -8,6 +8,7 @@ Threading: one thread, the builder's.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from layerstore.build.plan import Stage
 from layerstore.db.reserve import ADVICE, has_room
-from layerstore.errors import StoreError
+from layerstore.errors import DiskFull, StoreError
 from layerstore.store import Store
 from mount_tools.build.evaluate import Step, StepError, look_config
 from mount_tools.build.made import Made
@@ -31,6 +32,8 @@ from mount_tools.build.messages import (
 )
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.build.watch import Watcher
+
+log = logging.getLogger(__name__)
 
 _PIECE = 1 << 16
 _SMALL = 1 << 16  # bytes; with less free space the disk counts as full
@@ -117,6 +120,9 @@ class AtWork:
                 else:
                     self.made.chain = chain
                     self.made.take(created, self.steps[number].created_by, diff_id)
+            case Stopped() if self.broke is not None and message.step < 0:
+                # The packer cannot end its lease, on a full disk say: that is not why.
+                self.packed = True
             case Stopped():
                 raise self._stopped(message) from (
                     # The cause tells a full disk, for which there is advice.
@@ -138,14 +144,22 @@ class AtWork:
         step = self.steps[broke.step]
         process = self.process
         process.kill()
-        process.end()
+        try:
+            process.end()
+            if keep:
+                base = self.made.state.config if self.made.state is not None else {}
+                process.keep(broke.status or 1, look_config(step.look, base))
+            else:
+                process.remove()
+        except DiskFull as error:
+            # This must not hide why the step failed.  The next build or `prune` removes it.
+            self.is_full, keep = True, False
+            log.debug("the container of %s is left as it is: %s", step.place, error)
         why = broke.text or f"its command ended with status {broke.status}"
         lines = [f"{_which(step)} failed: {why}", f"  {_first_line(step)}"]
         if self.is_full:
             lines.append(f"The disk of the store is full; {ADVICE}")
         if keep:
-            base = self.made.state.config if self.made.state is not None else {}
-            process.keep(broke.status or 1, look_config(step.look, base))
             name = process.container.name
             lines += [
                 "Its container is kept, and the steps before it are cached:",
@@ -153,8 +167,6 @@ class AtWork:
                 f"  pyunion diff {name}        shows what the step had changed",
                 f"  pyunion rm {name}          removes it",
             ]
-        else:
-            process.remove()
         return StepError(broke.status, "\n".join(lines))
 
 

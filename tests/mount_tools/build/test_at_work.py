@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from layerstore import Store
 from layerstore.build.plan import FromNothing, Stage
 from layerstore.containerfile.errors import Place
-from layerstore.errors import StoreError
+from layerstore.errors import DiskFull, StoreError
 from layerstore.oci.digest import sha256_digest
 from mount_tools.build.at_work import AtWork, wait
 from mount_tools.build.evaluate import Look, Step
@@ -108,6 +109,27 @@ def test_a_disk_that_was_full_is_named_though_the_end_of_the_stage_frees_some(
     assert ends.at_work.broke is not None
     said = str(ends.at_work.failure(ends.at_work.broke, keep=False))
     assert "The disk of the store is full; `pyunion prune`" in said
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_disk_that_stays_full_does_not_hide_which_step_failed(ends: _Ends, keep: bool) -> None:
+    ends.steps.send(Broke(0, 1, ""))
+    ends.at_work.take(ends.ours_steps)
+    process = cast(SimpleNamespace, ends.at_work.process)
+    process.kill = lambda: None
+    process.end = Mock(side_effect=DiskFull("store.db cannot grow"))
+    assert ends.at_work.broke is not None
+    said = str(ends.at_work.failure(ends.at_work.broke, keep=keep))
+    assert said.startswith("Containerfile:7: step 2/2 failed: ")
+    assert "The disk of the store is full; `pyunion prune`" in said and "is kept" not in said
+
+
+def test_a_packer_that_cannot_end_does_not_hide_which_step_failed(ends: _Ends) -> None:
+    ends.steps.send(Broke(0, 1, "no space left"))
+    ends.at_work.take(ends.ours_steps)
+    ends.packed.send(Stopped("store.db cannot grow", errno.ENOSPC))
+    ends.at_work.take(ends.ours_packed)
+    assert ends.at_work.ended and ends.at_work.broke == Broke(0, 1, "no space left")
 
 
 @pytest.mark.parametrize(("which", "does"), [("steps", "does its steps"), ("packed", "packs")])
