@@ -158,7 +158,7 @@ class AtWork:
         why = broke.text or f"its command ended with status {broke.status}"
         lines = [f"{_which(step)} failed: {why}", f"  {_first_line(step)}"]
         if self.is_full:
-            lines.append(f"The disk of the store is full; {ADVICE}")
+            lines.append(f"No space left on the disk of the store; {ADVICE}")
         if keep:
             name = process.container.name
             lines += [

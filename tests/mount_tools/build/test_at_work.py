@@ -108,7 +108,7 @@ def test_a_disk_that_was_full_is_named_though_the_end_of_the_stage_frees_some(
     process.end = lambda: rooms.__setitem__(0, True)
     assert ends.at_work.broke is not None
     said = str(ends.at_work.failure(ends.at_work.broke, keep=False))
-    assert "The disk of the store is full; `pyunion prune`" in said
+    assert "No space left on the disk of the store; `pyunion prune`" in said
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -121,7 +121,8 @@ def test_a_disk_that_stays_full_does_not_hide_which_step_failed(ends: _Ends, kee
     assert ends.at_work.broke is not None
     said = str(ends.at_work.failure(ends.at_work.broke, keep=keep))
     assert said.startswith("Containerfile:7: step 2/2 failed: ")
-    assert "The disk of the store is full; `pyunion prune`" in said and "is kept" not in said
+    assert "No space left on the disk of the store; `pyunion prune`" in said
+    assert "is kept" not in said
 
 
 def test_a_packer_that_cannot_end_does_not_hide_which_step_failed(ends: _Ends) -> None:
