@@ -38,7 +38,7 @@ _ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV)
 
 _PATIENCE_S = 1.0
 
-_SWITCH = "/sys/module/fuse/parameters/enable_uring"
+SWITCH = "/sys/module/fuse/parameters/enable_uring"
 _POSSIBLE = "/sys/devices/system/cpu/possible"
 _IOVEC = struct.Struct("=QQQQ")
 
@@ -46,7 +46,7 @@ _IOVEC = struct.Struct("=QQQQ")
 def is_enabled() -> bool:
     """Tell whether the administrator has switched FUSE-over-io_uring on."""
     try:
-        with open(_SWITCH) as file:
+        with open(SWITCH) as file:
             return file.read().strip() == "Y"
     except OSError:
         return False
@@ -261,8 +261,10 @@ _COMMIT_ID_AT = COMMAND_AT + 8
 
 def open_queues() -> list[Queue]:
     """Set up a queue for every CPU; raises `OSError` with the reason if that is refused."""
+    if not os.path.exists(SWITCH):
+        raise OSError(errno.EOPNOTSUPP, "this kernel has no FUSE over io_uring (Linux 6.14)")
     if not is_enabled():
-        raise OSError(errno.EOPNOTSUPP, f"{_SWITCH} is not Y")
+        raise OSError(errno.EOPNOTSUPP, f"{SWITCH} is not Y")
     queues: list[Queue] = []
     try:
         for cpu in range(possible_cpus()):

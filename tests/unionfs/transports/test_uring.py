@@ -52,6 +52,12 @@ def test_a_ring_for_each_cpu(layers: HandmadeLayers) -> None:
             assert {cpu for cpus in pinned for cpu in cpus} == set(os.sched_getaffinity(0))
 
 
+def test_a_kernel_without_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uring, "SWITCH", str(tmp_path / "none"))
+    with pytest.raises(OSError, match=r"this kernel has no FUSE over io_uring \(Linux 6\.14\)"):
+        uring.open_queues()
+
+
 @pytest.mark.usefixtures("switched_off")
 def test_switched_off_it_is_done_without(layers: HandmadeLayers) -> None:
     layers.layer()
