@@ -39,7 +39,7 @@ RUN = {
     "mount_tools.mount": "mount_options",
     "unionfs": "core errors syscalls types",
     "unionfs.core": "config",
-    "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs",
+    "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs writeback",
 }
 COMMON = ("mount_tools.pyunion", "mount_tools.container.prepared_daemon", *OF_ALL)
 KEPT = (*COMMON, *OF_BOTH, "mount_tools.container.keeper_process")
