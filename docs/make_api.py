@@ -97,6 +97,8 @@ def _signature(function: Callable[..., object]) -> str:
         for one in found.parameters.values()
     ]
     text = str(found.replace(parameters=parameters)).replace("'", "")
+    # Annotations that are objects have the names of modules, which differ between Pythons.
+    text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
     return re.sub(r"\((?:self|cls)(?:, )?", "(", text, count=1)
 
 
