@@ -39,6 +39,8 @@ _INHERITED = {name: os.environ[name] for name in os.environ if name != "PYTHONDO
 
 ENVIRONMENT = {
     **_INHERITED,
+    # A mount is measured by itself, and leaves no process behind but its daemon.
+    "PYUNION_WARM": "0",
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,

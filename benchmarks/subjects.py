@@ -257,7 +257,12 @@ def _start(subject: Subject, place: Place) -> subprocess.Popen[bytes] | None:
     with open(place.log, "wb") as log:
         try:
             process = subprocess.Popen(
-                argv, cwd=place.stack.where, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                argv,
+                cwd=place.stack.where,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYUNION_WARM": "0"},  # as in `cell`
             )
         except OSError as error:
             raise Refused(f"{argv[0]} cannot be run: {error.strerror}") from None

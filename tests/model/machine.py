@@ -486,8 +486,13 @@ class UnionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.handles)
     @rule(pick=picks)
     def fstat(self, pick: int) -> None:
+        drops = Deviation.WRITE_DROPS_SUID in self.allowed
+
         def seen(tree: Driver, fd: int) -> Stat:
-            return tree.fstat(fd)._replace(ino=0, mtime_ns=0)
+            found = tree.fstat(fd)._replace(ino=0, mtime_ns=0)
+            if drops and stat.S_ISREG(found.mode):
+                found = found._replace(mode=found.mode & ~(stat.S_ISUID | stat.S_ISGID))
+            return found
 
         self._with_handle(pick, seen, "fstat")
 
