@@ -233,7 +233,7 @@ class Connection:
                     continue
                 raise
             lane.busy = 1
-            if turns.asleep:
+            if turns.asleep and turns.holder is reader:
                 turns.rouse()
             if gate.closed:
                 gate.wait(lane)

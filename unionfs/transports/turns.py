@@ -1,8 +1,8 @@
 """Which thread reads requests from /dev/fuse, and on which CPU.
 
-One thread reads.  Only one thread runs Python at a time, and readers that take turns take
-the GIL from each other in the middle of a request.  If the reader waits for a disk, all
-threads read for a while.
+With the policy SCHED_IDLE one thread reads.  Only one thread runs Python at a time, and
+readers that take turns take the GIL from each other in the middle of a request.  If the
+reader waits for a disk, all threads read for a while.  With another policy all of them do.
 
 The reader follows its client to the CPU that this runs on, as far as it has one client and
 the policy SCHED_IDLE.  The client then wakes no other CPU, and runs on at once when it is
@@ -125,7 +125,13 @@ class Turns:
         self._ended = False
 
     def wait(self, reader: Reader) -> None:
-        """Wait until `reader` may read."""
+        """Wait until `reader` may read.
+
+        With another policy than SCHED_IDLE all of them read: a reader that cannot follow its
+        client is woken on another CPU, and one that has just answered is awake.
+        """
+        if os.sched_getscheduler(0) != os.SCHED_IDLE:
+            return
         if self.many:
             return
         with self._changed:

@@ -26,7 +26,7 @@ def new_reader() -> Reader:
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
+def turns(idle: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
     """Turns that are watched, with a thread that looks often."""
     monkeypatch.setattr(module, "LOOK_S", 0.001)
     turns = Turns()
@@ -81,6 +81,13 @@ def test_an_idle_reader_is_not_watched_until_it_says_so(turns: Turns) -> None:
     turns.rouse()
     waiting = Waiting(turns, second)
     wait_until(waiting.reads, "the second thread to read")
+
+
+def test_all_read_with_another_policy(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_OTHER)
+    for _ in range(2):
+        turns.wait(new_reader())
+    assert turns.holder is None
 
 
 def test_all_read_at_the_end(turns: Turns) -> None:
