@@ -222,6 +222,17 @@ class ContainerStore:
         own = [path / "diff" for _, path in self.frozen(container)]
         return own + [layer.diff for layer in self._layers.chain(container.base)]
 
+    def lowers_to_mount(self, container: Container) -> builtins.list[Path]:
+        """Return `lowers`, or an empty directory, which is made, where the image has no layers.
+
+        A union has one lower at least.  Raises NotFound if a layer lost its files.
+        """
+        found = self.lowers(container)
+        if not found:
+            found = [self.directory(container) / "empty"]
+            found[0].mkdir(mode=0o755, exist_ok=True)
+        return found
+
     def size(self, container: Container) -> int:
         """Return the bytes of the files in the container's upper and its frozen layers."""
         from layerstore.diff.tree_walk import tree_size  # few commands need it

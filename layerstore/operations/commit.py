@@ -208,8 +208,7 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
     """Freeze the upper of a container that is not mounted."""
     containers = store.containers
     config = UnionConfig(
-        lowers=tuple(os.fsencode(path) for path in containers.lowers(container))
-        or (os.fsencode(_empty_lower(store, container)),),
+        lowers=tuple(map(os.fsencode, containers.lowers_to_mount(container))),
         upper=os.fsencode(containers.upper(container)),
         work=os.fsencode(containers.work(container)),
     )
@@ -226,13 +225,6 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
         union.freeze(os.fsencode(upper_to))
     finally:
         union.close()
-
-
-def _empty_lower(store: Store, container: Container) -> Path:
-    """Return an empty directory, the lower of a container whose image has no layers."""
-    empty = store.containers.directory(container) / "empty"
-    empty.mkdir(mode=0o755, exist_ok=True)
-    return empty
 
 
 # -- layers --

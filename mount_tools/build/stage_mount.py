@@ -102,10 +102,7 @@ def prepare_stage(
     `extra_hosts` are lines `name:address` for the /etc/hosts of a RUN.  Raises StoreError.
     """
     directory = store.containers.directory(container)
-    lowers = tuple(store.containers.lowers(container))
-    if not lowers:
-        lowers = (directory / "empty",)
-        lowers[0].mkdir(mode=0o755, exist_ok=True)
+    lowers = tuple(store.containers.lowers_to_mount(container))
     plan = StagePlan(
         directory,
         lowers,

@@ -74,13 +74,9 @@ def root_order(
 
     containers = store.containers
     directory = containers.directory(container)
-    lowers = containers.lowers(container)
-    if not lowers:
-        lowers = [directory / "empty"]
-        lowers[0].mkdir(mode=0o755, exist_ok=True)
     return RootOrder(
         directory=os.fspath(directory),
-        lowers=tuple(map(os.fspath, lowers)),
+        lowers=tuple(map(os.fspath, containers.lowers_to_mount(container))),
         upper=os.fspath(containers.upper(container)),
         work=os.fspath(containers.work(container)),
         fsname=f"pyunion:{container.name}",
