@@ -1,4 +1,4 @@
-"""An ordinary user with sub-ids, for stores of a benchmark.
+"""An ordinary user with sub-ids, for stores of a benchmark or of a test.
 
 Decided here and only here: which ids the user has, and that the machine's files do not name
 the user: those that do are mounted over them, in a mount namespace of each command.
@@ -15,6 +15,7 @@ _SUB_IDS = 700_000
 
 _AS_USER = f"""
 for name in passwd group subuid subgid; do mount --bind "$0/$name" "/etc/$name"; done
+umount /sys/fs/cgroup/unified 2> /dev/null || true  # beside version 1, crun refuses it
 exec setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all -- "$@"
 """
 

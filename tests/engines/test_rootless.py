@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -14,22 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ordinary_user import UID, OrdinaryUser
 from tests.engines.conftest import only_if_asked, require_engines
 from tests.engines.operations import SINCE_NS, without_special_bits
 from tests.engines.store import Store
 from tests.helpers.mounts import REPOSITORY, helper_environment, wait_until
 from tests.helpers.trees import Tree, assert_same
 from tests.helpers.users import device_mode
-
-_UID = 4242
-_SUB_IDS = 700_000
-
-# The user exists in a mount namespace only.
-_AS_USER = """
-for name in passwd group subuid subgid; do mount --bind "$0/$name" "/etc/$name"; done
-umount /sys/fs/cgroup/unified 2> /dev/null || true  # beside version 1, crun refuses it
-exec setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all -- "$@"
-"""
 
 _CHANGES = """
 cd /data
@@ -60,18 +50,8 @@ class User:
         self.offered = home / "offered"  # an additional image store, empty at first
         for name in ("overlay", "overlay-layers", "overlay-images"):
             (self.offered / name).mkdir(parents=True)
-        names = {
-            "passwd": f"root:x:0:0::/root:/bin/sh\ntester:x:{_UID}:{_UID}::{home}:/bin/sh\n",
-            "group": f"root:x:0:\ntester:x:{_UID}:\n",
-            "subuid": f"tester:{_SUB_IDS}:65536\n",
-            "subgid": f"tester:{_SUB_IDS}:65536\n",
-        }
-        for name, content in names.items():
-            (home / name).write_text(content)
-        (home / "runtime").mkdir(mode=0o700)
         self.store = Store(home, on_pyunion=on_pyunion, options=options, additional=(self.offered,))
-        for path in [home, *home.rglob("*")]:
-            os.lchown(path, _UID, _UID)
+        self._as_user = OrdinaryUser(home)
 
     def __call__(self, *words: str | Path) -> bytes:
         """Run a command as the user; return what it printed."""
@@ -86,15 +66,12 @@ class User:
 
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
         """Run a command as the user, whatever its status is."""
-        script = _AS_USER.format(uid=_UID)
         return subprocess.run(
-            ["unshare", "-m", "sh", "-ec", script, self.home, *words],
+            self._as_user.words(*words),
             env={
                 **helper_environment(),
                 **self.store.environment,
-                "HOME": str(self.home),
-                "USER": "tester",
-                "XDG_RUNTIME_DIR": str(self.home / "runtime"),
+                **self._as_user.environment,
             },
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -209,7 +186,7 @@ def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
         assert trees[0][b"data/given"].uid == 3
         assert_same(without_special_bits(trees[0]), without_special_bits(trees[1]))
         for path in (user.home / "root/overlay").rglob("diff/**/*"):
-            assert path.lstat().st_uid == _UID, path
+            assert path.lstat().st_uid == UID, path
 
 
 @only_if_asked
