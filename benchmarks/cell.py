@@ -3,7 +3,9 @@
 Decided here and only here: what "timed" and "cold" mean.
 
 Timed: the wall time of a process from before its start to after its end, stdin
-empty, stdout read or thrown away; for the loops of `client` the time within.
+empty, stdout read or thrown away; for the loops of `client` the time within.  The
+processor time is that of these processes, and of the daemon meanwhile; what the
+kernel does later, as writing to the disk, is nobody's.
 
 Cold: right before, dirty pages were written and the kernel told to drop its page
 cache, dentries and inodes (`echo 3 > /proc/sys/vm/drop_caches`).  That forgets
@@ -19,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import secrets
 import shutil
 import subprocess
@@ -57,13 +60,17 @@ class Wrong(Exception):
 
 @dataclass
 class Cell:
-    """Where the steps of a workload run; `root` is the merged tree."""
+    """Where the steps of a workload run; `root` is the merged tree.
+
+    `cpu_ms` is the processor time of all that was timed until now, in milliseconds.
+    """
 
     subject: Subject
     place: Place
     scale: Scale
     mount: Mount
     token: str = field(default_factory=lambda: secrets.token_hex(6))
+    cpu_ms: float = 0.0
 
     @property
     def root(self) -> Path:
@@ -83,21 +90,25 @@ class Cell:
         self, *argv: str | Path, cwd: Path | None = None, good: Sequence[int] = (0,)
     ) -> float:
         """Run a command and return the milliseconds it took."""
-        start = time.perf_counter()
+        used, start = self._cpu_s(), time.perf_counter()
         process = self._start(argv, cwd, stdout=subprocess.DEVNULL)
         self._finish(process, argv, good)
-        return (time.perf_counter() - start) * 1e3
+        took = time.perf_counter() - start
+        self.cpu_ms += (self._cpu_s() - used) * 1e3
+        return took * 1e3
 
     def timed_together(self, *commands: Sequence[str | Path]) -> float:
         """Run commands at the same time; return the milliseconds until the last has ended."""
-        start = time.perf_counter()
+        used, start = self._cpu_s(), time.perf_counter()
         processes = [self._start(argv, None, stdout=subprocess.DEVNULL) for argv in commands]
         try:
             for process, argv in zip(processes, commands, strict=True):
                 self._finish(process, argv, (0,))
         finally:
             _end(processes)
-        return (time.perf_counter() - start) * 1e3
+        took = time.perf_counter() - start
+        self.cpu_ms += (self._cpu_s() - used) * 1e3
+        return took * 1e3
 
     def loop(self, name: str, count: int, *, cwd: Path, clients: int = 1, token: str = "") -> float:
         """Run a loop of `client` in `clients` processes; return ms from the first to the last.
@@ -105,7 +116,8 @@ class Cell:
         One client runs where the scheduler puts it, several are pinned to a CPU each.
         """
         cpus = sorted(os.sched_getaffinity(0))
-        processes, times = [], []
+        processes: list[subprocess.Popen[bytes]] = []
+        times: list[tuple[float, float, float]] = []
         try:
             for client in range(clients):
                 argv: list[str | Path] = [sys.executable, "-I", "-S", CLIENT, name, str(count)]
@@ -116,16 +128,24 @@ class Cell:
             for process in processes:
                 assert process.stdout is not None
                 process.stdout.readline()
+            used = self.mount.cpu_s()
             for process in processes:
                 assert process.stdin is not None
                 process.stdin.write(b"\n")
                 process.stdin.flush()
             for process in processes:
-                times.append(self._finish(process, ["client", name], (0,)).split())
+                said = self._finish(process, ["client", name], (0,))
+                began, ended, cpu = map(float, said.split())
+                times.append((began, ended, cpu))
+            used = self.mount.cpu_s() - used
         finally:
             _end(processes)
-        took = max(float(end) for _, end in times) - min(float(start) for start, _ in times)
-        return took * 1e3
+        self.cpu_ms += (sum(cpu for _, _, cpu in times) + used) * 1e3
+        return (max(end for _, end, _ in times) - min(start for start, _, _ in times)) * 1e3
+
+    def _cpu_s(self) -> float:
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime + self.mount.cpu_s()
 
     def _start(
         self,

@@ -2,7 +2,7 @@
 
 Decided here and only here: what of them is shown, and how.  One line a row: the
 median, its spread, and how many times kernel overlayfs it is; then PyUnion
-beside the best of the FUSE peers, what grows with clients and layers, the means,
+beside the best of the FUSE peers, processor time, what grows with clients and layers, the means,
 and what failed and why.
 """
 
@@ -16,7 +16,8 @@ from benchmarks.subjects import BY_NAME, KERNEL
 
 def report(results: Results) -> str:
     """Return the whole report."""
-    parts = [_about(results), _figures(results), _against_peers(results), _growth(results)]
+    parts = [_about(results), _figures(results), _against_peers(results)]
+    parts += [_processor_time(results), _growth(results)]
     parts += [_means(results), "\n".join(_failures(results))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,6 +85,27 @@ def _against_peers(results: Results) -> str:
     if len(lines) == 1 or not ours:
         return ""
     return f"How many times the best FUSE peer of each row; below 1 is faster.\n{table(lines)}"
+
+
+def _processor_time(results: Results) -> str:
+    lines = [["", *(BY_NAME[subject].title for subject in results.subjects)]]
+    for name, row in results.rows.items():
+        least = results.least_cpu(name)
+        if least is None:
+            continue
+        cells = []
+        for subject in results.subjects:
+            cpu = results.cpu(name, subject)
+            cells.append("" if cpu is None else f"{figure(cpu)} {times(cpu / least)}")
+        lines.append([row.title, *cells])
+    if len(lines) == 1:
+        return ""
+    means = [times(results.mean_to_least_cpu(subject)[0]) for subject in results.subjects]
+    note = (
+        "Processor time of commands and daemon together, in ms for the whole row, and how many\n"
+        "times that of the FUSE peer that takes least.\n"
+    )
+    return note + table([*lines, ["geometric mean", *means]])
 
 
 # What is told, and the rows of which it is the ratio.

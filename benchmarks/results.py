@@ -25,12 +25,20 @@ FORMAT = 1
 
 @dataclass
 class Series:
-    """What one subject gave for one row: a value a round, or why there is none."""
+    """What one subject gave for one row: a value a round, or why there is none.
+
+    `cpu_ms` is the processor time of each round, in milliseconds; none where nothing is timed.
+    """
 
     values: list[float] = field(default_factory=list)
     failed: str = ""
     not_applicable: str = ""
     condensed_spread: float | None = None
+    cpu_ms: list[float] = field(default_factory=list)
+
+    @property
+    def cpu_median(self) -> float | None:
+        return None if self.failed or not self.cpu_ms else statistics.median(self.cpu_ms)
 
     @property
     def median(self) -> float | None:
@@ -48,9 +56,9 @@ class Series:
 
     def condensed(self) -> Series:
         """Return the same with its median for all values, to four digits."""
-        median = self.median
-        values = [] if median is None else [float(f"{median:.4g}")]
-        return Series(values, self.failed, self.not_applicable, round(self.spread, 3))
+        values = [float(f"{median:.4g}") for median in (self.median,) if median is not None]
+        cpu = [float(f"{median:.4g}") for median in (self.cpu_median,) if median is not None]
+        return Series(values, self.failed, self.not_applicable, round(self.spread, 3), cpu)
 
 
 @dataclass
@@ -91,6 +99,22 @@ class Results:
             if BY_NAME[subject].is_peer and (median := self.median(row, subject)) is not None
         }
         return min(medians, key=medians.__getitem__) if medians else None
+
+    def cpu(self, row: str, subject: str) -> float | None:
+        """Return the median of the processor time, in ms."""
+        return self.series[row][subject].cpu_median
+
+    def least_cpu(self, row: str) -> float | None:
+        """Return the processor time of the FUSE union of somebody else that takes least."""
+        peers = [subject for subject in self.subjects if BY_NAME[subject].is_peer]
+        times = [cpu for peer in peers if (cpu := self.cpu(row, peer)) is not None]
+        return min(times, default=None)
+
+    def mean_to_least_cpu(self, subject: str) -> tuple[float | None, int]:
+        """As `mean_to_best_peer`, of processor time to that of the peer that takes least."""
+        return _geometric(
+            _quotient(self.cpu(row, subject), self.least_cpu(row)) for row in self._work()
+        )
 
     def mean(self, subject: str, base: str = KERNEL) -> tuple[float | None, int]:
         """Return the geometric mean of the ratios to `base`, and of how many rows it is."""
@@ -133,6 +157,7 @@ class Results:
                 "to_overlayfs": self.mean(subject)[0],
                 "rows": self.mean(subject)[1],
                 "to_best_peer": self.mean_to_best_peer(subject)[0],
+                "cpu_to_least": self.mean_to_least_cpu(subject)[0],
             }
             for subject in self.subjects
         }
@@ -155,6 +180,8 @@ class Results:
             cell["ratio_to_overlayfs"] = float(f"{ratio:.4g}")
         if series.condensed_spread is None and series.values:
             cell["values"] = series.values
+        if series.cpu_ms:
+            cell["cpu_ms"] = series.cpu_ms
         if series.failed:
             cell["failed"] = series.failed
         if series.not_applicable:
@@ -163,12 +190,16 @@ class Results:
 
 
 class _SeriesJson(TypedDict):
-    """`values` only where all rounds are kept, else the median and its spread are all."""
+    """`values` only where all rounds are kept, else the median and its spread are all.
+
+    `cpu_ms` has one value then.
+    """
 
     median: NotRequired[float]
     spread: NotRequired[float]
     ratio_to_overlayfs: NotRequired[float]
     values: NotRequired[list[float]]
+    cpu_ms: NotRequired[list[float]]
     failed: NotRequired[str]
     not_applicable: NotRequired[str]
 
@@ -215,9 +246,10 @@ def from_json(text: str) -> Results:
 
 def _series(found: _SeriesJson) -> Series:
     failed, not_applicable = found.get("failed", ""), found.get("not_applicable", "")
+    cpu = found.get("cpu_ms", [])
     if "values" in found or "median" not in found:
-        return Series(found.get("values", []), failed, not_applicable)
-    return Series([found["median"]], failed, not_applicable, found.get("spread", 0.0))
+        return Series(found.get("values", []), failed, not_applicable, cpu_ms=cpu)
+    return Series([found["median"]], failed, not_applicable, found.get("spread", 0.0), cpu)
 
 
 def _quotient(one: float | None, other: float | None) -> float | None:

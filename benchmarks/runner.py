@@ -95,10 +95,14 @@ class Runner:
     def _measure(self, step: Step, cell: Cell, verify: bool) -> None:
         series = self.results.of(step.row.name, cell.subject.name)
         try:
+            used = cell.cpu_ms
             value = step.run(cell)
+            used = cell.cpu_ms - used
             if verify:
                 step.verify(cell)
             series.values.append(value)
+            if used:
+                series.cpu_ms.append(used)
         except (Wrong, OSError) as error:
             series.failed = str(error)
             self._say(f"{cell.subject.title} failed {step.row.name}: {error}")

@@ -28,6 +28,8 @@ KERNEL = "overlayfs"
 # Whether the kernel offers io_uring to the mounts to come; `isolation` puts it back.
 URING = Path("/sys/module/fuse/parameters/enable_uring")
 
+_CPUCLOCK_SCHED = 2  # <linux/posix-timers.h>
+
 # The mount.pyunion of another checkout, to be measured beside this one.
 BEFORE = "PYUNION_BEFORE"
 
@@ -203,12 +205,21 @@ BY_NAME = {subject.name: subject for subject in SUBJECTS}
 # -- mounting --
 
 
+def _cpu_clock(pid: int) -> int:
+    """Return the CPU-time clock of a process, with all its threads (clock_getcpuclockid(3))."""
+    return (~pid << 3) | _CPUCLOCK_SCHED
+
+
 @dataclass
 class Mount:
     """A mounted subject, or a plain directory; `daemon` is the process that serves it."""
 
     root: Path
     daemon: subprocess.Popen[bytes] | None = None
+
+    def cpu_s(self) -> float:
+        """Return the seconds of processor time that the daemon has taken until now."""
+        return 0.0 if self.daemon is None else time.clock_gettime(_cpu_clock(self.daemon.pid))
 
     def abort(self) -> None:
         """Kill the daemon, so that its clients get an error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from benchmarks.cell import Cell, Wrong, opened_cell
 from benchmarks.layers import source_tree
 from benchmarks.scale import TINY
 from benchmarks.subjects import BY_NAME
+
+_SPIN = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"
 
 
 @pytest.fixture
@@ -51,6 +54,33 @@ def test_together_takes_as_long_as_the_last_and_fails_with_any(cell: Cell) -> No
     assert cell.timed_together(["true"], ["sleep", "0.05"]) >= 50
     with pytest.raises(Wrong, match="false ended with status 1"):
         cell.timed_together(["sleep", "0.05"], ["false"])
+
+
+def test_processor_time_is_that_of_what_is_timed(cell: Cell) -> None:
+    patient = replace(cell, scale=TINY)
+    patient.run("sh", "-c", _SPIN)
+    assert patient.cpu_ms == 0
+    spun = patient.timed("sh", "-c", _SPIN)
+    assert 0 < patient.cpu_ms < 1.5 * spun
+    before = patient.cpu_ms
+    patient.timed("sleep", "0.2")
+    assert patient.cpu_ms - before < 100
+    before = patient.cpu_ms
+    assert patient.loop("miss", 10, cwd=cell.root) > 0
+    assert 0 < patient.cpu_ms - before < 5, "the start of the client is not counted"
+
+
+def test_processor_time_of_the_daemon_counts(tmp_path: Path) -> None:
+    stack = source_tree(tmp_path / "layers", 40)
+    with opened_cell(tmp_path, TINY, BY_NAME["native"], stack) as cell:
+        daemon = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+        cell.mount.daemon = daemon
+        try:
+            cell.timed("sleep", "0.2")
+        finally:
+            daemon.kill()
+            daemon.wait()
+    assert cell.cpu_ms > 20
 
 
 @pytest.mark.parametrize("clients", [1, 2])

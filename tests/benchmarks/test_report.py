@@ -31,3 +31,10 @@ def test_report_shows_medians_ratios_and_reasons(results: Results) -> None:
     assert "n/a" in touch
     assert "failed: touch, fuse-overlayfs: it <hung> & died" in lines
     assert any(line.split() == ["find", "fuse-overlayfs", "0.50×"] for line in lines)
+
+
+def test_report_shows_processor_time_beside_the_peer_that_takes_least(results: Results) -> None:
+    lines = report(results).splitlines()
+    after = lines[lines.index("times that of the FUSE peer that takes least.") :]
+    find = next(line for line in after if line.startswith("find"))
+    assert find.split() == ["find", "2.00", "0.50×", "5.00", "1.25×", "4.00", "1.00×"]

@@ -35,6 +35,18 @@ def test_best_peer_is_neither_ours_nor_the_kernel(results: Results) -> None:
     assert results.best_peer("touch") is None
 
 
+def test_processor_time_is_compared_with_the_peer_that_takes_least(results: Results) -> None:
+    assert results.cpu("find", "pyunion-uring") == 2.0
+    assert results.least_cpu("find") == 4.0
+    mean, rows = results.mean_to_least_cpu("pyunion-uring")
+    assert mean == pytest.approx(0.5)
+    assert rows == 1
+    assert results.cpu("touch", "pyunion-uring") is None
+    assert results.least_cpu("touch") is None
+    again = from_json(results.condensed().to_json())
+    assert again.cpu("find", "pyunion-uring") == 2.0
+
+
 def test_mean_is_geometric_over_work_that_both_did(results: Results) -> None:
     mean, rows = results.mean("pyunion-uring")
     assert mean == pytest.approx((1.5 * 2.0) ** 0.5)
