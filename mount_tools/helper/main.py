@@ -50,7 +50,6 @@ def main(arguments: Sequence[str] | None = None, *, at: Here | None = None) -> i
 
     With `at` the daemon of a mount starts a warm helper there.
     """
-    keep_standard_fds()
     if arguments is None:
         gc.disable()  # until the mount is live: `serve` enables it
     given = sys.argv[1:] if arguments is None else arguments
@@ -115,6 +114,7 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
 
 
 def _run(arguments: Sequence[str], program: str, at: Here | None) -> Outcome:
+    keep_standard_fds()
     call = parse_call(arguments, program=program)
     if call.help:
         return _help()

@@ -3,14 +3,19 @@
 Decided here and only here: which helper may serve a process, and what becomes of the mount
 when the helper dies.  A helper serves those who have the user, rights, limits, namespaces,
 root and control group of the process that started it.  They share its socket, whose name is
-made of these; `warm_server` looks at them again before it serves anyone.
+made of these.  Each side looks at the other before it says anything: a process with fewer
+rights may reach the socket, or have put one of its own there.  The kernel shows neither the
+rules of a system call filter nor those of Landlock.  So no process with a filter has a helper,
+and a client proves that Landlock does not hold it back: it sends a file of /proc that only a
+process which could take over the helper can open.
 
 The daemon that the helper forks writes its pid as soon as it runs.  Without a pid there is no
 daemon, and never will be: the pipe is closed.  So the caller mounts by itself.
 
 Imports next to nothing, since its import is what is left of the time that a mount takes.
 
-Source: namespaces(7); proc_pid_status(5); unix(7) "SCM_RIGHTS".
+Source: namespaces(7); proc_pid_status(5); unix(7) "SCM_RIGHTS", "SO_PEERCRED", and SO_PEERPIDFD,
+which is in Linux since 6.5; landlock(7) and ptrace(2) "Ptrace access mode checking".
 """
 
 from __future__ import annotations
@@ -27,6 +32,10 @@ SWITCH = "PYUNION_WARM"
 
 # Seconds until a helper that does not answer, as it is stopped, is given up.
 _PATIENCE = 2.0
+
+SO_PEERPIDFD = 77
+PROOF = "environ"
+"""The file of the helper in /proc that a client proves its rights by."""
 
 _DIRECTORY = "pyunion-warm"
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -60,6 +69,8 @@ def here() -> Here | None:
         own = describe("/proc/self")
     except OSError:
         return None
+    if b"\nSeccomp:\t0" not in own:
+        return None  # two filters may differ, and only their number is known
     started = [f"{name}={value}" for name, value in os.environ.items() if _is_read_once(name)]
     code = (sys.executable, __file__, repr(sys.flags), sys.getfilesystemencoding(), *started)
     key = own + "\0".join(code).encode(errors="surrogateescape")
@@ -76,8 +87,7 @@ def describe(process: str) -> bytes:
     Raises `OSError` if the process has ended, or has more rights than the caller.
     """
     parts = [os.readlink(f"{process}/ns/{name}").encode() for name in _NAMESPACES]
-    root = os.stat(f"{process}/root")
-    parts.append(b"%d %d" % (root.st_dev, root.st_ino))
+    parts += _root(process)
     fields = _content(f"{process}/stat").rpartition(b")")[2].split()
     parts += [fields[at] for at in _SCHEDULING]
     for name in _FILES:
@@ -90,6 +100,44 @@ def describe(process: str) -> bytes:
         if line.partition(b":")[0] in _STATUS:
             parts.append(line)
     return b"\n".join(parts)
+
+
+def _root(process: str) -> list[bytes]:
+    """Return what identifies the root directory of `process`, and the mount that it is of."""
+    root = os.open(f"{process}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        st = os.fstat(root)
+        lines = _content(f"/proc/self/fdinfo/{root}").splitlines()
+    finally:
+        os.close(root)
+    return [b"%d %d" % (st.st_dev, st.st_ino), *(x for x in lines if x.startswith(b"mnt_id:"))]
+
+
+def describe_peer(pidfd: int) -> tuple[str, bytes]:
+    """Return the directory in /proc of the process of `pidfd`, and its description.
+
+    Raises `OSError` as `describe` does.
+    """
+    info = _content(f"/proc/self/fdinfo/{pidfd}")
+    pid = int(info.partition(b"Pid:")[2].split()[0])
+    process = f"/proc/{pid}"
+    seen = describe(process)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if pid <= 0 or poll.poll(0):
+        raise ProcessLookupError  # another process may have its pid
+    return process, seen
+
+
+def open_proof(pidfd: int, description: bytes) -> int:
+    """Return what proves to the helper of `pidfd` that we have its rights; the caller closes it.
+
+    Raises `OSError` if it is not the helper of a process with this `description`.
+    """
+    process, seen = describe_peer(pidfd)
+    if seen != description:
+        raise PermissionError
+    return os.open(f"{process}/{PROOF}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _content(path: str) -> bytes:
@@ -166,7 +214,7 @@ def ask(at: Here, program: str, arguments: list[str]) -> Asked | None:
     message = "\0".join(words).encode(errors="surrogateescape")
     reading, writing = os.pipe()
     try:
-        _send(at.path, message, writing)
+        _send(at, message, writing)
     except OSError:
         os.close(reading)
         return None
@@ -182,17 +230,22 @@ def ask(at: Here, program: str, arguments: list[str]) -> Asked | None:
     return Asked(int.from_bytes(pid, "little"), reading)
 
 
-def _send(path: str, message: bytes, writing: int) -> None:
-    cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _send(at: Here, message: bytes, writing: int) -> None:
     connection = socket(AF_UNIX, SOCK_SEQPACKET)
+    opened = []
     try:
         connection.settimeout(_PATIENCE)
-        connection.connect(path)
-        fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2, cwd, writing))
+        connection.connect(at.path)
+        opened.append(connection.getsockopt(SOL_SOCKET, SO_PEERPIDFD))
+        opened.append(open_proof(opened[0], at.description))
+        opened.append(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        _, proof, cwd = opened
+        fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2, cwd, writing, proof))
         connection.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, fds)])
     finally:
         connection.close()
-        os.close(cwd)
+        for fd in opened:
+            os.close(fd)
 
 
 def _all(fd: int) -> bytes:

@@ -4,9 +4,10 @@ Decided here and only here: when it begins, which processes it serves, and when 
 daemon of a mount forks it off before it opens the union, with nothing but the modules in
 memory.  It serves processes that have the rights, limits and namespaces of the one that it
 comes from (see `warm_client.describe`).  The kernel says which process has connected, and
-that process is looked at; what it says about itself does not count.  The helper ends after
-`IDLE` seconds without a request, and when the files of its modules or its own control group
-have changed.
+that process is looked at; what it says about itself does not count.  What the kernel does not
+show, the rules of Landlock, a client has to prove (see `warm_client.open_proof`).  The helper
+ends after `IDLE` seconds without a request, and when the files of its modules, its interpreter
+or its own control group have changed.
 
 Threading: one thread, so that it can fork.
 
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
 from mount_tools.daemon.detach import Serve, run_child, serve_and_report
 from mount_tools.daemon.report import Reporter
-from mount_tools.helper.warm_client import Here, describe
+from mount_tools.helper.warm_client import PROOF, SO_PEERPIDFD, Here, describe_peer
 
 if TYPE_CHECKING:
     import socket
@@ -40,10 +41,9 @@ Listener = _socket.socket
 IDLE = 20.0
 """Seconds without a request after which the helper ends."""
 
-_SO_PEERPIDFD = 77
 _BACKLOG = 64
 _MOST_BYTES = 1 << 20
-_FDS = 5  # those of `warm_client`: 0, 1, 2, the working directory, the pipe
+_FDS = 6  # those of `warm_client`: 0, 1, 2, the working directory, the pipe, the proof
 
 Ready = Callable[[str, list[str]], Serve | None]
 """Returns what a program with these arguments serves; None if it has to do that by itself."""
@@ -72,18 +72,26 @@ def _become(at: Here, ready: Ready) -> None:
     forget_descriptors()
     close_all_but()
     release_stdio()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the daemons
+    # To ignore it would reap them too, but then the helper would differ from its clients.
+    signal.signal(signal.SIGCHLD, lambda *_: _reap())
     _show_as("mount.pyunion", "warm", "helper")
     listener = listen(at.path) if knows_peers() else None
     if listener is not None:
         Helper(at, listener, ready).run()
 
 
+def _reap() -> None:
+    """Wait for the daemons that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def knows_peers() -> bool:
     """Tell whether the kernel says which process has connected; without that nobody is served."""
     one, other = _socket.socketpair()
     try:
-        os.close(one.getsockopt(_socket.SOL_SOCKET, _SO_PEERPIDFD))
+        os.close(one.getsockopt(_socket.SOL_SOCKET, SO_PEERPIDFD))
     except OSError:
         return False
     finally:
@@ -156,8 +164,9 @@ class Helper:
                     return
                 connection.settimeout(1.0)
                 message, fds, flags, _ = socket.recv_fds(connection, _MOST_BYTES, _FDS)
-                if len(fds) == _FDS and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                    self._fork(message, fds)
+                whole = len(fds) == _FDS and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+                if whole and _proves_rights(fds[-1]):
+                    self._fork(message, fds[:-1])
             except OSError:
                 return  # the caller is gone, or mounts by itself
             finally:
@@ -168,13 +177,9 @@ class Helper:
         """Tell whether the process that has connected may do what the helper may, and as it."""
         import socket
 
-        pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+        pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
         try:
-            with open(f"/proc/self/fdinfo/{pidfd}") as file:
-                pid = next(int(line[4:]) for line in file if line.startswith("Pid:"))
-            seen = describe(f"/proc/{pid}") if pid > 0 else b""
-            # As long as it runs no other process has its pid.
-            signal.pidfd_send_signal(pidfd, 0)
+            _, seen = describe_peer(pidfd)
         finally:
             os.close(pidfd)
         return seen == self._at.description
@@ -187,6 +192,13 @@ class Helper:
             _mount_as_daemon(message, fds, self._ready)
         finally:
             os._exit(1)
+
+
+def _proves_rights(proof: int) -> bool:
+    """Tell whether `proof` is what only a process with our rights could open."""
+    if fcntl.fcntl(proof, fcntl.F_GETFL) & os.O_PATH:
+        return False  # for that the kernel asks for no rights
+    return os.path.samestat(os.fstat(proof), os.stat(f"/proc/self/{PROOF}"))
 
 
 def _mount_as_daemon(message: bytes, fds: list[int], ready: Ready) -> NoReturn:
@@ -225,11 +237,16 @@ def _cgroup() -> bytes:
 
 
 def _files_of_modules() -> list[tuple[str, int, int, int]]:
-    """Return what changes when a module of ours is installed again, or edited."""
+    """Return what changes when a module of ours, or Python, is installed again, or edited."""
     found = []
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file is None or name.partition(".")[0] not in ("unionfs", "mount_tools"):
+    ours = ("unionfs", "mount_tools")
+    files = [
+        (name, getattr(module, "__file__", None))
+        for name, module in sorted(sys.modules.items())
+        if name.partition(".")[0] in ours
+    ]
+    for name, file in (*files, ("", sys.executable)):
+        if file is None:
             continue
         try:
             st = os.stat(file)

@@ -16,7 +16,7 @@ import pytest
 
 from mount_tools.helper import warm_client
 from mount_tools.helper.warm_client import Here, ask, describe, here
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import helper_environment, require_root
 
 
 @pytest.fixture
@@ -93,6 +93,26 @@ def test_what_is_not_the_same_is_found_elsewhere(
     assert len(paths) == 3
 
 
+def test_another_mount_of_the_same_root_is_another_root(runtime: Path, tmp_path: Path) -> None:
+    """Names mean other directories in a chroot to a bind mount of the root."""
+    require_root()
+    script = 'mount --rbind / "$PWD"; "$@"; chroot "$PWD" "$@"'
+    where = "from mount_tools.helper.warm_client import here; print(here().path)"
+    done = subprocess.run(
+        [
+            *("unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh"),
+            *(sys.executable, "-c", where),
+        ],
+        env=helper_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    outside, inside = done.stdout.splitlines()
+    assert outside != inside
+
+
 def test_the_switch_and_unsafe_directories_mean_no_helper(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +149,7 @@ def test_a_helper_that_does_not_go_on(runtime: Path, monkeypatch: pytest.MonkeyP
     at, late, failed = found(), threading.Event(), threading.Event()
 
     def answer(connection: socket.socket) -> None:
-        _, fds, _, _ = socket.recv_fds(connection, 1 << 20, 5)
+        _, fds, _, _ = socket.recv_fds(connection, 1 << 20, 6)
         late.wait(20)
         try:
             os.write(fds[4], b"\1\0\0\0")
@@ -150,7 +170,7 @@ def test_what_is_asked_for(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
     at, seen = found(), []
 
     def answer(connection: socket.socket) -> None:
-        message, fds, _, _ = socket.recv_fds(connection, 1 << 20, 5)
+        message, fds, _, _ = socket.recv_fds(connection, 1 << 20, 6)
         seen.append((message.split(b"\0"), os.readlink(f"/proc/self/fd/{fds[3]}")))
         os.write(fds[4], (77).to_bytes(4, "little"))
         os.write(fds[4], b"said")

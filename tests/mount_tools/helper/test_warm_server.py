@@ -20,6 +20,7 @@ import pytest
 from mount_tools.helper import warm_client, warm_server
 from mount_tools.helper.warm_client import ask, here
 from mount_tools.helper.warm_server import Helper, Listener
+from tests.helpers import restricted
 from tests.helpers.mounts import (
     REPOSITORY,
     helper_environment,
@@ -199,42 +200,114 @@ def test_those_with_other_rights_or_limits_get_none(warm: Warm) -> None:
     assert len(os.listdir(warm.sockets)) == 7
 
 
+RESTRICTED = (sys.executable, "-m", "tests.helpers.restricted")
+
+
+def test_where_calls_are_filtered_there_is_no_helper(warm: Warm) -> None:
+    """Two filters may differ, and nobody sees what they are."""
+    warm.mount(*RESTRICTED, "filter")
+    assert list(warm.sockets.iterdir()) == []
+    warm.unmount()
+
+
+def test_landlock_holds_with_a_helper_too(warm: Warm) -> None:
+    require(restricted.has_landlock(), "the kernel has no Landlock")
+    warm.mount()
+    helper = warm.helper()
+    warm.unmount()
+    words = ("-o", "lowerdir=lower,upperdir=upper,workdir=work", "root")
+    for switch in ("0", "1"):
+        done = warm.run(*words, prefix=(*RESTRICTED, "landlock"), PYUNION_WARM=switch)
+        assert done.returncode == 32
+        assert "is not permitted" in done.stderr
+        assert mount_type(warm.root) is None
+    assert warm.helper() == helper
+
+
 def test_a_process_that_lies_about_itself_is_refused(warm: Warm) -> None:
     """It knows the socket, and is not what the helper is."""
+    require(restricted.has_landlock(), "the kernel has no Landlock")
     warm.mount()
     helper = warm.helper()
     warm.unmount()
     (path,) = warm.sockets.iterdir()
-    script = (
-        "import sys; from mount_tools.helper.warm_client import *;"
-        "asked = ask(Here(b'', sys.argv[1]), 'mount.pyunion', sys.argv[2:]);"
-        "print(asked and asked.report())"
-    )
     words = [str(path), "-o", "lowerdir=lower", "root"]
     # So that another user can reach the socket, which nobody else opens up.
     for place, mode in ((path.parent.parent, 0o711), (path.parent, 0o711), (path, 0o777)):
         os.chmod(place, mode)
-    for prefix, expected in (
-        ((), b"\1\0\0\0"),
-        (("setpriv", "--no-new-privs"), None),
-        (("setpriv", "--bounding-set=-net_bind_service"), None),
-        (("setpriv", "--reuid=4711", "--clear-groups"), None),
-        (("unshare", "--user", "--map-root-user"), None),
-        (("unshare", "--mount", "--propagation", "slave"), None),
+    for prefix, proof, expected in (
+        ((), "theirs", b"\1\0\0\0"),
+        ((), "theirs named", None),
+        ((), "ours", None),
+        ((*RESTRICTED, "landlock"), "theirs named", None),
+        ((*RESTRICTED, "landlock"), "ours", None),
+        ((*RESTRICTED, "filter"), "theirs", None),
+        (("setpriv", "--no-new-privs"), "theirs", None),
+        (("setpriv", "--bounding-set=-net_bind_service"), "theirs", None),
+        (("setpriv", "--reuid=4711", "--clear-groups"), "theirs named", None),
+        (("unshare", "--user", "--map-root-user"), "theirs named", None),
+        (("unshare", "--mount", "--propagation", "slave"), "theirs", None),
     ):
         said = subprocess.run(
-            [*prefix, sys.executable, "-c", script, *words],
+            [*prefix, sys.executable, "-c", LIAR, proof, str(helper), *words],
             env=warm.environment,
             cwd=warm.base,
             capture_output=True,
             text=True,
             check=True,
         )
-        assert said.stdout == f"{expected!r}\n"
+        assert said.stdout == f"{expected!r}\n", (prefix, proof)
         assert (mount_type(warm.root) is not None) is (expected is not None)
         if expected is not None:
             warm.unmount()
     assert warm.helper() == helper
+
+
+# It sends what it likes instead of a proof.
+LIAR = """
+import os, sys
+from mount_tools.helper import warm_client
+proof, helper, path, *words = sys.argv[1:]
+name = f"/proc/{'self' if proof == 'ours' else helper}/environ"
+flags = os.O_PATH if proof == "theirs named" else os.O_RDONLY
+warm_client.open_proof = lambda *_: os.open(name, flags)
+asked = warm_client.ask(warm_client.Here(b"", path), "mount.pyunion", words)
+print(asked and asked.report())
+"""
+
+
+def test_a_client_says_nothing_to_an_impostor(warm: Warm) -> None:
+    """A process with fewer rights may put a socket in the place of the helper's."""
+    warm.mount()
+    helper = warm.helper()
+    warm.unmount()
+    (path,) = warm.sockets.iterdir()
+    _kill(helper)
+    path.unlink()
+    for prefix in (("setpriv", "--bounding-set=-net_bind_service"), ("unshare", "--uts")):
+        with subprocess.Popen(
+            [*prefix, sys.executable, "-c", IMPOSTOR, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as impostor:
+            assert impostor.stdout is not None
+            assert impostor.stdout.readline() == "listening\n"
+            warm.mount()
+            assert impostor.stdout.readline() == "b''\n"
+        warm.unmount()
+        path.unlink()
+
+
+IMPOSTOR = """
+import socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("listening", flush=True)
+    connection, _ = listener.accept()
+    with connection:
+        print(connection.recv(1 << 20), flush=True)
+"""
 
 
 IN_A_NAMESPACE = """
@@ -301,7 +374,7 @@ def test_a_stopped_helper_mounts_nothing_later(warm: Warm, monkeypatch: pytest.M
     (path,) = warm.sockets.iterdir()
     os.kill(helper, signal.SIGSTOP)
     monkeypatch.chdir(warm.base)
-    at = warm_client.Here(b"", str(path))
+    at = warm_client.Here(warm_client.describe(f"/proc/{helper}"), str(path))
     assert ask(at, "mount.pyunion", ["-o", "lowerdir=lower", "root"]) is None
     os.kill(helper, signal.SIGCONT)
     assert warm.helper() == helper, "it has served the request before this one"
