@@ -18,26 +18,21 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import Place, mount_point
+from mount_tools.container.system_mounts import Place, make_read_only, mount_point
 from unionfs.errors import fs_error
 from unionfs.syscalls.mount import (
     MS_BIND,
     MS_NODEV,
-    MS_NOEXEC,
     MS_NOSUID,
-    MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     mount,
 )
-from unionfs.syscalls.mount_tree import MOUNT_ATTR_RDONLY, set_mount_attributes
 from unionfs.syscalls.openat2 import open_in_root
 
 FURNISHED = ("dev", "proc", "sys")
 """The directories of a root on which each RUN has a filesystem of its own."""
 
 _MOST_LINKS = 40  # as path_resolution(7)
-_KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 class Bind(NamedTuple):
@@ -105,20 +100,9 @@ def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
                 _attach(wanted, place.path, os.path.join(workspace, str(number)))
             if isinstance(wanted, Bind) and wanted.read_only:
                 with Place(root, wanted.target.strip("/")) as place:
-                    _make_read_only(place)
+                    make_read_only(place)
         except OSError as error:
             raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from None
-
-
-def _make_read_only(place: Place) -> None:
-    """Make a bind mount read-only, and all mounts in it, if the kernel can do that."""
-    try:
-        set_mount_attributes(place.fd, MOUNT_ATTR_RDONLY, 0, recursive=True)
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
-        flags = MS_RDONLY | (os.fstatvfs(place.fd).f_flag & _KEPT)
-        mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
 def _attach(wanted: Attached, target: bytes, own: str) -> None:

@@ -8,6 +8,7 @@ Threading: one thread, since it forks.
 """
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
@@ -82,20 +83,33 @@ class RootDaemon:
     """The daemon that will serve a container's root."""
 
     def __init__(self, upper: bytes | None, begin: Callable[[int], _Process]) -> None:
-        """`begin` starts it, with a pipe from which it hears that the root is mounted."""
+        """`begin` starts it, with a socket from which it hears that the root is mounted."""
         self._upper = upper
-        self._live = False
-        mounted, self._mounted = os.pipe()
+        self._told = self._live = False
+        self._mounted, mounted = socket.socketpair()
         try:
-            self._daemon = begin(mounted)
+            self._daemon = begin(mounted.fileno())
+        except BaseException:
+            self._mounted.close()
+            raise
         finally:
-            os.close(mounted)
+            mounted.close()
 
-    def serve(self) -> None:
-        """Let it serve the root, which is mounted now; return when it does.  Raises StoreError."""
-        with suppress(BrokenPipeError):  # it has ended, and its report says why
-            os.write(self._mounted, b"m")
-        self._close()
+    def serve(self, init: int | None = None) -> None:
+        """Let it serve the root, which is mounted now; return when it does.  Raises StoreError.
+
+        If this process then ends before the process `init` does, the daemon kills that.
+        """
+        self._told = True
+        fds = [] if init is None else [os.pidfd_open(init)]
+        try:
+            with suppress(BrokenPipeError):  # it has ended, and its report says why
+                socket.send_fds(self._mounted, [b"m"], fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if init is None:
+            self._mounted.close()
         outcome = outcome_of(self._daemon.report())
         if outcome.status != OK:
             raise StoreError(outcome.message)
@@ -103,17 +117,16 @@ class RootDaemon:
 
     def cancel(self) -> None:
         """Let it end; if it serves already, the caller has ended the processes of the mount."""
-        if self._mounted >= 0:
-            self._close()
+        if not self._told:
+            self._told = True
+            self._mounted.close()
             self._daemon.report()
         elif self._live:
             self.await_end()
+        self._mounted.close()
 
     def await_end(self) -> None:
         """Return when it has ended, or when another mount namespace keeps the mount alive."""
         if not self._daemon.ended_within(GRACE) and self._upper is not None:
             await_predecessor(self._upper)
-
-    def _close(self) -> None:
-        os.close(self._mounted)
-        self._mounted = -1
+        self._mounted.close()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from layerstore.errors import StoreError
 from mount_tools.container.mount_points import with_points
@@ -42,12 +45,18 @@ def serve_in_namespace(
 ) -> Outcome:
     """Serve the mount behind `fuse`, made in another mount namespace, to its end.
 
-    `mounted` is a pipe from which something can be read as soon as the mount is made.
+    `mounted` is a socket from which something can be read as soon as the mount is made.  If a
+    pidfd comes with that, its process is killed when the other end of the socket is closed.
     """
 
     def wait() -> None:
-        made = os.read(mounted, 1)
-        os.close(mounted)
+        keeper = socket.socket(fileno=mounted)
+        made, fds, _, _ = socket.recv_fds(keeper, 1, 1)
+        if fds:
+            # A thread of its own: the main one waits for signals, and the rest for requests.
+            threading.Thread(target=_kill_after, args=(keeper, *fds), daemon=True).start()
+            return
+        keeper.close()
         if not made:
             raise MountError("the process that was to mount the root of the container has ended")
 
@@ -58,3 +67,10 @@ def serve_in_namespace(
         return serve(f"/dev/fd/{fuse}", options, live, wait=wait)
     except (ConfigError, MountError, OSError) as error:
         return Outcome(1, str(error))
+
+
+def _kill_after(keeper: socket.socket, process: int) -> None:
+    """Wait until the other end of `keeper` is closed, and kill the process, a pidfd."""
+    keeper.recv(1)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)

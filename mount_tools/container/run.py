@@ -186,7 +186,8 @@ def _start_inside(
                 ours.raise_failure()
             ours.watch(child)
         try:
-            daemon.serve()
+            # A command that changes its user is not killed with its parent (prctl(2)).
+            daemon.serve(None if inside.host.init else init)
         except StoreError:
             ours.raise_failure()  # the mount may have gone with the process that made it
             raise

@@ -28,6 +28,7 @@ from unionfs.syscalls.mount import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
@@ -273,7 +274,8 @@ def _show(root: int, volume: Volume) -> None:
         with mount_point(root, volume.target.strip("/"), folder=folder) as place:
             _bind(os.fsencode(volume.source), place.path)
         if volume.read_only:
-            _remount(root, volume.target.strip("/"), MS_RDONLY)
+            with Place(root, volume.target.strip("/")) as place:
+                make_read_only(place)
     except OSError as error:
         raise StoreError(
             f"{volume.source} cannot be mounted on {volume.target}: {error.strerror}"
@@ -284,11 +286,41 @@ def _bind(source: bytes, target: bytes) -> None:
     mount(source, target, b"", MS_BIND | MS_REC, b"")
 
 
+def make_read_only(place: Place) -> None:
+    """Make the mount whose root is `place` read-only, with all mounts in it.
+
+    What the machine mounts in it later does not get there.  Raises OSError, EOPNOTSUPP if there
+    are mounts in it and the kernel, before Linux 5.12, can change only the first.
+    """
+    # Few containers need it.
+    from unionfs.syscalls.mount_tree import MOUNT_ATTR_RDONLY, set_mount_attributes
+
+    try:
+        set_mount_attributes(place.fd, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, recursive=True)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        from unionfs.syscalls.mountinfo import read_mounts
+
+        inside = os.readlink(place.path) + b"/"
+        if any(found.mount_point.startswith(inside) for found in read_mounts()):
+            raise OSError(
+                errno.EOPNOTSUPP,
+                "there are other mounts in it, which Linux makes read-only since 5.12; bind it "
+                "writable, or unmount them",
+            ) from None
+        _set_flags(place, MS_RDONLY)
+
+
 def _remount(root: int, path: str, flags: int) -> None:
     with Place(root, path) as place:
-        # A remount clears the flags that it does not repeat.
-        flags |= os.fstatvfs(place.fd).f_flag & _SAFE
-        mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
+        _set_flags(place, flags)
+
+
+def _set_flags(place: Place, flags: int) -> None:
+    # A remount clears the flags that it does not repeat.
+    flags |= os.fstatvfs(place.fd).f_flag & _SAFE
+    mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
 class Place:

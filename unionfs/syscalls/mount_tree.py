@@ -76,13 +76,16 @@ def mount_clone(fd: int, target: bytes) -> None:
         raise fail(target)
 
 
-def set_mount_attributes(fd: int, attributes: int, clear: int, *, recursive: bool = False) -> None:
+def set_mount_attributes(
+    fd: int, attributes: int, clear: int, propagation: int = 0, *, recursive: bool = False
+) -> None:
     """Set the MOUNT_ATTR_* `attributes` of the mount whose root is `fd`, after `clear`.
 
-    If `recursive`, those of all mounts in it are set too.  Raises EPERM if one of them is
+    `propagation` is MS_PRIVATE or another such flag of mount(2), or 0 to leave it.  If
+    `recursive`, those of all mounts in it are set too.  Raises EPERM if one of them is
     locked, as in a user namespace, ENOSYS before Linux 5.12.
     """
-    attr = _ATTR.pack(attributes, clear, 0, 0)
+    attr = _ATTR.pack(attributes, clear, propagation, 0)
     flags = AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", flags, attr, len(attr)) != 0:
         raise fail()

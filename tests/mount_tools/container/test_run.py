@@ -106,6 +106,17 @@ def test_without_an_init_the_command_is_process_1(containers: Containers) -> Non
     containers.ok("rm", "box")
 
 
+def test_a_process_1_that_changed_its_user_ends_with_its_keeper(containers: Containers) -> None:
+    words = ("run", "-d", "--init=false", "--name", "box", "busy:1")
+    containers.ok(*words, "busybox", "su", "bob", "-c", "echo up; exec sleep 1000")
+    wait_until(lambda: containers.ok("logs", "box") == "up", "the command to print")
+    pid = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
+    assert os.stat(f"/proc/{pid}").st_uid == 1000
+    os.kill(containers.keeper("box"), signal.SIGKILL)
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+    assert containers.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (137)")
+
+
 def test_a_signal_to_the_init_is_the_commands(containers: Containers) -> None:
     script = "trap 'exit 3' TERM; kill 1; while :; do sleep 0.02; done"
     assert containers("run", "--rm", "busy:1", "sh", "-c", script).returncode == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
 from tests.helpers.containers import Containers
+from tests.helpers.mounts import require_root, run
 
 
 @pytest.fixture
@@ -64,6 +66,31 @@ def test_mounts_beneath_others_are_not_hidden(containers: Containers, tmp_path: 
         "busy:1", "sh", "-c", "cat /a/b/c; echo; cat /etc/hostname",
     )  # fmt: skip
     assert done.splitlines()[0] == "of the host" and len(done.splitlines()) == 2
+
+
+def test_a_read_only_bind_is_so_with_the_mounts_in_it(
+    containers: Containers, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "later").mkdir()
+    require_root()
+    run("mount", "--bind", source, source)
+    run("mount", "--make-shared", source)
+    try:
+        run("mount", "-t", "tmpfs", "inside", source / "sub")
+        name = ("--name", "box", "-v", f"{source}:/x:ro", "-v", f"{source}:/y")
+        containers.ok("run", "-d", *name, "busy:1", "sleep", "100")
+        write = "echo 1 > /x/sub/a; echo 2 > /x/b; echo 3 > /y/sub/c"
+        done = containers("exec", "box", "sh", "-c", write)
+        assert done.stderr.count("Read-only file system") == 2
+        assert sorted(path.name for path in source.rglob("?")) == ["c"]
+        run("mount", "-t", "tmpfs", "later", source / "later")
+        containers("exec", "box", "sh", "-c", "echo 1 > /x/later/a")
+        assert os.listdir(source / "later") == []
+        containers.ok("rm", "-f", "box")
+    finally:
+        run("umount", "-lR", source)
 
 
 def test_a_container_that_cannot_be_leaves_nothing(containers: Containers) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import furnish, mount_point
+from mount_tools.container.system_mounts import Place, furnish, make_read_only, mount_point
+from tests.helpers.mounts import require_root, run
+from tests.helpers.unions import errno_of
+from unionfs.syscalls import mount_tree
 
 
 @pytest.fixture
@@ -64,3 +67,32 @@ def test_what_cannot_be_mounted_on_is_said(root: int, tmp_path: Path, kind: str)
     ):
         furnish(root, (), {}, read_only=False)
     assert os.listdir(tmp_path / "root") == ["proc"]
+
+
+def test_an_older_kernel_makes_a_lone_mount_read_only_and_says_why_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_root()
+
+    def lacking(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(mount_tree, "set_mount_attributes", lacking)
+    top = tmp_path / "top"
+    top.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "nosuid", "top", top)
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (top / "sub").mkdir()
+        run("mount", "-t", "tmpfs", "sub", top / "sub")
+        with Place(root, "top") as place:
+            with pytest.raises(OSError, match=r"other mounts in it.*since 5\.12") as refused:
+                make_read_only(place)
+            assert refused.value.errno == errno.EOPNOTSUPP
+            run("umount", top / "sub")
+            make_read_only(place)
+        assert errno_of(lambda: os.mkdir(top / "new")) == errno.EROFS
+        assert os.statvfs(top).f_flag & os.ST_NOSUID
+    finally:
+        os.close(root)
+        run("umount", "-lR", top)
