@@ -6,7 +6,9 @@ for the path on disk, with the marks of overlayfs, so a tree can be compared
 with its index without interpreting the marks.
 
 The file is JSON lines packed with zstd, sorted by path: paths as text with
-surrogate escapes, attribute values in base64.
+surrogate escapes, attribute values in base64.  In version 1 the digests of files with large
+holes are of another form (`layerstore.layer.holes`).  Such an index stays as it is, and its
+files are compared in that form.
 """
 
 from __future__ import annotations
@@ -26,21 +28,22 @@ import zstandard
 
 from layerstore.diff.tree_walk import walk
 from layerstore.errors import InvalidImage
-from layerstore.layer.holes import digest_fd
+from layerstore.layer.holes import HOLES, digest_fd
 from layerstore.layer.metadata import ids_of_root
 from unionfs.syscalls import xattr
 
 INDEX = "index"
 _LEVEL = 3
 _CHUNK = 1 << 20
-VERSION = 1
+VERSION = 2
+_READ = (1, VERSION)
 _LONGEST_PATH = 4096  # PATH_MAX of the kernel, with the NUL at the end
 
 
 class IndexEntry(NamedTuple):
     """One path of a layer on disk, relative to its `diff`, b"" for `diff` itself.
 
-    `digest` is the xxh3_128 of a regular file's content, in hexadecimal.  It
+    `digest` is that of a regular file's content, from `layerstore.layer.holes`.  It
     detects accidental changes; an attacker can make a file with the same digest.
     """
 
@@ -117,7 +120,7 @@ def _parse(stream: zstandard.ZstdDecompressionReader) -> Iterator[IndexEntry]:
             found = loads(line.decode())
             if version is None:
                 version = found["pyunion-index"]
-                if version != VERSION:
+                if version not in _READ:
                     raise ValueError(f"it is of version {version}")
                 continue
             path, mode, uid, gid, size, mtime_ns, digest, *more = found
@@ -160,7 +163,7 @@ def compare(
         uid = 0 if entry.uid in uids else entry.uid
         return entry._replace(uid=uid, gid=0 if entry.gid in gids else entry.gid)
 
-    for found in scan(diff, content=content):
+    for found in scan(diff, content=content, wanted=index):
         wanted = missing.pop(found.path, None)
         if wanted is None:
             yield Difference(found.path, "is not in the layer")
@@ -191,11 +194,12 @@ def scan(
     content: bool = True,
     known: Mapping[bytes, IndexEntry] = MappingProxyType({}),
     digests: Mapping[bytes, str] = MappingProxyType({}),
+    wanted: Mapping[bytes, IndexEntry] = MappingProxyType({}),
 ) -> Iterator[IndexEntry]:
     """Yield the paths beneath `diff`, in the order of an index.
 
     The entries of paths in `known` are not read from disk.  A file whose digest is known
-    is not read; without `content` no file is.
+    is not read; without `content` no file is.  Digests are in the form of those in `wanted`.
     """
     top = os.fsencode(diff)
     yield _look(top, b"", "")
@@ -207,12 +211,15 @@ def scan(
             if entry is None:
                 full = top + b"/" + path
                 where = full if len(full) < _LONGEST_PATH else xattr.at(folder.fd, name)
-                entry = _look(where, path, digests.get(path) if content else "")
+                digest = digests.get(path) if content else ""
+                like = wanted.get(path)
+                holes = like is None or like.digest.startswith(HOLES)
+                entry = _look(where, path, digest, holes=holes)
             found.append(entry)
     yield from sorted(found)
 
 
-def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
+def _look(full: bytes, path: bytes, digest: str | None, *, holes: bool = True) -> IndexEntry:
     """Return the entry of `path`, which is at `full`; a file is read if its `digest` is None."""
     st = os.lstat(full)
     regular = stat.S_ISREG(st.st_mode)
@@ -226,7 +233,7 @@ def _look(full: bytes, path: bytes, digest: str | None) -> IndexEntry:
         st.st_gid,
         st.st_size if regular else 0,
         st.st_mtime_ns,
-        (digest_file(full) if digest is None else digest) if regular else "",
+        (digest_file(full, holes=holes) if digest is None else digest) if regular else "",
         os.readlink(full) if stat.S_ISLNK(st.st_mode) else b"",
         st.st_rdev if device else 0,
         attributes(full),
@@ -260,9 +267,10 @@ UNTRACKED = ("security.selinux", "security.ima", "security.evm", "system.nfs4_ac
 EMPTY = xxhash.xxh3_128_hexdigest(b"")
 
 
-def digest_file(path: bytes) -> str:
-    """Return the xxh3_128 of the regular file `path`, following no link.
+def digest_file(path: bytes, *, holes: bool = True) -> str:
+    """Return the digest of the regular file `path`, following no link.
 
+    Without `holes` it is that of an index of version 1.
     Raises OSError, which is ESTALE if the path is no longer a regular file.
     """
     # If it is a FIFO, the open must not block.
@@ -270,6 +278,6 @@ def digest_file(path: bytes) -> str:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.ESTALE, "it is no regular file any more", path)
-        return digest_fd(fd)
+        return digest_fd(fd, holes=holes)
     finally:
         os.close(fd)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import xxhash
 
-from layerstore.layer.holes import hash_zeros
+from layerstore.layer.holes import BLOCK, ContentHasher
 from layerstore.layer.index import EMPTY, IndexEntry, attributes
 from layerstore.layer.metadata import Metadata, Owned
 from layerstore.layer.tree import Folder
@@ -136,10 +136,10 @@ class FileMaker:
         at = 0
         for view in self._views(raw):
             size = len(view)
-            if hasher is None and size == entry.size:
+            if size == entry.size < BLOCK:
                 digest = xxhash.xxh3_128_hexdigest(view)
             else:
-                hasher = hasher or xxhash.xxh3_128()
+                hasher = hasher or ContentHasher()
                 hasher.update(view)
             if sparse:
                 self._write_with_holes(fd, view, at)
@@ -148,7 +148,7 @@ class FileMaker:
             at += size
         if sparse:
             os.ftruncate(fd, entry.size)
-        return digest if hasher is None else hasher.hexdigest()
+        return digest if hasher is None else hasher.digest()
 
     def _write_with_holes(self, fd: int, view: memoryview, offset: int) -> None:
         """Write `view` at `offset`, except whole pages of zeros."""
@@ -171,12 +171,12 @@ class FileMaker:
 
     def _write_segments(self, fd: int, entry: Entry, raw: Raw | None) -> str:
         """Write a file of which only some pieces are stored, with holes between them."""
-        hasher = xxhash.xxh3_128()
+        hasher = ContentHasher()
         views = self._views(raw)
         rest = memoryview(b"")
         at = 0
         for offset, size in entry.segments or ():
-            hash_zeros(hasher, offset - at)
+            hasher.zeros(offset - at)
             at = offset
             while size:
                 rest = rest or next(views)
@@ -185,9 +185,9 @@ class FileMaker:
                 _write_at(fd, piece, at)
                 at += len(piece)
                 size -= len(piece)
-        hash_zeros(hasher, entry.size - at)
+        hasher.zeros(entry.size - at)
         os.ftruncate(fd, entry.size)
-        return hasher.hexdigest()
+        return hasher.digest()
 
 
 def _write_at(fd: int, view: memoryview, offset: int) -> None:

@@ -36,6 +36,7 @@ import zstandard
 
 from layerstore.diff.union import UnionFiles
 from layerstore.errors import DigestMismatch, InvalidImage
+from layerstore.layer.holes import data_ranges
 from layerstore.oci.digest import Digest
 from layerstore.tar.pipeline import Sink, Tick, Writable
 from layerstore.tar.reader import Segments, show
@@ -56,6 +57,7 @@ _LEVEL = 3
 _RAW_MOST = 1 << 20
 _MOST_PAIRS = 1 << 17
 _DIRS = 256
+_SMALL = 1 << 16  # a file of at most so many bytes is read without looking for holes
 _LONGEST_PATH = 4096
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -227,10 +229,24 @@ def assemble(
 def _copy(file: BinaryIO, piece: _Piece, sink: Sink) -> None:
     fd = file.fileno()
     for offset, size in piece.segments or ((0, piece.stored),):
-        copy_content(fd, offset, size, sink, piece.path)
+        end = offset + size
+        if size > _SMALL and _has_holes(fd, end):
+            for start, stop in data_ranges(fd, end, offset):
+                sink.zeros(start - offset)
+                _copy_data(fd, start, stop - start, sink, piece.path)
+                offset = stop
+            sink.zeros(end - offset)
+        else:
+            _copy_data(fd, offset, size, sink, piece.path)
 
 
-def copy_content(fd: int, offset: int, size: int, sink: Sink, path: bytes) -> None:
+def _has_holes(fd: int, size: int) -> bool:
+    """Tell whether the file `fd` has `size` bytes, and some of all its bytes are holes."""
+    st = os.fstat(fd)
+    return st.st_size >= size and st.st_blocks * 512 < st.st_size
+
+
+def _copy_data(fd: int, offset: int, size: int, sink: Sink, path: bytes) -> None:
     """Write `size` bytes of the file `fd` from `offset` to `sink`.
 
     `path` is for the message.  Raises DigestMismatch if the file is shorter.

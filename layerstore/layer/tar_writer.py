@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import xxhash
 
 from layerstore.errors import StoreError
-from layerstore.layer.holes import data_ranges, hash_zeros
+from layerstore.layer.holes import BLOCK, ContentHasher, data_ranges
 from layerstore.layer.tar_split import SplitWriter
 from layerstore.tar.headers import END, padding
 from layerstore.tar.pipeline import Sink
@@ -61,7 +61,7 @@ class TarWriter:
         """Write `size` bytes of the file `fd`, and fill the last block.
 
         `shown` says that a layer beneath has the file, which the layer only shows.
-        Returns the xxh3_128 of the content.
+        Returns the digest of the content, as the index has it.
         """
         if self._split is not None:
             self._split.file(path, size, None, shown=shown)
@@ -95,18 +95,18 @@ class TarWriter:
     def _plain(self, fd: int, path: bytes, size: int) -> str:
         sink = self._sink
         room = sink.room()
-        if size <= len(room):
+        if size <= len(room) and size < BLOCK:
             # Most files are written in one piece.
             view = room[:size]
             if os.readv(fd, [view]) == size:
                 sink.filled(size)
                 return xxhash.xxh3_128_hexdigest(view)
-        hasher = xxhash.xxh3_128()
+        hasher = ContentHasher()
         self._copy(fd, path, 0, size, hasher)
-        return hasher.hexdigest()
+        return hasher.digest()
 
     def _copy(
-        self, fd: int, path: bytes, offset: int, size: int, hasher: xxhash.xxh3_128 | None
+        self, fd: int, path: bytes, offset: int, size: int, hasher: ContentHasher | None
     ) -> None:
         sink = self._sink
         while size:
@@ -121,7 +121,7 @@ class TarWriter:
             size -= done
 
     def _with_holes(self, fd: int, path: bytes, size: int) -> str:
-        hasher = xxhash.xxh3_128()
+        hasher = ContentHasher()
         at = 0
         for start, end in data_ranges(fd, size):
             self._zeros(start - at, hasher)
@@ -131,10 +131,10 @@ class TarWriter:
             # Beyond its end there is no data either, but no hole.
             raise _shorter(path)
         self._zeros(size - at, hasher)
-        return hasher.hexdigest()
+        return hasher.digest()
 
-    def _zeros(self, size: int, hasher: xxhash.xxh3_128) -> None:
-        hash_zeros(hasher, size)
+    def _zeros(self, size: int, hasher: ContentHasher) -> None:
+        hasher.zeros(size)
         self._sink.zeros(size)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from layerstore.errors import InvalidImage
 from layerstore.layer import index as layer_index
+from layerstore.layer.holes import HOLES
 from layerstore.layer.index import Difference, IndexEntry, compare, read_index, scan, write_index
 from tests.helpers.unions import fill
 
@@ -77,6 +79,46 @@ def test_content_changed_behind_its_time(tree: Path) -> None:
     os.utime(tree / "e", ns=(st.st_atime_ns, st.st_mtime_ns))
     assert list(compare(tree, entries)) == [Difference(b"e", "differs in content")]
     assert list(compare(tree, entries, content=False)) == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_large_holes_in_an_index_of_each_version(
+    tree: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of version 1, which hashed the zeros of a hole, is still compared by content."""
+    with (tree / "sparse").open("wb") as file:
+        file.truncate(8 << 20)
+    if version == 1:
+        monkeypatch.setattr(layer_index, "VERSION", 1)
+        plain = {b"sparse": xxhash.xxh3_128_hexdigest(bytes(8 << 20))}
+        write_index(tree.with_name("index"), scan(tree, digests=plain))
+        entries = {entry.path: entry for entry in read_index(tree.with_name("index"))}
+        monkeypatch.undo()
+    else:
+        entries = indexed(tree)
+    assert entries[b"sparse"].digest.startswith(HOLES) == (version == 2)
+    assert list(compare(tree, entries)) == []
+    time = (tree / "sparse").stat().st_mtime_ns
+    with (tree / "sparse").open("r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"x")
+    os.utime(tree / "sparse", ns=(time, time))
+    assert list(compare(tree, entries)) == [Difference(b"sparse", "differs in content")]
+    with (tree / "sparse").open("r+b") as file:
+        file.write(bytes(8 << 20))
+    os.utime(tree / "sparse", ns=(time, time))
+    assert list(compare(tree, entries)) == [], "zeros are as good as a hole"
+
+
+def test_an_index_of_a_later_version_is_not_guessed_at(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_index, "VERSION", 3)
+    indexed_path = tree.with_name("index")
+    write_index(indexed_path, scan(tree))
+    monkeypatch.undo()
+    with pytest.raises(InvalidImage, match="it is of version 3"):
+        list(read_index(indexed_path))
 
 
 def test_known_digests_are_not_computed_again(tree: Path) -> None:

@@ -13,9 +13,10 @@ import zstandard
 from layerstore.errors import DigestMismatch, InvalidImage
 from layerstore.layer.pack import pack
 from layerstore.layer.tar_split import archive_size, assemble
+from layerstore.tar.headers import format_sparse_map
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import fill
-from tests.layerstore.archives import Site, file, folder, header, padded, whole
+from tests.layerstore.archives import Site, file, folder, header, padded, pax_of, whole
 
 
 def test_every_byte(site: Site) -> None:
@@ -32,6 +33,27 @@ def test_every_byte(site: Site) -> None:
 def test_files_larger_than_any_buffer(site: Site) -> None:
     content = os.urandom(1000) * 5000
     site.good(file(b"a", content), file(b"b", content[:-1]), file(b"c", b"x" * (1 << 20)))
+
+
+def test_a_hole_is_not_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read a hole takes a processor longer than SHA-256, and fills the page cache."""
+    content = bytes(20 << 20) + b"middle" + bytes(20 << 20) + b"end"
+    records = {b"major": b"1", b"minor": b"0", b"name": b"b", b"realsize": b"%d" % (32 << 20)}
+    sparse = pax_of({b"GNU.sparse." + key: value for key, value in records.items()})
+    body = format_sparse_map([(1 << 20, (1 << 20) + 1)], 32 << 20) + b"x"
+    parts = file(b"a", content), sparse, file(b"b", body)
+    read = 0
+    preadv = os.preadv
+
+    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
+        nonlocal read
+        size = preadv(fd, buffers, offset)
+        read += size
+        return size
+
+    monkeypatch.setattr(os, "preadv", counted)
+    site.good(*parts)
+    assert 0 < read <= 1 << 20
 
 
 def test_a_path_that_an_archive_holds_many_times(site: Site) -> None:

@@ -9,6 +9,7 @@ import pytest
 import xxhash
 
 from layerstore.errors import StoreError
+from layerstore.layer.index import digest_file
 from layerstore.layer.tar_writer import TarWriter
 from layerstore.tar.headers import REGULAR, format_entry
 from layerstore.tar.pipeline import Sink
@@ -51,6 +52,13 @@ def test_a_hole_is_written_as_the_zeros_it_stands_for(tmp_path: Path) -> None:
         file.truncate(len(data))
     (tmp_path / "plain").write_bytes(data)
     assert written(tmp_path / "sparse") == written(tmp_path / "plain")
+    assert written(tmp_path / "plain")[1] == digest_file(os.fsencode(tmp_path / "plain"))
+
+
+def test_a_file_of_one_block_of_zeros_has_the_digest_of_its_kind(tmp_path: Path) -> None:
+    """It fits into one buffer of the stream, so it is hashed in one call."""
+    (tmp_path / "f").write_bytes(bytes(1 << 20))
+    assert written(tmp_path / "f")[1] == digest_file(os.fsencode(tmp_path / "f"))
 
 
 @pytest.mark.parametrize("size", [100, 1 << 21])
