@@ -39,6 +39,8 @@ _LEAST, MOST = 16, 512
 _ALTERNATE = 64
 _PROCESSOR = 36  # the field in /proc/PID/stat, counted from the first after the name
 _DATA = (Opcode.READ, Opcode.WRITE)
+# They do not say who has closed the file (fs/fuse/file.c:fuse_prepare_release()).
+_OF_NOBODY = (Opcode.RELEASE, Opcode.RELEASEDIR)
 
 
 class Reader:
@@ -61,6 +63,8 @@ class Reader:
 
     def change_client(self, pid: int) -> None:
         """Note that a request came from another client than the last one."""
+        if self.request.opcode in _OF_NOBODY:
+            return
         self.pid = pid
         self.left = FIRST
         self._changes += 1

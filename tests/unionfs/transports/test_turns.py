@@ -147,6 +147,16 @@ def test_a_reader_follows_its_only_client(client: int) -> None:
     assert seen == [{max(everywhere)}, everywhere, {max(everywhere)}, everywhere]
 
 
+@pytest.mark.parametrize("opcode", [Opcode.RELEASE, Opcode.RELEASEDIR])
+def test_what_names_no_client_is_not_another_client(client: int, opcode: Opcode) -> None:
+    reader = new_reader()
+    reader.change_client(client)
+    reader.left = 100
+    reader.request.opcode = opcode
+    reader.change_client(0)
+    assert (reader.pid, reader.left) == (client, 100)
+
+
 @pytest.mark.usefixtures("idle")
 def test_a_client_that_stays_is_looked_at_less_and_less_often(client: int) -> None:
     def intervals() -> list[int]:
