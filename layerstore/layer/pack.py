@@ -44,7 +44,7 @@ from layerstore.tar.headers import (
 )
 from layerstore.tar.pipeline import Sink, Tick, Writable
 from layerstore.tar.reader import show
-from unionfs import AUFS_PREFIX
+from unionfs import AUFS_PREFIX, FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID, Attr
 
@@ -98,7 +98,8 @@ def pack(
     must not have.  The paths in `skip` are left out.  With each of these, and with `merged`,
     there is no `record`.
     `any_names` says that `diff` was not written by our union, which makes no names that mean
-    whiteouts in an archive; with a `record`, one that is there is refused (InvalidImage).
+    whiteouts in an archive, and no marks of fuse-overlayfs, which our union would obey; with a
+    `record`, one that is there is refused (InvalidImage).
     Nothing may change `diff` meanwhile, unless `live` is set; what vanishes is
     then left out.  Raises StoreError, and OSError if a file cannot be read or
     `out` cannot be written.
@@ -131,6 +132,12 @@ def _without_marks(entries: Iterator[IndexEntry]) -> Iterator[IndexEntry]:
                 f"{show(b'/' + entry.path)} cannot be in a layer, where a name that begins with "
                 ".wh. means that a file was removed"
             )
+        for name, _ in entry.xattrs:
+            if name.startswith(FUSE_OVERLAYFS_PREFIX):
+                raise InvalidImage(
+                    f"{show(b'/' + entry.path)} cannot be in a layer with the attribute "
+                    f"{show(name.encode())}, which there means that files were removed or replaced"
+                )
         yield entry
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.errors import StoreError
+from layerstore.errors import InvalidImage, StoreError
 from layerstore.layer.index import compare, read_index
 from layerstore.layer.pack import Packed, pack
 from layerstore.layer.tar_split import assemble
@@ -305,3 +305,12 @@ def test_a_path_longer_than_an_image_can_hold(box: Box) -> None:
     with pytest.raises(StoreError, match="cannot be packed") as caught:
         pack(box.diff, [], privileged=PRIVILEGED, flat=True)
     assert str(caught.value).endswith("65,535 at most: remove it")
+
+
+def test_a_mark_of_fuse_overlayfs_that_a_command_made_is_refused(tmp_path: Path) -> None:
+    """The kernel's overlayfs lets it through, and our union would hide what is beneath."""
+    box = Box(tmp_path)
+    box.fill({"d": {"kept": b"x"}}, {"d": {}})
+    os.setxattr(box.diff / "d", "user.fuseoverlayfs.opaque", b"y")
+    with pytest.raises(InvalidImage, match=r"“/d” cannot be in a layer with the attribute"):
+        pack(box.diff, [box.lower], privileged=PRIVILEGED, record=box.record, any_names=True)
