@@ -115,7 +115,7 @@ class Tree:
     def _as_recorded(self, st: os.stat_result, fd: int) -> os.stat_result:
         if not self._recorded or not (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)):
             return st
-        from layerstore.layer.metadata import OVERRIDE_STAT, as_recorded
+        from layerstore.layer.records import OVERRIDE_STAT, as_recorded
 
         try:
             return as_recorded(st, os.getxattr(f"/proc/self/fd/{fd}", OVERRIDE_STAT))

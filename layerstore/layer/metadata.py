@@ -25,12 +25,16 @@ import os
 import stat
 from typing import NamedTuple, Protocol
 
+from layerstore.layer.records import (
+    OVERRIDE_PREFIX,
+    OVERRIDE_STAT,
+    believed,
+    believed_name,
+    mode_on_disk,
+)
 from unionfs import FUSE_OVERLAYFS_PREFIX, Marks, Override
 from unionfs.syscalls import xattr
 from unionfs.syscalls.privilege import is_machine_root
-
-OVERRIDE_PREFIX = b"user.containers.override_"
-OVERRIDE_STAT = OVERRIDE_PREFIX + b"stat"
 
 _DROPPED = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs4_acl")
 _NEVER_SET = (
@@ -44,9 +48,6 @@ _NAME_MAX = 255
 # What an archive says in vain on a filesystem, or for a kind of file, that has no attributes.
 _TOO_LARGE = (errno.E2BIG, errno.ENOSPC, errno.EDQUOT)
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
-
-# The fields of a stat result that are not among those it has as a sequence.
-_BEYOND = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blksize", "st_blocks")
 
 Xattrs = list[tuple[bytes, bytes]]
 
@@ -166,24 +167,22 @@ class Metadata:
             return Shown(mode, uid, gid, rdev, st.st_mtime_ns, xattrs)
         kept: Xattrs = []
         for name, value in xattrs:
-            if name == OVERRIDE_STAT:
-                found = Override.decode(value)
-                if found is not None and not self.privileged:
-                    uid, gid, rdev = found.uid, found.gid, found.rdev
-                    kind = stat.S_IFMT(found.mode) or stat.S_IFMT(mode)
-                    mode = kind | stat.S_IMODE(found.mode)
-            elif name.startswith(OVERRIDE_PREFIX):
-                kept.append((name[len(OVERRIDE_PREFIX) :], value))
+            if name.startswith(OVERRIDE_PREFIX):
+                if self.privileged:
+                    continue
+                found = believed(value, st) if name == OVERRIDE_STAT else None
+                if found is not None:
+                    mode, uid, gid, rdev = found.mode, found.uid, found.gid, found.rdev
+                meant = believed_name(name)
+                if meant is not None:
+                    kept.append((meant, value))
             elif not name.startswith(_DROPPED):
                 kept.append((name, value))
         return Shown(mode, uid, gid, rdev, st.st_mtime_ns, sorted(kept))
 
     def mode_on_disk(self, mode: int) -> int:
         """Return the mode that a regular file or directory gets on disk in place of `mode`."""
-        if self.privileged:
-            return mode
-        # The owner of the store must be able to read and remove it.
-        return mode | (0o700 if stat.S_ISDIR(mode) else 0o600)
+        return mode if self.privileged else mode_on_disk(mode)
 
     def set_xattrs(self, path: bytes | int, xattrs: Xattrs) -> bool:
         """Set `xattrs` on `path`, following no link; tell whether any was set."""
@@ -208,17 +207,6 @@ class Metadata:
             if error.errno not in _UNSUPPORTED:
                 raise
         return False
-
-
-def as_recorded(st: os.stat_result, value: bytes) -> os.stat_result:
-    """Return `st` with the owner, mode and device that `value`, an OVERRIDE_STAT, records."""
-    found = Override.decode(value)
-    if found is None:
-        return st
-    kind = stat.S_IFMT(found.mode) or stat.S_IFMT(st.st_mode)
-    first = (kind | stat.S_IMODE(found.mode), *st[1:4], found.uid, found.gid, *st[6:])
-    more = {name: getattr(st, name) for name in _BEYOND}
-    return os.stat_result(first, {**more, "st_rdev": found.rdev})
 
 
 class AttributesTooLarge(OSError):

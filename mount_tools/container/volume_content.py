@@ -23,7 +23,7 @@ from pathlib import Path
 from layerstore.containers.containers import Container
 from layerstore.diff.union import UnionFiles, open_node
 from layerstore.errors import Conflict, StoreError, shown
-from layerstore.layer.metadata import OVERRIDE_PREFIX
+from layerstore.layer.records import OVERRIDE_PREFIX
 from layerstore.store import Store
 from layerstore.volumes import ENTRIES, FILLING, VolumeUse
 from mount_tools.container.mount_words import Volume

@@ -12,7 +12,8 @@ import pytest
 from layerstore.build.destination import Destination
 from layerstore.build.owner import ROOT, Owner
 from layerstore.errors import StoreError
-from layerstore.layer.metadata import OVERRIDE_STAT, Metadata
+from layerstore.layer.metadata import Metadata
+from layerstore.layer.records import OVERRIDE_STAT
 from tests.layerstore.build.mini_build import listing, written
 
 PRIVILEGED = os.geteuid() == 0
