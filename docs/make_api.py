@@ -96,7 +96,7 @@ def _signature(function: Callable[..., object]) -> str:
         one if _is_plain(one.default) else one.replace(default=_SOMETHING)
         for one in found.parameters.values()
     ]
-    text = str(found.replace(parameters=parameters)).replace("'", "")
+    text = str(found.replace(parameters=parameters)).replace("'", "").replace("builtins.", "")
     # Annotations that are objects have the names of modules, which differ between Pythons.
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
     return re.sub(r"\((?:self|cls)(?:, )?", "(", text, count=1)

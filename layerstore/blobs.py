@@ -18,7 +18,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability, open_directory
@@ -28,6 +27,10 @@ from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _CHUNK = 1 << 20
 _AT_ONCE = 64  # blobs removed in one transaction

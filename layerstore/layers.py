@@ -18,11 +18,12 @@ Threading: any thread; the database's write lock orders them.
 Source: image-spec config.md "Layer ChainID".
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.db.container_table import ContainerTable
 from layerstore.db.database import Database
@@ -34,6 +35,7 @@ from layerstore.db.staging import StagingArea
 from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import Descriptor
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.db.build_table import BuildTable
@@ -292,7 +294,7 @@ class LayerStore:
             return [chain for chain in self._rows.childless() if chain not in used]
 
     @property
-    def _builds(self) -> "BuildTable":
+    def _builds(self) -> BuildTable:
         from layerstore.db.build_table import BuildTable  # few commands need it
 
         return BuildTable(self._database)

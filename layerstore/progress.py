@@ -6,7 +6,8 @@ The caller of such an operation may pass a callable that takes a `Progress` and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.tar.compression import Decompressed

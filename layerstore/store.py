@@ -20,7 +20,6 @@ import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.containers import ContainerStore
@@ -35,6 +34,7 @@ from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
 from layerstore.volumes import VolumeStore
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # only registries need them
     from layerstore.db.partial import PartialBlobs

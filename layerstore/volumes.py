@@ -16,6 +16,8 @@ Lock order: a container's `lock`, a volume's, then the database's write lock.
 Threading: any thread.  Source: moby `volume/local/local.go`, `volume/service/store.go`.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import json
@@ -26,7 +28,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
@@ -35,6 +36,7 @@ from layerstore.db.leases import Leases
 from layerstore.db.staging import StagingArea
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 DATA = "_data"

@@ -9,8 +9,11 @@ so the core can change inside.  A module of the core is imported when one of its
 first used: a command that opens no union does not load the core.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unionfs.core.config import (

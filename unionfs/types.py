@@ -4,8 +4,11 @@ Names are `bytes` (any but b"/" and b"\\0"), times are integers in ns, sizes
 are bytes and `st_blocks` counts 512-byte blocks.
 """
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple, NewType
+
+from unionfs.light_typing import NamedTuple, NewType
 
 Fh = NewType("Fh", int)
 """The number of an open file or directory, never that of a file descriptor."""

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
+from unionfs.light_typing import Protocol
 from unionfs.types import (
     Attr,
     Backing,

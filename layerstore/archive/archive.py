@@ -25,7 +25,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.archive.docker import (
     MANIFEST_FILE,
@@ -67,6 +66,7 @@ from layerstore.progress import Report, packed_ticker, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.pipeline import Tick, Writable
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 _ENDINGS = re.compile(r"(?:\.(?:tar|oci|tgz|tbz2|txz|gz|zst|xz|bz2))*$")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from layerstore.archive.directory import read_directory
 from layerstore.archive.members import Members, read_document
@@ -22,6 +21,7 @@ from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.json_values import DOCUMENT_LIMIT, JSON, Object, parse_json
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar, parse_reference
+from unionfs.light_typing import NamedTuple
 
 MANIFEST_FILE = "manifest.json"
 _BLOBS = "blobs/sha256/"

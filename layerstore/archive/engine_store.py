@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 from layerstore.archive.archive import Loaded, publish_image
 from layerstore.archive.packaged import Packaged
@@ -43,7 +42,11 @@ from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
 from layerstore.progress import Report, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Tick
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _DEFAULT_ROOT = Path("/var/lib/containers/storage")
 

@@ -16,7 +16,6 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
 
 from layerstore.archive.spool import plain_file
 from layerstore.errors import InvalidImage, LimitExceeded, NotATar, StoreError, shown
@@ -25,7 +24,11 @@ from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.tar.compression import Readable
 from layerstore.tar.headers import LINK, REGULAR, SYMLINK
 from layerstore.tar.reader import TarReader, show
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 from unionfs.syscalls.openat2 import open_in_root
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _MOST_LINKS = 40
 _MOST_MEMBERS = 100_000

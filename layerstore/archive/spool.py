@@ -13,13 +13,16 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from layerstore.errors import NotATar
 from layerstore.limits import DEFAULT, Limits
 from layerstore.tar.compression import Decompressed, Readable, open_decompressed
 from layerstore.tar.headers import BLOCK, END, Header
 from layerstore.tar.pipeline import CHUNK
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _PIECE = 1 << 16  # bytes that become a hole if all are zero
 _ZEROS = bytes(_PIECE)

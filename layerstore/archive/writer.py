@@ -10,12 +10,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from layerstore.db.staging import remove_tree
 from layerstore.errors import Conflict, StoreError
 from layerstore.tar.headers import DIRECTORY, END, REGULAR, format_entry, padding
 from layerstore.tar.pipeline import Writable, write_all
+from unionfs.light_typing import Protocol
 
 Write = Callable[[Writable], None]
 

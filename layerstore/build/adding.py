@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Protocol
 
 from layerstore.build.destination import Destination, Given, lstat
 from layerstore.build.owner import ROOT, ModeChange, Owner
@@ -41,6 +40,7 @@ from layerstore.tar.headers import (
 )
 from layerstore.tar.pipeline import Feed
 from layerstore.tar.reader import Entry, TarReader, normal_path
+from unionfs.light_typing import Protocol
 from unionfs.syscalls.attributes import chmod_at
 
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}

@@ -14,12 +14,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from layerstore.build.owner import ROOT, Owner
 from layerstore.errors import StoreError, shown
 from layerstore.layer.metadata import Metadata, Xattrs
 from unionfs.errors import fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.removal import remove_tree
 
 _MAX_LINKS = 40

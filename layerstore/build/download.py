@@ -23,7 +23,6 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from layerstore.build.source_digest import of_file
@@ -36,6 +35,7 @@ from layerstore.registry.certificates import context_for
 from layerstore.registry.headers import Headers
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.transport import Answer, Request, Transport
+from unionfs.light_typing import NamedTuple
 
 UNNAMED = "__unnamed__"
 LARGEST = 16 << 30  # bytes of one download

@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from layerstore.containerfile.errors import ContainerfileError, Place
 from layerstore.errors import StoreError, shown
 from layerstore.images.accounts import groups, id_number, is_number, users
+from unionfs.light_typing import NamedTuple
 
 ModeChange = Callable[[int], int]
 

@@ -10,9 +10,10 @@ Threading: immutable.  Source: the Dockerfile reference, "FROM", "COPY --from", 
 moby `builder/dockerfile/evaluator.go`; buildkit `dockerfile2llb/convert.go`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from layerstore.containerfile.arguments import GlobalArguments, platform_arguments
 from layerstore.containerfile.errors import ContainerfileError, Place
@@ -29,6 +30,7 @@ from layerstore.containerfile.instructions import (
 from layerstore.containerfile.parse import parse_single
 from layerstore.errors import StoreError, shown
 from layerstore.oci.platform import Platform, parse_platform
+from unionfs.light_typing import NamedTuple
 
 SCRATCH = "scratch"
 
@@ -127,7 +129,7 @@ class Plan(NamedTuple):
             and stage.needs.issubset(finished)
         ]
 
-    def with_triggers(self, stage: Stage, triggers: Sequence[str]) -> "Plan":
+    def with_triggers(self, stage: Stage, triggers: Sequence[str]) -> Plan:
         """Return the plan with the ONBUILD instructions of the base of `stage` inserted.
 
         The instructions may need further stages and images.  Raises ContainerfileError.
@@ -151,7 +153,7 @@ def make_plan(
     given: Mapping[str, str] | None = None,
     platform: Platform,
     here: Platform,
-) -> "Plan":
+) -> Plan:
     """Return the plan of a build of the stage `target`, by default the last.
 
     `given` are the build arguments, `platform` is the target's and `here` this machine's.

@@ -14,19 +14,21 @@ Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.
 version 20.10, which has the file type in the mode.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import posixpath
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import xxhash
 
 from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 from unionfs.syscalls import xattr
 
 if TYPE_CHECKING:
@@ -318,7 +320,7 @@ def check_unchanged(entry: Entry, now: os.stat_result) -> None:
         raise changed(entry.path, "it was written to")
 
 
-def _sha256(data: bytes = b"") -> "_Hash":
+def _sha256(data: bytes = b"") -> _Hash:
     from hashlib import sha256  # loads OpenSSL, which a build without COPY does not need
 
     return sha256(data)

@@ -8,11 +8,12 @@ Source: the Dockerfile reference, "COPY", "ADD", "COPY --parents"; moby
 `builder/dockerfile/copy.go`; buildkit `dockerfile2llb/convert_copy.go`.
 """
 
+from __future__ import annotations
+
 import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from layerstore.build.ignore import Ignore
 from layerstore.build.match import has_wildcards
@@ -21,6 +22,7 @@ from layerstore.build.tree import Entry, Tree, changed
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add, Copy, Heredoc
 from layerstore.errors import StoreError, shown
+from unionfs.light_typing import NamedTuple
 
 DOWNLOAD_MODE = 0o600
 _URLS = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")

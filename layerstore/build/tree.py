@@ -8,15 +8,17 @@ list of names for each level, so its memory does not grow with the number of fil
 Threading: one thread at a time.  Source: moby `builder/remotecontext/archive.go`.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
 
 from layerstore.build.ignore import Ignore
 from layerstore.build.match import BadPattern, has_wildcards, matcher
 from layerstore.errors import StoreError, shown
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.openat2 import open_in_root
 from unionfs.syscalls.privilege import is_machine_root
 

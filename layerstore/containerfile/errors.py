@@ -1,10 +1,12 @@
 """The error of a Containerfile: it names the file and the line, and shows the line."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from layerstore.errors import StoreError, shown
+from unionfs.light_typing import NamedTuple
 
 
 class Place(NamedTuple):

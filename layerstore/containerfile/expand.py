@@ -11,7 +11,6 @@ Source: the Dockerfile reference, "Environment replacement"; buildkit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.grammar import Words
@@ -35,6 +34,7 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.mounts import typed_mount
 from layerstore.errors import shown
+from unionfs.light_typing import TypeVar
 
 _Transfer = TypeVar("_Transfer", Copy, Add)
 

@@ -7,10 +7,10 @@ an error; none is ever ignored.  Source: buildkit `instructions/bflag.go`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from layerstore.containerfile.errors import ContainerfileError, Place
 from layerstore.errors import shown
+from unionfs.light_typing import Literal
 
 Kind = Literal["truth", "text", "texts"]
 

@@ -7,9 +7,10 @@ instructions their types and checks them.
 Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from e2b_dockerfile_utils import (
     DockerfileSyntaxError,
@@ -24,6 +25,7 @@ from layerstore.containerfile.errors import ContainerfileError, Place, UnknownIn
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import NAMES, Heredoc
 from layerstore.errors import StoreError, shown
+from unionfs.light_typing import NamedTuple
 
 LARGEST = 16 << 20  # bytes of a Containerfile
 LONGEST_LINE = 65_535  # bytes, as in BuildKit

@@ -7,9 +7,10 @@ They are named tuples because a dataclass takes five times as long to import.
 Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 """
 
-from typing import Literal, NamedTuple, get_args
+from __future__ import annotations
 
 from layerstore.containerfile.errors import Place
+from unionfs.light_typing import Literal, NamedTuple
 
 Network = Literal["default", "none", "host"]
 Sharing = Literal["shared", "private", "locked"]
@@ -299,7 +300,7 @@ Instruction = (
 )
 
 
-NAMES = tuple(kind.__name__.upper() for kind in get_args(Instruction))
+NAMES = tuple(kind.__name__.upper() for kind in Instruction.__args__)
 
 
 class Warned(NamedTuple):

@@ -7,10 +7,11 @@ Source: the Dockerfile reference, "RUN --mount"; buildkit `commands_runmount.go`
 `convert_runmount.go`, `convert_secrets.go`.
 """
 
+from __future__ import annotations
+
 import posixpath
 import re
 from collections.abc import Callable
-from typing import get_args
 
 from layerstore.containerfile.errors import ContainerfileError, Place
 from layerstore.containerfile.flags import suggestion
@@ -113,7 +114,7 @@ def _bind(given: dict[str, str], at: Place, workdir: str) -> Mount:
 
 def _cache(given: dict[str, str], at: Place, workdir: str) -> Mount:
     sharing = given.get("sharing", "shared").lower()
-    if sharing not in get_args(Sharing):
+    if sharing not in ("shared", "private", "locked"):
         raise ContainerfileError(at, f'unsupported sharing value "{shown(sharing)}"')
     chosen: Sharing = "private" if sharing == "private" else "shared"
     return CacheMount(

@@ -10,9 +10,10 @@ Source: the Dockerfile reference; buildkit `frontend/dockerfile/instructions/par
 error messages are buildkit's.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import Flags, Kind, suggestion
@@ -49,6 +50,7 @@ from layerstore.containerfile.instructions import (
 from layerstore.containerfile.mounts import read_flag
 from layerstore.errors import shown
 from layerstore.oci.durations import MILLISECOND, parse_duration
+from unionfs.light_typing import NamedTuple
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _SYNTAX = re.compile(r"\s*#\s*syntax\s*=", re.IGNORECASE)

@@ -15,8 +15,9 @@ Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of 
 `dockerfile2llb/convert.go`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.containerfile.arguments import StageArguments
 from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges
@@ -33,6 +34,7 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
+from unionfs.light_typing import NamedTuple
 
 SCRIPT_DIRECTORY = "/dev/pipes"
 

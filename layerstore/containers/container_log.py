@@ -18,6 +18,8 @@ Threading: one process writes, any number read meanwhile.
 Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
 """
 
+from __future__ import annotations
+
 import json
 import json.encoder
 import os
@@ -26,10 +28,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from layerstore.errors import InvalidImage
 from layerstore.oci.timestamps import format_timestamp, parse_timestamp
+from unionfs.light_typing import Literal, NamedTuple
 
 MAX_BYTES = 16 << 20
 LONGEST = 16 << 10  # bytes of the command's output in one object
@@ -182,7 +184,7 @@ class LogReader:
         self._files: deque[int] = deque()
         self._rest = b""
 
-    def __enter__(self) -> "LogReader":
+    def __enter__(self) -> LogReader:
         # In this order a file that is renamed in between is opened twice, and not missed.
         current = self._open(NAME)
         before = self._open(_BEFORE)

@@ -15,6 +15,8 @@ A container runs while its process or the one that waits for its end is alive; s
 Threading: any thread.
 """
 
+from __future__ import annotations
+
 import builtins
 import fcntl
 import json
@@ -25,7 +27,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.names import new_name
@@ -50,6 +51,7 @@ from layerstore.layers import LayerStore
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import Object
 from layerstore.volumes import VolumeStore, VolumeUse
+from unionfs.light_typing import Literal, NamedTuple
 
 Status = Literal["created", "running", "exited"]
 _STATUSES: tuple[Status, ...] = ("created", "running", "exited")

@@ -28,9 +28,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NoReturn, TypeVar
 
 from layerstore.errors import StoreError
+from unionfs.light_typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from typing import ClassVar, NoReturn
 
 Fields = Mapping[str, object]
 R = TypeVar("R", bound="Reply")

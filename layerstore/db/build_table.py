@@ -6,10 +6,11 @@ is known.  The digest of a file's content is known by the file's identity and ti
 Threading: any thread; a `FileDigests` belongs to one.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from layerstore.db.database import Database
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import NamedTuple
 
 MOST_FILES = 1_000_000
 BATCH = 10_000

@@ -9,13 +9,15 @@ exit status 137, since the kernel kills a container with its runner, or 255, doc
 Threading: any thread.  Source: moby `daemon/daemon.go:restore()` for the 255.
 """
 
+from __future__ import annotations
+
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from layerstore.db.database import Database, Value
 from layerstore.db.processes import ProcessId
 from layerstore.errors import StoreError
+from unionfs.light_typing import NamedTuple
 
 KILLED = 137
 UNKNOWN = 255

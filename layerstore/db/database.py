@@ -25,13 +25,16 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.writeback import write_back
+
+if TYPE_CHECKING:
+    from typing import Any
 
 BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
@@ -40,7 +43,7 @@ _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 
 Value = str | int | bytes | None
 # `layerstore.db.schema` defines the columns.
-Row = tuple[Any, ...]
+Row = tuple["Any", ...]
 
 
 class _Rehearsed(Exception):

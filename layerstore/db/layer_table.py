@@ -6,11 +6,13 @@ Decided here and only here: the SQL on both.  `layerstore.db.schema` says what a
 Threading: any thread.
 """
 
+from __future__ import annotations
+
 import time
-from typing import NamedTuple
 
 from layerstore.db.database import Database
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import NamedTuple
 
 
 class LayerRow(NamedTuple):

@@ -18,16 +18,18 @@ Kinds:
 Threading: one `Leases` serves all threads of a process.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal, NamedTuple
 
 from layerstore.db.database import Database
 from layerstore.db.processes import ProcessId, this_process
 from layerstore.errors import StoreError
+from unionfs.light_typing import Literal, NamedTuple
 
 Kind = Literal["work", "layer", "blob", "container", "volume", "gone"]
 _NOBODY = ProcessId(0, 0)

@@ -8,10 +8,13 @@ reboot never counts.
 Source: proc_pid_stat(5), field starttime; /proc/sys/kernel/random/boot_id.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import zlib
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 _TICK_BITS = 40
 _BOOT_MASK = (1 << 22) - 1

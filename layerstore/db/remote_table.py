@@ -12,10 +12,10 @@ Threading: any thread.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from layerstore.db.database import Database
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import NamedTuple
 
 
 class PackedRow(NamedTuple):

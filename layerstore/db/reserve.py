@@ -19,9 +19,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from layerstore.errors import DiskFull, StoreError
+from unionfs.light_typing import TypeVar
 
 SIZE = 512 << 10
 ADVICE = "`pyunion prune` and `pyunion rmi` make room, even now"

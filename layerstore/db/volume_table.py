@@ -6,9 +6,10 @@ that shows it exists, running or not.  The rows of a container's uses go with it
 Threading: any thread.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from layerstore.db.database import Database
+from unionfs.light_typing import NamedTuple
 
 
 class VolumeRow(NamedTuple):

@@ -26,11 +26,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from layerstore.diff.union import UnionFiles
 from unionfs import Marks
 from unionfs.errors import fs_error
+from unionfs.light_typing import Literal, NamedTuple
 from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _MOST_OPEN = 64  # directories of the layer; those further up are opened again

@@ -20,10 +20,10 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.diff.changes import Change
 from layerstore.diff.union import UnionFiles, open_node
+from unionfs.light_typing import NamedTuple
 from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 _BLOCK = 1 << 20

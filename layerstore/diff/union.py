@@ -13,12 +13,15 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from layerstore.errors import LayerUnreadable
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError, fs_error
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.types import ROOT_NODEID, Attr, NodeId
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _OPEN_DIRS = 128  # so that two unions and a walk get by with 1,024 descriptors
 

@@ -7,13 +7,15 @@ Source: moby `daemon/images/images.go`; distribution/reference `FamiliarMatch`
 (a pattern is one of Go's path.Match, whose `*` stops at a slash).
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from layerstore.images.rows import Image, ImageRows
 from layerstore.oci.reference import Reference, familiar, familiar_name
+from unionfs.light_typing import NamedTuple
 
 
 class ImageFilters(NamedTuple):

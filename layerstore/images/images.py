@@ -8,9 +8,10 @@ Threading: any thread.  Source: image-spec config.md; moby
 `daemon/images/image_history.go`.
 """
 
+from __future__ import annotations
+
 import builtins
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
@@ -29,6 +30,7 @@ from layerstore.oci.documents import (
     Object,
 )
 from layerstore.oci.reference import Reference
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # few commands need them
     from layerstore.images.filters import ImageFilters
@@ -67,7 +69,7 @@ class ImageStore(ImageRows):
         self._leases = leases
 
     def list(
-        self, filters: "ImageFilters | None" = None, *, intermediate: bool = False
+        self, filters: ImageFilters | None = None, *, intermediate: bool = False
     ) -> builtins.list[Image]:
         """Return the images that match `filters`, the newest first.
 
@@ -204,7 +206,7 @@ class ImageStore(ImageRows):
 
     def remove(
         self, text: str, *, force: bool = False, prune: bool = True
-    ) -> "builtins.list[Removed]":
+    ) -> builtins.list[Removed]:
         """Remove the image or the name `text`; return what was untagged and deleted, in order.
 
         With `prune` parents without a name are removed too.  Raises NoSuchImage,
@@ -217,13 +219,13 @@ class ImageStore(ImageRows):
             self.collect(removal)
         return removal.done
 
-    def removal(self) -> "ImageRemoval":
+    def removal(self) -> ImageRemoval:
         """Begin a removal within the caller's transaction; the caller calls `collect` after it."""
         from layerstore.images.removal import ImageRemoval
 
         return ImageRemoval(self._database, self, self._layers, self._leases)
 
-    def collect(self, removal: "ImageRemoval") -> None:
+    def collect(self, removal: ImageRemoval) -> None:
         """Remove from disk what `removal`, which was committed, has freed."""
         self._layers.collect(removal.layers)
         self._blobs.collect(removal.blobs)

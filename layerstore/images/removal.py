@@ -13,8 +13,6 @@ Source: moby `daemon/images/image_delete.go`.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
 from layerstore.db.container_table import ContainerRow, ContainerTable
 from layerstore.db.database import Database
 from layerstore.db.image_table import ImageTable
@@ -24,6 +22,7 @@ from layerstore.images.rows import Image, ImageRows
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.reference import Reference, familiar, parse_reference
+from unionfs.light_typing import Literal, NamedTuple
 
 
 class Removed(NamedTuple):

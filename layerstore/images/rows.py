@@ -7,9 +7,10 @@ Threading: any thread.  Source: moby `daemon/images/image.go` (the order in
 which a text is tried as a name and as an id), `image_tag.go`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.blobs import BlobStore
 from layerstore.db.database import Database
@@ -18,6 +19,7 @@ from layerstore.errors import AmbiguousId, NoSuchImage
 from layerstore.oci.digest import SHORT, Digest
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.reference import Reference, familiar, parse_reference, parse_tag_target
+from unionfs.light_typing import NamedTuple
 
 _ID = r"(?:sha256:)?([0-9a-f]{1,64})"
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, UnsafePath
 from layerstore.layer.index import IndexEntry
 from layerstore.tar.reader import show
 from unionfs import AUFS_META, AUFS_OPAQUE, AUFS_PREFIX
+from unionfs.light_typing import NamedTuple
 
 
 class Whiteout(NamedTuple):

@@ -21,7 +21,6 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 import xxhash
 import zstandard
@@ -30,6 +29,7 @@ from layerstore.diff.tree_walk import walk
 from layerstore.errors import InvalidImage
 from layerstore.layer.holes import HOLES, digest_fd
 from layerstore.layer.metadata import ids_of_root
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 
 INDEX = "index"

@@ -23,7 +23,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple, Protocol
 
 from layerstore.layer.records import (
     OVERRIDE_PREFIX,
@@ -33,6 +32,7 @@ from layerstore.layer.records import (
     mode_on_disk,
 )
 from unionfs import FUSE_OVERLAYFS_PREFIX, Marks, Override
+from unionfs.light_typing import NamedTuple, Protocol
 from unionfs.syscalls import xattr
 from unionfs.syscalls.privilege import is_machine_root
 

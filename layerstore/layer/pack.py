@@ -21,7 +21,6 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.diff.changes import Changed, ChangeWalk, has_vanished
 from layerstore.diff.union import UnionFiles, open_node
@@ -45,6 +44,7 @@ from layerstore.tar.headers import (
 from layerstore.tar.pipeline import Sink, Tick, Writable
 from layerstore.tar.reader import show
 from unionfs import AUFS_PREFIX, FUSE_OVERLAYFS_PREFIX
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID, Attr
 

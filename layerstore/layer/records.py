@@ -18,9 +18,9 @@ from __future__ import annotations
 import os
 import stat
 from functools import lru_cache
-from typing import NamedTuple
 
 from unionfs import Override
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 OVERRIDE_PREFIX = b"user.containers.override_"

@@ -30,7 +30,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -40,7 +39,11 @@ from layerstore.layer.holes import data_ranges
 from layerstore.oci.digest import Digest
 from layerstore.tar.pipeline import Sink, Tick, Writable
 from layerstore.tar.reader import Segments, show
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
 from unionfs.syscalls.openat2 import open_in_root
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 TAR_SPLIT = "tar-split"
 REPLACED = "replaced"

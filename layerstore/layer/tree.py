@@ -11,11 +11,11 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, UnsafePath
 from layerstore.tar.reader import show
 from unionfs.errors import fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.openat2 import open_in_root
 
 _MOST_OPEN = 256

@@ -24,7 +24,6 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.db.reserve import has_room
 from layerstore.diff.union import UnionFiles
@@ -46,6 +45,7 @@ from unionfs import (
     make_char_whiteout,
     make_xattr_whiteout,
 )
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
 

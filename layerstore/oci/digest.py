@@ -10,10 +10,13 @@ Source: image-spec descriptor.md "Digests", config.md "Layer ChainID".
 from __future__ import annotations
 
 import re
-from typing import BinaryIO
 
 from layerstore.errors import DigestMismatch, InvalidDigest, SizeMismatch, shown
 from layerstore.oci.sha256 import sha256_hex
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _GRAMMAR = r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 _SHA256 = r"sha256:[0-9a-f]{64}"

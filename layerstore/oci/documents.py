@@ -12,10 +12,11 @@ Source: image-spec config.md, manifest.md, image-index.md, descriptor.md;
 docker-image-spec v1.2, manifest v2 schema 2.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, UnknownMediaType, shown
 from layerstore.oci.digest import Digest, chain_id, sha256_digest
@@ -24,6 +25,7 @@ from layerstore.oci.json_values import Object as Object
 from layerstore.oci.json_values import object_of, parse_document, text_of
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.timestamps import format_timestamp, parse_timestamp
+from unionfs.light_typing import NamedTuple
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -77,7 +79,7 @@ class ImageConfig:
         return hash(self.data)
 
     @classmethod
-    def parse(cls, data: bytes) -> "ImageConfig":
+    def parse(cls, data: bytes) -> ImageConfig:
         """Read a configuration; raises InvalidImage, which names the fault."""
         config = cls(data, parse_document(data, "image configuration"))
         # Raise errors now, and not at the first use of a field.
@@ -87,7 +89,7 @@ class ImageConfig:
         return config
 
     @classmethod
-    def of(cls, fields: Object) -> "ImageConfig":
+    def of(cls, fields: Object) -> ImageConfig:
         """Write a configuration of `fields`; bytes that are not UTF-8 become U+FFFD, as in Go."""
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         return cls.parse(text.encode("utf-8", "surrogateescape").decode(errors="replace").encode())
@@ -189,7 +191,7 @@ class ImageConfig:
         *,
         diff_id: Digest | None,
         config: Object | None = None,
-    ) -> "ImageConfig":
+    ) -> ImageConfig:
         """Return the configuration of this image with one more history entry.
 
         `diff_id` is the layer that the entry adds, None if it adds none; `config`
@@ -225,7 +227,7 @@ class Descriptor(NamedTuple):
     urls: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, entry: JSON) -> "Descriptor":
+    def of(cls, entry: JSON) -> Descriptor:
         """Read a descriptor; raises InvalidImage."""
         if not isinstance(entry, dict):
             raise InvalidImage("a descriptor is not an object")
@@ -264,7 +266,7 @@ class Manifest(NamedTuple):
     layers: tuple[Descriptor, ...]
 
     @classmethod
-    def parse(cls, data: bytes, media_type: str = "") -> "Manifest":
+    def parse(cls, data: bytes, media_type: str = "") -> Manifest:
         """Read a manifest; raises InvalidImage or UnknownMediaType."""
         fields = parse_document(data, "manifest")
         _one_kind(fields, "manifest")
@@ -280,7 +282,7 @@ class Manifest(NamedTuple):
     @classmethod
     def of(
         cls, config: Descriptor, layers: tuple[Descriptor, ...], media_type: str = OCI_MANIFEST
-    ) -> "Manifest":
+    ) -> Manifest:
         """Write a manifest."""
         fields: Object = {
             "schemaVersion": 2,

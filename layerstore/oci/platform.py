@@ -3,14 +3,16 @@
 Source: image-spec image-index.md; containerd `platforms/platforms.go`, `database.go`.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.documents import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from layerstore.oci.json_values import Object, text_of
+from unionfs.light_typing import NamedTuple
 
 # Go's names for those of uname(2) and of users.
 _ARCHITECTURES = {

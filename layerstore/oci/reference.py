@@ -6,11 +6,13 @@ Decided here and only here: how a name is parsed, what its full form is
 Source: distribution/reference `regexp.go`, `normalize.go`.
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple
 
 from layerstore.errors import InvalidReference, shown
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import NamedTuple
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
@@ -50,7 +52,7 @@ class Reference(NamedTuple):
         """The repository without its domain."""
         return self.repository.partition("/")[2]
 
-    def with_default_tag(self) -> "Reference":
+    def with_default_tag(self) -> Reference:
         """Return this reference, with the tag `latest` if it has neither tag nor digest."""
         if self.tag is None and self.digest is None:
             return self._replace(tag=DEFAULT_TAG)
@@ -65,7 +67,7 @@ class Reference(NamedTuple):
         return tag + (f"@{self.digest}" if self.digest else "")
 
 
-def parse_reference(text: str) -> "Reference":
+def parse_reference(text: str) -> Reference:
     """Return the reference in `text`; raises InvalidReference in docker's words."""
     if re.fullmatch(_HEX64, text):
         raise InvalidReference(
@@ -98,7 +100,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     return domain, rest
 
 
-def parse_tag_target(text: "str | Reference") -> "Reference":
+def parse_tag_target(text: str | Reference) -> Reference:
     """Return the reference an image can be tagged with; raises InvalidReference."""
     if isinstance(text, Reference):
         reference = text
@@ -125,6 +127,6 @@ def familiar_name(repository: str) -> str:
     return path if "/" in short else short
 
 
-def familiar(reference: "Reference") -> str:
+def familiar(reference: Reference) -> str:
     """Return the short form of `reference`: "debian:12", "host/x@sha256:…"."""
     return familiar_name(reference.repository) + reference._suffix()

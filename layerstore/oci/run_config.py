@@ -10,10 +10,12 @@ of another type than the specification's counts as absent, as in docker.
 Source: image-spec config.md "config"; docker-image-spec v1.2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.oci.json_values import Object
+from unionfs.light_typing import NamedTuple
 
 
 class RunConfig(NamedTuple):

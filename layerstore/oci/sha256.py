@@ -12,7 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Any
+
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _LARGE = 1 << 17  # bytes; from here on OpenSSL is faster, its loading included
 

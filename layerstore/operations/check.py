@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from layerstore.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from layerstore.layer.index import compare, read_index
@@ -32,6 +31,7 @@ from layerstore.oci.digest import Digest, VerifyingReader, chain_id
 from layerstore.oci.documents import ImageConfig
 from layerstore.progress import Progress, Report
 from layerstore.volumes import FILLING
+from unionfs.light_typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.containers.containers import Container

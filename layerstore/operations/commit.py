@@ -35,7 +35,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.containerfile.changes import apply_changes
 from layerstore.containers import control_client as control
@@ -61,6 +60,7 @@ from layerstore.progress import Report, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, errors, open_union
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 # Fields of a container's configuration that are not for an image made from it.

@@ -10,9 +10,9 @@ Source: moby `daemon/disk_usage.go`, `daemon/images/images.go` (shared size).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.containers.containers import Container

@@ -16,10 +16,10 @@ import fnmatch
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from layerstore.errors import Conflict, NotFound
 from layerstore.images.removal import ImageRemoval, Removed
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.images.rows import Image

@@ -18,7 +18,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
@@ -27,6 +26,7 @@ from layerstore.oci.digest import Digest
 from layerstore.operations.check import Finding, Repair, examine
 from layerstore.progress import Report
 from layerstore.tar.compression import open_decompressed
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.privilege import is_machine_root
 
 if TYPE_CHECKING:

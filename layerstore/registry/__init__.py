@@ -30,7 +30,8 @@ The names below are imported when they are first used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.registry.catalog import Registry

@@ -8,8 +8,6 @@ Source: distribution-spec "Error codes"; docker's docs on the pull limits of Doc
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from layerstore.errors import InvalidImage, shown
 from layerstore.oci.json_values import parse_json
 from layerstore.registry.endpoints import login_command
@@ -29,6 +27,7 @@ from layerstore.registry.errors import (
 )
 from layerstore.registry.headers import retry_after
 from layerstore.registry.transport import Answer, read_all
+from unionfs.light_typing import NamedTuple
 
 _LARGEST = 64 << 10  # bytes of a body that explains an error
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import NamedTuple, Self
 
 from layerstore.oci.documents import Descriptor
 from layerstore.registry.errors import (
@@ -26,6 +25,10 @@ from layerstore.registry.headers import content_range, length
 from layerstore.registry.retries import Notice
 from layerstore.registry.session import Session
 from layerstore.registry.transport import Answer
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Self
 
 CHUNK = 1 << 20  # bytes
 _PROGRESS = 1 << 20  # bytes after which earlier failures no longer count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from layerstore.errors import InvalidImage, shown
@@ -12,6 +11,7 @@ from layerstore.registry.errors import BadAnswer
 from layerstore.registry.pages import pages
 from layerstore.registry.session import Call, Session
 from layerstore.registry.tokens import CATALOG
+from unionfs.light_typing import NamedTuple
 
 _SEARCH_LIMIT = 100  # results that are asked for at most, as docker does
 

@@ -10,7 +10,6 @@ Source: image-spec image-index.md; containerd `platforms/compare.go` (platformVe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from layerstore.errors import InvalidImage, NotFound, UnknownMediaType, shown
 from layerstore.oci.digest import Digest
@@ -26,6 +25,7 @@ from layerstore.oci.documents import (
 )
 from layerstore.oci.platform import Platform, suits, this_platform
 from layerstore.registry.remote import Document
+from unionfs.light_typing import NamedTuple
 
 _MOST_NESTED = 4
 _RUNS = 3  # the least that `suits` gives to what the platform runs

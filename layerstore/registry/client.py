@@ -19,7 +19,6 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Self
 
 from layerstore.oci.reference import DEFAULT_DOMAIN, Reference
 from layerstore.registry.catalog import Registry
@@ -35,6 +34,10 @@ from layerstore.registry.repository import Place, Repository
 from layerstore.registry.retries import Retries
 from layerstore.registry.session import Session
 from layerstore.registry.transport import Stop, Timeouts
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Client:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from layerstore.errors import InvalidReference, shown
 from layerstore.oci.reference import Reference, parse_reference
@@ -25,6 +24,7 @@ from layerstore.registry.registries_conf import (
     RegistryEntry,
     read_registries_conf,
 )
+from unionfs.light_typing import NamedTuple
 
 
 class Source(NamedTuple):

@@ -15,7 +15,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
 
 from layerstore.archive.docker import MANIFEST_FILE, Listed, blob_path, manifest_file
 from layerstore.archive.oci import INDEX_FILE, LAYOUT, LAYOUT_FILE
@@ -33,6 +32,7 @@ from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.origins import Origin, layout_index
 from layerstore.registry.remote import BlobUpload, Body, Document, Target
 from layerstore.tar.pipeline import Writable, write_all
+from unionfs.light_typing import NamedTuple, Protocol
 
 PARALLEL = 5
 _CHUNK = 1 << 20  # bytes; after each the progress is reported

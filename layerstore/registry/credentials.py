@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from unionfs.light_typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 
 class Status(Enum):

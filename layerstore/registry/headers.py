@@ -13,7 +13,8 @@ import re
 import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 _DIGITS = 18  # a number with more digits is not the size of a file
 _CONTENT_RANGE = re.compile(

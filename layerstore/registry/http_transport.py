@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from layerstore.errors import shown
@@ -36,6 +35,7 @@ from layerstore.registry.errors import (
 from layerstore.registry.headers import Headers
 from layerstore.registry.proxies import Proxy, proxy_for
 from layerstore.registry.transport import Answer, Request, Stop, Timeouts
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import TypeVar
 
 from layerstore.registry.errors import Cancelled
+from unionfs.light_typing import TypeVar
 
 # Media types of layers whose content may be outside of the registry.
 FOREIGN = ("application/vnd.docker.image.rootfs.foreign", "application/vnd.oci.image.layer.nondist")

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, cast
 
 from layerstore.db.remote_table import PackedRow
 from layerstore.errors import DigestMismatch, StoreError, shown
@@ -31,6 +30,10 @@ from layerstore.registry.jobs import Stopped, finish, raise_first
 from layerstore.registry.remote import BlobUpload, Target
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _CHUNK = 1 << 20
 _SMALL = 8 << 20  # bytes of a blob that is held until its digest is known

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
 
 from layerstore.archive.docker import blob_path, read_docker
 from layerstore.archive.members import Members, Section, read_document
@@ -29,6 +28,7 @@ from layerstore.oci.json_values import JSON, Object, list_of, object_of, parse_d
 from layerstore.oci.reference import parse_reference
 from layerstore.registry.remote import Body, Document, Source
 from layerstore.tar.compression import GZIP, ZSTD, sniff
+from unionfs.light_typing import Protocol
 
 _SUFFIXES = {GZIP: ".gzip", ZSTD: ".zstd", None: ""}
 

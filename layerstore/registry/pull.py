@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from layerstore.errors import (
     DigestMismatch,
@@ -35,6 +34,7 @@ from layerstore.registry.choice import Chosen, choose, here, parse_config, refus
 from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
+from unionfs.light_typing import NamedTuple
 
 PARALLEL = 3
 _FORGET_NS = 7 * 86_400 * SECOND  # ns after which an abandoned download is removed

@@ -12,7 +12,6 @@ Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
@@ -34,6 +33,7 @@ from layerstore.registry.layers_out import Compression, LayersOut, parse_compres
 from layerstore.registry.remote import Target
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP
+from unionfs.light_typing import NamedTuple
 
 PARALLEL = 5
 

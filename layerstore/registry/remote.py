@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
 
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Descriptor, Manifest
 from layerstore.registry.retries import Notice
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Head(Protocol):

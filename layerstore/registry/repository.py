@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from layerstore.errors import InvalidDigest, InvalidImage, shown
@@ -49,6 +48,7 @@ from layerstore.registry.session import Call, Reply, Session
 from layerstore.registry.tokens import pull_scope, push_scope
 from layerstore.registry.transport import Answer
 from layerstore.registry.uploads import CHUNK, Upload
+from unionfs.light_typing import NamedTuple, TypeVar
 
 MANIFEST_LIMIT = 4 << 20  # bytes: the spec asks registries to take as much
 _TYPES = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)

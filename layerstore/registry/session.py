@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import NamedTuple
 
 from layerstore.errors import shown
 from layerstore.registry.answers import failure
@@ -32,6 +31,7 @@ from layerstore.registry.headers import Headers, pulls_left, warnings
 from layerstore.registry.reach import Reach
 from layerstore.registry.retries import Notice, Retries
 from layerstore.registry.transport import Answer, Body, Request, Stop, Transport, read_all
+from unionfs.light_typing import NamedTuple
 
 JSON_LIMIT = 8 << 20  # bytes of an answer that is not a blob
 _FEW_PULLS = 10

@@ -13,10 +13,10 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 from layerstore.registry.errors import Cancelled
 from layerstore.registry.headers import Headers
+from unionfs.light_typing import NamedTuple, Protocol
 
 Body = Sequence[bytes]
 

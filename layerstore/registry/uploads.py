@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from layerstore.oci.digest import Digest
@@ -28,6 +27,10 @@ from layerstore.registry.headers import length, uploaded
 from layerstore.registry.retries import Notice
 from layerstore.registry.session import Call, Session
 from layerstore.registry.transport import Answer
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 CHUNK = 16 << 20  # bytes of a chunk, which are held in memory
 _LARGEST_CHUNK = 256 << 20  # bytes that a registry may ask for

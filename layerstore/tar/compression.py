@@ -14,13 +14,16 @@ import gzip
 import io
 import lzma
 import zlib
-from typing import IO, BinaryIO, Protocol, cast
 
 import zstandard
 from isal import igzip, igzip_lib
 
 from layerstore.errors import InvalidImage, LimitExceeded
 from layerstore.limits import DEFAULT, Limits
+from unionfs.light_typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from typing import IO, BinaryIO
 
 _CHUNK = 1 << 18
 _LONGEST_MAGIC = 6

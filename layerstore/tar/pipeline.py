@@ -16,11 +16,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Protocol
 
 from layerstore.errors import InvalidImage
 from layerstore.oci.digest import Digest
 from layerstore.tar.compression import Readable
+from unionfs.light_typing import Protocol
 
 CHUNK = 1 << 20
 _BUFFERS = 6

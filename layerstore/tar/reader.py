@@ -13,7 +13,6 @@ Source: POSIX pax(1); the GNU tar manual, "Sparse Formats"; image-spec layer.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from layerstore.errors import InvalidImage, LimitExceeded, NotATar, UnsafePath
 from layerstore.limits import DEFAULT, Limits
@@ -46,6 +45,7 @@ from layerstore.tar.headers import (
     pax_time_ns,
 )
 from layerstore.tar.pipeline import short
+from unionfs.light_typing import Protocol
 
 Segments = list[tuple[int, int]]
 

@@ -15,11 +15,11 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from mount_tools.container.system_mounts import Place, make_read_only, mount_point
 from unionfs.errors import fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import (
     MS_BIND,
     MS_NODEV,

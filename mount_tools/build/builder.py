@@ -12,13 +12,14 @@ its processes have ended and nothing is mounted any more.
 Threading: one thread, since it forks.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
@@ -37,6 +38,7 @@ from mount_tools.build.evaluate import Evaluation, Step
 from mount_tools.build.made import Made, Origin
 from mount_tools.build.stage_container import new_container
 from mount_tools.build.watch import Shown, Watcher
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.build.download import Downloads
@@ -88,7 +90,7 @@ class Builder:
         watcher: Watcher,
         cache: BuildCache,
         memo: Memo,
-        downloads: "Callable[[], Downloads]",
+        downloads: Callable[[], Downloads],
     ) -> None:
         self._store = store
         self._plan = plan
@@ -276,7 +278,7 @@ class Builder:
 
     # -- a stage at work --
 
-    def _start(self, stage: Stage, made: Made, steps: list[Step], origins: "_OfStage") -> None:
+    def _start(self, stage: Stage, made: Made, steps: list[Step], origins: _OfStage) -> None:
         from mount_tools.build.at_work import AtWork
 
         process = self._process(made, steps, origins.roots(steps), self._exports(stage))
@@ -294,7 +296,7 @@ class Builder:
 
     def _process(
         self, made: Made, steps: Sequence[Step], roots: dict[str, int], exports: int
-    ) -> "StageProcess":
+    ) -> StageProcess:
         from mount_tools.build.sources import Reached
         from mount_tools.build.stage import Task
         from mount_tools.build.stage_process import StageProcess
@@ -316,7 +318,7 @@ class Builder:
 
         cache = self._cache
 
-        def record(store: Store, done: "Recorded") -> None:
+        def record(store: Store, done: Recorded) -> None:
             step = steps[done.step]
             for key in step.keys(done.below):
                 cache.keep(key, StepRow(done.created_ns, step.created_by, done.diff_id, done.chain))
@@ -428,7 +430,7 @@ class Builder:
                 stack.callback(self._dispose, process)
                 stack.callback(process.end)
 
-    def _dispose(self, process: "StageProcess") -> None:
+    def _dispose(self, process: StageProcess) -> None:
         """Remove the container of a stage, unless the user wants to have it."""
         if self._settings.remove or not self._succeeded or not process.has_steps:
             process.remove()

@@ -8,11 +8,12 @@ than the whole evaluation.
 Threading: one thread.
 """
 
+from __future__ import annotations
+
 import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerstore.build.plan import Stage
 from layerstore.build.source_digest import Digester, Memo
@@ -37,6 +38,7 @@ from layerstore.oci.documents import Object
 from mount_tools.build import keys
 from mount_tools.build.keys import Definition
 from mount_tools.build.watch import Shown
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from layerstore.build.download import Downloads
@@ -71,9 +73,9 @@ class Step:
     shown: Shown
     created_by: str
     definitions: list[Definition]
-    work: "Callable[[Surroundings], Work] | None"
+    work: Callable[[Surroundings], Work] | None
     look: Look
-    settle: "Callable[[Step], None] | None" = None
+    settle: Callable[[Step], None] | None = None
     mounts_from: tuple[str, ...] = ()
     runs: bool = False
     has_mounts: bool = False
@@ -106,7 +108,7 @@ class Evaluation:
         context: Tree,
         origins: Origins,
         memo: Memo,
-        downloads: "Callable[[], Downloads]",
+        downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
         surroundings: Sequence[str] = (),
         epoch_ns: int | None = None,
@@ -126,7 +128,7 @@ class Evaluation:
         self._downloads = downloads
         self._number = number
 
-    def steps(self) -> "Iterator[Step]":
+    def steps(self) -> Iterator[Step]:
         """Yield the steps in their order; `state` is always the state after the yielded step.
 
         Raises ContainerfileError, and StoreError if a source cannot be read.
@@ -140,11 +142,11 @@ class Evaluation:
                 step = self._step(one, self._number(one.at.text.strip(), True))
             yield self._placed(step, one)
 
-    def _placed(self, step: "Step", one: Instruction) -> "Step":
+    def _placed(self, step: Step, one: Instruction) -> Step:
         step.place, step.epoch_ns = str(one.at), self._epoch_ns
         return step
 
-    def _step(self, one: Instruction, shown_as: Shown) -> "Step":
+    def _step(self, one: Instruction, shown_as: Shown) -> Step:
         before = self.state.config
         one = self.state.expand(one)
         created_by = self.state.apply(one)
@@ -158,7 +160,7 @@ class Evaluation:
             path = self.state.workdir
             definition = keys.of_workdir(path, created_by, before)
 
-            def work(around: "Surroundings") -> "Work":
+            def work(around: Surroundings) -> Work:
                 from mount_tools.build.tasks import workdir_task
 
                 return workdir_task(path, around)
@@ -170,7 +172,7 @@ class Evaluation:
         # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
         return Digester(tree, self._memo if tree is self._context else None)
 
-    def label_step(self, before: Object, created_by: str) -> "Step":
+    def label_step(self, before: Object, created_by: str) -> Step:
         """Return the step that sets the labels of `--label`."""
         shown_as = self._number("LABEL of the command line", False)
         definition = keys.of_config(before, created_by)
@@ -183,7 +185,7 @@ class Evaluation:
 
     # -- RUN --
 
-    def _run(self, run: Run, shown_as: Shown, look: Look) -> "Step":
+    def _run(self, run: Run, shown_as: Shown, look: Look) -> Step:
         program = self.state.program(run)
         created_by = self.state.run_history(run)
         around = [*self._surroundings, *(self._mounted(run, mount) for mount in run.mounts)]
@@ -191,7 +193,7 @@ class Evaluation:
         definition = keys.of_run(run, program, config, created_by, around)
         look = look._replace(environment=program.environment)
 
-        def work(around: "Surroundings") -> "Work":
+        def work(around: Surroundings) -> Work:
             from mount_tools.build.run_task import run_task
 
             return run_task(run, program, look.user, look.workdir, around)
@@ -241,14 +243,14 @@ class Evaluation:
 
     # -- COPY and ADD --
 
-    def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> "Step":
+    def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> Step:
         workdir = self.state.workdir
         state = self.state
         name = one.stage if isinstance(one, Copy) else ""
         found: list[tuple[Sources, list[bytes]]] = []
 
         @located(one.at)
-        def settle(step: "Step") -> None:
+        def settle(step: Step) -> None:
             tree = self._origins.tree(name) if name else self._context
             sources = find_sources(one, tree)
             if isinstance(one, Add) and sources.remote:
@@ -262,7 +264,7 @@ class Evaluation:
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))
             step.settle = None
 
-        def work(around: "Surroundings") -> "Work":
+        def work(around: Surroundings) -> Work:
             from mount_tools.build.tasks import copy_task
 
             sources, seen = found[-1]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from layerstore.containers import control_client as control
 from layerstore.containers.containers import Container, socket_path
@@ -30,6 +29,7 @@ from mount_tools.container.root_options import Point, container_options
 from mount_tools.mount.fuse import open_device
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.mount import MS_NODEV
 
 if TYPE_CHECKING:

@@ -9,17 +9,22 @@
 Source: `docker build` reference, "Build with -", "Tarball contexts".
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, NamedTuple
 
 from layerstore.build.context import empty_context, open_context, read_containerfile
 from layerstore.build.tree import Tree
 from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.openat2 import open_in_root
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 STDIN = "-"
 _PIECE = 1 << 20

@@ -22,9 +22,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from layerstore.db.staging import remove_tree
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import xattr
 from unionfs.syscalls.mount import MNT_DETACH, MS_NODEV, mount, umount
 from unionfs.syscalls.privilege import is_machine_root

@@ -8,8 +8,9 @@ depends on SOURCE_DATE_EPOCH, which is the newest time in its layer and in its h
 Threading: immutable.
 """
 
+from __future__ import annotations
+
 import json
-from typing import NamedTuple
 
 from layerstore.containerfile.instructions import Add, Copy, Run
 from layerstore.containerfile.stage_state import Program
@@ -17,6 +18,7 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.oci.sha256 import sha256_hex
+from unionfs.light_typing import NamedTuple
 
 _VERSION = "1"
 

@@ -8,6 +8,8 @@ Threading: one thread.
 Source: image-spec config.md; moby `image/image.go`, NewChildImage().
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field

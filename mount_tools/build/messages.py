@@ -17,9 +17,9 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
-from typing import NamedTuple
 
 from layerstore.oci.digest import Digest
+from unionfs.light_typing import NamedTuple
 
 _LARGEST = 1 << 18  # bytes of a message
 _MOST_FDS = 200  # of the kernel's 253

@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.errors import NoSuchContainer, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
 from mount_tools.build.messages import Kept, Leased, Link, Message, Pack, Stopped
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 if TYPE_CHECKING:

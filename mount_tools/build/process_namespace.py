@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NoReturn
 
 from mount_tools.container.handshake import end_with
 from mount_tools.container.init import exit_code
 from mount_tools.daemon.after_fork import close_all_but
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.namespaces import CLONE_NEWPID, setns, unshare
 from unionfs.syscalls.privilege import is_machine_root
 
-Fork = Callable[[int, Callable[[], NoReturn]], int]
-"""Forks a process that does something and has a descriptor open; returns its pid."""
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    # Forks a process that does something and has a descriptor open; returns its pid.
+    Fork = Callable[[int, Callable[[], NoReturn]], int]
 
 
 def forked_inside(fork: Fork, work: Callable[[int], NoReturn]) -> int:

@@ -15,7 +15,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
 from mount_tools.build.attach import Attached, Stubs, attach
@@ -25,6 +24,7 @@ from mount_tools.container.init import exit_code, mount_root
 from mount_tools.container.process import Launch, become_on, in_child, restrict
 from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -37,6 +37,8 @@ from unionfs.syscalls.namespaces import (
 )
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from mount_tools.build.stage_mount import StagePlan
 
 _SEPARATE = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC

@@ -12,14 +12,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.errors import StoreError
 from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready, Stopped
 from mount_tools.build.stage_mount import StageMount, Surface
 from mount_tools.container.handshake import CannotStart
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.mount_tree import clone_mount
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class StepFailed(Exception):

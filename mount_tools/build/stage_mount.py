@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerstore.containers.containers import Container
 from layerstore.store import Store
 from mount_tools.build.kernel_stage import KernelStage, is_possible
 from mount_tools.build.messages import Link
 from mount_tools.container.system_mounts import make_private
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 from unionfs.syscalls.namespaces import (
     CLONE_NEWNS,
     chroot_to,

@@ -18,7 +18,6 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import NoReturn
 
 from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
@@ -42,6 +41,10 @@ from mount_tools.build.stage_mount import StageMount, prepare_stage
 from mount_tools.container.handshake import end_with
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.handover import await_predecessor
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _SERVES = ("mount_tools.daemon.serve", "mount_tools.daemon.control", "unionfs.transports.dev_fuse")
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.build.copying import Copier, place_of
 from layerstore.build.destination import Destination
@@ -18,6 +17,7 @@ from layerstore.containerfile.instructions import Add, Copy
 from layerstore.layer.metadata import Metadata
 from mount_tools.build.sources import Reached
 from mount_tools.build.stage_mount import Surface
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 Work = Callable[[Surface], None]

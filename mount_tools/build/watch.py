@@ -7,8 +7,11 @@ Stages run in parallel, so the calls of several stages may alternate; each step 
     succeeded                 once, at the end of a build that went well
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+
+from unionfs.light_typing import NamedTuple, Protocol
 
 
 class Shown(NamedTuple):

@@ -18,10 +18,10 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
 
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.flags import FlagParser, Option, WrongFlag, parse_integer, parse_pair
+from unionfs.light_typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from mount_tools.cli.session import Session

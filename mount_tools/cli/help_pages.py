@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mount_tools.cli.flags import Option
 from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of
+from unionfs.light_typing import NamedTuple
 
 
 class Shown(NamedTuple):

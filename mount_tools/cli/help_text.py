@@ -5,7 +5,7 @@ The keys are the words after `pyunion`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from unionfs.light_typing import NamedTuple
 
 
 class Entry(NamedTuple):

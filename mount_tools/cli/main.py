@@ -17,13 +17,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from layerstore.errors import StoreError
 from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.flags import Option
 from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
 from mount_tools.cli.session import Session, complain, note
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mount_tools.container.keeper_process import PreparedKeeper

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from layerstore.errors import StoreError
 from layerstore.store import Store, default_root
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.output.terminal import for_stream
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mount_tools.container.keeper_process import PreparedKeeper

@@ -17,11 +17,14 @@ nothing, and a signal could not pass.
 Source: unix(7) SOCK_SEQPACKET.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import struct
 from pathlib import Path
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 PIECE = 1 << 16  # bytes; the most in one Output or Input
 _LONGEST = PIECE + 64

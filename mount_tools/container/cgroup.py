@@ -20,9 +20,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from layerstore.errors import Busy, NotFound, StoreError
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.mountinfo import read_mounts
 
 if TYPE_CHECKING:

@@ -9,16 +9,18 @@ Differs from docker: no control group guards devices, so the rights are those of
 `r` or `w` alone are refused, `m` has no effect.
 """
 
+from __future__ import annotations
+
 import os
 import posixpath
 import re
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from layerstore.errors import InvalidArgument, StoreError, shown
 from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
+from unionfs.light_typing import NamedTuple
 
 _RIGHTS = r"[rwm]{1,3}"
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
@@ -30,6 +29,7 @@ from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.sub_ids import remember
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.report import Reporter
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -41,6 +41,9 @@ from unionfs.syscalls.namespaces import (
     hide_from_others,
     setns,
 )
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _NAMESPACES = {
     "user": CLONE_NEWUSER,

@@ -26,14 +26,16 @@ there; `Running` is sent only after execve(2) has succeeded.
 Source: unix(7) SOCK_SEQPACKET, SCM_RIGHTS; Linux include/linux/sched.h PF_FORKNOEXEC.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import signal
 import socket
 import struct
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
 
+from unionfs.light_typing import NamedTuple, TypeVar
 from unionfs.syscalls.namespaces import die_with_parent
 
 REFUSED = 125

@@ -6,8 +6,9 @@ Decided here and only here: how it is recorded, and which volumes a container ge
 Source: moby `api/types/container/host_config.go`, `daemon/volumes.go`, `daemon/create_unix.go`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.errors import Conflict, StoreError, shown
 from layerstore.oci.json_values import JSON, Object
@@ -23,6 +24,7 @@ from mount_tools.container.mount_words import (
     parse_volume,
 )
 from mount_tools.container.rights import Rights, Ulimit, capabilities, parse_ulimit
+from unionfs.light_typing import NamedTuple
 
 HOST_NETWORK = "host"
 NO_NETWORK = "none"

@@ -12,13 +12,14 @@ whichever process is killed.
 Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from mount_tools.container.cgroup import OURSELVES, enter
 from mount_tools.container.handshake import (
@@ -36,6 +37,7 @@ from mount_tools.container.signals import EVERY, attend, is_typed
 from mount_tools.container.system_mounts import furnish, make_private, show_console
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
+from unionfs.light_typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -48,6 +50,9 @@ from unionfs.syscalls.namespaces import (
     mount_namespace,
     unshare,
 )
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Root(Protocol):

@@ -7,6 +7,8 @@ the command still reads its own command line, on another processor.
 Threading: one thread, since it forks.
 """
 
+from __future__ import annotations
+
 import gc
 import json
 import os
@@ -15,7 +17,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import NamedTuple
 
 from layerstore.errors import StoreError
 from layerstore.oci.json_values import Object
@@ -24,6 +25,7 @@ from mount_tools.container.prepared_daemon import MODULES, PreparedDaemon
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
+from unionfs.light_typing import NamedTuple
 
 _PIECE = 1 << 16
 

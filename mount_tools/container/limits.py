@@ -8,11 +8,13 @@ Source: docker/cli `opts/opts.go`; docker/go-units `size.go` RAMInBytes; moby
 `libcontainer/cgroups/fs2`; cgroup-v2.rst.
 """
 
+from __future__ import annotations
+
 import os
 import re
-from typing import NamedTuple
 
 from layerstore.errors import InvalidArgument, StoreError, shown
+from unionfs.light_typing import NamedTuple
 
 _SIZE = r"([0-9]+)(?:\.([0-9]+))? ?([kmgtp])?i?b?"
 _DECIMAL = r"([0-9]{0,9})(?:\.([0-9]{0,99}))?"

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import NamedTuple
 
 from layerstore.db.processes import way_in
+from unionfs.light_typing import NamedTuple
 
 
 class Process(NamedTuple):

@@ -10,12 +10,14 @@ Differs from docker: a relative path of the host is one of the working directory
 SELinux and words about propagation and caching are accepted without effect.
 """
 
+from __future__ import annotations
+
 import os
 import posixpath
-from typing import NamedTuple
 
 from layerstore.errors import InvalidArgument, InvalidReference, StoreError, shown
 from layerstore.volumes import checked_name
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
 _READ_ONLY, _WRITABLE, _NO_COPY = "ro", "rw", "nocopy"

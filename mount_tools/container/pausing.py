@@ -19,7 +19,6 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.db.processes import ProcessId
@@ -27,6 +26,7 @@ from layerstore.errors import Conflict, StoreError
 from layerstore.store import Store
 from mount_tools.container import cgroup
 from mount_tools.container.members import members
+from unionfs.light_typing import NamedTuple
 
 _MARK = "paused"
 _STOPPED = "Tt"

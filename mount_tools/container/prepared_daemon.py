@@ -17,10 +17,10 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from mount_tools.daemon.detach import Outcome, begin_daemon
 from mount_tools.daemon.report import Live, Report, receive
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mount_tools.container.root_options import RootOrder

@@ -10,12 +10,13 @@ opened, and their paths lead to files of the image.
 Source: docker-run(1) "Exit Status"; moby `oci/caps/defaults.go`.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
@@ -38,7 +39,11 @@ from mount_tools.container.signals import begin_afresh
 from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -17,16 +17,21 @@ Source: execve(2) "Interpreter scripts", Linux fs/binfmt_script.c:load_script();
 RESOLVE_NO_MAGICLINKS.
 """
 
+from __future__ import annotations
+
 import errno
 import functools
 import os
 import re
 import stat
-from typing import NamedTuple, NoReturn
 
 from unionfs.errors import fs_error
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.execveat import execveat
 from unionfs.syscalls.openat2 import open_in_root
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _LINKS_FOLLOWED = 40
 _SCRIPTS_OF_SCRIPTS = 5

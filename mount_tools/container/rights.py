@@ -8,12 +8,14 @@ Source: capabilities(7), linux/capability.h; moby `oci/caps/`; getrlimit(2); doc
 `ulimit.go`.
 """
 
+from __future__ import annotations
+
 import re
 import resource
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from layerstore.errors import StoreError, shown
+from unionfs.light_typing import NamedTuple
 
 # In the order of their numbers.
 _NAMES = [

@@ -7,11 +7,12 @@ daemon then writes the upper back and ends.
 Threading: one thread, since it forks.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Protocol
 
 from layerstore.errors import StoreError
 from mount_tools.container.prepared_daemon import PreparedDaemon
@@ -22,6 +23,7 @@ from mount_tools.daemon.report import Report
 from mount_tools.mount.fuse import mount_on_fd
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
+from unionfs.light_typing import NamedTuple, Protocol
 
 
 class FuseRoot(NamedTuple):
@@ -47,7 +49,7 @@ class _Process(Protocol):
 
 def daemon_of(
     order: RootOrder, fuse: int, lock: int, prepared: PreparedDaemon | None
-) -> "RootDaemon":
+) -> RootDaemon:
     """Start the daemon of a container's root; it opens the union before that is mounted.
 
     That is `prepared`, or a new fork.  `lock` is the container's lock, which it needs for a

@@ -4,14 +4,18 @@ It is mounted with nothing but what is decided here, for `run`, `exec` and `buil
 `mount` mounts it for the user, with options of theirs.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mount_tools.mount.mount_options import MountOptions
 from unionfs import UnionConfig
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # the daemon needs no store
+    from typing import Any
+
     from layerstore.containers.containers import Container
     from layerstore.store import Store
 
@@ -67,7 +71,7 @@ def order_of(fields: Sequence[Any]) -> RootOrder:
 
 
 def root_order(
-    store: "Store", container: "Container", *, transport: str = "auto", flags: int = 0
+    store: Store, container: Container, *, transport: str = "auto", flags: int = 0
 ) -> RootOrder:
     """Return what serves the root of `container`; `flags` are MS_* of mount(2)."""
     from layerstore.containers.containers import socket_path
@@ -88,6 +92,6 @@ def root_order(
     )
 
 
-def container_options(store: "Store", container: "Container", *, flags: int = 0) -> MountOptions:
+def container_options(store: Store, container: Container, *, flags: int = 0) -> MountOptions:
     """Return the options that mount `container`."""
     return root_order(store, container, flags=flags).options()

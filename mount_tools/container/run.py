@@ -10,12 +10,13 @@ then writes the upper back and ends.
 Threading: one thread, since it forks.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from layerstore.containers.container_log import LogWriter
 from layerstore.containers.containers import Container
@@ -62,6 +63,7 @@ from mount_tools.daemon.handover import await_predecessor
 from mount_tools.daemon.report import Reporter
 from mount_tools.mount.fuse import open_device
 from unionfs.errors import MountError
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import adopt_orphans
 from unionfs.syscalls.privilege import is_machine_root

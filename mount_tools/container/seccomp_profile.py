@@ -8,6 +8,8 @@ Source: moby `profiles/seccomp/seccomp.go`, `seccomp_linux.go`; runc
 `libcontainer/seccomp/seccomp_linux.go`.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os

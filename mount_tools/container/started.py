@@ -1,14 +1,19 @@
 """A command that runs in a container: how its first process begins, and how it is ended."""
 
+from __future__ import annotations
+
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from mount_tools.container.handshake import Channel, channel
 from mount_tools.container.process import in_child
 from mount_tools.container.streams import Ends
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Started(NamedTuple):

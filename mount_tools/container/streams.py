@@ -3,10 +3,12 @@
 Source: pipe(7), pty(7).
 """
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
 
 from mount_tools.container.process import Launch
+from unionfs.light_typing import NamedTuple
 
 
 class Ends(NamedTuple):

@@ -9,10 +9,12 @@ Threading: one thread, or the kernel refuses a new user namespace.
 Source: subuid(5), newuidmap(1), user_namespaces(7).
 """
 
+from __future__ import annotations
+
 import os
 from contextlib import suppress
-from typing import NamedTuple
 
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.namespaces import CLONE_NEWUSER, map_to_root, unshare
 
 _single_because: str | None = None

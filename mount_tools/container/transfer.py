@@ -18,7 +18,6 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, NamedTuple
 
 from layerstore.build.adding import unpack_tree
 from layerstore.build.copying import Copier
@@ -33,10 +32,14 @@ from layerstore.store import Store
 from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.stopped_mounts import root_with_volumes
 from mount_tools.container.user_namespace import read_all
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.openat2 import open_in_root
 from unionfs.syscalls.privilege import is_machine_root
 from unionfs.types import NS
+
+if TYPE_CHECKING:
+    from typing import IO
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

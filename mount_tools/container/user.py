@@ -5,10 +5,11 @@ Decided here and only here: what `--user` and the image's User mean.
 Source: docker `--user`.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from layerstore.errors import StoreError
 from layerstore.images.accounts import groups, id_number, is_number, users
+from unionfs.light_typing import NamedTuple
 
 
 class Identity(NamedTuple):

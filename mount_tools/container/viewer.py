@@ -10,6 +10,8 @@ Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 Source: docker/cli `cli/command/container/hijack.go`, `signals.go`.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import signal
@@ -18,7 +20,6 @@ import termios
 import tty
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from mount_tools.container.attach_messages import (
     PIECE,
@@ -37,6 +38,7 @@ from mount_tools.container.attach_messages import (
 from mount_tools.container.detach_keys import DetachKeys
 from mount_tools.container.signals import TAKEN, held
 from mount_tools.container.terminal import size_of_ours
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.signalfd import signalfd
 
 
@@ -119,7 +121,7 @@ class Viewer:
         self._unsent: Input | InputEnd | None = None
         self._before: list[object] | None = None
 
-    def __enter__(self) -> "Viewer":
+    def __enter__(self) -> Viewer:
         self._signals = signalfd(TAKEN)
         self._poll = select.poll()
         for fd in (self._signals, self._connection.fileno()):

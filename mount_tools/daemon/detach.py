@@ -8,15 +8,20 @@ command's stderr to its end, so a daemon closes descriptors 0, 1 and 2 before it
 The fork comes before the expensive imports and before any thread.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import signal
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple, NoReturn
 
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
 from mount_tools.daemon.report import Died, Failed, Live, Report, Reporter, receive
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Outcome(NamedTuple):

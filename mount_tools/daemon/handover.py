@@ -20,7 +20,8 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from logging import Logger

@@ -16,9 +16,9 @@ import errno
 import logging
 import os
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
 
 from unionfs.errors import ConfigError
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MNT_DETACH, umount
 
 _PATIENCE = 60  # seconds for one command

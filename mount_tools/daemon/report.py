@@ -16,11 +16,14 @@ about to call execve(2) sends `Live`, and after that `Failed` if execve returns:
 Source: pipe(7) "PIPE_BUF": a write of at most PIPE_BUF bytes is not split.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import struct
 from contextlib import suppress
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 _LIVE = 1
 _FAILED = 2

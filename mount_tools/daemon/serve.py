@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mount_tools.daemon.attend import Attendant
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
@@ -33,6 +32,7 @@ from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.scheduling import become_idle, idle_is_free
 from unionfs.vfs import Filesystem, Notifier
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
+from unionfs.light_typing import Protocol
 from unionfs.vfs import Filesystem, Notifier
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ fuse-overlayfs(1).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from mount_tools.mount.option_grammar import OptionError, shortened
+from unionfs.light_typing import NamedTuple
 
 WITH_VALUE = ("-o", "-t", "-N", "--options")
 """The flags that have a value."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from mount_tools.mount.option_table import REFUSED, SECTIONS, TUNING, Option
+from unionfs.light_typing import NamedTuple
 
 
 class Entry(NamedTuple):

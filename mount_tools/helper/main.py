@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TextIO
 
 from mount_tools.daemon.detach import (
     BUG,
@@ -36,8 +35,11 @@ from mount_tools.mount.point import check_layers_apart, checked_mount_point, inh
 from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountError
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from mount_tools.helper.warm_client import Here
 
 PROGRAM = "mount.pyunion"

@@ -25,15 +25,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
 
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
 from mount_tools.daemon.detach import Serve, run_child, serve_and_report
 from mount_tools.daemon.report import Reporter
 from mount_tools.helper.warm_client import PROOF, SO_PEERPIDFD, Here, describe_peer
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+    from typing import NoReturn
 
 # The module socket imports much more, for which the first mount would wait.
 Listener = _socket.socket

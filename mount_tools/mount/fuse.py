@@ -13,11 +13,11 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.table import OWN_TABLE, device_on
 from unionfs.errors import MountBusy, MountError
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import mount as sys_mount
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from unionfs.errors import MountError
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MNT_DETACH, mount, umount
 from unionfs.syscalls.mountinfo import read_mounts
 

@@ -3,9 +3,10 @@
 A program that knows what it mounts makes them without reading words.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from unionfs import UnionConfig
+from unionfs.light_typing import NamedTuple
 
 
 class MountOptions(NamedTuple):

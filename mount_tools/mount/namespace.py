@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NoReturn
 
 from mount_tools.mount.fuse import FuseMount, mount_on_fd, open_device, unmount_device
 from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
 from unionfs.errors import ConfigError, MountError
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.namespaces import CLONE_NEWNS, setns
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _TABLE = "self/mountinfo"  # relative to the procfs that we had before setns(2)
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 
 class OptionError(Exception):

@@ -9,8 +9,7 @@ Source: overlayfs.rst; fuse-overlayfs(1) and its `config.rs`; mount(8)
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import mount as ms
 
 TRANSPORTS = ("auto", "dev_fuse", "pyfuse3")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import NoReturn, TypeVar
 
 from mount_tools.mount.id_maps import parse_id, parse_id_map
 from mount_tools.mount.mount_options import MountOptions
@@ -38,6 +37,7 @@ from mount_tools.mount.option_table import (
     known_names,
 )
 from unionfs import MAX_LOWERS, Atime, OverrideStat, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.mount import (
     MS_NOATIME,
     MS_NODEV,
@@ -46,6 +46,9 @@ from unionfs.syscalls.mount import (
     MS_RELATIME,
     MS_STRICTATIME,
 )
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 LAYER_OPTIONS = frozenset(("lowerdir", "lowerdir+", "upperdir", "workdir", "datadir+"))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import mountinfo
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """Errors of the store are told apart by their class, whatever their text."""
 
+from __future__ import annotations
+
 import errno
 import io
 import itertools

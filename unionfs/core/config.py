@@ -7,8 +7,11 @@ the union is opened, that its directories can be used together.
 Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.
 """
 
+from __future__ import annotations
+
 import enum
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 # Kernel overlayfs allows 500 (fs/overlayfs/params.h OVL_MAX_STACK), so an image may have
 # 500 layers.  A container adds its frozen uppers and a layer of mount points.

@@ -13,6 +13,8 @@ Source: overlayfs.rst "Non-directories", "Metadata only copy up", "Index";
 fs/overlayfs/copy_up.c.
 """
 
+from __future__ import annotations
+
 import errno
 import logging
 import os
@@ -20,7 +22,6 @@ import stat
 import time
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
@@ -37,6 +38,7 @@ from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, upper_entry
 from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch, utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink

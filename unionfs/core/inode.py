@@ -18,6 +18,8 @@ and the `parent`, `name`, `real` of the files in it); `InodeTable.lock` guards
 the table and every `nlookup`.  `unionfs.core` has the lock order.
 """
 
+from __future__ import annotations
+
 import enum
 import errno
 import itertools
@@ -25,14 +27,16 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
 from unionfs.types import ROOT_NODEID, NodeId, StIno
 
 if TYPE_CHECKING:
+    from typing import Final
+
     from unionfs.core.file import Handle
 
 # Positions in the values of `Loaded.lower`: `st_ino << LOW_SHIFT | position << 4 | d_type`.
@@ -78,7 +82,7 @@ class Node:
     nodeid: NodeId
     st_ino: StIno
     nlookup: int
-    parent: "Dir"
+    parent: Dir
     name: bytes
     last_stat: os.stat_result | None
 
@@ -117,7 +121,7 @@ class File(Node):
         "unlinked",
     )
 
-    def __init__(self, parent: "Dir", name: bytes, real: RealDir, st: os.stat_result) -> None:
+    def __init__(self, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> None:
         self.parent = parent
         self.name = name
         self.nlookup = 0
@@ -281,7 +285,7 @@ class Dir(Node):
     )
 
     def __init__(
-        self, parent: "Dir | None", name: bytes, upper: RealDir | None, lowers: tuple[RealDir, ...]
+        self, parent: Dir | None, name: bytes, upper: RealDir | None, lowers: tuple[RealDir, ...]
     ) -> None:
         self.parent = self if parent is None else parent
         self.name = name
@@ -394,7 +398,7 @@ class InodeTable:
         self.freed: Callable[[NodeId], object] = int
         self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
 
-    def add_root(self, root: "Dir") -> None:
+    def add_root(self, root: Dir) -> None:
         """Add the root, which is never forgotten."""
         root.nodeid = ROOT_NODEID
         root.nlookup = 1
@@ -433,14 +437,14 @@ class InodeTable:
                 if node.orphan is not None and not node.opened:
                     self.unopened[node] = None
 
-    def make_dead(self, d: "Dir") -> None:
+    def make_dead(self, d: Dir) -> None:
         """Note that the directory `d` was removed; its pinned fd keeps it."""
         with self.lock:
             d.dead = True
             if self.nodes.get(d.nodeid) is d:
                 self.unopened[d] = None
 
-    def note_open(self, node: File, handle: "Handle") -> None:
+    def note_open(self, node: File, handle: Handle) -> None:
         """Count the open `handle` of `node`."""
         with self.lock:
             node.opened += 1
@@ -450,7 +454,7 @@ class InodeTable:
                 if node.last_stat is not None and handle.fd is not None:
                     node.orphan, node.last_stat = handle.fd, None
 
-    def note_release(self, node: File, handle: "Handle") -> None:
+    def note_release(self, node: File, handle: Handle) -> None:
         """Note that `handle` of `node` was closed."""
         with self.lock:
             node.opened -= 1
@@ -520,7 +524,7 @@ class InodeTable:
             raise fs_error(errno.ESTALE)
         return node
 
-    def directory(self, nodeid: NodeId) -> "Dir":
+    def directory(self, nodeid: NodeId) -> Dir:
         """Return the directory `nodeid`; ESTALE if there is no such inode, ENOTDIR for a file."""
         node = self.nodes.get(nodeid)
         if type(node) is Dir:

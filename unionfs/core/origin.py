@@ -5,12 +5,14 @@ fs/overlayfs/overlayfs.h), and how to read an inode number from a file handle.
 Opening a file by its handle needs a capability, reading the number does not.
 """
 
+from __future__ import annotations
+
 import errno
 import struct
 import sys
-from typing import NamedTuple
 
 from unionfs.core.layer import Layer
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import handle_at
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 CONTAINERS = b"user.containers.override_stat"
 LEGACY = b"user.fuseoverlayfs.override_stat"

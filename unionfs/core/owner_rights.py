@@ -20,9 +20,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
 
 from unionfs.core.layer import open_path
+from unionfs.light_typing import TypeVar
 
 Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd and None
 

@@ -8,6 +8,8 @@ Source: fuse-overlayfs(1) "uidmapping", "gidmapping", "squash_to_uid", "squash_t
 mount_setattr(2) "ID-mapped mounts".
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
@@ -15,13 +17,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
 
 from unionfs.core import xattr_ids
 from unionfs.core.config import IdRange, UnionConfig
 from unionfs.core.layer import Layer
 from unionfs.core.owner_rights import Place
 from unionfs.errors import fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.fsids import FsIds
 
 OVERFLOW_ID = 65534

@@ -16,12 +16,12 @@ import fcntl
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
 
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import open_regular
 from unionfs.core.owner_rights import Place
 from unionfs.errors import fs_error
+from unionfs.light_typing import TypeVar
 from unionfs.syscalls.statx import marks_at
 
 _GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602

@@ -13,7 +13,6 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
 
 from unionfs.core import dirops, extents, xattrs
 from unionfs.core.ahead import ReadAhead, Start
@@ -55,6 +54,7 @@ from unionfs.core.shelter import leave_shelter
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.light_typing import cast
 from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
 from unionfs.syscalls.statx import put_attributes

@@ -16,12 +16,14 @@ Source: overlayfs.rst "whiteouts and opaque directories"; image-spec layer.md
 "Whiteouts"; fuse-overlayfs(1).
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from unionfs.errors import fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 
 AUFS_PREFIX = b".wh."

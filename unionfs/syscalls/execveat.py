@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, fail, libc
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _NUMBERS = {"x86_64": 322, "aarch64": 281, "riscv64": 281}
 _NR_EXECVEAT = _NUMBERS.get(os.uname().machine, 322)

@@ -5,14 +5,16 @@ EXT4_IOC_GETFSUUID of fs/ext4/ext4.h (6.0), XFS_IOC_FSGEOMETRY_V1 of fs/xfs/libx
 and BTRFS_IOC_FS_INFO of linux/btrfs.h.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import fcntl
 import os
 import struct
 from contextlib import suppress
-from typing import NamedTuple
 
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.libc import libc
 
 _MAX_HANDLE = 128

@@ -3,9 +3,12 @@
 Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 
 class Mount(NamedTuple):

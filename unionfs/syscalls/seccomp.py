@@ -6,13 +6,16 @@ Source: seccomp(2); libseccomp's `include/seccomp.h.in`, seccomp_init(3), seccom
 seccomp_attr_set(3), seccomp_load(3).
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
 import struct
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+
+from unionfs.light_typing import NamedTuple
 
 LIBRARY = "libseccomp.so.2"
 

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Protocol
 
 from unionfs.interrupts import Caller, working_for
+from unionfs.light_typing import Protocol
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import stat
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.light_typing import Protocol
 from unionfs.types import NS, NodeId, SetAttr
 from unionfs.vfs import TOUCH, ExtendedFilesystem
 from unionfs.wire import abi

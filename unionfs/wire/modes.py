@@ -30,9 +30,9 @@ import errno
 import os
 import threading
 from contextlib import suppress
-from typing import Protocol
 
 from unionfs.errors import fs_error
+from unionfs.light_typing import Protocol
 from unionfs.loader import StillRunning, is_loading
 from unionfs.types import FMODE_EXEC, Backing, Fh, NodeId
 from unionfs.vfs import DirectFilesystem

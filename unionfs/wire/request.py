@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from typing import Protocol
 
+from unionfs.light_typing import Protocol
 from unionfs.types import NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode

@@ -11,11 +11,13 @@ raises `Defer` before it has done anything.
 Source: include/uapi/linux/fuse.h; fs/fuse/*.c for when the kernel sends which opcode.
 """
 
+from __future__ import annotations
+
 import errno
 from collections.abc import Callable
-from typing import NamedTuple
 
 from unionfs.errors import errno_of, fs_error
+from unionfs.light_typing import NamedTuple
 from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem, Notifier
 from unionfs.wire import abi

@@ -12,8 +12,8 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
 
+from unionfs.light_typing import TypeVar
 from unionfs.types import Fh, NodeId
 from unionfs.vfs import DirectFilesystem
 

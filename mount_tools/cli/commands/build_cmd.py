@@ -5,6 +5,8 @@ Differs from docker: a context is a directory or a tar on stdin, never a URL; th
 a RUN is the host's own, or none.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
@@ -12,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
@@ -49,8 +50,11 @@ from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.output.build_lines import Lines, Silent
 from mount_tools.cli.session import Session, complain, say
 from mount_tools.container.user_namespace import be_root
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from layerstore.build.download import Downloads
 
 _PROGRESS = ("auto", "plain", "tty")
@@ -212,7 +216,7 @@ def _build(
         cache = BuildCache(store)
         made: list[Downloads] = []
 
-        def downloads() -> "Downloads":
+        def downloads() -> Downloads:
             from layerstore.build.download import Downloads
 
             if not made:

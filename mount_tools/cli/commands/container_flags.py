@@ -10,11 +10,12 @@ refused, not ignored, with what to do instead.  A network is the host's or none.
 has an init unless --init=false is given.
 """
 
+from __future__ import annotations
+
 import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
 
 from layerstore.errors import InvalidReference, StoreError
 from layerstore.oci.json_values import JSON, Object
@@ -34,6 +35,7 @@ from mount_tools.container.mount_words import (
 )
 from mount_tools.container.rights import capability, parse_ulimit
 from mount_tools.container.signals import find_signal
+from unionfs.light_typing import NamedTuple, TypeVar
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.errors import StoreError
 from layerstore.errors import shown as shown_text
@@ -22,6 +21,7 @@ from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.transfers import shown
 from mount_tools.cli.session import Session, say
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.registry.client import Client

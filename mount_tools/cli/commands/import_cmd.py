@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 from layerstore.containerfile.changes import apply_changes
 from layerstore.oci.reference import parse_reference
@@ -19,6 +18,10 @@ from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
 from mount_tools.cli.session import Session, say
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # docker writes this for every import, since its client streams files too.
 MESSAGE = "Imported from -"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from layerstore.containers.containers import Container
 from layerstore.images.images import Image
@@ -27,6 +26,10 @@ from mount_tools.container.cgroup import release_ended, was_oom_killed
 from mount_tools.container.host_config import host_config
 from mount_tools.container.mount_words import Volume as Bind
 from mount_tools.container.pausing import is_paused
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 DRIVER = "pyunion"
 LOCAL = "local"  # the driver of every volume

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import TYPE_CHECKING
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.reference import DEFAULT_DOMAIN
@@ -17,6 +16,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import Session, note, say
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.registry.client import Client

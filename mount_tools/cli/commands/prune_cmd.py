@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from layerstore.oci.timestamps import parse_until
 from layerstore.operations import gc
@@ -20,6 +19,7 @@ from mount_tools.cli.output.human import human_size
 from mount_tools.cli.session import Session, say
 from mount_tools.container.cgroup import release_ended
 from mount_tools.container.user_namespace import read_all
+from unionfs.light_typing import TypeVar
 
 DANGLING = "all dangling images"
 UNUSED = "all images without at least one container associated to them"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.errors import StoreError
@@ -33,6 +32,7 @@ from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
 from mount_tools.container.cgroup import release_ended
 from mount_tools.container.host_config import host_config
+from unionfs.light_typing import NamedTuple
 
 COMMAND_WIDTH = 20
 MOUNT_WIDTH = 15

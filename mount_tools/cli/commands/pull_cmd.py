@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
@@ -19,6 +18,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.transfers import shown
 from mount_tools.cli.session import Session, note, say
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.registry.events import Report

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.session import note
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.registry.client import Client

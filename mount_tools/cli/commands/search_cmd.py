@@ -9,7 +9,6 @@ and those that contain the term are shown.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.reference import DEFAULT_DOMAIN, familiar_name, parse_reference
@@ -19,6 +18,7 @@ from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, note, say
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerstore.registry.catalog import Found

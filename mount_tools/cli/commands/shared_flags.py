@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from mount_tools.cli import framework
 from mount_tools.container.detach_keys import DEFAULT
+from unionfs.light_typing import TypeVar
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 

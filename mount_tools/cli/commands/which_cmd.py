@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import closing
-from typing import NamedTuple
 
 from layerstore.containers.containers import Container
 from layerstore.errors import NotFound
@@ -30,6 +29,7 @@ from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.cli.session import Session, say
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, open_union, places
+from unionfs.light_typing import NamedTuple
 from unionfs.types import Attr, NodeId
 from unionfs.vfs import Filesystem
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from mount_tools.cli.errors import TemplateError
 from mount_tools.cli.gotemplate.printf import sprintf
@@ -25,6 +24,10 @@ from mount_tools.cli.gotemplate.values import (
     truth,
     type_name,
 )
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Callee: TypeAlias = Callable[..., Value]
 

@@ -17,9 +17,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
 
 from mount_tools.cli.errors import TemplateError
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn, TypeAlias
 
 Constant: TypeAlias = "str | int | float | bool | None"
 

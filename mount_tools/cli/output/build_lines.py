@@ -9,10 +9,13 @@ Source: moby `builder/dockerfile/dispatchers.go`, `builder.go`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TextIO
 
 from mount_tools.build.watch import Shown
 from mount_tools.cli.output.terminal import for_stream
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 class Lines:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -19,6 +18,10 @@ from rich.text import Text
 
 from mount_tools.build.watch import Shown
 from mount_tools.cli.output.terminal import one_line
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 LINES_SHOWN = 5
 LINES_KEPT = 40

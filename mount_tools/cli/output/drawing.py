@@ -8,7 +8,6 @@ Threading: rich draws in a thread of its own; one thread at a time calls the met
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +20,10 @@ from rich.progress import (
 )
 
 from mount_tools.cli.output.terminal import one_line
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 TOTAL = "Total"
 

@@ -9,13 +9,15 @@ Differs from docker 20.10: `--format json` prints one object a line, as docker d
 bytes and RFC 3339 times; its field names are stable.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.output.table import aligned
+from unionfs.light_typing import NamedTuple
 
 TABLE = "table"
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")

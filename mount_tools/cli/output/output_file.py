@@ -13,10 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from layerstore.db.durability import open_directory
 from mount_tools.cli.errors import WrongWords
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect"
 

@@ -13,10 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
 
 from layerstore.progress import Progress, Report
 from mount_tools.cli.output.terminal import for_stream
+from unionfs.light_typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 PATIENCE = 1.0
 

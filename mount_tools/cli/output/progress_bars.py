@@ -5,10 +5,12 @@ Threading: `update` is called under the reporter's lock.
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from layerstore.progress import Progress
 from mount_tools.cli.output.drawing import Drawing
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 class Bars:

@@ -10,7 +10,11 @@ Bidirectional overrides are escaped too: they make a name look like another one.
 from __future__ import annotations
 
 import re
-from typing import TextIO
+
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 # C0 without tab and line feed, DEL, C1, and characters that change the direction of text.
 _CONTROLS = "[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"

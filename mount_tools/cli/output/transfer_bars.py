@@ -8,10 +8,12 @@ Threading: `update` is called under the reporter's lock.
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from layerstore.registry.events import Event, Status
 from mount_tools.cli.output.drawing import Drawing
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _ON_THE_WAY = (Status.DOWNLOADING, Status.PUSHING, Status.COPYING)
 _WHOLE = (

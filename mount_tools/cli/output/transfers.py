@@ -11,10 +11,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
 
 from layerstore.registry.events import Event, Report, Status, silent
 from mount_tools.cli.output.terminal import for_stream, one_line
+from unionfs.light_typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 class Display(Protocol):

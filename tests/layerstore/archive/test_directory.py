@@ -1,5 +1,7 @@
 """skopeo's `dir:` layout, which is podman's docker-dir."""
 
+from __future__ import annotations
+
 import gzip
 import io
 import json

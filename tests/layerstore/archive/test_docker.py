@@ -1,5 +1,7 @@
 """docker's manifest.json: what is read, and what we write."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

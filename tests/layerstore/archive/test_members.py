@@ -1,5 +1,7 @@
 """Names of an archive become bytes, and lead nowhere else."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """OCI layouts: which image is meant, and what it is called."""
 
+from __future__ import annotations
+
 import io
 import json
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """What is copied to disk before it is read, and what is not."""
 
+from __future__ import annotations
+
 import gzip
 import io
 import os

@@ -1,5 +1,7 @@
 """Archives are written whole, with what was announced in them."""
 
+from __future__ import annotations
+
 import io
 import tarfile
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The store looks into a union of layers without a mount."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Which names of an archive delete something, and which of them have an effect."""
 
+from __future__ import annotations
+
 import stat
 
 import pytest

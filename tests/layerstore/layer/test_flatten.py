@@ -1,5 +1,7 @@
 """The flat tar of a merged tree, and a tar that is read while it is written."""
 
+from __future__ import annotations
+
 import io
 import tarfile
 from pathlib import Path

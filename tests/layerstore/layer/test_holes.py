@@ -1,5 +1,7 @@
 """Holes count as zeros, and are neither read nor hashed."""
 
+from __future__ import annotations
+
 import os
 import struct
 import time

@@ -1,5 +1,7 @@
 """Our own archives: the same entries give the same bytes, holes are zeros."""
 
+from __future__ import annotations
+
 import io
 import os
 import tarfile

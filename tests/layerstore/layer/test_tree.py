@@ -1,5 +1,7 @@
 """Directories of a layer are reached beneath its root, and made where they are missing."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

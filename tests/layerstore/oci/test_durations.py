@@ -1,5 +1,7 @@
 """Durations are read as Go reads them."""
 
+from __future__ import annotations
+
 import pytest
 
 from layerstore.oci.durations import parse_duration

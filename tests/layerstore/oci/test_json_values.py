@@ -1,5 +1,7 @@
 """What counts as JSON, and what does not."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

@@ -1,5 +1,7 @@
 """Platforms: how they are written, and what runs on what."""
 
+from __future__ import annotations
+
 import os
 
 import pytest

@@ -1,5 +1,7 @@
 """A run configuration has typed fields, whatever an image says in them."""
 
+from __future__ import annotations
+
 import pytest
 
 from layerstore.oci.json_values import Object

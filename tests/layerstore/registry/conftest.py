@@ -1,5 +1,7 @@
 """Registries for these tests."""
 
+from __future__ import annotations
+
 from tests.helpers.registry_server import (
     password_registry,
     registry_server,
