@@ -128,6 +128,17 @@ def test_imports_keep_their_contracts() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_programs_import_nothing_else() -> None:
+    """What pip writes for an entry point imports re before anything of ours."""
+    setup = configparser.ConfigParser()
+    setup.read(TOP / "setup.cfg")
+    assert "options.entry_points" not in setup
+    for program in setup["options"]["scripts"].split():
+        source = (TOP / program).read_text()
+        found = [node for node in ast.parse(source).body if not isinstance(node, ast.Expr)]
+        assert len(found) == 2 and ast.unparse(found[0]) == "import sys"
+
+
 def test_every_package_is_installed() -> None:
     setup = configparser.ConfigParser()
     setup.read(TOP / "setup.cfg")
