@@ -214,13 +214,37 @@ SCENARIOS = [
     *_with({"whiteout": WhiteoutForm.AUFS}, "aufs: ", _DELETING),
 ]
 
+_WITHOUT_EXCHANGE = (
+    "mkdir over a deleted file",
+    "rmdir of a directory of whiteouts",
+    "rename of a merged directory",
+    "rename of a directory over an empty one",
+)
+IN_PLACE = [scenario for scenario in PLAIN if scenario.name in _WITHOUT_EXCHANGE]
+"""Operations that exchange names where the filesystem can."""
+
+DEVICES: Sequence[Node] = (
+    special("f", WHITEOUT),
+    directory("d/sub"),
+    special("d/sub/z", WHITEOUT),
+    special("d/sub/q", WHITEOUT),
+)
+"""An upper with whiteouts that are devices."""
+
+OVER_DEVICES = (
+    Scenario("mkdir over a device", lambda t: t.mkdir(b"f", 0o750)),
+    Scenario("rename of a directory over a device", lambda t: t.rename(b"low", b"f", 0)),
+    Scenario("rename of a directory over devices", lambda t: t.rename(b"low", b"d/sub", 0)),
+)
+
 
 @dataclass(frozen=True)
 class Bench:
-    """Lowers to work on, made once, and uppers to throw away."""
+    """Lowers to work on, made once, and uppers to throw away, which hold `given` at first."""
 
     base: Path
     lowers: tuple[Path, ...]
+    given: Sequence[Node] = ()
 
     @classmethod
     def make(cls, base: Path) -> Bench:
@@ -230,9 +254,9 @@ class Bench:
         return cls(base, lowers)
 
     def fresh(self, number: int) -> tuple[Path, Path]:
-        """Return an empty upper, like the root of the merged tree, and its workdir."""
+        """Return an upper, its root like that of the merged tree, and its workdir."""
         upper, work = self.base / f"upper{number}", self.base / f"work{number}"
-        build([], os.fsencode(upper))
+        build(self.given, os.fsencode(upper))
         work.mkdir()
         return upper, work
 
@@ -246,8 +270,9 @@ class Bench:
 
     def wanted(self, scenario: Scenario) -> tuple[trees.Tree, trees.Tree]:
         """Return the merged tree before and after the operation, as a plain directory has it."""
-        target = self.base / "model"
-        trees.merge_layers(self.lowers, target)
+        target, given = self.base / "model", self.base / "given"
+        build(self.given, os.fsencode(given))
+        trees.merge_layers((given, *self.lowers), target)
         model = OsDriver(target)
         scenario.prepare(model)
         old = seen(model)

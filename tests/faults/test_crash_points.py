@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.scenarios import (
+    DEVICES,
+    IN_PLACE,
+    OVER_DEVICES,
     SCENARIOS,
     Bench,
     Scenario,
@@ -26,7 +30,7 @@ from tests.faults.scenarios import (
 )
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.faults import READING, Countdown, system_calls
+from tests.helpers.faults import READING, Countdown, system_calls, without_exchange
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.union import open_union
 
@@ -35,6 +39,22 @@ CRASHED = 77
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_a_crash_leaves_old_or_new(bench: Bench, scenario: Scenario) -> None:
+    _check_all_crashes(bench, scenario)
+
+
+@pytest.mark.parametrize("scenario", IN_PLACE, ids=str)
+def test_so_it_does_where_names_cannot_be_exchanged(bench: Bench, scenario: Scenario) -> None:
+    with without_exchange():
+        _check_all_crashes(bench, scenario)
+
+
+@pytest.mark.parametrize("scenario", OVER_DEVICES, ids=str)
+def test_so_it_does_with_whiteouts_of_another_filesystem(bench: Bench, scenario: Scenario) -> None:
+    with without_exchange():
+        _check_all_crashes(replace(bench, given=DEVICES), scenario)
+
+
+def _check_all_crashes(bench: Bench, scenario: Scenario) -> None:
     old, new = bench.wanted(scenario)
     points, end = _crash_points(bench, scenario)
     for number in (*points, end):

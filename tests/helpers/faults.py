@@ -10,14 +10,20 @@ cannot fail in a way that matters, the other not at all.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
+
+from unionfs.core import freeze, rename, setup, whiteout_ops
+from unionfs.errors import fs_error
+from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, RENAME_WHITEOUT, renameat2
 
 # fmt: off
 OS_CALLS = (
@@ -135,3 +141,19 @@ class DiskFull:
         if self.count == self.at or (self.count > self.at and not self.once):
             self.struck = self.struck or f"call {self.count}, {name}{args!r}"
             raise OSError(self.code, os.strerror(self.code))
+
+
+@contextmanager
+def without_exchange() -> Iterator[None]:
+    """Let the core find uppers on a filesystem that cannot exchange two names, as NFS."""
+
+    def limited(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
+        if flags & (RENAME_EXCHANGE | RENAME_WHITEOUT):
+            raise fs_error(errno.EINVAL)
+        renameat2(src_dir, src, dst_dir, dst, flags)
+
+    with ExitStack() as patched:
+        for module in (setup, whiteout_ops, rename, freeze):
+            patched.enter_context(patch.object(module, "renameat2", limited))
+        patched.enter_context(patch.object(setup, "is_remote", lambda fd: True))
+        yield

@@ -27,7 +27,7 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked, not_empty
 from unionfs.core.inode import Dir, File, Found, Node, in_upper
-from unionfs.core.layer import Fd
+from unionfs.core.layer import Fd, RealDir
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.owner_rights import as_owner
@@ -35,8 +35,14 @@ from unionfs.core.protection import refuse, require_changeable
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
 from unionfs.core.whiteout import make_aufs_whiteout
-from unionfs.core.whiteout_ops import allow_xattr_whiteouts, forget_whiteout, stage_whiteout
+from unionfs.core.whiteout_ops import (
+    allow_xattr_whiteouts,
+    clear_whiteout,
+    forget_whiteout,
+    stage_whiteout,
+)
 from unionfs.errors import fs_error
+from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.renameat2 import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
@@ -86,7 +92,8 @@ def rename(
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
         raise fs_error(errno.EINVAL)
     check_new_name(new_name)
-    state.require_upper()
+    if not state.require_upper().exchanges and flags == RENAME_EXCHANGE:
+        raise fs_error(errno.EINVAL)
     source, target = End(parent, name), End(new_parent, new_name)
     exchange = flags == RENAME_EXCHANGE
     _bring_up(state, source, target, exchange)
@@ -270,7 +277,11 @@ def _clear_target(state: State, target: End) -> None:
     if not isinstance(d, Dir) or d.upper is None:
         return
     fd = d.upper.fd()
-    if not os.listdir(b"/proc/self/fd/%d" % fd):
+    whiteouts = os.listdir(b"/proc/self/fd/%d" % fd)
+    if not whiteouts:
+        return
+    if not state.require_upper().exchanges:
+        _remove_whiteouts(state, d.upper, whiteouts)
         return
     work = state.require_upper().work
     name = work.new_name()
@@ -286,6 +297,19 @@ def _clear_target(state: State, target: End) -> None:
         )
     finally:
         work.discard(name)
+
+
+def _remove_whiteouts(state: State, upper: RealDir, whiteouts: list[bytes]) -> None:
+    """Remove the whiteouts that a directory consists of; it is made opaque before."""
+    if upper.xwhiteouts:
+        # The mark is opaque=x already.  With opaque=y its whiteouts would be files.
+        raise fs_error(errno.EXDEV)
+    fd = upper.fd()
+    was = os.stat(fd)
+    set_mark((fd, None), state.marks.opaque, b"y")
+    for name in whiteouts:
+        os.unlink(name, dir_fd=fd)
+    utimens_at(fd, None, was.st_atime_ns, was.st_mtime_ns)
 
 
 def _leave_target(state: State, target: End) -> Callable[[], None] | None:
@@ -310,8 +334,11 @@ def _rename_upper(state: State, source: End, target: End) -> OSError | None:
     moved = source.moved()
     is_dir = isinstance(moved, Dir)
     hide = source.found() is Found.UPPER_OVER_LOWER
+    writable = state.require_upper()
+    if is_dir and not writable.exchanges:
+        _clear_whiteout(target, dst)
     whiteout = _whiteout_entry(target, dst) if is_dir else None
-    form = state.require_upper().whiteout_form
+    form = writable.whiteout_form
     if whiteout is not None and hide and stat.S_ISREG(whiteout.st_mode):
         allow_xattr_whiteouts(state, source.parent)
     whiteouts = source.parent.require_loaded().whiteouts
@@ -372,6 +399,11 @@ def _moved_back(source: End, target: End) -> bool:
     except OSError:
         return False
     return True
+
+
+def _clear_whiteout(target: End, dst: int) -> None:
+    if target.name in target.parent.require_loaded().whiteouts:
+        clear_whiteout(dst, target.name)
 
 
 def _whiteout_entry(target: End, dst: int) -> os.stat_result | None:

@@ -152,12 +152,12 @@ def _make_writable(
     config: UnionConfig, layers: _Layers, upper: Layer, marks: Marks, work_base: Fd
 ) -> Writable:
     work = WorkDir(work_base)
-    form = _whiteout_form(config.whiteout, work)
     _check_xattrs(marks, work, config)
-    _check_exchange(upper, work, config)
+    exchanges = not upper.remote or _can_exchange(work)
+    form = _whiteout_form(config.whiteout, work) if exchanges else _form_in_place(config, work)
     uuid = one_uuid(layers.lowers)
     index = _open_index(work_base, marks, uuid) if config.index else None
-    return Writable(upper=upper, work=work, index=index, whiteout_form=form)
+    return Writable(upper=upper, work=work, index=index, whiteout_form=form, exchanges=exchanges)
 
 
 def close_state(state: State, *, write_back: bool = True) -> None:
@@ -388,20 +388,28 @@ def _check_xattrs(marks: Marks, work: WorkDir, config: UnionConfig) -> None:
         os.setxattr(work.fd, marks.opaque, b"y")
         os.removexattr(work.fd, marks.opaque)
     except OSError as error:
+        trusted = not marks.prefix.startswith("user.")
+        other = "mount with userxattr, or " if trusted and _stores_user(work) else ""
         raise ConfigError(
             f"the filesystem of upperdir {_show(config.upper or b'')} cannot store the attribute "
-            f"{marks.opaque} ({error.strerror}): put upperdir and workdir on ext4, xfs, btrfs or "
-            "tmpfs"
+            f"{marks.opaque} ({error.strerror}): {other}put upperdir and workdir on ext4, xfs, "
+            "btrfs or tmpfs"
         ) from None
 
 
-def _check_exchange(upper: Layer, work: WorkDir, config: UnionConfig) -> None:
-    """Refuse an upper in which nothing that hides a name of a lower could be moved or removed.
+def _stores_user(work: WorkDir) -> bool:
+    """Tell whether the filesystem stores user.* attributes, as NFS does from version 4.2 on."""
+    name = b"user.overlay.pyunion"
+    try:
+        os.setxattr(work.fd, name, b"")
+        os.removexattr(work.fd, name)
+    except OSError:
+        return False
+    return True
 
-    Local filesystems that can store the marks can exchange two names; NFS cannot.
-    """
-    if not upper.remote:
-        return
+
+def _can_exchange(work: WorkDir) -> bool:
+    """Tell whether the filesystem of the workdir can exchange two names, which NFS cannot."""
     one, other = work.new_name(), work.new_name()
     try:
         for name in (one, other):
@@ -410,14 +418,32 @@ def _check_exchange(upper: Layer, work: WorkDir, config: UnionConfig) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise ConfigError(f"the workdir cannot be used: {error.strerror}") from None
-        raise ConfigError(
-            f"the filesystem of upperdir {_show(config.upper or b'')} cannot exchange two names "
-            "(RENAME_EXCHANGE), which NFS cannot: put upperdir and workdir on ext4, xfs, "
-            "btrfs or tmpfs"
-        ) from None
+        return False
     finally:
         work.discard(one)
         work.discard(other)
+    return True
+
+
+def _form_in_place(config: UnionConfig, work: WorkDir) -> WhiteoutForm:
+    """Return the form of whiteouts that takes no exchange: a file beside the hidden name."""
+    cannot = (
+        f"the filesystem of upperdir {_show(config.upper or b'')} cannot exchange two names "
+        "(RENAME_EXCHANGE)"
+    )
+    if filesystem_type(work.fd) == FUSE:
+        # One that goes by paths has an inode for each name of a hard link.
+        raise ConfigError(
+            f"{cannot}, and it is a FUSE filesystem: put upperdir and workdir on ext4, xfs, btrfs, "
+            "tmpfs or NFS"
+        )
+    if config.whiteout not in (WhiteoutForm.AUTO, WhiteoutForm.AUFS):
+        raise ConfigError(
+            f"{cannot}, which whiteout={config.whiteout.value} needs: use whiteout=auto"
+        )
+    if config.whiteout is WhiteoutForm.AUTO:
+        log.info("whiteouts are written as .wh.NAME, since the upper cannot exchange two names")
+    return WhiteoutForm.AUFS
 
 
 def _whiteout_form(asked: WhiteoutForm, work: WorkDir) -> WhiteoutForm:

@@ -55,18 +55,26 @@ class CopyLocks:
 class Writable:
     """The part of the state that only a writable union has.
 
-    `index` is None if copy_up does not keep hard links together.
+    `index` is None if copy_up does not keep hard links together.  If the filesystem cannot
+    exchange two names, not `exchanges`, whiteouts have the AUFS form.
     `unnamed_place` is the place of upper files without a name.  `sheltered` are those
     that have a name in the staging directory, their `shelter`, instead of an fd.
     """
 
     def __init__(
-        self, *, upper: Layer, work: WorkDir, index: LinkIndex | None, whiteout_form: WhiteoutForm
+        self,
+        *,
+        upper: Layer,
+        work: WorkDir,
+        index: LinkIndex | None,
+        whiteout_form: WhiteoutForm,
+        exchanges: bool = True,
     ) -> None:
         self.upper = upper
         self.work = work
         self.index = index
         self.whiteout_form = whiteout_form
+        self.exchanges = exchanges
         self.copy_locks = CopyLocks()
         self.sheltered: dict[File, bytes] = {}
         self.shelter = RealDir(self.upper, None, b"")

@@ -119,7 +119,10 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:
     """Rename what is `staged` over the whiteout `name` of the upper."""
-    fd, work = d.require_upper().fd(), state.require_upper().work
+    fd, writable = d.require_upper().fd(), state.require_upper()
+    work = writable.work
+    if is_dir and not writable.exchanges:
+        clear_whiteout(fd, name)
     if is_dir and not _is_aufs_whiteout(fd, name):
         as_owner(lambda: renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE), (work.fd, staged))
         work.discard(staged)
@@ -128,6 +131,16 @@ def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_
             lambda: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd), (work.fd, staged)
         )
     forget_whiteout(d, name)
+
+
+def clear_whiteout(fd: int, name: bytes) -> None:
+    """Turn a whiteout of any form into one of the AUFS form, so that nothing has the name itself.
+
+    For filesystems that cannot exchange two names: rename(2) replaces no file by a directory.
+    """
+    if not _is_aufs_whiteout(fd, name):
+        make_aufs_whiteout(fd, name)
+        os.unlink(name, dir_fd=fd)
 
 
 def forget_whiteout(d: Dir, name: bytes) -> None:

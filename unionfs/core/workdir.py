@@ -64,8 +64,15 @@ class WorkDir:
             os.unlink(name, dir_fd=self.fd)
 
     def discard(self, name: bytes) -> None:
-        """Remove the staged `name`, a whole tree if it is a directory; no error if absent."""
-        remove_tree(self.fd, name)
+        """Remove the staged `name`, a whole tree if it is a directory; no error if absent.
+
+        The names that NFS gives to open files without one stay until a sweep after their close.
+        """
+        try:
+            remove_tree(self.fd, name)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
 
     def sweep(self) -> None:
         """Empty the staging directory, except `INCOMPAT` if that is not empty.
@@ -75,7 +82,7 @@ class WorkDir:
         self._shared_whiteout = None
         for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
             if name != INCOMPAT or not self._has_incompat():
-                remove_tree(self.fd, name)
+                self.discard(name)
 
     def _has_incompat(self) -> bool:
         try:

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import kernel_overlay
+from tests.helpers.mounts import kernel_overlay, require_root
 from tests.helpers.unions import open_fds
 from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.union import open_union
 from unionfs.errors import ConfigError
+from unionfs.syscalls.statfs import FUSE
 
 
 def refusal(layers: Layers, **settings: Any) -> str:
@@ -252,21 +254,46 @@ def test_closing_twice_is_well(tmp_path: Path) -> None:
     fs.close()
 
 
-def test_an_upper_that_cannot_exchange_names_is_refused(
+def test_an_upper_that_cannot_exchange_names_has_whiteouts_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As NFS: mv of a lower file, and rmdir of a lower directory, would be EINVAL."""
-
-    def unsupported(*_: object) -> None:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
     layers = Layers(tmp_path, {"a": "data"})
     monkeypatch.setattr(setup, "is_remote", lambda fd: True)
     with layers.union() as tree:
         tree.unlink(b"a")
+        tree.create(b"a", 0o600)
     assert os.listdir(layers.work / "work") == []
-    monkeypatch.setattr(setup, "renameat2", unsupported)
-    assert refusal(layers) == (
-        f"the filesystem of upperdir {layers.upper} cannot exchange two names (RENAME_EXCHANGE), "
-        "which NFS cannot: put upperdir and workdir on ext4, xfs, btrfs or tmpfs"
-    )
+    with without_exchange():
+        with layers.union() as tree:
+            tree.unlink(b"a")
+        assert os.listdir(layers.upper) == [".wh.a"]
+        assert os.listdir(layers.work / "work") == []
+        cannot = (
+            f"the filesystem of upperdir {layers.upper} cannot exchange two names (RENAME_EXCHANGE)"
+        )
+        assert refusal(layers, whiteout=WhiteoutForm.CHAR) == (
+            f"{cannot}, which whiteout=char needs: use whiteout=auto"
+        )
+        monkeypatch.setattr(setup, "filesystem_type", lambda fd: FUSE)
+        assert refusal(layers) == (
+            f"{cannot}, and it is a FUSE filesystem: put upperdir and workdir on ext4, xfs, btrfs, "
+            "tmpfs or NFS"
+        )
+
+
+def test_an_upper_without_trusted_attributes_may_have_those_of_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS since version 4.2."""
+    require_root()
+    layers, real = Layers(tmp_path, {"a": "data"}), os.setxattr
+
+    def limited(fd: int, name: str | bytes, value: bytes) -> None:
+        if not os.fsencode(name).startswith(b"user."):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        real(fd, name, value)
+
+    monkeypatch.setattr(os, "setxattr", limited)
+    assert "(Operation not supported): mount with userxattr, or put upperdir" in refusal(layers)
+    with layers.union(userxattr=True) as tree:
+        assert tree.read(b"a") == b"data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -118,3 +119,26 @@ def test_a_tree_deeper_than_descriptors_is_discarded(tmp_path: Path) -> None:
     del at
     work.discard(b"deep")
     assert os.listdir(tmp_path / "work") == []
+
+
+def test_an_open_file_that_nfs_keeps_holds_up_no_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open file that lost its name has one of NFS's own, whose unlink(2) is EBUSY."""
+    layers = Layers(tmp_path, {"file": "x"})
+    unlink = os.unlink
+
+    def keeping(name: bytes, *, dir_fd: int) -> None:
+        if name == b".nfs1":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        unlink(name, dir_fd=dir_fd)
+
+    with layers.union() as tree:
+        tree.mkdir(b"d", 0o700)
+        (layers.upper / "d/.nfs1").write_text("open")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "unlink", keeping)
+            tree.rmdir(b"d")
+        assert [entry.name for entry in tree.listdir(b"")] == [b"file"]
+        tree.mkdir(b"d", 0o700)
+    assert list((layers.work / "work").iterdir()) == []
