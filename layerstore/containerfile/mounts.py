@@ -29,6 +29,7 @@ from layerstore.errors import shown
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _ALIASES["rw"] = "readwrite"
 _COMMON = frozenset(("type", "target"))
+_SOME_DIRECTORY = "/d" * 64  # a relative target beneath it is not the root
 _OPTIONS = {
     "bind": _COMMON | {"source", "from", "readonly", "readwrite"},
     "cache": _COMMON
@@ -75,7 +76,8 @@ def read_flag(text: str, at: Place) -> MountFlag:
         options.append((name, value if equals else None))
     flag = MountFlag(text, tuple(options), stage)
     if "$" not in text:
-        typed_mount(flag, at, "/", lambda word: word)  # report faults before the build starts
+        # Report faults before the build starts, when the working directory is not known yet.
+        typed_mount(flag, at, _SOME_DIRECTORY, lambda word: word)
     return flag
 
 

@@ -64,6 +64,14 @@ def test_variables_are_replaced_in_values() -> None:
     assert mount("type=cache,target=/c,uid=$u", u="5") == CacheMount("/c", "/c", uid=5)
 
 
+def test_a_target_is_beneath_the_working_directory_of_the_step() -> None:
+    flag = read_flag("type=bind,target=.", AT)
+    assert typed_mount(flag, AT, "/src", str).target == "/src"
+    assert typed_mount(read_flag("target=../b", AT), AT, "/src/a", str).target == "/src/b"
+    with pytest.raises(ContainerfileError, match=r'invalid mount target "\."'):
+        typed_mount(flag, AT, "/", str)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
