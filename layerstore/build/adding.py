@@ -12,15 +12,17 @@ Source: the Dockerfile reference, "ADD"; moby `pkg/archive` IsArchivePath, Unpac
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from layerstore.build.destination import Destination, Given, lstat
 from layerstore.build.owner import ROOT, ModeChange, Owner
+from layerstore.build.source_digest import Checked, check_copy, check_unchanged
 from layerstore.build.sources import DownloadSource, FileSource, Source, Sources
-from layerstore.build.tree import changed
+from layerstore.build.tree import Entry
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add
 from layerstore.errors import InvalidImage, StoreError, shown
@@ -39,9 +41,11 @@ from layerstore.tar.headers import (
     Header,
 )
 from layerstore.tar.pipeline import Feed
-from layerstore.tar.reader import Entry, TarReader, normal_path
+from layerstore.tar.reader import Entry as Member
+from layerstore.tar.reader import TarReader, normal_path
 from unionfs.light_typing import Protocol
 from unionfs.syscalls.attributes import chmod_at
+from unionfs.syscalls.copyfile import copy_range
 
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _MOST_OPEN = 64
@@ -73,18 +77,23 @@ def add_archives(
         if isinstance(source, DownloadSource) and one.unpack:
             done = _unpacked(one, source, taker, path)
         else:
-            done = isinstance(source, FileSource) and _add(one, source, sources, taker, path)
+            done = isinstance(source, FileSource) and _add(
+                one, source, signatures, sources, taker, path
+            )
         if not done:
             others.append((source, signatures))
     rest = sources._replace(found=tuple(source for source, _ in others))
     return rest, [signatures for _, signatures in others]
 
 
-def _add(one: Add, source: FileSource, sources: Sources, taker: Taker, path: str) -> bool:
+def _add(
+    one: Add, source: FileSource, seen: bytes, sources: Sources, taker: Taker, path: str
+) -> bool:
     """Unpack `source`, and tell whether it is an archive."""
     if not stat.S_ISREG(source.st.st_mode) or source.st.st_size < 2:
         return False
-    with open(sources.tree.open_file(source.path), "rb", buffering=0) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(source, seen, sources, taker))
         if not is_archive(file):
             return False
         file.seek(0)
@@ -92,10 +101,32 @@ def _add(one: Add, source: FileSource, sources: Sources, taker: Taker, path: str
             unpack_into(file, taker, path)
         except StoreError as error:
             raise ContainerfileError(one.at, f"{shown(source.path)}: {error}") from error
-        now, was = os.fstat(file.fileno()), source.st
-        if (now.st_ino, now.st_size, now.st_ctime_ns) != (was.st_ino, was.st_size, was.st_ctime_ns):
-            raise changed(source.path, "it was written to")
     return True
+
+
+@contextmanager
+def _opened(source: FileSource, seen: bytes, sources: Sources, taker: Taker) -> Iterator[io.FileIO]:
+    """Open `source`, or a copy if it could change without a trace.
+
+    Raises StoreError if it is not what its digest was computed of.
+    """
+    tree = sources.tree
+    parent, _, name = source.path.rpartition("/")
+    above = tree.open_parent(parent)
+    try:
+        entry = Checked(seen).checked(Entry(source.path, name, above, source.st, 1))
+        with open(tree.open_file(source.path), "rb", buffering=0) as file:
+            check_unchanged(entry, os.fstat(file.fileno()))
+            if any(entry.expected):
+                with open(taker.destination.unnamed(), "r+b", buffering=0) as copy:
+                    copy_range(file.fileno(), copy.fileno(), source.st.st_size, holes=False)
+                    check_copy(entry, copy.fileno())
+                    yield copy
+            else:
+                yield file
+            check_unchanged(entry, os.fstat(file.fileno()))
+    finally:
+        os.close(above)
 
 
 def _unpacked(one: Add, source: DownloadSource, taker: Taker, path: str) -> bool:
@@ -173,7 +204,7 @@ class _Unpacker:
         self._open: dict[bytes, int] = {}
         self._times: list[tuple[bytes, int]] = []
 
-    def entry(self, entry: Entry) -> None:
+    def entry(self, entry: Member) -> None:
         """Make one entry."""
         path = entry.path
         if not path:
@@ -234,10 +265,10 @@ class _Unpacker:
                     os.close(held)
             self._open = keep
 
-    def _owner(self, entry: Entry) -> Owner:
+    def _owner(self, entry: Member) -> Owner:
         return self._taker.owner or Owner(entry.uid, entry.gid)
 
-    def _directory(self, entry: Entry, fd: int, name: bytes) -> None:
+    def _directory(self, entry: Member, fd: int, name: bytes) -> None:
         st = lstat(fd, name)
         if st is not None and not stat.S_ISDIR(st.st_mode):
             self._clear(fd, name)
@@ -249,7 +280,7 @@ class _Unpacker:
             os.close(made)
         self._times.append((entry.path, entry.mtime_ns))
 
-    def _regular(self, entry: Entry, fd: int, name: bytes) -> None:
+    def _regular(self, entry: Member, fd: int, name: bytes) -> None:
         self._clear(fd, name)
         mode = self._taker.mode(stat.S_IFREG | entry.mode)
         made = self._to.create(fd, name, mode)
@@ -261,7 +292,7 @@ class _Unpacker:
         finally:
             os.close(made)
 
-    def _content(self, entry: Entry, made: int) -> None:
+    def _content(self, entry: Member, made: int) -> None:
         """Write the content of `entry`; each segment of a sparse file goes to its offset."""
         segments = [(0, entry.size)] if entry.segments is None else list(entry.segments)
         views = self._reader.content()
@@ -276,7 +307,7 @@ class _Unpacker:
         if os.fstat(made).st_size != entry.size:
             os.ftruncate(made, entry.size)
 
-    def _link(self, entry: Entry, fd: int, name: bytes) -> None:
+    def _link(self, entry: Member, fd: int, name: bytes) -> None:
         target = normal_path(entry.linkname)
         above, _, last = target.rpartition(b"/")
         st = lstat(self._folder(above), last)
@@ -290,7 +321,7 @@ class _Unpacker:
         self._clear(fd, name)
         os.link(last, name, src_dir_fd=self._folder(above), dst_dir_fd=fd, follow_symlinks=False)
 
-    def _special(self, entry: Entry, fd: int, name: bytes) -> None:
+    def _special(self, entry: Member, fd: int, name: bytes) -> None:
         metadata = self._to.metadata
         mode = self._taker.mode(_SPECIAL[entry.kind] | entry.mode)
         rdev = 0 if entry.kind == FIFO else os.makedev(*entry.device)
@@ -303,7 +334,7 @@ class _Unpacker:
 
     def _named(
         self,
-        entry: Entry,
+        entry: Member,
         fd: int,
         name: bytes,
         mode: int,

@@ -9,7 +9,8 @@ a directory or ends with a slash.  A file that gets another owner loses its suid
 bits; --chmod can set them again.  The kernel shares or copies the data if it can.
 
 A source that changes between the computation of its digest and its copy is an error:
-otherwise the cache would return this image for content that it does not have.
+otherwise the cache would return this image for content that it does not have.  If a change may
+leave no trace, the copy is read and its digest compared.
 
 Threading: one thread at a time.  Source: the Dockerfile reference, "COPY"; moby
 `builder/dockerfile/copy.go`.
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from layerstore.build.batches import Batch
 from layerstore.build.destination import Destination, Given, refused
 from layerstore.build.owner import ROOT, ModeChange, Owner
-from layerstore.build.source_digest import check_unchanged, signature
+from layerstore.build.source_digest import Checked, check_copy, check_unchanged
 from layerstore.build.sources import (
     DOWNLOAD_MODE,
     ContentSource,
@@ -40,7 +41,6 @@ from layerstore.build.sources import (
 )
 from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.containerfile.instructions import Add, Copy
-from layerstore.errors import StoreError
 from layerstore.layer.metadata import Xattrs
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
@@ -49,7 +49,6 @@ from unionfs.syscalls.copyfile import copy_range, try_reflink
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = b"security.capability"
 _MOST_LINKS = 100_000  # files with nlink > 1 that are remembered, to link their further names
-_SEEN = 16
 
 
 class Copier:
@@ -85,7 +84,7 @@ class Copier:
 
     def copy_source(self, source: Source, sources: Sources, seen: bytes, path: str) -> None:
         """Copy one source to `path`, which is absolute."""
-        checked = _Checked(seen)
+        checked = Checked(seen)
         if isinstance(source, DirectorySource):
             self._tree(sources, sources.walk(source.path), checked, path)
         elif isinstance(source, ParentsSource):
@@ -121,13 +120,12 @@ class Copier:
     def _target(self, path: str, name: str) -> _Target:
         return _Target(self.destination, self.owner or ROOT, path, name)
 
-    def _single(self, source: FileSource, sources: Sources, seen: _Checked, path: str) -> None:
+    def _single(self, source: FileSource, sources: Sources, seen: Checked, path: str) -> None:
         parent, _, name = source.path.rpartition("/")
         above = sources.tree.open_parent(parent)
         try:
             st = _stat(sources.tree, name, above, source.path)
-            entry = Entry(source.path, name, above, st, 1)
-            seen.check(entry)
+            entry = seen.checked(Entry(source.path, name, above, st, 1))
             with self._target(path, source.name) as (fd, target):
                 self._put(entry, fd, target, self._owner_of(entry, sources))
         finally:
@@ -149,7 +147,7 @@ class Copier:
 
     # -- a tree --
 
-    def _tree(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, path: str) -> None:
+    def _tree(self, sources: Sources, entries: Iterator[Entry], seen: Checked, path: str) -> None:
         """Copy the entries of a walk; its first entry is the directory that becomes `path`."""
         owner = self.owner or ROOT
         top, made = self.destination.folder(path, owner)
@@ -163,15 +161,16 @@ class Copier:
         finally:
             os.close(top)
 
-    def _fill(self, sources: Sources, entries: Iterator[Entry], seen: _Checked, top: int) -> None:
+    def _fill(self, sources: Sources, entries: Iterator[Entry], seen: Checked, top: int) -> None:
         # (fd, the entry it is made of, its path beneath the top)
         levels: list[tuple[int, Entry | None, bytes]] = [(top, None, b"")]
         batch = Batch(self._regular)
         try:
-            for entry in entries:
-                if not seen.check(entry):
-                    self.skipped.append(entry.path)
+            for walked in entries:
+                if stat.S_ISSOCK(walked.st.st_mode):
+                    self.skipped.append(walked.path)
                     continue
+                entry = seen.checked(walked)
                 if entry.depth == 0:
                     continue
                 while len(levels) > entry.depth:
@@ -258,6 +257,7 @@ class Copier:
             made = self.destination.create(fd, name, mode)
             try:
                 self._data(source, made, st)
+                check_copy(entry, made)
                 self._finish(made, mode, owner, _capability(entry))
                 self._times(made, st.st_mtime_ns)
             finally:
@@ -345,29 +345,6 @@ class _Target:
         os.close(self._fd)
         if isinstance(error, OSError):
             raise refused(self._path, error) from error
-
-
-class _Checked:
-    """Compares the entries that are copied with those that the digest was computed of."""
-
-    def __init__(self, seen: bytes) -> None:
-        self._seen = seen
-        self._at = 0
-
-    def check(self, entry: Entry) -> bool:
-        """Raise StoreError if `entry` changed after its digest; return False for a socket."""
-        if stat.S_ISSOCK(entry.st.st_mode):
-            return False
-        was = self._seen[self._at : self._at + _SEEN]
-        self._at += _SEEN
-        if was != signature(entry):
-            raise changed(entry.path, "it is not what its digest was computed of")
-        return True
-
-    def finish(self) -> None:
-        """Raise StoreError unless every entry of the digest was checked."""
-        if self._at != len(self._seen):
-            raise StoreError("a source lost files while it was read; build again")
 
 
 def place_of(one: Copy | Add, workdir: str) -> str:

@@ -24,7 +24,7 @@ from unionfs.syscalls.removal import remove_tree
 
 _MAX_LINKS = 40
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Given(NamedTuple):
@@ -142,7 +142,7 @@ class Destination:
         return os.open(name, _DIRECTORY, dir_fd=fd)
 
     def create(self, fd: int, name: bytes, mode: int) -> int:
-        """Create the regular file `name` in `fd` for writing; it replaces anything there.
+        """Create the regular file `name` in `fd`; it replaces anything there.
 
         `mode` is the one that `give` will set: if it is right from the start, that saves a
         system call.
@@ -153,6 +153,16 @@ class Destination:
         except FileExistsError:
             self.remove(fd, name)
             return os.open(name, _CREATE, first, dir_fd=fd)
+
+    def unnamed(self) -> int:
+        """Create a file that has no name and open it for reading and writing."""
+        try:
+            return os.open(".", os.O_RDWR | os.O_TMPFILE, 0o600, dir_fd=self.root_fd)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+        # overlayfs can do that since Linux 6.1
+        return os.memfd_create("scratch", os.MFD_CLOEXEC)
 
     def remove(self, fd: int, name: bytes) -> None:
         """Remove the file or tree `name` in `fd`; no error if it is missing."""

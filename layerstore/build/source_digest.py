@@ -6,9 +6,11 @@ type, mode, owner, size, capability, link target and content, but not its times.
 docker's digest of a file, which the history of an image shows, is the SHA-256 of its tar
 header and content, "tarsum.v1"; that of a directory is the digest of the sorted digests in
 it.  The content is read once for both.  A file that has not changed is not read again: its
-digest is kept by device, inode, size, mtime and ctime.  A file whose ctime is less than
-`_SETTLED` ago is read each time, since it could change again without a new ctime: the pages
-of a mapping are written back up to 30 s later (vm.dirty_expire_centisecs).
+digest is kept by device, inode, size, mtime and ctime.  That does not hold for a file that
+could change again without a new ctime: one whose ctime is less than `_SETTLED` ago, since the
+pages of a mapping are written back up to 30 s later (vm.dirty_expire_centisecs), and any file
+of a filesystem in memory, where a mapping never changes it.  Such a file is read each time, and
+its copy has to have the digest that the cache was told.
 
 Source: moby `builder/remotecontext/filehash.go`, `tarsum/versioning.go`, `copy.go`, in
 version 20.10, which has the file type in the mode.
@@ -23,17 +25,18 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 
-import xxhash
-
 from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 from unionfs.syscalls import xattr
+from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+SEEN = 32  # bytes for each file in `SourceDigest.seen`
+_SIGNATURE = 16
 _SETTLED = 60_000_000_000  # ns
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -73,8 +76,9 @@ class NoMemo:
 class SourceDigest(NamedTuple):
     """The digest of one source: `docker` is that of the history, `key` that of the cache.
 
-    `seen` has 16 bytes for each file, in the order of the walk: the `signature` of the file
-    when its content was read.
+    `seen` has `SEEN` bytes for each file, in the order of the walk: the `signature` of the file
+    when its content was read, and the beginning of its digest if that has to be compared, else
+    zeros.
     """
 
     docker: str
@@ -89,6 +93,7 @@ class Digester:
         self._tree = tree
         self._memo: Memo = memo or NoMemo()
         self._settled_ns = time.time_ns() - _SETTLED
+        self._in_memory: dict[int, bool] = {}
 
     def file(self, path: str, st: os.stat_result) -> SourceDigest:
         """Return the digest of the file `path`, which `Tree.find` returned."""
@@ -97,8 +102,8 @@ class Digester:
         try:
             entry = Entry(path, name, fd, st, 1)
             digest = self._digest(entry)
-            key = xxhash.xxh3_128_digest(self._own(entry, digest))
-            return SourceDigest(f"file:{digest.hex()}", key, signature(entry))
+            key = _sha256(self._own(entry, digest)).digest()
+            return SourceDigest(f"file:{digest.hex()}", key, self._seen(entry, digest))
         finally:
             os.close(fd)
 
@@ -107,14 +112,14 @@ class Digester:
         digests: list[bytes] = []
         odd: list[str] = []
         links: dict[tuple[int, int], str] = {}
-        key = xxhash.xxh3_128()
+        key = _sha256()
         seen = bytearray()
         for entry in entries:
             if stat.S_ISSOCK(entry.st.st_mode):
                 continue
             digest = self._digest(entry)
             key.update(self._own(entry, digest))
-            seen += signature(entry)
+            seen += self._seen(entry, digest)
             if not entry.path:
                 continue  # docker leaves out the root of a tree
             shown: bytes | str | None = digest
@@ -129,6 +134,26 @@ class Digester:
             elif shown is not None:
                 odd.append(shown)
         return SourceDigest(f"dir:{_of_all(digests, odd)}", key.digest(), bytes(seen))
+
+    def _seen(self, entry: Entry, digest: bytes) -> bytes:
+        st = entry.st
+        # Nobody can write to a stage or an image.
+        compared = stat.S_ISREG(st.st_mode) and st.st_size and not self._tree.owners
+        if compared and not self._lasts(entry):
+            return signature(entry) + digest[: SEEN - _SIGNATURE]
+        return signature(entry).ljust(SEEN, b"\0")
+
+    def _lasts(self, entry: Entry) -> bool:
+        """Tell whether the content of `entry` cannot change without a change of its ctime."""
+        st = entry.st
+        if st.st_ctime_ns >= self._settled_ns:
+            return False
+        in_memory = self._in_memory.get(st.st_dev)
+        if in_memory is None:
+            kind = filesystem_type(entry.parent_fd)
+            in_memory = kind in (TMPFS, RAMFS) or os.fstat(entry.parent_fd).st_dev != st.st_dev
+            self._in_memory[st.st_dev] = in_memory
+        return not in_memory
 
     def _followed(self, link: Entry) -> bytes | str | None:
         """Return what docker uses as the digest of a symlink in a directory.
@@ -178,17 +203,18 @@ class Digester:
         regular = stat.S_ISREG(st.st_mode)
         if entry.implied:
             return b"implied"
-        header = self._header(entry)
+        header = header_of(entry, owners=self._tree.owners)
+        whole = _sha256(header).digest()
         if not regular or not st.st_size:
-            return _sha256(header).digest()
-        settled = st.st_ctime_ns < self._settled_ns
+            return whole
+        settled = self._lasts(entry)
         known = FileKey(
             st.st_dev,
             st.st_ino,
             st.st_size,
             st.st_mtime_ns,
             st.st_ctime_ns,
-            xxhash.xxh3_128_digest(header),
+            whole[:_SIGNATURE],
         )
         digest = self._memo.find(known) if settled else None
         if digest is None:
@@ -197,34 +223,36 @@ class Digester:
                 self._memo.keep(known, digest)
         return digest
 
-    def _header(self, entry: Entry) -> bytes:
-        st = entry.st
-        mode = st.st_mode
-        kind = _TYPES.get(stat.S_IFMT(mode))
-        if kind is None:
-            raise StoreError(f"{entry.shown} is a socket, which no image can have")
-        name = entry.path.encode("utf-8", "surrogateescape") or b"."
-        slash = b"/" if stat.S_ISDIR(mode) else b""
-        uid, gid = (st.st_uid, st.st_gid) if self._tree.owners else (0, 0)
-        size = st.st_size if stat.S_ISREG(mode) else 0
-        major = minor = 0
-        target = b""
-        if stat.S_ISLNK(mode):
-            target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent_fd))
-        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            major, minor = os.major(st.st_rdev), os.minor(st.st_rdev)
-        capability = b""
-        if stat.S_ISREG(mode):
-            value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), _CAPABILITY)
-            capability = b"" if value is None else _CAPABILITY + value
-        names = (b"", b"")
-        if self._tree.owners:
-            # docker looks the names up on its host, where uid 0 and gid 0 are always "root".
-            names = (b"" if uid else b"root", b"" if gid else b"root")
-        return _HEADER % (
-            *(name, slash, mode, uid, gid, size, kind.encode(), target),
-            *(*names, major, minor, capability),
-        )
+
+def header_of(entry: Entry, *, owners: bool) -> bytes:
+    """Return what comes before the content in the digest of a file."""
+    st = entry.st
+    mode = st.st_mode
+    kind = _TYPES.get(stat.S_IFMT(mode))
+    if kind is None:
+        raise StoreError(f"{entry.shown} is a socket, which no image can have")
+    name = entry.path.encode("utf-8", "surrogateescape") or b"."
+    slash = b"/" if stat.S_ISDIR(mode) else b""
+    uid, gid = (st.st_uid, st.st_gid) if owners else (0, 0)
+    size = st.st_size if stat.S_ISREG(mode) else 0
+    major = minor = 0
+    target = b""
+    if stat.S_ISLNK(mode):
+        target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent_fd))
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        major, minor = os.major(st.st_rdev), os.minor(st.st_rdev)
+    capability = b""
+    if stat.S_ISREG(mode):
+        value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), _CAPABILITY)
+        capability = b"" if value is None else _CAPABILITY + value
+    names = (b"", b"")
+    if owners:
+        # docker looks the names up on its host, where uid 0 and gid 0 are always "root".
+        names = (b"" if uid else b"root", b"" if gid else b"root")
+    return _HEADER % (
+        *(name, slash, mode, uid, gid, size, kind.encode(), target),
+        *(*names, major, minor, capability),
+    )
 
 
 def of_several(digests: Sequence[str]) -> str:
@@ -261,14 +289,15 @@ def _plain_header(name: str, size: int, mode: int, owner: bytes) -> bytes:
 
 
 def signature(entry: Entry) -> bytes:
-    """Return 16 bytes that change whenever the file of `entry` changes."""
+    """Return 16 bytes that change whenever the ctime of the file of `entry` does."""
     st = entry.st
     text = f"{st.st_ino} {st.st_mode} "
     if not stat.S_ISDIR(st.st_mode):
         # Not for a directory: ignored files change its times, and every other file in it
         # has a signature of its own.
         text += f"{st.st_size} {st.st_mtime_ns} {st.st_ctime_ns} "
-    return xxhash.xxh3_128_digest(text.encode() + entry.path.encode("utf-8", "surrogateescape"))
+    own = text.encode() + entry.path.encode("utf-8", "surrogateescape")
+    return _sha256(own).digest()[:_SIGNATURE]
 
 
 def _of_all(digests: list[bytes], odd: list[str]) -> str:
@@ -305,6 +334,41 @@ def _read(entry: Entry, header: bytes) -> bytes:
     finally:
         os.close(fd)
     return whole.digest()
+
+
+class Checked:
+    """Compares the entries that are copied with those that the digest was computed of."""
+
+    def __init__(self, seen: bytes) -> None:
+        self._seen = seen
+        self._at = 0
+
+    def checked(self, entry: Entry) -> Entry:
+        """Return `entry` with what its copy has to have; StoreError if it is another one now."""
+        was = self._seen[self._at : self._at + SEEN]
+        self._at += SEEN
+        now = signature(entry)
+        if was[: len(now)] != now:
+            raise changed(entry.path, "it is not what its digest was computed of")
+        return entry._replace(expected=was[len(now) :])
+
+    def finish(self) -> None:
+        """Raise StoreError unless every entry of the digest was checked."""
+        if self._at != len(self._seen):
+            raise StoreError("a source lost files while it was read; build again")
+
+
+def check_copy(entry: Entry, made: int) -> None:
+    """Raise StoreError unless the content of `made`, open, is what the digest was computed of."""
+    if not any(entry.expected):
+        return
+    whole = _sha256(header_of(entry, owners=False))
+    at = 0
+    while data := os.pread(made, _CHUNK, at):
+        whole.update(data)
+        at += len(data)
+    if whole.digest()[: len(entry.expected)] != entry.expected:
+        raise changed(entry.path, "it was written to")
 
 
 def check_unchanged(entry: Entry, now: os.stat_result) -> None:

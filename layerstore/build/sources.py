@@ -150,7 +150,9 @@ def digest_sources(sources: Sources, digester: Digester) -> tuple[str, bytes, li
 
 def _digest(source: Source, sources: Sources, digester: Digester) -> SourceDigest:
     if isinstance(source, FileSource):
-        return digester.file(source.path, source.st)
+        digest = digester.file(source.path, source.st)
+        # Two links to one file are copied under different names.
+        return digest._replace(key=digest.key + os.fsencode(source.name) + b"\0")
     if isinstance(source, DirectorySource):
         return digester.directory(sources.walk(source.path))
     if isinstance(source, DownloadSource):

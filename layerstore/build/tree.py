@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
     `parent_fd` is the open directory that `name` is in; it is valid until the walk goes on.
     A directory is `implied` if it is ignored but contains a file that is not: then only its
-    name matters.
+    name matters.  `expected` is the beginning of the digest that a copy has to have, if it has to.
     """
 
     path: str
@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     st: os.stat_result
     depth: int
     implied: bool = False
+    expected: bytes = b""
 
     @property
     def shown(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
 from layerstore.build.ignore import Ignore
-from layerstore.build.source_digest import signature
+from layerstore.build.source_digest import SEEN, signature
 from layerstore.build.sources import DirectorySource, Sources
 from layerstore.build.tree import Tree
 from layerstore.errors import StoreError
@@ -73,7 +73,7 @@ def copy_whole(tree: Tree, to: int, path: str = "") -> None:
         raise StoreError(f"cannot fill a new cache from {path}: it does not exist")
     sources = Sources(tree, (DirectorySource(found.path),), Ignore())
     seen = b"".join(
-        signature(entry)
+        signature(entry).ljust(SEEN, b"\0")
         for entry in sources.walk(found.path)
         if not stat.S_ISSOCK(entry.st.st_mode)
     )

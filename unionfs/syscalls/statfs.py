@@ -9,6 +9,8 @@ from unionfs.syscalls.libc import fail, libc
 OVERLAYFS = 0x794C7630
 ECRYPTFS = 0xF15F
 FUSE = 0x65735546  # virtiofs too
+TMPFS = 0x01021994
+RAMFS = 0x858458F6
 
 # Filesystems for which another machine or another process answers, so a call may never
 # return; statfs(2), and include/uapi/linux/magic.h.
