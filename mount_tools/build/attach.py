@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import Place, make_read_only, mount_point
+from mount_tools.container.system_mounts import Place, mount_point, restrict
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import (
@@ -98,9 +98,11 @@ def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
             # Mount points in /dev, /proc and /sys are made here, all others before the RUN.
             with mount_point(root, wanted.target.strip("/"), folder=wanted.folder) as place:
                 _attach(wanted, place.path, os.path.join(workspace, str(number)))
-            if isinstance(wanted, Bind) and wanted.read_only:
+            if isinstance(wanted, Bind):
+                # An archive that is the context may have devices in it, and so may an image
+                # that a cache was filled from.
                 with Place(root, wanted.target.strip("/")) as place:
-                    make_read_only(place)
+                    restrict(place, read_only=wanted.read_only, devices=False)
         except OSError as error:
             raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from None
 

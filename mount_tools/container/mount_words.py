@@ -53,11 +53,15 @@ _TRUE = ("true", "1")
 
 
 class Volume(NamedTuple):
-    """A directory or a file of the host, absolute, shown at `target` in the container."""
+    """A directory or a file of the host, absolute, shown at `target` in the container.
+
+    Without `devices` those in it cannot be opened: images may have filled it.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    devices: bool = True
 
     @property
     def text(self) -> str:

@@ -273,9 +273,9 @@ def _show(root: int, volume: Volume) -> None:
     try:
         with mount_point(root, volume.target.strip("/"), folder=folder) as place:
             _bind(os.fsencode(volume.source), place.path)
-        if volume.read_only:
+        if volume.read_only or not volume.devices:
             with Place(root, volume.target.strip("/")) as place:
-                make_read_only(place)
+                restrict(place, read_only=volume.read_only, devices=volume.devices)
     except OSError as error:
         raise StoreError(
             f"{volume.source} cannot be mounted on {volume.target}: {error.strerror}"
@@ -286,17 +286,24 @@ def _bind(source: bytes, target: bytes) -> None:
     mount(source, target, b"", MS_BIND | MS_REC, b"")
 
 
-def make_read_only(place: Place) -> None:
-    """Make the mount whose root is `place` read-only, with all mounts in it.
+def restrict(place: Place, *, read_only: bool, devices: bool) -> None:
+    """Make the mount whose root is `place`, with all mounts in it, read-only, nodev or both.
 
-    What the machine mounts in it later does not get there.  Raises OSError, EOPNOTSUPP if there
-    are mounts in it and the kernel, before Linux 5.12, can change only the first.
+    Without `devices` those in it cannot be opened.  What the machine mounts in it later does not
+    get there.  Raises OSError, EOPNOTSUPP if there are mounts in it and the kernel, before Linux
+    5.12, can change only the first.
     """
     # Few containers need it.
-    from unionfs.syscalls.mount_tree import MOUNT_ATTR_RDONLY, set_mount_attributes
+    from unionfs.syscalls.mount_tree import (
+        MOUNT_ATTR_NODEV,
+        MOUNT_ATTR_RDONLY,
+        set_mount_attributes,
+    )
 
+    attributes = MOUNT_ATTR_RDONLY if read_only else 0
+    attributes |= 0 if devices else MOUNT_ATTR_NODEV
     try:
-        set_mount_attributes(place.fd, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, recursive=True)
+        set_mount_attributes(place.fd, attributes, 0, MS_PRIVATE, recursive=True)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
@@ -304,12 +311,13 @@ def make_read_only(place: Place) -> None:
 
         inside = os.readlink(place.path) + b"/"
         if any(found.mount_point.startswith(inside) for found in read_mounts()):
+            how = "read-only" if read_only else "nodev"
             raise OSError(
                 errno.EOPNOTSUPP,
-                "there are other mounts in it, which Linux makes read-only since 5.12; bind it "
-                "writable, or unmount them",
+                f"there are other mounts in it, which Linux makes {how} since 5.12; "
+                + ("bind it writable, or unmount them" if devices else "unmount them"),
             ) from None
-        _set_flags(place, MS_RDONLY)
+        _set_flags(place, (MS_RDONLY if read_only else 0) | (0 if devices else MS_NODEV))
 
 
 def _remount(root: int, path: str, flags: int) -> None:

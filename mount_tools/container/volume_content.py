@@ -75,7 +75,7 @@ def volumes_to_show(store: Store, container: Container) -> list[Volume]:
                 f"the volume {use.volume} has lost its directory; `pyunion check --repair` makes "
                 "an empty one"
             )
-        found.append(Volume(os.fspath(source), use.target, use.read_only))
+        found.append(Volume(os.fspath(source), use.target, use.read_only, devices=False))
     return found
 
 

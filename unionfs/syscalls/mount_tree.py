@@ -14,6 +14,7 @@ from unionfs.syscalls.renameat2 import AT_FDCWD
 
 # <linux/mount.h>
 MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_ATIME = 0x70  # the bits of the three that follow, of which RELATIME is 0
 MOUNT_ATTR_RELATIME = 0x00
 MOUNT_ATTR_NOATIME = 0x10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_a_read_only_bind_is_so_with_the_mounts_in_it(store: Store, source: Path
         ran = run_stage(store, [sh("ls -d /c/sub; echo x > /c/sub/x", bind)])
         assert ran.broke is not None and b"Read-only" in ran.output
         assert os.listdir(source / "sub") == []
+    finally:
+        run("umount", "-l", source / "sub")
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_devices_in_a_bind_cannot_be_opened(store: Store, source: Path, read_only: bool) -> None:
+    """The context may be an archive, and a cache may come from an image."""
+    os.mknod(source / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.mkdir(source / "sub")
+    run("mount", "-t", "tmpfs", "inside", source / "sub")
+    os.mknod(source / "sub/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    try:
+        bind = Bind(str(source), ".", "/c", read_only=read_only)
+        ran = run_stage(store, [sh("for d in /c /c/sub; do head -c 1 $d/zero; done", bind)])
+        assert ran.output.count(b"Permission denied") == 2, ran.output
     finally:
         run("umount", "-l", source / "sub")
 

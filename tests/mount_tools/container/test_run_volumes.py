@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -56,6 +57,22 @@ def test_a_declared_volume_is_made_shown_and_removed(
     assert containers.ok("volume", "ls", "-q") == ""
     named = containers.ok("run", "--rm", "-v", "mine:/tmp", declaring, "ls", "/new")
     assert (named, containers.ok("volume", "ls", "-q")) == ("deep", "mine")
+
+
+def test_devices_that_an_image_brings_into_a_volume_cannot_be_opened(
+    containers: Containers, rootfs: Path
+) -> None:
+    """Else an image could have the machine's disks in a directory that it declares a volume."""
+    require_root()
+    (rootfs / "dev2").mkdir()
+    os.mknod(rootfs / "dev2/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    with Store.open(containers.store, sync=False) as store:
+        config = {"Cmd": ["sh"], "Volumes": {"/dev2": {}}}
+        import_image(store, rootfs, "devices:1", config=config)  # type: ignore[arg-type]
+    read = ("sh", "-c", "test -c $0 && ! head -c 1 $0", "/dev2/zero")
+    for words in ((), ("-v", "data:/dev2"), ("-v", "data:/dev2:ro"), ("--cap-add", "MKNOD")):
+        done = containers("run", "--rm", *words, "devices:1", *read)
+        assert done.returncode == 0 and "Permission denied" in done.stderr, done
 
 
 def test_mounts_beneath_others_are_not_hidden(containers: Containers, tmp_path: Path) -> None:

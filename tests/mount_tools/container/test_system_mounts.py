@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import Place, furnish, make_read_only, mount_point
+from mount_tools.container.system_mounts import Place, furnish, mount_point, restrict
 from tests.helpers.mounts import require_root, run
 from tests.helpers.unions import errno_of
 from unionfs.syscalls import mount_tree
@@ -87,12 +87,13 @@ def test_an_older_kernel_makes_a_lone_mount_read_only_and_says_why_no_other(
         run("mount", "-t", "tmpfs", "sub", top / "sub")
         with Place(root, "top") as place:
             with pytest.raises(OSError, match=r"other mounts in it.*since 5\.12") as refused:
-                make_read_only(place)
+                restrict(place, read_only=True, devices=False)
             assert refused.value.errno == errno.EOPNOTSUPP
             run("umount", top / "sub")
-            make_read_only(place)
+            restrict(place, read_only=True, devices=False)
         assert errno_of(lambda: os.mkdir(top / "new")) == errno.EROFS
-        assert os.statvfs(top).f_flag & os.ST_NOSUID
+        flags = os.statvfs(top).f_flag
+        assert flags & os.ST_NOSUID and flags & os.ST_NODEV
     finally:
         os.close(root)
         run("umount", "-lR", top)
