@@ -28,12 +28,9 @@ from collections.abc import Iterator, Sequence
 from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
-from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
+from unionfs.light_typing import NamedTuple, Protocol
 from unionfs.syscalls import xattr
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 SEEN = 32  # bytes for each file in `SourceDigest.seen`
 _SIGNATURE = 16
@@ -51,6 +48,14 @@ _TYPES = {
     stat.S_IFDIR: "5",
     stat.S_IFIFO: "6",
 }
+
+
+class Hash(Protocol):
+    """A digest that is being computed."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def hexdigest(self) -> str: ...
 
 
 class Memo(Protocol):
@@ -384,7 +389,7 @@ def check_unchanged(entry: Entry, now: os.stat_result) -> None:
         raise changed(entry.path, "it was written to")
 
 
-def _sha256(data: bytes = b"") -> _Hash:
+def _sha256(data: bytes = b"") -> Hash:
     from hashlib import sha256  # loads OpenSSL, which a build without COPY does not need
 
     return sha256(data)
