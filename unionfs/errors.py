@@ -10,6 +10,10 @@ from __future__ import annotations
 import errno
 import os
 
+from unionfs.light_logging import Logger
+
+log = Logger(__name__)
+
 # Errnos from this one on are internal to the kernel (include/linux/errno.h ERESTARTSYS).
 # It refuses a reply with one of them, and the caller would wait for ever.
 FIRST_INTERNAL = 512
@@ -51,8 +55,5 @@ def errno_of(error: BaseException, where: str) -> int:
     """
     if isinstance(error, OSError) and error.errno:
         return error.errno if 0 < error.errno < FIRST_INTERNAL else errno.EIO
-    from logging import getLogger  # only for a bug: commands that serve no mount start faster
-
-    log = getLogger(__name__)
     log.error("%s failed by a bug in PyUnion; please report it", where, exc_info=error)
     return errno.EIO

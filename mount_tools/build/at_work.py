@@ -8,7 +8,6 @@ Threading: one thread, the builder's.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 from collections.abc import Sequence
@@ -32,8 +31,9 @@ from mount_tools.build.messages import (
 )
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.build.watch import Watcher
+from unionfs.light_logging import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _PIECE = 1 << 16
 _SMALL = 1 << 16  # bytes; with less free space the disk counts as full

@@ -7,7 +7,6 @@ and removed when the mount ends; after a crash the next such mount removes it.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,8 +21,9 @@ from mount_tools.daemon.detach import Outcome
 from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError
 from unionfs.errors import MountError
+from unionfs.light_logging import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 Serve = Callable[[Callable[[], None], str | None], Outcome]
 

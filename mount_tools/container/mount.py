@@ -6,7 +6,6 @@ A mounted container counts as running, with the daemon as its process.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 
@@ -24,6 +23,7 @@ from mount_tools.mount.options import parse_options
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
 from unionfs.errors import ConfigError, MountBusy, MountError
+from unionfs.light_logging import Logger
 from unionfs.syscalls.mount import MS_RDONLY
 
 PATIENCE = 60.0  # seconds for a daemon to write its upper back
@@ -124,7 +124,7 @@ def serve_container(
     try:
         store.containers.unmounted(before)
     except StoreError as error:
-        logging.getLogger(__name__).info("the container has gone: %s", error)
+        Logger(__name__).info("the container has gone: %s", error)
     return outcome
 
 

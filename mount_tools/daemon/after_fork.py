@@ -14,11 +14,14 @@ import gc
 import os
 import sys
 
+from unionfs.light_logging import send_to
+
 
 def forget_descriptors() -> None:
     """Make sure that no object from before the fork closes or writes to a descriptor."""
     gc.freeze()
-    logging = sys.modules.get("logging")  # not imported: few commands need it
+    send_to(None)
+    logging = sys.modules.get("logging")  # not imported: no command needs it
     if logging is None:
         return
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]

@@ -8,7 +8,6 @@ of the connection, and the main thread waits for signals.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -16,8 +15,9 @@ import threading
 from mount_tools.daemon.detach import WATCHED
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Running
+from unionfs.light_logging import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 class Attendant:

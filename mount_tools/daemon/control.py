@@ -9,7 +9,6 @@ Threading: any thread that serves no requests of the mount, several at once.
 
 from __future__ import annotations
 
-import logging
 import os
 
 from layerstore.containers.control_protocol import (
@@ -31,10 +30,11 @@ from layerstore.containers.control_protocol import (
     decode_request,
     encode_reply,
 )
+from unionfs.light_logging import Logger
 from unionfs.types import ROOT_NODEID
 from unionfs.vfs import Filesystem, Notifier
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 class Control:

@@ -10,7 +10,6 @@ the mount nor another client waits for it.
 
 from __future__ import annotations
 
-import logging
 import socket
 import struct
 import threading
@@ -18,7 +17,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-log = logging.getLogger(__name__)
+from unionfs.light_logging import Logger
+
+log = Logger(__name__)
 
 PATIENCE = 5.0  # seconds for a request to arrive, and for its reply to be taken
 _AT_ONCE = 16

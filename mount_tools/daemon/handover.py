@@ -21,11 +21,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_logging import Logger
 
-if TYPE_CHECKING:
-    from logging import Logger
-
+log = Logger(__name__)
 
 GRACE = 1.0  # seconds from the kernel's end of a mount until its daemon has noticed
 PATIENCE = 30.0  # seconds; writing much data back to a slow disk takes long
@@ -45,7 +43,7 @@ def announced_closing(directories: Iterable[bytes]) -> Iterator[None]:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_RDLCK, 0, 0, 0, 0))
             except OSError as error:
                 # A new mount of the upper then fails instead of waiting; this one is unharmed.
-                _log().debug("cannot announce the end of %r: %s", directory, error)
+                log.debug("cannot announce the end of %r: %s", directory, error)
         yield
 
 
@@ -86,13 +84,7 @@ def is_closing(fd: int) -> bool:
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
     except OSError as error:
-        _log().debug("cannot tell whether the mount is closing: %s", error)
+        log.debug("cannot tell whether the mount is closing: %s", error)
         return False
     kind: int = _LOCK.unpack(found)[0]
     return kind != fcntl.F_UNLCK
-
-
-def _log() -> Logger:
-    from logging import getLogger  # a container's keeper says nothing, and starts without it
-
-    return getLogger(__name__)

@@ -13,11 +13,13 @@ Source: syslog(3), RFC 3164; glibc `misc/syslog.c:__vsyslog_internal()`.
 from __future__ import annotations
 
 import errno
-import logging
 import os
-from io import TextIOWrapper
+import threading
+import time
+from contextlib import suppress
 
 from unionfs.errors import ConfigError
+from unionfs.light_logging import DEBUG, ERROR, INFO, WARNING, send_to
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,123 +28,128 @@ if TYPE_CHECKING:
 IDENTITY = "mount.pyunion"
 SYSLOG = "/dev/log"
 
-_LINE = f"{IDENTITY}[%(process)d]: %(levelname)s %(name)s: %(message)s"
-_STAMPED = f"%(asctime)s {_LINE}"
-
 _LOG_DAEMON = 3 << 3
-_SEVERITIES = {
-    logging.CRITICAL: 2,
-    logging.ERROR: 3,
-    logging.WARNING: 4,
-    logging.INFO: 6,
-    logging.DEBUG: 7,
-}
+_SEVERITIES = {ERROR: 3, WARNING: 4, INFO: 6, DEBUG: 7}
+_NAMES = {ERROR: "ERROR", WARNING: "WARNING", INFO: "INFO", DEBUG: "DEBUG"}
 
 
-def set_up(*, foreground: bool, debug: bool, file: str | None) -> None:
-    """Send all log records to the right place for this mount.
+def set_up(*, foreground: bool, debug: bool, file: str | None) -> Log:
+    """Send all log records to the right place for this mount, and return that.
 
     Raises `ConfigError` if `file` cannot be opened for writing.
     """
-    handler = _handler(foreground, file)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
-    # A log that cannot be written must not disturb the mount.
-    logging.raiseExceptions = foreground
-
-
-def _handler(foreground: bool, file: str | None) -> logging.Handler:
-    handler: logging.Handler
+    least = DEBUG if debug else INFO
     if file is not None:
-        handler = _open_file(file)
+        log: Log = _opened(file)
     elif foreground:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(_LINE))
+        log = _Stderr()
     elif os.path.exists(SYSLOG):
-        handler = _Syslog()
-        handler.setFormatter(logging.Formatter(_LINE))
-    else:
+        log = _Syslog()
+    elif (own := own_file()) is not None:
         # O_EXCL: in a directory that every user can write to, the file must be a new one.
-        own = own_file()
-        if own is None:
-            return logging.NullHandler()
-        handler = _File(os.fspath(own), os.O_EXCL, delay=True)
-        handler.setFormatter(logging.Formatter(_STAMPED))
-        handler.setLevel(logging.WARNING)
-    return handler
+        log, least = _File(own, os.O_EXCL), WARNING
+    else:
+        log = Log()
+    send_to(log.log, least)
+    return log
 
 
-def _open_file(file: str) -> logging.Handler:
+def _line(level: int, name: str, text: str) -> bytes:
+    line = f"{IDENTITY}[{os.getpid()}]: {_NAMES[level]} {name}: {text}"
+    return line.encode(errors="backslashreplace")
+
+
+class Log:
+    """Where records go; this one drops them."""
+
+    def log(self, level: int, name: str, text: str) -> None:
+        """Write a record; see `light_logging.Sink`."""
+
+    def close(self) -> None:
+        """Close what the log has open; the next record opens it again."""
+
+
+class _Stderr(Log):
+    def log(self, level: int, name: str, text: str) -> None:
+        with suppress(OSError):  # nobody reads it
+            os.write(2, _line(level, name, text) + b"\n")
+
+
+def _opened(path: str) -> Log:
+    file = _File(path)
     try:
-        handler = _File(file)
+        file.open()
     except OSError as error:
         why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise ConfigError(f"the log {file} cannot be written: {why}") from None
-    handler.setFormatter(logging.Formatter(_STAMPED))
-    return handler
+        raise ConfigError(f"the log {path} cannot be written: {why}") from None
+    return file
 
 
-class _File(logging.FileHandler):
-    """A log file; with `delay`, the first record opens it."""
+class _File(Log):
+    """A log file, which the first record opens if nobody has.
 
-    def __init__(self, path: str, flags: int = 0, *, delay: bool = False) -> None:
+    O_NONBLOCK: a FIFO without a reader fails at once instead of blocking the mount.
+    """
+
+    def __init__(self, path: str, flags: int = 0) -> None:
+        self._path = path
         self._flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | flags
-        # O_NONBLOCK: a FIFO without a reader fails at once instead of blocking the mount.
         self._flags |= os.O_NOFOLLOW | os.O_NONBLOCK
-        super().__init__(path, delay=delay)
+        self._fd: int | None = None
+        self._lock = threading.RLock()
 
-    def _open(self) -> TextIOWrapper:
-        fd = os.open(self.baseFilename, self._flags, 0o600)
-        return open(fd, "a", errors="backslashreplace")
+    def open(self) -> int:
+        """Open it; raises OSError."""
+        self._fd = os.open(self._path, self._flags, 0o600)
+        return self._fd
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
+    def log(self, level: int, name: str, text: str) -> None:
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        line = b"%b,%03d %b\n" % (stamp.encode(), now % 1 * 1000, _line(level, name, text))
+        # A log that cannot be written must not disturb the mount.
+        with self._lock, suppress(OSError):
+            os.write(self.open() if self._fd is None else self._fd, line)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
-class _Syslog(logging.Handler):
+class _Syslog(Log):
     """Sends records to the syslog daemon, without waiting for it.
 
-    The standard library's handler blocks while the daemon's queue is full, and its import
-    takes as long as a tenth of a mount.
+    The standard library's handler blocks while the daemon's queue is full.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._socket: socket.socket | None = None
+        self._lock = threading.RLock()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        severity = _SEVERITIES.get(record.levelno, 6)
-        line = self.format(record).encode(errors="backslashreplace").replace(b"\0", b"\\0")
-        message = b"<%d>%b\0" % (_LOG_DAEMON | severity, line)
-        try:
-            self._send(message)
-        except BlockingIOError:
-            pass  # its queue is full: dropped
-        except OSError:
-            # A restarted daemon listens on another socket of the same path.
-            self._close()
+    def log(self, level: int, name: str, text: str) -> None:
+        line = _line(level, name, text).replace(b"\0", b"\\0")
+        message = b"<%d>%b\0" % (_LOG_DAEMON | _SEVERITIES[level], line)
+        with self._lock:
             try:
                 self._send(message)
+            except BlockingIOError:
+                pass  # its queue is full: dropped
             except OSError:
-                self.handleError(record)
+                # A restarted daemon listens on another socket of the same path.
+                self.close()
+                with suppress(OSError):
+                    self._send(message)
 
     def _send(self, message: bytes) -> None:
         if self._socket is None:
             self._socket = _connected(SYSLOG)
         self._socket.send(message)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def close(self) -> None:
-        self._close()
-        super().close()
 
 
 def _connected(path: str) -> socket.socket:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
 import os
 import resource
 import signal
@@ -32,6 +31,7 @@ from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError
+from unionfs.light_logging import Logger
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.scheduling import become_idle, idle_is_free
 from unionfs.vfs import Filesystem, Notifier
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mount_tools.daemon.control_server import Answer, ControlServer
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/etc")
 

@@ -10,14 +10,14 @@ umount2(2) returns.
 
 from __future__ import annotations
 
-import logging
 import signal
 
 from mount_tools.mount.fuse import FuseMount
 from unionfs.errors import MountError
+from unionfs.light_logging import Logger
 from unionfs.vfs import Filesystem
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 class SignalHandler:

@@ -8,7 +8,6 @@ runs in a worker thread, see `signals`.
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import AsyncIterator
 
@@ -19,9 +18,10 @@ from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Carry, OnReady
 from mount_tools.mount.fuse import FuseMount
 from unionfs.errors import MountError
+from unionfs.light_logging import Logger, take_logging
 from unionfs.vfs import Filesystem, Notifier
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 def supervise(fs: Filesystem, mount: FuseMount, carry: Carry, live: OnReady) -> bool:
@@ -32,6 +32,8 @@ def supervise(fs: Filesystem, mount: FuseMount, carry: Carry, live: OnReady) -> 
     delivered from now on.  Raises `MountError` if the transport cannot do what the options ask
     for.
     """
+
+    take_logging()
 
     async def run() -> bool:
         with trio.open_signal_receiver(*WATCHED) as signals:

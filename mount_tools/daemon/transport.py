@@ -9,15 +9,15 @@ together, and is live some time after `carry` was started.
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Awaitable, Callable
 
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import MountError
+from unionfs.light_logging import Logger
 from unionfs.light_typing import Protocol
 from unionfs.vfs import Filesystem, Notifier
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 OnReady = Callable[[Notifier], None]
 Carry = Callable[[OnReady], Awaitable[None]]

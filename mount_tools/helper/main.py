@@ -7,7 +7,6 @@ message is one line on stderr.
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from mount_tools.mount.point import check_layers_apart, checked_mount_point, inh
 from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError, MountError
+from unionfs.light_logging import DEBUG, Logger
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "mount.pyunion"
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, *, at: Here | None = None) -> int:
@@ -107,7 +107,7 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED, "interrupted")
     except Exception as error:
-        log.debug("a bug in PyUnion", exc_info=error)
+        log.log(DEBUG, "a bug in PyUnion", exc_info=error)
         what = f"{type(error).__name__}: {error}"
         return Outcome(
             BUG,

@@ -17,12 +17,10 @@ from contextlib import suppress
 from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.table import OWN_TABLE, device_on
 from unionfs.errors import MountBusy, MountError
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_logging import Logger
 from unionfs.syscalls import mount as sys_mount
 
-if TYPE_CHECKING:
-    from logging import Logger
-
+log = Logger(__name__)
 
 DEVICE = "/dev/fuse"
 _DEVICE_NUMBER = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
@@ -97,7 +95,7 @@ def unmount_device(point: str, device: str | None, *, detach: bool, table: str =
     if device is None:
         raise MountError(f"it is not known where {point} is mounted; use umount DIR")
     if device_on(point, table) != device:
-        _log().info("%s is no longer mounted here; nothing to unmount", point)
+        log.info("%s is no longer mounted here; nothing to unmount", point)
         return
     if os.geteuid() == 0:
         _unmount_as_root(point, detach)
@@ -120,7 +118,7 @@ def _unmount_as_root(point: str, detach: bool) -> None:
             raise MountError(f"{point} cannot be unmounted: {error.strerror}") from None
         if not detach:
             raise MountBusy(_in_use(point)) from None
-        _log().info("%s is in use: detached; it ends when its last file is closed", point)
+        log.info("%s is in use: detached; it ends when its last file is closed", point)
         sys_mount.umount(target, sys_mount.UMOUNT_NOFOLLOW | sys_mount.MNT_DETACH)
 
 
@@ -264,9 +262,3 @@ def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())
         raise MountError(said or f"{FUSERMOUNT} failed with status {done.returncode}")
-
-
-def _log() -> Logger:
-    from logging import getLogger  # a container's keeper says nothing, and starts without it
-
-    return getLogger(__name__)

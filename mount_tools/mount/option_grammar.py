@@ -16,7 +16,6 @@ fuse-overlayfs `config.rs`; libmount `optstr.c`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from unionfs.light_typing import NamedTuple
@@ -36,8 +35,8 @@ class Word(NamedTuple):
         return self.name if self.value is None else f"{self.name}={self.value}"
 
 
-# What ends a word: a comma that no backslash and no quoted value holds.  The patterns are
-# compiled when they are needed, since few options have a backslash or a quote.
+# What ends a word: a comma that no backslash and no quoted value holds.  The module of the
+# patterns is imported when it is needed, since few options have a backslash or a quote.
 _WORD = (
     r'(?P<name>[^,="\\]*)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?!")(?:[^,\\]|\\.)*)))?'
 )
@@ -60,6 +59,8 @@ def words(text: str) -> Iterator[Word]:
 
 
 def _quoted_words(text: str) -> Iterator[Word]:
+    import re
+
     at = 0
     pattern = re.compile(_WORD, re.DOTALL)
     while at < len(text):
@@ -91,12 +92,16 @@ def shortened(text: str, limit: int = 60) -> str:
 
 def unescaped(value: str) -> str:
     """Return `value` with each `\\c` replaced by `c`."""
-    return re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) if "\\" in value else value
+    if "\\" not in value:
+        return value
+    import re
+
+    return re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
 
 
 def escaped(value: str, special: str = ",\\") -> str:
     """Return `value` with a backslash before each of the `special` characters."""
-    return re.sub(f"([{re.escape(special)}])", r"\\\1", value)
+    return "".join(f"\\{each}" if each in special else each for each in value)
 
 
 def split_layers(value: str) -> tuple[list[str], list[str]]:
@@ -105,6 +110,8 @@ def split_layers(value: str) -> tuple[list[str], list[str]]:
     Raises `OptionError` for an empty name, and for a `:` behind the first `::`.
     """
     if "\\" in value or "::" in value:
+        import re
+
         tokens = re.findall(_LAYER_OR_SEPARATOR, value, re.DOTALL)
         paths, separators = tokens[::2], ["", *tokens[1::2]]
     else:

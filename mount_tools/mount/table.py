@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_logging import Logger
 from unionfs.syscalls import mountinfo
 
-if TYPE_CHECKING:
-    from logging import Logger
-
+log = Logger(__name__)
 OWN_TABLE = "/proc/self/mountinfo"
 
 
@@ -22,11 +20,5 @@ def device_on(directory: str, table: str = OWN_TABLE) -> str | None:
     try:
         return mountinfo.device_on(os.fsencode(directory), table)
     except OSError as error:
-        _log().warning("the mount table cannot be read: %s", error)
+        log.warning("the mount table cannot be read: %s", error)
         return None
-
-
-def _log() -> Logger:
-    from logging import getLogger  # a container's keeper says nothing, and starts without it
-
-    return getLogger(__name__)

@@ -37,7 +37,7 @@ RUN = {
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
     "mount_tools.mount": "mount_options",
-    "unionfs": "core errors light_typing syscalls types",
+    "unionfs": "core errors light_logging light_typing syscalls types",
     "unionfs.core": "config",
     "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs writeback",
 }
@@ -45,7 +45,10 @@ COMMON = ("mount_tools.pyunion", "mount_tools.container.prepared_daemon", *OF_AL
 KEPT = (*COMMON, *OF_BOTH, "mount_tools.container.keeper_process")
 CLI = ("mount_tools.pyunion", "mount_tools.cli.main")
 
+MOUNT = ("serve", "log", "transport")
 STARTS = {
+    "client": ("mount_tools.helper.entry",),
+    "mount": ("mount_tools.helper.main", *(f"mount_tools.daemon.{name}" for name in MOUNT)),
     "run": (*KEPT, "mount_tools.cli.main", "mount_tools.cli.commands.run_cmd"),
     "keeper": (*KEPT, "mount_tools.container.run"),
     "daemon": (*COMMON, *MODULES),
@@ -53,15 +56,18 @@ STARTS = {
     "build": (*CLI, "mount_tools.cli.commands.build_cmd"),
 }
 SLOW = {
-    *("asyncio", "click", "email", "http", "importlib.metadata", "multiprocessing", "pickle"),
-    *("pyfuse3", "random", "rich", "secrets", "shutil", "ssl", "subprocess", "tempfile", "trio"),
+    *("asyncio", "click", "email", "http", "importlib.metadata", "logging", "multiprocessing"),
+    *("pickle", "pyfuse3", "random", "rich", "secrets", "shutil", "ssl", "subprocess"),
+    *("tempfile", "traceback", "trio"),
 }
 MORE = {
-    "run": {"dataclasses", "hashlib", "inspect", "logging", "traceback", "unionfs.core.union"},
-    "keeper": {"dataclasses", "hashlib", "inspect", "logging", "traceback", "unionfs.core.union"},
-    "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3"},
-    "images": {"dataclasses", "hashlib", "inspect", "logging", "traceback"},
-    "build": {"logging", "traceback", "unionfs.core.union"},
+    "client": {"_ctypes", "collections", "contextlib", "enum", "functools", "re", "types"},
+    "mount": {"inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
+    "run": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
+    "keeper": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
+    "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3", "typing"},
+    "images": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
+    "build": {"hashlib", "unionfs.core.union"},
 }
 
 PROGRAM = """

@@ -16,7 +16,6 @@ fs/overlayfs/copy_up.c.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -38,6 +37,7 @@ from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, upper_entry
 from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
+from unionfs.light_logging import Logger
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch, utimens_at
@@ -46,7 +46,7 @@ from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 # Copying more than this takes longer than handing it to a thread.
 SLOW_BYTES = 256 << 10

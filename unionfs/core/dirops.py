@@ -11,7 +11,6 @@ Source: overlayfs.rst "whiteouts and opaque directories"; fs/overlayfs/dir.c.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -46,12 +45,13 @@ from unionfs.core.whiteout_ops import place_over_whiteout, remove_name
 from unionfs.core.workdir import WorkDir
 from unionfs.core.xattr_ids import DEFAULT_ACL
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_sgid
 from unionfs.syscalls.statx import marks_at
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
 

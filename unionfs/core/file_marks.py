@@ -10,7 +10,6 @@ ovl_check_metacopy_xattr(), ovl_verify_origin().
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 
@@ -21,10 +20,11 @@ from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read
 from unionfs.core.redirect import follow_file, lower_names, split_redirect
 from unionfs.core.state import State
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 from unionfs.types import StIno
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 
 def origin_ino(state: State, value: bytes) -> StIno | None:

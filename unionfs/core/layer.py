@@ -11,7 +11,6 @@ that keeps it in a local variable may use it even if the cache drops it meanwhil
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import threading
@@ -20,8 +19,9 @@ from collections import deque
 from collections.abc import Callable
 
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _OPEN_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -13,21 +13,20 @@ inode.c:ovl_get_nlink().
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
 from unionfs.core.origin import NO_UUID, lacks_uuid, with_uuid
 from unionfs.core.whiteout import Marks, is_whiteout
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
-_NLINK = rb"U([+-]\d{1,9})"
-_ENTRY = rb"(?:[0-9a-f]{2})+"
+_HEX = b"0123456789abcdef"
+_LONGEST = 9  # digits of the number of a mark
 _NOTE = b".nlink"
 
 
@@ -45,7 +44,7 @@ class LinkIndex:
         self.fd = fd
         self._marks = marks
         found = os.listdir(b"/proc/self/fd/%d" % fd)
-        self._names = {name for name in found if re.fullmatch(_ENTRY, name)}
+        self._names = {name for name in found if _is_entry(name)}
         if uuid != NO_UUID:
             self._complete(uuid)
         self._by_ino: dict[int, bytes] | None = None
@@ -155,6 +154,10 @@ def entry_name(origin: bytes) -> bytes:
     return origin.hex().encode()
 
 
+def _is_entry(name: bytes) -> bool:
+    return bool(name) and len(name) % 2 == 0 and not name.strip(_HEX)
+
+
 def encode_delta(delta: int) -> bytes:
     """Return the value of `overlay.nlink` if the union has `delta` more links than the upper."""
     return b"U%+d" % delta
@@ -166,8 +169,15 @@ def decode_delta(value: bytes, upper_nlink: int) -> int:
     overlayfs writes the form that is relative to the lower inode (`L`) only until its
     copy_up is complete.
     """
-    match = re.fullmatch(_NLINK, value.rstrip(b"\0"))
-    if match is None or upper_nlink + int(match[1]) < 1:
+    number = value.rstrip(b"\0").removeprefix(b"U")
+    digits = number[1:]
+    if (
+        value[:1] != b"U"
+        or number[:1] not in (b"+", b"-")
+        or not digits.isdigit()
+        or len(digits) > _LONGEST
+        or upper_nlink + int(number) < 1
+    ):
         log.warning("the mark overlay.nlink has the value %r, which is ignored", value)
         return 0
-    return int(match[1])
+    return int(number)

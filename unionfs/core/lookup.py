@@ -14,7 +14,6 @@ Source: overlayfs.rst "Upper and lower", "whiteouts and opaque directories",
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -66,9 +65,10 @@ from unionfs.core.whiteout import (
     upper_entry,
 )
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 from unionfs.types import StIno
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 NodeStat = tuple[Node, os.stat_result]
 

@@ -11,15 +11,15 @@ Source: fs/overlayfs/util.c:ovl_nlink_start(), which copies up.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 
 from unionfs.core.inode import NOTHING_LOST, Key, Lost
 from unionfs.core.layer import Fd, Layer, open_regular
 from unionfs.core.origin import decode_origin, origin_layer
+from unionfs.light_logging import Logger
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _FILE = b"lostlinks"
 _NEW = b"lostlinks.new"

@@ -14,7 +14,6 @@ pkg/archive/archive.go:createTarFile().
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -33,9 +32,10 @@ from unionfs.core.override_format import (
 from unionfs.core.owner_rights import Place
 from unionfs.core.owners import Owners, Stored
 from unionfs.errors import ConfigError
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 ENCODED_CAPABILITY = ENCODED_PREFIX + b"security.capability"
 

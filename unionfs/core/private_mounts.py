@@ -16,7 +16,6 @@ mount_setattr(2).
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +23,7 @@ from functools import cache
 from unionfs.core.config import Atime
 from unionfs.core.layer import Fd, open_dir
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 from unionfs.syscalls.mount_tree import (
     MOUNT_ATTR_ATIME,
     MOUNT_ATTR_NOATIME,
@@ -36,7 +36,7 @@ from unionfs.syscalls.mount_tree import (
 from unionfs.syscalls.mountinfo import Mount, read_mounts
 from unionfs.syscalls.statx import mount_id
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _ATIMES = {
     Atime.NOATIME: MOUNT_ATTR_NOATIME,

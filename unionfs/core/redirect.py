@@ -12,7 +12,6 @@ fs/overlayfs/namei.c:ovl_lookup(), ovl_lookup_layer(), ovl_check_redirect().
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 
@@ -28,9 +27,10 @@ from unionfs.core.whiteout import (
     read_dir_marks,
 )
 from unionfs.errors import fs_error
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 MAX_REDIRECT = 1024
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
-import re
 import resource
 
 from unionfs.core.config import MAX_LOWERS, OverrideStat, UnionConfig, WhiteoutForm
@@ -30,6 +28,7 @@ from unionfs.core.volatile import check_volatile_mark, end_volatile, leave_volat
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError, InUse
+from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.lock_table import flock_holder
@@ -42,7 +41,7 @@ from unionfs.syscalls.syncfs import syncfs
 from unionfs.syscalls.writeback import is_ordered
 from unionfs.types import StIno
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 # How many deleted files and directories that nobody has open keep an fd until the kernel
 # forgets them.  The FORGETs of a few busy programs are not more.
@@ -302,6 +301,10 @@ def _refuse_kernel_mount(upper: bytes, work: bytes) -> None:
 
 
 def _without_escapes(path: bytes) -> bytes:
+    if b"\\" not in path:
+        return path
+    import re
+
     return re.sub(rb"\\(.)", rb"\1", path, flags=re.DOTALL)
 
 

@@ -15,17 +15,17 @@ readdir.c:ovl_workdir_cleanup_recurse(); proc_sys_kernel(5), random/boot_id.
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import suppress
 
 from unionfs.core.layer import Fd, Layer, open_regular
 from unionfs.core.workdir import INCOMPAT, WorkDir, open_private_dir
 from unionfs.errors import ConfigError
+from unionfs.light_logging import Logger
 from unionfs.syscalls.removal import open_own_dir, remove_tree
 from unionfs.syscalls.syncfs import syncfs
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _VOLATILE = b"volatile"
 _BOOT_ID = b"boot_id"

@@ -5,7 +5,6 @@ Source: proc_pid_mountinfo(5); fs/seq_file.c:mangle_path(), seq_escape_str().
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from unionfs.light_typing import NamedTuple
@@ -83,4 +82,6 @@ def parse_mount(line: bytes) -> Mount:
 def _unescaped(field: bytes) -> bytes:
     if b"\\" not in field:
         return field
+    import re  # few paths have a space
+
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), field)

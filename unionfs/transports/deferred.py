@@ -13,7 +13,6 @@ thread watches the callers of jobs.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -22,9 +21,10 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from unionfs.interrupts import Caller, working_for
+from unionfs.light_logging import Logger
 from unionfs.light_typing import Protocol
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _WORKERS = 64
 MOST_JOBS = 1024  # served at the same time; the callers of further jobs wait, and can be killed

@@ -16,7 +16,6 @@ Source: fs/fuse/dev.c; Documentation/filesystems/fuse.rst.
 from __future__ import annotations
 
 import errno
-import logging
 import mmap
 import os
 import threading
@@ -25,6 +24,7 @@ from functools import partial
 from itertools import takewhile
 
 from unionfs.errors import MountError
+from unionfs.light_logging import Logger
 from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
@@ -36,7 +36,7 @@ from unionfs.wire.abi import Init, Opcode
 from unionfs.wire.request import Defer, Request, Room, room_of
 from unionfs.wire.session import BUFFER_SIZE, MAX_WRITE, Session, Terms
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 _READERS = 3
 _FORGETS = (Opcode.FORGET, Opcode.BATCH_FORGET)

@@ -10,7 +10,6 @@ Source: Documentation/filesystems/fuse/fuse-io-uring.rst; fs/fuse/dev_uring.c.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import struct
 import threading
@@ -20,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 
 from unionfs.gate import Gate
+from unionfs.light_logging import Logger
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceNotifier
@@ -27,7 +27,7 @@ from unionfs.wire import abi
 from unionfs.wire.request import Defer, Request, room_of
 from unionfs.wire.session import MAX_WRITE, Session
 
-log = logging.getLogger(__name__)
+log = Logger(__name__)
 
 # How many requests of one CPU are served at the same time; further ones wait in the
 # kernel.  There are many, because a request that waits for a disk keeps its entry.

@@ -14,11 +14,14 @@ from tests.helpers.mounts import helper_environment
 # The body of `serve` opens files, which get the numbers that were closed.
 SCRIPT = """
 import gc, logging, os, sys
+from mount_tools.daemon import log
 from mount_tools.daemon.detach import Outcome, run_detached
 from unionfs.core.layer import Fd
+from unionfs.light_logging import Logger
 gc.disable()
 logging.basicConfig(filename=sys.argv[1], level=logging.INFO)
 logging.getLogger("other").addHandler(logging.FileHandler(sys.argv[1]))
+log.set_up(foreground=False, debug=False, file=sys.argv[3])
 garbage = [[Fd(os.open("/", os.O_RDONLY))] for _ in range(9)]
 for one in garbage:
     one.append(one)
@@ -28,6 +31,7 @@ def serve(live):
     gc.collect()
     for name in (None, "other", "another"):
         logging.getLogger(name).warning("from the daemon")
+        Logger(str(name)).info("from the daemon")
     return Outcome(1, str(sum(os.fstat(fd).st_size for fd in fds)))
 print(run_detached(serve).message)
 logging.warning("from the caller")
@@ -36,15 +40,15 @@ logging.warning("from the caller")
 
 def test_neither_garbage_nor_log_handlers_use_them(tmp_path: Path) -> None:
     """Once a daemon's log was found at the beginning of the store's database."""
-    log, other = tmp_path / "log", tmp_path / "other"
+    log, other, own = (tmp_path / name for name in ("log", "other", "own"))
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, log, other],
+        [sys.executable, "-c", SCRIPT, log, other, own],
         env=helper_environment(),
         capture_output=True,
         timeout=20,
     )
     assert done.stdout == b"0\n", done
-    assert other.read_bytes() == b""
+    assert other.read_bytes() == own.read_bytes() == b""
     assert log.read_text() == "WARNING:root:from the caller\n"
 
 
