@@ -164,7 +164,7 @@ class Copier:
     def _fill(self, sources: Sources, entries: Iterator[Entry], seen: Checked, top: int) -> None:
         # (fd, the entry it is made of, its path beneath the top)
         levels: list[tuple[int, Entry | None, bytes]] = [(top, None, b"")]
-        batch = Batch(self._regular)
+        batch = Batch(self._one_of_many)
         try:
             for walked in entries:
                 if stat.S_ISSOCK(walked.st.st_mode):
@@ -247,6 +247,13 @@ class Copier:
             self._own_named(entry, fd, name, owner, entry.st.st_mode)
         else:
             self._special(entry, fd, name, owner)
+
+    def _one_of_many(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+        """Copy a regular file of a tree; an error names it."""
+        try:
+            self._regular(entry, fd, name, owner)
+        except OSError as error:
+            raise OSError(error.errno, f"{entry.shown}: {error.strerror}") from error
 
     def _regular(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
         mode = self.mode(entry.st.st_mode if self._keeps else _without_suid(entry.st.st_mode))

@@ -12,9 +12,10 @@ import os
 import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from layerstore.build.plan import Stage
-from layerstore.db.reserve import ADVICE, has_room
+from layerstore.db.reserve import ADVICE, FULL, has_room
 from layerstore.errors import DiskFull, StoreError
 from layerstore.store import Store
 from mount_tools.build.evaluate import Step, StepError, look_config
@@ -104,7 +105,7 @@ class AtWork:
                 self.watcher.step_failed(self.steps[message.step].shown)
                 self.broke = message
                 # Now: to end the stage may free some, the reserve included.
-                self.is_full = not has_room(self.store.root, _SMALL)
+                self.is_full = message.code in FULL or _is_full(self.store.root)
                 self.ready = True
             case Ready():
                 self.ready = True
@@ -143,6 +144,8 @@ class AtWork:
         """
         step = self.steps[broke.step]
         process = self.process
+        # Of a copy that found the disk full there is nothing to look into, and it would stay full.
+        keep = keep and broke.code not in FULL
         process.kill()
         try:
             process.end()
@@ -168,6 +171,16 @@ class AtWork:
                 f"  pyunion rm {name}          removes it",
             ]
         return StepError(broke.status, "\n".join(lines))
+
+
+def _is_full(root: Path) -> bool:
+    """Tell whether the disk of the store is full for the command of a step.
+
+    Blocks that are reserved for root are not for the root of a container.
+    """
+    disk = os.statvfs(root)
+    free = disk.f_bavail * disk.f_frsize if disk.f_blocks else _SMALL
+    return free < _SMALL or not has_room(root, _SMALL)
 
 
 def _which(step: Step) -> str:

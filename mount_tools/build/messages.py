@@ -42,11 +42,15 @@ class Finished(NamedTuple):
 
 
 class Broke(NamedTuple):
-    """A step has failed: `status` is that of its command, or 0, and then `text` says why."""
+    """A step has failed: `status` is that of its command, or 0, and then `text` says why.
+
+    `code` is the errno that stopped it, 0 if none did.
+    """
 
     step: int
     status: int
     text: str
+    code: int = 0
 
 
 class Ready(NamedTuple):

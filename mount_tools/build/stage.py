@@ -79,7 +79,7 @@ def do_stage(
         except BrokenPipeError:
             raise
         except Exception as error:
-            ends.builder.send(Stopped(_why(error)[1], getattr(error, "errno", None) or 0))
+            ends.builder.send(Stopped(_why(error)[1], _code(error)))
         ends.packer.close()
         ends.builder.receive()
     os._exit(0)
@@ -111,7 +111,7 @@ class _Stage:
                 task.work(surface)
                 number, any_names = surface.freeze(), surface.any_names
             except Exception as error:
-                builder.send(Broke(task.step, *_why(error)))
+                builder.send(Broke(task.step, *_why(error), _code(error)))
                 return False
         created = self._clock()
         self._ends.packer.send(Pack(task.step, created, number, any_names))
@@ -133,3 +133,10 @@ def _why(error: Exception) -> tuple[int, str]:
             names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
             return 0, ": ".join([*names, error.strerror or str(error)])
     return 0, f"a bug in PyUnion ({type(error).__name__}: {error})"
+
+
+def _code(error: BaseException | None) -> int:
+    """Return the errno of an error, or of the one that it was raised for; 0 without one."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return (error.errno or 0) if error is not None else 0

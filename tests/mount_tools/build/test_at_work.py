@@ -111,6 +111,19 @@ def test_a_disk_that_was_full_is_named_though_the_end_of_the_stage_frees_some(
     assert "No space left on the disk of the store; `pyunion prune`" in said
 
 
+def test_what_a_full_disk_stopped_is_not_kept(ends: _Ends) -> None:
+    """It would keep the disk full, and there is nothing to look into."""
+    ends.steps.send(Broke(0, 0, "/x in the image cannot be made", errno.ENOSPC))
+    ends.at_work.take(ends.ours_steps)
+    process = cast(SimpleNamespace, ends.at_work.process)
+    process.kill = process.end = lambda: None
+    process.remove = Mock()
+    assert ends.at_work.broke is not None
+    said = str(ends.at_work.failure(ends.at_work.broke, keep=True))
+    assert "No space left on the disk of the store" in said and "is kept" not in said
+    process.remove.assert_called_once_with()
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_disk_that_stays_full_does_not_hide_which_step_failed(ends: _Ends, keep: bool) -> None:
     ends.steps.send(Broke(0, 1, ""))

@@ -38,7 +38,7 @@ def raising(error: Exception) -> Work:
 )
 def test_what_goes_wrong_is_a_sentence(store: Store, error: Exception, text: str) -> None:
     ran = run_stage(store, [sh("echo > /f"), raising(error), sh("true")])
-    assert ran.broke == Broke(1, 0, text)
+    assert ran.broke == Broke(1, 0, text, getattr(error, "errno", 0))
     # What was done before is kept all the same.
     assert [kept.step for kept in ran.kept] == [0]
 
