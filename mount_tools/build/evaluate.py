@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from layerstore.build.plan import Stage
-from layerstore.build.source_digest import Digester, Memo
+from layerstore.build.source_digest import Digester, Memo, SourceDigest
 from layerstore.build.sources import DownloadSource, Sources, digest_sources, find_sources
 from layerstore.build.tree import Tree
 from layerstore.containerfile.errors import ContainerfileError, located
@@ -188,7 +188,8 @@ class Evaluation:
     def _run(self, run: Run, shown_as: Shown, look: Look) -> Step:
         program = self.state.program(run)
         created_by = self.state.run_history(run)
-        around = [*self._surroundings, *(self._mounted(run, mount) for mount in run.mounts)]
+        seen: dict[str, bytes] = {}
+        around = [*self._surroundings, *(self._mounted(run, mount, seen) for mount in run.mounts)]
         config = self.state.run_config
         definition = keys.of_run(run, program, config, created_by, around)
         look = look._replace(environment=program.environment)
@@ -196,7 +197,7 @@ class Evaluation:
         def work(around: Surroundings) -> Work:
             from mount_tools.build.run_task import run_task
 
-            return run_task(run, program, look.user, look.workdir, around)
+            return run_task(run, program, look.user, look.workdir, seen, around)
 
         used = (mount for mount in run.mounts if isinstance(mount, BindMount | CacheMount))
         names = tuple(mount.stage for mount in used if mount.stage)
@@ -211,13 +212,17 @@ class Evaluation:
             runs=True,
         )
 
-    def _mounted(self, run: Run, mount: Mount) -> str:
-        """Return the part of a mount that the key depends on, without the value of a secret."""
+    def _mounted(self, run: Run, mount: Mount, seen: dict[str, bytes]) -> str:
+        """Return the part of a mount that the key depends on, without the value of a secret.
+
+        Of a source in the context, what the digest was computed of is added to `seen`.
+        """
         if isinstance(mount, BindMount):
             if mount.stage:
                 content = self._origins.identity(mount.stage)
             else:
-                content = self._content(run, mount.source)
+                digest = self._content(run, mount.source)
+                content, seen[mount.source] = digest.key.hex(), digest.seen
             return json.dumps(["bind", mount.target, mount.source, mount.read_only, content])
         if isinstance(mount, CacheMount):
             first = self._origins.identity(mount.stage) if mount.stage else ""
@@ -229,7 +234,7 @@ class Evaluation:
             return json.dumps(["secret", mount.id, mount.target, mount.variable, *owner])
         return json.dumps(["tmpfs", mount.target, mount.size])
 
-    def _content(self, run: Run, path: str) -> str:
+    def _content(self, run: Run, path: str) -> SourceDigest:
         tree = self._context
         found = tree.find(path.lstrip("/"))
         if found is None:
@@ -238,8 +243,8 @@ class Evaluation:
             )
         digester = self._digester(tree)
         if not stat.S_ISDIR(found.st.st_mode):
-            return digester.file(found.path, found.st).key.hex()
-        return digester.directory(tree.walk(found.path)).key.hex()
+            return digester.file(found.path, found.st)
+        return digester.directory(tree.walk(found.path))
 
     # -- COPY and ADD --
 

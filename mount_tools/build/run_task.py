@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -34,15 +34,25 @@ from mount_tools.container.process import Launch
 from unionfs.syscalls.privilege import is_machine_root
 
 
-def run_task(run: Run, program: Program, user: str, workdir: str, around: Surroundings) -> Work:
-    """Return the function that does a RUN."""
+def run_task(
+    run: Run,
+    program: Program,
+    user: str,
+    workdir: str,
+    seen: Mapping[str, bytes],
+    around: Surroundings,
+) -> Work:
+    """Return the function that does a RUN.
+
+    `seen` is what the digests of the sources in the context, by their paths, were computed of.
+    """
 
     def work(stage: Surface) -> None:
         with ExitStack() as stack:
             mounts: list[Attached] = []
             environment = list(program.environment)
             for mount in run.mounts:
-                found = _attached(run, mount, around, stack)
+                found = _attached(run, mount, seen, around, stack)
                 if found is not None:
                     mounts.append(found)
                 if isinstance(mount, SecretMount) and mount.variable:
@@ -68,10 +78,15 @@ def run_task(run: Run, program: Program, user: str, workdir: str, around: Surrou
     return work
 
 
-def _attached(run: Run, mount: Mount, around: Surroundings, stack: ExitStack) -> Attached | None:
+def _attached(
+    run: Run, mount: Mount, seen: Mapping[str, bytes], around: Surroundings, stack: ExitStack
+) -> Attached | None:
     match mount:
         case BindMount(target, source, stage, read_only):
-            base = around.reached.base(stage)
+            if stage:
+                base = around.reached.base(stage)
+            else:
+                base, source = around.reached.copied(source, seen[source])
             if read_only:
                 return Bind(base, source, target, read_only=True)
             return Scratch(base, source, target)

@@ -1,7 +1,9 @@
 """The trees that a stage copies and mounts from, in the process of that stage.
 
-Decided here and only here: how a stage's process reaches them.  It receives a root as a
-detached mount, and attaches it in its own namespace, where a RUN can bind it.
+Decided here and only here: how a stage's process reaches them.  It receives the root of a stage
+or an image as a detached mount, and attaches it in its own namespace, where a RUN can bind it.
+Of the context a RUN sees a copy, whose digest is compared with that in the key of the step:
+the context itself may change meanwhile.
 
 Threading: one thread.
 """
@@ -9,6 +11,7 @@ Threading: one thread.
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from pathlib import Path
 
@@ -16,8 +19,8 @@ from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
 from layerstore.build.ignore import Ignore
 from layerstore.build.source_digest import SEEN, signature
-from layerstore.build.sources import DirectorySource, Sources
-from layerstore.build.tree import Tree
+from layerstore.build.sources import DirectorySource, FileSource, Source, Sources
+from layerstore.build.tree import Tree, changed
 from layerstore.errors import StoreError
 from layerstore.layer.metadata import Metadata
 from unionfs.syscalls.mount_tree import mount_clone
@@ -35,16 +38,33 @@ class Reached:
         self._roots = roots
         self._directory = directory
         self._mounted: dict[str, str] = {}
+        self._copied: dict[str, tuple[str, str]] = {}
 
     def tree(self, name: str) -> Tree:
         """Return the tree of `--from=name`; the name "" means the context."""
         return Tree(self._roots[name], owners=True) if name else self.context
 
     def base(self, name: str) -> str:
-        """Return a path of the tree for a bind mount, without the files that are ignored."""
+        """Return a path of the tree of a stage or an image, for a bind mount."""
         if name not in self._mounted:
-            self._mounted[name] = self._mount(name) if name else self._seen_context()
+            self._mounted[name] = self._mount(name)
         return self._mounted[name]
+
+    def copied(self, source: str, seen: bytes) -> tuple[str, str]:
+        """Copy `source` of the context; return a directory and the path of the copy in it.
+
+        `seen` is that of its digest.  Raises StoreError if it is not what the digest is of.
+        """
+        if source not in self._copied:
+            path = self._directory / f"context-{len(self._copied)}"
+            path.mkdir(exist_ok=True)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                inside = _copy(self.context, source, seen, fd)
+            finally:
+                os.close(fd)
+            self._copied[source] = os.fspath(path), inside
+        return self._copied[source]
 
     def _mount(self, name: str) -> str:
         path = self._directory / f"from-{len(self._mounted)}"
@@ -52,18 +72,21 @@ class Reached:
         mount_clone(self._roots[name], os.fsencode(path))
         return os.fspath(path)
 
-    def _seen_context(self) -> str:
-        """Return the path of the context, or of a copy without the files that are ignored."""
-        if self.context.ignore.empty:
-            return os.readlink(f"/proc/self/fd/{self.context.fd}")
-        path = self._directory / "context"
-        path.mkdir(exist_ok=True)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            copy_whole(self.context, fd)
-        finally:
-            os.close(fd)
-        return os.fspath(path)
+
+def _copy(tree: Tree, path: str, seen: bytes, to: int) -> str:
+    """Copy `path` of `tree` into the directory `to`; return the path of the copy in that."""
+    found = tree.find(path.lstrip("/"))
+    if found is None:
+        raise changed(path, "it was removed")
+    source: Source
+    if stat.S_ISDIR(found.st.st_mode):
+        source, inside = DirectorySource(found.path), "."
+    else:
+        inside = posixpath.basename(found.path)
+        source = FileSource(found.path, inside, found.st)
+    copier = Copier(Destination(to, Metadata(privileged=is_machine_root())))
+    copier.copy_source(source, Sources(tree, (source,), Ignore()), seen, "/")
+    return inside
 
 
 def copy_whole(tree: Tree, to: int, path: str = "") -> None:

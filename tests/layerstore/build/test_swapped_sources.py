@@ -7,12 +7,9 @@ the file as long as its pages are dirty.
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +21,7 @@ from layerstore.containerfile.instructions import Copy
 from layerstore.containerfile.parse import parse
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
+from tests.helpers.mappings import mapped
 from tests.helpers.mounts import require_root, run
 from tests.layerstore.build import mini_build
 from tests.layerstore.build.mini_build import build, written
@@ -38,21 +36,6 @@ def tar_of(content: bytes) -> bytes:
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
-
-
-@contextmanager
-def mapped(path: Path, content: bytes) -> Iterator[Callable[[bytes], None]]:
-    """Make a file and yield what changes it without a new ctime."""
-    path.write_bytes(content)
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
-        pages[:] = content
-
-        def store(other: bytes) -> None:
-            before = os.stat(path).st_ctime_ns
-            pages[:] = other
-            assert os.stat(path).st_ctime_ns == before, "this is not what is to be tested"
-
-        yield store
 
 
 @pytest.mark.parametrize(
