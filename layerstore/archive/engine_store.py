@@ -3,7 +3,10 @@
 Decided here and only here: how an image in a store of containers/storage is found, and how
 its layers become layers of this store: the tree stays where it is and `diff` is a link to
 it, while its index and its tar-split are made here.  What the store says of a layer is not
-believed: its tar is made once, to compare its digest.
+believed: its tar is made once, to compare its digest.  The digest does not cover what else is
+in the tree, and the tree may change later.  So the store has to be root's, where nobody else
+can write or rename, and a tree is not reached through a link: another user's store could show
+any directory of the machine in a container.
 
 The engine may remove what is its own.  An image whose layers it has removed is damaged, and
 `check` says so; loading it again, from anywhere, restores it.
@@ -22,6 +25,7 @@ import gzip
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,9 +109,18 @@ class EngineStore:
 
     def tree(self, layer: str) -> Path:
         """Return the tree of a layer; raises NotFound if it is not there."""
-        tree = Path(os.path.realpath(self.root / "overlay" / layer / "diff"))
-        if not tree.is_dir():
+        root = Path(os.path.realpath(self.root))
+        tree = root / "overlay" / layer / "diff"
+        if not tree.is_dir() or os.path.realpath(tree) != os.fspath(tree):
             raise NotFound(f"the tree of the layer {layer[:12]} is not in {self.root}")
+        for directory in (tree.parent, *tree.parent.parents):
+            st = directory.stat()
+            if st.st_uid or (st.st_mode & 0o022 and not st.st_mode & stat.S_ISVTX):
+                raise StoreError(
+                    f"the store {self.root} may be changed by other users than root, since they "
+                    f"can write to {directory} or own it: let its user save the image to an "
+                    "archive, and load that"
+                )
         return tree
 
     def tar_split(self, layer: str) -> Path:

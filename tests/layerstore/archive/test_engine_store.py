@@ -17,7 +17,7 @@ import pytest
 
 from layerstore.archive.archive import save
 from layerstore.archive.engine_store import load_from_engine, parse_source
-from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound
+from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.operations.check import examine
 from layerstore.store import Store
 from tests.helpers.mounts import require_root
@@ -145,3 +145,35 @@ def test_what_is_not_there(store: Store, engine: Path, tmp_path: Path) -> None:
         load_from_engine(store, f"containers-storage:[{tmp_path}]base")
     with pytest.raises(InvalidReference, match="give containers-storage:IMAGE"):
         parse_source("containers-storage:[/x")
+
+
+@pytest.mark.parametrize(
+    "place", ["", "overlay", f"overlay/{_LAYER}"], ids=["store", "trees", "layer"]
+)
+@pytest.mark.parametrize("how", ["owned", "writable"])
+def test_a_store_that_others_can_change_is_refused(
+    store: Store, engine: Path, place: str, how: str
+) -> None:
+    """They could put another tree in its place at any time."""
+    if how == "owned":
+        os.chown(engine / place, 1000, 1000)
+    else:
+        os.chmod(engine / place, 0o775)
+    with pytest.raises(StoreError, match="may be changed by other users than root"):
+        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+
+
+@pytest.mark.parametrize("place", [f"overlay/{_LAYER}/diff", f"overlay/{_LAYER}", "overlay"])
+def test_a_tree_behind_a_link_is_refused(
+    store: Store, engine: Path, tmp_path: Path, place: str
+) -> None:
+    """It could be any directory of the machine."""
+    shutil.move(engine / place, tmp_path / "elsewhere")
+    (engine / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotFound, match="the tree of the layer bbbbbbbbbbbb is not in"):
+        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+
+
+def test_a_link_to_the_whole_store_is_followed(store: Store, engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(engine)
+    assert load_from_engine(store, f"containers-storage:[{tmp_path}/link]base:1")
