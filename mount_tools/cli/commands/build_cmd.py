@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
 from layerstore.build.cache import BuildCache
@@ -44,7 +43,7 @@ from mount_tools.build.request import (
 )
 from mount_tools.build.stage_container import sweep
 from mount_tools.build.watch import Watcher
-from mount_tools.cli import framework
+from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.image_to_run import ALWAYS, MISSING, image_to_run
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.output.build_lines import Lines, Silent
@@ -101,7 +100,7 @@ def build(session: Session, /, operands: tuple[str, ...], **said: object) -> Non
         )
     names, request = _request(operands[0], flags)
     if flags.iidfile:
-        Path(flags.iidfile).unlink(missing_ok=True)
+        id_file.remove(flags.iidfile)
     with _ended_by_signals():
         watcher = _watcher(flags.progress, quiet=flags.quiet)
         try:
@@ -113,7 +112,8 @@ def build(session: Session, /, operands: tuple[str, ...], **said: object) -> Non
         finally:
             watcher.close()
     if flags.iidfile:
-        Path(flags.iidfile).write_text(image.id)
+        id_file.remove(flags.iidfile)
+        id_file.write(flags.iidfile, image.id)
     if flags.quiet:
         say(image.id)
 

@@ -5,9 +5,9 @@ Differs from docker: an image without a command is accepted; its container can b
 
 from __future__ import annotations
 
-from mount_tools.cli import framework
+from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.container_flags import ContainerFlags, container_flags
-from mount_tools.cli.commands.new_container import create_container, image_for, refuse_used
+from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
@@ -24,7 +24,7 @@ from mount_tools.container.user_namespace import read_all
 @container_flags
 def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
     said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
-    refuse_used(said_flags.cidfile)
+    id_file.refuse_used(said_flags.cidfile)
     image = image_for(session, operands[0], said_flags)
     read_all()  # to copy files of any mode to volumes
     say(create_container(session.store, image, operands, said_flags, runs=False).id)

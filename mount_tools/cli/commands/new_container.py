@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from layerstore.containers.containers import Container
-from layerstore.errors import Conflict, StoreError
+from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.oci.json_values import Object
 from layerstore.oci.platform import (
@@ -19,6 +16,7 @@ from layerstore.oci.platform import (
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from layerstore.volumes import VolumeUse
+from mount_tools.cli import id_file
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.commands.image_to_run import image_to_run
 from mount_tools.cli.session import Session, note
@@ -82,7 +80,7 @@ def create_container(
             store.containers.remove(container, volumes=True)
             raise
     if flags.cidfile:
-        Path(flags.cidfile).write_text(container.id)
+        id_file.write(flags.cidfile, container.id)
     return container
 
 
@@ -96,12 +94,3 @@ def _with_volumes_of_others(store: Store, config: Object) -> list[VolumeUse]:
     binds, inherited = volumes_from(store, host.volumes_from, host.targets)
     config["HostConfig"] = host._replace(volumes=(*host.volumes, *binds)).fields
     return [*inherited, *volume_uses(RunConfig(config), [use.target for use in inherited])]
-
-
-def refuse_used(cidfile: str | None) -> None:
-    """Raise Conflict if the file of `--cidfile` exists."""
-    if cidfile and os.path.exists(cidfile):
-        raise Conflict(
-            "Container ID file found, make sure the other container isn't running or delete "
-            f"{cidfile}"
-        )

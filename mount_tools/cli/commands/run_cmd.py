@@ -10,9 +10,9 @@ It imports only what it uses itself: its keeper has imported the rest by then.
 from __future__ import annotations
 
 from layerstore.errors import StoreError
-from mount_tools.cli import framework
+from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.container_flags import ContainerFlags, container_flags
-from mount_tools.cli.commands.new_container import create_container, image_for, refuse_used
+from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
@@ -52,7 +52,7 @@ def run(
     detaching = parse_keys(keys)
 
     def work() -> int:
-        refuse_used(flags.cidfile)
+        id_file.refuse_used(flags.cidfile)
         image = image_for(session, operands[0], flags)
         store = session.store
         be_root()

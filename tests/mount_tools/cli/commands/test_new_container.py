@@ -9,7 +9,8 @@ import pytest
 from layerstore import Image
 from layerstore.errors import Conflict, StoreError
 from mount_tools.cli.commands.container_flags import ContainerFlags
-from mount_tools.cli.commands.new_container import create_container, image_for, refuse_used
+from mount_tools.cli.commands.new_container import create_container, image_for
+from mount_tools.cli.id_file import refuse_used
 from mount_tools.cli.session import Session
 from tests.helpers.cli import Cli
 
