@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from layerstore.build.tree import Entry, Tree, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
+from layerstore.oci.sha256 import Hash, sha256_of
 from unionfs.light_typing import NamedTuple, Protocol
 from unionfs.syscalls import xattr
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
@@ -48,14 +49,6 @@ _TYPES = {
     stat.S_IFDIR: "5",
     stat.S_IFIFO: "6",
 }
-
-
-class Hash(Protocol):
-    """A digest that is being computed."""
-
-    def update(self, data: bytes, /) -> None: ...
-    def digest(self) -> bytes: ...
-    def hexdigest(self) -> str: ...
 
 
 class Memo(Protocol):
@@ -117,7 +110,7 @@ class Digester:
         digests: list[bytes] = []
         odd: list[str] = []
         links: dict[tuple[int, int], str] = {}
-        key = _sha256()
+        key = _sha256(size=_SMALL)
         seen = bytearray()
         for entry in entries:
             if stat.S_ISSOCK(entry.st.st_mode):
@@ -277,7 +270,7 @@ def of_file(name: str, fd: int, mode: int) -> SourceDigest:
     """Return the digest of a download, the open file `fd`, which no process writes to."""
     size = os.fstat(fd).st_size
     # docker downloads it into a directory of its host, as a file of root.
-    digest = _sha256(_plain_header(name, size, mode, b"root"))
+    digest = _sha256(_plain_header(name, size, mode, b"root"), size)
     at = 0
     while data := os.pread(fd, _CHUNK, at):
         digest.update(data)
@@ -308,7 +301,7 @@ def signature(entry: Entry) -> bytes:
 def _of_all(digests: list[bytes], odd: list[str]) -> str:
     digests.sort()
     lines = sorted([*map(bytes.hex, digests), *odd]) if odd else map(bytes.hex, digests)
-    whole = _sha256()
+    whole = _sha256(size=65 * (len(digests) + len(odd)))
     separator = ""
     for line in lines:
         whole.update((separator + line).encode("utf-8", "surrogateescape"))
@@ -325,7 +318,7 @@ def _read(entry: Entry, header: bytes) -> bytes:
             raise changed(entry.path, "it was replaced") from None
         raise unreadable(entry.path, error) from None
     try:
-        whole = _sha256(header)
+        whole = _sha256(header, entry.st.st_size)
         left = entry.st.st_size
         while left:
             data = os.read(fd, min(_CHUNK, left))
@@ -367,7 +360,7 @@ def check_copy(entry: Entry, made: int) -> None:
     """Raise StoreError unless the content of `made`, open, is what the digest was computed of."""
     if not any(entry.expected):
         return
-    whole = _sha256(header_of(entry, owners=False))
+    whole = _sha256(header_of(entry, owners=False), entry.st.st_size)
     at = 0
     while data := os.pread(made, _CHUNK, at):
         whole.update(data)
@@ -389,7 +382,6 @@ def check_unchanged(entry: Entry, now: os.stat_result) -> None:
         raise changed(entry.path, "it was written to")
 
 
-def _sha256(data: bytes = b"") -> Hash:
-    from hashlib import sha256  # loads OpenSSL, which a build without COPY does not need
-
-    return sha256(data)
+def _sha256(data: bytes = b"", size: int = 0) -> Hash:
+    """Return the digest of `data`, and of up to `size` bytes that follow."""
+    return sha256_of(data, len(data) + size)

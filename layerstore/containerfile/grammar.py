@@ -9,30 +9,43 @@ Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
 
 from __future__ import annotations
 
-import re
+import json
+import sys
 from collections.abc import Mapping, Sequence
-
-from e2b_dockerfile_utils import (
-    DockerfileSyntaxError,
-    PatternMatcher,
-    ShellLex,
-    chomp_heredoc_content,
-    parse_dockerfile_ast,
-    parse_heredoc,
-)
+from importlib.machinery import PathFinder
+from types import ModuleType
 
 from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import NAMES, Heredoc
 from layerstore.errors import StoreError, shown
-from unionfs.light_typing import NamedTuple
+from layerstore.oci.sha256 import sha256_hex
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from e2b_dockerfile_utils.dockerignore import PatternMatcher
+    from e2b_dockerfile_utils.lexer import ShellLex
+    from e2b_dockerfile_utils.syntax import DockerfileSyntaxError
 
 LARGEST = 16 << 20  # bytes of a Containerfile
 LONGEST_LINE = 65_535  # bytes, as in BuildKit
-# A lone surrogate, which is not a character.
-_HALF = re.compile("[\ud800-\udfff]")
 # The library would parse the content of such a heredoc as instructions.
-_TRIGGER_HEREDOC = re.compile(r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<", re.IGNORECASE)
+_TRIGGER_HEREDOC = r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<"
+_HALF = "[\ud800-\udfff]"  # a lone surrogate, which is not a character
+
+LIBRARY = "e2b_dockerfile_utils"
+VERSION = "1, e2b-dockerfile-utils 0.1.1"
+"""What `Memo` keeps is of this version of the library and of this module."""
+
+
+class Memo(Protocol):
+    """Remembers what a file parses to: a build that is cached needs no parser."""
+
+    def find(self, key: str) -> str | None:
+        """Return what was kept of `key`."""
+
+    def keep(self, key: str, parsed: str) -> None:
+        """Remember `parsed`."""
 
 
 class Node(NamedTuple):
@@ -58,8 +71,38 @@ class Ast(NamedTuple):
     warnings: list[tuple[int, str]]
 
 
-def parse_ast(text: str, file: str) -> Ast:
+def parse_ast(text: str, file: str, memo: Memo | None = None) -> Ast:
     """Split `text`, the content of `file`, into instructions; raises ContainerfileError."""
+    if memo is None:
+        return parse_anew(text, file)
+    key = sha256_hex(f"{VERSION}\n{text}".encode())
+    known = memo.find(key)
+    if known is not None:
+        return _decoded(known, file)
+    ast = parse_anew(text, file)
+    memo.keep(key, _encoded(ast))
+    return ast
+
+
+def _encoded(ast: Ast) -> str:
+    """Return an Ast as JSON, without the name of the file."""
+    nodes = [(node.at[1:], *node[1:]) for node in ast.nodes]
+    return json.dumps((nodes, ast.escape, ast.warnings))
+
+
+def _decoded(known: str, file: str) -> Ast:
+    nodes, escape, warnings = json.loads(known)
+    return Ast(
+        [
+            Node(Place(file, *at), name, flags, words, is_json, [Heredoc(*doc) for doc in heredocs])
+            for at, name, flags, words, is_json, heredocs in nodes
+        ],
+        escape,
+        [(line, text) for line, text in warnings],
+    )
+
+
+def parse_anew(text: str, file: str) -> Ast:
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
@@ -72,6 +115,16 @@ def parse_ast(text: str, file: str) -> Ast:
         raise ContainerfileError(
             Place(file, number, number, lines[number - 1]), "the line has a NUL character"
         )
+    _load_one_by_one()
+    import re
+
+    from e2b_dockerfile_utils.syntax import (
+        DockerfileSyntaxError,
+        chomp_heredoc_content,
+        parse_dockerfile_ast,
+    )
+
+    half = re.compile(_HALF)
     try:
         ast = parse_dockerfile_ast(text)
     except DockerfileSyntaxError as error:
@@ -85,7 +138,7 @@ def parse_ast(text: str, file: str) -> Ast:
             Place(file, found.start_line, found.end_line, found.original),
             found.name,
             found.flags,
-            [_HALF.sub("\ufffd", word) for word in found.args] if found.json else found.args,
+            [half.sub("\ufffd", word) for word in found.args] if found.json else found.args,
             found.json,
             [
                 Heredoc(
@@ -102,12 +155,25 @@ def parse_ast(text: str, file: str) -> Ast:
     return Ast(nodes, ast.escape_token, [(note.line, note.message) for note in ast.warnings])
 
 
+def _load_one_by_one() -> None:
+    """Let the modules of the library be imported without each other.
+
+    Its package imports all.  The parser needs dataclasses, which takes 8 ms; the lexer does not.
+    """
+    if LIBRARY not in sys.modules and (spec := PathFinder.find_spec(LIBRARY)) is not None:
+        package = ModuleType(LIBRARY)
+        package.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules[LIBRARY] = package
+
+
 def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> ContainerfileError:
     """Return the library's `error` as a ContainerfileError with the line."""
     number = min(error.line or 1, len(lines))
     at = Place(file, number, number, lines[number - 1])
+    import re
+
     hint = ""
-    if any(map(_TRIGGER_HEREDOC.match, lines[: number - 1])):
+    if any(re.match(_TRIGGER_HEREDOC, line, re.IGNORECASE) for line in lines[: number - 1]):
         hint = " (a heredoc in ONBUILD is not supported)"
     name = (at.text.split() or [""])[0]
     if name.upper() not in NAMES and not name.startswith("#"):
@@ -117,6 +183,11 @@ def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> C
 
 def heredoc_name(word: str) -> str | None:
     """Return the name of the heredoc that `word` starts, None if it starts none."""
+    if "<<" not in word:
+        return None
+    _load_one_by_one()
+    from e2b_dockerfile_utils.syntax import parse_heredoc
+
     try:
         found = parse_heredoc(word)
     except (ValueError, RecursionError):
@@ -132,27 +203,49 @@ class Words:
     """
 
     def __init__(self, escape: str, values: Mapping[str, str], *, quotes: bool = False) -> None:
-        self._lexer = ShellLex(escape, skip_process_quotes=quotes, env=values, skip_unset_env=False)
+        self._escape = escape
+        self._values = values
+        self._quotes = quotes
+        self._special = frozenset(f"$<\"'{escape}")
 
     def word(self, text: str, at: Place) -> str:
         """Return `text` as one word; raises ContainerfileError."""
+        if self._special.isdisjoint(text):
+            return text
         try:
-            return self._lexer.process_word(text)
+            return self.lexer().process_word(text)
         except (ValueError, RecursionError) as error:
             raise ContainerfileError(at, shown(str(error))) from None
 
     def words(self, text: str, at: Place) -> list[str]:
         """Return the words of `text`; one variable may expand to several words."""
+        if self._special.isdisjoint(text) and text.isascii() and text.isprintable():
+            return text.split()
         try:
-            return self._lexer.process_words(text)
+            return self.lexer().process_words(text)
         except (ValueError, RecursionError) as error:
             raise ContainerfileError(at, shown(str(error))) from None
+
+    def lexer(self) -> ShellLex:
+        """Return the lexer.  It is imported only for a word that may change."""
+        _load_one_by_one()
+        from e2b_dockerfile_utils.lexer import ShellLex
+
+        return ShellLex(
+            self._escape, skip_process_quotes=self._quotes, env=self._values, skip_unset_env=False
+        )
 
 
 class IgnoreMatcher:
     """The patterns of an ignore file; `file` names it in errors."""
 
     def __init__(self, patterns: Sequence[str], file: str) -> None:
+        self._matcher: PatternMatcher | None = None
+        if not patterns:
+            return
+        _load_one_by_one()
+        from e2b_dockerfile_utils.dockerignore import PatternMatcher
+
         try:
             self._matcher = PatternMatcher(list(patterns))
         except (ValueError, RecursionError) as error:
@@ -161,12 +254,12 @@ class IgnoreMatcher:
     @property
     def empty(self) -> bool:
         """Whether there are no patterns."""
-        return not self._matcher.patterns
+        return self._matcher is None or not self._matcher.patterns
 
     def ignores(self, path: str) -> bool:
         """Tell whether `path`, relative to the context and without a leading slash, is ignored."""
-        return self._matcher.matches(path)
+        return self._matcher is not None and self._matcher.matches(path)
 
     def may_keep_beneath(self, directory: str) -> bool:
         """Tell whether a `!` pattern may match something beneath the ignored `directory`."""
-        return self._matcher.may_match_under(directory)
+        return self._matcher is not None and self._matcher.may_match_under(directory)

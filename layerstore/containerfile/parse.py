@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import Flags, Kind, suggestion
-from layerstore.containerfile.grammar import LARGEST, Node, heredoc_name, parse_ast
+from layerstore.containerfile.grammar import LARGEST, Memo, Node, heredoc_name, parse_ast
 from layerstore.containerfile.instructions import (
     NAMES,
     Add,
@@ -64,14 +64,18 @@ _TRANSFER_FLAGS: Mapping[str, Kind] = {
 _HEALTH_TIMES = ("interval", "timeout", "start-period", "start-interval")
 
 
-def parse(text: str | bytes, file: str = "Containerfile") -> Containerfile:
+def parse(
+    text: str | bytes, file: str = "Containerfile", memo: Memo | None = None
+) -> Containerfile:
     """Return the instructions of `text`; `file` names it in errors.
+
+    With `memo` a text that was parsed before is not parsed again.
 
     Raises ContainerfileError for a file that docker would refuse, and for one that does
     not begin with FROM, or with ARGs and FROM.
     """
     decoded = _decode(text, file)
-    ast = parse_ast(decoded, file)
+    ast = parse_ast(decoded, file, memo)
     lines = decoded.split("\n")
     warnings = [
         Warned(Place(file, number, number, lines[number - 1]), note)

@@ -1,19 +1,25 @@
-"""The tables `build_steps` and `file_digests`: what a build need not do again.
+"""The tables `build_steps`, `file_digests`, `containerfiles`: what a build need not do again.
 
 A step is known by a key, the hash of all that it depends on; its layers stay as long as it
-is known.  The digest of a file's content is known by the file's identity and times.
+is known.  The digest of a file's content is known by the file's identity and times.  What a
+Containerfile parses to is known by the hash of its text and of what parses it.
 
 Threading: any thread; a `FileDigests` belongs to one.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from layerstore.db.database import Database
+from layerstore.errors import StoreError
 from layerstore.oci.digest import Digest
 from unionfs.light_typing import NamedTuple
 
 MOST_FILES = 1_000_000
 BATCH = 10_000
+MOST_PARSED = 200
+LONGEST_PARSED = 1 << 16  # characters
 
 
 class StepRow(NamedTuple):
@@ -140,6 +146,30 @@ class FileDigests:
                 (MOST_FILES,),
             )
         self._new.clear()
+
+
+class ParsedFiles:
+    """What Containerfiles parse to, as `layerstore.containerfile.grammar.Memo`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, key: str) -> str | None:
+        """Return what was kept of `key`."""
+        row = self._database.one("SELECT parsed FROM containerfiles WHERE key = ?", (key,))
+        return None if row is None else str(row[0])
+
+    def keep(self, key: str, parsed: str) -> None:
+        """Remember `parsed`, unless it is long; of too many the oldest go."""
+        if len(parsed) > LONGEST_PARSED:
+            return
+        # On a full disk the build says by itself what does not fit.
+        with suppress(StoreError), self._database.transaction() as tx:
+            tx.execute("REPLACE INTO containerfiles (key, parsed) VALUES (?, ?)", (key, parsed))
+            tx.execute(
+                "DELETE FROM containerfiles WHERE id <= (SELECT max(id) FROM containerfiles) - ?",
+                (MOST_PARSED,),
+            )
 
 
 def _signed(number: int) -> int:

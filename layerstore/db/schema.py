@@ -21,7 +21,7 @@ packed_layers
 blob_places the repositories that are known to hold a blob of a layer
 containers  see `layerstore.containers.containers`; `published` counts its frozen layers
             that `base` holds by now; `runner` is the process that waits for its end
-build_steps, file_digests
+build_steps, file_digests, containerfiles
             see `layerstore.db.build_table`
 volumes, volume_uses
             see `layerstore.db.volume_table`
@@ -248,5 +248,16 @@ CREATE TABLE volume_uses (
 CREATE INDEX volume_uses_volume ON volume_uses (volume);
 """
 
-STEPS: tuple[str, ...] = (BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS, PLATFORMS, VOLUMES)
+# The oldest of too many go by their id.
+CONTAINERFILES = """
+CREATE TABLE containerfiles (
+    id     INTEGER PRIMARY KEY,
+    key    TEXT NOT NULL UNIQUE,
+    parsed TEXT NOT NULL
+) STRICT;
+"""
+
+STEPS: tuple[str, ...] = (
+    *(BASE, LEASE_NUMBERS, RUNNERS, REGISTRIES, BUILDS, PLATFORMS, VOLUMES, CONTAINERFILES),
+)
 VERSION = len(STEPS)

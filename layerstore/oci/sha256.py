@@ -13,12 +13,32 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing import Any
 
 _LARGE = 1 << 17  # bytes; from here on OpenSSL is faster, its loading included
+_left = _LARGE  # what `sha256_of` may still give to the interpreter's own code
+
+
+class Hash(Protocol):
+    """A digest that is being computed."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def hexdigest(self) -> str: ...
+
+
+def sha256_of(data: bytes, size: int) -> Hash:
+    """Return the SHA-256 of `data`, which will be updated to `size` bytes.
+
+    For one of many files: OpenSSL hashes what is large in sum.
+    """
+    global _left
+    _left -= size
+    made: Hash = _made_by(large=_left < 0)(data)
+    return made
 
 
 def sha256_hex(data: bytes) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerstore.build.plan import Stage
@@ -40,25 +39,34 @@ _PIECE = 1 << 16
 _SMALL = 1 << 16  # bytes; with less free space the disk counts as full
 
 
-@dataclass
 class AtWork:
     """A stage at work: the steps that `process` does, and how many of them are done.
 
     `is_full` says that the store's disk was full when the step `broke`.
     """
 
-    stage: Stage
-    made: Made
-    steps: list[Step]
-    process: StageProcess
-    current: Step
-    store: Store
-    watcher: Watcher
-    ready: bool = False
-    packed: bool = False
-    broke: Broke | None = None
-    is_full: bool = False
-    roots: list[int] = field(default_factory=list)
+    def __init__(
+        self,
+        stage: Stage,
+        made: Made,
+        steps: list[Step],
+        process: StageProcess,
+        current: Step,
+        store: Store,
+        watcher: Watcher,
+    ) -> None:
+        self.stage = stage
+        self.made = made
+        self.steps = steps
+        self.process = process
+        self.current = current
+        self.store = store
+        self.watcher = watcher
+        self.ready = False
+        self.packed = False
+        self.broke: Broke | None = None
+        self.is_full = False
+        self.roots: list[int] = []
 
     @property
     def ended(self) -> bool:

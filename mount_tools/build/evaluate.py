@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from layerstore.build.plan import Stage
 from layerstore.build.source_digest import Digester, Memo, SourceDigest
@@ -61,7 +60,6 @@ class Look(NamedTuple):
     workdir: str
 
 
-@dataclass
 class Step:
     """A step.  `work` is None if it changes no file; `look` is used if it fails.
 
@@ -70,18 +68,32 @@ class Step:
     the line of the instruction.
     """
 
-    shown: Shown
-    created_by: str
-    definitions: list[Definition]
-    work: Callable[[Surroundings], Work] | None
-    look: Look
-    settle: Callable[[Step], None] | None = None
-    mounts_from: tuple[str, ...] = ()
-    runs: bool = False
-    has_mounts: bool = False
-    place: str = ""
-    descriptors: list[int] = field(default_factory=list)
-    epoch_ns: int | None = None
+    def __init__(
+        self,
+        shown: Shown,
+        created_by: str,
+        definitions: list[Definition],
+        work: Callable[[Surroundings], Work] | None,
+        look: Look,
+        *,
+        settle: Callable[[Step], None] | None = None,
+        mounts_from: tuple[str, ...] = (),
+        runs: bool = False,
+        has_mounts: bool = False,
+        epoch_ns: int | None = None,
+    ) -> None:
+        self.shown = shown
+        self.created_by = created_by
+        self.definitions = definitions
+        self.work = work
+        self.look = look
+        self.settle = settle
+        self.mounts_from = mounts_from
+        self.runs = runs
+        self.has_mounts = has_mounts
+        self.place = ""
+        self.descriptors: list[int] = []
+        self.epoch_ns = epoch_ns
 
     def keys(self, below: Digest | None) -> list[str]:
         """Return the keys of the step on top of the chain `below`."""
@@ -279,7 +291,7 @@ class Evaluation:
         if name:
             identity = f"{self._origins.identity(name)} {json.dumps(one.sources)}"
             definitions.append(keys.of_copy(one, workdir, identity))
-        step = Step(shown_as, "", definitions, work, look, settle)
+        step = Step(shown_as, "", definitions, work, look, settle=settle)
         if not name:
             settle(step)
         return step

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from layerstore.build.tree import Tree
 from layerstore.containerfile.stage_state import StageState
@@ -33,7 +32,6 @@ _NOT_KEPT = (
 )
 
 
-@dataclass
 class Made:
     """What a stage has made: its layers, and the configuration of an image of them.
 
@@ -41,14 +39,17 @@ class Made:
     history entries.
     """
 
-    base: ImageConfig | None
-    chain: Digest | None
-    name: str
-    image: Digest
-    diff_ids: list[Digest] = field(default_factory=list)
-    history: list[HistoryEntry] = field(default_factory=list)
-    state: StageState | None = None
-    inherited: tuple[int, int] = (0, 0)
+    def __init__(
+        self, base: ImageConfig | None, chain: Digest | None, name: str, image: Digest
+    ) -> None:
+        self.base = base
+        self.chain = chain
+        self.name = name
+        self.image = image
+        self.diff_ids: list[Digest] = []
+        self.history: list[HistoryEntry] = []
+        self.state: StageState | None = None
+        self.inherited = (0, 0)
 
     def inherit(self, diff_ids: Sequence[Digest], history: Sequence[HistoryEntry]) -> None:
         """Begin with the layers and the history of the image below."""
@@ -94,15 +95,15 @@ class Made:
         return ImageConfig.of(dict(sorted(fields.items())))
 
 
-@dataclass
 class Origin:
     """A stage or an image to copy from: its layers, and descriptors of its root.
 
     `close` closes the descriptors.
     """
 
-    chain: Digest | None
-    roots: list[int] = field(default_factory=list)
+    def __init__(self, chain: Digest | None, roots: Sequence[int] = ()) -> None:
+        self.chain = chain
+        self.roots = list(roots)
 
     @property
     def identity(self) -> str:

@@ -67,7 +67,7 @@ MORE = {
     "keeper": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
     "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3", "typing"},
     "images": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
-    "build": {"hashlib", "unionfs.core.union"},
+    "build": {"dataclasses", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
 }
 
 PROGRAM = """

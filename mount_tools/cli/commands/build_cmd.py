@@ -17,7 +17,7 @@ from types import FrameType
 from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
 from layerstore.containerfile.parse import parse
-from layerstore.db.build_table import FileDigests
+from layerstore.db.build_table import FileDigests, ParsedFiles
 from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
 from layerstore.oci.documents import ImageConfig
@@ -196,7 +196,7 @@ def _build(
         content, name, context = stack.enter_context(
             opened(store, request.context, request.flags.file, sys.stdin.buffer)
         )
-        containerfile = parse(content, name)
+        containerfile = parse(content, name, ParsedFiles(store.database))
         for warning in containerfile.warnings:
             watcher.note(f"{warning.at}: warning: {warning.text}")
         plan = make_plan(

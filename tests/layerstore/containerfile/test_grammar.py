@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from layerstore.containerfile import grammar
 from layerstore.containerfile.errors import ContainerfileError, Place
 from layerstore.containerfile.grammar import IgnoreMatcher, Words, heredoc_name, parse_ast
 from layerstore.errors import StoreError
@@ -19,6 +25,83 @@ def test_an_ast_has_names_flags_words_and_places() -> None:
         ("ENV", [], ["a", "b", "=", "c", "'d e'", "="], False, 3),
         ("CMD", [], ["x"], True, 4),
     ]
+
+
+class Kept(dict[str, str]):
+    """A memo in memory."""
+
+    def find(self, key: str) -> str | None:
+        return self.get(key)
+
+    def keep(self, key: str, parsed: str) -> None:
+        self[key] = parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# escape=`\nfrom --platform=p x\nenv a=b c='d e'\nCMD [\"x\"]",
+        "FROM x\n\nRUN <<-A <<'B'\n\tone\nA\n two $x\nB\nCOPY <<C /c\n\u00e9\nC\n",
+        'FROM x\nRUN a \\\n\n  b\nCMD ["\U0001f600", "\\udc80"]\nMAINTAINER \x01\u2028\n',
+    ],
+)
+def test_what_is_remembered_is_what_is_parsed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    memo = Kept()
+    parsed = parse_ast(text, "f")
+    assert parse_ast(text, "f", memo) == parsed and len(memo) == 1
+    monkeypatch.setattr(grammar, "parse_anew", None)
+    assert parse_ast(text, "f", memo) == parsed
+    assert {node.at.file for node in parse_ast(text, "another", memo).nodes} == {"another"}
+    assert all(type(node) is grammar.Node for node in parsed.nodes)
+
+
+def test_a_fault_is_not_remembered() -> None:
+    memo = Kept()
+    for _ in range(2):
+        with pytest.raises(ContainerfileError):
+            parse_ast("FROM x\nNONSENSE\n", "f", memo)
+    assert not memo
+
+
+def test_what_is_remembered_is_of_this_version() -> None:
+    """With a change of the library or of what parses, change VERSION."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).resolve().parents[3] / "setup.cfg")
+    name, _, version = grammar.VERSION.partition(", ")[2].partition(" ")
+    assert f"{name} == {version}" in setup["options"]["install_requires"].splitlines()
+    memo = Kept()
+    parse_ast('FROM --a=b x\nRUN <<-E\n\t$y\nE\nENV a=b\n\nCMD ["\\udc80"]\n', "f", memo)
+    key = "88e8b044e308922226ab22f547c33a8c2a34b26ab262be89a716867a543ad926"
+    assert memo == {
+        key: '[[[[1, 1, "FROM --a=b x"], "FROM", ["--a=b"], ["x"], false, []], '
+        '[[2, 4, "RUN <<-E"], "RUN", [], ["<<-E"], false, [["E", "$y\\n", true, "\\t$y\\n"]]], '
+        '[[5, 5, "ENV a=b"], "ENV", [], ["a", "b", "="], false, []], '
+        '[[7, 7, "CMD [\\"\\\\udc80\\"]"], "CMD", [], ["\\ufffd"], true, []]], "\\\\", []]'
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a b  c", " a ", "/x:/y", "a=b", "\u00e9 x", "a\tb", "a\x1cb", "a\x85b"],
+)
+def test_a_word_without_special_characters_is_not_lexed(text: str) -> None:
+    words = Words("\\", {})
+    assert words.word(text, AT) == words.lexer().process_word(text)
+    assert words.words(text, AT) == words.lexer().process_words(text)
+
+
+def test_the_parser_is_imported_only_for_a_file_that_is_new() -> None:
+    code = """
+import sys
+from layerstore.containerfile.grammar import IgnoreMatcher, Words, heredoc_name
+at = None
+assert Words("\\\\", {}).word("a", at) == "a" and heredoc_name("a") is None
+assert IgnoreMatcher([], "f").empty
+assert not any(name.startswith("e2b") for name in sys.modules)
+assert Words("\\\\", {"a": "1"}).word("$a", at) == "1"
+assert "dataclasses" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_one_word_and_several() -> None:

@@ -1,4 +1,4 @@
-"""The rows of build steps and of files' digests."""
+"""The rows of build steps, of files' digests and of parsed files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.db import build_table
-from layerstore.db.build_table import BuildTable, FileDigests, FileKey, StepRow
+from layerstore.db.build_table import BuildTable, FileDigests, FileKey, ParsedFiles, StepRow
 from layerstore.db.layer_table import LayerRow, LayerTable
 from layerstore.oci.digest import Digest
 from tests.helpers.images import some_digest
@@ -102,3 +102,20 @@ def test_the_oldest_of_too_many_go(store: Store, monkeypatch: pytest.MonkeyPatch
     digests.flush()
     found = [number for number in range(25) if digests.find(FILE._replace(ino=number))]
     assert found == list(range(15, 25))
+
+
+def test_what_a_file_parses_to_is_kept_unless_it_is_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_table, "MOST_PARSED", 2)
+    monkeypatch.setattr(build_table, "LONGEST_PARSED", 9)
+    parsed = ParsedFiles(store.database)
+    assert parsed.find("a") is None
+    parsed.keep("a", "[1]")
+    parsed.keep("a", "[2]")
+    assert parsed.find("a") == "[2]"
+    parsed.keep("long", "[" + " " * 9 + "]")
+    assert parsed.find("long") is None
+    for key in "bcd":
+        parsed.keep(key, "[]")
+    assert [key for key in "abcd" if parsed.find(key)] == ["c", "d"]

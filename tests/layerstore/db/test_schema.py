@@ -17,6 +17,7 @@ TAKEN = [
     "e1491912159e4264dcc418af6765a6e9b2d80987982f882dcf10768032072fcb",
     "88741124afc593f97f741448b8d13c7139586a7e8d19d6d0049794bfa0e3c5f4",
     "25c040a74650d7c9f3f0df42ce04c41afe2387db79afd02cfca39351941dc4e9",
+    "1b2f9b147ef3327c48fe83c9370e6867c0df721c6734b13548de85cf53523a78",
 ]
 
 
@@ -52,6 +53,7 @@ def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
         "SELECT 1 FROM build_steps WHERE key = 'x'",
         "SELECT 1 FROM build_steps WHERE chain = 'x'",
         "SELECT 1 FROM file_digests WHERE dev = 1 AND ino = 1 AND header = x'00'",
+        "SELECT 1 FROM containerfiles WHERE key = 'x'",
         "SELECT 1 FROM layers WHERE location IS NOT NULL",
         "SELECT 1 FROM volume_uses WHERE container = 'x'",
         "SELECT 1 FROM volume_uses WHERE volume = 'x'",

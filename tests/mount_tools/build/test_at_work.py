@@ -45,9 +45,8 @@ class _Ends:
             output=self.output,
             container=SimpleNamespace(short="0123456789ab"),
         )
-        step = Step(
-            Shown(2, 2, 0, "", "COPY a b"), "COPY", [], None, Look([], "", "/"), place=str(AT)
-        )
+        step = Step(Shown(2, 2, 0, "", "COPY a b"), "COPY", [], None, Look([], "", "/"))
+        step.place = str(AT)
         stage = Stage(0, "", AT, FromNothing(), (), {})
         made = Made(None, None, "scratch", sha256_digest(b""))
         self.at_work = AtWork(
