@@ -21,7 +21,6 @@ Threading: one `Leases` serves all threads of a process.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +28,10 @@ from contextlib import contextmanager, suppress
 from layerstore.db.database import Database
 from layerstore.db.processes import ProcessId, this_process
 from layerstore.errors import StoreError
-from unionfs.light_typing import Literal, NamedTuple
+from unionfs.light_typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import sqlite3
 
 Kind = Literal["work", "layer", "blob", "container", "volume", "gone"]
 _NOBODY = ProcessId(0, 0)

@@ -8,7 +8,6 @@ Source: RFC 3339; image-spec config.md "created"; docker's `until` filter.
 
 from __future__ import annotations
 
-import datetime
 import re
 import time
 
@@ -16,7 +15,6 @@ from layerstore.errors import InvalidImage, StoreError, shown
 from layerstore.oci.durations import SECOND, parse_duration
 
 _LAST = (1 << 63) - 1
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _RFC3339 = (
     r"(?P<date>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>\d\d:\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9})\d*)?)?)?"
@@ -31,6 +29,8 @@ def parse_timestamp(text: str) -> int:
     A time before 1970 is 0: Go writes the year 1 for "no time".  A time after
     the year 2262, which the database cannot hold, is the last one it can.
     """
+    from datetime import UTC, datetime, timedelta
+
     found = re.fullmatch(_RFC3339, text, re.ASCII)
     if found is None:
         raise _no_time(text)
@@ -39,7 +39,7 @@ def parse_timestamp(text: str) -> int:
     if second > 60 or hours > 23 or minutes > 59:
         raise _no_time(text)
     try:
-        at = datetime.datetime.fromisoformat(f"{found['date']}T{found['time'] or '00:00'}+00:00")
+        at = datetime.fromisoformat(f"{found['date']}T{found['time'] or '00:00'}+00:00")
     except ValueError:
         # Go writes the year 1, other programs the year 0.
         if found["date"].startswith("0000-"):
@@ -47,7 +47,7 @@ def parse_timestamp(text: str) -> int:
         raise _no_time(text) from None
     offset = (hours * 60 + minutes) * (-60 if found["sign"] == "-" else 60)
     # A leap second is the first second of the next minute.
-    seconds = (at - _EPOCH) // datetime.timedelta(seconds=1) + second - offset
+    seconds = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) + second - offset
     if at.year < 1970 or seconds < 0:
         return 0
     return min(seconds * SECOND + int((found["fraction"] or "").ljust(9, "0")), _LAST)

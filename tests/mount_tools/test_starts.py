@@ -63,11 +63,11 @@ SLOW = {
 MORE = {
     "client": {"_ctypes", "collections", "contextlib", "enum", "functools", "re", "types"},
     "mount": {"inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
-    "run": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
+    "run": {"dataclasses", "datetime", "hashlib", "inspect", "typing", "unionfs.core.union"},
     "keeper": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
     "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3", "typing"},
-    "images": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
-    "build": {"dataclasses", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
+    "images": {"dataclasses", "datetime", "hashlib", "inspect", "typing", "unionfs.core.union"},
+    "build": {"dataclasses", "datetime", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
 }
 
 PROGRAM = """

@@ -16,7 +16,6 @@ from layerstore.oci.platform import (
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from layerstore.volumes import VolumeUse
-from mount_tools.cli import id_file
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.commands.image_to_run import image_to_run
 from mount_tools.cli.session import Session, note
@@ -80,6 +79,8 @@ def create_container(
             store.containers.remove(container, volumes=True)
             raise
     if flags.cidfile:
+        from mount_tools.cli import id_file
+
         id_file.write(flags.cidfile, container.id)
     return container
 

@@ -10,7 +10,7 @@ It imports only what it uses itself: its keeper has imported the rest by then.
 from __future__ import annotations
 
 from layerstore.errors import StoreError
-from mount_tools.cli import framework, id_file
+from mount_tools.cli import framework
 from mount_tools.cli.commands.container_flags import ContainerFlags, container_flags
 from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
@@ -52,7 +52,10 @@ def run(
     detaching = parse_keys(keys)
 
     def work() -> int:
-        id_file.refuse_used(flags.cidfile)
+        if flags.cidfile:
+            from mount_tools.cli import id_file
+
+            id_file.refuse_used(flags.cidfile)
         image = image_for(session, operands[0], flags)
         store = session.store
         be_root()

@@ -8,7 +8,6 @@ Differs from go-units: a size that rounds to 1000 takes the next unit; Go's
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 from layerstore.oci.durations import SECOND
 
@@ -57,7 +56,7 @@ def age(moment_ns: int, now_ns: int | None = None) -> str:
 
 def go_time(moment_ns: int) -> str:
     """Return the time as Go's time.String() prints whole seconds of UTC."""
-    return datetime.fromtimestamp(moment_ns // SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(moment_ns // SECOND))
 
 
 def short_id(identity: str) -> str:
