@@ -24,12 +24,14 @@ from functools import partial
 from itertools import takewhile
 
 from unionfs.errors import MountError
+from unionfs.gate import Lane
 from unionfs.light_logging import Logger
 from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
 from unionfs.transports.turns import Reader, Turns
 from unionfs.transports.uring import Queue, open_queues
+from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode
@@ -48,6 +50,8 @@ _SHORT = 4096  # bytes that hold any reply but data and listings
 
 # Errnos of a read: the kernel withdrew the request before we got it.
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
+# The errno of a write: the caller was killed and does not wait for an answer.
+_UNWANTED = errno.ENOENT
 # Errnos of a read or write: the connection was ended by an unmount or an abort.
 _ENDED = (errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN)
 
@@ -217,11 +221,12 @@ class Connection:
             self._turns.end()
 
     def _read_all(self, reader: Reader, buffer: mmap.mmap) -> None:
-        fd, session, gate, turns = self._fd, self.session, self.gate, self._turns
-        into = [buffer]
+        fd, gate, turns = self._fd, self.gate, self._turns
         lane, request = reader.lane, reader.request
+        into, out, reply = [buffer], request.out, memoryview(request.out)
         follows = not self._queues
-        unpack, readv = abi.IN_HEADER.unpack_from, os.readv
+        unpack, readv, write = abi.IN_HEADER.unpack_from, os.readv, os.write
+        answer, sizes = self.session.answer, self.session.argument_sizes
         while True:
             lane.busy = 0
             if turns.holder is not reader:
@@ -237,23 +242,24 @@ class Connection:
                 turns.rouse()
             if gate.closed:
                 gate.wait(lane)
-            _, opcode, unique, nodeid, uid, gid, pid, _ = unpack(buffer)
-            if opcode in _FORGETS:
-                session.forget(opcode, nodeid, buffer, abi.IN_HEADER.size)
-                if self._queues:
-                    lane.busy = 0
-                    time.sleep(_TOGETHER_S)
-                continue
-            if opcode == Opcode.INTERRUPT:
-                self._deferred.interrupt(abi.INTERRUPT_IN.unpack_from(buffer, _BODY)[0])
-                continue
+            (
+                _,
+                opcode,
+                request.unique,
+                request.nodeid,
+                request.uid,
+                request.gid,
+                pid,
+                _,
+            ) = unpack(buffer)
+            size = sizes.get(opcode, -1)
+            if size < 0:
+                if self._take_notice(opcode, request.nodeid, buffer, lane):
+                    continue
+                size = 0
             request.opcode = opcode
-            request.unique = unique
-            request.nodeid = nodeid
-            request.uid = uid
-            request.gid = gid
             request.pid = pid
-            request.start = _BODY + session.argument_size(opcode)
+            request.start = _BODY + size
             request.end = length
             if pid == reader.pid:
                 reader.left -= 1
@@ -262,9 +268,28 @@ class Connection:
             else:
                 reader.change_client(pid)
             try:
-                self._answer(request)
+                length = answer(request, out)
             except Defer:
                 self._defer(request, bytes(buffer[:length]))
+                continue
+            try:
+                write(fd, reply[:length])
+            except OSError as error:
+                if error.errno != _UNWANTED:
+                    raise
+
+    def _take_notice(self, opcode: int, nodeid: NodeId, buffer: mmap.mmap, lane: Lane) -> bool:
+        """Serve the request in `buffer` if it has no reply; tell whether that is so."""
+        if opcode in _FORGETS:
+            self.session.forget(opcode, nodeid, buffer, _BODY)
+            if self._queues:
+                lane.busy = 0
+                time.sleep(_TOGETHER_S)
+            return True
+        if opcode == Opcode.INTERRUPT:
+            self._deferred.interrupt(abi.INTERRUPT_IN.unpack_from(buffer, _BODY)[0])
+            return True
+        return False
 
     def _defer(self, request: Request, message: bytes) -> None:
         if self.session.may_hang:
@@ -309,8 +334,7 @@ class Connection:
         try:
             os.write(self._fd, reply)
         except OSError as error:
-            # ENOENT: the caller was killed and does not wait for an answer.
-            if error.errno != errno.ENOENT:
+            if error.errno != _UNWANTED:
                 raise
 
 

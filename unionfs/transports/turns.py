@@ -37,6 +37,8 @@ FIRST = 2
 _LEAST, MOST = 16, 512
 # After so many requests of other clients each time, the reader does not follow.
 _ALTERNATE = 64
+# How many requests a thread reads with another policy before it looks whether that has changed.
+_UNLOOKED = 64
 _PROCESSOR = 36  # the field in /proc/PID/stat, counted from the first after the name
 _DATA = (Opcode.READ, Opcode.WRITE)
 # They do not say who has closed the file (fs/fuse/file.c:fuse_prepare_release()).
@@ -53,6 +55,7 @@ class Reader:
         self.lane = lane
         self.request = request
         self.left = FIRST  # requests of `pid` until the next look at it
+        self.unlooked = 0  # requests until the next look at the policy
         self.pid = 0
         self._looked_at = 0
         self._stat_fd = -1
@@ -134,9 +137,13 @@ class Turns:
         With another policy than SCHED_IDLE all of them read: a reader that cannot follow its
         client is woken on another CPU, and one that has just answered is awake.
         """
-        if os.sched_getscheduler(0) != os.SCHED_IDLE:
-            return
         if self.many:
+            return
+        if reader.unlooked:
+            reader.unlooked -= 1
+            return
+        if os.sched_getscheduler(0) != os.SCHED_IDLE:
+            reader.unlooked = _UNLOOKED
             return
         with self._changed:
             while not (self.many or self.holder is None or self._ended):
