@@ -135,8 +135,9 @@ class SetAttr:
 
     def is_nothing(self) -> bool:
         """Tell whether it changes no attribute, as chown(2) with -1 for both ids."""
-        values = self.mode, self.uid, self.gid, self.size, self.atime_ns, self.mtime_ns
-        return not self.times_now and all(value is None for value in values)
+        if self.times_now or self.atime_ns is not None or self.mtime_ns is not None:
+            return False
+        return self.mode is self.uid is self.gid is self.size is None
 
     def only_touches(self) -> bool:
         """Tell whether it sets both times to the present, and nothing else."""

@@ -222,6 +222,10 @@ class Filesystem(Protocol):
         """Return a value; ENODATA if there is none."""
         ...
 
+    def lacks_xattr(self, nodeid: NodeId, name: bytes) -> bool:
+        """Tell whether `getxattr` would raise ENODATA, as far as that is known from before."""
+        ...
+
     def listxattr(self, nodeid: NodeId) -> list[bytes]: ...
 
     def setxattr(self, nodeid: NodeId, name: bytes, value: bytes, flags: int) -> None:

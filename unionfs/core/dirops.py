@@ -23,7 +23,18 @@ from unionfs.core.copy_up import (
     redirect_data,
     set_delta,
 )
-from unionfs.core.inode import Dir, File, Found, Lost, Node, empty, in_upper, union_ino
+from unionfs.core.file import open_fd
+from unionfs.core.inode import (
+    ABSENT,
+    WHITED_OUT,
+    Dir,
+    File,
+    Lost,
+    Node,
+    empty,
+    in_upper,
+    union_ino,
+)
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path
 from unionfs.core.lookup import (
     NodeStat,
@@ -80,21 +91,20 @@ def make(
 ) -> tuple[NodeStat, Fd | None]:
     """Make `name` in `parent` with `maker`; return the new inode, and its fd if it was opened."""
     check_new_name(name)
-    state.require_upper()
     if mode & stat.S_ISGID:
         maker = _with_sgid(maker)
-    copy_up_dir(state, parent)
+    upper = copy_up_dir(state, parent)
     with parent.lock:
         found = load_locked(state, parent).find(name)
         if parent.dead:
             raise fs_error(errno.ENOENT)
-        if found is not Found.ABSENT and found is not Found.WHITED_OUT:
+        if found is not ABSENT and found is not WHITED_OUT:
             raise fs_error(errno.EEXIST)
-        upper_fd = parent.require_upper().fd()
+        upper_fd = upper.fd()
         if umask and not _has_default_acl(upper_fd, parent):
             mode &= ~umask
         try:
-            if found is Found.WHITED_OUT:
+            if found is WHITED_OUT:
                 fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
             else:
                 with state.owners.creating(uid, gid):
@@ -273,7 +283,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
         found = load_locked(state, parent).find(name)
         if parent.dead or (node.unlinked and node.orphan is None):
             raise fs_error(errno.ENOENT)
-        if found is not Found.ABSENT and found is not Found.WHITED_OUT:
+        if found is not ABSENT and found is not WHITED_OUT:
             raise fs_error(errno.EEXIST)
         upper = parent.require_upper()
         fd = upper.fd()
@@ -282,7 +292,7 @@ def link(state: State, node: File, parent: Dir, name: bytes) -> NodeStat:
                 node.key = (upper.layer.dev, node.rino)
                 state.table.by_key[node.key] = node
         try:
-            if found is Found.WHITED_OUT:
+            if found is WHITED_OUT:
                 staged = work.new_name()
                 _link_real(node, work.fd, staged)
                 place_over_whiteout(state, parent, name, staged, is_dir=False)
@@ -336,7 +346,8 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
 
 
 def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
-    require_changeable(node)
+    if not in_upper(node):
+        require_changeable(node)
     leaving = leave_name_locked(state, node, parent, name)
     remove_name(state, parent, name, is_dir=False)
     leaving()
@@ -349,14 +360,13 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     still refer to it, by an open handle or in a way that we do not see.  After it has
     released the locks, the caller calls `InodeTable.close_surplus`.
     """
-    upper_name = name in parent.require_loaded().upper
-    rest = [
-        (other, alias)
-        for other, alias in [(node.parent, node.name), *(node.aliases or ())]
-        if (other, alias) != (parent, name)
-    ]
+    is_upper, upper_name = in_upper(node), name in parent.require_loaded().upper
+    rest: list[tuple[Dir, bytes]] = []
+    if node.aliases is not None or node.parent is not parent or node.name != name:
+        names = [(node.parent, node.name), *(node.aliases or ())]
+        rest = [other for other in names if other != (parent, name)]
     orphan = place = None
-    if in_upper(node):
+    if is_upper:
         if rest:
             place = _place_without(state, node, rest)
         else:
@@ -365,11 +375,11 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     def done() -> None:
         if parent.kids.get(name) is node:
             del parent.kids[name]
-        if in_upper(node) and not upper_name:
+        if not is_upper:
+            _lose_link(state, node, parent)
+        elif not upper_name:
             # Only the union has one link less, not the upper inode.
             set_delta(state, node, node.nlink_delta - 1)
-        if not in_upper(node):
-            _lose_link(state, node, parent)
         if rest:
             node.parent, node.name = rest[0]
             node.aliases = rest[1:] or None
@@ -397,11 +407,9 @@ def _without_name(state: State, node: File) -> Fd | os.stat_result | bytes:
     """
     if node.opened and node.key is None and len(state.table.orphans) > state.fds.capacity // 2:
         return make_shelter(state.require_upper(), node)
-    handle = node.handle
-    if handle is not None and handle.changed == node.changed and node.data is None:
-        fd = handle.fd
-        if fd is not None:
-            return fd
+    fd = open_fd(node)
+    if fd is not None:
+        return fd
     try:
         return state.with_room(open_path, node.rname, node.real.fd())
     except OSError as error:
@@ -461,8 +469,8 @@ def _is_at(node: File, real: RealDir, name: bytes) -> bool:
 
 def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
     """Remove the index entry, if any, of a file that has no name in the union any more."""
-    index = state.index()
-    if not index or node.key is None:
+    index = None if node.key is None else state.index()
+    if not index:
         return
     # `link_up` adds a name to the upper and writes the count afterwards, so in this
     # order the sum is never too low.

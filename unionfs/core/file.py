@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 
 from unionfs.core.copy_up import (
     copy_up_file,
@@ -158,23 +159,17 @@ def reopen(state: State, node: File, flags: int) -> Fd:
 
     A program of mode 0111 in the upper is opened although its owner may not read it.
     """
+    if node.kind != stat.S_IFREG:
+        raise fs_error(errno.ENXIO)
+    if not in_upper(node) or node.data is not None or state.spares_upper_atime:
+        with suppress(PermissionError):
+            return open_node(state, node, flags | os.O_NOATIME)
     try:
-        return _reopen(state, node, flags)
+        return open_node(state, node, flags)
     except PermissionError:
         if not in_upper(node) or node.orphan is not None:
             raise
-    return _reopen(state, node, flags, widen=True)
-
-
-def _reopen(state: State, node: File, flags: int, *, widen: bool = False) -> Fd:
-    if node.kind != stat.S_IFREG:
-        raise fs_error(errno.ENXIO)
-    if in_upper(node) and node.data is None and not state.spares_upper_atime:
-        return open_node(state, node, flags, widen=widen)
-    try:
-        return open_node(state, node, flags | os.O_NOATIME)
-    except PermissionError:
-        return open_node(state, node, flags, widen=widen)
+    return open_node(state, node, flags, widen=True)
 
 
 def slow_open(state: State, node: File, flags: int) -> bool:
@@ -194,6 +189,14 @@ def current_fd(state: State, handle: Handle) -> Fd:
         fd = handle.fd = _open_as_allowed(state, node, handle.flags)
         handle.changed = changed
     return fd
+
+
+def open_fd(node: File) -> Fd | None:
+    """Return the fd of the latest handle of `node`, None if it is not of the present real file."""
+    handle = node.handle
+    if handle is None or handle.changed != node.changed or node.data is not None:
+        return None
+    return handle.fd
 
 
 def stat_handle(state: State, handle: Handle) -> os.stat_result:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 from unionfs.core.inode import File, union_ino
 from unionfs.core.layer import RealDir
@@ -19,6 +20,7 @@ from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
 from unionfs.core.redirect import follow_file, lower_names, split_redirect
 from unionfs.core.state import State
+from unionfs.core.xattr_ids import CAPABILITY
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
@@ -63,6 +65,19 @@ def _copied_from(state: State, dir_fd: int, name: bytes, present: list[str]) -> 
     return None
 
 
+def shared_names(names: list[str]) -> tuple[str, ...]:
+    """Return the names of the attributes of one file, of which most others have the same ones."""
+    return tuple(map(sys.intern, names)) if names else ()
+
+
+def _note_names(state: State, node: File, present: list[str]) -> None:
+    """Note the attributes of a file that was found just now, if only the union changes them."""
+    if state.layers_immutable and not node.real.layer.remote:
+        node.listed = shared_names(present)
+        # Some uppers store it under a longer name.
+        node.bare = not (present and any(name.endswith(CAPABILITY) for name in present))
+
+
 def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | None:
     """Apply the marks on a lower file to `node`; return the st_ino it was copied from."""
     real = node.real
@@ -70,6 +85,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     if real.layer.bottom or not (real.impure or is_regular):
         return None
     present = xattr.list_at(real.fd(), node.rname)
+    _note_names(state, node, present)
     if is_regular and state.marks.metacopy in present:
         node.data = _find_data(state, node, real)
     value = _copied_from(state, real.fd(), node.rname, present) if real.impure else None
@@ -84,6 +100,7 @@ def read_file_marks(
     if not marks.can_carry(st.st_mode):
         return _read_index(state, node, dir_fd, name, st)
     present = xattr.list_at(dir_fd, name)
+    _note_names(state, node, present)
     if not present:
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:

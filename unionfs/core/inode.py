@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from unionfs.core.file import Handle
+    from unionfs.core.readdir import Listing
 
 # Positions in the values of `Loaded.lower`: `st_ino << LOW_SHIFT | position << 4 | d_type`.
 POSITION_BITS = 12
@@ -98,8 +99,9 @@ class File(Node):
     the size in bytes of a file that was found in a lower and never changed since, and -1
     for all others.
     `bare` says that the file has no capability: before each write and chown the kernel
-    asks for that.  `opened` counts the open handles; `handle` is the latest of them, None
-    if that is closed.
+    asks for that.  `listed` are the names of its attributes, as they were found in a lower;
+    they are right as long as `found_size` is not -1.  `opened` counts the open handles;
+    `handle` is the latest of them, None if that is closed.
     """
 
     __slots__ = (
@@ -111,6 +113,7 @@ class File(Node):
         "handle",
         "key",
         "kind",
+        "listed",
         "lost",
         "nlink_delta",
         "opened",
@@ -144,6 +147,7 @@ class File(Node):
         self.unlinked = False
         self.found_size = -1
         self.bare = False
+        self.listed: tuple[str, ...] | None = None
 
     def is_small(self) -> bool:
         """Tell whether this is a small file of a lower that was never changed."""
@@ -240,17 +244,6 @@ def lower_position(packed: int) -> int:
 def lower_ino(packed: int) -> int:
     """Return the real inode number from an integer of `Loaded.lower`."""
     return packed >> LOW_SHIFT
-
-
-class Listing:
-    """The order in which a directory lists its names, including those removed since."""
-
-    __slots__ = ("generation", "names", "previous")
-
-    def __init__(self, names: list[bytes]) -> None:
-        self.names = names
-        self.generation = 0
-        self.previous: list[bytes] | None = None
 
 
 class Dir(Node):
@@ -428,10 +421,10 @@ class InodeTable:
         with self.lock:
             node.real, node.rname = nowhere, b""
             node.unlinked = True
-            if isinstance(orphan, os.stat_result):
-                self._lose_file(node, orphan)
-            else:
+            if isinstance(orphan, Fd):
                 node.orphan = orphan
+            else:
+                self._lose_file(node, orphan)
             if self.nodes.get(node.nodeid) is node:
                 self.orphans.add(node)
                 if node.orphan is not None and not node.opened:
@@ -546,11 +539,13 @@ class InodeTable:
             node = self.nodes.get(nodeid)
             if node is None:
                 return
-            node.nlookup = max(0, node.nlookup - nlookup)
-            if not node.nlookup:
-                self.freed(nodeid)
+            if nlookup < node.nlookup:
+                node.nlookup -= nlookup
+                return
+            node.nlookup = 0
+            self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
-            freed = None if node.nlookup else self._free(node)
+            freed = self._free(node)
         del node, freed
 
     def clear(self) -> None:
@@ -580,21 +575,22 @@ class InodeTable:
             node = doubtful.pop()
             if node.nlookup or node.nodeid == ROOT_NODEID:
                 continue
-            places = [(node.parent, node.name)]
             if isinstance(node, Dir):
                 if node.kids:
                     continue
                 self.uppers.discard(node)
             elif isinstance(node, File):
                 self.orphans.discard(node)
-                self._forget_key(node)
-                places += node.aliases or ()
+                if node.key is not None:
+                    self._forget_key(node)
             if self.nodes.get(node.nodeid) is node:
                 del self.nodes[node.nodeid]
             self.unopened.pop(node, None)
             freed.append(node)
-            for parent, name in places:
+            aliases = (node.aliases or ()) if isinstance(node, File) else ()
+            for parent, name in ((node.parent, node.name), *aliases):
                 if parent.kids.get(name) is node:
                     del parent.kids[name]
-                    doubtful.append(parent)
+                    if not parent.nlookup:
+                        doubtful.append(parent)
         return freed

@@ -399,22 +399,21 @@ def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
 def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.stat_result) -> File:
     """Make the inode of the file `name` in `real`, or return that of which it is a link."""
     in_upper = real.layer.is_upper
-    writable = state.writable
-    index = None if writable is None else writable.index
-    if writable is not None and index and not in_upper and st.st_nlink > 1:
-        linked = _indexed(state, writable, index, (parent, name), real, st)
-        if linked is not None:
-            return linked
     key: Key | None = None
     # With one link left, it may be an unknown name of a file that an fd keeps alive.
-    shared = st.st_nlink > 1 or (in_upper and bool(state.table.orphans))
-    linkable = index is not None and real.layer.has_handles
-    if shared and (in_upper or linkable or writable is None):
-        key = (st.st_dev, st.st_ino)
-    if key in state.table.by_key:
-        linked = _known_link(state, key, parent, name, (real, name))
-        if linked is not None:
-            return linked
+    if st.st_nlink > 1 or (in_upper and state.table.orphans):
+        writable = state.writable
+        index = None if writable is None else writable.index
+        if writable is not None and index and not in_upper:
+            linked = _indexed(state, writable, index, (parent, name), real, st)
+            if linked is not None:
+                return linked
+        linkable = index is not None and real.layer.has_handles
+        if in_upper or linkable or writable is None:
+            key = (st.st_dev, st.st_ino)
+            linked = _known_link(state, key, parent, name, (real, name))
+            if linked is not None:
+                return linked
     node = File(parent, name, real, st)
     ino = union_ino(real.layer, st.st_ino)
     if in_upper:

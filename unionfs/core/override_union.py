@@ -321,6 +321,9 @@ class OverrideUnion(UnionFs):
                 return self._overrides.shown_xattr(layer_of(node), os.fsdecode(name), value)
         return super().getxattr(nodeid, name)
 
+    def lacks_xattr(self, nodeid: NodeId, name: bytes) -> bool:
+        return False  # it may be stored under another name
+
     def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return list(shown_names(super().listxattr(nodeid)))
 

@@ -19,7 +19,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from unionfs.core.layer import open_path
 from unionfs.light_typing import TypeVar
@@ -62,11 +62,9 @@ def _our_turn() -> Iterator[None]:
             _turn += 1
 
 
-@contextmanager
-def modes_settled() -> Iterator[None]:
-    """Keep every mode from being widened meanwhile; the caller takes no other lock."""
-    with _widening:
-        yield
+def modes_settled() -> AbstractContextManager[object]:
+    """Return a context in which no mode is widened; the caller takes no other lock."""
+    return _widening
 
 
 def settled(read: Callable[[], os.stat_result]) -> os.stat_result:

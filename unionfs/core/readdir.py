@@ -13,12 +13,24 @@ import os
 from collections.abc import Iterator
 
 from unionfs.core.config import Atime
-from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Listing, Loaded, union_ino
+from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, union_ino
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.types import DirEntry, StIno
+
+
+class Listing:
+    """The order in which a directory lists its names, including those removed since."""
+
+    __slots__ = ("generation", "names", "previous")
+
+    def __init__(self, names: list[bytes]) -> None:
+        self.names = names
+        self.generation = 0
+        self.previous: list[bytes] | None = None
+
 
 # A cookie has the listing's generation in the high bits and a position in the low bits.
 # Position 1 comes after ".", 2 after "..", and n + 3 after name n, counted from 0.

@@ -17,7 +17,7 @@ from unionfs.core.copy_up import (
     is_slow_copy,
     source_bytes,
 )
-from unionfs.core.file import Handle, current_fd, drop_suid, reopen
+from unionfs.core.file import Handle, current_fd, drop_suid, open_fd, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.owner_rights import modes_settled
@@ -33,8 +33,8 @@ from unionfs.types import SetAttr
 
 def setattr_node(
     state: State, node: Node, change: SetAttr, handle: Handle | None, writer: Credentials | None
-) -> None:
-    """Apply `change` to `node`, through `handle` if it is open.
+) -> os.stat_result:
+    """Apply `change` to `node`, through `handle` if it is open; return its real attributes.
 
     A change of size by `writer` removes suid and sgid, see `file.drop_suid`; with None it
     does not.
@@ -45,20 +45,27 @@ def setattr_node(
         require_changeable(node, allowed)
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
         with node.lock:
-            _apply(state, upper.fd(), None, change)
+            fd = upper.fd()
+            _apply(state, fd, None, change)
             node.kept_ctime = None
-        return
+            return os.stat(fd)
     assert isinstance(node, File)
     if change.size is not None:
         copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
     else:
         copy_up_file(state, node, metadata_only=True, allowed=allowed)
+    opened = open_fd(node)
+    if opened is not None:
+        # Whatever names it has meanwhile, the file stays this one.
+        _apply(state, opened, None, change)
+        return os.stat(opened)
     with at_rest(node) as (fd, name):
         if name is None:
             _apply_orphan(state, fd, change)
-        else:
-            _apply(state, fd, name, change)
+            return os.stat(fd)
+        _apply(state, fd, name, change)
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
 
 def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:

@@ -146,8 +146,7 @@ class UnionFs:
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
-        setattr_node(self._state, node, change, handle, writer)
-        return self._attr(node, stat_node(self._state, node))
+        return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         return slow_setattr(self._state, self._table.get(nodeid), change)
@@ -457,6 +456,9 @@ class UnionFs:
 
     def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
         return xattrs.getxattr(self._state, self._table.get(nodeid), name)
+
+    def lacks_xattr(self, nodeid: NodeId, name: bytes) -> bool:
+        return xattrs.lacks(self._table.get(nodeid), name)
 
     def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return xattrs.listxattr(self._state, self._table.get(nodeid))

@@ -13,7 +13,7 @@ import errno
 import os
 
 from unionfs.core.config import WhiteoutForm
-from unionfs.core.inode import Dir, Found
+from unionfs.core.inode import LOWER, UPPER_OVER_LOWER, Dir
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import refuse
@@ -54,9 +54,9 @@ def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
     """Make the visible `name` absent: remove it from the upper, and hide it in the lowers."""
     found = d.require_loaded().find(name)
     d.kept_ctime = None
-    if found is Found.LOWER:
+    if found is LOWER:
         add_whiteout(state, d, name)
-    elif found is Found.UPPER_OVER_LOWER:
+    elif found is UPPER_OVER_LOWER:
         replace_by_whiteout(state, d, name, is_dir=is_dir)
     else:
         remove_entry(state, d, name, is_dir=is_dir)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
+from unionfs.core.file_marks import shared_names
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.layer import Fd, Layer
@@ -30,6 +31,8 @@ from unionfs.syscalls.lowered import keeping_sgid
 from unionfs.syscalls.statx import marks_at
 
 _XATTR_NAME_MAX = 255
+# What listxattr(2) names wherever a file has it, and programs ask for without listing.
+_LISTED = {name.encode(): name for name in WITH_IDS}
 _CAPABILITY = CAPABILITY.encode()
 _ACLS = frozenset(name.encode() for name in ACLS)
 _WITH_IDS = frozenset(name.encode() for name in WITH_IDS)
@@ -37,7 +40,7 @@ _WITH_IDS = frozenset(name.encode() for name in WITH_IDS)
 
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
     """Return a value; ENODATA if there is none."""
-    if name == _CAPABILITY and type(node) is File and node.bare:
+    if lacks(node, name):
         raise fs_error(errno.ENODATA)
     if name.startswith(VIRTUAL_PREFIXES):
         value = virtual_value(state, node, name)
@@ -57,6 +60,31 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
             # A directory that may not be searched is reached by its fd alone.
     with _reach(node) as (path, follows):
         return os.getxattr(path, stored, follow_symlinks=follows)
+
+
+def lacks(node: Node, name: bytes) -> bool:
+    """Tell whether `node` is known not to have the attribute `name`."""
+    if name not in _LISTED or type(node) is not File:
+        return False
+    if name == _CAPABILITY and node.bare:
+        return True
+    names = _lasting_names(node)
+    return names is not None and _LISTED[name] not in names
+
+
+def _lasting_names(node: File) -> tuple[str, ...] | None:
+    """Return the names of the attributes of a lower file, which are read once.
+
+    None if they may change, or where the filesystem may have attributes that it does not list.
+    """
+    if node.found_size < 0:
+        return None
+    real = node.real
+    if real.layer.is_upper or real.layer.remote:
+        return None
+    if node.listed is None:
+        node.listed = shared_names(xattr.list_at(real.fd(), node.rname))
+    return node.listed
 
 
 def _mapped(state: State, node: Node, name: bytes) -> bytes:
@@ -91,7 +119,10 @@ def listxattr(state: State, node: Node) -> list[bytes]:
     return names
 
 
-def _stored_names(node: Node) -> list[str]:
+def _stored_names(node: Node) -> Sequence[str]:
+    known = _lasting_names(node) if type(node) is File else None
+    if known is not None:
+        return known
     place = _lasting_place(node)
     if place is not None:
         try:

@@ -228,7 +228,7 @@ class Files:
         fh, flags, what, owner = abi.RELEASE_IN.unpack_from(request.args, request.at)
         if what & abi.RELEASE_FLOCK_UNLOCK and self._locks is not None:
             self._locks.release(owner)
-        self.close_handle(fh, flags, request.nodeid)
+        self._modes.release(request.nodeid, fh, flags)
         return 0
 
     def forget(self, nodeid: NodeId) -> None:

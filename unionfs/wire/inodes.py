@@ -52,7 +52,6 @@ class Inodes:
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
-        setxattr_in = abi.SETXATTR_IN if self.extended else abi.SETXATTR_IN_SHORT
         return [
             (Opcode.GETATTR, self._getattr, abi.GETATTR_IN.size),
             (Opcode.SETATTR, self._setattr, abi.SETATTR_IN.size),
@@ -60,11 +59,17 @@ class Inodes:
             (Opcode.READLINK, self._readlink, 0),
             (Opcode.STATFS, self._statfs, 0),
             (Opcode.SYNCFS, self._syncfs, abi.SYNCFS_IN.size),
+            (Opcode.IOCTL, self._ioctl, abi.IOCTL_IN.size),
+            *(self._xattr_handlers() if self._xattrs else ()),
+        ]
+
+    def _xattr_handlers(self) -> Handlers:
+        setxattr_in = abi.SETXATTR_IN if self.extended else abi.SETXATTR_IN_SHORT
+        return [
             (Opcode.GETXATTR, self._getxattr, abi.GETXATTR_IN.size),
             (Opcode.LISTXATTR, self._listxattr, abi.GETXATTR_IN.size),
             (Opcode.SETXATTR, self._setxattr, setxattr_in.size),
             (Opcode.REMOVEXATTR, self._removexattr, 0),
-            (Opcode.IOCTL, self._ioctl, abi.IOCTL_IN.size),
         ]
 
     def _getattr(self, request: Request) -> int:
@@ -146,19 +151,18 @@ class Inodes:
             self._cache.forget_attributes(request.nodeid)  # its ctime changed
         return request.answer(abi.IOCTL_OUT.pack(0, 0, 0, 0) + reply)
 
-    def _require_xattrs(self) -> None:
-        if not self._xattrs:
-            raise fs_error(errno.ENOSYS)
-
     def _getxattr(self, request: Request) -> int:
-        self._require_xattrs()
+        nodeid, name = request.nodeid, request.name()
+        if self._fs.lacks_xattr(nodeid, name):
+            return -errno.ENODATA
         size, _ = abi.GETXATTR_IN.unpack_from(request.args, request.at)
-        return self._sized(self._fs.getxattr(request.nodeid, request.name()), size, request)
+        return self._sized(self._fs.getxattr(nodeid, name), size, request)
 
     def _listxattr(self, request: Request) -> int:
-        self._require_xattrs()
         size, _ = abi.GETXATTR_IN.unpack_from(request.args, request.at)
         names = self._fs.listxattr(request.nodeid)
+        if not names:
+            return self._sized(b"", size, request)
         # For FUSE the kernel leaves it to the filesystem to hide these.
         hides = any(name.startswith(_TRUSTED) for name in names)
         if hides and not Credentials(request.pid, request.gid).sees_trusted():
@@ -174,7 +178,6 @@ class Inodes:
         return request.answer(value)
 
     def _setxattr(self, request: Request) -> int:
-        self._require_xattrs()
         kill_sgid = 0
         if self.extended:
             size, flags, kill_sgid, _ = abi.SETXATTR_IN.unpack_from(request.args, request.at)
@@ -193,7 +196,6 @@ class Inodes:
         return 0
 
     def _removexattr(self, request: Request) -> int:
-        self._require_xattrs()
         if not request.wait and self._fs.slow_setattr(request.nodeid, TOUCH):
             raise Defer
         self._fs.removexattr(request.nodeid, request.name())

@@ -29,6 +29,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from unionfs.errors import fs_error
@@ -156,6 +157,7 @@ class Modes:
         self.backings: Backings | None = None
         self.lock = threading.Lock()
         self._closed = threading.Condition(self.lock)
+        self._waiting = 0  # how many threads wait for `_closed`
         self._modes: dict[NodeId, Mode] = {}
         # Those without a handle, the latest last.
         self._kept: dict[NodeId, Mode] = {}
@@ -203,7 +205,7 @@ class Modes:
         mode = self._modes[nodeid]
         if mode.parted:
             raise fs_error(errno.ETXTBSY)
-        gone = self._closed.wait_for(lambda: not self._is_in_the_way(nodeid), PATIENCE)
+        gone = self._wait_until(lambda: not self._is_in_the_way(nodeid), PATIENCE)
         if not gone and self._modes[nodeid].program:
             raise fs_error(errno.ETXTBSY)
 
@@ -353,7 +355,15 @@ class Modes:
         if is_passed_through():
             if not request.wait:
                 raise Defer
-            self._closed.wait_for(lambda: not is_passed_through(), _A_MOMENT)
+            self._wait_until(lambda: not is_passed_through(), _A_MOMENT)
+
+    def _wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
+        """Wait for a close after which it is so; tell whether it is.  The caller holds the lock."""
+        self._waiting += 1
+        try:
+            return self._closed.wait_for(reached, seconds)
+        finally:
+            self._waiting -= 1
 
     def _begin(
         self, backings: Backings, backing: Backing, nodeid: NodeId, flags: int, request: Request
@@ -428,7 +438,7 @@ class Modes:
                         self._give_up(oldest, kept[oldest])
                 else:
                     self._give_up(nodeid, mode)
-                if mode.backing_id:
+                if self._waiting and mode.backing_id:
                     self._closed.notify_all()
         if not shared:
             self._fs.release(fh)

@@ -5,7 +5,8 @@ request and reply mean.  This room has no fd of the connection; for passthrough 
 `Backings` of a transport.
 
 A handler returns the length of the reply's body in bytes, or raises the `OSError`
-to answer.  If it might have to wait for a disk and `Request.wait` does not allow that, it
+to answer; where an error is the usual answer it returns the negative errno, which takes less
+time.  If it might have to wait for a disk and `Request.wait` does not allow that, it
 raises `Defer` before it has done anything.
 
 Source: include/uapi/linux/fuse.h; fs/fuse/*.c for when the kernel sends which opcode.
@@ -40,6 +41,7 @@ BUFFER_SIZE = MAX_WRITE + PAGE
 
 _OPCODES = 64
 _HEAD = abi.OUT_HEADER.size
+_put_head = abi.OUT_HEADER.pack_into
 
 _CREATING = (Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.CREATE, Opcode.TMPFILE)
 
@@ -116,7 +118,8 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 class Session:
     """One connection to the kernel.
 
-    `counts` has the number of requests by opcode.
+    `counts` has the number of requests by opcode.  `argument_sizes` has, after INIT, the size
+    in bytes of the opcode's own struct for each opcode that has a reply.
     """
 
     def __init__(self, fs: DirectFilesystem, terms: Terms) -> None:
@@ -148,7 +151,8 @@ class Session:
         ]
         if locks is not None:
             self._parts.append(locks)
-        self._table: list[tuple[Callable[[Request], int], int] | None] = [None] * _OPCODES
+        self._handlers: dict[int, Callable[[Request], int]] = {}
+        self.argument_sizes: dict[int, int] = {}
 
     def init(self, request: bytes | Room | memoryview) -> bytes:
         """Agree on the terms by the INIT `request` with its header; return the whole reply.
@@ -173,7 +177,8 @@ class Session:
             for opcode, handler, size in part.handlers():
                 if opcode in _CREATING and self.flags & Init.ALLOW_IDMAP:
                     handler = _with_ids(handler)
-                self._table[opcode] = (_apart(handler) if self.may_hang else handler, size)
+                self._handlers[opcode] = _apart(handler) if self.may_hang else handler
+                self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(
             abi.MAJOR,
             self.minor,
@@ -215,8 +220,7 @@ class Session:
 
     def argument_size(self, opcode: int) -> int:
         """Return the size in bytes of the opcode's own struct; 0 for an unknown opcode."""
-        entry = self._table[opcode] if opcode < _OPCODES else None
-        return 0 if entry is None else entry[1]
+        return self.argument_sizes.get(opcode, 0)
 
     def counters(self) -> dict[str, int]:
         """Return the number of requests by opcode, without opcodes that were never sent."""
@@ -228,13 +232,13 @@ class Session:
         Raises `Defer`.
         """
         size, code, opcode = 0, 0, request.opcode
-        entry = self._table[opcode] if opcode < _OPCODES else None
-        if entry is None:
+        handler = self._handlers.get(opcode)
+        if handler is None:
             code = -errno.ENOSYS  # the kernel does not send this opcode again
         else:
             self.counts[opcode] += 1
             try:
-                size = entry[0](request)
+                size = handler(request)
             except Defer:
                 self.counts[opcode] -= 1  # it will be served again
                 raise
@@ -242,8 +246,10 @@ class Session:
                 code = -(errno_of(error, "") if error.errno else errno.EIO)
             except Exception as error:
                 code = -errno_of(error, opcode_name(opcode))
+            if size < 0:
+                size, code = 0, size
         length = _HEAD + size
-        abi.OUT_HEADER.pack_into(head, 0, length, code, request.unique)
+        _put_head(head, 0, length, code, request.unique)
         return length
 
     def take_back(self, request: Request, length: int, notifier: Notifier) -> None:

@@ -12,6 +12,9 @@ import pytest
 from tests.helpers import security
 from tests.helpers.layers import Layers
 from tests.helpers.unions import errno_of
+from unionfs.syscalls import xattr
+
+CAPABILITY = bytes.fromhex("0100000200000000000000000000000000000000")
 
 
 @pytest.mark.parametrize("userxattr", [False, True], ids=["trusted", "user"])
@@ -105,7 +108,7 @@ def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
 
 def test_a_new_file_has_a_capability_once_one_is_set(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {})
-    name, value = "security.capability", bytes.fromhex("0100000200000000000000000000000000000000")
+    name, value = security.CAPABILITY, CAPABILITY
     with layers.union() as tree:
         tree.create(b"new", 0o755)
         with pytest.raises(OSError) as caught:
@@ -140,3 +143,64 @@ def test_attributes_of_what_is_not_in_the_upper(tmp_path: Path) -> None:
         tree.setxattr(b"file", "user.a", b"2", 0)
         assert tree.getxattr(b"file", "user.a") == b"2"
     assert os.getxattr(lower / "file", "user.a") == b"1"
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The names of the files whose attributes are listed by a system call."""
+    listed: list[bytes] = []
+    list_at = xattr.list_at
+
+    def noting(dir_fd: int, name: bytes) -> list[str]:
+        listed.append(name)
+        return list_at(dir_fd, name)
+
+    monkeypatch.setattr(xattr, "list_at", noting)
+    return listed
+
+
+@pytest.mark.parametrize("lowers", [1, 2], ids=["bottom", "above"])
+def test_the_names_of_a_lower_file_are_read_once(
+    tmp_path: Path, listings: list[bytes], lowers: int
+) -> None:
+    layers = Layers(tmp_path, {"plain": "x", "other": "x"}, *[{}] * (lowers - 1))
+    os.setxattr(layers.lowers[0] / "other", "user.a", b"1")
+    with layers.union() as tree:
+        tree.get(b"plain")
+        for _ in range(2):
+            for name in (security.CAPABILITY, security.ACCESS):
+                assert errno_of(partial(tree.getxattr, b"plain", name)) == errno.ENODATA
+            assert tree.listxattr(b"plain") == []
+            assert tree.listxattr(b"other") == ["user.a"]
+        assert sorted(listings) == [b"other", b"plain"]
+        # Once it is copied up they may change.
+        tree.setxattr(b"plain", security.CAPABILITY, CAPABILITY, 0)
+        assert tree.listxattr(b"plain") == [security.CAPABILITY]
+        assert tree.getxattr(b"plain", security.CAPABILITY) == CAPABILITY
+        tree.removexattr(b"plain", security.CAPABILITY)
+        assert tree.listxattr(b"plain") == []
+
+
+def test_a_layer_that_others_change_is_asked_each_time(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"above": ""}, {"lower": ""})
+    (layers.upper / "upper").touch()
+    above, lower = layers.lowers
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        for name in (b"lower", b"above", b"upper"):
+            assert errno_of(partial(tree.getxattr, name, security.CAPABILITY)) == errno.ENODATA
+        for place in (lower / "lower", above / "above", layers.upper / "upper"):
+            os.setxattr(place, security.CAPABILITY, CAPABILITY)
+        for name in (b"lower", b"above", b"upper"):
+            assert tree.getxattr(name, security.CAPABILITY) == CAPABILITY
+            assert tree.listxattr(name) == [security.CAPABILITY]
+
+
+def test_a_frozen_copy_has_its_own_attributes(tmp_path: Path) -> None:
+    """Not those of the lower file that it was copied from."""
+    layers = Layers(tmp_path, {"file": "x"})
+    with layers.union() as tree:
+        assert tree.listxattr(b"file") == []
+        tree.setxattr(b"file", security.CAPABILITY, CAPABILITY, 0)
+        tree.fs.freeze(os.fsencode(tmp_path / "frozen"))
+        assert tree.listxattr(b"file") == [security.CAPABILITY]
+        assert tree.getxattr(b"file", security.CAPABILITY) == CAPABILITY

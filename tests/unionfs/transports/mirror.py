@@ -202,6 +202,9 @@ class Mirror:
     def getxattr(self, nodeid: NodeId, name: bytes) -> bytes:
         return os.getxattr(self.paths[nodeid], name, follow_symlinks=False)
 
+    def lacks_xattr(self, nodeid: NodeId, name: bytes) -> bool:
+        return False
+
     def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return [os.fsencode(n) for n in os.listxattr(self.paths[nodeid], follow_symlinks=False)]
 

@@ -172,9 +172,11 @@ CASES = (
          [("has_suid", n64(4)), ("copy_range", n64(1), n64(2), n64(4), n64(5), 9)],
          u64(9), {"copy_range": 9}),
     # size, padding: the size alone, and the value
-    Case(Opcode.GETXATTR, u32(0) + U32[2] + b"user.a\0", [("getxattr", NODEID, b"user.a")],
+    Case(Opcode.GETXATTR, u32(0) + U32[2] + b"user.a\0",
+         [("lacks_xattr", NODEID, b"user.a"), ("getxattr", NODEID, b"user.a")],
          u32(5) + u32(0), {"getxattr": b"value"}),
-    Case(Opcode.GETXATTR, u32(99) + U32[2] + b"user.a\0", [("getxattr", NODEID, b"user.a")],
+    Case(Opcode.GETXATTR, u32(99) + U32[2] + b"user.a\0",
+         [("lacks_xattr", NODEID, b"user.a"), ("getxattr", NODEID, b"user.a")],
          b"value", {"getxattr": b"value"}),
     Case(Opcode.LISTXATTR, u32(99) + U32[2], [("listxattr", NODEID)], b"user.a\0user.b\0",
          {"listxattr": [b"user.a", b"trusted.c", b"user.b"]}),
