@@ -6,7 +6,7 @@ need, and far below what would fill a machine's memory or keep it busy for days.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from unionfs.light_typing import NamedTuple
 
 # Layers of one image.  Kernel overlayfs can mount as many (fs/overlayfs/params.h
 # OVL_MAX_STACK).  A union takes some more (`unionfs.MAX_LOWERS`), so that a container of such
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 MAX_LAYERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of one archive; an archive above one of them raises LimitExceeded.
 
     `ratio` is that of unpacked to packed bytes, checked from `ratio_from` bytes on.

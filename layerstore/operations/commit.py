@@ -33,7 +33,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
@@ -67,8 +66,7 @@ from unionfs.syscalls.privilege import is_machine_root
 _ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "StopTimeout", "Tty"))
 
 
-@dataclass(frozen=True)
-class Committed:
+class Committed(NamedTuple):
     """The new image, for how many ns requests to the container waited, and what was copied.
 
     `copied` are the files that were open, `copied_bytes` their bytes.
@@ -80,8 +78,7 @@ class Committed:
     copied_bytes: int
 
 
-@dataclass(frozen=True)
-class _Frozen:
+class _Frozen(NamedTuple):
     number: int
     path: Path
     packed: Packed

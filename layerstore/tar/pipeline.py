@@ -19,8 +19,10 @@ from queue import SimpleQueue
 
 from layerstore.errors import InvalidImage
 from layerstore.oci.digest import Digest
-from layerstore.tar.compression import Readable
-from unionfs.light_typing import Protocol
+from unionfs.light_typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from layerstore.tar.compression import Readable
 
 CHUNK = 1 << 20
 _BUFFERS = 6

@@ -54,6 +54,7 @@ STARTS = {
     "daemon": (*COMMON, *MODULES),
     "images": (*CLI, "mount_tools.cli.commands.images_cmd"),
     "build": (*CLI, "mount_tools.cli.commands.build_cmd"),
+    "packer": ("layerstore.layer.pack",),
 }
 SLOW = {
     *("asyncio", "click", "email", "http", "importlib.metadata", "logging", "multiprocessing"),
@@ -68,6 +69,7 @@ MORE = {
     "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3", "typing"},
     "images": {"dataclasses", "datetime", "hashlib", "inspect", "typing", "unionfs.core.union"},
     "build": {"dataclasses", "datetime", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
+    "packer": {"bz2", "dataclasses", "gzip", "inspect", "isal", "lzma", "pyfuse3"},
 }
 
 PROGRAM = """
