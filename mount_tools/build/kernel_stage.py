@@ -5,6 +5,11 @@ same upper as we do.  It is mounted again after each step that changes something
 a millisecond; the mount is volatile, so it never syncs.  Our union would be mounted once, but
 nobody outside of the build uses the mount of a stage, and between two steps nothing does.
 
+A process outside of the build may have been sent a descriptor by a command, through a socket.
+With that it could write to a layer after its digest was computed, or change what the next step
+sees.  So the overlayfs that a command has used is left after the step, and has to end: it does
+not while a descriptor of it is open anywhere.
+
 As in docker's builds, a file that is changed by one of its hard links is another file from
 then on, if the links are older than the step.
 
@@ -21,11 +26,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from layerstore.db.staging import remove_tree
+from layerstore.errors import StoreError
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import xattr
+from unionfs.syscalls.inotify import EndWatch
 from unionfs.syscalls.mount import MNT_DETACH, MS_NODEV, mount, umount
 from unionfs.syscalls.privilege import is_machine_root
 
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
 
 MOST_LOWERS = 150
 """More lowers do not fit into the single page of options that mount(2) accepts."""
+
+PATIENCE = 5.0
+"""Seconds for an overlayfs that nobody uses to end."""
 
 _OPTIONS = b"index=off,xino=off,volatile"
 _OF_ROOT = b",metacopy=off,redirect_dir=on"
@@ -77,6 +88,8 @@ class KernelStage:
         self._last = 0
         self._was: tuple[object, ...] = ()
         self._accepted = False
+        self._ran = False
+        self._end: EndWatch | None = None
 
     def mount(self, *, runs: bool) -> bool:
         """Mount the stage for the next step; tell whether the kernel accepts it.
@@ -92,6 +105,7 @@ class KernelStage:
                 self._was = describe_root(self.plan.upper)
             if runs:
                 self._show_points()
+                self._ran = True
         except OSError:
             if self._accepted:
                 raise
@@ -102,12 +116,16 @@ class KernelStage:
     def freeze(self) -> int | None:
         """Make a layer of the changes since the last one; return its number, or None.
 
-        All processes that the stage ran have ended.
+        All processes that the stage ran have ended.  Raises StoreError if another process has
+        files of it open.
         """
         upper = self.plan.upper
-        if not os.listdir(upper) and describe_root(upper) == self._was:
+        if not self._ran and not self._is_changed():
             return None
         self._unmount()
+        self._ran = False
+        if not self._is_changed():
+            return None
         place = self.plan.frozen / str(self._last + 1)
         diff, fresh = place / "diff", place / "fresh"
         try:
@@ -123,10 +141,15 @@ class KernelStage:
         self._lowers.insert(0, os.open(diff, _PLACE))
         return self._last
 
+    def _is_changed(self) -> bool:
+        upper = self.plan.upper
+        return bool(os.listdir(upper)) or describe_root(upper) != self._was
+
     def end(self) -> None:
         """Unmount it."""
         if self.root >= 0:
-            self._unmount()
+            with suppress(StoreError):  # it is used no more
+                self._unmount()
         for fd in self._lowers:
             os.close(fd)
         self._lowers.clear()
@@ -184,12 +207,30 @@ class KernelStage:
         finally:
             for fd in ends:
                 os.close(fd)
-        return os.open(self._point, _PLACE)
+        root = os.open(self._point, _PLACE)
+        try:
+            self._end = EndWatch(root)
+        except BaseException:
+            os.close(root)
+            umount(self._point, MNT_DETACH)
+            raise
+        return root
 
     def _unmount(self) -> None:
+        """Unmount it; raises StoreError if another process goes on using it."""
         os.close(self.root)
         self.root = -1
         umount(self._point, MNT_DETACH)
+        assert self._end is not None, "it is made with each mount"
+        watch, self._end = self._end, None
+        try:
+            if not watch.ended_within(PATIENCE):
+                raise StoreError(
+                    "a process outside of the build has files of the step open, with which it "
+                    "could change the layer later: end it, or build with --network none"
+                )
+        finally:
+            watch.close()
 
     @property
     def _work(self) -> Path:

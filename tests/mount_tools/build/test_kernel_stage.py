@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 
 from layerstore import Store
 from layerstore.layer.index import IndexEntry, write_index
+from mount_tools.build import kernel_stage
 from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
+from mount_tools.build.stage_mount import Surface
+from mount_tools.daemon.after_fork import close_all_but
 from tests.helpers.builds import Builds, cached
 from tests.helpers.mounts import require_root
 from tests.helpers.stages import Ran, run_stage, sh
@@ -233,3 +237,30 @@ def made_layer(place: Path, xattrs: tuple[tuple[str, bytes], ...]) -> Path:
     (place / "diff/empty").mkdir(parents=True)
     write_index(place / "index", [IndexEntry(b"empty", 0o40755, 0, 0, 0, 0, xattrs=xattrs)])
     return place / "diff"
+
+
+@pytest.mark.parametrize("line", ["echo x > /tmp/file", "true"], ids=["changed", "unchanged"])
+def test_nobody_else_may_have_files_of_a_step_open(
+    store: Store, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """A command can send a descriptor to a process outside, which could write to the layer."""
+    require_root()
+    monkeypatch.setattr(kernel_stage, "PATIENCE", 0.1)
+
+    def sent(stage: Surface, output: int) -> None:
+        sh(line)(stage, output)
+        is_ready, ready = os.pipe()
+        if os.fork() == 0:
+            try:
+                kept = os.open("tmp", os.O_RDONLY | os.O_DIRECTORY, dir_fd=stage.root)
+                close_all_but(kept, ready)
+                os.write(ready, b"1")
+                signal.pause()
+            finally:
+                os._exit(0)
+        os.read(is_ready, 1)
+
+    ran = run_stage(store, [sent, sh("true")])
+    assert ran.broke is not None
+    assert ran.broke.text.startswith("a process outside of the build has files of the step open")
+    assert ran.kept == []
