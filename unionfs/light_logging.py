@@ -9,7 +9,7 @@ Decided here and only here: what becomes of a record.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """The levels, with the numbers of logging."""
@@ -19,6 +19,26 @@ Sink = Callable[[int, str, str], None]
 
 _sink: Sink | None = None
 _least = DEBUG
+
+
+def _traced(error: BaseException) -> Iterator[str]:
+    """Yield the lines of a traceback, without those of the source.
+
+    To read these, and to import what does, can be a request to the mount that logs.
+    """
+    if error.__cause__ is not None:
+        yield from _traced(error.__cause__)
+        yield "It was the cause of:"
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield from _traced(error.__context__)
+        yield "While it was handled there was:"
+    yield "Traceback (most recent call last):"
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        yield f'  File "{code.co_filename}", line {at.tb_lineno}, in {code.co_qualname}'
+        at = at.tb_next
+    yield f"{type(error).__qualname__}: {error}"
 
 
 def send_to(sink: Sink | None, least: int = DEBUG) -> None:
@@ -87,7 +107,5 @@ class Logger:
         elif level >= _least:
             said = text % values if values else text
             if exc_info is not None:
-                import traceback
-
-                said = f"{said}\n{''.join(traceback.format_exception(exc_info)).rstrip()}"
+                said = "\n".join((said, *_traced(exc_info)))
             _sink(level, self._name, said)

@@ -51,8 +51,30 @@ def test_an_exception_has_its_traceback(records: Records) -> None:
         LOG.exception("it broke")
         raised = error
     LOG.error("later", exc_info=raised)
-    for (_, _, text), first in zip(records, ("it broke", "later"), strict=True):
-        assert text.startswith(f"{first}\nTraceback (most recent") and text.endswith("of mine")
+    name = "test_an_exception_has_its_traceback"
+    line = raised.__traceback__.tb_lineno if raised.__traceback__ is not None else 0
+    trace = f'Traceback (most recent call last):\n  File "{__file__}", line {line}, in {name}'
+    assert [text for _, _, text in records] == [
+        f"{first}\n{trace}\nRuntimeError: of mine" for first in ("it broke", "later")
+    ]
+
+
+@pytest.mark.parametrize("caused", [True, False])
+def test_an_exception_has_the_one_before(records: Records, caused: bool) -> None:
+    send(records)
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            if caused:
+                raise OSError("outer") from inner
+            raise OSError("outer")  # noqa: B904
+    except OSError:
+        LOG.exception("both")
+    kept = [line for line in records[0][2].splitlines() if not line.startswith("  ")]
+    between = "It was the cause of:" if caused else "While it was handled there was:"
+    trace = "Traceback (most recent call last):"
+    assert kept == ["both", trace, "KeyError: 'inner'", between, trace, "OSError: outer"]
 
 
 def test_without_a_sink_logging_gets_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -89,9 +111,9 @@ import sys
 from unionfs.light_logging import Logger, send_to
 Logger("one").info("no")
 send_to(lambda *_: None)
-Logger("one").error("no")
+Logger("one").error("no", exc_info=OSError())
 send_to(None)
-assert "logging" not in sys.modules
+assert not {"logging", "traceback"} & {*sys.modules}
 Logger("one").warning("yes")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)

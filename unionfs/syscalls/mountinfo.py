@@ -82,6 +82,13 @@ def parse_mount(line: bytes) -> Mount:
 def _unescaped(field: bytes) -> bytes:
     if b"\\" not in field:
         return field
-    import re  # few paths have a space
+    first, *parts = field.split(b"\\")
+    return first + b"".join(map(_character, parts))
 
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), field)
+
+def _character(part: bytes) -> bytes:
+    """Return what follows a backslash, the digits of a character replaced by it."""
+    digits = part[:3]
+    if len(digits) < 3 or digits.strip(b"01234567"):
+        return b"\\" + part
+    return bytes([int(digits, 8) & 0xFF]) + part[3:]
