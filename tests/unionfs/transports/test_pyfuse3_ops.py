@@ -87,6 +87,11 @@ async def nodeid_of(ops: Pyfuse3Ops, name: bytes) -> InodeT:
 # -- answers --
 
 
+async def test_the_kernel_is_not_told_to_look_up_dots(directory: Path) -> None:
+    """That is FUSE_EXPORT_SUPPORT: it would ask for inodes that it, and we, have forgotten."""
+    assert not ops_over(Mirror(str(directory))).supports_dot_lookup
+
+
 async def test_attributes(directory: Path) -> None:
     os.utime(directory / "file", ns=(1_500_000_000_123_456_789, -1_000_000_001))
     entry = await ops_over(Mirror(str(directory))).lookup(ROOT, FileNameT(b"file"), CALLER)
