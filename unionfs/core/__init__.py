@@ -10,6 +10,7 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
               Dir.lock               an ancestor before its descendants
                 FdCache.lock         fds of real directories, and their names in the upper
                 InodeTable.lock      the table of inodes, and every nlookup
+                InodeTable.freeing   one thread at a time closes deleted files
 
 `wire.Files._lock` belongs to the caller, and the core never takes it.  `CopyLocks._lock`
 and the condition in `Gate` are held for a few lines that take no other lock, so they have

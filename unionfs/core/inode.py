@@ -378,6 +378,7 @@ class InodeTable:
     lose theirs.
 
     `freed` is called with `lock` held for an inode that the kernel has forgotten.
+    `freeing` is held, `lock` not, while the fds of deleted files are closed.
     """
 
     def __init__(self, max_unopened: int = 64) -> None:
@@ -388,6 +389,7 @@ class InodeTable:
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
         self.lock = threading.Lock()
+        self.freeing = threading.Lock()
         self.freed: Callable[[NodeId], object] = int
         self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
 
@@ -472,7 +474,8 @@ class InodeTable:
                     return
                 del self.unopened[node]
                 fd = self._take_fd(node)
-            del fd
+            with self.freeing:
+                del fd
 
     def _take_fd(self, node: Node) -> Fd | None:
         """Take the fd from `node` and return it, for the caller to close without `lock`.
@@ -546,7 +549,8 @@ class InodeTable:
             self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
             freed = self._free(node)
-        del node, freed
+        with self.freeing:
+            del node, freed
 
     def clear(self) -> None:
         """Drop every inode, and close the fds that they keep."""

@@ -28,6 +28,9 @@ from unionfs.core.workdir import WorkDir
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statx import marks_at
 
+# How long a rmdir(2) waits for deleted files to be freed: they may be those of others.
+_MOST_S = 0.05
+
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
     """Return the name of a staged whiteout, for the caller to rename into `d`."""
@@ -106,7 +109,7 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
         os.unlink(name, dir_fd=fd)
     else:
         try:
-            os.rmdir(name, dir_fd=fd)
+            _rmdir(state, fd, name)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -115,6 +118,20 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
             as_owner(lambda: os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd), (fd, name))
             work.discard(staged)
     d.note_absent(name)
+
+
+def _rmdir(state: State, dir_fd: int, name: bytes) -> None:
+    """Do as rmdir(2), which spins while the deleted files of the directory are being freed.
+
+    Source: fs/dcache.c:shrink_dcache_parent().
+    """
+    freeing = state.table.freeing
+    is_held = freeing.acquire(timeout=_MOST_S)
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+    finally:
+        if is_held:
+            freeing.release()
 
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.layers import Layers
 from tests.helpers.unions import nodeid, state
-from unionfs.core.inode import InodeTable, Node
+from unionfs.core.inode import File, InodeTable, Node
+from unionfs.core.layer import Fd
 from unionfs.types import ROOT_NODEID
 
 
@@ -79,3 +81,39 @@ def test_a_key_that_leads_to_a_forgotten_inode_is_forgotten_too(tmp_path: Path) 
         table.by_key[key] = stale
         assert nodeid(tree, b"a") == nodeid(tree, b"b")
         assert table.by_key[key] is not stale
+
+
+@pytest.mark.parametrize("way", ["forgotten", "surplus"])
+def test_deleted_files_are_closed_and_directories_removed_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """rmdir(2) would spin while a file of the directory is being freed."""
+    held: list[bool] = []
+    rmdir = os.rmdir
+
+    class Watched(Fd):
+        def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
+            held.append(table.freeing.locked() and not table.lock.locked())
+            close(self)
+
+    def watched_rmdir(name: bytes, *, dir_fd: int) -> None:
+        held.append(table.freeing.locked())
+        rmdir(name, dir_fd=dir_fd)
+
+    with Layers(tmp_path).union() as tree:
+        table = state(tree).table
+        tree.mkdir(b"d", 0o755)
+        tree.create(b"d/file", 0o600)
+        node = table.nodes[nodeid(tree, b"d/file")]
+        tree.unlink(b"d/file")
+        assert isinstance(node, File) and node.orphan is not None
+        node.orphan = Watched(os.dup(node.orphan))
+        if way == "surplus":
+            table.close_surplus(0)
+        del node
+        tree.forget_all()
+        assert held == [True]
+        monkeypatch.setattr(os, "rmdir", watched_rmdir)
+        tree.rmdir(b"d")
+        monkeypatch.undo()
+        assert held == [True, True]
