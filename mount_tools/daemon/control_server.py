@@ -10,6 +10,7 @@ the mount nor another client waits for it.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -24,7 +25,7 @@ log = Logger(__name__)
 PATIENCE = 5.0  # seconds for a request to arrive, and for its reply to be taken
 _AT_ONCE = 16
 _LONGEST = 64 << 10  # bytes of a request
-_UNTIL_IDLE = 1.0  # seconds
+UNTIL_IDLE = 1.0  # seconds
 _UNTIL_THERE_IS_ROOM = 0.1  # seconds
 _CREDENTIALS = struct.Struct("=iII")
 
@@ -63,14 +64,17 @@ class ControlServer:
     def _serve(self) -> None:
         try:
             with self._listener:
-                self._listener.settimeout(_UNTIL_IDLE)
-                first = self._accept()
+                # A socket that is shut down wakes poll(2); with a timeout, accept would go on
+                # trying to the end of it.
+                poll = select.poll()
+                poll.register(self._listener, select.POLLIN)
+                poll.poll(UNTIL_IDLE * 1000)
+                if self._closed:
+                    return
                 answer = self._prepare()
-                self._listener.settimeout(None)
                 while not self._closed:
                     self._slots.acquire()
-                    connection = first or self._accept()
-                    first = None
+                    connection = self._accept()
                     if connection is None:
                         self._slots.release()
                     else:
@@ -79,10 +83,10 @@ class ControlServer:
             log.exception("the control socket failed; the mount goes on without it")
 
     def _accept(self) -> socket.socket | None:
-        """Return the next client; None if there is none yet, or none can be accepted now."""
+        """Return the next client; None if none can be accepted now."""
         try:
             return self._listener.accept()[0]
-        except (TimeoutError, ConnectionAbortedError):
+        except ConnectionAbortedError:
             return None
         except OSError as error:
             with self._state:

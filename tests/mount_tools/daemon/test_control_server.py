@@ -19,6 +19,7 @@ from layerstore.containers.control_protocol import (
     GetStatus,
 )
 from layerstore.errors import Busy
+from mount_tools.daemon import control_server
 from mount_tools.daemon.control_server import ControlServer
 from mount_tools.daemon.control_socket import listen
 from tests.helpers.layers import Layers
@@ -148,11 +149,18 @@ def test_a_client_without_a_thread_is_turned_away(
     assert "no thread" in caplog.text
 
 
-def test_the_commands_are_not_loaded_for_a_mount_that_ends_at_once(tmp_path: Path) -> None:
+def test_the_commands_are_not_loaded_for_a_mount_that_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread once tried to accept a client all the time, to the end of its second."""
+    monkeypatch.setattr(control_server, "UNTIL_IDLE", 3600)
     prepare = Mock()
+    before = set(threading.enumerate())
     server = ControlServer(listen(os.fspath(tmp_path / "control")), prepare)
+    (thread,) = set(threading.enumerate()) - before
     server.close()
-    assert not prepare.called
+    thread.join(20)
+    assert not thread.is_alive() and not prepare.called
 
 
 def test_a_socket_left_behind_is_replaced_and_a_live_one_is_not(
