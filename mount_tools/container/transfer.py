@@ -2,7 +2,9 @@
 
 Decided here and only here: where a copy goes, by docker's rules, and that whatever is in
 the container is reached beneath its root, links followed within it: a container that swaps
-a directory for a link meanwhile leads nowhere else (CVE-2018-15664, CVE-2019-14271).
+a directory for a link meanwhile leads nowhere else (CVE-2018-15664, CVE-2019-14271).  A copy on
+this machine belongs to the user, so it gives nobody the rights of the file in the container: it
+has no set-user-ID and set-group-ID bits and no capabilities, and a device is the user's alone.
 
 Both sides speak tar: a source is written as one, and a destination unpacks one.
 
@@ -22,7 +24,7 @@ from contextlib import contextmanager, suppress
 from layerstore.build.adding import unpack_tree
 from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
-from layerstore.build.owner import Owner
+from layerstore.build.owner import ModeChange, Owner
 from layerstore.build.tree import Entry, Tree
 from layerstore.containers.containers import Container
 from layerstore.db.processes import way_in
@@ -49,12 +51,13 @@ _PIECE = 1 << 20
 class End(NamedTuple):
     """One end of a copy: a path in the tree whose root is open as `root_fd`.
 
-    `whose` continues "… in", for messages.
+    `whose` continues "… in", for messages.  `on_host` says that it is this machine's.
     """
 
     root_fd: int
     path: str
     whose: str
+    on_host: bool = False
 
 
 @contextmanager
@@ -116,15 +119,17 @@ def copy(source: End, target: End, *, follow: bool, keep_owners: bool) -> None:
     """Copy what is at `source` to `target`.
 
     With `follow` a link at `source` is followed.  Without `keep_owners` the copies belong to
-    the user: root in a container, and us on this machine.  Raises StoreError.
+    the user: root in a container, and us on this machine, where they lose their set-user-ID bits
+    and the like.  Raises StoreError.
     """
+    plain = target.on_host and not keep_owners
     found = _find(source, follow=follow)
     fd, name = _place(target, found)
     try:
         reading, writing = os.pipe()
-        writer = _Writer(source, found._replace(name=name), writing)
+        writer = _Writer(source, found._replace(name=name), writing, capabilities=not plain)
         with open(reading, "rb", buffering=0) as archive, writer:
-            _unpack(archive, fd, keep_owners=keep_owners)
+            _unpack(archive, fd, keep_owners=keep_owners, mode=_plain_mode if plain else None)
         if writer.error is not None:
             raise writer.error
     finally:
@@ -221,17 +226,29 @@ def _open_directory(end: End, path: str) -> int:
         ) from None
 
 
-def _unpack(archive: IO[bytes], fd: int, *, keep_owners: bool) -> None:
+def _plain_mode(mode: int) -> int:
+    """Return the mode of a copy that gets another owner."""
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return mode & ~0o7077
+    if stat.S_ISDIR(mode):
+        return mode
+    return mode & ~(stat.S_ISUID | stat.S_ISGID)
+
+
+def _unpack(
+    archive: IO[bytes], fd: int, *, keep_owners: bool, mode: ModeChange | None = None
+) -> None:
     to = Destination(fd, Metadata(privileged=is_machine_root()))
     owner = None if keep_owners else Owner(os.geteuid(), os.getegid())
-    unpack_tree(archive, fd, Copier(to, owner))
+    unpack_tree(archive, fd, Copier(to, owner, mode))
 
 
 class _Writer(threading.Thread):
     """Writes the archive of a source into a pipe, whose other end is read meanwhile."""
 
-    def __init__(self, source: End, found: _Found, fd: int) -> None:
+    def __init__(self, source: End, found: _Found, fd: int, *, capabilities: bool) -> None:
         super().__init__(name="cp")
+        self._capabilities = capabilities
         self._source = source
         self._found = found
         self._fd = fd
@@ -247,14 +264,14 @@ class _Writer(threading.Thread):
     def run(self) -> None:
         try:
             with open(self._fd, "wb", buffering=_PIECE) as out:
-                _write(self._source, self._found, out)
+                _write(self._source, self._found, out, capabilities=self._capabilities)
         except BrokenPipeError:
             pass  # the reader says why
         except (OSError, StoreError) as error:
             self.error = error
 
 
-def _write(source: End, found: _Found, out: IO[bytes]) -> None:
+def _write(source: End, found: _Found, out: IO[bytes], *, capabilities: bool = True) -> None:
     tree = Tree(source.root_fd, owners=True)
     try:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -263,7 +280,7 @@ def _write(source: End, found: _Found, out: IO[bytes]) -> None:
                 inside = entry.path[len(found.path) :].lstrip("/")
                 name = posixpath.join(found.name, inside) if inside else found.name
                 if name or not stat.S_ISDIR(entry.st.st_mode):
-                    _write_entry(archive, entry, name, links)
+                    _write_entry(archive, entry, name, links, capabilities=capabilities)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -284,7 +301,12 @@ def _entries(tree: Tree, found: _Found) -> Iterator[Entry]:
 
 
 def _write_entry(
-    archive: tarfile.TarFile, entry: Entry, name: str, links: dict[tuple[int, int], str]
+    archive: tarfile.TarFile,
+    entry: Entry,
+    name: str,
+    links: dict[tuple[int, int], str],
+    *,
+    capabilities: bool,
 ) -> None:
     st = entry.st
     info = tarfile.TarInfo(name)
@@ -309,12 +331,14 @@ def _write_entry(
         if first != name:
             info.type, info.linkname = tarfile.LNKTYPE, first
         else:
-            _write_file(archive, entry, info)
+            _write_file(archive, entry, info, capabilities=capabilities)
             return
     archive.addfile(info)
 
 
-def _write_file(archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo) -> None:
+def _write_file(
+    archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo, *, capabilities: bool
+) -> None:
     fd = os.open(entry.name, _FILE, dir_fd=entry.parent_fd)
     with open(fd, "rb", buffering=0) as file:
         st = os.fstat(fd)
@@ -322,7 +346,7 @@ def _write_file(archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo) -
             raise StoreError(f"{entry.shown} was replaced while it was copied: copy it again")
         info.size = st.st_size
         value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), b"security.capability")
-        if value is not None:
+        if value is not None and capabilities:
             text = value.decode("utf-8", "surrogateescape")
             info.pax_headers = {"SCHILY.xattr.security.capability": text}
         archive.addfile(info, _Whole(file, st.st_size))  # type: ignore[arg-type]  # read() is enough

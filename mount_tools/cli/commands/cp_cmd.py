@@ -73,7 +73,8 @@ def _end(session: Session, stack: ExitStack, given: tuple[str | None, str]) -> E
     name, path = given
     if name is None:
         absolute = os.path.join(os.getcwd(), path)
-        return End(stack.enter_context(root_of_the_host()), absolute, "this machine")
+        root = stack.enter_context(root_of_the_host())
+        return End(root, absolute, "this machine", on_host=True)
     if not path:
         raise StoreError(f"no path in container {name}: write {name}:/PATH")
     store = session.store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from layerstore.errors import StoreError
 from mount_tools.container.transfer import End, copy, unpack_archive, write_archive
+from tests.helpers.mounts import require_root
 
 
 @pytest.fixture
@@ -214,3 +216,31 @@ def test_an_archive_is_what_is_there_and_comes_back(trees: tuple[End, End], tmp_
     assert (tmp_path / "target/folder/dir/in").read_text() == "in"
     with pytest.raises(StoreError):
         unpack_archive(io.BytesIO(b"no tar" * 1000), trees[1], keep_owners=True)
+
+
+def test_a_copy_on_this_machine_gives_nobody_rights(trees: tuple[End, End], tmp_path: Path) -> None:
+    """Else a program of a container's user would be one of root here, for everybody."""
+    require_root()
+    source, made = tmp_path / "source/dir", tmp_path / "target/made"
+    for name, mode in (("program", 0o6755), ("plain", 0o644)):
+        (source / name).write_text("x")
+        os.chown(source / name, 1000, 1000)
+        os.chmod(source / name, mode)
+    capability = bytes.fromhex("0100000280000000000000000000000000000000")
+    os.setxattr(source / "plain", "security.capability", capability)
+    os.mknod(source / "device", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.chmod(source / "device", 0o666)
+    os.chmod(source / "sub", 0o2755)
+
+    def modes(*, on_host: bool, keep_owners: bool) -> list[int]:
+        target = trees[1]._replace(path="/made", on_host=on_host)
+        copy(trees[0]._replace(path="/dir"), target, follow=False, keep_owners=keep_owners)
+        names = ("program", "device", "sub")
+        found = [stat.S_IMODE((made / name).stat().st_mode) for name in names]
+        found.append(len(os.listxattr(made / "plain")))
+        shutil.rmtree(made)
+        return found
+
+    assert modes(on_host=True, keep_owners=False) == [0o755, 0o600, 0o2755, 0]
+    assert modes(on_host=True, keep_owners=True) == [0o6755, 0o666, 0o2755, 1]
+    assert modes(on_host=False, keep_owners=False) == [0o6755, 0o666, 0o2755, 1]
