@@ -14,7 +14,6 @@ inode.c:ovl_get_nlink().
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
@@ -87,9 +86,7 @@ class LinkIndex:
         except FileNotFoundError:
             self._names.discard(name)
             return None
-        if stat.S_ISDIR(st.st_mode) or is_whiteout(st):
-            return None
-        return st
+        return None if is_whiteout(st) else st
 
     def entry_of(self, dir_fd: int, name: bytes | None, st: os.stat_result) -> bytes | None:
         """Return the entry of the upper file `name` in `dir_fd`, None if it has none.

@@ -327,7 +327,8 @@ def _index_entry(state: State, real: RealDir, name: bytes) -> bytes | None:
     if not index:
         return None
     origin = encode_origin(real.layer, real.fd(), name)
-    if origin is None or index.find(entry_name(origin)) is None:
+    st = None if origin is None else index.find(entry_name(origin))
+    if origin is None or st is None or stat.S_ISDIR(st.st_mode):
         return None
     return entry_name(origin)
 

@@ -304,7 +304,7 @@ def test_an_upper_made_opaque_from_outside(tmp_path: Path) -> None:
         assert {entry.name for entry in tree.listdir(b"d")} == {b"new"}
 
 
-@pytest.mark.parametrize("kind", ["symlink", "fifo"])
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "directory"])
 def test_an_index_entry_of_another_type(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -316,8 +316,13 @@ def test_an_index_entry_of_another_type(
     entry.unlink()
     if kind == "symlink":
         entry.symlink_to("/etc/passwd")
-    else:
+    elif kind == "fifo":
         os.mkfifo(entry)
+    else:
+        entry.mkdir()
     with layers.union(strict=False) as tree:
         assert errno_of(lambda: tree.read(b"b")) == errno.EIO
+        core(tree).restore(b"a")
+        if kind != "directory":
+            assert tree.read(b"a") == b"data"  # a directory is left for the user to look into
     assert "has another type than" in caplog.text
