@@ -162,9 +162,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.enable_acl = acl
-        # FUSE_EXPORT_SUPPORT: the kernel would look up "." of inodes that it forgot, and ours
-        # are gone then.
-        self.supports_dot_lookup = False
+        self.supports_dot_lookup = False  # the kernel would look up "." of forgotten inodes
         self._fs = fs
         self.gate = fs.gate
         self.may_hang = fs.may_hang()
