@@ -66,7 +66,7 @@ def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> 
     """Be the keeper of a command in a running container, to its end."""
     own_interpreter()
     remember()
-    launch = launch_of(RunConfig(order.config))
+    launch = launch_of(RunConfig(order.config), order.root)
     inside = _Inside(way_in(order.init), group_of(order.init))
     with held():
         child, streams = _start(inside, launch, order.size, stdin=order.stdin)

@@ -23,7 +23,7 @@ from mount_tools.container.mount_words import (
     checked_target,
     parse_volume,
 )
-from mount_tools.container.rights import Rights, Ulimit, capabilities, parse_ulimit
+from mount_tools.container.rights import UNCONFINED, Rights, Ulimit, capabilities, parse_ulimit
 from unionfs.light_typing import NamedTuple
 
 HOST_NETWORK = "host"
@@ -63,7 +63,7 @@ class HostConfig(NamedTuple):
     limits: Limits = Limits()
     devices: tuple[Device, ...] = ()
     seccomp: str = ""
-    """The seccomp profile, as JSON, or "" for none."""
+    """The seccomp profile, as JSON, UNCONFINED for none, or "" for the machine's own."""
 
     @property
     def fields(self) -> Object:
@@ -113,7 +113,7 @@ class HostConfig(NamedTuple):
     def rights(self) -> Rights:
         """What the container's processes may do."""
         found = capabilities(self.cap_add, self.cap_drop, privileged=self.privileged)
-        seccomp = "" if self.privileged else self.seccomp
+        seccomp = UNCONFINED if self.privileged else self.seccomp
         return Rights(found, self.no_new_privileges, self.ulimits, seccomp)
 
     def resolv_conf(self, of_host: str) -> str:

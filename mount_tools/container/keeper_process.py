@@ -44,6 +44,7 @@ class RunOrder(NamedTuple):
 class ExecOrder(NamedTuple):
     """In which container to run one more command, of that configuration."""
 
+    root: str
     container: str
     init: int
     config: Object

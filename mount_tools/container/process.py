@@ -20,6 +20,7 @@ from contextlib import suppress
 
 from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
+from mount_tools.container.default_profile import default_filter
 from mount_tools.container.handshake import (
     CANNOT_INVOKE,
     NOT_FOUND,
@@ -34,7 +35,7 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import host_config
 from mount_tools.container.program import run_program
-from mount_tools.container.rights import HIGHEST, USUAL, Rights
+from mount_tools.container.rights import HIGHEST, UNCONFINED, USUAL, Rights
 from mount_tools.container.signals import begin_afresh
 from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
@@ -64,12 +65,17 @@ class Launch(NamedTuple):
     filter_calls: Callable[[], None] | None = None
 
 
-def launch_of(config: RunConfig) -> Launch:
-    """Return the command that a container of `config` runs.  Raises StoreError."""
+def launch_of(config: RunConfig, store: str) -> Launch:
+    """Return the command that a container of `config`, in the store there, runs.
+
+    Raises StoreError.
+    """
     rights = host_config(config).rights
     filter_calls = None
-    if rights.seccomp:
-        from mount_tools.container.seccomp_profile import filter_of  # few containers have one
+    if not rights.seccomp:
+        filter_calls = default_filter(store, rights.capabilities)
+    elif rights.seccomp != UNCONFINED:
+        from mount_tools.container.seccomp_profile import filter_of  # few containers name one
 
         filter_calls = filter_of(rights.seccomp, rights.capabilities).load
     return Launch(

@@ -64,6 +64,7 @@ _NAMES = [
 CAPABILITIES = {name: number for number, name in enumerate(_NAMES)}
 HIGHEST = 63
 MKNOD = CAPABILITIES["MKNOD"]
+UNCONFINED = "unconfined"
 _ALL = "ALL"
 _EVERY = frozenset(range(HIGHEST + 1))
 
@@ -127,7 +128,8 @@ class Ulimit(NamedTuple):
 class Rights(NamedTuple):
     """What the processes of a container may do.
 
-    `capabilities` are numbers; `seccomp` is the profile for `seccomp_profile.filter_of`, or "".
+    `capabilities` are numbers; `seccomp` is the profile for `seccomp_profile.filter_of`,
+    UNCONFINED for none, or "" for the machine's own (`default_profile`).
     """
 
     capabilities: frozenset[int] = DEFAULT

@@ -93,7 +93,7 @@ def keep(
     be_root()
     with held(), Store.open(order.root, sync=order.sync, create=False) as store:
         container = store.containers.get(order.container)
-        launch = launch_of(RunConfig(container.config))
+        launch = launch_of(RunConfig(container.config), order.root)
         start = _Start(store, container, launch, order.transport, order.stdin, order.size, prepared)
         _keep_started(start, viewer, reporter)
 

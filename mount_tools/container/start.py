@@ -122,6 +122,7 @@ def _leave(
 
 
 def exec_in_container(
+    store: Store,
     container: Container,
     config: Object,
     keeper: PreparedKeeper | None = None,
@@ -136,7 +137,7 @@ def exec_in_container(
     and StoreError.
     """
     return view_new(
-        lambda viewer: _leave_exec(container, config, keeper, viewer, stdin=stdin),
+        lambda viewer: _leave_exec(store, container, config, keeper, viewer, stdin=stdin),
         lambda: KILLED,
         terminal=RunConfig(config).tty,
         stdin=stdin,
@@ -145,16 +146,17 @@ def exec_in_container(
 
 
 def exec_detached(
-    container: Container, config: Object, keeper: PreparedKeeper | None = None
+    store: Store, container: Container, config: Object, keeper: PreparedKeeper | None = None
 ) -> None:
     """Run one more command in a running container, in the background; return once it runs.
 
     Raises CannotStart, and StoreError.
     """
-    _leave_exec(container, config, keeper, None, stdin=False)
+    _leave_exec(store, container, config, keeper, None, stdin=False)
 
 
 def _leave_exec(
+    store: Store,
     container: Container,
     config: Object,
     keeper: PreparedKeeper | None,
@@ -164,5 +166,6 @@ def _leave_exec(
 ) -> None:
     if container.init is None:
         raise StoreError(f"container {container.id} is not running")
-    order = ExecOrder(container.id, container.init, config, stdin, size_of_ours())
+    root = os.fspath(store.root)
+    order = ExecOrder(root, container.id, container.init, config, stdin, size_of_ours())
     (keeper or PreparedKeeper(EXEC)).keep(order, viewer, "the command")

@@ -3,7 +3,7 @@
 The library is loaded when the first filter is made, and need not be installed.
 
 Source: seccomp(2); libseccomp's `include/seccomp.h.in`, seccomp_init(3), seccomp_rule_add(3),
-seccomp_attr_set(3), seccomp_load(3).
+seccomp_attr_set(3), seccomp_export_bpf(3).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls.libc import fail, libc
 
 LIBRARY = "libseccomp.so.2"
 
@@ -28,8 +29,18 @@ _ERRNO = 0x00050000
 
 COMPARISONS = {"NE": 1, "LT": 2, "LE": 3, "EQ": 4, "GE": 5, "GT": 6, "MASKED_EQ": 7}
 
+# <linux/prctl.h>, <linux/seccomp.h>, <linux/filter.h>
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_INSTRUCTION = 8  # bytes of a struct sock_filter
+_LONGEST_PROGRAM = 4096 * _INSTRUCTION  # BPF_MAXINSNS
+_PROGRAM = struct.Struct("@HP")  # struct sock_fprog
 _UNKNOWN = -1  # __NR_SCMP_ERROR
 _NO_NEW_PRIVILEGES = 3  # SCMP_FLTATR_CTL_NNP
+
+
+_prctl = libc["prctl"]  # a separate object: other modules declare other types
+_prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong]
 
 
 class Unavailable(Exception):
@@ -95,9 +106,30 @@ class Filter:
             errno.EEXIST,
         )
 
+    def program(self) -> bytes:
+        """Return the filter as the kernel takes it, for `load_program`."""
+        fd = os.memfd_create("seccomp")
+        try:
+            _check(self._library.seccomp_export_bpf(self._context, fd))
+            return os.pread(fd, _LONGEST_PROGRAM, 0)
+        finally:
+            os.close(fd)
+
     def load(self) -> None:
         """Filter the calls of this process from now on, and those of what it starts."""
-        _check(self._library.seccomp_load(self._context))
+        load_program(self.program())
+
+
+def load_program(program: bytes) -> None:
+    """Filter the calls of this process from now on, and those of what it starts.
+
+    Raises EACCES without CAP_SYS_ADMIN or no_new_privileges, EINVAL if `program` is no filter or
+    the kernel has none.  Needs no library.
+    """
+    held = ctypes.create_string_buffer(program, len(program))
+    words = _PROGRAM.pack(len(program) // _INSTRUCTION, ctypes.addressof(held))
+    if _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, words, 0, 0) != 0:
+        raise fail()
 
 
 @cache
@@ -117,7 +149,7 @@ def load_library() -> ctypes.CDLL:
     library.seccomp_rule_add_array.argtypes = [
         *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p)
     ]
-    library.seccomp_load.argtypes = [ctypes.c_void_p]
+    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return library
 
 

@@ -33,7 +33,7 @@ from mount_tools.container.mount_words import (
     parse_tmpfs,
     parse_volume,
 )
-from mount_tools.container.rights import capability, parse_ulimit
+from mount_tools.container.rights import UNCONFINED, capability, parse_ulimit
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
 
@@ -122,7 +122,10 @@ _SHARED = (
     framework.flag("--privileged", says="Give extended privileges to this container"),
     framework.texts("--cap-add", says="Add Linux capabilities"),
     framework.texts("--cap-drop", says="Drop Linux capabilities"),
-    framework.texts("--security-opt", says="Security options: no-new-privileges, seccomp=FILE"),
+    framework.texts(
+        "--security-opt",
+        says="Security options: no-new-privileges, seccomp=FILE, seccomp=unconfined",
+    ),
     framework.texts("--ulimit", says="Ulimit options: NAME=SOFT[:HARD]"),
     framework.texts("--add-host", says="Add a custom host-to-IP mapping (host:ip)"),
     framework.texts("--dns", says="Set custom DNS servers"),
@@ -281,15 +284,16 @@ def _security_options(options: Sequence[str]) -> tuple[str, bool]:
         name, _, value = option.partition("=")
         if option in _NO_NEW_PRIVILEGES:
             no_new_privileges = True
-        elif name == "seccomp" and value == "unconfined":
-            profile = ""
+        elif option == f"seccomp={UNCONFINED}":
+            profile = UNCONFINED
         elif name == "seccomp" and value:
             from mount_tools.container.seccomp_profile import read_profile
 
             profile = read_profile(value)
         else:
             raise StoreError(
-                f"invalid --security-opt: {option}: there are no-new-privileges and seccomp=FILE"
+                f"invalid --security-opt: {option}: there are no-new-privileges, seccomp=FILE and "
+                f"seccomp={UNCONFINED}"
             )
     return profile, no_new_privileges
 

@@ -48,10 +48,11 @@ def exec_(
     from mount_tools.container.pausing import refuse_paused
 
     name, *command = operands
-    container = session.store.containers.resolve(name)
+    store = session.store
+    container = store.containers.resolve(name)
     if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
-    refuse_paused(session.store, container, "exec")
+    refuse_paused(store, container, "exec")
     flags = ContainerFlags(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
@@ -63,8 +64,10 @@ def exec_(
 
     def work() -> int:
         if detach:
-            exec_detached(container, config, keeper)
+            exec_detached(store, container, config, keeper)
             return 0
-        return exec_in_container(container, config, keeper, stdin=interactive, keys=detaching)
+        return exec_in_container(
+            store, container, config, keeper, stdin=interactive, keys=detaching
+        )
 
     exit_with(work)

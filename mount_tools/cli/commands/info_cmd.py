@@ -38,6 +38,8 @@ def version(_: Session, /, template: str | None, json: bool) -> None:
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
 def info(session: Session, template: str | None, json: bool) -> None:
+    from mount_tools.container.default_profile import default_shown
+
     store = session.store
     containers = store.containers.list()
     running = sum(container.running for container in containers)
@@ -52,6 +54,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
         "DiskFree": disk.f_bavail * disk.f_frsize,
         "Sync": store.durability.sync,
         "Registries": _registry_sources(),
+        "Seccomp": default_shown(),
         "Version": own_version(),
         "Kernel": platform.release(),
     }

@@ -16,7 +16,9 @@ from tests.helpers.images import add_image
 def test_nothing_runs_in_a_container_that_does_not(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store", sync=False) as store:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
-    mounted = container._replace(status="running", pid=this_process().pid, mount_point="/somewhere")
-    for found in (container, mounted):
-        with pytest.raises(StoreError, match="is not running"):
-            exec_in_container(found, {"Cmd": ["true"]})
+        mounted = container._replace(
+            status="running", pid=this_process().pid, mount_point="/somewhere"
+        )
+        for found in (container, mounted):
+            with pytest.raises(StoreError, match="is not running"):
+                exec_in_container(store, found, {"Cmd": ["true"]})

@@ -65,7 +65,7 @@ from mount_tools.container.keeper_process import EXEC
 keeper = PreparedKeeper(EXEC)
 config = {"Cmd": ["x" * 1_000_000, "\\udcff"], "User": "bob"}
 try:
-    keeper.keep(ExecOrder("box", 1 << 23, config, False, (24, 80)), None, "the command")
+    keeper.keep(ExecOrder("/nosuch", "box", 1 << 23, config, False, (24, 80)), None, "the command")
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -75,7 +75,7 @@ except Exception as error:
 def test_an_order_for_another_kind() -> None:
     script = """
 try:
-    keeper.keep(ExecOrder("box", 1, {}, False, None), None, "the command")
+    keeper.keep(ExecOrder("/nosuch", "box", 1, {}, False, None), None, "the command")
 except TypeError as error:
     keeper.cancel()
     print(error)

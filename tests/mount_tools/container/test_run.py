@@ -204,12 +204,12 @@ def test_a_container_outlives_the_command_that_started_it(containers: Containers
     containers.ok("rm", "box")
 
 
-def test_what_a_container_runs_is_its_entrypoint_and_its_words() -> None:
+def test_what_a_container_runs_is_its_entrypoint_and_its_words(tmp_path: Path) -> None:
     config: Object = {"Entrypoint": ["/e", "-x"], "Cmd": ["a", "b"], "Env": ["A=1"], "Tty": True}
-    launch = launch_of(RunConfig(config))
+    launch = launch_of(RunConfig(config), str(tmp_path))
     assert launch.words == ("/e", "-x", "a", "b")
     assert (launch.environment, launch.directory, launch.terminal) == (("A=1",), "/", True)
-    assert launch_of(RunConfig({"Cmd": None, "User": "bob"})).user == "bob"
+    assert launch_of(RunConfig({"Cmd": None, "User": "bob"}), str(tmp_path)).user == "bob"
 
 
 @pytest.fixture

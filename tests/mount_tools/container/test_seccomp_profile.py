@@ -123,20 +123,25 @@ def test_a_profile_that_is_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DISTRIBUTIONS.exists(), reason="containers-common is not installed")
 def test_the_profile_of_containers_common(containers: Containers) -> None:
+    """It is that of a container which names none."""
     filter_of(read_profile(str(DISTRIBUTIONS)), frozenset(CAPABILITIES.values()))
     option = ("--security-opt", f"seccomp={DISTRIBUTIONS}")
+    unconfined = ("--security-opt", "seccomp=unconfined")
     look = "cat /proc/self/status"
 
     def filtered(*words: str) -> str:
         lines = containers.ok(*words, "sh", "-c", look).splitlines()
         return next(line for line in lines if line.startswith("Seccomp:")).split()[1]
 
-    assert filtered("run", "--rm", *option, "busy:1") == "2"
+    assert filtered("run", "--rm", "busy:1") == "2"
     assert filtered("run", "--rm", "-u", "bob", *option, "busy:1") == "2"
-    assert filtered("run", "--rm", "--init=false", *option, "busy:1") == "2"
-    assert filtered("run", "--rm", "--privileged", *option, "busy:1") == "0"
-    assert filtered("run", "--rm", *option, "--security-opt", "seccomp=unconfined", "busy:1") == "0"
-    containers.ok("run", "-d", "--name", "box", *option, "busy:1", "sleep", "1000")
+    assert filtered("run", "--rm", "--init=false", "busy:1") == "2"
+    assert filtered("run", "--rm", "--privileged", "busy:1") == "0"
+    assert filtered("run", "--rm", *option, *unconfined, "busy:1") == "0"
+    containers.ok("run", "-d", "--name", "box", *unconfined, "busy:1", "sleep", "1000")
+    assert filtered("exec", "box") == "0"
+    containers.ok("rm", "-f", "box")
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
     assert filtered("exec", "box") == "2"
     assert filtered("exec", "-u", "bob", "box") == "2"
     containers.ok("rm", "-f", "box")
