@@ -1,4 +1,4 @@
-"""The end of a command, as fast as possible.
+"""The end of a command, as fast as possible, and how it says what another one's was.
 
 Decided here and only here: that the interpreter is not finalised, which takes as long as a
 quarter of a mount.  The kernel frees everything at once.  What Python would still do is done
@@ -30,3 +30,9 @@ def leave(status: int) -> NoReturn:
             with suppress(OSError, ValueError):
                 stream.flush()
     os._exit(status)
+
+
+def exit_code(status: int) -> int:
+    """Return a shell's exit code for a wait status: 128 and the signal if it was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code

@@ -18,8 +18,8 @@ import os
 from collections.abc import Callable
 
 from mount_tools.container.handshake import end_with
-from mount_tools.container.init import exit_code
 from mount_tools.daemon.after_fork import close_all_but
+from mount_tools.leave import exit_code
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.namespaces import CLONE_NEWPID, setns, unshare
 from unionfs.syscalls.privilege import is_machine_root

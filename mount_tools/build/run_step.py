@@ -20,10 +20,11 @@ from layerstore.errors import StoreError
 from mount_tools.build.attach import Attached, Stubs, attach
 from mount_tools.build.process_namespace import forked_inside
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
-from mount_tools.container.init import exit_code, mount_root
+from mount_tools.container.init import mount_root
 from mount_tools.container.process import Launch, become_on, in_child, restrict
 from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
+from mount_tools.leave import exit_code
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,

@@ -37,6 +37,7 @@ from mount_tools.container.signals import EVERY, attend, is_typed
 from mount_tools.container.system_mounts import furnish, make_private, show_console
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
+from mount_tools.leave import exit_code
 from unionfs.light_typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,
@@ -181,9 +182,3 @@ def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel)
     # When we exit the kernel kills all other processes of the namespace.
     wait = partial(signal.sigwaitinfo, EVERY)
     os._exit(exit_code(attend(child, pass_on, orphans=True, wait=wait)))
-
-
-def exit_code(status: int) -> int:
-    """Return a shell's exit code for a wait status: 128 and the signal if it was killed."""
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code

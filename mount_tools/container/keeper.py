@@ -37,11 +37,11 @@ from mount_tools.container.attach_messages import (
     Taken,
     Watch,
 )
-from mount_tools.container.init import exit_code
 from mount_tools.container.signals import TAKEN, attend
 from mount_tools.container.started import Started, end_started
 from mount_tools.container.streams import Streams
 from mount_tools.daemon.report import Reporter
+from mount_tools.leave import exit_code
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+from mount_tools.leave import exit_code
 from tests.helpers.mounts import helper_environment
 
 
@@ -45,3 +47,11 @@ threading.Thread(target=work).start()
 leave(5)
 """
     assert ended(script) == (5, "done\n", "")
+
+
+def test_exit_codes_are_those_of_a_shell() -> None:
+    for script, code in (("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143)):
+        process = subprocess.Popen(["sh", "-c", script])
+        _, status = os.waitpid(process.pid, 0)
+        process.returncode = status
+        assert exit_code(status) == code

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,11 +23,12 @@ from mount_tools.container.handshake import (
     Silence,
 )
 from mount_tools.container.host_config import HostConfig
-from mount_tools.container.init import Inside, Root, exit_code, run_outer
+from mount_tools.container.init import Inside, Root, run_outer
 from mount_tools.container.process import Launch
 from mount_tools.container.signals import held
 from mount_tools.container.started import begin as begin_process
 from mount_tools.container.streams import Ends
+from mount_tools.leave import exit_code
 from tests.helpers.containers import add_busybox
 from tests.helpers.mounts import require_root, wait_until
 from unionfs.syscalls.mount import MS_BIND, mount
@@ -250,11 +250,3 @@ def test_signals_for_init_are_the_commands(begin: Callable[..., Box]) -> None:
     assert os.read(box.out, 3) == b"up\n"
     os.kill(box.init, signal.SIGUSR1)
     assert box.wait() == 9
-
-
-def test_exit_codes_are_those_of_a_shell() -> None:
-    for script, code in (("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143)):
-        process = subprocess.Popen(["sh", "-c", script])
-        _, status = os.waitpid(process.pid, 0)
-        process.returncode = status
-        assert exit_code(status) == code
