@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Sequence
 
-from layerstore.containerfile.grammar import IgnoreMatcher
+from layerstore.build.patterns import Patterns
 from layerstore.errors import StoreError, shown
 from unionfs.syscalls.openat2 import open_in_root
 
@@ -27,7 +27,7 @@ class Ignore:
     """
 
     def __init__(self, patterns: Sequence[str] = (), file: str = NAME) -> None:
-        self._matcher = IgnoreMatcher(patterns, file)
+        self._matcher = Patterns(patterns, file)
         self.empty = self._matcher.empty
 
     def hides(self, path: str) -> bool:

@@ -35,28 +35,43 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _translated(pattern: str) -> str:
-    done = ""
+    # What is between two stars is taken where it is found first, and for good: to try all
+    # places would take a time that grows with a power of the length of the name.
+    pieces = [""]
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            # `**` is the same as `*`: a repeated `.*` would take exponential time.
-            if not done.endswith("[^/]*"):
-                done += "[^/]*"
+            if pieces[-1] or len(pieces) == 1:
+                pieces.append("")
         elif char == "?":
-            done += "[^/]"
+            pieces[-1] += "[^/]"
         elif char == "[":
             one, at = _class(pattern, at)
-            done += one
+            pieces[-1] += one
         else:
             if char == "\\":
                 char, at = _literal(pattern, at - 1)
-            done += re.escape(char)
-    return done
+            pieces[-1] += re.escape(char)
+    if len(pieces) == 1:
+        return pieces[0]
+    first, *middle, last = pieces
+    return f"{first}{''.join(f'(?>[^/]*?{piece})' for piece in middle)}[^/]*{last}"
 
 
-def _class(pattern: str, at: int) -> tuple[str, int]:
+def read_class(pattern: str, at: int) -> tuple[Callable[[str], bool], int]:
+    """Return what tells whether a character is in the class after the `[` before `at`.
+
+    Also returns the index of the end of the class.  Raises BadPattern, also for a reversed range,
+    which moby's ignore files do not have.
+    """
+    one, end = _class(pattern, at, reverse=False)
+    compiled = re.compile(one, re.DOTALL)
+    return lambda char: compiled.fullmatch(char) is not None, end
+
+
+def _class(pattern: str, at: int, *, reverse: bool = True) -> tuple[str, int]:
     """Return the class after the `[` before `at`, and the index of its end."""
     negated = pattern[at : at + 1] == "^"
     at += negated
@@ -69,6 +84,8 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
         if pattern[at : at + 1] == "-":
             high, at = _bound(pattern, at + 1)
         # A reversed range, such as z-a, matches nothing.
+        if low > high and not reverse:
+            raise BadPattern(pattern)
         if low <= high:
             ranges += f"{re.escape(low)}-{re.escape(high)}"
     if not ranges:

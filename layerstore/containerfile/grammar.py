@@ -1,10 +1,10 @@
 """The grammar of Containerfiles; only this module uses e2b-dockerfile-utils.
 
-The library is a port of BuildKit's parser, of its shell lexer and of moby's matcher for
-ignore files.  This module turns all its errors into ContainerfileErrors; `parse` gives the
-instructions their types and checks them.
+The library is a port of BuildKit's parser and of its shell lexer.  This module turns all its
+errors into ContainerfileErrors, and bounds what variables expand to: `ENV A=$A$A` doubles a
+value with each line.  `parse` gives the instructions their types and checks them.
 
-Source: buildkit `frontend/dockerfile/parser`, `shell`; moby/patternmatcher.
+Source: buildkit `frontend/dockerfile/parser`, `shell`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from types import ModuleType
 from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import NAMES, Heredoc
-from layerstore.errors import StoreError, shown
+from layerstore.errors import shown
 from layerstore.oci.sha256 import sha256_hex
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from e2b_dockerfile_utils.dockerignore import PatternMatcher
     from e2b_dockerfile_utils.lexer import ShellLex
     from e2b_dockerfile_utils.syntax import DockerfileSyntaxError
 
@@ -31,6 +30,9 @@ LARGEST = 16 << 20  # bytes of a Containerfile
 LONGEST_LINE = 65_535  # bytes, as in BuildKit
 # The library would parse the content of such a heredoc as instructions.
 _TRIGGER_HEREDOC = r"\s*ONBUILD\s+(?:RUN|COPY|ADD)\s.*<<"
+_PATTERN = r"\$\{(\w+)(//|[#%/])"  # with //, each place where it is found is replaced
+_TRIES = 10**8  # of the library's regular expression, for all stars of a pattern
+_MOST = 4 << 20  # characters that the variables of a word may add
 _HALF = "[\ud800-\udfff]"  # a lone surrogate, which is not a character
 
 LIBRARY = "e2b_dockerfile_utils"
@@ -212,6 +214,7 @@ class Words:
         """Return `text` as one word; raises ContainerfileError."""
         if self._special.isdisjoint(text):
             return text
+        self._bound(text, at)
         try:
             return self.lexer().process_word(text)
         except (ValueError, RecursionError) as error:
@@ -221,10 +224,34 @@ class Words:
         """Return the words of `text`; one variable may expand to several words."""
         if self._special.isdisjoint(text) and text.isascii() and text.isprintable():
             return text.split()
+        self._bound(text, at)
         try:
             return self.lexer().process_words(text)
         except (ValueError, RecursionError) as error:
             raise ContainerfileError(at, shown(str(error))) from None
+
+    def _bound(self, text: str, at: Place) -> None:
+        """Raise ContainerfileError if the variables in `text` may expand to too much."""
+        count = text.count("$")
+        if not count:
+            return
+        longest = max(map(len, self._values.values()), default=0)
+        most = len(text) + count * longest
+        if "{" in text:
+            import re
+
+            used = set(re.findall(r"\w+", text))
+            stars = text.count("*") + sum(self._values.get(name, "").count("*") for name in used)
+            for name, how in re.findall(_PATTERN, text):
+                length = len(self._values.get(name, "")) + 1
+                if how == "//":
+                    most *= length
+                if length**stars > _TRIES:
+                    raise ContainerfileError(at, f"a pattern for {shown(name)} has too many stars")
+        if most > len(text) + _MOST:
+            raise ContainerfileError(
+                at, f"its variables may expand to more than {_MOST:,} characters"
+            )
 
     def lexer(self) -> ShellLex:
         """Return the lexer.  It is imported only for a word that may change."""
@@ -234,32 +261,3 @@ class Words:
         return ShellLex(
             self._escape, skip_process_quotes=self._quotes, env=self._values, skip_unset_env=False
         )
-
-
-class IgnoreMatcher:
-    """The patterns of an ignore file; `file` names it in errors."""
-
-    def __init__(self, patterns: Sequence[str], file: str) -> None:
-        self._matcher: PatternMatcher | None = None
-        if not patterns:
-            return
-        _load_one_by_one()
-        from e2b_dockerfile_utils.dockerignore import PatternMatcher
-
-        try:
-            self._matcher = PatternMatcher(list(patterns))
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"{shown(file)}: {shown(str(error))}") from None
-
-    @property
-    def empty(self) -> bool:
-        """Whether there are no patterns."""
-        return self._matcher is None or not self._matcher.patterns
-
-    def ignores(self, path: str) -> bool:
-        """Tell whether `path`, relative to the context and without a leading slash, is ignored."""
-        return self._matcher is not None and self._matcher.matches(path)
-
-    def may_keep_beneath(self, directory: str) -> bool:
-        """Tell whether a `!` pattern may match something beneath the ignored `directory`."""
-        return self._matcher is not None and self._matcher.may_match_under(directory)

@@ -11,8 +11,7 @@ import pytest
 
 from layerstore.containerfile import grammar
 from layerstore.containerfile.errors import ContainerfileError, Place
-from layerstore.containerfile.grammar import IgnoreMatcher, Words, heredoc_name, parse_ast
-from layerstore.errors import StoreError
+from layerstore.containerfile.grammar import Words, heredoc_name, parse_ast
 
 AT = Place("f", 1, 1, "RUN")
 
@@ -93,10 +92,9 @@ def test_a_word_without_special_characters_is_not_lexed(text: str) -> None:
 def test_the_parser_is_imported_only_for_a_file_that_is_new() -> None:
     code = """
 import sys
-from layerstore.containerfile.grammar import IgnoreMatcher, Words, heredoc_name
+from layerstore.containerfile.grammar import Words, heredoc_name
 at = None
 assert Words("\\\\", {}).word("a", at) == "a" and heredoc_name("a") is None
-assert IgnoreMatcher([], "f").empty
 assert not any(name.startswith("e2b") for name in sys.modules)
 assert Words("\\\\", {"a": "1"}).word("$a", at) == "1"
 assert "dataclasses" not in sys.modules
@@ -133,13 +131,29 @@ def test_heredoc_name(word: str, name: str | None) -> None:
     assert heredoc_name(word) == name
 
 
-def test_ignore_patterns() -> None:
-    matcher = IgnoreMatcher(["# no", "", "*.o", "d", "!d/keep"], ".dockerignore")
-    assert not matcher.empty
-    assert matcher.ignores("a.o")
-    assert matcher.ignores("d/x")
-    assert not matcher.ignores("d/keep")
-    assert matcher.may_keep_beneath("d")
-    assert not matcher.may_keep_beneath("e")
-    with pytest.raises(StoreError, match=r"\.dockerignore: Invalid ignore pattern"):
-        IgnoreMatcher(["[a"], ".dockerignore")
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [(4 << 20, "$A$A"), (1 << 20, "$A" * 5), (5_000, "${A//x/$A}"), (200, "${A//x/${A//x/$A}}")],
+)
+def test_variables_do_not_grow_without_bound(length: int, text: str) -> None:
+    """Each line of ENV A=$A$A doubles the value, and a replacement may square it."""
+    words = Words("\\", {"A": "x" * length})
+    for expand in (words.word, words.words):
+        with pytest.raises(ContainerfileError, match="may expand to more than 4,194,304 char"):
+            expand(text, AT)
+
+
+def test_usual_variables_are_not_bounded() -> None:
+    values = {"A": "x" * 100, "URL": "https://host//path" * 20}
+    words = Words("\\", values)
+    assert words.word("${A//x/$A}", AT) == "x" * 10_000
+    assert words.word("${URL//\\//-}" + "$A" * 5, AT).endswith("x" * 500)
+    assert len(Words("\\", {"A": "x"}).word("y" * (5 << 20) + "$A", AT)) == (5 << 20) + 1
+
+
+def test_patterns_of_variables_do_not_take_long() -> None:
+    words = Words("\\", {"A": "a" * 750, "STARS": "*a*a*a*a*a*", "V": "1.2.3-rc4"})
+    for text in ("${A#*a*a*a*a*b}", "${A%%*a*a*a*a*b}", "${A/*a*a*a*a*b/x}", "${A#${STARS}b}"):
+        with pytest.raises(ContainerfileError, match="a pattern for A has too many stars"):
+            words.word(text, AT)
+    assert words.word("${V#*.*.} ${V%-*} ${V//./_}", AT) == "3-rc4 1.2.3 1_2_3-rc4"
