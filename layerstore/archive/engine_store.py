@@ -203,6 +203,12 @@ def load_from_engine(
     Raises InvalidReference, InvalidImage, DigestMismatch, NotFound, StoreError.
     """
     source, name = parse_source(text)
+    if not is_machine_root():
+        raise StoreError(
+            "only root can use the layers of another store: those of a user's engine belong to "
+            "sub-ids, or have mode 0700 and the real one in an attribute; copy the image, by "
+            f"`podman save {name} | pyunion load`"
+        )
     with store.leases.lease("work", "load"):
         packaged = _bring(store, source, source.find(name), progress, limits)
         config = ImageConfig.parse(packaged.config)
@@ -218,10 +224,6 @@ def _bring(
     limits: Limits,
 ) -> Packaged:
     """Make the layers and the configuration of `image` the store's; return the image."""
-    if not is_machine_root():
-        raise StoreError(
-            "the layers of another store have the owners and marks of root; only root can use them"
-        )
     data = source.config(image)
     config = ImageConfig.parse(data)
     if config.id != f"sha256:{image.id}":

@@ -185,7 +185,9 @@ def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
             trees.append(one.tree("masked"))
         assert trees[0][b"data/given"].uid == 3
         assert_same(without_special_bits(trees[0]), without_special_bits(trees[1]))
-        for path in (user.home / "root/overlay").rglob("diff/**/*"):
+        layers = list((user.home / ".local/share/containers/storage/overlay").glob("*/diff"))
+        assert len(layers) > 1
+        for path in (path for layer in layers for path in layer.rglob("*")):
             assert path.lstat().st_uid == UID, path
 
 

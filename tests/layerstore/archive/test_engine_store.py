@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.archive import engine_store
 from layerstore.archive.archive import save
 from layerstore.archive.engine_store import load_from_engine, parse_source
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
@@ -177,3 +178,9 @@ def test_a_tree_behind_a_link_is_refused(
 def test_a_link_to_the_whole_store_is_followed(store: Store, engine: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(engine)
     assert load_from_engine(store, f"containers-storage:[{tmp_path}/link]base:1")
+
+
+def test_a_user_is_told_to_copy_the_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_store, "is_machine_root", lambda: False)
+    with pytest.raises(StoreError, match=r"copy the image, by `podman save web \| pyunion load`"):
+        load_from_engine(store, "containers-storage:web")
