@@ -144,7 +144,7 @@ def _mount_and_serve(
     for path in writable:
         await_predecessor(path)
     try:
-        fs = open_union(options.union, read_ahead=_in_background)
+        fs = open_union(options.union, background=_in_background)
     except OSError as error:
         raise ConfigError(_why_not_open(error)) from None
     try:

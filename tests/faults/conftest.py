@@ -13,7 +13,7 @@ from tests.faults.scenarios import Bench
 from tests.helpers import trees
 from tests.helpers.layers import handmade_layers as handmade_layers
 from tests.helpers.mounts import require_root
-from unionfs.core import setup
+from unionfs.core import setup, stage_ahead
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(setup, "syncfs", lambda fd: None)
     # A captured record would keep its exception, that the frames, and those their descriptors.
     logging.disable(logging.CRITICAL)
+    monkeypatch.setattr(stage_ahead, "RUN", 0)
     old_umask = os.umask(0o022)
     bench = Bench.make(tmp_path)
     before = [trees.raw(lower) for lower in bench.lowers]

@@ -12,8 +12,12 @@ from typing import Any
 from tests.conformance.tree import Node, build, directory, file, hard_link, special, symlink
 from tests.helpers import trees
 from tests.helpers.calls import RENAME_EXCHANGE
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import Driver, OsDriver
+from tests.helpers.mounts import wait_until
+from tests.helpers.unions import in_a_thread
 from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.union import UnionFs, open_union
 
 WHITEOUT = stat.S_IFCHR
 
@@ -50,7 +54,8 @@ BOTTOM: Sequence[Node] = (
 class Scenario:
     """One operation, after `before`, on a union with `settings`.
 
-    `moves_mtime` names files whose mtime may be new before their content is.
+    `moves_mtime` names files whose mtime may be new before their content is.  With `ahead`
+    copies are staged ahead.
     """
 
     name: str
@@ -58,13 +63,21 @@ class Scenario:
     before: Callable[[Driver], object] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     moves_mtime: tuple[bytes, ...] = ()
+    ahead: bool = False
 
     def __str__(self) -> str:
         return self.name
 
+    def open(self, config: UnionConfig) -> UnionFs:
+        return open_union(config, in_a_thread if self.ahead else None)
+
     def prepare(self, tree: Driver) -> None:
         if self.before is not None:
             self.before(tree)
+        if self.ahead and isinstance(tree, CoreDriver):
+            # So that the operation makes the same system calls each time.
+            fs, node = tree.fs, tree.get(b"d/w").nodeid
+            wait_until(lambda: not fs.slow_open(node, os.O_RDWR), "the copy to be on disk")
 
 
 def _trunc(tree: Driver) -> None:
@@ -173,6 +186,25 @@ PLAIN = (
     Scenario("exchange of two directories", lambda t: t.rename(b"d", b"low", RENAME_EXCHANGE)),
 )
 
+
+def _stage_w(tree: Driver) -> None:
+    """Have a copy of w, which the directory lists after x, staged ahead."""
+    list(tree.listdir(b"d"))
+    tree.chmod(b"d/x", 0o600)
+
+
+AHEAD = tuple(
+    Scenario(f"staged ahead: {name}", run, _stage_w, ahead=True)
+    for name, run in (
+        ("chmod", lambda t: t.chmod(b"d/w", 0o600)),
+        ("append", lambda t: t.append(b"d/w", b"new")),
+        ("truncate", lambda t: t.truncate(b"d/w", 0)),
+        ("rename", lambda t: t.rename(b"d/w", b"w", 0)),
+        ("link", lambda t: t.link(b"d/w", b"w")),
+        ("unlink", lambda t: t.unlink(b"d/w")),
+    )
+)
+
 METACOPY = (
     Scenario("metacopy: chmod", lambda t: t.chmod(b"f", 0o600)),
     Scenario("metacopy: chown of a hard link", lambda t: t.chown(b"h1", 5, 6)),
@@ -209,6 +241,7 @@ def _with(settings: dict[str, Any], prefix: str, chosen: Sequence[Scenario]) -> 
 
 SCENARIOS = [
     *PLAIN,
+    *AHEAD,
     *_with({"metacopy": True}, "", METACOPY),
     *_with({"whiteout": WhiteoutForm.XATTR}, "xattr: ", _DELETING),
     *_with({"whiteout": WhiteoutForm.AUFS}, "aufs: ", _DELETING),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.faults.scenarios import (
+    AHEAD,
     DEVICES,
     IN_PLACE,
     OVER_DEVICES,
@@ -31,8 +32,8 @@ from tests.faults.scenarios import (
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import READING, Countdown, system_calls, without_exchange
+from tests.helpers.unions import discard_staged
 from unionfs.core.config import UnionConfig, WhiteoutForm
-from unionfs.core.union import open_union
 
 CRASHED = 77
 
@@ -40,6 +41,16 @@ CRASHED = 77
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_a_crash_leaves_old_or_new(bench: Bench, scenario: Scenario) -> None:
     _check_all_crashes(bench, scenario)
+
+
+def test_what_is_staged_ahead_in_these_scenarios_is_used(bench: Bench) -> None:
+    scenario = AHEAD[0]
+    union = scenario.open(bench.config(*bench.fresh(0), scenario))
+    driver = CoreDriver(union)
+    scenario.prepare(driver)
+    scenario.run(driver)
+    assert union.counters()["copies_ahead"] == 1
+    union.close()
 
 
 @pytest.mark.parametrize("scenario", IN_PLACE, ids=str)
@@ -70,7 +81,7 @@ def _crash_points(bench: Bench, scenario: Scenario) -> tuple[list[int], int]:
     After a call that only reads, the disk is as it was for the crash before.
     """
     upper, work = bench.fresh(0)
-    union = open_union(bench.config(upper, work, scenario))
+    union = scenario.open(bench.config(upper, work, scenario))
     changes: list[bool] = []
 
     def note(name: str, args: tuple[Any, ...]) -> None:
@@ -82,6 +93,7 @@ def _crash_points(bench: Bench, scenario: Scenario) -> tuple[list[int], int]:
         scenario.prepare(driver)
         with system_calls(note):
             scenario.run(driver)
+        discard_staged(union)
         driver.finish()
     finally:
         union.close()
@@ -96,7 +108,7 @@ def _crash(config: UnionConfig, scenario: Scenario, number: int) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            driver = CoreDriver(open_union(config))
+            driver = CoreDriver(scenario.open(config))
             scenario.prepare(driver)
             hook = Countdown(number, lambda: os._exit(CRASHED))
             with system_calls(hook):
@@ -119,7 +131,7 @@ def _check_after_crash(
     new: trees.Tree,
     when: str,
 ) -> None:
-    union = open_union(config)
+    union = scenario.open(config)
     try:
         driver = CoreDriver(union)
         found = forgive_link_counts(forgive_mtimes(seen(driver), scenario, old), old, new)
@@ -130,6 +142,7 @@ def _check_after_crash(
             scenario.run(driver)
             again = forgive_link_counts(seen(driver), new)
             trees.assert_same(new, again, f"done again after {when}")
+        discard_staged(union)
         driver.finish()
     finally:
         union.close()

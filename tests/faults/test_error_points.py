@@ -27,7 +27,7 @@ from tests.faults.scenarios import (
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import Countdown, DiskFull, system_calls
-from tests.helpers.unions import settle
+from tests.helpers.unions import discard_staged, settle
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.union import open_union
 
@@ -104,7 +104,7 @@ def _fail_and_go_on(
     new: trees.Tree,
 ) -> bool:
     """Return whether the operation is done in the end, as in all but the one case of `is_torn`."""
-    union = open_union(config)
+    union = scenario.open(config)
     try:
         driver = CoreDriver(union)
         scenario.prepare(driver)
@@ -123,6 +123,7 @@ def _fail_and_go_on(
         if found == old:
             scenario.run(driver)
             trees.assert_same(new, seen(driver), f"done again after {hook.struck}")
+        discard_staged(union)
         driver.finish(f"after {hook.struck}")
         return True
     finally:

@@ -66,6 +66,7 @@ class Client(threading.Thread):
         super().__init__(name=f"client {seed}", daemon=True)
         self.tree = tree
         self.random = random.Random(seed)
+        self.walked = 0
         self.done: list[tuple[str, Operation]] = []
         self.begun: tuple[str, Operation] | None = None
         self.error: BaseException | None = None
@@ -103,6 +104,11 @@ class Client(threading.Thread):
                 (f"rename {one!r} {new!r}", lambda tree: tree.rename(one, new, 0)),
                 (f"link {one!r} {new!r}", lambda tree: tree.link(one, new)),
             ]
+        if inside and pick.random() < 0.5:
+            # In the order of the listing, so that copies of what comes next are staged.
+            self.walked += 1
+            at = inside[self.walked % len(inside)]
+            return f"walk {at!r}", lambda tree: tree.chmod(at, mode)
         if inside:
             two = pick.choice(inside)
             choices += [

@@ -14,7 +14,8 @@ from tests.conformance.tree import Node, build
 from tests.helpers import trees
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import kernel_overlay, layer_options, mounted, require_root
-from tests.helpers.unions import Content, fill, open_fds
+from tests.helpers.unions import Content, discard_staged, fill, open_fds
+from unionfs.core.ahead import Start
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 
@@ -51,19 +52,26 @@ class Layers:
 
     @contextmanager
     def union(
-        self, *, lowers_change: bool = False, strict: bool = True, **settings: Any
+        self,
+        *,
+        lowers_change: bool = False,
+        strict: bool = True,
+        background: Start | None = None,
+        **settings: Any,
     ) -> Iterator[CoreDriver]:
         """Open the union; `lowers_change` says that the test itself changes a lower.
 
-        Unless `strict`, what is left in memory is not counted.
+        Unless `strict`, what is left in memory is not counted.  `background` is that of
+        `open_union`.
         """
         before = {} if lowers_change else {lower: trees.raw(lower) for lower in self.lowers}
         fds = open_fds()
-        fs = open_union(self.config(**settings))
+        fs = open_union(self.config(**settings), background)
         driver = CoreDriver(fs)
         try:
             yield driver
             if strict:
+                discard_staged(fs)
                 driver.finish()
         finally:
             fs.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -83,3 +84,15 @@ def state_of(fs: UnionFs) -> State:
 def nodeid(driver: CoreDriver, path: bytes) -> NodeId:
     """Return the nodeid of `path`; the driver keeps a reference to it."""
     return driver.get(path).nodeid
+
+
+def discard_staged(fs: UnionFs) -> None:
+    """Remove the copies that are staged ahead, which keep their inodes."""
+    writable = state_of(fs).writable
+    if writable is not None and writable.ahead is not None:
+        writable.ahead.discard()
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Run `work` in a thread of its own, as the `background` of a union."""
+    threading.Thread(target=work, daemon=True).start()

@@ -7,11 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import Driver, OsDriver
 from tests.helpers.mounts import kernel_overlay, mounted
+from tests.helpers.unions import discard_staged, in_a_thread
 from tests.model.deviations import Subject as Kind
+from unionfs.core import stage_ahead
+from unionfs.core.ahead import Start
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
 
@@ -61,7 +65,8 @@ class Core:
 
     kind = Kind.CORE
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, background: Start | None = None, **settings: Any) -> None:
+        self.background = background
         self.settings = settings
 
     def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
@@ -71,7 +76,8 @@ class Core:
             work=os.fsencode(work),
             **self.settings,
         )
-        self.driver = CoreDriver(open_union(config))
+        self.union = open_union(config, self.background)
+        self.driver = CoreDriver(self.union)
         return self.driver
 
     def freeze(self, upper_to: Path) -> None:
@@ -79,6 +85,23 @@ class Core:
 
     def close(self) -> None:
         try:
+            discard_staged(self.union)
             self.driver.finish()
         finally:
             self.driver.fs.close()
+
+
+class CoreAhead(Core):
+    """PyUnion's core, which stages copies ahead after every copy_up in a directory."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(in_a_thread, **settings)
+        self._stack = contextlib.ExitStack()
+
+    def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
+        self._stack.enter_context(mock.patch.object(stage_ahead, "RUN", 0))
+        return super().open(lowers, upper, work)
+
+    def close(self) -> None:
+        with self._stack:
+            super().close()

@@ -11,7 +11,7 @@ from tests.helpers.effort import examples
 from tests.helpers.mounts import require_root
 from tests.model.layers import WhiteoutForm
 from tests.model.machine import Subject, UnionMachine
-from tests.model.subjects import Core
+from tests.model.subjects import Core, CoreAhead
 from unionfs.core.config import WhiteoutForm as Written
 
 EXAMPLES = os.environ.get("PYUNION_EXAMPLES")
@@ -70,6 +70,16 @@ class AufsMachine(UnionMachine):
         return Core(whiteout=Written.AUFS)
 
 
+class AheadMachine(UnionMachine):
+    """What a copy_up needs is there before it."""
+
+    can_freeze = True
+
+    def make_subject(self) -> Subject:
+        require_root()
+        return CoreAhead()
+
+
 class TimeoutMachine(UnionMachine):
     """Nothing is remembered between operations."""
 
@@ -80,11 +90,19 @@ class TimeoutMachine(UnionMachine):
         return Core(timeout=0)
 
 
-for machine in (CoreMachine, MetacopyMachine, UserXattrMachine, AufsMachine, TimeoutMachine):
+for machine in (
+    CoreMachine,
+    MetacopyMachine,
+    UserXattrMachine,
+    AufsMachine,
+    AheadMachine,
+    TimeoutMachine,
+):
     machine.TestCase.settings = CORE_SETTINGS
 
 TestCoreModel = CoreMachine.TestCase
 TestMetacopyModel = MetacopyMachine.TestCase
 TestUserXattrModel = UserXattrMachine.TestCase
 TestAufsModel = AufsMachine.TestCase
+TestAheadModel = AheadMachine.TestCase
 TestTimeoutModel = TimeoutMachine.TestCase

@@ -5,12 +5,13 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
     UnionFs._freezing                one freeze at a time
       unionfs.gate                   a freeze closes it; every request is inside it
         wire.Files._lock             held while OPEN and RELEASE call the core
-          Writable.copy_locks        one lock for each file that is being copied up
-            State.rename_lock        one rename at a time
-              Dir.lock               an ancestor before its descendants
-                FdCache.lock         fds of real directories, and their names in the upper
-                InodeTable.lock      the table of inodes, and every nlookup
-                InodeTable.freeing   one thread at a time closes deleted files
+          StageAhead._turn           held while copies are staged ahead; a request only tries it
+            Writable.copy_locks      one lock for each file that is being copied up
+              State.rename_lock      one rename at a time
+                Dir.lock             an ancestor before its descendants
+                  FdCache.lock       fds of real directories, and their names in the upper
+                  InodeTable.lock    the table of inodes, and every nlookup
+                  InodeTable.freeing one thread at a time closes deleted files
 
 `wire.Files._lock` belongs to the caller, and the core never takes it.  `CopyLocks._lock`
 and the condition in `Gate` are held for a few lines that take no other lock, so they have

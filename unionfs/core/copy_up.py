@@ -1,10 +1,8 @@
 """copy_up: create the upper copy of an inode before its first change.
 
-Decided here and only here: what is copied, in which order, and when it is visible.
-A copy is staged in the workdir and renamed into place, so that readers see either
-the lower inode or the whole copy, even after a crash.  The order is data, owner,
-attributes, mode, times: a write drops capabilities, chown drops suid, and every
-one of these steps changes the times.
+Decided here and only here: when something is copied, and when the copy is visible.
+A copy is staged in the workdir (`core.staging`) and renamed into place, so that readers
+see either the lower inode or the whole copy, even after a crash.
 
 Threading: while data is copied, only the copy lock of the file is held; the lock
 of the parent directory is taken to publish the copy.
@@ -17,34 +15,29 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from contextlib import suppress
 from functools import partial
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
-from unionfs.core.layer import Fd, RealDir, open_path, open_untouched
-from unionfs.core.link_index import LinkIndex, encode_delta, entry_name
+from unionfs.core.layer import RealDir, open_path
+from unionfs.core.link_index import LinkIndex, encode_delta
 from unionfs.core.lookup import load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
-from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import past_marks, protect, refuse, require_protectable
 from unionfs.core.real_file import at_rest, open_node, stat_node
 from unionfs.core.redirect import lower_names
+from unionfs.core.staging import Copy, Staged, copy_data, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
-from unionfs.core.whiteout import DT_DIR, INO_SHIFT, upper_entry
+from unionfs.core.whiteout import DT_DIR, INO_SHIFT
 from unionfs.errors import fs_error
-from unionfs.interrupts import stop_if_abandoned
 from unionfs.light_logging import Logger
-from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import touch, utimens_at
-from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statx import marks_at
-from unionfs.syscalls.writeback import begin_write_back, write_back
 
 log = Logger(__name__)
 
@@ -55,18 +48,23 @@ _QUICK_BYTES = 64 << 10
 _QUICK_NS = 300_000
 
 
-def is_slow_copy(state: State, size: int) -> bool:
+def is_slow_copy(state: State, node: File, size: int) -> bool:
     """Tell whether copying `size` bytes up takes so long that a worker thread should do it.
 
     If the data has to be on disk before the copy is visible, that depends on the disk.
     """
     if state.config.volatile:
         return size > SLOW_BYTES
+    writable = state.writable
+    if writable is not None and writable.ahead is not None and writable.ahead.is_ready(node):
+        return False
     return size > (_QUICK_BYTES if state.write_back_ns < _QUICK_NS else 0)
 
 
 def source_bytes(node: File) -> int:
     """Return the size in bytes of the lower data of `node`; 0 if the file is gone."""
+    if node.found_size >= 0 and node.data is None:
+        return node.found_size
     real, name = node.data or (node.real, node.rname)
     try:
         return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
@@ -140,11 +138,8 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     work = state.require_upper().work.fd
     mark_impure(state, parent)
 
-    def rename() -> None:
-        move = partial(os.rename, staged, name, src_dir_fd=work, dst_dir_fd=fd)
-        as_owner(move, (work, staged), (fd, None))
-
-    past_marks(rename, fd)
+    move = partial(os.rename, staged, name, src_dir_fd=work, dst_dir_fd=fd)
+    past_marks(lambda: as_owner(move, (work, staged), (fd, None)), fd)
     try:
         past_marks(lambda: utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns), fd)
         parent.keep_ctime(before, os.stat(fd))
@@ -192,90 +187,45 @@ def copy_up_file(
             return
         if not node.unlinked:
             copy_up_dir(state, node.parent)
-        copy = _plan(state, writable, node, size, metadata_only=metadata_only)
-        refuse(copy.protected, allowed)
-        _copy_up_lower(copy)
+        staged = None if writable.ahead is None else writable.ahead.take(node, size)
+        if staged is None:
+            copy = plan_copy(state, writable, node, size, metadata_only=metadata_only)
+            refuse(copy.protected, allowed)
+            staged = _stage_safely(state, copy)
+        _give_name(staged)
     state.counts["copy_ups"] += 1
+    if writable.ahead is not None:
+        writable.ahead.follow(node)
 
 
-class _Copy(NamedTuple):
-    """One copy_up of a file.
-
-    `st` is the stat of the lower.  `name` is the copy in the staging directory, which has
-    the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
-    are the attributes to set on the copy, `protected` its marks of chattr(1).  `entry` is
-    its name in `link_index`, through which lookups of its other names in the union find it;
-    `link_index` is None for a file with one name.
-    """
-
-    state: State
-    writable: Writable
-    node: File
-    source: tuple[Fd, bytes]
-    st: os.stat_result
-    name: bytes
-    size: int | None
-    metacopy: bool
-    marks: dict[str, bytes]
-    protected: int
-    link_index: LinkIndex | None = None
-    entry: bytes = b""
+def _stage_safely(state: State, copy: Copy) -> Staged:
+    """Stage `copy`, with its data on disk."""
+    staged = stage_copy(copy)
+    begun = time.monotonic_ns()
+    try:
+        secure_data(staged)
+    except BaseException:
+        copy.writable.work.discard(copy.name)
+        raise
+    # One that takes long counts for the next few.
+    lately = time.monotonic_ns() - begun
+    state.write_back_ns = max(lately, (3 * state.write_back_ns + lately) // 4)
+    return staged
 
 
-def _plan(
-    state: State, writable: Writable, node: File, size: int | None, *, metadata_only: bool
-) -> _Copy:
-    """Decide what the copy of the lower file `node` will be."""
-    fd, name = node.real.fd(), node.rname
-    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    metacopy = state.config.metacopy and metadata_only
-    protected = 0 if node.unlinked else marks_at(fd, name)
-    # The data of an append-only copy could not be completed.
-    metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0 and not protected
-    copy = _Copy(
-        state=state,
-        writable=writable,
-        node=node,
-        source=(fd, name),
-        st=st,
-        name=writable.work.new_name(),
-        size=None if metacopy else size,
-        metacopy=metacopy,
-        marks={},
-        protected=protected,
-    )
-    marks = state.marks
-    origin = origin_of(state, node.real, name)
-    if st.st_nlink == 1:
-        if origin is not None:
-            copy.marks[marks.origin] = origin
-        return copy
-    if writable.index is None:
-        # Nothing will lead from the other links, which show the lower's st_ino, to this
-        # copy: it becomes a file of its own, with its own st_ino.
-        return copy
-    # A lookup of another link searches the index by the inode that it is a link of.
-    linked = encode_origin(node.real.layer, fd, name)
-    if linked is not None:
-        copy.marks[marks.origin] = linked
-        copy = copy._replace(link_index=writable.index, entry=entry_name(linked))
-    if origin is not None and origin != linked:
-        copy.marks[marks.first_origin] = origin
-    return copy
-
-
-def _copy_up_lower(copy: _Copy) -> None:
+def _give_name(staged: Staged) -> None:
+    """Make the staged copy the file itself, under the names that the file has now."""
+    copy = staged.copy
     node, work = copy.node, copy.writable.work
     data = node.data or (node.real, node.rname)
     try:
-        _stage(copy)
         require_protectable((work.fd, copy.name), copy.protected)
         if copy.metacopy:
             node.data = data
         # The file may have lost names while its data was copied.
         delta = copy.st.st_nlink - node.lost.links - 1
         if copy.link_index is None or delta < 0:
-            _publish(copy)
+            _publish(copy, staged.ino)
         else:
             _publish_indexed(copy, copy.link_index, delta)
         if not copy.metacopy:
@@ -288,89 +238,17 @@ def _copy_up_lower(copy: _Copy) -> None:
         raise
 
 
-def _stage(copy: _Copy) -> None:
-    """Make a whole copy of the file in the staging directory."""
-    state, node, st, work = copy.state, copy.node, copy.st, copy.writable.work
-    wanted = users_own(state.marks)
-    stored = state.owners.stored(node.real.layer, copy.source, st)
-    convert = partial(state.owners.copied_xattr, node.real.layer)
-    if node.kind == stat.S_IFREG:
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        staged = Fd(os.open(copy.name, flags, 0o600, dir_fd=work.fd))
-        if copy.metacopy:
-            os.ftruncate(staged, st.st_size)
-            os.setxattr(staged, state.marks.metacopy, b"")
-        else:
-            copy_data(state, node, staged, copy.size)
-            if st.st_size and _is_ordered(copy.writable, state):
-                begin_write_back(staged)  # the disk writes while we do the other steps
-        copy_metadata(copy.source, (staged, None), st, wanted, copy.marks, stored, convert)
-        if copy.size is not None:
-            # The copy has not all of the data, so it must not have the old mtime.
-            touch(staged)
-        if not copy.metacopy and st.st_size:
-            _secure_data(copy.writable, state, staged)
-        return
-    fd, name = copy.source
-    if node.kind == stat.S_IFLNK:
-        os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work.fd)
-    else:
-        os.mknod(copy.name, node.kind | 0o600, st.st_rdev, dir_fd=work.fd)
-    copy_metadata(copy.source, (work.fd, copy.name), st, wanted, copy.marks, stored, convert)
+def _publish(copy: Copy, ino: int) -> None:
+    """Rename the staged copy to the present name of the file; keep an fd of it if it has none.
 
-
-def _secure_data(writable: Writable, state: State, staged: int) -> None:
-    """Make sure that the data of `staged` is on disk before its name is."""
-    if state.config.volatile:
-        return
-    with state.gate.outside():
-        begun = time.monotonic_ns()
-        if _is_ordered(writable, state):
-            write_back(staged)  # fsync would also wait for a commit of the journal
-        else:
-            os.fsync(staged)
-        # One that takes long counts for the next few.
-        lately = time.monotonic_ns() - begun
-        state.write_back_ns = max(lately, (3 * state.write_back_ns + lately) // 4)
-
-
-def _is_ordered(writable: Writable, state: State) -> bool:
-    return writable.upper.ordered and not state.config.volatile
-
-
-def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
-    """Copy the first `size` bytes of the data of `node` into `staged`; None copies all."""
-    if size == 0:
-        return
-    real, name = node.data or (node.real, node.rname)
-    source = open_untouched(name, real.fd())
-    st = os.fstat(source)
-    if node.data is None and st.st_ino != node.rino:
-        raise fs_error(errno.ESTALE)  # the layer was changed from outside
-    length = st.st_size if size is None else min(size, st.st_size)
-    if length == st.st_size and real.layer.reflinks and length > 0:
-        if try_reflink(source, staged):
-            return
-        real.layer.reflinks = False
-    holes = st.st_blocks * 512 < st.st_size
-    if in_upper(node):
-        # Not outside the gate: the data is written to the upper file itself, which a
-        # freeze must not move meanwhile.
-        copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
-    else:
-        with state.gate.outside():
-            copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
-
-
-def _publish(copy: _Copy) -> None:
-    """Rename the staged copy to the present name of the file; keep an fd of it if it has none."""
+    Its inode number is `ino`.
+    """
     state, node, work = copy.state, copy.node, copy.writable.work
-    st = os.stat(copy.name, dir_fd=work.fd, follow_symlinks=False)
     while True:
         parent, name = node.parent, node.name
         if node.unlinked:
             orphan = open_path(copy.name, work.fd)
-            node.rino = st.st_ino
+            node.rino = ino
             state.table.make_orphan(node, copy.writable.unnamed_place, orphan)
             os.unlink(copy.name, dir_fd=work.fd)
             break
@@ -379,21 +257,21 @@ def _publish(copy: _Copy) -> None:
             if node.unlinked or (node.parent, node.name) != (parent, name):
                 continue
             publish_locked(state, parent, name, copy.name)
-            settle_locked(node, parent, name, st)
+            settle_locked(node, parent, name, ino)
             break
     node.changed += 1
     node.found_size = -1
 
 
-def settle_locked(node: File, parent: Dir, name: bytes, st: os.stat_result) -> None:
-    """Note that `node` is the upper file `name` in `parent`, whose attributes are `st`."""
-    node.rino = st.st_ino
+def settle_locked(node: File, parent: Dir, name: bytes, ino: int) -> None:
+    """Note that `node` is the upper file `name` in `parent`, whose inode number is `ino`."""
+    node.rino = ino
     node.rname = name
     node.real = parent.require_upper()
-    parent.note_upper(name, upper_entry(st))
+    parent.note_upper(name, ino << INO_SHIFT | node.kind >> 12)
 
 
-def _publish_indexed(copy: _Copy, index: LinkIndex, delta: int) -> None:
+def _publish_indexed(copy: Copy, index: LinkIndex, delta: int) -> None:
     """Enter the staged copy into the index, and link it to the present name of the file.
 
     `delta` is the number of names in the union minus the number of links of the copy.
@@ -439,7 +317,7 @@ def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
         except BaseException:
             work.discard(staged)
             raise
-        settle_locked(node, parent, name, st)
+        settle_locked(node, parent, name, st.st_ino)
         set_delta(state, node, node.nlink_delta - 1)
         if (node.parent, node.name) != (parent, name):
             swap_place(node, parent, name)

@@ -178,7 +178,7 @@ def slow_open(state: State, node: File, flags: int) -> bool:
         return False
     if node.kind != stat.S_IFREG or (in_upper(node) and node.data is None):
         return False
-    return is_slow_copy(state, source_bytes(node))
+    return is_slow_copy(state, node, source_bytes(node))
 
 
 def current_fd(state: State, handle: Handle) -> Fd:

@@ -86,6 +86,8 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
     upper_to = os.path.abspath(upper_to)
     if upper_to.startswith(upper.path + b"/"):
         raise OSError(errno.EINVAL, "the upper cannot be moved into itself", upper_to)
+    if writable.ahead is not None:
+        writable.ahead.discard()
     os.mkdir(upper_to, 0o700)
     try:
         fresh = Fd(os.open(upper_to, _OPEN_DIR))

@@ -66,6 +66,7 @@ def counters(state: State) -> dict[str, int]:
         "lookups": sum(node.nlookup for node in nodes),
         "open_directories": len(state.fds),
         "copy_ups": state.counts["copy_ups"],
+        "copies_ahead": state.counts["copies_ahead"],
         "handles": state.counts["handles"],
         "freezes": state.generation,
         **state.transport_counters(),

@@ -309,17 +309,25 @@ def open_regular(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
     Raises ESTALE if `name` is anything else, put there from outside the union.  The open
     does not block, even if it is a fifo or a device.
     """
+    return _open_regular(name, dir_fd, flags)[0]
+
+
+def _open_regular(name: bytes, dir_fd: int, flags: int) -> tuple[Fd, os.stat_result]:
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     fd = Fd(os.open(name, flags, dir_fd=dir_fd))
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode):
         raise fs_error(errno.ESTALE)
-    return fd
+    return fd, st
 
 
-def open_untouched(name: bytes, dir_fd: int, flags: int = os.O_RDONLY) -> Fd:
-    """Like `open_regular`; reading from the fd keeps the atime, if we have the right."""
+def open_untouched(name: bytes, dir_fd: int) -> tuple[Fd, os.stat_result]:
+    """Like `open_regular`, with the attributes of the file.
+
+    Reading from the fd keeps the atime, if we have the right.
+    """
     try:
-        return open_regular(name, dir_fd, flags | os.O_NOATIME)
+        return _open_regular(name, dir_fd, os.O_RDONLY | os.O_NOATIME)
     except PermissionError:
         # Only the owner, or root, may ask for O_NOATIME.
-        return open_regular(name, dir_fd, flags)
+        return _open_regular(name, dir_fd, os.O_RDONLY)

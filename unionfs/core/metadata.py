@@ -58,6 +58,8 @@ def copy_metadata(
 
 def _give(target: Place, stored: Stored) -> None:
     fd, name = target
+    if stored.uid == stored.gid == -1:
+        return
     try:
         if name is None:
             os.chown(fd, stored.uid, stored.gid)

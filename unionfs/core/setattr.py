@@ -77,7 +77,7 @@ def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
     if change.size is None and state.config.metacopy:
         return False
     wanted = source_bytes(node) if change.size is None else min(change.size, source_bytes(node))
-    return is_slow_copy(state, wanted)
+    return is_slow_copy(state, node, wanted)
 
 
 def _truncate(

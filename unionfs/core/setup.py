@@ -166,6 +166,9 @@ def close_state(state: State, *, write_back: bool = True) -> None:
     after a crash.  The upper of a volatile mount is not written back, and its mark stays.
     """
     writable = state.writable
+    if writable is not None and writable.ahead is not None:
+        writable.ahead.close()
+        writable.ahead = None
     if write_back and writable is not None:
         try:
             if not state.config.volatile:

@@ -20,7 +20,11 @@ from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.gate import Gate
+from unionfs.light_typing import TYPE_CHECKING
 from unionfs.types import NodeId
+
+if TYPE_CHECKING:
+    from unionfs.core.stage_ahead import StageAhead
 
 # A disk counts as slow until it was seen to be quick.
 _UNKNOWN_NS = 1_000_000
@@ -76,6 +80,7 @@ class Writable:
         self.whiteout_form = whiteout_form
         self.exchanges = exchanges
         self.copy_locks = CopyLocks()
+        self.ahead: StageAhead | None = None
         self.sheltered: dict[File, bytes] = {}
         self.shelter = RealDir(self.upper, None, b"")
         self.shelter.pin(self.work.fd)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from unionfs.core import dirops, extents, xattrs
-from unionfs.core.ahead import ReadAhead, Start
+from unionfs.core.ahead import Start
 from unionfs.core.config import Atime, OverrideStat, UnionConfig
 from unionfs.core.file import (
     Handle,
@@ -51,6 +51,7 @@ from unionfs.core.restore import restore
 from unionfs.core.setattr import setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.shelter import leave_shelter
+from unionfs.core.stage_ahead import work_ahead
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
@@ -74,8 +75,8 @@ from unionfs.types import (
 )
 
 
-def open_union(config: UnionConfig, read_ahead: Start | None = None) -> UnionFs:
-    """Open the union that `config` describes; `read_ahead` starts a thread, see `core.ahead`.
+def open_union(config: UnionConfig, background: Start | None = None) -> UnionFs:
+    """Open the union that `config` describes; `background` starts a thread, see `core.ahead`.
 
     Raises `ConfigError` if that is not possible; nothing on disk is changed then.
     """
@@ -83,8 +84,8 @@ def open_union(config: UnionConfig, read_ahead: Start | None = None) -> UnionFs:
     remote = any(layer.remote for layer in (*state.stack(), *state.data))
     if remote:
         state.gate.patient = False
-    elif read_ahead is not None:
-        state.ahead = ReadAhead(read_ahead)
+    elif background is not None:
+        work_ahead(state, background)
     # Those below are made of this module's class.
     if config.override is not OverrideStat.NONE:
         from unionfs.core.override_union import OverrideUnion, RemoteOverrideUnion

@@ -59,7 +59,7 @@ def lower(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def union(lower: Path, reader: Reader) -> Iterator[UnionFs]:
-    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), read_ahead=reader.start)
+    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), background=reader.start)
     yield union
     union.close()
     assert not any(thread.is_alive() for thread in reader.threads)
@@ -122,7 +122,7 @@ def test_without_a_thread_nothing_is_read_ahead(lower: Path, reader: Reader) -> 
     def refuse(work: Callable[[], None]) -> None:
         raise RuntimeError("can't start new thread")
 
-    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), read_ahead=refuse)
+    union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), background=refuse)
     assert len(list(union.listdir(ROOT_NODEID, 0))) == DIRS + 4
     union.close()
     assert reader.read == []

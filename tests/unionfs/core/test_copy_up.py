@@ -14,7 +14,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import core, nodeid
-from unionfs.core import copy_up
+from unionfs.core import copy_up, staging
 from unionfs.types import ROOT_NODEID, SetAttr
 
 DATA = b"some data " * 1000
@@ -165,7 +165,7 @@ def test_the_parents_keep_their_times(tmp_path: Path) -> None:
 @pytest.fixture
 def while_copying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Return a function to do something in the middle of the next copy of data."""
-    original = copy_up.copy_data
+    original = staging.copy_data
     planned: list[Callable[[], object]] = []
 
     def copy_data(*args: object, **keywords: object) -> None:
@@ -173,7 +173,7 @@ def while_copying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obj
             planned.pop()()
         original(*args, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(copy_up, "copy_data", copy_data)
+    monkeypatch.setattr(staging, "copy_data", copy_data)
     return planned.append
 
 
@@ -313,7 +313,7 @@ def test_a_small_copy_is_slow_only_where_the_disk_is(
         nonlocal now
         now += takes
 
-    monkeypatch.setattr(copy_up, "write_back", flush)
+    monkeypatch.setattr(staging, "write_back", flush)
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(copy_up, "time", SimpleNamespace(monotonic_ns=lambda: now))
     names = [b"%d" % number for number in range(8)]

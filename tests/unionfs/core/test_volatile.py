@@ -15,7 +15,7 @@ from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay
 from tests.helpers.unions import Content, core, nodeid
 from tests.unionfs.core.test_setup import refusal, refused
-from unionfs.core import copy_up, freeze, setup, union
+from unionfs.core import freeze, setup, staging, union
 from unionfs.core import volatile as volatile_mount
 
 MARK = "work/incompat/volatile"
@@ -44,8 +44,8 @@ def syncs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         (union, "syncfs"),
         (freeze, "syncfs"),
         (volatile_mount, "syncfs"),
-        (copy_up, "write_back"),
-        (copy_up, "begin_write_back"),
+        (staging, "write_back"),
+        (staging, "begin_write_back"),
     ):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     return calls

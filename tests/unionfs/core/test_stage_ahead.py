@@ -1,0 +1,412 @@
+"""Copies staged ahead of a program: which, for how long, and that nobody sees any of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.calls import FS_IMMUTABLE_FL, set_flags
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.layers import Layers
+from tests.helpers.mounts import wait_until
+from tests.helpers.trees import assert_same, snapshot
+from tests.helpers.unions import core, in_a_thread, nodeid, state
+from unionfs.core import stage_ahead, staging
+from unionfs.core.stage_ahead import LARGEST, MOST, RUN
+
+FILES = 40
+CONTENT = {f"f{number:02}": f"content of {number}" * 10 for number in range(FILES)}
+
+Change = Callable[[CoreDriver, bytes], object]
+
+
+def chmod(tree: CoreDriver, path: bytes) -> None:
+    tree.chmod(path, 0o600)
+
+
+def listed(tree: CoreDriver, path: bytes = b"") -> list[bytes]:
+    """Return the names of the files in a directory, in the order in which it lists them."""
+    found = [entry.name for entry in tree.listdir(path) if entry.name not in (b".", b"..")]
+    return [path + b"/" + name if path else name for name in found]
+
+
+def walk(tree: CoreDriver, count: int, change: Change = chmod) -> list[bytes]:
+    """Change the first `count` files; return the others, in their order."""
+    names = listed(tree)
+    for name in names[:count]:
+        change(tree, name)
+    return names[count:]
+
+
+def staged(layers: Layers) -> list[Path]:
+    return [path for path in (layers.work / "work").iterdir() if path.is_file()]
+
+
+def used(tree: CoreDriver) -> int:
+    return core(tree).counters()["copies_ahead"]
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Layers:
+    return Layers(tmp_path, {"d": dict(CONTENT), **CONTENT})
+
+
+@pytest.fixture
+def tree(layers: Layers) -> Iterator[CoreDriver]:
+    """A union; what it shows at the end is what its layers hold."""
+    with layers.union(background=in_a_thread, lowers_change=True) as tree:
+        yield tree
+        shown = snapshot(tree)
+    assert_same(shown, layers.look())
+
+
+def test_what_comes_next_is_staged_and_used(layers: Layers, tree: CoreDriver) -> None:
+    names = walk(tree, RUN + 1)
+    assert len(staged(layers)) == 2
+    for name in names:
+        if name != b"d":
+            chmod(tree, name)
+    assert used(tree) >= FILES - RUN - 2
+    assert len(staged(layers)) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree, name: tree.chown(name, 5, 6),
+        lambda tree, name: tree.utimens(name, 10**15, 10**15),
+        lambda tree, name: tree.append(name, b"more"),
+        lambda tree, name: tree.setxattr(name, "user.x", b"1", 0),
+        lambda tree, name: tree.rename(name, b"moved-" + name, 0),
+        lambda tree, name: tree.link(name, b"second-" + name),
+    ],
+    ids=["chown", "utimens", "append", "setxattr", "rename", "link"],
+)
+def test_every_change_gets_what_it_would_get_without(tmp_path: Path, change: Change) -> None:
+    trees = []
+    for number, background in enumerate((None, in_a_thread)):
+        layers = Layers(tmp_path / str(number), CONTENT)
+        for lower in layers.lowers:
+            for path in (lower, *lower.iterdir()):
+                os.setxattr(path, "user.kept", b"value")
+                os.utime(path, ns=(10**18 + 1, 10**18 + 2))
+        with layers.union(background=background) as tree:
+            walk(tree, 2 * MOST, change)
+            assert (used(tree) > MOST) == (background is not None)
+            trees.append({path: thing.without_time() for path, thing in snapshot(tree).items()})
+            times = {path: thing.mtime_ns for path, thing in snapshot(tree).items()}
+            untouched = listed(tree)[-1]
+            assert times[untouched] == 10**18 + 2
+    assert trees[0] == trees[1]
+
+
+def test_data_is_on_disk_before_the_name_is(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    named: list[int] = []
+    rename, fsync = os.rename, os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.add(os.fstat(fd).st_ino)
+
+    def noted_rename(source: bytes, target: bytes, **places: int) -> None:
+        named.append(os.stat(source, dir_fd=places["src_dir_fd"]).st_ino)
+        assert named[-1] in synced
+        rename(source, target, **places)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(staging, "write_back", note)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    chosen = [name for name in listed(tree) if name != b"d"]
+    for name in chosen:
+        chmod(tree, name)
+    assert used(tree) > MOST and len(named) == len(chosen)
+
+
+def test_no_more_is_staged_than_may_be(layers: Layers, tree: CoreDriver) -> None:
+    for name in walk(tree, 0)[: MOST + RUN + 5]:
+        if name != b"d":
+            chmod(tree, name)
+        assert len(staged(layers)) <= MOST
+    # A walk through a directory in between does not stop at those of the one above.
+    before = used(tree)
+    for name in listed(tree, b"d"):
+        chmod(tree, name)
+        assert len(staged(layers)) <= MOST
+    assert used(tree) - before >= FILES - RUN - 2
+
+
+def make_large(path: Path) -> None:
+    path.write_bytes(b"special" * LARGEST)
+
+
+def make_links(path: Path) -> None:
+    path.write_text("special")
+    path.with_name("second").hardlink_to(path)
+
+
+def make_marked(path: Path) -> None:
+    path.write_text("special")
+    set_flags(path, FS_IMMUTABLE_FL)
+
+
+def make_hidden(path: Path) -> None:
+    path.write_text("special")
+    os.mknod(path.parents[1] / "upper/special", stat.S_IFCHR)
+
+
+def make_in_upper(path: Path) -> None:
+    (path.parents[1] / "upper/special").write_text("special")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_large,
+        make_links,
+        make_marked,
+        make_hidden,
+        make_in_upper,
+        Path.touch,
+        Path.mkdir,
+        os.mkfifo,
+        lambda path: path.symlink_to("special"),
+    ],
+    ids=["large", "links", "marked", "hidden", "upper", "empty", "dir", "fifo", "symlink"],
+)
+def test_only_small_files_of_one_name_and_without_marks_are(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    layers = Layers(tmp_path, {name: text for name, text in CONTENT.items() if name < "f12"})
+    special = layers.lowers[0] / "special"
+    make(special)
+    try:
+        with layers.union(background=in_a_thread, lowers_change=True) as tree:
+            for name in listed(tree):
+                if name.startswith(b"f"):
+                    chmod(tree, name)
+                assert all(path.read_bytes().startswith(b"content") for path in staged(layers))
+            assert used(tree)
+    finally:
+        if make is make_marked:
+            set_flags(special, 0)
+
+
+def test_files_in_no_order_make_nothing_likely(layers: Layers, tree: CoreDriver) -> None:
+    for name in reversed(listed(tree)):
+        if name != b"d":
+            chmod(tree, name)
+            assert staged(layers) == []
+
+
+def test_what_is_not_used_goes_after_a_while(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_ahead, "IDLE_S", 0.05)
+    names = walk(tree, RUN + 3)
+    wait_until(lambda: not staged(layers), "the staged copies to go")
+    before = used(tree)
+    chmod(tree, names[0])
+    assert used(tree) == before
+    wait_until(
+        lambda: not any("_serve" in thread.name for thread in threading.enumerate()), "the thread"
+    )
+    for name in names[1 : RUN + 4]:
+        chmod(tree, name)
+    assert staged(layers)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"volatile": True}, {"metacopy": True}, {"timeout": 0}, {"background": None}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_where_it_is_not_done(layers: Layers, settings: dict[str, Any]) -> None:
+    with layers.union(**({"background": in_a_thread} | settings)) as tree:
+        walk(tree, RUN + 3)
+        assert staged(layers) == []
+
+
+def test_a_disk_that_is_nearly_full_takes_nothing(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = walk(tree, RUN + 2)
+    assert staged(layers)
+    monkeypatch.setattr(stage_ahead, "ROOM", 1 << 62)
+    for name in names[:3]:
+        chmod(tree, name)
+        assert staged(layers) == []
+
+
+def test_an_error_while_staging_is_nobodys(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = walk(tree, RUN)
+    stage_copy = staging.stage_copy
+
+    def fail(_copy: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(stage_ahead, "stage_copy", fail)
+    chmod(tree, names[0])
+    assert staged(layers) == []
+    monkeypatch.setattr(stage_ahead, "stage_copy", stage_copy)
+    for name in names[1 : RUN + 3]:
+        chmod(tree, name)
+    assert staged(layers)
+
+
+def test_an_error_of_the_disk_is_met_again_by_the_copy_that_is_asked_for(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def fail(_staged: object) -> None:
+        failed.set()
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(stage_ahead, "secure_data", fail)
+    names = walk(tree, RUN + 1)
+    before = used(tree)
+    chmod(tree, names[0])
+    assert failed.is_set() and used(tree) == before
+    assert tree.lstat(names[0]).mode & 0o777 == 0o600
+
+
+def test_a_lower_that_was_changed_from_outside_is_copied_as_it_is(
+    layers: Layers, tree: CoreDriver
+) -> None:
+    names = walk(tree, RUN + 1)
+    assert staged(layers)
+    path = layers.lowers[0] / os.fsdecode(names[0])
+    path.write_text("changed")
+    tree.append(names[0], b" and more")
+    assert (layers.upper / os.fsdecode(names[0])).read_text() == "changed and more"
+
+
+def test_a_file_that_is_emptied_takes_none(layers: Layers, tree: CoreDriver) -> None:
+    names = walk(tree, RUN + 1)
+    count = len(staged(layers))
+    tree.close(tree.open(names[0], os.O_WRONLY | os.O_TRUNC, 0))
+    assert len(staged(layers)) >= count - 1
+    assert (layers.upper / os.fsdecode(names[0])).read_bytes() == b""
+
+
+def test_a_removed_file_and_one_that_is_open(layers: Layers, tree: CoreDriver) -> None:
+    names = walk(tree, RUN + 2)
+    held = nodeid(tree, names[0])
+    tree.unlink(names[0])
+    fh = tree.fs.open(held, os.O_RDWR)
+    tree.fs.write(fh, 0, b"XY")
+    assert tree.fs.read(fh, 0, 4) == b"XYnt"
+    tree.fs.release(fh)
+    tree.unlink(names[1])
+    tree.rename(names[2], names[1], 0)
+    assert tree.read(names[1]) == CONTENT[os.fsdecode(names[2])].encode()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_freeze_takes_none_of_it(layers: Layers, tree: CoreDriver, ahead: bool) -> None:
+    names = walk(tree, RUN + 3)
+    to = layers.base / "frozen"
+    core(tree).freeze(os.fsencode(to), ahead=ahead)
+    assert staged(layers) == [] and sorted(os.listdir(to)) == sorted(
+        os.fsdecode(name) for name in set(listed(tree)) - {*names}
+    )
+    for name in names:
+        if name != b"d":
+            chmod(tree, name)
+    assert used(tree)
+    layers.lowers.insert(0, to)
+
+
+def test_copies_staged_before_a_freeze_may_be_used_after_it(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread may stage one while the freeze begins."""
+    names = walk(tree, RUN + 3)
+    ahead = state(tree).require_upper().ahead
+    assert ahead is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(ahead, "discard", lambda: None)
+        core(tree).freeze(os.fsencode(layers.base / "frozen"))
+    before = used(tree)
+    chmod(tree, names[0])
+    assert used(tree) == before + 1
+    layers.lowers.insert(0, layers.base / "frozen")
+
+
+def test_a_restored_directory_is_walked_again(layers: Layers, tree: CoreDriver) -> None:
+    for _ in range(2):
+        names = listed(tree, b"d")
+        for name in names[: RUN + 4]:
+            chmod(tree, name)
+        assert staged(layers)
+        core(tree).restore(b"d")
+        assert all(tree.lstat(name).mode & 0o777 != 0o600 for name in names)
+    for name in listed(tree, b"d"):
+        chmod(tree, name)
+
+
+def test_several_programs_change_the_same_files(layers: Layers, tree: CoreDriver) -> None:
+    names = [name for name in listed(tree) if name != b"d"]
+    nodes = [nodeid(tree, name) for name in names]
+    errors: list[BaseException] = []
+
+    def change() -> None:
+        try:
+            for node in nodes:
+                tree.fs.release(tree.fs.open(node, os.O_RDWR))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=change) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert core(tree).counters()["copy_ups"] == len(names)
+    assert staged(layers) == []
+
+
+def test_what_is_ready_needs_no_worker(layers: Layers, tree: CoreDriver) -> None:
+    names = walk(tree, RUN + 2)
+    fs, node = core(tree), nodeid(tree, names[0])
+    wait_until(lambda: not fs.slow_open(node, os.O_RDWR), "the copy to be on disk")
+    assert fs.slow_open(nodeid(tree, names[MOST + 4]), os.O_RDWR)
+
+
+def test_without_a_thread_nothing_is_staged(layers: Layers) -> None:
+    def refuse(_work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with layers.union(background=refuse) as tree:
+        walk(tree, RUN + 3)
+        assert staged(layers) == []
+
+
+def test_a_crash_leaves_nothing(layers: Layers) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with layers.union(background=in_a_thread) as tree:
+                walk(tree, RUN + 5)
+                os._exit(0 if staged(layers) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert staged(layers)
+    shown = layers.look()
+    assert staged(layers) == []
+    changed = [path for path, thing in shown.items() if thing.mode & 0o777 == 0o600]
+    assert len(changed) == RUN + 5

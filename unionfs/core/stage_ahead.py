@@ -1,0 +1,274 @@
+"""Stage copies of lower files before a program changes them.
+
+A copy gets its name when its data is on disk, so a program that changes one file after the
+other, as chown -R does, would wait for the disk at each.  When some files of a directory were
+copied up in the order in which it lists them, those that follow are staged too, and written to
+disk meanwhile.  A copy_up of one of these only gives it its name.  The promises are those of
+every copy: nothing is seen of it before, and a crash leaves nothing.
+
+Decided here and only here: which files are staged ahead, `MOST` small ones with one name and
+without marks of chattr(1); and for how long.  What is not used goes when nothing was copied up
+for `IDLE_S`, when the disk is nearly full, at a freeze and at the end.
+
+Threading: a request that has copied a file up stages the next ones, in its own thread, if it
+gets `_turn` without waiting.  A function that is given to `start`, which has to run it in a
+thread of its own, waits for the disk where that takes an fsync(2), and removes what is not used.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from unionfs.core.ahead import ReadAhead, Start
+from unionfs.core.inode import LOWER, Dir, File, in_upper
+from unionfs.core.lookup import lookup
+from unionfs.core.readdir import Listing
+from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
+from unionfs.core.state import State, Writable
+from unionfs.core.whiteout import DT_REG, TYPE_MASK
+
+MOST = 16
+LARGEST = 64 << 10  # bytes
+RUN = 2  # so many files in order, after the first, make more of them likely
+IDLE_S = 3.0
+ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
+_A_TIME = 2  # copies staged by one request
+_GAP = 4  # names that a program may leave out
+_FAR = 4096  # names among which the first file of a run is searched
+_RUNS = 8
+_PATIENCE_S = 1.0
+
+
+class _Ahead:
+    """A staged copy, when it was made, and whether its data is known to be on disk."""
+
+    def __init__(self, staged: Staged) -> None:
+        self.staged = staged
+        self.since = time.monotonic_ns()
+        self.on_disk = False
+        self._lock = threading.Lock()
+
+    def secure(self) -> None:
+        """Wait until the data is on disk."""
+        with self._lock:
+            if not self.on_disk:
+                secure_data(self.staged)
+                self.on_disk = True
+
+
+class _Run:
+    """Files of one directory that are copied up in the order of `listing`.
+
+    `at` is the position of the latest, `count` how many were in order, and `front` the position
+    up to which files were staged ahead.
+    """
+
+    def __init__(self, listing: Listing, at: int, count: int) -> None:
+        self.listing, self.at, self.front, self.count = listing, at, at, count
+
+
+class StageAhead:
+    """What is staged ahead of the programs of one union."""
+
+    def __init__(self, state: State, writable: Writable, start: Start) -> None:
+        self._state, self._writable, self._start = state, writable, start
+        self._staged: dict[File, _Ahead] = {}
+        self._runs: dict[Dir, _Run] = {}
+        self._count = 0  # of the latest run
+        self._turn = threading.Lock()
+        self._used = 0.0
+        self._to_sync: SimpleQueue[_Ahead | None] = SimpleQueue()
+        self._ended = threading.Event()
+        self._ended.set()
+        self._closed = False
+
+    def is_ready(self, node: File) -> bool:
+        """Tell whether a copy_up of `node` will hardly wait for the disk."""
+        ahead = self._staged.get(node)
+        if ahead is None or not self._writable.upper.ordered:
+            return ahead is not None and ahead.on_disk
+        return time.monotonic_ns() - ahead.since > self._state.write_back_ns
+
+    def take(self, node: File, size: int | None) -> Staged | None:
+        """Return the whole copy of `node`, on disk; None if there is none, or `size` is given.
+
+        The caller holds the copy lock of `node`.
+        """
+        ahead = self._staged.pop(node, None)
+        if ahead is None:
+            return None
+        (fd, name), before = ahead.staged.copy.source, ahead.staged.copy.st
+        with suppress(OSError):  # a copy that is made now reports an error of the disk
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            # Somebody may have changed the lower from outside.
+            same = (st.st_ino, st.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+            if size is None and same:
+                ahead.secure()
+                self._state.table.forget(node.nodeid, 1)
+                self._state.counts["copies_ahead"] += 1
+                return ahead.staged
+        self._remove(node, ahead)
+        return None
+
+    def follow(self, node: File) -> None:
+        """Note that `node` was copied up, and stage what is likely to be next.
+
+        The caller holds no lock of the core.
+        """
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            run = self._run_of(node)
+            # An error, also of the disk, is that of a copy that was asked for, if it is one.
+            with suppress(OSError):
+                if run is not None and run.count >= RUN and self._may_stage():
+                    self._stage_next(node.parent, run)
+        finally:
+            self._turn.release()
+
+    def discard(self) -> None:
+        """Remove all that is staged."""
+        for node in list(self._staged):
+            self._drop(node)
+
+    def close(self) -> None:
+        """Remove all that is staged, and end the thread."""
+        with self._turn:
+            self._closed = True
+            self._to_sync.put(None)
+            self.discard()
+        self._ended.wait(_PATIENCE_S)
+
+    def _drop(self, node: File) -> None:
+        ahead = self._staged.pop(node, None)
+        if ahead is not None:
+            self._remove(node, ahead)
+
+    def _remove(self, node: File, ahead: _Ahead) -> None:
+        self._state.table.forget(node.nodeid, 1)
+        with suppress(OSError):  # the next mount empties the staging directory
+            self._writable.work.discard(ahead.staged.copy.name)
+
+    # -- with `_turn` --
+
+    def _run_of(self, node: File) -> _Run | None:
+        """Return the run that `node` is the latest of, None if the directory was not listed."""
+        parent, listing = node.parent, node.parent.listing
+        run = self._runs.pop(parent, None)
+        if listing is None:
+            return None
+        at = None
+        if run is not None and run.listing is listing:
+            at = _position(listing.names, node.name, run.at + 1, _GAP)
+        if run is not None and at is not None:
+            run.at, run.count = at, run.count + 1
+        else:
+            at = _position(listing.names, node.name, 0, _FAR)
+            if at is None:
+                return None
+            # A program that has gone through one directory begins with the next one.
+            run = _Run(listing, at, self._count if at < _GAP else 0)
+        self._count = run.count
+        self._runs[parent] = run
+        if len(self._runs) > _RUNS:
+            del self._runs[next(iter(self._runs))]
+        return run
+
+    def _may_stage(self) -> bool:
+        """Tell whether the disk has room, and the thread runs; begin it if it does not."""
+        free = os.statvfs(self._writable.work.fd)
+        if free.f_bavail * free.f_frsize < ROOM:
+            self.discard()
+            return False
+        self._used = time.monotonic()
+        if self._ended.is_set() and not self._closed:
+            with suppress(RuntimeError):  # no thread can be started
+                self._start(self._serve)
+                self._ended.clear()
+        return not self._ended.is_set()
+
+    def _stage_next(self, parent: Dir, run: _Run) -> None:
+        names, made = run.listing.names, 0
+        run.front = max(run.front, run.at)
+        while made < _A_TIME and run.front + 1 < min(run.at + MOST, len(names)):
+            if len(self._staged) >= MOST:
+                oldest = next(iter(list(self._staged)), None)
+                if oldest is None or oldest.parent is parent:
+                    return
+                self._drop(oldest)
+            run.front += 1
+            made += self._stage(parent, names[run.front])
+
+    def _stage(self, parent: Dir, name: bytes) -> bool:
+        """Stage `name` in `parent`, if it is a file to be staged ahead; tell whether it is."""
+        loaded = parent.loaded
+        if loaded is None or loaded.find(name) is not LOWER:
+            return False
+        if loaded.lower[name] & TYPE_MASK != DT_REG:
+            return False
+        found = lookup(self._state, parent, name)
+        if found is None:
+            return False
+        node, st = found
+        made = False
+        try:
+            if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= LARGEST:
+                made = self._make(node)
+        finally:
+            if not made:  # a copy keeps the inode
+                self._state.table.forget(node.nodeid, 1)
+        return made
+
+    def _make(self, node: File) -> bool:
+        writable = self._writable
+        with writable.copy_locks.holding(node.nodeid):
+            if in_upper(node) or node.unlinked or node in self._staged:
+                return False
+            copy = plan_copy(self._state, writable, node, None, metadata_only=False)
+            if copy.protected:
+                return False
+            ahead = self._staged[node] = _Ahead(stage_copy(copy))
+        if not writable.upper.ordered:
+            self._to_sync.put(ahead)
+        return True
+
+    # -- in the thread --
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                ahead = self._to_sync.get(timeout=IDLE_S)
+            except Empty:
+                ahead = None
+            if ahead is not None:
+                with suppress(OSError):  # as in `take`
+                    if self._staged.get(ahead.staged.copy.node) is ahead:
+                        ahead.secure()
+                del ahead  # which has the file open
+                continue
+            with self._turn:
+                if self._closed or time.monotonic() - self._used >= IDLE_S:
+                    self._runs.clear()
+                    self.discard()
+                    self._ended.set()
+                    return
+
+
+def work_ahead(state: State, start: Start) -> None:
+    """Read directories ahead, and stage copies where they are whole and wait for the disk."""
+    state.ahead = ReadAhead(start)
+    writable, config = state.writable, state.config
+    if writable is None or not state.layers_immutable or config.volatile or config.metacopy:
+        return
+    writable.ahead = StageAhead(state, writable, start)
+
+
+def _position(names: list[bytes], name: bytes, begin: int, count: int) -> int | None:
+    """Return the position of `name` among `count` of the `names`, None if it is not there."""
+    with suppress(ValueError):
+        return names.index(name, begin, begin + count)
+    return None

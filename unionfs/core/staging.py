@@ -1,0 +1,194 @@
+"""Copies of lower files in the staging directory, before they have their names in the upper.
+
+Decided here and only here: what a copy of a file is, and when its data is on disk.  The order
+is data, owner, attributes, mode, times: a write drops capabilities, chown drops suid, and every
+one of these steps changes the times.
+
+Threading: the caller holds the copy lock of the file.
+
+Source: overlayfs.rst "Non-directories", "Metadata only copy up", "Index";
+fs/overlayfs/copy_up.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import partial
+
+from unionfs.core.file_marks import origin_of
+from unionfs.core.inode import File, in_upper
+from unionfs.core.layer import Fd, open_untouched
+from unionfs.core.link_index import LinkIndex, entry_name
+from unionfs.core.metadata import copy_metadata, users_own
+from unionfs.core.origin import encode_origin
+from unionfs.core.owner_rights import Place
+from unionfs.core.state import State, Writable
+from unionfs.errors import fs_error
+from unionfs.interrupts import stop_if_abandoned
+from unionfs.light_typing import NamedTuple
+from unionfs.syscalls.attributes import touch
+from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.statx import marks_at
+from unionfs.syscalls.writeback import begin_write_back, write_back
+
+
+class Copy(NamedTuple):
+    """One copy_up of a file.
+
+    `st` is the stat of the lower.  `name` is the copy in the staging directory, which has
+    the first `size` bytes of the data (None: all, or with `metacopy` none).  `marks`
+    are the attributes to set on the copy, `protected` its marks of chattr(1).  `entry` is
+    its name in `link_index`, through which lookups of its other names in the union find it;
+    `link_index` is None for a file with one name.
+    """
+
+    state: State
+    writable: Writable
+    node: File
+    source: tuple[Fd, bytes]
+    st: os.stat_result
+    name: bytes
+    size: int | None
+    metacopy: bool
+    marks: dict[str, bytes]
+    protected: int
+    link_index: LinkIndex | None = None
+    entry: bytes = b""
+
+
+class Staged(NamedTuple):
+    """A copy that is whole but for its name: its inode number, and an fd of a regular file."""
+
+    copy: Copy
+    ino: int
+    fd: Fd | None
+
+
+def plan_copy(
+    state: State, writable: Writable, node: File, size: int | None, *, metadata_only: bool
+) -> Copy:
+    """Decide what the copy of the lower file `node` will be."""
+    fd, name = node.real.fd(), node.rname
+    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    metacopy = state.config.metacopy and metadata_only
+    protected = 0 if node.unlinked else marks_at(fd, name)
+    # The data of an append-only copy could not be completed.
+    metacopy = metacopy and stat.S_ISREG(st.st_mode) and st.st_size > 0 and not protected
+    copy = Copy(
+        state=state,
+        writable=writable,
+        node=node,
+        source=(fd, name),
+        st=st,
+        name=writable.work.new_name(),
+        size=None if metacopy else size,
+        metacopy=metacopy,
+        marks={},
+        protected=protected,
+    )
+    marks = state.marks
+    origin = origin_of(state, node.real, name)
+    if st.st_nlink == 1:
+        if origin is not None:
+            copy.marks[marks.origin] = origin
+        return copy
+    if writable.index is None:
+        # Nothing will lead from the other links, which show the lower's st_ino, to this
+        # copy: it becomes a file of its own, with its own st_ino.
+        return copy
+    # A lookup of another link searches the index by the inode that it is a link of.
+    linked = encode_origin(node.real.layer, fd, name)
+    if linked is not None:
+        copy.marks[marks.origin] = linked
+        copy = copy._replace(link_index=writable.index, entry=entry_name(linked))
+    if origin is not None and origin != linked:
+        copy.marks[marks.first_origin] = origin
+    return copy
+
+
+def stage_copy(copy: Copy) -> Staged:
+    """Make a whole copy of the file in the staging directory, and leave nothing if that fails.
+
+    The data may still have to be written to disk, see `secure_data`.
+    """
+    try:
+        if copy.node.kind == stat.S_IFREG:
+            return _stage_regular(copy)
+        work, (fd, name) = copy.writable.work.fd, copy.source
+        if copy.node.kind == stat.S_IFLNK:
+            os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work)
+        else:
+            os.mknod(copy.name, copy.node.kind | 0o600, copy.st.st_rdev, dir_fd=work)
+        _give_metadata(copy, (work, copy.name))
+        made = os.stat(copy.name, dir_fd=work, follow_symlinks=False)
+        return Staged(copy, made.st_ino, None)
+    except BaseException:
+        copy.writable.work.discard(copy.name)
+        raise
+
+
+def _stage_regular(copy: Copy) -> Staged:
+    state, st = copy.state, copy.st
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = Fd(os.open(copy.name, flags, 0o600, dir_fd=copy.writable.work.fd))
+    made = os.fstat(fd)
+    if copy.metacopy:
+        os.ftruncate(fd, st.st_size)
+        os.setxattr(fd, state.marks.metacopy, b"")
+    else:
+        copy_data(state, copy.node, fd, copy.size)
+        if st.st_size and not state.config.volatile:
+            begin_write_back(fd)  # the disk writes while we do the other steps
+    _give_metadata(copy, (fd, None), made)
+    if copy.size is not None:
+        # The copy has not all of the data, so it must not have the old mtime.
+        touch(fd)
+    return Staged(copy, made.st_ino, fd)
+
+
+def _give_metadata(copy: Copy, target: Place, made: os.stat_result | None = None) -> None:
+    """Give the new file `target`, which had the attributes `made`, the metadata of the lower."""
+    state, layer = copy.state, copy.node.real.layer
+    stored = state.owners.stored(layer, copy.source, copy.st)
+    if made is not None and (made.st_uid, made.st_gid) == (stored.uid, stored.gid):
+        stored = stored._replace(uid=-1, gid=-1)
+    convert = partial(state.owners.copied_xattr, layer)
+    copy_metadata(copy.source, target, copy.st, users_own(state.marks), copy.marks, stored, convert)
+
+
+def secure_data(staged: Staged) -> None:
+    """Wait until the data of `staged` is on disk, unless the mount is volatile."""
+    copy, fd = staged.copy, staged.fd
+    state = copy.state
+    if fd is None or copy.metacopy or not copy.st.st_size or state.config.volatile:
+        return
+    with state.gate.outside():
+        if copy.writable.upper.ordered:
+            write_back(fd)  # fsync would also wait for a commit of the journal
+        else:
+            os.fsync(fd)
+
+
+def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
+    """Copy the first `size` bytes of the data of `node` into `staged`; None copies all."""
+    if size == 0:
+        return
+    real, name = node.data or (node.real, node.rname)
+    source, st = open_untouched(name, real.fd())
+    if node.data is None and st.st_ino != node.rino:
+        raise fs_error(errno.ESTALE)  # the layer was changed from outside
+    length = st.st_size if size is None else min(size, st.st_size)
+    if length == st.st_size and real.layer.reflinks and length > 0:
+        if try_reflink(source, staged):
+            return
+        real.layer.reflinks = False
+    holes = st.st_blocks * 512 < st.st_size
+    if in_upper(node):
+        # Not outside the gate: the data is written to the upper file itself, which a
+        # freeze must not move meanwhile.
+        copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+    else:
+        with state.gate.outside():
+            copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
