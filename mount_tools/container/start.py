@@ -53,8 +53,14 @@ def run_container(
     `keeper` is forked here if it is None.  Raises CannotStart with the status to end with if the
     command cannot be run, and StoreError.
     """
+
+    def leave(viewer: socket.socket) -> None:
+        _leave(store, container, keeper, viewer, stdin=stdin, transport=transport)
+        # The last process to close the database waits for the disk.  Now that is the keeper.
+        store.database.let_go()
+
     return view_new(
-        lambda viewer: _leave(store, container, keeper, viewer, stdin=stdin, transport=transport),
+        leave,
         lambda: _status_in(store, container),
         terminal=RunConfig(container.config).tty,
         stdin=stdin,

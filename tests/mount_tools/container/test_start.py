@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from layerstore import Store
 from layerstore.errors import StoreError
+from mount_tools.container import start
 from mount_tools.container.start import attach_container
 from tests.helpers.containers import Containers
 from tests.helpers.images import add_image
@@ -21,6 +26,30 @@ def test_what_no_process_keeps_cannot_be_attached_to(tmp_path: Path) -> None:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
         with pytest.raises(StoreError, match="container box is not running: start it first"):
             attach_container(store, container, stdin=False, keys=b"", signals=False)
+
+
+def test_the_command_has_no_database_open_while_it_shows_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last process to close it writes it to the disk, for which the command would wait."""
+
+    def opened() -> bool:
+        fds = (os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd"))
+        return any(os.readlink(fd).startswith(str(tmp_path)) for fd in fds if os.path.islink(fd))
+
+    def view_new(leave: Callable[[socket.socket], None], *_: object, **__: object) -> int:
+        with socket.socket() as viewer:
+            assert opened()
+            leave(viewer)
+            assert not opened()
+        return 5
+
+    monkeypatch.setattr(start, "view_new", view_new)
+    with Store.open(tmp_path / "store", sync=False) as store:
+        container = store.containers.create(add_image(store, {"file": b""}), name="box")
+        keeper = Mock()
+        assert start.run_container(store, container, keeper) == 5
+        assert keeper.keep.called and store.containers.get(container.id).name == "box"
 
 
 def test_the_command_imports_nothing_that_only_the_keeper_needs() -> None:
