@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from layerstore.containerfile.errors import ContainerfileError
@@ -30,7 +31,9 @@ from mount_tools.build.sources import copy_whole
 from mount_tools.build.stage import StepFailed
 from mount_tools.build.stage_mount import Surface
 from mount_tools.build.tasks import Surroundings, Work
+from mount_tools.container.default_profile import default_filter
 from mount_tools.container.process import Launch
+from mount_tools.container.rights import USUAL
 from unionfs.syscalls.privilege import is_machine_root
 
 
@@ -63,7 +66,13 @@ def run_task(
                 content = program.script.content.encode("utf-8", "surrogateescape")
                 path = f"{SCRIPT_DIRECTORY}/{program.script.name}"
                 mounts.append(Secret(path, content, 0o755))
-            launch = Launch(tuple(program.argv), tuple(environment), workdir, user)
+            launch = Launch(
+                tuple(program.argv),
+                tuple(environment),
+                workdir,
+                user,
+                filter_calls=_filter(os.fspath(around.caches.parent)),
+            )
             status = run_step(
                 stage.plan,
                 stage.root,
@@ -76,6 +85,12 @@ def run_task(
                 raise StepFailed(status)
 
     return work
+
+
+@lru_cache(1)
+def _filter(store: str) -> Callable[[], None] | None:
+    """Return what loads the filter of calls that each RUN has, None if there is none."""
+    return default_filter(store, USUAL.capabilities)
 
 
 def _attached(

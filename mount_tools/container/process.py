@@ -41,6 +41,7 @@ from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+from unionfs.syscalls.keyring import join_new_session
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
 
 if TYPE_CHECKING:
@@ -90,8 +91,12 @@ def launch_of(config: RunConfig, store: str) -> Launch:
 
 
 def restrict(rights: Rights = USUAL) -> None:
-    """Drop, from every program run from now on, the capabilities that are not in `rights`."""
+    """Drop, from every program run from now on, the capabilities that are not in `rights`.
+
+    The keys of the user's session, as of Kerberos, are no container's either.
+    """
     hide_from_others()
+    join_new_session()
     for number in range(HIGHEST + 1):
         if number not in rights.capabilities and not drop_capability(number):
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.helpers.builds import Builds, cached
+from tests.helpers.containers import Containers
 
 TEXT = (
     "FROM busy:1\nRUN cat /etc/hosts > /hosts; cat /proc/net/dev > /dev-lines\n"
@@ -23,3 +24,11 @@ def test_hosts_and_the_network_of_the_command_line(builds: Builds) -> None:
     lines = builds.ok(TEXT)
     assert cached(lines) == 0
     assert "box" not in builds.content("/hosts")
+
+
+def test_a_run_is_restricted_as_a_container_is(builds: Builds, containers: Containers) -> None:
+    """By the same filter of system calls, if there is one, and without the user's keys."""
+    look = "grep -E '^(Seccomp|Cap|NoNew)' /proc/self/status; grep -c _uid_ses /proc/keys || true"
+    builds.ok(f"FROM busy:1\nRUN ({look}) > /found 2>&1\n")
+    run = containers.ok("run", "--rm", "busy:1", "sh", "-c", f"({look}) 2>&1")
+    assert builds.content("/found") == run
