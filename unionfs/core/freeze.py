@@ -335,12 +335,20 @@ def _exchange_uppers(upper: Layer, upper_to: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # The filesystem cannot exchange names.  A crash between the two renames leaves no
-        # upper; the next mount makes a new one.
-        aside = upper_to + b".fresh"
-        os.rename(upper_to, aside)
-        os.rename(upper.path, upper_to)
-        os.rename(aside, upper.path)
+        _exchange_in_steps(upper.path, upper_to)
+
+
+def _exchange_in_steps(upper: bytes, upper_to: bytes) -> None:
+    """Swap the two where the filesystem cannot; an error leaves both as they were.
+
+    A crash between the renames leaves no upper; the next mount makes a new one.
+    """
+    aside = upper_to + b".fresh"
+    with ExitStack() as undo:
+        for source, target in ((upper_to, aside), (upper, upper_to), (aside, upper)):
+            os.rename(source, target)
+            undo.callback(os.rename, target, source)
+        undo.pop_all()
 
 
 def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.calls import (
     FS_IOC_GETFLAGS,
     FS_IOC_SETFLAGS,
 )
-from tests.helpers.faults import DiskFull, system_calls
+from tests.helpers.faults import DiskFull, system_calls, without_exchange
 from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root, run
@@ -31,6 +31,38 @@ from unionfs.core import freeze as freeze_module
 from unionfs.core.union import UnionFs, open_union
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import FMODE_EXEC, SetAttr
+
+
+def test_an_upper_that_cannot_be_exchanged_is_swapped_or_stays(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, STACK)
+    with without_exchange(), layers.union(lowers_change=True, strict=False) as tree:
+        union = Frozen(layers, tree)
+        tree.unlink(b"old")
+        tree.write(b"etc/passwd", 0, b"more")
+        before, on_disk = snapshot(tree), os.stat(layers.upper).st_ino
+        paths = {os.fsencode(layers.upper), os.fsencode(layers.base / "frozen0.fresh")}
+        for failing in range(3):
+            renames = itertools.count()
+
+            def fill(
+                name: str,
+                args: tuple[Any, ...],
+                failing: int = failing,
+                renames: Iterator[int] = renames,
+            ) -> None:
+                swaps = name == "rename" and not paths.isdisjoint(args[:2])
+                if swaps and next(renames) == failing:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            with system_calls(fill), pytest.raises(OSError, match="No space"):
+                union.freeze()
+            assert os.stat(layers.upper).st_ino == on_disk
+            assert not (layers.base / "frozen0").exists()
+            assert_same(before, snapshot(tree), "no freeze")
+        frozen = union.freeze()
+        assert_same(before, snapshot(tree), "a freeze")
+        assert sorted(os.listdir(frozen)) == [".wh.old", "etc"]
+        assert os.listdir(layers.upper) == []
 
 
 def test_the_tree_stays_what_it_is(union: Frozen) -> None:
