@@ -20,7 +20,7 @@ from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
-from mount_tools.build.kernel_stage import describe_root
+from mount_tools.build.kernel_stage import HELD, PATIENCE, describe_root
 from mount_tools.build.messages import Link, Serving, Unserved
 from mount_tools.container.mount_points import with_points
 from mount_tools.container.program import own_interpreter
@@ -35,7 +35,6 @@ from unionfs.syscalls.mount import MS_NODEV
 if TYPE_CHECKING:
     from mount_tools.build.stage_mount import StagePlan
 
-_SECONDS_TO_RELEASE = 5.0
 _SECONDS_TO_LISTEN = 20.0
 
 
@@ -123,15 +122,19 @@ class FuseStage:
     def _wait_until_released(self) -> None:
         """Wait until the daemon knows that the files which the step wrote are closed.
 
+        Raises StoreError if a process outside, which the step has sent a descriptor, has one open.
+
         The kernel sends RELEASE after close(2) has returned.  If the daemon takes a file for open,
         the freeze copies it into the next layer too.
         """
-        end = time.monotonic() + _SECONDS_TO_RELEASE
+        end = time.monotonic() + PATIENCE
         started = time.monotonic() + _SECONDS_TO_LISTEN
         while True:
             try:
-                if not control.writing(self._control) or time.monotonic() > end:
+                if not control.writing(self._control):
                     return
+                if time.monotonic() > end:
+                    raise StoreError(HELD)
             except (NoMount, Busy):
                 # The daemon begins to listen some time after it begins to serve.
                 if time.monotonic() > started:

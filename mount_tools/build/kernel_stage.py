@@ -44,7 +44,13 @@ MOST_LOWERS = 150
 """More lowers do not fit into the single page of options that mount(2) accepts."""
 
 PATIENCE = 5.0
-"""Seconds for an overlayfs that nobody uses to end."""
+"""Seconds for files that nobody uses any more to be closed."""
+
+HELD = (
+    "a process outside of the build has files of the step open, with which it could change the "
+    "layer later: end it, or build with --network none"
+)
+"""Why a step fails that has given descriptors away."""
 
 _OPTIONS = b"index=off,xino=off,volatile"
 _OF_ROOT = b",metacopy=off,redirect_dir=on"
@@ -225,10 +231,7 @@ class KernelStage:
         watch, self._end = self._end, None
         try:
             if not watch.ended_within(PATIENCE):
-                raise StoreError(
-                    "a process outside of the build has files of the step open, with which it "
-                    "could change the layer later: end it, or build with --network none"
-                )
+                raise StoreError(HELD)
         finally:
             watch.close()
 

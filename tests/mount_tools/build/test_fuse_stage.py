@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from layerstore import Store
+from mount_tools.build import fuse_stage
 from mount_tools.build.fuse_stage import FuseStage
+from mount_tools.build.kernel_stage import HELD
 from mount_tools.build.stage_mount import Surface
+from mount_tools.daemon.after_fork import close_all_but
 from tests.helpers.stages import run_stage, sh
 
 
@@ -50,3 +54,27 @@ def test_files_of_the_host_are_no_part_of_a_layer(store: Store) -> None:
         (top, *_) = store.layers.chain(ran.chain)
         assert os.listdir(top.diff) == ["etc"]
         assert os.listdir(top.diff / "etc") == ["new"]
+
+
+def test_nobody_else_may_write_to_files_of_a_step(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could change what the next step makes, which the cache has for everybody."""
+    monkeypatch.setattr(fuse_stage, "PATIENCE", 0.1)
+
+    def sent(stage: Surface, output: int) -> None:
+        sh("echo x > /tmp/file")(stage, output)
+        is_ready, ready = os.pipe()
+        if os.fork() == 0:
+            try:
+                kept = os.open("tmp/file", os.O_RDWR, dir_fd=stage.root)
+                close_all_but(kept, ready)
+                os.write(ready, b"1")
+                signal.pause()
+            finally:
+                os._exit(0)
+        os.read(is_ready, 1)
+
+    ran = run_stage(store, [sent, sh("true")])
+    assert ran.broke is not None and ran.broke.text == HELD
+    assert ran.kept == []
