@@ -280,8 +280,8 @@ class ContainerStore:
         """Make a container over the layers of the chain `base`, which need not be an image's.
 
         The caller holds a lease on `base`.  `image` and `image_name` say what it was made
-        from.  It has `auto_remove`.  Raises Conflict if the name is taken, NotFound if a
-        layer is missing.
+        from.  It has `auto_remove`, and may be lost if the machine stops.  Raises Conflict if the
+        name is taken, NotFound if a layer is missing.
         """
         return self._create(
             image,
@@ -291,7 +291,7 @@ class ContainerStore:
             config=config,
             auto_remove=True,
             exists=lambda: True,
-            durable=True,
+            durable=False,
         )
 
     def _create(

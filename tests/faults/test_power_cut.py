@@ -165,6 +165,16 @@ def test_what_a_command_reported_as_done_is_there(tmp_path: Path) -> None:
         and_cut("volume", "create", "data")
         assert pyunion.ok("volume", "ls", "-q") == "data\n"
 
+        context = tmp_path / "context"
+        context.mkdir()
+        (context / "Dockerfile").write_text("FROM base\nCOPY new /\nCOPY new /second\n")
+        (context / "new").write_bytes(source.read_bytes())
+        built = and_cut("build", "-q", "-t", "built", str(context))
+        assert id_of("built") == built
+        pyunion.ok("create", "--name", "of-built", "built", "true")
+        pyunion.ok("cp", "of-built:/second", str(tmp_path / "second"))
+        assert (tmp_path / "second").read_bytes() == source.read_bytes()
+
         pyunion.ok("create", "--name", "again", "made", "true")
         pyunion.ok("cp", "again:/new", str(tmp_path / "copied"))
         assert (tmp_path / "copied").read_bytes() == source.read_bytes()
@@ -178,13 +188,18 @@ import os, sys
 from pathlib import Path
 from layerstore import Store
 store = Store.open(Path(sys.argv[1]))
-store.containers.create(store.images.resolve("base"), auto_remove=True, durable=False)
+image = store.images.resolve("base")
+if sys.argv[2] == "run":
+    store.containers.create(image, auto_remove=True, durable=False)
+else:
+    store.containers.create_on(image.top, name="stage", image=image.id, image_name="", config={})
 store.durability.directory(store.containers.path)
 os._exit(0)  # as a killed process, without the last sync of a database that is closed
 """
 
 
-def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", ["run", "build"])
+def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path, whose: str) -> None:
     """Its directory reached the disk, and its row did not: the lease on it has to."""
     require_root()
     disk = Disk(tmp_path, ())
@@ -194,7 +209,7 @@ def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path) -> None:
         with Store.open(root) as store:
             add_image(store, {"a": b"1"}, names=("base",))
         os.sync()
-        run(sys.executable, "-c", CREATE, str(root), env=helper_environment())
+        run(sys.executable, "-c", CREATE, str(root), whose, env=helper_environment())
         assert len(os.listdir(root / "containers")) == 1
         disk.cut()
         disk.unmount()

@@ -74,6 +74,18 @@ def test_container_is_named_only_once_it_is_on_disk(root: Path) -> None:
     ]
 
 
+def test_the_container_of_a_stage_is_not_waited_for(root: Path) -> None:
+    """What a build has done is synced with its layers."""
+    with Store.open(root) as store:
+        add_image(store, names=["x"])
+
+    def create(store: Store) -> None:
+        image = store.images.resolve("x")
+        store.containers.create_on(None, name="stage", image=image.id, image_name="", config={})
+
+    assert order_of(root, create, sync=True) == ["rename to containers/"]
+
+
 @pytest.mark.parametrize("work", [put, publish])
 def test_safety_can_be_traded_away(root: Path, work: Callable[[Store], object]) -> None:
     assert [line for line in order_of(root, work, sync=False) if "sync" in line] == []
