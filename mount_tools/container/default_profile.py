@@ -16,7 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from layerstore.errors import StoreError
 from layerstore.oci.sha256 import sha256_hex
+from mount_tools.container.rights import UNCONFINED
 
 PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 """The administrator's, and the package's."""
@@ -30,16 +32,17 @@ def default_filter(store: str, capabilities: frozenset[int]) -> Callable[[], Non
 
     `store` is the directory of the store.  Raises StoreError if the profile is not one.
     """
-    text = _profile()
-    if text is None:
+    found = _profile()
+    if found is None:
         return None
+    source, text = found
     system = os.uname()
     meant = f"{sorted(capabilities)} {system.release} {system.machine} ".encode()
     key = sha256_hex(meant + text).encode()
     path = os.path.join(store, _KEPT)
     program = _kept(path, key)
     if program is None:
-        program = _make(text, capabilities)
+        program = _make(source, text, capabilities)
         if program is None:
             return None
         with suppress(OSError):  # a full disk, say: the next start makes it again
@@ -63,14 +66,14 @@ def default_shown() -> str:
     return path
 
 
-def _profile() -> bytes | None:
+def _profile() -> tuple[str, bytes] | None:
     for path in PROFILES:
         with suppress(OSError), open(path, "rb") as file:
-            return file.read()
+            return path, file.read()
     return None
 
 
-def _make(text: bytes, capabilities: frozenset[int]) -> bytes | None:
+def _make(source: str, text: bytes, capabilities: frozenset[int]) -> bytes | None:
     # Rarely needed, and slow.
     from mount_tools.container.seccomp_profile import filter_of
     from unionfs.syscalls.seccomp import Unavailable, load_library
@@ -79,7 +82,12 @@ def _make(text: bytes, capabilities: frozenset[int]) -> bytes | None:
         load_library()
     except Unavailable:
         return None
-    return filter_of(text.decode(errors="replace"), capabilities).program()
+    try:
+        return filter_of(text.decode(errors="replace"), capabilities).program()
+    except StoreError as error:
+        raise StoreError(
+            f"{source}: {error}; --security-opt seccomp={UNCONFINED} does without"
+        ) from None
 
 
 def _kept(path: str, key: bytes) -> bytes | None:
