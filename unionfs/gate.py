@@ -22,13 +22,14 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 PATIENCE_NS = 3_000_000  # how long new requests may wait for those that are inside
 TRIES = 200  # after so many tries the gate stays closed until nobody is inside
 _LOOK_S = 20e-6
 _PAUSE_S = 1e-3  # grows with each try, up to _LONGEST_S
 _LONGEST_S = 20e-3
+_WHERE_IT_IS = nullcontext()
 
 
 class Lane:
@@ -91,15 +92,16 @@ class Gate:
             with self._open:
                 self._passing -= 1
 
-    @contextmanager
-    def outside(self) -> Iterator[None]:
-        """Leave the gate for a long operation; a freeze may have changed the stack after it.
+    def outside(self) -> AbstractContextManager[None]:
+        """Return a context outside of the gate for a long operation.
 
-        Does nothing in a thread with a lane, which runs no long operation.
+        A freeze may have changed the stack after it.  In a thread with a lane, which runs no
+        long operation, it does nothing.
         """
-        if not getattr(self._here, "inside", False):
-            yield
-            return
+        return self._left() if getattr(self._here, "inside", False) else _WHERE_IT_IS
+
+    @contextmanager
+    def _left(self) -> Iterator[None]:
         with self._open:
             self._outside += 1
         try:

@@ -70,7 +70,7 @@ def shared_names(names: list[str]) -> tuple[str, ...]:
     return tuple(map(sys.intern, names)) if names else ()
 
 
-def _note_names(state: State, node: File, present: list[str]) -> None:
+def note_names(state: State, node: File, present: list[str]) -> None:
     """Note the attributes of a file that was found just now, if only the union changes them."""
     if state.layers_immutable and not node.real.layer.remote:
         node.listed = shared_names(present)
@@ -85,7 +85,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     if real.layer.bottom or not (real.impure or is_regular):
         return None
     present = xattr.list_at(real.fd(), node.rname)
-    _note_names(state, node, present)
+    note_names(state, node, present)
     if is_regular and state.marks.metacopy in present:
         node.data = _find_data(state, node, real)
     value = _copied_from(state, real.fd(), node.rname, present) if real.impure else None
@@ -100,7 +100,7 @@ def read_file_marks(
     if not marks.can_carry(st.st_mode):
         return _read_index(state, node, dir_fd, name, st)
     present = xattr.list_at(dir_fd, name)
-    _note_names(state, node, present)
+    note_names(state, node, present)
     if not present:
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.owners import NOT_ALLOWED, Stored
@@ -30,17 +30,19 @@ def copy_metadata(
     marks: Mapping[str, bytes] | None = None,
     stored: Stored | None = None,
     convert: Callable[[str, bytes], bytes] | None = None,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose stat is `st`.
 
     Only attributes for whose name `wanted` returns True are copied; `marks` are set too.
     `stored` has the owner, the mode and further marks, None for those in `st`.  `convert`
-    returns the value to set for the name and value of an attribute.
+    returns the value to set for the name and value of an attribute.  `names` are those of
+    the attributes of `source`, if they are known.
     """
     fd, name = target
     stored = stored or Stored(st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode))
     _give(target, stored)
-    for attribute in _names(source):
+    for attribute in _names(source) if names is None else names:
         if wanted(attribute):
             value = _value(source, attribute)
             if value is not None:

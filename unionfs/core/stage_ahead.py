@@ -217,18 +217,18 @@ class StageAhead:
         made = False
         try:
             if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= LARGEST:
-                made = self._make(node)
+                made = self._make(node, st)
         finally:
             if not made:  # a copy keeps the inode
                 self._state.table.forget(node.nodeid, 1)
         return made
 
-    def _make(self, node: File) -> bool:
+    def _make(self, node: File, st: os.stat_result) -> bool:
         writable = self._writable
         with writable.copy_locks.holding(node.nodeid):
             if in_upper(node) or node.unlinked or node in self._staged:
                 return False
-            copy = plan_copy(self._state, writable, node, None, metadata_only=False)
+            copy = plan_copy(self._state, writable, node, None, st=st)
             if copy.protected:
                 return False
             ahead = self._staged[node] = _Ahead(stage_copy(copy))

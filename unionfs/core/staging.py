@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from functools import partial
 
-from unionfs.core.file_marks import origin_of
+from unionfs.core.file_marks import note_names, origin_of
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd, open_untouched
 from unionfs.core.link_index import LinkIndex, entry_name
@@ -28,6 +29,7 @@ from unionfs.core.state import State, Writable
 from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch
 from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.statx import marks_at
@@ -67,11 +69,18 @@ class Staged(NamedTuple):
 
 
 def plan_copy(
-    state: State, writable: Writable, node: File, size: int | None, *, metadata_only: bool
+    state: State,
+    writable: Writable,
+    node: File,
+    size: int | None,
+    *,
+    metadata_only: bool = False,
+    st: os.stat_result | None = None,
 ) -> Copy:
-    """Decide what the copy of the lower file `node` will be."""
+    """Decide what the copy of the lower file `node` will be, whose stat is `st` if it is known."""
     fd, name = node.real.fd(), node.rname
-    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if st is None:
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
     metacopy = state.config.metacopy and metadata_only
     protected = 0 if node.unlinked else marks_at(fd, name)
     # The data of an append-only copy could not be completed.
@@ -155,7 +164,19 @@ def _give_metadata(copy: Copy, target: Place, made: os.stat_result | None = None
     if made is not None and (made.st_uid, made.st_gid) == (stored.uid, stored.gid):
         stored = stored._replace(uid=-1, gid=-1)
     convert = partial(state.owners.copied_xattr, layer)
-    copy_metadata(copy.source, target, copy.st, users_own(state.marks), copy.marks, stored, convert)
+    names, wanted = _attributes(copy), users_own(state.marks)
+    copy_metadata(copy.source, target, copy.st, wanted, copy.marks, stored, convert, names)
+
+
+def _attributes(copy: Copy) -> Sequence[str]:
+    """Return the names of the attributes of the lower, which are read once."""
+    node = copy.node
+    if node.found_size >= 0 and node.listed is not None:
+        return node.listed
+    fd, name = copy.source
+    names = xattr.list_at(fd, name)
+    note_names(copy.state, node, names)
+    return names
 
 
 def secure_data(staged: Staged) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from unionfs.core.ahead import ReadAhead
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
@@ -40,20 +39,41 @@ class CopyLocks:
         self._lock = threading.Lock()
         self._held: dict[NodeId, tuple[threading.Lock, list[int]]] = {}
 
-    @contextmanager
-    def holding(self, nodeid: NodeId) -> Iterator[None]:
-        """Hold the lock of `nodeid`."""
+    def holding(self, nodeid: NodeId) -> _Holding:
+        """Return a context that holds the lock of `nodeid`."""
+        return _Holding(self, nodeid)
+
+    def acquire(self, nodeid: NodeId) -> None:
+        """Take the lock of `nodeid`, once no other thread has it."""
         with self._lock:
             lock, users = self._held.setdefault(nodeid, (threading.Lock(), [0]))
             users[0] += 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                users[0] -= 1
-                if not users[0]:
-                    del self._held[nodeid]
+        lock.acquire()
+
+    def release(self, nodeid: NodeId) -> None:
+        """Release the lock of `nodeid`, which this thread has."""
+        with self._lock:
+            lock, users = self._held[nodeid]
+            users[0] -= 1
+            if not users[0]:
+                del self._held[nodeid]
+        lock.release()
+
+
+class _Holding:
+    """See `CopyLocks.holding`.  A class, since a generator takes three times as long."""
+
+    __slots__ = ("_locks", "_nodeid")
+
+    def __init__(self, locks: CopyLocks, nodeid: NodeId) -> None:
+        self._locks = locks
+        self._nodeid = nodeid
+
+    def __enter__(self) -> None:
+        self._locks.acquire(self._nodeid)
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.release(self._nodeid)
 
 
 class Writable:

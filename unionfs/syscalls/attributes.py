@@ -25,11 +25,9 @@ _NR_FCHMODAT2 = 452
 _TIMES = Struct("@llll")
 
 _syscall = libc.syscall
-_utimensat = libc.utimensat
-_utimensat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int]
-
-_futimens = libc.futimens
-_futimens.argtypes = [ctypes.c_int, ctypes.c_void_p]
+# Separate objects without a prototype, which would double the cost of a call.
+_utimensat = libc["utimensat"]
+_futimens = libc["futimens"]
 
 
 def chmod(path: int | bytes, mode: int) -> None:

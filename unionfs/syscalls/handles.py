@@ -18,8 +18,8 @@ from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.libc import libc
 
 _MAX_HANDLE = 128
+_HANDLE = struct.Struct("=Ii")  # handle_bytes, handle_type
 _AT_HANDLE_FID = 0x200
-_HEAD = 8  # handle_bytes and handle_type, a u32 and an int
 _FS_IOC_GETFSUUID = 0x80111500
 _UUID = 16
 
@@ -40,16 +40,12 @@ _OF_ONE_FILESYSTEM = (
     _Asked(0x8400941F, bytes(1024), 16),  # struct btrfs_ioctl_fs_info_args
 )
 
-_Buffer = ctypes.c_char * (_HEAD + _MAX_HANDLE)
+_Buffer = ctypes.c_char * (_HANDLE.size + _MAX_HANDLE)
 
-_name_to_handle_at = libc.name_to_handle_at
-_name_to_handle_at.argtypes = [
-    ctypes.c_int,
-    ctypes.c_char_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int,
-]
+# A separate object without a prototype, which would double the cost of a call.
+_name_to_handle_at = libc["name_to_handle_at"]
+_mount_id = ctypes.c_int()  # the system call wants to return it
+_mount_id_at = ctypes.byref(_mount_id)
 
 
 class FileHandle(NamedTuple):
@@ -66,10 +62,9 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
     filesystem has no handles; before Linux 6.5 also if it has none that can be opened.
     """
     buffer = _Buffer()
-    mount_id = ctypes.c_int()
     for flags in (0, _AT_HANDLE_FID):
-        ctypes.c_uint.from_buffer(buffer).value = _MAX_HANDLE
-        if _name_to_handle_at(dir_fd, name, buffer, ctypes.byref(mount_id), flags) == 0:
+        _HANDLE.pack_into(buffer, 0, _MAX_HANDLE, 0)
+        if _name_to_handle_at(dir_fd, name, buffer, _mount_id_at, flags) == 0:
             break
         # An error kept in a local variable would form a reference cycle with its
         # traceback, and keep open the fds of all callers until the next collection.
@@ -79,9 +74,8 @@ def handle_at(dir_fd: int, name: bytes) -> FileHandle:
         elif not flags and code == errno.EOPNOTSUPP:
             continue
         raise OSError(code, os.strerror(code), name)
-    length = ctypes.c_uint.from_buffer(buffer).value
-    kind = ctypes.c_int.from_buffer(buffer, 4).value
-    return FileHandle(kind, buffer.raw[_HEAD : _HEAD + length])
+    length, kind = _HANDLE.unpack_from(buffer)
+    return FileHandle(kind, buffer.raw[_HANDLE.size : _HANDLE.size + length])
 
 
 def filesystem_uuid(fd: int) -> bytes:

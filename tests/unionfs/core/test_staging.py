@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,32 @@ def test_a_copy_that_fails_leaves_nothing(
         before = os.listdir(layers.work / "work")
         assert errno_of(lambda: stage(tree, name)) == errno.ENOSPC
         assert os.listdir(layers.work / "work") == before
+
+
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)  # cap_net_raw, version 2
+
+
+def test_a_capability_is_known_before_and_after_a_copy_up(layers: Layers) -> None:
+    lower = layers.lowers[0]
+    os.setxattr(lower / "own", "security.capability", CAPABILITY)
+    with layers.union() as tree:
+        tree.chmod(b"own", 0o755)
+        assert tree.getxattr(b"own", "security.capability") == CAPABILITY
+        tree.chmod(b"other", 0o755)
+        assert errno_of(lambda: tree.getxattr(b"other", "security.capability")) == errno.ENODATA
+        tree.setxattr(b"other", "security.capability", CAPABILITY, 0)
+        assert tree.getxattr(b"other", "security.capability") == CAPABILITY
+        tree.chown(b"other", 5, 6)  # takes it away
+        assert errno_of(lambda: tree.getxattr(b"other", "security.capability")) == errno.ENODATA
+
+
+def test_attributes_that_are_known_are_not_asked_for(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setxattr(layers.lowers[0] / "own", "user.kept", b"1")
+    with layers.union() as tree:
+        assert tree.listxattr(b"own") == ["user.kept"]
+        monkeypatch.setattr(staging, "xattr", None)
+        tree.chmod(b"own", 0o600)
+        monkeypatch.undo()
+        assert tree.getxattr(b"own", "user.kept") == b"1"
