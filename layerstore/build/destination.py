@@ -121,6 +121,7 @@ class Destination:
 
     def make_directory(self, fd: int, name: bytes, owner: Owner, mode: int = 0o755) -> None:
         """Make the directory `name` in `fd` with exactly that mode and owner."""
+        refuse_path(name)
         os.mkdir(name, 0o700, dir_fd=fd)
         made = os.open(name, _DIRECTORY, dir_fd=fd)
         try:
@@ -132,6 +133,7 @@ class Destination:
 
     def directory(self, fd: int, name: bytes) -> int:
         """Return an fd of the directory `name` in `fd`; it replaces any other file there."""
+        refuse_path(name)
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
@@ -147,6 +149,7 @@ class Destination:
         `mode` is the one that `give` will set: if it is right from the start, that saves a
         system call.
         """
+        refuse_path(name)
         first = self.metadata.mode_on_disk(mode) & 0o777
         try:
             return os.open(name, _CREATE, first, dir_fd=fd)
@@ -166,6 +169,7 @@ class Destination:
 
     def remove(self, fd: int, name: bytes) -> None:
         """Remove the file or tree `name` in `fd`; no error if it is missing."""
+        refuse_path(name)
         try:
             os.unlink(name, dir_fd=fd)
         except FileNotFoundError:
@@ -189,6 +193,15 @@ class Destination:
         on_disk = stat.S_IMODE(self.metadata.mode_on_disk(mode))
         if has != on_disk:
             os.fchmod(fd, on_disk)
+
+
+def refuse_path(name: bytes) -> None:
+    """Raise StoreError unless `name` is that of a file in a directory, not a path.
+
+    A path could lead out of the image.
+    """
+    if b"/" in name or b"\0" in name or name in (b"", b".", b".."):
+        raise StoreError(f"{shown(os.fsdecode(name))} is no name that a file can have")
 
 
 def lstat(fd: int, name: bytes) -> os.stat_result | None:

@@ -122,7 +122,14 @@ def find_sources(one: Copy | Add, tree: Tree) -> Sources:
     for word in one.sources:
         if word not in remote:
             found += _find(one, word, tree)
-    found += [ContentSource(doc.name, _encoded(doc)) for doc in one.documents]
+    for doc in one.documents:
+        if "/" in doc.name or "\0" in doc.name or doc.name in ("", ".", ".."):
+            raise ContainerfileError(
+                one.at,
+                f"a heredoc becomes a file with its name, and {shown(doc.name)} is no name that a "
+                "file can have",
+            )
+        found.append(ContentSource(doc.name, _encoded(doc)))
     if not found and not remote:
         raise ContainerfileError(one.at, "no source files were specified")
     many = len(found) + len(remote) > 1 or any(

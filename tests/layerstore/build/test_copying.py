@@ -478,3 +478,17 @@ def test_many_files_in_little_memory_and_few_descriptors(tmp_path: Path) -> None
     by_hand(context, tmp_path / "root", "COPY . /")
     assert len(os.listdir("/proc/self/fd")) == before
     assert sum(len(files) for _, _, files in os.walk(tmp_path / "root")) == 2000
+
+
+@pytest.mark.parametrize("name", ["../out", "../../out", "{}/out", "d/out", "..", "."])
+@pytest.mark.parametrize("words", ["COPY", "ADD --chmod=4755 --chown=0:0"])
+def test_a_heredoc_is_written_nowhere_but_into_the_image(
+    tmp_path: Path, context: Path, name: str, words: str
+) -> None:
+    """The name is a stranger's, and the build is root's."""
+    name = name.format(tmp_path)
+    before = {path for path in tmp_path.rglob("*") if path.name == "out"}
+    text = f"FROM scratch\nCOPY d /dst/d\n{words} <<{name} /dst/\nevil\n{name}"
+    with pytest.raises(ContainerfileError, match="is no name that a file can have"):
+        build(text, context, tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.name == "out"} == before

@@ -154,3 +154,19 @@ def test_without_privilege_an_owner_is_recorded(tmp_path: Path) -> None:
         os.close(fd)
     assert os.getxattr(tmp_path / "n", OVERRIDE_STAT) == b"5:6:0500:dir"
     assert stat.S_IMODE(os.stat(tmp_path / "n").st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", [b"../x", b"%s/x", b"d/x", b"..", b".", b"", b"a\0b"])
+def test_a_path_is_no_name(to: Destination, tmp_path: Path, name: bytes) -> None:
+    """With `..` it would lead out of the image, where a build of root may write everything."""
+    name = name.replace(b"%s", os.fsencode(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    for attempt in (
+        lambda: to.create(to.root_fd, name, stat.S_IFREG | 0o644),
+        lambda: to.directory(to.root_fd, name),
+        lambda: to.make_directory(to.root_fd, name, ROOT),
+        lambda: to.remove(to.root_fd, name),
+    ):
+        with pytest.raises(StoreError, match="is no name that a file can have"):
+            attempt()
+    assert sorted(tmp_path.rglob("*")) == before
