@@ -17,6 +17,17 @@ from collections.abc import Iterable
 from layerstore.oci.json_values import Object
 from unionfs.light_typing import NamedTuple
 
+_OF_CONTAINERS = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "StopTimeout", "Tty"))
+
+
+def of_image(config: Object) -> Object:
+    """Return what of `config` an image and a container have in common.
+
+    The other fields are a container's alone: what it uses of the machine, for example.  No image
+    gets them, and one that has them, a stranger's, is not believed.
+    """
+    return {name: value for name, value in config.items() if name not in _OF_CONTAINERS}
+
 
 class RunConfig(NamedTuple):
     """What containers run with; `fields` is the JSON object, which is never changed."""

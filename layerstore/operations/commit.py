@@ -52,7 +52,7 @@ from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
 from layerstore.oci.platform import this_platform
 from layerstore.oci.reference import Reference, parse_tag_target
-from layerstore.oci.run_config import RunConfig
+from layerstore.oci.run_config import RunConfig, of_image
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.operations.write_back import write_back
 from layerstore.progress import Report, ticker
@@ -61,9 +61,6 @@ from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, errors, open_union
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
-
-# Fields of a container's configuration that are not for an image made from it.
-_ITS_OWN = frozenset(("HostConfig", "Hostname", "Image", "OpenStdin", "StopTimeout", "Tty"))
 
 
 class Committed(NamedTuple):
@@ -104,7 +101,7 @@ def commit(
     the image would have more layers than can be loaded; the container loses nothing.
     """
     target = None if reference is None else parse_tag_target(reference)
-    config = apply_changes(_runs_with(container), changes)
+    config = apply_changes(of_image(container.config), changes)
     committed: Committed | None = None
     try:
         with (
@@ -142,10 +139,6 @@ def commit(
         if committed is None:
             raise
     return committed
-
-
-def _runs_with(container: Container) -> Object:
-    return {name: value for name, value in container.config.items() if name not in _ITS_OWN}
 
 
 def _refuse_too_many(store: Store, container: Container) -> None:

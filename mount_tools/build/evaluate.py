@@ -34,6 +34,7 @@ from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError, shown
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
+from layerstore.oci.run_config import of_image
 from mount_tools.build import keys
 from mount_tools.build.keys import Definition
 from mount_tools.build.watch import Shown
@@ -298,9 +299,12 @@ class Evaluation:
 
 
 def look_config(look: Look, base: Object) -> Object:
-    """Return the configuration of a container whose shell shows a step that failed."""
+    """Return the configuration of a container whose shell shows a step that failed.
+
+    `base` is that of the stage, and some of it a stranger's image may have brought.
+    """
     return {
-        **{name: value for name, value in base.items() if name not in ("Entrypoint", "Cmd")},
+        **{name: value for name, value in of_image(base).items() if name != "Entrypoint"},
         "Cmd": ["/bin/sh"],
         "Env": list(look.environment),
         "User": look.user,

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from layerstore.containers.containers import Container
 from layerstore.errors import Busy, NotFound, StoreError
+from layerstore.oci.run_config import of_image
 from layerstore.store import Store
 from mount_tools.container.mount import serve_container, with_stack
 from mount_tools.container.root_options import container_options
@@ -97,7 +98,7 @@ def _container_for(store: Store, spec: str, name: str | None) -> tuple[Container
     """
     image = store.images.resolve(spec)
     # Only the user, never an image, decides what a container sees of the host.
-    config = {**store.images.config(image).config, "HostConfig": {}}
+    config = of_image(store.images.config(image).config)
     if name is None:
         made = store.containers.create(image, image_name=spec, config=config, auto_remove=True)
         return made, True

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from layerstore.errors import InvalidReference, StoreError
 from layerstore.oci.json_values import JSON, Object
-from layerstore.oci.run_config import RunConfig
+from layerstore.oci.run_config import RunConfig, of_image
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.container.devices import parse_device
@@ -172,7 +172,7 @@ def config_of(
     A container that is not started at once needs no command: the user may only mount it.
     Raises StoreError in docker's words, WrongWords.
     """
-    config: Object = {**image, "Image": image_name}
+    config: Object = {**of_image(image), "Image": image_name}
     if flags.entrypoint is not None:
         config["Entrypoint"] = [flags.entrypoint] if flags.entrypoint else None
         config["Cmd"] = list(command) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerstore.oci.json_values import Object
-from layerstore.oci.run_config import RunConfig, pairs_of
+from layerstore.oci.run_config import RunConfig, of_image, pairs_of
 
 FULL: Object = {
     "Cmd": ["sh", "-c", "ls"],
@@ -47,3 +47,9 @@ def test_a_field_of_another_type_counts_as_absent(wrong: object) -> None:
 
 def test_the_last_of_equal_names_wins_and_a_name_alone_is_empty() -> None:
     assert pairs_of(["a=1", "b", "a=2", "=x"]) == {"a": "2", "b": "", "": "x"}
+
+
+def test_what_is_a_containers_alone_is_no_images() -> None:
+    given: Object = {"Cmd": ["x"], "Labels": {"a": "b"}, "Unknown": 1}
+    more: Object = {"HostConfig": {"Binds": ["/:/h"]}, "Hostname": "h", "Tty": True, "Image": "i"}
+    assert of_image({**given, **more, "StopTimeout": 1, "OpenStdin": True}) == given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -425,3 +426,20 @@ def test_what_a_full_disk_stopped_is_named(tmp_path: Path, rootfs: Path) -> None
         # The disk may be full before the step in front is recorded.
         assert re.search(r"Containerfile:([23]): step \1/3 failed", said), said
         assert "pyunion prune" in said
+
+
+def test_the_container_of_a_failed_step_has_nothing_of_the_host(
+    builds: Builds, rootfs: Path, tmp_path: Path
+) -> None:
+    """The image below is a stranger's, and the user is told to start that container."""
+    (tmp_path / "host").mkdir()
+    host = {"Binds": [f"{tmp_path}/host:/h"], "Privileged": True, "CapAdd": ["ALL"]}
+    config = {"Cmd": ["sh"], "Env": ["A=b"], "HostConfig": host, "StopTimeout": 1}
+    with Store.open(builds.containers.store, sync=False) as store:
+        import_image(store, rootfs, "evil:1", config=config)  # type: ignore[arg-type]
+    said = builds.fails("FROM evil:1\nRUN exit 3\n", status=3)
+    (name,) = re.findall(r"pyunion start -ai (\S+)", said)
+    (found,) = json.loads(builds.containers.ok("inspect", name))
+    assert found["HostConfig"] == {"AutoRemove": False}
+    assert found["Mounts"] == [] and "StopTimeout" not in found["Config"]
+    assert found["Config"]["Env"][0] == "A=b"
