@@ -128,7 +128,8 @@ class AtWork:
                         self.store.layers.need(chain)
                 else:
                     self.made.chain = chain
-                    self.made.take(created, self.steps[number].created_by, diff_id)
+                    step = self.steps[number]
+                    self.made.take(created, step.created_by, diff_id, step.author)
             case Stopped() if self.broke is not None and message.step < 0:
                 # The packer cannot end its lease, on a full disk say: that is not why.
                 self.packed = True

@@ -240,7 +240,7 @@ class Builder:
         if found is None:
             return False
         made.chain = found.chain
-        made.take(found.created_ns, found.created_by, found.diff_id)
+        made.take(found.created_ns, found.created_by, found.diff_id, step.author)
         self._watcher.step_began(step.shown)
         self._watcher.step_cached(step.shown, made.shown_id)
         return True
@@ -269,7 +269,7 @@ class Builder:
                 created = self._clock()
                 for key in step.keys(made.chain):
                     self._cache.keep(key, StepRow(created, step.created_by, None, made.chain))
-                made.take(created, step.created_by, None)
+                made.take(created, step.created_by, None, step.author)
                 self._watcher.step_finished(step.shown, 0, "")
 
     def _clock(self) -> int:

@@ -66,7 +66,7 @@ class Step:
 
     `created_by` is "" until `settle` has found the sources.  `mounts_from` are
     the names in its `--mount=from`, `descriptors` files that `work` reads, `place` is the file and
-    the line of the instruction.
+    the line of the instruction, `author` that of a MAINTAINER up to it.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Step:
         self.mounts_from = mounts_from
         self.runs = runs
         self.has_mounts = has_mounts
-        self.place = ""
+        self.place = self.author = ""
         self.descriptors: list[int] = []
         self.epoch_ns = epoch_ns
 
@@ -157,6 +157,7 @@ class Evaluation:
 
     def _placed(self, step: Step, one: Instruction) -> Step:
         step.place, step.epoch_ns = str(one.at), self._epoch_ns
+        step.author = self.state.author
         return step
 
     def _step(self, one: Instruction, shown_as: Shown) -> Step:
@@ -190,7 +191,9 @@ class Evaluation:
         shown_as = self._number("LABEL of the command line", False)
         definition = keys.of_config(before, created_by)
         look, epoch_ns = self._look(), self._epoch_ns
-        return Step(shown_as, created_by, [definition], None, look, epoch_ns=epoch_ns)
+        step = Step(shown_as, created_by, [definition], None, look, epoch_ns=epoch_ns)
+        step.author = self.state.author
+        return step
 
     def _look(self) -> Look:
         config = self.state.run_config

@@ -61,9 +61,10 @@ class Made:
         """The short id of the topmost layer, or of the image below if there is none."""
         return (self.chain or self.image).short
 
-    def take(self, created_ns: int, created_by: str, diff_id: Digest | None) -> None:
+    def take(
+        self, created_ns: int, created_by: str, diff_id: Digest | None, author: str = ""
+    ) -> None:
         """Add a step."""
-        author = self.state.author if self.state is not None else ""
         self.history.append(
             HistoryEntry(
                 created=format_timestamp(created_ns),

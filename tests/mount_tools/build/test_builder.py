@@ -398,6 +398,16 @@ def test_squash_makes_one_layer_and_the_cache_keeps_the_others(builds: Builds) -
     is_whole(builds)
 
 
+def test_the_author_is_that_of_the_maintainer_above(builds: Builds) -> None:
+    text = "FROM busy:1\nENV A=1\nRUN echo > /a\nMAINTAINER Me <x>\nENV B=1\nRUN echo > /b\n"
+    for _ in range(2):  # the second time from the cache
+        builds.ok(text)
+        config = builds.config()
+        assert config["author"] == "Me <x>"
+        authors = [entry.get("author") for entry in config["history"][-5:]]
+        assert authors == [None, None, "Me <x>", "Me <x>", "Me <x>"]
+
+
 def test_containers_can_be_kept(builds: Builds) -> None:
     builds.ok("FROM busy:1\nRUN echo x > /x\n", "--rm=false")
     name = builds.containers.ok("ps", "-a", "--format", "{{.Names}}")
