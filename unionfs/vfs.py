@@ -309,7 +309,8 @@ class Extents(Protocol):
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         """Fill `view` from `offset`; return the bytes read, fewer only at the end of the file.
 
-        Without `wait` it returns None if the page cache does not have all of it.
+        Without `wait` it returns None if the page cache does not have all of it, unless the
+        disk was quick lately.
         """
         ...
 
@@ -390,7 +391,7 @@ class Passthrough(Protocol):
         """Return the content of an unchanged lower file of at most `limit` bytes.
 
         None for any other file, for an empty one, and if it cannot be read.
-        Without `wait` it raises `BlockingIOError` if it would wait for a disk.
+        Without `wait` it raises `BlockingIOError` if it would wait for a disk, as `readinto`.
         """
         ...
 
@@ -398,10 +399,10 @@ class Passthrough(Protocol):
         """Tell whether the file behind `fh` is a lower file that was never changed."""
         ...
 
-    def is_lasting(self, fh: Fh) -> bool:
-        """Tell whether `fh` may stay open, so that later readers of its file can share it.
+    def lasting_version(self, fh: Fh) -> int | None:
+        """Return `version` if `fh` may stay open, for later readers of its file to share it.
 
-        True for an fh that is open for reading on a lower file, if layers are immutable.
+        It may if it is open for reading on a lower file, and layers are immutable.
         """
         ...
 

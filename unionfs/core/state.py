@@ -129,7 +129,8 @@ class State:
     flag does it.  `transport_counters` returns the counters of the transport.
     `ahead` reads directories ahead, if there may be a thread for it.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
-    lately to write the data of a copy_up.  `passes_through` says that the kernel reads and writes
+    lately to write the data of a copy_up, `read_ns` how long the disk of a layer took to read what
+    was not in memory.  `passes_through` says that the kernel reads and writes
     real files by itself, each inode one.
     """
 
@@ -148,6 +149,7 @@ class State:
         "mounts",
         "owners",
         "passes_through",
+        "read_ns",
         "reads_all",
         "rename_lock",
         "spares_upper_atime",
@@ -185,7 +187,7 @@ class State:
         self.mounts = mounts
         self.ahead: ReadAhead | None = None
         self.generation = 0
-        self.write_back_ns = _UNKNOWN_NS
+        self.write_back_ns = self.read_ns = _UNKNOWN_NS
         self.passes_through = False
         self.gate = Gate()
         self.table = InodeTable()

@@ -25,6 +25,7 @@ from unionfs.core.file import (
     is_guarded,
     only_appends,
     open_file,
+    read_into,
     real_flags,
     reopen,
     slow_open,
@@ -214,7 +215,8 @@ class UnionFs:
         return any(handle.node is node and handle.flags & FMODE_EXEC for handle in handles)
 
     def slow_open(self, nodeid: NodeId, flags: int) -> bool:
-        return slow_open(self._state, self._table.file(nodeid), flags)
+        writes = flags & os.O_ACCMODE
+        return bool(writes) and slow_open(self._state, self._table.file(nodeid), flags)
 
     def create(
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -284,18 +286,7 @@ class UnionFs:
 
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
         fd = current_fd(self._state, self._handle(fh))
-        if wait:
-            with self.gate.outside():
-                return os.preadv(fd, [view], offset)
-        try:
-            done = os.preadv(fd, [view], offset, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-                return None
-            raise
-        if done < len(view) and offset + done < os.fstat(fd).st_size:
-            return None
-        return done
+        return read_into(self._state, fd, view, offset, wait=wait)
 
     def fileno(self, fh: Fh) -> int:
         """Return the fd of the real file behind `fh`, which is valid until `release`."""
@@ -328,16 +319,10 @@ class UnionFs:
             fd = handle.fd
             if fd is None:
                 fd = reopen(self._state, node, os.O_RDONLY)
-            if wait:
-                with self.gate.outside():
-                    done = os.preadv(fd, [buffer], 0)
-            else:
-                done = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
-        except OSError as error:
-            if not wait and error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-                raise fs_error(errno.EAGAIN) from None
+            done = read_into(self._state, fd, buffer, 0, wait=wait)
+        except OSError:
             return None  # a READ will report the error
-        if done < size and not wait:
+        if done is None:
             raise fs_error(errno.EAGAIN)
         if done != size:
             return None
@@ -347,10 +332,12 @@ class UnionFs:
     def is_as_found(self, fh: Fh) -> bool:
         return self._handle(fh).node.found_size >= 0
 
-    def is_lasting(self, fh: Fh) -> bool:
-        handle, state = self._handle(fh), self._state
-        lower = not in_upper(handle.node) and handle.node.orphan is None
-        return lower and state.layers_immutable and not handle.writable
+    def lasting_version(self, fh: Fh) -> int | None:
+        handle = self._handle(fh)
+        node = handle.node
+        if handle.writable or node.real.layer.is_upper or node.orphan is not None:
+            return None
+        return handle.changed if self._state.layers_immutable else None
 
     def version(self, fh: Fh) -> int:
         return self._handle(fh).changed

@@ -275,9 +275,10 @@ class Modes:
             if known is not None and not known.handles:
                 self._give_up(nodeid, known)
                 known = None
-            if known is not None or not self._fs.is_lasting(fh):
+            version = self._fs.lasting_version(fh) if known is None else None
+            if version is None:
                 return None
-            mode = Mode(0, self._fs.version(fh), self._keep, program=False, small=True)
+            mode = Mode(0, version, self._keep, program=False, small=True)
             mode.fh = fh
             self._modes[nodeid] = mode
             return mode
@@ -332,7 +333,7 @@ class Modes:
             else:
                 mode = self._begin(backings, backing, nodeid, flags, request)
             self._modes[nodeid] = mode
-            if not flags & os.O_ACCMODE and self._fs.is_lasting(fh):
+            if not flags & os.O_ACCMODE and self._fs.lasting_version(fh) is not None:
                 mode.fh = fh
             return mode
         if mode.backing_id and (backing is None or mode.version != backing.version):

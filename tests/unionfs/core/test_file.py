@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid, state
+from unionfs.core import file as file_module
+from unionfs.core.file import read_into
+from unionfs.core.layer import Fd
 from unionfs.credentials import Credentials
 from unionfs.types import SetAttr
 
@@ -33,6 +36,46 @@ def test_truncating_at_open_copies_no_data(tmp_path: Path) -> None:
         assert tree.fstat(handle).size == 0
         assert not core(tree).slow_open(nodeid(tree, b"file"), os.O_WRONLY | os.O_TRUNC)
     assert layers.look()[b"file"].content == b""
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EOPNOTSUPP], ids=["cold", "tmpfs"])
+def test_a_short_wait_for_a_quick_disk_is_no_reason_for_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    now = 0
+    took = 100_000  # ns
+    preadv = os.preadv
+
+    def cold(fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        nonlocal now
+        if flags & os.RWF_NOWAIT:
+            raise OSError(code, os.strerror(code))
+        now += took
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(file_module, "perf_counter_ns", lambda: now)
+    (tmp_path / "data").write_bytes(b"data")
+    large = bytearray(1 << 20)
+    fd = Fd(os.open(tmp_path / "data", os.O_RDONLY))
+    with Layers(tmp_path / "layers").union() as tree:
+        union = state(tree)
+
+        def read(*, wait: bool) -> int | None:
+            return read_into(union, fd, bytearray(4), 0, wait=wait)
+
+        assert read(wait=False) == 4
+        assert read_into(union, fd, large, 0, wait=False) is None
+        took = 10_000_000
+        read(wait=True)
+        while read(wait=False) is not None:
+            pass
+        assert now < 30 * took, "a slow disk is noticed soon"
+        assert read(wait=True) == 4
+        took = 100_000
+        for _ in range(30):
+            read(wait=True)
+        assert read(wait=False) == 4
 
 
 def test_what_waits_for_a_disk_is_slow(tmp_path: Path) -> None:
