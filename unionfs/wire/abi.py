@@ -156,6 +156,9 @@ ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
 # attr_valid, attr_valid_nsec, dummy; ATTR follows
 ATTR_HEAD = Struct("=QII")
 ATTR_SIZE = ATTR_HEAD.size + ATTR.size
+# The two in one call: a head and ATTR.
+ENTRY_OUT = Struct("=Q32s" + ATTR.format[1:])
+ATTR_OUT = Struct(f"={ATTR_HEAD.size}s" + ATTR.format[1:])
 
 INTERRUPT_IN = Struct("=Q")
 # ino, off, len; and parent, namelen, flags, before the name

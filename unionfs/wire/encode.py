@@ -10,6 +10,7 @@ from unionfs.wire.request import Request, Room
 
 FOREVER = 1 << 31  # seconds
 _SUID_SGID = S_ISUID | S_ISGID
+_pack_entry, _pack_attributes = abi.ENTRY_OUT.pack_into, abi.ATTR_OUT.pack_into
 
 
 class Encoder:
@@ -66,8 +67,7 @@ class Encoder:
         valid = self._entry_valid
         if self._written and self._is_unsettled(attr):
             valid = self._entry_unsettled
-        abi.ENTRY_HEAD.pack_into(out, at, attr.nodeid, valid)
-        _put(attr, out, at + abi.ENTRY_HEAD.size)
+        _pack_entry(out, at, attr.nodeid, valid, *_fields(attr))
 
     def entry(self, attr: Attr, request: Request) -> int:
         self.put_entry(attr, request.out, request.body)
@@ -81,17 +81,15 @@ class Encoder:
         head = self._attr_head
         if self._written and self._is_unsettled(attr):
             head = self._attr_unsettled
-        size = request.answer(head)
-        _put(attr, request.out, request.body + size)
+        _pack_attributes(request.out, request.body, head, *_fields(attr))
         return abi.ATTR_SIZE
 
 
-def _put(attr: Attr, out: Room, at: int) -> None:
+def _fields(attr: Attr) -> tuple[float, ...]:
+    """Return the fields of `abi.ATTR`."""
     _, st_ino, nlink, uid, gid, blocks, st = attr
     mode, _, _, _, _, _, size, atime, mtime, ctime = st
-    abi.ATTR.pack_into(
-        out,
-        at,
+    return (
         st_ino,
         size,
         blocks,
