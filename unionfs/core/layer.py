@@ -103,7 +103,8 @@ class RealDir:
     """A directory of one layer, known by its name in its parent directory.
 
     `xwhiteouts` says that it is marked opaque=x.  `impure` says that its entries may be
-    copies from a layer beneath, which show the st_ino of their origin.
+    copies from a layer beneath, which show the st_ino of their origin.  `listed` are the names
+    of its attributes, None if they are not known or may change.
     """
 
     __slots__ = (
@@ -111,6 +112,7 @@ class RealDir:
         "_fd",
         "impure",
         "layer",
+        "listed",
         "name",
         "parent",
         "pinned",
@@ -124,6 +126,7 @@ class RealDir:
         self.xwhiteouts = False
         self.impure = False
         self.pinned = False
+        self.listed: tuple[str, ...] | None = None
         self._fd: Fd | None = None
 
     def fd(self) -> Fd:

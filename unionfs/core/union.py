@@ -446,7 +446,7 @@ class UnionFs:
         return xattrs.getxattr(self._state, self._table.get(nodeid), name)
 
     def lacks_xattr(self, nodeid: NodeId, name: bytes) -> bool:
-        return xattrs.lacks(self._table.get(nodeid), name)
+        return xattrs.lacks(self._state, self._table.get(nodeid), name)
 
     def listxattr(self, nodeid: NodeId) -> list[bytes]:
         return xattrs.listxattr(self._state, self._table.get(nodeid))

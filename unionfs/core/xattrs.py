@@ -12,13 +12,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file
 from unionfs.core.file_marks import shared_names
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
-from unionfs.core.layer import Fd, Layer
+from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.protection import refuse, require_changeable
 from unionfs.core.real_file import at_rest
@@ -40,7 +40,7 @@ _WITH_IDS = frozenset(name.encode() for name in WITH_IDS)
 
 def getxattr(state: State, node: Node, name: bytes) -> bytes:
     """Return a value; ENODATA if there is none."""
-    if lacks(node, name):
+    if lacks(state, node, name):
         raise fs_error(errno.ENODATA)
     if name.startswith(VIRTUAL_PREFIXES):
         value = virtual_value(state, node, name)
@@ -62,22 +62,24 @@ def getxattr(state: State, node: Node, name: bytes) -> bytes:
         return os.getxattr(path, stored, follow_symlinks=follows)
 
 
-def lacks(node: Node, name: bytes) -> bool:
+def lacks(state: State, node: Node, name: bytes) -> bool:
     """Tell whether `node` is known not to have the attribute `name`."""
-    if name not in _LISTED or type(node) is not File:
+    if name not in _LISTED:
         return False
-    if name == _CAPABILITY and node.bare:
+    if type(node) is File and node.bare and name == _CAPABILITY:
         return True
-    names = _lasting_names(node)
+    names = _lasting_names(state, node)
     return names is not None and _LISTED[name] not in names
 
 
-def _lasting_names(node: File) -> tuple[str, ...] | None:
-    """Return the names of the attributes of a lower file, which are read once.
+def _lasting_names(state: State, node: Node) -> tuple[str, ...] | None:
+    """Return the names of the attributes of a lower file or directory, which are read once.
 
     None if they may change, or where the filesystem may have attributes that it does not list.
     """
-    if node.found_size < 0:
+    if isinstance(node, Dir):
+        return _names_of_dir(node.top()) if state.layers_immutable else None
+    if not isinstance(node, File) or node.found_size < 0:
         return None
     real = node.real
     if real.layer.is_upper or real.layer.remote:
@@ -85,6 +87,13 @@ def _lasting_names(node: File) -> tuple[str, ...] | None:
     if node.listed is None:
         node.listed = shared_names(xattr.list_at(real.fd(), node.rname))
     return node.listed
+
+
+def _names_of_dir(real: RealDir) -> tuple[str, ...] | None:
+    if real.listed is None and not real.layer.is_upper and not real.layer.remote:
+        with suppress(PermissionError):  # it may not be searched
+            real.listed = shared_names(xattr.list_at(real.fd(), b"."))
+    return real.listed
 
 
 def _mapped(state: State, node: Node, name: bytes) -> bytes:
@@ -108,7 +117,7 @@ def listxattr(state: State, node: Node) -> list[bytes]:
     """Return the names of the attributes that users set, escaped or not."""
     prefix, escaped = state.marks.prefix, state.marks.escaped
     names: list[bytes] = []
-    for name in _stored_names(node):
+    for name in _stored_names(state, node):
         if name.startswith(prefix):
             if not name.startswith(escaped):
                 continue
@@ -119,8 +128,8 @@ def listxattr(state: State, node: Node) -> list[bytes]:
     return names
 
 
-def _stored_names(node: Node) -> Sequence[str]:
-    known = _lasting_names(node) if type(node) is File else None
+def _stored_names(state: State, node: Node) -> Sequence[str]:
+    known = _lasting_names(state, node)
     if known is not None:
         return known
     place = _lasting_place(node)

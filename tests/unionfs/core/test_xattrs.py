@@ -181,11 +181,29 @@ def test_the_names_of_a_lower_file_are_read_once(
         assert tree.listxattr(b"plain") == []
 
 
+def test_the_names_of_a_lower_directory_are_read_once(
+    tmp_path: Path, listings: list[bytes]
+) -> None:
+    layers = Layers(tmp_path, {"d": {}})
+    with layers.union() as tree:
+        for _ in range(2):
+            assert errno_of(partial(tree.getxattr, b"d", security.DEFAULT)) == errno.ENODATA
+            assert tree.listxattr(b"d") == []
+        assert listings == [b"."]
+        tree.setxattr(b"d", "user.a", b"1", 0)
+        assert tree.listxattr(b"d") == ["user.a"]
+        tree.fs.freeze(os.fsencode(tmp_path / "frozen"))
+        assert tree.listxattr(b"d") == ["user.a"]
+
+
 def test_a_layer_that_others_change_is_asked_each_time(tmp_path: Path) -> None:
-    layers = Layers(tmp_path, {"above": ""}, {"lower": ""})
+    layers = Layers(tmp_path, {"above": ""}, {"lower": "", "d": {}})
     (layers.upper / "upper").touch()
     above, lower = layers.lowers
     with layers.union(lowers_change=True, timeout=0) as tree:
+        assert tree.listxattr(b"d") == []
+        os.setxattr(lower / "d", "user.a", b"1")
+        assert tree.listxattr(b"d") == ["user.a"]
         for name in (b"lower", b"above", b"upper"):
             assert errno_of(partial(tree.getxattr, name, security.CAPABILITY)) == errno.ENODATA
         for place in (lower / "lower", above / "above", layers.upper / "upper"):
