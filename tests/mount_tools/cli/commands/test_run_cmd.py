@@ -186,7 +186,6 @@ def test_no_descriptor_of_the_host_leads_out(containers: Containers) -> None:
         ({"Cmd": ["a\0b"]}, "NUL byte"),
         ({"Cmd": ["sh"], "Env": ["A=\0"]}, "NUL byte"),
         ({"Cmd": ["sh"], "WorkingDir": "/\0"}, "NUL byte"),
-        ({"Cmd": ["sh"], "Hostname": "a\nb"}, "invalid hostname"),
         ({"Cmd": ["sh"], "User": "9" * 5000}, "in range"),
     ],
 )
@@ -200,6 +199,12 @@ def test_what_an_odd_image_wants_is_refused_in_a_sentence(
         store.images.tag(store.images.add(odd.data), Reference("docker.io/library/odd", "1"))
     done = containers("run", "--rm", "odd:1")
     assert done.returncode == 125 and match in done.stderr and "a bug" not in done.stderr, done
+
+
+def test_a_hostname_that_cannot_be(containers: Containers) -> None:
+    """That of an image is the container's it was committed from, and is not taken over."""
+    done = containers("run", "--rm", "--hostname", "a\nb", "busy:1", "true")
+    assert done.returncode == 125 and "invalid hostname" in done.stderr, done
 
 
 def test_our_own_interpreter_is_out_of_reach(containers: Containers) -> None:
