@@ -30,6 +30,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     # A captured record would keep its exception, that the frames, and those their descriptors.
     logging.disable(logging.CRITICAL)
     monkeypatch.setattr(stage_ahead, "RUN", 0)
+    monkeypatch.setattr(stage_ahead, "filesystem_type", lambda _fd: 0)  # also on a tmpfs
     old_umask = os.umask(0o022)
     bench = Bench.make(tmp_path)
     before = [trees.raw(lower) for lower in bench.lowers]

@@ -30,6 +30,7 @@ from unionfs.core.readdir import Listing
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, TYPE_MASK
+from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
 MOST = 16
 LARGEST = 64 << 10  # bytes
@@ -41,6 +42,7 @@ _GAP = 4  # names that a program may leave out
 _FAR = 4096  # names among which the first file of a run is searched
 _RUNS = 8
 _PATIENCE_S = 1.0
+_IN_MEMORY = (TMPFS, RAMFS)
 
 
 class _Ahead:
@@ -264,7 +266,8 @@ def work_ahead(state: State, start: Start) -> None:
     writable, config = state.writable, state.config
     if writable is None or not state.layers_immutable or config.volatile or config.metacopy:
         return
-    writable.ahead = StageAhead(state, writable, start)
+    if filesystem_type(writable.work.fd) not in _IN_MEMORY:
+        writable.ahead = StageAhead(state, writable, start)
 
 
 def _position(names: list[bytes], name: bytes, begin: int, count: int) -> int | None:

@@ -20,9 +20,12 @@ from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import core, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
 from unionfs.core.stage_ahead import LARGEST, MOST, RUN
+from unionfs.syscalls.statfs import TMPFS
 
 FILES = 40
 CONTENT = {f"f{number:02}": f"content of {number}" * 10 for number in range(FILES)}
+
+EXT4 = 0xEF53
 
 Change = Callable[[CoreDriver, bytes], object]
 
@@ -51,6 +54,12 @@ def staged(layers: Layers) -> list[Path]:
 
 def used(tree: CoreDriver) -> int:
     return core(tree).counters()["copies_ahead"]
+
+
+@pytest.fixture(autouse=True)
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary directory may be in memory."""
+    monkeypatch.setattr(stage_ahead, "filesystem_type", lambda _fd: EXT4)
 
 
 @pytest.fixture
@@ -232,6 +241,15 @@ def test_what_is_not_used_goes_after_a_while(
 )
 def test_where_it_is_not_done(layers: Layers, settings: dict[str, Any]) -> None:
     with layers.union(**({"background": in_a_thread} | settings)) as tree:
+        walk(tree, RUN + 3)
+        assert staged(layers) == []
+
+
+def test_in_memory_nothing_waits_for_a_disk(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_ahead, "filesystem_type", lambda _fd: TMPFS)
+    with layers.union(background=in_a_thread) as tree:
         walk(tree, RUN + 3)
         assert staged(layers) == []
 
