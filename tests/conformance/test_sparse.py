@@ -80,7 +80,7 @@ def test_seek_data_and_hole(root: Path, changed: bool) -> None:
 
 @tree(file("f", b"data"))
 def test_seek_at_and_beyond_the_end(root: Path) -> None:
-    """The end is a hole; beyond it ENXIO; an ordinary seek may go anywhere but below 0."""
+    """The end is a hole; beyond it ENXIO, and below 0, where an ordinary seek may not go either."""
     with opened(root / "f", os.O_RDONLY) as fd:
         assert os.lseek(fd, 0, os.SEEK_HOLE) == 4
         with refused(errno.ENXIO):
@@ -89,6 +89,9 @@ def test_seek_at_and_beyond_the_end(root: Path) -> None:
         assert os.lseek(fd, -1, os.SEEK_END) == 3
         with refused(errno.EINVAL):
             os.lseek(fd, -1, os.SEEK_SET)
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            with refused(errno.ENXIO):
+                os.lseek(fd, -1, whence)
 
 
 # -- fallocate --
