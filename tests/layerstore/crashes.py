@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
 import os
 import signal
 import sqlite3
@@ -64,7 +65,8 @@ def _work(root: Path, work: Work | None, strike: Strike) -> None:
         pass
 
     Connection.strike = strike
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
+    used = importlib.import_module("_sqlite3")  # by the store, without what adapts dates
+    used.connect = functools.partial(sqlite3.connect, factory=Connection)  # type: ignore[attr-defined]
     with system_calls(strike):
         strike.armed = work is None
         store = Store.open(root, sync=False)
