@@ -233,7 +233,7 @@ class StageAhead:
             copy = plan_copy(self._state, writable, node, None, st=st)
             if copy.protected:
                 return False
-            ahead = self._staged[node] = _Ahead(stage_copy(copy))
+            ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
         if not writable.upper.ordered:
             self._to_sync.put(ahead)
         return True

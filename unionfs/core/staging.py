@@ -117,14 +117,15 @@ def plan_copy(
     return copy
 
 
-def stage_copy(copy: Copy) -> Staged:
+def stage_copy(copy: Copy, *, stay: bool = False) -> Staged:
     """Make a whole copy of the file in the staging directory, and leave nothing if that fails.
 
-    The data may still have to be written to disk, see `secure_data`.
+    The data may still have to be written to disk, see `secure_data`.  With `stay` the thread
+    does not leave the gate: its request has changed something, and goes on with that.
     """
     try:
         if copy.node.kind == stat.S_IFREG:
-            return _stage_regular(copy)
+            return _stage_regular(copy, stay)
         work, (fd, name) = copy.writable.work.fd, copy.source
         if copy.node.kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work)
@@ -138,7 +139,7 @@ def stage_copy(copy: Copy) -> Staged:
         raise
 
 
-def _stage_regular(copy: Copy) -> Staged:
+def _stage_regular(copy: Copy, stay: bool) -> Staged:
     state, st = copy.state, copy.st
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = Fd(os.open(copy.name, flags, 0o600, dir_fd=copy.writable.work.fd))
@@ -147,7 +148,7 @@ def _stage_regular(copy: Copy) -> Staged:
         os.ftruncate(fd, st.st_size)
         os.setxattr(fd, state.marks.metacopy, b"")
     else:
-        copy_data(state, copy.node, fd, copy.size)
+        copy_data(state, copy.node, fd, copy.size, stay=stay)
         if st.st_size and not state.config.volatile:
             begin_write_back(fd)  # the disk writes while we do the other steps
     _give_metadata(copy, (fd, None), made)
@@ -192,8 +193,13 @@ def secure_data(staged: Staged) -> None:
             os.fsync(fd)
 
 
-def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
-    """Copy the first `size` bytes of the data of `node` into `staged`; None copies all."""
+def copy_data(
+    state: State, node: File, staged: int, size: int | None, *, stay: bool = False
+) -> None:
+    """Copy the first `size` bytes of the data of `node` into `staged`; None copies all.
+
+    `stay` is that of `stage_copy`.
+    """
     if size == 0:
         return
     real, name = node.data or (node.real, node.rname)
@@ -206,9 +212,9 @@ def copy_data(state: State, node: File, staged: int, size: int | None) -> None:
             return
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
-    if in_upper(node):
-        # Not outside the gate: the data is written to the upper file itself, which a
-        # freeze must not move meanwhile.
+    if stay or in_upper(node):
+        # Not outside the gate: a freeze must not move meanwhile what has been changed, such as
+        # the upper file itself, to which the data is written.
         copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
     else:
         with state.gate.outside():

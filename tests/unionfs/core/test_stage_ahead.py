@@ -20,6 +20,7 @@ from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import core, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
 from unionfs.core.stage_ahead import LARGEST, MOST, RUN
+from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
 
 FILES = 40
@@ -271,7 +272,7 @@ def test_an_error_while_staging_is_nobodys(
     names = walk(tree, RUN)
     stage_copy = staging.stage_copy
 
-    def fail(_copy: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(stage_ahead, "stage_copy", fail)
@@ -361,6 +362,30 @@ def test_copies_staged_before_a_freeze_may_be_used_after_it(
     chmod(tree, names[0])
     assert used(tree) == before + 1
     layers.lowers.insert(0, layers.base / "frozen")
+
+
+def test_a_freeze_waits_for_a_request_that_stages(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the request would go on with a file that is in a lower by then."""
+    to, gate = layers.base / "frozen", state(tree).gate
+    freeze = threading.Thread(target=core(tree).freeze, args=(os.fsencode(to),))
+    name, copied = walk(tree, RUN)[0], 0
+
+    def copy_and_freeze(*args: Any, **keywords: Any) -> None:
+        nonlocal copied
+        copied += 1
+        if copied == 2:  # the first that is staged ahead
+            freeze.start()
+            wait_until(lambda: gate.closed, "the freeze")
+        copy_range(*args, **keywords)
+
+    monkeypatch.setattr(staging, "copy_range", copy_and_freeze)
+    with gate.passing():
+        chmod(tree, name)
+    freeze.join()
+    layers.lowers.insert(0, to)
+    assert (to / os.fsdecode(name)).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_restored_directory_is_walked_again(layers: Layers, tree: CoreDriver) -> None:
