@@ -93,7 +93,7 @@ def _matches(entry: str, host: str, address: _Address | None, port: int) -> bool
         except ValueError:
             pass
     name, colon, only = entry.rpartition(":")
-    if colon and only.isdigit():
+    if colon and only.isascii() and only.isdigit():
         if int(only) != port:
             return False
         entry = name.strip("[]")

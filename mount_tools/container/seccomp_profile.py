@@ -127,6 +127,8 @@ def _concerns(entry: Object, capabilities: frozenset[int]) -> bool:
 
 def _is_kernel(least: str) -> bool:
     """Tell whether this kernel is of the version `least`, as "4.8", or a later one."""
+    if not least.isascii():
+        raise ValueError(f"{shown(least)} is no version of a kernel")
     own = os.uname().release.split("-")[0].split(".")
     return [int(part) for part in own[:2]] >= [int(part) for part in least.split(".")[:2]]
 

@@ -45,6 +45,7 @@ def test_this_machine_is_never_behind_a_proxy(host: str) -> None:
         ("10.1.2.3:5000", "10.1.2.3", 5000, True),
         ("[fd00::1]:5000", "fd00::1", 5000, True),
         ("fd00::/8", "fd00::1", 443, True),
+        ("r.example:²", "r.example", 443, False),
         ("", "r.example", 443, False),
     ],
 )

@@ -105,6 +105,7 @@ def test_the_errno_of_what_is_not_listed() -> None:
         (profile(fails(args=[{**when(0, "EQ", 1), "index": "x"}])), "not a number"),
         (profile(fails(args=[when(0, "X", 1)])), "KeyError"),
         (profile(fails(args=[when(9, "EQ", 1)])), "is refused"),
+        (profile(fails(includes={"minKernel": "٤.8"})), "٤.8 is no version of a kernel"),
     ],
 )
 def test_what_is_no_profile(tmp_path: Path, content: str, says: str) -> None:
