@@ -196,12 +196,8 @@ def _stage_w(tree: Driver) -> None:
 AHEAD = tuple(
     Scenario(f"staged ahead: {name}", run, _stage_w, ahead=True)
     for name, run in (
-        ("chmod", lambda t: t.chmod(b"d/w", 0o600)),
         ("append", lambda t: t.append(b"d/w", b"new")),
-        ("truncate", lambda t: t.truncate(b"d/w", 0)),
         ("rename", lambda t: t.rename(b"d/w", b"w", 0)),
-        ("link", lambda t: t.link(b"d/w", b"w")),
-        ("unlink", lambda t: t.unlink(b"d/w")),
     )
 )
 

@@ -100,6 +100,9 @@ for machine in (
 ):
     machine.TestCase.settings = CORE_SETTINGS
 
+# Its copies wait for the disk.
+AheadMachine.TestCase.settings = settings(CORE_SETTINGS, max_examples=examples(10))
+
 TestCoreModel = CoreMachine.TestCase
 TestMetacopyModel = MetacopyMachine.TestCase
 TestUserXattrModel = UserXattrMachine.TestCase

@@ -23,7 +23,7 @@ from unionfs.core.stage_ahead import LARGEST, MOST, RUN
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
 
-FILES = 40
+FILES = 24
 CONTENT = {f"f{number:02}": f"content of {number}" * 10 for number in range(FILES)}
 
 EXT4 = 0xEF53
@@ -37,7 +37,7 @@ def chmod(tree: CoreDriver, path: bytes) -> None:
 
 def listed(tree: CoreDriver, path: bytes = b"") -> list[bytes]:
     """Return the names of the files in a directory, in the order in which it lists them."""
-    found = [entry.name for entry in tree.listdir(path) if entry.name not in (b".", b"..")]
+    found = [entry.name for entry in tree.listdir(path) if stat.S_ISREG(entry.kind)]
     return [path + b"/" + name if path else name for name in found]
 
 
@@ -81,8 +81,7 @@ def test_what_comes_next_is_staged_and_used(layers: Layers, tree: CoreDriver) ->
     names = walk(tree, RUN + 1)
     assert len(staged(layers)) == 2
     for name in names:
-        if name != b"d":
-            chmod(tree, name)
+        chmod(tree, name)
     assert used(tree) >= FILES - RUN - 2
     assert len(staged(layers)) == 0
 
@@ -108,12 +107,9 @@ def test_every_change_gets_what_it_would_get_without(tmp_path: Path, change: Cha
                 os.setxattr(path, "user.kept", b"value")
                 os.utime(path, ns=(10**18 + 1, 10**18 + 2))
         with layers.union(background=background) as tree:
-            walk(tree, 2 * MOST, change)
+            walk(tree, FILES, change)
             assert (used(tree) > MOST) == (background is not None)
             trees.append({path: thing.without_time() for path, thing in snapshot(tree).items()})
-            times = {path: thing.mtime_ns for path, thing in snapshot(tree).items()}
-            untouched = listed(tree)[-1]
-            assert times[untouched] == 10**18 + 2
     assert trees[0] == trees[1]
 
 
@@ -136,7 +132,7 @@ def test_data_is_on_disk_before_the_name_is(
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(staging, "write_back", note)
     monkeypatch.setattr(os, "rename", noted_rename)
-    chosen = [name for name in listed(tree) if name != b"d"]
+    chosen = listed(tree)
     for name in chosen:
         chmod(tree, name)
     assert used(tree) > MOST and len(named) == len(chosen)
@@ -144,8 +140,7 @@ def test_data_is_on_disk_before_the_name_is(
 
 def test_no_more_is_staged_than_may_be(layers: Layers, tree: CoreDriver) -> None:
     for name in walk(tree, 0)[: MOST + RUN + 5]:
-        if name != b"d":
-            chmod(tree, name)
+        chmod(tree, name)
         assert len(staged(layers)) <= MOST
     # A walk through a directory in between does not stop at those of the one above.
     before = used(tree)
@@ -213,9 +208,8 @@ def test_only_small_files_of_one_name_and_without_marks_are(
 
 def test_files_in_no_order_make_nothing_likely(layers: Layers, tree: CoreDriver) -> None:
     for name in reversed(listed(tree)):
-        if name != b"d":
-            chmod(tree, name)
-            assert staged(layers) == []
+        chmod(tree, name)
+        assert staged(layers) == []
 
 
 def test_what_is_not_used_goes_after_a_while(
@@ -342,8 +336,7 @@ def test_a_freeze_takes_none_of_it(layers: Layers, tree: CoreDriver, ahead: bool
         os.fsdecode(name) for name in set(listed(tree)) - {*names}
     )
     for name in names:
-        if name != b"d":
-            chmod(tree, name)
+        chmod(tree, name)
     assert used(tree)
     layers.lowers.insert(0, to)
 
@@ -401,7 +394,7 @@ def test_a_restored_directory_is_walked_again(layers: Layers, tree: CoreDriver) 
 
 
 def test_several_programs_change_the_same_files(layers: Layers, tree: CoreDriver) -> None:
-    names = [name for name in listed(tree) if name != b"d"]
+    names = listed(tree)
     nodes = [nodeid(tree, name) for name in names]
     errors: list[BaseException] = []
 
@@ -425,8 +418,9 @@ def test_several_programs_change_the_same_files(layers: Layers, tree: CoreDriver
 def test_what_is_ready_needs_no_worker(layers: Layers, tree: CoreDriver) -> None:
     names = walk(tree, RUN + 2)
     fs, node = core(tree), nodeid(tree, names[0])
+    state(tree).write_back_ns = 1_000_000  # of a disk that is not quick
     wait_until(lambda: not fs.slow_open(node, os.O_RDWR), "the copy to be on disk")
-    assert fs.slow_open(nodeid(tree, names[MOST + 4]), os.O_RDWR)
+    assert fs.slow_open(nodeid(tree, names[-1]), os.O_RDWR)
 
 
 def test_without_a_thread_nothing_is_staged(layers: Layers) -> None:
