@@ -104,7 +104,7 @@ def _read_inside(tree: Tree, file: str) -> bytes:
     try:
         fd = open_in_root(tree.fd, os.fsencode(file), os.O_RDONLY | os.O_NONBLOCK)
         with open(fd, "rb") as opened_file:
-            return opened_file.read()
+            return opened_file.read(LARGEST + 1)  # the parser refuses a larger one
     except OSError as error:
         raise StoreError(
             f"failed to read Containerfile: {shown(file)} of the context: {error.strerror}"

@@ -79,7 +79,7 @@ def run_task(
                 launch,
                 mounts,
                 around.output,
-                network=(around.network if run.network == "default" else run.network) != "none",
+                network="none" not in (around.network, run.network),
             )
             if status:
                 raise StepFailed(status)

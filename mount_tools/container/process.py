@@ -47,6 +47,8 @@ from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_ne
 if TYPE_CHECKING:
     from typing import NoReturn
 
+_NULL = os.makedev(1, 3)
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -119,6 +121,7 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
     directory = launch.directory or "/"
     try:
         os.makedirs(directory, exist_ok=True)
+        _leave_null_of_the_machine()
         _give_streams_to(who.uid)
         os.umask(0o022)
         for limit in launch.rights.ulimits:
@@ -139,6 +142,37 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")
     _execute(launch.words, environment)
+
+
+def _leave_null_of_the_machine() -> None:
+    """Take the container's /dev/null for each standard stream that is the machine's.
+
+    Root of a container could change the mode and the owner of the machine's, by its descriptor.
+    In place of one that the container has covered or removed there is the end of a pipe.
+    """
+    for fd in range(3):
+        if not _is_null(fd):
+            continue
+        try:
+            # Whatever the container has put there, this waits for nothing.
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            other = os.open("/dev/null", flags)
+        except OSError:
+            other = -1
+        if other < 0 or not _is_null(other):
+            ends = os.pipe()
+            os.dup2(ends[0 if fd == 0 else 1], fd)
+            os.close(ends[0])
+            os.close(ends[1])
+        else:
+            os.dup2(other, fd)
+        if other >= 0:
+            os.close(other)
+
+
+def _is_null(fd: int) -> bool:
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
 
 
 def _give_streams_to(uid: int) -> None:

@@ -57,12 +57,15 @@ _LINKS = {
 _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 _MASKED = (
     "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
     "proc/kcore",
     "proc/keys",
     "proc/latency_stats",
     "proc/timer_list",
     "proc/sched_debug",
     "proc/scsi",
+    "sys/devices/virtual/powercap",
     "sys/firmware",
 )
 
@@ -254,8 +257,10 @@ def _mask(root: int, path: str) -> None:
     with suppress(FileNotFoundError), Place(root, path) as place:
         if stat.S_ISDIR(os.fstat(place.fd).st_mode):
             mount(b"tmpfs", place.path, b"tmpfs", _SAFE | MS_RDONLY, b"size=0")
-        else:
-            _bind(b"/dev/null", place.path)
+            return
+        # Not the machine's /dev/null, whose mode and owner root of the container could change.
+        with Place(root, "dev/null") as null:
+            _bind(null.path, place.path)
 
 
 def show_volumes(root: int, volumes: Sequence[Volume]) -> None:

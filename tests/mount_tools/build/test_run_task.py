@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.helpers.builds import Builds, cached
 from tests.helpers.containers import Containers
 
@@ -14,8 +16,10 @@ TEXT = (
 def test_hosts_and_the_network_of_the_command_line(builds: Builds) -> None:
     given = ("--add-host", "box:10.1.2.3", "--network", "none")
     builds.ok(TEXT, *given)
-    names = {line.split(":")[0].strip() for line in builds.content("/dev-lines").splitlines()[2:]}
-    assert names == {"lo"}
+    # A RUN of a stranger, a trigger of its base image, cannot choose another network.
+    for file in ("/dev-lines", "/of-host"):
+        lines = builds.content(file).splitlines()[2:]
+        assert {line.split(":")[0].strip() for line in lines} == {"lo"}, file
     assert "10.1.2.3\tbox" in builds.content("/hosts").splitlines()
     assert "box" not in (builds.layers()[0] / "of-host").read_text()
     assert cached(builds.ok(TEXT, *given)) == 2
@@ -32,3 +36,11 @@ def test_a_run_is_restricted_as_a_container_is(builds: Builds, containers: Conta
     builds.ok(f"FROM busy:1\nRUN ({look}) > /found 2>&1\n")
     run = containers.ok("run", "--rm", "busy:1", "sh", "-c", f"({look}) 2>&1")
     assert builds.content("/found") == run
+
+
+def test_no_run_has_the_null_device_of_the_machine(builds: Builds) -> None:
+    """Root could change its mode and its owner."""
+    look = "busybox stat -L -c %d:%i /proc/self/fd/0 /proc/keys"
+    builds.ok(f"FROM busy:1\nRUN {look} > /found\n")
+    ours = os.stat("/dev/null")
+    assert f"{ours.st_dev}:{ours.st_ino}" not in builds.content("/found").splitlines()

@@ -101,6 +101,26 @@ def test_names_that_are_swapped_meanwhile_lead_nowhere(
     containers.ok("check")
 
 
+@pytest.mark.parametrize("init", ["true", "false"])
+def test_no_command_has_the_null_device_of_the_machine(containers: Containers, init: str) -> None:
+    """Root of a container could change its mode and its owner, by a mask or a stream."""
+    look = "busybox stat -L -c %t:%d:%i /proc/self/fd/0 /proc/keys"
+    words = ("run", "-d", f"--init={init}", "--name", "box", "busy:1")
+    containers.ok(*words, "sh", "-c", f"{look}; sleep 1000")
+    found = containers.ok("exec", "box", "sh", "-c", look)
+    wait_until(lambda: containers.ok("logs", "box").count("\n") == 1)
+    ours = os.stat("/dev/null")
+    for lines in (found.split(), containers.ok("logs", "box").split()):
+        assert [line.split(":")[0] for line in lines] == ["1", "1"], "none is a null device"
+        assert f"1:{ours.st_dev}:{ours.st_ino}" not in lines
+    containers.ok("rm", "-f", "box")
+
+
+def test_a_command_whose_dev_is_covered_reads_nothing(containers: Containers) -> None:
+    script = "ls /dev; cat; echo end"
+    assert containers.ok("run", "--rm", "-v", "/dev", "busy:1", "sh", "-c", script) == "end"
+
+
 FORMS = ("{}", "../../../../../..{}", "/proc/self/root{}", "loop")
 LINKED = ("proc", "sys", "dev", "etc", "vol", "tmp", "work", "made")
 
