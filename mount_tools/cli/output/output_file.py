@@ -21,6 +21,8 @@ from unionfs.light_typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+_MOST_LINKS = 40  # as path_resolution(7)
+
 TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect"
 
 
@@ -39,6 +41,7 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    _refuse_links_of_others(path)
     target = os.path.realpath(path)
     directory = os.path.dirname(target)
     if not os.path.isdir(directory):
@@ -52,6 +55,31 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
         return
     with _beside(target) as stream:
         yield stream
+
+
+def _refuse_links_of_others(path: str) -> None:
+    """Raise WrongWords if a link on the way to `path` is another user's, in a directory like /tmp.
+
+    The kernel does not follow such a link if fs.protected_symlinks says so, but realpath(3),
+    which reads links by itself, asks nobody.
+    """
+    here = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        link = next(filter(os.path.islink, _beginnings(here)), None)
+        if link is None:
+            return
+        above, own = os.stat(os.path.dirname(link)), os.lstat(link)
+        of_others = own.st_uid not in (os.geteuid(), above.st_uid)
+        if of_others and above.st_mode & stat.S_ISVTX and above.st_mode & stat.S_IWOTH:
+            raise WrongWords(f'"{path}" leads through a link of another user: {link}', 1)
+        rest = here[len(link) :].lstrip("/")
+        here = os.path.join(os.path.dirname(link), os.readlink(link), rest)
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """Yield `path` up to each of its names, the shortest first."""
+    parts = path.rstrip("/").split("/")
+    yield from ("/".join(parts[:count]) for count in range(2, len(parts) + 1))
 
 
 @contextmanager

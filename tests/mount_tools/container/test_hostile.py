@@ -108,7 +108,7 @@ def test_no_command_has_the_null_device_of_the_machine(containers: Containers, i
     words = ("run", "-d", f"--init={init}", "--name", "box", "busy:1")
     containers.ok(*words, "sh", "-c", f"{look}; sleep 1000")
     found = containers.ok("exec", "box", "sh", "-c", look)
-    wait_until(lambda: containers.ok("logs", "box").count("\n") == 1)
+    wait_until(lambda: containers.ok("logs", "box").count("\n") == 1, "it has looked")
     ours = os.stat("/dev/null")
     for lines in (found.split(), containers.ok("logs", "box").split()):
         assert [line.split(":")[0] for line in lines] == ["1", "1"], "none is a null device"

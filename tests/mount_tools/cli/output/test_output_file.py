@@ -50,6 +50,38 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.tar"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a link of another user")
+@pytest.mark.parametrize("way", ["waiting", "directory/victim", "mine"])
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path, way: str) -> None:
+    """In a directory like /tmp.  No setting of the kernel protects from what reads links itself."""
+    (tmp_path / "private").mkdir()
+    victim = tmp_path / "private" / "victim"
+    victim.write_bytes(b"before")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "waiting").symlink_to(victim)
+    (shared / "directory").symlink_to(victim.parent)
+    for name in ("waiting", "directory"):
+        os.chown(shared / name, 65534, 65534, follow_symlinks=False)
+    (shared / "mine").symlink_to("waiting")
+    with (
+        pytest.raises(WrongWords, match="leads through a link of another user"),
+        opened(f"{shared}/{way}", "failed") as stream,
+    ):
+        stream.write(b"x")
+    assert victim.read_bytes() == b"before"
+
+
+def test_a_link_of_ours_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "last").symlink_to("link/a.tar")
+    with opened(f"{tmp_path}/last", "failed") as stream:
+        stream.write(b"x")
+    assert (tmp_path / "real" / "a.tar").read_bytes() == b"x"
+
+
 def test_a_device_is_written_to(tmp_path: Path) -> None:
     with opened("/dev/null", "failed") as stream:
         stream.write(b"x")
