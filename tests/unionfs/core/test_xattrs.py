@@ -11,8 +11,11 @@ import pytest
 
 from tests.helpers import security
 from tests.helpers.layers import Layers
+from tests.helpers.mounts import require_root, run
 from tests.helpers.unions import errno_of
+from unionfs.core import setup
 from unionfs.syscalls import xattr
+from unionfs.syscalls.statfs import RAMFS, filesystem_type
 
 CAPABILITY = bytes.fromhex("0100000200000000000000000000000000000000")
 
@@ -85,6 +88,25 @@ def test_an_acl_that_is_not_there_can_be_removed(tmp_path: Path) -> None:
         tree.removexattr(b"file", security.ACCESS)
         tree.removexattr(b"d", security.DEFAULT)
     assert os.listdir(layers.upper) == []
+
+
+def test_a_filesystem_without_acls_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS 4: with EOPNOTSUPP the kernel would let nobody but the owner at a file."""
+    require_root()
+    layers = Layers(tmp_path)
+    run("mount", "-t", "ramfs", "none", layers.lowers[0])
+    try:
+        (layers.lowers[0] / "file").write_text("x")
+        monkeypatch.setattr(setup, "is_remote", lambda fd: filesystem_type(fd) == RAMFS)
+        with layers.union() as tree:
+            for name in (security.ACCESS, security.DEFAULT):
+                for path in (b"file", b""):
+                    assert errno_of(partial(tree.getxattr, path, name)) == errno.ENODATA
+            assert errno_of(lambda: tree.getxattr(b"file", "user.a")) == errno.EOPNOTSUPP
+    finally:
+        run("umount", layers.lowers[0])
 
 
 def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
