@@ -32,12 +32,27 @@ def refuse_remote(context: str) -> None:
         )
 
 
+def path_inside(path: str, context: str) -> str | None:
+    """Return the path in the directory `context` of the file `path`, None if it is outside.
+
+    Links in the context do not count: it may be a stranger's.
+    """
+    file = os.path.abspath(path)
+    for root in (os.path.abspath(context), os.path.realpath(context)):
+        if file.startswith(root.rstrip("/") + "/"):
+            return os.path.relpath(file, root)
+    return None
+
+
 @contextmanager
-def open_context(path: str, containerfile: str | None = None) -> Iterator[Tree]:
+def open_context(
+    path: str, containerfile: str | None = None, inside: str | None = None
+) -> Iterator[Tree]:
     """Open the directory `path` as a context, without the files that its ignore file names.
 
     `containerfile` is the path of the Containerfile, which may have an ignore file next to
-    it; None if it comes from stdin.  Raises StoreError.
+    it; None if it comes from stdin.  `inside` is its path in the context, None if it is not
+    there.  Raises StoreError.
     """
     refuse_remote(path)
     try:
@@ -54,7 +69,7 @@ def open_context(path: str, containerfile: str | None = None) -> Iterator[Tree]:
             f"unable to prepare context: {shown(path)} cannot be opened: {error.strerror}"
         ) from None
     try:
-        yield Tree(fd, read_ignore(fd, containerfile))
+        yield Tree(fd, read_ignore(fd, containerfile, inside))
     finally:
         os.close(fd)
 
@@ -68,16 +83,22 @@ def empty_context() -> Iterator[Tree]:
         yield tree
 
 
-def read_containerfile(path: str | None, context: Tree | None) -> tuple[bytes, str]:
+def read_containerfile(
+    path: str | None, context: Tree | None, inside: str | None = None
+) -> tuple[bytes, str]:
     """Return the content of a Containerfile, and its name for messages.
 
-    `path` is a path of this machine.  By default the Containerfile is the first of
-    `DEFAULT_NAMES` in the root of `context`; an ignore file does not hide it.  Raises
-    StoreError.
+    `path` is a path of this machine, and `inside` the same file's path in the context, None if
+    it is not there: a link in the context of a stranger leads to no other file.  By default the
+    Containerfile is the first of `DEFAULT_NAMES` in the root of `context`; an ignore file does
+    not hide it.  Raises StoreError.
     """
     if path is not None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if inside is None or context is None:
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            else:
+                fd = open_in_root(context.fd, os.fsencode(inside), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise StoreError(
                 f"failed to read Containerfile: {shown(path)}: {error.strerror}"

@@ -39,15 +39,22 @@ class Ignore:
         return self._matcher.may_keep_beneath(directory)
 
 
-def read_ignore(context_fd: int, containerfile: str | None = None) -> Ignore:
+def read_ignore(
+    context_fd: int, containerfile: str | None = None, inside: str | None = None
+) -> Ignore:
     """Return the patterns for the context `context_fd` and the file `containerfile`.
 
-    `containerfile` is a path of this machine, None for one from stdin.
+    `containerfile` is a path of this machine, None for one from stdin; `inside` is its path in
+    the context, None if it is not there.
     """
     if containerfile is not None:
         beside = f"{containerfile}{NAME}"
         try:
-            fd = os.open(beside, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if inside is None:
+                fd = os.open(beside, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            else:
+                path = os.fsencode(f"{inside}{NAME}")
+                fd = open_in_root(context_fd, path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from layerstore.build.context import empty_context, open_context, read_containerfile
+from layerstore.build.context import empty_context, open_context, path_inside, read_containerfile
 from layerstore.build.tree import Tree
 from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import StoreError, shown
@@ -51,8 +51,9 @@ def opened(store: Store, context: str, file: str | None, stdin: BinaryIO) -> Ite
             tree = stack.enter_context(open_context(context))
             yield Given(stdin.read(LARGEST + 1), STDIN, tree)
         else:
-            tree = stack.enter_context(open_context(context, file))
-            yield Given(*read_containerfile(file, tree), tree)
+            inside = None if file is None else path_inside(file, context)
+            tree = stack.enter_context(open_context(context, file, inside))
+            yield Given(*read_containerfile(file, tree, inside), tree)
 
 
 @contextmanager

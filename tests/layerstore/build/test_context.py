@@ -9,6 +9,7 @@ import pytest
 from layerstore.build.context import (
     empty_context,
     open_context,
+    path_inside,
     read_containerfile,
     refuse_remote,
 )
@@ -83,3 +84,30 @@ def test_a_containerfile_that_leads_out_of_the_context(tmp_path: Path) -> None:
     written(tmp_path, {"secret": "FROM x"})
     with open_context(str(context)) as tree, pytest.raises(NotFound):
         read_containerfile(None, tree)
+
+
+def test_a_file_in_the_context_leads_to_none_outside(tmp_path: Path) -> None:
+    """A message about the file would show what the link of a stranger leads to."""
+    context, outside = tmp_path / "context", tmp_path / "secret"
+    context.mkdir()
+    outside.write_text("secret")
+    (context / "Linked").symlink_to(outside)
+    (context / "Same").symlink_to("Plain")
+    (context / "Plain").write_text("FROM x")
+    (context / "up").symlink_to(tmp_path)
+    (context / "Plain.dockerignore").symlink_to(outside)
+    (tmp_path / "alias").symlink_to(context)
+    found = {}
+    for path in ("Linked", "up/secret", "Same", "Plain"):
+        inside = path_inside(f"{tmp_path}/alias/{path}", f"{tmp_path}/alias")
+        assert inside == path == path_inside(f"{context}/{path}", f"{tmp_path}/alias")
+        with open_context(str(context), f"{context}/{path}", inside) as tree:
+            assert tree.find("Plain") is not None
+            if path in ("Same", "Plain"):
+                found[path] = read_containerfile(f"{context}/{path}", tree, inside)[0]
+                continue
+            with pytest.raises(StoreError, match="No such file or directory"):
+                read_containerfile(f"{context}/{path}", tree, inside)
+    assert found == {"Same": b"FROM x", "Plain": b"FROM x"}
+    assert path_inside(str(outside), str(context)) is None
+    assert path_inside(f"{context}-2/file", str(context)) is None

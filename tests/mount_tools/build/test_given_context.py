@@ -67,3 +67,28 @@ def test_text_on_stdin_is_the_file(store: Store, tmp_path: Path) -> None:
         opened(store, "-", "file", io.BytesIO(b"FROM x")),
     ):
         pass
+
+
+def test_a_link_of_the_context_leads_to_no_file_outside(store: Store, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (context / "Dockerfile").symlink_to(tmp_path / "secret")
+    with (
+        pytest.raises(StoreError, match="Dockerfile: No such file"),
+        opened(store, str(context), f"{context}/Dockerfile", io.BytesIO()) as given,
+    ):
+        assert given.content != b"secret"
+    # What is named outside of it is the user's own.
+    (tmp_path / "link").symlink_to("secret")
+    with opened(store, str(context), f"{tmp_path}/link", io.BytesIO()) as given:
+        assert given.content == b"secret"
+
+
+def test_a_containerfile_in_a_tar_is_read_in_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file of a stranger would take the memory of the machine."""
+    monkeypatch.setattr("mount_tools.build.given_context.LARGEST", 4)
+    with opened(store, "-", "other", packed(other="FROM xyz")) as given:
+        assert given.content == b"FROM "
