@@ -104,8 +104,10 @@ def make(
         if umask and not _has_default_acl(upper_fd, parent):
             mode &= ~umask
         try:
-            if found is WHITED_OUT:
-                fd, st = _make_staged(state, parent, name, mode, uid, gid, maker)
+            if found is WHITED_OUT or _server_checks(state, uid, gid):
+                fd, st = _make_staged(
+                    state, parent, name, mode, uid, gid, maker, found is WHITED_OUT
+                )
             else:
                 with state.owners.creating(uid, gid):
                     fd = maker(upper_fd, name, mode)
@@ -149,10 +151,41 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
     return node
 
 
+def _server_checks(state: State, uid: int, gid: int) -> bool:
+    """Tell whether a file has to be made as root, and given away before it is visible.
+
+    A server of NFS goes by the fsuid, whatever the capabilities of the thread are: no user may
+    create in the workdir, nor by a group that the daemon is not in.
+    """
+    return not state.require_upper().exchanges and state.owners.gives_to(uid, gid)
+
+
+def _give(state: State, place: Fd, name: bytes, mode: int, uid: int, gid: int) -> None:
+    """Give what was just made beneath `place` to `uid`, and to `gid` unless that is inherited."""
+    if os.stat(place).st_mode & stat.S_ISGID:
+        gid = -1
+    else:
+        gid = state.owners.stored_gid(gid)
+    os.chown(name, state.owners.stored_uid(uid), gid, dir_fd=place, follow_symlinks=False)
+    if not stat.S_ISLNK(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+        kept = os.stat(name, dir_fd=place, follow_symlinks=False).st_mode | mode
+        os.chmod(name, stat.S_IMODE(kept), dir_fd=place)
+
+
 def _make_staged(
-    state: State, parent: Dir, name: bytes, mode: int, uid: int, gid: int, maker: Maker
+    state: State,
+    parent: Dir,
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    maker: Maker,
+    whited_out: bool,
 ) -> tuple[Fd | None, os.stat_result]:
-    """Make `name` in place of a whiteout; a directory is made opaque before it is visible."""
+    """Make `name` aside, and move it there, in place of a whiteout if `whited_out`.
+
+    A directory is made opaque before it is visible.
+    """
     work, upper_fd = state.require_upper().work, parent.require_upper().fd()
     staged = work.new_name()
     shelter = None
@@ -163,17 +196,24 @@ def _make_staged(
             place = _make_twin(work, upper_fd, shelter)
         else:
             place = work.fd
-        with state.owners.creating(uid, gid):
+        if _server_checks(state, uid, gid):
             fd = maker(place, staged, mode)
+            _give(state, place, staged, mode, uid, gid)
+        else:
+            with state.owners.creating(uid, gid):
+                fd = maker(place, staged, mode)
         is_dir = stat.S_ISDIR(mode)
-        if is_dir:
+        if is_dir and whited_out:
             set_mark((place, staged), state.marks.opaque, b"y")
         if shelter is not None:
             as_owner(
                 lambda: os.rename(staged, staged, src_dir_fd=place, dst_dir_fd=work.fd),
                 (place, staged),
             )
-        place_over_whiteout(state, parent, name, staged, is_dir=is_dir)
+        if whited_out:
+            place_over_whiteout(state, parent, name, staged, is_dir=is_dir)
+        else:
+            os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=upper_fd)
     except BaseException:
         work.discard(staged)
         raise

@@ -135,15 +135,19 @@ class Owners:
         """
         return _unless_not_allowed() if self._squashes else _AS_OURSELVES
 
+    def gives_to(self, uid: int, gid: int) -> bool:
+        """Tell whether the files that `uid`:`gid` creates are to be of other ids than our own."""
+        if (uid, gid) == self._own and self.plain:
+            return False
+        return self.privileged and not self._squashes
+
     def creating(self, uid: int, gid: int) -> AbstractContextManager[None]:
         """Return a context in which the files that this thread creates belong to `uid`:`gid`.
 
         The files of an unprivileged daemon belong to the daemon, and so do all files if
         ids are squashed.
         """
-        if (uid, gid) == self._own and self.plain:
-            return _AS_OURSELVES
-        if not self.privileged or self._squashes:
+        if not self.gives_to(uid, gid):
             return _AS_OURSELVES
         return FsIds(self.stored_uid(uid), self.stored_gid(gid))
 

@@ -13,9 +13,11 @@ import pytest
 
 from tests.helpers import security
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
 from tests.helpers.unions import core, errno_of, nodeid
+from unionfs.core import owners
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 ACL = security.acl(
@@ -82,6 +84,33 @@ def test_a_set_group_id_directory_hands_down_its_group(tmp_path: Path, over_whit
     assert {uid for _, uid, _ in made.values()} == {11}
     assert made["dir"][0] == 0o2750
     assert made["file"][0] == 0o640
+
+
+@WHITEOUT
+@pytest.mark.parametrize("sgid", [False, True])
+def test_on_nfs_root_makes_what_is_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_whiteout: bool, sgid: bool
+) -> None:
+    """A server goes by the fsuid, and lets no user create in the workdir."""
+    layers = Layers(tmp_path)
+    directory(layers, over_whiteout)
+    if sgid:
+        os.chown(layers.lowers[0] / "d", 0, 33)
+        os.chmod(layers.lowers[0] / "d", 0o2770)
+
+    def refuse(uid: int, gid: int) -> None:
+        raise AssertionError(f"created as {uid}:{gid}")
+
+    monkeypatch.setattr(owners, "FsIds", refuse)
+    gid = 33 if sgid else 22
+    with without_exchange(), layers.union(strict=False) as tree:
+        assert make_all(tree, nodeid(tree, b"d")) == {
+            "file": (0o640, 11, gid),
+            "dir": (0o2750 if sgid else 0o750, 11, gid),
+            "link": (0o777, 11, gid),
+            "fifo": (0o640, 11, gid),
+        }
+    assert os.listdir(layers.work / "work") == []
 
 
 @WHITEOUT
