@@ -126,8 +126,8 @@ class RegistryGoal:
 
     def blobs(self, origin: Origin, wanted: Sequence[Descriptor]) -> None:
         with ThreadPoolExecutor(self._parallel, "copy") as threads:
-            jobs = [threads.submit(self._bring, origin, blob) for blob in wanted]
-            finish(jobs, self._give_up)
+            begun = (threads.submit(self._bring, origin, blob) for blob in wanted)
+            jobs = finish(begun, self._give_up)
         raise_first(jobs)
 
     def _give_up(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 
 from layerstore.registry.errors import Cancelled
@@ -18,18 +18,25 @@ class Stopped(Exception):
     """Another part of the pull failed; its error is the one to report."""
 
 
-def finish(jobs: Sequence[Future[_Done]], give_up: Callable[[], object]) -> None:
+def finish(begun: Iterable[Future[_Done]], give_up: Callable[[], object]) -> list[Future[_Done]]:
     """Wait for the jobs; if one fails, or this thread is interrupted, give up the others.
 
+    `begun` begins one job after the other: an interrupt may come before all have begun.
     `give_up` makes the jobs that run end.  The caller then waits for their threads.
     """
+    jobs: list[Future[_Done]] = []
+    are_all = False
     try:
+        for job in begun:
+            jobs.append(job)
+        are_all = True
         wait(jobs, return_when=FIRST_EXCEPTION)
     finally:
-        if not all(job.done() and job.exception() is None for job in jobs):
+        if not are_all or not all(job.done() and job.exception() is None for job in jobs):
             give_up()
             for job in jobs:
                 job.cancel()
+    return jobs
 
 
 def raise_first(jobs: Sequence[Future[_Done]]) -> None:

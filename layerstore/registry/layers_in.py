@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from layerstore.errors import (
@@ -108,9 +109,9 @@ class LayersIn:
             ThreadPoolExecutor(self._parallel, "pull") as downloads,
             ThreadPoolExecutor(self._parallel, "unpack") as unpackers,
         ):
-            jobs = [downloads.submit(self._in_thread, self._download, work) for work in missing]
-            jobs += [unpackers.submit(self._in_thread, self._unpack, work) for work in missing]
-            finish(jobs, self._give_up)
+            fetch = (downloads.submit(self._in_thread, self._download, work) for work in missing)
+            unpack = (unpackers.submit(self._in_thread, self._unpack, work) for work in missing)
+            jobs = finish(chain(fetch, unpack), self._give_up)
         for work in self._works:
             work.spool.close()
         raise_first(jobs)

@@ -135,8 +135,8 @@ class LayersOut:
         for work in works[self._parallel :]:
             self._tell(work, Status.WAITING)
         with ThreadPoolExecutor(self._parallel, "push") as threads:
-            jobs = [threads.submit(self._in_thread, work) for work in works]
-            finish(jobs, self._give_up)
+            begun = (threads.submit(self._in_thread, work) for work in works)
+            jobs = finish(begun, self._give_up)
         raise_first(jobs)
         done = {work.key: job.result() for work, job in zip(works, jobs, strict=True)}
         return [done[work.key] for work in self._works]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -57,3 +58,15 @@ def test_jobs_that_succeed_are_waited_for() -> None:
         jobs = [threads.submit(int, text) for text in "123"]
         finish(jobs, lambda: given_up.append(True))
     assert [job.result() for job in jobs] == [1, 2, 3] and not given_up
+
+
+def test_an_interrupt_before_all_have_begun_ends_those_that_have() -> None:
+    over = threading.Event()
+
+    def begin(threads: ThreadPoolExecutor) -> Iterator[Future[bool]]:
+        yield threads.submit(over.wait, 20)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(KeyboardInterrupt):
+        finish(begin(threads), over.set)
+    assert over.is_set()
