@@ -94,7 +94,7 @@ def test_an_installation_has_the_pages_and_the_marks_of_types(tmp_path: Path) ->
     """What a wheel holds: bdist_wheel packs what `install --root` installs."""
     pytest.importorskip("setuptools")
     source = MAN.parent
-    for name in ("unionfs", "layerstore", "mount_tools", "man"):
+    for name in ("unionfs", "layerstore", "mount_tools", "man", "bin"):
         shutil.copytree(source / name, tmp_path / "src" / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(source / name, tmp_path / "src")
@@ -106,6 +106,10 @@ def test_an_installation_has_the_pages_and_the_marks_of_types(tmp_path: Path) ->
         capture_output=True,
         check=True,
     )
+    assert {path.name for path in (tmp_path / "out/usr/bin").iterdir()} == {
+        "mount.pyunion",
+        "pyunion",
+    }
     share = tmp_path / "out/usr/share/man"
     assert {path.name for path in share.rglob("*.[18]")} == set(PAGES)
     assert [path.name for path in (share / "man8").iterdir()] == ["mount.pyunion.8"]
