@@ -20,7 +20,7 @@ from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
-from mount_tools.build.kernel_stage import HELD, PATIENCE, describe_root
+from mount_tools.build.kernel_stage import HELD, PATIENCE, describe_root, is_changed
 from mount_tools.build.messages import Link, Serving, Unserved
 from mount_tools.container.mount_points import with_points
 from mount_tools.container.program import own_interpreter
@@ -104,7 +104,7 @@ class FuseStage:
 
         All processes that the stage ran have ended.
         """
-        if not os.listdir(self._upper) and describe_root(self._upper) == self._was:
+        if not is_changed(self._upper, self._was):
             return None
         self._wait_until_released()
         place = self._frozen / str(self._last + 1)

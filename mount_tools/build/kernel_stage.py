@@ -126,11 +126,11 @@ class KernelStage:
         files of it open.
         """
         upper = self.plan.upper
-        if not self._ran and not self._is_changed():
+        if not self._ran and not is_changed(upper, self._was):
             return None
         self._unmount()
         self._ran = False
-        if not self._is_changed():
+        if not is_changed(upper, self._was):
             return None
         place = self.plan.frozen / str(self._last + 1)
         diff, fresh = place / "diff", place / "fresh"
@@ -146,10 +146,6 @@ class KernelStage:
         self._last += 1
         self._lowers.insert(0, os.open(diff, _PLACE))
         return self._last
-
-    def _is_changed(self) -> bool:
-        upper = self.plan.upper
-        return bool(os.listdir(upper)) or describe_root(upper) != self._was
 
     def end(self) -> None:
         """Unmount it."""
@@ -255,6 +251,11 @@ def _make_like(made: Path, like: Path) -> None:
     finally:
         os.close(fd)
         os.close(old)
+
+
+def is_changed(upper: Path, was: tuple[object, ...]) -> bool:
+    """Tell whether there is anything to freeze in an upper whose root `was` as described."""
+    return bool(os.listdir(upper)) or describe_root(upper) != was
 
 
 def describe_root(upper: Path) -> tuple[object, ...]:
