@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from mount_tools.build.stage_container import new_container
 from mount_tools.build.stage_mount import Surface
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.container.process import Launch
+from mount_tools.daemon.after_fork import close_all_but
 
 Work = Callable[[Surface, int], None]
 
@@ -154,3 +156,17 @@ def _drained(fd: int, poll: select.poll | None) -> bytes:
     except BlockingIOError:
         pass
     return found
+
+
+def keep_open(name: str, flags: int, root: int) -> None:
+    """Open `name` beneath the descriptor `root` in a process that goes on with it."""
+    is_ready, ready = os.pipe()
+    if os.fork() == 0:
+        try:
+            kept = os.open(name, flags, dir_fd=root)
+            close_all_but(kept, ready)
+            os.write(ready, b"1")
+            signal.pause()
+        finally:
+            os._exit(0)
+    os.read(is_ready, 1)

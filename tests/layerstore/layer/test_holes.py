@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from layerstore.layer.holes import HOLES, ContentHasher, data_ranges, digest_fd
 from layerstore.layer.index import digest_file
+from tests.helpers.reads import Reads
 
 MIB = 1 << 20
 
@@ -127,21 +128,12 @@ def test_a_hole_costs_nothing(tmp_path: Path) -> None:
 
 def test_a_hole_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fd = sparse(tmp_path / "f", 4096 * MIB, {0: b"x" * 4096, 3000 * MIB: b"y" * 4096})
-    read = 0
-    preadv = os.preadv
-
-    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
-        nonlocal read
-        size = preadv(fd, buffers, offset)
-        read += size
-        return size
-
-    monkeypatch.setattr(os, "preadv", counted)
+    reads = Reads(monkeypatch)
     try:
         digest_fd(fd)
     finally:
         os.close(fd)
-    assert read <= MIB
+    assert reads.size <= MIB
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory"])

@@ -15,6 +15,7 @@ from layerstore.layer.pack import pack
 from layerstore.layer.tar_split import archive_size, assemble
 from layerstore.tar.headers import format_sparse_map
 from tests.helpers.mounts import require_root
+from tests.helpers.reads import Reads
 from tests.helpers.unions import fill
 from tests.layerstore.archives import Site, file, folder, header, padded, pax_of, whole
 
@@ -42,18 +43,9 @@ def test_a_hole_is_not_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None
     sparse = pax_of({b"GNU.sparse." + key: value for key, value in records.items()})
     body = format_sparse_map([(1 << 20, (1 << 20) + 1)], 32 << 20) + b"x"
     parts = file(b"a", content), sparse, file(b"b", body)
-    read = 0
-    preadv = os.preadv
-
-    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
-        nonlocal read
-        size = preadv(fd, buffers, offset)
-        read += size
-        return size
-
-    monkeypatch.setattr(os, "preadv", counted)
+    reads = Reads(monkeypatch)
     site.good(*parts)
-    assert 0 < read <= 1 << 20
+    assert 0 < reads.size <= 1 << 20
 
 
 def test_a_path_that_an_archive_holds_many_times(site: Site) -> None:

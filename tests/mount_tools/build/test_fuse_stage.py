@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import pytest
 
@@ -12,8 +11,7 @@ from mount_tools.build import fuse_stage
 from mount_tools.build.fuse_stage import FuseStage
 from mount_tools.build.kernel_stage import HELD
 from mount_tools.build.stage_mount import Surface
-from mount_tools.daemon.after_fork import close_all_but
-from tests.helpers.stages import run_stage, sh
+from tests.helpers.stages import keep_open, run_stage, sh
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +62,7 @@ def test_nobody_else_may_write_to_files_of_a_step(
 
     def sent(stage: Surface, output: int) -> None:
         sh("echo x > /tmp/file")(stage, output)
-        is_ready, ready = os.pipe()
-        if os.fork() == 0:
-            try:
-                kept = os.open("tmp/file", os.O_RDWR, dir_fd=stage.root)
-                close_all_but(kept, ready)
-                os.write(ready, b"1")
-                signal.pause()
-            finally:
-                os._exit(0)
-        os.read(is_ready, 1)
+        keep_open("tmp/file", os.O_RDWR, stage.root)
 
     ran = run_stage(store, [sent, sh("true")])
     assert ran.broke is not None and ran.broke.text == HELD

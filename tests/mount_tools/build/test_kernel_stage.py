@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from layerstore.layer.index import IndexEntry, write_index
 from mount_tools.build import kernel_stage
 from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
 from mount_tools.build.stage_mount import Surface
-from mount_tools.daemon.after_fork import close_all_but
 from tests.helpers.builds import Builds, cached
 from tests.helpers.mounts import require_root
-from tests.helpers.stages import Ran, run_stage, sh
+from tests.helpers.stages import Ran, keep_open, run_stage, sh
 
 TEXT = """FROM busy:1
 WORKDIR /deep/er
@@ -249,16 +247,7 @@ def test_nobody_else_may_have_files_of_a_step_open(
 
     def sent(stage: Surface, output: int) -> None:
         sh(line)(stage, output)
-        is_ready, ready = os.pipe()
-        if os.fork() == 0:
-            try:
-                kept = os.open("tmp", os.O_RDONLY | os.O_DIRECTORY, dir_fd=stage.root)
-                close_all_but(kept, ready)
-                os.write(ready, b"1")
-                signal.pause()
-            finally:
-                os._exit(0)
-        os.read(is_ready, 1)
+        keep_open("tmp", os.O_RDONLY | os.O_DIRECTORY, stage.root)
 
     ran = run_stage(store, [sent, sh("true")])
     assert ran.broke is not None
