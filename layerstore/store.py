@@ -19,7 +19,6 @@ import os
 import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 
 from layerstore.blobs import BlobStore
 from layerstore.containers.containers import ContainerStore
@@ -145,12 +144,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def recover(self) -> bool:

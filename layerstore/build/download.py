@@ -22,7 +22,6 @@ import posixpath
 import re
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import unquote, urljoin, urlsplit
 
 from layerstore.build.source_digest import of_file
@@ -69,12 +68,7 @@ class Downloads:
     def __enter__(self) -> Downloads:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def fetch(self, one: Add, sources: Sources, limit: int = LARGEST) -> Sources:

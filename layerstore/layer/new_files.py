@@ -16,7 +16,7 @@ import xxhash
 
 from layerstore.layer.holes import BLOCK, ContentHasher
 from layerstore.layer.index import EMPTY, IndexEntry, attributes
-from layerstore.layer.metadata import Metadata, Owned
+from layerstore.layer.metadata import Metadata
 from layerstore.layer.tree import Folder
 from layerstore.tar.headers import BLOCK_DEVICE, CHAR, FIFO
 from layerstore.tar.pipeline import Feed
@@ -52,7 +52,7 @@ class FileMaker:
         fd = os.open(name, _CREATE, first, dir_fd=folder.fd)
         try:
             digest = self._write(fd, entry, raw)
-            uid, gid, any_set = self.own(fd, entry, stat.S_IFREG | entry.mode)
+            uid, gid, any_set = self._metadata.own(fd, entry, stat.S_IFREG | entry.mode)
             if any_set or stat.S_IMODE(mode) != first & ~self._umask:
                 os.fchmod(fd, stat.S_IMODE(mode))
             # Read them again: the mode changes an ACL, and a kernel may rewrite a capability.
@@ -71,7 +71,7 @@ class FileMaker:
         target = entry.linkname
         os.symlink(target, name, dir_fd=folder.fd)
         mode = stat.S_IFLNK | 0o777
-        uid, gid, any_set = self.own((folder.fd, name), entry, mode)
+        uid, gid, any_set = self._metadata.own((folder.fd, name), entry, mode)
         xattrs = attributes(xattr.at(folder.fd, name)) if any_set else ()
         mtime_ns = self._set_times(entry, folder, name)
         return IndexEntry(path, mode, uid, gid, 0, mtime_ns, "", target, 0, xattrs)
@@ -86,28 +86,14 @@ class FileMaker:
         else:
             on_disk, rdev_on_disk = self._metadata.mode_on_disk(mode), rdev
         os.mknod(name, on_disk, rdev_on_disk, dir_fd=folder.fd)
-        uid, gid, any_set = self.own((folder.fd, name), entry, mode, rdev, record=recorded)
+        uid, gid, any_set = self._metadata.own(
+            (folder.fd, name), entry, mode, rdev, record=recorded
+        )
         chmod_at(folder.fd, name, stat.S_IMODE(on_disk))
         xattrs = attributes(xattr.at(folder.fd, name)) if any_set else ()
         mtime_ns = self._set_times(entry, folder, name)
         digest = xxhash.xxh3_128_hexdigest(b"") if recorded else ""
         return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, digest, b"", rdev_on_disk, xattrs)
-
-    def own(
-        self,
-        place: int | tuple[int, bytes],
-        entry: Owned,
-        mode: int,
-        rdev: int = 0,
-        *,
-        record: bool = False,
-    ) -> tuple[int, int, bool]:
-        """Set owner and attributes of the file at `place`, an fd or a name in a directory.
-
-        `record` says that its type has to be recorded.  Returns the owner it has
-        on disk, and whether it has attributes.
-        """
-        return self._metadata.own(place, entry, mode, rdev, record=record)
 
     def _set_times(self, entry: Entry, folder: Folder, name: bytes) -> int:
         mtime_ns = entry.mtime_ns

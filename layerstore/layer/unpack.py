@@ -373,7 +373,7 @@ class _Unpacker:
         metadata = self._metadata
         mode = stat.S_IFDIR | wanted.mode
         on_disk = metadata.mode_on_disk(mode)
-        uid, gid, any_set = self._maker.own(fd, wanted, mode)
+        uid, gid, any_set = metadata.own(fd, wanted, mode)
         marks = self._marks.get(path, [])
         for name, value in marks:
             os.setxattr(fd, name, value)

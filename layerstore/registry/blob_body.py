@@ -9,7 +9,6 @@ Source: distribution-spec "Pulling blobs"; RFC 9110 section 14.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 
 from layerstore.oci.documents import Descriptor
 from layerstore.registry.errors import (
@@ -70,12 +69,7 @@ class BlobBody:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache, partial
-from types import TracebackType
 
 from layerstore.oci.reference import DEFAULT_DOMAIN, Reference
 from layerstore.registry.catalog import Registry
@@ -69,12 +68,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

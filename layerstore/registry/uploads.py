@@ -11,7 +11,6 @@ Source: distribution-spec "Pushing blobs".
 from __future__ import annotations
 
 import hashlib
-from types import TracebackType
 from urllib.parse import quote
 
 from layerstore.oci.digest import Digest
@@ -70,12 +69,7 @@ class Upload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._done:
             self.cancel()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from types import TracebackType
 
 from unionfs.syscalls.libc import libc_held
 
@@ -71,12 +70,7 @@ class FsIds:
         _setfsgid(self.gid)
         _setfsuid(self.uid)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _setfsuid(self.own_uid)
         _setfsgid(self.own_gid)
         if self._kept:

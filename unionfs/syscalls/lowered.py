@@ -11,7 +11,6 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import TracebackType
 
 from unionfs.credentials import CAP_FSETID
 from unionfs.syscalls.fsids import keep_capabilities
@@ -121,12 +120,7 @@ class WithoutFsetid:
         if self._count:
             _setgroups(_NR_SETGROUPS, 0, None)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._count:
             _setgroups(_NR_SETGROUPS, self._count, self._groups)
         _setfsgid(self._gid)

@@ -32,6 +32,7 @@ def offer(session: Session, operands: tuple[str, ...]) -> None:
     else:
         images = [image for image in store.images.all() if image.tags]
     offer_images(store, Path(directory).absolute(), images)
-    say(f"{len(images)} images are offered in {directory}")
+    count = "1 image is" if len(images) == 1 else f"{len(images)} images are"
+    say(f"{count} offered in {directory}")
     if not is_machine_root():
         say("the engine reads their owners with mount_program and force_mask in storage.conf")

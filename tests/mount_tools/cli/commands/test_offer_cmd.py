@@ -17,7 +17,7 @@ def test_all_images_with_a_name_or_those_named(cli: Cli, base: Image, tmp_path: 
     require_root()
     there = tmp_path / "offered"
     assert cli.ok("offer", str(there)) == f"2 images are offered in {there}\n"
-    assert cli.ok("offer", str(there), "busy:1") == f"1 images are offered in {there}\n"
+    assert cli.ok("offer", str(there), "busy:1") == f"1 image is offered in {there}\n"
     (line,) = json.loads((there / "overlay-images/images.json").read_text())
     assert line["id"] == base.id.encoded
 
