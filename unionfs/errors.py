@@ -47,6 +47,15 @@ def fs_error(number: int, path: str | bytes | None = None) -> OSError:
     return OSError(number, os.strerror(number), path)
 
 
+def error_text(error: OSError) -> str:
+    """Return "PATH: REASON", with the paths that `error` names, if any, and strerror(3)'s text."""
+    # A call on a descriptor, as listdir(3), names its number.
+    named = (name for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
+    paths = " -> ".join(os.fsdecode(name) for name in named if name)
+    said = error.strerror or str(error)
+    return f"{paths}: {said}" if paths else said
+
+
 def errno_of(error: BaseException, where: str) -> int:
     """Return the errno to answer for `error`, raised while serving `where`.
 

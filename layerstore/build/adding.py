@@ -92,16 +92,8 @@ def _add(
     """Unpack `source`, and tell whether it is an archive."""
     if not stat.S_ISREG(source.st.st_mode) or source.st.st_size < 2:
         return False
-    with ExitStack() as stack:
-        file = stack.enter_context(_opened(source, seen, sources, taker))
-        if not is_archive(file):
-            return False
-        file.seek(0)
-        try:
-            unpack_into(file, taker, path)
-        except StoreError as error:
-            raise ContainerfileError(one.at, f"{shown(source.path)}: {error}") from error
-    return True
+    with _opened(source, seen, sources, taker) as file:
+        return _is_unpacked(one, file, source.path, taker, path)
 
 
 @contextmanager
@@ -133,13 +125,18 @@ def _unpacked(one: Add, source: DownloadSource, taker: Taker, path: str) -> bool
     """Unpack a download, and tell whether it is an archive."""
     with open(os.dup(source.fd), "rb", buffering=0) as file:
         file.seek(0)
-        if not is_archive(file):
-            return False
-        file.seek(0)
-        try:
-            unpack_into(file, taker, path)
-        except StoreError as error:
-            raise ContainerfileError(one.at, f"{shown(source.url)}: {error}") from error
+        return _is_unpacked(one, file, source.url, taker, path)
+
+
+def _is_unpacked(one: Add, file: io.FileIO, name: str, taker: Taker, path: str) -> bool:
+    """Unpack `file`, called `name`, if it is an archive; tell whether it is one."""
+    if not is_archive(file):
+        return False
+    file.seek(0)
+    try:
+        unpack_into(file, taker, path)
+    except StoreError as error:
+        raise ContainerfileError(one.at, f"{shown(name)}: {error}") from error
     return True
 
 

@@ -34,7 +34,7 @@ from layerstore.db.container_table import ContainerRow, ContainerTable
 from layerstore.db.database import Database, Value
 from layerstore.db.durability import Durability
 from layerstore.db.leases import Leases
-from layerstore.db.processes import process_start, this_process
+from layerstore.db.processes import ProcessId, process_start, this_process
 from layerstore.db.staging import StagingArea
 from layerstore.errors import (
     AmbiguousId,
@@ -108,6 +108,13 @@ class Container(NamedTuple):
     def running(self) -> bool:
         """Whether it runs, or is mounted."""
         return self.status == "running"
+
+    @property
+    def process(self) -> ProcessId | None:
+        """Its first process, or the daemon of its mount; None if it does not run."""
+        if not self.running or self.pid is None or self.pid_start is None:
+            return None
+        return ProcessId(self.pid, self.pid_start)
 
     @property
     def runs_command(self) -> bool:

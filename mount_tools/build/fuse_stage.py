@@ -20,8 +20,8 @@ from layerstore.containers.containers import Container, socket_path
 from layerstore.containers.control_client import NoMount
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
-from mount_tools.build.kernel_stage import HELD, PATIENCE, describe_root, is_changed
 from mount_tools.build.messages import Link, Serving, Unserved
+from mount_tools.build.step_end import HELD, PATIENCE, describe_root, is_changed
 from mount_tools.container.mount_points import with_points
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.root_daemon import FuseRoot, serve_root

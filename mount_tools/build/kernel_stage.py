@@ -31,6 +31,7 @@ from pathlib import Path
 
 from layerstore.db.staging import remove_tree
 from layerstore.errors import StoreError
+from mount_tools.build.step_end import HELD, OWN_PREFIXES, PATIENCE, describe_root, is_changed
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import xattr
 from unionfs.syscalls.inotify import EndWatch
@@ -43,21 +44,11 @@ if TYPE_CHECKING:
 MOST_LOWERS = 150
 """More lowers do not fit into the single page of options that mount(2) accepts."""
 
-PATIENCE = 5.0
-"""Seconds for files that nobody uses any more to be closed."""
-
-HELD = (
-    "a process outside of the build has files of the step open, with which it could change the "
-    "layer later: end it, or build with --network none"
-)
-"""Why a step fails that has given descriptors away."""
-
 _OPTIONS = b"index=off,xino=off,volatile"
 _OF_ROOT = b",metacopy=off,redirect_dir=on"
 _OF_A_USER = b",userxattr"  # without redirects and metacopy
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_OWN_PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 
 def is_possible(lowers: Sequence[Path], steps: int) -> bool:
@@ -245,26 +236,9 @@ def _make_like(made: Path, like: Path) -> None:
         os.fchown(fd, found.st_uid, found.st_gid)
         os.fchmod(fd, found.st_mode & 0o7777)
         for name in xattr.list_fd(old):
-            if not name.startswith(_OWN_PREFIXES):
+            if not name.startswith(OWN_PREFIXES):
                 os.setxattr(fd, name, os.getxattr(old, name))
         os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
     finally:
         os.close(fd)
         os.close(old)
-
-
-def is_changed(upper: Path, was: tuple[object, ...]) -> bool:
-    """Tell whether there is anything to freeze in an upper whose root `was` as described."""
-    return bool(os.listdir(upper)) or describe_root(upper) != was
-
-
-def describe_root(upper: Path) -> tuple[object, ...]:
-    """Return the attributes of an upper's root that a step can change."""
-    fd = os.open(upper, _DIRECTORY)
-    try:
-        found = os.fstat(fd)
-        names = [name for name in xattr.list_fd(fd) if not name.startswith(_OWN_PREFIXES)]
-        values = [(name, os.getxattr(fd, name)) for name in names]
-        return found.st_mode, found.st_uid, found.st_gid, values
-    finally:
-        os.close(fd)

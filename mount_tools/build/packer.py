@@ -27,6 +27,7 @@ from layerstore.errors import NoSuchContainer, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
 from mount_tools.build.messages import Kept, Leased, Link, Message, Pack, Stopped
+from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
@@ -185,8 +186,7 @@ def run_packer(make: Callable[[], Packer], jobs: Link, builder: Link) -> int:
         cause = error.__cause__
         code = (cause.errno or 0) if isinstance(cause, OSError) else 0
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        text = f"its layer cannot be stored: {where}{error.strerror or error}"
+        text = f"its layer cannot be stored: {error_text(error)}"
         code = error.errno or 0
     except Exception as error:
         text = f"a bug in PyUnion ({type(error).__name__}: {error})"

@@ -18,6 +18,7 @@ from layerstore.errors import StoreError
 from mount_tools.build.messages import Began, Broke, Finished, Link, Pack, Ready, Stopped
 from mount_tools.build.stage_mount import StageMount, Surface
 from mount_tools.container.handshake import CannotStart
+from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.mount_tree import clone_mount
 
@@ -130,8 +131,7 @@ def _why(error: Exception) -> tuple[int, str]:
         case StoreError():
             return 0, str(error)
         case OSError():
-            names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
-            return 0, ": ".join([*names, error.strerror or str(error)])
+            return 0, error_text(error)
     return 0, f"a bug in PyUnion ({type(error).__name__}: {error})"
 
 

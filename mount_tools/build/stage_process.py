@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import select
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -40,6 +39,7 @@ from mount_tools.build.stage_container import SECONDS_TO_RECORD
 from mount_tools.build.stage_mount import StageMount, prepare_stage
 from mount_tools.container.handshake import end_with
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
+from mount_tools.daemon.detach import ended_within
 from mount_tools.daemon.handover import await_predecessor
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -192,8 +192,10 @@ class StageProcess:
         if self._stage:
             os.waitpid(self._stage, 0)
         if self._packer:
-            if not _ends_within(self._packer, SECONDS_TO_RECORD):
+            packer = os.pidfd_open(self._packer)
+            if not ended_within(packer, SECONDS_TO_RECORD):
                 _kill(self._packer)
+            os.close(packer)
             os.waitpid(self._packer, 0)
         self._stage = self._packer = 0
         await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
@@ -266,14 +268,3 @@ def _kill(pid: int) -> None:
     if pid:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _ends_within(pid: int, seconds: float) -> bool:
-    """Tell whether our child `pid` ends within so many seconds."""
-    fd = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-    finally:
-        os.close(fd)

@@ -23,6 +23,7 @@ from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.flags import Option
 from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
 from mount_tools.cli.session import Session, complain, note
+from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        complain(_os_error(error))
+        complain(error_text(error))
         return 1
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -224,10 +225,3 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
             "PYUNION_DEBUG=1 prints"
         )
         return 1
-
-
-def _os_error(error: OSError) -> str:
-    """Return a system error as a sentence that names its paths."""
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
-    said = error.strerror or str(error)
-    return f"{' -> '.join(names)}: {said}" if names else said

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from layerstore.containers.container_log import Entry, LogReader
 from layerstore.containers.containers import Container
-from layerstore.db.processes import ProcessId
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
 from mount_tools.container.running import wait_for_end
@@ -34,8 +33,8 @@ def wait_for_command(store: Store, container: Container) -> int:
             connection.close()
     # It does not run; or its keeper was killed, and the kernel kills the rest.
     container = store.containers.get(container.id)
-    if container.running and container.pid is not None:
-        wait_for_end(ProcessId(container.pid, container.pid_start or 0), _SECONDS_TO_DIE)
+    if container.process is not None:
+        wait_for_end(container.process, _SECONDS_TO_DIE)
         container = store.containers.get(container.id)
     return container.exit_code or 0
 

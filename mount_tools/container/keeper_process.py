@@ -10,24 +10,26 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 
 from layerstore.errors import StoreError
 from layerstore.oci.json_values import Object
 from mount_tools.container.handshake import REFUSED, CannotStart
-from mount_tools.container.prepared_daemon import MODULES, PreparedDaemon
+from mount_tools.container.prepared_daemon import (
+    MODULES,
+    PreparedDaemon,
+    receive_order,
+    send_order,
+)
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
+from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
-
-_PIECE = 1 << 16
 
 
 class RunOrder(NamedTuple):
@@ -99,12 +101,7 @@ class PreparedKeeper:
         """
         if not isinstance(order, self._kind.order):
             raise TypeError(f"{order} is not for a keeper of {self._kind.module}")
-        data = json.dumps(order).encode()
-        fds = [] if viewer is None else [viewer.fileno()]
-        with self._orders as orders, suppress(BrokenPipeError, ConnectionResetError):
-            # If it has died, its report says so.
-            sent = socket.send_fds(orders, [data], fds)
-            orders.sendall(data[sent:])
+        send_order(self._orders, order, [] if viewer is None else [viewer.fileno()])
         check_report(self._process.report(), whose)
 
     def cancel(self) -> None:
@@ -127,14 +124,11 @@ def _be_keeper(
             import_module(name)
     gc.freeze()
     gc.enable()
-    with orders:
-        data, fds, _, _ = socket.recv_fds(orders, _PIECE, 1)
-        while data and (piece := orders.recv(_PIECE)):
-            data += piece
-    if not data:
+    fields, fds = receive_order(orders)
+    if not fields:
         return 0  # the command has ended without an order
     release_stdio()
-    order = kind.order(*json.loads(data))
+    order = kind.order(*fields)
     viewer = socket.socket(fileno=fds[0]) if fds else None
     try:
         return _report_failures(reporter, lambda: work(order, viewer, reporter, *more))
@@ -159,8 +153,10 @@ def _report_failures(reporter: Reporter, work: Callable[[], None]) -> int:
         return 0
     except CannotStart as error:
         status, text = error.status, str(error)
-    except (StoreError, OSError) as error:
+    except StoreError as error:
         status, text = REFUSED, str(error)
+    except OSError as error:
+        status, text = REFUSED, error_text(error)
     except Exception as error:
         status, text = REFUSED, f"a bug in PyUnion ({type(error).__name__}: {error})"
     if not reporter.sent:

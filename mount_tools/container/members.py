@@ -37,7 +37,7 @@ def members(init: int) -> list[Process]:
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
-        process = _read(int(name))
+        process = process_of(int(name))
         if process is None:
             continue
         known[process.pid] = process
@@ -56,7 +56,8 @@ def members(init: int) -> list[Process]:
     return [known[pid] for pid in sorted(found)]
 
 
-def _read(pid: int) -> Process | None:
+def process_of(pid: int) -> Process | None:
+    """Return the process `pid`, None if there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             line = stat.read()

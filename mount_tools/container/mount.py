@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 
 from layerstore.containers.containers import Container
-from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.container.root_options import container_options
@@ -22,7 +21,7 @@ from mount_tools.mount.option_grammar import OptionError
 from mount_tools.mount.options import parse_options
 from mount_tools.mount.point import checked_mount_point
 from mount_tools.mount.table import device_on
-from unionfs.errors import ConfigError, MountBusy, MountError
+from unionfs.errors import ConfigError, MountBusy, MountError, error_text
 from unionfs.light_logging import Logger
 from unionfs.syscalls.mount import MS_RDONLY
 
@@ -120,7 +119,7 @@ def serve_container(
     except (ConfigError, MountError) as error:
         return Outcome(1, str(error))
     except OSError as error:
-        return Outcome(1, str(error))
+        return Outcome(1, error_text(error))
     try:
         store.containers.unmounted(before)
     except StoreError as error:
@@ -133,10 +132,9 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
 
     With `detach` even if it is in use.  Raises Busy if the daemon does not end.
     """
-    if not container.running or container.mount_point is None or container.pid is None:
+    point, daemon = container.mount_point, container.process
+    if point is None or daemon is None:
         raise StoreError(f"container {container.name} is not mounted")
-    daemon = ProcessId(container.pid, container.pid_start or 0)
-    point = container.mount_point
     try:
         # It may be unmounted already, and the daemon about to end.
         if device_on(point) is not None:

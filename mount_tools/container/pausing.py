@@ -25,7 +25,7 @@ from layerstore.db.processes import ProcessId
 from layerstore.errors import Conflict, StoreError
 from layerstore.store import Store
 from mount_tools.container import cgroup
-from mount_tools.container.members import members
+from mount_tools.container.members import members, process_of
 from unionfs.light_typing import NamedTuple
 
 _MARK = "paused"
@@ -163,14 +163,7 @@ def _pause_of(store: Store, container: Container) -> _Pause | None:
     group = Path(path) if path else None
     if group is not None:
         return _Pause(ProcessId(pid, start), group) if cgroup.is_freezing(group) else None
-    state = _state(pid)
-    return _Pause(ProcessId(pid, start), None) if state in _STOPPED else None
-
-
-def _state(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            line = stat.read()
-    except OSError:
-        return "X"
-    return line[line.rindex(b")") + 2 :].split(None, 1)[0].decode()
+    process = process_of(pid)
+    if process is None or process.state not in _STOPPED:
+        return None
+    return _Pause(ProcessId(pid, start), None)

@@ -12,17 +12,19 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
-from mount_tools.daemon.detach import Outcome, begin_daemon
+from mount_tools.daemon.detach import Outcome, begin_daemon, ended_within
 from mount_tools.daemon.report import Live, Report, receive
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mount_tools.container.root_options import RootOrder
 
 MODULES = (
@@ -32,7 +34,7 @@ MODULES = (
 )
 """What the daemon imports; whichever process forks one may do it before."""
 _PIECE = 1 << 16
-_FDS = 3
+_FDS = 3  # the most that come with an order
 
 
 class PreparedDaemon:
@@ -75,13 +77,7 @@ class PreparedDaemon:
 
     def begin(self, order: RootOrder, fds: Sequence[int]) -> None:
         """Let it serve what `order` says, with the descriptors of `root_serving.serve_order`."""
-        data = json.dumps(order).encode()
-        with self._orders as orders:
-            try:
-                sent = socket.send_fds(orders, [data], fds)
-                orders.sendall(data[sent:])
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it has died, and has no report
+        send_order(self._orders, order, fds)
 
     def report(self) -> Report:
         """Return what it reports, and wait for the end of one that is not live."""
@@ -95,9 +91,7 @@ class PreparedDaemon:
 
     def ended_within(self, seconds: float | None) -> bool:
         """Tell whether it ends within so many seconds; None waits as long as it takes."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(None if seconds is None else seconds * 1000))
+        return ended_within(self._pidfd, seconds)
 
     def abandon(self) -> None:
         """End it, in the keeper, if it was not told what to serve."""
@@ -114,13 +108,33 @@ def _serve_when_told(orders: socket.socket, live: Callable[[], None]) -> Outcome
 
     gc.freeze()
     gc.enable()
-    with orders:
-        data, fds, _, _ = socket.recv_fds(orders, _PIECE, _FDS)
-        while data and (piece := orders.recv(_PIECE)):
-            data += piece
-    if not data:
+    fields, fds = receive_order(orders)
+    if not fields:
         os._exit(0)
+    fuse, mounted, lock = fds
+    return serve_order(order_of(fields), fuse, mounted, lock, live)
+
+
+def send_order(to: socket.socket, order: Sequence[object], fds: Sequence[int]) -> None:
+    """Send an order, whose fields are as JSON has them, with `fds`, and close `to`.
+
+    If the receiver has died, its report says so.
+    """
+    data = json.dumps(order).encode()
+    with to, suppress(BrokenPipeError, ConnectionResetError):
+        sent = socket.send_fds(to, [data], fds)
+        to.sendall(data[sent:])
+
+
+def receive_order(end: socket.socket) -> tuple[list[Any], list[int]]:
+    """Wait for an order; return its fields and descriptors, and close `end`.
+
+    There are none if no process is left that could send one.
+    """
+    with end:
+        data, fds, _, _ = socket.recv_fds(end, _PIECE, _FDS)
+        while data and (piece := end.recv(_PIECE)):
+            data += piece
     for fd in fds:
         os.set_inheritable(fd, False)
-    fuse, mounted, lock = fds
-    return serve_order(order_of(json.loads(data)), fuse, mounted, lock, live)
+    return json.loads(data) if data else [], fds

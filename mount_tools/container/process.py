@@ -40,6 +40,7 @@ from mount_tools.container.signals import begin_afresh
 from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
+from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.keyring import join_new_session
 from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
@@ -285,8 +286,7 @@ def in_child(work: Callable[[], NoReturn], to: Channel) -> NoReturn:
     except StoreError as error:
         text = str(error)
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        text = f"{where}{error.strerror or error}"
+        text = error_text(error)
     except BaseException as error:
         text = f"a bug in PyUnion ({type(error).__name__}: {error})"
     finally:

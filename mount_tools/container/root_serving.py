@@ -19,7 +19,7 @@ from mount_tools.daemon import log as log_to
 from mount_tools.daemon.detach import Outcome
 from mount_tools.daemon.serve import serve
 from mount_tools.mount.mount_options import MountOptions
-from unionfs.errors import ConfigError, MountError
+from unionfs.errors import ConfigError, MountError, error_text
 
 
 def serve_order(
@@ -33,8 +33,10 @@ def serve_order(
     options = order.options()
     try:
         union = with_points(options.union, order.directory, order.points)
-    except (OSError, StoreError) as error:
+    except StoreError as error:
         return Outcome(1, str(error))
+    except OSError as error:
+        return Outcome(1, error_text(error))
     finally:
         os.close(lock)
     return serve_in_namespace(fuse, options._replace(union=union), live, mounted)
@@ -65,8 +67,10 @@ def serve_in_namespace(
     log_to.set_up(foreground=False, debug=False, file=options.log)
     try:
         return serve(f"/dev/fd/{fuse}", options, live, wait=wait)
-    except (ConfigError, MountError, OSError) as error:
+    except (ConfigError, MountError) as error:
         return Outcome(1, str(error))
+    except OSError as error:
+        return Outcome(1, error_text(error))
 
 
 def _kill_after(keeper: socket.socket, process: int) -> None:

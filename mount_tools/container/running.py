@@ -26,10 +26,10 @@ def refuse_running(container: Container) -> None:
 
 def _is_ending(container: Container) -> bool:
     """Wait for the daemon of a mount that was unmounted already; tell whether it has ended."""
-    point, pid = container.mount_point, container.pid
-    if point is None or pid is None or device_on(point) is not None:
+    point, daemon = container.mount_point, container.process
+    if point is None or daemon is None or device_on(point) is not None:
         return False
-    return wait_for_end(ProcessId(pid, container.pid_start or 0), PATIENCE_DETACHED)
+    return wait_for_end(daemon, PATIENCE_DETACHED)
 
 
 def wait_for_end(process: ProcessId, seconds: float) -> bool:

@@ -8,7 +8,6 @@ import time
 from contextlib import suppress
 
 from layerstore.containers.containers import Container
-from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
@@ -27,18 +26,18 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
 
     Without `seconds` the container's own configuration says how many.
     """
-    if not container.running or container.pid is None:
+    process = container.process
+    if process is None:
         return
     if seconds is None:
         seconds = RunConfig(container.config).stop_timeout
-    process = ProcessId(container.pid, container.pid_start or 0)
     number = signal_number(RunConfig(container.config).stop_signal)
     with suppress(ProcessLookupError):
         if seconds > 0:
-            os.kill(container.pid, number)
+            os.kill(process.pid, number)
             resume(store, container)
         if seconds <= 0 or not wait_for_end(process, seconds):
-            os.kill(container.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)
     end = time.monotonic() + _SECONDS_TO_NOTE
     # The process that ran it records how it ended, unless it was killed too.
@@ -57,8 +56,8 @@ def end_container(store: Store, container: Container) -> None:
         unmount_container(container, detach=True)
     except Busy:
         # A program that still uses it gets errors from now on.
-        daemon = ProcessId(container.pid or 0, container.pid_start or 0)
-        if daemon.alive():
+        daemon = container.process
+        if daemon is not None and daemon.alive():
             with suppress(ProcessLookupError):
                 os.kill(daemon.pid, signal.SIGKILL)
             wait_for_end(daemon, _SECONDS_TO_DIE)

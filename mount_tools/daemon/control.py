@@ -30,6 +30,7 @@ from layerstore.containers.control_protocol import (
     decode_request,
     encode_reply,
 )
+from unionfs.errors import error_text
 from unionfs.light_logging import Logger
 from unionfs.types import ROOT_NODEID
 from unionfs.vfs import Filesystem, Notifier
@@ -57,8 +58,7 @@ class Control:
         except MalformedMessage as error:
             return Refused(f"the request is not understood: {error}", None)
         except OSError as error:
-            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            return Refused(f"{where}{error.strerror or error}", error.errno)
+            return Refused(error_text(error), error.errno)
         except Exception as error:
             log.exception("a bug in PyUnion; the request was %r", line[:200])
             return Refused(f"a bug in PyUnion: {type(error).__name__}: {error}", None)

@@ -56,6 +56,16 @@ def keep_standard_fds() -> None:
         os.close(fd)
 
 
+def ended_within(pidfd: int, seconds: float | None) -> bool:
+    """Tell whether the process `pidfd` ends within so many seconds; None waits as long as it takes.
+
+    The process is not waited for.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
 class Detached:
     """A child in a session of its own.  The caller calls `report`, once.
 
@@ -92,9 +102,7 @@ class Detached:
         """Tell whether the child ends within so many seconds, and reap it if it does."""
         fd = os.pidfd_open(self.pid)
         try:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            ended = bool(poll.poll(seconds * 1000))
+            ended = ended_within(fd, seconds)
         finally:
             os.close(fd)
         if ended:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MNT_DETACH, umount
 
@@ -54,8 +55,7 @@ def _finding(name: str, look: Callable[[Path], str], base: Path) -> Finding:
     except _No as no:
         return Finding(name, False, str(no))
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return Finding(name, False, f"{where}{error.strerror or error}")
+        return Finding(name, False, error_text(error))
     except subprocess.TimeoutExpired:
         return Finding(name, False, f"a command did not end within {_PATIENCE} seconds")
 

@@ -30,7 +30,7 @@ from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
-from unionfs.errors import ConfigError, MountError
+from unionfs.errors import ConfigError, MountError, error_text
 from unionfs.light_logging import Logger
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.scheduling import become_idle, idle_is_free
@@ -146,7 +146,7 @@ def _mount_and_serve(
     try:
         fs = open_union(options.union, background=_in_background)
     except OSError as error:
-        raise ConfigError(_why_not_open(error)) from None
+        raise ConfigError(f"the layers cannot be opened: {error_text(error)}") from None
     try:
         listener = _listen(options.control)
         mount = make_mount()
@@ -316,8 +316,3 @@ def _listen(path: str | None) -> socket.socket | None:
                 f"control={path} belongs to another live mount; choose another path"
             ) from None
         raise ConfigError(f"control={path} cannot be created: {error.strerror}") from None
-
-
-def _why_not_open(error: OSError) -> str:
-    where = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-    return f"the layers cannot be opened:{where} {error.strerror or error}"

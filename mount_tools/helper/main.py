@@ -33,7 +33,7 @@ from mount_tools.mount.options import LAYER_OPTIONS, parse_options
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from mount_tools.mount.remount import is_remount, remount
 from unionfs import UnionConfig
-from unionfs.errors import ConfigError, MountError
+from unionfs.errors import ConfigError, MountError, error_text
 from unionfs.light_logging import DEBUG, Logger
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -100,8 +100,7 @@ def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
     except (ConfigError, MountError) as error:
         return Outcome(FAILED, str(error))
     except OSError as error:
-        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return Outcome(SYSTEM, f"{name}{error.strerror or error}")
+        return Outcome(SYSTEM, error_text(error))
     except MemoryError:
         return Outcome(SYSTEM, "out of memory")
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from unionfs.errors import (
     MountBusy,
     MountError,
     errno_of,
+    error_text,
     fs_error,
 )
 
@@ -57,3 +59,20 @@ def test_what_a_caller_may_catch() -> None:
     with pytest.raises(MountError):
         raise MountBusy("the mount is in use")
     assert not issubclass(MountError, ConfigError)
+
+
+def test_the_text_of_an_error_names_its_paths(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as one:
+        os.stat(os.fsencode(tmp_path / "lost"))
+    assert error_text(one.value) == f"{tmp_path}/lost: No such file or directory"
+    with pytest.raises(OSError) as two:
+        os.rename(tmp_path / "a", tmp_path / "b")
+    assert error_text(two.value) == f"{tmp_path}/a -> {tmp_path}/b: No such file or directory"
+    assert error_text(OSError("cut short")) == "cut short"
+
+
+def test_the_text_of_an_error_of_a_descriptor_names_no_path() -> None:
+    with pytest.raises(OSError) as error:
+        os.chmod(1 << 30, 0)
+    assert error.value.filename == 1 << 30
+    assert error_text(error.value) == "Bad file descriptor"

@@ -9,8 +9,8 @@ import pytest
 from layerstore import Store
 from mount_tools.build import fuse_stage
 from mount_tools.build.fuse_stage import FuseStage
-from mount_tools.build.kernel_stage import HELD
 from mount_tools.build.stage_mount import Surface
+from mount_tools.build.step_end import HELD
 from tests.helpers.stages import keep_open, run_stage, sh
 
 
