@@ -1,4 +1,4 @@
-"""The end of a step, in both kinds of stage: whether it has changed anything, and who holds it.
+"""The end of a step, in both kinds of stage: what it has changed, and that nobody holds its files.
 
 A step is a layer if its upper has an entry, or if it has changed the root directory itself.
 No process outside of the build may have files of the step open any more.
