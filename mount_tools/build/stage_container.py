@@ -1,8 +1,8 @@
 """The containers of stages: made for a build, and removed with it.
 
 Decided here and only here: how such a container is recognized.  Its name begins with
-`build-`, and it has `auto_remove`.  If a step fails, its container loses `auto_remove`, so
-that the user can look into it.
+`build-`, it has `auto_remove`, and no configuration, which every other container has.  If a
+step fails, its container loses `auto_remove`, so that the user can look into it.
 
 Threading: any thread.
 """
@@ -28,31 +28,33 @@ _PAUSE = 0.02
 def sweep(store: Store) -> None:
     """Remove the containers that killed builders have left.
 
-    If the packer of such a builder still records what was done, this waits for it, so that the
-    build that begins finds these steps.
+    If the stage's process of such a builder has not ended yet, or its packer still records what
+    was done, this waits for them, so that the build that begins finds these steps.
     """
     end = time.monotonic() + SECONDS_TO_RECORD
     for container in store.containers.list():
-        if container.name.startswith(NAME) and container.auto_remove:
+        if container.name.startswith(NAME) and container.auto_remove and not container.config:
             with suppress(StoreError):  # another process has it, or has removed it
                 while _is_left(store, container.id):
                     if _is_free(store, container):
                         store.containers.remove(container)
-                    elif time.monotonic() > end:
+                        break
+                    if time.monotonic() > end:
                         break
                     time.sleep(_PAUSE)
 
 
 def _is_left(store: Store, container_id: str) -> bool:
-    """Tell whether the builder that made the container is dead; raises NoSuchContainer."""
-    if store.containers.get(container_id).running:
-        return False
+    """Tell whether the builder that made the container is dead."""
     # A builder holds its leases until it ends.
     made = (one for one in store.leases.all() if one.kind == "container")
     return not any(one.key == container_id and one.holder.alive() for one in made)
 
 
 def _is_free(store: Store, container: Container) -> bool:
+    """Tell whether the stage's process and its packer have ended; raises NoSuchContainer."""
+    if store.containers.get(container.id).running:
+        return False  # the stage's process ends with its builder, but after all that it started
     try:
         with store.containers.lock(container, wait=False):
             return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 
 import pytest
 
 from layerstore import Store
+from mount_tools.build import stage_container
 from mount_tools.build.stage_container import new_container, sweep
 
 
@@ -47,3 +50,38 @@ def test_a_sweep_waits_for_what_is_being_recorded(store: Store) -> None:
     lock.__exit__(None, None, None)
     swept.join()
     assert store.containers.list() == []
+
+
+def test_a_sweep_waits_for_the_stage_of_a_dead_builder_to_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel ends it with its builder, but it takes its time: its command ends before it."""
+    image = store.images.resolve("busy:1")
+    made = new_container(store, image.top, image.id, "busy:1", {})
+    with subprocess.Popen(["sleep", "1000"]) as stage:
+        store.containers.started(made, stage.pid)
+        store.containers.update(made, runner=None, runner_start=None)  # it is dead
+
+        def end(seconds: float) -> None:
+            stage.kill()
+            stage.wait()
+
+        monkeypatch.setattr(stage_container.time, "sleep", end)
+        sweep(store)
+        monkeypatch.undo()
+        waited = stage.returncode is not None
+        stage.kill()
+    assert waited and store.containers.list() == []
+
+
+def test_a_container_of_the_user_is_none_of_a_builder(store: Store) -> None:
+    """Not even with such a name."""
+    image = store.images.resolve("busy:1")
+    made = store.containers.create(
+        image, name="build-0123456789", config={"Cmd": ["true"]}, auto_remove=True
+    )
+    store.containers.started(made, os.getpid())
+    sweep(store)
+    store.containers.finished(made, 0)
+    sweep(store)
+    assert store.containers.get(made.id).name == "build-0123456789"
