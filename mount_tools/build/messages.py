@@ -139,10 +139,13 @@ class Link:
     def send(self, message: Message, *fds: int) -> None:
         """Send `message`, and descriptors with it; raises BrokenPipeError if the peer is closed."""
         data = pickle.dumps(message)
-        if fds:
-            socket.send_fds(self._socket, [data], list(fds))
-        else:
-            self._socket.send(data)
+        try:
+            if fds:
+                socket.send_fds(self._socket, [data], list(fds))
+            else:
+                self._socket.send(data)
+        except ConnectionResetError:  # it had not received all that was sent before
+            raise BrokenPipeError from None
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """Wait for the next message, and the descriptors that it carries; None at the end."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from layerstore.containers.containers import Container
@@ -20,18 +21,23 @@ from layerstore.oci.documents import Object
 from layerstore.store import Store
 
 NAME = "build-"
-SECONDS_TO_RECORD = 10.0
-"""How long a packer may take to record what it has packed."""
+SECONDS_TO_RECORD = 60.0
+"""How long a build waits for the packer of a killed one to record what was done.
+
+A large layer takes its time to hash and to reach the disk, and as a rule longer to be made again.
+"""
+_SECONDS_TO_SAY = 1.0
 _PAUSE = 0.02
 
 
-def sweep(store: Store) -> None:
-    """Remove the containers that killed builders have left.
+def sweep(store: Store, note: Callable[[str], None] = lambda _: None) -> None:
+    """Remove the containers that killed builders have left; `note` shows a sentence to the user.
 
     If the stage's process of such a builder has not ended yet, or its packer still records what
     was done, this waits for them, so that the build that begins finds these steps.
     """
-    end = time.monotonic() + SECONDS_TO_RECORD
+    start = time.monotonic()
+    said = False
     for container in store.containers.list():
         if container.name.startswith(NAME) and container.auto_remove and not container.config:
             with suppress(StoreError):  # another process has it, or has removed it
@@ -39,8 +45,12 @@ def sweep(store: Store) -> None:
                     if _is_free(store, container):
                         store.containers.remove(container)
                         break
-                    if time.monotonic() > end:
+                    waited = time.monotonic() - start
+                    if waited > SECONDS_TO_RECORD:
                         break
+                    if waited > _SECONDS_TO_SAY and not said:
+                        note("Waiting for what a killed build had done to be recorded")
+                        said = True
                     time.sleep(_PAUSE)
 
 

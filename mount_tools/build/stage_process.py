@@ -35,7 +35,6 @@ from mount_tools.build.messages import (
 from mount_tools.build.packer import Packer, Record, run_packer
 from mount_tools.build.process_namespace import forked_inside
 from mount_tools.build.stage import Ends, Task, do_stage
-from mount_tools.build.stage_container import SECONDS_TO_RECORD
 from mount_tools.build.stage_mount import StageMount, prepare_stage
 from mount_tools.container.handshake import end_with
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
@@ -47,6 +46,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _SERVES = ("mount_tools.daemon.serve", "mount_tools.daemon.control", "unionfs.transports.dev_fuse")
+_SECONDS_TO_RECORD = 10.0
+"""How long a packer may take to record what it has packed, when the build is interrupted."""
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -193,7 +194,7 @@ class StageProcess:
             os.waitpid(self._stage, 0)
         if self._packer:
             packer = os.pidfd_open(self._packer)
-            if not ended_within(packer, SECONDS_TO_RECORD):
+            if not ended_within(packer, _SECONDS_TO_RECORD):
                 _kill(self._packer)
             os.close(packer)
             os.waitpid(self._packer, 0)

@@ -210,7 +210,7 @@ def _build(
         settings = _settings(session, request, here, watcher)
         stack.enter_context(store.reserve.growing())
         stack.enter_context(store.leases.lease("work", "build"))
-        sweep(store)
+        sweep(store, watcher.note)
         memo = FileDigests(store.database)
         stack.callback(_keep_digests, memo)
         cache = BuildCache(store)

@@ -238,7 +238,7 @@ def test_mistakes_are_shown_with_their_line(builds: Builds) -> None:
 def test_a_build_that_is_ended_leaves_nothing_running(builds: Builds, number: int) -> None:
     text = "FROM busy:1\nRUN echo a > /a\nRUN echo begun; sleep 1000 & sleep 1000\n"
     builds.write(text)
-    process = builds.containers.start("build", str(builds.context))
+    process = builds.containers.start("--no-sync", "build", str(builds.context))
     assert process.stdout is not None
     while process.stdout.readline() != "begun\n":
         pass

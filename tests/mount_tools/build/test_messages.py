@@ -23,6 +23,16 @@ def test_messages_come_in_order_and_then_the_end() -> None:
     ours.close()
 
 
+def test_a_closed_peer_that_had_not_received_all_is_a_closed_peer() -> None:
+    ours, theirs = link()
+    ours.send(Began(1))
+    theirs.close()
+    for _ in range(2):
+        with pytest.raises(BrokenPipeError):
+            ours.send(Began(2))
+    ours.close()
+
+
 def test_descriptors_come_with_a_message() -> None:
     ours, theirs = link()
     reading, writing = os.pipe()

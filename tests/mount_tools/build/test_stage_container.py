@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from threading import Event
 
 import pytest
 
@@ -38,14 +39,19 @@ def test_a_container_that_another_builder_has_just_made_stays(store: Store) -> N
     assert store.containers.list() == []
 
 
-def test_a_sweep_waits_for_what_is_being_recorded(store: Store) -> None:
+def test_a_sweep_waits_for_what_is_being_recorded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_container, "_SECONDS_TO_SAY", 0.05)
     image = store.images.resolve("busy:1")
     made = new_container(store, image.top, image.id, "busy:1", {})
     store.containers.finished(made, 1)
     lock = store.containers.lock(made)
     lock.__enter__()
-    swept = threading.Thread(target=sweep, args=(store,))
+    noted = Event()
+    swept = threading.Thread(target=sweep, args=(store, lambda _: noted.set()))
     swept.start()
+    assert noted.wait(10), "the user is told what takes so long"
     assert store.containers.get(made.id).id == made.id
     lock.__exit__(None, None, None)
     swept.join()
