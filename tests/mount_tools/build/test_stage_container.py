@@ -72,7 +72,7 @@ def test_a_sweep_waits_for_the_stage_of_a_dead_builder_to_end(
             stage.kill()
             stage.wait()
 
-        monkeypatch.setattr(stage_container.time, "sleep", end)
+        monkeypatch.setattr("mount_tools.build.stage_container.time.sleep", end)
         sweep(store)
         monkeypatch.undo()
         waited = stage.returncode is not None
