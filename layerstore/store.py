@@ -180,6 +180,8 @@ class Store:
 
 def _make(root: Path, durability: Durability) -> None:
     """Make an empty store; another process may be doing the same."""
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{root} is not a directory, so it cannot be a store: correct the path")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_held(root)
     mode = root.stat()

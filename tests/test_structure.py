@@ -140,11 +140,8 @@ def test_programs_import_nothing_else() -> None:
 
 
 def test_every_package_is_installed() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(TOP / "setup.cfg")
-    listed = set(setup["options"]["packages"].split())
-    there = {".".join(m.parent.relative_to(TOP).parts) for m in MODULES}
-    assert listed == there, "setup.cfg lists the packages one by one"
+    """setup.cfg installs each folder that is a package; without __init__.py it is none."""
+    assert all((module.parent / "__init__.py").exists() for module in MODULES)
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:

@@ -78,6 +78,8 @@ def test_place_that_cannot_hold_a_store(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"the store .* cannot be opened: "):
         Store.open(tmp_path / "file" / "store")
+    with pytest.raises(StoreError, match="file is not a directory, so it cannot be a store"):
+        Store.open(tmp_path / "file")
 
 
 def test_directory_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value
+from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.session import Session, say
 
@@ -44,6 +45,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
     containers = store.containers.list()
     running = sum(container.running for container in containers)
     disk = os.statvfs(next(path for path in (session.root, *session.root.parents) if path.exists()))
+    free = disk.f_bavail * disk.f_frsize
     found: dict[str, Value] = {
         "Root": str(session.root),
         "Containers": len(containers),
@@ -51,7 +53,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
         "ContainersStopped": len(containers) - running,
         "Images": len(store.images.all()),
         "Layers": len(store.layers.all()),
-        "DiskFree": disk.f_bavail * disk.f_frsize,
+        "DiskFree": free,
         "Sync": store.durability.sync,
         "Registries": _registry_sources(),
         "Seccomp": default_shown(),
@@ -60,7 +62,7 @@ def info(session: Session, template: str | None, json: bool) -> None:
     }
     if os.geteuid() != 0:
         found["Users"] = _users()
-    show(found, template, json=json)
+    show(found, template, json=json, plain={"DiskFree": human_size(free)})
 
 
 def _users() -> str:
@@ -82,15 +84,25 @@ def _registry_sources() -> list[Value]:
         return [f"error: {error}"]
 
 
-def show(found: dict[str, Value], template: str | None, *, json: bool) -> None:
-    """Print a name and a value on each line, or by the template, or as JSON."""
+def show(
+    found: dict[str, Value],
+    template: str | None,
+    *,
+    json: bool,
+    plain: dict[str, Value] | None = None,
+) -> None:
+    """Print a name and a value on each line, or by the template, or as JSON.
+
+    `plain` are values as the lines show them.
+    """
     if template and template != "json":
         say(Template(template).render(found))
     elif json or template:
         say(as_json([found]).removeprefix("[\n").removesuffix("\n]\n"))
     else:
         width = max(map(len, found)) + 2
-        say("\n".join(f"{name + ':':{width}} {_in_lines(found[name], width)}" for name in found))
+        lines = {**found, **(plain or {})}
+        say("\n".join(f"{name + ':':{width}} {_in_lines(lines[name], width)}" for name in lines))
 
 
 def _in_lines(value: Value, width: int) -> str:

@@ -12,7 +12,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
 def stop_time(function: Decorated) -> Decorated:
-    """The flag `-t`, given to the function as `time`: seconds, below 0 if it was left out."""
+    """Add the flag `-t`; the function gets it as `time`: seconds, below 0 if it was left out."""
     return framework.number(
         "-t",
         "--time",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def test_the_version_in_all_its_forms(cli: Cli) -> None:
 
 def test_the_store(cli: Cli, child: Image) -> None:
     assert cli.ok("info", "-f", "{{.Root}} {{.Images}} {{.Layers}}") == f"{cli.root} 2 2\n"
-    assert json.loads(cli.ok("system", "info", "--json"))["Sync"] is False
+    found = json.loads(cli.ok("system", "info", "--json"))
+    assert found["Sync"] is False and found["DiskFree"] > 0
+    assert re.search(r"^DiskFree: +[0-9.]+[kMGTP]?B$", cli.ok("info"), re.M)
 
 
 def test_what_configures_registries_is_listed(
