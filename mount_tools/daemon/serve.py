@@ -33,7 +33,7 @@ from unionfs import open_union
 from unionfs.errors import ConfigError, MountError, error_text
 from unionfs.light_logging import Logger
 from unionfs.light_typing import TYPE_CHECKING
-from unionfs.syscalls.scheduling import become_idle, idle_is_free
+from unionfs.syscalls.scheduling import become_idle, idle_can_be_left, idle_is_free
 from unionfs.vfs import Filesystem, Notifier
 
 if TYPE_CHECKING:
@@ -284,6 +284,8 @@ def attend(
         handler.undo()
     # Not earlier: on a busy machine an idle thread waits longer until it begins to run.
     if sched == "idle" or (sched == "auto" and idle_is_free()):
+        if sched == "auto" and idle_can_be_left():
+            running.leave_idle()
         become_idle()
         log.info("SCHED_IDLE, so that clients run on when they are answered")
     _spare_the_inodes()

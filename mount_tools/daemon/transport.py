@@ -36,6 +36,10 @@ class Running(Protocol):
     @property
     def notifier(self) -> Notifier: ...
 
+    def leave_idle(self) -> None:
+        """Let the process, which is to be SCHED_IDLE, be SCHED_OTHER while it waits for disks."""
+        ...
+
     def join(self) -> None:
         """Wait for the end of the connection and close it; call it once.
 

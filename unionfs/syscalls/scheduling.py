@@ -4,10 +4,11 @@ A CPU that runs only SCHED_IDLE threads counts as idle.  So a client that such a
 wakes stays on its CPU and runs at once, instead of being moved to another CPU that has to
 be woken first.  The weight of an idle thread is the lowest there is, but only among the
 threads of its own scheduling group: in a session that has a group to itself (autogroup)
-it costs nothing.
+it costs nothing, as long as the threads are woken by a client that then sleeps.  A thread that
+a disk wakes on a busy CPU waits for the next tick, since idle threads preempt no other.
 
-Source: sched(7) "SCHED_IDLE", "The autogroup feature"; kernel/sched/fair.c:sched_idle_cpu();
-kernel/sched/autogroup.c; cgroups(7).
+Source: sched(7) "SCHED_IDLE", "The autogroup feature"; kernel/sched/fair.c:sched_idle_cpu(),
+check_preempt_wakeup_fair(); kernel/sched/autogroup.c; cgroups(7).
 """
 
 from __future__ import annotations
@@ -41,12 +42,35 @@ def idle_is_free(cgroups: str = _CGROUPS) -> bool:
 
 def become_idle() -> None:
     """Give all threads of this process, and those that they start, the policy SCHED_IDLE."""
+    _set_policy(os.SCHED_IDLE)
+
+
+def become_normal() -> None:
+    """Give them all the policy SCHED_OTHER again; raises EPERM unless `idle_can_be_left`."""
+    _set_policy(os.SCHED_OTHER)
+
+
+def idle_can_be_left() -> bool:
+    """Tell whether this process may go back from SCHED_IDLE to SCHED_OTHER.
+
+    That takes CAP_SYS_NICE, or an RLIMIT_NICE that few users have.  It is tried with the calling
+    thread, which stays SCHED_IDLE if not.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    except PermissionError:
+        return False
+    return True
+
+
+def _set_policy(policy: int) -> None:
     done: set[str] = set()
     # A thread that has not got it yet may have started another one meanwhile.
     while missing := set(os.listdir("/proc/self/task")) - done:
         for thread in missing:
             with suppress(ProcessLookupError):
-                os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+                os.sched_setscheduler(int(thread), policy, os.sched_param(0))
         done |= missing
 
 

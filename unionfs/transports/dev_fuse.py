@@ -160,6 +160,10 @@ class Connection:
         if not self._queues:
             threading.Thread(target=self._turns.watch, name="fuse-watch", daemon=True).start()
 
+    def leave_idle(self) -> None:
+        """Let the process, which is to be SCHED_IDLE, be SCHED_OTHER while it waits for disks."""
+        self._turns.leaves_idle = True
+
     def _without_rings(self, reason: str | None) -> None:
         for queue in self._queues:
             queue.join()

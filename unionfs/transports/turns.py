@@ -2,7 +2,9 @@
 
 With the policy SCHED_IDLE one thread reads.  Only one thread runs Python at a time, and
 readers that take turns take the GIL from each other in the middle of a request.  If the
-reader waits for a disk, all threads read for a while.  With another policy all of them do.
+reader waits for a disk, or for a busy CPU, all threads read for a while, with the policy
+SCHED_OTHER if that is allowed: a thread that a disk wakes then runs at once.  With another
+policy than SCHED_IDLE all of them always read.
 
 The reader follows its client to the CPU that this runs on, as far as it has one client and
 the policy SCHED_IDLE.  The client then wakes no other CPU, and runs on at once when it is
@@ -21,6 +23,7 @@ import time
 from contextlib import suppress
 
 from unionfs.gate import Lane
+from unionfs.syscalls.scheduling import become_idle, become_normal
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
 
@@ -120,13 +123,15 @@ class Turns:
     """Lets one reader read at a time, its `holder`, or all of them if `many`.
 
     A reader reads after `wait` has returned, until it is no longer the holder.  `asleep`
-    says that nobody looks at the holder; it then calls `rouse`.
+    says that nobody looks at the holder; it then calls `rouse`.  With `leaves_idle` the
+    process is SCHED_IDLE only while one reader reads.
     """
 
     def __init__(self) -> None:
         self.holder: Reader | None = None
         self.many = False
         self.asleep = False
+        self.leaves_idle = False
         self._until = 0.0
         self._changed = threading.Condition()
         self._ended = False
@@ -166,7 +171,7 @@ class Turns:
             self._changed.notify_all()
 
     def watch(self) -> None:
-        """Let all threads read whenever the holder waits for a disk; return at the end."""
+        """Let all threads read while the holder has to wait in a request; return at the end."""
         looks = busy = idle = 0
         since, spent = time.monotonic(), time.process_time()
         while not self._ended:
@@ -176,6 +181,8 @@ class Turns:
                 if not self._ended:
                     self._changed.wait(LOOK_S)
             if self.many and time.monotonic() > self._until:
+                if self.leaves_idle:
+                    become_idle()
                 self.many = False
             if self.many or self.holder is not holder:
                 continue
@@ -209,6 +216,8 @@ class Turns:
             self.many, self.holder = True, None
             self._until = time.monotonic() + MANY_S
             self._changed.notify_all()
+        if self.leaves_idle:
+            become_normal()
 
     def _sleep(self, holder: Reader | None) -> None:
         """Wait until the holder, which has nothing to do, calls `rouse`, or there is one."""

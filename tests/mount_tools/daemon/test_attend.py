@@ -67,3 +67,27 @@ def test_no_thread_for_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch
             "auto",
         )
     assert told == ["unmounted", "joined"]
+
+
+@pytest.mark.parametrize(
+    ("sched", "possible", "calls"),
+    [
+        ("auto", True, ["leave_idle", "become_idle"]),
+        ("auto", False, ["become_idle"]),
+        ("idle", True, ["become_idle"]),
+        ("normal", True, []),
+    ],
+)
+def test_only_auto_leaves_idle_while_it_waits(
+    monkeypatch: pytest.MonkeyPatch, sched: str, possible: bool, calls: list[str]
+) -> None:
+    told: list[str] = []
+    running = Mock()
+    running.leave_idle = lambda: told.append("leave_idle")
+    monkeypatch.setattr(serve, "Attendant", Mock())
+    monkeypatch.setattr(serve, "gc", Mock())
+    monkeypatch.setattr(serve, "idle_is_free", lambda: True)
+    monkeypatch.setattr(serve, "idle_can_be_left", lambda: possible)
+    monkeypatch.setattr(serve, "become_idle", lambda: told.append("become_idle"))
+    serve.attend(running, Mock(), Mock(), Mock(), sched)
+    assert told == calls

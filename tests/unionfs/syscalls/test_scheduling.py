@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import REPOSITORY
+from tests.helpers.mounts import REPOSITORY, require_root
 from unionfs.syscalls import scheduling
 from unionfs.syscalls.scheduling import idle_is_free
 
@@ -82,6 +82,31 @@ def test_this_machine_can_be_asked() -> None:
         check=True,
     )
     assert done.stdout in ("True\n", "False\n")
+
+
+@pytest.mark.parametrize(("uid", "possible"), [(0, True), (65534, False)])
+def test_who_can_leave_idle(uid: int, possible: bool) -> None:
+    """A thread that cannot stays idle."""
+    require_root()
+    code = f"""if True:
+        import os, resource
+        from unionfs.syscalls.scheduling import become_idle, become_normal, idle_can_be_left
+        resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+        os.setresuid({uid}, {uid}, {uid})
+        possible = idle_can_be_left()
+        print(possible, os.sched_getscheduler(0) == os.SCHED_OTHER)
+        become_idle()
+        try:
+            become_normal()
+        except PermissionError:
+            print("refused")
+        print(os.sched_getscheduler(0) == os.SCHED_OTHER)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    said = "True True\nTrue\n" if possible else "False False\nrefused\nFalse\n"
+    assert done.stdout == said
 
 
 def test_all_threads_and_those_that_they_start() -> None:

@@ -72,6 +72,23 @@ def test_one_is_enough_again_after_a_while(turns: Turns, monkeypatch: pytest.Mon
     assert not Waiting(turns, first).reads()
 
 
+@pytest.mark.parametrize("leaves_idle", [True, False])
+def test_the_policy_while_all_threads_read(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, leaves_idle: bool
+) -> None:
+    policies: list[str] = []
+    monkeypatch.setattr(module, "MANY_S", 0.0)
+    monkeypatch.setattr(module, "become_normal", lambda: policies.append("normal"))
+    monkeypatch.setattr(module, "become_idle", lambda: policies.append("idle"))
+    turns.leaves_idle = leaves_idle
+    reader = new_reader()
+    turns.wait(reader)
+    reader.lane.busy = 1
+    wait_until(lambda: turns.holder is None, "all threads to read")
+    wait_until(lambda: not turns.many, "one thread to read")
+    assert policies == (["normal", "idle"] if leaves_idle else [])
+
+
 def test_an_idle_reader_is_not_watched_until_it_says_so(turns: Turns) -> None:
     first, second = new_reader(), new_reader()
     turns.wait(first)
