@@ -24,7 +24,7 @@ from unionfs.syscalls.mount import MNT_DETACH, umount
 
 _PATIENCE = 60  # seconds for one command
 _SIZE = 1 << 20  # bytes of the file that is read
-_IDS = "0:100000:1000"
+_IDS = "0:1000:1000"
 
 
 class Finding(NamedTuple):
@@ -146,10 +146,10 @@ def _ids(base: Path) -> str:
         raise _No("only root can give files to other ids; podman unshare does that for a user")
     with _mounted(base, "ids", f",uidmapping={_IDS},gidmapping={_IDS}") as (root, upper):
         (root / "new").write_text("made by an id that the map does not have")
-        os.chown(root / "new", 100_007, 100_007)
+        os.chown(root / "new", 1007, 1007)
         st = (upper / "new").stat()
     if (st.st_uid, st.st_gid) != (7, 7):
-        raise _No(f"id 100007 was stored as {st.st_uid}, not as 7")
+        raise _No(f"id 1007 was stored as {st.st_uid}, not as 7")
     return "uidmapping= and gidmapping= are stored as the container sees them"
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mount_tools.daemon.machine_check import check_machine
-from tests.helpers.mounts import require_fuse, require_root
+from tests.helpers.mounts import REPOSITORY, helper_environment, require_fuse, require_root
+from tests.helpers.users import device_mode
 from unionfs.syscalls.mountinfo import read_mounts
 
 
@@ -20,6 +25,35 @@ def test_what_works_on_a_machine_with_fuse(tmp_path: Path) -> None:
     assert all(finding.says for finding in found.values())
     assert list(tmp_path.iterdir()) == []
     assert not any(str(tmp_path).encode() in mount.mount_point for mount in read_mounts())
+
+
+def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
+    """There are only 65,536 ids."""
+    script = (
+        "from mount_tools.daemon import machine_check as module; from pathlib import Path;"
+        "module._LOOKS = {'ids': module._LOOKS['ids']};"
+        "print(module.check_machine(Path('%s')))"
+    )
+    holder = subprocess.Popen(
+        ["unshare", "-U", "sh", "-c", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with device_mode(0o666), tempfile.TemporaryDirectory() as scratch, holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{holder.pid}/{name}").write_text("0 100000 65536")
+        os.chown(scratch, 100_000, 100_000)
+        found = subprocess.run(
+            ["nsenter", f"--user=/proc/{holder.pid}/ns/user", "-S0", "-G0", "unshare", "-m"]
+            + [sys.executable, "-c", script % scratch],
+            env=helper_environment(),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        holder.communicate()
+    assert "Finding(name='ids', works=True" in found.stdout, found.stdout + found.stderr
 
 
 def test_each_no_has_the_reason_of_the_mount(
