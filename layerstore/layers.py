@@ -60,6 +60,11 @@ class _Parts:
             return tree
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the tree is in another store, which a container engine wrote."""
+        return (self.path / "diff").is_symlink()
+
+    @property
     def index(self) -> Path:
         """The file that describes every path of the tree, as it was published."""
         return self.path / "index"

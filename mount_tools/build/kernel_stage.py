@@ -14,9 +14,10 @@ As in docker's builds, a file that is changed by one of its hard links is anothe
 then on, if the links are older than the step.
 
 Decided here and only here: when the kernel's overlayfs is used.  That requires an upper that
-the kernel accepts, and not too many layers.  In the user namespace of an ordinary user the
-kernel follows no redirect, so no layer may have one.  There a directory of an older layer
-cannot be renamed, but only be copied (EXDEV), as in docker.
+the kernel accepts, and not too many layers.  The kernel does not read the whiteouts of AUFS,
+which container engines with a mount program have in their layers.  In the user namespace of an
+ordinary user the kernel follows no redirect, so no layer may have one.  There a directory of an
+older layer cannot be renamed, but only be copied (EXDEV), as in docker.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -31,6 +32,7 @@ from pathlib import Path
 
 from layerstore.db.staging import remove_tree
 from layerstore.errors import StoreError
+from layerstore.layers import Layer
 from mount_tools.build.step_end import HELD, OWN_PREFIXES, PATIENCE, describe_root, is_changed
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls import xattr
@@ -66,6 +68,19 @@ def _has_marks_of_ours(diff: Path) -> bool:
     marks = Marks(userxattr=True)
     names = (marks.redirect, marks.metacopy, marks.whiteout)
     return bool(os.listdir(diff)) and may_have(diff.parent / INDEX, names)
+
+
+def has_whiteouts_of_aufs(layer: Layer) -> bool:
+    """Tell whether a layer may have whiteouts that the kernel takes for files.
+
+    Our own never have.
+    """
+    if not layer.is_elsewhere:
+        return False
+    from layerstore.layer.index import may_have
+    from unionfs import AUFS_PREFIX
+
+    return may_have(layer.index, names=(AUFS_PREFIX.decode(),))
 
 
 class KernelStage:

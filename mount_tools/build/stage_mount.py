@@ -16,7 +16,7 @@ from pathlib import Path
 
 from layerstore.containers.containers import Container
 from layerstore.store import Store
-from mount_tools.build.kernel_stage import KernelStage, is_possible
+from mount_tools.build.kernel_stage import KernelStage, has_whiteouts_of_aufs, is_possible
 from mount_tools.build.messages import Link
 from mount_tools.container.system_mounts import make_private
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -103,13 +103,14 @@ def prepare_stage(
     """
     directory = store.containers.directory(container)
     lowers = tuple(store.containers.lowers_to_mount(container))
+    layers = store.layers.chain(container.base)
     plan = StagePlan(
         directory,
         lowers,
         store.containers.upper(container),
         {},
         lambda: _fuse_options(store, container),
-        is_possible(lowers, steps),
+        is_possible(lowers, steps) and not any(map(has_whiteouts_of_aufs, layers)),
     )
     for made in (plan.point, plan.workspace):
         made.mkdir(mode=0o755, exist_ok=True)

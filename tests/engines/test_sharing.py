@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import require_engines
+from tests.engines.conftest import only_if_asked, require_engines
 from tests.engines.operations import look_at
 from tests.engines.store import Store, fill
 from tests.helpers.cli import Cli
@@ -54,8 +55,12 @@ def test_images_that_pyunion_offers(on_pyunion: bool, tmp_path: Path) -> None:
     subprocess.run(["rm", "-r", base], check=True)
 
 
-def test_images_that_an_engine_has(native: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["native", pytest.param("store", marks=only_if_asked)])
+def test_images_that_an_engine_has(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Their trees stay in the engine's store, and what is built upon them does not go there."""
+    native: Store = request.getfixturevalue(name)
     container = native.buildah("from", "base")
     with native.mounted(container) as root:
         (root / "big").write_bytes(bytes(range(256)) * (1 << 14))
@@ -82,3 +87,12 @@ def test_images_that_an_engine_has(native: Store, tmp_path: Path) -> None:
     native.buildah("rm", "same")
     cli.ok("commit", "box", "upon")
     cli.ok("save", "-o", str(tmp_path / "upon.tar"), "upon")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Containerfile").write_text("FROM localhost/to-share\nRUN ls -a /data > /seen\n")
+    cli.ok("build", "-q", "-t", "built", str(context))
+    cli.ok("create", "--name", "last", "built")
+    cli.ok("cp", "last:/seen", str(tmp_path / "seen"))
+    assert set((tmp_path / "seen").read_text().split()) - {".", ".."} == {
+        os.fsdecode(path.split(b"/")[1]) for path in wanted if path.startswith(b"data/")
+    }

@@ -11,8 +11,10 @@ import pytest
 
 from layerstore import Store
 from layerstore.layer.index import IndexEntry, write_index
+from layerstore.layers import Layer
+from layerstore.oci.digest import Digest
 from mount_tools.build import kernel_stage
-from mount_tools.build.kernel_stage import MOST_LOWERS, is_possible
+from mount_tools.build.kernel_stage import MOST_LOWERS, has_whiteouts_of_aufs, is_possible
 from mount_tools.build.stage_mount import Surface
 from tests.helpers.builds import Builds, cached
 from tests.helpers.mounts import require_root
@@ -231,9 +233,23 @@ def test_it_is_for_root_and_a_page_of_options(
     assert not is_possible([tmp_path / "plain/diff/empty"], 5)
 
 
-def made_layer(place: Path, xattrs: tuple[tuple[str, bytes], ...]) -> Path:
+@pytest.mark.parametrize(
+    ("path", "found"), [(b"etc/.wh.passwd", True), (b".wh.etc", True), (b"etc/x.wh.y", False)]
+)
+def test_whiteouts_of_aufs_are_looked_for_in_the_layers_of_engines(
+    tmp_path: Path, path: bytes, found: bool
+) -> None:
+    diff = made_layer(tmp_path / "made", (), path)
+    digest = Digest.of_hex("0" * 64)
+    layer = Layer(digest, None, digest, 0, diff.parent)
+    assert not has_whiteouts_of_aufs(layer), "it is our own"
+    diff.symlink_to(diff.rename(tmp_path / "of an engine"))
+    assert has_whiteouts_of_aufs(layer) is found
+
+
+def made_layer(place: Path, xattrs: tuple[tuple[str, bytes], ...], path: bytes = b"empty") -> Path:
     (place / "diff/empty").mkdir(parents=True)
-    write_index(place / "index", [IndexEntry(b"empty", 0o40755, 0, 0, 0, 0, xattrs=xattrs)])
+    write_index(place / "index", [IndexEntry(path, 0o40755, 0, 0, 0, 0, xattrs=xattrs)])
     return place / "diff"
 
 

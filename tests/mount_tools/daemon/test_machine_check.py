@@ -44,8 +44,10 @@ def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
             Path(f"/proc/{holder.pid}/{name}").write_text("0 100000 65536")
         os.chown(scratch, 100_000, 100_000)
         found = subprocess.run(
-            ["nsenter", f"--user=/proc/{holder.pid}/ns/user", "-S0", "-G0", "unshare", "-m"]
-            + [sys.executable, "-c", script % scratch],
+            [
+                *("nsenter", f"--user=/proc/{holder.pid}/ns/user", "-S0", "-G0"),
+                *("unshare", "-m", sys.executable, "-c", script % scratch),
+            ],
             env=helper_environment(),
             cwd=REPOSITORY,
             capture_output=True,
