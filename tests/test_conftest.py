@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.mounts import DEADLINE
+
 REPOSITORY = Path(__file__).parent.parent
 
 LEAKING = """
@@ -42,7 +44,7 @@ def test_a_leak_fails_the_test_that_leaks(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-rE", "--tb=no", "-p", "no:cacheprovider"]
     command += ["-c", f"{REPOSITORY}/setup.cfg", f"--rootdir={tmp_path}", "-p", "tests.conftest"]
     done = subprocess.run(
-        [*command, tmp_path], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        [*command, tmp_path], cwd=REPOSITORY, capture_output=True, text=True, timeout=DEADLINE
     )
     failed = [line.split("::")[1][:6] for line in done.stdout.splitlines() if "ERROR" in line]
     assert failed == ["test_2", "test_4", "test_7"] * 2, done.stdout

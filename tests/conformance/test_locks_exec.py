@@ -16,6 +16,7 @@ import pytest
 
 from tests.conformance.cases import opened, refused, tree
 from tests.conformance.tree import file
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.security import GROUP_ID, USER_ID
 
 SHELL = Path(os.path.realpath("/bin/sh")).read_bytes()
@@ -98,7 +99,7 @@ def run(*command: str | Path, user: int | None = None) -> subprocess.CompletedPr
     """Run to the end, as root or as `user` in its own group."""
     group = None if user is None else GROUP_ID
     return subprocess.run(
-        command, capture_output=True, timeout=30, check=False, user=user, group=group
+        command, capture_output=True, timeout=DEADLINE, check=False, user=user, group=group
     )
 
 
@@ -193,7 +194,7 @@ def test_replace_a_running_program(root: Path, running: subprocess.Popen[bytes])
     (root / "new").write_bytes(b"new")
     os.rename(root / "new", root / "sh")
     os.unlink(root / "sh")
-    out, _ = running.communicate(b"\n", timeout=30)
+    out, _ = running.communicate(b"\n", timeout=DEADLINE)
     assert (running.returncode, out) == (0, b"")
 
 

@@ -28,7 +28,7 @@ import pytest
 from tests.conformance.cases import opened, refused, tree
 from tests.conformance.tree import file
 from tests.helpers.calls import next_tick
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import DEADLINE, wait_until
 
 SIZE = 64 << 10
 BINARY = Path(os.path.realpath("/bin/sh")).read_bytes().ljust(SIZE, b"\0")
@@ -148,7 +148,7 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(DEADLINE)
 
 
 def waits(pid: int) -> bool:
@@ -286,7 +286,7 @@ def test_the_old_descriptor_is_opened_again(root: Path, name: str, flags: int) -
 def test_a_program_is_written_to_after_it_has_run(root: Path) -> None:
     """By one who had it open all the time, beside others who read it."""
     with opened(root / "program", os.O_RDONLY) as reader:
-        subprocess.run([root / "program", "-c", ":"], check=True, timeout=60)
+        subprocess.run([root / "program", "-c", ":"], check=True, timeout=DEADLINE)
         with opened(root / "program", os.O_RDWR) as writer:
             os.pwrite(writer, b"NEW", 0)
             fcntl.flock(writer, EXCLUSIVE)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conformance.cases import opened, refused, tree, union_only
 from tests.conformance.tree import directory, file, special, symlink
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.security import USER_ID, run_as
 
 KINDS = (
@@ -199,7 +200,7 @@ def test_root_without_capabilities_sees_no_trusted_names(root: Path) -> None:
     script = "import os, sys; print(*sorted(os.listxattr(sys.argv[1])))"
     done = subprocess.run(
         ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", script, root / "f"],
-        timeout=30, capture_output=True, check=True, text=True,
+        timeout=DEADLINE, capture_output=True, check=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == ["security.old", "user.old"]
 

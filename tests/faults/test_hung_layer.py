@@ -32,7 +32,18 @@ class Hanging:
         self._waiting: list[subprocess.Popen[bytes]] = []
 
     def stop(self) -> None:
+        """Stop the daemon of the lower; return when none of its threads runs any more.
+
+        One that still runs could answer the first of two calls that an operation makes.
+        """
         os.kill(self.lower.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.lower.pid}/task")
+
+        def stopped() -> bool:
+            states = [(task / "stat").read_text().rpartition(")")[2][1] for task in tasks.iterdir()]
+            return set(states) == {"T"}
+
+        wait_until(stopped, "the daemon of the lower to stop")
 
     def go_on(self) -> None:
         os.kill(self.lower.pid, signal.SIGCONT)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mount_tools.daemon import log, serve, supervise
 from mount_tools.helper import main as mount_helper
+from tests.helpers.mounts import DEADLINE
 from unionfs.transports import dev_fuse
 
 PRELOADED = [log, serve, supervise, dev_fuse]
@@ -63,7 +64,7 @@ def main() -> int:
     status = mount_helper.main(arguments)
     if status != 0:
         return status
-    return subprocess.run(["sh", "-ec", script], timeout=60, check=False).returncode
+    return subprocess.run(["sh", "-ec", script], timeout=DEADLINE, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.helpers.mounts import helper_environment, require, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, require, wait_until
 from tests.helpers.processes import ending
 from tests.helpers.terminals import Terminal
 
@@ -75,7 +75,7 @@ class Containers:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, *self.program, "--root", str(self.store), *words]
 
-    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*words),
             capture_output=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import require_root, wait_until
+from tests.helpers.mounts import DEADLINE, require_root, wait_until
 from tests.helpers.processes import end
 
 CLIENT = "/usr/bin/docker"  # Debian's, of the daemon's version
@@ -65,7 +65,7 @@ def docker_daemon(
     finally:
         daemon.terminate()
         try:
-            daemon.wait(60)
+            daemon.wait(DEADLINE)
         finally:
             end(daemon)
         shutil.rmtree(base, ignore_errors=True)

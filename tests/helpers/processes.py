@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import AnyStr
 
+from tests.helpers.mounts import DEADLINE
+
 
 def end(process: subprocess.Popen[AnyStr]) -> None:
     """Kill the process where it runs, reap it and close its pipes."""
     if process.poll() is None:
         process.kill()
-    process.wait(20)
+    process.wait(DEADLINE)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with suppress(BrokenPipeError):  # of what it was to read and has not

@@ -23,6 +23,7 @@ import layerstore
 import mount_tools
 import unionfs
 from tests.helpers.as_user import PR_SET_DUMPABLE, become_nobody
+from tests.helpers.mounts import DEADLINE
 
 PROGRAMS = {"pyunion": "mount_tools.pyunion", "mount.pyunion": "mount_tools.helper.main"}
 
@@ -36,7 +37,7 @@ def preload() -> None:
 def run(words: list[str]) -> int:
     module = PROGRAMS.get(words[0])
     if module is None:
-        return subprocess.run(words, check=False, timeout=60).returncode
+        return subprocess.run(words, check=False, timeout=DEADLINE).returncode
     child = os.fork()
     if child == 0:
         status = 99

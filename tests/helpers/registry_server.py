@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.certificates import Authority
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.processes import ending
 from tests.helpers.token_server import TokenServer
 
@@ -117,7 +118,7 @@ def running(
         reader = threading.Thread(target=_follow, args=(process, server, listening), daemon=True)
         reader.start()
         stack.callback(_reaped, process, reader)
-        if not listening.wait(30) or not server.host:
+        if not listening.wait(DEADLINE) or not server.host:
             raise AssertionError("docker-registry does not start:\n" + "".join(server.log))
         yield server
 
@@ -208,5 +209,5 @@ def _follow(
 def _reaped(process: subprocess.Popen[str], reader: threading.Thread) -> None:
     """End the process before its pipe, so that the reader is at the end of that."""
     process.terminate()
-    process.wait(20)
+    process.wait(DEADLINE)
     reader.join(20)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DEADLINE = 30.0
+from tests.helpers.mounts import DEADLINE
 
 
 class Terminal:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import mount_tools.build
 from mount_tools.pyunion import main
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 from tests.helpers.processes import end
 
 _LARGEST = 1 << 18  # bytes of a command line with its environment
@@ -40,7 +40,7 @@ class Warm:
                 pass_fds=(theirs.fileno(),),
             )
 
-    def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run `pyunion` with `words`, in our environment, directory and umask."""
         umask = os.umask(0)
         os.umask(umask)
@@ -60,7 +60,7 @@ class Warm:
     def close(self) -> None:
         """End the process."""
         self._end.close()
-        self._process.wait(20)
+        self._process.wait(DEADLINE)
         end(self._process)
 
 

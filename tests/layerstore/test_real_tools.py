@@ -24,7 +24,7 @@ from layerstore.oci.digest import Digest
 from layerstore.operations.rootfs import import_image
 from layerstore.store import Store
 from tests.helpers.drivers import OsDriver
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from tests.helpers.processes import end
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import Content, fill
@@ -261,7 +261,7 @@ def docker(tmp_path: Path) -> Iterator[list[str]]:
     finally:
         daemon.terminate()
         try:
-            daemon.wait(60)
+            daemon.wait(DEADLINE)
         finally:
             end(daemon)
 

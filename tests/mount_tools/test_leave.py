@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from mount_tools.leave import exit_code
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def ended(script: str) -> tuple[int, str, str]:
@@ -16,7 +16,7 @@ def ended(script: str) -> tuple[int, str, str]:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from mount_tools.container.prepared_daemon import MODULES
 from mount_tools.pyunion import OF_ALL, OF_BOTH
+from tests.helpers.mounts import DEADLINE
 
 OURS = ("layerstore", "mount_tools", "unionfs")
 
@@ -85,7 +86,7 @@ print(*({*sys.modules} - there))
 def imported(start: str) -> set[str]:
     """Return the modules of a process."""
     command = [sys.executable, "-c", PROGRAM, *STARTS[start]]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE)
     return set(done.stdout.split())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from tests.helpers.security import GROUP_ID, run_as
 from unionfs.credentials import UNKNOWN_ID, Credentials
 
@@ -43,7 +43,7 @@ def test_root_sees_trusted_names_if_it_has_the_capability() -> None:
 
 def test_a_process_that_has_ended_has_no_rights() -> None:
     child = subprocess.Popen(["true"])
-    child.wait(30)
+    child.wait(DEADLINE)
     ended = Credentials(child.pid, 0)
     assert not ended.keeps_suid()
     assert not ended.is_member(77)

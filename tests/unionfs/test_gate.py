@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import DEADLINE, wait_until
 from unionfs import gate as gate_module
 from unionfs.gate import Gate, Lane
 
@@ -61,21 +61,21 @@ def test_who_passes_is_waited_for_unless_outside() -> None:
     def work() -> None:
         with gate.passing():
             entered.set()
-            steps[0].wait(10)
+            steps[0].wait(DEADLINE)
             with gate.outside():
                 steps[1].set()
-                steps[2].wait(10)
+                steps[2].wait(DEADLINE)
             assert not gate.closed
         done.set()
 
     started(work)
-    assert entered.wait(10)
+    assert entered.wait(DEADLINE)
     steps[0].set()
-    steps[1].wait(10)
+    steps[1].wait(DEADLINE)
     with gate.paused():
         steps[2].set()
         assert not done.is_set()
-    assert done.wait(10)
+    assert done.wait(DEADLINE)
     gate.patient = False  # EBUSY if anybody still counts as inside
     with gate.paused():
         assert gate.closed
@@ -97,7 +97,7 @@ def test_outside_is_nothing_to_a_thread_with_a_lane() -> None:
         wait_until(lambda: gate.closed, "the gate to close")
         assert not reached.is_set()
         lane.busy = 0
-        assert reached.wait(10)
+        assert reached.wait(DEADLINE)
         thread.join(10)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.mounts import DEADLINE
 from unionfs.light_logging import DEBUG, ERROR, INFO, WARNING, Logger, send_to, take_logging
 
 Records = list[tuple[int, str, str]]
@@ -116,5 +117,5 @@ send_to(None)
 assert not {"logging", "traceback"} & {*sys.modules}
 Logger("one").warning("yes")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (0, b"yes\n")

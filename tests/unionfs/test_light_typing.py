@@ -10,6 +10,7 @@ import typing
 
 import pytest
 
+from tests.helpers.mounts import DEADLINE
 from unionfs import light_typing
 from unionfs.light_typing import Generic, NamedTuple, NewType, Protocol, TypeVar, cast
 
@@ -141,4 +142,4 @@ def test_the_rest_is_plain() -> None:
 
 def test_typing_is_not_imported() -> None:
     code = "import sys, unionfs.light_typing; sys.exit('typing' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=DEADLINE).returncode == 0

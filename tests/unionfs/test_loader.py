@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import require_root, wait_until
+from tests.helpers.mounts import DEADLINE, require_root, wait_until
 from unionfs.loader import StillRunning, is_loading, loader_base
 
 
@@ -32,7 +32,7 @@ def child(request: pytest.FixtureRequest, fifo: Path) -> Iterator[int]:
         yield process.pid
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(DEADLINE)
 
 
 def waits_in_open(pid: int) -> bool:
@@ -70,7 +70,7 @@ def test_a_thread_that_runs_has_no_system_call() -> None:
         wait_until(lambda: runs(process.pid), "the process to run on")
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(DEADLINE)
 
 
 def runs(pid: int) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from layerstore.containerfile import grammar
 from layerstore.containerfile.errors import ContainerfileError, Place
 from layerstore.containerfile.grammar import Words, heredoc_name, parse_ast
+from tests.helpers.mounts import DEADLINE
 
 AT = Place("f", 1, 1, "RUN")
 
@@ -99,7 +100,7 @@ assert not any(name.startswith("e2b") for name in sys.modules)
 assert Words("\\\\", {"a": "1"}).word("$a", at) == "1"
 assert "dataclasses" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE)
 
 
 def test_one_word_and_several() -> None:

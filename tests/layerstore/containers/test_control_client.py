@@ -22,6 +22,7 @@ from layerstore.containers.control_protocol import (
     encode_reply,
 )
 from layerstore.errors import Busy, StoreError
+from tests.helpers.mounts import DEADLINE
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def answering(path: Path, answer: bytes | None, asked: list[bytes]) -> Iterator[
             with listener.accept()[0] as connection:
                 asked.append(connection.makefile("rb").readline())
                 if answer is None:
-                    done.wait(30)
+                    done.wait(DEADLINE)
                 else:
                     connection.sendall(answer)
 

@@ -12,6 +12,7 @@ import pytest
 
 from layerstore.db.partial import PartialBlobs
 from layerstore.oci.digest import sha256_digest
+from tests.helpers.mounts import DEADLINE
 
 BLOB = sha256_digest(b"blob")
 DAY = 86_400 * 10**9
@@ -50,7 +51,7 @@ def test_one_has_a_blob_at_a_time(partial: PartialBlobs) -> None:
     with partial.claim(BLOB, never):
         thread = threading.Thread(target=second)
         thread.start()
-        waiting.wait(30)
+        waiting.wait(DEADLINE)
         with pytest.raises(GivenUp), partial.claim(BLOB, never):
             pass
         done.append("first")
@@ -89,7 +90,7 @@ def test_a_removed_download_is_not_waited_for(partial: PartialBlobs) -> None:
         os.write(mine.fd, b"old")
         thread = threading.Thread(target=second)
         thread.start()
-        claimed.wait(30)
+        claimed.wait(DEADLINE)
         partial.remove(BLOB)
         assert mine.path.exists(), "somebody has it"
         mine.path.unlink()
@@ -128,7 +129,7 @@ def test_a_claim_ends_with_its_process(tmp_path: Path, partial: PartialBlobs) ->
         "    os.write(mine.fd, b'part'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "partial", BLOB], check=False, timeout=60
+        [sys.executable, "-c", code, tmp_path / "partial", BLOB], check=False, timeout=DEADLINE
     )
     assert killed.returncode == -9
     with partial.claim(BLOB, never) as mine:

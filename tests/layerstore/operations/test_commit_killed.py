@@ -18,7 +18,7 @@ from layerstore.operations.commit import commit
 from layerstore.operations.repair import check
 from mount_tools.container.running import wait_for_end
 from tests.helpers.images import add_image
-from tests.helpers.mounts import helper_environment, require_fuse, require_root, run
+from tests.helpers.mounts import DEADLINE, helper_environment, require_fuse, require_root, run
 from tests.helpers.processes import ending
 
 ROUNDS = 6
@@ -76,7 +76,7 @@ def test_nothing_is_lost(tmp_path: Path, victim: str) -> None:
                 if victim != "commit":
                     assert container.pid is not None
                     os.kill(container.pid, signal.SIGKILL)
-                running.wait(60)
+                running.wait(DEADLINE)
             try:
                 held.close()
             except OSError:

@@ -22,7 +22,7 @@ from layerstore.layer.pack import pack
 from layerstore.operations.rootfs import export_container, import_image
 from layerstore.store import Store
 from tests.helpers.drivers import OsDriver
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import fill
 from tests.layerstore.archives import Site, as_nobody, file, folder, whole
@@ -209,7 +209,7 @@ def test_export_is_unpacked_by_other_programs(
         pytest.skip(f"{program} is not installed")
     (tmp_path / "out").mkdir()
     command: list[str | Path] = [program, "-xf", "-", "-C", tmp_path / "out"]
-    subprocess.run(command, input=exported, check=True, timeout=60)
+    subprocess.run(command, input=exported, check=True, timeout=DEADLINE)
     assert_sparse(tmp_path / "out")
 
 

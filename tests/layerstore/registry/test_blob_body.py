@@ -43,6 +43,7 @@ from tests.helpers.hostile_registry import (
     truncated,
     without_ranges,
 )
+from tests.helpers.mounts import DEADLINE
 from tests.layerstore.registry.clients import IMPATIENT, ONCE, SHORT, described, opened
 from tests.layerstore.registry.locations import write
 
@@ -234,7 +235,7 @@ def test_slow_loris_is_left(
 def test_host_that_stops_in_the_middle(tmp_path: Path, registry: HostileRegistry) -> None:
     def stops(exchange: object) -> bool:
         truncated(100)(exchange)  # type: ignore[arg-type]
-        return registry.over.wait(20)
+        return registry.over.wait(DEADLINE)
 
     registry.behave(lambda exchange: exchange.is_blob and stops(exchange))
     idle = replace(SHORT, idle=0.1)
@@ -316,7 +317,7 @@ def test_cancel_ends_a_read_that_waits(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert arrived.wait(20)
+    assert arrived.wait(DEADLINE)
     client.cancel()
     thread.join(3)
     assert not thread.is_alive()

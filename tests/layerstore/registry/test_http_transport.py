@@ -30,6 +30,7 @@ from layerstore.registry.proxies import Proxy
 from layerstore.registry.reach import Reach
 from layerstore.registry.transport import Request, Stop, read_all
 from tests.helpers.hostile_registry import Exchange, HostileRegistry, always
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.registry_server import RegistryServer
 from tests.layerstore.registry.clients import SHORT
 
@@ -107,7 +108,7 @@ def test_connection_that_the_server_closed_is_not(
     for _ in range(3):
         closed.clear()
         assert get(transport, f"http://{registry.host}/") == (200, b"x")
-        assert closed.wait(10)
+        assert closed.wait(DEADLINE)
 
 
 def test_threads_have_connections_of_their_own(
@@ -116,7 +117,7 @@ def test_threads_have_connections_of_their_own(
     both = threading.Barrier(2)
 
     def wait(exchange: Exchange) -> bool:
-        both.wait(10)
+        both.wait(DEADLINE)
         return False
 
     registry.behave(wait)

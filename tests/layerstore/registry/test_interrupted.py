@@ -43,7 +43,7 @@ from tests.helpers.hostile_registry import (
     redirected,
     truncated,
 )
-from tests.helpers.mounts import require_root, wait_until
+from tests.helpers.mounts import DEADLINE, require_root, wait_until
 from tests.helpers.processes import ending
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.helpers.registry_server import RegistryServer
@@ -159,7 +159,7 @@ def killed(words: list[str], moments: tuple[float, float]) -> bool:
 def seconds(words: list[str]) -> float:
     """Run a command that has to succeed; return how long it takes."""
     began = time.monotonic()
-    subprocess.run(words, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run(words, check=True, timeout=DEADLINE, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
@@ -373,7 +373,7 @@ def test_a_pull_that_was_killed_asks_for_the_rest(tmp_path: Path) -> None:
         data = exchange.registry.blobs[exchange.route.rpartition("/")[2]]
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()
         exchange.raw(head + data[:came])
-        return exchange.registry.over.wait(60)
+        return exchange.registry.over.wait(DEADLINE)
 
     with lying(tmp_path) as (registry, name):
         manifest = json.loads(registry.manifests["latest"][0])

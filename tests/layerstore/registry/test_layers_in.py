@@ -16,6 +16,7 @@ from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.registry.events import Event, Status
 from layerstore.registry.pull import Pulled, pull_image
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.layerstore.archives import file, folder, whole
 
@@ -68,7 +69,7 @@ def test_two_pulls_fetch_a_layer_once(store: Store, registry: MemoryRegistry) ->
     def one(path: Path) -> None:
         try:
             with Store.open(path, sync=False) as own:
-                both.wait(30)
+                both.wait(DEADLINE)
                 pull(own, registry)
         except BaseException as error:
             errors.append(error)

@@ -16,6 +16,7 @@ from layerstore.registry.client import Client
 from layerstore.registry.config import Configuration
 from layerstore.registry.credential_files import CredentialFiles
 from layerstore.registry.credentials import Credentials
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.registry_server import PASSWORD, USER, RegistryServer
 from tests.layerstore.registry.clients import opened
 from tests.layerstore.registry.locations import places, write
@@ -42,7 +43,7 @@ def skopeo(base: Path, *arguments: str, given: str = "") -> str:
         capture_output=True,
         text=True,
         env=variables,
-        timeout=60,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

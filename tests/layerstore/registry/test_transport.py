@@ -9,6 +9,7 @@ import pytest
 
 from layerstore.registry.errors import Cancelled
 from layerstore.registry.transport import Stop, read_all
+from tests.helpers.mounts import DEADLINE
 from tests.layerstore.registry.fakes import FakeAnswer
 
 
@@ -30,7 +31,7 @@ def test_stop_ends_waits_and_sockets() -> None:
 
         def wait() -> None:
             try:
-                stop.wait(60)
+                stop.wait(DEADLINE)
             except Cancelled as error:
                 caught.append(type(error))
 

@@ -18,7 +18,7 @@ from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
 from tests.helpers.builds import Builds, cached
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import require_fuse, require_root, wait_until
+from tests.helpers.mounts import DEADLINE, require_fuse, require_root, wait_until
 from tests.helpers.small_disks import small_disk
 
 
@@ -243,7 +243,7 @@ def test_a_build_that_is_ended_leaves_nothing_running(builds: Builds, number: in
     while process.stdout.readline() != "begun\n":
         pass
     process.send_signal(number)
-    process.wait(10)
+    process.wait(DEADLINE)
     if number != signal.SIGKILL:  # after which its packer still records
         wait_until(lambda: not builds.containers.mine(), "all of its processes to end", 10)
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
@@ -255,7 +255,7 @@ def test_a_build_that_is_ended_leaves_nothing_running(builds: Builds, number: in
 def test_two_builds_at_once(builds: Builds) -> None:
     builds.write("FROM busy:1\nRUN echo a > /a; sleep 1\nRUN echo b > /b\n")
     both = [builds.containers.start("build", str(builds.context)) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(DEADLINE) for process in both] == [0, 0]
     assert cached(builds.ok()) == 2
     is_whole(builds)
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from mount_tools.cli.flags import FlagParser, Option, WrongFlag, parse_integer, parse_pair
+from tests.helpers.mounts import DEADLINE
 
 OPTIONS = [
     Option("-a", "--all", says="", default=False),
@@ -111,7 +112,7 @@ def test_a_wrong_flag_is_refused_in_pflags_words(word: str, complaint: str) -> N
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker's client is not installed")
 @pytest.mark.parametrize(("word", "complaint"), WRONG)
 def test_dockers_client_says_the_same(word: str, complaint: str) -> None:
-    done = subprocess.run(["docker", "ps", word], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["docker", "ps", word], capture_output=True, text=True, timeout=DEADLINE)
     assert done.stderr.partition("\n")[0] == complaint
 
 

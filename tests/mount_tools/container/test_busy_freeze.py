@@ -15,7 +15,7 @@ import pytest
 from layerstore.containers.control_client import freeze
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import Union, mounted_union, require_root, wait_until
+from tests.helpers.mounts import DEADLINE, Union, mounted_union, require_root, wait_until
 from tests.helpers.processes import ending
 
 FREEZES = 4
@@ -120,7 +120,7 @@ def test_programs_do_not_notice(tmp_path: Path, transport: str) -> None:
         (union.root / "stop").touch()
         counts = {}
         for name, process in running.items():
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=DEADLINE)
             assert process.returncode == 0, name
             counts[name] = int(out)
         check(union.root, counts)

@@ -6,6 +6,7 @@ import os
 import signal
 
 from tests.helpers.containers import Containers
+from tests.helpers.mounts import DEADLINE
 
 # It says so again and again, so that a viewer that comes later is known to be there.
 SCRIPT = "while :; do echo up; sleep 0.05; done"
@@ -22,8 +23,8 @@ def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers)
         assert viewer.stdout is not None
         assert viewer.stdout.readline() == "up\n"
     os.kill(containers.keeper("box"), signal.SIGKILL)
-    assert waiting.wait(30) == 0
+    assert waiting.wait(DEADLINE) == 0
     assert waiting.stdout.read() == "137\n"
-    assert following.wait(30) == 0
-    assert attached.wait(30) == 137
+    assert following.wait(DEADLINE) == 0
+    assert attached.wait(DEADLINE) == 137
     containers.ok("rm", "box")

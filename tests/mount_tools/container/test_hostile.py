@@ -21,7 +21,7 @@ from layerstore.oci.json_values import Object
 from layerstore.operations.rootfs import import_image
 from tests.helpers.containers import Containers
 from tests.helpers.effort import examples
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import DEADLINE, wait_until
 from tests.helpers.small_disks import small_disk
 
 KILLS = examples(1)
@@ -276,7 +276,7 @@ def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
                 # There was nothing to kill yet; or the command, which reads no file, goes on.
                 running.kill()
         truth(containers)
-        running.wait(timeout=30)
+        running.wait(timeout=DEADLINE)
         truth(containers)
         containers("rm", "-fv", "box")
         wait_until(lambda: not containers.mine(), "everything to end")

@@ -17,6 +17,7 @@ from layerstore.operations.commit import commit
 from mount_tools.container.host_config import HostConfig, host_config
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_environment,
     mount_type,
     run,
@@ -50,7 +51,7 @@ def environment(store: Store) -> dict[str, str]:
 
 def mount(store: Store, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        helper(*words), env=environment(store), capture_output=True, text=True, timeout=60
+        helper(*words), env=environment(store), capture_output=True, text=True, timeout=DEADLINE
     )
 
 
@@ -94,7 +95,7 @@ def test_in_the_foreground_it_can_be_committed_and_ends_as_well(store: Store, po
         assert image.top is not None
         assert (store.layers.get(image.top).diff / "new").read_text() == "1"
         run("umount", point)
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE) == 0
     assert names(store) == []
 
 
@@ -105,7 +106,7 @@ def test_an_upper_with_a_name_stays(store: Store, point: Path) -> None:
             (point / "new").write_text(turn)
             assert mount(store, "box:1", point, "-o", "container=kept").returncode != 0
             run("umount", point)
-            assert process.wait(30) == 0
+            assert process.wait(DEADLINE) == 0
     assert names(store) == ["kept"]
     done = mount(store, "other:1", point, "-o", "container=kept")
     assert done.returncode == 1 and "is of the image box:1, not of other:1" in done.stderr
@@ -125,7 +126,7 @@ def test_what_a_killed_mount_left_is_swept_by_the_next(store: Store, point: Path
     with foreground(store, "box:1", point) as process:
         (left,) = names(store)
         process.kill()
-        process.wait(30)
+        process.wait(DEADLINE)
         run("umount", "-l", point)
     assert mount(store, "box:1", point).returncode == 0
     assert left not in names(store) and len(names(store)) == 1
@@ -157,7 +158,7 @@ def test_a_mount_of_an_image_creates_no_store(tmp_path: Path, point: Path) -> No
         env={**helper_environment(), "PYUNION_ROOT": str(missing)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     assert (done.returncode, done.stdout) == (32, "")
     assert f"there is no store at {missing}" in done.stderr

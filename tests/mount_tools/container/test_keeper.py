@@ -24,7 +24,7 @@ from mount_tools.container.attach_messages import (
     Watch,
     connect,
 )
-from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
 from tests.helpers.processes import ending
 
 
@@ -80,7 +80,7 @@ def test_the_command_outlives_its_first_viewer_and_another_sees_the_rest(tmp_pat
         assert first.stdout.readline() == b"one\n"
         second = viewer(tmp_path)
         first.send_signal(signal.SIGKILL)
-        first.wait(30)
+        first.wait(DEADLINE)
         # The end of another viewer's stdin is not the command's.
         second.send(InputEnd())
         second.send(Input(b"go\n"))
@@ -103,7 +103,7 @@ def test_a_viewer_that_reads_nothing_slows_the_command_and_one_that_goes_does_no
         slow.close()
         rest = first.stdout.read()
         assert len(rest) == 5000000
-        assert first.wait(30) == 3
+        assert first.wait(DEADLINE) == 3
 
 
 def test_who_follows_the_log_is_told_of_lines_and_of_the_end(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_viewer_sends_signals(tmp_path: Path) -> None:
 
 def test_there_is_nobody_to_view_after_the_end(tmp_path: Path) -> None:
     with kept(tmp_path, "exit 0") as first:
-        assert first.wait(30) == 0
+        assert first.wait(DEADLINE) == 0
     assert connect(tmp_path, Watch(output=True)) is None
 
 
@@ -149,4 +149,4 @@ def test_rubbish_from_a_viewer_is_its_own_end(tmp_path: Path) -> None:
             bad.close()
         first.stdin.write(b"\n")
         first.stdin.flush()
-        assert first.wait(30) == 4
+        assert first.wait(DEADLINE) == 4

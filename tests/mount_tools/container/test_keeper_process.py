@@ -11,7 +11,7 @@ from layerstore.errors import StoreError
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.keeper_process import check_report
 from mount_tools.daemon.report import Died, Failed, Live
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 PREPARE = """
 import os, signal
@@ -28,7 +28,7 @@ def said_by(script: str) -> str:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.helpers.mounts import helper_environment, require_root
+from tests.helpers.mounts import DEADLINE, helper_environment, require_root
 
 SCRIPT = """
 import socket
@@ -28,7 +28,7 @@ def test_loopback_works_and_there_is_nothing_else() -> None:
         capture_output=True,
         text=True,
         env=helper_environment(),
-        timeout=30,
+        timeout=DEADLINE,
         check=True,
     )
     assert "lo" in done.stdout and "eth" not in done.stdout

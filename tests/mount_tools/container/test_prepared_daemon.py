@@ -16,7 +16,7 @@ from mount_tools.container.prepared_daemon import MODULES, PreparedDaemon
 from mount_tools.container.root_options import root_order
 from mount_tools.daemon.report import Failed
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def test_the_keeper_needs_no_union_and_the_daemon_no_store() -> None:
@@ -98,7 +98,7 @@ def test_the_second_container_of_a_start_has_a_daemon_too(containers: Containers
     for name in ("one", "two"):
         containers.ok("create", "--name", name, "busy:1", "cat", "/file")
     command = containers.command("start", "one", "two")
-    done = subprocess.run(command, env=helper_environment(), capture_output=True, timeout=60)
+    done = subprocess.run(command, env=helper_environment(), capture_output=True, timeout=DEADLINE)
     assert (done.returncode, done.stdout) == (0, b"one\ntwo\n")
     for name in ("one", "two"):
         assert containers.ok("wait", name) == "0"

@@ -16,7 +16,7 @@ import pytest
 
 from mount_tools.container.handshake import CANNOT_INVOKE, NOT_FOUND, REFUSED
 from mount_tools.container.process import PATH
-from tests.helpers.mounts import helper_environment, require_root
+from tests.helpers.mounts import DEADLINE, helper_environment, require_root
 from tests.helpers.signal_masks import signal_masks
 
 SCRIPT = """
@@ -65,7 +65,7 @@ def launched(
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
 

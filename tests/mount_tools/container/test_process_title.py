@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 SCRIPT = """
 import sys
@@ -29,7 +29,7 @@ def test_a_title_is_all_that_is_shown(title: str, comm: str) -> None:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=True,
     )
     assert done.stdout.splitlines() == [comm, repr(title.encode() + b"\0")]
@@ -42,7 +42,7 @@ def test_a_title_that_has_no_room_changes_only_the_name() -> None:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=True,
     )
     before = b"".join(os.fsencode(word) + b"\0" for word in (sys.executable, "-"))
@@ -57,7 +57,7 @@ def test_a_title_can_be_cut() -> None:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=True,
     )
     room = len(os.fsencode(sys.executable)) + len(b"\0-\0")

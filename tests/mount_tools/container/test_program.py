@@ -14,7 +14,7 @@ import pytest
 from mount_tools.container.program import own_interpreter, run_program
 from tests.helpers.children import spawn, wait
 from tests.helpers.effort import examples
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 OWN = os.path.realpath(sys.executable)
 
@@ -36,7 +36,7 @@ def ran(path: str, *words: str, cwd: Path | None = None) -> tuple[int, str]:
         text=True,
         env=helper_environment(),
         cwd=cwd,
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
     return done.returncode, done.stdout

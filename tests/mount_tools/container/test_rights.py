@@ -18,7 +18,7 @@ from mount_tools.container.rights import (
     capability,
     parse_ulimit,
 )
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def test_the_numbers_are_the_kernels() -> None:
@@ -90,7 +90,7 @@ def test_a_limit_is_set_or_refused_in_a_sentence() -> None:
         capture_output=True,
         text=True,
         env=helper_environment(),
-        timeout=30,
+        timeout=DEADLINE,
         check=True,
     )
     first, second = done.stdout.splitlines()

@@ -18,7 +18,7 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.container.process import launch_of
 from tests.helpers.containers import Containers, parent_of
 from tests.helpers.images import add_layer, config_of, diff_id
-from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
 from tests.helpers.processes import ending
 
 MESSAGES = ("Begun", "Recorded", "Terminal", "Running")
@@ -168,7 +168,7 @@ def test_a_command_outlives_exec_and_ends_with_its_keeper(
     assert running.stdout is not None
     assert running.stdout.readline() == "up\n"
     running.kill()
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     assert command in containers.ok("exec", "box", "ps")
     (pid,) = pids_of(command.replace(" ", "\0"))
     keeper = parent_of(pid)
@@ -195,7 +195,7 @@ def test_a_container_outlives_the_command_that_started_it(containers: Containers
         capture_output=True,
         text=True,
         env=helper_environment(),
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (4, "got typed\n", "")

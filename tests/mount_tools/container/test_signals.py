@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mount_tools.container.signals import signal_number
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 from tests.helpers.signal_masks import signal_masks
 
 ROUNDS = 1000
@@ -41,7 +41,7 @@ def said(script: str, *words: str) -> str:
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -18,7 +18,7 @@ from mount_tools.container import start
 from mount_tools.container.start import attach_container
 from tests.helpers.containers import Containers
 from tests.helpers.images import add_image
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def test_what_no_process_keeps_cannot_be_attached_to(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ print(sorted(needed & set(sys.modules)))
         env=helper_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=True,
     )
     assert done.stdout == "[]\n"
@@ -75,7 +75,7 @@ def test_closed_streams_are_no_descriptors_of_the_keeper(containers: Containers)
     words = containers.command("run", "--rm", "busy:1", "sh", "-c", "exit 7")
     script = 'exec "$@" <&- >&- 2>&-'
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *words], env=helper_environment(), timeout=60, check=False
+        ["sh", "-c", script, "sh", *words], env=helper_environment(), timeout=DEADLINE, check=False
     )
     assert done.returncode == 7
 

@@ -13,7 +13,7 @@ import pytest
 
 from mount_tools.container.attach_messages import Ended
 from mount_tools.container.viewer import Detached, Lost, status_of
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 from tests.helpers.processes import ending
 from tests.helpers.terminals import Terminal, terminal
 
@@ -60,7 +60,7 @@ def test_much_is_carried_both_ways() -> None:
         ours.type(b"x" * size)
         assert ours.await_text(b"\n") == sum_of_zeros
         ours.await_text(b"end\n" * 20000)
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE) == 0
 
 
 def test_pipes_carry_any_bytes_and_their_end() -> None:
@@ -70,7 +70,7 @@ def test_pipes_carry_any_bytes_and_their_end() -> None:
         input=data,
         capture_output=True,
         env=helper_environment(),
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (4, b"over\n")
@@ -84,10 +84,10 @@ def test_ours_is_raw_meanwhile_and_as_before_afterwards() -> None:
             ours.await_text(b"ready\r\n")
             assert ours.settings() != before
             ours.type(b"\r")
-            assert process.wait(30) == 7
+            assert process.wait(DEADLINE) == 7
         assert ours.settings() == before
         with shown("sleep 1", ours, "fail") as process:
-            assert process.wait(30) == 9
+            assert process.wait(DEADLINE) == 9
         assert ours.settings() == before
 
 
@@ -97,7 +97,7 @@ def test_the_end_of_stdin_is_not_the_end_of_a_terminal() -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=helper_environment(),
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (3, b"said\r\n")
@@ -119,7 +119,7 @@ def test_a_reader_that_went_is_sigpipe_in_a_pipe_and_nothing_to_a_terminal(
     with ending(process):
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(30) == status
+        assert process.wait(DEADLINE) == status
 
 
 def test_the_keys_leave_the_command_running() -> None:
@@ -131,7 +131,7 @@ def test_the_keys_leave_the_command_running() -> None:
             ours.type(b"a\n")
             ours.await_text(b"got a\r\n")
             ours.type(b"\x10\x11")
-            assert process.wait(30) == 0, "not 9: the command ends later, with nobody to see it"
+            assert process.wait(DEADLINE) == 0, "not 9: the command ends later, unseen"
         assert ours.settings() == before
 
 
@@ -153,4 +153,4 @@ def test_what_we_ignore_is_not_passed_on_and_all_else_is() -> None:
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGUSR1)
-        assert (process.stdout.read(), process.wait(30)) == ("usr\n", 5)
+        assert (process.stdout.read(), process.wait(DEADLINE)) == ("usr\n", 5)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mount_tools.daemon.after_fork import close_all_but, release_stdio
 from tests.helpers import children
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 # The body of `serve` opens files, which get the numbers that were closed.
 SCRIPT = """
@@ -45,7 +45,7 @@ def test_neither_garbage_nor_log_handlers_use_them(tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT, log, other, own],
         env=helper_environment(),
         capture_output=True,
-        timeout=20,
+        timeout=DEADLINE,
     )
     assert done.stdout == b"0\n", done
     assert other.read_bytes() == own.read_bytes() == b""

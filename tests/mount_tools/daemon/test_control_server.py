@@ -24,7 +24,7 @@ from mount_tools.daemon import control_server
 from mount_tools.daemon.control_server import ControlServer
 from mount_tools.daemon.control_socket import listen
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import Union
+from tests.helpers.mounts import DEADLINE, Union
 
 
 def test_only_its_owner_may_ask(union: Union, path: Path) -> None:
@@ -84,7 +84,7 @@ class Pausing:
 
     def answer(self, _uid: int, line: bytes) -> bytes:
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(DEADLINE)
         return line + b"\n"
 
 
@@ -125,7 +125,7 @@ def test_its_end_waits_for_what_is_carried_out_and_for_no_client(tmp_path: Path)
     ):
         silent.connect(os.fspath(tmp_path / "control"))
         answer = pool.submit(asked, tmp_path / "control", b"freeze\n")
-        assert pausing.begun.wait(20)
+        assert pausing.begun.wait(DEADLINE)
         end = pool.submit(server.close)
         with pytest.raises(ConnectionRefusedError):
             while True:

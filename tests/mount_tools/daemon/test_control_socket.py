@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.daemon.control_socket import listen
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def test_it_is_for_its_owner_whatever_the_umask(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_mount_does_not_wait_for_the_import_of_trio() -> None:
         [sys.executable, "-c", script],
         env=helper_environment(),
         capture_output=True,
-        timeout=20,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, b"\n")

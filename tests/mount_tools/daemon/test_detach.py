@@ -15,7 +15,7 @@ import pytest
 
 from mount_tools.daemon.detach import detach
 from mount_tools.daemon.report import Died, Failed, Live, Reporter
-from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
 from tests.helpers.processes import ending
 
 Detached = Callable[[str], subprocess.Popen[bytes]]
@@ -60,7 +60,7 @@ def detached(tmp_path: Path) -> Iterator[Detached]:
 
 
 def said(process: subprocess.Popen[bytes]) -> str:
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=DEADLINE)
     return out.decode().strip()
 
 
@@ -117,7 +117,7 @@ def test_a_daemon_whose_command_was_killed_hears_of_it(detached: Detached, tmp_p
     )
     wait_until((tmp_path / "begun").exists, "the daemon to begin")
     process.send_signal(signal.SIGKILL)
-    process.wait(20)
+    process.wait(DEADLINE)
     (tmp_path / "go").touch()
     wait_until((tmp_path / "alone").exists, "the daemon to notice")
     assert said(process) == ""
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_daemon_too(detached: Detached, tmp_path: Path) -> None:
     )
     wait_until((tmp_path / "begun").exists, "the daemon to begin")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=DEADLINE)
     assert b"KeyboardInterrupt" in err
     assert (tmp_path / "ended").exists()
 
@@ -158,7 +158,7 @@ def test_descriptors_but_the_kept_ones_are_closed(tmp_path: Path) -> None:
         [sys.executable, "-c", script],
         env=helper_environment(),
         capture_output=True,
-        timeout=20,
+        timeout=DEADLINE,
         check=True,
     )
     # The listing itself has the lowest free number, which is a's.
@@ -174,7 +174,9 @@ def test_standard_descriptors_are_opened_where_they_are_closed() -> None:
         "os._exit(0 if all(os.readlink(f'/proc/self/fd/{n}') == '/dev/null' for n in range(3))\n"
         "         and not os.path.exists('/proc/self/fd/3') else 1)\n"
     )
-    subprocess.run([sys.executable, "-c", script], env=helper_environment(), timeout=20, check=True)
+    subprocess.run(
+        [sys.executable, "-c", script], env=helper_environment(), timeout=DEADLINE, check=True
+    )
 
 
 def test_open_standard_descriptors_stay() -> None:

@@ -14,6 +14,7 @@ import pytest
 from mount_tools.daemon import handover
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_command,
     helper_environment,
     require_fuse,
@@ -58,7 +59,7 @@ class Holder:
         assert self.answer() == b"told\n"
 
     def end(self) -> None:
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=DEADLINE)
 
 
 @pytest.fixture

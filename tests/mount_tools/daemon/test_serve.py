@@ -15,6 +15,7 @@ import pytest
 from mount_tools.daemon import serve
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_command,
     helper_environment,
     mount_type,
@@ -40,7 +41,7 @@ def test_signals_unmount(layers: MountLayers, number: signal.Signals) -> None:
     with mounted_union([layers.low], layers.upper, layers.work) as union:
         (union.root / "new").write_text("new\n")
         union.process.send_signal(number)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         assert mount_type(union.root) is None
         union.ended = True
         assert "unmounted from" in union.log()
@@ -84,7 +85,7 @@ def test_a_mount_that_another_namespace_holds_ends_at_the_second_sigterm(
             wait_until(lambda: f"pid {holder.pid} (cat) in mnt:[" in union.log(), "the holder")
             assert union.process.poll() is None
             union.process.send_signal(signal.SIGTERM)
-            assert union.process.wait(20) == 0
+            assert union.process.wait(DEADLINE) == 0
             union.ended = True
     assert (layers.upper / "new").read_text() == "new\n"
     with mounted_union([layers.low], layers.upper, layers.work) as again:
@@ -102,7 +103,7 @@ def test_a_busy_mount_is_served_to_its_end(layers: MountLayers) -> None:
             assert union.process.poll() is None
         finally:
             os.close(held)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         union.ended = True
     assert (layers.upper / "from-low").read_text() == "LOW\n"
 
@@ -120,7 +121,7 @@ def test_a_signal_leaves_a_later_mount_alone(layers: MountLayers) -> None:
         finally:
             os.close(held)
             run("umount", union.root)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         union.ended = True
 
 
@@ -191,7 +192,7 @@ def test_lazy_unmount_from_outside(layers: MountLayers) -> None:
         assert os.pread(held, 10, 0) == b"low\n"
         assert union.process.poll() is None
         os.close(held)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         union.ended = True
 
 

@@ -12,6 +12,7 @@ import pytest
 from mount_tools.helper import main as mount_helper
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_command,
     helper_environment,
     layer_options,
@@ -83,7 +84,7 @@ def test_nobody_reads_what_is_printed() -> None:
                 env=helper_environment(),
                 stdout=writer if word == "--help" else subprocess.PIPE,
                 stderr=writer if word != "--help" else subprocess.PIPE,
-                timeout=20,
+                timeout=DEADLINE,
                 check=False,
             )
             assert done.returncode == (0 if word == "--help" else 1)
@@ -246,7 +247,7 @@ def test_stderr_is_at_its_end_when_the_command_returns(layers: MountLayers) -> N
     )
     try:
         # communicate() returns at the end of both pipes: the daemon holds neither.
-        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.communicate(timeout=DEADLINE) == (b"", b"")
         assert process.returncode == 0
         assert mount_type(layers.merged) == "fuse.pyunion"
     finally:
@@ -262,7 +263,7 @@ def test_descriptors_of_the_caller_are_not_kept(layers: MountLayers) -> None:
             helper_command("-o", layers.words, layers.merged),
             env=helper_environment(),
             pass_fds=(theirs,),
-            timeout=20,
+            timeout=DEADLINE,
             check=False,
         )
         os.close(theirs)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_environment,
     layer_options,
     mount_type,
@@ -60,7 +61,7 @@ def as_user(
         env=helper_environment(),
         cwd=Path(helper_environment()["PYTHONPATH"].split(":")[0]),
         check=False,
-        timeout=60,
+        timeout=DEADLINE,
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from mount_tools.helper import warm_client
 from mount_tools.helper.warm_client import Here, ask, describe, here
-from tests.helpers.mounts import helper_environment, require_root
+from tests.helpers.mounts import DEADLINE, helper_environment, require_root
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_helper_that_does_not_go_on(runtime: Path, monkeypatch: pytest.MonkeyP
 
     def answer(connection: socket.socket) -> None:
         _, fds, _, _ = socket.recv_fds(connection, 1 << 20, 6)
-        late.wait(20)
+        late.wait(DEADLINE)
         try:
             os.write(fds[4], b"\1\0\0\0")
         except BrokenPipeError:

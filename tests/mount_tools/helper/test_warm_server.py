@@ -22,6 +22,7 @@ from mount_tools.helper.warm_client import ask, here
 from mount_tools.helper.warm_server import Helper, Listener
 from tests.helpers import restricted
 from tests.helpers.mounts import (
+    DEADLINE,
     REPOSITORY,
     helper_environment,
     mount_type,
@@ -64,7 +65,7 @@ class Warm:
             cwd=self.base,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
 
@@ -340,7 +341,7 @@ def test_a_user_namespace_has_its_own(warm: Warm) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from tests.helpers.layers import MountLayers
-from tests.helpers.mounts import mount_type, mounted_union, run, unmount_command
+from tests.helpers.mounts import DEADLINE, mount_type, mounted_union, run, unmount_command
 from unionfs.core.config import UnionConfig
 from unionfs.errors import ConfigError
 
@@ -38,7 +38,7 @@ def test_links_are_resolved(tmp_path: Path) -> None:
 def test_a_dead_mount_is_recognised(layers: MountLayers) -> None:
     with mounted_union([layers.low]) as union:
         union.process.kill()
-        union.process.wait(20)
+        union.process.wait(DEADLINE)
         with pytest.raises(ConfigError, match=r"has died; clear it with umount -l"):
             checked_mount_point(str(union.root))
         union.ended = True

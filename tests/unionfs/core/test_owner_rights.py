@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.as_user import NOBODY
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from unionfs.core.config import UnionConfig
 from unionfs.core.owner_rights import as_owner, may_be_widened, modes_settled, settled
 from unionfs.core.union import open_union
@@ -136,12 +136,12 @@ def test_a_mode_that_is_read_meanwhile_is_read_again(base: Path) -> None:
         def make() -> None:
             os.mkdir("new", dir_fd=closed)
             wide.set()
-            assert read.wait(30)
+            assert read.wait(DEADLINE)
 
         assert not may_be_widened(os.stat(closed))
         thread = threading.Thread(target=as_owner, args=(make, (closed, None)))
         thread.start()
-        assert wide.wait(30)
+        assert wide.wait(DEADLINE)
         st = os.stat(closed)
         assert stat.S_IMODE(st.st_mode) == 0o755
         assert may_be_widened(st)
@@ -167,7 +167,7 @@ def test_a_change_of_a_mode_waits_and_is_kept(base: Path) -> None:
         def make() -> None:
             os.mkdir("new", dir_fd=closed)
             thread.start()
-            assert begun.wait(30)
+            assert begun.wait(DEADLINE)
 
         as_owner(make, (closed, None))
         thread.join()

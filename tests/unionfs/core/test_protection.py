@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.calls import FS_APPEND_FL, FS_IMMUTABLE_FL, get_flags, set_flags
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import kernel_overlay, mounted, require_fuse, require_root
+from tests.helpers.mounts import DEADLINE, kernel_overlay, mounted, require_fuse, require_root
 from tests.helpers.unions import state
 from unionfs.core.protection import past_marks, require_changeable
 
@@ -30,7 +30,7 @@ def open_for_writing(path: Path) -> None:
 
 
 def touch(path: Path) -> None:
-    subprocess.run(["touch", path], timeout=30, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["touch", path], timeout=DEADLINE, check=True, stderr=subprocess.DEVNULL)
 
 
 # What is tried, on what, and whether it may be done to an immutable and an append-only one.
@@ -66,7 +66,7 @@ def released(*tops: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-R", "-f", "-i", "-a", *tops], timeout=30, check=False)
+        subprocess.run(["chattr", "-R", "-f", "-i", "-a", *tops], timeout=DEADLINE, check=False)
 
 
 def fill(top: Path) -> None:

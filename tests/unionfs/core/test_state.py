@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from tests.helpers.mounts import DEADLINE
 from unionfs.core.state import CopyLocks
 from unionfs.types import NodeId
 
@@ -39,5 +40,5 @@ def test_a_lock_is_free_again_after_an_error() -> None:
 
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    assert got.wait(10)
+    assert got.wait(DEADLINE)
     thread.join(10)

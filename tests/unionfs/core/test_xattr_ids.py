@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.idmapped import idmapped
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import mounted, require_fuse, require_root
+from tests.helpers.mounts import DEADLINE, mounted, require_fuse, require_root
 from tests.helpers.security import (
     ACCESS,
     CAPABILITY,
@@ -219,6 +219,6 @@ def test_a_capability_of_a_mapped_layer_is_none_outside(tmp_path: Path, transpor
         with mounted(layers.lowers, options=options) as root:
             done = subprocess.run(
                 [root / "cat", secret], user=USER_ID, group=USER_ID, extra_groups=[],
-                capture_output=True, timeout=30, check=False,
+                capture_output=True, timeout=DEADLINE, check=False,
             )  # fmt: skip
         assert (done.stdout == b"secret") == readable

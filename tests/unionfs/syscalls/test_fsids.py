@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from unionfs.syscalls.fsids import FsIds
 
 
@@ -35,11 +35,11 @@ def test_other_ids_are_those_of_one_thread_only(tmp_path: Path) -> None:
         with FsIds(1234, 5678):
             (tmp_path / "theirs").touch()
             inside.set()
-            outside.wait(10)
+            outside.wait(DEADLINE)
 
     thread = threading.Thread(target=make)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(DEADLINE)
     (tmp_path / "ours").touch()
     outside.set()
     thread.join()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import (
+    DEADLINE,
     REPOSITORY,
     helper_environment,
     mount_type,
@@ -78,7 +79,7 @@ class Odd:
     def end(self) -> str:
         """Unmount; return what went to standard error."""
         run("umount", self.point)
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0
         return said
 
@@ -129,7 +130,7 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
     for child in started:
         child.kill()
     for child in started:
-        child.wait(20)
+        child.wait(DEADLINE)
 
 
 def test_slow_requests_delay_nobody(children: list[subprocess.Popen[bytes]], odd: Odd) -> None:
@@ -139,12 +140,12 @@ def test_slow_requests_delay_nobody(children: list[subprocess.Popen[bytes]], odd
         wait_until(lambda child=child: is_in_kernel(child), "the open to wait")  # type: ignore[misc]
     # From every CPU, since each may have a queue of its own.
     for cpu in os.sched_getaffinity(0):
-        done = run("taskset", "-c", str(cpu), "cat", odd.point / "file", timeout=20)
+        done = run("taskset", "-c", str(cpu), "cat", odd.point / "file", timeout=DEADLINE)
         assert done.stdout == b"text"
-        run("taskset", "-c", str(cpu), "touch", odd.point / f"new{cpu}", timeout=20)
+        run("taskset", "-c", str(cpu), "touch", odd.point / f"new{cpu}", timeout=DEADLINE)
     assert all(child.poll() is None for child in children)
     (odd.base / "gate").unlink()
-    assert [child.wait(20) for child in children] == [0] * SLOW
+    assert [child.wait(DEADLINE) for child in children] == [0] * SLOW
     assert odd.end() == ""
 
 
@@ -160,7 +161,7 @@ def test_a_killed_caller_stops_a_long_operation(
     assert (odd.point / "file").read_text() == "text"
     assert is_in_kernel(child)
     child.kill()
-    child.wait(20)
+    child.wait(DEADLINE)
     assert odd.end() == ""
 
 
@@ -211,7 +212,7 @@ def test_an_aborted_connection_ends_the_daemon(
             os.stat(union.root / "other")
         assert caught.value.errno in DEAD
         os.close(file)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         assert "the connection was aborted" in union.log()
 
 
@@ -224,7 +225,7 @@ def test_a_killed_daemon_leaves_errors_and_a_sound_upper(
             file.write("before")
             file.flush()
             union.process.kill()
-            union.process.wait(20)
+            union.process.wait(DEADLINE)
             with pytest.raises(OSError) as caught:
                 os.stat(union.root / "other")
             assert caught.value.errno in DEAD
@@ -249,7 +250,7 @@ def test_a_detached_mount_serves_whoever_has_files_open(
         assert union.process.poll() is None
         os.close(file)
         os.close(directory)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         union.ended = True
     assert (layers.upper / "file").read_bytes() == b"late"
 
@@ -278,7 +279,7 @@ def test_unmounting_amid_requests(layers: HandmadeLayers, options: tuple[str, st
             wait_until(lambda: sum(1 for _ in layers.upper.glob("sub/*")) > 0, "some work")
             run("umount", "-l", union.root)
             assert all(future.result() >= 0 for future in busy)
-        assert union.process.wait(20) == 0
+        assert union.process.wait(DEADLINE) == 0
         union.ended = True
         assert "ERROR" not in union.log()
 

@@ -23,7 +23,7 @@ from layerstore.containers.control_client import freeze
 from tests.conformance.tree import directory, file, hard_link
 from tests.helpers.calls import FS_NODUMP_FL, get_flags, next_tick, set_flags
 from tests.helpers.layers import HandmadeLayers
-from tests.helpers.mounts import Union, kernel_overlay, mounted_union, run, wait_until
+from tests.helpers.mounts import DEADLINE, Union, kernel_overlay, mounted_union, run, wait_until
 
 BIG = bytes(range(256)) * 1024
 SMALL = b"a few bytes"
@@ -202,15 +202,15 @@ def test_the_inodes_that_a_file_became_have_one_flock(
                 with pytest.raises(subprocess.TimeoutExpired):
                     waiter.wait(0.2)
                 fcntl.flock(holder, fcntl.LOCK_UN)
-                assert waiter.wait(20) == 0
+                assert waiter.wait(DEADLINE) == 0
             fcntl.flock(reader, fcntl.LOCK_EX)
             waiter = subprocess.Popen(["flock", "-x", path, "true"])
             with pytest.raises(subprocess.TimeoutExpired):
                 waiter.wait(0.2)
             waiter.terminate()
-            assert waiter.wait(20) == -signal.SIGTERM
+            assert waiter.wait(DEADLINE) == -signal.SIGTERM
             waiter = subprocess.Popen(["flock", "-x", path, "true"])
-        assert waiter.wait(20) == 0, "the close unlocks"
+        assert waiter.wait(DEADLINE) == 0, "the close unlocks"
 
 
 def stat_mode(path: Path) -> int:
@@ -232,7 +232,7 @@ def test_a_running_program_is_not_written_to(
             assert caught.value.errno == errno.ETXTBSY
         finally:
             child.kill()
-            child.wait(20)
+            child.wait(DEADLINE)
         with open(union.root / "program", "ab") as program:
             program.write(b"x")
         run(union.root / "program", "0")
@@ -377,7 +377,7 @@ def test_a_reader_that_waits_sees_what_is_appended(
             assert tail.stdout.readline() == b"appended\n"
         finally:
             tail.kill()
-            tail.communicate(timeout=20)
+            tail.communicate(timeout=DEADLINE)
 
 
 def has_open(pid: int, path: Path) -> bool:

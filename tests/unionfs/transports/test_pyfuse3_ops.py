@@ -29,6 +29,7 @@ from pyfuse3 import (
 )
 
 from tests.helpers.mounts import (
+    DEADLINE,
     REPOSITORY,
     helper_environment,
     mount_type,
@@ -340,7 +341,7 @@ def mounted_mirror(tmp_path: Path) -> Iterator[tuple[Path, Path, Callable[[], in
 
     def unmount() -> int:
         run("umount", point)
-        return process.wait(20)
+        return process.wait(DEADLINE)
 
     try:
         wait_until(lambda: mount_type(point) is not None, "the mirror to be mounted")
@@ -348,7 +349,7 @@ def mounted_mirror(tmp_path: Path) -> Iterator[tuple[Path, Path, Callable[[], in
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(20)
+            process.wait(DEADLINE)
             run("umount", "-l", point, check=False)
 
 

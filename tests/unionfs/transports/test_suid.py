@@ -23,7 +23,7 @@ from tests.conformance.tree import file
 from tests.helpers.calls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, btime_ns, fallocate
 from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.layers import HandmadeLayers
-from tests.helpers.mounts import mounted_union, require_fuse, require_root
+from tests.helpers.mounts import DEADLINE, mounted_union, require_fuse, require_root
 from tests.helpers.security import GROUP_ID, USER_ID, run_as
 
 DATA = bytes(range(256)) * 256
@@ -227,7 +227,7 @@ def allowed(case: Case, plain: Outcome, options: tuple[str, ...]) -> tuple[Outco
 
 
 def listing(root: Path) -> None:
-    subprocess.run(["ls", "-l", root], stdout=subprocess.DEVNULL, timeout=30, check=True)
+    subprocess.run(["ls", "-l", root], stdout=subprocess.DEVNULL, timeout=DEADLINE, check=True)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_the_mode_that_exec_uses_is_the_new_one(
         run_as(lambda: os.pwrite(fd, b"\x7fELF", 0))
         os.close(fd)
         done = subprocess.run(
-            [path, "-u"], user=USER_ID, group=GROUP_ID, extra_groups=[], timeout=30,
+            [path, "-u"], user=USER_ID, group=GROUP_ID, extra_groups=[], timeout=DEADLINE,
             capture_output=True, check=True,
         )  # fmt: skip
         assert int(done.stdout) == USER_ID
@@ -284,7 +284,7 @@ def mode_after_acl(root: Path, *, group: int, setter: int) -> int:
     path.chmod(0o2755)
     subprocess.run(
         ["setfacl", "-m", "u:1:rwx", path],
-        user=setter, group=GROUP_ID if setter else 0, extra_groups=[], timeout=30, check=True,
+        user=setter, group=GROUP_ID if setter else 0, extra_groups=[], timeout=DEADLINE, check=True,
     )  # fmt: skip
     return stat.S_IMODE(path.stat().st_mode)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.helpers.containers import Containers
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.terminals import terminal
 
 
@@ -14,16 +15,16 @@ def test_a_terminal_is_left_by_the_keys_and_found_again(containers: Containers) 
         ) as run:
             ours.await_text(b"up\r\n")
             ours.type(b"\x10\x11")
-            assert run.wait(30) == 0
+            assert run.wait(DEADLINE) == 0
         assert "Up" in containers.ok("ps")
         with containers.on(ours, "attach", "--detach-keys", "ctrl-x", "box") as attached:
             ours.type(b"typed\r")
             ours.await_text(b"got typed\r\n")
             ours.type(b"\x18")
-            assert attached.wait(30) == 0
+            assert attached.wait(DEADLINE) == 0
         with containers.on(ours, "attach", "box") as attached:
             ours.type(b"\r")
-            assert attached.wait(30) == 6
+            assert attached.wait(DEADLINE) == 6
     assert containers.ok("wait", "box") == "6"
     assert "got typed" in containers.ok("logs", "box")
     containers.ok("rm", "box")
@@ -35,7 +36,7 @@ def test_a_terminal_that_hangs_up_leaves_the_container(containers: Containers) -
         with containers.on(ours, *words) as run:
             ours.await_text(b"up\r\n")
             run.send_signal(1)
-            assert run.wait(30) == 129
+            assert run.wait(DEADLINE) == 129
     assert "Up" in containers.ok("ps")
     containers.ok("rm", "-f", "box")
 
@@ -49,7 +50,7 @@ def test_wait_prints_the_exit_status_at_the_end(containers: Containers) -> None:
     assert following.stdout.readline() == "up\n"
     assert waiting.poll() is None
     containers.ok("kill", "-s", "USR1", "box")
-    assert waiting.wait(30) == 0
+    assert waiting.wait(DEADLINE) == 0
     assert waiting.stdout is not None
     assert waiting.stdout.read() == "9\n"
     containers.ok("rm", "box")

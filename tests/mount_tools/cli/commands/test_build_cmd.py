@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.builds import Builds
 from tests.helpers.cli import Cli
-from tests.helpers.mounts import helper_environment
+from tests.helpers.mounts import DEADLINE, helper_environment
 
 
 def test_quiet_prints_the_id_only(builds: Builds) -> None:
@@ -42,7 +42,7 @@ def test_a_containerfile_on_stdin(builds: Builds, words: list[str]) -> None:
         capture_output=True,
         text=True,
         env=helper_environment(),
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
 
 
 @pytest.mark.parametrize("state", ["running", "stopped", "mounted"])
@@ -32,7 +32,7 @@ def test_there_and_back(containers: Containers, tmp_path: Path, state: str) -> N
         containers.command("cp", "box:/tmp/tree", "-"),
         capture_output=True,
         env=helper_environment(),
-        timeout=60,
+        timeout=DEADLINE,
         check=True,
     )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
@@ -42,7 +42,7 @@ def test_there_and_back(containers: Containers, tmp_path: Path, state: str) -> N
         containers.command("cp", "-", "box:/"),
         input=done.stdout,
         env=helper_environment(),
-        timeout=60,
+        timeout=DEADLINE,
         check=True,
     )
     if state == "mounted":

@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers.certificates import Authority
 from tests.helpers.cli import Cli
+from tests.helpers.mounts import DEADLINE
 from tests.helpers.registry_server import RegistryServer
 from tests.helpers.terminals import terminal
 from tests.layerstore.registry.locations import write
@@ -113,7 +114,7 @@ def test_a_terminal_is_asked_without_an_echo(home: Path, password_registry: Regi
             tty.await_text(b"Password: ")
             tty.type(server.password.encode() + b"\n")
             said = tty.await_text(b"Login Succeeded")
-            assert process.wait(30) == 0
+            assert process.wait(DEADLINE) == 0
     assert server.password.encode() not in said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import DEADLINE, wait_until
 
 SCRIPT = "echo one; echo two >&2; echo three; printf four"
 
@@ -35,7 +35,7 @@ def test_following_ends_with_the_container(containers: Containers) -> None:
     assert following.stdout is not None
     assert following.stdout.readline() == "up\n"
     containers.ok("kill", "-s", "TERM", "box")
-    assert following.wait(30) == 0
+    assert following.wait(DEADLINE) == 0
     assert following.stdout.read() == ""
     containers.ok("rm", "box")
 

@@ -15,7 +15,7 @@ import pytest
 from layerstore import Image
 from tests.helpers.cli import Cli
 from tests.helpers.hostile_registry import Exchange, HostileRegistry, silent
-from tests.helpers.mounts import wait_until
+from tests.helpers.mounts import DEADLINE, wait_until
 from tests.helpers.registries import LAYERS, MemoryRegistry, plain_layer
 from tests.helpers.registry_server import RegistryServer
 from tests.helpers.terminals import terminal
@@ -113,7 +113,7 @@ def test_as_many_layers_as_asked_are_fetched_at_a_time(
 
         def together(exchange: Exchange, gate: threading.Barrier = gate) -> bool:
             if exchange.is_blob and not exchange.route.endswith(config):
-                gate.wait(30)  # it breaks unless as many come
+                gate.wait(DEADLINE)  # it breaks unless as many come
             return False
 
         with HostileRegistry.running() as registry:
@@ -166,7 +166,7 @@ def test_an_interrupt_ends_a_pull_whose_registry_is_silent(
         with process:
             wait_until(lambda: registry.count("GET", "/blobs/") > 2, "layers to be asked for")
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(DEADLINE) == 130
     assert cli.ok("images", "-q") == "" and cli.ok("check").endswith("no findings\n")
 
 
@@ -177,7 +177,7 @@ def test_a_terminal_gets_bars_with_a_total(other: Cli, name: str) -> None:
         with process:
             tty.await_text(b"Pull complete")
             tty.await_text(f"Downloaded newer image for {name}".encode())
-            assert process.wait(60) == 0
+            assert process.wait(DEADLINE) == 0
 
 
 def test_other_commands_do_not_import_the_client(cli: Cli, base: Image) -> None:
@@ -192,7 +192,7 @@ def test_other_commands_do_not_import_the_client(cli: Cli, base: Image) -> None:
         [sys.executable, "-c", code, "--root", str(cli.root)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stderr
 
@@ -209,6 +209,6 @@ def test_a_pull_of_what_is_up_to_date_imports_no_union(other: Cli, name: str) ->
             [sys.executable, "-c", code, "--root", str(other.root), *words],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
         )
         assert done.returncode == 0, done.stderr

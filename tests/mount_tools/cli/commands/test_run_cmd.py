@@ -19,6 +19,7 @@ from layerstore.operations.rootfs import import_image
 from mount_tools.container.signals import TAKEN
 from tests.helpers.containers import Containers
 from tests.helpers.mounts import (
+    DEADLINE,
     helper_environment,
     mount_type,
     wait_until,
@@ -110,7 +111,7 @@ def test_what_the_image_lacks_is_no_change_of_the_container(
         assert bare.ok("diff", name) == ""
         bare.ok("commit", name, f"{name}:1")
     os.kill(bare.keeper("two"), signal.SIGKILL)
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     wait_until(lambda: not bare.mine(), "the container to end")
     assert bare.ok("diff", "two") == ""
     bare.ok("commit", "two", "three:1")
@@ -171,7 +172,7 @@ def test_no_descriptor_of_the_host_leads_out(containers: Containers) -> None:
                 env=helper_environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(host,),
-                timeout=60,
+                timeout=DEADLINE,
                 check=False,
             )
             assert (done.returncode, done.stdout) == (125, ""), done
@@ -223,7 +224,7 @@ def test_signals_reach_the_command(containers: Containers) -> None:
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGTERM)
-    out, _ = running.communicate(timeout=30)
+    out, _ = running.communicate(timeout=DEADLINE)
     assert (out, running.returncode) == ("got it\n", 9)
 
 
@@ -238,7 +239,7 @@ def test_a_process_that_passes_signals_on_never_handles_them(containers: Contain
         # SIGINT's is Python's own, and blocked but while it is waited for.
         assert not any(caught & 1 << number - 1 for number in TAKEN - {signal.SIGINT})
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     assert running.returncode == 128 + signal.SIGTERM
 
 
@@ -251,7 +252,7 @@ def test_the_command_begins_with_nothing_ignored_or_blocked(containers: Containe
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGUSR1)
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     assert running.returncode == 128 + signal.SIGUSR1
     containers.ok("rm", "-f", "bg")
 
@@ -269,7 +270,7 @@ def test_nothing_is_left_of_one_whose_keeper_is_killed(containers: Containers) -
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     os.kill(containers.keeper("killed"), signal.SIGKILL)
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     assert running.returncode == 137
     wait_until(lambda: not containers.mine(), "the container to end")
     assert "Exited (137) " in containers.ok("ps", "-a")
@@ -286,7 +287,7 @@ def test_a_container_without_its_daemon_gets_errors_and_ends(containers: Contain
     assert running.stdout.readline() == "ready\n"
     wait_until(lambda: len(containers.daemons()) == 1, "all but the daemon to close /dev/fuse")
     os.kill(containers.daemons()[0], signal.SIGKILL)
-    running.communicate(timeout=30)
+    running.communicate(timeout=DEADLINE)
     assert running.returncode != 0
 
 
@@ -297,7 +298,7 @@ def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> 
     helper = [sys.executable, "-m", "mount_tools.helper.main"]
 
     def mounted(*words: str) -> None:
-        subprocess.run([*helper, *words], env=env, check=True, timeout=60)
+        subprocess.run([*helper, *words], env=env, check=True, timeout=DEADLINE)
 
     mounted("busy:1", str(point), "-o", "rw")
     assert mount_type(point) == "fuse.pyunion"
@@ -317,7 +318,7 @@ def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> 
         (point / "new").write_text("3")
     subprocess.run(["umount", point], check=True)
     failed = subprocess.run(
-        [*helper, "nosuch:9", str(point)], env=env, capture_output=True, text=True, timeout=60
+        [*helper, "nosuch:9", str(point)], env=env, capture_output=True, text=True, timeout=DEADLINE
     )
     assert failed.returncode == 32 and "nosuch:9" in failed.stderr
 
@@ -361,7 +362,7 @@ def test_a_terminal_of_its_own(containers: Containers) -> None:
                 ours.type(b"\x03")
                 ours.await_text(b"^Ccaught\r\n")
                 ours.type(b"\r")
-                assert process.wait(30) == 7
+                assert process.wait(DEADLINE) == 7
             assert ours.settings() == before
     containers.ok("rm", "-f", "box")
 
@@ -377,12 +378,12 @@ def test_our_terminal_is_as_before_however_it_ends(containers: Containers) -> No
         before = ours.settings()
         flags = ("run", "--rm", "-it", "busy:1")
         with containers.on(ours, *flags, "nosuch") as process:
-            assert process.wait(30) == 127
+            assert process.wait(DEADLINE) == 127
         assert ours.settings() == before
         with containers.on(ours, *flags, "sh", "-c", "echo up; sleep 1000") as process:
             ours.await_text(b"up\r\n")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 128 + signal.SIGTERM
+            assert process.wait(DEADLINE) == 128 + signal.SIGTERM
         assert ours.settings() == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.helpers.containers import Containers
-from tests.helpers.mounts import mount_type, wait_until
+from tests.helpers.mounts import DEADLINE, mount_type, wait_until
 
 
 def test_stop_asks_with_the_containers_own_signal_and_patience(containers: Containers) -> None:
@@ -16,7 +16,7 @@ def test_stop_asks_with_the_containers_own_signal_and_patience(containers: Conta
     wait_until(lambda: "up" in containers.ok("logs", "box"), "it to be ready")
     waiting = containers.start("wait", "box")
     containers.ok("stop", "box")
-    assert waiting.communicate(timeout=30)[0] in ("3\n", "")
+    assert waiting.communicate(timeout=DEADLINE)[0] in ("3\n", "")
     assert containers.ok("ps", "-aq") == ""
 
 
