@@ -55,15 +55,16 @@ class Layer:
     an upper that its filesystem writes data before the metadata that refers to it.
     `settled` says that the whole layer is on disk, so an fsync has nothing to do.
     `remote` says that another machine or process answers for the filesystem, so a call
-    into it may never return.  `has_handles` says that file handles of its filesystem may
-    tell inodes apart, also after another mount.  `idmapped` says that the mount of a lower
-    shows other ids than the filesystem stores.
+    into it may never return.  `fs_type` is the magic number of the filesystem, and
+    `has_handles` says that its file handles may tell inodes apart, also after another mount.
+    `idmapped` says that the mount of a lower shows other ids than the filesystem stores.
     """
 
     __slots__ = (
         "bottom",
         "dev",
         "fds",
+        "fs_type",
         "fsid",
         "has_handles",
         "idmapped",
@@ -90,6 +91,7 @@ class Layer:
         self.bottom = False
         self.reflinks = True
         self.remote = False
+        self.fs_type = 0
         self.has_handles = True
         self.idmapped = False
         self.ordered = False

@@ -339,8 +339,9 @@ def _number_layers(
         fsid = fsids.setdefault(dev, len(fsids))
         layer = Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
         # Those of FUSE hold the nodeid, which another mount gives to another file.
-        layer.has_handles = filesystem_type(fd) != FUSE
-        layer.remote = is_remote(fd) or _has_network_inside(path, network)
+        layer.fs_type = filesystem_type(fd)
+        layer.has_handles = layer.fs_type != FUSE
+        layer.remote = is_remote(layer.fs_type) or _has_network_inside(path, network)
         return layer
 
     top = None

@@ -58,7 +58,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.light_typing import cast
 from unionfs.syscalls.lowered import keeping_suid
-from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS, filesystem_type
+from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import (
@@ -407,7 +407,7 @@ class UnionFs:
     def stack_depth(self) -> int:
         state = self._state
         layers = (*state.stack(), *state.data)
-        kinds = {filesystem_type(layer.root.fd()) for layer in layers}
+        kinds = {layer.fs_type for layer in layers}
         return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
 
     def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:

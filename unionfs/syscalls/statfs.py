@@ -55,10 +55,10 @@ def filesystem_type(fd: int) -> int:
     return buffer[0]
 
 
-def is_remote(fd: int) -> bool:
-    """Tell whether another machine or process answers for the filesystem of `fd`."""
+def is_remote(fs_type: int) -> bool:
+    """Tell whether another machine or process answers for a filesystem of `filesystem_type`."""
     # The type is a signed long on some machines; the magic numbers have 32 bits.
-    return filesystem_type(fd) & 0xFFFFFFFF in _REMOTE
+    return fs_type & 0xFFFFFFFF in _REMOTE
 
 
 def is_network_name(fs_type: bytes) -> bool:

@@ -11,11 +11,12 @@ import pytest
 
 from tests.helpers.mounts import DEADLINE
 from tests.helpers.unions import state_of
-from unionfs.core import remote, setup
+from unionfs.core import layer, remote, setup
 from unionfs.core.config import UnionConfig
 from unionfs.core.inode import Dir, File
 from unionfs.core.remote import RemoteUnion
 from unionfs.core.union import UnionFs, open_union
+from unionfs.syscalls.statfs import FUSE, filesystem_type
 from unionfs.types import ROOT_NODEID, NodeId
 
 
@@ -28,7 +29,11 @@ def fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UnionFs]:
     (tmp_path / "near/g").write_bytes(bytes(100_000))
     (tmp_path / "near/d/h").write_text("near")
     far = os.stat(tmp_path / "far").st_ino
-    monkeypatch.setattr(setup, "is_remote", lambda fd: os.fstat(fd).st_ino == far)
+
+    def type_of(fd: int) -> int:
+        return FUSE if os.fstat(fd).st_ino == far else filesystem_type(fd)
+
+    monkeypatch.setattr(setup, "filesystem_type", type_of)
     lowers = tuple(os.fsencode(tmp_path / name) for name in ("far", "near"))
     upper, work = (os.fsencode(tmp_path / name) for name in ("upper", "work"))
     union = open_union(UnionConfig(lowers=lowers, upper=upper, work=work))
@@ -52,6 +57,19 @@ def test_only_a_union_with_such_a_layer_may_hang(fs: UnionFs, tmp_path: Path) ->
         assert local.gate.patient
     finally:
         local.close()
+
+
+def test_no_layer_is_asked_between_mount_and_init(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount can be seen then, and who comes to it waits for INIT."""
+
+    def hang(*_: object) -> int:
+        pytest.fail("asked a layer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer.RealDir, "fd", hang)
+        assert fs.stack_depth() == 1
 
 
 def test_the_layer_is_asked_before_a_lock_is_taken(
@@ -114,7 +132,6 @@ def test_a_directory_of_it_is_opened_without_the_cache_lock(
     d.lowers[0].unpin()
     fds = d.lowers[0].layer.fds
     held: list[bool] = []
-    from unionfs.core import layer
 
     opened = layer.open_searchable
 

@@ -38,20 +38,12 @@ def test_a_closed_descriptor_is_ebadf() -> None:
 
 
 def test_a_local_filesystem_is_not_remote(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
-        assert not is_remote(fd)
-    finally:
-        os.close(fd)
+    assert not is_remote(type_of(tmp_path))
 
 
 def test_a_fuse_mount_is_remote(tmp_path: Path) -> None:
     with mounted([tmp_path]) as root:
-        fd = os.open(root, os.O_RDONLY)
-        try:
-            assert is_remote(fd)
-        finally:
-            os.close(fd)
+        assert is_remote(type_of(root))
 
 
 def test_names_of_network_filesystems() -> None:
