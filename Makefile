@@ -22,22 +22,21 @@ EDITABLE := --config-settings editable_mode=compat
 PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
             mmdebstrap busybox-static acl attr e2fsprogs libcap2-bin uidmap \
             skopeo umoci libarchive-tools
+# What `make bench` measures beside PyUnion, and what its workloads run.
+PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 
 .PHONY: help
 help:
-	@echo 'make demo       a Debian becomes an image, is run, changed and committed'
-	@echo 'make check      lint, types and the tests that need neither root nor a mount'
-	@echo 'make test       lint and the whole test suite (PYTEST="-k lookup" for a part)'
+	@echo 'make demo           a Debian becomes an image, is run, changed and committed'
+	@echo 'make lint           ruff, mypy, import contracts'
+	@echo 'make check          lint, and the tests that need neither root nor a mount'
 	@echo 'make check-pythons  those tests under every other Python found here'
-	@echo 'make bench      PyUnion beside its peers, all workloads (ARGS="--only find --rounds 9")'
-	@echo 'make bench-quick  the same on less data, in under 3 minutes'
-	@echo 'make lint       ruff, mypy, import contracts'
-	@echo 'make install    make `mount -t pyunion` and `pyunion` work on this machine'
-	@echo 'make uninstall  undo that'
-	@echo 'make clean      remove everything made here, the cached Debian rootfs included'
-
-# The peers, and what the workloads run.
-PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
+	@echo 'make test           lint, and all tests, as root (PYTEST="-k lookup" for a part)'
+	@echo 'make bench          PyUnion beside its peers (ARGS="--only find --rounds 9")'
+	@echo 'make bench-quick    the same on less data, in under 3 minutes'
+	@echo 'make install        make `mount -t pyunion` and `pyunion` work on this machine'
+	@echo 'make uninstall      undo that'
+	@echo 'make clean          remove everything made here, the cached Debian rootfs included'
 
 .PHONY: demo
 demo: $(VENV)/product
@@ -50,7 +49,7 @@ QUICK := PYUNION_TEST_QUICK=1
 # and commands run in processes of their own and are not seen.
 COVERAGE :=
 COVER := $(if $(COVERAGE),--cov --cov-branch --cov-report=term)
-# What is skipped as a whole without root and mounts, and need not be imported first.
+# The folders whose every test needs root or a mount: not even imported by the quick tests.
 WITH_ROOT := conformance benchmarks engines faults interop model unionfs/core
 # Each worker starts with half of the tests, in their order, for the fixtures of their modules.
 WORKERS := -n 2 --dist worksteal
