@@ -194,7 +194,8 @@ def copy_up_file(
             staged = _stage_safely(state, copy)
         _give_name(staged)
     state.counts["copy_ups"] += 1
-    if writable.ahead is not None:
+    # One that truncates files would not use what is staged.
+    if writable.ahead is not None and size is None:
         writable.ahead.follow(node)
 
 

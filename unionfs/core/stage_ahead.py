@@ -37,6 +37,7 @@ LARGEST = 64 << 10  # bytes
 RUN = 2  # so many files in order, after the first, make more of them likely
 IDLE_S = 3.0
 ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
+ROOM_INODES = 1024
 _A_TIME = 2  # copies staged by one request
 _GAP = 4  # names that a program may leave out
 _FAR = 4096  # names among which the first file of a run is searched
@@ -83,7 +84,7 @@ class StageAhead:
         self._count = 0  # of the latest run
         self._turn = threading.Lock()
         self._used = 0.0
-        self._to_sync: SimpleQueue[_Ahead | None] = SimpleQueue()
+        self._to_sync: SimpleQueue[File | None] = SimpleQueue()  # no copy, which has an fd
         self._ended = threading.Event()
         self._ended.set()
         self._closed = False
@@ -183,7 +184,9 @@ class StageAhead:
     def _may_stage(self) -> bool:
         """Tell whether the disk has room, and the thread runs; begin it if it does not."""
         free = os.statvfs(self._writable.work.fd)
-        if free.f_bavail * free.f_frsize < ROOM:
+        # Some filesystems, such as btrfs, have no number of inodes.
+        few_inodes = free.f_files and free.f_favail < ROOM_INODES
+        if few_inodes or free.f_bavail * free.f_frsize < ROOM:
             self.discard()
             return False
         self._used = time.monotonic()
@@ -233,9 +236,9 @@ class StageAhead:
             copy = plan_copy(self._state, writable, node, None, st=st)
             if copy.protected:
                 return False
-            ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
+            self._staged[node] = _Ahead(stage_copy(copy, stay=True))
         if not writable.upper.ordered:
-            self._to_sync.put(ahead)
+            self._to_sync.put(node)
         return True
 
     # -- in the thread --
@@ -243,14 +246,15 @@ class StageAhead:
     def _serve(self) -> None:
         while True:
             try:
-                ahead = self._to_sync.get(timeout=IDLE_S)
+                node = self._to_sync.get(timeout=IDLE_S)
             except Empty:
-                ahead = None
-            if ahead is not None:
+                node = None
+            if node is not None:
+                ahead = self._staged.get(node)
                 with suppress(OSError):  # as in `take`
-                    if self._staged.get(ahead.staged.copy.node) is ahead:
+                    if ahead is not None:
                         ahead.secure()
-                del ahead  # which has the file open
+                del node, ahead  # which has the file open
                 continue
             with self._turn:
                 if self._closed or time.monotonic() - self._used >= IDLE_S:

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def walk(tree: CoreDriver, count: int, change: Change = chmod) -> list[bytes]:
 
 def staged(layers: Layers) -> list[Path]:
     return [path for path in (layers.work / "work").iterdir() if path.is_file()]
+
+
+def fds_of(directory: Path) -> list[int]:
+    """Return the fds of this process that are of files in `directory`, or were before."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the fd of the listing
+            if os.readlink(f"/proc/self/fd/{fd}").startswith(str(directory)):
+                found.append(fd)
+    return found
 
 
 def used(tree: CoreDriver) -> int:
@@ -258,6 +269,50 @@ def test_a_disk_that_is_nearly_full_takes_nothing(
     for name in names[:3]:
         chmod(tree, name)
         assert staged(layers) == []
+
+
+def test_a_disk_without_inodes_takes_nothing(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = walk(tree, RUN + 2)
+    assert staged(layers)
+    monkeypatch.setattr(stage_ahead, "ROOM_INODES", 1 << 62)
+    for name in names[:3]:
+        chmod(tree, name)
+        assert staged(layers) == []
+
+
+def test_a_program_that_empties_files_makes_nothing_likely(
+    layers: Layers, tree: CoreDriver
+) -> None:
+    for name in listed(tree):
+        tree.truncate(name, 0)
+        assert staged(layers) == []
+
+
+def test_what_is_removed_unused_stays_open_nowhere(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fd and its room on the disk would be taken for as long as the disk is busy."""
+    main, go = threading.current_thread(), threading.Event()
+
+    def wait(_staged: object) -> None:
+        if threading.current_thread() is not main:
+            assert go.wait(20)
+
+    monkeypatch.setattr(stage_ahead, "secure_data", wait)
+    state(tree).require_upper().upper.ordered = False
+    removed = 0
+    for position, name in enumerate(walk(tree, RUN + 1)):
+        if position % 2:
+            chmod(tree, name)
+        else:
+            removed += len(staged(layers)) > 0
+            tree.truncate(name, 1)
+    own = [os.stat(f"/proc/self/fd/{fd}") for fd in fds_of(layers.work)]
+    go.set()
+    assert removed > 5
+    assert sum(st.st_nlink == 0 for st in own) <= 1  # for which the thread waits
 
 
 def test_an_error_while_staging_is_nobodys(
