@@ -189,6 +189,30 @@ def test_capability_is_kept_by_chmod_and_rename(root: Path) -> None:
     assert os.getxattr(root / "g", CAPABILITY) == NET_BIND
 
 
+@tree(file("f", b"program", mode=0o6777, xattrs={CAPABILITY: NET_BIND}))
+@CHANGES
+def test_suid_is_kept_when_root_changes_a_capable_file(
+    root: Path, change: Callable[[Path], None]
+) -> None:
+    """What takes a capability away, even from root, leaves root's suid and sgid."""
+    change(root / "f")
+    assert mode_of(root / "f") == 0o6777
+    with refused(errno.ENODATA):
+        os.getxattr(root / "f", CAPABILITY)
+
+
+@tree(file("f", b"program", mode=0o6777, xattrs={CAPABILITY: NET_BIND}))
+@CHANGES
+def test_suid_is_dropped_when_a_user_changes_a_capable_file(
+    root: Path, change: Callable[[Path], None]
+) -> None:
+    """A user loses all of them."""
+    run_as(lambda: change(root / "f"))
+    assert mode_of(root / "f") == 0o777
+    with refused(errno.ENODATA):
+        os.getxattr(root / "f", CAPABILITY)
+
+
 @tree(CAPABLE)
 def test_capability_is_kept_by_opening_for_writing(root: Path) -> None:
     """A descriptor that never writes takes nothing away."""

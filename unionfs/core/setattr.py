@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 
 from unionfs.core.copy_up import (
     copy_up_dir,
@@ -28,7 +29,7 @@ from unionfs.credentials import Credentials
 from unionfs.syscalls.attributes import chmod, chmod_at, touch_at, utimens_at
 from unionfs.syscalls.lowered import keeping_sgid_at, keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY
-from unionfs.types import SetAttr
+from unionfs.types import Fh, SetAttr
 
 
 def setattr_node(
@@ -66,6 +67,21 @@ def setattr_node(
             return os.stat(fd)
         _apply(state, fd, name, change)
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+
+def ends_capability(
+    node: Node, change: SetAttr, writer: Credentials, handles: Mapping[Fh, Handle]
+) -> bool:
+    """Tell whether a change of nothing only follows the end of a capability of `node`.
+
+    The kernel removes a capability before a write to an open file, and `writer` keeps suid and
+    sgid if it has CAP_FSETID.  Otherwise the change is chown(2) with -1 for both ids.
+
+    Source: fs/inode.c:file_remove_privs().
+    """
+    if not change.is_nothing() or not writer.keeps_suid():
+        return False
+    return any(handle.node is node and handle.writable for handle in list(handles.values()))
 
 
 def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:

@@ -105,7 +105,7 @@ class Inodes:
         if not request.wait and self._fs.slow_setattr(request.nodeid, change):
             raise Defer
         writer = None
-        if valid & abi.FATTR_KILL_SUIDGID:
+        if valid & abi.FATTR_KILL_SUIDGID or not valid:
             writer = Credentials(request.pid, request.gid)
         through = fh if valid & abi.FATTR_FH else None
         if change.size is None:

@@ -26,13 +26,14 @@ _OLD_NS = 10**18
 
 
 def _lower(root: Path) -> None:
-    for name in ("given", "suid", "capable", "linked", "moded", "cut"):
+    for name in ("given", "suid", "capable", "linked", "moded", "cut", "both"):
         (root / name).write_text(f"this is {name}")
     (root / "folder/deep").mkdir(parents=True)
     (root / "folder/deep/file").write_text("deep")
     (root / "link").symlink_to("given")
     os.link(root / "linked", root / "other-name")
-    for name in ("bound", "unbound"):
+    (root / "both").chmod(0o6755)
+    for name in ("bound", "unbound", "both"):
         (root / name).write_text("with a capability from the layer")
         os.setxattr(root / name, "security.capability", _CAPABILITY)
     (root / "nothing").write_text("")
@@ -46,8 +47,11 @@ def _as_user(script: str, cwd: Path) -> None:
     subprocess.run([*user, "sh", "-ec", script], cwd=cwd, check=True)
 
 
-def _use(root: Path) -> None:
+def _use(root: Path, transport: str) -> None:
     """Do all that depends on an owner or a mode, or changes one."""
+    if transport != "pyfuse3":  # which does not tell who writes
+        with open(root / "both", "a") as file:
+            file.write(", which root's write takes away, but not suid and sgid")
     root.chmod(0o777)
     os.chown(root / "given", 3, 4)
     os.chmod(root / "suid", 0o6777)
@@ -126,10 +130,10 @@ def test_as_a_plain_directory(transport: str, override: str, tmp_path: Path) -> 
     for root in (plain, layers.lowers[0]):
         _lower(root)
         shutil.chown(root, 0, 0)
-    _use(plain)
+    _use(plain, transport)
     wanted = snapshot(OsDriver(plain))
     with _union(layers, transport, override) as root:
-        _use(root)
+        _use(root, transport)
         assert_same(wanted, snapshot(OsDriver(root)), "where it was done")
     for path in layers.upper.rglob("*"):
         if not path.is_symlink() and not stat.S_ISCHR(path.lstat().st_mode):
@@ -158,7 +162,7 @@ def test_layers_on_a_filesystem_that_may_not_answer(tmp_path: Path) -> None:
         for root in (plain, layers.lowers[0]):
             _lower(root)
             (root / "other-name").unlink()  # FUSE has no handles, which keep links together
-        _use(plain)
+        _use(plain, "dev_fuse")
         with _union(layers, "dev_fuse", "2") as root:
-            _use(root)
+            _use(root, "dev_fuse")
             assert_same(snapshot(OsDriver(plain)), snapshot(OsDriver(root)))
