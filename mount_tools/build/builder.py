@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mount_tools.build.at_work import AtWork
     from mount_tools.build.packer import Recorded
     from mount_tools.build.stage_process import StageProcess
+    from mount_tools.container.rights import Rights
 
 
 class Settings(NamedTuple):
@@ -53,9 +54,9 @@ class Settings(NamedTuple):
     `find_image` returns an image by its name and the platform of its FROM, and may pull it;
     `epoch_ns` is SOURCE_DATE_EPOCH, `cache_from` are images that serve as cache.  `network` is
     that of a RUN that does not choose one, `extra_hosts` are lines `name:address` for its
-    /etc/hosts.  `remove` says that containers are removed when the build has succeeded,
-    `force_remove` that the one of a failed step is removed too.  With `squash` the layers that
-    are made become one.
+    /etc/hosts, `rights` its rights, None for the usual ones.  `remove` says that containers are
+    removed when the build has succeeded, `force_remove` that the one of a failed step is removed
+    too.  With `squash` the layers that are made become one.
     """
 
     find_image: Callable[[str, Platform | None], Image]
@@ -70,12 +71,16 @@ class Settings(NamedTuple):
     remove: bool = True
     force_remove: bool = False
     squash: bool = False
+    rights: Rights | None = None
 
     @property
     def surroundings(self) -> list[str]:
         """What a RUN depends on beside its own words; empty if nothing is unusual."""
-        network = [] if self.network != "none" else ["network none"]
-        return [*network, *(f"host {line}" for line in self.extra_hosts)]
+        found = [] if self.network != "none" else ["network none"]
+        found += (f"host {line}" for line in self.extra_hosts)
+        if self.rights is not None:
+            found.append(f"rights {list(self.rights[1:])}")
+        return found
 
 
 class Builder:
@@ -309,7 +314,13 @@ class Builder:
         def tasks(output: int) -> list[Task]:
             reached = Reached(context, roots, Path(directory))
             around = Surroundings(
-                reached, output, caches, settings.secrets, settings.epoch_ns, settings.network
+                reached,
+                output,
+                caches,
+                settings.secrets,
+                settings.epoch_ns,
+                settings.network,
+                settings.rights,
             )
             return [
                 Task(number, None if step.work is None else step.work(around), step.runs)

@@ -13,6 +13,10 @@ from ipaddress import ip_address
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.durations import SECOND
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mount_tools.container.rights import Rights
 
 LARGEST_SECRET = 500 << 10  # bytes, as BuildKit has it
 NETWORKS = ("default", "host", "none")
@@ -62,6 +66,23 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def rights(security: Sequence[str], ulimits: Sequence[str]) -> Rights | None:
+    """Return what `--security-opt` and `--ulimit` make of the rights of a RUN.
+
+    Returns None without these.  Raises StoreError.
+    """
+    if not security and not ulimits:
+        return None
+    from mount_tools.container.rights import Rights, parse_ulimit, security_options  # rarely used
+
+    seccomp, no_new_privileges = security_options(security)
+    return Rights(
+        no_new_privileges=no_new_privileges,
+        ulimits=tuple(parse_ulimit(text) for text in ulimits),
+        seccomp=seccomp,
+    )
 
 
 def checked_network(word: str) -> str:

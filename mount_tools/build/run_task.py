@@ -31,9 +31,8 @@ from mount_tools.build.sources import copy_whole
 from mount_tools.build.stage import StepFailed
 from mount_tools.build.stage_mount import Surface
 from mount_tools.build.tasks import Surroundings, Work
-from mount_tools.container.default_profile import default_filter
-from mount_tools.container.process import Launch
-from mount_tools.container.rights import USUAL
+from mount_tools.container.process import Launch, filter_of_calls
+from mount_tools.container.rights import USUAL, Rights
 from unionfs.syscalls.privilege import is_machine_root
 
 
@@ -50,10 +49,12 @@ def run_task(
     `seen` is what the digests of the sources in the context, by their paths, were computed of.
     """
 
+    rights = around.rights or USUAL
+
     def work(stage: Surface) -> None:
         with ExitStack() as stack:
             mounts: list[Attached] = []
-            environment = list(program.environment)
+            environment = [f"HOSTNAME={stage.plan.hostname}", *program.environment]
             for mount in run.mounts:
                 found = _attached(run, mount, seen, around, stack)
                 if found is not None:
@@ -71,7 +72,8 @@ def run_task(
                 tuple(environment),
                 workdir,
                 user,
-                filter_calls=_filter(os.fspath(around.caches.parent)),
+                rights=rights,
+                filter_calls=_filter(rights, os.fspath(around.caches.parent)),
             )
             status = run_step(
                 stage.plan,
@@ -88,9 +90,9 @@ def run_task(
 
 
 @lru_cache(1)
-def _filter(store: str) -> Callable[[], None] | None:
+def _filter(rights: Rights, store: str) -> Callable[[], None] | None:
     """Return what loads the filter of calls that each RUN has, None if there is none."""
-    return default_filter(store, USUAL.capabilities)
+    return filter_of_calls(rights, store)
 
 
 def _attached(

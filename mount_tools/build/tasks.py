@@ -17,8 +17,11 @@ from layerstore.containerfile.instructions import Add, Copy
 from layerstore.layer.metadata import Metadata
 from mount_tools.build.sources import Reached
 from mount_tools.build.stage_mount import Surface
-from unionfs.light_typing import NamedTuple
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
+
+if TYPE_CHECKING:
+    from mount_tools.container.rights import Rights
 
 Work = Callable[[Surface], None]
 
@@ -28,7 +31,7 @@ class Surroundings(NamedTuple):
 
     `caches` is the directory of the store's cache mounts, `secrets` their values by id,
     `clock_ns` the time of new files, None for the present; `network` is that of a RUN which
-    does not choose one.
+    does not choose one, `rights` those of each RUN, None for the usual ones.
     """
 
     reached: Reached
@@ -37,6 +40,7 @@ class Surroundings(NamedTuple):
     secrets: Mapping[str, bytes]
     clock_ns: int | None
     network: str = "default"
+    rights: Rights | None = None
 
 
 def copy_task(

@@ -112,7 +112,46 @@ _TO_RUN = {
     "-p": _PORTS,
 }
 
+_RUN_LIMIT = (
+    "a RUN has no limits but --ulimit; start the build by `systemd-run --scope -p PROPERTY=… "
+    "pyunion build …`"
+)
+_BUILDER = "there is one builder, and no daemon"
+_STATEMENT = "no statements about a build are made"
+
+_TO_BUILD = {
+    "--allow": "a RUN has the rights of an ordinary container; see --security-opt",
+    "--attest": _STATEMENT,
+    "--build-context": "name the image or the stage in the Containerfile, or copy it into PATH",
+    "--builder": _BUILDER,
+    "--cache-to": "the cache is in the store; `pyunion push` the image and use it as --cache-from",
+    "--cgroup-parent": _RUN_LIMIT,
+    "--compress": "a context is read where it is",
+    "--cpu-period": _RUN_LIMIT,
+    "--cpu-quota": _RUN_LIMIT,
+    "--cpu-shares": _RUN_LIMIT,
+    "--cpuset-cpus": "use taskset(1) before pyunion",
+    "--cpuset-mems": "use numactl(8) before pyunion",
+    "--disable-content-trust": "a digest names exactly one image: NAME@sha256:…",
+    "--isolation": _WINDOWS,
+    "--load": "the image is in the store as soon as it is built: leave it out",
+    "--memory": _RUN_LIMIT,
+    "--memory-swap": _RUN_LIMIT,
+    "--metadata-file": "--iidfile writes the ID, and `pyunion inspect` prints the rest",
+    "--no-cache-filter": "--no-cache does every step again",
+    "--output": "`pyunion save` writes an image, `pyunion export` the files of a container",
+    "--provenance": _STATEMENT,
+    "--push": "use `pyunion push` after it",
+    "--sbom": _STATEMENT,
+    "--shm-size": "use RUN --mount=type=tmpfs,target=/dev/shm,size=…",
+    "--ssh": "use --secret id=NAME,src=KEY and RUN --mount=type=secret,id=NAME",
+    "-c": _RUN_LIMIT,
+    "-m": _RUN_LIMIT,
+    "-o": "`pyunion save` writes an image, `pyunion export` the files of a container",
+}
+
 FLAGS = {
+    "build": _TO_BUILD,
     "run": _TO_RUN,
     "create": _TO_RUN,
     "exec": {"--privileged": "a command has the rights of its container"},

@@ -75,13 +75,6 @@ def launch_of(config: RunConfig, store: str) -> Launch:
     Raises StoreError.
     """
     rights = host_config(config).rights
-    filter_calls = None
-    if not rights.seccomp:
-        filter_calls = default_filter(store, rights.capabilities)
-    elif rights.seccomp != UNCONFINED:
-        from mount_tools.container.seccomp_profile import filter_of  # few containers name one
-
-        filter_calls = filter_of(rights.seccomp, rights.capabilities).load
     return Launch(
         tuple(config.argv),
         tuple(config.env),
@@ -89,8 +82,22 @@ def launch_of(config: RunConfig, store: str) -> Launch:
         config.user,
         config.tty,
         rights,
-        filter_calls,
+        filter_of_calls(rights, store),
     )
+
+
+def filter_of_calls(rights: Rights, store: str) -> Callable[[], None] | None:
+    """Return what loads the filter of system calls of `rights`, None if they have none.
+
+    `store` is the directory of the store.  Raises StoreError.
+    """
+    if not rights.seccomp:
+        return default_filter(store, rights.capabilities)
+    if rights.seccomp == UNCONFINED:
+        return None
+    from mount_tools.container.seccomp_profile import filter_of  # few containers name one
+
+    return filter_of(rights.seccomp, rights.capabilities).load
 
 
 def restrict(rights: Rights = USUAL) -> None:

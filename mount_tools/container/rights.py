@@ -2,7 +2,7 @@
 
 Decided here and only here: which capabilities there are, docker's default ones less mknod
 (there a cgroup forbids to open the devices made, and here nothing would), and how
-`--cap-add`, `--cap-drop`, `--privileged` and `--ulimit` change that.
+`--cap-add`, `--cap-drop`, `--privileged`, `--security-opt` and `--ulimit` change that.
 
 Source: capabilities(7), linux/capability.h; moby `oci/caps/`; getrlimit(2); docker/go-units
 `ulimit.go`.
@@ -65,6 +65,7 @@ CAPABILITIES = {name: number for number, name in enumerate(_NAMES)}
 HIGHEST = 63
 MKNOD = CAPABILITIES["MKNOD"]
 UNCONFINED = "unconfined"
+_NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 _ALL = "ALL"
 _EVERY = frozenset(range(HIGHEST + 1))
 
@@ -154,6 +155,30 @@ def parse_ulimit(text: str) -> Ulimit:
     if hard != -1 and (soft == -1 or soft > hard):
         raise StoreError(f"ulimit soft limit must be less than or equal to hard limit: {text}")
     return Ulimit(found["name"], soft, hard)
+
+
+def security_options(options: Iterable[str]) -> tuple[str, bool]:
+    """Read the values of `--security-opt`; return `seccomp` and `no_new_privileges` of Rights.
+
+    Raises StoreError.
+    """
+    profile, no_new_privileges = "", False
+    for option in options:
+        name, _, value = option.partition("=")
+        if option in _NO_NEW_PRIVILEGES:
+            no_new_privileges = True
+        elif option == f"seccomp={UNCONFINED}":
+            profile = UNCONFINED
+        elif name == "seccomp" and value:
+            from mount_tools.container.seccomp_profile import read_profile
+
+            profile = read_profile(value)
+        else:
+            raise StoreError(
+                f"invalid --security-opt: {option}: there are no-new-privileges, seccomp=FILE and "
+                f"seccomp={UNCONFINED}"
+            )
+    return profile, no_new_privileges
 
 
 def capability(text: str) -> str:

@@ -2,7 +2,7 @@
 
 Decided here and only here: what `--user` and the image's User mean.
 
-Source: docker `--user`.
+Source: docker `--user`, CVE-2022-36109.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from unionfs.light_typing import NamedTuple
 
 
 class Identity(NamedTuple):
-    """The ids of a process, and what $HOME is for it."""
+    """The ids of a process, and what $HOME is for it.
+
+    `gid` is one of the `groups` too: a program with the set-group-ID bit, which any user can
+    make, would else take its process out of that group, and a file may be closed to a group.
+    """
 
     uid: int
     gid: int
@@ -40,7 +44,8 @@ def identity(root_fd: int, user: str) -> Identity:
         found = next((row for row in rows if row[0] == group), None)
         if found is None and not is_number(group):
             raise StoreError(f"unable to find group {group}: no matching entries in group file")
-        return Identity(uid, id_number(found[2] if found else group), (), home)
+        gid = id_number(found[2] if found else group)
+        return Identity(uid, gid, (gid,), home)
     own = account[0] if account is not None else None
-    members = tuple(id_number(row[2]) for row in rows if own and own in row[3].split(","))
-    return Identity(uid, gid, members, home)
+    members = [id_number(row[2]) for row in rows if own and own in row[3].split(",")]
+    return Identity(uid, gid, tuple(dict.fromkeys((gid, *members))), home)

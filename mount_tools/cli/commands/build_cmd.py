@@ -39,6 +39,7 @@ from mount_tools.build.request import (
     extra_hosts,
     labels,
     read_secrets,
+    rights,
     source_date_epoch,
 )
 from mount_tools.build.stage_container import sweep
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from layerstore.build.download import Downloads
+    from mount_tools.container.rights import Rights
 
 _PROGRESS = ("auto", "plain", "tty")
 
@@ -79,6 +81,11 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.texts("--cache-from", says="Use the steps of this image as cache; may be repeated")
 @framework.text("--network", says="The network of RUN: default, host or none", default="default")
 @framework.texts("--add-host", says="Add a line to the /etc/hosts of RUN, NAME:ADDRESS")
+@framework.texts(
+    "--security-opt",
+    says="Security options of RUN: no-new-privileges, seccomp=FILE, seccomp=unconfined",
+)
+@framework.texts("--ulimit", says="A limit of RUN, NAME=SOFT[:HARD], as nofile=1024:4096")
 @framework.flag("--squash", says="Make one layer of those that the build makes")
 @framework.flag("--rm", says="Remove the container of a stage that is done", default=True)
 @framework.flag("--force-rm", says="Remove the container of a step that fails too")
@@ -133,6 +140,8 @@ class _Flags(NamedTuple):
     cache_from: tuple[str, ...]
     network: str
     add_host: tuple[str, ...]
+    security_opt: tuple[str, ...]
+    ulimit: tuple[str, ...]
     squash: bool
     rm: bool
     force_rm: bool
@@ -153,6 +162,7 @@ class _Request(NamedTuple):
     epoch_ns: int | None
     network: str
     extra_hosts: tuple[str, ...]
+    rights: Rights | None
 
 
 def _request(context: str, flags: _Flags) -> tuple[list[Reference], _Request]:
@@ -162,6 +172,7 @@ def _request(context: str, flags: _Flags) -> tuple[list[Reference], _Request]:
         given = build_arguments(flags.build_arg, os.environ)
         names = [parse_tag_target(name) for name in flags.tag]
         told_labels, hosts = labels(flags.label), extra_hosts(flags.add_host)
+        of_run = rights(flags.security_opt, flags.ulimit)
     return names, _Request(
         context,
         flags,
@@ -172,6 +183,7 @@ def _request(context: str, flags: _Flags) -> tuple[list[Reference], _Request]:
         source_date_epoch(given, os.environ),
         checked_network(flags.network),
         hosts,
+        of_run,
     )
 
 
@@ -253,6 +265,7 @@ def _settings(session: Session, request: _Request, here: Platform, watcher: Watc
         remove=flags.rm,
         force_remove=flags.force_rm,
         squash=flags.squash,
+        rights=request.rights,
     )
 
 

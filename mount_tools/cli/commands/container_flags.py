@@ -33,13 +33,11 @@ from mount_tools.container.mount_words import (
     parse_tmpfs,
     parse_volume,
 )
-from mount_tools.container.rights import UNCONFINED, capability, parse_ulimit
+from mount_tools.container.rights import capability, parse_ulimit, security_options
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
-
-_NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 
 
 class ContainerFlags(NamedTuple):
@@ -245,7 +243,7 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
             f"network {flags.network} not found: a container uses the network of the host, which "
             "is --network host, or --network none"
         )
-    profile, no_new_privileges = _security_options(flags.security_opt)
+    profile, no_new_privileges = security_options(flags.security_opt)
     for pair in flags.add_host:
         name, colon, address = pair.partition(":")
         if not name or not colon or not _is_address(address):
@@ -275,27 +273,6 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
         devices=tuple(parse_device(text) for text in flags.device),
         seccomp=profile,
     )
-
-
-def _security_options(options: Sequence[str]) -> tuple[str, bool]:
-    """Return the seccomp profile, and whether there are no new privileges.  Raises StoreError."""
-    profile, no_new_privileges = "", False
-    for option in options:
-        name, _, value = option.partition("=")
-        if option in _NO_NEW_PRIVILEGES:
-            no_new_privileges = True
-        elif option == f"seccomp={UNCONFINED}":
-            profile = UNCONFINED
-        elif name == "seccomp" and value:
-            from mount_tools.container.seccomp_profile import read_profile
-
-            profile = read_profile(value)
-        else:
-            raise StoreError(
-                f"invalid --security-opt: {option}: there are no-new-privileges, seccomp=FILE and "
-                f"seccomp={UNCONFINED}"
-            )
-    return profile, no_new_privileges
 
 
 def _is_address(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mount_tools.cli.framework import Group
 
 IMAGE = {
+    "build": "build_cmd.build",
     "history": "history_cmd.history",
     "import": "import_cmd.import_",
     "inspect": "inspect_cmd.inspect_image",

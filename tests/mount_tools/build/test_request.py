@@ -13,8 +13,10 @@ from mount_tools.build.request import (
     extra_hosts,
     labels,
     read_secrets,
+    rights,
     source_date_epoch,
 )
+from mount_tools.container.rights import UNCONFINED, Rights, Ulimit
 
 
 def test_an_argument_without_a_value_has_that_of_the_environment() -> None:
@@ -71,3 +73,14 @@ def test_hosts_and_the_network_are_checked() -> None:
     ]  # fmt: skip
     with pytest.raises(StoreError, match="network bridge not found"):
         checked_network("bridge")
+
+
+def test_rights_are_those_of_the_flags() -> None:
+    assert rights([], []) is None
+    found = rights([f"seccomp={UNCONFINED}", "no-new-privileges"], ["nofile=1:2"])
+    assert found == Rights(
+        no_new_privileges=True, ulimits=(Ulimit("nofile", 1, 2),), seccomp=UNCONFINED
+    )
+    for bad in ((["label=x"], []), ([], ["nofile=x"])):
+        with pytest.raises(StoreError, match="invalid"):
+            rights(*bad)

@@ -38,6 +38,26 @@ def test_a_run_is_restricted_as_a_container_is(builds: Builds, containers: Conta
     assert builds.content("/found") == run
 
 
+def test_security_options_and_limits_of_the_command_line(builds: Builds) -> None:
+    text = "FROM busy:1\nRUN (grep -E '^(Seccomp|NoNew)' /proc/self/status; ulimit -n) > /found\n"
+    given = ("--security-opt", "no-new-privileges", "--ulimit", "nofile=77:78")
+    builds.ok(text, *given, "--security-opt", "seccomp=unconfined")
+    assert builds.content("/found").split() == [
+        "NoNewPrivs:", "1", "Seccomp:", "0", "Seccomp_filters:", "0", "77",
+    ]  # fmt: skip
+    # They are part of the key.
+    assert cached(builds.ok(text, *given)) == 0
+    assert builds.content("/found").split()[-1] == "77"
+
+
+def test_a_run_has_the_name_of_its_host_in_its_environment(builds: Builds) -> None:
+    look = 'echo "$HOSTNAME $(hostname)"'
+    builds.ok(f"FROM busy:1\nRUN {look} > /found\nENV HOSTNAME=own\nRUN {look} > /own\n")
+    name, shown = builds.content("/found").split()
+    assert name == shown != ""
+    assert builds.content("/own") == f"own {shown}"
+
+
 def test_no_run_has_the_null_device_of_the_machine(builds: Builds) -> None:
     """Root could change its mode and its owner."""
     look = "busybox stat -L -c %d:%i /proc/self/fd/0 /proc/keys"

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from mount_tools.cli.commands.groups import CONTAINER, VOLUME, container, volume
+from mount_tools.cli.framework import Group
 from mount_tools.cli.main import COMMANDS as OFFERED
+from mount_tools.cli.main import top
 from mount_tools.cli.not_offered import COMMANDS, FLAGS, command_text, flag_text
 
 DIFFERENCES = Path(__file__).resolve().parents[3] / "docs/docker-differences.md"
@@ -59,7 +61,7 @@ def commands() -> list[str]:
 
 
 def offered_flags(name: str) -> set[str]:
-    group = container
+    group: Group = top if name == "build" else container
     if name.startswith("volume "):
         group, name = volume, name.removeprefix("volume ")
     found = group.find("ls" if name == "ps" else name)

@@ -30,13 +30,13 @@ def root(tmp_path: Path) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("user", "who"),
     [
-        ("", Identity(0, 0, (), "/root")),
-        ("bob", Identity(1000, 1001, (10, 4), "/home/bob")),
-        ("1000", Identity(1000, 1001, (10, 4), "/home/bob")),
-        ("bob:wheel", Identity(1000, 10, (), "/home/bob")),
-        ("bob:77", Identity(1000, 77, (), "/home/bob")),
-        ("4242", Identity(4242, 0, (), "/")),
-        ("4242:adm", Identity(4242, 4, (), "/")),
+        ("", Identity(0, 0, (0,), "/root")),
+        ("bob", Identity(1000, 1001, (1001, 10, 4), "/home/bob")),
+        ("1000", Identity(1000, 1001, (1001, 10, 4), "/home/bob")),
+        ("bob:wheel", Identity(1000, 10, (10,), "/home/bob")),
+        ("bob:77", Identity(1000, 77, (77,), "/home/bob")),
+        ("4242", Identity(4242, 0, (0,), "/")),
+        ("4242:adm", Identity(4242, 4, (4,), "/")),
     ],
 )
 def test_who_a_user_is(root: int, user: str, who: Identity) -> None:
@@ -74,7 +74,7 @@ def test_links_stay_inside_and_odd_files_hold_nobody(root: int, tmp_path: Path) 
     with pytest.raises(StoreError):
         identity(root, "bob")
     passwd.unlink()
-    assert identity(root, "0") == Identity(0, 0, (), "/")
+    assert identity(root, "0") == Identity(0, 0, (0,), "/")
 
 
 def test_a_line_ends_with_a_newline_and_nothing_else(root: int, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_line_ends_with_a_newline_and_nothing_else(root: int, tmp_path: Path) 
     with pytest.raises(StoreError):
         identity(root, "bob")
     passwd.write_text("eve:x:\u0661:0::/:\n")
-    assert identity(root, "1") == Identity(1, 0, (), "/")
+    assert identity(root, "1") == Identity(1, 0, (0,), "/")
 
 
 def test_a_file_that_is_exchanged_while_it_is_read(root: int, tmp_path: Path) -> None:
