@@ -95,8 +95,8 @@ class Store:
 
         With `create` a missing store is made.  `sync=False` is faster, and a crash of
         the machine may then lose what was written.  Raises NotFound for a missing store
-        without `create`, WrongVersion for one of a newer PyUnion, and StoreError if it
-        cannot be used for another reason.
+        without `create`, WrongVersion for one of a newer PyUnion, and StoreError if another
+        user may write to it, or if it cannot be used for another reason.
         """
         path = Path(root if root is not None else default_root()).absolute()
         try:
@@ -104,6 +104,7 @@ class Store:
                 if not create:
                     raise NotFound(f"there is no store at {path}")
                 _make(path, Durability(sync=sync))
+            _refuse_others(path)
             with ExitStack() as undo:
                 store = cls(path, sync=sync)
                 undo.callback(store.close)
@@ -184,15 +185,33 @@ def _make(root: Path, durability: Durability) -> None:
         raise StoreError(f"{root} is not a directory, so it cannot be a store: correct the path")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_held(root)
-    mode = root.stat()
-    if stat.S_IMODE(mode.st_mode) & 0o077 and mode.st_uid == os.geteuid():
+    found = root.stat()
+    if stat.S_IMODE(found.st_mode) & 0o077 and found.st_uid == os.geteuid():
         # Images have setuid files and devices, which no other user may run or open.
         os.chmod(root, 0o700)
+    _refuse_others(root)
     for name in _DIRECTORIES:
         (root / name).mkdir(mode=0o700, exist_ok=True)
     staging = StagingArea(root / "staging")
     with staging.directory() as own:
         database.create(root / "store.db", own / "store.db", durability)
+
+
+def _refuse_others(root: Path) -> None:
+    """Refuse a store that another user may write to.
+
+    Its rows and links say which files of this machine we would remove, mount or enter.
+    """
+    found = root.stat()
+    if found.st_uid != os.geteuid():
+        raise StoreError(
+            f"the store {root} belongs to the user {found.st_uid}, who could lead this command to "
+            "other files: run it as that user, or give the store another owner"
+        )
+    if found.st_mode & 0o022:
+        raise StoreError(
+            f"other users may write to the store {root}: take that from them, chmod go-w {root}"
+        )
 
 
 def _refuse_held(root: Path) -> None:

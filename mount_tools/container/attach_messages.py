@@ -55,7 +55,7 @@ class Input(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The Input was passed on."""
+    """The Input was passed on.  The keeper answers once the command runs, and not before."""
 
 
 class InputEnd(NamedTuple):

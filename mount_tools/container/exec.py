@@ -11,23 +11,35 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
 from pathlib import Path
 
-from layerstore.db.processes import way_in
+from layerstore.db.processes import ProcessId, way_in
 from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.container.cgroup import OURSELVES, enter, group_of
-from mount_tools.container.handshake import Channel, Silence, Terminal
+from mount_tools.container.entrance import check_still
+from mount_tools.container.handshake import Begun, Channel, Silence, Terminal, end_with
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import ExecOrder
-from mount_tools.container.process import Launch, become_on, launch_of, restrict
+from mount_tools.container.process import (
+    Launch,
+    execute,
+    in_child,
+    launch_of,
+    prepare,
+    restrict,
+)
+from mount_tools.container.process_title import forget_environment
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.signals import held
 from mount_tools.container.started import Started, begin, end_started, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.sub_ids import remember
 from mount_tools.container.terminal import Size, open_terminal
+from mount_tools.daemon.after_fork import close_all_but
 from mount_tools.daemon.report import Reporter
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
@@ -37,8 +49,10 @@ from unionfs.syscalls.namespaces import (
     CLONE_NEWPID,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    adopt_orphans,
     chroot_to,
-    hide_from_others,
+    die_with_parent,
+    keep_only,
     setns,
 )
 
@@ -56,8 +70,12 @@ _NAMESPACES = {
 
 
 class _Inside(NamedTuple):
-    """What the command enters: the namespaces of `process`, and the container's control group."""
+    """What the command enters: the namespaces of `process`, and the container's control group.
 
+    `first` is the container's first process; `process` leads to its namespaces.
+    """
+
+    first: ProcessId
     process: int
     group: Path | None
 
@@ -67,7 +85,8 @@ def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> 
     own_interpreter()
     remember()
     launch = launch_of(RunConfig(order.config), order.root)
-    inside = _Inside(way_in(order.init), group_of(order.init))
+    first = ProcessId(*order.init)
+    inside = _Inside(first, way_in(first.pid), group_of(first.pid))
     with held():
         child, streams = _start(inside, launch, order.size, stdin=order.stdin)
         keeper = Keeper(streams, first=viewer)
@@ -81,22 +100,25 @@ def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> 
 def _start(
     inside: _Inside, launch: Launch, size: Size | None, *, stdin: bool
 ) -> tuple[int, Streams]:
-    """Start a command in the container `inside`; return its pid."""
+    """Start a command in the container `inside`; return its pid.
+
+    Our child enters the container, all but its PID namespace, and becomes what the command
+    will be.  Only its own child, the command, is seen in the container: a process there that
+    may trace others could use the rights of any that has more.
+    """
     try:
-        namespaces, root = _way(inside.process)
+        namespaces, root = _way(inside)
     except FileNotFoundError:
         raise StoreError("the container has ended") from None
     streams, ends = streams_for(launch, stdin=stdin)
-    # The command's process is visible in the container before it has dropped its rights.
-    hide_from_others()
-    _enter_for_children(namespaces)
+    adopt_orphans()
 
     def work(parent: int, to: Channel) -> NoReturn:
+        end_with(parent)
+        forget_environment()
         if inside.group is not None:
             enter(inside.group, OURSELVES)
-        slave = _enter(namespaces, root, launch, size, to)
-        restrict(launch.rights)
-        become_on(slave, launch, parent, to)
+        _enter(namespaces, root, launch, size, to)
 
     child, ours = begin(ends, work)
     try:
@@ -104,6 +126,10 @@ def _start(
             os.close(fd)
         if launch.terminal:
             streams = of_terminal(ours.expect(Terminal).fd)
+        command = ours.expect(Begun).pid
+        os.waitpid(child, 0)
+        child = command  # it is ours now
+        ours.watch(child)
         ours.wait_for_execve(child)
     except Silence:
         raise StoreError(silence_text("the process of exec", end_started(child))) from None
@@ -115,35 +141,30 @@ def _start(
     return child, streams
 
 
-def _way(inside: int) -> tuple[dict[str, int], int]:
+def _way(inside: _Inside) -> tuple[dict[str, int], int]:
     """Return the namespaces of `inside` that are not ours, and its root, all open.
 
     They are found by our own /proc, which is out of reach later.
     """
+    process = inside.process
     namespaces = {
-        name: os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        name: os.open(f"/proc/{process}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
         for name in _NAMESPACES
     }
     for name in ("user", "net"):
         if os.path.samestat(os.fstat(namespaces[name]), os.stat(f"/proc/self/ns/{name}")):
             os.close(namespaces.pop(name))  # entering one's own user namespace is EINVAL
     # setns(2) goes to the root of the mount namespace, whatever the container's is.
-    root = os.open(f"/proc/{inside}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    check_still(inside.first)
     return namespaces, root
-
-
-def _enter_for_children(namespaces: dict[str, int]) -> None:
-    """Make our next child a process of the container's user and PID namespaces."""
-    for name in ("user", "pid_for_children"):
-        if name in namespaces:
-            setns(namespaces[name], _NAMESPACES[name])
 
 
 def _enter(
     namespaces: dict[str, int], root: int, launch: Launch, size: Size | None, to: Channel
-) -> int | None:
-    """Enter the other namespaces; return the command's terminal, open, if it has one."""
-    for name in ("ipc", "uts", "net"):
+) -> NoReturn:
+    """Enter the namespaces, in a child of the keeper; fork the command there, and end."""
+    for name in ("user", "pid_for_children", "ipc", "uts", "net"):
         if name in namespaces:
             setns(namespaces[name], _NAMESPACES[name])
     slave = None
@@ -153,4 +174,34 @@ def _enter(
         os.close(master)
     setns(namespaces["mnt"], CLONE_NEWNS)
     chroot_to(root)
-    return slave
+    restrict(launch.rights)
+    for number in range(3 if slave is not None else 0):
+        os.dup2(slave or 0, number)
+    us = os.pidfd_open(os.getpid())
+    # An inherited directory of the host would lead out of the container by /proc/self/fd/N.
+    close_all_but(to.fileno(), us)
+    environment = prepare(launch)
+    keep_only(launch.rights.capabilities)
+    command = os.fork()
+    if command == 0:
+        in_child(lambda: _become(launch, environment, us, to), to)
+    to.send(Begun(command))
+    os._exit(0)
+
+
+def _become(launch: Launch, environment: dict[str, str], parent: int, to: Channel) -> NoReturn:
+    """Become the command, in a child of the process `parent`, a pidfd, once that has ended."""
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    poll.poll()
+    # Now our parent is the keeper.  We have no pidfd of it: by that a process which traces us
+    # could take descriptors of the keeper.
+    die_with_parent(signal.SIGKILL)
+    poll.register(to, select.POLLIN)
+    poll.unregister(parent)
+    if poll.poll(0):
+        raise Silence
+    os.close(parent)
+    if launch.terminal:
+        os.login_tty(0)
+    execute(launch, environment)

@@ -32,7 +32,7 @@ from mount_tools.container.handshake import (
 from mount_tools.container.host_config import NO_NETWORK, HostConfig
 from mount_tools.container.network import loopback_up
 from mount_tools.container.process import Launch, become_on, in_child, restrict, run_command
-from mount_tools.container.process_title import set_process_title
+from mount_tools.container.process_title import forget_environment, set_process_title
 from mount_tools.container.signals import EVERY, attend, is_typed
 from mount_tools.container.system_mounts import furnish, make_private, show_console
 from mount_tools.container.terminal import Size, open_terminal
@@ -143,6 +143,7 @@ def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel)
     # Not earlier: the signal would come too when the outer process ends.
     end_with(parent)
     set_process_title("pyunion-init")
+    forget_environment()
     socket.sethostname(inside.hostname)
     chroot_to(places.chroot)
     if inside.group is not None:

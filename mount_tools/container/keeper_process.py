@@ -44,11 +44,14 @@ class RunOrder(NamedTuple):
 
 
 class ExecOrder(NamedTuple):
-    """In which container to run one more command, of that configuration."""
+    """In which container to run one more command, of that configuration.
+
+    `init` is the container's first process, a ProcessId as JSON has it.
+    """
 
     root: str
     container: str
-    init: int
+    init: tuple[int, int]
     config: Object
     stdin: bool
     size: tuple[int, int] | None

@@ -35,7 +35,7 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import host_config
 from mount_tools.container.program import run_program
-from mount_tools.container.rights import HIGHEST, UNCONFINED, USUAL, Rights
+from mount_tools.container.rights import HIGHEST, KILL, UNCONFINED, USUAL, Rights
 from mount_tools.container.signals import begin_afresh
 from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
@@ -43,7 +43,12 @@ from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.keyring import join_new_session
-from unionfs.syscalls.namespaces import drop_capability, hide_from_others, no_new_privileges
+from unionfs.syscalls.namespaces import (
+    drop_capability,
+    hide_from_others,
+    keep_only,
+    no_new_privileges,
+)
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -117,6 +122,18 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
 
     It is killed when `parent`, a pidfd of our parent, ends.  Raises CannotStart.
     """
+    environment = prepare(launch)
+    if parent is not None:
+        end_with(parent)  # not earlier: a change of ids makes the kernel forget it
+    execute(launch, environment)
+
+
+def prepare(launch: Launch) -> dict[str, str]:
+    """Become the user of `launch`, limited as that says; return the command's environment.
+
+    The root is the container's.  Root keeps its capabilities until it runs a program.  Raises
+    CannotStart.
+    """
     if any("\0" in word for word in (*launch.words, *launch.environment, launch.directory)):
         text = "the command, its environment or its working directory has a NUL byte in it"
         raise CannotStart(REFUSED, text)
@@ -136,20 +153,34 @@ def become(launch: Launch, parent: int | None = None) -> NoReturn:
             limit.set()
         _filter_calls(launch)  # not later: the kernel allows that to CAP_SYS_ADMIN only
         _become(who)
-        if parent is not None:
-            end_with(parent)  # not earlier: a change of ids makes the kernel forget it
-        os.chdir(directory)
     except StoreError as error:
         raise CannotStart(REFUSED, str(error)) from None
     except OSError as error:
-        text = f"the working directory {directory} cannot be used: {error.strerror}"
-        raise CannotStart(REFUSED, text) from None
+        raise _unusable(directory, error) from None
+    return environment
+
+
+def execute(launch: Launch, environment: dict[str, str]) -> NoReturn:
+    """Run the command in place of this process, which `prepare` has prepared.
+
+    Raises CannotStart.
+    """
+    directory = launch.directory or "/"
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise _unusable(directory, error) from None
     if launch.rights.no_new_privileges:
         no_new_privileges()
     begin_afresh()
     if not launch.words:
         raise CannotStart(REFUSED, "No command specified")
     _execute(launch.words, environment)
+
+
+def _unusable(directory: str, error: OSError) -> CannotStart:
+    text = f"the working directory {directory} cannot be used: {error.strerror}"
+    return CannotStart(REFUSED, text)
 
 
 def _leave_null_of_the_machine() -> None:
@@ -251,12 +282,25 @@ def run_command(launch: Launch, terminal: int | None, to: Channel, proc: int) ->
 
     Returns once the child has executed it, when Running was sent, or has ended.  `proc` is an
     open /proc in which this process's children have the pids that fork(2) returns.
+
+    Before the command begins this process gives up all rights that the command does not have:
+    with CAP_SYS_PTRACE it could use them.
     """
     held, hold = os.pipe()  # close-on-exec, as every descriptor of Python's
+    limited, limiting = os.pipe()
+
+    def work() -> NoReturn:
+        os.close(limiting)
+        os.read(limited, 1)
+        become_on(terminal, launch, None, to, hold)
+
     child = os.fork()
     if child == 0:
-        in_child(lambda: become_on(terminal, launch, None, to, hold), to)
+        in_child(work, to)
     os.close(hold)
+    os.close(limited)
+    keep_only((*launch.rights.capabilities, KILL))  # it passes signals on to any user
+    os.close(limiting)
     os.read(held, 1)
     os.close(held)
     if has_executed(proc, child):

@@ -1,7 +1,10 @@
-"""The name under which ps(1) shows a process.
+"""The name under which ps(1) shows a process, and the environment that /proc shows of it.
 
 Init's own command line would be that of `pyunion` on the host: paths, and options with
 secrets perhaps, that every process of the container may read.
+
+The environment is that of the user who starts the container.  A process of the container that
+may trace init could read it.
 
 Source: proc_pid_cmdline(5); Linux fs/proc/base.c:get_mm_cmdline(): where the last byte of
 the arguments is not NUL, the command line ends at the first NUL.
@@ -9,10 +12,13 @@ the arguments is not NUL, the command line ends at the first NUL.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 _LONGEST_NAME = 15  # bytes, TASK_COMM_LEN
-_ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1
+# Fields of /proc/PID/stat, counted from 1.
+_ARG_START, _ARG_END = 48, 49
+_ENV_START, _ENV_END = 50, 51
 
 
 def set_process_title(title: str, *, name: str | None = None, cut: bool = False) -> None:
@@ -26,10 +32,7 @@ def set_process_title(title: str, *, name: str | None = None, cut: bool = False)
         comm = data if name is None else name.encode()
         with open("/proc/self/comm", "wb") as file:
             file.write(comm[:_LONGEST_NAME])
-        with open("/proc/self/stat", "rb") as file:
-            line = file.read()
-        fields = line[line.rindex(b")") + 2 :].split()
-        start, end = (int(fields[number - 3]) for number in (_ARG_START, _ARG_END))
+        start, end = _addresses(_ARG_START, _ARG_END)
         room = end - start
         if cut:
             data = data[: room - 2]
@@ -38,3 +41,21 @@ def set_process_title(title: str, *, name: str | None = None, cut: bool = False)
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
             memory.seek(start)
             memory.write(data.ljust(room - 1, b"\0") + b" ")
+
+
+def forget_environment() -> None:
+    """Overwrite what /proc shows as the environment of this process, and what os.environ has."""
+    os.environ.clear()
+    with suppress(OSError):
+        start, end = _addresses(_ENV_START, _ENV_END)
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(bytes(end - start))
+
+
+def _addresses(*numbers: int) -> list[int]:
+    """Return these fields of /proc/self/stat."""
+    with open("/proc/self/stat", "rb") as file:
+        line = file.read()
+    fields = line[line.rindex(b")") + 2 :].split()
+    return [int(fields[number - 3]) for number in numbers]

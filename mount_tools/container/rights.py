@@ -64,6 +64,7 @@ _NAMES = [
 CAPABILITIES = {name: number for number, name in enumerate(_NAMES)}
 HIGHEST = 63
 MKNOD = CAPABILITIES["MKNOD"]
+KILL = CAPABILITIES["KILL"]
 UNCONFINED = "unconfined"
 _NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 _ALL = "ALL"

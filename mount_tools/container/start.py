@@ -24,6 +24,7 @@ from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Watch, connect
+from mount_tools.container.entrance import first_process, wait_until_entered
 from mount_tools.container.keeper_process import (
     EXEC,
     RUN,
@@ -142,6 +143,7 @@ def exec_in_container(
     those of `detach_keys`, the user can leave it running, which returns 0.  Raises CannotStart,
     and StoreError.
     """
+    _await_entry(store, container)
     return view_new(
         lambda viewer: _leave_exec(store, container, config, keeper, viewer, stdin=stdin),
         lambda: KILLED,
@@ -158,7 +160,15 @@ def exec_detached(
 
     Raises CannotStart, and StoreError.
     """
+    _await_entry(store, container)
     _leave_exec(store, container, config, keeper, None, stdin=False)
+
+
+def _await_entry(store: Store, container: Container) -> None:
+    """Wait until a command can enter the container.  A signal may end this wait."""
+    if container.init is None:
+        raise StoreError(f"container {container.id} is not running")
+    wait_until_entered(store, container)
 
 
 def _leave_exec(
@@ -170,8 +180,6 @@ def _leave_exec(
     *,
     stdin: bool,
 ) -> None:
-    if container.init is None:
-        raise StoreError(f"container {container.id} is not running")
-    root = os.fspath(store.root)
-    order = ExecOrder(root, container.id, container.init, config, stdin, size_of_ours())
+    root, init = os.fspath(store.root), first_process(container)
+    order = ExecOrder(root, container.id, init, config, stdin, size_of_ours())
     (keeper or PreparedKeeper(EXEC)).keep(order, viewer, "the command")

@@ -31,6 +31,7 @@ from layerstore.db.processes import way_in
 from layerstore.errors import Busy, StoreError, shown
 from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
+from mount_tools.container.entrance import check_still, first_process, wait_until_entered
 from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.stopped_mounts import root_with_volumes
 from mount_tools.container.user_namespace import read_all
@@ -65,12 +66,14 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
     """Yield the root of a container, open; one that does not run is mounted meanwhile.
 
     With a `path` that the caller goes to, its volumes are shown in it too, as in one that
-    runs.
+    runs.  One that is being started is waited for.  Raises StoreError.
     """
     if container.init is not None:
+        wait_until_entered(store, container)
         read_all(container)
         fd = os.open(f"/proc/{way_in(container.init)}/root", _DIRECTORY)
         try:
+            check_still(first_process(container))
             yield fd
         finally:
             os.close(fd)

@@ -14,7 +14,9 @@ from layerstore import Store, default_root
 from layerstore.errors import NotFound, StoreError
 from layerstore.operations.check import examine
 from tests.helpers import children
+from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
+from tests.helpers.mounts import require_root
 
 A, B = {"a": b"1"}, {"b": b"22"}
 
@@ -52,6 +54,34 @@ def test_store_is_made_for_its_owner_alone(root: Path) -> None:
         "store.db",
         "volumes",
     ]
+
+
+def test_a_store_of_another_user_is_refused(root: Path) -> None:
+    """What its rows name would be removed from the machine, for example by its leases."""
+    require_root()
+    (root.parent / "victim").mkdir()
+    with Store.open(root, sync=False) as store:
+        store.database.write(
+            "INSERT INTO leases (kind, key, pid, pid_start, created_ns)"
+            " VALUES ('gone', '../../victim', 0, 0, 0)"
+        )
+    os.chown(root, NOBODY, NOBODY)
+    with pytest.raises(StoreError, match="belongs to the user"):
+        Store.open(root, sync=False)
+    os.chown(root, 0, 0)
+    root.chmod(0o770)
+    with pytest.raises(StoreError, match="may write to the store"):
+        Store.open(root, sync=False)
+    assert (root.parent / "victim").is_dir()
+
+
+def test_a_store_is_made_in_no_directory_of_another_user(root: Path) -> None:
+    require_root()
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+    with pytest.raises(StoreError, match="belongs to the user"):
+        Store.open(root, sync=False)
+    assert os.listdir(root) == []
 
 
 def test_directory_that_was_there_is_closed_to_others(root: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterable
 
 from unionfs.syscalls.libc import fail, libc
 from unionfs.syscalls.mount import MNT_DETACH, MS_MOVE, mount, umount
@@ -27,6 +28,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+_CAPABILITY_VERSION = 0x20080522
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
@@ -42,6 +44,8 @@ _prctl.argtypes = [
     ctypes.c_ulong,
     ctypes.c_ulong,
 ]
+_capget, _capset = libc["capget"], libc["capset"]
+_capget.argtypes = _capset.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
 _syscall = libc["syscall"]  # a separate object: other modules declare other types
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
@@ -165,3 +169,22 @@ def no_new_privileges() -> None:
 def drop_capability(number: int) -> bool:
     """Drop a capability from the bounding set of this process; False if it does not exist."""
     return bool(_prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0)
+
+
+def keep_only(numbers: Iterable[int]) -> None:
+    """Give up, in this process, which has one thread, every capability that is not in `numbers`.
+
+    Source: capset(2).
+    """
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)
+    if _capget(header, sets) != 0:
+        raise fail()
+    kept = sum(1 << number for number in set(numbers))
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    # effective, permitted and inheritable, for the lower 32 capabilities and then the others
+    has = struct.unpack("=6I", sets.raw)
+    masks = (low, low, low, high, high, high)
+    left = struct.pack("=6I", *(mask & one for mask, one in zip(masks, has, strict=True)))
+    if _capset(header, left) != 0:
+        raise fail()

@@ -19,6 +19,7 @@ import pytest
 from layerstore import Store
 from layerstore.oci.json_values import Object
 from layerstore.operations.rootfs import import_image
+from mount_tools.container.rights import CAPABILITIES, DEFAULT
 from tests.helpers.containers import Containers
 from tests.helpers.effort import examples
 from tests.helpers.mounts import DEADLINE, wait_until
@@ -114,6 +115,43 @@ def test_no_command_has_the_null_device_of_the_machine(containers: Containers, i
         assert [line.split(":")[0] for line in lines] == ["1", "1"], "none is a null device"
         assert f"1:{ours.st_dev}:{ours.st_ino}" not in lines
     containers.ok("rm", "-f", "box")
+
+
+def test_no_process_in_a_container_has_more_rights_than_it(containers: Containers) -> None:
+    """With CAP_SYS_PTRACE a process of the container can use the rights of all that it sees."""
+    look = "while :; do for p in /proc/[0-9]*; do busybox grep CapPrm $p/status; done; done"
+    words = ("run", "-d", "--cap-add", "SYS_PTRACE", "--cap-drop", "KILL", "--name", "box")
+    containers.ok(*words, "busy:1", "sh", "-c", look)
+    for user in ("root", "bob", "root"):
+        assert containers.ok("exec", "-u", user, "box", "id", "-u") in ("0", "1000")
+    wait_until(lambda: containers.ok("logs", "box") != "", "it has looked")
+    seen = {int(line.split()[1], 16) for line in containers.ok("logs", "box").splitlines()}
+    containers.ok("rm", "-f", "box")
+    allowed = (DEFAULT | {CAPABILITIES["SYS_PTRACE"]}) - {CAPABILITIES["KILL"]}
+    ours = {sum(1 << number for number in allowed), 0}
+    # Init passes signals on, whatever user the command is.
+    assert seen <= ours | {sum(1 << number for number in allowed | {CAPABILITIES["KILL"]})}
+
+
+def test_a_stage_of_a_build_is_not_entered(containers: Containers, tmp_path: Path) -> None:
+    """Its process has the root of this machine."""
+    (tmp_path / "outside").write_text("secret")
+    (tmp_path / "Containerfile").write_text("FROM busy:1\nRUN echo begun; sleep 1000\n")
+    build = containers.start("build", "--progress", "plain", str(tmp_path))
+    assert build.stdout is not None
+    assert "begun\n" in build.stdout, "the command of the step runs"
+    [stage] = containers.ok("ps", "--format", "{{.Names}}").split()
+    for words in (
+        ("exec", stage, "cat", str(tmp_path / "outside")),
+        ("cp", f"{stage}:{tmp_path}/outside", "-"),
+        ("cp", str(tmp_path / "Containerfile"), f"{stage}:{tmp_path}/in"),
+    ):
+        done = containers(*words)
+        assert done.returncode != 0 and "cannot be entered" in done.stderr, done
+        assert "secret" not in done.stdout
+    assert not (tmp_path / "in").exists()
+    build.terminate()
+    build.communicate()
 
 
 def test_a_command_whose_dev_is_covered_reads_nothing(containers: Containers) -> None:

@@ -65,7 +65,8 @@ from mount_tools.container.keeper_process import EXEC
 keeper = PreparedKeeper(EXEC)
 config = {"Cmd": ["x" * 1_000_000, "\\udcff"], "User": "bob"}
 try:
-    keeper.keep(ExecOrder("/nosuch", "box", 1 << 23, config, False, (24, 80)), None, "the command")
+    order = ExecOrder("/nosuch", "box", (1 << 23, 0), config, False, (24, 80))
+    keeper.keep(order, None, "the command")
 except Exception as error:
     print(type(error).__name__, error)
 """

@@ -62,3 +62,23 @@ def test_a_title_can_be_cut() -> None:
     )
     room = len(os.fsencode(sys.executable)) + len(b"\0-\0")
     assert done.stdout.splitlines() == ["made", repr(b"x" * (room - 2) + b"\0")]
+
+
+def test_an_environment_can_be_forgotten() -> None:
+    script = (
+        "import os; from pathlib import Path\n"
+        "from mount_tools.container.process_title import forget_environment\n"
+        "before = Path('/proc/self/environ').read_bytes()\n"
+        "forget_environment()\n"
+        "after = Path('/proc/self/environ').read_bytes()\n"
+        "print(b'SECRET' in before, after.strip(b'\\0'), dict(os.environ))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=helper_environment() | {"SECRET": "of the host"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "True b'' {}\n"

@@ -17,6 +17,7 @@ from unionfs.syscalls.namespaces import (
     CLONE_NEWNS,
     chroot_to,
     enter_root,
+    keep_only,
     leave_chroot,
     mount_namespace,
     setns,
@@ -100,3 +101,24 @@ def test_the_root_of_the_namespace_is_exchanged(
         assert climb() == ["below", "file"]
 
     in_namespace(work)
+
+
+def test_only_some_capabilities_are_kept() -> None:
+    require_root()
+
+    def held() -> dict[str, int]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return {
+            name: int(value, 16)
+            for name, _, value in (line.partition(":") for line in lines)
+            if name in ("CapPrm", "CapEff", "CapInh")
+        }
+
+    def work() -> None:
+        before = held()
+        keep_only((0, 38, 63))  # one in each half, and one that does not exist
+        assert held() == {name: value & (1 | 1 << 38) for name, value in before.items()}
+        keep_only((0, 1))
+        assert held()["CapPrm"] == 1, "none comes back"
+
+    run(work)

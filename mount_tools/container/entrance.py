@@ -1,0 +1,59 @@
+"""The way into a running container: what /proc shows of its first process.
+
+Decided here and only here: from when on that leads into the container.  The store has the pid
+before the process has entered its root, and until then /proc/PID/root is the root of this
+machine.  Only the container's keeper knows when the command runs: it answers nobody before.
+The stage of a build has no keeper, and never enters a root.
+
+Once something of a process is open, `check_still` tells whether the pid was its pid until then.
+"""
+
+from __future__ import annotations
+
+import select
+from pathlib import Path
+
+from layerstore.containers.containers import Container
+from layerstore.db.processes import ProcessId
+from layerstore.errors import StoreError
+from layerstore.store import Store
+from mount_tools.container.attach_messages import Gone, Input, Taken, Watch, connect
+
+
+def wait_until_entered(store: Store, container: Container) -> None:
+    """Return when the container's first process has entered its root; raises StoreError."""
+    if not _answers(store.containers.directory(container)):
+        raise StoreError(
+            f"container {container.name} cannot be entered: it has ended, or is the stage of a "
+            "build"
+        )
+
+
+def first_process(container: Container) -> ProcessId:
+    """Return the first process of a running container."""
+    return ProcessId(container.init or 0, container.pid_start or 0)
+
+
+def check_still(process: ProcessId) -> None:
+    """Raise StoreError unless a container's first process lives: what was opened is not of it."""
+    if not process.alive():
+        raise StoreError("the container has ended")
+
+
+def _answers(directory: Path) -> bool:
+    """Wait for the keeper's answer to an empty input; tell whether there is one."""
+    connection = connect(directory, Watch(output=False))
+    if connection is None:
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    try:
+        connection.send(Input(b""))
+        while True:
+            poll.poll()
+            if isinstance(connection.receive(), Taken):
+                return True
+    except Gone:
+        return False
+    finally:
+        connection.close()
