@@ -12,19 +12,44 @@ Threading: any thread.  Source: moby `daemon/images/image_prune.go`.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from layerstore.errors import Conflict, NotFound
+from layerstore.images.filters import has_labels
 from layerstore.images.removal import ImageRemoval, Removed
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.images.rows import Image
     from layerstore.oci.digest import Digest
     from layerstore.store import Store
+
+
+class Which(NamedTuple):
+    """Which of the unused objects are removed.
+
+    They were created until `until_ns`, have all of `labels` and none of `without`.  A label is
+    a name and a value, or None for any value.
+    """
+
+    until_ns: int | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    without: tuple[tuple[str, str | None], ...] = ()
+
+    def takes_labels(self, labels: dict[str, str]) -> bool:
+        """Tell whether it is an object with these `labels`."""
+        return has_labels(labels, self.labels) and not any(
+            has_labels(labels, [label]) for label in self.without
+        )
+
+    def takes_time(self, created_ns: int) -> bool:
+        """Tell whether it is an object of this time."""
+        return self.until_ns is None or created_ns <= self.until_ns
+
+
+ANY = Which()
 
 
 @dataclass(frozen=True)
@@ -42,33 +67,29 @@ class Pruned:
 
 def prune_images(
     store: Store,
+    which: Which = ANY,
     *,
     all_unused: bool = False,
-    until_ns: int | None = None,
-    labels: dict[str, str | None] | None = None,
-    without_labels: dict[str, str | None] | None = None,
     builds: bool = False,
     dry_run: bool = False,
 ) -> Pruned:
     """Remove dangling images, or with `all_unused` all that no container uses.
 
     With `builds` the steps of the build cache go too that no image or container needs, and
-    with `all_unused` all of them.  Layers that nothing needs are removed too.  Images created
-    after `until_ns` stay, and so do those that lack one of `labels` (None is any value) or
-    have one of `without_labels`.
+    with `all_unused` all of them.  Layers that nothing needs are removed too.
     """
 
     # Before the transaction, because configurations are files; they never change.
     labelled: set[Digest] | None = None
-    if labels or without_labels:
+    if which.labels or which.without:
         labelled = {
             image.id
             for image in store.images.all()
-            if _is_labelled(store.images.config(image).labels, labels, without_labels)
+            if which.takes_labels(store.images.config(image).labels)
         }
 
     def prune(removal: ImageRemoval) -> None:
-        for image in _candidates(store, all_unused, until_ns):
+        for image in _candidates(store, which, all_unused=all_unused):
             if labelled is not None and image.id not in labelled:
                 continue
             names = [str(reference) for reference in image.references] or [image.id.encoded]
@@ -78,7 +99,7 @@ def prune_images(
                 except (Conflict, NotFound):
                     continue  # in use, or removed with an earlier one
         if builds:
-            store.layers.forget_builds(until_ns=until_ns, everything=all_unused)
+            store.layers.forget_builds(until_ns=which.until_ns, everything=all_unused)
         _free_unreferenced(store, removal)
 
     removal = _run(store, prune, dry_run=dry_run)
@@ -99,10 +120,10 @@ def _run(store: Store, prune: Callable[[ImageRemoval], None], *, dry_run: bool) 
     return removal
 
 
-def _candidates(store: Store, all_unused: bool, until_ns: int | None) -> list[Image]:
+def _candidates(store: Store, which: Which, *, all_unused: bool) -> list[Image]:
     found = []
     for image in store.images.all():
-        if until_ns is not None and image.created_ns > until_ns:
+        if not which.takes_time(image.created_ns):
             continue
         if not image.references and store.images.children(image.id):
             continue  # it is removed with its last child
@@ -111,32 +132,18 @@ def _candidates(store: Store, all_unused: bool, until_ns: int | None) -> list[Im
     return found
 
 
-def _is_labelled(
-    has: dict[str, str],
-    labels: dict[str, str | None] | None,
-    without: dict[str, str | None] | None,
-) -> bool:
-    return all(_has_label(has, *label) for label in (labels or {}).items()) and not any(
-        _has_label(has, *label) for label in (without or {}).items()
-    )
-
-
-def _has_label(labels: dict[str, str], name: str, value: str | None) -> bool:
-    return name in labels and (value is None or fnmatch.fnmatchcase(labels[name], value))
-
-
 def _free_unreferenced(store: Store, removal: ImageRemoval) -> None:
     """Free the layers that nothing needs, which interrupted loads and commits left."""
     for top in store.layers.unneeded():
         removal.free_layers(top)
 
 
-def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool = False) -> Pruned:
-    """Remove the containers that do not run; those created after `until_ns` stay."""
+def prune_containers(store: Store, which: Which = ANY, *, dry_run: bool = False) -> Pruned:
+    """Remove the containers that do not run; their labels do not count."""
     removed: list[str] = []
     freed = 0
     for container in store.containers.list():
-        if container.running or (until_ns is not None and container.created_ns > until_ns):
+        if container.running or not which.takes_time(container.created_ns):
             continue
         size = store.containers.size(container)
         if not dry_run:
@@ -149,24 +156,13 @@ def prune_containers(store: Store, *, until_ns: int | None = None, dry_run: bool
     return Pruned(containers=removed, freed=freed)
 
 
-def prune_volumes(
-    store: Store,
-    *,
-    labels: dict[str, str | None] | None = None,
-    without_labels: dict[str, str | None] | None = None,
-    dry_run: bool = False,
-) -> Pruned:
-    """Remove the volumes that no container uses, and their content.
-
-    Those that lack one of `labels` (None is any value) or have one of `without_labels` stay.
-    """
+def prune_volumes(store: Store, which: Which = ANY, *, dry_run: bool = False) -> Pruned:
+    """Remove the volumes that no container uses, and their content; their age does not count."""
     removed: list[str] = []
     freed = 0
     used = store.volumes.used()
     for volume in store.volumes.list():
-        if volume.name in used or not _is_labelled(
-            dict(volume.labels or {}), labels, without_labels
-        ):
+        if volume.name in used or not which.takes_labels(dict(volume.labels or {})):
             continue
         size = store.volumes.size(volume.name)
         if not dry_run:
@@ -181,11 +177,9 @@ def prune_volumes(
 
 def prune(
     store: Store,
+    which: Which = ANY,
     *,
     all_unused: bool = False,
-    until_ns: int | None = None,
-    labels: dict[str, str | None] | None = None,
-    without_labels: dict[str, str | None] | None = None,
     volumes: bool = False,
     dry_run: bool = False,
 ) -> Pruned:
@@ -194,7 +188,7 @@ def prune(
     The build cache is among what `prune_images` removes, unless there are labels to have.
     With `volumes` the volumes go too that no container uses then.
     """
-    containers = prune_containers(store, until_ns=until_ns, dry_run=dry_run)
+    containers = prune_containers(store, which, dry_run=dry_run)
     with ExitStack() as stack:
         if dry_run:
             # Report the images that only these containers use, too.
@@ -202,18 +196,12 @@ def prune(
             store.containers.forget(containers.containers)
         images = prune_images(
             store,
+            which,
             all_unused=all_unused,
-            until_ns=until_ns,
-            labels=labels,
-            without_labels=without_labels,
-            builds=not (labels or without_labels),
+            builds=not (which.labels or which.without),
             dry_run=dry_run,
         )
-        pruned = Pruned()
-        if volumes:
-            pruned = prune_volumes(
-                store, labels=labels, without_labels=without_labels, dry_run=dry_run
-            )
+        pruned = prune_volumes(store, which, dry_run=dry_run) if volumes else Pruned()
     freed = images.freed + containers.freed + pruned.freed
     if not dry_run:
         freed += collect(store).freed

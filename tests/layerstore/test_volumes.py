@@ -10,7 +10,7 @@ import pytest
 from layerstore import Container, Store
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError
 from layerstore.operations.check import examine
-from layerstore.operations.gc import prune, prune_volumes
+from layerstore.operations.gc import Which, prune, prune_volumes
 from layerstore.operations.repair import check
 from layerstore.volumes import DATA, ENTRIES, FILLING, VolumeUse, anonymous_name, checked_name
 from tests.helpers.images import add_image
@@ -103,10 +103,11 @@ def test_prune_removes_what_no_container_has(store: Store) -> None:
     store.volumes.create("old", {"keep": "no"})
     (store.volumes.data("old") / "file").write_bytes(b"12345")
     store.volumes.create("kept", {"keep": "yes"})
-    dry = prune_volumes(store, without_labels={"keep": "yes"}, dry_run=True)
+    but_kept = Which(without=(("keep", "yes"),))
+    dry = prune_volumes(store, but_kept, dry_run=True)
     assert (dry.volumes, dry.freed) == (["old"], 5)
-    assert prune_volumes(store, without_labels={"keep": "yes"}) == dry
-    assert prune_volumes(store, labels={"keep": "no"}).volumes == []
+    assert prune_volumes(store, but_kept) == dry
+    assert prune_volumes(store, Which(labels=(("keep", "no"),))).volumes == []
     assert prune(store).volumes == []
     assert [one.name for one in store.volumes.list()] == ["kept", "used"]
     assert not store.containers.exists(box.id)

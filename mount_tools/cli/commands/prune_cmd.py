@@ -7,7 +7,7 @@ Differs from docker: `--dry-run`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from layerstore.oci.timestamps import parse_until
 from layerstore.operations import gc
@@ -47,7 +47,7 @@ def _flags(function: Decorated) -> Decorated:
 def prune(
     session: Session, all: bool, volumes: bool, force: bool, wanted: Wanted, dry_run: bool
 ) -> None:
-    limits = _Limits(wanted, ("until", "label", "label!"))
+    which = which_of(filters.gathered(wanted, ("until", "label", "label!")))
     warning = (
         "This will remove:\n"
         "  - all stopped containers\n"
@@ -59,15 +59,7 @@ def prune(
         return
     read_all()  # the files may belong to sub-ids
     _release_groups(session.store)
-    pruned = gc.prune(
-        session.store,
-        all_unused=all,
-        until_ns=limits.until_ns,
-        labels=limits.labels,
-        without_labels=limits.without,
-        volumes=volumes,
-        dry_run=dry_run,
-    )
+    pruned = gc.prune(session.store, which, all_unused=all, volumes=volumes, dry_run=dry_run)
     report(pruned, dry_run)
 
 
@@ -75,21 +67,24 @@ def prune(
 @framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
 @_flags
 def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
-    limits = _Limits(wanted, ("until", "label", "label!", "dangling"))
+    asked = filters.gathered(wanted, ("until", "label", "label!", "dangling"))
+    which = which_of(asked)
+    everything = all or ("dangling" in asked and not filters.boolean("dangling", asked["dangling"]))
     warning = f"This will remove {UNUSED if all else DANGLING}."
     if force or dry_run or confirmed(warning):
         read_all()
-        report(limits.images(session.store, everything=all, dry_run=dry_run), dry_run)
+        pruned = gc.prune_images(session.store, which, all_unused=everything, dry_run=dry_run)
+        report(pruned, dry_run)
 
 
 @framework.command("Remove all stopped containers")
 @_flags
 def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
-    limits = _Limits(wanted, ("until",))
+    which = which_of(filters.gathered(wanted, ("until",)))
     if force or dry_run or confirmed("This will remove all stopped containers."):
         read_all()
         _release_groups(session.store)
-        report(limits.containers(session.store, dry_run=dry_run), dry_run)
+        report(gc.prune_containers(session.store, which, dry_run=dry_run), dry_run)
 
 
 def _release_groups(store: Store) -> None:
@@ -98,30 +93,12 @@ def _release_groups(store: Store) -> None:
         release_ended(store, container)
 
 
-class _Limits:
-    """The limits that `--filter` sets."""
-
-    def __init__(self, wanted: Wanted, known: tuple[str, ...]) -> None:
-        asked = filters.gathered(wanted, known)
-        now_ns = time.time_ns()
-        untils = [parse_until(value, now_ns) for value in asked.get("until", ())]
-        self.until_ns = min(untils, default=None)
-        self.labels = dict(filters.label_pairs(asked.get("label", ())))
-        self.without = dict(filters.label_pairs(asked.get("label!", ())))
-        self.everything = "dangling" in asked and not filters.boolean("dangling", asked["dangling"])
-
-    def images(self, store: Store, *, everything: bool, dry_run: bool) -> gc.Pruned:
-        return gc.prune_images(
-            store,
-            all_unused=everything or self.everything,
-            until_ns=self.until_ns,
-            labels=self.labels,
-            without_labels=self.without,
-            dry_run=dry_run,
-        )
-
-    def containers(self, store: Store, *, dry_run: bool) -> gc.Pruned:
-        return gc.prune_containers(store, until_ns=self.until_ns, dry_run=dry_run)
+def which_of(asked: Mapping[str, list[str]]) -> gc.Which:
+    """Return what the filters `asked` for limit a prune to."""
+    now_ns = time.time_ns()
+    untils = [parse_until(value, now_ns) for value in asked.get("until", ())]
+    labels, without = (filters.label_pairs(asked.get(name, ())) for name in ("label", "label!"))
+    return gc.Which(min(untils, default=None), labels, without)
 
 
 def report(pruned: gc.Pruned, dry_run: bool) -> None:

@@ -20,7 +20,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.commands.inspect_cmd import show_documents
 from mount_tools.cli.commands.inspect_documents import LOCAL, volume_document
-from mount_tools.cli.commands.prune_cmd import report
+from mount_tools.cli.commands.prune_cmd import report, which_of
 from mount_tools.cli.complete import named
 from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.errors import WrongWords
@@ -219,15 +219,9 @@ def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
 def prune(
     session: Session, dry_run: bool, wanted: tuple[tuple[str, str], ...], force: bool
 ) -> None:
-    asked = filters.gathered(wanted, ("label", "label!"))
+    which = which_of(filters.gathered(wanted, ("label", "label!")))
     warning = "This will remove all local volumes not used by at least one container."
     if not (force or dry_run or confirmed(warning)):
         return
     read_all()
-    pruned = gc.prune_volumes(
-        session.store,
-        labels=dict(filters.label_pairs(asked.get("label", ()))),
-        without_labels=dict(filters.label_pairs(asked.get("label!", ()))),
-        dry_run=dry_run,
-    )
-    report(pruned, dry_run)
+    report(gc.prune_volumes(session.store, which, dry_run=dry_run), dry_run)

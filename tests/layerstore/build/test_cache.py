@@ -91,7 +91,7 @@ def test_prune_until_leaves_newer_steps(store: Store, cache: BuildCache) -> None
     cache.keep("old", step(base, 5))
     cache.keep("new", step(base, 50))
     store.images.remove("built")
-    gc.prune(store, until_ns=10)
+    gc.prune(store, gc.Which(until_ns=10))
     assert cache.find("old") is None
     assert cache.find("new") is not None
 

@@ -20,7 +20,7 @@ from layerstore.images.images import ImageStore
 from layerstore.layer import index
 from layerstore.oci.digest import VerifyingReader
 from layerstore.operations import check, commit, repair, rootfs
-from layerstore.operations.gc import collect, prune
+from layerstore.operations.gc import Which, collect, prune
 from tests.helpers.images import add_image
 
 FILES = {f"d{number}/f": b"%d" % number for number in range(20)}
@@ -76,7 +76,7 @@ def test_commit_import_check_and_removal(
     assert any(finding.harmless for finding in repair.check(store))
     repair.check(store, repair=True)
     store.containers.remove(store.containers.get(container.id))
-    prune(store, all_unused=True, labels={"a": None})
+    prune(store, Which(labels=(("a", None),)), all_unused=True)
     prune(store, all_unused=True)
     collect(store)
     assert store.images.all() == [] and store.layers.all() == []
