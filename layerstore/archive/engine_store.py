@@ -4,9 +4,13 @@ Decided here and only here: how an image in a store of containers/storage is fou
 its layers become layers of this store: the tree stays where it is and `diff` is a link to
 it, while its index and its tar-split are made here.  What the store says of a layer is not
 believed: its tar is made once, to compare its digest.  The digest does not cover what else is
-in the tree, and the tree may change later.  So the store has to be root's, where nobody else
-can write or rename, and a tree is not reached through a link: another user's store could show
-any directory of the machine in a container.
+in the tree, and the tree may change later.  So the store has to be root's or the user's own,
+where nobody else can write or rename, and a tree is not reached through a link: another user's
+store could show any directory of the machine in a container.
+
+The files of an ordinary user's engine belong to sub-ids, which the user's containers here have
+in the same order.  They can be read in the user namespace only, and who owns a directory can be
+seen outside of it only.  So an image is found first, with what that checks, and taken then.
 
 The engine may remove what is its own.  An image whose layers it has removed is damaged, and
 `check` says so; loading it again, from anywhere, restores it.
@@ -36,6 +40,7 @@ from layerstore.archive.archive import Loaded, publish_image
 from layerstore.archive.packaged import Packaged
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.layer.index import IndexEntry, scan, write_index
+from layerstore.layer.records import OVERRIDE_STAT
 from layerstore.layer.tar_split import SplitWriter, assemble
 from layerstore.layers import Layer
 from layerstore.limits import DEFAULT, Limits
@@ -52,7 +57,12 @@ from unionfs.syscalls.privilege import is_machine_root
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-_DEFAULT_ROOT = Path("/var/lib/containers/storage")
+# The root of a layer has one of them if its files have their owners in attributes.
+_MASKED = {
+    OVERRIDE_STAT.decode(),
+    "user.fuseoverlayfs.override_stat",
+    "security.fuseoverlayfs.override_stat",
+}
 
 # [DRIVER@ROOT+RUNROOT:OPTIONS]NAME
 _SOURCE = re.compile(r"(?:\[(?:overlay@)?(?P<root>[^\]+:]*)[^\]]*\])?(?P<name>[^\[\]]+)")
@@ -63,11 +73,15 @@ _FILE, _SEGMENT = 1, 2
 
 
 class EngineImage(NamedTuple):
-    """An image as the engine's store has it; `layers` are the ids of its layers, the base first."""
+    """An image as the engine's store has it; `layers` are the ids of its layers, the base first.
+
+    `trees` are the trees of the layers.
+    """
 
     id: str
     names: tuple[Reference, ...]
     layers: tuple[str, ...]
+    trees: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,11 +127,14 @@ class EngineStore:
         tree = root / "overlay" / layer / "diff"
         if not tree.is_dir() or os.path.realpath(tree) != os.fspath(tree):
             raise NotFound(f"the tree of the layer {layer[:12]} is not in {self.root}")
+        trusted = {0, os.geteuid()}
         for directory in (tree.parent, *tree.parent.parents):
             st = directory.stat()
-            if st.st_uid or (st.st_mode & 0o022 and not st.st_mode & stat.S_ISVTX):
+            writable = st.st_mode & 0o022 and not st.st_mode & stat.S_ISVTX
+            if st.st_uid not in trusted or writable:
+                but = "root" if len(trusted) == 1 else "root and you"
                 raise StoreError(
-                    f"the store {self.root} may be changed by other users than root, since they "
+                    f"the store {self.root} may be changed by other users than {but}, since they "
                     f"can write to {directory} or own it: let its user save the image to an "
                     "archive, and load that"
                 )
@@ -165,8 +182,15 @@ def parse_source(text: str) -> tuple[EngineStore, str]:
             f"{text}: give {ENGINE_PREFIX}IMAGE, or, for a store elsewhere, "
             f"{ENGINE_PREFIX}[DIRECTORY]IMAGE"
         )
-    root = Path(found["root"]) if found["root"] else _DEFAULT_ROOT
+    root = Path(found["root"]) if found["root"] else _default_root()
     return EngineStore(root), found["name"]
+
+
+def _default_root() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/containers/storage")
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Path(home, "containers/storage")
 
 
 def _find(images: list[Object], name: str) -> Object | None:
@@ -195,22 +219,37 @@ def _reference(text: str) -> Reference | None:
         return None
 
 
-def load_from_engine(
-    store: Store, text: str, *, progress: Report | None = None, limits: Limits = DEFAULT
-) -> list[Loaded]:
-    """Bring the image that `text` names, as `parse_source` reads it, into the store.
+def find_in_engine(text: str) -> tuple[EngineStore, EngineImage]:
+    """Find the image that `text` names, as `parse_source` reads it, and check who may change it.
 
-    Raises InvalidReference, InvalidImage, DigestMismatch, NotFound, StoreError.
+    An ordinary user has to be outside of the user namespace.  Raises InvalidReference,
+    InvalidImage, NotFound, StoreError.
     """
     source, name = parse_source(text)
-    if not is_machine_root():
+    if os.geteuid() == 0 and not is_machine_root():
         raise StoreError(
-            "only root can use the layers of another store: those of a user's engine belong to "
-            "sub-ids, or have mode 0700 and the real one in an attribute; copy the image, by "
-            f"`podman save {name} | pyunion load`"
+            "in a user namespace nobody can see who may change a store: load the image outside "
+            f"of it, by `pyunion load -i {text}`, and give its name"
         )
+    image = source.find(name)
+    return source, image._replace(trees=tuple(map(source.tree, image.layers)))
+
+
+def load_from_engine(
+    store: Store,
+    found: tuple[EngineStore, EngineImage],
+    *,
+    progress: Report | None = None,
+    limits: Limits = DEFAULT,
+) -> list[Loaded]:
+    """Bring what `find_in_engine` has found into the store.
+
+    An ordinary user has to be in the user namespace of their containers.  Raises InvalidImage,
+    DigestMismatch, NotFound, StoreError.
+    """
+    source, image = found
     with store.leases.lease("work", "load"):
-        packaged = _bring(store, source, source.find(name), progress, limits)
+        packaged = _bring(store, source, image, progress, limits)
         config = ImageConfig.parse(packaged.config)
         with store.database.transaction():
             return publish_image(store, config, packaged, set())
@@ -231,11 +270,11 @@ def _bring(
     if len(config.diff_ids) != len(image.layers) or len(image.layers) > limits.layers:
         raise InvalidImage(f"{image.id[:12]} has {len(image.layers)} layers in {source.root}")
     parent: Digest | None = None
-    for layer, diff_id in zip(image.layers, config.diff_ids, strict=True):
+    for layer, tree, diff_id in zip(image.layers, image.trees, config.diff_ids, strict=True):
         chain = chain_id(parent, diff_id)
         if store.layers.need(chain) is None:
             tick = ticker(progress, diff_id.short, "Checking layer", None)
-            _link(store, source, layer, parent, diff_id, tick)
+            _link(store, source, layer, tree, parent, diff_id, tick)
         parent = chain
     store.blobs.put(config.data)
     names = tuple(name for name in image.names if name.digest is None)
@@ -246,12 +285,18 @@ def _link(
     store: Store,
     source: EngineStore,
     layer: str,
+    tree: Path,
     parent: Digest | None,
     diff_id: Digest,
     tick: Tick | None,
 ) -> Layer:
-    """Publish a layer whose tree is that of `layer` in `source`."""
-    tree = source.tree(layer)
+    """Publish a layer whose tree is `tree`, that of `layer` in `source`."""
+    if not _MASKED.isdisjoint(os.listxattr(tree)):
+        raise StoreError(
+            f"the store {source.root} has the owners and modes of its files in attributes "
+            "(force_mask), which a container here would not show: copy the image, by "
+            "`podman save` and `pyunion load`"
+        )
     with store.layers.stage() as staging:
         staging.diff.rmdir()
         staging.diff.symlink_to(tree)

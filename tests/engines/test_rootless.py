@@ -34,6 +34,12 @@ RUN rm -r /data/removed-dir && mv /data/renamed-dir /data/moved && echo more >> 
 RUN rm /made/file && mkdir /made/file && chown 1:2 /made/file
 """
 
+_PRIVATE = """
+mkdir /private; echo nobody else reads it > /private/file; chmod 700 /private
+chown -R 7:8 /private; head -c 4194304 /dev/urandom > /private/big; chmod 600 /private/big
+"""
+_MORE = "cat /private/file; chown 9:9 /private/file; rm /data/new /private/big"
+
 
 _LOOK = f"""
 cd {REPOSITORY}; root=$(buildah mount $0)
@@ -214,3 +220,40 @@ def test_images_that_pyunion_offers_to_a_user(store: Store, users: tuple[User, U
             trees.append(without_special_bits(one.tree("upon")))
         assert trees[0][b"data/given"].uid == 3
         assert_same(trees[0], trees[1])
+
+
+@only_if_asked
+def test_images_that_a_users_engine_has(users: tuple[User, User]) -> None:
+    """Their layers stay there; the containers have the same sub-ids."""
+    trees = []
+    for user in users:
+        container = user("buildah", "from", "base").decode()
+        user("buildah", "run", container, "sh", "-ec", f"{_CHANGES}\n{_PRIVATE}")
+        user.buildah("commit", "-q", "--rm", container, "to-share")
+        ours = (sys.executable, "-m", "mount_tools.pyunion", "--root", user.home / "images")
+        engine = user.home / ".local/share/containers/storage"
+        before = _blocks(engine)
+        user(*ours, "load", "-q", "-i", "containers-storage:to-share")
+        assert _blocks(engine, user.home / "images") - before < 1536, "the 4 MiB are there once"
+        user(*ours, "run", "--name", "box", "localhost/to-share", "sh", "-ec", _MORE)
+        user(*ours, "commit", "box", "localhost/upon:1")
+        archive = user.home / "upon.tar"
+        user(*ours, "save", "--format", "oci-archive", "-o", archive, "localhost/upon:1")
+        assert b"no findings" in user(*ours, "check")
+        user.buildah("pull", "-q", f"oci-archive:{archive}:localhost/upon:1")
+        trees.append(user.tree("localhost/upon:1"))
+        user(*ours, "rm", "box")
+    native, _ = users
+    container = native("buildah", "from", "to-share").decode()
+    native("buildah", "run", container, "sh", "-ec", _MORE)
+    native.buildah("commit", "-q", "--rm", container, "wanted")
+    wanted = native.tree("wanted")
+    assert wanted[b"private/file"].uid == 9
+    for tree in trees:
+        assert_same(wanted, tree)
+
+
+def _blocks(*trees: Path) -> int:
+    """Return the KiB on disk of `trees`."""
+    done = subprocess.run(["du", "-sckx", *trees], stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.split()[-2])

@@ -51,11 +51,9 @@ def image_to_run(
 
 
 def _from_engine(session: Session, text: str, *, quiet: bool) -> Image:
-    from layerstore.archive.engine_store import load_from_engine
-    from mount_tools.cli.output.progress import reported
+    from mount_tools.cli.commands.engine_image import load_engine_image
 
-    with reported(quiet=quiet) as progress:
-        (loaded, *_) = load_from_engine(session.store_to_fill, text, progress=progress)
+    (loaded, *_) = load_engine_image(session, text, quiet=quiet)
     return session.store.images.get(loaded.image)
 
 

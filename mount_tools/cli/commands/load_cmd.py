@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from layerstore.archive.archive import Loaded
 from layerstore.archive.archive import load as load_images
 from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import ENGINE_PREFIX, familiar
@@ -34,14 +35,15 @@ def load(session: Session, input: str | None, platform: str | None, quiet: bool)
 
     -i containers-storage:IMAGE takes an image of podman or buildah, and -i
     containers-storage:[DIRECTORY]IMAGE one of a store elsewhere. Its layers are not copied: they
-    stay in that store, and have to."""
+    stay in that store, and have to. An ordinary user has a store of their own."""
     wanted = parse_platform(platform) if platform else None
-    with reported(quiet=quiet) as progress:
-        if input and input.startswith(ENGINE_PREFIX):
-            from layerstore.archive.engine_store import load_from_engine
+    if input and input.startswith(ENGINE_PREFIX):
+        from mount_tools.cli.commands.engine_image import load_engine_image
 
-            loaded = load_from_engine(session.store_to_fill, input, progress=progress)
-        elif input and os.path.isdir(input):
+        _say(load_engine_image(session, input, quiet=quiet))
+        return
+    with reported(quiet=quiet) as progress:
+        if input and os.path.isdir(input):
             loaded = load_images(
                 session.store_to_fill, Path(input), platform=wanted, progress=progress
             )
@@ -54,6 +56,10 @@ def load(session: Session, input: str | None, platform: str | None, quiet: bool)
                     name=os.path.basename(input or ""),
                     progress=progress,
                 )
+    _say(loaded)
+
+
+def _say(loaded: list[Loaded]) -> None:
     for image, name, renamed in loaded:
         if name is not None and renamed is not None:
             say(

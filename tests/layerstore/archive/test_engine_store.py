@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from layerstore.archive import engine_store
-from layerstore.archive.archive import save
-from layerstore.archive.engine_store import load_from_engine, parse_source
+from layerstore.archive.archive import Loaded, save
+from layerstore.archive.engine_store import find_in_engine, load_from_engine, parse_source
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.operations.check import examine
 from layerstore.store import Store
@@ -67,6 +67,10 @@ def engine(tmp_path: Path) -> Path:
     return root
 
 
+def load(store: Store, source: str) -> list[Loaded]:
+    return load_from_engine(store, find_in_engine(source))
+
+
 def _tar_of(tree: Path) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -92,7 +96,7 @@ def _write_split(path: Path, archive: bytes) -> None:
 
 
 def test_the_layers_stay_where_they_are(store: Store, engine: Path, tmp_path: Path) -> None:
-    (loaded,) = load_from_engine(store, f"containers-storage:[{engine}]base:1")
+    (loaded,) = load(store, f"containers-storage:[{engine}]base:1")
     assert str(loaded.name) == "localhost/base:1"
     image = store.images.resolve("localhost/base:1")
     (layer,) = store.layers.chain(image.top)
@@ -110,20 +114,20 @@ def test_by_id_and_twice(store: Store, engine: Path) -> None:
     (line,) = json.loads((engine / "overlay-images/images.json").read_text())
     for _ in range(2):
         source = f"containers-storage:[overlay@{engine}+/run]{line['id'][:8]}"
-        loaded = load_from_engine(store, source)
+        loaded = load(store, source)
         assert loaded[0].image == f"sha256:{line['id']}"
 
 
 def test_a_layer_that_was_changed(store: Store, engine: Path) -> None:
     (engine / "overlay" / _LAYER / "diff/etc/motd").write_bytes(b"HELLO" * 1000)
     with pytest.raises(DigestMismatch, match="was changed"):
-        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+        load(store, f"containers-storage:[{engine}]base:1")
     assert store.images.all() == []
     assert os.listdir(store.root / "layers") == []
 
 
 def test_a_layer_that_the_engine_removes(store: Store, engine: Path) -> None:
-    load_from_engine(store, f"containers-storage:[{engine}]base:1")
+    load(store, f"containers-storage:[{engine}]base:1")
     image = store.images.resolve("localhost/base:1")
     shutil.rmtree(engine)
     with pytest.raises(NotFound, match="has lost its files"):
@@ -136,14 +140,14 @@ def test_a_tar_split_that_leads_out_of_the_layer(store: Store, engine: Path) -> 
     with gzip.open(engine / f"overlay-layers/{_LAYER}.tar-split.gz", "wt") as out:
         out.write(json.dumps(entry) + "\n")
     with pytest.raises(InvalidImage, match="leads out of the layer"):
-        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+        load(store, f"containers-storage:[{engine}]base:1")
 
 
 def test_what_is_not_there(store: Store, engine: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no image other"):
-        load_from_engine(store, f"containers-storage:[{engine}]other")
+        load(store, f"containers-storage:[{engine}]other")
     with pytest.raises(NotFound, match="is not a store of podman"):
-        load_from_engine(store, f"containers-storage:[{tmp_path}]base")
+        load(store, f"containers-storage:[{tmp_path}]base")
     with pytest.raises(InvalidReference, match="give containers-storage:IMAGE"):
         parse_source("containers-storage:[/x")
 
@@ -161,7 +165,7 @@ def test_a_store_that_others_can_change_is_refused(
     else:
         os.chmod(engine / place, 0o775)
     with pytest.raises(StoreError, match="may be changed by other users than root"):
-        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+        load(store, f"containers-storage:[{engine}]base:1")
 
 
 @pytest.mark.parametrize("place", [f"overlay/{_LAYER}/diff", f"overlay/{_LAYER}", "overlay"])
@@ -172,15 +176,46 @@ def test_a_tree_behind_a_link_is_refused(
     shutil.move(engine / place, tmp_path / "elsewhere")
     (engine / place).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NotFound, match="the tree of the layer bbbbbbbbbbbb is not in"):
-        load_from_engine(store, f"containers-storage:[{engine}]base:1")
+        load(store, f"containers-storage:[{engine}]base:1")
 
 
 def test_a_link_to_the_whole_store_is_followed(store: Store, engine: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(engine)
-    assert load_from_engine(store, f"containers-storage:[{tmp_path}/link]base:1")
+    assert load(store, f"containers-storage:[{tmp_path}/link]base:1")
 
 
-def test_a_user_is_told_to_copy_the_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("space", ["user.containers", "user.fuseoverlayfs"])
+def test_a_store_with_owners_in_attributes(store: Store, engine: Path, space: str) -> None:
+    tree = engine / "overlay" / _LAYER / "diff"
+    os.setxattr(tree, f"{space}.override_stat", b"0:0:0755:dir")
+    with pytest.raises(StoreError, match="owners and modes of its files in attributes"):
+        load(store, f"containers-storage:[{engine}]base:1")
+    assert os.listdir(store.root / "layers") == []
+
+
+def test_a_user_trusts_root_and_themselves(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
+    for path in (engine, *engine.glob("overlay/*"), engine / "overlay"):
+        os.chown(path, 1000, 1000)
+    source = f"containers-storage:[{engine}]base:1"
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    _, image = find_in_engine(source)
+    assert image.trees == (engine / "overlay" / _LAYER / "diff",)
+    monkeypatch.setattr("os.geteuid", lambda: 1001)
+    with pytest.raises(StoreError, match="by other users than root and you"):
+        find_in_engine(source)
+
+
+def test_owners_are_not_seen_in_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
     monkeypatch.setattr(engine_store, "is_machine_root", lambda: False)
-    with pytest.raises(StoreError, match=r"copy the image, by `podman save web \| pyunion load`"):
-        load_from_engine(store, "containers-storage:web")
+    with pytest.raises(StoreError, match="load the image outside of it"):
+        find_in_engine("containers-storage:web")
+
+
+def test_the_store_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    there, name = parse_source("containers-storage:web:1")
+    assert (there.root, name) == (Path("/home/me/.local/share/containers/storage"), "web:1")

@@ -1,0 +1,18 @@
+"""An image that podman or buildah has, taken from their store by its containers-storage: name."""
+
+from __future__ import annotations
+
+from layerstore.archive.archive import Loaded
+from layerstore.archive.engine_store import find_in_engine, load_from_engine
+from mount_tools.cli.output.progress import reported
+from mount_tools.cli.session import Session
+from mount_tools.container.user_namespace import read_all
+
+
+def load_engine_image(session: Session, text: str, *, quiet: bool) -> list[Loaded]:
+    """Bring the image into the store; an ordinary user is in the user namespace from then on."""
+    store = session.store_to_fill
+    found = find_in_engine(text)
+    read_all()
+    with reported(quiet=quiet) as progress:
+        return load_from_engine(store, found, progress=progress)
