@@ -228,6 +228,15 @@ class LayerStore:
         layer = self._layer(row)
         return layer if layer.diff.exists() else None
 
+    def exists(self, chain: Digest) -> bool:
+        """Tell whether `find` would find the layer, at less cost."""
+        row = self._rows.get(chain)
+        if row is None:
+            return False
+        if row.location is None:
+            return os.path.exists(f"{self._directory}/{chain.encoded}/diff")
+        return self._layer(row).diff.exists()
+
     def get(self, chain: Digest) -> Layer:
         """Return the layer; raises NotFound if its row or its tree is missing."""
         row = self._rows.get(chain)

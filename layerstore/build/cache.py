@@ -36,7 +36,7 @@ class BuildCache:
         found = self._rows.step(key)
         if found is None or found.chain is None or found.chain in self._there:
             return found
-        if self._layers.find(found.chain) is None:
+        if not self._layers.exists(found.chain):
             return None
         self._there.add(found.chain)
         return found

@@ -74,15 +74,22 @@ class StageArguments:
         self._before = before
         self._seen = seen
         self._declared: dict[str, str | None] = {}
+        self._values: Mapping[str, str] | None = None
 
     def declare(self, default: Default) -> None:
         """Add an ARG, its default expanded."""
         self._declared[default.name] = default.value
         self._seen.add(default.name)
+        self._values = None
 
     @property
-    def values(self) -> dict[str, str]:
+    def values(self) -> Mapping[str, str]:
         """The arguments that have a value, proxies included."""
+        if self._values is None:
+            self._values = self._find_values()
+        return self._values
+
+    def _find_values(self) -> dict[str, str]:
         found = {}
         for name in (*self._declared, *sorted(PROXIES.difference(self._declared))):
             value = self._given.get(name)

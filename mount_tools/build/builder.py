@@ -111,6 +111,7 @@ class Builder:
         self._processes: list[StageProcess] = []
         self._triggered: set[int] = set()
         self._numbers: dict[int, int] = {}
+        self._steps = 0
         self._succeeded = False
 
     def build(self) -> Image:
@@ -141,11 +142,12 @@ class Builder:
         for stage in self._plan.needed:
             self._numbers[stage.index] = number + 1
             number += 1 + len(stage.instructions)
+        self._steps = self._plan.steps
 
     def _preamble(self) -> None:
         first = self._plan.needed[0].index
         for number, arg in enumerate(self._plan.preamble, 1):
-            step = Shown(number, self._plan.steps, first, "", arg.at.text.strip())
+            step = Shown(number, self._steps, first, "", arg.at.text.strip())
             self._watcher.step_began(step)
             self._watcher.step_finished(step, 0, "")
 
@@ -200,7 +202,7 @@ class Builder:
                 return Made(None, None, "scratch", sha256_digest(b""))
 
     def _shown(self, stage: Stage, number: int, text: str) -> Shown:
-        return Shown(number, self._plan.steps, stage.index, stage.name, text)
+        return Shown(number, self._steps, stage.index, stage.name, text)
 
     def _evaluate(self, stage: Stage, made: Made, state: StageState) -> None:
         counter = self._numbers[stage.index]

@@ -5,7 +5,6 @@ Source: docker/cli `cli/command/image/build.go`, `opts`; buildx `docs/reference`
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -114,6 +113,8 @@ def read_secrets(words: Sequence[str], environment: Mapping[str, str]) -> dict[s
 
 
 def _fields(word: str) -> dict[str, str]:
+    import csv  # few builds have a secret
+
     fields: dict[str, str] = {}
     for part in next(csv.reader([word]), []):
         key, equals, value = part.partition("=")

@@ -61,8 +61,11 @@ def test_directory_without_a_row_is_replaced(store: Store) -> None:
 def test_layer_that_lost_its_files_is_made_whole_by_the_next(store: Store) -> None:
     layer = add_layer(store, None, BASE)
     top = add_layer(store, layer.chain_id, TOP)
+    assert store.layers.exists(layer.chain_id)
     os.rename(layer.path, store.root / "elsewhere")
     assert store.layers.find(layer.chain_id) is None
+    assert not store.layers.exists(layer.chain_id)
+    assert not store.layers.exists(some_digest("none"))
     with pytest.raises(NotFound, match=r"lost its files; `pyunion check`"):
         store.layers.chain(top.chain_id)
     assert add_layer(store, None, BASE) == layer
@@ -113,6 +116,7 @@ def test_adopted_layer_is_whole_where_it_is_and_where_it_goes(store: Store) -> N
     location = frozen(store)
     chain = adopt(store, location)
     assert store.layers.get(chain).path == location
+    assert store.layers.exists(chain)
     assert store.layers.strays() == []
     (moved,) = store.layers.settle()
     assert moved.path == store.root / "layers" / chain.encoded and not location.exists()
@@ -133,6 +137,7 @@ def test_settling_cut_short_after_its_rename_is_finished(store: Store) -> None:
     chain = adopt(store, location)
     os.rename(location, store.root / "layers" / chain.encoded)
     assert store.layers.get(chain).path == store.root / "layers" / chain.encoded
+    assert store.layers.exists(chain)
     (moved,) = store.layers.settle()
     assert moved.chain_id == chain
     assert store.database.read("SELECT location FROM layers") == [(None,)]
