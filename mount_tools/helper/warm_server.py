@@ -135,7 +135,8 @@ class Helper:
         self._ready = ready
         self._socket = os.stat(at.path)
         self._cgroup = _cgroup()
-        self._code = _files_of_modules()
+        self._files = files_of_modules()
+        self._code = looks(self._files)
 
     def run(self) -> None:
         """Serve until nobody asks any more."""
@@ -143,7 +144,7 @@ class Helper:
         poll.register(self._listener, select.POLLIN)
         try:
             while poll.poll(IDLE * 1000):
-                if self._cgroup != _cgroup() or self._code != _files_of_modules():
+                if self._cgroup != _cgroup() or self._code != looks(self._files):
                     break
                 self._serve_one()
         finally:
@@ -207,10 +208,7 @@ def _mount_as_daemon(message: bytes, fds: list[int], ready: Ready) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     program, count, *words = map(os.fsdecode, message.split(b"\0"))
     arguments, variables = words[: int(count)], words[int(count) :]
-    os.environ.clear()
-    for variable in variables:
-        name, _, value = variable.partition("=")
-        os.environ[name] = value
+    take_environment(variables)
     *standard, cwd, pipe = fds
     for number, fd in enumerate(standard):
         os.dup2(fd, number)
@@ -237,21 +235,34 @@ def _cgroup() -> bytes:
         return file.read()
 
 
-def _files_of_modules() -> list[tuple[str, int, int, int]]:
-    """Return what changes when a module of ours, or Python, is installed again, or edited."""
-    found = []
+def take_environment(variables: list[str]) -> None:
+    """Make `variables`, each NAME=VALUE, the environment; most of them are there already."""
+    wanted = dict(variable.partition("=")[::2] for variable in variables)
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def files_of_modules() -> tuple[str, ...]:
+    """Return the files of our modules and of Python."""
     ours = ("unionfs", "mount_tools")
-    files = [
-        (name, getattr(module, "__file__", None))
-        for name, module in sorted(sys.modules.items())
+    found = (
+        getattr(module, "__file__", None)
+        for name, module in sys.modules.items()
         if name.partition(".")[0] in ours
-    ]
-    for name, file in (*files, ("", sys.executable)):
-        if file is None:
-            continue
+    )
+    return (*filter(None, found), sys.executable)
+
+
+def looks(files: tuple[str, ...]) -> list[tuple[int, int, int]]:
+    """Return what changes when one of the files is installed again, or edited."""
+    found = []
+    for file in files:
         try:
             st = os.stat(file)
-            found.append((name, st.st_ino, st.st_size, st.st_mtime_ns))
+            found.append((st.st_ino, st.st_size, st.st_mtime_ns))
         except OSError:
-            found.append((name, 0, 0, 0))
+            found.append((0, 0, 0))
     return found

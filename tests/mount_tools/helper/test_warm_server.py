@@ -437,3 +437,10 @@ def test_it_ends_when_its_code_has_changed(
     assert ask(at, "mount.pyunion", ["-o", "lowerdir=lower", "/"]) is None
     thread.join(20)
     assert not thread.is_alive() and not os.path.exists(at.path)
+
+
+def test_the_environment_is_that_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"SAME": "1", "OTHER": "new", "EQUAL": "a=b", "EMPTY": "", "BYTES": "\udcff"}
+    monkeypatch.setattr(os, "environ", {"SAME": "1", "OTHER": "old", "GONE": "x"})
+    warm_server.take_environment([f"{name}={value}" for name, value in given.items()])
+    assert os.environ == given
