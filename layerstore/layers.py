@@ -51,7 +51,7 @@ class _Parts:
     def diff(self) -> Path:
         """The tree, in overlay format.
 
-        Of a layer that another store has, `diff` is a link to the tree there.
+        If another store has the layer, `diff` is a link to the tree there.
         """
         tree = self.path / "diff"
         try:

@@ -71,7 +71,7 @@ class Filesystem(Protocol):
     gate: Gate
 
     def counts_reads(self) -> bool:
-        """Tell whether each reading changes an atime, so that the kernel has to ask for it."""
+        """Tell whether each read changes an atime, so that the kernel must send every read."""
         ...
 
     def may_hang(self) -> bool:

@@ -144,7 +144,7 @@ class LogWriter:
             self._mend()
         written = os.write(self._fd, data)
         if written < len(data):
-            # Half a line is none; and on a full disk a file can be cut all the same.
+            # Half a line cannot be read.  A file can be cut on a full disk too.
             os.ftruncate(self._fd, self._size)
             raise OSError("the disk is full")
         self._size += written

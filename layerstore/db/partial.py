@@ -90,11 +90,11 @@ class PartialBlobs:
             os.close(fd)
 
     def remove(self, digest: Digest) -> None:
-        """Remove a download, if there is one, unless somebody has it."""
+        """Remove a download, if there is one, unless a process has claimed it."""
         self._remove_free(self._directory / digest.encoded)
 
     def sweep(self, older_ns: int = 0) -> int:
-        """Remove the downloads that nobody has, and were last written before `older_ns` ago.
+        """Remove the downloads last written before `older_ns` ago that no process has claimed.
 
         Returns the bytes that this frees.
         """

@@ -93,7 +93,7 @@ class _Repairs:
         path = self._store.blobs.path(digest)
         if finding.harmless and not self._store.blobs.unneeded(digest):
             return None  # something needs it now
-        # Without the blob a layer's archive is made from its tree, and a manifest is written anew.
+        # Without the blob a layer's archive is made from its tree, and a new manifest is written.
         self._store.blobs.forget(digest)
         return self._set_aside(path)
 

@@ -97,8 +97,6 @@ class _Members(io.RawIOBase):
         self._kind = kind
         self._limits = limits
         self._decoder = self._new()
-        self._rest = b""
-        self._started = False
 
     def _new(self) -> _Decoder:
         if self._kind == BZIP2:

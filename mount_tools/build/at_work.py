@@ -153,7 +153,7 @@ class AtWork:
         """
         step = self.steps[broke.step]
         process = self.process
-        # Of a copy that found the disk full there is nothing to look into, and it would stay full.
+        # A copy that found the disk full left nothing to look into, and would keep the disk full.
         keep = keep and broke.code not in FULL
         process.kill()
         try:

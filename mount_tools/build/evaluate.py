@@ -231,7 +231,7 @@ class Evaluation:
     def _mounted(self, run: Run, mount: Mount, seen: dict[str, bytes]) -> str:
         """Return the part of a mount that the key depends on, without the value of a secret.
 
-        Of a source in the context, what the digest was computed of is added to `seen`.
+        For a source in the context, `seen` gets what the digest was computed of.
         """
         if isinstance(mount, BindMount):
             if mount.stage:

@@ -167,7 +167,7 @@ class KernelStage:
         """Mount it with the mount points that the stage lacks, in a lower of their own.
 
         In the upper they would become part of a layer.  The layers that are made later lie
-        above that lower, and may hide what is in it; then it is made anew.
+        above that lower, and may hide what is in it; then it is made again.
         """
         from mount_tools.build.attach import Stubs, lacks_points
         from mount_tools.container.mount_points import POINTS

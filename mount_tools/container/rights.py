@@ -112,7 +112,7 @@ _ULIMIT = r"(?P<name>[a-z]+)=(?P<soft>-1|[0-9]{1,18})(?::(?P<hard>-1|[0-9]{1,18}
 
 
 class Ulimit(NamedTuple):
-    """A limit of setrlimit(2), by docker's name; -1 is none."""
+    """A limit of setrlimit(2), by docker's name; -1 means that there is no limit."""
 
     name: str
     soft: int

@@ -3,9 +3,8 @@
 This is the part of the keeper; `start` is that of the command.
 
 Decided here and only here: the order of these steps, and what the store records.  The root
-is mounted in the container's mount namespace and served by a daemon outside of it.  So the
-mount ends with the last process of the container, whatever else was killed, and the daemon
-then writes the upper back and ends.
+is mounted in the container's mount namespace and served by a daemon outside of it, see
+`root_daemon`.
 
 Threading: one thread, since it forks.
 """

@@ -129,6 +129,6 @@ def _named(name: str) -> int:
 def signal_number(text: str) -> int:
     """Return the number of a signal of an image's StopSignal.
 
-    Anything that is none, "" too, is SIGTERM.
+    Any text that names no signal, also "", means SIGTERM.
     """
     return find_signal(text) or signal.SIGTERM

@@ -1,14 +1,8 @@
-"""A container's terminal: a pseudo-terminal of its own, connected to ours.
+"""A container's terminal: a pseudo-terminal of the container's own devpts.
 
-Decided here and only here: that it is one of the container's own devpts, so that its name
-leads to it there; the mode of our terminal meanwhile (raw: what is typed goes inside
-unchanged, and the inner terminal makes signals of it); and that ours is restored in every
-case.
-
-    Inside   opens the pair; the master's descriptor is sent out before the command begins
-    Relay    out here, between the master and our stdin and stdout, until the command ends
-
-Threading: one thread.
+Decided here and only here: that it is one of that devpts, so that its name leads to it in the
+container.  Init opens the pair, and the keeper gets the master; a viewer sets the mode of the
+user's own terminal.
 
 Source: pty(7), ioctl_tty(2), unix(7) "SCM_RIGHTS"; runc `docs/terminals.md`.
 """
@@ -32,8 +26,6 @@ _PTMX = os.makedev(5, 2)
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
 _FD = struct.Struct("i")
-_PIECE = 4096
-_LEFT_AT_THE_END = 64  # pieces; the kernel keeps fewer
 
 
 def size_of_ours() -> Size | None:

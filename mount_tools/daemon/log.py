@@ -86,7 +86,7 @@ def _opened(path: str) -> Log:
 
 
 class _File(Log):
-    """A log file, which the first record opens if nobody has.
+    """A log file, which the first record opens if it is not open yet.
 
     O_NONBLOCK: a FIFO without a reader fails at once instead of blocking the mount.
     """

@@ -89,7 +89,7 @@ def _reap() -> None:
 
 
 def knows_peers() -> bool:
-    """Tell whether the kernel says which process has connected; without that nobody is served."""
+    """Tell whether the kernel says which process has connected, without which none is served."""
     one, other = _socket.socketpair()
     try:
         os.close(one.getsockopt(_socket.SOL_SOCKET, SO_PEERPIDFD))

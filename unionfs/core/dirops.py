@@ -439,11 +439,11 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
 
 
 def _without_name(state: State, node: File) -> Fd | os.stat_result | bytes:
-    """Return what the upper file `node` goes on with when it has no name: an fd of it.
+    """Return what keeps the upper file `node` when it loses its name.
 
-    That of an open handle, where there is one.  rm(1) must not fail because many files
-    are open.  So where no more files can be opened, return the attributes that it will
-    have if nobody has it open, and else its new name in the staging directory.
+    That is an fd of it, the one of an open handle if there is one.  rm(1) must not fail because
+    many files are open.  So if no more files can be opened it is the attributes that the file
+    will have or, if the file is open, its new name in the staging directory.
     """
     if node.opened and node.key is None and len(state.table.orphans) > state.fds.capacity // 2:
         return make_shelter(state.require_upper(), node)

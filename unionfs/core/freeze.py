@@ -293,7 +293,7 @@ def _copy_exactly(writable: Writable, source: Fd, name: bytes) -> int:
 
 
 def keep_orphans(state: State, writable: Writable) -> None:
-    """Give a nameless inode its own copy, if its file has a name in the upper all the same.
+    """Give a nameless inode its own copy, if its file still has a name in the upper.
 
     A file has two inodes if it was copied up while a program read the lower by
     passthrough; that program keeps the old one.  What it changes through the old inode

@@ -122,7 +122,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
 
 
 def _place_by_name(node: File, ino: int) -> bool:
-    """Make a name in the upper, if there is one, the place of `node`; tell whether there is."""
+    """Make a name in the upper the place of `node`; tell whether there is one."""
     if node.unlinked:
         return True
     for parent, name in known_names(node):

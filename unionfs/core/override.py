@@ -92,7 +92,7 @@ class Overrides(Owners):
             self._upper_name = LEGACY
         if xattr.get_fd(fd, self._upper_name) is not None:
             return
-        # The mode of the real one says who reaches the store, not who may look into the mount.
+        # The mode of the real root is for the store; who may look into the mount is another matter.
         own = Override(st.st_uid, st.st_gid, st.st_mode | 0o555).encode()
         try:
             os.setxattr(fd, self._upper_name, values[0] if values else own)

@@ -128,7 +128,7 @@ class Owners:
         )
 
     def giving(self) -> AbstractContextManager[None]:
-        """Return a context for a chown(2); of squashed ids nobody sees whether it failed.
+        """Return a context for a chown(2).  If ids are squashed it may fail, which does not show.
 
         A daemon without privilege can give no file away, and root of a user namespace none to
         an id that the namespace does not have.

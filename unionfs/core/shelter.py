@@ -30,7 +30,7 @@ def enter_shelter(writable: Writable, node: File, name: bytes) -> None:
 
 
 def leave_shelter(state: State, node: File) -> None:
-    """Let `node`, which was closed, go without a name, unless somebody has it open still."""
+    """Remove the sheltered name of `node`, which was closed, unless it is still open elsewhere."""
     writable = state.writable
     if writable is None or node not in writable.sheltered:
         return

@@ -126,7 +126,7 @@ class StageAhead:
             return
         try:
             run = self._run_of(node)
-            # An error, also of the disk, is that of a copy that was asked for, if it is one.
+            # No program asked for these copies.  If it does, it gets the error of its own copy.
             with suppress(OSError):
                 if run is not None and run.count >= RUN and self._may_stage():
                     self._stage_next(node.parent, run)

@@ -153,7 +153,7 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
             begin_write_back(fd)  # the disk writes while we do the other steps
     _give_metadata(copy, (fd, None), made)
     if copy.size is not None:
-        # The copy has not all of the data, so it must not have the old mtime.
+        # The copy lacks a part of the data, so it must not have the old mtime.
         touch(fd)
     return Staged(copy, made.st_ino, fd)
 

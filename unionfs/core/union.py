@@ -560,7 +560,7 @@ class UnionFs:
     def close_idle(self) -> bool:
         """Close the fds behind handles that can get another one; tell whether there were any.
 
-        A file is opened again by its name when somebody reads or writes it by a request.
+        A file is opened again by its name when a request reads or writes it.
         """
         if not self._state.layers_immutable:
             return False

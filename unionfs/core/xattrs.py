@@ -31,7 +31,7 @@ from unionfs.syscalls.lowered import keeping_sgid
 from unionfs.syscalls.statx import marks_at
 
 _XATTR_NAME_MAX = 255
-# What listxattr(2) names wherever a file has it, and programs ask for without listing.
+# If a file has one of these, listxattr(2) names it; programs ask for them without listing.
 _LISTED = {name.encode(): name for name in WITH_IDS}
 _CAPABILITY = CAPABILITY.encode()
 _ACLS = frozenset(name.encode() for name in ACLS)

@@ -90,7 +90,7 @@ class Filter:
     def add(self, call: str, action: int, conditions: Sequence[Condition] = ()) -> None:
         """Do `action` with the call if all conditions hold.
 
-        A call that the library does not know is none that the kernel would do.
+        A call that the library does not know is left out: the kernel has none of that name.
         """
         number = self._library.seccomp_syscall_resolve_name(call.encode())
         if number == _UNKNOWN or action == self._default:

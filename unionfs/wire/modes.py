@@ -52,7 +52,7 @@ KEPT_SMALL = 4096
 # kernel tells us of a close some time after it.
 PATIENCE = 0.5
 
-# Seconds that an open for writing waits for the same, where it can go on all the same.
+# Seconds that an open for writing waits for that if it does not depend on it.
 _A_MOMENT = 0.05
 
 # Seconds between two looks at a thread that is about to sleep, and how many there are.
@@ -96,7 +96,7 @@ class Mode:
     It reads and writes either the real file, by passthrough, or through the page cache and
     this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
     the handle that all readers of a lower file share, 0 for none.  `program` says that
-    passthrough is only for those who execute or load the file, `small` that nobody gets it.
+    passthrough is only for opens that execute or load the file, `small` that no open gets it.
     `twin` is the nodeid of the other inode that the file has become, if any; `parted` says
     that no name leads to the old one any more, in the kernel neither.
     """
@@ -269,7 +269,7 @@ class Modes:
         return mode
 
     def _begin_sharing(self, fh: Fh, nodeid: NodeId) -> Mode | None:
-        """Let the next readers have `fh` too, if it is that of a lower file."""
+        """Let the next readers share `fh`, if it is a handle of a lower file."""
         with self.lock:
             known = self._modes.get(nodeid)
             if known is not None and not known.handles:

@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 
 
 class Unopened:
-    """The handles by which files are read that nobody has opened, the latest last."""
+    """Handles for reading files that no program has opened; the one used last is at the end."""
 
     def __init__(self, fs: DirectFilesystem) -> None:
         self._fs = fs

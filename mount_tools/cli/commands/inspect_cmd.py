@@ -104,7 +104,7 @@ def show_documents(
 ) -> None:
     """Print the objects as one array or by the template; then the errors, and exit with 1.
 
-    `document` raises NotFound for a name that there is not.
+    `document` raises NotFound for a name without an object.
     """
     render: Callable[[Document], str] | None = None
     if template and template != "json":

@@ -67,7 +67,7 @@ def create_container(
         config=config,
         auto_remove=flags.rm,
         volumes=uses,
-        # Of one that runs at once and is removed at its end, nothing is wanted after a crash.
+        # One that runs at once and is removed at its end is not needed after a crash.
         durable=not (flags.rm and runs) or bool(uses),
     )
     if uses:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_parallel(count: int) -> None:
-    """Refuse a number of layers at a time that is none.  Raises WrongWords."""
+    """Raise WrongWords unless `count` layers can be transferred at a time."""
     if count < 1:
         raise WrongWords(f"--parallel {count}: at least one layer is transferred at a time", 125)
 

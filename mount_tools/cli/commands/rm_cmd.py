@@ -47,9 +47,9 @@ def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) 
 
 
 def _end(store: Store, names: tuple[str, ...]) -> None:
-    """End those that run; a user namespace that was entered would be in the way.
+    """End those that run, which is not possible from a user namespace that was entered.
 
-    What cannot be ended is told when it is removed.
+    If one cannot be ended, its removal reports that.
     """
     for name in names:
         with suppress(StoreError):

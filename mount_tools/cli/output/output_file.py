@@ -60,8 +60,8 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
 def _refuse_links_of_others(path: str) -> None:
     """Raise WrongWords if a link on the way to `path` is another user's, in a directory like /tmp.
 
-    The kernel does not follow such a link if fs.protected_symlinks says so, but realpath(3),
-    which reads links by itself, asks nobody.
+    The kernel does not follow such a link if fs.protected_symlinks says so, but realpath(3)
+    reads links by itself, without that rule.
     """
     here = os.path.abspath(path)
     for _ in range(_MOST_LINKS):
