@@ -26,7 +26,8 @@ begins changes with the round.  `native` is kernel overlayfs without a mount pro
 
 What the system in the image lacks, as git and pip in a small Debian, makes a row fail; the
 others go on.  With `--user` an ordinary user with sub-ids does it all, in mount namespaces of
-its own.
+its own.  The table in the README is what `--markdown` prints of benchmarks/results/engines-*.json,
+where `--out` has left the results of root and of an ordinary user.
 """
 
 from __future__ import annotations

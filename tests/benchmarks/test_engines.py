@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from benchmarks import engines
+from benchmarks.builds import Taken
 from benchmarks.engines import ROWS, Engine, main, markdown, timed
 from benchmarks.stores import REPOSITORY
 
@@ -73,5 +76,31 @@ def test_results_side_by_side() -> None:
 
 
 def test_the_table_in_the_readme_is_that_of_the_results() -> None:
-    result = json.loads((REPOSITORY / "benchmarks/results/engines.json").read_text())
-    assert markdown([result]) in (REPOSITORY / "README.md").read_text()
+    """Root's results are there once they are measured; root comes first."""
+    files = sorted((REPOSITORY / "benchmarks/results").glob("engines-*.json"))
+    results = [json.loads(path.read_text()) for path in files]
+    assert {"root": "root", "ordinary": "user"}.items() >= {
+        (result["about"]["user"], path.stem.removeprefix("engines-"))
+        for path, result in zip(files, results, strict=True)
+    }
+    assert markdown(results) in (REPOSITORY / "README.md").read_text()
+
+
+def test_results_of_a_run_become_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--out` leaves them for root and for an ordinary user."""
+
+    def measure(*given: object, as_user: bool) -> Taken:
+        return {"read": {"native": [0.5], "pyunion": [2.0, 4.0, 3.0 + as_user]}, "git": {}}
+
+    monkeypatch.setattr(engines, "measure", measure)
+    monkeypatch.setattr(engines, "device_for", nullcontext)
+    files = [str(tmp_path / name) for name in ("root.json", "user.json")]
+    for words, file in zip(([], ["--user"]), files, strict=True):
+        assert main([*words, "--rootfs", str(tmp_path), "--out", file]) == 0
+    capsys.readouterr()
+    assert main(["--markdown", *files]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.split(" | ")[3:5] == ["pyunion, root", "native, ordinary"]
+    assert row == "| read | 0.50 |  | 3.00 | 0.50 |  | 4.00 |"
