@@ -40,6 +40,7 @@ from mount_tools.container.attach_messages import (
 from mount_tools.container.signals import TAKEN, attend
 from mount_tools.container.started import Started, end_started
 from mount_tools.container.streams import Streams
+from mount_tools.daemon.peers import is_stranger
 from mount_tools.daemon.report import Reporter
 from mount_tools.leave import exit_code
 from unionfs.syscalls.signalfd import signalfd
@@ -170,7 +171,7 @@ class Keeper:
                     self._copy(fd)
                 elif self._listener is not None and fd == self._listener.fileno():
                     with suppress(BlockingIOError, ConnectionAbortedError):
-                        self._add(self._listener.accept()[0], None)
+                        self._welcome(self._listener.accept()[0])
 
     def _patience(self) -> int | None:
         """Return how many ms to wait for an event; say first what the log lost, if there is room.
@@ -224,6 +225,12 @@ class Keeper:
             os.close(fd)
 
     # -- viewers --
+
+    def _welcome(self, end: socket.socket) -> None:
+        if is_stranger(end):
+            end.close()
+        else:
+            self._add(end, None)
 
     def _add(self, end: socket.socket, watch: Watch | None) -> None:
         viewer = _Viewer(Connection(end), watch)
@@ -303,7 +310,7 @@ class Keeper:
                     if what == number:
                         self._close_output(fd)
             case Resize(rows, columns) if self._streams.terminal is not None:
-                with suppress(OSError, termios.error, struct.error):
+                with suppress(OSError, OverflowError, termios.error, struct.error):
                     termios.tcsetwinsize(self._streams.terminal, (rows, columns))
             case Signal(number):
                 self._kill(number)

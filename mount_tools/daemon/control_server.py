@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from mount_tools.daemon.peers import is_stranger
 from unionfs.light_logging import Logger
 
 log = Logger(__name__)
@@ -76,6 +77,9 @@ class ControlServer:
                     self._slots.acquire()
                     connection = self._accept()
                     if connection is None:
+                        self._slots.release()
+                    elif is_stranger(connection):
+                        connection.close()
                         self._slots.release()
                     else:
                         self._start(connection, answer)

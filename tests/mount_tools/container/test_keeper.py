@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layerstore.containers.container_log import LogReader
 from mount_tools.container.attach_messages import (
+    SOCKET,
     Connection,
     Ended,
     Gone,
@@ -20,19 +22,22 @@ from mount_tools.container.attach_messages import (
     InputEnd,
     Message,
     Output,
+    Resize,
     Signal,
+    Taken,
     Watch,
     connect,
 )
-from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, require_root, wait_until
 from tests.helpers.processes import ending
+from tests.helpers.strangers import ask_as_a_stranger
 
 
 @contextmanager
-def kept(directory: Path, script: str) -> Iterator[subprocess.Popen[bytes]]:
+def kept(directory: Path, script: str, kind: str = "pipes") -> Iterator[subprocess.Popen[bytes]]:
     """Run `script` with a keeper, whose first viewer is the process that is yielded."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.kept", "pipes", script, "log", str(directory)],
+        [sys.executable, "-m", "tests.helpers.kept", kind, script, "log", str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=helper_environment(),
@@ -150,3 +155,38 @@ def test_rubbish_from_a_viewer_is_its_own_end(tmp_path: Path) -> None:
         first.stdin.write(b"\n")
         first.stdin.flush()
         assert first.wait(DEADLINE) == 4
+
+
+def test_nonsense_costs_only_the_viewer_that_sends_it(tmp_path: Path) -> None:
+    """A size that no terminal has ended the keeper, and with it the command."""
+    with kept(tmp_path, "echo one; read line; echo $line; exit 7", "terminal") as first:
+        assert first.stdout is not None and first.stdout.readline() == b"one\r\n"
+        second = viewer(tmp_path)
+        lasting = viewer(tmp_path)
+        for number in (-(1 << 31), -1, 1 << 30):
+            for message in (Resize(number, number), Signal(number or 99), Ended(number)):
+                lasting.send(message)
+        for data in (b"", b"x", b"\xff" * 9, b"\x0a" + bytes(8)):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+                other.connect(os.fspath(tmp_path / SOCKET))
+                with suppress(OSError):
+                    socket.send_fds(other, [data], [0, 1, 2])
+        lasting.send(Input(b""))
+        assert any(isinstance(next_from(lasting), Taken) for _ in range(100)), "all was handled"
+        lasting.close()
+        second.send(Input(b"go\n"))
+        text, status = text_until_end(second)
+    assert status == 7 and text.endswith(b"go\r\n")
+
+
+def test_a_process_of_a_container_types_nothing(tmp_path: Path) -> None:
+    """A container in which the store is bound reaches the keepers of all others."""
+    require_root()
+    with kept(tmp_path, "echo one; read line; echo $line") as first:
+        assert first.stdout is not None and first.stdout.readline() == b"one\n"
+        typed = b"\x03" + bytes(8) + b"theirs\n"
+        answer = ask_as_a_stranger(tmp_path / SOCKET, socket.SOCK_SEQPACKET, typed)
+        assert answer == b""
+        second = viewer(tmp_path)
+        second.send(Input(b"ours\n"))
+        assert text_until_end(second) == (b"ours\n", 0)

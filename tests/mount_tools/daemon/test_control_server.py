@@ -25,10 +25,17 @@ from mount_tools.daemon.control_server import ControlServer
 from mount_tools.daemon.control_socket import listen
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import DEADLINE, Union
+from tests.helpers.strangers import ask_as_a_stranger
 
 
 def test_only_its_owner_may_ask(union: Union, path: Path) -> None:
     assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+
+
+def test_a_process_of_a_container_is_not_answered(union: Union, path: Path) -> None:
+    """A container in which the store is bound reaches it, and its root is user 0."""
+    assert ask_as_a_stranger(path, socket.SOCK_STREAM, b'{"command": "status"}\n') == b""
+    assert ask(path, GetStatus()).pid == union.pid
 
 
 def test_it_goes_with_the_mount(union: Union, path: Path) -> None:
