@@ -54,8 +54,8 @@ def _with(option: Option) -> Callable[[Decorated], Decorated]:
     return add
 
 
-def flag(*names: str, says: str, default: bool = False) -> Callable[[Decorated], Decorated]:
-    """Add a flag without a value; `=false` turns it off."""
+def flag(*names: str, says: str, default: bool | None = False) -> Callable[[Decorated], Decorated]:
+    """Add a flag without a value; `=false` turns it off.  One that is not given is `default`."""
     return _with(Option(*names, says=says, default=default))
 
 

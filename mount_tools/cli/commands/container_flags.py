@@ -7,7 +7,8 @@ its Entrypoint and its Cmd; variables and labels are added to those of the image
 Source: moby `daemon/commit.go:merge()`, docker/cli `cli/command/container/opts.go`.
 Differs from docker: flags for what PyUnion does not have (restarts, health checks) are
 refused, not ignored, with what to do instead.  A network is the host's or none.  A container
-has an init unless --init=false is given.
+has an init of ours, unless --init=false is given or its command is an init: one that is not
+process 1 refuses to work (that of s6-overlay, systemd) or warns each time (tini).
 """
 
 from __future__ import annotations
@@ -37,6 +38,22 @@ from mount_tools.container.rights import capability, parse_ulimit, security_opti
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
 
+_INITS = frozenset(
+    (
+        "catatonit",
+        "docker-init",
+        "dumb-init",
+        "init",
+        "my_init",
+        "pid1",
+        "runit-init",
+        "s6-svscan",
+        "systemd",
+        "tini",
+        "tini-static",
+    )
+)
+
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
@@ -58,7 +75,7 @@ class ContainerFlags(NamedTuple):
     network: str | None = None
     pull: str = "missing"
     quiet: bool = False
-    init: bool = True
+    init: bool | None = None
     mount: tuple[str, ...] = ()
     volumes_from: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
@@ -141,9 +158,9 @@ _SHARED = (
     framework.flag("-q", "--quiet", says="Suppress the pull output"),
     framework.flag(
         "--init",
-        says="Run an init that forwards signals and reaps processes; with --init=false the "
-        "command is process 1",
-        default=True,
+        says="Run an init that forwards signals and reaps processes (default, unless the command "
+        "is one, as tini); with --init=false the command is process 1",
+        default=None,
     ),
     framework.flag("--read-only", says="Mount the container's root filesystem as read only"),
 )
@@ -202,8 +219,14 @@ def config_of(
     if mounts.unnamed:
         declared: Object = {target: {} for target in mounts.unnamed}
         config["Volumes"] = {**RunConfig(image).members("Volumes"), **declared}
-    config["HostConfig"] = _host_config(flags, mounts).fields
+    init = flags.init if flags.init is not None else not _is_init(RunConfig(config).argv)
+    config["HostConfig"] = _host_config(flags, mounts, init=init).fields
     return config
+
+
+def _is_init(words: Sequence[str]) -> bool:
+    """Tell whether the command `words` is an init by its name."""
+    return bool(words) and posixpath.basename(words[0]) in _INITS
 
 
 class _Mounts:
@@ -237,7 +260,7 @@ class _Mounts:
                     self.tmpfs.append(empty)
 
 
-def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
+def _host_config(flags: ContainerFlags, mounts: _Mounts, *, init: bool) -> HostConfig:
     if flags.network not in (None, HOST_NETWORK, NO_NETWORK):
         raise StoreError(
             f"network {flags.network} not found: a container uses the network of the host, which "
@@ -265,7 +288,7 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts) -> HostConfig:
         dns=flags.dns,
         dns_search=flags.dns_search,
         dns_options=flags.dns_option,
-        init=flags.init,
+        init=init,
         named=tuple(mounts.named),
         mounts=tuple(mounts.mounts),
         volumes_from=flags.volumes_from,

@@ -47,6 +47,17 @@ def test_words_replace_the_command_and_an_entrypoint_both() -> None:
     assert config_of({}, "busy:1", ContainerFlags(), (), {}, runs=False).get("Cmd") is None
 
 
+def test_a_command_that_is_an_init_is_process_1() -> None:
+    """s6-overlay and systemd refuse to be anything else, and tini warns."""
+    for entrypoint in (["/init"], ["/usr/bin/tini", "--", "/run.sh"], ["dumb-init", "x"]):
+        host = made((), {**IMAGE, "Entrypoint": list(entrypoint)})["HostConfig"]
+        assert isinstance(host, dict) and host["Init"] is False, entrypoint
+    usual = {"Binds": [], "ReadonlyRootfs": False}
+    assert made(("/sbin/init",), init=True)["HostConfig"] == usual
+    assert made(("/init/sh",))["HostConfig"] == usual
+    assert config_of({}, "busy:1", ContainerFlags(), (), {}, runs=False)["HostConfig"] == usual
+
+
 def test_variables_add_up(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("# comment\n\nB=of file\nC=of file\nHOME\n")
