@@ -114,6 +114,8 @@ class StageAhead:
                 self._state.table.forget(node.nodeid, 1)
                 self._state.counts["copies_ahead"] += 1
                 return ahead.staged
+            if not same:
+                node.listed = None
         self._remove(node, ahead)
         return None
 
@@ -245,8 +247,9 @@ class StageAhead:
 
     def _serve(self) -> None:
         while True:
+            left = self._used + IDLE_S - time.monotonic()
             try:
-                node = self._to_sync.get(timeout=IDLE_S)
+                node = self._to_sync.get(timeout=max(left, 0.0))
             except Empty:
                 node = None
             if node is not None:

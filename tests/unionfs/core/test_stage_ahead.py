@@ -6,9 +6,12 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from tests.helpers.mounts import wait_until
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import core, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
-from unionfs.core.stage_ahead import LARGEST, MOST, RUN
+from unionfs.core.stage_ahead import IDLE_S, LARGEST, MOST, RUN
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
 
@@ -240,6 +243,26 @@ def test_what_is_not_used_goes_after_a_while(
     assert staged(layers)
 
 
+def test_the_thread_waits_no_longer_than_they_may_be_kept(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not begin a whole wait again when a program used one meanwhile."""
+    ahead = state(tree).require_upper().ahead
+    assert ahead is not None
+    since = ahead._used = time.monotonic() - IDLE_S / 2
+    waited: list[float] = []
+
+    def get(timeout: float) -> None:
+        waited.append(timeout)
+        ahead._used = since - IDLE_S  # as if it had waited
+        raise Empty
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ahead, "_to_sync", SimpleNamespace(get=get))
+        ahead._serve()
+    assert len(waited) == 1 and waited[0] <= IDLE_S / 2
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"volatile": True}, {"metacopy": True}, {"timeout": 0}, {"background": None}],
@@ -294,16 +317,18 @@ def test_what_is_removed_unused_stays_open_nowhere(
     layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fd and its room on the disk would be taken for as long as the disk is busy."""
-    main, go = threading.current_thread(), threading.Event()
+    main, busy, go = threading.current_thread(), threading.Event(), threading.Event()
 
     def wait(_staged: object) -> None:
         if threading.current_thread() is not main:
-            assert go.wait(20)
+            busy.set()
+            go.wait(20)
 
     monkeypatch.setattr(stage_ahead, "secure_data", wait)
     state(tree).require_upper().upper.ordered = False
-    removed = 0
-    for position, name in enumerate(walk(tree, RUN + 1)):
+    removed, names = 0, walk(tree, RUN + 1)
+    assert busy.wait(20)  # for the first of them, which is removed first
+    for position, name in enumerate(names):
         if position % 2:
             chmod(tree, name)
         else:
@@ -357,8 +382,11 @@ def test_a_lower_that_was_changed_from_outside_is_copied_as_it_is(
     assert staged(layers)
     path = layers.lowers[0] / os.fsdecode(names[0])
     path.write_text("changed")
+    os.setxattr(path, "user.new", b"of outside")
     tree.append(names[0], b" and more")
-    assert (layers.upper / os.fsdecode(names[0])).read_text() == "changed and more"
+    copy = layers.upper / os.fsdecode(names[0])
+    assert copy.read_text() == "changed and more"
+    assert os.getxattr(copy, "user.new") == b"of outside"
 
 
 def test_a_file_that_is_emptied_takes_none(layers: Layers, tree: CoreDriver) -> None:
