@@ -50,17 +50,6 @@ INLINE_WRITE = 256 << 10
 TOUCH = SetAttr(mtime_ns=0)
 
 
-def is_slow_to_move(fs: Filesystem, parent: NodeId, name: bytes) -> bool:
-    """Tell whether a rename of `name` in `parent` copies so much that a worker should do it."""
-    attr = fs.lookup(parent, name)
-    if attr is None:
-        return False
-    try:
-        return fs.slow_setattr(attr.nodeid, TOUCH)
-    finally:
-        fs.forget(attr.nodeid, 1)
-
-
 class Filesystem(Protocol):
     """A union as the transports see it.
 
@@ -111,6 +100,10 @@ class Filesystem(Protocol):
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         """Tell whether `setattr` would copy so much data that a worker should do it."""
+        ...
+
+    def slow_rename(self, parent: NodeId, name: bytes) -> bool:
+        """Tell the same of `rename`, of a name that the kernel has looked up."""
         ...
 
     def readlink(self, nodeid: NodeId) -> bytes: ...

@@ -15,7 +15,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from unionfs.core.config import RedirectDir, WhiteoutForm
 from unionfs.core.copy_up import (
@@ -28,7 +28,7 @@ from unionfs.core.copy_up import (
 from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked, not_empty
 from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd, RealDir
-from unionfs.core.lookup import load_locked, lookup_locked
+from unionfs.core.lookup import find_locked, load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import refuse, require_changeable
@@ -140,27 +140,26 @@ def _bring_up_once(state: State, source: End, target: End, exchange: bool) -> No
             redirect_data(state, node)
 
 
+def _both_locked(one: Dir, other: Dir) -> AbstractContextManager[object]:
+    """Return a context that holds the locks of both; the caller holds `rename_lock`."""
+    return one.lock if one is other else _two_locked(one, other)
+
+
 @contextmanager
-def _both_locked(one: Dir, other: Dir) -> Iterator[None]:
-    """Hold the locks of both, that of an ancestor first; the caller holds `rename_lock`."""
-    first, second = one, other
+def _two_locked(first: Dir, second: Dir) -> Iterator[None]:
+    """Hold the locks of both, that of an ancestor first."""
     if _is_within(first, second) or (
         second.nodeid < first.nodeid and not _is_within(second, first)
     ):
         first, second = second, first
-    with first.lock:
-        if second is first:
-            yield
-        else:
-            with second.lock:
-                yield
+    with first.lock, second.lock:
+        yield
 
 
 def _look(state: State, end: End) -> None:
     if end.parent.dead:
         raise fs_error(errno.ENOENT)
-    found = lookup_locked(state, end.parent, end.name)
-    end.node = None if found is None else found[0]
+    end.node = find_locked(state, end.parent, end.name)
 
 
 def _check(state: State, source: End, target: End, flags: int) -> None:
@@ -214,23 +213,30 @@ def _exchange(state: State, source: End, target: End) -> None:
 
 
 def _move(state: State, source: End, target: End) -> None:
-    with ExitStack() as held:
-        if isinstance(target.node, Dir):
-            held.enter_context(target.node.lock)
-            if not load_locked(state, target.node).is_empty():
-                raise not_empty(target.parent, target.node)
-        _prepare(state, source, target)
-        _clear_target(state, target)
-        leaving = _leave_target(state, target)
-        failed = _rename_upper(state, source, target)
-        _note_moved(source, target)
-        if leaving is not None:
-            leaving()
-        if failed is not None:
-            try:
-                raise failed
-            finally:
-                del failed  # else a reference cycle keeps fds open
+    there = target.node
+    if not isinstance(there, Dir):
+        _move_to(state, source, target)
+        return
+    with there.lock:
+        if not load_locked(state, there).is_empty():
+            raise not_empty(target.parent, there)
+        _move_to(state, source, target)
+
+
+def _move_to(state: State, source: End, target: End) -> None:
+    """Move `source` to `target`, where there is no directory with something in it."""
+    _prepare(state, source, target)
+    _clear_target(state, target)
+    leaving = _leave_target(state, target)
+    failed = _rename_upper(state, source, target)
+    _note_moved(source, target)
+    if leaving is not None:
+        leaving()
+    if failed is not None:
+        try:
+            raise failed
+        finally:
+            del failed  # else a reference cycle keeps fds open
 
 
 def _prepare(state: State, end: End, other: End) -> None:

@@ -74,6 +74,7 @@ from unionfs.types import (
     Restored,
     SetAttr,
 )
+from unionfs.vfs import TOUCH
 
 
 def open_union(config: UnionConfig, background: Start | None = None) -> UnionFs:
@@ -154,6 +155,10 @@ class UnionFs:
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         return slow_setattr(self._state, self._table.get(nodeid), change)
+
+    def slow_rename(self, parent: NodeId, name: bytes) -> bool:
+        node = self._table.directory(parent).kids.get(name)
+        return node is not None and slow_setattr(self._state, node, TOUCH)
 
     def readlink(self, nodeid: NodeId) -> bytes:
         with at_rest(self._table.file(nodeid)) as (fd, name):

@@ -47,7 +47,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
 from unionfs.transports.deferred import Workers
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr, StIno
-from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier, is_slow_to_move
+from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
 
 FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without overflow
 
@@ -367,8 +367,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> None:
         move = (NodeId(parent_inode_old), name_old, NodeId(parent_inode_new), name_new, flags)
         swaps = flags & pyfuse3.RENAME_EXCHANGE
-        if is_slow_to_move(self._fs, NodeId(parent_inode_old), name_old) or (
-            swaps and is_slow_to_move(self._fs, NodeId(parent_inode_new), name_new)
+        if self._fs.slow_rename(NodeId(parent_inode_old), name_old) or (
+            swaps and self._fs.slow_rename(NodeId(parent_inode_new), name_new)
         ):
             await self._in_worker(self._fs.rename, *move)
         else:

@@ -7,7 +7,7 @@ import stat
 
 from unionfs.errors import fs_error
 from unionfs.types import NodeId
-from unionfs.vfs import TOUCH, Filesystem, is_slow_to_move
+from unionfs.vfs import TOUCH, Filesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
@@ -86,8 +86,8 @@ class Names:
         fs = self._fs
         name, new_name = request.names()[:2]
         if not request.wait and (
-            is_slow_to_move(fs, request.nodeid, name)
-            or (flags & _RENAME_EXCHANGE and is_slow_to_move(fs, new_parent, new_name))
+            fs.slow_rename(request.nodeid, name)
+            or (flags & _RENAME_EXCHANGE and fs.slow_rename(new_parent, new_name))
         ):
             raise Defer
         fs.rename(request.nodeid, name, new_parent, new_name, flags)

@@ -96,6 +96,9 @@ class Mirror:
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
         return self.slow
 
+    def slow_rename(self, parent: NodeId, name: bytes) -> bool:
+        return self.slow
+
     def readlink(self, nodeid: NodeId) -> bytes:
         return os.fsencode(os.readlink(self.paths[nodeid]))
 

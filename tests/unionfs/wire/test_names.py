@@ -55,6 +55,7 @@ def test_a_new_link_is_the_same_inode(kernel: Kernel) -> None:
 
 def test_a_rename_that_copies_up_is_deferred(kernel: Kernel, tmp_path: Path) -> None:
     message = abi.RENAME2_IN.pack(ROOT_NODEID, 0, 0), b"big\0moved\0"
+    kernel.lookup(ROOT_NODEID, b"big")
     with pytest.raises(Defer):
         kernel.ask(Opcode.RENAME2, ROOT_NODEID, *message, wait=False)
     assert os.listdir(tmp_path / "upper") == []
