@@ -165,7 +165,7 @@ def _plain(name: str) -> str:
 def _answered(transport: Transport, url: str) -> Answer:
     """Return the answer to `url` after all redirects."""
     for _ in range(_MOST_REDIRECTS):
-        answer = transport.send(Request("GET", url, {"Accept-Encoding": "identity"}))
+        answer = transport.send(Request("GET", url, {"Accept-Encoding": "identity"}, limit=LARGEST))
         if answer.status == 200:
             return answer
         answer.close()

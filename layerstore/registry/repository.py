@@ -363,7 +363,7 @@ class Repository:
             (pull_scope(place.name),),
             place.name,
             headers,
-            limit=None,
+            limit=descriptor.size,
             missing=BlobUnknown,
             expected=(200, 206, 416, 400) if offset else (200, 206),
         )

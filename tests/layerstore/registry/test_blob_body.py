@@ -29,6 +29,7 @@ from layerstore.registry.repository import Repository
 from tests.helpers.effort import examples
 from tests.helpers.hostile_registry import (
     Behaviour,
+    Exchange,
     HostileRegistry,
     always,
     another_range,
@@ -188,6 +189,40 @@ def test_endless_body_ends_at_the_size(registry: HostileRegistry, repository: Re
     registry.behave(endless("/blobs/"))
     with pytest.raises(WrongSize, match="more than the 10240 bytes"):
         read(repository)
+
+
+@pytest.mark.parametrize("where", ["before", "within", "after"])
+def test_what_is_around_a_body_does_not_go_on_for_ever(
+    registry: HostileRegistry, repository: Repository, where: str
+) -> None:
+    """Interim answers, extensions of chunks and trailers are no part of a body's size."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    filling = b"x" * (1 << 15)
+    parts = {
+        "before": (b"", b"HTTP/1.1 100 Continue\r\nX: %b\r\n\r\n"),
+        "within": (head, b"1;%b\r\nx\r\n"),
+        "after": (head + b"%x\r\n%b\r\n0\r\n" % (len(DATA), DATA), b"X: %b\r\n"),
+    }
+    first, again = parts[where]
+    sent = []
+
+    def behave(exchange: Exchange) -> bool:
+        if not exchange.is_blob:
+            return False
+        exchange.raw(first)
+        sent.append(0)
+        while sent[-1] < 1 << 24:
+            exchange.wfile.write(again % filling)
+            sent[-1] += len(filling)
+        return True
+
+    registry.behave(behave)
+    if where == "after":
+        assert read(repository) == (0, DATA)
+    else:
+        with pytest.raises(BadAnswer, match="longer than it may be"):
+            read(repository)
+    assert max(sent) < 1 << 23, "the buffers of both ends, and what is read"
 
 
 def test_encoding_of_a_proxy_is_told(registry: HostileRegistry, repository: Repository) -> None:
