@@ -5,7 +5,7 @@ our own, so that no other process sees them, each beneath the open root of the c
 when it runs.  An ordinary user cannot come back from such a namespace; there a path on a
 volume is refused.
 
-Threading: one thread, or setns(2) fails.
+Threading: one thread, whose mount namespace it is meanwhile.
 
 Source: moby `daemon/archive.go`, which mounts the volumes for a copy.
 """

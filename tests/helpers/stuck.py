@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ _FRAMES = 6
 
 
 def waiting_processes() -> str:
-    """Return a line for each process that runs this Python or waits for a disk, with its threads.
+    """Return a line for each process of these tests, or that waits for a disk, with its threads.
 
     Each thread is shown with its state and the innermost functions of the kernel in which it
     waits, which root may read.
@@ -22,7 +23,7 @@ def waiting_processes() -> str:
         with suppress(OSError):  # it has ended
             command = os.fsdecode((entry / "cmdline").read_bytes().replace(b"\0", b" "))
             threads = [_thread(task) for task in (entry / "task").iterdir()]
-            if "python" in command or any(thread.startswith("D") for thread in threads):
+            if sys.executable in command or any(thread.startswith("D") for thread in threads):
                 lines.append(f"{entry.name} {command[:200]}")
                 lines += [f"    {thread}" for thread in sorted(set(threads))]
     return "\n".join(lines)

@@ -10,11 +10,13 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterable
 
 from unionfs.syscalls.libc import fail, libc
 from unionfs.syscalls.mount import MNT_DETACH, MS_MOVE, mount, umount
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
@@ -23,6 +25,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 _NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(os.uname().machine, 155)
+_PATIENCE_S = 2.0
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -52,9 +55,25 @@ _syscall.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
 
 
 def unshare(flags: int) -> None:
-    """Give this process, or with CLONE_NEWPID its children, its own namespaces."""
+    """Give this process, or with CLONE_NEWPID its children, its own namespaces.
+
+    CLONE_NEWUSER fails with EINVAL if the process has other threads, see `_await_threads`.
+    """
+    if flags & CLONE_NEWUSER:
+        _await_threads()
     if _unshare(flags) != 0:
         raise fail()
+
+
+def _await_threads() -> None:
+    """Wait until the threads that have been joined are gone for the kernel too.
+
+    Python's join returns when a thread has left the interpreter, which on a busy machine is
+    some time before it ends.
+    """
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end and len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.001)
 
 
 def map_to_root(uid: int, gid: int, *, only_gid: bool = False) -> None:
@@ -71,7 +90,16 @@ def map_to_root(uid: int, gid: int, *, only_gid: bool = False) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace open as `fd`, of that CLONE_NEW* kind."""
+    """Enter the namespace open as `fd`, of that CLONE_NEW* kind.
+
+    A mount namespace, with its root, becomes that of the calling thread alone: the kernel
+    refuses one to a thread that shares its root with others (EINVAL), also with those that
+    have been joined and are about to end.  CLONE_NEWUSER is as for `unshare`.
+    """
+    if kind == CLONE_NEWNS:
+        unshare(CLONE_FS)
+    elif kind == CLONE_NEWUSER:
+        _await_threads()
     if _setns(fd, kind) != 0:
         raise fail()
 

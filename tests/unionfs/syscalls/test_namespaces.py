@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.children import run
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import DEADLINE, require_root
 from unionfs.syscalls import namespaces
 from unionfs.syscalls.mount import MS_BIND, MS_REC, MS_SLAVE, mount
 from unionfs.syscalls.namespaces import (
     CLONE_NEWNS,
+    CLONE_NEWUSER,
     chroot_to,
     enter_root,
     keep_only,
@@ -59,6 +61,34 @@ def test_out_of_a_chroot_and_back(root: Path) -> None:
         assert os.path.exists("/file")
 
     in_namespace(work)
+
+
+def test_beside_another_thread(root: Path) -> None:
+    """For a while the kernel counts also a thread that has been joined."""
+
+    def work() -> None:
+        namespace = mount_namespace()
+        chroot_to(os.open(root, O_DIRECTORY))
+        over = threading.Event()
+        thread = threading.Thread(target=over.wait, args=(DEADLINE,))
+        thread.start()
+        leave_chroot(namespace)
+        assert not os.path.exists("/file")
+        over.set()
+        thread.join()
+
+    in_namespace(work)
+
+
+def test_a_user_namespace_waits_for_threads_that_end() -> None:
+    def work() -> None:
+        ending = threading.Thread(target=threading.Event().wait, args=(0.05,))
+        ending.start()
+        unshare(CLONE_NEWUSER)
+        assert not ending.is_alive()
+
+    require_root()
+    run(work)
 
 
 def refuse(*_: object) -> None:
