@@ -24,7 +24,6 @@ from layerstore.oci.json_values import Object
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Watch, connect
-from mount_tools.container.entrance import first_process, wait_until_entered
 from mount_tools.container.keeper_process import (
     EXEC,
     RUN,
@@ -168,6 +167,8 @@ def _await_entry(store: Store, container: Container) -> None:
     """Wait until a command can enter the container.  A signal may end this wait."""
     if container.init is None:
         raise StoreError(f"container {container.id} is not running")
+    from mount_tools.container.entrance import wait_until_entered  # `run` does not need it
+
     wait_until_entered(store, container)
 
 
@@ -180,6 +181,8 @@ def _leave_exec(
     *,
     stdin: bool,
 ) -> None:
+    from mount_tools.container.entrance import first_process  # `run` does not need it
+
     root, init = os.fspath(store.root), first_process(container)
     order = ExecOrder(root, container.id, init, config, stdin, size_of_ours())
     (keeper or PreparedKeeper(EXEC)).keep(order, viewer, "the command")

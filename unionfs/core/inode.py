@@ -1,6 +1,4 @@
-"""The inodes that the kernel knows: their kind, the place of their real file, their nlookup.
-
-Decided here and only here: nodeids, nlookup, and which names are one inode.
+"""Inodes of the union: files and directories, the place of their real file, and their names.
 
 A `File` is everything but a directory.  Its real file has one place, the name `rname` in
 the directory `real`, which is valid as long as `unlinked` is False.  A file in the upper
@@ -14,25 +12,23 @@ this process changes the upper, so a name that is in neither is absent without a
 call.
 
 Threading: `Dir.lock` guards the directory's names (`kids`, `loaded`,
-and the `parent`, `name`, `real` of the files in it); `InodeTable.lock` guards
-the table and every `nlookup`.  `unionfs.core` has the lock order.
+and the `parent`, `name`, `real` of the files in it).  `unionfs.core` has the lock order.
 """
 
 from __future__ import annotations
 
 import enum
 import errno
-import itertools
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
-from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
-from unionfs.types import ROOT_NODEID, NodeId, StIno
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+from unionfs.types import NodeId, StIno
 
 if TYPE_CHECKING:
     from typing import Final
@@ -47,7 +43,6 @@ POSITION_MASK = (1 << POSITION_BITS) - 1
 
 _INO_BITS = 56
 _INO_MASK = (1 << _INO_BITS) - 1
-_FIRST_SPARE = 1 << 62
 
 # The numbers of an inode that is not in the table yet.
 _NO_NODEID = NodeId(0)
@@ -364,237 +359,3 @@ def union_ino(layer: Layer, ino: int) -> StIno:
         ino = layer.fsid << _INO_BITS | (ino & _INO_MASK)
     # Not `StIno(ino)`: a call for each entry of a listing takes time.
     return ino  # type: ignore[return-value]
-
-
-class InodeTable:
-    """Every inode that the kernel refers to, and the directories above it.
-
-    A freeze goes through `uppers`, the directories that have an upper part, and
-    `orphans`, the files that an fd keeps alive.
-
-    The kernel may refer to an inode that has no name and is not open, by an O_PATH
-    descriptor or a working directory, but it does not say so.  So each such inode keeps
-    an fd, in `unopened`, oldest first.  If there are more than `max_unopened`, the oldest
-    lose theirs.
-
-    `freed` is called with `lock` held for an inode that the kernel has forgotten.
-    `freeing` is held, `lock` not, while the fds of deleted files are closed.
-    """
-
-    def __init__(self, max_unopened: int = 64) -> None:
-        self.nodes: dict[NodeId, Node] = {}
-        self.unopened: dict[Node, None] = {}
-        self.max_unopened = max_unopened
-        self.uppers: set[Dir] = set()
-        self.orphans: set[File] = set()
-        self.by_key: dict[Key, File] = {}
-        self.lock = threading.Lock()
-        self.freeing = threading.Lock()
-        self.freed: Callable[[NodeId], object] = int
-        self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
-
-    def add_root(self, root: Dir) -> None:
-        """Add the root, which is never forgotten."""
-        root.nodeid = ROOT_NODEID
-        root.nlookup = 1
-        self.nodes[ROOT_NODEID] = root
-        if root.upper is not None:
-            self.uppers.add(root)
-
-    def add_locked(self, node: Node, st_ino: StIno) -> None:
-        """Add `node`, whose nodeid is its st_ino, or a spare number if that is taken.
-
-        It is taken if the number was reused while the kernel still refers to the old
-        file, or if one layer is in the stack twice.
-        """
-        node.st_ino = st_ino
-        # Not `NodeId(st_ino)`: a call for each new inode takes time.
-        nodeid: NodeId = st_ino  # type: ignore[assignment]
-        if nodeid <= ROOT_NODEID or nodeid in self.nodes:
-            nodeid = next(self._spare)
-        node.nodeid = nodeid
-        self.nodes[nodeid] = node
-
-    def make_orphan(self, node: File, nowhere: RealDir, orphan: Fd | os.stat_result) -> None:
-        """Note that the upper file `node` has no name left but is kept by the fd `orphan`.
-
-        If nobody has the file open, `orphan` may be its attributes instead of an fd.
-        """
-        with self.lock:
-            node.real, node.rname = nowhere, b""
-            node.unlinked = True
-            if isinstance(orphan, Fd):
-                node.orphan = orphan
-            else:
-                self._lose_file(node, orphan)
-            if self.nodes.get(node.nodeid) is node:
-                self.orphans.add(node)
-                if node.orphan is not None and not node.opened:
-                    self.unopened[node] = None
-
-    def make_dead(self, d: Dir) -> None:
-        """Note that the directory `d` was removed; its pinned fd keeps it."""
-        with self.lock:
-            d.dead = True
-            if self.nodes.get(d.nodeid) is d:
-                self.unopened[d] = None
-
-    def note_open(self, node: File, handle: Handle) -> None:
-        """Count the open `handle` of `node`."""
-        with self.lock:
-            node.opened += 1
-            node.handle = handle
-            if node.unlinked:
-                self.unopened.pop(node, None)
-                if node.last_stat is not None and handle.fd is not None:
-                    node.orphan, node.last_stat = handle.fd, None
-
-    def note_release(self, node: File, handle: Handle) -> None:
-        """Note that `handle` of `node` was closed."""
-        with self.lock:
-            node.opened -= 1
-            if node.handle is handle:
-                node.handle = None
-            if node.orphan is None or node.opened or self.nodes.get(node.nodeid) is not node:
-                return
-            self.unopened[node] = None
-        self.close_surplus()
-
-    def close_surplus(self, limit: int | None = None) -> None:
-        """Close the fds of nameless inodes that nobody has open, down to `limit` of them.
-
-        The default limit is `max_unopened`.  The caller holds no lock: the last close of a
-        deleted file frees its space, which takes time.
-        """
-        limit = self.max_unopened if limit is None else limit
-        while len(self.unopened) > limit:
-            with self.lock:
-                node = next(iter(self.unopened), None)
-                if node is None:
-                    return
-                del self.unopened[node]
-                fd = self._take_fd(node)
-            with self.freeing:
-                del fd
-
-    def _take_fd(self, node: Node) -> Fd | None:
-        """Take the fd from `node` and return it, for the caller to close without `lock`.
-
-        The caller holds `lock`.
-        """
-        if isinstance(node, Dir):
-            real = node.top()
-            fd = real.fd()
-            if real.layer.is_upper:
-                # Another directory may have its name by now.
-                node.last_stat, real.parent = os.stat(fd), None
-            real.unpin()
-            return fd
-        assert isinstance(node, File)
-        orphan = node.orphan
-        if orphan is not None:
-            self._lose_file(node, os.stat(orphan))
-        return orphan
-
-    def _lose_file(self, node: File, st: os.stat_result) -> None:
-        """Keep only the attributes `st` of the nameless `node`; the caller holds `lock`."""
-        node.last_stat, node.orphan = st, None
-        if not st.st_nlink:
-            # Another file may get its inode number.
-            self._forget_key(node)
-
-    def hold(self, node: Node) -> bool:
-        """Count one reference to `node`; return False if it was forgotten meanwhile."""
-        with self.lock:
-            if self.nodes.get(node.nodeid) is not node:
-                # Another thread may have added the key again meanwhile.
-                self._forget_key(node)
-                return False
-            node.nlookup += 1
-            return True
-
-    def get(self, nodeid: NodeId) -> Node:
-        """Return the inode `nodeid`; ESTALE if there is none."""
-        node = self.nodes.get(nodeid)
-        if node is None:
-            raise fs_error(errno.ESTALE)
-        return node
-
-    def directory(self, nodeid: NodeId) -> Dir:
-        """Return the directory `nodeid`; ESTALE if there is no such inode, ENOTDIR for a file."""
-        node = self.nodes.get(nodeid)
-        if type(node) is Dir:
-            return node
-        code = errno.ESTALE if node is None else errno.ENOTDIR
-        raise fs_error(code)
-
-    def file(self, nodeid: NodeId) -> File:
-        """Return the file `nodeid`; ESTALE if there is no such inode, EISDIR for a directory."""
-        node = self.nodes.get(nodeid)
-        if type(node) is File:
-            return node
-        code = errno.ESTALE if node is None else errno.EISDIR
-        raise fs_error(code)
-
-    def forget(self, nodeid: NodeId, nlookup: int) -> None:
-        """Drop `nlookup` references, and free each inode that has none left."""
-        with self.lock:
-            node = self.nodes.get(nodeid)
-            if node is None:
-                return
-            if nlookup < node.nlookup:
-                node.nlookup -= nlookup
-                return
-            node.nlookup = 0
-            self.freed(nodeid)
-            # Freed with no lock held: the last close of a deleted file takes time.
-            freed = self._free(node)
-        with self.freeing:
-            del node, freed
-
-    def clear(self) -> None:
-        """Drop every inode, and close the fds that they keep."""
-        with self.lock:
-            for node in self.nodes.values():
-                if isinstance(node, File):
-                    node.orphan = None
-                elif isinstance(node, Dir) and node.dead:
-                    node.top().unpin()
-            self.nodes.clear()
-            self.by_key.clear()
-            self.uppers.clear()
-            self.orphans.clear()
-            self.unopened.clear()
-
-    def _forget_key(self, node: Node) -> None:
-        if isinstance(node, File) and node.key is not None and self.by_key.get(node.key) is node:
-            del self.by_key[node.key]
-
-    def _free(self, node: Node) -> list[Node]:
-        """Remove `node` from the table, and each parent that only it kept; return them all."""
-        freed: list[Node] = []
-        # A directory stays as long as it has children in the table.
-        doubtful = [node]
-        while doubtful:
-            node = doubtful.pop()
-            if node.nlookup or node.nodeid == ROOT_NODEID:
-                continue
-            if isinstance(node, Dir):
-                if node.kids:
-                    continue
-                self.uppers.discard(node)
-            elif isinstance(node, File):
-                self.orphans.discard(node)
-                if node.key is not None:
-                    self._forget_key(node)
-            if self.nodes.get(node.nodeid) is node:
-                del self.nodes[node.nodeid]
-            self.unopened.pop(node, None)
-            freed.append(node)
-            aliases = (node.aliases or ()) if isinstance(node, File) else ()
-            for parent, name in ((node.parent, node.name), *aliases):
-                if parent.kids.get(name) is node:
-                    del parent.kids[name]
-                    if not parent.nlookup:
-                        doubtful.append(parent)
-        return freed

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from unionfs.core.ahead import ReadAhead
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
-from unionfs.core.inode import File, InodeTable
+from unionfs.core.inode import File
+from unionfs.core.inode_table import InodeTable
 from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lost_link_counts import LostLinks

@@ -1,119 +1,65 @@
-"""The table of inodes: references counted, one inode for one file."""
+"""The names in a directory: what its upper and its lowers have, and what shows."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
-from tests.helpers.layers import Layers
-from tests.helpers.unions import nodeid, state
-from unionfs.core.inode import File, InodeTable, Node
-from unionfs.core.layer import Fd
-from unionfs.types import ROOT_NODEID
+from unionfs.core.inode import (
+    ABSENT,
+    LOW_SHIFT,
+    LOWER,
+    UPPER,
+    UPPER_OVER_LOWER,
+    WHITED_OUT,
+    Found,
+    Loaded,
+    lower_ino,
+    lower_position,
+)
+from unionfs.core.whiteout import INO_SHIFT
 
 
-def test_a_nodeid_given_back_is_stale(tmp_path: Path) -> None:
-    with Layers(tmp_path, {"file": "x"}).union() as tree:
-        held = nodeid(tree, b"file")
-        tree.forget_all()
-        for call in (tree.fs.getattr, tree.fs.readlink, tree.fs.listxattr):
-            with pytest.raises(OSError, match="Stale"):
-                call(held)
-        tree.fs.forget(held, 1)  # never raises
+def in_lower(ino: int, position: int) -> int:
+    return ino << LOW_SHIFT | position << INO_SHIFT | 8
 
 
-def test_the_root_is_never_forgotten(tmp_path: Path) -> None:
-    with Layers(tmp_path).union() as tree:
-        tree.fs.forget(ROOT_NODEID, 100)
-        assert tree.lstat(b"").is_dir
+NAMES = Loaded(
+    upper={b"new": 1, b"both": 2},
+    whiteouts={b"gone", b"never"},
+    lower={b"both": in_lower(5, 0), b"gone": in_lower(6, 1), b"old": in_lower(7, 2)},
+    lower_dirs={b"old": (2, 3)},
+)
 
 
-def test_one_layer_twice_gives_each_inode_a_nodeid_of_its_own(tmp_path: Path) -> None:
-    layers = Layers(tmp_path, {"d": {"one": "x"}})
-    layers.lowers *= 2
-    with layers.union() as tree:
-        assert {entry.name for entry in tree.listdir(b"d")} == {b"one"}
-        assert tree.lstat(b"d/one").ino == (layers.lowers[0] / "d/one").stat().st_ino
+@pytest.mark.parametrize(
+    ("name", "found", "shows"),
+    [
+        (b"new", UPPER, True),
+        (b"both", UPPER_OVER_LOWER, True),
+        (b"old", LOWER, True),
+        (b"gone", WHITED_OUT, False),
+        (b"never", WHITED_OUT, False),
+        (b"other", ABSENT, False),
+    ],
+)
+def test_where_a_name_is(name: bytes, found: Found, shows: bool) -> None:
+    assert NAMES.find(name) is found
+    assert NAMES.holds(name) is shows
 
 
-def test_two_names_of_a_lower_file_are_one_inode(tmp_path: Path) -> None:
-    layers = Layers(tmp_path, {"a": "x", "d": {}})
-    (layers.lowers[0] / "d/b").hardlink_to(layers.lowers[0] / "a")
-    with layers.union() as tree:
-        assert nodeid(tree, b"a") == nodeid(tree, b"d/b")
+def test_what_is_listed() -> None:
+    assert [(name, upper) for name, _, upper in NAMES.visible()] == [
+        (b"old", False),
+        (b"new", True),
+        (b"both", True),
+    ]
+    assert not NAMES.is_empty()
+    assert Loaded({}, {b"gone"}, {b"gone": in_lower(6, 1)}, {}).is_empty()
 
 
-@pytest.mark.parametrize("path", [b"d", b"d/file"])
-def test_an_inode_forgotten_as_it_is_found_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes
-) -> None:
-    """Else there would be two for one file, and one would not know what the other did."""
-    hold = InodeTable.hold
-    forgotten: list[Node] = []
-
-    def forget_first(self: InodeTable, node: Node) -> bool:
-        if node.name == path.rpartition(b"/")[2] and not forgotten:
-            forgotten.append(node)
-            self.forget(node.nodeid, 0)
-        return hold(self, node)
-
-    with Layers(tmp_path, {"d": {"file": "x"}}).union() as tree:
-        monkeypatch.setattr(InodeTable, "hold", forget_first)
-        held = nodeid(tree, path)
-        assert nodeid(tree, path) == held
-        assert state(tree).table.get(held) is not forgotten[0]
-        tree.create(b"d/new", 0o600)
-        assert {entry.name for entry in tree.listdir(b"d")} == {b"file", b"new"}
-
-
-def test_a_key_that_leads_to_a_forgotten_inode_is_forgotten_too(tmp_path: Path) -> None:
-    """A thread that used the inode while it was forgotten entered it once more."""
-    layers = Layers(tmp_path, {"a": "x"})
-    (layers.lowers[0] / "b").hardlink_to(layers.lowers[0] / "a")
-    with layers.union() as tree:
-        table = state(tree).table
-        stale = table.file(nodeid(tree, b"a"))
-        key = stale.key
-        assert key is not None
-        tree.forget_all()
-        table.by_key[key] = stale
-        assert nodeid(tree, b"a") == nodeid(tree, b"b")
-        assert table.by_key[key] is not stale
-
-
-@pytest.mark.parametrize("way", ["forgotten", "surplus"])
-def test_deleted_files_are_closed_and_directories_removed_in_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """rmdir(2) would spin while a file of the directory is being freed."""
-    held: list[bool] = []
-    rmdir = os.rmdir
-
-    class Watched(Fd):
-        def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
-            held.append(table.freeing.locked() and not table.lock.locked())
-            close(self)
-
-    def watched_rmdir(name: bytes, *, dir_fd: int) -> None:
-        held.append(table.freeing.locked())
-        rmdir(name, dir_fd=dir_fd)
-
-    with Layers(tmp_path).union() as tree:
-        table = state(tree).table
-        tree.mkdir(b"d", 0o755)
-        tree.create(b"d/file", 0o600)
-        node = table.nodes[nodeid(tree, b"d/file")]
-        tree.unlink(b"d/file")
-        assert isinstance(node, File) and node.orphan is not None
-        node.orphan = Watched(os.dup(node.orphan))
-        if way == "surplus":
-            table.close_surplus(0)
-        del node
-        tree.forget_all()
-        assert held == [True]
-        monkeypatch.setattr(os, "rmdir", watched_rmdir)
-        tree.rmdir(b"d")
-        monkeypatch.undo()
-        assert held == [True, True]
+def test_the_lowers_that_have_a_name() -> None:
+    assert NAMES.positions(b"old") == (2, 3)
+    assert NAMES.positions(b"gone") == (1,)
+    assert NAMES.positions(b"new") == ()
+    packed = NAMES.lower[b"old"]
+    assert (lower_ino(packed), lower_position(packed)) == (7, 2)
