@@ -6,12 +6,10 @@ import errno
 import os
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty
-from types import SimpleNamespace
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -244,23 +242,27 @@ def test_what_is_not_used_goes_after_a_while(
 
 
 def test_the_thread_waits_no_longer_than_they_may_be_kept(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not begin a whole wait again when a program used one meanwhile."""
-    ahead = state(tree).require_upper().ahead
-    assert ahead is not None
-    since = ahead._used = time.monotonic() - IDLE_S / 2
+    """It counts from the latest use, not from when it was woken."""
+    queues: list[SimpleQueue[object]] = []
     waited: list[float] = []
 
-    def get(timeout: float) -> None:
-        waited.append(timeout)
-        ahead._used = since - IDLE_S  # as if it had waited
-        raise Empty
+    class Noted(SimpleQueue[object]):
+        def __init__(self) -> None:
+            queues.append(self)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(ahead, "_to_sync", SimpleNamespace(get=get))
-        ahead._serve()
-    assert len(waited) == 1 and waited[0] <= IDLE_S / 2
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            waited.append(timeout or 0)
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(stage_ahead, "SimpleQueue", Noted)
+    with layers.union(background=in_a_thread) as tree:
+        walk(tree, RUN + 1)
+        before = len(waited)
+        queues[0].put("what is not staged")
+        wait_until(lambda: len(waited) > before, "the thread to wait again")
+    assert all(0 < timeout < IDLE_S for timeout in waited)
 
 
 @pytest.mark.parametrize(
