@@ -112,7 +112,7 @@ def find_sources(one: Copy | Add, tree: Tree) -> Sources:
     if remote and isinstance(one, Copy):
         raise ContainerfileError(one.at, "source can't be a URL for COPY")
     for word in remote:
-        if not is_url(word) or word.endswith(".git"):
+        if not is_url(word) or word.partition("#")[0].endswith(".git"):
             raise ContainerfileError(
                 one.at, f"{shown(word)} cannot be fetched: clone it, and copy the directory"
             )

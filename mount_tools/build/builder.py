@@ -79,7 +79,8 @@ class Settings(NamedTuple):
         found = [] if self.network != "none" else ["network none"]
         found += (f"host {line}" for line in self.extra_hosts)
         if self.rights is not None:
-            found.append(f"rights {list(self.rights[1:])}")
+            capabilities, *others = self.rights
+            found.append(f"rights {sorted(capabilities)} {others}")
         return found
 
 

@@ -67,17 +67,24 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def rights(security: Sequence[str], ulimits: Sequence[str]) -> Rights | None:
-    """Return what `--security-opt` and `--ulimit` make of the rights of a RUN.
+def rights(
+    security: Sequence[str],
+    ulimits: Sequence[str],
+    added: Sequence[str] = (),
+    dropped: Sequence[str] = (),
+) -> Rights | None:
+    """Return the rights of a RUN by `--security-opt`, `--ulimit`, `--cap-add` and `--cap-drop`.
 
     Returns None without these.  Raises StoreError.
     """
-    if not security and not ulimits:
+    if not (security or ulimits or added or dropped):
         return None
-    from mount_tools.container.rights import Rights, parse_ulimit, security_options  # rarely used
+    # Rarely used.
+    from mount_tools.container.rights import Rights, capabilities, parse_ulimit, security_options
 
     seccomp, no_new_privileges = security_options(security)
     return Rights(
+        capabilities(added, dropped, privileged=False),
         no_new_privileges=no_new_privileges,
         ulimits=tuple(parse_ulimit(text) for text in ulimits),
         seccomp=seccomp,

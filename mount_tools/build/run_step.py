@@ -132,7 +132,7 @@ def _become_step(step: _Step, parent: int, to: Channel) -> NoReturn:
     attach(places.root, step.mounts, os.fspath(plan.workspace))
     enter_root(places.namespace, places.root)
     close_all_but(to.fileno(), parent)
-    restrict()
+    restrict(step.launch.rights)
     become_on(None, step.launch, parent, to)
 
 

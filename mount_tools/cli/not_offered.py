@@ -96,7 +96,6 @@ _TO_RUN = {
     "--oom-kill-disable": _LIMIT,
     "--oom-score-adj": "use choom(1) before pyunion",
     "--pid": _NAMESPACE,
-    "--publish": _PORTS,
     "--publish-all": _PORTS,
     "--restart": _RESTART,
     "--runtime": "PyUnion runs containers itself",
@@ -109,7 +108,6 @@ _TO_RUN = {
     "-P": _PORTS,
     "-a": "`run` shows stdout and stderr, and gives stdin with -i; -d shows nothing",
     "-c": _LIMIT,
-    "-p": _PORTS,
 }
 
 _RUN_LIMIT = (

@@ -85,6 +85,8 @@ _PROGRESS = ("auto", "plain", "tty")
     "--security-opt",
     says="Security options of RUN: no-new-privileges, seccomp=FILE, seccomp=unconfined",
 )
+@framework.texts("--cap-add", says="Add Linux capabilities to RUN, as MKNOD")
+@framework.texts("--cap-drop", says="Drop Linux capabilities of RUN")
 @framework.texts("--ulimit", says="A limit of RUN, NAME=SOFT[:HARD], as nofile=1024:4096")
 @framework.flag("--squash", says="Make one layer of those that the build makes")
 @framework.flag("--rm", says="Remove the container of a stage that is done", default=True)
@@ -141,6 +143,8 @@ class _Flags(NamedTuple):
     network: str
     add_host: tuple[str, ...]
     security_opt: tuple[str, ...]
+    cap_add: tuple[str, ...]
+    cap_drop: tuple[str, ...]
     ulimit: tuple[str, ...]
     squash: bool
     rm: bool
@@ -172,7 +176,7 @@ def _request(context: str, flags: _Flags) -> tuple[list[Reference], _Request]:
         given = build_arguments(flags.build_arg, os.environ)
         names = [parse_tag_target(name) for name in flags.tag]
         told_labels, hosts = labels(flags.label), extra_hosts(flags.add_host)
-        of_run = rights(flags.security_opt, flags.ulimit)
+        of_run = rights(flags.security_opt, flags.ulimit, flags.cap_add, flags.cap_drop)
     return names, _Request(
         context,
         flags,

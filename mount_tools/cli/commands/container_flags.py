@@ -34,6 +34,7 @@ from mount_tools.container.mount_words import (
     parse_tmpfs,
     parse_volume,
 )
+from mount_tools.container.published_ports import check_published
 from mount_tools.container.rights import capability, parse_ulimit, security_options
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
@@ -96,6 +97,7 @@ class ContainerFlags(NamedTuple):
     pids_limit: int = 0
     device: tuple[str, ...] = ()
     platform: str | None = None
+    publish: tuple[str, ...] = ()
     rm: bool = False
     cidfile: str | None = None
 
@@ -147,6 +149,11 @@ _SHARED = (
     framework.texts("--dns-search", says="Set custom DNS search domains"),
     framework.texts("--dns-option", says="Set DNS options"),
     framework.flag("--rm", says="Automatically remove the container when it exits"),
+    framework.texts(
+        "-p",
+        "--publish",
+        says="A port that the container opens, as 8080:8080: it has the ports of the host",
+    ),
     framework.text("--cidfile", says="Write the container ID to the file"),
     framework.text("--stop-signal", says="Signal to stop the container"),
     framework.number("--stop-timeout", says="Timeout (in seconds) to stop a container", default=-1),
@@ -266,6 +273,8 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts, *, init: bool) -> HostC
             f"network {flags.network} not found: a container uses the network of the host, which "
             "is --network host, or --network none"
         )
+    for ports in flags.publish:
+        check_published(ports, network=flags.network != NO_NETWORK)
     profile, no_new_privileges = security_options(flags.security_opt)
     for pair in flags.add_host:
         name, colon, address = pair.partition(":")

@@ -113,6 +113,7 @@ def test_sources(root: Path, text: str, sources: list[str]) -> None:
         ("COPY [a /x", "[a is not a pattern"),
         ("COPY https://x/y /x", "source can't be a URL for COPY"),
         ("ADD https://x/y.git /x", "cannot be fetched: clone it"),
+        ("ADD https://x/y.git#main /x", "cannot be fetched: clone it"),
         ("ADD git@x:y /x", "cannot be fetched: clone it"),
         ("ADD --checksum=sha256:a a.txt /x", "checksum can't be specified for anything but one"),
         ("ADD --checksum=sha256:a https://x/a https://x/b /x/", "checksum can't be specified"),

@@ -16,7 +16,14 @@ from mount_tools.build.request import (
     rights,
     source_date_epoch,
 )
-from mount_tools.container.rights import UNCONFINED, Rights, Ulimit
+from mount_tools.container.rights import (
+    CAPABILITIES,
+    DEFAULT,
+    MKNOD,
+    UNCONFINED,
+    Rights,
+    Ulimit,
+)
 
 
 def test_an_argument_without_a_value_has_that_of_the_environment() -> None:
@@ -81,6 +88,9 @@ def test_rights_are_those_of_the_flags() -> None:
     assert found == Rights(
         no_new_privileges=True, ulimits=(Ulimit("nofile", 1, 2),), seccomp=UNCONFINED
     )
+    found = rights([], [], ["mknod"], ["chown"])
+    assert found is not None
+    assert found.capabilities == DEFAULT - {CAPABILITIES["CHOWN"]} | {MKNOD}
     with pytest.raises(StoreError, match="invalid --security-opt"):
         rights(["label=x"], [])
     with pytest.raises(StoreError, match="invalid ulimit"):

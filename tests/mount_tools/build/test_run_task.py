@@ -6,6 +6,7 @@ import os
 
 from tests.helpers.builds import Builds, cached
 from tests.helpers.containers import Containers
+from tests.helpers.mounts import require_root
 
 TEXT = (
     "FROM busy:1\nRUN cat /etc/hosts > /hosts; cat /proc/net/dev > /dev-lines\n"
@@ -48,6 +49,14 @@ def test_security_options_and_limits_of_the_command_line(builds: Builds) -> None
     # They are part of the key.
     assert cached(builds.ok(text, *given)) == 0
     assert builds.content("/found").split()[-1] == "77"
+
+
+def test_capabilities_of_the_command_line(builds: Builds) -> None:
+    require_root()
+    text = "FROM busy:1\nRUN mknod /null c 1 3\n"
+    builds.fails(text)
+    builds.ok(text, "--cap-add", "MKNOD")
+    assert (builds.layers()[0] / "null").stat().st_rdev == os.makedev(1, 3)
 
 
 def test_a_run_has_the_name_of_its_host_in_its_environment(builds: Builds) -> None:

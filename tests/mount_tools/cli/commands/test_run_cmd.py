@@ -482,7 +482,8 @@ def test_devices_work_for_whom_the_user_trusts(containers: Containers) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("-p", "80:80"), "pyunion has no -p: "),
+        (("-p", "8080:80"), "port 80 of it is port 80 of the host"),
+        (("-P",), "pyunion has no -P: "),
         (("--cpu-shares", "7"), "systemd-run"),
         (("--network", "bridge"), "network bridge not found"),
         (("--security-opt", "apparmor=x"), "invalid --security-opt"),
