@@ -27,8 +27,8 @@ OTHERS = (
     "layerstore.operations.commit:commit",
     "layerstore.operations.rootfs:import_image",
     "layerstore.operations.rootfs:export_container",
-    "layerstore.archive.archive:load",
-    "layerstore.archive.archive:save",
+    "layerstore.archive.load:load",
+    "layerstore.archive.save:save",
 )
 
 _HEAD = """\

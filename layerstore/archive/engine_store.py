@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerstore.archive.archive import Loaded, publish_image
+from layerstore.archive.load import Loaded, publish_image
 from layerstore.archive.packaged import Packaged
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.layer.index import IndexEntry, scan, write_index

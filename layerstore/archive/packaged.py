@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layerstore.oci.digest import Digest, sha256_digest
-from layerstore.oci.documents import Descriptor, Manifest
+from layerstore.oci.documents import Descriptor, HistoryEntry, ImageConfig, Manifest
 from layerstore.oci.reference import Reference
+from unionfs.light_typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,22 @@ class Packaged:
     @property
     def id(self) -> Digest:
         return sha256_digest(self.config)
+
+
+class Lineage(NamedTuple):
+    """The fields that show whether one image was made from another."""
+
+    history: tuple[HistoryEntry, ...]
+    layers: int
+
+    @classmethod
+    def of(cls, config: ImageConfig) -> Lineage:
+        # Times are compared as points in time: docker writes the same one in several ways.
+        history = tuple(entry._replace(created=str(entry.created_ns)) for entry in config.history)
+        return cls(history, len(config.diff_ids))
+
+    def follows(self, parent: Lineage) -> bool:
+        """Tell whether this image was made from `parent` in one step."""
+        if not self.history and not parent.history:
+            return self.layers > parent.layers  # so that the links form no circle
+        return self.history[:-1] == parent.history and len(self.history) > len(parent.history)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from typing import Any
 
+from layerstore.archive.load import Loaded, load
+from layerstore.archive.save import save
+from layerstore.store import Store
 from tests.layerstore.archives import file, folder, whole
 
 BASE = whole(folder(b"etc"), file(b"etc/motd", b"hello"), file(b"etc/gone", b"x"))
@@ -147,3 +152,16 @@ def many_platforms(*architectures: str) -> dict[str, bytes]:
         f"blobs/sha256/{hex_of(index)}": index,
         **files,
     }
+
+
+def loaded(store: Store, archive: bytes) -> list[Loaded]:
+    """Load `archive`."""
+    return load(store, io.BytesIO(archive))
+
+
+def saved(store: Store, *names: str, form: str = "docker-archive") -> dict[str, bytes]:
+    """Return the files of the archive that `names` are saved to."""
+    out = io.BytesIO()
+    save(store, names, out, form)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        return {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.archive.archive import load
+from layerstore.archive.load import load
 from layerstore.diff.union import UnionFiles
 from layerstore.errors import (
     AmbiguousId,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layerstore.archive.archive import load
+from layerstore.archive.load import load
 from layerstore.errors import StoreError
 from layerstore.limits import Limits
 from layerstore.store import Store

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.archive.archive import OCI_ARCHIVE, OCI_DIRECTORY, load, save
+from layerstore.archive.load import load
+from layerstore.archive.save import OCI_ARCHIVE, OCI_DIRECTORY, save
 from layerstore.images.images import Image
 from layerstore.layer.pack import pack
 from layerstore.oci.digest import Digest

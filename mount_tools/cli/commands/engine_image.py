@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from layerstore.archive.archive import Loaded
 from layerstore.archive.engine_store import find_in_engine, load_from_engine
+from layerstore.archive.load import Loaded
 from mount_tools.cli.output.progress import reported
 from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all

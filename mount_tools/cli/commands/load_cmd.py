@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from layerstore.archive.archive import Loaded
-from layerstore.archive.archive import load as load_images
+from layerstore.archive.load import Loaded
+from layerstore.archive.load import load as load_images
 from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import ENGINE_PREFIX, familiar
 from mount_tools.cli import framework

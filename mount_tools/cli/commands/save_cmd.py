@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerstore.archive.archive import DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY
-from layerstore.archive.archive import save as save_images
+from layerstore.archive.save import DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY
+from layerstore.archive.save import save as save_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from layerstore.archive.archive import load
+from layerstore.archive.load import load
 from layerstore.errors import DigestMismatch, InvalidImage, SizeMismatch, StoreError
 from layerstore.oci.platform import parse_platform
 from layerstore.store import Store
@@ -24,12 +23,6 @@ from tests.layerstore.image_archives import (
     sha,
     tar_of,
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 def write(path: Path, files: dict[str, bytes]) -> Path:

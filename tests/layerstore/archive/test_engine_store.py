@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from layerstore.archive import engine_store
-from layerstore.archive.archive import Loaded, save
 from layerstore.archive.engine_store import find_in_engine, load_from_engine, parse_source
+from layerstore.archive.load import Loaded
+from layerstore.archive.save import save
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.operations.check import examine
 from layerstore.store import Store

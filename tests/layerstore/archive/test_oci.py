@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from layerstore.archive.archive import load
+from layerstore.archive.load import load
 from layerstore.archive.oci import index_file
 from layerstore.errors import InvalidImage
 from layerstore.oci.digest import sha256_digest
@@ -20,12 +19,6 @@ from layerstore.store import Store
 from tests.layerstore.image_archives import BASE, layout, many_platforms, old_docker, tar_of
 
 TAG = {"org.opencontainers.image.ref.name": "12"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 def named(store: Store, source: Path | bytes, **options: object) -> list[str | None]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.archive.archive import load, save
+from layerstore.archive.load import load
+from layerstore.archive.save import save
 from layerstore.db.staging import remove_tree
 from layerstore.diff.union import UnionFiles
 from layerstore.errors import InvalidImage, StoreError

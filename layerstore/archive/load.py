@@ -1,4 +1,4 @@
-"""save and load: images between the store and an archive.
+"""load: the images of an archive go into the store.
 
 This module alone decides how an image of an archive becomes an image of the store.
 No more is read than the announced sizes, the digest of a blob is checked before it is
@@ -6,12 +6,6 @@ unpacked, and a layer is published only if it unpacks to the diff_id in the conf
 When all parts are in the store, one transaction records the images and their
 names, so either the whole archive is loaded or nothing.  Before that transaction the
 store's write lock is held only while a layer or a blob is recorded.
-
-The archive that is written is an OCI layout that every docker reads too: one tar
-with both indexes over the same blobs, as docker writes it since version 25.
-Layers are assembled from their unpacked files, and their digest is computed and compared
-while they are written.  So the digests of images, layers and manifests are the
-same after a round trip.
 
 Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
 """
@@ -21,57 +15,37 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from layerstore.archive.docker import (
-    MANIFEST_FILE,
-    Listed,
-    blob_path,
-    manifest_file,
-    read_docker,
-)
+from layerstore.archive.docker import MANIFEST_FILE, read_docker
 from layerstore.archive.members import Members, Section, open_members
-from layerstore.archive.oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, index_file, read_oci
-from layerstore.archive.packaged import Packaged
-from layerstore.archive.writer import ArchiveWriter, DirectoryWriter, TarArchiveWriter
+from layerstore.archive.oci import INDEX_FILE, read_oci
+from layerstore.archive.packaged import Lineage, Packaged
 from layerstore.errors import (
     DigestMismatch,
     InvalidImage,
     InvalidReference,
     LimitExceeded,
-    NotFound,
     SizeMismatch,
     shown,
 )
-from layerstore.images.images import Image
-from layerstore.layer.tar_split import archive_size, assemble
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.digest import Digest, VerifyingReader, chain_id
-from layerstore.oci.documents import (
-    OCI_CONFIG,
-    OCI_LAYER,
-    Descriptor,
-    HistoryEntry,
-    ImageConfig,
-    Manifest,
-)
+from layerstore.oci.documents import Descriptor, ImageConfig
 from layerstore.oci.platform import Platform, suits
 from layerstore.oci.reference import Reference, parse_reference
-from layerstore.progress import Report, packed_ticker, ticker
+from layerstore.progress import Report, packed_ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
-from layerstore.tar.pipeline import Tick, Writable
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
 _ENDINGS = re.compile(r"(?:\.(?:tar|oci|tgz|tbz2|txz|gz|zst|xz|bz2))*$")
-
-DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
 
 
 class Loaded(NamedTuple):
@@ -208,25 +182,6 @@ def publish_image(
     return lines or [Loaded(image, None)]
 
 
-class _Origin(NamedTuple):
-    """The fields that show whether one image was made from another."""
-
-    history: tuple[HistoryEntry, ...]
-    layers: int
-
-    @classmethod
-    def of(cls, config: ImageConfig) -> _Origin:
-        # Times are compared as points in time: docker writes the same one in several ways.
-        history = tuple(entry._replace(created=str(entry.created_ns)) for entry in config.history)
-        return cls(history, len(config.diff_ids))
-
-    def follows(self, parent: _Origin) -> bool:
-        """Tell whether this image was made from `parent` in one step."""
-        if not self.history and not parent.history:
-            return self.layers > parent.layers  # so that the links form no circle
-        return self.history[:-1] == parent.history and len(self.history) > len(parent.history)
-
-
 def _parents(ready: Sequence[tuple[ImageConfig, Packaged]]) -> list[tuple[Digest, Digest]]:
     """Return (image, parent) for each image whose parent is in the archive too.
 
@@ -235,7 +190,7 @@ def _parents(ready: Sequence[tuple[ImageConfig, Packaged]]) -> list[tuple[Digest
     asked = {packaged.id: packaged.parent for _, packaged in ready if packaged.parent}
     needed = {*asked, *asked.values()}
     origins = {
-        packaged.id: _Origin.of(config) for config, packaged in ready if packaged.id in needed
+        packaged.id: Lineage.of(config) for config, packaged in ready if packaged.id in needed
     }
     found = []
     for image, named in asked.items():
@@ -377,155 +332,3 @@ def _mismatch(number: int, expected: Digest, found: Digest) -> DigestMismatch:
     return DigestMismatch(
         f'invalid diffID for layer {number}: expected "{expected}", got "{found}"'
     )
-
-
-# -- save --
-
-
-@dataclass
-class _Saved:
-    """An image to be saved, with its names and the manifest that names its layers."""
-
-    image: Image
-    config: ImageConfig
-    manifest: Manifest
-    names: list[Reference]
-
-
-def save(
-    store: Store,
-    names: Sequence[str],
-    out: Writable | Path,
-    form: str = DOCKER_ARCHIVE,
-    *,
-    progress: Report | None = None,
-) -> None:
-    """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a new directory.
-
-    A repository without a tag means all its tags.  Raises NotFound before
-    anything is written, DigestMismatch if a layer of the store is damaged.
-    """
-    with store.leases.lease("work", "save"):
-        images = [_plan(store, *found) for found in _resolve(store, names)]
-        writer: ArchiveWriter
-        if isinstance(out, Path):
-            writer = DirectoryWriter(out)
-        else:
-            writer = TarArchiveWriter(out)
-        for saved in images:
-            _write_image(store, saved, writer, progress)
-        writer.file(INDEX_FILE, index_file([(saved.manifest, saved.names) for saved in images]))
-        writer.file(LAYOUT_FILE, LAYOUT)
-        if form == DOCKER_ARCHIVE:
-            writer.file(MANIFEST_FILE, manifest_file(_listed(images)))
-        writer.end()
-
-
-def _listed(images: list[_Saved]) -> list[Listed]:
-    """Return the entries of manifest.json; a parent is named only if docker accepts it."""
-    origins = {saved.image.id: _Origin.of(saved.config) for saved in images}
-    listed = []
-    for saved in images:
-        parent = saved.image.parent
-        before = None if parent is None else origins.get(parent)
-        if before is None or not origins[saved.image.id].follows(before):
-            parent = None
-        layers = [layer.digest for layer in saved.manifest.layers]
-        listed.append(Listed(saved.image.id, saved.names, layers, parent))
-    return listed
-
-
-def _resolve(store: Store, names: Sequence[str]) -> list[tuple[Image, list[Reference]]]:
-    """Return the images that `names` select, each once, with the names to save."""
-    found: dict[Digest, tuple[Image, list[Reference]]] = {}
-    for text in names:
-        for image, reference in _meant(store, text):
-            _, kept = found.setdefault(image.id, (image, []))
-            if reference is not None and reference not in kept:
-                kept.append(reference)
-    return list(found.values())
-
-
-def _meant(store: Store, text: str) -> list[tuple[Image, Reference | None]]:
-    try:
-        reference = parse_reference(text)
-    except InvalidReference:
-        return [(store.images.resolve(text), None)]
-    if reference.tag is None and reference.digest is None:
-        tagged = [
-            (image, tag)
-            for image in store.images.all()
-            for tag in image.tags
-            if tag.repository == reference.repository
-        ]
-        if tagged:
-            return list(tagged)
-    image = store.images.resolve(text)
-    named = reference if reference in image.tags else None
-    return [(image, named)]
-
-
-def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
-    config = store.images.config(image)
-    if image.top is not None:
-        store.layers.need(image.top)  # a removal meanwhile leaves them
-    # A missing layer is an error before anything is written.
-    chain = store.layers.chain(image.top)[::-1]
-    repositories = {name.repository for name in names}
-    preferred = {name.digest for name in image.repo_digests if name.repository in repositories}
-    manifests = store.images.manifests(image)
-    for kept in sorted(manifests, key=lambda kept: kept.digest not in preferred):
-        if len(kept.layers) == len(chain) and all(
-            layer.digest == own.diff_id or store.blobs.need(layer.digest)
-            for layer, own in zip(kept.layers, chain, strict=True)
-        ):
-            return _Saved(image, config, kept, names)
-    layers = tuple(
-        Descriptor(OCI_LAYER, layer.diff_id, archive_size(layer.path)) for layer in chain
-    )
-    about = Descriptor(OCI_CONFIG, image.id, len(config.data))
-    return _Saved(image, config, Manifest.of(about, layers), names)
-
-
-def _write_image(
-    store: Store, saved: _Saved, writer: ArchiveWriter, progress: Report | None
-) -> None:
-    chain = store.layers.chain(saved.image.top)
-    for number, descriptor in enumerate(saved.manifest.layers):
-        above = len(chain) - 1 - number
-        layer, lowers = chain[above], [lower.diff for lower in chain[above + 1 :]]
-        tick = ticker(progress, layer.diff_id.short, "Saving layer", descriptor.size)
-        if descriptor.digest == layer.diff_id:
-            write = _assembler(layer, lowers, tick)
-        else:
-            write = _copier(store, descriptor)
-        writer.blob(blob_path(descriptor.digest), descriptor.size, write)
-    writer.file(blob_path(saved.image.id), saved.config.data)
-    writer.file(blob_path(saved.manifest.digest), saved.manifest.data)
-
-
-def _assembler(layer: Layer, lowers: list[Path], tick: Tick | None) -> Callable[[Writable], None]:
-    def write(out: Writable) -> None:
-        found = assemble(layer.path, out, lowers=lowers, tick=tick)
-        if found.diff_id != layer.diff_id:
-            raise DigestMismatch(
-                f"the layer {layer.diff_id.short} has changed on disk since it was published: its "
-                f"digest is now {found.diff_id}; `pyunion check` tells what changed"
-            )
-
-    return write
-
-
-def _copier(store: Store, descriptor: Descriptor) -> Callable[[Writable], None]:
-    def write(out: Writable) -> None:
-        try:
-            with store.blobs.open(descriptor.digest) as blob:
-                reader = VerifyingReader(blob, descriptor.digest, descriptor.size)
-                while data := reader.read(1 << 20):
-                    view = memoryview(data)
-                    while view:
-                        view = view[out.write(view) or 0 :]
-        except NotFound:
-            raise NotFound(f"the blob {descriptor.digest} is missing from the store") from None
-
-    return write

@@ -1,4 +1,4 @@
-"""Images through archives of every form, and archives that are not what they say."""
+"""Images from archives of every form, and archives that are not what they say."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import io
 import json
 import os
 import resource
-import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from layerstore.archive.archive import OCI_ARCHIVE, OCI_DIRECTORY, Loaded, load, save
+from layerstore.archive.load import load
+from layerstore.archive.save import OCI_ARCHIVE, save
 from layerstore.db.database import Database, Row, Value
 from layerstore.errors import (
     Conflict,
@@ -23,7 +23,6 @@ from layerstore.errors import (
     InvalidImage,
     InvalidReference,
     LimitExceeded,
-    NotFound,
     SizeMismatch,
     StoreError,
     UnknownMediaType,
@@ -43,34 +42,13 @@ from tests.layerstore.image_archives import (
     descriptor,
     hex_of,
     layout,
+    loaded,
     old_docker,
+    saved,
     sha,
     tar_of,
     with_manifest,
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "other", sync=False) as store:
-        yield store
-
-
-def loaded(store: Store, archive: bytes) -> list[Loaded]:
-    return load(store, io.BytesIO(archive))
-
-
-def saved(store: Store, *names: str, form: str = "docker-archive") -> dict[str, bytes]:
-    out = io.BytesIO()
-    save(store, names, out, form)
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
-        return {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}  # type: ignore[union-attr]
 
 
 def nothing_in(store: Store) -> None:
@@ -95,30 +73,6 @@ def test_docker_before_25(store: Store) -> None:
     assert (base.diff / "etc/motd").read_bytes() == b"hello"
     assert not (top.diff / "etc/motd").exists()
     assert image.size == 7
-
-
-def test_save_is_what_docker_writes_since_25(store: Store, other: Store) -> None:
-    loaded(store, old_docker(BASE, TOP))
-    files = saved(store, "box")
-    (entry,) = json.loads(files["manifest.json"])
-    assert entry["RepoTags"] == ["box:1"]
-    assert [files[path] for path in entry["Layers"]] == [BASE, TOP]
-    assert files[entry["Config"]] == config_of(BASE, TOP)
-    (named,) = json.loads(files["index.json"])["manifests"]
-    assert named["annotations"]["io.containerd.image.name"] == "docker.io/library/box:1"
-    for name, data in files.items():
-        if name.startswith("blobs/"):
-            assert name == f"blobs/sha256/{hex_of(data)}"
-    (line,) = loaded(other, tar_of(files))
-    assert line.image == store.images.resolve("box:1").id
-
-
-def test_same_image_same_archive(store: Store) -> None:
-    loaded(store, old_docker(BASE, TOP))
-    outs = [io.BytesIO(), io.BytesIO()]
-    for out in outs:
-        save(store, ["box:1"], out)
-    assert outs[0].getvalue() == outs[1].getvalue()
 
 
 @pytest.mark.parametrize(
@@ -169,17 +123,6 @@ def test_a_packed_layer_of_other_content_does_not_come_to_stand_for_one_that_is_
         loaded(store, tar_of(evil))  # nor where the blob is another layer's
 
 
-def test_directories(store: Store, other: Store, tmp_path: Path) -> None:
-    loaded(store, old_docker(BASE, TOP))
-    save(store, ["box:1"], tmp_path / "layout", OCI_DIRECTORY)
-    assert not (tmp_path / "layout" / "manifest.json").exists()
-    (line,) = load(other, tmp_path / "layout")
-    assert line.image == store.images.resolve("box:1").id
-    with pytest.raises(StoreError, match="exists already"):
-        save(store, ["box:1"], tmp_path / "layout", OCI_DIRECTORY)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["layout", "other", "store"]
-
-
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
 def test_files_and_streams_packed_or_not(
     store: Store, tmp_path: Path, pack: Callable[[bytes], bytes]
@@ -202,22 +145,6 @@ def test_files_and_streams_packed_or_not(
         ids.add(load(store, stream)[0].image)
         sender.join()
     assert len(ids) == 1
-
-
-def test_several_images_and_names(store: Store, other: Store) -> None:
-    loaded(store, old_docker(BASE))
-    loaded(store, old_docker(BASE, TOP, name="box:2"))
-    store.images.tag(store.images.resolve("box:1"), "example.org/other:x")
-    nameless = store.images.resolve("box:2").id
-    files = saved(store, "box", "example.org/other:x")
-    tags = [entry["RepoTags"] for entry in json.loads(files["manifest.json"])]
-    assert sorted(map(sorted, tags)) == [["box:1", "example.org/other:x"], ["box:2"]]
-    assert len(loaded(other, tar_of(files))) == 3
-    by_id = saved(store, nameless.short)
-    assert json.loads(by_id["manifest.json"])[0]["RepoTags"] is None
-    assert loaded(other, tar_of(by_id)) == [Loaded(nameless, None)]
-    with pytest.raises(NotFound):
-        saved(store, "box:1", "none:1")
 
 
 def test_a_name_that_moves(store: Store) -> None:
@@ -518,47 +445,3 @@ def test_no_archive_of_images(store: Store) -> None:
     refused(store, b"", InvalidImage, "neither")
     with pytest.raises(StoreError, match="cannot be read"):
         load(store, Path("/none/such"))
-
-
-def test_a_layer_damaged_in_the_store_is_not_saved(store: Store) -> None:
-    line = loaded(store, old_docker(BASE))[0]
-    (layer,) = store.layers.chain(store.images.get(line.image).top)
-    (layer.diff / "etc/motd").write_bytes(b"HELLO")
-    with pytest.raises(DigestMismatch, match="has changed on disk"):
-        saved(store, "box:1")
-    (layer.diff / "etc/motd").write_bytes(b"h")
-    with pytest.raises(DigestMismatch, match="shorter than it was"):
-        saved(store, "box:1")
-    (layer.diff / "etc/motd").unlink()
-    with pytest.raises(DigestMismatch, match="cannot be read"):
-        saved(store, "box:1")
-
-
-def test_an_output_that_fails(store: Store) -> None:
-    loaded(store, old_docker(BASE))
-
-    class Full(io.RawIOBase):
-        def write(self, data: object) -> int:
-            raise OSError(28, os.strerror(28))
-
-    with pytest.raises(OSError, match="No space"):
-        save(store, ["box:1"], Full())
-    assert store.leases.all() == []
-
-
-def test_what_is_being_saved_outlasts_its_removal(store: Store, other: Store) -> None:
-    (image,) = loaded(store, old_docker(tar_of({"a": b"x" * 1000}), tar_of({"b": b"y"})))
-
-    class Remover(io.BytesIO):
-        def write(self, data: object, /) -> int:
-            if store.images.all():
-                store.images.remove("box:1")
-            assert isinstance(data, (bytes, bytearray, memoryview))
-            return super().write(data)
-
-    out = Remover()
-    save(store, ["box:1"], out)
-    assert [found.image for found in loaded(other, out.getvalue())] == [image.image]
-    assert store.images.all() == []
-    Store.open(store.root, sync=False).close()
-    assert store.layers.all() == [], "they went as soon as nobody needed them"
