@@ -70,8 +70,8 @@ def parse_limits(
     Raises StoreError in docker's words, InvalidArgument for what is not a number.
     """
     found = Limits(
-        _size("-m, --memory", memory),
-        UNLIMITED if memory_swap == "-1" else _size("--memory-swap", memory_swap),
+        size_of("-m, --memory", memory),
+        UNLIMITED if memory_swap == "-1" else size_of("--memory-swap", memory_swap),
         _cpus(cpus),
         max(pids, 0),
     )
@@ -91,8 +91,11 @@ def parse_limits(
     return found
 
 
-def _size(flag: str, text: str | None) -> int:
-    """Return the bytes that `text` says in units of 1024."""
+def size_of(flag: str, text: str | None) -> int:
+    """Return the bytes that `text`, the value of `flag`, says in units of 1024, 0 for None.
+
+    Raises InvalidArgument.
+    """
     if text is None:
         return 0
     found = re.fullmatch(_SIZE, text, re.IGNORECASE | re.ASCII)

@@ -25,7 +25,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.container.devices import parse_device
 from mount_tools.container.host_config import HOST_NETWORK, NO_NETWORK, HostConfig
-from mount_tools.container.limits import parse_limits
+from mount_tools.container.limits import parse_limits, size_of
 from mount_tools.container.mount_words import (
     StoreVolume,
     Tmpfs,
@@ -98,6 +98,7 @@ class ContainerFlags(NamedTuple):
     device: tuple[str, ...] = ()
     platform: str | None = None
     publish: tuple[str, ...] = ()
+    shm_size: str | None = None
     rm: bool = False
     cidfile: str | None = None
 
@@ -135,7 +136,7 @@ _SHARED = (
     ),
     framework.texts("--device", says="Add a host device to the container"),
     framework.text("--platform", says="Pull the image for this platform: OS/ARCH[/VARIANT]"),
-    framework.text("--network", says="The network of the container: host, or none"),
+    framework.text("--network", "--net", says="The network of the container: host, or none"),
     framework.flag("--privileged", says="Give extended privileges to this container"),
     framework.texts("--cap-add", says="Add Linux capabilities"),
     framework.texts("--cap-drop", says="Drop Linux capabilities"),
@@ -154,6 +155,7 @@ _SHARED = (
         "--publish",
         says="A port that the container opens, as 8080:8080: it has the ports of the host",
     ),
+    framework.text("--shm-size", says="Size of /dev/shm, as 1g (default 64m)"),
     framework.text("--cidfile", says="Write the container ID to the file"),
     framework.text("--stop-signal", says="Signal to stop the container"),
     framework.number("--stop-timeout", says="Timeout (in seconds) to stop a container", default=-1),
@@ -248,6 +250,8 @@ class _Mounts:
         self.mounts: list[StoreVolume] = []
         self.unnamed: list[str] = []
         self.tmpfs = [parse_tmpfs(text) for text in flags.tmpfs]
+        if shm := size_of("--shm-size", flags.shm_size):
+            self.tmpfs.append(parse_tmpfs(f"/dev/shm:size={shm}"))
         for text in flags.volume:
             match parse_volume(text):
                 case Volume() as volume:

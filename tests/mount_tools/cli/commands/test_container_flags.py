@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.errors import StoreError
+from layerstore.errors import InvalidArgument, StoreError
 from layerstore.oci.documents import Object
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.errors import WrongWords
@@ -56,6 +56,14 @@ def test_a_command_that_is_an_init_is_process_1() -> None:
     assert made(("/sbin/init",), init=True)["HostConfig"] == usual
     assert made(("/init/sh",))["HostConfig"] == usual
     assert config_of({}, "busy:1", ContainerFlags(), (), {}, runs=False)["HostConfig"] == usual
+
+
+def test_the_size_of_shared_memory() -> None:
+    host = made(shm_size="1m")["HostConfig"]
+    assert isinstance(host, dict) and host["Tmpfs"] == {"/dev/shm": f"size={1 << 20}"}
+    assert made(shm_size="0")["HostConfig"] == made()["HostConfig"]
+    with pytest.raises(InvalidArgument, match="'x'"):
+        made(shm_size="x")
 
 
 def test_variables_add_up(tmp_path: Path) -> None:
