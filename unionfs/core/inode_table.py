@@ -13,6 +13,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from unionfs.core.inode import Dir, File, Key, Node
 from unionfs.core.layer import Fd, RealDir
@@ -147,13 +148,17 @@ class InodeTable:
             fd = real.fd()
             if real.layer.is_upper:
                 # Another directory may have its name by now.
-                node.last_stat, real.parent = os.stat(fd), None
+                real.parent = None
+                # NFS has no attributes of a removed directory.
+                with suppress(OSError):
+                    node.last_stat = os.stat(fd)
             real.unpin()
             return fd
         assert isinstance(node, File)
         orphan = node.orphan
         if orphan is not None:
-            self._lose_file(node, os.stat(orphan))
+            with suppress(OSError):  # it keeps its fd
+                self._lose_file(node, os.stat(orphan))
         return orphan
 
     def _lose_file(self, node: File, st: os.stat_result) -> None:

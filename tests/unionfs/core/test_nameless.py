@@ -6,7 +6,11 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.descriptors import few_descriptors
@@ -57,6 +61,35 @@ def test_removed_directories_need_no_descriptor_each(tmp_path: Path) -> None:
         assert tree.fs.getattr(ids[0]).st.st_mode & 0o777 == 0o700
         assert errno_of(lambda: tree.fs.mkdir(ids[0], b"x", 0o700, 0, 0, 0)) == errno.ENOENT
         assert errno_of(lambda: tree.fs.setattr(ids[0], SetAttr(mode=0), None))
+
+
+def test_removed_directories_may_have_no_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS; to close the fd of one is no part of the request that removed another."""
+    stat = os.stat
+
+    def fail_if_removed(path: int | bytes, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        if isinstance(path, int) and not found.st_nlink:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return found
+
+    with small_union(tmp_path) as tree:
+        tree.mkdir(b"kept", 0o700)
+        tree.create(b"file", 0o600)
+        file, ids = nodeid(tree, b"file"), []
+        for name in names():
+            tree.mkdir(name, 0o700)
+            ids.append(nodeid(tree, name))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", fail_if_removed)
+            tree.fs.unlink(ROOT_NODEID, b"file")
+            for name in names():
+                tree.fs.rmdir(ROOT_NODEID, name)
+            for each in (file, *ids):
+                assert errno_of(partial(tree.fs.getattr, each)) == errno.ESTALE
+        assert {entry.name for entry in tree.listdir(b"")} == {b"dir", b"kept"}
 
 
 def test_files_renamed_over_need_no_descriptor_each(tmp_path: Path) -> None:
