@@ -20,6 +20,7 @@ from layerstore.tar.compression import Decompressed, Readable, open_decompressed
 from layerstore.tar.headers import BLOCK, END, Header
 from layerstore.tar.pipeline import CHUNK
 from unionfs.light_typing import TYPE_CHECKING
+from unionfs.syscalls.copyfile import write_at
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -64,7 +65,7 @@ def _first_block(stream: Decompressed) -> bytes:
 
 
 def _copy(head: bytes, stream: Decompressed, fd: int) -> None:
-    os.pwrite(fd, head, 0)
+    write_at(fd, head, 0)
     size = len(head)
     if head == END:
         return  # the bytes after the end mark do not count
@@ -73,16 +74,9 @@ def _copy(head: bytes, stream: Decompressed, fd: int) -> None:
         for at in range(0, count, _PIECE):
             piece = buffer[at : min(at + _PIECE, count)]
             if piece != _ZEROS[: len(piece)]:
-                _write_at(fd, piece, size + at)
+                write_at(fd, piece, size + at)
         size += count
     os.ftruncate(fd, size)
-
-
-def _write_at(fd: int, view: memoryview, offset: int) -> None:
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view = view[done:]
-        offset += done
 
 
 def _regular(stream: Readable) -> int | None:

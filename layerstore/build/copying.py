@@ -44,7 +44,7 @@ from layerstore.containerfile.instructions import Add, Copy
 from layerstore.layer.metadata import Xattrs
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
-from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.copyfile import copy_range, try_reflink, write_at
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = b"security.capability"
@@ -134,9 +134,7 @@ class Copier:
     def _write(self, fd: int, name: bytes, content: bytes, mode: int, mtime_ns: int | None) -> None:
         made = self.destination.create(fd, name, mode)
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(made, view) :]
+            write_at(made, content, 0)
             self._finish(made, mode, self.owner or ROOT, [])
             if mtime_ns is not None:
                 self._times(made, mtime_ns)

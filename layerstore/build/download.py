@@ -35,6 +35,7 @@ from layerstore.registry.headers import Headers
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.transport import Answer, Request, Transport
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls.copyfile import write_at
 
 UNNAMED = "__unnamed__"
 LARGEST = 16 << 30  # bytes of one download
@@ -111,11 +112,11 @@ class Downloads:
             buffer = memoryview(bytearray(_CHUNK))
             size = 0
             while count := answer.readinto(buffer):
-                size += count
-                if size > limit:
+                if size + count > limit:
                     raise StoreError(f"it is larger than {limit:,} bytes, which is the limit")
                 digest.update(buffer[:count])
-                _write_all(fd, buffer[:count])
+                write_at(fd, buffer[:count], size)
+                size += count
             mtime_ns = _last_modified(answer.headers)
         finally:
             answer.close()
@@ -125,11 +126,6 @@ class Downloads:
         name = name or UNNAMED
         digested = of_file(name, fd, DOWNLOAD_MODE)
         return DownloadSource(url, name, fd, mtime_ns, digested)
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 def read_checksum(one: Add) -> Checksum | None:

@@ -23,6 +23,7 @@ from layerstore.tar.pipeline import Feed
 from layerstore.tar.reader import Entry, TarReader
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
+from unionfs.syscalls.copyfile import write_at
 
 Raw = Callable[[bytes | memoryview], None]
 
@@ -130,7 +131,7 @@ class FileMaker:
             if sparse:
                 self._write_with_holes(fd, view, at)
             else:
-                _write_at(fd, view, at)
+                write_at(fd, view, at)
             at += size
         if sparse:
             os.ftruncate(fd, entry.size)
@@ -151,9 +152,9 @@ class FileMaker:
                 # The zeros do not fill a page.
                 stop = min(hole + _PAGE, end)
                 hole = stop
-            _write_at(fd, view[done - start : hole - start], done + shift)
+            write_at(fd, view[done - start : hole - start], done + shift)
             done = stop
-        _write_at(fd, view[done - start :], done + shift)
+        write_at(fd, view[done - start :], done + shift)
 
     def _write_segments(self, fd: int, entry: Entry, raw: Raw | None) -> str:
         """Write a file of which only some pieces are stored, with holes between them."""
@@ -168,19 +169,12 @@ class FileMaker:
                 rest = rest or next(views)
                 piece, rest = rest[:size], rest[size:]
                 hasher.update(piece)
-                _write_at(fd, piece, at)
+                write_at(fd, piece, at)
                 at += len(piece)
                 size -= len(piece)
         hasher.zeros(entry.size - at)
         os.ftruncate(fd, entry.size)
         return hasher.digest()
-
-
-def _write_at(fd: int, view: memoryview, offset: int) -> None:
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view = view[done:]
-        offset += done
 
 
 def _umask() -> int:

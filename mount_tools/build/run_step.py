@@ -21,6 +21,7 @@ from mount_tools.build.attach import Attached, Stubs, attach
 from mount_tools.build.process_namespace import forked_inside
 from mount_tools.container.handshake import Channel, Running, Silence, channel, end_with
 from mount_tools.container.init import mount_root
+from mount_tools.container.network import loopback_up
 from mount_tools.container.process import Launch, become_on, in_child, restrict
 from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
@@ -31,7 +32,6 @@ from unionfs.syscalls.namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUTS,
-    bring_up_loopback,
     chroot_to,
     enter_root,
     unshare,
@@ -122,7 +122,7 @@ def _become_step(step: _Step, parent: int, to: Channel) -> NoReturn:
     os.setsid()  # Ctrl-C at the builder's terminal must reach only the builder
     unshare(_SEPARATE | (0 if step.network else CLONE_NEWNET))
     if not step.network:
-        bring_up_loopback()
+        loopback_up()
     plan = step.plan
     places = mount_root(_Mounted(os.fspath(plan.point)))
     _take_output(step.output)

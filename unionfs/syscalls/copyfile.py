@@ -42,7 +42,7 @@ def copy_range(
     if not holes:
         if size <= _SMALL:
             data = os.pread(src, size, 0)
-            _write_all(dst, data, 0)
+            write_at(dst, data, 0)
             if len(data) == size:
                 return
         else:
@@ -84,11 +84,12 @@ def _read_write(src: int, dst: int, start: int, end: int, pause: Callable[[], No
         data = os.pread(src, min(_CHUNK, end - start), start)
         if not data:
             return
-        _write_all(dst, data, start)
+        write_at(dst, data, start)
         start += len(data)
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` from `offset` on, in as many calls as that takes."""
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import struct
 import time
@@ -32,8 +31,6 @@ _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _CAPABILITY_VERSION = 0x20080522
-_SIOCSIFFLAGS = 0x8914
-_IFF_UP = 1
 
 _unshare = libc.unshare
 _unshare.argtypes = [ctypes.c_int]
@@ -156,18 +153,6 @@ def pivot_root(new_root: bytes, put_old: bytes) -> None:
     """Make `new_root` the root mount, and move the one before to `put_old`: pivot_root(2)."""
     if _syscall(_NR_PIVOT_ROOT, new_root, put_old) != 0:
         raise fail(new_root)
-
-
-def bring_up_loopback() -> None:
-    """Bring up `lo` of this process's network namespace, which is down in a new one.
-
-    Source: netdevice(7) SIOCSIFFLAGS.
-    """
-    import socket  # only here: a mount should not wait for its import
-
-    request = struct.pack("16sh14x", b"lo", _IFF_UP)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def die_with_parent(signal: int) -> None:

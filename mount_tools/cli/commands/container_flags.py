@@ -34,7 +34,6 @@ from mount_tools.container.mount_words import (
     parse_tmpfs,
     parse_volume,
 )
-from mount_tools.container.published_ports import check_published
 from mount_tools.container.rights import capability, parse_ulimit, security_options
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
@@ -278,6 +277,8 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts, *, init: bool) -> HostC
             "is --network host, or --network none"
         )
     for ports in flags.publish:
+        from mount_tools.container.published_ports import check_published  # few name any
+
         check_published(ports, network=flags.network != NO_NETWORK)
     profile, no_new_privileges = security_options(flags.security_opt)
     for pair in flags.add_host:

@@ -77,3 +77,13 @@ def test_an_error_of_the_disk_is_raised(tmp_path: Path, monkeypatch: pytest.Monk
         src, dst = source.fileno(), target.fileno()
         number = errno_of(lambda: copyfile.copy_range(src, dst, HOLE, holes=False))
     assert number == errno.ENOSPC
+
+
+def test_all_is_written_if_the_kernel_takes_a_part_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, bytes(data)[:3], at))
+    with open(tmp_path / "file", "w+b") as file:
+        copyfile.write_at(file.fileno(), b"0123456789", 5)
+    assert (tmp_path / "file").read_bytes() == bytes(5) + b"0123456789"
