@@ -1,15 +1,18 @@
 """The documents that `inspect` prints: docker's fields in docker's order.
 
 Source: moby `api/types/types.go` (ContainerJSON).
-Differs from docker: fields about the daemon, cgroups and networks are left out, and
-`GraphDriver.Data` names the trees of our layers.
+Differs from docker: fields about the daemon and cgroups are left out, as the addresses that a
+container on the network of the host, or on none, has not; and `GraphDriver.Data` names the
+trees of our layers.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from layerstore.containers.container_log import NAME as LOG
 from layerstore.containers.containers import Container
 from layerstore.images.images import Image
 from layerstore.images.inspect import NO_CONFIG
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 DRIVER = "pyunion"
 LOCAL = "local"  # the driver of every volume
 NO_TIME = "0001-01-01T00:00:00Z"
+_NO_ADDRESS: dict[str, Value] = {"Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "MacAddress": ""}
 
 
 class ImageDocument(Struct):
@@ -68,6 +72,8 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     config = {**container.config}
     given = config.pop("HostConfig", None)
     host = given if isinstance(given, dict) else {}
+    log = store.containers.directory(container) / LOG
+    network = host_config(RunConfig(container.config)).network
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
@@ -87,15 +93,22 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
             "FinishedAt": _moment(container.finished_ns),
         },
         "Image": container.image,
+        "LogPath": os.fspath(log) if log.exists() else "",
         "Name": f"/{container.name}",
         "RestartCount": 0,
         "Driver": DRIVER,
         "Platform": "linux",
-        "HostConfig": {"AutoRemove": container.auto_remove, **host},
+        "HostConfig": {
+            "NetworkMode": network,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "AutoRemove": container.auto_remove,
+            **host,
+        },
         "GraphDriver": driver,
         **sizes,
         "Mounts": _mounts(store, container),
         "Config": _config({"Image": container.image_name, **config}),
+        "NetworkSettings": {"Ports": {}, **_NO_ADDRESS, "Networks": {network: {**_NO_ADDRESS}}},
     }
 
 

@@ -54,6 +54,18 @@ def test_a_container(cli: Cli, base: Image) -> None:
         3,
         0,
     )
+    settings, host = found["NetworkSettings"], found["HostConfig"]
+    assert isinstance(settings, dict)
+    assert isinstance(host, dict)
+    assert found["LogPath"] == ""  # it has printed nothing
+    assert (settings["IPAddress"], settings["Ports"]) == ("", {})
+    assert settings["Networks"] == {
+        "host": {"Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "MacAddress": ""}
+    }
+    assert (host["NetworkMode"], host["RestartPolicy"]) == (
+        "host",
+        {"Name": "no", "MaximumRetryCount": 0},
+    )
     assert state["StartedAt"] == "0001-01-01T00:00:00Z"
     assert driver["Data"] == {
         "LowerDir": str(lower),
