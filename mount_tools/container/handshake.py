@@ -16,8 +16,9 @@
        |<----------- Failed, at any time, by each of them        |                      | execve
        |<----------- Running ------------------------------------|
 
-Without an init process 1 becomes the command, and the keeper sees that by itself, as it does
-for `exec`, whose command is the keeper's child.
+Without an init process 1 becomes the command, and the keeper sees that by itself.  So it does
+for `exec`: the outer process enters the container, sends Terminal and then Begun with the pid of
+the command, and ends.
 
 Decided here and only here: what these messages are, and that silence means death.  A
 channel whose other end is closed before the expected message came has lost the process

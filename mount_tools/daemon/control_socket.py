@@ -32,9 +32,8 @@ def listen(path: str) -> socket.socket:
         _clear(address)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            os.fchmod(listener.fileno(), 0o600)
+            os.fchmod(listener.fileno(), 0o600)  # the mode of the file that bind(2) makes
             listener.bind(address)
-            os.chmod(address, 0o600)
             listener.listen(_BACKLOG)
             return listener
         except BaseException:
