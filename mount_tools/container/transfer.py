@@ -90,6 +90,8 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
         else:
             fd = os.open(point or made, _DIRECTORY)
             try:
+                if point is not None:
+                    _check_mount(store, container, fd, point)
                 yield fd
             finally:
                 os.close(fd)
@@ -97,6 +99,21 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
         if point is None:
             with suppress(Busy):  # another copy uses it; the daemon ends with the last one
                 unmount_container(store.containers.get(container.id), detach=True)
+
+
+def _check_mount(store: Store, container: Container, fd: int, point: str) -> None:
+    """Raise StoreError unless `fd`, opened at `point`, is the root of the container's mount.
+
+    The user of a directory above the mount point may have renamed it, and have put a link to
+    the root of this machine in its place.
+    """
+    upper = os.fsencode(store.containers.upper(container))
+    stack = xattr.get_fd(fd, b"user.pyunion.stack") or b""
+    if upper not in stack.split(b"\n"):
+        raise StoreError(
+            f"container {container.name} is not mounted on {shown(point)} here: a directory above "
+            "was renamed, or that is in another mount namespace; unmount it there"
+        )
 
 
 @contextmanager

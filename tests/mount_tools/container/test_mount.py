@@ -21,6 +21,7 @@ from layerstore.errors import Busy, Conflict, StoreError
 from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.root_options import container_options
 from mount_tools.container.running import refuse_running, wait_for_end
+from mount_tools.container.transfer import root_of
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image
 from tests.helpers.mounts import (
@@ -70,6 +71,28 @@ def test_the_row_says_what_is_mounted_and_who_serves_it(
         assert (store.containers.upper(container) / "new").read_text() == "1"
     with pytest.raises(StoreError, match="box is not mounted"):
         unmount_container(after)
+
+
+def test_a_link_in_place_of_its_mount_point_is_not_followed(
+    store: Store, container: Container, tmp_path: Path
+) -> None:
+    """The user of a directory above may rename it; root's `cp` wrote where the link leads."""
+    point = tmp_path / "theirs/point"
+    point.mkdir(parents=True)
+    mount_container(store, container, str(point))
+    now = store.containers.get(container.id)
+    with root_of(store, now) as fd:
+        assert os.listdir(fd) == ["file"]
+    point.parent.rename(tmp_path / "renamed")
+    point.parent.mkdir()
+    point.symlink_to("/")
+    try:
+        with pytest.raises(StoreError, match="is not mounted on"), root_of(store, now):
+            pass
+    finally:
+        point.unlink()
+        run("umount", tmp_path / "renamed/point")
+        assert wait_for_end(ProcessId(now.pid or 0, now.pid_start or 0), 60)
 
 
 def test_it_is_mounted_once(store: Store, container: Container, point: Path) -> None:
