@@ -303,6 +303,11 @@ def open_searchable(name: bytes, dir_fd: int) -> Fd:
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))
 
 
+def lstat_at(dir_fd: int, name: bytes) -> os.stat_result:
+    """Return the stat of `name` in a directory, of a link itself."""
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+
+
 def open_path(name: bytes, dir_fd: int) -> Fd:
     """Return an O_PATH fd of `name`, whatever it is."""
     return Fd(os.open(name, _OPEN_PATH, dir_fd=dir_fd))

@@ -25,7 +25,8 @@ from unionfs.core.copy_up import (
     mark_impure,
     redirect_data,
 )
-from unionfs.core.dirops import check_new_name, leave_dir_locked, leave_name_locked, not_empty
+from unionfs.core.deletion import leave_dir_locked, leave_name_locked, not_empty
+from unionfs.core.dirops import check_new_name
 from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd, RealDir
 from unionfs.core.lookup import find_locked, load_locked

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from unionfs.core.copy_up import set_delta
-from unionfs.core.dirops import leave_dir_locked, leave_name_locked
+from unionfs.core.deletion import leave_dir_locked, leave_name_locked
 from unionfs.core.inode import Dir, File, Found, Key, Node, in_upper, lower_position, union_ino
 from unionfs.core.layer import RealDir, open_path
 from unionfs.core.link_index import encode_delta, entry_name

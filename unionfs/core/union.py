@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from unionfs.core import dirops, extents, xattrs
+from unionfs.core import deletion, dirops, extents, xattrs
 from unionfs.core.ahead import Start
 from unionfs.core.config import Atime, OverrideStat, UnionConfig
 from unionfs.core.file import (
@@ -196,10 +196,10 @@ class UnionFs:
         return self._hold(*dirops.link(self._state, node, d, new_name))
 
     def unlink(self, parent: NodeId, name: bytes) -> None:
-        dirops.unlink(self._state, self._table.directory(parent), name)
+        deletion.unlink(self._state, self._table.directory(parent), name)
 
     def rmdir(self, parent: NodeId, name: bytes) -> None:
-        dirops.rmdir(self._state, self._table.directory(parent), name)
+        deletion.rmdir(self._state, self._table.directory(parent), name)
 
     def rename(
         self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int

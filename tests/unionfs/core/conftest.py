@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.freezing import STACK, Frozen
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import require_root
+from tests.helpers.mounts import require_root, run
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +29,13 @@ def union(tmp_path: Path) -> Iterator[Frozen]:
     layers = Layers(tmp_path, STACK)
     with layers.union(lowers_change=True, strict=False) as tree:
         yield Frozen(layers, tree)
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Iterator[tuple[Layers, list[Path]]]:
+    """Layers, and a list for the paths that a test marks with chattr(1)."""
+    layers = Layers(tmp_path)
+    paths: list[Path] = []
+    yield layers, paths
+    for path in paths:
+        run("chattr", "-ia", path)
