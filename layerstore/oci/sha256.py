@@ -13,10 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 
-from unionfs.light_typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from typing import Any
+from unionfs.light_typing import Protocol
 
 _LARGE = 1 << 17  # bytes; from here on OpenSSL is faster, its loading included
 _left = _LARGE  # what `sha256_of` may still give to the interpreter's own code
@@ -37,18 +34,16 @@ def sha256_of(data: bytes, size: int) -> Hash:
     """
     global _left
     _left -= size
-    made: Hash = _made_by(large=_left < 0)(data)
-    return made
+    return _made_by(large=_left < 0)(data)
 
 
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of `data` in 64 hexadecimal digits."""
-    found: str = _made_by(large=len(data) >= _LARGE)(data).hexdigest()
-    return found
+    return _made_by(large=len(data) >= _LARGE)(data).hexdigest()
 
 
 @cache
-def _made_by(*, large: bool) -> Callable[[bytes], Any]:
+def _made_by(*, large: bool) -> Callable[[bytes], Hash]:
     if not large:
         for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
             with suppress(ImportError):

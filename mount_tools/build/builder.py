@@ -43,7 +43,7 @@ from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from layerstore.build.download import Downloads
     from mount_tools.build.at_work import AtWork
-    from mount_tools.build.packer import Recorded
+    from mount_tools.build.packer import DoneStep
     from mount_tools.build.stage_process import StageProcess
     from mount_tools.container.rights import Rights
 
@@ -332,7 +332,7 @@ class Builder:
 
         cache = self._cache
 
-        def record(store: Store, done: Recorded) -> None:
+        def record(store: Store, done: DoneStep) -> None:
             step = steps[done.step]
             for key in step.keys(done.below):
                 cache.keep(key, StepRow(done.created_ns, step.created_by, done.diff_id, done.chain))

@@ -38,7 +38,7 @@ SECONDS = 0.25
 """How long a packed layer may wait for its row."""
 
 
-class Recorded(NamedTuple):
+class DoneStep(NamedTuple):
     """A step as it is recorded: what it made, and the chain below it."""
 
     step: int
@@ -58,7 +58,7 @@ class _Waiting(NamedTuple):
     packed: Packed | None
 
 
-Record = Callable[[Store, Recorded], None]
+Record = Callable[[Store, DoneStep], None]
 """Writes the row of a step into the build cache, within the packer's transaction."""
 
 
@@ -149,7 +149,7 @@ class Packer:
                     layer = store.layers.adopt(step.path, base, diff_id, step.packed.size)
                     base = layer.chain_id
                 published = max(published, step.number or 0)
-                self._record(store, Recorded(step.step, step.created_ns, below, diff_id, base))
+                self._record(store, DoneStep(step.step, step.created_ns, below, diff_id, base))
                 kept.append(Kept(step.step, step.created_ns, diff_id, base))
             with suppress(NoSuchContainer):
                 self._container = store.containers.update(

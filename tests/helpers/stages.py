@@ -14,7 +14,7 @@ from layerstore.containers.containers import Container
 from layerstore.oci.digest import Digest
 from mount_tools.build.attach import Attached
 from mount_tools.build.messages import Broke, Kept, Message, Ready, Stopped, Unserved
-from mount_tools.build.packer import Recorded
+from mount_tools.build.packer import DoneStep
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
 from mount_tools.build.stage_container import new_container
@@ -80,7 +80,7 @@ def run_stage(
 
         return [task(number, work) for number, work in enumerate(works)]
 
-    def record(store: Store, recorded: Recorded) -> None:
+    def record(store: Store, recorded: DoneStep) -> None:
         assert store.database.connection.in_transaction
 
     messages: list[Message] = []
