@@ -64,6 +64,17 @@ def idle_can_be_left() -> bool:
     return True
 
 
+def run_delay_ns() -> int:
+    """Return how long the calling thread has waited for a CPU, in ns; 0 if that is not counted.
+
+    Source: Documentation/scheduler/sched-stats.rst "/proc/<pid>/schedstat".
+    """
+    try:
+        return int(read_text("/proc/thread-self/schedstat").split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
 def _set_policy(policy: int) -> None:
     done: set[str] = set()
     # A thread that has not got it yet may have started another one meanwhile.

@@ -2,9 +2,9 @@
 
 With the policy SCHED_IDLE one thread reads.  Only one thread runs Python at a time, and
 readers that take turns take the GIL from each other in the middle of a request.  If the
-reader waits for a disk, or for a busy CPU, all threads read for a while, with the policy
-SCHED_OTHER if that is allowed: a thread that a disk wakes then runs at once.  With another
-policy than SCHED_IDLE all of them always read.
+reader waits for a disk, or the CPUs are busy, all threads read for a while, with the policy
+SCHED_OTHER if that is allowed: a thread that a disk wakes then runs at once, also a worker.
+With another policy than SCHED_IDLE all of them always read.
 
 The reader follows its client to the CPU that this runs on, as far as it has one client and
 the policy SCHED_IDLE.  The client then wakes no other CPU, and runs on at once when it is
@@ -23,14 +23,17 @@ import time
 from contextlib import suppress
 
 from unionfs.gate import Lane
-from unionfs.syscalls.scheduling import become_idle, become_normal
+from unionfs.syscalls.scheduling import become_idle, become_normal, run_delay_ns
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
 
-# How often to look at the reader while there are requests, and how many looks to remember.
+# How often to look at the reader while there are requests, and how many looks decide.
 LOOK_S = 0.02
 _LOOKS = 8
-MANY_S = 1.0  # how long all threads read
+MANY_S = 1.0  # how long all threads read; twice as long if they have to again soon after that
+MOST_S = 8.0
+SOON_S = 0.5
+_LATE_NS = 500_000  # for how long an idle thread waits for a CPU where all of them are busy
 # Which part of the time the process has to need the CPU so that one reader is enough.
 _BUSY = 0.5
 
@@ -119,6 +122,24 @@ class Reader:
             self._stat_fd, self._looked_at = -1, 0
 
 
+class _Looks:
+    """What some looks at the holder have shown: how often it was busy, or had nothing to do."""
+
+    def __init__(self) -> None:
+        self.count = self.busy = self.idle = 0
+        self._since, self._spent = time.monotonic(), time.process_time()
+        self._waited_ns = run_delay_ns()
+
+    def waited_for_a_disk(self) -> bool:
+        """Tell whether the holder was busy, but the process did little."""
+        spent, since = time.process_time() - self._spent, time.monotonic() - self._since
+        return self.busy >= _LOOKS - 1 and spent < _BUSY * since
+
+    def found_busy_cpus(self) -> bool:
+        """Tell whether this thread, which is idle too, was woken late."""
+        return run_delay_ns() - self._waited_ns > _LOOKS * _LATE_NS
+
+
 class Turns:
     """Lets one reader read at a time, its `holder`, or all of them if `many`.
 
@@ -133,6 +154,7 @@ class Turns:
         self.asleep = False
         self.leaves_idle = False
         self._until = 0.0
+        self._stay = MANY_S
         self._changed = threading.Condition()
         self._ended = False
 
@@ -171,50 +193,55 @@ class Turns:
             self._changed.notify_all()
 
     def watch(self) -> None:
-        """Let all threads read while the holder has to wait in a request; return at the end."""
-        looks = busy = idle = 0
-        since, spent = time.monotonic(), time.process_time()
+        """Let all threads read while disks or CPUs have to be waited for; return at the end."""
+        looks = _Looks()
         while not self._ended:
             holder = self.holder
             unique = 0 if holder is None else holder.request.unique
             with self._changed:
                 if not self._ended:
                     self._changed.wait(LOOK_S)
-            if self.many and time.monotonic() > self._until:
-                if self.leaves_idle:
-                    become_idle()
-                self.many = False
-            if self.many or self.holder is not holder:
+            if self.many:
+                if time.monotonic() > self._until:
+                    self._let_one_read()
+                    looks = _Looks()
+                continue
+            if self.holder is not holder:
                 continue
             if holder is None:
                 self._sleep(None)
+                looks = _Looks()
                 continue
             is_busy = holder.lane.busy
             if holder.request.unique == unique:
                 if is_busy:
                     self._let_all_read()
                     continue
-                idle += 1
-                if idle == _LOOKS:
+                looks.idle += 1
+                if looks.idle == _LOOKS:
                     self._sleep(holder)
-                    looks = busy = idle = 0
-                    since, spent = time.monotonic(), time.process_time()
+                    looks = _Looks()
                 continue
-            idle = 0
-            looks += 1
-            busy += is_busy
-            if looks < _LOOKS:
-                continue
-            now, used = time.monotonic(), time.process_time()
-            if busy >= _LOOKS - 1 and used - spent < _BUSY * (now - since):
-                self._let_all_read()
-            looks = busy = 0
-            since, spent = now, used
+            looks.idle = 0
+            looks.count += 1
+            looks.busy += is_busy
+            if looks.count == _LOOKS:
+                if looks.waited_for_a_disk() or (self.leaves_idle and looks.found_busy_cpus()):
+                    self._let_all_read()
+                looks = _Looks()
+
+    def _let_one_read(self) -> None:
+        if self.leaves_idle:
+            become_idle()
+        self.many = False
 
     def _let_all_read(self) -> None:
         with self._changed:
             self.many, self.holder = True, None
-            self._until = time.monotonic() + MANY_S
+            now = time.monotonic()
+            again = now < self._until + SOON_S
+            self._stay = min(2 * self._stay, MOST_S) if again else MANY_S
+            self._until = now + self._stay
             self._changed.notify_all()
         if self.leaves_idle:
             become_normal()

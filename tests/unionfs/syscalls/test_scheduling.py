@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.mounts import REPOSITORY, require_root
 from unionfs.syscalls import scheduling
-from unionfs.syscalls.scheduling import idle_is_free
+from unionfs.syscalls.scheduling import idle_is_free, run_delay_ns
 
 
 @pytest.fixture
@@ -72,7 +72,9 @@ def test_a_cgroup_namespace_hides_the_shares(
 
 def test_this_machine_can_be_asked() -> None:
     """In a session of its own a process gets an answer, and no exception."""
-    asked = "from unionfs.syscalls.scheduling import idle_is_free; print(idle_is_free())"
+    asked = (
+        "from unionfs.syscalls.scheduling import idle_is_free, run_delay_ns; print(idle_is_free())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", asked],
         cwd=REPOSITORY,
@@ -82,6 +84,16 @@ def test_this_machine_can_be_asked() -> None:
         check=True,
     )
     assert done.stdout in ("True\n", "False\n")
+
+
+def test_a_thread_waits_for_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/proc/thread-self/schedstat") as file:
+        waited = int(file.read().split()[1])
+    assert 0 <= run_delay_ns() - waited < 60_000_000_000
+    monkeypatch.setattr(scheduling, "read_text", lambda _: "12 345 6\n")
+    assert run_delay_ns() == 345
+    monkeypatch.setattr(scheduling, "read_text", lambda _: "")
+    assert run_delay_ns() == 0
 
 
 @pytest.mark.parametrize(("uid", "possible"), [(0, True), (65534, False)])

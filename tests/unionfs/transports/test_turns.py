@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count, pairwise
 from typing import TypeVar
 
 import pytest
@@ -87,6 +89,65 @@ def test_the_policy_while_all_threads_read(
     wait_until(lambda: turns.holder is None, "all threads to read")
     wait_until(lambda: not turns.many, "one thread to read")
     assert policies == (["normal", "idle"] if leaves_idle else [])
+
+
+def keep_reading(turns: Turns, reader: Reader) -> None:
+    """Read one request, alone if that is how it is done now."""
+    if not turns.many and turns.holder is None:
+        turns.wait(reader)
+    if turns.asleep:
+        turns.rouse()
+    reader.request.unique += 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_all_read_while_the_cpus_are_busy(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Whether they are shows in how late the thread that watches is woken."""
+    delays = count(0, 10_000_000 if late else 10_000)
+    asked: list[int] = []
+    policies: list[str] = []
+
+    def run_delay() -> int:
+        asked.append(next(delays))
+        return asked[-1]
+
+    monkeypatch.setattr(module, "run_delay_ns", run_delay)
+    monkeypatch.setattr(module, "become_normal", lambda: policies.append("normal"))
+    turns.leaves_idle = True
+    reader = new_reader()
+
+    def is_decided() -> bool:
+        keep_reading(turns, reader)
+        return turns.many or len(asked) > 20
+
+    wait_until(is_decided, "a few looks")
+    wait_until(lambda: bool(policies) is late, "the policy")
+    assert turns.many is late
+
+
+def test_all_read_for_longer_if_they_have_to_again(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays = count(0, 10_000_000)
+    ended = [time.monotonic()]
+    monkeypatch.setattr(module, "run_delay_ns", lambda: next(delays))
+    monkeypatch.setattr(module, "become_normal", lambda: None)
+    monkeypatch.setattr(module, "become_idle", lambda: ended.append(time.monotonic()))
+    for name, value in ("MANY_S", 0.05), ("MOST_S", 0.2), ("SOON_S", 60.0):
+        monkeypatch.setattr(module, name, value)
+    turns.leaves_idle = True
+    reader = new_reader()
+
+    def is_seen() -> bool:
+        keep_reading(turns, reader)
+        return len(ended) > 4
+
+    wait_until(is_seen, "four times")
+    lasted = [end - begin for begin, end in pairwise(ended)]
+    least = [0.05, 0.1, 0.2, 0.2]
+    assert all(one >= other for one, other in zip(lasted, least, strict=False)), lasted
 
 
 def test_an_idle_reader_is_not_watched_until_it_says_so(turns: Turns) -> None:
