@@ -109,9 +109,15 @@ class Session:
 def say(text: str, end: str = "\n") -> None:
     """Print to stdout at once, so that results appear in order.
 
-    On a terminal control characters are escaped.
+    On a terminal control characters are escaped.  Raises StoreError if it cannot be written, and
+    BrokenPipeError if its reader is gone.
     """
-    print(for_stream(text, sys.stdout), end=end, flush=True)
+    try:
+        print(for_stream(text, sys.stdout), end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StoreError(f"the output cannot be written: {error.strerror}") from None
 
 
 def note(text: str) -> None:
