@@ -93,8 +93,8 @@ class Filesystem(Protocol):
         """Apply `change`, after a copy_up if one is needed, and return the new attributes.
 
         A change of size removes suid and sgid, as truncate(2) does if `writer` has no
-        CAP_FSETID; with None it does not.  So does a change of nothing, unless the file is open
-        for writing and `writer` has CAP_FSETID.
+        CAP_FSETID; with None it does not.  So does a change of nothing, which is a chown(2) of
+        neither id, unless it only comes before a write.  Raises EPERM if `writer` may not do it.
         """
         ...
 

@@ -231,6 +231,21 @@ def test_default_acl_is_kept_over_copy_up(root: Path) -> None:
     assert stat.S_IMODE(os.lstat(root / "moved").st_mode) == 0o755
 
 
+@tree(
+    directory("d", mode=0o2775, uid=USER_ID, gid=77),
+    directory("e", mode=0o2775, uid=USER_ID, gid=77),
+)
+def test_sgid_of_a_foreign_group_goes_with_an_acl_of_the_mode(root: Path) -> None:
+    """An access ACL is a mode, for whose sgid an owner has to be in the group; a default is not."""
+
+    def act() -> None:
+        os.setxattr(root / "d", DEFAULT, INHERITED)
+        os.setxattr(root / "e", ACCESS, INHERITED)
+
+    run_as(act)
+    assert (mode_of(root / "d"), mode_of(root / "e")) == (0o2775, 0o770)
+
+
 @tree(directory("d", mode=0o750, gid=GROUP_ID, xattrs={ACCESS: INHERITED}), file("d/f", b"in"))
 def test_acl_of_a_directory(root: Path) -> None:
     """A user named in a directory's ACL makes and removes names in it."""

@@ -75,6 +75,27 @@ def test_suid_is_dropped_by_chown(root: Path, uid: int, gid: int) -> None:
     assert mode_of(root / "f") == 0o755
 
 
+@tree(file("f", b"data", mode=0o6755, uid=3), file("g", b"data", mode=0o2755, gid=3))
+def test_suid_of_another_user_is_not_dropped_by_a_chown_of_neither_id(root: Path) -> None:
+    """Anybody may call that, but it would change a mode."""
+
+    def change() -> None:
+        for name in ("f", "g"):
+            with refused(errno.EPERM):
+                os.chown(root / name, -1, -1)
+
+    run_as(change)
+    assert (mode_of(root / "f"), mode_of(root / "g")) == (0o6755, 0o2755)
+
+
+@tree(file("f", b"data", mode=0o6755, uid=USER_ID), file("g", b"data", mode=0o755, uid=3))
+def test_suid_of_ones_own_is_dropped_by_a_chown_of_neither_id(root: Path) -> None:
+    """The owner may, and where there is nothing to take away everybody."""
+    run_as(lambda: os.chown(root / "f", -1, -1))
+    run_as(lambda: os.chown(root / "g", -1, -1))
+    assert (mode_of(root / "f"), mode_of(root / "g")) == (0o755, 0o755)
+
+
 @tree(file("f", b"data", mode=0o6755, uid=3))
 def test_suid_is_kept_by_other_changes(root: Path) -> None:
     """utimes, setxattr, link and rename leave suid alone."""

@@ -6,7 +6,7 @@ import subprocess
 import threading
 
 from tests.helpers.mounts import DEADLINE, require_root
-from tests.helpers.security import GROUP_ID, run_as
+from tests.helpers.security import GROUP_ID, USER_ID, run_as
 from unionfs.credentials import UNKNOWN_ID, Credentials
 
 
@@ -48,6 +48,21 @@ def test_a_process_that_has_ended_has_no_rights() -> None:
     assert not ended.keeps_suid()
     assert not ended.is_member(77)
     assert not Credentials(0, 5).keeps_suid()
+
+
+def test_an_owner_is_the_user_or_has_the_capability_where_the_user_is_known() -> None:
+    require_root()
+    assert own().owns(77)
+    assert not run_as(lambda: own().owns(77)) and run_as(lambda: own().owns(USER_ID))
+    assert Credentials(0, 5, 77).owns(77) and not Credentials(0, 5, 77).owns(78)
+    script = ("unshare", "--user", "--map-root-user", "cat")
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(b"x\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"x\n", "it is root of a user namespace by now"
+        assert Credentials(child.pid, 5).owns(0) and not Credentials(child.pid, 5).owns(77)
+        child.stdin.close()
 
 
 def test_membership_is_of_the_filesystem_group_and_the_supplementary_ones() -> None:

@@ -34,7 +34,7 @@ from unionfs.core.override_format import ENCODED_PREFIX, Override
 from unionfs.core.owner_rights import Place, may_be_widened, settled
 from unionfs.core.real_file import at_rest, changed_stat, stat_node
 from unionfs.core.remote import RemoteUnion
-from unionfs.core.setattr import ends_capability
+from unionfs.core.setattr import as_meant
 from unionfs.core.state import State
 from unionfs.core.union import UnionFs
 from unionfs.core.whiteout import DT_REG
@@ -89,8 +89,8 @@ class OverrideUnion(UnionFs):
     ) -> Attr:
         node = self._table.get(nodeid)
         st = stat_node(self._state, node)
-        if writer is not None and ends_capability(node, change, writer, self._handles):
-            change = SetAttr(mode=self._attr(node, st).st.st_mode)
+        if writer is not None and change.is_nothing():
+            change = as_meant(node, self._attr(node, st), change, writer, self._handles)
         if not can_carry(st.st_mode):
             with suppress(PermissionError):  # the owner of a link gives no rights
                 return super().setattr(nodeid, change, fh, writer)

@@ -8,6 +8,7 @@ Source: chown(2), truncate(2), utimensat(2); fs/overlayfs/inode.c:ovl_setattr().
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -26,10 +27,11 @@ from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
+from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import chmod, chmod_at, touch_at, utimens_at
 from unionfs.syscalls.lowered import keeping_sgid_at, keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY
-from unionfs.types import Fh, SetAttr
+from unionfs.types import Attr, Fh, SetAttr
 
 
 def setattr_node(
@@ -69,19 +71,33 @@ def setattr_node(
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
 
-def ends_capability(
-    node: Node, change: SetAttr, writer: Credentials, handles: Mapping[Fh, Handle]
-) -> bool:
-    """Tell whether a change of nothing only follows the end of a capability of `node`.
+def as_meant(
+    node: Node, attr: Attr, nothing: SetAttr, caller: Credentials, handles: Mapping[Fh, Handle]
+) -> SetAttr:
+    """Return what a change of `nothing` by `caller` is for, where `node` shows `attr`.
 
-    The kernel removes a capability before a write to an open file, and `writer` keeps suid and
-    sgid if it has CAP_FSETID.  Otherwise the change is chown(2) with -1 for both ids.
+    It is chown(2) of neither id, which takes suid and sgid away; the kernel leaves it to the
+    filesystem to refuse that.  Or, of a file that is open for writing, it comes with the end of
+    a capability before a write: CAP_FSETID keeps suid and sgid then.  Raises EPERM if a chown
+    would take them from a file of somebody else.
 
-    Source: fs/inode.c:file_remove_privs().
+    Source: fs/attr.c:notify_change(), setattr_should_drop_sgid(); fs/inode.c:file_remove_privs().
     """
-    if not change.is_nothing() or not writer.keeps_suid():
-        return False
-    return any(handle.node is node and handle.writable for handle in list(handles.values()))
+    mode = attr.st.st_mode
+    if stat.S_ISDIR(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
+        return nothing
+    if any(handle.node is node and handle.writable for handle in list(handles.values())):
+        return SetAttr(mode=mode) if caller.keeps_suid() else nothing
+    if not caller.owns(attr.st_uid) and _would_lose(attr, caller):
+        raise fs_error(errno.EPERM)
+    return nothing
+
+
+def _would_lose(attr: Attr, caller: Credentials) -> bool:
+    """Tell whether a file with suid or sgid loses one of them by a chown of `caller`."""
+    if attr.st.st_mode & (stat.S_ISUID | stat.S_IXGRP):
+        return True
+    return not (caller.is_member(attr.st_gid) or caller.keeps_suid())
 
 
 def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:

@@ -49,7 +49,7 @@ from unionfs.core.real_file import (
 )
 from unionfs.core.rename import rename
 from unionfs.core.restore import restore
-from unionfs.core.setattr import ends_capability, setattr_node, slow_setattr
+from unionfs.core.setattr import as_meant, setattr_node, slow_setattr
 from unionfs.core.setup import close_state, open_state
 from unionfs.core.shelter import leave_shelter
 from unionfs.core.stage_ahead import work_ahead
@@ -149,8 +149,9 @@ class UnionFs:
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
-        if writer is not None and ends_capability(node, change, writer, self._handles):
-            change = SetAttr(mode=self._attr(node, stat_node(self._state, node)).st.st_mode)
+        if writer is not None and change.is_nothing():
+            attr = self._attr(node, stat_node(self._state, node))
+            change = as_meant(node, attr, change, writer, self._handles)
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:

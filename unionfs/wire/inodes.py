@@ -18,6 +18,7 @@ from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 
 _TRUSTED = b"trusted."
+_ACCESS_ACL = b"system.posix_acl_access"
 
 _TIMES_NOW = abi.FATTR_ATIME_NOW | abi.FATTR_MTIME_NOW
 
@@ -106,7 +107,7 @@ class Inodes:
             raise Defer
         writer = None
         if valid & abi.FATTR_KILL_SUIDGID or not valid:
-            writer = Credentials(request.pid, request.gid)
+            writer = Credentials(request.pid, request.gid, request.uid)
         through = fh if valid & abi.FATTR_FH else None
         if change.size is None:
             attr = self._fs.setattr(request.nodeid, change, through, writer)
@@ -190,7 +191,8 @@ class Inodes:
         begin = request.start + len(name) + 1
         value = bytes(request.data[begin : begin + size])
         fs.setxattr(request.nodeid, name, value, flags)
-        if kill_sgid & abi.SETXATTR_ACL_KILL_SGID:
+        # The kernel says it of default ACLs too, which do not change the mode.
+        if kill_sgid & abi.SETXATTR_ACL_KILL_SGID and name == _ACCESS_ACL:
             mode = stat.S_IMODE(fs.getattr(request.nodeid).st.st_mode)
             fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None)
         return 0
