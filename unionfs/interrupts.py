@@ -6,7 +6,8 @@ A transport marks the thread that works on a request with a `Caller`, and sets
 
 Only a killed caller counts: programs do not expect open(2) to fail with EINTR
 because of a SIGCHLD.  The kernel interrupts a request once, at the first signal,
-but a later signal may be the one that kills.
+but a later signal may be the one that kills.  It loses an interrupt that comes while a ring
+of io_uring takes the request, so after a while a caller is looked at without one.
 
 Source: overlayfs asks the same, copy_up.c:ovl_copy_up_file(); fs/fuse/dev.c
 request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
@@ -19,24 +20,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from unionfs.errors import fs_error
 
 _KILLED = 1 << signal.SIGKILL - 1
+UNTOLD_S = 1.0  # how long to rely on an interrupt, and then how often to look at the caller
 
 
 class Caller:
     """The thread `pid` that waits for a request; 0 if our pid namespace does not have it."""
 
-    __slots__ = ("interrupted", "pid")
+    __slots__ = ("_look_at", "interrupted", "pid")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.interrupted = False
+        self._look_at = monotonic() + UNTOLD_S
 
     def is_killed(self) -> bool:
         """Tell whether the caller got a signal, and is about to end by it."""
-        return self.interrupted and self.is_ending()
+        if not self.interrupted:
+            now = monotonic()
+            if now < self._look_at:
+                return False
+            self._look_at = now + UNTOLD_S
+        return self.is_ending()
 
     def is_ending(self) -> bool:
         """Tell whether the caller has been killed, though the kernel may not have said so."""

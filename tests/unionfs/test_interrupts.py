@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import core, nodeid
+from unionfs import interrupts
 from unionfs.interrupts import Caller, is_interrupted, stop_if_abandoned, working_for
 
 
@@ -31,6 +32,24 @@ def test_only_a_killed_caller_counts() -> None:
         stop_if_abandoned()
     assert not is_interrupted()
     stop_if_abandoned()
+
+
+def test_a_caller_whose_interrupt_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    looks = []
+
+    def is_ending(_: Caller) -> bool:
+        looks.append(now[0])
+        return True
+
+    monkeypatch.setattr(interrupts, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Caller, "is_ending", is_ending)
+    caller = Caller(1)
+    found = []
+    for now[0] in (100.0, 100.5, 101.5, 101.6, 103.0):
+        found.append(caller.is_killed())
+    assert found == [False, False, True, False, True]
+    assert looks == [101.5, 103.0]  # each look opens a file
 
 
 def test_a_copy_up_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
