@@ -170,7 +170,6 @@ class KernelStage:
         above that lower, and may hide what is in it; then it is made again.
         """
         from mount_tools.build.attach import Stubs, lacks_points
-        from mount_tools.container.mount_points import POINTS
         from mount_tools.container.program import own_interpreter
 
         own_interpreter()
@@ -181,7 +180,7 @@ class KernelStage:
             self._lowers.remove(self._points)
             os.close(self._points)
             self._points = -1
-        diff = self.plan.directory / POINTS / "diff"
+        diff = self.plan.points / "diff"
         remove_tree(diff.parent)
         diff.parent.mkdir(mode=0o755)
         _make_like(diff, self.plan.upper)

@@ -66,6 +66,11 @@ class StagePlan(NamedTuple):
         return self.directory / "layers"
 
     @property
+    def points(self) -> Path:
+        """The directory of a lower with the mount points of a RUN that no layer has."""
+        return self.directory / "points"
+
+    @property
     def workspace(self) -> Path:
         """A directory outside of the stage, on which a RUN can mount a tmpfs."""
         return self.directory / "workspace"

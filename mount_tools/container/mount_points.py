@@ -28,9 +28,7 @@ from unionfs.errors import ConfigError
 from unionfs.syscalls.removal import remove_tree
 from unionfs.types import ROOT_NODEID, Attr, NodeId, SetAttr
 
-POINTS = "points"
-"""The directory of that layer, in the container's."""
-
+_POINTS = "points"
 _MADE_OF = "made-of"
 
 
@@ -48,7 +46,7 @@ def with_points(
     is room for the layer: a union takes more of them than an image has (layerstore.limits).
     """
     points = [*_OURS, *wanted]
-    place = os.path.join(directory, POINTS)
+    place = os.path.join(directory, _POINTS)
     diff, made = os.path.join(place, "diff"), os.path.join(place, _MADE_OF)
     made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
     if _read(made) != made_of:
