@@ -308,5 +308,5 @@ def changed(path: str, how: str) -> StoreError:
     """Return the error of a source that changes while it is read."""
     return StoreError(
         f"{shown(path or '/')} changed while it was read: {how}; "
-        "build again when nothing writes to it"
+        "try again when nothing writes to it"
     )
