@@ -21,6 +21,7 @@ from mount_tools.cli.output.terminal import for_stream
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mount_tools.container.host_config import HostConfig
     from mount_tools.container.keeper_process import PreparedKeeper
 
 
@@ -58,6 +59,11 @@ class Session:
         """The store, created if it is missing.  Raises StoreError or OSError."""
         return self._store or self._open(self.root)
 
+    @property
+    def is_program(self) -> bool:
+        """Whether this process was started for this call: then a keeper was forked first."""
+        return self._keeper is not None
+
     def take_keeper(self) -> PreparedKeeper | None:
         """Return the keeper that was forked when the program started, if there is one left."""
         keeper, self._keeper = self._keeper, None
@@ -72,6 +78,16 @@ class Session:
         from tempfile import TemporaryDirectory
 
         return Path(self._closing.enter_context(TemporaryDirectory(prefix="pyunion-")))
+
+    def protect(self, host: HostConfig) -> None:
+        """Run the program again where the container of `host` cannot change the program's file.
+
+        Few containers need that.  The caller has not done anything yet.
+        """
+        if self.is_program and host.may_trace:
+            from mount_tools.container.read_only_program import run_read_only
+
+            run_read_only(self.close)
 
     def close(self) -> None:
         """Close the store, if it was opened, and end a keeper that was not needed."""

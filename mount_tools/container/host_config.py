@@ -23,7 +23,14 @@ from mount_tools.container.mount_words import (
     checked_target,
     parse_volume,
 )
-from mount_tools.container.rights import UNCONFINED, Rights, Ulimit, capabilities, parse_ulimit
+from mount_tools.container.rights import (
+    SYS_PTRACE,
+    UNCONFINED,
+    Rights,
+    Ulimit,
+    capabilities,
+    parse_ulimit,
+)
 from unionfs.light_typing import NamedTuple
 
 HOST_NETWORK = "host"
@@ -115,6 +122,11 @@ class HostConfig(NamedTuple):
         found = capabilities(self.cap_add, self.cap_drop, privileged=self.privileged)
         seccomp = UNCONFINED if self.privileged else self.seccomp
         return Rights(found, self.no_new_privileges, self.ulimits, seccomp)
+
+    @property
+    def may_trace(self) -> bool:
+        """Whether the container's processes may trace ours; a privileged one may do anything."""
+        return SYS_PTRACE in self.rights.capabilities and not self.privileged
 
     def resolv_conf(self, of_host: str) -> str:
         """Return the container's /etc/resolv.conf: the host's, but for what is given."""

@@ -65,6 +65,7 @@ CAPABILITIES = {name: number for number, name in enumerate(_NAMES)}
 HIGHEST = 63
 MKNOD = CAPABILITIES["MKNOD"]
 KILL = CAPABILITIES["KILL"]
+SYS_PTRACE = CAPABILITIES["SYS_PTRACE"]
 UNCONFINED = "unconfined"
 _NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 _ALL = "ALL"

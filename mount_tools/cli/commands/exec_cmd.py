@@ -6,6 +6,7 @@ Source: docker/cli `cli/command/container/exec.go`.
 from __future__ import annotations
 
 from layerstore.errors import Conflict
+from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.commands.run_status import exit_with, take_stdin
@@ -13,6 +14,7 @@ from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session
 from mount_tools.container.detach_keys import parse_keys
+from mount_tools.container.host_config import host_config
 from mount_tools.container.start import exec_detached, exec_in_container
 
 
@@ -53,6 +55,7 @@ def exec_(
     if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
     refuse_paused(store, container, "exec")
+    session.protect(host_config(RunConfig(container.config)))
     flags = ContainerFlags(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )

@@ -19,6 +19,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.session import Session, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
+from mount_tools.container.host_config import HostConfig
 from mount_tools.container.start import run_container, start_container
 from mount_tools.container.user_namespace import be_root
 
@@ -56,6 +57,10 @@ def run(
             from mount_tools.cli import id_file
 
             id_file.refuse_used(flags.cidfile)
+        if flags.cap_add:
+            added, dropped = flags.cap_add, flags.cap_drop
+            host = HostConfig(privileged=flags.privileged, cap_add=added, cap_drop=dropped)
+            session.protect(host)
         image = image_for(session, operands[0], flags)
         store = session.store
         be_root()

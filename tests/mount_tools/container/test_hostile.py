@@ -133,6 +133,25 @@ def test_no_process_in_a_container_has_more_rights_than_it(containers: Container
     assert seen <= ours | {sum(1 << number for number in allowed | {CAPABILITIES["KILL"]})}
 
 
+def test_no_container_can_change_our_interpreter(containers: Containers) -> None:
+    """With CAP_SYS_PTRACE it can open the program of init, a file of this machine."""
+
+    def is_read_only(process: int) -> bool:
+        return bool(os.statvfs(f"/proc/{process}/exe").f_flag & os.ST_RDONLY)
+
+    words = ("run", "-d", "--cap-add", "SYS_PTRACE", "--name", "box", "busy:1")
+    containers.ok(*words, "sleep", "1000")
+    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
+    assert is_read_only(init) and is_read_only(containers.keeper("box"))
+    running = containers.start("exec", "box", "sh", "-c", "echo in; sleep 1000")
+    assert running.stdout is not None and running.stdout.readline() == "in\n"
+    assert is_read_only(running.pid), "its keeper and the command are forks of it"
+    containers.ok("stop", "-t", "0", "box")
+    containers.ok("start", "box")
+    assert is_read_only(containers.keeper("box"))
+    containers.ok("rm", "-f", "box")
+
+
 def test_a_stage_of_a_build_is_not_entered(containers: Containers, tmp_path: Path) -> None:
     """Its process has the root of this machine."""
     (tmp_path / "outside").write_text("secret")
