@@ -47,9 +47,16 @@ def kept(directory: Path, script: str, kind: str = "pipes") -> Iterator[subproce
 
 
 def viewer(directory: Path, *, output: bool = True) -> Connection:
-    connection = connect(directory, Watch(output))
-    assert connection is not None
-    return connection
+    """Return a connection to the keeper in `directory`, once it listens."""
+    found: list[Connection] = []
+
+    def connected() -> bool:
+        connection = connect(directory, Watch(output))
+        found.extend([] if connection is None else [connection])
+        return connection is not None
+
+    wait_until(connected, "the keeper to listen")
+    return found[0]
 
 
 def next_from(connection: Connection) -> Message:
@@ -114,7 +121,6 @@ def test_a_viewer_that_reads_nothing_slows_the_command_and_one_that_goes_does_no
 def test_who_follows_the_log_is_told_of_lines_and_of_the_end(tmp_path: Path) -> None:
     with kept(tmp_path, "read line; echo said; exit 2") as first:
         assert first.stdin is not None
-        wait_until(lambda: (tmp_path / "attach.sock").exists(), "the keeper to listen")
         follower = viewer(tmp_path, output=False)
         first.stdin.write(b"\n")
         first.stdin.flush()

@@ -34,10 +34,15 @@ def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
         "module._LOOKS = {'ids': module._LOOKS['ids']};"
         "print(module.check_machine(Path('%s')))"
     )
-    holder = subprocess.Popen(
-        ["unshare", "-U", "sh", "-c", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with device_mode(0o666), tempfile.TemporaryDirectory() as scratch, holder:
+    with (
+        device_mode(0o666),
+        tempfile.TemporaryDirectory() as scratch,
+        subprocess.Popen(
+            ["unshare", "-U", "sh", "-c", "echo; cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as holder,
+    ):
         assert holder.stdout is not None
         holder.stdout.readline()
         for name in ("uid_map", "gid_map"):
