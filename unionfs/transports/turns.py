@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from unionfs.gate import Lane
@@ -120,6 +121,12 @@ class Reader:
         if self._stat_fd >= 0:
             os.close(self._stat_fd)
             self._stat_fd, self._looked_at = -1, 0
+
+
+def _try(change: Callable[[], None]) -> None:
+    """Change the policy; without /proc, as when a machine is shut down, leave it."""
+    with suppress(OSError):
+        change()
 
 
 class _Looks:
@@ -232,7 +239,7 @@ class Turns:
 
     def _let_one_read(self) -> None:
         if self.leaves_idle:
-            become_idle()
+            _try(become_idle)
         self.many = False
 
     def _let_all_read(self) -> None:
@@ -244,7 +251,7 @@ class Turns:
             self._until = now + self._stay
             self._changed.notify_all()
         if self.leaves_idle:
-            become_normal()
+            _try(become_normal)
 
     def _sleep(self, holder: Reader | None) -> None:
         """Wait until the holder, which has nothing to do, calls `rouse`, or there is one."""

@@ -91,6 +91,25 @@ def test_the_policy_while_all_threads_read(
     assert policies == (["normal", "idle"] if leaves_idle else [])
 
 
+def test_a_policy_that_cannot_be_changed_ends_nothing(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no /proc any more."""
+
+    def fail() -> None:
+        raise FileNotFoundError
+
+    for name, value in ("MANY_S", 0.0), ("become_normal", fail), ("become_idle", fail):
+        monkeypatch.setattr(module, name, value)
+    turns.leaves_idle = True
+    reader = new_reader()
+    for _ in range(2):
+        turns.wait(reader)
+        reader.lane.busy = 1
+        wait_until(lambda: turns.holder is None, "all threads to read")
+        wait_until(lambda: not turns.many, "one thread to read")
+
+
 def keep_reading(turns: Turns, reader: Reader) -> None:
     """Read one request, alone if that is how it is done now."""
     if not turns.many and turns.holder is None:
