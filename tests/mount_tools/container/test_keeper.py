@@ -103,9 +103,9 @@ def test_the_command_outlives_its_first_viewer_and_another_sees_the_rest(tmp_pat
 def test_a_viewer_that_reads_nothing_slows_the_command_and_one_that_goes_does_not(
     tmp_path: Path,
 ) -> None:
-    with kept(
-        tmp_path, "echo up; read line; yes | head -c 5000000 | tee /dev/null; exit 3"
-    ) as first:
+    # Long lines: the log takes longer than the rest if there are many.
+    script = "echo up; read line; yes $(printf %0999d 0) | head -c 5000000 | tee /dev/null; exit 3"
+    with kept(tmp_path, script) as first:
         assert first.stdin is not None and first.stdout is not None
         assert first.stdout.readline() == b"up\n"
         slow = viewer(tmp_path)
