@@ -10,6 +10,7 @@ Source: proc_pid_stat(5), field starttime; /proc/sys/kernel/random/boot_id.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import zlib
@@ -29,6 +30,21 @@ class ProcessId(NamedTuple):
     def alive(self) -> bool:
         """Tell whether the process still runs; a zombie does not."""
         return process_start(self.pid) == self.start
+
+    def send(self, number: int) -> None:
+        """Send it a signal; raises ProcessLookupError if it has ended.
+
+        Never to another process, which may have its pid by now.
+        """
+        from signal import pidfd_send_signal  # few commands need it
+
+        fd = os.pidfd_open(self.pid)
+        try:
+            if not self.alive():
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+            pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
 
     def of_this_boot(self) -> bool:
         """Tell whether the process was started in the present boot of the machine."""

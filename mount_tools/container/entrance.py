@@ -31,7 +31,7 @@ def wait_until_entered(store: Store, container: Container) -> None:
 
 def first_process(container: Container) -> ProcessId:
     """Return the first process of a running container."""
-    return ProcessId(container.init or 0, container.pid_start or 0)
+    return container.process or ProcessId(0, 0)
 
 
 def check_still(process: ProcessId) -> None:

@@ -59,7 +59,7 @@ def pause(store: Store, container: Container) -> str | None:
     Raises Conflict if it does not run or is paused already, and StoreError.
     """
     init = container.init
-    if init is None:
+    if init is None or container.process is None or not container.process.alive():
         raise Conflict(f"Container {container.id} is not running")
     if is_paused(store, container):
         raise Conflict(f"Container {container.id} is already paused")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import suppress
@@ -34,10 +33,10 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
     number = signal_number(RunConfig(container.config).stop_signal)
     with suppress(ProcessLookupError):
         if seconds > 0:
-            os.kill(process.pid, number)
+            process.send(number)
             resume(store, container)
         if seconds <= 0 or not wait_for_end(process, seconds):
-            os.kill(process.pid, signal.SIGKILL)
+            process.send(signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)
     end = time.monotonic() + _SECONDS_TO_NOTE
     # The process that ran it records how it ended, unless it was killed too.
@@ -59,5 +58,5 @@ def end_container(store: Store, container: Container) -> None:
         daemon = container.process
         if daemon is not None and daemon.alive():
             with suppress(ProcessLookupError):
-                os.kill(daemon.pid, signal.SIGKILL)
+                daemon.send(signal.SIGKILL)
             wait_for_end(daemon, _SECONDS_TO_DIE)

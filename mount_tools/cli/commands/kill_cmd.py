@@ -5,7 +5,6 @@ Source: docker/cli `cli/command/container/kill.go`, `restart.go`.
 
 from __future__ import annotations
 
-import os
 import signal
 
 from layerstore.errors import Conflict, StoreError
@@ -39,14 +38,16 @@ def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
 
     def kill_one(name: str) -> None:
         container = store.containers.resolve(name)
-        if container.init is None:
-            raise Conflict(
-                f"Cannot kill container: {name}: Container {container.id} is not running"
-            )
+        ended = Conflict(f"Cannot kill container: {name}: Container {container.id} is not running")
+        if container.init is None or container.process is None:
+            raise ended
         if number == _KILL:
             stop_container(store, container, 0)
         else:
-            os.kill(container.init, number)
+            try:
+                container.process.send(number)
+            except ProcessLookupError:
+                raise ended from None
             if number == signal_number(RunConfig(container.config).stop_signal):
                 resume(store, container)
         say(name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+
+import pytest
 
 from layerstore.db.processes import ProcessId, process_start, this_process
 from tests.helpers.processes import ending
@@ -13,6 +16,18 @@ def test_this_process_is_alive_and_its_pid_of_another_start_is_not() -> None:
     me = this_process()
     assert me.pid == os.getpid() and me.alive()
     assert not me._replace(start=me.start - 1).alive()
+
+
+def test_a_signal_goes_to_no_process_that_has_got_the_pid() -> None:
+    with ending(subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)) as child:
+        start = process_start(child.pid)
+        assert start is not None
+        with pytest.raises(ProcessLookupError):
+            ProcessId(child.pid, start - 1).send(signal.SIGKILL)
+        ProcessId(child.pid, start).send(signal.SIGTERM)
+        assert child.wait() == -signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        ProcessId(child.pid, start).send(signal.SIGKILL)
 
 
 def test_process_of_another_boot_is_dead() -> None:
