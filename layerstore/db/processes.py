@@ -15,6 +15,7 @@ import functools
 import os
 import zlib
 
+from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
 
 _TICK_BITS = 40
@@ -41,7 +42,7 @@ class ProcessId(NamedTuple):
         fd = os.pidfd_open(self.pid)
         try:
             if not self.alive():
-                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+                raise fs_error(errno.ESRCH)
             pidfd_send_signal(fd, number)
         finally:
             os.close(fd)
