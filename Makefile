@@ -22,6 +22,8 @@ EDITABLE := --config-settings editable_mode=compat
 PACKAGES := fuse3 libfuse3-dev gcc pkg-config python3-dev python3-venv \
             mmdebstrap busybox-static acl attr e2fsprogs libcap2-bin uidmap \
             skopeo umoci libarchive-tools
+# The engines whose mount program PyUnion is in tests/engines.
+ENGINES := podman buildah crun
 # What `make bench` measures beside PyUnion, and what its workloads run.
 PEERS := fuse-overlayfs unionfs-fuse mergerfs fio git
 
@@ -58,7 +60,7 @@ QUICK_TESTS := -q -r fE $(WORKERS) -m 'not slow' $(WITH_ROOT:%=--ignore=tests/%)
 # The conformance suite in processes of their own: its 14,000 tests would weigh on
 # every process that the other tests fork.
 .PHONY: test
-test: lint $(VENV)/registry
+test: lint $(VENV)/registry $(VENV)/engines
 	@[ -e /dev/fuse ] || $(ROOT) modprobe fuse || true
 	@$(RUN_TESTS) $(or $(PYTEST),$(WORKERS) --ignore=tests/conformance)
 	@$(if $(PYTEST),,$(RUN_TESTS) $(WORKERS) tests/conformance)
@@ -126,9 +128,10 @@ clean:
 # -- set-up, once; each file made is the record that its step is done --
 
 $(VENV)/packages: WANTED := $(PACKAGES)
+$(VENV)/engines: WANTED := $(ENGINES)
 $(VENV)/peers: WANTED := $(PEERS)
 
-$(VENV)/packages $(VENV)/peers: Makefile
+$(VENV)/packages $(VENV)/engines $(VENV)/peers: Makefile
 	@if command -v apt-get >/dev/null; then \
 	    missing=; \
 	    for package in $(WANTED); do \
