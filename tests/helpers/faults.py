@@ -155,5 +155,5 @@ def without_exchange() -> Iterator[None]:
     with ExitStack() as patched:
         for module in (setup, whiteout_ops, rename, freeze):
             patched.enter_context(patch.object(module, "renameat2", limited))
-        patched.enter_context(patch.object(setup, "is_remote", lambda fd: True))
+        patched.enter_context(patch.object(setup, "is_remote", lambda fs_type: True))
         yield

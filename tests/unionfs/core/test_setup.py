@@ -258,7 +258,7 @@ def test_an_upper_that_cannot_exchange_names_has_whiteouts_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = Layers(tmp_path, {"a": "data"})
-    monkeypatch.setattr(setup, "is_remote", lambda fd: True)
+    monkeypatch.setattr(setup, "is_remote", lambda fs_type: True)
     with layers.union() as tree:
         tree.unlink(b"a")
         tree.create(b"a", 0o600)

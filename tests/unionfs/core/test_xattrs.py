@@ -15,7 +15,7 @@ from tests.helpers.mounts import require_root, run
 from tests.helpers.unions import errno_of
 from unionfs.core import setup
 from unionfs.syscalls import xattr
-from unionfs.syscalls.statfs import RAMFS, filesystem_type
+from unionfs.syscalls.statfs import RAMFS
 
 CAPABILITY = bytes.fromhex("0100000200000000000000000000000000000000")
 
@@ -99,7 +99,7 @@ def test_a_filesystem_without_acls_has_none(
     run("mount", "-t", "ramfs", "none", layers.lowers[0])
     try:
         (layers.lowers[0] / "file").write_text("x")
-        monkeypatch.setattr(setup, "is_remote", lambda fd: filesystem_type(fd) == RAMFS)
+        monkeypatch.setattr(setup, "is_remote", lambda fs_type: fs_type == RAMFS)
         with layers.union() as tree:
             for name in (security.ACCESS, security.DEFAULT):
                 for path in (b"file", b""):
