@@ -56,10 +56,15 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
     if listing is None or d.dead:
         return
     names, generation = listing.names, listing.generation
-    if offset >> _GENERATION_SHIFT == generation - 1 and listing.previous:
-        names, generation = listing.previous, generation - 1
-    base = generation << _GENERATION_SHIFT
     position = offset & _POSITION_MASK
+    # Offset 0 is no cookie of generation 0, but the beginning.
+    if offset and offset >> _GENERATION_SHIFT != generation:
+        if offset >> _GENERATION_SHIFT == generation - 1 and listing.previous:
+            names, generation = listing.previous, generation - 1
+        else:
+            # Two listings have come meanwhile: rather a name twice than never.
+            position = min(position, _DOTS)
+    base = generation << _GENERATION_SHIFT
     if position == 0:
         yield DirEntry(base | 1, b".", DT_DIR, d.st_ino)
     if position <= 1:

@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.unions import core, nodeid
@@ -62,6 +64,44 @@ def test_reading_while_removing_everything(tmp_path: Path) -> None:
             offset = some[-1].cookie
         assert removed == 600
         tree.rmdir(b"d")
+
+
+def churn(tree: CoreDriver, times: int = 1) -> None:
+    """Make and remove so many names that the directory gets a new listing."""
+    for _ in range(times):
+        for n in range(100):
+            tree.create(b"d/gone%d" % n, 0o600)
+        listed(tree, nodeid(tree, b"d"))
+        for n in range(100):
+            tree.unlink(b"d/gone%d" % n)
+        listed(tree, nodeid(tree, b"d"))
+
+
+def test_a_new_listing_shows_what_is_made_after_it(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"d": {"kept": ""}}).union() as tree:
+        held = nodeid(tree, b"d")
+        names = {b".", b"..", b"kept"}
+        for n in range(4):
+            churn(tree)
+            tree.create(b"d/new%d" % n, 0o600)
+            names.add(b"new%d" % n)
+            assert {entry.name for entry in listed(tree, held)} == names
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_new_listings_hide_nothing_from_a_reader(tmp_path: Path, times: int) -> None:
+    with Layers(tmp_path, {"d": {}}).union() as tree:
+        held = nodeid(tree, b"d")
+        for kind in (b"first", b"kept"):
+            for n in range(10):
+                tree.create(b"d/%s%d" % (kind, n), 0o600)
+            listed(tree, held)
+        first = listed(tree, held)[: 2 + 10]
+        for n in range(10):
+            tree.unlink(b"d/first%d" % n)
+        churn(tree, times)
+        rest = listed(tree, held, first[-1].cookie)
+        assert {b"kept%d" % n for n in range(10)} <= {entry.name for entry in rest}
 
 
 def test_types_and_numbers_are_those_of_stat(tmp_path: Path) -> None:
