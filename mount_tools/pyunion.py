@@ -87,7 +87,7 @@ OF_BOTH = (
     "mount_tools.container.start",
     "mount_tools.container.user_namespace",
 )
-_KEEPERS = {"run": "RUN", "start": "RUN", "exec": "EXEC"}
+_KEEPERS = {"run": "RUN", "start": "RUN", "restart": "RUN", "exec": "EXEC"}
 
 
 def needs_keeper(words: Sequence[str]) -> str | None:
@@ -96,7 +96,7 @@ def needs_keeper(words: Sequence[str]) -> str | None:
     for word in rest:
         if word == "--root":
             next(rest, None)
-        elif not word.startswith("-"):
+        elif word != "container" and not word.startswith("-"):
             return None if "--help" in words else _KEEPERS.get(word)
     return None
 

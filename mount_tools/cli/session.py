@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from layerstore.errors import StoreError
@@ -88,6 +88,15 @@ class Session:
             from mount_tools.container.read_only_program import run_read_only
 
             run_read_only(self.close)
+
+    def protect_all(self, containers: Iterable[str]) -> None:
+        """Do the same for the containers of these names, before they are started."""
+        from layerstore.oci.run_config import RunConfig
+        from mount_tools.container.host_config import host_config
+
+        for name in containers:
+            with suppress(StoreError):  # the caller meets it again
+                self.protect(host_config(RunConfig(self.store.containers.resolve(name).config)))
 
     def close(self) -> None:
         """Close the store, if it was opened, and end a keeper that was not needed."""

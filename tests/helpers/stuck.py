@@ -33,6 +33,7 @@ def _thread(task: Path) -> str:
     state = (task / "stat").read_text().rpartition(")")[2][1]
     stack = ""
     with suppress(OSError):
-        frames = [line.split()[1].partition("+")[0] for line in (task / "stack").open()]
+        lines = (task / "stack").read_text().splitlines()
+        frames = [line.split()[1].partition("+")[0] for line in lines]
         stack = " < ".join(frames[:_FRAMES])
     return f"{state} {stack}"

@@ -55,6 +55,8 @@ def test_what_mount_fuse3_adds_is_not_asked_for(given: str, asked: str) -> None:
         (["--root", "run", "--no-sync", "run", "-it", "busy:1"], "RUN"),
         (["--root=/x", "run"], "RUN"),
         (["start", "box"], "RUN"),
+        (["restart", "box"], "RUN"),
+        (["container", "exec", "box", "run"], "EXEC"),
         (["exec", "box", "run"], "EXEC"),
         (["run", "--help"], None),
         (["ps", "run"], None),

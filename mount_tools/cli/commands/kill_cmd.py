@@ -68,6 +68,7 @@ _KILL = signal.SIGKILL
 @stop_time
 def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
     store = session.store
+    session.protect_all(operands)
 
     def restart_one(name: str) -> None:
         container = store.containers.resolve(name)
@@ -76,7 +77,8 @@ def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
         stop_container(store, container, time if time >= 0 else None)
         config = RunConfig(container.config)
         try:
-            start_container(store, container, stdin=config.open_stdin)
+            # The first container gets the keeper that is there.
+            start_container(store, container, session.take_keeper(), stdin=config.open_stdin)
         except CannotStart as error:
             raise StoreError(str(error)) from None
         say(name)

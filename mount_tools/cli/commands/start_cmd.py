@@ -5,8 +5,6 @@ Source: docker/cli `cli/command/container/start.go`.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
@@ -17,7 +15,6 @@ from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.session import Session, complain, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
-from mount_tools.container.host_config import host_config
 from mount_tools.container.start import run_container, start_container
 
 
@@ -36,9 +33,7 @@ def start(
 ) -> None:
     detaching = parse_keys(keys)
     store = session.store
-    for name in operands:
-        with suppress(StoreError):  # said below
-            session.protect(host_config(RunConfig(store.containers.resolve(name).config)))
+    session.protect_all(operands)
     if attach or interactive:
         if len(operands) > 1:
             raise WrongWords("you cannot start and attach multiple containers at once", 1)

@@ -149,6 +149,8 @@ def test_no_container_can_change_our_interpreter(containers: Containers) -> None
     containers.ok("stop", "-t", "0", "box")
     containers.ok("start", "box")
     assert is_read_only(containers.keeper("box"))
+    containers.ok("restart", "-t", "0", "box")
+    assert is_read_only(containers.keeper("box"))
     containers.ok("rm", "-f", "box")
 
 
