@@ -1,7 +1,6 @@
-"""Show on stderr how far a long operation is: bars on a terminal, lines in a pipe.
+"""Show on a terminal how far a long operation is: a bar for each layer and one for all.
 
-An operation of less than a second shows nothing.  A terminal gets one line for each layer
-and one for all of them; a pipe gets `<layer>: <status>` when the status of a layer changes.
+An operation of less than a second shows nothing, nor does one whose stderr is no terminal.
 
 Threading: any thread may report.
 """
@@ -15,39 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from layerstore.progress import Progress, Report
-from mount_tools.cli.output.terminal import for_stream
-from unionfs.light_typing import TYPE_CHECKING, Protocol
+from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from mount_tools.cli.output.progress_bars import Bars
+
 PATIENCE = 1.0
-
-
-class Display(Protocol):
-    """Shows progress, once an operation takes long enough."""
-
-    def update(self, event: Progress) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Lines:
-    """A line for each change of a layer's status."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._status: dict[str, str] = {}
-
-    def update(self, event: Progress) -> None:
-        if self._status.get(event.layer) != event.status:
-            self._status[event.layer] = event.status
-            name = f"{event.layer}: " if event.layer else ""
-            line = for_stream(f"{name}{event.status}", self._stream)
-            print(line, file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Nothing to do."""
 
 
 class Reporter:
@@ -58,22 +32,20 @@ class Reporter:
         self._due = time.monotonic() + patience
         self._lock = threading.Lock()
         self._layers: dict[str, Progress] = {}
-        self._display: Display | None = None
+        self._bars: Bars | None = None
 
     def __call__(self, event: Progress) -> None:
         with self._lock:
-            if self._display is not None:
-                self._display.update(event)
+            if self._bars is not None:
+                self._bars.update(event)
                 return
             self._layers[event.layer] = event
             if time.monotonic() >= self._due:
-                self._display = self._opened()
+                self._bars = self._opened()
                 for known in self._layers.values():
-                    self._display.update(known)
+                    self._bars.update(known)
 
-    def _opened(self) -> Display:
-        if not self._stream.isatty():
-            return Lines(self._stream)
+    def _opened(self) -> Bars:
         # The import of rich takes a tenth of a second: do it only for a long operation.
         from mount_tools.cli.output.progress_bars import Bars
 
@@ -81,14 +53,14 @@ class Reporter:
 
     def close(self) -> None:
         with self._lock:
-            if self._display is not None:
-                self._display.close()
+            if self._bars is not None:
+                self._bars.close()
 
 
 @contextmanager
 def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report | None]:
-    """Yield a function that shows the progress of the block; None if `quiet`."""
-    if quiet:
+    """Yield a function that shows the progress of the block; None if `quiet` or in a pipe."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     reporter = Reporter(sys.stderr, patience)
