@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.drivers import Driver, OsDriver
+from tests.helpers.drivers import Driver, Entry, OsDriver
 from tests.helpers.mounts import kernel_overlay, mounted
 from tests.helpers.unions import discard_staged, in_a_thread
 from tests.model.deviations import Subject as Kind
@@ -18,6 +19,21 @@ from unionfs.core import stage_ahead
 from unionfs.core.ahead import Start
 from unionfs.core.config import UnionConfig
 from unionfs.core.union import open_union
+
+
+class _OverlayDriver(OsDriver):
+    """A directory of kernel overlayfs.
+
+    It lists a directory that is not merged as it is in its layer, with the whiteouts that
+    somebody made there, of which it then says ENOENT (fs/overlayfs/readdir.c:ovl_iterate_real()).
+    """
+
+    def listdir(self, path: bytes) -> list[Entry]:
+        return [
+            entry
+            for entry in super().listdir(path)
+            if entry.kind != stat.S_IFCHR or os.path.lexists(self.at(path) + b"/" + entry.name)
+        ]
 
 
 class KernelOverlay:
@@ -31,7 +47,7 @@ class KernelOverlay:
 
     def open(self, lowers: Sequence[Path], upper: Path, work: Path) -> Driver:
         root = self._stack.enter_context(kernel_overlay(lowers, upper, work, self.options))
-        return OsDriver(root)
+        return _OverlayDriver(root)
 
     def freeze(self, upper_to: Path) -> None:
         raise NotImplementedError
