@@ -17,16 +17,21 @@ from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 
+def made(tree: CoreDriver, where: str) -> NodeId:
+    """Make `file` with "data" in the upper, copy it up, or leave it in the lower; return it."""
+    if where == "upper":
+        tree.create(b"file", 0o644)
+        tree.write(b"file", 0, b"data")
+    elif where == "copied":
+        tree.chmod(b"file", 0o600)
+    return nodeid(tree, b"file")
+
+
 @pytest.mark.parametrize("where", ["upper", "copied", "lower"])
 def test_an_unlinked_file_can_be_used(tmp_path: Path, where: str) -> None:
     layers = Layers(tmp_path, {} if where == "upper" else {"file": "data"})
     with layers.union() as tree:
-        if where == "upper":
-            tree.create(b"file", 0o644)
-            tree.write(b"file", 0, b"data")
-        elif where == "copied":
-            tree.chmod(b"file", 0o600)
-        held = nodeid(tree, b"file")
+        held = made(tree, where)
         fs = tree.fs
         tree.unlink(b"file")
         assert fs.getattr(held).st_nlink == 0
@@ -55,12 +60,7 @@ def test_an_unlinked_file_can_be_used(tmp_path: Path, where: str) -> None:
 def test_a_replaced_file_can_be_used(tmp_path: Path, where: str) -> None:
     layers = Layers(tmp_path, {} if where == "upper" else {"file": "data"})
     with layers.union() as tree:
-        if where == "upper":
-            tree.create(b"file", 0o644)
-            tree.write(b"file", 0, b"data")
-        elif where == "copied":
-            tree.chmod(b"file", 0o600)
-        held = nodeid(tree, b"file")
+        held = made(tree, where)
         tree.create(b"other", 0o600)
         tree.rename(b"other", b"file", 0)
         fh = tree.fs.open(held, os.O_RDWR)

@@ -285,23 +285,13 @@ def test_in_memory_nothing_waits_for_a_disk(
         assert staged(layers) == []
 
 
+@pytest.mark.parametrize("room", ["ROOM", "ROOM_INODES"])
 def test_a_disk_that_is_nearly_full_takes_nothing(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     names = walk(tree, RUN + 2)
     assert staged(layers)
-    monkeypatch.setattr(stage_ahead, "ROOM", 1 << 62)
-    for name in names[:3]:
-        chmod(tree, name)
-        assert staged(layers) == []
-
-
-def test_a_disk_without_inodes_takes_nothing(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = walk(tree, RUN + 2)
-    assert staged(layers)
-    monkeypatch.setattr(stage_ahead, "ROOM_INODES", 1 << 62)
+    monkeypatch.setattr(stage_ahead, room, 1 << 62)
     for name in names[:3]:
         chmod(tree, name)
         assert staged(layers) == []
