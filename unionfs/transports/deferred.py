@@ -30,7 +30,6 @@ _WORKERS = 64
 MOST_JOBS = 1024  # served at the same time; the callers of further jobs wait, and can be killed
 _LOOK_S = 0.25  # how often to see whether the callers of jobs are being killed
 _IDLE_LOOKS = 20
-_LONG_S = 1.0  # after this time look at the caller, as its interrupt may have been lost
 # An interrupted caller in a pid namespace that this process cannot see counts as killed
 # after this time.
 _UNSEEN_S = 2.0
@@ -111,14 +110,13 @@ class Workers:
 
 
 class _Pending:
-    """A request under way: its caller, when it came, and how to answer it early."""
+    """A request under way: its caller, and how to answer it early."""
 
-    __slots__ = ("caller", "give_up", "since", "told")
+    __slots__ = ("caller", "give_up", "told")
 
     def __init__(self, caller: Caller, give_up: Callable[[], None]) -> None:
         self.caller = caller
         self.give_up = give_up
-        self.since = time.monotonic()
         self.told = 0.0  # when the kernel interrupted it
 
     def is_abandoned(self, now: float) -> bool:
@@ -126,9 +124,6 @@ class _Pending:
         caller = self.caller
         if not caller.pid:
             return self.told > 0 and now - self.told > _UNSEEN_S
-        # The kernel loses an interrupt that comes while a ring takes the request.
-        if now - self.since > _LONG_S:
-            caller.interrupted = True
         return caller.is_killed()
 
 
@@ -172,7 +167,7 @@ class Deferred:
             self._pending[unique] = pending
             if unique in self._early:
                 self._early.discard(unique)
-                pending.caller.interrupted, pending.told = True, pending.since
+                pending.caller.interrupted, pending.told = True, time.monotonic()
             start, self._watching = not self._watching, True
         if start:
             threading.Thread(target=self._watch, name="fuse-watcher", daemon=True).start()

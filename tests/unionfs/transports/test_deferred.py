@@ -124,7 +124,7 @@ class Recorded:
 def killed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The pids that count as being killed."""
     pids: set[int] = set()
-    monkeypatch.setattr(Caller, "is_killed", lambda self: self.interrupted and self.pid in pids)
+    monkeypatch.setattr(Caller, "is_ending", lambda self: self.pid in pids)
     return pids
 
 
