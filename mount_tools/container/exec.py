@@ -40,6 +40,7 @@ from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.sub_ids import remember
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
+from mount_tools.daemon.detach import ended_within
 from mount_tools.daemon.report import Reporter
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
@@ -191,14 +192,12 @@ def _enter(
 
 def _become(launch: Launch, environment: dict[str, str], parent: int, to: Channel) -> NoReturn:
     """Become the command, in a child of the process `parent`, a pidfd, once that has ended."""
-    poll = select.poll()
-    poll.register(parent, select.POLLIN)
-    poll.poll()
+    ended_within(parent, None)
     # Now our parent is the keeper.  We have no pidfd of it: by that a process which traces us
     # could take descriptors of the keeper.
     die_with_parent(signal.SIGKILL)
+    poll = select.poll()
     poll.register(to, select.POLLIN)
-    poll.unregister(parent)
     if poll.poll(0):
         raise Silence
     os.close(parent)

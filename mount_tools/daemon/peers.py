@@ -11,9 +11,10 @@ Source: unix(7) SO_PEERCRED; SO_PEERPIDFD, in Linux since 6.5; proc(5) "NSpid", 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
+
+from mount_tools.daemon.detach import ended_within
 
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("=iII")
@@ -54,9 +55,7 @@ def _is_stranger(pidfd: int) -> bool:
         # That of an ordinary user's stage, which has run no program in its user namespace.  Each
         # program of a container has, and its owner may look at it.
         return False
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0)) or not os.path.samestat(root, os.stat("/"))
+    return ended_within(pidfd, 0) or not os.path.samestat(root, os.stat("/"))
 
 
 def _pids(path: str) -> list[bytes]:
