@@ -48,7 +48,7 @@ from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import ImageConfig
 from layerstore.oci.json_values import JSON, Object, text_of
 from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
-from layerstore.progress import Report, ticker
+from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Tick
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
@@ -239,7 +239,7 @@ def load_from_engine(
     store: Store,
     found: tuple[EngineStore, EngineImage],
     *,
-    progress: Report | None = None,
+    report: Report = silent,
     limits: Limits = DEFAULT,
 ) -> list[Loaded]:
     """Bring what `find_in_engine` has found into the store.
@@ -249,7 +249,7 @@ def load_from_engine(
     """
     source, image = found
     with store.leases.lease("work", "load"):
-        packaged = _bring(store, source, image, progress, limits)
+        packaged = _bring(store, source, image, report, limits)
         config = ImageConfig.parse(packaged.config)
         with store.database.transaction():
             return publish_image(store, config, packaged, set())
@@ -259,7 +259,7 @@ def _bring(
     store: Store,
     source: EngineStore,
     image: EngineImage,
-    progress: Report | None,
+    report: Report,
     limits: Limits,
 ) -> Packaged:
     """Make the layers and the configuration of `image` the store's; return the image."""
@@ -273,7 +273,7 @@ def _bring(
     for layer, tree, diff_id in zip(image.layers, image.trees, config.diff_ids, strict=True):
         chain = chain_id(parent, diff_id)
         if store.layers.need(chain) is None:
-            tick = ticker(progress, diff_id.short, "Checking layer", None)
+            tick = ticker(report, Progress(diff_id.short, Status.CHECKING))
             _link(store, source, layer, tree, parent, diff_id, tick)
         parent = chain
     store.blobs.put(config.data)
@@ -288,7 +288,7 @@ def _link(
     tree: Path,
     parent: Digest | None,
     diff_id: Digest,
-    tick: Tick | None,
+    tick: Tick,
 ) -> Layer:
     """Publish a layer whose tree is `tree`, that of `layer` in `source`."""
     if not _MASKED.isdisjoint(os.listxattr(tree)):

@@ -39,7 +39,7 @@ from layerstore.oci.digest import Digest, VerifyingReader, chain_id
 from layerstore.oci.documents import Descriptor, ImageConfig
 from layerstore.oci.platform import Platform, suits
 from layerstore.oci.reference import Reference, parse_reference
-from layerstore.progress import Report, packed_ticker
+from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from unionfs.light_typing import NamedTuple
@@ -65,7 +65,7 @@ def load(
     *,
     platform: Platform | None = None,
     name: str | None = None,
-    progress: Report | None = None,
+    report: Report = silent,
     limits: Limits = DEFAULT,
 ) -> list[Loaded]:
     """Bring the images of `source` into the store: a file, a directory, or a stream.
@@ -81,7 +81,7 @@ def load(
     with store.leases.lease("work", "load"), store.staging.to_build() as spool:
         members = open_members(source, spool, limits)
         try:
-            loader = _Loader(store, members, progress, limits)
+            loader = _Loader(store, members, report, limits)
             listed = _read(members, platform, _repository(name or ""))
             if sum(max(len(packaged.names), 1) for packaged in listed) > limits.images:
                 raise LimitExceeded(f"the archive has more than {limits.images:,} images or names")
@@ -205,12 +205,10 @@ def _parents(ready: Sequence[tuple[ImageConfig, Packaged]]) -> list[tuple[Digest
 class _Loader:
     """Brings the images of one archive in."""
 
-    def __init__(
-        self, store: Store, members: Members, progress: Report | None, limits: Limits
-    ) -> None:
+    def __init__(self, store: Store, members: Members, report: Report, limits: Limits) -> None:
         self._store = store
         self._members = members
-        self._progress = progress
+        self._report = report
         self._limits = limits
         self._privileged = is_machine_root()
         # An archive may name one layer in thousands of images.
@@ -311,16 +309,14 @@ class _Loader:
     def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
         with self._store.layers.stage() as staging:
             stream = open_decompressed(section, self._limits)
-            tick = packed_ticker(
-                self._progress, diff_id.short, "Loading layer", stream, section.size
-            )
+            event = Progress(diff_id.short, Status.LOADING, total=section.size)
             done = unpack(
                 stream,
                 staging.path,
                 privileged=self._privileged,
                 lowers=[layer.diff for layer in below],
                 limits=self._limits,
-                tick=tick,
+                tick=ticker(self._report, event, stream),
             )
             if done.diff_id != diff_id:
                 raise _mismatch(len(below), diff_id, done.diff_id)

@@ -25,7 +25,7 @@ from layerstore.layers import Layer
 from layerstore.oci.digest import Digest, VerifyingReader
 from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, ImageConfig, Manifest
 from layerstore.oci.reference import Reference, parse_reference
-from layerstore.progress import Report, ticker
+from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Tick, Writable
 
@@ -48,7 +48,7 @@ def save(
     out: Writable | Path,
     form: str = DOCKER_ARCHIVE,
     *,
-    progress: Report | None = None,
+    report: Report = silent,
 ) -> None:
     """Write the images `names` to `out`, a stream, or for OCI_DIRECTORY a new directory.
 
@@ -63,7 +63,7 @@ def save(
         else:
             writer = TarArchiveWriter(out)
         for saved in images:
-            _write_image(store, saved, writer, progress)
+            _write_image(store, saved, writer, report)
         writer.file(INDEX_FILE, index_file([(saved.manifest, saved.names) for saved in images]))
         writer.file(LAYOUT_FILE, LAYOUT)
         if form == DOCKER_ARCHIVE:
@@ -137,14 +137,12 @@ def _plan(store: Store, image: Image, names: list[Reference]) -> _Saved:
     return _Saved(image, config, Manifest.of(about, layers), names)
 
 
-def _write_image(
-    store: Store, saved: _Saved, writer: ArchiveWriter, progress: Report | None
-) -> None:
+def _write_image(store: Store, saved: _Saved, writer: ArchiveWriter, report: Report) -> None:
     chain = store.layers.chain(saved.image.top)
     for number, descriptor in enumerate(saved.manifest.layers):
         above = len(chain) - 1 - number
         layer, lowers = chain[above], [lower.diff for lower in chain[above + 1 :]]
-        tick = ticker(progress, layer.diff_id.short, "Saving layer", descriptor.size)
+        tick = ticker(report, Progress(layer.diff_id.short, Status.SAVING, total=descriptor.size))
         if descriptor.digest == layer.diff_id:
             write = _assembler(layer, lowers, tick)
         else:
@@ -154,7 +152,7 @@ def _write_image(
     writer.file(blob_path(saved.manifest.digest), saved.manifest.data)
 
 
-def _assembler(layer: Layer, lowers: list[Path], tick: Tick | None) -> Callable[[Writable], None]:
+def _assembler(layer: Layer, lowers: list[Path], tick: Tick) -> Callable[[Writable], None]:
     def write(out: Writable) -> None:
         found = assemble(layer.path, out, lowers=lowers, tick=tick)
         if found.diff_id != layer.diff_id:

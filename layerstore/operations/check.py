@@ -29,7 +29,7 @@ from layerstore.layer.index import compare, read_index
 from layerstore.layer.tar_split import archive_size
 from layerstore.oci.digest import Digest, VerifyingReader, chain_id
 from layerstore.oci.documents import ImageConfig
-from layerstore.progress import Progress, Report
+from layerstore.progress import Progress, Report, Status, silent
 from layerstore.volumes import FILLING
 from unionfs.light_typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -83,9 +83,7 @@ class Finding(NamedTuple):
         return not self.harmless and not (self.repair is not None and self.repair.done)
 
 
-def examine(
-    store: Store, *, content: bool = True, report: Report | None = None
-) -> Iterator[Finding]:
+def examine(store: Store, *, content: bool = True, report: Report = silent) -> Iterator[Finding]:
     """Yield a finding for everything that is missing, changed or left over in the store.
 
     Without `content` no file is read: a file of a layer counts as unchanged if its size
@@ -111,7 +109,7 @@ def _database(store: Store) -> Iterator[Finding]:
         yield Finding("database", "store.db", f"has a row in {table} without its {parent}")
 
 
-def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Finding]:
+def _blobs(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
     named = named_blobs(store)
     for digest in named:
         if not store.blobs.has(digest) and digest in named_blobs(store):
@@ -121,8 +119,7 @@ def _blobs(store: Store, *, content: bool, report: Report | None) -> Iterator[Fi
             if store.blobs.unneeded(digest):
                 yield Finding("blob", digest, "belongs to nothing", harmless=True)
             continue
-        if report is not None:
-            report(Progress(digest.short, "Verifying Checksum"))
+        report(Progress(digest.short, Status.VERIFYING))
         if content and not _is_whole(store, digest):
             yield Finding("blob", digest, f"is damaged; {named[digest]} needs it")
 
@@ -144,10 +141,9 @@ def _is_whole(store: Store, digest: Digest) -> bool:
     return True
 
 
-def _layers(store: Store, *, content: bool, report: Report | None) -> Iterator[Finding]:
+def _layers(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
     for layer in store.layers.all():
-        if report is not None:
-            report(Progress(layer.chain_id.short, "Verifying"))
+        report(Progress(layer.chain_id.short, Status.VERIFYING_LAYER))
         yield from _settled(store, layer, content=content)
     for chain in store.layers.unneeded():
         yield Finding("layer", chain, "belongs to no image", harmless=True)

@@ -55,7 +55,7 @@ from layerstore.oci.reference import Reference, parse_tag_target
 from layerstore.oci.run_config import RunConfig, of_image
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.operations.write_back import write_back
-from layerstore.progress import Report, ticker
+from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Writable
 from unionfs import UnionConfig, errors, open_union
@@ -91,7 +91,7 @@ def commit(
     changes: Sequence[str] = (),
     pause: bool = True,
     prune_unchanged: bool = False,
-    progress: Report | None = None,
+    report: Report = silent,
 ) -> Committed:
     """Make an image of the present state of the container; return it.
 
@@ -114,9 +114,9 @@ def commit(
             frozen = _freeze(store, container, pause=pause)
             apart = prune_unchanged and frozen.mounted
             if apart:
-                layers = _copy_pruned(store, container, progress)
+                layers = _copy_pruned(store, container, report)
             else:
-                layers = _pack_all(store, container, progress, prune=prune_unchanged)
+                layers = _pack_all(store, container, report, prune=prune_unchanged)
             entry = HistoryEntry(
                 created=format_timestamp(time.time_ns()),
                 created_by=" ".join(RunConfig(container.config).argv),
@@ -220,9 +220,7 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
 # -- layers --
 
 
-def _pack_all(
-    store: Store, container: Container, progress: Report | None, *, prune: bool
-) -> list[_Frozen]:
+def _pack_all(store: Store, container: Container, report: Report, *, prune: bool) -> list[_Frozen]:
     """Compute the diff_id of each of the container's frozen layers; return the lowest first."""
     below = [layer.diff for layer in store.layers.chain(container.base)]
     done = []
@@ -230,7 +228,7 @@ def _pack_all(
         diff = path / "diff"
         if prune:
             drop_unchanged(diff, below)
-        tick = ticker(progress, container.short, "Committing", None)
+        tick = ticker(report, Progress(container.short, Status.COMMITTING))
         for leftover in ("index", "tar-split"):
             (path / leftover).unlink(missing_ok=True)
         packed = pack(diff, below, privileged=is_machine_root(), record=path, tick=tick)
@@ -239,7 +237,7 @@ def _pack_all(
     return done
 
 
-def _copy_pruned(store: Store, container: Container, progress: Report | None) -> list[_Frozen]:
+def _copy_pruned(store: Store, container: Container, report: Report) -> list[_Frozen]:
     """Publish a copy of each frozen layer without what is unchanged in it; lowest first."""
     chain = store.layers.chain(container.base)
     below, parent = [layer.diff for layer in chain], container.base
@@ -247,7 +245,7 @@ def _copy_pruned(store: Store, container: Container, progress: Report | None) ->
     for number, path in reversed(store.containers.frozen(container)):
         diff = path / "diff"
         skip = find_unchanged(diff, below)
-        tick = ticker(progress, container.short, "Committing", None)
+        tick = ticker(report, Progress(container.short, Status.COMMITTING))
         packed = pack(diff, below, privileged=is_machine_root(), skip=skip, tick=tick)
         done.append(_Frozen(number, path, packed))
         if packed.entries:

@@ -24,7 +24,7 @@ from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
 from layerstore.operations.check import Finding, Repair, examine
-from layerstore.progress import Report
+from layerstore.progress import Report, silent
 from layerstore.tar.compression import open_decompressed
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.privilege import is_machine_root
@@ -41,7 +41,7 @@ def check(
     *,
     repair: bool = False,
     content: bool = True,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> list[Finding]:
     """Return the findings of a check of the store.
 

@@ -22,7 +22,7 @@ from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
 from layerstore.oci.platform import this_platform
 from layerstore.oci.reference import Reference, parse_tag_target
 from layerstore.oci.timestamps import format_timestamp
-from layerstore.progress import Report, packed_ticker, ticker
+from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.pipeline import Writable
@@ -37,7 +37,7 @@ def import_image(
     config: Object | None = None,
     changes: Sequence[str] = (),
     message: str = "Imported from -",
-    progress: Report | None = None,
+    report: Report = silent,
     limits: Limits = DEFAULT,
 ) -> Image:
     """Make an image with one layer from a root filesystem, and return it.
@@ -50,15 +50,15 @@ def import_image(
         reference = parse_tag_target(reference)
     config = apply_changes(config or {}, changes)
     if not isinstance(source, Path):
-        return _import(store, source, reference, config, message, progress, limits)
+        return _import(store, source, reference, config, message, report, limits)
     try:
         if source.is_dir():
             tree = source
             with PackStream(lambda out: write_flat_tar([tree], out)) as stream:
-                return _import(store, stream, reference, config, message, progress, limits)
+                return _import(store, stream, reference, config, message, report, limits)
         with source.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size or None
-            return _import(store, file, reference, config, message, progress, limits, size)
+            return _import(store, file, reference, config, message, report, limits, size)
     except OSError as error:
         raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
 
@@ -69,7 +69,7 @@ def _import(
     reference: Reference | None,
     config: Object,
     message: str,
-    progress: Report | None,
+    report: Report,
     limits: Limits,
     size: int | None = None,
 ) -> Image:
@@ -80,7 +80,7 @@ def _import(
             staging.path,
             privileged=is_machine_root(),
             limits=limits,
-            tick=packed_ticker(progress, "", "Importing", unpacked, size),
+            tick=ticker(report, Progress("", Status.IMPORTING, total=size), unpacked),
             whole=True,
         )
         store.layers.publish(staging, None, done.diff_id, done.size)
@@ -104,10 +104,10 @@ def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
 
 
 def export_container(
-    store: Store, container: Container, out: Writable, *, progress: Report | None = None
+    store: Store, container: Container, out: Writable, *, report: Report = silent
 ) -> None:
     """Write the merged tree of the container to `out` as a tar; the caller closes `out`."""
     layers = [store.containers.upper(container), *store.containers.lowers(container)]
     with store.leases.lease("work", "export"):
-        tick = ticker(progress, container.short, "Exporting", None)
+        tick = ticker(report, Progress(container.short, Status.EXPORTING))
         write_flat_tar(layers, out, tick=tick, live=True, sparse=True)

@@ -16,7 +16,7 @@ and a client may be used from many threads; `Client.cancel` ends what they do.  
 The protocol needs no store: `Client.repository` reads and writes manifests, blobs and
 tags by itself.  What the modules are for:
 
-    pull, push, copy        whole images, with their progress as events
+    pull, push, copy        whole images, with their progress
     client                  sessions, as this machine is configured
     repository, catalog     one repository; a registry as a whole
     blob_body, uploads      the download and upload of one blob, resumed after a failure
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from layerstore.registry.credential_files import CredentialFiles
     from layerstore.registry.credentials import Credentials
     from layerstore.registry.errors import RegistryError
-    from layerstore.registry.events import Event
     from layerstore.registry.pull import pull_all, pull_image
     from layerstore.registry.push import push_image
     from layerstore.registry.repository import Repository
@@ -51,7 +50,6 @@ __all__ = [
     "Configuration",
     "CredentialFiles",
     "Credentials",
-    "Event",
     "Registry",
     "RegistryError",
     "Repository",
@@ -66,7 +64,6 @@ _HOMES = {
     "Configuration": "config",
     "CredentialFiles": "credential_files",
     "Credentials": "credentials",
-    "Event": "events",
     "Registry": "catalog",
     "RegistryError": "errors",
     "Repository": "repository",

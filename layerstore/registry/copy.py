@@ -24,9 +24,9 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.documents import INDEX_TYPES, Descriptor, Manifest, parse_index
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference
+from layerstore.progress import Progress, Report, Status, silent
 from layerstore.registry.choice import choose, here
 from layerstore.registry.errors import Cancelled, RegistryError
-from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.in_oci import in_oci
 from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.origins import Origin, layout_index
@@ -174,7 +174,7 @@ class RegistryGoal:
             yield data
 
     def _tell(self, blob: Descriptor, status: Status, done: int = 0, note: str = "") -> None:
-        self._report(Event(blob.digest.short, self._target.name, status, done, blob.size, note))
+        self._report(Progress(blob.digest.short, status, done, blob.size, note, self._target.name))
 
 
 class ArchiveGoal:
@@ -204,7 +204,7 @@ class ArchiveGoal:
     def blobs(self, origin: Origin, wanted: Sequence[Descriptor]) -> None:
         for blob in wanted:
             self._writer.blob(blob_path(blob.digest), blob.size, self._copier(origin, blob))
-            self._report(Event(blob.digest.short, self._name, Status.COPIED, blob.size, blob.size))
+            self._report(self._progress(blob, Status.COPIED, blob.size))
 
     def _copier(self, origin: Origin, blob: Descriptor) -> Callable[[Writable], None]:
         def write(out: Writable) -> None:
@@ -213,8 +213,7 @@ class ArchiveGoal:
                 for done, data in _read(body, blob):
                     found.update(data)
                     write_all(out, memoryview(data))
-                    event = Event(blob.digest.short, self._name, Status.COPYING, done, blob.size)
-                    self._report(event)
+                    self._report(self._progress(blob, Status.COPYING, done))
             if found.hexdigest() != blob.digest.encoded:
                 raise DigestMismatch(
                     f"content announced as {blob.digest} has the digest "
@@ -222,6 +221,9 @@ class ArchiveGoal:
                 )
 
         return write
+
+    def _progress(self, blob: Descriptor, status: Status, done: int) -> Progress:
+        return Progress(blob.digest.short, status, done, blob.size, parent=self._name)
 
     def document(self, document: Document) -> None:
         self._writer.file(blob_path(document.digest), document.data)

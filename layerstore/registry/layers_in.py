@@ -34,8 +34,8 @@ from layerstore.layers import Layer
 from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
+from layerstore.progress import Progress, Report, Status, ticker
 from layerstore.registry.errors import BadAnswer
-from layerstore.registry.events import Event, Report, Status, ticker
 from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.remote import Source
 from layerstore.registry.spool import Fetch, Spool
@@ -166,7 +166,7 @@ class LayersIn:
             if work.layer.done() or self._store.blobs.need(digest):
                 self._take_blob(work)
                 return
-            tick = self._ticker(work, Status.DOWNLOADING)
+            tick = ticker(self._report, self._progress(work, Status.DOWNLOADING))
             fetch = Fetch(partial, work.descriptor, work.spool, tick, self._check)
             try:
                 fetch.run(
@@ -216,7 +216,7 @@ class LayersIn:
     def _make(self, work: _Work) -> Layer:
         with self._store.layers.stage() as staging, work.spool:
             stream = Decompressed(work.spool, self._limits)
-            tick = self._ticker(work, Status.EXTRACTING)
+            event = self._progress(work, Status.EXTRACTING)
             try:
                 done = unpack(
                     stream,
@@ -224,7 +224,7 @@ class LayersIn:
                     privileged=self._privileged,
                     lowers=lambda: self._lowers(work),
                     limits=self._limits,
-                    tick=lambda _: tick(stream.packed),
+                    tick=ticker(self._report, event, stream),
                 )
             except InvalidImage:
                 work.spool.whole()  # an error of the blob itself explains more: it is raised first
@@ -257,15 +257,13 @@ class LayersIn:
 
     # -- telling --
 
-    def _tell(self, work: _Work, status: Status, done: int = 0) -> None:
-        total = work.descriptor.size
-        self._report(Event(work.descriptor.digest.short, self._parent, status, done, total))
+    def _tell(self, work: _Work, status: Status) -> None:
+        self._report(self._progress(work, status))
 
     def _tell_wait(self, work: _Work, seconds: float) -> None:
         note = f"{math.ceil(seconds)} seconds"
-        name = work.descriptor.digest.short
-        total = work.descriptor.size
-        self._report(Event(name, self._parent, Status.RETRYING, 0, total, note))
+        self._report(self._progress(work, Status.RETRYING)._replace(note=note))
 
-    def _ticker(self, work: _Work, status: Status) -> Callable[[int], None]:
-        return ticker(lambda done: self._tell(work, status, done), work.descriptor.size)
+    def _progress(self, work: _Work, status: Status) -> Progress:
+        digest, total = work.descriptor.digest, work.descriptor.size
+        return Progress(digest.short, status, total=total, parent=self._parent)

@@ -24,12 +24,13 @@ from layerstore.errors import DigestMismatch, StoreError, shown
 from layerstore.layers import Layer
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
+from layerstore.progress import Progress, Report, Status, ticker
 from layerstore.registry.errors import Cancelled, RegistryError, UploadInvalid
-from layerstore.registry.events import Event, Report, Status, ticker
 from layerstore.registry.jobs import Stopped, finish, raise_first
 from layerstore.registry.remote import BlobUpload, Target
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
+from layerstore.tar.pipeline import Tick
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -272,10 +273,11 @@ class LayersOut:
     def _tell(
         self, work: _Work, status: Status, done: int = 0, total: int | None = None, note: str = ""
     ) -> None:
-        self._report(Event(work.name, self._target.name, status, done, total, note))
+        self._report(Progress(work.name, status, done, total, note, self._target.name))
 
-    def _ticker(self, work: _Work, total: int) -> Callable[[int], None]:
-        return ticker(lambda done: self._tell(work, Status.PUSHING, done, max(done, total)))
+    def _ticker(self, work: _Work, total: int) -> Tick:
+        event = Progress(work.name, Status.PUSHING, total=total, parent=self._target.name)
+        return ticker(self._report, event)
 
 
 class _Packing:

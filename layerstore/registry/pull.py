@@ -30,8 +30,8 @@ from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
 from layerstore.oci.durations import SECOND
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar
+from layerstore.progress import Progress, Report, Status, silent
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
-from layerstore.registry.events import Event, Report, Status, silent
 from layerstore.registry.remote import Document, Head, Source
 from layerstore.store import Store
 from unionfs.light_typing import NamedTuple
@@ -145,7 +145,7 @@ class _Puller:
 
     def _tell(self, tag: str, name: Reference) -> None:
         what = tag if name.digest is None else str(name._replace(tag=None))
-        self._report(Event(what, str(name), Status.PULLING_FROM, note=name.path))
+        self._report(Progress(what, Status.PULLING_FROM, note=name.path, parent=str(name)))
 
     def _top(self, tag: str, head: Head | None) -> Document:
         """Return the document of the tag, from the store if the store has it."""
@@ -180,7 +180,7 @@ class _Puller:
         changed = self._store.images.named(name) != image.id
         if changed:
             self._name(name, image, digest)
-        self._report(Event("", str(name), Status.DIGEST, note=digest))
+        self._report(Progress("", Status.DIGEST, note=digest, parent=str(name)))
         return Pulled(name, digest, image.id, changed)
 
     def _name(self, name: Reference, image: Image, digest: Digest) -> None:
@@ -221,7 +221,7 @@ class _Puller:
             layers.drop_partial()
             raise
         layers.drop_partial()
-        self._report(Event("", str(name), Status.DIGEST, note=top.digest))
+        self._report(Progress("", Status.DIGEST, note=top.digest, parent=str(name)))
         return pulled
 
     def _config(self, descriptor: Descriptor) -> bytes:

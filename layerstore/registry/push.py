@@ -27,7 +27,7 @@ from layerstore.oci.documents import (
     Manifest,
 )
 from layerstore.oci.reference import Reference
-from layerstore.registry.events import Report, silent
+from layerstore.progress import Report, silent
 from layerstore.registry.in_oci import oci_type
 from layerstore.registry.layers_out import Compression, LayersOut, parse_compression
 from layerstore.registry.remote import Target

@@ -23,6 +23,7 @@ from layerstore.db.partial import PartialBlob
 from layerstore.errors import DigestMismatch, SizeMismatch
 from layerstore.oci.documents import Descriptor
 from layerstore.registry.remote import Body
+from layerstore.tar.pipeline import Tick
 
 _CHUNK = 1 << 20
 # A connection fills the buffer before its bytes are written and shown, and a kill loses them:
@@ -30,7 +31,7 @@ _CHUNK = 1 << 20
 _SMALL = 64 << 10
 _SLOW, _FAST = 1.0, 0.25  # seconds for one buffer
 
-Tick = Callable[[int], None]
+
 Open = Callable[[int], AbstractContextManager[Body]]
 
 

@@ -6,12 +6,10 @@ docker has no such command; podman has `podman system check`.
 from __future__ import annotations
 
 import os
-import sys
 
 from layerstore.operations.check import Finding
 from layerstore.operations.repair import QUARANTINE
 from layerstore.operations.repair import check as check_store
-from layerstore.progress import Report
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
@@ -34,21 +32,19 @@ def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) 
     store = session.store
     read_all()
     # All events share one line: a store has more blobs than a screen has lines.
-    with reported(quiet=quiet or not sys.stderr.isatty()) as progress:
-        report = None if progress is None else _on_one_line(progress)
-        found = check_store(store, repair=repair, content=not quick, report=report)
+    with reported(quiet=quiet) as report:
+        found = check_store(
+            store,
+            repair=repair,
+            content=not quick,
+            report=lambda event: report(event._replace(what="", note=event.what)),
+        )
     if json:
         say(as_json(map(as_object, found)), end="")
     elif not quiet:
         _tell(store, found, repair=repair)
     if any(finding.is_damage for finding in found):
         raise Exit(1)
-
-
-def _on_one_line(progress: Report) -> Report:
-    return lambda event: progress(
-        event._replace(layer="", status=f"{event.status} {event.layer}".rstrip())
-    )
 
 
 def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:

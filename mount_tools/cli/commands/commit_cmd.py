@@ -63,7 +63,7 @@ def commit(
     reference = parse_reference(names[0]) if names else None
     container = store.containers.resolve(name)
     read_all(container)
-    with reported(quiet=quiet) as progress:
+    with reported(quiet=quiet) as report:
         done = commit_container(
             store,
             container,
@@ -73,7 +73,7 @@ def commit(
             changes=change,
             pause=pause and not no_pause,
             prune_unchanged=prune_unchanged,
-            progress=progress,
+            report=report,
         )
     if done.copied and not quiet:
         note(copied_text(done))

@@ -12,21 +12,20 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from layerstore.errors import StoreError
-from layerstore.errors import shown as shown_text
+from layerstore.errors import StoreError, shown
 from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import Reference, parse_reference
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.output.output_file import opened
-from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.output.progress import announced
 from mount_tools.cli.session import Session, say
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from layerstore.progress import Report
     from layerstore.registry.client import Client
     from layerstore.registry.copy import Goal
-    from layerstore.registry.events import Report
     from layerstore.registry.origins import Origin
 
 REGISTRY, DOCKER_ARCHIVE, OCI, OCI_ARCHIVE = "docker", "docker-archive", "oci", "oci-archive"
@@ -50,11 +49,11 @@ def parse_place(text: str) -> Place:
     if colon and kind in (DOCKER_ARCHIVE, OCI, OCI_ARCHIVE):
         path, _, name = rest.partition(":")
         if not path:
-            raise StoreError(f'"{shown_text(text)}" names no file: use {kind}:PATH[:NAME]')
+            raise StoreError(f'"{shown(text)}" names no file: use {kind}:PATH[:NAME]')
         return Place(kind, path, name)
     if kind in _NOT_HERE and (kind != "dir" or "/" in rest):  # else it is dir with a tag
         raise StoreError(
-            f'"{shown_text(text)}" is a kind of place that only skopeo has: use a name in a '
+            f'"{shown(text)}" is a kind of place that only skopeo has: use a name in a '
             f"registry, {DOCKER_ARCHIVE}:, {OCI}: or {OCI_ARCHIVE}:"
         )
     return Place(REGISTRY, "", text)
@@ -84,7 +83,7 @@ def copy(
     wanted = parse_platform(platform) if platform else None
     with registry_client() as client, ExitStack() as stack:
         origin = stack.enter_context(_origin(client, source))
-        report = stack.enter_context(shown(sys.stdout, quiet=quiet))
+        report = stack.enter_context(announced(sys.stdout, quiet=quiet))
         goal = stack.enter_context(_goal(client, target, report))
         convert = target.kind in (OCI, OCI_ARCHIVE) and not preserve_digests
         copied = copy_image(origin, goal, platform=wanted, everything=everything, convert=convert)

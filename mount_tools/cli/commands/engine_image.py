@@ -14,5 +14,5 @@ def load_engine_image(session: Session, text: str, *, quiet: bool) -> list[Loade
     store = session.store_to_fill
     found = find_in_engine(text)
     read_all()
-    with reported(quiet=quiet) as progress:
-        return load_from_engine(store, found, progress=progress)
+    with reported(quiet=quiet) as report:
+        return load_from_engine(store, found, report=report)

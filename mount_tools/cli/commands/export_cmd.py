@@ -28,5 +28,5 @@ def export(session: Session, operands: tuple[str, ...], output: str | None) -> N
     store = session.store
     container = store.containers.resolve(operands[0])
     read_all(container)
-    with opened(output, "failed to export container") as stream, reported() as progress:
-        export_container(store, container, stream, progress=progress)
+    with opened(output, "failed to export container") as stream, reported() as report:
+        export_container(store, container, stream, report=report)

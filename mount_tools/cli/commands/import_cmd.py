@@ -58,13 +58,13 @@ def import_(
             found = Path(path)
         else:
             found = stack.enter_context(source(None if path == "-" else path, EMPTY))
-        progress = stack.enter_context(reported(quiet=quiet))
+        report = stack.enter_context(reported(quiet=quiet))
         image = import_image(
             session.store_to_fill,
             found,
             reference,
             config=config,
             message=message or MESSAGE,
-            progress=progress,
+            report=report,
         )
     say(image.id)

@@ -42,11 +42,9 @@ def load(session: Session, input: str | None, platform: str | None, quiet: bool)
 
         _say(load_engine_image(session, input, quiet=quiet))
         return
-    with reported(quiet=quiet) as progress:
+    with reported(quiet=quiet) as report:
         if input and os.path.isdir(input):
-            loaded = load_images(
-                session.store_to_fill, Path(input), platform=wanted, progress=progress
-            )
+            loaded = load_images(session.store_to_fill, Path(input), platform=wanted, report=report)
         else:
             with source(input, EMPTY) as stream:
                 loaded = load_images(
@@ -54,7 +52,7 @@ def load(session: Session, input: str | None, platform: str | None, quiet: bool)
                     stream,
                     platform=wanted,
                     name=os.path.basename(input or ""),
-                    progress=progress,
+                    report=report,
                 )
     _say(loaded)
 

@@ -16,12 +16,12 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.output.progress import announced
 from mount_tools.cli.session import Session, note, say
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerstore.registry.events import Report
+    from layerstore.progress import Report
 
 
 @framework.command(
@@ -61,7 +61,7 @@ def pull(
     if all_tags:
         _pull_all(session, name, wanted, parallel, quiet=quiet)
         return
-    with shown(sys.stdout, quiet=quiet) as report:
+    with announced(sys.stdout, quiet=quiet) as report:
         changed = fetch(session, name.with_default_tag(), wanted, report, parallel)
     if not quiet:
         say(_status(_asked(name.with_default_tag()), changed=changed))
@@ -73,7 +73,7 @@ def _pull_all(
 ) -> None:
     from layerstore.registry.pull import pull_all
 
-    with registry_client() as client, shown(sys.stdout, quiet=quiet) as report:
+    with registry_client() as client, announced(sys.stdout, quiet=quiet) as report:
         source = client.repository(name)
         pulled = pull_all(
             session.store_to_fill,
@@ -135,7 +135,7 @@ def pull_to_run(
     if not always and name != parse_reference(text).with_default_tag():
         with suppress(NoSuchImage):  # a short name may be an alias of an image in the store
             return session.store.images.resolve(str(name))
-    with shown(sys.stderr, quiet=quiet) as report:
+    with announced(sys.stderr, quiet=quiet) as report:
         changed = fetch(session, name, platform, report)
     if not quiet:
         note(_status(_asked(name), changed=changed))

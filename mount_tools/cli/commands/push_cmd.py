@@ -12,7 +12,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.output.transfers import shown
+from mount_tools.cli.output.progress import announced
 from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
@@ -62,7 +62,7 @@ def push(
     with registry_client() as client:
         target = client.repository(name)
         for one in names:
-            with shown(sys.stdout, quiet=quiet) as report:
+            with announced(sys.stdout, quiet=quiet) as report:
                 pushed = push_image(
                     session.store,
                     target,

@@ -46,8 +46,8 @@ def save(
     if form == OCI_DIRECTORY:
         if not output:
             raise WrongWords(f"{FAILED}: {OCI_DIRECTORY} creates a directory: name it by -o DIR", 1)
-        with reported(quiet=quiet) as progress:
-            save_images(store, operands, Path(output), form, progress=progress)
+        with reported(quiet=quiet) as report:
+            save_images(store, operands, Path(output), form, report=report)
         return
-    with opened(output, FAILED) as stream, reported(quiet=quiet) as progress:
-        save_images(store, operands, stream, form, progress=progress)
+    with opened(output, FAILED) as stream, reported(quiet=quiet) as report:
+        save_images(store, operands, stream, form, report=report)

@@ -1,6 +1,9 @@
-"""Show on a terminal how far a long operation is: a bar for each layer and one for all.
+"""Show how far a long operation is: bars on a terminal, and docker's lines in a pipe.
 
-An operation of less than a second shows nothing, nor does one whose stderr is no terminal.
+This module alone decides which operation shows what, and where:
+
+    `announced`   pull, push and copy: at once, in a pipe too
+    `reported`    what works on the store: on stderr, after a second, and never in a pipe
 
 Threading: any thread may report.
 """
@@ -13,58 +16,75 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from layerstore.progress import Progress, Report
-from unionfs.light_typing import TYPE_CHECKING
+from layerstore.progress import Progress, Report, silent
+from unionfs.light_typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from mount_tools.cli.output.progress_bars import Bars
-
 PATIENCE = 1.0
 
 
-class Reporter:
-    """Keeps the last state of each layer, and shows it once the operation takes long enough."""
+class Display(Protocol):
+    """Shows events until it is closed."""
 
-    def __init__(self, stream: TextIO, patience: float = PATIENCE) -> None:
+    def update(self, event: Progress) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Reporter:
+    """Hands the events of all threads to one display, once the operation takes long enough."""
+
+    def __init__(self, stream: TextIO, patience: float) -> None:
         self._stream = stream
         self._due = time.monotonic() + patience
         self._lock = threading.Lock()
-        self._layers: dict[str, Progress] = {}
-        self._bars: Bars | None = None
+        self._early: dict[str, Progress] = {}
+        self._display: Display | None = None
 
     def __call__(self, event: Progress) -> None:
         with self._lock:
-            if self._bars is not None:
-                self._bars.update(event)
+            if self._display is not None:
+                self._display.update(event)
                 return
-            self._layers[event.layer] = event
+            self._early[event.what] = event
             if time.monotonic() >= self._due:
-                self._bars = self._opened()
-                for known in self._layers.values():
-                    self._bars.update(known)
+                self._display = self._opened()
+                for known in self._early.values():
+                    self._display.update(known)
 
-    def _opened(self) -> Bars:
-        # The import of rich takes a tenth of a second: do it only for a long operation.
+    def _opened(self) -> Display:
+        if not self._stream.isatty():
+            from mount_tools.cli.output.progress_lines import Lines
+
+            return Lines(self._stream)
+        # The import of rich takes a tenth of a second.
         from mount_tools.cli.output.progress_bars import Bars
 
         return Bars(self._stream)
 
     def close(self) -> None:
         with self._lock:
-            if self._bars is not None:
-                self._bars.close()
+            if self._display is not None:
+                self._display.close()
 
 
 @contextmanager
-def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report | None]:
-    """Yield a function that shows the progress of the block; None if `quiet` or in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield None
+def announced(stream: TextIO, *, quiet: bool = False, patience: float = 0) -> Iterator[Report]:
+    """Yield a function that shows the events of the block on `stream`; nothing if `quiet`."""
+    if quiet:
+        yield silent
         return
-    reporter = Reporter(sys.stderr, patience)
+    reporter = Reporter(stream, patience)
     try:
         yield reporter
     finally:
         reporter.close()
+
+
+@contextmanager
+def reported(*, quiet: bool = False, patience: float = PATIENCE) -> Iterator[Report]:
+    """Like `announced` on stderr, but only on a terminal and once `patience` is over."""
+    with announced(sys.stderr, quiet=quiet or not sys.stderr.isatty(), patience=patience) as report:
+        yield report

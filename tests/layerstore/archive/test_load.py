@@ -30,7 +30,7 @@ from layerstore.errors import (
 from layerstore.limits import Limits
 from layerstore.oci.digest import Digest
 from layerstore.oci.json_values import DOCUMENT_LIMIT
-from layerstore.progress import Progress
+from layerstore.progress import Progress, Status
 from layerstore.store import Store
 from tests.helpers.unions import open_fds
 from tests.layerstore.archives import file, hardlink, symlink, whole
@@ -204,11 +204,11 @@ def test_image_without_layers(store: Store, other: Store) -> None:
 
 def test_progress(store: Store) -> None:
     seen: list[Progress] = []
-    load(store, io.BytesIO(old_docker(BASE)), progress=seen.append)
+    load(store, io.BytesIO(old_docker(BASE)), report=seen.append)
     short = Digest(sha(BASE)).short
-    assert seen[-1] == Progress(short, "Loading layer", len(BASE), len(BASE))
+    assert seen[-1] == Progress(short, Status.LOADING, len(BASE), len(BASE))
     files = layout(BASE, TOP, pack=gzip.compress)
-    load(store, io.BytesIO(tar_of(files)), progress=seen.append)
+    load(store, io.BytesIO(tar_of(files)), report=seen.append)
     assert seen[-1].done == seen[-1].total, "counted as it is packed"
 
 

@@ -195,7 +195,7 @@ def test_commit_cut_short_is_finished(store: Store) -> None:
 def test_progress_names_what_is_looked_at(store: Store, repaired: bool) -> None:
     image = add_image(store, A)
     seen: list[str] = []
-    check(store, repair=repaired, report=lambda progress: seen.append(progress.layer))
+    check(store, repair=repaired, report=lambda progress: seen.append(progress.what))
     assert image.top is not None and {image.id.short, image.top.short} == set(seen)
 
 

@@ -20,8 +20,8 @@ from layerstore.errors import (
 )
 from layerstore.oci.documents import OCI_INDEX, parse_index
 from layerstore.oci.platform import Platform
+from layerstore.progress import Progress, Status
 from layerstore.registry.copy import ArchiveGoal, RegistryGoal, copy_image
-from layerstore.registry.events import Event, Status
 from layerstore.registry.origins import LayoutOrigin, RepositoryOrigin
 from tests.helpers.registries import LAYERS, MemoryRegistry
 
@@ -44,7 +44,7 @@ def test_an_image_keeps_its_digest(source: MemoryRegistry, target: MemoryRegistr
     assert copied == (kept.digest, len(kept.data))
     assert target.manifests["1"] == kept and target.blobs == source.blobs
     assert target.uploads == 0
-    events: list[Event] = []
+    events: list[Progress] = []
     goal = RegistryGoal(target, "2", report=events.append)
     copy_image(RepositoryOrigin(source, "latest"), goal)
     assert {event.status for event in events} == {Status.LAYER_EXISTS}

@@ -24,10 +24,10 @@ from layerstore.errors import DiskFull, StoreError
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
-from layerstore.registry.events import Event, Status
+from layerstore.progress import Progress, Status
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import push_image
-from mount_tools.cli.output.transfers import line_of
+from mount_tools.cli.output.progress_lines import line_of
 from tests.helpers import children
 from tests.helpers.effort import examples
 from tests.helpers.hostile_registry import (
@@ -353,7 +353,7 @@ def test_a_fault_that_passes_is_not_noticed(tmp_path: Path, fault: object) -> No
 
 
 def test_a_wait_for_another_try_is_told(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[Progress] = []
     with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
         registry.behave(truncated(120_000, times=2))  # the first is the configuration
         with Store.open(tmp_path / "store", sync=False) as store:

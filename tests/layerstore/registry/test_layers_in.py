@@ -14,7 +14,7 @@ from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
-from layerstore.registry.events import Event, Status
+from layerstore.progress import Progress, Status
 from layerstore.registry.pull import Pulled, pull_image
 from tests.helpers.mounts import DEADLINE
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
@@ -99,9 +99,9 @@ def test_a_pull_that_fails_ends_the_others(store: Store, registry: MemoryRegistr
 
 def test_events_tell_each_layer_from_begin_to_end(store: Store, registry: MemoryRegistry) -> None:
     registry.image(*LAYERS)
-    events: list[Event] = []
+    events: list[Progress] = []
     pull(store, registry, report=events.append, parallel=1)
-    assert events[0] == Event("latest", str(NAME), Status.PULLING_FROM, note="team/app")
+    assert events[0] == Progress("latest", Status.PULLING_FROM, note="team/app", parent=str(NAME))
     assert events[-1].status is Status.DIGEST
     assert {event.parent for event in events} == {str(NAME)}
     first = events[1].what

@@ -10,8 +10,8 @@ import pytest
 from layerstore import Store
 from layerstore.errors import StoreError
 from layerstore.oci.digest import Digest
+from layerstore.progress import Progress, Status
 from layerstore.registry.errors import UploadInvalid
-from layerstore.registry.events import Event, Status
 from layerstore.registry.layers_out import Compression, parse_compression
 from tests.helpers.registries import MemoryRegistry
 from tests.layerstore.registry.test_push import made as made
@@ -39,7 +39,7 @@ def test_a_large_layer_is_sent_while_it_is_packed(
     make(store, tmp_path / "large", 60 << 20)
     begun: list[int] = []
     registry.on_write = lambda: begun.append(registry.uploads)
-    events: list[Event] = []
+    events: list[Progress] = []
     push(store, registry, report=events.append)
     assert len(begun) > 10
     moving = [event for event in events if event.status is Status.PUSHING]

@@ -21,8 +21,8 @@ from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
+from layerstore.progress import Progress, Status
 from layerstore.registry.errors import Interrupted, ManifestUnknown
-from layerstore.registry.events import Event, Status
 from layerstore.registry.pull import Pulled, pull_all, pull_image
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.layerstore.archives import file, whole
@@ -94,7 +94,7 @@ def test_a_layer_that_is_here_is_not_fetched(store: Store, registry: MemoryRegis
     pull_image(store, registry, Reference(REPOSITORY, "old"))
     new = registry.image(*LAYERS)
     registry.asked.clear()
-    events: list[Event] = []
+    events: list[Progress] = []
     pull(store, registry, report=events.append)
     listed = [layer["digest"] for layer in json.loads(new.data)["layers"]]
     asked = " ".join(blobs_asked(registry))

@@ -19,7 +19,7 @@ from layerstore.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
-from layerstore.registry.events import Event, Status
+from layerstore.progress import Progress, Status
 from layerstore.registry.layers_out import parse_compression
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import NothingToPush, Pushed, manifest_of, push_image, tags_to_push
@@ -83,7 +83,7 @@ def test_an_image_made_here_is_packed_and_sent(
 def test_a_second_push_sends_nothing(store: Store, registry: MemoryRegistry, made: Digest) -> None:
     first = push(store, registry)
     registry.asked.clear()
-    events: list[Event] = []
+    events: list[Progress] = []
     assert push(store, registry, report=events.append) == first
     assert sent(registry) == [] and registry.asked[-1] == "PUT latest"
     assert events[-1].status is Status.LAYER_EXISTS
@@ -109,7 +109,7 @@ def test_another_store_gives_the_same_bytes(
         for row in second.layers.blobs(second.layers.get(image.top or made).diff_id):
             LayerTable(second.database).delete_blob(row.digest)  # as if it had been made there
         again = MemoryRegistry()
-        events: list[Event] = []
+        events: list[Progress] = []
         assert push(second, again, compression=parse_compression("gzip")).digest == pushed.digest
         push(second, registry, compression=parse_compression("gzip"), report=events.append)
         assert events[-1].status is Status.LAYER_EXISTS
@@ -144,7 +144,7 @@ def test_a_blob_of_another_repository_there_is_mounted(
     target = MemoryRegistry(OTHER)
     target.others["team/app"] = registry.blobs
     store.images.tag(store.images.resolve(str(NAME)), f"{OTHER}:latest")
-    events: list[Event] = []
+    events: list[Progress] = []
     push(store, target, Reference(OTHER, "latest"), report=events.append)
     assert len(sent(target)) == 1, "only the configuration"
     mounted = [event.note for event in events if event.status is Status.MOUNTED]
@@ -208,7 +208,7 @@ def test_a_layer_that_is_there_twice_is_sent_once(store: Store, registry: Memory
     pull_image(store, registry, NAME)
     target = MemoryRegistry("elsewhere.test/x")
     store.images.tag(store.images.resolve(str(NAME)), "elsewhere.test/x:2")
-    told: list[Event] = []
+    told: list[Progress] = []
     pushed = push(store, target, Reference(target.name, "2"), report=told.append)
     assert pushed.digest == kept.digest and len(sent(target)) == 4
     statuses = [event.status for event in told]
