@@ -1,11 +1,12 @@
 """A client of the OCI distribution protocol, and pull, push and copy of images with it.
 
     from layerstore import Store, parse_reference
-    from layerstore.registry import Client, pull_image
+    from layerstore.registry import Client, Transfer, pull_image
 
     name = parse_reference("debian:12")
     with Store.open() as store, Client() as client:
-        pulled = pull_image(store, client.repository(name), name, report=print)
+        transfer = Transfer(report=print, cancel=client.cancel)
+        pulled = pull_image(store, client.repository(name), name, transfer=transfer)
         print(pulled.digest, store.images.get(pulled.image).size)
 
 A client uses registries as docker and podman do on this machine: their configuration,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from layerstore.registry.pull import pull_all, pull_image
     from layerstore.registry.push import push_image
     from layerstore.registry.repository import Repository
+    from layerstore.registry.transfer import Transfer
 
 __all__ = [
     "Client",
@@ -53,6 +55,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Repository",
+    "Transfer",
     "copy_image",
     "pull_all",
     "pull_image",
@@ -67,6 +70,7 @@ _HOMES = {
     "Registry": "catalog",
     "RegistryError": "errors",
     "Repository": "repository",
+    "Transfer": "transfer",
     "copy_image": "copy",
     "pull_all": "pull",
     "pull_image": "pull",

@@ -31,6 +31,7 @@ from layerstore.registry.in_oci import in_oci
 from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.origins import Origin, layout_index
 from layerstore.registry.remote import BlobUpload, Body, Document, Target
+from layerstore.registry.transfer import PLAIN, Transfer
 from layerstore.tar.pipeline import Writable, write_all
 from unionfs.light_typing import NamedTuple, Protocol
 
@@ -112,16 +113,13 @@ class RegistryGoal:
         self,
         target: Target,
         reference: str,
-        *,
-        report: Report = silent,
-        parallel: int = PARALLEL,
-        cancel: Callable[[], object] = lambda: None,
+        transfer: Transfer = PLAIN,
     ) -> None:
         self._target = target
         self._reference = reference
-        self._report = report
-        self._parallel = max(1, parallel)
-        self._cancel = cancel
+        self._report = transfer.report
+        self._parallel = transfer.parallel or PARALLEL
+        self._cancel = transfer.cancel
         self._stop = threading.Event()
 
     def blobs(self, origin: Origin, wanted: Sequence[Descriptor]) -> None:

@@ -31,18 +31,19 @@ from layerstore.errors import (
 )
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
-from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
-from layerstore.progress import Progress, Report, Status, ticker
+from layerstore.progress import Progress, Status, ticker
 from layerstore.registry.errors import BadAnswer
 from layerstore.registry.jobs import FOREIGN, Stopped, finish, raise_first
 from layerstore.registry.remote import Source
 from layerstore.registry.spool import Fetch, Spool
+from layerstore.registry.transfer import Transfer
 from layerstore.store import Store
 from layerstore.tar.compression import Decompressed
 from unionfs.syscalls.privilege import is_machine_root
 
+PARALLEL = 3
 _LAYERS = (OCI_LAYER, DOCKER_LAYER, *FOREIGN)
 
 
@@ -75,18 +76,15 @@ class LayersIn:
         source: Source,
         parent: str,
         wanted: Sequence[tuple[Descriptor, Digest]],
-        report: Report,
-        parallel: int,
-        limits: Limits,
-        cancel: Callable[[], object],
+        transfer: Transfer,
     ) -> None:
         self._store = store
         self._source = source
         self._parent = parent
-        self._report = report
-        self._parallel = max(1, parallel)
-        self._limits = limits
-        self._cancel = cancel
+        self._report = transfer.report
+        self._parallel = transfer.parallel or PARALLEL
+        self._limits = transfer.limits
+        self._cancel = transfer.cancel
         self._privileged = is_machine_root()
         self._stop = threading.Event()
         self._works: list[_Work] = []

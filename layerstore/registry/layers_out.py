@@ -24,10 +24,11 @@ from layerstore.errors import DigestMismatch, StoreError, shown
 from layerstore.layers import Layer
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
 from layerstore.oci.documents import DOCKER_LAYER, OCI_LAYER, Descriptor
-from layerstore.progress import Progress, Report, Status, ticker
+from layerstore.progress import Progress, Status, ticker
 from layerstore.registry.errors import Cancelled, RegistryError, UploadInvalid
 from layerstore.registry.jobs import Stopped, finish, raise_first
 from layerstore.registry.remote import BlobUpload, Target
+from layerstore.registry.transfer import Transfer
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP, LEVELS, ZSTD, open_compressor
 from layerstore.tar.pipeline import Tick
@@ -36,6 +37,7 @@ from unionfs.light_typing import TYPE_CHECKING, NamedTuple, cast
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+PARALLEL = 5
 _CHUNK = 1 << 20
 _SMALL = 8 << 20  # bytes of a blob that is held until its digest is known
 _TRIES = 3  # uploads of one blob, if the registry loses them
@@ -79,10 +81,10 @@ def parse_compression(text: str) -> Compression:
 class _Work:
     """One layer to be sent; `blob` is what it is known to be in the registry, if it is known."""
 
-    def __init__(self, layer: Layer, lowers: list[Path]) -> None:
+    def __init__(self, layer: Layer, lowers: list[Path], blob: Descriptor | None) -> None:
         self.layer = layer
         self.lowers = lowers
-        self.blob: Descriptor | None = None
+        self.blob = blob
         self.name = layer.diff_id.short
 
     @property
@@ -92,47 +94,43 @@ class _Work:
 
 
 class LayersOut:
-    """Sends the layers `chain`, the topmost first, to `target`.
-
-    `neighbours` are repositories of the same host that may hold the blobs of the layers.
-    """
+    """Sends layers to the repository `target`."""
 
     def __init__(
-        self,
-        store: Store,
-        target: Target,
-        chain: Sequence[Layer],
-        neighbours: Sequence[str],
-        compression: Compression,
-        report: Report,
-        parallel: int,
-        cancel: Callable[[], object],
+        self, store: Store, target: Target, compression: Compression, transfer: Transfer
     ) -> None:
         self._store = store
         self._target = target
-        self._neighbours = neighbours
+        self._neighbours: Sequence[str] = ()
         self._compression = compression
-        self._report = report
-        self._parallel = max(1, parallel)
-        self._cancel = cancel
+        self._report = transfer.report
+        self._parallel = transfer.parallel or PARALLEL
+        self._cancel = transfer.cancel
         self._stop = threading.Event()
-        self._works = [
-            _Work(layer, [lower.diff for lower in chain[number + 1 :]])
-            for number, layer in enumerate(chain)
-        ]
 
-    def send(self, blobs: Sequence[Descriptor | None]) -> list[Descriptor]:
+    def send(
+        self,
+        chain: Sequence[Layer],
+        blobs: Sequence[Descriptor | None],
+        neighbours: Sequence[str],
+    ) -> list[Descriptor]:
         """Bring every layer into the repository; return their descriptors, the topmost first.
 
-        `blobs` are the descriptors of the layers that are already known, else None.  Raises
-        RegistryError, and DigestMismatch if a layer of the store is damaged.
+        `chain` are the layers, the topmost first, and `blobs` their descriptors where they
+        are already known, else None.  `neighbours` are repositories of the same host that
+        may hold the blobs.  Raises RegistryError, and DigestMismatch if a layer of the store
+        is damaged.
         """
-        for work, blob in zip(self._works, blobs, strict=True):
-            work.blob = blob
+        self._neighbours = neighbours
+        all_works = [
+            _Work(layer, [lower.diff for lower in chain[number:]], blob)
+            for number, (layer, blob) in enumerate(zip(chain, blobs, strict=True), 1)
+        ]
+        for work in all_works:
             self._tell(work, Status.PREPARING)
         # A layer may be there twice.
-        distinct = {work.key: work for work in reversed(self._works)}
-        works = [work for work in self._works if distinct[work.key] is work]
+        distinct = {work.key: work for work in reversed(all_works)}
+        works = [work for work in all_works if distinct[work.key] is work]
         for work in works[self._parallel :]:
             self._tell(work, Status.WAITING)
         with ThreadPoolExecutor(self._parallel, "push") as threads:
@@ -140,7 +138,7 @@ class LayersOut:
             jobs = finish(begun, self._give_up)
         raise_first(jobs)
         done = {work.key: job.result() for work, job in zip(works, jobs, strict=True)}
-        return [done[work.key] for work in self._works]
+        return [done[work.key] for work in all_works]
 
     def _give_up(self) -> None:
         self._stop.set()

@@ -13,7 +13,6 @@ Source: distribution-spec "Pull"; moby `distribution/pull_v2.go` for the order o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from layerstore.errors import (
@@ -24,19 +23,18 @@ from layerstore.errors import (
     StoreError,
 )
 from layerstore.images.images import Image
-from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import INDEX_TYPES, Descriptor, ImageConfig
 from layerstore.oci.durations import SECOND
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference, familiar
-from layerstore.progress import Progress, Report, Status, silent
+from layerstore.progress import Progress, Status
 from layerstore.registry.choice import Chosen, choose, here, parse_config, refuse_other_platform
 from layerstore.registry.remote import Document, Head, Source
+from layerstore.registry.transfer import PLAIN, Transfer
 from layerstore.store import Store
 from unionfs.light_typing import NamedTuple
 
-PARALLEL = 3
 _FORGET_NS = 7 * 86_400 * SECOND  # ns after which an abandoned download is removed
 
 
@@ -55,20 +53,15 @@ def pull_image(
     name: Reference,
     *,
     platform: Platform | None = None,
-    report: Report = silent,
-    parallel: int = PARALLEL,
-    limits: Limits = DEFAULT,
-    cancel: Callable[[], object] = lambda: None,
+    transfer: Transfer = PLAIN,
 ) -> Pulled:
     """Bring the image `name` of the repository `source` into the store.
 
-    `platform` is the one that the user asked for, by default that of this machine;
-    `parallel` is how many layers are fetched at a time.  `cancel` is called when the pull
-    fails, to end the running requests.  Raises RegistryError, NotFound if there is no
-    such image or none for the platform, InvalidImage, DiskFull.
+    `platform` is the one that the user asked for, by default that of this machine.  Raises
+    RegistryError, NotFound if there is no such image or none for the platform, InvalidImage,
+    DiskFull.
     """
-    puller = _Puller(store, source, platform, report, parallel, limits, cancel)
-    pulled = puller.pull(name.with_default_tag())
+    pulled = _Puller(store, source, platform, transfer).pull(name.with_default_tag())
     store.partial.sweep(_FORGET_NS)
     return pulled
 
@@ -78,10 +71,7 @@ def pull_all(
     source: Source,
     *,
     platform: Platform | None = None,
-    report: Report = silent,
-    parallel: int = PARALLEL,
-    limits: Limits = DEFAULT,
-    cancel: Callable[[], object] = lambda: None,
+    transfer: Transfer = PLAIN,
 ) -> list[Pulled]:
     """Bring every tag of the repository into the store, as `pull_image` does each."""
     return [
@@ -90,10 +80,7 @@ def pull_all(
             source,
             Reference(source.name, tag),
             platform=platform,
-            report=report,
-            parallel=parallel,
-            limits=limits,
-            cancel=cancel,
+            transfer=transfer,
         )
         for tag in source.tags()
     ]
@@ -103,23 +90,14 @@ class _Puller:
     """Pulls images of one repository."""
 
     def __init__(
-        self,
-        store: Store,
-        source: Source,
-        platform: Platform | None,
-        report: Report,
-        parallel: int,
-        limits: Limits,
-        cancel: Callable[[], object],
+        self, store: Store, source: Source, platform: Platform | None, transfer: Transfer
     ) -> None:
         self._store = store
         self._source = source
         self._asked = platform
         self._wanted = platform or here()
-        self._report = report
-        self._parallel = parallel
-        self._limits = limits
-        self._cancel = cancel
+        self._transfer = transfer
+        self._report = transfer.report
 
     def pull(self, name: Reference) -> Pulled:
         tag = str(name.digest or name.tag)
@@ -193,9 +171,10 @@ class _Puller:
 
     def _bring(self, name: Reference, top: Document, chosen: Chosen) -> Pulled:
         manifest = chosen.manifest
-        if len(manifest.layers) > self._limits.layers:
+        most = self._transfer.limits.layers
+        if len(manifest.layers) > most:
             raise LimitExceeded(
-                f"the image has {len(manifest.layers)} layers; a union takes {self._limits.layers}"
+                f"the image has {len(manifest.layers)} layers; a union takes {most}"
             )
         data = self._config(manifest.config)
         config, diff_ids = parse_config(data, manifest)
@@ -204,16 +183,8 @@ class _Puller:
         # This imports the whole union, which a pull of an up-to-date image does not need.
         from layerstore.registry.layers_in import LayersIn
 
-        layers = LayersIn(
-            self._store,
-            self._source,
-            str(name),
-            list(zip(manifest.layers, diff_ids, strict=True)),
-            self._report,
-            self._parallel,
-            self._limits,
-            self._cancel,
-        )
+        wanted = list(zip(manifest.layers, diff_ids, strict=True))
+        layers = LayersIn(self._store, self._source, str(name), wanted, self._transfer)
         try:
             layers.bring()
             pulled = self._publish(name, top, chosen, config)

@@ -11,7 +11,7 @@ Source: distribution-spec "Push"; moby `distribution/push_v2.go` for the order o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from layerstore.errors import NoSuchImage, StoreError
 from layerstore.images.images import Image
@@ -27,15 +27,13 @@ from layerstore.oci.documents import (
     Manifest,
 )
 from layerstore.oci.reference import Reference
-from layerstore.progress import Report, silent
 from layerstore.registry.in_oci import oci_type
 from layerstore.registry.layers_out import Compression, LayersOut, parse_compression
 from layerstore.registry.remote import Target
+from layerstore.registry.transfer import PLAIN, Transfer
 from layerstore.store import Store
 from layerstore.tar.compression import GZIP
 from unionfs.light_typing import NamedTuple
-
-PARALLEL = 5
 
 
 class Pushed(NamedTuple):
@@ -56,19 +54,15 @@ def push_image(
     name: Reference,
     *,
     compression: Compression | None = None,
-    report: Report = silent,
-    parallel: int = PARALLEL,
-    cancel: Callable[[], object] = lambda: None,
+    transfer: Transfer = PLAIN,
 ) -> Pushed:
     """Send the image `name`, a tag, to the repository `target`, where it gets that tag.
 
     With a `compression` each layer is compressed with it, unless the store keeps a blob of
     that kind.  By default kept blobs are sent as they are, and other layers are compressed
-    with gzip.  `parallel` is how many layers are sent at a time; `cancel` is called when the
-    push fails, to end the running requests.  Raises NothingToPush, RegistryError,
-    DigestMismatch.
+    with gzip.  Raises NothingToPush, RegistryError, DigestMismatch.
     """
-    pusher = _Pusher(store, target, compression, report, parallel, cancel)
+    pusher = _Pusher(store, target, compression, transfer)
     with store.leases.lease("work", "push"):
         return pusher.push(name.with_default_tag())
 
@@ -87,21 +81,13 @@ class _Pusher:
     """Pushes images to one repository."""
 
     def __init__(
-        self,
-        store: Store,
-        target: Target,
-        compression: Compression | None,
-        report: Report,
-        parallel: int,
-        cancel: Callable[[], object],
+        self, store: Store, target: Target, compression: Compression | None, transfer: Transfer
     ) -> None:
         self._store = store
         self._target = target
         self._asked = compression
         self._compression = compression or parse_compression(GZIP)
-        self._report = report
-        self._parallel = parallel
-        self._cancel = cancel
+        self._transfer = transfer
 
     def push(self, name: Reference) -> Pushed:
         store = self._store
@@ -112,17 +98,8 @@ class _Pusher:
             chain = store.layers.chain(image.top)
             kept = self._kept_manifest(image, chain) if self._asked is None else None
             blobs = [*kept.layers[::-1]] if kept else [self._known(layer) for layer in chain]
-        out = LayersOut(
-            store,
-            self._target,
-            chain,
-            self._neighbours(image),
-            self._compression,
-            self._report,
-            self._parallel,
-            self._cancel,
-        )
-        sent = tuple(out.send(blobs)[::-1])
+        out = LayersOut(store, self._target, self._compression, self._transfer)
+        sent = tuple(out.send(chain, blobs, self._neighbours(image))[::-1])
         config = store.blobs.read(image.id)
         if not self._target.has_blob(image.id):
             with self._target.upload() as upload:

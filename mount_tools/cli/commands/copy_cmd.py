@@ -121,11 +121,12 @@ def _goal(client: Client, place: Place, report: Report) -> Iterator[Goal]:
     from layerstore.archive.layout_writer import LayoutWriter
     from layerstore.archive.writer import DirectoryWriter, TarArchiveWriter
     from layerstore.registry.copy import ArchiveGoal, RegistryGoal
+    from layerstore.registry.transfer import Transfer
 
     if place.kind == REGISTRY:
         reference, tag = _in_registry(client, place)
         target = client.repository(reference)
-        yield RegistryGoal(target, tag, report=report, cancel=client.cancel)
+        yield RegistryGoal(target, tag, Transfer(report, cancel=client.cancel))
     elif place.kind == OCI and os.path.lexists(place.path):
         with closing(LayoutWriter(Path(place.path))) as layout:
             yield ArchiveGoal(layout, place.name, before=layout.index, report=report)

@@ -72,16 +72,12 @@ def _pull_all(
     session: Session, name: Reference, wanted: Platform | None, parallel: int, *, quiet: bool
 ) -> None:
     from layerstore.registry.pull import pull_all
+    from layerstore.registry.transfer import Transfer
 
     with registry_client() as client, announced(sys.stdout, quiet=quiet) as report:
-        source = client.repository(name)
+        transfer = Transfer(report, parallel, client.cancel)
         pulled = pull_all(
-            session.store_to_fill,
-            source,
-            platform=wanted,
-            report=report,
-            parallel=parallel,
-            cancel=client.cancel,
+            session.store_to_fill, client.repository(name), platform=wanted, transfer=transfer
         )
     if not pulled:
         raise StoreError(f"{familiar(name)} has no tags")
@@ -106,10 +102,11 @@ def fetch(
     name: Reference,
     platform: Platform | None,
     report: Report,
-    parallel: int = 3,
+    parallel: int | None = None,
 ) -> bool:
     """Pull one image; tell whether its name now means another image than before."""
     from layerstore.registry.pull import pull_image
+    from layerstore.registry.transfer import Transfer
 
     with registry_client() as client:
         pulled = pull_image(
@@ -117,9 +114,7 @@ def fetch(
             client.repository(name),
             name,
             platform=platform,
-            report=report,
-            parallel=parallel,
-            cancel=client.cancel,
+            transfer=Transfer(report, parallel, client.cancel),
         )
     return pulled.changed
 

@@ -44,6 +44,7 @@ def push(
     compressed while it is sent."""
     from layerstore.registry.layers_out import parse_compression
     from layerstore.registry.push import push_image, tags_to_push
+    from layerstore.registry.transfer import Transfer
 
     check_parallel(parallel)
     read_all()  # the files may belong to sub-ids
@@ -63,14 +64,9 @@ def push(
         target = client.repository(name)
         for one in names:
             with announced(sys.stdout, quiet=quiet) as report:
+                transfer = Transfer(report, parallel, client.cancel)
                 pushed = push_image(
-                    session.store,
-                    target,
-                    one,
-                    compression=packing,
-                    report=report,
-                    parallel=parallel,
-                    cancel=client.cancel,
+                    session.store, target, one, compression=packing, transfer=transfer
                 )
             if not quiet:
                 say(f"{one.tag}: digest: {pushed.digest} size: {pushed.size}")

@@ -23,6 +23,7 @@ from layerstore.oci.platform import Platform
 from layerstore.progress import Progress, Status
 from layerstore.registry.copy import ArchiveGoal, RegistryGoal, copy_image
 from layerstore.registry.origins import LayoutOrigin, RepositoryOrigin
+from layerstore.registry.transfer import Transfer
 from tests.helpers.registries import LAYERS, MemoryRegistry
 
 AMD64 = Platform("linux", "amd64")
@@ -45,7 +46,7 @@ def test_an_image_keeps_its_digest(source: MemoryRegistry, target: MemoryRegistr
     assert target.manifests["1"] == kept and target.blobs == source.blobs
     assert target.uploads == 0
     events: list[Progress] = []
-    goal = RegistryGoal(target, "2", report=events.append)
+    goal = RegistryGoal(target, "2", Transfer(events.append))
     copy_image(RepositoryOrigin(source, "latest"), goal)
     assert {event.status for event in events} == {Status.LAYER_EXISTS}
 

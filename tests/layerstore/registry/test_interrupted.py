@@ -27,6 +27,7 @@ from layerstore.operations.rootfs import import_image
 from layerstore.progress import Progress, Status
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import push_image
+from layerstore.registry.transfer import Transfer
 from mount_tools.cli.output.progress_lines import line_of
 from tests.helpers import children
 from tests.helpers.effort import examples
@@ -357,7 +358,7 @@ def test_a_wait_for_another_try_is_told(tmp_path: Path) -> None:
     with lying(tmp_path) as (registry, name), opened(tmp_path) as client:
         registry.behave(truncated(120_000, times=2))  # the first is the configuration
         with Store.open(tmp_path / "store", sync=False) as store:
-            pull_image(store, client.repository(name), name, report=events.append)
+            pull_image(store, client.repository(name), name, transfer=Transfer(events.append))
     assert [line_of(event)[14:] for event in events if event.status is Status.RETRYING] == [
         "Retrying in 1 seconds"
     ]
@@ -407,7 +408,7 @@ def test_what_was_good_is_not_fetched_again(tmp_path: Path) -> None:
         good = [layer["digest"] for layer in manifest["layers"][:2]]
         registry.behave(always(404, bad))
         with Store.open(tmp_path / "store", sync=False) as store, pytest.raises(StoreError):
-            pull_image(store, client.repository(name), name, parallel=1)
+            pull_image(store, client.repository(name), name, transfer=Transfer(parallel=1))
         registry.behave()
         before = [registry.count("GET", digest) for digest in good]
         with opened(tmp_path) as again, Store.open(tmp_path / "store", sync=False) as store:

@@ -15,10 +15,10 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.progress import Progress, Status
-from layerstore.registry.pull import Pulled, pull_image
 from tests.helpers.mounts import DEADLINE
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.layerstore.archives import file, folder, whole
+from tests.layerstore.registry.test_pull import pull
 
 NAME = Reference(REPOSITORY, "latest")
 
@@ -26,10 +26,6 @@ NAME = Reference(REPOSITORY, "latest")
 @pytest.fixture
 def registry() -> MemoryRegistry:
     return MemoryRegistry()
-
-
-def pull(store: Store, registry: MemoryRegistry, **more: object) -> Pulled:
-    return pull_image(store, registry, NAME, **more)  # type: ignore[arg-type]
 
 
 def is_clean(store: Store) -> bool:

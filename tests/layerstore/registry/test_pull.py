@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from layerstore.operations.check import examine
 from layerstore.progress import Progress, Status
 from layerstore.registry.errors import Interrupted, ManifestUnknown
 from layerstore.registry.pull import Pulled, pull_all, pull_image
+from layerstore.registry.transfer import PLAIN
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
 from tests.layerstore.archives import file, whole
 
@@ -35,8 +37,10 @@ def registry() -> MemoryRegistry:
     return MemoryRegistry()
 
 
-def pull(store: Store, registry: MemoryRegistry, **more: object) -> Pulled:
-    return pull_image(store, registry, NAME, **more)  # type: ignore[arg-type]
+def pull(
+    store: Store, registry: MemoryRegistry, platform: Platform | None = None, **how: Any
+) -> Pulled:
+    return pull_image(store, registry, NAME, platform=platform, transfer=PLAIN._replace(**how))
 
 
 def is_clean(store: Store) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -20,9 +21,10 @@ from layerstore.oci.reference import Reference
 from layerstore.operations.check import examine
 from layerstore.operations.rootfs import import_image
 from layerstore.progress import Progress, Status
-from layerstore.registry.layers_out import parse_compression
+from layerstore.registry.layers_out import Compression, parse_compression
 from layerstore.registry.pull import pull_image
 from layerstore.registry.push import NothingToPush, Pushed, manifest_of, push_image, tags_to_push
+from layerstore.registry.transfer import PLAIN
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry
 
 NAME = Reference(REPOSITORY, "latest")
@@ -50,8 +52,15 @@ def make(store: Store, tree: Path, size: int = 100_000) -> Digest:
     return image.id
 
 
-def push(store: Store, registry: MemoryRegistry, name: Reference = NAME, **more: object) -> Pushed:
-    done = push_image(store, registry, name, **more)  # type: ignore[arg-type]
+def push(
+    store: Store,
+    registry: MemoryRegistry,
+    name: Reference = NAME,
+    compression: Compression | None = None,
+    **how: Any,
+) -> Pushed:
+    transfer = PLAIN._replace(**how)
+    done = push_image(store, registry, name, compression=compression, transfer=transfer)
     assert registry.uploads == 0, "an upload was left open"
     return done
 
