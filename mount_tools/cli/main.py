@@ -22,6 +22,7 @@ from layerstore.errors import StoreError
 from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.flags import Option
 from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
+from mount_tools.cli.output.standard_output import standard_output
 from mount_tools.cli.session import Session, complain, note
 from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING
@@ -159,15 +160,17 @@ def main(words: Sequence[str], keeper: PreparedKeeper | None = None) -> int:
     `keeper` is for the container that the command starts.
     """
     _prepare_streams()
-    if instruction := os.environ.get(COMPLETION):
-        return _complete(instruction)
     try:
-        status = _guarded(words, keeper)
+        instruction = os.environ.get(COMPLETION)
+        status = _complete(instruction) if instruction else _guarded(words, keeper)
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes again when it exits, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
+    except StoreError as error:  # the end of the output
+        complain(str(error))
+        return 1
     return status
 
 
@@ -186,7 +189,10 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the life of the process
         elif isinstance(stream, io.TextIOWrapper) and mode == "w":
             # File names are bytes and printed as such.
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            if name == "stdout" and stream is sys.__stdout__:
+                sys.stdout = standard_output(stream)
+            else:
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
@@ -211,7 +217,7 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
         complain(error_text(error))
         return 1
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        note("")
         return INTERRUPTED
     except MemoryError:
         complain("out of memory")

@@ -135,20 +135,21 @@ def say(text: str, end: str = "\n") -> None:
     """Print to stdout at once, so that results appear in order.
 
     On a terminal control characters are escaped.  Raises StoreError if it cannot be written, and
-    BrokenPipeError if its reader is gone.
+    BrokenPipeError if its reader is gone, as every write to stdout does.
     """
-    try:
-        print(for_stream(text, sys.stdout), end=end, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StoreError(f"the output cannot be written: {error.strerror}") from None
+    print(for_stream(text, sys.stdout), end=end, flush=True)
 
 
 def note(text: str) -> None:
-    """Print a line to stderr; on a terminal control characters are escaped."""
-    sys.stdout.flush()
-    print(for_stream(text, sys.stderr), file=sys.stderr, flush=True)
+    """Print a line to stderr; on a terminal control characters are escaped.
+
+    Where stderr cannot be written the exit status says it alone.  Raises what `say` does.
+    """
+    try:
+        sys.stdout.flush()
+    finally:
+        with suppress(OSError):
+            print(for_stream(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:

@@ -33,7 +33,7 @@ from mount_tools.container.keeper_process import (
 )
 from mount_tools.container.signals import held
 from mount_tools.container.terminal import size_of_ours
-from mount_tools.container.viewer import Viewer, status_of, view_new
+from mount_tools.container.viewer import Viewer, view_new
 
 
 def run_container(
@@ -94,7 +94,7 @@ def attach_container(
         viewer = Viewer(connection, terminal=config.tty, stdin=stdin, keys=keys, signals=signals)
         with viewer:
             viewer.redraw()
-            return status_of(viewer.view(), lambda: _status_in(store, container))
+            return viewer.status(lambda: _status_in(store, container))
 
 
 def _status_in(store: Store, container: Container) -> int:

@@ -12,6 +12,7 @@ Source: docker/cli `cli/command/container/hijack.go`, `signals.go`.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ import tty
 from collections.abc import Callable
 from contextlib import suppress
 
+from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import (
     PIECE,
     Connection,
@@ -38,6 +40,7 @@ from mount_tools.container.attach_messages import (
 from mount_tools.container.detach_keys import DetachKeys
 from mount_tools.container.signals import TAKEN, held
 from mount_tools.container.terminal import size_of_ours
+from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.signalfd import signalfd
 
@@ -53,6 +56,14 @@ class Lost(NamedTuple):
 
 
 Outcome = Ended | Detached | Lost
+
+
+class OutputLost(StoreError):
+    """Our stdout or stderr did not take what the command printed; `status` is ours to end with."""
+
+    def __init__(self, status: int, error: OSError) -> None:
+        super().__init__(f"the output cannot be written: {error_text(error)}")
+        self.status = status or 1
 
 
 def status_of(outcome: Outcome, status_if_lost: Callable[[], int]) -> int:
@@ -77,7 +88,7 @@ def view_new(
 ) -> int:
     """Call `leave`, which leaves a keeper behind, connected to its argument; be its first viewer.
 
-    Returns the exit status of the command.
+    Returns the exit status of the command.  Raises OutputLost.
     """
     # Signals for the command are blocked until the command exists.
     with held():
@@ -93,7 +104,7 @@ def view_new(
         with Viewer(
             connection, terminal=terminal, stdin=stdin, keys=keys, signals=signals
         ) as viewer:
-            return status_of(viewer.view(), status_if_lost)
+            return viewer.status(status_if_lost)
 
 
 class Viewer:
@@ -118,6 +129,7 @@ class Viewer:
         self._passes_on = signals
         self._keys = DetachKeys(keys if terminal else b"")
         self._closed: set[int] = set()
+        self._lost: OSError | None = None
         self._unsent: Input | InputEnd | None = None
         self._before: list[object] | None = None
 
@@ -150,6 +162,17 @@ class Viewer:
             rows, columns = size
             self._tell_size(rows + 1, columns)
             self._tell_size(rows, columns)
+
+    def status(self, if_lost: Callable[[], int]) -> int:
+        """View, and return the exit status for how that ended.
+
+        `if_lost` returns that of a command whose keeper was killed.  Raises OutputLost if not all
+        output could be written; a reader that is gone wants no more of it.
+        """
+        status = status_of(self.view(), if_lost)
+        if self._lost is not None:
+            raise OutputLost(status, self._lost)
+        return status
 
     def view(self) -> Outcome:
         """Copy in both directions until the command ends, or we leave it."""
@@ -204,8 +227,10 @@ class Viewer:
                 select.select((), (fd,), ())  # another process may have made it non-blocking
                 with suppress(BlockingIOError):
                     data = data[os.write(fd, data) :]
-        except OSError:
+        except OSError as error:
             # The command must not wait for a reader that does not exist any more.
+            if error.errno != errno.EPIPE and not self._terminal:
+                self._lost = error
             self._closed.add(fd)
             self._connection.send(OutputClosed(fd))
 

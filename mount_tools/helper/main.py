@@ -82,13 +82,21 @@ def _print_message(program: str, outcome: Outcome) -> None:
         _print(f"{program}: {' '.join(outcome.message.split())}\n", sys.stderr)
 
 
-def _print(text: str, stream: TextIO | None) -> None:
+def _print(text: str, stream: TextIO | None) -> Outcome:
     """Write `text`, with any characters in it, to a stream that may be closed."""
     try:
         print(text.encode(errors="backslashreplace").decode(), end="", file=stream, flush=True)
-    except OSError:
-        # No reader is left.  The interpreter must not fail to flush it when it ends.
-        sys.stdout = sys.stderr = None
+    except BrokenPipeError:
+        outcome = Outcome(SYSTEM)
+    except OSError as error:
+        outcome = Outcome(SYSTEM, f"the output cannot be written: {error.strerror}")
+    else:
+        return Outcome(OK)
+    if stream is sys.stdout:
+        sys.stdout = None  # the interpreter must not fail to flush it when it ends
+    else:
+        sys.stderr = None
+    return outcome
 
 
 def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
@@ -243,8 +251,7 @@ def _serve(
 def _help() -> Outcome:
     from mount_tools.helper.help_text import usage
 
-    _print(usage(), sys.stdout)
-    return Outcome(OK)
+    return _print(usage(), sys.stdout)
 
 
 def _version(program: str) -> Outcome:
@@ -257,8 +264,7 @@ def _version(program: str) -> Outcome:
         version = "of an uninstalled checkout"
     as_engines_read = f"{FUSE_OVERLAYFS}: version {version} (PyUnion)\n"
     plain = f"{PROGRAM} {version}\n"
-    _print(as_engines_read if program == FUSE_OVERLAYFS else plain, sys.stdout)
-    return Outcome(OK)
+    return _print(as_engines_read if program == FUSE_OVERLAYFS else plain, sys.stdout)
 
 
 if __name__ == "__main__":

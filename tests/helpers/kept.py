@@ -22,7 +22,7 @@ from mount_tools.container.process import Launch
 from mount_tools.container.signals import begin_afresh, held
 from mount_tools.container.started import Started
 from mount_tools.container.streams import of_terminal, streams_for
-from mount_tools.container.viewer import Viewer, status_of
+from mount_tools.container.viewer import OutputLost, Viewer
 from mount_tools.daemon.after_fork import release_stdio
 
 
@@ -42,7 +42,11 @@ def main() -> int:
         with Viewer(Connection(ours), terminal=terminal, stdin=True, keys=keys) as viewer:
             if "fail" in more:
                 raise SystemExit(9)
-            return status_of(viewer.view(), lambda: 99)
+            try:
+                return viewer.status(lambda: 99)
+            except OutputLost as error:
+                print(error, file=sys.stderr)
+                return error.status
 
 
 def keep(

@@ -13,6 +13,7 @@ from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.standard_output import archive_output
 from mount_tools.cli.session import Session
 from mount_tools.container.transfer import (
     End,
@@ -46,9 +47,8 @@ def cp(
         raise WrongWords("must specify at least one container source", 1)
     with ExitStack() as stack:
         if target == (None, "-"):
-            if sys.stdout.isatty():
-                raise StoreError("cowardly refusing to save to a terminal. Use the redirect")
-            write_archive(_end(session, stack, source), sys.stdout.buffer, follow=follow_link)
+            out = archive_output("Use the redirect")
+            write_archive(_end(session, stack, source), out, follow=follow_link)
         elif source == (None, "-"):
             end = _end(session, stack, target)
             unpack_archive(sys.stdin.buffer, end, keep_owners=True)

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from layerstore.db.durability import open_directory
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.output.standard_output import archive_output
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
 _MOST_LINKS = 40  # as path_resolution(7)
-
-TERMINAL = "cowardly refusing to save to a terminal. Use the -o flag or redirect"
 
 
 @contextmanager
@@ -33,13 +32,12 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
     A file is written under a temporary name next to `path`, synced, and renamed at the end; if
     the block fails it is removed, and an old file at `path` stays.  Once the block has ended the
     file is on disk: the images in it may be removed from the store.  `failed` begins the
-    message for an invalid path.  Raises WrongWords.
+    message for an invalid path.  Raises WrongWords and StoreError.
     """
     if not path:
-        if sys.stdout.isatty():
-            raise WrongWords(TERMINAL, 1)
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        stream = archive_output("Use the -o flag or redirect")
+        yield stream
+        stream.flush()
         return
     _refuse_links_of_others(path)
     target = os.path.realpath(path)

@@ -82,10 +82,37 @@ def test_any_locale_and_closed_streams_will_do(cli: Cli) -> None:
     for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+FULL = "Error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.usefixtures("child")
+@pytest.mark.parametrize(
+    "words",
+    [["history", "changed:1"], ["run", "--help"], ["--version"], ["--help"]],
+)
+def test_output_that_cannot_be_written_is_an_error_said_once(cli: Cli, words: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        filled = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert filled.returncode == 1
-    assert filled.stderr == "Error: the output cannot be written: No space left on device\n"
+        done = subprocess.run(
+            [PYUNION, f"--root={cli.root}", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_completions_that_cannot_be_written_are_an_error() -> None:
+    plain = {**os.environ, "_PYUNION_COMPLETE": "bash_source"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PYUNION], env=plain, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_an_error_that_cannot_be_written_is_an_exit_status(cli: Cli) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([PYUNION, "--root", cli.root, "run", "--nope"], stderr=full)
+    assert done.returncode == 125
 
 
 @pytest.mark.usefixtures("base")

@@ -122,6 +122,22 @@ def test_a_reader_that_went_is_sigpipe_in_a_pipe_and_nothing_to_a_terminal(
         assert process.wait(DEADLINE) == status
 
 
+@pytest.mark.parametrize(("script", "status"), [("echo hi", 1), ("echo hi; exit 5", 5)])
+def test_output_that_cannot_be_written_is_said(script: str, status: int) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*KEPT, "pipes", script],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=helper_environment(),
+            timeout=DEADLINE,
+            check=False,
+        )
+    said = b"the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_the_keys_leave_the_command_running() -> None:
     with terminal() as ours:
         before = ours.settings()

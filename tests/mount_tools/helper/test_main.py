@@ -30,6 +30,19 @@ def helper(*arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]
     return run(*helper_command(*arguments), env=helper_environment(), check=False)
 
 
+def test_help_that_cannot_be_written_is_an_error() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            helper_command("--help"),
+            env=helper_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    said = b"mount.pyunion: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def refused(layers: MountLayers, *arguments: str | bytes | Path) -> str:
     """Run the helper, which must fail in one line and change nothing; return that line."""
     before = layers.stats()
@@ -87,7 +100,7 @@ def test_nobody_reads_what_is_printed() -> None:
                 timeout=DEADLINE,
                 check=False,
             )
-            assert done.returncode == (0 if word == "--help" else 1)
+            assert done.returncode == (2 if word == "--help" else 1)
             assert not done.stdout
             assert not done.stderr
     finally:

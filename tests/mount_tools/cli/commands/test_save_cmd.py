@@ -56,6 +56,18 @@ def test_refusals_leave_no_file(saved: Cli, tmp_path: Path) -> None:
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("where", "why"), [(">/dev/full", "No space left on device"), (">&-", "stdout is closed")]
+)
+def test_an_archive_that_cannot_be_written_is_not_lost_in_silence(
+    saved: Cli, where: str, why: str
+) -> None:
+    words = [str(PYUNION), f"--root={saved.root}", "save", "busy:1"]
+    done = subprocess.run(["sh", "-c", f'"$@" {where}', "sh", *words], capture_output=True)
+    said = f"Error: the output cannot be written: {why}\n"
+    assert (done.returncode, done.stderr) == (1, said.encode())
+
+
 def test_a_terminal_gets_none(saved: Cli) -> None:
     leader, follower = os.openpty()
     done = subprocess.run(
