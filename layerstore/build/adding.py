@@ -26,6 +26,7 @@ from layerstore.build.tree import Entry
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add
 from layerstore.errors import InvalidImage, StoreError, shown
+from layerstore.layer.index import attributes
 from layerstore.limits import DEFAULT, Limits
 from layerstore.tar.compression import Readable, open_decompressed
 from layerstore.tar.headers import (
@@ -44,11 +45,13 @@ from layerstore.tar.pipeline import Feed
 from layerstore.tar.reader import Entry as Member
 from layerstore.tar.reader import TarReader, normal_path
 from unionfs.light_typing import Protocol
+from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.copyfile import copy_range
 
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _MOST_OPEN = 64
+_AGAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Taker(Protocol):
@@ -317,6 +320,29 @@ class _Unpacker:
         fd = self._folder(entry.path.rpartition(b"/")[0])  # the lookup may have closed it
         self._clear(fd, name)
         os.link(last, name, src_dir_fd=self._folder(above), dst_dir_fd=fd, follow_symlinks=False)
+        self._relink(entry, fd, name, st)
+
+    def _relink(self, entry: Member, fd: int, name: bytes, st: os.stat_result) -> None:
+        """Give the file with the further name `name` what the entry of that name says of it.
+
+        The last entry of a file decides, as in docker.  Usually they say the same; then nothing is
+        set, since chown(2) would remove capabilities.
+        """
+        if not stat.S_ISREG(st.st_mode):
+            return
+        metadata = self._to.metadata
+        mode, owner = self._taker.mode(stat.S_IFREG | entry.mode), self._owner(entry)
+        named = [(os.fsencode(key), value) for key, value in attributes(xattr.at(fd, name))]
+        was = metadata.shown(st, named)
+        if (was.mode, was.uid, was.gid) == (mode, *owner):
+            return
+        again = os.open(name, _AGAIN, dir_fd=fd)
+        try:
+            self._to.give(again, mode, owner, entry.xattrs)
+            time_ns = self._time(entry.mtime_ns)
+            os.utime(again, ns=(time_ns, time_ns))
+        finally:
+            os.close(again)
 
     def _special(self, entry: Member, fd: int, name: bytes) -> None:
         metadata = self._to.metadata

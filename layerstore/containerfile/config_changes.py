@@ -52,6 +52,11 @@ _SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {
 }
 
 
+def clean_path(path: str) -> str:
+    """Return the absolute `path` without `.`, `..` and superfluous slashes."""
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
 class ConfigChanges:
     """A run configuration while instructions are applied to it, one after the other.
 
@@ -84,10 +89,12 @@ class ConfigChanges:
     def _workdir(self, one: Workdir) -> str:
         if not one.path:
             raise ContainerfileError(one.at, "cannot normalize nothing")
-        before = RunConfig(self.config).working_dir
-        path = posixpath.normpath(posixpath.join("/", before, one.path))
-        self.config["WorkingDir"] = "/" + path.lstrip("/")
-        return f"WORKDIR {self.config['WorkingDir']}"
+        path = one.path
+        if not path.startswith("/"):  # an absolute path stays as it is written, as in docker
+            before = RunConfig(self.config).working_dir
+            path = clean_path(posixpath.join("/", before, path))
+        self.config["WorkingDir"] = path
+        return f"WORKDIR {path}"
 
     def _env(self, one: Env) -> str:
         listed = RunConfig(self.config).env

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from layerstore.containerfile.arguments import StageArguments
-from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges
+from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges, clean_path
 from layerstore.containerfile.expand import Expander
 from layerstore.containerfile.grammar import heredoc_name
 from layerstore.containerfile.instructions import (
@@ -81,7 +81,7 @@ class StageState:
     @property
     def workdir(self) -> str:
         """The directory that relative paths are beneath."""
-        return self.run_config.working_dir or "/"
+        return clean_path(self.run_config.working_dir or "/")
 
     @property
     def variables(self) -> dict[str, str]:

@@ -8,10 +8,12 @@ the order in which the disk lists names, or on whether a directory was renamed o
 
 The tree is read through the union's core: a redirect becomes whiteouts and
 the whole directory, a metacopy becomes the whole file, and an opaque directory becomes
-whiteouts of what it hides.  The root has an entry if an attribute other than its time
-was changed, or if there are no layers beneath.  Sockets are left out: tar has none.
+whiteouts of what it hides.  The root of a layer has an entry if an attribute other than its
+time was changed; without layers beneath, if it has another owner or mode than 0:0 and 0755, or
+extended attributes.  Sockets are left out: tar has none.
 
-Source: image-spec layer.md "Representing Changes".
+Source: image-spec layer.md "Representing Changes"; for an opaque directory it says that explicit
+whiteouts should be written, where docker writes a mark.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID, Attr
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_PLAIN_ROOT = Shown(stat.S_IFDIR | 0o755, 0, 0, 0, 0, [])  # that of a layer without an entry for it
 _KINDS = {
     stat.S_IFCHR: CHAR,
     stat.S_IFBLK: BLOCK_DEVICE,
@@ -115,7 +118,11 @@ def pack(
         )
         metadata = Metadata(privileged=privileged)
         packer = _Packer(
-            walk, TarWriter(sink, split), metadata, live=live, sparse=sparse, skip=skip
+            *(walk, TarWriter(sink, split), metadata),
+            whole=flat,
+            live=live,
+            sparse=sparse,
+            skip=skip,
         )
         packed = packer.run(sink)
         if record is not None and split is not None:
@@ -145,7 +152,7 @@ class _Packer:
     """One archive that is being written.
 
     `digests` are those of files in the layer's own directory; `known` are complete index
-    entries of other paths in it.
+    entries of other paths in it.  With `whole` the root always has an entry.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class _Packer:
         tar: TarWriter,
         metadata: Metadata,
         *,
+        whole: bool,
         live: bool,
         sparse: bool,
         skip: Collection[bytes],
@@ -164,6 +172,7 @@ class _Packer:
         self._union = walk.after
         self._tar = tar
         self._metadata = metadata
+        self._whole = whole
         self._live = live
         self._sparse = sparse
         self._skip = skip
@@ -204,12 +213,12 @@ class _Packer:
 
     def _root(self) -> None:
         now = self._look(self._union, self._union.fs.getattr(ROOT_NODEID))
+        was = _PLAIN_ROOT
         if self._walk.before is not None:
             before = self._walk.before
             was = self._look(before, before.fs.getattr(ROOT_NODEID))
-            if now._replace(mtime_ns=0) == was._replace(mtime_ns=0):
-                return
-        self._tar.header(_header(b"./", DIRECTORY, now))
+        if self._whole or now._replace(mtime_ns=0) != was._replace(mtime_ns=0):
+            self._tar.header(_header(b"./", DIRECTORY, now))
 
     def _look(self, union: UnionFiles, attr: Attr) -> Shown:
         return self._metadata.shown(attr.st, union.xattrs(attr.nodeid))

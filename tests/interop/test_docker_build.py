@@ -49,6 +49,8 @@ FROM scratch
 WORKDIR /w
 COPY --from=one /d d
 ADD a.tar.gz sub/
+ADD linked.tar sub/
+WORKDIR /slash/
 """,
     "configuration": """\
 FROM scratch
@@ -61,6 +63,7 @@ USER me:$A
 WORKDIR sub/../dir
 SHELL ["/bin/b", "-c"]
 CMD echo "é"
+WORKDIR /abs//dir/
 HEALTHCHECK --interval=90s --timeout=1500ms --retries=3 CMD a b
 STOPSIGNAL RTMIN+3
 ONBUILD COPY a b
@@ -93,6 +96,12 @@ def fill(context: Path) -> None:
         member = tarfile.TarInfo("dir/f")
         member.size, member.mode, member.uid, member.mtime = 2, 0o600, 3, OLD
         tar.addfile(member, io.BytesIO(b"in"))
+    with tarfile.open(context / "linked.tar", "w") as tar:
+        member.name, member.uid = "f", 3
+        tar.addfile(member, io.BytesIO(b"in"))
+        member.name, member.type, member.linkname = "g", tarfile.LNKTYPE, "f"
+        member.uid, member.mode = 4, 0o644
+        tar.addfile(member)
     for directory, names, files in os.walk(context, topdown=False):
         for name in names + files:
             os.utime(os.path.join(directory, name), (OLD, OLD), follow_symlinks=False)

@@ -33,7 +33,7 @@ def usual(tar: tarfile.TarFile) -> None:
     put(tar, "dir", type=tarfile.DIRTYPE, mode=0o750)
     put(tar, "dir/f", b"hello", mode=0o711)
     put(tar, "dir/l", type=tarfile.SYMTYPE, linkname="f")
-    put(tar, "dir/h", type=tarfile.LNKTYPE, linkname="dir/f")
+    put(tar, "dir/h", type=tarfile.LNKTYPE, linkname="dir/f", mode=0o711)
     put(tar, "fifo", type=tarfile.FIFOTYPE, mode=0o600)
     put(tar, "./dot/x", b"x")
     put(tar, "/abs", b"abs")
@@ -188,6 +188,26 @@ def test_owners_are_the_archives_or_those_of_chown(tmp_path: Path) -> None:
         "x/d": "drwx------ 5:6",
         "x/f": "-rwsr-xr-x 3:4",
     }
+
+
+@pytest.mark.skipif(not PRIVILEGED, reason="gives files to others")
+def test_the_last_entry_of_a_file_with_two_names_decides(tmp_path: Path) -> None:
+    """As docker 20.10 does it; `c` has what docker loses: its entries say the same."""
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+
+    def fill(tar: tarfile.TarFile) -> None:
+        put(tar, "a", b"x", mode=0o4755, uid=3, gid=4)
+        put(tar, "b", type=tarfile.LNKTYPE, linkname="a", mode=0o600, uid=7, gid=8, mtime=5)
+        xattrs = {"SCHILY.xattr.security.capability": capability.decode("latin-1")}
+        put(tar, "c", b"x", mode=0o755, uid=3, gid=4, pax_headers=xattrs)
+        put(tar, "d", type=tarfile.LNKTYPE, linkname="c", mode=0o755, uid=3, gid=4)
+
+    archive(tmp_path / "context/a", fill, kind=tarfile.PAX_FORMAT)
+    root = build("FROM scratch\nADD a /", tmp_path / "context", tmp_path).root
+    assert listing(root)["a"].startswith("-rw------- 7:8")
+    assert os.path.samefile(root / "a", root / "b")
+    assert (root / "a").stat().st_mtime == 5
+    assert os.getxattr(root / "d", "security.capability") == capability
 
 
 def test_many_directories_take_few_descriptors(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ def test_root_is_an_entry_where_it_changed(box: Box) -> None:
     assert members(box.pack([])[0])[0] == "./"
 
 
+def test_root_of_a_first_layer_is_no_entry_unless_it_is_special(box: Box) -> None:
+    """So the same files make the same layer on scratch at any time, as in docker."""
+    box.fill({}, {"b": "1"})
+    os.chmod(box.diff, 0o755)
+    assert members(box.pack([])[0]) == ["b"]
+    os.setxattr(box.diff, "user.x", b"1")
+    assert members(box.pack([])[0]) == ["./", "b"]
+
+
 def test_redirect_is_the_whole_directory(box: Box) -> None:
     box.fill(
         {"old": {"deep": {"file": "content"}, "other": "1"}, "taken": {"mine": "1", "other": "2"}},
