@@ -177,7 +177,11 @@ class Tree:
             matches = [matcher(part) for part in parts]
         except BadPattern:
             raise StoreError(f"{shown(pattern)} is not a pattern: syntax error in it") from None
-        return sorted(self._glob(self.fd, "", parts, matches, 0), key=os.fsencode)
+        top = self.open_parent("")  # the root of a stage is open as a path, which cannot be listed
+        try:
+            return sorted(self._glob(top, "", parts, matches, 0), key=os.fsencode)
+        finally:
+            os.close(top)
 
     def _glob(
         self, fd: int, above: str, parts: list[str], matches: list[Callable[[str], bool]], at: int

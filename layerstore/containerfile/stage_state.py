@@ -17,8 +17,6 @@ Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from layerstore.containerfile.arguments import StageArguments
 from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges, clean_path
 from layerstore.containerfile.expand import Expander
@@ -29,7 +27,6 @@ from layerstore.containerfile.instructions import (
     Copy,
     Heredoc,
     Instruction,
-    Pair,
     Run,
 )
 from layerstore.oci.json_values import Object
@@ -106,15 +103,11 @@ class StageState:
         gap = " " if comment.startswith("WORKDIR ") else "  "
         return f"{self._nop}{gap}{comment}"
 
-    def label(self, labels: Iterable[tuple[str, str]]) -> str:
-        """Add the labels of `--label` as the last instruction of the target stage."""
-        pairs = tuple(Pair(*label) for label in labels)
-        comment = "LABEL" + "".join(f" {name}={value}" for name, value in pairs)
-        self._changes.config["Labels"] = {
-            **RunConfig(self._changes.config).members("Labels"),
-            **dict(pairs),
-        }
-        return f"{self._nop}  {comment}"
+    def label(self, name: str, value: str) -> str:
+        """Add one label of `--label`, as an instruction at the end of the target stage."""
+        labels = RunConfig(self._changes.config).members("Labels")
+        self._changes.config["Labels"] = {**labels, name: value}
+        return f"{self._nop}  LABEL {name}={value}"
 
     def program(self, run: Run) -> Program:
         """Return the program that the expanded `run` executes."""

@@ -143,7 +143,7 @@ class Builder:
         for stage in self._plan.needed:
             self._numbers[stage.index] = number + 1
             number += 1 + len(stage.instructions)
-        self._steps = self._plan.steps
+        self._steps = self._plan.steps + len(self._settings.labels)
 
     def _preamble(self) -> None:
         first = self._plan.needed[0].index
@@ -223,12 +223,11 @@ class Builder:
         for step in evaluation.steps():
             if left or not self._take_cached(made, step):
                 left.append(step)
-        if stage is self._plan.target and self._settings.labels:
-            before = state.config
-            created_by = state.label(self._settings.labels)
-            label = evaluation.label_step(before, created_by)
-            if left or not self._take_cached(made, label):
-                left.append(label)
+        if stage is self._plan.target:
+            for name, value in self._settings.labels:
+                label = evaluation.label_step(name, value)
+                if left or not self._take_cached(made, label):
+                    left.append(label)
         if not self._cache.hold(made.chain):
             raise StoreError("layers of the build cache were removed during the build; build again")
         for step in left:

@@ -186,9 +186,11 @@ class Evaluation:
         # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
         return Digester(tree, self._memo if tree is self._context else None)
 
-    def label_step(self, before: Object, created_by: str) -> Step:
-        """Return the step that sets the labels of `--label`."""
-        shown_as = self._number("LABEL of the command line", False)
+    def label_step(self, name: str, value: str) -> Step:
+        """Return the step that sets one label of `--label`, after those of `steps`."""
+        before = self.state.config
+        created_by = self.state.label(name, value)
+        shown_as = self._number(f"LABEL {name}={value}", True)
         definition = keys.of_config(before, created_by)
         look, epoch_ns = self._look(), self._epoch_ns
         step = Step(shown_as, created_by, [definition], None, look, epoch_ns=epoch_ns)

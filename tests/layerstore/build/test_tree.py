@@ -99,6 +99,11 @@ def test_what_is_ignored_is_not_there_by_any_path(root: Path) -> None:
 def test_glob(root: Path, pattern: str, paths: list[str]) -> None:
     with opened(root) as tree:
         assert tree.glob(pattern) == paths
+        path = os.open(root, os.O_PATH)  # that is how the root of a stage is open
+        try:
+            assert Tree(path).glob(pattern) == paths
+        finally:
+            os.close(path)
 
 
 def test_a_pattern_does_not_see_what_is_ignored(root: Path) -> None:

@@ -170,8 +170,9 @@ def test_a_base_keeps_what_it_has_and_its_triggers_are_for_this_build() -> None:
 
 def test_labels_of_the_build() -> None:
     state, _ = carried_out("LABEL a=1")
-    assert state.label([("b", "2"), ("a", "3")]) == "/bin/sh -c #(nop)  LABEL b=2 a=3"
-    assert state.config["Labels"] == {"a": "3", "b": "2"}
+    assert state.label("b", "2") == "/bin/sh -c #(nop)  LABEL b=2"
+    assert state.label("a", "3 4") == "/bin/sh -c #(nop)  LABEL a=3 4"
+    assert state.config["Labels"] == {"a": "3 4", "b": "2"}
 
 
 def test_no_secret_is_in_the_history() -> None:

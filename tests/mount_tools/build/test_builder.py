@@ -180,13 +180,23 @@ def test_a_copy_from_a_stage_that_was_done_again_goes_by_content(builds: Builds)
 def test_copy_from_an_image_and_a_base_that_is_a_stage(builds: Builds) -> None:
     builds.ok("FROM busy:1 AS a\nRUN echo a > /a\nFROM a AS b\nRUN cat /a > /b\nFROM b\n")
     assert builds.content("/b") == "a"
+    builds.ok("FROM busy:1 AS a\nRUN echo a > /a1\nFROM a\nCOPY --from=a /a* /to/\n")
+    assert builds.content("/to/a1") == "a"
     builds.ok('FROM scratch\nCOPY --from=busy:1 /bin/busybox /bin/sh\nCMD ["/bin/sh"]\n')
     assert builds.sh("echo /*") == "/bin /dev /etc /proc /sys"
     assert [sorted(os.listdir(layer)) for layer in builds.layers()] == [["bin"]]
 
 
 def test_the_target_and_its_labels(builds: Builds) -> None:
-    builds.ok(STAGES, "--target", "right", "--label", "k=v", "--label", "a=b")
+    lines = builds.ok(STAGES, "--target", "right", "--label", "k=v", "--label", "a=b")
+    steps = [line for line in lines if line.startswith("Step ")]
+    assert [line.partition(" : ")[2] for line in steps[-2:]] == ["LABEL a=b", "LABEL k=v"]
+    count = len(steps)
+    assert steps[-1].startswith(f"Step {count}/{count} : ")
+    assert [entry["created_by"] for entry in builds.config()["history"][-2:]] == [
+        "/bin/sh -c #(nop)  LABEL a=b",
+        "/bin/sh -c #(nop)  LABEL k=v",
+    ]
     assert builds.config()["config"]["Labels"] == {"k": "v", "a": "b"}
     said = builds.fails(STAGES, "--target", "nowhere")
     assert "the stages with a name are left, right, unused" in said
