@@ -22,7 +22,7 @@ from layerstore.build.destination import Destination, Given, lstat
 from layerstore.build.owner import ROOT, ModeChange, Owner
 from layerstore.build.source_digest import Checked, check_copy, check_unchanged
 from layerstore.build.sources import DownloadSource, FileSource, Source, Sources
-from layerstore.build.tree import Entry
+from layerstore.build.tree import TreeEntry
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add
 from layerstore.errors import InvalidImage, StoreError, shown
@@ -42,8 +42,7 @@ from layerstore.tar.headers import (
     Header,
 )
 from layerstore.tar.pipeline import Feed
-from layerstore.tar.reader import Entry as Member
-from layerstore.tar.reader import TarReader, normal_path
+from layerstore.tar.reader import TarEntry, TarReader, normal_path
 from unionfs.light_typing import Protocol
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
@@ -109,7 +108,7 @@ def _opened(source: FileSource, seen: bytes, sources: Sources, taker: Taker) -> 
     parent, _, name = source.path.rpartition("/")
     above = tree.open_parent(parent)
     try:
-        entry = Checked(seen).checked(Entry(source.path, name, above, source.st, 1))
+        entry = Checked(seen).checked(TreeEntry(source.path, name, above, source.st, 1))
         with open(tree.open_file(source.path), "rb", buffering=0) as file:
             check_unchanged(entry, os.fstat(file.fileno()))
             if any(entry.expected):
@@ -204,7 +203,7 @@ class _Unpacker:
         self._open: dict[bytes, int] = {}
         self._times: list[tuple[bytes, int]] = []
 
-    def entry(self, entry: Member) -> None:
+    def entry(self, entry: TarEntry) -> None:
         """Make one entry."""
         path = entry.path
         if not path:
@@ -265,10 +264,10 @@ class _Unpacker:
                     os.close(held)
             self._open = keep
 
-    def _owner(self, entry: Member) -> Owner:
+    def _owner(self, entry: TarEntry) -> Owner:
         return self._taker.owner or Owner(entry.uid, entry.gid)
 
-    def _directory(self, entry: Member, fd: int, name: bytes) -> None:
+    def _directory(self, entry: TarEntry, fd: int, name: bytes) -> None:
         st = lstat(fd, name)
         if st is not None and not stat.S_ISDIR(st.st_mode):
             self._clear(fd, name)
@@ -280,7 +279,7 @@ class _Unpacker:
             os.close(made)
         self._times.append((entry.path, entry.mtime_ns))
 
-    def _regular(self, entry: Member, fd: int, name: bytes) -> None:
+    def _regular(self, entry: TarEntry, fd: int, name: bytes) -> None:
         self._clear(fd, name)
         mode = self._taker.mode(stat.S_IFREG | entry.mode)
         made = self._to.create(fd, name, mode)
@@ -292,7 +291,7 @@ class _Unpacker:
         finally:
             os.close(made)
 
-    def _content(self, entry: Member, made: int) -> None:
+    def _content(self, entry: TarEntry, made: int) -> None:
         """Write the content of `entry`; each segment of a sparse file goes to its offset."""
         segments = [(0, entry.size)] if entry.segments is None else list(entry.segments)
         views = self._reader.content()
@@ -307,7 +306,7 @@ class _Unpacker:
         if os.fstat(made).st_size != entry.size:
             os.ftruncate(made, entry.size)
 
-    def _link(self, entry: Member, fd: int, name: bytes) -> None:
+    def _link(self, entry: TarEntry, fd: int, name: bytes) -> None:
         target = normal_path(entry.linkname)
         above, _, last = target.rpartition(b"/")
         st = lstat(self._folder(above), last)
@@ -322,7 +321,7 @@ class _Unpacker:
         os.link(last, name, src_dir_fd=self._folder(above), dst_dir_fd=fd, follow_symlinks=False)
         self._relink(entry, fd, name, st)
 
-    def _relink(self, entry: Member, fd: int, name: bytes, st: os.stat_result) -> None:
+    def _relink(self, entry: TarEntry, fd: int, name: bytes, st: os.stat_result) -> None:
         """Give the file with the further name `name` what the entry of that name says of it.
 
         The last entry of a file decides, as in docker.  Usually they say the same; then nothing is
@@ -344,7 +343,7 @@ class _Unpacker:
         finally:
             os.close(again)
 
-    def _special(self, entry: Member, fd: int, name: bytes) -> None:
+    def _special(self, entry: TarEntry, fd: int, name: bytes) -> None:
         metadata = self._to.metadata
         mode = self._taker.mode(_SPECIAL[entry.kind] | entry.mode)
         rdev = 0 if entry.kind == FIFO else os.makedev(*entry.device)
@@ -357,7 +356,7 @@ class _Unpacker:
 
     def _named(
         self,
-        entry: Member,
+        entry: TarEntry,
         fd: int,
         name: bytes,
         mode: int,

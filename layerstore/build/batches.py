@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from layerstore.build.owner import Owner
-from layerstore.build.tree import Entry
+from layerstore.build.tree import TreeEntry
 
 _FEW = 16  # files that are not worth a thread
 _MOST = 512  # files in a batch
@@ -26,12 +26,12 @@ class Batch:
     `copy` copies one, as `Copier` does; its second argument is the directory to copy to.
     """
 
-    def __init__(self, copy: Callable[[Entry, int, bytes, Owner], None]) -> None:
+    def __init__(self, copy: Callable[[TreeEntry, int, bytes, Owner], None]) -> None:
         self._copy = copy
-        self._files: list[tuple[Entry, int, bytes, Owner]] = []
+        self._files: list[tuple[TreeEntry, int, bytes, Owner]] = []
         self._source = -1
 
-    def add(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def add(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         """Copy `entry` as `name` to the directory `fd`, at the latest in `finish`.
 
         The caller calls `finish` before an entry of another directory.
@@ -71,7 +71,7 @@ class Batch:
             self._source = -1
 
     def _copy_some(
-        self, files: list[tuple[Entry, int, bytes, Owner]], errors: list[BaseException]
+        self, files: list[tuple[TreeEntry, int, bytes, Owner]], errors: list[BaseException]
     ) -> None:
         try:
             for entry, fd, name, owner in files:

@@ -39,7 +39,7 @@ from layerstore.build.sources import (
     Sources,
     walk_parents,
 )
-from layerstore.build.tree import Entry, Tree, changed, unreadable
+from layerstore.build.tree import Tree, TreeEntry, changed, unreadable
 from layerstore.containerfile.instructions import Add, Copy
 from layerstore.layer.metadata import Xattrs
 from unionfs.syscalls import xattr
@@ -125,7 +125,7 @@ class Copier:
         above = sources.tree.open_parent(parent)
         try:
             st = _stat(sources.tree, name, above, source.path)
-            entry = seen.checked(Entry(source.path, name, above, st, 1))
+            entry = seen.checked(TreeEntry(source.path, name, above, st, 1))
             with self._target(path, source.name) as (fd, target):
                 self._put(entry, fd, target, self._owner_of(entry, sources))
         finally:
@@ -145,7 +145,9 @@ class Copier:
 
     # -- a tree --
 
-    def _tree(self, sources: Sources, entries: Iterator[Entry], seen: Checked, path: str) -> None:
+    def _tree(
+        self, sources: Sources, entries: Iterator[TreeEntry], seen: Checked, path: str
+    ) -> None:
         """Copy the entries of a walk; its first entry is the directory that becomes `path`."""
         owner = self.owner or ROOT
         top, made = self.destination.folder(path, owner)
@@ -159,9 +161,11 @@ class Copier:
         finally:
             os.close(top)
 
-    def _fill(self, sources: Sources, entries: Iterator[Entry], seen: Checked, top: int) -> None:
+    def _fill(
+        self, sources: Sources, entries: Iterator[TreeEntry], seen: Checked, top: int
+    ) -> None:
         # (fd, the entry it is made of, its path beneath the top)
-        levels: list[tuple[int, Entry | None, bytes]] = [(top, None, b"")]
+        levels: list[tuple[int, TreeEntry | None, bytes]] = [(top, None, b"")]
         batch = Batch(self._one_of_many)
         try:
             for walked in entries:
@@ -199,7 +203,7 @@ class Copier:
             for fd, _, _ in levels[1:]:
                 os.close(fd)
 
-    def _leave(self, fd: int, entry: Entry | None) -> None:
+    def _leave(self, fd: int, entry: TreeEntry | None) -> None:
         """Close a complete directory and set its time, which no later file will change."""
         try:
             if entry is not None and not entry.implied:
@@ -207,7 +211,7 @@ class Copier:
         finally:
             os.close(fd)
 
-    def _linked(self, entry: Entry, top: int, fd: int, name: bytes, inside: bytes) -> bool:
+    def _linked(self, entry: TreeEntry, top: int, fd: int, name: bytes, inside: bytes) -> bool:
         """Link `name` to the copy of the same file, if there is one; else remember it."""
         st = entry.st
         if st.st_nlink < 2 or not stat.S_ISREG(st.st_mode):
@@ -228,12 +232,12 @@ class Copier:
 
     # -- one entry --
 
-    def _owner_of(self, entry: Entry, sources: Sources) -> Owner:
+    def _owner_of(self, entry: TreeEntry, sources: Sources) -> Owner:
         if self.owner is not None:
             return self.owner
         return Owner(entry.st.st_uid, entry.st.st_gid) if sources.tree.owners else ROOT
 
-    def _put(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def _put(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         """Make a copy of `entry`, which is not a directory, as `name` in `fd`."""
         kind = stat.S_IFMT(entry.st.st_mode)
         if kind == stat.S_IFREG:
@@ -246,14 +250,14 @@ class Copier:
         else:
             self._special(entry, fd, name, owner)
 
-    def _one_of_many(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def _one_of_many(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         """Copy a regular file of a tree; an error names it."""
         try:
             self._regular(entry, fd, name, owner)
         except OSError as error:
             raise OSError(error.errno, f"{entry.shown}: {error.strerror}") from error
 
-    def _regular(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def _regular(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         mode = self.mode(entry.st.st_mode if self._keeps else _without_suid(entry.st.st_mode))
         source = _open(entry)
         try:
@@ -290,7 +294,7 @@ class Copier:
             mtime_ns = min(mtime_ns, latest)
         os.utime(fd, ns=(mtime_ns, mtime_ns))
 
-    def _special(self, entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def _special(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         """Make a device or a FIFO; an unprivileged process makes a file instead of a device."""
         metadata = self.destination.metadata
         mode = self.mode(entry.st.st_mode)
@@ -304,7 +308,7 @@ class Copier:
 
     def _own_named(
         self,
-        entry: Entry,
+        entry: TreeEntry,
         fd: int,
         name: bytes,
         owner: Owner,
@@ -373,7 +377,7 @@ def _stat(tree: Tree, name: str, fd: int, path: str) -> os.stat_result:
         raise unreadable(path, error) from None
 
 
-def _open(entry: Entry) -> int:
+def _open(entry: TreeEntry) -> int:
     try:
         return os.open(entry.name, _OPEN, dir_fd=entry.parent_fd)
     except OSError as error:
@@ -382,6 +386,6 @@ def _open(entry: Entry) -> int:
         raise unreadable(entry.path, error) from None
 
 
-def _capability(entry: Entry) -> Xattrs:
+def _capability(entry: TreeEntry) -> Xattrs:
     value = xattr.get_at(entry.parent_fd, os.fsencode(entry.name), _CAPABILITY)
     return [] if value is None else [(_CAPABILITY, value)]

@@ -35,7 +35,7 @@ class Given(NamedTuple):
     xattrs: Xattrs
 
 
-class Place(NamedTuple):
+class Slot(NamedTuple):
     """The place of a path in the image: `name` in the directory `fd`, which the caller closes.
 
     `name` is b"" if the path is the directory itself.  `st` is None if the file is missing.
@@ -58,7 +58,7 @@ class Destination:
         self.metadata = metadata
         self.clock_ns = clock_ns
 
-    def locate(self, path: str, owner: Owner = ROOT) -> Place:
+    def locate(self, path: str, owner: Owner = ROOT) -> Slot:
         """Return the place of `path`; links are followed, the last component too.
 
         Missing parent directories are made, with the owner `owner`.  Raises StoreError.
@@ -85,7 +85,7 @@ class Destination:
             if place.fd >= 0:
                 os.close(place.fd)
 
-    def _locate(self, path: str, owner: Owner) -> Place:
+    def _locate(self, path: str, owner: Owner) -> Slot:
         todo = os.fsencode(path).split(b"/")[::-1]
         opened = [os.dup(self.root_fd)]
         links = 0
@@ -109,12 +109,12 @@ class Destination:
                     todo += target.split(b"/")[::-1]
                     continue
                 if not any(part not in (b"", b".") for part in todo):
-                    return Place(opened.pop(), name, st)
+                    return Slot(opened.pop(), name, st)
                 if st is None:
                     self.make_directory(opened[-1], name, owner)
                 opened.append(os.open(name, _DIRECTORY, dir_fd=opened[-1]))
             st = os.fstat(opened[-1])
-            return Place(opened.pop(), b"", st)
+            return Slot(opened.pop(), b"", st)
         finally:
             for fd in opened:
                 os.close(fd)

@@ -33,7 +33,7 @@ from layerstore.oci.durations import SECOND
 from layerstore.registry.certificates import context_for
 from layerstore.registry.headers import Headers
 from layerstore.registry.http_transport import HttpTransport
-from layerstore.registry.transport import Answer, Request, Transport
+from layerstore.registry.transport import Answer, HttpRequest, Transport
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.copyfile import write_at
 
@@ -161,7 +161,9 @@ def _plain(name: str) -> str:
 def _answered(transport: Transport, url: str) -> Answer:
     """Return the answer to `url` after all redirects."""
     for _ in range(_MOST_REDIRECTS):
-        answer = transport.send(Request("GET", url, {"Accept-Encoding": "identity"}, limit=LARGEST))
+        answer = transport.send(
+            HttpRequest("GET", url, {"Accept-Encoding": "identity"}, limit=LARGEST)
+        )
         if answer.status == 200:
             return answer
         answer.close()

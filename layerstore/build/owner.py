@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Callable
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.errors import StoreError, shown
 from layerstore.images.accounts import groups, id_number, is_number, users
 from unionfs.light_typing import NamedTuple
@@ -37,7 +37,7 @@ class Owner(NamedTuple):
 ROOT = Owner(0, 0)
 
 
-def find_owner(root_fd: int, text: str, at: Place) -> Owner:
+def find_owner(root_fd: int, text: str, at: Location) -> Owner:
     """Return the owner of `--chown=text`, looked up in the image at `root_fd`.
 
     Raises ContainerfileError.
@@ -71,7 +71,7 @@ def _found(root_fd: int, user: str, group: str) -> Owner:
     return Owner(uid, id_number(account[3]))
 
 
-def read_mode(text: str, at: Place) -> ModeChange:
+def read_mode(text: str, at: Location) -> ModeChange:
     """Return a function that applies `--chmod=text`, octal or symbolic, to a st_mode."""
     if re.fullmatch(r"[0-9]+", text):
         if not re.fullmatch(r"0*[0-7]{1,4}", text):

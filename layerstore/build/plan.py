@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from layerstore.containerfile.arguments import GlobalArguments, platform_arguments
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.expand import Expander
 from layerstore.containerfile.instructions import (
     Arg,
@@ -65,7 +65,7 @@ class Stage(NamedTuple):
 
     index: int  # type: ignore[assignment]  # in place of tuple.index()
     name: str
-    at: Place
+    at: Location
     base: Source
     instructions: tuple[Instruction, ...]
     sources: Mapping[str, Source]

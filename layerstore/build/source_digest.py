@@ -25,7 +25,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 
-from layerstore.build.tree import Entry, Tree, changed, unreadable
+from layerstore.build.tree import Tree, TreeEntry, changed, unreadable
 from layerstore.db.build_table import FileKey
 from layerstore.errors import StoreError
 from layerstore.oci.sha256 import Hash, sha256_of
@@ -98,14 +98,14 @@ class Digester:
         parent, _, name = path.rpartition("/")
         fd = self._tree.open_parent(parent)
         try:
-            entry = Entry(path, name, fd, st, 1)
+            entry = TreeEntry(path, name, fd, st, 1)
             digest = self._digest(entry)
             key = _sha256(self._own(entry, digest)).digest()
             return SourceDigest(f"file:{digest.hex()}", key, self._seen(entry, digest))
         finally:
             os.close(fd)
 
-    def directory(self, entries: Iterator[Entry]) -> SourceDigest:
+    def directory(self, entries: Iterator[TreeEntry]) -> SourceDigest:
         """Return the digest of a walk without its sockets, which an image cannot contain."""
         digests: list[bytes] = []
         odd: list[str] = []
@@ -133,7 +133,7 @@ class Digester:
                 odd.append(shown)
         return SourceDigest(f"dir:{_of_all(digests, odd)}", key.digest(), bytes(seen))
 
-    def _seen(self, entry: Entry, digest: bytes) -> bytes:
+    def _seen(self, entry: TreeEntry, digest: bytes) -> bytes:
         st = entry.st
         # Nobody can write to a stage or an image.
         compared = stat.S_ISREG(st.st_mode) and st.st_size and not self._tree.owners
@@ -141,7 +141,7 @@ class Digester:
             return signature(entry) + digest[: SEEN - _SIGNATURE]
         return signature(entry).ljust(SEEN, b"\0")
 
-    def _lasts(self, entry: Entry) -> bool:
+    def _lasts(self, entry: TreeEntry) -> bool:
         """Tell whether the content of `entry` cannot change without a change of its ctime."""
         st = entry.st
         if st.st_ctime_ns >= self._settled_ns:
@@ -153,7 +153,7 @@ class Digester:
             self._in_memory[st.st_dev] = in_memory
         return not in_memory
 
-    def _followed(self, link: Entry) -> bytes | str | None:
+    def _followed(self, link: TreeEntry) -> bytes | str | None:
         """Return what docker uses as the digest of a symlink in a directory.
 
         That is the digest of its target.  For a dangling link it is the path of the link, or
@@ -173,11 +173,11 @@ class Digester:
         parent, _, name = found.path.rpartition("/")
         fd = self._tree.open_parent(parent)
         try:
-            return self._digest(Entry(found.path, name, fd, found.st, 1))
+            return self._digest(TreeEntry(found.path, name, fd, found.st, 1))
         finally:
             os.close(fd)
 
-    def _linked(self, entry: Entry, digest: bytes, links: dict[tuple[int, int], str]) -> bytes:
+    def _linked(self, entry: TreeEntry, digest: bytes, links: dict[tuple[int, int], str]) -> bytes:
         """Return what docker uses as the digest of a further name of a file.
 
         That is the digest of a hard link entry, as in the tar of the context.
@@ -192,11 +192,11 @@ class Digester:
         header = (name, b"", st.st_mode, 0, 0, 0, b"1", target, b"", b"", 0, 0, b"")
         return _sha256(_HEADER % header).digest()
 
-    def _own(self, entry: Entry, digest: bytes) -> bytes:
+    def _own(self, entry: TreeEntry, digest: bytes) -> bytes:
         """Return the part of a file in the cache key, with a link's owner, which docker lacks."""
         return digest + entry.path.encode("utf-8", "surrogateescape") + b"\0"
 
-    def _digest(self, entry: Entry) -> bytes:
+    def _digest(self, entry: TreeEntry) -> bytes:
         st = entry.st
         regular = stat.S_ISREG(st.st_mode)
         if entry.implied:
@@ -222,7 +222,7 @@ class Digester:
         return digest
 
 
-def header_of(entry: Entry, *, owners: bool) -> bytes:
+def header_of(entry: TreeEntry, *, owners: bool) -> bytes:
     """Return what comes before the content in the digest of a file."""
     st = entry.st
     mode = st.st_mode
@@ -286,7 +286,7 @@ def _plain_header(name: str, size: int, mode: int, owner: bytes) -> bytes:
     )
 
 
-def signature(entry: Entry) -> bytes:
+def signature(entry: TreeEntry) -> bytes:
     """Return 16 bytes that change whenever the ctime of the file of `entry` does."""
     st = entry.st
     text = f"{st.st_ino} {st.st_mode} "
@@ -309,7 +309,7 @@ def _of_all(digests: list[bytes], odd: list[str]) -> str:
     return whole.hexdigest()
 
 
-def _read(entry: Entry, header: bytes) -> bytes:
+def _read(entry: TreeEntry, header: bytes) -> bytes:
     """Return the SHA-256 of `header` and the content of the file."""
     try:
         fd = os.open(entry.name, _FLAGS, dir_fd=entry.parent_fd)
@@ -341,7 +341,7 @@ class Checked:
         self._seen = seen
         self._at = 0
 
-    def checked(self, entry: Entry) -> Entry:
+    def checked(self, entry: TreeEntry) -> TreeEntry:
         """Return `entry` with what its copy has to have; StoreError if it is another one now."""
         was = self._seen[self._at : self._at + SEEN]
         self._at += SEEN
@@ -356,7 +356,7 @@ class Checked:
             raise StoreError("a source lost files while it was read; build again")
 
 
-def check_copy(entry: Entry, made: int) -> None:
+def check_copy(entry: TreeEntry, made: int) -> None:
     """Raise StoreError unless the content of `made`, open, is what the digest was computed of."""
     if not any(entry.expected):
         return
@@ -369,7 +369,7 @@ def check_copy(entry: Entry, made: int) -> None:
         raise changed(entry.path, "it was written to")
 
 
-def check_unchanged(entry: Entry, now: os.stat_result) -> None:
+def check_unchanged(entry: TreeEntry, now: os.stat_result) -> None:
     """Raise StoreError if the file of `entry` has changed."""
     st = entry.st
     if (st.st_ino, st.st_dev) != (now.st_ino, now.st_dev):

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from layerstore.build.ignore import Ignore
 from layerstore.build.match import has_wildcards
 from layerstore.build.source_digest import Digester, SourceDigest, of_content, of_several
-from layerstore.build.tree import Entry, Tree, changed
+from layerstore.build.tree import Tree, TreeEntry, changed
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import Add, Copy, Heredoc
 from layerstore.errors import StoreError, shown
@@ -80,13 +80,13 @@ class Sources(NamedTuple):
     exclude: Ignore
     remote: tuple[str, ...] = ()
 
-    def walk(self, path: str) -> Iterator[Entry]:
+    def walk(self, path: str) -> Iterator[TreeEntry]:
         """Yield the directory `path` and the files in it that are to be copied."""
         if self.exclude.empty:
             return self.tree.walk(path)
         return self._walk_some(path)
 
-    def _walk_some(self, path: str) -> Iterator[Entry]:
+    def _walk_some(self, path: str) -> Iterator[TreeEntry]:
         start = len(path) + 1 if path else 0
         for entry in self.tree.walk(path):
             inside = entry.path[start:]
@@ -169,7 +169,7 @@ def _digest(source: Source, sources: Sources, digester: Digester) -> SourceDiges
     return digester.directory(walk_parents(source, sources))
 
 
-def walk_parents(source: ParentsSource, sources: Sources) -> Iterator[Entry]:
+def walk_parents(source: ParentsSource, sources: Sources) -> Iterator[TreeEntry]:
     """Yield each of `source.paths` with the files beneath it, and its parents once before it.
 
     `depth` counts from `source.base`, which is not yielded itself.
@@ -191,7 +191,7 @@ def walk_parents(source: ParentsSource, sources: Sources) -> Iterator[Entry]:
                         yield below._replace(depth=below.depth + len(parts))
 
 
-def _one(path: str, tree: Tree, depth: int) -> Iterator[Entry]:
+def _one(path: str, tree: Tree, depth: int) -> Iterator[TreeEntry]:
     """Yield the file `path` alone."""
     parent, _, name = path.rpartition("/")
     fd = tree.open_parent(parent)
@@ -200,7 +200,7 @@ def _one(path: str, tree: Tree, depth: int) -> Iterator[Entry]:
             st = tree.status(name, fd)
         except FileNotFoundError:
             raise changed(path, "it was removed") from None
-        yield Entry(path, name, fd, st, depth)
+        yield TreeEntry(path, name, fd, st, depth)
     finally:
         os.close(fd)
 

@@ -34,7 +34,7 @@ class Found(NamedTuple):
     st: os.stat_result
 
 
-class Entry(NamedTuple):
+class TreeEntry(NamedTuple):
     """A file in a walk: `path` is its path in the tree; the first entry has the `depth` 0.
 
     `parent_fd` is the open directory that `name` is in; it is valid until the walk goes on.
@@ -64,7 +64,7 @@ class _Level:
 
     __slots__ = ("fd", "names", "path", "waiting")
 
-    def __init__(self, fd: int, path: str, names: list[str], waiting: Entry | None) -> None:
+    def __init__(self, fd: int, path: str, names: list[str], waiting: TreeEntry | None) -> None:
         self.fd = fd
         self.path = path
         self.names = names
@@ -214,7 +214,7 @@ class Tree:
                     os.close(beneath)
         return found
 
-    def walk(self, path: str) -> Iterator[Entry]:
+    def walk(self, path: str) -> Iterator[TreeEntry]:
         """Yield the directory `path`, which `find` returned, and the visible files beneath it.
 
         A directory comes before its content; names are in the order of their bytes.
@@ -222,12 +222,12 @@ class Tree:
         top = self.open_parent(path)
         try:
             st = self._as_recorded(os.fstat(top), top)
-            yield Entry(path, "", top, st, 0, self.ignore.hides(path))
+            yield TreeEntry(path, "", top, st, 0, self.ignore.hides(path))
             yield from self._beneath(top, path)
         finally:
             os.close(top)
 
-    def _below(self, path: str) -> Generator[Entry, None, None]:
+    def _below(self, path: str) -> Generator[TreeEntry, None, None]:
         """Yield the visible files beneath the directory `path`."""
         top = self.open_parent(path)
         try:
@@ -235,7 +235,7 @@ class Tree:
         finally:
             os.close(top)
 
-    def _beneath(self, top: int, path: str) -> Iterator[Entry]:
+    def _beneath(self, top: int, path: str) -> Iterator[TreeEntry]:
         """Yield the visible files beneath the open directory `top`."""
         # The first level is the caller's.
         levels = [_Level(top, path, self._names(top, path), None)]
@@ -253,7 +253,7 @@ class Tree:
                     st = self.status(name, level.fd)
                 except FileNotFoundError:
                     raise changed(inside, "it was removed") from None
-                entry = Entry(inside, name, level.fd, st, len(levels))
+                entry = TreeEntry(inside, name, level.fd, st, len(levels))
                 hidden = self.ignore.hides(inside)
                 if not hidden:
                     yield from _waiting(levels)
@@ -266,7 +266,7 @@ class Tree:
             for level in levels[1:]:
                 os.close(level.fd)
 
-    def _level(self, entry: Entry, *, wait: bool) -> _Level:
+    def _level(self, entry: TreeEntry, *, wait: bool) -> _Level:
         """Open the directory `entry`; with `wait` it is yielded before the first file in it."""
         if entry.depth >= _DEEPEST:
             raise StoreError(f"{entry.shown} is in {_DEEPEST} directories: that is too deep")
@@ -285,7 +285,7 @@ class Tree:
             raise unreadable(path, error) from None
 
 
-def _waiting(levels: list[_Level]) -> Iterator[Entry]:
+def _waiting(levels: list[_Level]) -> Iterator[TreeEntry]:
     """Yield the ignored parent directories of a file that is about to be yielded."""
     for level in levels:
         if level.waiting is not None:

@@ -9,7 +9,7 @@ from layerstore.errors import StoreError, shown
 from unionfs.light_typing import NamedTuple
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """The place of an instruction: its file, its first and last line (from 1), and its text.
 
     `text` is the instruction as written, with continuation lines joined, without heredocs.
@@ -31,7 +31,7 @@ class ContainerfileError(StoreError):
     the sentence without the place.
     """
 
-    def __init__(self, at: Place | None, reason: str) -> None:
+    def __init__(self, at: Location | None, reason: str) -> None:
         super().__init__(reason if at is None else f"{shown(str(at))}: {reason}{_line(at)}")
         self.at = at
         self.reason = reason
@@ -40,13 +40,13 @@ class ContainerfileError(StoreError):
 class UnknownInstruction(ContainerfileError):
     """There is no instruction `name`; `hint` follows it in the text."""
 
-    def __init__(self, at: Place, name: str, hint: str = "") -> None:
+    def __init__(self, at: Location, name: str, hint: str = "") -> None:
         super().__init__(at, f"unknown instruction: {shown(name)}{hint}")
         self.name = name
 
 
 @contextmanager
-def located(at: Place) -> Iterator[None]:
+def located(at: Location) -> Iterator[None]:
     """Say in each StoreError that comes from within at which instruction it happened."""
     try:
         yield
@@ -56,5 +56,5 @@ def located(at: Place) -> Iterator[None]:
         raise ContainerfileError(at, str(error)) from error
 
 
-def _line(at: Place) -> str:
+def _line(at: Location) -> str:
     return f"\n  {shown(at.text.strip())}" if at.text.strip() else ""

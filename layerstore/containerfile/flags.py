@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.errors import shown
 from unionfs.light_typing import Literal
 
@@ -18,7 +18,7 @@ Kind = Literal["truth", "text", "texts"]
 class Flags:
     """The flags of one instruction; `kinds` are the flags that the instruction has."""
 
-    def __init__(self, at: Place, given: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, at: Location, given: Sequence[str], kinds: Mapping[str, Kind]) -> None:
         self._given: dict[str, list[str]] = {}
         for word in given:
             name, equals, value = word[2:].partition("=")

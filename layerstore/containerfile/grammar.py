@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from types import ModuleType
 
-from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
+from layerstore.containerfile.errors import ContainerfileError, Location, UnknownInstruction
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import NAMES, Heredoc
 from layerstore.errors import shown
@@ -57,7 +57,7 @@ class Node(NamedTuple):
     for each pair: name, value, and `=` or "".
     """
 
-    at: Place
+    at: Location
     name: str
     flags: list[str]
     words: list[str]
@@ -96,7 +96,14 @@ def _decoded(known: str, file: str) -> Ast:
     nodes, escape, warnings = json.loads(known)
     return Ast(
         [
-            Node(Place(file, *at), name, flags, words, is_json, [Heredoc(*doc) for doc in heredocs])
+            Node(
+                Location(file, *at),
+                name,
+                flags,
+                words,
+                is_json,
+                [Heredoc(*doc) for doc in heredocs],
+            )
             for at, name, flags, words, is_json, heredocs in nodes
         ],
         escape,
@@ -109,13 +116,13 @@ def parse_anew(text: str, file: str) -> Ast:
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
             raise ContainerfileError(
-                Place(file, number, number, line),
+                Location(file, number, number, line),
                 f"the line is longer than {LONGEST_LINE:,} characters",
             )
     if "\0" in text:
         number = text.count("\n", 0, text.index("\0")) + 1
         raise ContainerfileError(
-            Place(file, number, number, lines[number - 1]), "the line has a NUL character"
+            Location(file, number, number, lines[number - 1]), "the line has a NUL character"
         )
     _load_one_by_one()
     import re
@@ -137,7 +144,7 @@ def parse_anew(text: str, file: str) -> Ast:
         ) from None
     nodes = [
         Node(
-            Place(file, found.start_line, found.end_line, found.original),
+            Location(file, found.start_line, found.end_line, found.original),
             found.name,
             found.flags,
             [half.sub("\ufffd", word) for word in found.args] if found.json else found.args,
@@ -171,7 +178,7 @@ def _load_one_by_one() -> None:
 def _refusal(error: DockerfileSyntaxError, lines: Sequence[str], file: str) -> ContainerfileError:
     """Return the library's `error` as a ContainerfileError with the line."""
     number = min(error.line or 1, len(lines))
-    at = Place(file, number, number, lines[number - 1])
+    at = Location(file, number, number, lines[number - 1])
     import re
 
     hint = ""
@@ -210,7 +217,7 @@ class Words:
         self._quotes = quotes
         self._special = frozenset(f"$<\"'{escape}")
 
-    def word(self, text: str, at: Place) -> str:
+    def word(self, text: str, at: Location) -> str:
         """Return `text` as one word; raises ContainerfileError."""
         if self._special.isdisjoint(text):
             return text
@@ -220,7 +227,7 @@ class Words:
         except (ValueError, RecursionError) as error:
             raise ContainerfileError(at, shown(str(error))) from None
 
-    def words(self, text: str, at: Place) -> list[str]:
+    def words(self, text: str, at: Location) -> list[str]:
         """Return the words of `text`; one variable may expand to several words."""
         if self._special.isdisjoint(text) and text.isascii() and text.isprintable():
             return text.split()
@@ -230,7 +237,7 @@ class Words:
         except (ValueError, RecursionError) as error:
             raise ContainerfileError(at, shown(str(error))) from None
 
-    def _bound(self, text: str, at: Place) -> None:
+    def _bound(self, text: str, at: Location) -> None:
         """Raise ContainerfileError if the variables in `text` may expand to too much."""
         count = text.count("$")
         if not count:

@@ -9,7 +9,7 @@ Source: the Dockerfile reference, docs.docker.com/reference/dockerfile.
 
 from __future__ import annotations
 
-from layerstore.containerfile.errors import Place
+from layerstore.containerfile.errors import Location
 from unionfs.light_typing import Literal, NamedTuple
 
 Network = Literal["default", "none", "host"]
@@ -120,7 +120,7 @@ Mount = BindMount | CacheMount | TmpfsMount | SecretMount
 class From(NamedTuple):
     """FROM: `image` is an image, an earlier stage or `scratch`; `stage` is the name after AS."""
 
-    at: Place
+    at: Location
     image: str
     stage: str = ""
     platform: str = ""
@@ -129,14 +129,14 @@ class From(NamedTuple):
 class Arg(NamedTuple):
     """ARG, before the first FROM or in a stage."""
 
-    at: Place
+    at: Location
     defaults: tuple[Default, ...]
 
 
 class Run(NamedTuple):
     """RUN; `mounts` is empty until the instruction is expanded."""
 
-    at: Place
+    at: Location
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
     flags: tuple[MountFlag, ...] = ()
@@ -152,7 +152,7 @@ class Copy(NamedTuple):
     for the context.
     """
 
-    at: Place
+    at: Location
     sources: tuple[str, ...]
     destination: str
     documents: tuple[Heredoc, ...] = ()
@@ -170,7 +170,7 @@ class Add(NamedTuple):
     With `unpack` None, archives of the context are unpacked and downloads are not.
     """
 
-    at: Place
+    at: Location
     sources: tuple[str, ...]
     destination: str
     documents: tuple[Heredoc, ...] = ()
@@ -185,56 +185,56 @@ class Add(NamedTuple):
 class Workdir(NamedTuple):
     """WORKDIR."""
 
-    at: Place
+    at: Location
     path: str
 
 
 class Env(NamedTuple):
     """ENV."""
 
-    at: Place
+    at: Location
     pairs: tuple[Pair, ...]
 
 
 class Label(NamedTuple):
     """LABEL."""
 
-    at: Place
+    at: Location
     pairs: tuple[Pair, ...]
 
 
 class User(NamedTuple):
     """USER: `user[:group]`."""
 
-    at: Place
+    at: Location
     user: str
 
 
 class Volume(NamedTuple):
     """VOLUME."""
 
-    at: Place
+    at: Location
     paths: tuple[str, ...]
 
 
 class Expose(NamedTuple):
     """EXPOSE: the words of the line; each may expand to several ports."""
 
-    at: Place
+    at: Location
     ports: tuple[str, ...]
 
 
 class Stopsignal(NamedTuple):
     """STOPSIGNAL."""
 
-    at: Place
+    at: Location
     signal: str
 
 
 class Healthcheck(NamedTuple):
     """HEALTHCHECK: docker's `Test`; times are in ns, 0 for docker's default."""
 
-    at: Place
+    at: Location
     test: tuple[str, ...]
     interval: int = 0
     timeout: int = 0
@@ -246,35 +246,35 @@ class Healthcheck(NamedTuple):
 class Shell(NamedTuple):
     """SHELL."""
 
-    at: Place
+    at: Location
     words: tuple[str, ...]
 
 
 class Onbuild(NamedTuple):
     """ONBUILD: the text of an instruction that a build from this image runs first."""
 
-    at: Place
+    at: Location
     trigger: str
 
 
 class Cmd(NamedTuple):
     """CMD."""
 
-    at: Place
+    at: Location
     command: Command
 
 
 class Entrypoint(NamedTuple):
     """ENTRYPOINT."""
 
-    at: Place
+    at: Location
     command: Command
 
 
 class Maintainer(NamedTuple):
     """MAINTAINER."""
 
-    at: Place
+    at: Location
     name: str
 
 
@@ -306,7 +306,7 @@ NAMES = tuple(kind.__name__.upper() for kind in Instruction.__args__)
 class Warned(NamedTuple):
     """A warning: the file is valid, but the author probably meant something else."""
 
-    at: Place
+    at: Location
     text: str
 
 

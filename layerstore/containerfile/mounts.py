@@ -13,7 +13,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import (
     BindMount,
@@ -47,7 +47,7 @@ _MOST = (1 << 32) - 1
 Expand = Callable[[str], str]
 
 
-def read_flag(text: str, at: Place) -> MountFlag:
+def read_flag(text: str, at: Location) -> MountFlag:
     """Split `--mount=text` into its options; raises ContainerfileError."""
     import csv  # few files have such a flag
 
@@ -81,7 +81,7 @@ def read_flag(text: str, at: Place) -> MountFlag:
     return flag
 
 
-def typed_mount(flag: MountFlag, at: Place, workdir: str, expand: Expand) -> Mount:
+def typed_mount(flag: MountFlag, at: Location, workdir: str, expand: Expand) -> Mount:
     """Return the mount that `flag` describes; a relative target is beneath `workdir`."""
     given: dict[str, str] = {}
     for name, value in flag.options:
@@ -105,7 +105,7 @@ def typed_mount(flag: MountFlag, at: Place, workdir: str, expand: Expand) -> Mou
     return _TYPED[kind](given, at, workdir)
 
 
-def _bind(given: dict[str, str], at: Place, workdir: str) -> Mount:
+def _bind(given: dict[str, str], at: Location, workdir: str) -> Mount:
     return BindMount(
         _target(given, at, workdir),
         given.get("source", ""),
@@ -114,7 +114,7 @@ def _bind(given: dict[str, str], at: Place, workdir: str) -> Mount:
     )
 
 
-def _cache(given: dict[str, str], at: Place, workdir: str) -> Mount:
+def _cache(given: dict[str, str], at: Location, workdir: str) -> Mount:
     sharing = given.get("sharing", "shared").lower()
     if sharing not in ("shared", "private", "locked"):
         raise ContainerfileError(at, f'unsupported sharing value "{shown(sharing)}"')
@@ -132,7 +132,7 @@ def _cache(given: dict[str, str], at: Place, workdir: str) -> Mount:
     )
 
 
-def _tmpfs(given: dict[str, str], at: Place, workdir: str) -> Mount:
+def _tmpfs(given: dict[str, str], at: Location, workdir: str) -> Mount:
     if given.get("readonly", "false") != "false":
         raise ContainerfileError(at, "a tmpfs that is read-only would stay empty")
     text = given.get("size", "0")
@@ -146,7 +146,7 @@ def _tmpfs(given: dict[str, str], at: Place, workdir: str) -> Mount:
     )
 
 
-def _secret(given: dict[str, str], at: Place, workdir: str) -> Mount:
+def _secret(given: dict[str, str], at: Location, workdir: str) -> Mount:
     if given.get("source") and given.get("id"):
         raise ContainerfileError(at, "both source and id can't be set")
     target = given.get("target", "")
@@ -168,7 +168,7 @@ def _secret(given: dict[str, str], at: Place, workdir: str) -> Mount:
     )
 
 
-_TYPED: dict[str, Callable[[dict[str, str], Place, str], Mount]] = {
+_TYPED: dict[str, Callable[[dict[str, str], Location, str], Mount]] = {
     "bind": _bind,
     "cache": _cache,
     "tmpfs": _tmpfs,
@@ -176,26 +176,26 @@ _TYPED: dict[str, Callable[[dict[str, str], Place, str], Mount]] = {
 }
 
 
-def _target(given: dict[str, str], at: Place, workdir: str) -> str:
+def _target(given: dict[str, str], at: Location, workdir: str) -> str:
     if not given.get("target"):
         raise ContainerfileError(at, "a mount needs a target: add target=PATH")
     return _below(given["target"], at, workdir)
 
 
-def _below(target: str, at: Place, workdir: str) -> str:
+def _below(target: str, at: Location, workdir: str) -> str:
     path = posixpath.normpath(posixpath.join("/", workdir, target)).replace("//", "/")
     if path == "/":
         raise ContainerfileError(at, f'invalid mount target "{shown(target)}"')
     return path
 
 
-def _truth(at: Place, name: str, value: str) -> bool:
+def _truth(at: Location, name: str, value: str) -> bool:
     if value.lower() not in _TRUE + _FALSE:
         raise ContainerfileError(at, f"invalid value for {name}: {shown(value)}")
     return value.lower() in _TRUE
 
 
-def _number(given: dict[str, str], at: Place, name: str, default: int) -> int:
+def _number(given: dict[str, str], at: Location, name: str, default: int) -> int:
     value = given.get(name)
     if value is None:
         return default

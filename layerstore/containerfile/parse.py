@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from layerstore.containerfile.errors import ContainerfileError, Place, UnknownInstruction
+from layerstore.containerfile.errors import ContainerfileError, Location, UnknownInstruction
 from layerstore.containerfile.flags import Flags, Kind, suggestion
 from layerstore.containerfile.grammar import LARGEST, Memo, Node, heredoc_name, parse_ast
 from layerstore.containerfile.instructions import (
@@ -78,7 +78,7 @@ def parse(
     ast = parse_ast(decoded, file, memo)
     lines = decoded.split("\n")
     warnings = [
-        Warned(Place(file, number, number, lines[number - 1]), note)
+        Warned(Location(file, number, number, lines[number - 1]), note)
         for number, note in ast.warnings
         if number <= len(lines)
     ]
@@ -120,7 +120,7 @@ def _decode(text: str | bytes, file: str) -> str:
         line = text.count(b"\n", 0, error.start) + 1
         bad = text.split(b"\n")[line - 1].decode(errors="replace")
         raise ContainerfileError(
-            Place(file, line, line, bad), "the line is not valid UTF-8"
+            Location(file, line, line, bad), "the line is not valid UTF-8"
         ) from None
 
 
@@ -129,7 +129,7 @@ def _of_directives(lines: list[str], file: str) -> list[Warned]:
         if not line.lstrip("\ufeff").strip().startswith("#"):
             break
         if _SYNTAX.match(line.lstrip("\ufeff")):
-            at = Place(file, number, number, line)
+            at = Location(file, number, number, line)
             return [Warned(at, "no other frontend is loaded: the syntax directive has no effect")]
     return []
 
@@ -140,7 +140,7 @@ class _Request(NamedTuple):
     node: Node
 
     @property
-    def at(self) -> Place:
+    def at(self) -> Location:
         return self.node.at
 
     @property

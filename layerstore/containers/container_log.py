@@ -45,7 +45,7 @@ NAME = "log.json"
 _BEFORE = "log.1.json"
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """One object of a log: `time_ns` since 1970, and what the command wrote to `stream`."""
 
     time_ns: int
@@ -198,7 +198,7 @@ class LogReader:
         while self._files:
             os.close(self._files.popleft())
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[LogEntry]:
         """Yield the entries that were not read yet.  Damaged lines are left out."""
         while True:
             if not self._files:
@@ -217,7 +217,7 @@ class LogReader:
             os.close(self._files.popleft())
             self._rest = b""
 
-    def _of(self, fd: int) -> Iterator[Entry]:
+    def _of(self, fd: int) -> Iterator[LogEntry]:
         while data := os.read(fd, 1 << 16):
             lines = (self._rest + data).split(b"\n")
             self._rest = lines.pop()
@@ -246,11 +246,11 @@ def _same(one: int, other: int) -> bool:
     return os.path.samestat(os.fstat(one), os.fstat(other))
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes) -> LogEntry | None:
     try:
         match json.loads(line):
             case {"log": str(text), "stream": "stdout" | "stderr" as stream, "time": str(at)}:
-                return Entry(parse_timestamp(at), stream, text)
+                return LogEntry(parse_timestamp(at), stream, text)
     except (ValueError, RecursionError, InvalidImage):
         return None
     return None

@@ -14,13 +14,13 @@ import socket
 from pathlib import Path
 
 from layerstore.containers.control_protocol import (
+    ControlRequest,
     Freeze,
     Frozen,
     GetWriting,
     MalformedMessage,
     R,
     Refused,
-    Request,
     Restore,
     decode_reply,
     encode_request,
@@ -36,7 +36,7 @@ class NoMount(StoreError):
     """Nothing serves that control socket."""
 
 
-def ask(path: Path, request: Request[R], *, seconds: float = SECONDS) -> R:
+def ask(path: Path, request: ControlRequest[R], *, seconds: float = SECONDS) -> R:
     """Send `request` to the mount behind the socket `path`; return its reply.
 
     Raises NoMount if nothing serves the socket, Busy if no reply comes within

@@ -174,7 +174,7 @@ class Frozen(Reply):
 # -- requests --
 
 
-class Request(ABC, Generic[R]):
+class ControlRequest(ABC, Generic[R]):
     """A request to a mount; `R` is the type of the reply."""
 
     command: ClassVar[str]
@@ -185,7 +185,7 @@ class Request(ABC, Generic[R]):
 
     @classmethod
     @abstractmethod
-    def parse(cls, fields: Fields) -> Request[R]:
+    def parse(cls, fields: Fields) -> ControlRequest[R]:
         """Return the request of these fields; raises MalformedMessage."""
 
     @abstractmethod
@@ -194,7 +194,7 @@ class Request(ABC, Generic[R]):
 
 
 @dataclass(frozen=True)
-class GetStatus(Request[Status]):
+class GetStatus(ControlRequest[Status]):
     """Asks for the status of the mount."""
 
     command = "status"
@@ -208,7 +208,7 @@ class GetStatus(Request[Status]):
 
 
 @dataclass(frozen=True)
-class GetCounters(Request[Counters]):
+class GetCounters(ControlRequest[Counters]):
     """Asks for the union's counters."""
 
     command = "counters"
@@ -222,7 +222,7 @@ class GetCounters(Request[Counters]):
 
 
 @dataclass(frozen=True)
-class GetWriting(Request[Writing]):
+class GetWriting(ControlRequest[Writing]):
     """Asks which files are open for writing."""
 
     command = "writing"
@@ -236,7 +236,7 @@ class GetWriting(Request[Writing]):
 
 
 @dataclass(frozen=True)
-class Invalidate(Request[Invalidated]):
+class Invalidate(ControlRequest[Invalidated]):
     """Asks to drop the cached names along `path`, or those of the whole union."""
 
     path: bytes | None = None
@@ -254,7 +254,7 @@ class Invalidate(Request[Invalidated]):
 
 
 @dataclass(frozen=True)
-class Restore(Request[Restored]):
+class Restore(ControlRequest[Restored]):
     """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs."""
 
     path: bytes
@@ -273,7 +273,7 @@ class Restore(Request[Restored]):
 
 
 @dataclass(frozen=True)
-class Freeze(Request[Frozen]):
+class Freeze(ControlRequest[Frozen]):
     """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
 
     Files in use are copied while requests wait, or before that with `ahead`.
@@ -306,7 +306,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
 # -- lines --
 
 
-def encode_request(request: Request[R]) -> bytes:
+def encode_request(request: ControlRequest[R]) -> bytes:
     """Return the line that asks for `request`."""
     return _line({"command": request.command, **request.fields()})
 
@@ -329,7 +329,7 @@ def encode_reply(reply: Reply | Refused) -> bytes:
     return _line({"ok": False, "error": str(reply), **errno})
 
 
-def decode_reply(request: Request[R], line: bytes) -> R:
+def decode_reply(request: ControlRequest[R], line: bytes) -> R:
     """Return the reply to `request`; raises Refused, and MalformedMessage for another line."""
     fields = _object(line)
     if fields.get("ok") is True:

@@ -20,7 +20,7 @@ from layerstore.layer.metadata import Metadata
 from layerstore.layer.tree import Folder
 from layerstore.tar.headers import BLOCK_DEVICE, CHAR, FIFO
 from layerstore.tar.pipeline import Feed
-from layerstore.tar.reader import Entry, TarReader
+from layerstore.tar.reader import TarEntry, TarReader
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.copyfile import write_at
@@ -45,7 +45,7 @@ class FileMaker:
         self._umask = _umask()
 
     def regular(
-        self, entry: Entry, folder: Folder, name: bytes, path: bytes, *, raw: Raw | None = None
+        self, entry: TarEntry, folder: Folder, name: bytes, path: bytes, *, raw: Raw | None = None
     ) -> IndexEntry:
         """Make the regular file `name` in `folder`, with its content, which `raw` gets too."""
         mode = self._metadata.mode_on_disk(stat.S_IFREG | entry.mode)
@@ -67,7 +67,7 @@ class FileMaker:
         size = entry.size
         return IndexEntry(path, mode, uid, gid, size, mtime_ns, digest, b"", 0, xattrs)
 
-    def symlink(self, entry: Entry, folder: Folder, name: bytes, path: bytes) -> IndexEntry:
+    def symlink(self, entry: TarEntry, folder: Folder, name: bytes, path: bytes) -> IndexEntry:
         """Make the symbolic link `name` in `folder`."""
         target = entry.linkname
         os.symlink(target, name, dir_fd=folder.fd)
@@ -77,7 +77,7 @@ class FileMaker:
         mtime_ns = self._set_times(entry, folder, name)
         return IndexEntry(path, mode, uid, gid, 0, mtime_ns, "", target, 0, xattrs)
 
-    def special(self, entry: Entry, folder: Folder, name: bytes, path: bytes) -> IndexEntry:
+    def special(self, entry: TarEntry, folder: Folder, name: bytes, path: bytes) -> IndexEntry:
         """Make the device or fifo `name` in `folder`, or a file that records it."""
         mode = _TYPES[entry.kind] | entry.mode
         rdev = 0 if entry.kind == FIFO else os.makedev(*entry.device)
@@ -96,7 +96,7 @@ class FileMaker:
         digest = xxhash.xxh3_128_hexdigest(b"") if recorded else ""
         return IndexEntry(path, on_disk, uid, gid, 0, mtime_ns, digest, b"", rdev_on_disk, xattrs)
 
-    def _set_times(self, entry: Entry, folder: Folder, name: bytes) -> int:
+    def _set_times(self, entry: TarEntry, folder: Folder, name: bytes) -> int:
         mtime_ns = entry.mtime_ns
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder.fd, follow_symlinks=False)
         if not 0 <= mtime_ns < _USUAL_NS:
@@ -112,7 +112,7 @@ class FileMaker:
                 raw(view)
             yield view
 
-    def _write(self, fd: int, entry: Entry, raw: Raw | None) -> str:
+    def _write(self, fd: int, entry: TarEntry, raw: Raw | None) -> str:
         """Write the content of `entry` to the empty file `fd`; return its digest."""
         if entry.segments is not None:
             return self._write_segments(fd, entry, raw)
@@ -156,7 +156,7 @@ class FileMaker:
             done = stop
         write_at(fd, view[done - start :], done + shift)
 
-    def _write_segments(self, fd: int, entry: Entry, raw: Raw | None) -> str:
+    def _write_segments(self, fd: int, entry: TarEntry, raw: Raw | None) -> str:
         """Write a file of which only some pieces are stored, with holes between them."""
         hasher = ContentHasher()
         views = self._views(raw)

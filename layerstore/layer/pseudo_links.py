@@ -18,7 +18,7 @@ from layerstore.layer.index import IndexEntry
 from layerstore.layer.new_files import FileMaker
 from layerstore.layer.tree import Folder
 from layerstore.tar.headers import REGULAR
-from layerstore.tar.reader import Entry
+from layerstore.tar.reader import TarEntry
 
 PREFIX = b".wh..wh.plnk/"
 _PLACE = "plnk"
@@ -40,7 +40,7 @@ class PseudoLinks:
         self._linked: set[bytes] = set()
         self._written = 0
 
-    def take(self, entry: Entry, raw: Callable[[bytes | memoryview], None]) -> bool:
+    def take(self, entry: TarEntry, raw: Callable[[bytes | memoryview], None]) -> bool:
         """Write `entry` if it is such a file; tell whether it is.
 
         Its content is passed to `raw` too, since the layer's tree may not have it.

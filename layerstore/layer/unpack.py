@@ -40,7 +40,7 @@ from layerstore.oci.digest import Digest
 from layerstore.tar.compression import Readable
 from layerstore.tar.headers import CHAR, DIRECTORY, LINK, REGULAR, SYMLINK
 from layerstore.tar.pipeline import Feed, Tick
-from layerstore.tar.reader import Entry, TarReader, normal_path, show
+from layerstore.tar.reader import TarEntry, TarReader, normal_path, show
 from unionfs import (
     make_char_whiteout,
     make_xattr_whiteout,
@@ -188,7 +188,7 @@ class _Unpacker:
         """Remove what the archive needed only while it was unpacked."""
         self._pseudo.close()
 
-    def _apply(self, entry: Entry) -> None:
+    def _apply(self, entry: TarEntry) -> None:
         path = entry.path
         if not path:
             if entry.kind != DIRECTORY:
@@ -246,7 +246,7 @@ class _Unpacker:
 
     # -- links, and what is there already --
 
-    def _make_link(self, entry: Entry, folder_path: bytes, name: bytes, real: bytes) -> None:
+    def _make_link(self, entry: TarEntry, folder_path: bytes, name: bytes, real: bytes) -> None:
         source = self._link_target(entry)
         if source.startswith(PREFIX) and self._make_pseudo_link(source, folder_path, name, real):
             return
@@ -280,7 +280,7 @@ class _Unpacker:
             self.size += made.size
         return True
 
-    def _link_target(self, entry: Entry) -> bytes:
+    def _link_target(self, entry: TarEntry) -> bytes:
         """Return the path, without links in it, that the hard link `entry` names."""
         path = normal_path(entry.linkname)
         folder_path, _, name = path.rpartition(b"/")
@@ -397,7 +397,7 @@ def _take_root(fd: int, metadata: Metadata) -> None:
             os.removexattr(fd, name)
 
 
-def _attributes(entry: Entry) -> _Attributes:
+def _attributes(entry: TarEntry) -> _Attributes:
     return _Attributes(entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
 
 

@@ -18,10 +18,10 @@ The protocol needs no store: `Client.repository` reads and writes manifests, blo
 tags by itself.  What the modules are for:
 
     pull, push, copy        whole images, with their progress
-    client                  sessions, as this machine is configured
+    client                  hosts, as this machine is configured
     repository, catalog     one repository; a registry as a whole
     blob_body, uploads      the download and upload of one blob, resumed after a failure
-    session, auth           requests with authorization, redirects and retries
+    client, auth           requests with authorization, redirects and retries
     http_transport          connections
     config, credential_files, certificates, proxies    the configuration of this machine
 

@@ -19,15 +19,15 @@ from layerstore.registry.challenge import Challenge, choose, parse_challenges
 from layerstore.registry.credentials import Credentials, CredentialSource
 from layerstore.registry.endpoints import login_command
 from layerstore.registry.errors import BadAnswer, Unauthorized
-from layerstore.registry.http_transport import Place
+from layerstore.registry.http_transport import Peer
 from layerstore.registry.tokens import Token, merged, parse_token
-from layerstore.registry.transport import Answer, Request, read_all
+from layerstore.registry.transport import Answer, HttpRequest, read_all
 
 _CLIENT_ID = "pyunion"
 _LARGEST = 1 << 20  # bytes of a token server's answer
 _NO_OAUTH = (401, 404, 405)  # what token servers without POST answer
 
-Send = Callable[[Request], Answer]
+Send = Callable[[HttpRequest], Answer]
 
 
 class Authenticator:
@@ -147,10 +147,10 @@ class Authenticator:
         if credentials is not None:
             headers["Authorization"] = credentials.basic
         url = f"{realm}{joint}{text}" if text else realm
-        status, data = self._asked(Request("GET", url, headers, limit=_LARGEST))
+        status, data = self._asked(HttpRequest("GET", url, headers, limit=_LARGEST))
         if status != 200:
             raise self._not_given(realm, status, credentials)
-        return parse_token(data, Place.of(realm).name, time.monotonic())
+        return parse_token(data, Peer.of(realm).name, time.monotonic())
 
     def _post(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials
@@ -169,21 +169,21 @@ class Authenticator:
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        status, data = self._asked(Request("POST", realm, headers, (body,), _LARGEST))
+        status, data = self._asked(HttpRequest("POST", realm, headers, (body,), _LARGEST))
         if status in _NO_OAUTH:
             return None
         if status != 200:
             raise self._not_given(realm, status, credentials)
-        return parse_token(data, Place.of(realm).name, time.monotonic())
+        return parse_token(data, Peer.of(realm).name, time.monotonic())
 
-    def _asked(self, request: Request) -> tuple[int, bytes]:
+    def _asked(self, request: HttpRequest) -> tuple[int, bytes]:
         answer = self._send(request)
         try:
             data = read_all(answer, _LARGEST)
         finally:
             answer.close()
         if data is None:
-            host = Place.of(request.url).name
+            host = Peer.of(request.url).name
             raise BadAnswer(f"the token server {host} answers with more than a token", host)
         return answer.status, data
 
@@ -195,7 +195,7 @@ class Authenticator:
     def _not_given(
         self, realm: str, status: int, credentials: Credentials | None
     ) -> Unauthorized | BadAnswer:
-        server = Place.of(realm).name
+        server = Peer.of(realm).name
         if status not in (400, 401, 403):
             return BadAnswer(
                 f"the token server {server} of {self._host} answered {status} instead of a token",

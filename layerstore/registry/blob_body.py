@@ -21,8 +21,8 @@ from layerstore.registry.errors import (
     WrongSize,
 )
 from layerstore.registry.headers import content_range, length
+from layerstore.registry.host_client import HostClient
 from layerstore.registry.retries import Notice
-from layerstore.registry.session import Session
 from layerstore.registry.transport import Answer
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
@@ -36,7 +36,7 @@ _PROGRESS = 1 << 20  # bytes after which earlier failures no longer count
 class BlobSource(NamedTuple):
     """A place to read a blob; `ask` requests it from an offset and returns 200, 206 or 416."""
 
-    session: Session
+    client: HostClient
     ask: Callable[[int], Answer]
 
 
@@ -57,7 +57,7 @@ class BlobBody:
         notice: Notice | None = None,
     ) -> None:
         self._sources = iter(sources)
-        self._session, self._ask = next(self._sources)
+        self._client, self._ask = next(self._sources)
         self._descriptor = descriptor
         self._notice = notice
         self._answer: Answer | None = None
@@ -111,9 +111,9 @@ class BlobBody:
         count = self._answer.readinto(view)
         if count == 0:
             raise WrongSize(
-                f"{self._session.host} sent {self.position} bytes for the blob "
+                f"{self._client.host} sent {self.position} bytes for the blob "
                 f"{self._descriptor.digest}; {self._descriptor.size} were announced",
-                self._session.host,
+                self._client.host,
             )
         return count
 
@@ -131,9 +131,9 @@ class BlobBody:
 
     def _longer(self) -> WrongSize:
         return WrongSize(
-            f"{self._session.host} sends more than the {self._descriptor.size} bytes that were "
+            f"{self._client.host} sends more than the {self._descriptor.size} bytes that were "
             f"announced for the blob {self._descriptor.digest}",
-            self._session.host,
+            self._client.host,
         )
 
     def _begun(self, offset: int) -> int:
@@ -151,7 +151,7 @@ class BlobBody:
         following = next(self._sources, None)
         if following is None:
             raise error
-        self._session, self._ask = following
+        self._client, self._ask = following
         self._failed = 0
 
     def _resume(self, error: RegistryError) -> None:
@@ -162,7 +162,7 @@ class BlobBody:
         self._reached = self.position
         self._failed += 1
         try:
-            self._session.pause(self._failed, error, self._notice)
+            self._client.pause(self._failed, error, self._notice)
         except Cancelled:
             raise
         except RegistryError as final:
@@ -204,9 +204,9 @@ class BlobBody:
             if offset:
                 return None
             raise BadAnswer(
-                f"{self._session.host} sent another part of the blob {self._descriptor.digest} "
+                f"{self._client.host} sent another part of the blob {self._descriptor.digest} "
                 "than was asked for",
-                self._session.host,
+                self._client.host,
             )
         if answer.status != 200:
             return None
@@ -214,9 +214,9 @@ class BlobBody:
             if encoding != "identity":
                 raise self._encoded(encoding)
             raise WrongSize(
-                f"{self._session.host} sends {announced} bytes for the blob "
+                f"{self._client.host} sends {announced} bytes for the blob "
                 f"{self._descriptor.digest}; {size} were announced",
-                self._session.host,
+                self._client.host,
             )
         if encoding != "identity" and announced is None:
             raise self._encoded(encoding)
@@ -224,10 +224,10 @@ class BlobBody:
 
     def _encoded(self, encoding: str) -> BadAnswer:
         return BadAnswer(
-            f"{self._session.host}, or a proxy before it, sends the blob "
+            f"{self._client.host}, or a proxy before it, sends the blob "
             f"{self._descriptor.digest} encoded anew ({encoding[:20]!r}): it must pass blobs on "
             "as they are",
-            self._session.host,
+            self._client.host,
             advice="",
         )
 
@@ -237,7 +237,7 @@ class BlobBody:
             got = answer.readinto(view[: min(count, CHUNK)])
             if not got:
                 raise Interrupted(
-                    f"{self._session.host} sent less of the blob than before; try again",
-                    self._session.host,
+                    f"{self._client.host} sent less of the blob than before; try again",
+                    self._client.host,
                 )
             count -= got

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 from layerstore.errors import InvalidImage, shown
 from layerstore.oci.json_values import Object, parse_document, text_of
 from layerstore.registry.errors import BadAnswer
+from layerstore.registry.host_client import Call, HostClient
 from layerstore.registry.pages import pages
-from layerstore.registry.session import Call, Session
 from layerstore.registry.tokens import CATALOG
 from unionfs.light_typing import NamedTuple
 
@@ -29,22 +29,22 @@ class Found(NamedTuple):
 class Registry:
     """The registry `domain`; `searched` is the host of its search, by default the same."""
 
-    def __init__(self, domain: str, session: Session, searched: Session | None = None) -> None:
+    def __init__(self, domain: str, client: HostClient, searched: HostClient | None = None) -> None:
         self.domain = domain
-        self._session = session
-        self._searched = searched or session
+        self._client = client
+        self._searched = searched or client
 
     @property
     def host(self) -> str:
         """The host that answers for it."""
-        return self._session.host
+        return self._client.host
 
     def ping(self) -> None:
         """Check that the host speaks the protocol and accepts the credentials.
 
         Raises Unauthorized, a subclass of Unreachable, or Missing.
         """
-        self._session.read(Call("GET", "/v2/", "the protocol of registries"))
+        self._client.read(Call("GET", "/v2/", "the protocol of registries"))
 
     def search(self, term: str, limit: int = 25) -> list[Found]:
         """Return the repositories that fit `term`, the best first, up to `limit` of them.
@@ -52,10 +52,10 @@ class Registry:
         This uses version 1 of the protocol, as docker and Docker Hub do for searches.
         Raises Missing if the registry has no search; it may still have a `catalog`.
         """
-        session = self._searched
+        client = self._searched
         query = urlencode({"q": term, "n": min(max(limit, 1), _SEARCH_LIMIT)}, quote_via=quote)
         call = Call("GET", f"/v1/search?{query}", f'the search for "{shown(term)}"')
-        document = session.read(call)
+        document = client.read(call)
         try:
             listed = parse_document(document.data, "result").get("results")
             if listed is not None and not isinstance(listed, list):
@@ -64,7 +64,7 @@ class Registry:
             return [_found(entry) for entry in entries if text_of(entry, "name")][:limit]
         except InvalidImage as error:
             raise BadAnswer(
-                f"{session.host} answers the search wrongly: {error}", session.host
+                f"{client.host} answers the search wrongly: {error}", client.host
             ) from None
 
     def catalog(self, page: int = 1000) -> Iterator[str]:
@@ -74,7 +74,7 @@ class Registry:
         Denied, Unauthorized or Refused then.
         """
         call = Call("GET", f"/v2/_catalog?n={page}", "the catalog", (CATALOG,))
-        for found in pages(self._session, call):
+        for found in pages(self._client, call):
             listed = found.get("repositories")
             if listed is not None and not isinstance(listed, list):
                 raise BadAnswer(f"{self.host} lists its repositories wrongly", self.host)

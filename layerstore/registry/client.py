@@ -1,4 +1,4 @@
-"""The client: sessions with registries, as the configuration of this machine says.
+"""The client: hosts with registries, as the configuration of this machine says.
 
     from layerstore import parse_reference
     from layerstore.registry import Client
@@ -26,12 +26,13 @@ from layerstore.registry.config import Configuration, Source
 from layerstore.registry.credential_files import CredentialFiles
 from layerstore.registry.credentials import Credentials, CredentialSource, OneLogin
 from layerstore.registry.endpoints import SEARCH_HOST, Endpoint, host_of
+from layerstore.registry.exchange import Exchange
+from layerstore.registry.host_client import HostClient
 from layerstore.registry.http_transport import HttpTransport
 from layerstore.registry.proxies import proxy_variables
 from layerstore.registry.reach import Reach
-from layerstore.registry.repository import Place, Repository
+from layerstore.registry.repository import Repository, Site
 from layerstore.registry.retries import Retries
-from layerstore.registry.session import Session
 from layerstore.registry.transport import Stop, Timeouts
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class Client:
         self._timeouts = timeouts
         self._retries = retries
         self._stop = Stop()
-        self._sessions: dict[tuple[str, bool], Session] = {}
+        self._hosts: dict[tuple[str, bool], HostClient] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -74,9 +75,9 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
-            session.close()
+            hosts, self._hosts = self._hosts, {}
+        for client in hosts.values():
+            client.close()
 
     def cancel(self) -> None:
         """Make all current and later requests, in any thread, raise Cancelled."""
@@ -84,19 +85,19 @@ class Client:
 
     def repository(self, reference: Reference) -> Repository:
         """Return the repository of `reference`; raises Blocked."""
-        home = self._place(self.configuration.home(reference))
+        home = self._site(self.configuration.home(reference))
         mirrors = self.configuration.mirrors(reference)
         return Repository(
-            reference.repository, home, [partial(self._place, mirror) for mirror in mirrors]
+            reference.repository, home, [partial(self._site, mirror) for mirror in mirrors]
         )
 
     def registry(self, domain: str) -> Registry:
         """Return the registry `domain`, as "docker.io" or "host:port"; raises Blocked."""
         endpoint = self.configuration.home(Reference(f"{domain}/"))
-        session = self._session(endpoint.host, endpoint.insecure)
+        client = self._client(endpoint.host, endpoint.insecure)
         is_hub = endpoint.host == host_of(DEFAULT_DOMAIN)
-        searched = self._session(SEARCH_HOST, insecure=False) if is_hub else session
-        return Registry(domain, session, searched)
+        searched = self._client(SEARCH_HOST, insecure=False) if is_hub else client
+        return Registry(domain, client, searched)
 
     def login(self, domain: str, credentials: Credentials) -> Credentials:
         """Try the credentials at the registry `domain`, and return what to store.
@@ -104,9 +105,9 @@ class Client:
         That is an identity token if the registry gives one.  Raises Unauthorized.
         """
         endpoint = self.configuration.home(Reference(f"{domain}/"))
-        session = self._opened(endpoint.host, endpoint.insecure, OneLogin(credentials))
-        with closing(session):
-            return session.login(credentials)
+        client = self._opened(endpoint.host, endpoint.insecure, OneLogin(credentials))
+        with closing(client):
+            return client.login(credentials)
 
     @property
     def configuration(self) -> Configuration:
@@ -137,20 +138,20 @@ class Client:
         found += [Source(str(path), "credentials") for path in self.credential_files.files()]
         return found + [Source(f"${name}", "proxy") for name in proxy_variables()]
 
-    def _place(self, endpoint: Endpoint) -> Place:
-        return Place(self._session(endpoint.host, endpoint.insecure), endpoint.name)
+    def _site(self, endpoint: Endpoint) -> Site:
+        return Site(self._client(endpoint.host, endpoint.insecure), endpoint.name)
 
-    def _session(self, host: str, insecure: bool) -> Session:
+    def _client(self, host: str, insecure: bool) -> HostClient:
         credentials = self.credentials
         with self._lock:
-            found = self._sessions.get((host, insecure))
+            found = self._hosts.get((host, insecure))
         if found is None:
             opened = self._opened(host, insecure, credentials)
             with self._lock:
-                found = self._sessions.setdefault((host, insecure), opened)
+                found = self._hosts.setdefault((host, insecure), opened)
         return found
 
-    def _opened(self, host: str, insecure: bool, credentials: CredentialSource) -> Session:
+    def _opened(self, host: str, insecure: bool, credentials: CredentialSource) -> HostClient:
         configuration = self.configuration
         reach = Reach(host)
 
@@ -164,13 +165,7 @@ class Client:
         transport = HttpTransport(
             lru_cache(tls), stop=self._stop, timeouts=self._timeouts, permitted=reach.permitted
         )
-        return Session(
-            host,
-            transport,
-            credentials=credentials,
-            is_insecure=is_insecure,
-            reach=reach,
-            stop=self._stop,
-            retries=self._retries,
-            warn=self._warn,
+        exchange = Exchange(host, transport, reach, is_insecure)
+        return HostClient(
+            exchange, credentials, stop=self._stop, retries=self._retries, warn=self._warn
         )

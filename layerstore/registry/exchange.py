@@ -13,9 +13,9 @@ from urllib.parse import urljoin
 
 from layerstore.errors import shown
 from layerstore.registry.errors import BadAnswer, UnsafeRedirect
-from layerstore.registry.http_transport import Place
+from layerstore.registry.http_transport import Peer
 from layerstore.registry.reach import Reach
-from layerstore.registry.transport import Answer, Request, Transport
+from layerstore.registry.transport import Answer, HttpRequest, Transport
 
 _LONGEST = 10  # redirects of one request
 _KEEP_METHOD = (307, 308)
@@ -32,12 +32,16 @@ class Exchange:
     def __init__(
         self, host: str, transport: Transport, reach: Reach, is_insecure: Callable[[str], bool]
     ) -> None:
-        self._host = host
+        self.host = host
+        self.is_insecure = is_insecure
         self._transport = transport
         self._reach = reach
-        self._is_insecure = is_insecure
 
-    def send(self, request: Request) -> Answer:
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def send(self, request: HttpRequest) -> Answer:
         """Return the answer at the end of the redirects; the caller closes it."""
         seen = {request.url}
         while True:
@@ -50,8 +54,8 @@ class Exchange:
             request = self._led(request, answer)
             if request.url in seen or len(seen) > _LONGEST:
                 raise BadAnswer(
-                    f"{self._host} redirects in circles, or too often, at {shown(seen.pop())}",
-                    self._host,
+                    f"{self.host} redirects in circles, or too often, at {shown(seen.pop())}",
+                    self.host,
                 )
             seen.add(request.url)
 
@@ -67,23 +71,23 @@ class Exchange:
             target = location
         if not target.lower().startswith(("http://", "https://")):
             raise UnsafeRedirect(
-                f"{self._host} leads to {shown(target)}, which is no address of HTTP", self._host
+                f"{self.host} leads to {shown(target)}, which is no address of HTTP", self.host
             )
-        here, there = Place.of(url), Place.of(target)
+        here, there = Peer.of(url), Peer.of(target)
         self._reach.check_name(there.name, there.host)
         down = here.scheme == "https" and there.scheme == "http" and not plain
-        if down and not self._is_insecure(there.name):
+        if down and not self.is_insecure(there.name):
             raise UnsafeRedirect(
-                f"{self._host} leads from TLS to plain HTTP at {there.name}: configure "
+                f"{self.host} leads from TLS to plain HTTP at {there.name}: configure "
                 f"{there.name} as insecure if that is meant",
-                self._host,
+                self.host,
                 advice="",
             )
         return target
 
-    def _led(self, request: Request, answer: Answer) -> Request:
+    def _led(self, request: HttpRequest, answer: Answer) -> HttpRequest:
         url = self.located(request.url, answer.headers.get("Location") or "")
         headers = request.headers
-        if Place.of(url) != Place.of(request.url):
+        if Peer.of(url) != Peer.of(request.url):
             headers = {name: text for name, text in headers.items() if name != _SECRET}
         return request._replace(url=url, headers=headers)

@@ -34,7 +34,7 @@ from layerstore.registry.errors import (
 )
 from layerstore.registry.headers import Headers
 from layerstore.registry.proxies import Proxy, proxy_for
-from layerstore.registry.transport import Answer, Request, Stop, Timeouts
+from layerstore.registry.transport import Answer, HttpRequest, Stop, Timeouts
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _LONGEST_TUNNEL = 64 << 10  # bytes of a proxy's answer before TLS begins
 _PORTS = {"http": 80, "https": 443}
 
 
-class Place(NamedTuple):
+class Peer(NamedTuple):
     """Where a connection leads."""
 
     scheme: str
@@ -59,8 +59,8 @@ class Place(NamedTuple):
     port: int
 
     @classmethod
-    def of(cls, url: str) -> Place:
-        """Return the place of an http or https address; raises BadAnswer."""
+    def of(cls, url: str) -> Peer:
+        """Return the peer of an http or https address; raises BadAnswer."""
         try:
             parts = urlsplit(url)
             if parts.scheme in _PORTS and parts.hostname:
@@ -98,17 +98,17 @@ class HttpTransport:
         self._timeouts = timeouts or Timeouts()
         self._proxy_of = proxy_of
         self._permitted = permitted
-        self._idle: dict[Place, list[_Connection]] = {}
+        self._idle: dict[Peer, list[_Connection]] = {}
         self._lock = threading.Lock()
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: HttpRequest) -> Answer:
         """Return the answer to `request`; see Transport."""
-        place = Place.of(request.url)
-        with _explained(place, self._stop):
-            proxy = self._proxy_of(*place)
-            connection = self._kept(place) or self._connect(place, proxy)
+        peer = Peer.of(request.url)
+        with _explained(peer, self._stop):
+            proxy = self._proxy_of(*peer)
+            connection = self._kept(peer) or self._connect(peer, proxy)
             try:
-                head = _head(request, place, proxy if place.scheme == "http" else None)
+                head = _head(request, peer, proxy if peer.scheme == "http" else None)
                 response = connection.exchange(head, request)
             except BaseException:
                 connection.close()
@@ -123,9 +123,9 @@ class HttpTransport:
             for connection in connections:
                 connection.close()
 
-    def _kept(self, place: Place) -> _Connection | None:
+    def _kept(self, peer: Peer) -> _Connection | None:
         with self._lock:
-            idle = self._idle.get(place, [])
+            idle = self._idle.get(peer, [])
             while idle:
                 connection = idle.pop()
                 if connection.is_usable():
@@ -136,44 +136,44 @@ class HttpTransport:
     def _keep(self, connection: _Connection) -> None:
         connection.kept_since = time.monotonic()
         with self._lock:
-            self._idle.setdefault(connection.place, []).append(connection)
+            self._idle.setdefault(connection.peer, []).append(connection)
 
-    def _connect(self, place: Place, proxy: Proxy | None) -> _Connection:
-        there = (proxy.host, proxy.port) if proxy else (place.host, place.port)
+    def _connect(self, peer: Peer, proxy: Proxy | None) -> _Connection:
+        there = (proxy.host, proxy.port) if proxy else (peer.host, peer.port)
         self._stop.check()
         try:
             sock = socket.create_connection(there, self._timeouts.connect)
         except OSError as error:
             if proxy is not None:
                 raise NoConnection(
-                    f"{place.name} cannot be reached by the proxy {proxy.host}:{proxy.port}, which "
-                    f"{place.scheme.upper()}_PROXY names: {error.strerror or error}",
-                    place.name,
+                    f"{peer.name} cannot be reached by the proxy {proxy.host}:{proxy.port}, which "
+                    f"{peer.scheme.upper()}_PROXY names: {error.strerror or error}",
+                    peer.name,
                 ) from None
             if not isinstance(error, TimeoutError):
                 raise
             raise NoConnection(
-                f"no connection to {place.name} in {self._timeouts.connect:g} seconds", place.name
+                f"no connection to {peer.name} in {self._timeouts.connect:g} seconds", peer.name
             ) from None
         try:
             if proxy is None and self._permitted is not None:
-                self._permitted(place.name, sock.getpeername()[0])
+                self._permitted(peer.name, sock.getpeername()[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._stop.watch(sock)
-            if place.scheme == "https":
+            if peer.scheme == "https":
                 if proxy is not None:
-                    self._tunnel(sock, place, proxy)
-                sock = self._tls_for(place.name).wrap_socket(sock, server_hostname=place.host)
+                    self._tunnel(sock, peer, proxy)
+                sock = self._tls_for(peer.name).wrap_socket(sock, server_hostname=peer.host)
                 self._stop.watch(sock)
-            return _Connection(sock, place, self._timeouts, self._stop)
+            return _Connection(sock, peer, self._timeouts, self._stop)
         except BaseException:
             sock.close()
             raise
 
-    def _tunnel(self, sock: socket.socket, place: Place, proxy: Proxy) -> None:
-        """Ask the proxy at `sock` for a connection to `place`."""
-        host = f"[{place.host}]" if ":" in place.host else place.host
-        lines = [f"CONNECT {host}:{place.port} HTTP/1.1", f"Host: {host}:{place.port}"]
+    def _tunnel(self, sock: socket.socket, peer: Peer, proxy: Proxy) -> None:
+        """Ask the proxy at `sock` for a connection to `peer`."""
+        host = f"[{peer.host}]" if ":" in peer.host else peer.host
+        lines = [f"CONNECT {host}:{peer.port} HTTP/1.1", f"Host: {host}:{peer.port}"]
         if proxy.authorization:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
         sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
@@ -186,17 +186,17 @@ class HttpTransport:
             response.close()
         if not 200 <= response.status < 300:
             raise NoConnection(
-                f"the proxy {proxy.host}:{proxy.port} refused a connection to {place.name} "
+                f"the proxy {proxy.host}:{proxy.port} refused a connection to {peer.name} "
                 f"({response.status} {shown(response.reason)})",
-                place.name,
+                peer.name,
             )
 
 
 class _Connection:
     """One connection; used by one exchange at a time."""
 
-    def __init__(self, sock: socket.socket, place: Place, timeouts: Timeouts, stop: Stop) -> None:
-        self.place = place
+    def __init__(self, sock: socket.socket, peer: Peer, timeouts: Timeouts, stop: Stop) -> None:
+        self.peer = peer
         self.kept_since = -math.inf  # of the monotonic clock
         self._sock = sock
         self._timeouts = timeouts
@@ -210,7 +210,7 @@ class _Connection:
         poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
-    def exchange(self, head: bytes, request: Request) -> http.client.HTTPResponse:
+    def exchange(self, head: bytes, request: HttpRequest) -> http.client.HTTPResponse:
         """Send a request and read the head of its answer."""
         self._sock.settimeout(self._timeouts.idle)
         try:
@@ -290,7 +290,7 @@ class _HttpAnswer:
     def __init__(
         self,
         response: http.client.HTTPResponse,
-        request: Request,
+        request: HttpRequest,
         connection: _Connection,
         keep: Callable[[_Connection], None],
         stop: Stop,
@@ -306,7 +306,7 @@ class _HttpAnswer:
     def readinto(self, buffer: memoryview, /) -> int:
         if self._connection is None:
             return 0
-        with _explained(self._connection.place, self._stop, begun=True):
+        with _explained(self._connection.peer, self._stop, begun=True):
             count = self._response.readinto(buffer)
             if not count:
                 self._stop.check()
@@ -332,13 +332,13 @@ class _HttpAnswer:
         connection.close()
 
 
-def _head(request: Request, place: Place, proxy: Proxy | None) -> bytes:
+def _head(request: HttpRequest, peer: Peer, proxy: Proxy | None) -> bytes:
     """Return the request line and the headers."""
     parts = urlsplit(request.url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {"Host": place.name, **request.headers}
+    headers = {"Host": peer.name, **request.headers}
     if proxy is not None:
-        target = f"http://{place.name}{target}"
+        target = f"http://{peer.name}{target}"
         if proxy.authorization:
             headers["Proxy-Authorization"] = proxy.authorization
     if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
@@ -346,13 +346,13 @@ def _head(request: Request, place: Place, proxy: Proxy | None) -> bytes:
     lines = [f"{request.method} {target} HTTP/1.1"]
     lines += (f"{name}: {value}" for name, value in headers.items())
     if not all(line.isascii() and line.isprintable() for line in lines) or " " in target:
-        raise BadAnswer(f"{shown(request.url)} is not an address of HTTP", place.name)
+        raise BadAnswer(f"{shown(request.url)} is not an address of HTTP", peer.name)
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 @contextmanager
-def _explained(place: Place, stop: Stop, *, begun: bool = False) -> Iterator[None]:
-    """Turn the exceptions of sockets, TLS and the library into errors about `place`.
+def _explained(peer: Peer, stop: Stop, *, begun: bool = False) -> Iterator[None]:
+    """Turn the exceptions of sockets, TLS and the library into errors about `peer`.
 
     If the answer has `begun`, a failure of TLS means a damaged connection, and another try
     may work.
@@ -362,13 +362,13 @@ def _explained(place: Place, stop: Stop, *, begun: bool = False) -> Iterator[Non
     except (OSError, http.client.HTTPException, ValueError) as error:
         stop.check()
         if begun and isinstance(error, ssl.SSLError):
-            text = f"the connection with {place.name} was damaged; try again"
-            raise Interrupted(text, place.name) from None
-        raise _failure(error, place) from None
+            text = f"the connection with {peer.name} was damaged; try again"
+            raise Interrupted(text, peer.name) from None
+        raise _failure(error, peer) from None
 
 
-def _failure(error: Exception, place: Place) -> Exception:
-    name = place.name
+def _failure(error: Exception, peer: Peer) -> Exception:
+    name = peer.name
     match error:
         case TimeoutError():
             return TooSlow(

@@ -41,10 +41,10 @@ from layerstore.registry.errors import (
     WrongContent,
 )
 from layerstore.registry.headers import length, media_type
+from layerstore.registry.host_client import Call, HostClient, Reply
 from layerstore.registry.pages import pages
 from layerstore.registry.remote import Document
 from layerstore.registry.retries import Notice
-from layerstore.registry.session import Call, Reply, Session
 from layerstore.registry.tokens import pull_scope, push_scope
 from layerstore.registry.transport import Answer
 from layerstore.registry.uploads import CHUNK, Upload
@@ -65,10 +65,10 @@ class ManifestHead(NamedTuple):
     size: int | None
 
 
-class Place(NamedTuple):
-    """A repository at one host: the session with the host, and the name it has there."""
+class Site(NamedTuple):
+    """A repository at one host: the client with the host, and the name it has there."""
 
-    session: Session
+    client: HostClient
     name: str
 
 
@@ -80,16 +80,16 @@ class Repository:
     `home` is its registry itself, which alone is written to.
     """
 
-    def __init__(self, name: str, home: Place, mirrors: Sequence[Callable[[], Place]] = ()) -> None:
+    def __init__(self, name: str, home: Site, mirrors: Sequence[Callable[[], Site]] = ()) -> None:
         self.name = name
         self._home = home
         self._mirrors = tuple(mirrors)
-        self._down: set[Place] = set()
+        self._down: set[Site] = set()
 
     @property
     def host(self) -> str:
         """The host of the registry."""
-        return self._home.session.host
+        return self._home.client.host
 
     # -- manifests
 
@@ -99,10 +99,10 @@ class Repository:
         HEAD does not count for the pull limits of Docker Hub.  Raises ManifestUnknown.
         """
 
-        def head(place: Place) -> ManifestHead | None:
-            call = self._manifest_call(place, "HEAD", reference)._replace(expected=(200, 400, 405))
+        def head(site: Site) -> ManifestHead | None:
+            call = self._manifest_call(site, "HEAD", reference)._replace(expected=(200, 400, 405))
             try:
-                answer = place.session.open(call)
+                answer = site.client.open(call)
             except (Unauthorized, Denied):
                 return None  # some registries refuse HEAD only; GET shows the reason
             answer.close()
@@ -122,9 +122,9 @@ class Repository:
         Raises ManifestUnknown, WrongContent, TooLarge, or BadAnswer.
         """
 
-        def get(place: Place) -> Document:
-            call = self._manifest_call(place, "GET", reference)._replace(limit=MANIFEST_LIMIT)
-            return checked_document(place.session.read(call), place.session.host, reference)
+        def get(site: Site) -> Document:
+            call = self._manifest_call(site, "GET", reference)._replace(limit=MANIFEST_LIMIT)
+            return checked_document(site.client.read(call), site.client.host, reference)
 
         return self._first(get)
 
@@ -134,7 +134,7 @@ class Repository:
         The blobs and manifests that it names have to be in the registry already.  Raises
         WrongContent if the registry computed another digest, and Refused.
         """
-        session, name = self._home
+        client, name = self._home
         call = Call(
             "PUT",
             f"/v2/{name}/manifests/{quote(reference, safe=':')}",
@@ -146,14 +146,14 @@ class Repository:
             missing=RepositoryUnknown,
             expected=(200, 201, 202),
         )
-        answer = session.open(call)
+        answer = client.open(call)
         answer.close()
         own = sha256_digest(data)
         theirs = _digest_of(answer.headers.get("Docker-Content-Digest"))
         if theirs is not None and theirs != own:
             raise WrongContent(
-                f"{session.host} stored the manifest of {self.name} as {theirs} instead of {own}",
-                session.host,
+                f"{client.host} stored the manifest of {self.name} as {theirs} instead of {own}",
+                client.host,
             )
         return own
 
@@ -174,8 +174,8 @@ class Repository:
         """
 
         sources = (
-            BlobSource(place.session, partial(self._ask, place, descriptor, notice))
-            for place in self._places()
+            BlobSource(site.client, partial(self._ask, site, descriptor, notice))
+            for site in self._sites()
         )
         with BlobBody(sources, descriptor, offset, notice) as body:
             yield body
@@ -207,7 +207,7 @@ class Repository:
         `source` is a name without its host.  Returns None if the blob is mounted, and
         otherwise the upload that the registry opened instead.
         """
-        session, name = self._home
+        client, name = self._home
         scopes = (push_scope(name), pull_scope(source))
         query = urlencode({"mount": digest, "from": source}, safe=":/")
         call = Call(
@@ -218,16 +218,16 @@ class Repository:
             name,
             expected=(201, 202),
         )
-        answer = session.open(call)
+        answer = client.open(call)
         answer.close()
         if answer.status == 201:
             return None
-        return Upload(session, name, (push_scope(name),), answer)
+        return Upload(client, name, (push_scope(name),), answer)
 
     def upload(self, chunk: int = CHUNK, notice: Notice | None = None) -> Upload:
         """Return an upload; its bytes are written piece by piece."""
-        session, name = self._home
-        return Upload(session, name, (push_scope(name),), None, chunk, notice)
+        client, name = self._home
+        return Upload(client, name, (push_scope(name),), None, chunk, notice)
 
     def upload_blob(
         self,
@@ -250,7 +250,7 @@ class Repository:
 
     def tags(self) -> list[str]:
         """Return all tags of the repository, as the registry lists them."""
-        session, name = self._home
+        client, name = self._home
         call = Call(
             "GET",
             f"/v2/{name}/tags/list",
@@ -260,7 +260,7 @@ class Repository:
             missing=RepositoryUnknown,
         )
         found: list[str] = []
-        for page in pages(session, call):
+        for page in pages(client, call):
             listed = page.get("tags")
             found += (
                 [tag for tag in listed or () if isinstance(tag, str)]
@@ -275,7 +275,7 @@ class Repository:
         If the registry has no referrers API, the referrers tag is read instead.  The blobs
         that these manifests name are not fetched.
         """
-        session, name = self._home
+        client, name = self._home
         call = Call(
             "GET",
             f"/v2/{name}/referrers/{digest}",
@@ -286,7 +286,7 @@ class Repository:
         )
         found: list[Descriptor] = []
         try:
-            for page in pages(session, call):
+            for page in pages(client, call):
                 found += parse_index(json.dumps(page).encode())
         except (Missing, Refused):
             try:
@@ -296,50 +296,50 @@ class Repository:
                 return ()
         except InvalidImage as error:
             raise BadAnswer(
-                f"{session.host} lists referrers wrongly: {error}", session.host
+                f"{client.host} lists referrers wrongly: {error}", client.host
             ) from None
         return tuple(found)
 
     # -- parts
 
-    def _first(self, ask: Callable[[Place], _T]) -> _T:
-        """Return the result of `ask` at the first place that is reachable and has it."""
-        for place in self._places():
+    def _first(self, ask: Callable[[Site], _T]) -> _T:
+        """Return the result of `ask` at the first site that is reachable and has it."""
+        for site in self._sites():
             try:
-                return ask(place)
+                return ask(site)
             except Cancelled:
                 raise
             except RegistryError as error:
-                # A mirror may lack it, or be closed to us: the next place decides.
-                if place is self._home:
+                # A mirror may lack it, or be closed to us: the next site decides.
+                if site is self._home:
                     raise
                 if isinstance(error, Unreachable):
-                    self._down.add(place)
+                    self._down.add(site)
         raise AssertionError("there is always a registry")
 
-    def _places(self) -> Iterator[Place]:
+    def _sites(self) -> Iterator[Site]:
         """Yield the places to read, the registry last; a mirror that is down is asked once."""
         for mirror in self._mirrors:
-            place = mirror()
-            if place not in self._down:
-                yield place
+            site = mirror()
+            if site not in self._down:
+                yield site
         yield self._home
 
-    def _manifest_call(self, place: Place, method: str, reference: str) -> Call:
+    def _manifest_call(self, site: Site, method: str, reference: str) -> Call:
         joint = "@" if ":" in reference else ":"
         return Call(
             method,
-            f"/v2/{place.name}/manifests/{quote(reference, safe=':')}",
+            f"/v2/{site.name}/manifests/{quote(reference, safe=':')}",
             f"the manifest {self.name}{joint}{reference}",
-            (pull_scope(place.name),),
-            place.name,
+            (pull_scope(site.name),),
+            site.name,
             {"Accept": _ACCEPT},
             missing=ManifestUnknown,
             image=f"{familiar_name(self.name)}{joint}{reference}",
         )
 
     def _has(self, digest: Digest, scope: str) -> bool:
-        session, name = self._home
+        client, name = self._home
         call = Call(
             "HEAD",
             f"/v2/{name}/blobs/{digest}",
@@ -348,26 +348,26 @@ class Repository:
             name,
             expected=(200, 404),
         )
-        answer = session.open(call)
+        answer = client.open(call)
         answer.close()
         return answer.status == 200
 
     def _ask(
-        self, place: Place, descriptor: Descriptor, notice: Notice | None, offset: int
+        self, site: Site, descriptor: Descriptor, notice: Notice | None, offset: int
     ) -> Answer:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         call = Call(
             "GET",
-            f"/v2/{place.name}/blobs/{descriptor.digest}",
+            f"/v2/{site.name}/blobs/{descriptor.digest}",
             f"the blob {descriptor.digest} of {self.name}",
-            (pull_scope(place.name),),
-            place.name,
+            (pull_scope(site.name),),
+            site.name,
             headers,
             limit=descriptor.size,
             missing=BlobUnknown,
             expected=(200, 206, 416, 400) if offset else (200, 206),
         )
-        return place.session.open(call, notice)
+        return site.client.open(call, notice)
 
 
 def _digest_of(text: str | None) -> Digest | None:

@@ -39,7 +39,7 @@ class Timeouts:
     least: int = 10 << 10
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """One request; `body` is pieces that can be sent again.
 
     `limit` is the number of bytes that the body of the answer may have.
@@ -77,7 +77,7 @@ class Answer(Protocol):
 class Transport(Protocol):
     """What carries requests: `HttpTransport`, and in tests a list of answers."""
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: HttpRequest) -> Answer:
         """Return the answer to `request`; nothing is sent twice.
 
         Raises a subclass of Unreachable, BadAnswer, or Cancelled.

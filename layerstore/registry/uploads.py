@@ -23,8 +23,8 @@ from layerstore.registry.errors import (
     UploadLost,
 )
 from layerstore.registry.headers import length, uploaded
+from layerstore.registry.host_client import Call, HostClient
 from layerstore.registry.retries import Notice
-from layerstore.registry.session import Call, Session
 from layerstore.registry.transport import Answer
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -44,14 +44,14 @@ class Upload:
 
     def __init__(
         self,
-        session: Session,
+        client: HostClient,
         repository: str,
         scopes: tuple[str, ...],
         opened: Answer | None = None,
         chunk: int = CHUNK,
         notice: Notice | None = None,
     ) -> None:
-        self._session = session
+        self._client = client
         self._repository = repository
         self._scopes = scopes
         self._notice = notice
@@ -100,7 +100,7 @@ class Upload:
         if digest is not None and digest != own:
             raise UploadInvalid(
                 f"what was to be uploaded as {digest} has the digest {own}: it was damaged here",
-                self._session.host,
+                self._client.host,
             )
         if self._location is None:
             self._start()
@@ -111,7 +111,7 @@ class Upload:
                 break
             except (Unreachable, RateLimited) as error:
                 failed += 1
-                self._session.pause(failed, error, self._notice)
+                self._client.pause(failed, error, self._notice)
                 if self._has(own):
                     break
                 self._synchronise()
@@ -126,7 +126,7 @@ class Upload:
         if self._location is None:
             return
         try:
-            self._session.open_once(self._call("DELETE", (202, 204, 404))).close()
+            self._client.open_once(self._call("DELETE", (202, 204, 404))).close()
         except RegistryError:
             pass  # a registry drops abandoned uploads by itself, too
 
@@ -139,7 +139,7 @@ class Upload:
             self._repository,
             expected=(202,),
         )
-        answer = self._session.open(call, self._notice)
+        answer = self._client.open(call, self._notice)
         answer.close()
         self._moved(answer)
 
@@ -154,7 +154,7 @@ class Upload:
                 self._patch()
             except (Unreachable, RateLimited) as error:
                 failed += 1
-                self._session.pause(failed, error, self._notice)
+                self._client.pause(failed, error, self._notice)
                 self._synchronise()
 
     def _patch(self) -> None:
@@ -164,15 +164,15 @@ class Upload:
             "Content-Range": f"{first}-{first + count - 1}",
         }
         call = self._call("PATCH", (201, 202, 204, 416), headers)._replace(body=self._pieces)
-        answer = self._session.open_once(call)
+        answer = self._client.open_once(call)
         answer.close()
         if answer.status == 416:
             self._synchronise()
             if self.sent == first and self._held == count:
                 raise UploadInvalid(
-                    f"{self._session.host} refuses the bytes from {first} on of an upload to "
+                    f"{self._client.host} refuses the bytes from {first} on of an upload to "
                     f"{self._repository}",
-                    self._session.host,
+                    self._client.host,
                 )
             return
         self._moved(answer)
@@ -189,7 +189,7 @@ class Upload:
         call = self._call("PUT", (201, 202, 204), headers)._replace(
             path=f"{location}{joint}digest={quote(digest, safe=':')}", body=self._pieces
         )
-        self._session.open_once(call).close()
+        self._client.open_once(call).close()
 
     def _synchronise(self) -> None:
         """Ask how many bytes the registry has, and go on from there.
@@ -197,15 +197,15 @@ class Upload:
         Raises UploadLost if it no longer knows the upload, or if it lacks bytes that are no
         longer in memory.
         """
-        answer = self._session.open(self._call("GET", (200, 202, 204)), self._notice)
+        answer = self._client.open(self._call("GET", (200, 202, 204)), self._notice)
         answer.close()
         self._moved(answer)
         has = uploaded(answer.headers.get("Range")) or 0
         if not self.sent <= has <= self.sent + self._held:
             raise UploadLost(
-                f"{self._session.host} has {has} bytes of the upload to {self._repository} where "
+                f"{self._client.host} has {has} bytes of the upload to {self._repository} where "
                 f"{self.sent} count: the upload has to start again",
-                self._session.host,
+                self._client.host,
             )
         self._taken(has)
 
@@ -229,7 +229,7 @@ class Upload:
         call = Call(
             "HEAD", path, f"the blob {digest}", self._scopes, self._repository, expected=(200, 404)
         )
-        answer = self._session.open(call, self._notice)
+        answer = self._client.open(call, self._notice)
         answer.close()
         return answer.status == 200
 
@@ -237,17 +237,17 @@ class Upload:
         """Take over the address of the upload from `answer`."""
         location = answer.headers.get("Location")
         if location is not None:
-            self._location = self._session.located(answer.url, location)
+            self._location = self._client.located(answer.url, location)
         if self._location is None:
             raise BadAnswer(
-                f"{self._session.host} began an upload without saying where", self._session.host
+                f"{self._client.host} began an upload without saying where", self._client.host
             )
         least = length(answer.headers.get("OCI-Chunk-Min-Length")) or 0
         if least > _LARGEST_CHUNK:
             raise BadAnswer(
-                f"{self._session.host} wants chunks of {least} bytes; that much is not held in "
+                f"{self._client.host} wants chunks of {least} bytes; that much is not held in "
                 "memory here",
-                self._session.host,
+                self._client.host,
             )
         self._chunk = max(self._chunk, least)
 

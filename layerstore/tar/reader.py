@@ -67,7 +67,7 @@ _MOST_PAIRS = 1 << 16
 _MOST_NS = (1 << 63) - 1  # the year 2262, and 1677 before the epoch
 
 
-class Entry:
+class TarEntry:
     """One entry: `path` is normalized and relative to the root, b"" for the root itself.
 
     `size` is the size of the file in bytes, and `stored` the number of its bytes in the
@@ -145,7 +145,7 @@ class TarReader:
         self._total = 0
         self.ended = False  # True after the end mark, not just at the end of the stream
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TarEntry]:
         while (entry := self._next()) is not None:
             yield entry
         for view in self._feed.rest():
@@ -165,7 +165,7 @@ class TarReader:
         if self._feed.pass_over(left, self._raw) < left:
             raise short("a file")
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> TarEntry | None:
         if self._left:
             self.skip()
         pax: dict[bytes, bytes] = {}
@@ -246,8 +246,8 @@ class TarReader:
         pax: dict[bytes, bytes],
         long_name: bytes | None,
         long_link: bytes | None,
-    ) -> Entry:
-        entry = Entry(header)
+    ) -> TarEntry:
+        entry = TarEntry(header)
         if long_name is not None:
             entry.path = long_name
         if long_link is not None:
@@ -280,7 +280,7 @@ class TarReader:
         return entry
 
     def _find_content(
-        self, entry: Entry, header: Header, block: bytes, pax: dict[bytes, bytes]
+        self, entry: TarEntry, header: Header, block: bytes, pax: dict[bytes, bytes]
     ) -> None:
         self._left = entry.stored
         self._padding = padding(max(entry.stored, 0))
@@ -309,7 +309,7 @@ class TarReader:
                 raise LimitExceeded("the archive holds a sparse file of too many pieces")
         return pairs, size
 
-    def _pax_sparse(self, entry: Entry, pax: dict[bytes, bytes]) -> tuple[Segments, int]:
+    def _pax_sparse(self, entry: TarEntry, pax: dict[bytes, bytes]) -> tuple[Segments, int]:
         name = pax.get(b"GNU.sparse.name")
         if name is not None:
             entry.path = name
@@ -328,7 +328,7 @@ class TarReader:
             raise InvalidImage(f"the archive is damaged: the sparse map of {entry.shown}")
         return list(zip(numbers[::2], numbers[1::2], strict=True)), pax_number(size, "size")
 
-    def _sparse_map_in_content(self, entry: Entry) -> list[int]:
+    def _sparse_map_in_content(self, entry: TarEntry) -> list[int]:
         """Read the map of format 1.0: one decimal number a line, in whole blocks, then the data."""
         text, wanted, found = bytearray(), 1, 0
         while found < wanted:
@@ -346,7 +346,7 @@ class TarReader:
         return [pax_number(line, "sparse map") for line in bytes(text).split(b"\n")[1:wanted]]
 
 
-def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
+def _apply_pax(entry: TarEntry, pax: dict[bytes, bytes]) -> None:
     for key, value in pax.items():
         if key.startswith(XATTR):
             entry.xattrs.append((key[len(XATTR) :], value))
@@ -364,7 +364,7 @@ def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
             entry.gid = pax_number(value, "gid")
 
 
-def _check_segments(entry: Entry) -> None:
+def _check_segments(entry: TarEntry) -> None:
     """Raise InvalidImage unless the segments are in order, fit, and add up to `stored`."""
     at = total = 0
     for offset, size in entry.segments or ():

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import Place, mount_point, restrict
+from mount_tools.container.system_mounts import PinnedPath, mount_point, restrict
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import (
@@ -101,7 +101,7 @@ def attach(root: int, mounts: Sequence[Attached], workspace: str) -> None:
             if isinstance(wanted, Bind):
                 # An archive that is the context may have devices in it, and so may an image
                 # that a cache was filled from.
-                with Place(root, wanted.target.strip("/")) as place:
+                with PinnedPath(root, wanted.target.strip("/")) as place:
                     restrict(place, read_only=wanted.read_only, devices=False)
         except OSError as error:
             raise StoreError(f"cannot mount on {wanted.target}: {error.strerror}") from None
@@ -162,7 +162,7 @@ def lacks_points(root: int, files: Iterable[str]) -> bool:
     """Tell whether a mount point is missing of what each RUN sees beside the stage."""
     try:
         for name in (*FURNISHED, *files):
-            Place(root, name).close()
+            PinnedPath(root, name).close()
     except OSError:
         return True
     return False
@@ -215,7 +215,7 @@ class Stubs:
             return None
         for depth in range(1, len(parts) + 1):
             try:
-                with Place(self._root, "/".join(parts[:depth])):
+                with PinnedPath(self._root, "/".join(parts[:depth])):
                     continue
             except FileNotFoundError:
                 above = "/".join(parts[: depth - 1])
@@ -227,7 +227,7 @@ class Stubs:
 
     def _link(self, above: str, name: str) -> str | None:
         """Return where the link `name` leads, as a path from the root without `..`."""
-        with Place(self._root, above) as place:
+        with PinnedPath(self._root, above) as place:
             try:
                 target = os.readlink(name, dir_fd=place.fd)
             except OSError:

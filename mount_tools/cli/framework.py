@@ -1,10 +1,10 @@
 """Commands, groups and flags in the manner of docker's client.
 
-A command is a function of the session, its operands and its flags:
+A command is a function of its invocation, its operands and its flags:
 
     @command("Remove one or more images", "IMAGE [IMAGE...]", least=1, most=None)
     @flag("-f", "--force", says="Force removal of the image")
-    def rmi(session: Session, operands: tuple[str, ...], force: bool) -> None:
+    def rmi(invocation: Invocation, operands: tuple[str, ...], force: bool) -> None:
 
 Flags may follow operands unless a command says otherwise.  A wrong flag is a usage error
 with exit status 125, a wrong number of operands is one with status 1.
@@ -24,7 +24,7 @@ from mount_tools.cli.flags import FlagParser, Option, WrongFlag, parse_integer, 
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from mount_tools.cli.session import Session
+    from mount_tools.cli.invocation import Invocation
 
 FLAG_ERROR = 125
 OPERAND_ERROR = 1
@@ -153,7 +153,7 @@ class Command:
         self.completes = completes
         self._function = function
 
-    def run(self, path: str, words: Sequence[str], session: Session) -> None:
+    def run(self, path: str, words: Sequence[str], invocation: Invocation) -> None:
         """Run the command that was called as `path`, with the rest of the command line.
 
         Raises WrongWords, Exit, and what the command raises.
@@ -163,7 +163,7 @@ class Command:
             # What was imported stays: the collector need not look at it.
             gc.freeze()
             gc.enable()
-        self._function(session, **values)
+        self._function(invocation, **values)
 
     def values(self, path: str, words: Sequence[str]) -> dict[str, object]:
         """Return the values of the flags and the operands in `words`, by name.
@@ -289,7 +289,7 @@ class Group:
         """
         return _parsed(self, path, words, interspersed=False)
 
-    def run(self, path: str, words: Sequence[str], session: Session) -> None:
+    def run(self, path: str, words: Sequence[str], invocation: Invocation) -> None:
         """Run the command that `words` name.  Raises as `Command.run` does."""
         rest = self.parse(path, words).operands
         if not rest:
@@ -298,7 +298,7 @@ class Group:
         found = self.find(rest[0])
         if found is None:
             raise WrongWords(self.help_text(path), OPERAND_ERROR)
-        found.run(f"{path} {rest[0]}", rest[1:], session)
+        found.run(f"{path} {rest[0]}", rest[1:], invocation)
 
     def show_help(self, path: str) -> None:
         """Print the help of a group that was called without a command, as docker does."""

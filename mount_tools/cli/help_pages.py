@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mount_tools.cli.flags import Option
-from mount_tools.cli.help_text import Entry, examples_of, exit_statuses_of
+from mount_tools.cli.help_text import Term, examples_of, exit_statuses_of
 from unionfs.light_typing import NamedTuple
 
 
@@ -66,12 +66,12 @@ def _option_lines(options: Sequence[Option]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _example_lines(examples: Sequence[Entry]) -> str:
+def _example_lines(examples: Sequence[Term]) -> str:
     """Return example command lines, each with its meaning on the next line."""
     lines = [f"  {line}\n      {does}" for line, does in examples]
     return "\n".join(["Examples:", *lines]) if lines else ""
 
 
-def _entry_lines(title: str, entries: Sequence[Entry]) -> str:
+def _entry_lines(title: str, entries: Sequence[Term]) -> str:
     column = max(len(term) for term, _ in entries) + 5
     return "\n".join([title, *(f"  {term}".ljust(column) + says for term, says in entries)])

@@ -22,8 +22,8 @@ from layerstore.errors import StoreError
 from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.flags import Option
 from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
+from mount_tools.cli.invocation import Invocation, complain, note
 from mount_tools.cli.output.standard_output import standard_output
-from mount_tools.cli.session import Session, complain, note
 from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -110,13 +110,13 @@ class Top(Group):
             self.show_help(PROGRAM)
             return
         root = parsed.values["root"] or os.environ.get(ROOT)
-        session = Session(
+        invocation = Invocation(
             str(root) if root else None, sync=not parsed.values["no_sync"], keeper=keeper
         )
         try:
-            found.run(f"{PROGRAM} {name}", parsed.operands[1:], session)
+            found.run(f"{PROGRAM} {name}", parsed.operands[1:], invocation)
         finally:
-            session.close()
+            invocation.close()
 
     def _found(self, name: str) -> Command | Group:
         found = self.find(name)

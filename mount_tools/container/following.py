@@ -6,7 +6,7 @@ import select
 from collections import deque
 from collections.abc import Iterator
 
-from layerstore.containers.container_log import Entry, LogReader
+from layerstore.containers.container_log import LogEntry, LogReader
 from layerstore.containers.containers import Container
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
@@ -41,7 +41,7 @@ def wait_for_command(store: Store, container: Container) -> int:
 
 def log_entries(
     store: Store, container: Container, *, follow: bool, tail: int | None = None
-) -> Iterator[Entry]:
+) -> Iterator[LogEntry]:
     """Yield the log of a container, or the last `tail` entries that are there.
 
     With `follow` go on until its command has ended.

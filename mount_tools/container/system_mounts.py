@@ -120,7 +120,7 @@ def _hide(root: int) -> None:
     for path in _MASKED:
         _mask(root, path)
     for path in _READ_ONLY:
-        with suppress(FileNotFoundError), Place(root, path) as place:
+        with suppress(FileNotFoundError), PinnedPath(root, path) as place:
             _bind(place.path, place.path)
             _remount(root, path, MS_RDONLY | _SAFE)
 
@@ -143,7 +143,7 @@ def _show_file(root: int, target: str, source: str) -> None:
 
 
 @contextmanager
-def _own_directory(root: int, name: str) -> Iterator[Place]:
+def _own_directory(root: int, name: str) -> Iterator[PinnedPath]:
     """Yield the directory `name` of `root`; raises StoreError if it cannot be mounted on."""
     try:
         place = mount_point(root, name, folder=True)
@@ -187,14 +187,14 @@ def _furnish_dev(root: int) -> None:
     with _own_directory(root, "dev") as place:
         flags = MS_NOSUID | MS_STRICTATIME
         mount(b"tmpfs", place.path, b"tmpfs", flags, b"mode=755,size=65536k")
-    with Place(root, "dev") as dev:
+    with PinnedPath(root, "dev") as dev:
         for name, number in _DEVICES.items():
             _make_device(dev, name, number)
         for name, target in _LINKS.items():
             os.symlink(target, name, dir_fd=dev.fd)
         for name in ("pts", "shm"):
             os.mkdir(name, 0o755, dir_fd=dev.fd)
-    with Place(root, "dev/pts") as place:
+    with PinnedPath(root, "dev/pts") as place:
         options, flags = b"newinstance,ptmxmode=0666,mode=0620", MS_NOSUID | MS_NOEXEC
         try:
             mount(b"devpts", place.path, b"devpts", flags, options + b",gid=5")
@@ -202,11 +202,11 @@ def _furnish_dev(root: int) -> None:
             if error.errno != errno.EINVAL:  # a user namespace of one user lacks the group
                 raise
             mount(b"devpts", place.path, b"devpts", flags, options)
-    with Place(root, "dev/shm") as place:
+    with PinnedPath(root, "dev/shm") as place:
         mount(b"shm", place.path, b"tmpfs", _SAFE, b"mode=1777,size=65536k")
 
 
-def _make_device(dev: Place, name: str, number: int) -> None:
+def _make_device(dev: PinnedPath, name: str, number: int) -> None:
     try:
         os.mknod(name, stat.S_IFCHR, number, dir_fd=dev.fd)
         os.chmod(dev.path + b"/" + name.encode(), 0o666)
@@ -218,7 +218,7 @@ def _make_device(dev: Place, name: str, number: int) -> None:
 
 def _add_devices(root: int) -> None:
     """Make the machine's devices, those that are in /dev itself, in the container's."""
-    with Place(root, "dev") as dev:
+    with PinnedPath(root, "dev") as dev:
         for entry in os.scandir("/dev"):
             st = entry.stat(follow_symlinks=False)
             if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
@@ -254,12 +254,12 @@ def show_console(root: int, terminal: int) -> None:
 
 
 def _mask(root: int, path: str) -> None:
-    with suppress(FileNotFoundError), Place(root, path) as place:
+    with suppress(FileNotFoundError), PinnedPath(root, path) as place:
         if stat.S_ISDIR(os.fstat(place.fd).st_mode):
             mount(b"tmpfs", place.path, b"tmpfs", _SAFE | MS_RDONLY, b"size=0")
             return
         # Not the machine's /dev/null, whose mode and owner root of the container could change.
-        with Place(root, "dev/null") as null:
+        with PinnedPath(root, "dev/null") as null:
             _bind(null.path, place.path)
 
 
@@ -279,7 +279,7 @@ def _show(root: int, volume: Volume) -> None:
         with mount_point(root, volume.target.strip("/"), folder=folder) as place:
             _bind(os.fsencode(volume.source), place.path)
         if volume.read_only or not volume.devices:
-            with Place(root, volume.target.strip("/")) as place:
+            with PinnedPath(root, volume.target.strip("/")) as place:
                 restrict(place, read_only=volume.read_only, devices=volume.devices)
     except OSError as error:
         raise StoreError(
@@ -291,7 +291,7 @@ def _bind(source: bytes, target: bytes) -> None:
     mount(source, target, b"", MS_BIND | MS_REC, b"")
 
 
-def restrict(place: Place, *, read_only: bool, devices: bool) -> None:
+def restrict(place: PinnedPath, *, read_only: bool, devices: bool) -> None:
     """Make the mount whose root is `place`, with all mounts in it, read-only, nodev or both.
 
     Without `devices` those in it cannot be opened.  What the machine mounts in it later does not
@@ -326,24 +326,24 @@ def restrict(place: Place, *, read_only: bool, devices: bool) -> None:
 
 
 def _remount(root: int, path: str, flags: int) -> None:
-    with Place(root, path) as place:
+    with PinnedPath(root, path) as place:
         _set_flags(place, flags)
 
 
-def _set_flags(place: Place, flags: int) -> None:
+def _set_flags(place: PinnedPath, flags: int) -> None:
     # A remount clears the flags that it does not repeat.
     flags |= os.fstatvfs(place.fd).f_flag & _SAFE
     mount(b"none", place.path, b"", MS_BIND | MS_REMOUNT | flags, b"")
 
 
-class Place:
+class PinnedPath:
     """The file at `path` beneath `root`, open; its own `path` leads to exactly that file."""
 
     def __init__(self, root: int, path: str) -> None:
         self.fd = open_in_root(root, os.fsencode(path), os.O_PATH)
         self.path = b"/proc/self/fd/%d" % self.fd
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> PinnedPath:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -354,7 +354,7 @@ class Place:
         os.close(self.fd)
 
 
-def mount_point(root: int, path: str, *, folder: bool) -> Place:
+def mount_point(root: int, path: str, *, folder: bool) -> PinnedPath:
     """Return the place of `path`; missing components are made."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -362,13 +362,13 @@ def mount_point(root: int, path: str, *, folder: bool) -> Place:
     for depth in range(1, len(parts) + 1):
         here = "/".join(parts[:depth])
         try:
-            with Place(root, here):
+            with PinnedPath(root, here):
                 continue
         except FileNotFoundError:
-            with Place(root, "/".join(parts[: depth - 1])) as above:
+            with PinnedPath(root, "/".join(parts[: depth - 1])) as above:
                 if depth < len(parts) or folder:
                     os.mkdir(parts[depth - 1], 0o755, dir_fd=above.fd)
                 else:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
                     os.close(os.open(parts[depth - 1], flags, 0o644, dir_fd=above.fd))
-    return Place(root, "/".join(parts))
+    return PinnedPath(root, "/".join(parts))

@@ -25,7 +25,7 @@ from layerstore.build.adding import unpack_tree
 from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
 from layerstore.build.owner import ModeChange, Owner
-from layerstore.build.tree import Entry, Tree
+from layerstore.build.tree import Tree, TreeEntry
 from layerstore.containers.containers import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import Busy, StoreError, shown
@@ -309,20 +309,20 @@ def _write(source: End, found: _Found, out: IO[bytes], *, capabilities: bool = T
         ) from error
 
 
-def _entries(tree: Tree, found: _Found) -> Iterator[Entry]:
+def _entries(tree: Tree, found: _Found) -> Iterator[TreeEntry]:
     if stat.S_ISDIR(found.st.st_mode):
         yield from tree.walk(found.path)
         return
     parent = tree.open_parent(posixpath.dirname(found.path))
     try:
-        yield Entry(found.path, posixpath.basename(found.path), parent, found.st, 0)
+        yield TreeEntry(found.path, posixpath.basename(found.path), parent, found.st, 0)
     finally:
         os.close(parent)
 
 
 def _write_entry(
     archive: tarfile.TarFile,
-    entry: Entry,
+    entry: TreeEntry,
     name: str,
     links: dict[tuple[int, int], str],
     *,
@@ -357,7 +357,7 @@ def _write_entry(
 
 
 def _write_file(
-    archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo, *, capabilities: bool
+    archive: tarfile.TarFile, entry: TreeEntry, info: tarfile.TarInfo, *, capabilities: bool
 ) -> None:
     fd = os.open(entry.name, _FILE, dir_fd=entry.parent_fd)
     with open(fd, "rb", buffering=0) as file:

@@ -38,12 +38,12 @@ def supervise(fs: Filesystem, mount: FuseMount, carry: Carry, live: OnReady) -> 
     async def run() -> bool:
         with trio.open_signal_receiver(*WATCHED) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-            return await Session(fs, mount, live).run(carry, signals)
+            return await Supervisor(fs, mount, live).run(carry, signals)
 
     return trio.run(run)
 
 
-class Session:
+class Supervisor:
     """A live mount, its signals, and whether its command was told that it is live."""
 
     def __init__(self, fs: Filesystem, mount: FuseMount, live: OnReady) -> None:

@@ -10,19 +10,13 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from mount_tools.mount.option_table import REFUSED, SECTIONS, TUNING, Option
-from unionfs.light_typing import NamedTuple
 
-
-class Entry(NamedTuple):
-    """A term and its meaning."""
-
-    term: str
-    meaning: str
+Term = tuple[str, str]  # a term and its meaning
 
 
 SYNOPSES = (
-    Entry("mount.pyunion [-sfnv] SPEC DIR -o OPTIONS", "as mount(8) calls it"),
-    Entry("mount.pyunion [-fd] -o OPTIONS DIR", "as fuse-overlayfs is called"),
+    ("mount.pyunion [-sfnv] SPEC DIR -o OPTIONS", "as mount(8) calls it"),
+    ("mount.pyunion [-fd] -o OPTIONS DIR", "as fuse-overlayfs is called"),
 )
 
 DESCRIPTION = (
@@ -33,41 +27,41 @@ DESCRIPTION = (
 )
 
 FLAGS = (
-    Entry("-o OPTIONS", "mount options, separated by commas; may be given again"),
-    Entry(
+    ("-o OPTIONS", "mount options, separated by commas; may be given again"),
+    (
         "-f",
         "with SPEC: fake, check the options and do nothing; without SPEC: stay in the foreground",
     ),
-    Entry("--foreground", "stay in the foreground"),
-    Entry("--fake", "check the options and do nothing"),
-    Entry("-d, --debug", "log more"),
-    Entry("-v, --verbose", "print what was mounted"),
-    Entry("-s, --sloppy", "ignore unknown options"),
-    Entry("-n, -t TYPE", "accepted without effect; mount(8) passes them"),
-    Entry("-N NAMESPACE", "mount in this mount namespace, for example /proc/PID/ns/mnt"),
-    Entry("-h, --help", "print this help"),
-    Entry("-V, --version", "print the version"),
+    ("--foreground", "stay in the foreground"),
+    ("--fake", "check the options and do nothing"),
+    ("-d, --debug", "log more"),
+    ("-v, --verbose", "print what was mounted"),
+    ("-s, --sloppy", "ignore unknown options"),
+    ("-n, -t TYPE", "accepted without effect; mount(8) passes them"),
+    ("-N NAMESPACE", "mount in this mount namespace, for example /proc/PID/ns/mnt"),
+    ("-h, --help", "print this help"),
+    ("-V, --version", "print the version"),
 )
 
 SIGNALS = (
-    Entry("TERM, INT, HUP", "unmount; a mount in use is detached, served until its last user ends"),
-    Entry("USR1", "log the counters"),
+    ("TERM, INT, HUP", "unmount; a mount in use is detached, served until its last user ends"),
+    ("USR1", "log the counters"),
 )
 
 ENVIRONMENT = (
-    Entry(
+    (
         "PYUNION_WARM=0",
         "leave no warm helper, which makes the next mounts of an engine faster, and use none",
     ),
 )
 
 EXIT_STATUSES = (
-    Entry("0", "the mount is live"),
-    Entry("1", "wrong usage"),
-    Entry("2", "system error"),
-    Entry("4", "a bug in PyUnion"),
-    Entry("8", "interrupted"),
-    Entry("32", "the mount failed"),
+    ("0", "the mount is live"),
+    ("1", "wrong usage"),
+    ("2", "system error"),
+    ("4", "a bug in PyUnion"),
+    ("8", "interrupted"),
+    ("32", "the mount failed"),
 )
 
 _WIDTH = 79
@@ -97,7 +91,7 @@ def usage() -> str:
         ),
         "",
         "Refused, since ignoring them would change what the mount shows",
-        *_listed(Entry(name, refused.why) for name, refused in REFUSED.items()),
+        *_listed((name, refused.why) for name, refused in REFUSED.items()),
         "",
         "Signals to the daemon",
         *_listed(SIGNALS),
@@ -111,10 +105,10 @@ def usage() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(option: Option) -> Entry:
+def _entry(option: Option) -> Term:
     term = f"{option.name}={option.argument}" if option.argument else option.name
     default = f" (default: {option.default})" if option.default else ""
-    return Entry(term, option.meaning + default)
+    return (term, option.meaning + default)
 
 
 def _sorted(names: Iterable[str]) -> str:
@@ -125,7 +119,7 @@ def _filled(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
-def _listed(entries: Iterable[Entry]) -> Iterator[str]:
+def _listed(entries: Iterable[Term]) -> Iterator[str]:
     """Yield the lines of a list: terms on the left, meanings on the right."""
     for term, meaning in entries:
         first, *others = textwrap.wrap(

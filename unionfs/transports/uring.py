@@ -59,7 +59,7 @@ def possible_cpus() -> int:
     return int(last) + 1
 
 
-class Entry:
+class RingEntry:
     """The memory for one request, its headers and its payload, shared with the kernel."""
 
     __slots__ = ("_pinned", "commit", "head", "iovecs", "request")
@@ -82,7 +82,7 @@ class Queue:
         """Set up the ring; raises the `OSError` of io_uring_setup(2)."""
         self.cpu = cpu
         self.ring = Ring(2 * _DEPTH)
-        self._entries = [Entry() for _ in range(_DEPTH)]
+        self._entries = [RingEntry() for _ in range(_DEPTH)]
         self._done: deque[int] = deque()
         self._thread: threading.Thread | None = None
 

@@ -11,7 +11,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.run_status import exit_with
 from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.following import wait_for_command
 from mount_tools.container.pausing import is_paused
@@ -29,10 +29,10 @@ from mount_tools.container.start import attach_container
 @framework.flag("--no-stdin", says="Do not attach STDIN")
 @framework.flag("--sig-proxy", says="Proxy all received signals to the process", default=True)
 def attach(
-    session: Session, operands: tuple[str, ...], keys: str, no_stdin: bool, sig_proxy: bool
+    invocation: Invocation, operands: tuple[str, ...], keys: str, no_stdin: bool, sig_proxy: bool
 ) -> None:
     """Exits with the status of the container's command."""
-    store = session.store
+    store = invocation.store
     container = store.containers.resolve(operands[0])
     if not container.runs_command:
         raise Conflict("You cannot attach to a stopped container, start it first")
@@ -52,9 +52,9 @@ def attach(
     most=None,
     completes=named("container"),
 )
-def wait(session: Session, operands: tuple[str, ...]) -> None:
-    store = session.store
-    session.each(
+def wait(invocation: Invocation, operands: tuple[str, ...]) -> None:
+    store = invocation.store
+    invocation.each(
         operands,
         lambda name: say(str(wait_for_command(store, store.containers.resolve(name)))),
     )

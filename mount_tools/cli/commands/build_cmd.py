@@ -47,8 +47,8 @@ from mount_tools.build.watch import Watcher
 from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.image_to_run import ALWAYS, MISSING, image_to_run
 from mount_tools.cli.errors import Exit, WrongWords
+from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.cli.output.build_lines import Lines, Silent
-from mount_tools.cli.session import Session, complain, say
 from mount_tools.container.user_namespace import be_root
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
@@ -94,7 +94,7 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
-def build(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
+def build(invocation: Invocation, /, operands: tuple[str, ...], **said: object) -> None:
     """Each step that changes files becomes a layer by a rename, and a later build takes it from
     the cache. Exits with the status of the command if a RUN fails, and with 1 if the build
     fails for another reason."""
@@ -113,7 +113,7 @@ def build(session: Session, /, operands: tuple[str, ...], **said: object) -> Non
     with _ended_by_signals():
         watcher = _watcher(flags.progress, quiet=flags.quiet)
         try:
-            image = _build(session, request, names, watcher)
+            image = _build(invocation, request, names, watcher)
         except StepError as error:
             watcher.close()
             complain(str(error))
@@ -200,13 +200,13 @@ def _usage_errors() -> Iterator[None]:
 
 
 def _build(
-    session: Session,
+    invocation: Invocation,
     request: _Request,
     names: list[Reference],
     watcher: Watcher,
 ) -> Image:
     be_root()
-    store = session.store_to_fill
+    store = invocation.store_to_fill
     here = Platform("linux", *this_platform())
     with ExitStack() as stack:
         content, name, context = stack.enter_context(
@@ -223,7 +223,7 @@ def _build(
             here=here,
         )
 
-        settings = _settings(session, request, here, watcher)
+        settings = _settings(invocation, request, here, watcher)
         stack.enter_context(store.reserve.growing())
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store, watcher.note)
@@ -254,14 +254,16 @@ def _keep_digests(memo: FileDigests) -> None:
         memo.flush()
 
 
-def _settings(session: Session, request: _Request, here: Platform, watcher: Watcher) -> Settings:
+def _settings(
+    invocation: Invocation, request: _Request, here: Platform, watcher: Watcher
+) -> Settings:
     flags = request.flags
     return Settings(
-        lambda text, platform: _image(session, request, text, platform),
+        lambda text, platform: _image(invocation, request, text, platform),
         request.secrets,
         request.labels,
         use_cache=not flags.no_cache,
-        cache_from=_configs(session.store, flags.cache_from, watcher),
+        cache_from=_configs(invocation.store, flags.cache_from, watcher),
         epoch_ns=request.epoch_ns,
         platform=request.platform or here,
         network=request.network,
@@ -279,14 +281,16 @@ def _note_unused(arguments: Sequence[str], watcher: Watcher) -> None:
         watcher.note(f"[Warning] One or more build-args [{unused}] were not consumed")
 
 
-def _image(session: Session, request: _Request, text: str, platform: Platform | None) -> Image:
+def _image(
+    invocation: Invocation, request: _Request, text: str, platform: Platform | None
+) -> Image:
     """Return the image `text` of a FROM; raises StoreError if it is for another platform."""
     wanted = platform or request.platform
     when = ALWAYS if request.flags.pull else MISSING
-    image = image_to_run(session, text, when, quiet=request.flags.quiet, platform=wanted)
+    image = image_to_run(invocation, text, when, quiet=request.flags.quiet, platform=wanted)
     if wanted is None:
         return image
-    found = platform_in(session.store.images.config(image).fields)
+    found = platform_in(invocation.store.images.config(image).fields)
     if not suits(found, wanted):
         raise StoreError(
             f"the image {text} is here for {found}, but the build is for {wanted}: "

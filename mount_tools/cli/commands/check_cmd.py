@@ -13,10 +13,10 @@ from layerstore.operations.repair import check as check_store
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.output.progress import reported
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -25,11 +25,11 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag("--quick", says="Compare sizes and times of files only; do not read their content")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Print nothing; only set the exit status")
-def check(session: Session, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
+def check(invocation: Invocation, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
     """Exits with 1 if something is damaged and was not repaired. A repair deletes only files that
     can be created again; it moves all others to quarantine/ in the store, by their names. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
-    store = session.store
+    store = invocation.store
     read_all()
     # All events share one line: a store has more blobs than a screen has lines.
     with reported(quiet=quiet) as report:

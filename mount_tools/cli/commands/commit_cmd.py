@@ -12,9 +12,9 @@ from layerstore.operations.commit import Committed
 from layerstore.operations.commit import commit as commit_container
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
+from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, note, say
 from mount_tools.container.user_namespace import read_all
 
 NAMES_SHOWN = 3
@@ -45,7 +45,7 @@ NAMES_SHOWN = 3
 @framework.flag("--prune-unchanged", says="Leave out files that are the same in the layers below")
 @framework.flag("-q", "--quiet", says="Do not show progress or copied files")
 def commit(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     author: str,
     change: tuple[str, ...],
@@ -57,7 +57,7 @@ def commit(
 ) -> None:
     """The upper of the container becomes a layer by a rename, so the pause does not depend on its
     size. Only files that are open are copied."""
-    store = session.store
+    store = invocation.store
     name, *names = operands
     # docker's client checks the name first too.
     reference = parse_reference(names[0]) if names else None

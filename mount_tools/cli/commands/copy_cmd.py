@@ -17,9 +17,9 @@ from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import Reference, parse_reference
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import announced
-from mount_tools.cli.session import Session, say
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _NOT_HERE = ("containers-storage", "dir", "docker-daemon")  # of skopeo
 _FAILED = "failed to copy the image"
 
 
-class Place(NamedTuple):
+class ImagePlace(NamedTuple):
     """The source or target of a copy: a name in a registry, or a path and a name in it."""
 
     kind: str
@@ -41,22 +41,22 @@ class Place(NamedTuple):
     name: str
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> ImagePlace:
     """Return the place that `text` names; raises StoreError."""
     kind, colon, rest = text.partition(":")
     if kind == REGISTRY and rest.startswith("//"):
-        return Place(REGISTRY, "", str(parse_reference(rest[2:])))
+        return ImagePlace(REGISTRY, "", str(parse_reference(rest[2:])))
     if colon and kind in (DOCKER_ARCHIVE, OCI, OCI_ARCHIVE):
         path, _, name = rest.partition(":")
         if not path:
             raise StoreError(f'"{shown(text)}" names no file: use {kind}:PATH[:NAME]')
-        return Place(kind, path, name)
+        return ImagePlace(kind, path, name)
     if kind in _NOT_HERE and (kind != "dir" or "/" in rest):  # else it is dir with a tag
         raise StoreError(
             f'"{shown(text)}" is a kind of place that only skopeo has: use a name in a '
             f"registry, {DOCKER_ARCHIVE}:, {OCI}: or {OCI_ARCHIVE}:"
         )
-    return Place(REGISTRY, "", text)
+    return ImagePlace(REGISTRY, "", text)
 
 
 @framework.command("Copy an image between registries and archives", "SRC DST", least=2, most=2)
@@ -65,7 +65,7 @@ def parse_place(text: str) -> Place:
 @framework.text("--platform", says="Take the image for this platform of an index")
 @framework.flag("--preserve-digests", says="Keep docker's manifests as they are in an OCI layout")
 def copy(
-    _: Session,
+    _: Invocation,
     /,
     operands: tuple[str, ...],
     everything: bool,
@@ -90,14 +90,14 @@ def copy(
     say(copied.digest if quiet else f"Digest: {copied.digest}")
 
 
-def _in_registry(client: Client, place: Place) -> tuple[Reference, str]:
+def _in_registry(client: Client, place: ImagePlace) -> tuple[Reference, str]:
     """Return the name, which may be an alias of registries.conf, and its tag or digest."""
     reference = client.configuration.resolve(place.name).with_default_tag()
     return reference, str(reference.digest or reference.tag)
 
 
 @contextmanager
-def _origin(client: Client, place: Place) -> Iterator[Origin]:
+def _origin(client: Client, place: ImagePlace) -> Iterator[Origin]:
     from layerstore.archive.members import open_members
     from layerstore.registry.origins import DockerOrigin, LayoutOrigin, RepositoryOrigin
 
@@ -117,7 +117,7 @@ def _origin(client: Client, place: Place) -> Iterator[Origin]:
 
 
 @contextmanager
-def _goal(client: Client, place: Place, report: Report) -> Iterator[Goal]:
+def _goal(client: Client, place: ImagePlace, report: Report) -> Iterator[Goal]:
     from layerstore.archive.layout_writer import LayoutWriter
     from layerstore.archive.writer import DirectoryWriter, TarArchiveWriter
     from layerstore.registry.copy import ArchiveGoal, RegistryGoal

@@ -13,8 +13,8 @@ from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.standard_output import archive_output
-from mount_tools.cli.session import Session
 from mount_tools.container.transfer import (
     End,
     copy,
@@ -36,7 +36,7 @@ from mount_tools.container.transfer import (
 @framework.flag("-L", "--follow-link", says="Always follow symbol link in SRC_PATH")
 @framework.flag("-q", "--quiet", says="Accepted without effect: nothing is printed anyway")
 def cp(
-    session: Session, operands: tuple[str, ...], archive: bool, follow_link: bool, quiet: bool
+    invocation: Invocation, operands: tuple[str, ...], archive: bool, follow_link: bool, quiet: bool
 ) -> None:
     """A path in a container begins at its root. - is a tar, from stdin or to stdout. Write a path
     of this machine that contains a colon with / or . at its start."""
@@ -48,14 +48,14 @@ def cp(
     with ExitStack() as stack:
         if target == (None, "-"):
             out = archive_output("Use the redirect")
-            write_archive(_end(session, stack, source), out, follow=follow_link)
+            write_archive(_end(invocation, stack, source), out, follow=follow_link)
         elif source == (None, "-"):
-            end = _end(session, stack, target)
+            end = _end(invocation, stack, target)
             unpack_archive(sys.stdin.buffer, end, keep_owners=True)
         else:
             copy(
-                _end(session, stack, source),
-                _end(session, stack, target),
+                _end(invocation, stack, source),
+                _end(invocation, stack, target),
                 follow=follow_link,
                 keep_owners=archive,
             )
@@ -69,7 +69,7 @@ def _split(text: str) -> tuple[str | None, str]:
     return name, path
 
 
-def _end(session: Session, stack: ExitStack, given: tuple[str | None, str]) -> End:
+def _end(invocation: Invocation, stack: ExitStack, given: tuple[str | None, str]) -> End:
     name, path = given
     if name is None:
         absolute = os.path.join(os.getcwd(), path)
@@ -77,6 +77,6 @@ def _end(session: Session, stack: ExitStack, given: tuple[str | None, str]) -> E
         return End(root, absolute, "this machine", on_host=True)
     if not path:
         raise StoreError(f"no path in container {name}: write {name}:/PATH")
-    store = session.store
+    store = invocation.store
     root = stack.enter_context(root_of(store, store.containers.resolve(name), path))
     return End(root, path, f"container {name}")

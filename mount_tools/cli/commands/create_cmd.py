@@ -9,7 +9,7 @@ from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.container_flags import ContainerFlags, container_flags
 from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -22,9 +22,9 @@ from mount_tools.container.user_namespace import read_all
     completes=named("image"),
 )
 @container_flags
-def create(session: Session, /, operands: tuple[str, ...], **said: object) -> None:
+def create(invocation: Invocation, /, operands: tuple[str, ...], **said: object) -> None:
     said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
     id_file.refuse_used(said_flags.cidfile)
-    image = image_for(session, operands[0], said_flags)
+    image = image_for(invocation, operands[0], said_flags)
     read_all()  # to copy files of any mode to volumes
-    say(create_container(session.store, image, operands, said_flags, runs=False).id)
+    say(create_container(invocation.store, image, operands, said_flags, runs=False).id)

@@ -18,9 +18,9 @@ from mount_tools.cli.commands.container_text import command_line, image_text, qu
 from mount_tools.cli.commands.images_cmd import rows_of
 from mount_tools.cli.commands.ps_cmd import COMMAND_WIDTH
 from mount_tools.cli.gotemplate.values import Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import age, ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.user_namespace import read_all
 
@@ -79,10 +79,10 @@ class DiskRow(Row):
 @framework.text("--format", "template", says="Print each row by a Go template, or as 'json'")
 @framework.flag("--json", "json", says="Print a JSON array with sizes in bytes")
 @framework.flag("-v", "--verbose", says="Show detailed information on space usage")
-def df(session: Session, template: str | None, json: bool, verbose: bool) -> None:
+def df(invocation: Invocation, template: str | None, json: bool, verbose: bool) -> None:
     """Each layer counts once. With --json each row has type, total, active, size and
     reclaimable (bytes)."""
-    store = session.store
+    store = invocation.store
     read_all()  # the files may belong to sub-ids
     found = usage(store)
     counted = as_objects(found, len(list(store.blobs.all())))

@@ -21,9 +21,9 @@ from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands.inspect_cmd import resolved
 from mount_tools.cli.complete import named
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.listing import as_json
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -35,10 +35,10 @@ from mount_tools.container.user_namespace import read_all
     completes=named("image", "container"),
 )
 @framework.flag("--json", "json", says="Print a JSON array")
-def diff(session: Session, operands: tuple[str, ...], json: bool) -> None:
+def diff(invocation: Invocation, operands: tuple[str, ...], json: bool) -> None:
     """A: added, C: changed, D: deleted. A deleted directory is one line. With
     --json each change has kind and path."""
-    store = session.store
+    store = invocation.store
     if len(operands) == 1:
         container = store.containers.resolve(operands[0])
         read_all()

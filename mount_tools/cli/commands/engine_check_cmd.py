@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.listing import as_json
-from mount_tools.cli.session import Session, say
 
 
 @framework.command(
@@ -17,7 +17,7 @@ from mount_tools.cli.session import Session, say
     "--dir", "directory", default="/var/tmp", says="Directory on the filesystem of the layers"
 )
 @framework.flag("--json", "json", says="Print a JSON array")
-def engine_check(_: Session, /, directory: str, json: bool) -> None:
+def engine_check(_: Invocation, /, directory: str, json: bool) -> None:
     """Exits with 1 if nothing can be mounted. With --json each finding has name, works and
     says."""
     from mount_tools.daemon.machine_check import check_machine

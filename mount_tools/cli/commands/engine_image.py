@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from layerstore.archive.engine_store import find_in_engine, load_from_engine
 from layerstore.archive.load import Loaded
+from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all
 
 
-def load_engine_image(session: Session, text: str, *, quiet: bool) -> list[Loaded]:
+def load_engine_image(invocation: Invocation, text: str, *, quiet: bool) -> list[Loaded]:
     """Bring the image into the store; an ordinary user is in the user namespace from then on."""
-    store = session.store_to_fill
+    store = invocation.store_to_fill
     found = find_in_engine(text)
     read_all()
     with reported(quiet=quiet) as report:

@@ -12,7 +12,7 @@ from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.commands.run_status import exit_with, take_stdin
 from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.host_config import host_config
 from mount_tools.container.start import exec_detached, exec_in_container
@@ -35,7 +35,7 @@ from mount_tools.container.start import exec_detached, exec_in_container
 @framework.flag("-d", "--detach", says="Detached mode: run command in the background")
 @detach_keys
 def exec_(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     env: tuple[str, ...],
     env_file: tuple[str, ...],
@@ -50,18 +50,18 @@ def exec_(
     from mount_tools.container.pausing import refuse_paused
 
     name, *command = operands
-    store = session.store
+    store = invocation.store
     container = store.containers.resolve(name)
     if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
     refuse_paused(store, container, "exec")
-    session.protect(host_config(RunConfig(container.config)))
+    invocation.protect(host_config(RunConfig(container.config)))
     flags = ContainerFlags(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
     )
     config = config_of(container.config, container.image_name, flags, command)
     config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
-    keeper, detaching = session.take_keeper(), parse_keys(keys)
+    keeper, detaching = invocation.take_keeper(), parse_keys(keys)
     if not detach:
         take_stdin(interactive, tty)
 

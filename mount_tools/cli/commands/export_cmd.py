@@ -8,9 +8,9 @@ from __future__ import annotations
 from layerstore.operations.rootfs import export_container
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
+from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all
 
 
@@ -22,10 +22,10 @@ from mount_tools.container.user_namespace import read_all
     completes=named("container"),
 )
 @framework.text("-o", "--output", says="Write to a file, instead of STDOUT")
-def export(session: Session, operands: tuple[str, ...], output: str | None) -> None:
+def export(invocation: Invocation, operands: tuple[str, ...], output: str | None) -> None:
     """A file with 1 MiB of holes or more is stored without them, in GNU's PAX format 1.0: GNU
     tar, bsdtar, Python, docker and podman can read that, busybox cannot."""
-    store = session.store
+    store = invocation.store
     container = store.containers.resolve(operands[0])
     read_all(container)
     with opened(output, "failed to export container") as stream, reported() as report:

@@ -12,9 +12,9 @@ from layerstore.oci.timestamps import format_timestamp
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import age, ellipsis, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 
 MISSING = "<missing>"
 CREATED_BY_WIDTH = 45
@@ -49,7 +49,7 @@ class HistoryRow(Row):
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
 def history(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     template: str | None,
     human: bool,
@@ -58,7 +58,7 @@ def history(
     quiet: bool,
 ) -> None:
     """With --json each step has id, tags, created, created_by, size (bytes) and comment."""
-    images = session.store.images
+    images = invocation.store.images
     lines = images.history(images.resolve(operands[0]))
     if json:
         say(as_json(map(as_object, lines)), end="")

@@ -12,13 +12,13 @@ from layerstore.images.images import Image
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import ENGINE_PREFIX, parse_reference
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session, note
+from mount_tools.cli.invocation import Invocation, note
 
 ALWAYS, MISSING, NEVER = "always", "missing", "never"
 
 
 def image_to_run(
-    session: Session,
+    invocation: Invocation,
     text: str,
     when: str,
     *,
@@ -35,8 +35,8 @@ def image_to_run(
             f'invalid pull option: "{when}": must be one of "always", "missing" or "never"', 125
         )
     if text.startswith(ENGINE_PREFIX):
-        return _from_engine(session, text, quiet=quiet)
-    store = session.store if when == NEVER else session.store_to_fill
+        return _from_engine(invocation, text, quiet=quiet)
+    store = invocation.store if when == NEVER else invocation.store_to_fill
     if when != ALWAYS:
         try:
             return store.images.resolve(text)
@@ -47,14 +47,14 @@ def image_to_run(
                 note(f"Unable to find image '{error.name}' locally")
     from mount_tools.cli.commands.pull_cmd import pull_to_run
 
-    return pull_to_run(session, text, always=when == ALWAYS, quiet=quiet, platform=platform)
+    return pull_to_run(invocation, text, always=when == ALWAYS, quiet=quiet, platform=platform)
 
 
-def _from_engine(session: Session, text: str, *, quiet: bool) -> Image:
+def _from_engine(invocation: Invocation, text: str, *, quiet: bool) -> Image:
     from mount_tools.cli.commands.engine_image import load_engine_image
 
-    (loaded, *_) = load_engine_image(session, text, quiet=quiet)
-    return session.store.images.get(loaded.image)
+    (loaded, *_) = load_engine_image(invocation, text, quiet=quiet)
+    return invocation.store.images.get(loaded.image)
 
 
 def _is_name(text: str) -> bool:

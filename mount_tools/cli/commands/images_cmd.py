@@ -17,9 +17,9 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import age, go_time, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 
 NONE = "<none>"
 KNOWN = ("dangling", "label", "before", "since", "reference", "until")
@@ -59,7 +59,7 @@ class ImageRow(Row):
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
 def images(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     all: bool,
     digests: bool,
@@ -72,7 +72,7 @@ def images(
     """With --json each image has id, tags, digests, parent, created, size (bytes),
     architecture and os."""
     wanted += tuple(("reference", operand) for operand in operands)
-    found = selected(session.store, wanted, intermediate=all)
+    found = selected(invocation.store, wanted, intermediate=all)
     if json:
         say(as_json(map(as_object, found)), end="")
         return

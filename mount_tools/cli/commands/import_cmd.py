@@ -15,9 +15,9 @@ from layerstore.oci.reference import parse_reference
 from layerstore.operations.rootfs import import_image
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, say
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ EMPTY = "requested import from stdin, but stdin is empty"
 @framework.text("-m", "--message", says="Set commit message for imported image")
 @framework.flag("-q", "--quiet", says="Do not show progress")
 def import_(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     change: tuple[str, ...],
     message: str | None,
@@ -60,7 +60,7 @@ def import_(
             found = stack.enter_context(source(None if path == "-" else path, EMPTY))
         report = stack.enter_context(reported(quiet=quiet))
         image = import_image(
-            session.store_to_fill,
+            invocation.store_to_fill,
             found,
             reference,
             config=config,

@@ -11,9 +11,9 @@ from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.listing import as_json
-from mount_tools.cli.session import Session, say
 
 
 def own_version() -> str:
@@ -24,7 +24,7 @@ def own_version() -> str:
 @framework.command("Show the versions of PyUnion, Python and the kernel")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
-def version(_: Session, /, template: str | None, json: bool) -> None:
+def version(_: Invocation, /, template: str | None, json: bool) -> None:
     found: dict[str, Value] = {
         "Version": own_version(),
         "Python": platform.python_version(),
@@ -38,16 +38,18 @@ def version(_: Session, /, template: str | None, json: bool) -> None:
 @framework.command("Display information about the store")
 @framework.text("-f", "--format", "template", says="Print by a Go template")
 @framework.flag("--json", "json", says="Print a JSON object")
-def info(session: Session, template: str | None, json: bool) -> None:
+def info(invocation: Invocation, template: str | None, json: bool) -> None:
     from mount_tools.container.default_profile import default_shown
 
-    store = session.store
+    store = invocation.store
     containers = store.containers.list()
     running = sum(container.running for container in containers)
-    disk = os.statvfs(next(path for path in (session.root, *session.root.parents) if path.exists()))
+    disk = os.statvfs(
+        next(path for path in (invocation.root, *invocation.root.parents) if path.exists())
+    )
     free = disk.f_bavail * disk.f_frsize
     found: dict[str, Value] = {
-        "Root": str(session.root),
+        "Root": str(invocation.root),
         "Containers": len(containers),
         "ContainersRunning": running,
         "ContainersStopped": len(containers) - running,

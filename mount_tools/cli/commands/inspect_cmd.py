@@ -23,7 +23,7 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.gotemplate.template import Template
 from mount_tools.cli.gotemplate.values import Value, go_json
-from mount_tools.cli.session import Session, complain, say
+from mount_tools.cli.invocation import Invocation, complain, say
 
 TEMPLATE_ERROR = 64
 VOLUME = "volume"
@@ -47,12 +47,12 @@ Document = dict[str, Value]
     "--type", "kind", says="Only objects of this type: container, image or volume", default=""
 )
 def inspect(
-    session: Session, operands: tuple[str, ...], template: str | None, size: bool, kind: str
+    invocation: Invocation, operands: tuple[str, ...], template: str | None, size: bool, kind: str
 ) -> None:
     """Of the objects with the same name the container is shown, or else the image."""
     if kind and kind not in TYPES:
         raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
-    show(session, operands, template, (kind,) if kind else TYPES, size=size)
+    show(invocation, operands, template, (kind,) if kind else TYPES, size=size)
 
 
 @framework.command(
@@ -65,8 +65,8 @@ def inspect(
 @framework.text(
     "-f", "--format", "template", says="Print each image by a Go template, or as 'json'"
 )
-def inspect_image(session: Session, operands: tuple[str, ...], template: str | None) -> None:
-    show(session, operands, template, ("image",), size=False)
+def inspect_image(invocation: Invocation, operands: tuple[str, ...], template: str | None) -> None:
+    show(invocation, operands, template, ("image",), size=False)
 
 
 @framework.command(
@@ -81,13 +81,13 @@ def inspect_image(session: Session, operands: tuple[str, ...], template: str | N
 )
 @framework.flag("-s", "--size", says="Display total file sizes")
 def inspect_container(
-    session: Session, operands: tuple[str, ...], template: str | None, size: bool
+    invocation: Invocation, operands: tuple[str, ...], template: str | None, size: bool
 ) -> None:
-    show(session, operands, template, ("container",), size=size)
+    show(invocation, operands, template, ("container",), size=size)
 
 
 def show(
-    session: Session,
+    invocation: Invocation,
     names: tuple[str, ...],
     template: str | None,
     kinds: tuple[str, ...],
@@ -95,7 +95,7 @@ def show(
     size: bool,
 ) -> None:
     """Print the objects of these `kinds` as `show_documents` does."""
-    store = session.store
+    store = invocation.store
     show_documents(names, template, lambda name: _document(store, name, kinds, size=size))
 
 

@@ -12,7 +12,7 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.cli import framework
 from mount_tools.cli.commands.shared_flags import stop_time
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.pausing import resume
 from mount_tools.container.running import refuse_running
@@ -29,12 +29,12 @@ from mount_tools.container.stopping import stop_container
     completes=named("container"),
 )
 @framework.text("-s", "--signal", says="Signal to send to the container", default="KILL")
-def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
+def kill(invocation: Invocation, operands: tuple[str, ...], signal: str) -> None:
     number = find_signal(signal)
     if number is None:
         raise StoreError(f"Invalid signal: {signal}: give a name as TERM, or a number")
 
-    store = session.store
+    store = invocation.store
 
     def kill_one(name: str) -> None:
         container = store.containers.resolve(name)
@@ -52,7 +52,7 @@ def kill(session: Session, operands: tuple[str, ...], signal: str) -> None:
                 resume(store, container)
         say(name)
 
-    session.each(operands, kill_one)
+    invocation.each(operands, kill_one)
 
 
 _KILL = signal.SIGKILL
@@ -66,9 +66,9 @@ _KILL = signal.SIGKILL
     completes=named("container"),
 )
 @stop_time
-def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
-    store = session.store
-    session.protect_all(operands)
+def restart(invocation: Invocation, operands: tuple[str, ...], time: int) -> None:
+    store = invocation.store
+    invocation.protect_all(operands)
 
     def restart_one(name: str) -> None:
         container = store.containers.resolve(name)
@@ -78,9 +78,9 @@ def restart(session: Session, operands: tuple[str, ...], time: int) -> None:
         config = RunConfig(container.config)
         try:
             # The first container gets the keeper that is there.
-            start_container(store, container, session.take_keeper(), stdin=config.open_stdin)
+            start_container(store, container, invocation.take_keeper(), stdin=config.open_stdin)
         except CannotStart as error:
             raise StoreError(str(error)) from None
         say(name)
 
-    session.each(operands, restart_one)
+    invocation.each(operands, restart_one)

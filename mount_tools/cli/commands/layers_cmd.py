@@ -13,9 +13,9 @@ from layerstore.operations.disk_usage import LayerNode, layer_forest
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 
 LISTING = Listing(
     {
@@ -41,7 +41,7 @@ LISTING = Listing(
 )
 @framework.listing("layer")
 def layers(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     template: str | None,
     json: bool,
@@ -52,7 +52,7 @@ def layers(
     only if a layer is the parent of several. SHARED BY counts the images that need the layer.
     IMAGES and CONTAINERS are those whose topmost layer it is. With --json each layer has
     chain_id, parent, diff_id, size (bytes), path, shared_by, images and containers."""
-    store = session.store
+    store = invocation.store
     shown: set[str] | None = None
     if operands:
         top = store.images.resolve(operands[0]).top

@@ -13,9 +13,9 @@ from layerstore.archive.load import load as load_images
 from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import ENGINE_PREFIX, familiar
 from mount_tools.cli import framework
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.output_file import source
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session, say
 
 EMPTY = "requested load from stdin, but stdin is empty"
 
@@ -28,7 +28,7 @@ EMPTY = "requested load from stdin, but stdin is empty"
     "--platform", says="Load only the image for this platform, os/arch or os/arch/variant"
 )
 @framework.flag("-q", "--quiet", says="Suppress the load output")
-def load(session: Session, input: str | None, platform: str | None, quiet: bool) -> None:
+def load(invocation: Invocation, input: str | None, platform: str | None, quiet: bool) -> None:
     """Reads what docker, podman, skopeo and buildah write: docker archives, OCI layouts as a tar
     or a directory, and the dir: layout. From an image index it loads the image for this machine.
     An OCI image whose name is only a tag gets the name of its file or directory.
@@ -40,15 +40,17 @@ def load(session: Session, input: str | None, platform: str | None, quiet: bool)
     if input and input.startswith(ENGINE_PREFIX):
         from mount_tools.cli.commands.engine_image import load_engine_image
 
-        _say(load_engine_image(session, input, quiet=quiet))
+        _say(load_engine_image(invocation, input, quiet=quiet))
         return
     with reported(quiet=quiet) as report:
         if input and os.path.isdir(input):
-            loaded = load_images(session.store_to_fill, Path(input), platform=wanted, report=report)
+            loaded = load_images(
+                invocation.store_to_fill, Path(input), platform=wanted, report=report
+            )
         else:
             with source(input, EMPTY) as stream:
                 loaded = load_images(
-                    session.store_to_fill,
+                    invocation.store_to_fill,
                     stream,
                     platform=wanted,
                     name=os.path.basename(input or ""),

@@ -15,7 +15,7 @@ from layerstore.oci.reference import DEFAULT_DOMAIN
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session, note, say
+from mount_tools.cli.invocation import Invocation, note, say
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ https://docs.docker.com/engine/reference/commandline/login/#credentials-store
 @framework.flag("--password-stdin", says="Take the password from stdin")
 @framework.text("-p", "--password", says="Refused: use --password-stdin")
 def login(
-    _: Session,
+    _: Invocation,
     /,
     operands: tuple[str, ...],
     username: str | None,
@@ -118,7 +118,7 @@ def _asked(domain: str, username: str | None, *, from_stdin: bool) -> Credential
 
 
 @framework.command("Log out from a registry", "[SERVER]", least=0, most=1)
-def logout(_: Session, /, operands: tuple[str, ...]) -> None:
+def logout(_: Invocation, /, operands: tuple[str, ...]) -> None:
     """The credentials are erased from every file and helper that has them. The default server
     is Docker Hub."""
     from layerstore.registry.auth_files import HUB

@@ -13,7 +13,7 @@ from layerstore.oci.timestamps import parse_until
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 from mount_tools.container.following import log_entries
 
 
@@ -27,7 +27,7 @@ from mount_tools.container.following import log_entries
 @framework.flag("-t", "--timestamps", says="Show timestamps")
 @framework.flag("--details", says="Accepted without effect: a log has no details")
 def logs(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     follow: bool,
     since: str | None,
@@ -38,7 +38,7 @@ def logs(
 ) -> None:
     """The command's stdout is printed to stdout, and its stderr to stderr. A container of
     `run --rm` in the foreground has no log. A log keeps the last 16 to 32 MiB."""
-    store = session.store
+    store = invocation.store
     container = store.containers.resolve(operands[0])
     now = time.time_ns()
     begin = parse_until(since, now) if since else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.mount import mount_container, unmount_container
 
 
@@ -20,7 +20,11 @@ from mount_tools.container.mount import mount_container, unmount_container
 @framework.flag("--suid", says="Honour set-user-ID and set-group-ID bits of the files")
 @framework.flag("--dev", says="Allow device files to be opened")
 def mount(
-    session: Session, operands: tuple[str, ...], options: tuple[str, ...], suid: bool, dev: bool
+    invocation: Invocation,
+    operands: tuple[str, ...],
+    options: tuple[str, ...],
+    suid: bool,
+    dev: bool,
 ) -> None:
     """Mount a container's filesystem, without running anything in it.
 
@@ -30,8 +34,8 @@ def mount(
     """
     name, directory = operands
     words = [*options, *(["suid"] if suid else []), *(["dev"] if dev else [])]
-    container = session.store.containers.resolve(name)
-    mount_container(session.store, container, directory, words)
+    container = invocation.store.containers.resolve(name)
+    mount_container(invocation.store, container, directory, words)
 
 
 @framework.command(
@@ -41,8 +45,8 @@ def mount(
     most=None,
     completes=named("container"),
 )
-def umount(session: Session, operands: tuple[str, ...]) -> None:
-    containers = session.store.containers
+def umount(invocation: Invocation, operands: tuple[str, ...]) -> None:
+    containers = invocation.store.containers
 
     def unmount(name: str) -> None:
         try:
@@ -55,4 +59,4 @@ def umount(session: Session, operands: tuple[str, ...]) -> None:
         unmount_container(container)
         say(name)
 
-    session.each(operands, unmount)
+    invocation.each(operands, unmount)

@@ -18,19 +18,19 @@ from layerstore.store import Store
 from layerstore.volumes import VolumeUse
 from mount_tools.cli.commands.container_flags import ContainerFlags, config_of
 from mount_tools.cli.commands.image_to_run import image_to_run
-from mount_tools.cli.session import Session, note
+from mount_tools.cli.invocation import Invocation, note
 from mount_tools.container.host_config import host_config, volume_uses
 
 
-def image_for(session: Session, name: str, flags: ContainerFlags) -> Image:
+def image_for(invocation: Invocation, name: str, flags: ContainerFlags) -> Image:
     """Return the image that the flags of a command line ask for, after a pull if they say so.
 
     Warns if it is for another platform than this machine's and none was asked for.  Raises
     StoreError, WrongWords.
     """
     wanted = parse_platform(flags.platform) if flags.platform else None
-    image = image_to_run(session, name, flags.pull, quiet=flags.quiet, platform=wanted)
-    found = platform_in(session.store.images.config(image).fields)
+    image = image_to_run(invocation, name, flags.pull, quiet=flags.quiet, platform=wanted)
+    found = platform_in(invocation.store.images.config(image).fields)
     if wanted is not None and not suits(found, wanted):
         raise StoreError(
             f"image with reference {name} was found but does not match the specified platform: "

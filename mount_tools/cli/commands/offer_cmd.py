@@ -7,7 +7,7 @@ from pathlib import Path
 from layerstore.operations.offer import offer as offer_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from unionfs.syscalls.privilege import is_machine_root
 
 
@@ -18,7 +18,7 @@ from unionfs.syscalls.privilege import is_machine_root
     most=None,
     completes=named("image"),
 )
-def offer(session: Session, operands: tuple[str, ...]) -> None:
+def offer(invocation: Invocation, operands: tuple[str, ...]) -> None:
     """Makes DIRECTORY an additional image store of containers/storage, in place of the one of an
     earlier call: of the images named, or of all that have a name. The engines read it where
     storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount and build upon
@@ -26,7 +26,7 @@ def offer(session: Session, operands: tuple[str, ...]) -> None:
     is offered. The engines of an ordinary user need mount_program and force_mask in storage.conf,
     since owners are in attributes of the files."""
     directory, *names = operands
-    store = session.store
+    store = invocation.store
     if names:
         images = [store.images.resolve(name) for name in names]
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, note, say
+from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.container import pausing
 
 
@@ -20,17 +20,17 @@ from mount_tools.container import pausing
     most=None,
     completes=named("container"),
 )
-def pause(session: Session, operands: tuple[str, ...]) -> None:
+def pause(invocation: Invocation, operands: tuple[str, ...]) -> None:
     """The processes are frozen by a control group, if one can be made. Otherwise they get
     SIGSTOP, which a shell in the container may notice, and a note on stderr says why."""
 
     def pause_one(name: str) -> None:
-        reason = pausing.pause(session.store, session.store.containers.resolve(name))
+        reason = pausing.pause(invocation.store, invocation.store.containers.resolve(name))
         say(name)
         if reason is not None:
             note(f"{name} is paused by SIGSTOP, which its processes can notice: {reason}")
 
-    session.each(operands, pause_one)
+    invocation.each(operands, pause_one)
 
 
 @framework.command(
@@ -40,9 +40,9 @@ def pause(session: Session, operands: tuple[str, ...]) -> None:
     most=None,
     completes=named("container"),
 )
-def unpause(session: Session, operands: tuple[str, ...]) -> None:
+def unpause(invocation: Invocation, operands: tuple[str, ...]) -> None:
     def unpause_one(name: str) -> None:
-        pausing.unpause(session.store, session.store.containers.resolve(name))
+        pausing.unpause(invocation.store, invocation.store.containers.resolve(name))
         say(name)
 
-    session.each(operands, unpause_one)
+    invocation.each(operands, unpause_one)

@@ -15,8 +15,8 @@ from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.confirm import confirmed
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import human_size
-from mount_tools.cli.session import Session, say
 from mount_tools.container.cgroup import release_ended
 from mount_tools.container.user_namespace import read_all
 from unionfs.light_typing import TypeVar
@@ -45,7 +45,7 @@ def _flags(function: Decorated) -> Decorated:
 @framework.flag("--volumes", says="Remove volumes that no container uses, too")
 @_flags
 def prune(
-    session: Session, all: bool, volumes: bool, force: bool, wanted: Wanted, dry_run: bool
+    invocation: Invocation, all: bool, volumes: bool, force: bool, wanted: Wanted, dry_run: bool
 ) -> None:
     which = which_of(filters.gathered(wanted, ("until", "label", "label!")))
     warning = (
@@ -58,33 +58,35 @@ def prune(
     if not (force or dry_run or confirmed(warning)):
         return
     read_all()  # the files may belong to sub-ids
-    _release_groups(session.store)
-    pruned = gc.prune(session.store, which, all_unused=all, volumes=volumes, dry_run=dry_run)
+    _release_groups(invocation.store)
+    pruned = gc.prune(invocation.store, which, all_unused=all, volumes=volumes, dry_run=dry_run)
     report(pruned, dry_run)
 
 
 @framework.command("Remove unused images")
 @framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
 @_flags
-def prune_images(session: Session, all: bool, force: bool, wanted: Wanted, dry_run: bool) -> None:
+def prune_images(
+    invocation: Invocation, all: bool, force: bool, wanted: Wanted, dry_run: bool
+) -> None:
     asked = filters.gathered(wanted, ("until", "label", "label!", "dangling"))
     which = which_of(asked)
     everything = all or ("dangling" in asked and not filters.boolean("dangling", asked["dangling"]))
     warning = f"This will remove {UNUSED if all else DANGLING}."
     if force or dry_run or confirmed(warning):
         read_all()
-        pruned = gc.prune_images(session.store, which, all_unused=everything, dry_run=dry_run)
+        pruned = gc.prune_images(invocation.store, which, all_unused=everything, dry_run=dry_run)
         report(pruned, dry_run)
 
 
 @framework.command("Remove all stopped containers")
 @_flags
-def prune_containers(session: Session, force: bool, wanted: Wanted, dry_run: bool) -> None:
+def prune_containers(invocation: Invocation, force: bool, wanted: Wanted, dry_run: bool) -> None:
     which = which_of(filters.gathered(wanted, ("until",)))
     if force or dry_run or confirmed("This will remove all stopped containers."):
         read_all()
-        _release_groups(session.store)
-        report(gc.prune_containers(session.store, which, dry_run=dry_run), dry_run)
+        _release_groups(invocation.store)
+        report(gc.prune_containers(invocation.store, which, dry_run=dry_run), dry_run)
 
 
 def _release_groups(store: Store) -> None:

@@ -27,9 +27,9 @@ from mount_tools.cli.commands.container_text import (
 )
 from mount_tools.cli.flags import parse_integer
 from mount_tools.cli.gotemplate.values import Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 from mount_tools.container.cgroup import release_ended
 from mount_tools.container.host_config import host_config
 from unionfs.light_typing import NamedTuple
@@ -81,7 +81,7 @@ class ContainerRow(Row):
 @framework.flag("-q", "--quiet", says="Only display container IDs")
 @framework.flag("-s", "--size", says="Display total file sizes")
 def ps(
-    session: Session,
+    invocation: Invocation,
     all: bool,
     wanted: tuple[tuple[str, str], ...],
     template: str | None,
@@ -95,7 +95,7 @@ def ps(
     """With --json each container has id, name, image, image_id, command, status, exit_code,
     pid, created, started, finished, mount_point and labels; with --size also size and
     virtual_size (bytes)."""
-    store = session.store
+    store = invocation.store
     found = selected(store, wanted, everything=all, last=1 if latest and last < 0 else last)
     for container in found:
         release_ended(store, container)

@@ -16,8 +16,8 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.cli.output.progress import announced
-from mount_tools.cli.session import Session, note, say
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
 def pull(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     all_tags: bool,
     quiet: bool,
@@ -59,17 +59,17 @@ def pull(
     if not all_tags and name.tag is None and name.digest is None and not quiet:
         say("Using default tag: latest")
     if all_tags:
-        _pull_all(session, name, wanted, parallel, quiet=quiet)
+        _pull_all(invocation, name, wanted, parallel, quiet=quiet)
         return
     with announced(sys.stdout, quiet=quiet) as report:
-        changed = fetch(session, name.with_default_tag(), wanted, report, parallel)
+        changed = fetch(invocation, name.with_default_tag(), wanted, report, parallel)
     if not quiet:
         say(_status(_asked(name.with_default_tag()), changed=changed))
     say(str(name.with_default_tag()))
 
 
 def _pull_all(
-    session: Session, name: Reference, wanted: Platform | None, parallel: int, *, quiet: bool
+    invocation: Invocation, name: Reference, wanted: Platform | None, parallel: int, *, quiet: bool
 ) -> None:
     from layerstore.registry.pull import pull_all
     from layerstore.registry.transfer import Transfer
@@ -77,7 +77,7 @@ def _pull_all(
     with registry_client() as client, announced(sys.stdout, quiet=quiet) as report:
         transfer = Transfer(report, parallel, client.cancel)
         pulled = pull_all(
-            session.store_to_fill, client.repository(name), platform=wanted, transfer=transfer
+            invocation.store_to_fill, client.repository(name), platform=wanted, transfer=transfer
         )
     if not pulled:
         raise StoreError(f"{familiar(name)} has no tags")
@@ -98,7 +98,7 @@ def _status(name: str, *, changed: bool) -> str:
 
 
 def fetch(
-    session: Session,
+    invocation: Invocation,
     name: Reference,
     platform: Platform | None,
     report: Report,
@@ -110,7 +110,7 @@ def fetch(
 
     with registry_client() as client:
         pulled = pull_image(
-            session.store_to_fill,
+            invocation.store_to_fill,
             client.repository(name),
             name,
             platform=platform,
@@ -120,7 +120,7 @@ def fetch(
 
 
 def pull_to_run(
-    session: Session, text: str, *, always: bool, quiet: bool, platform: Platform | None
+    invocation: Invocation, text: str, *, always: bool, quiet: bool, platform: Platform | None
 ) -> Image:
     """Pull the image that `text` names, and return it.  The output goes to stderr.
 
@@ -129,12 +129,12 @@ def pull_to_run(
     name = full_name(text).with_default_tag()
     if not always and name != parse_reference(text).with_default_tag():
         with suppress(NoSuchImage):  # a short name may be an alias of an image in the store
-            return session.store.images.resolve(str(name))
+            return invocation.store.images.resolve(str(name))
     with announced(sys.stderr, quiet=quiet) as report:
-        changed = fetch(session, name, platform, report)
+        changed = fetch(invocation, name, platform, report)
     if not quiet:
         note(_status(_asked(name), changed=changed))
-    return session.store.images.resolve(str(name))
+    return invocation.store.images.resolve(str(name))
 
 
 def full_name(text: str) -> Reference:

@@ -12,8 +12,8 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import check_parallel, registry_client
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.progress import announced
-from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -31,7 +31,7 @@ from mount_tools.container.user_namespace import read_all
     "--disable-content-trust", says="Accepted without effect: there is no content trust"
 )
 def push(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     all_tags: bool,
     quiet: bool,
@@ -59,14 +59,14 @@ def push(
         if not all_tags and name.tag is None:
             say("Using default tag: latest")
         say(f"The push refers to repository [{name.repository}]")
-    names = tags_to_push(session.store, name.repository) if all_tags else [tagged]
+    names = tags_to_push(invocation.store, name.repository) if all_tags else [tagged]
     with registry_client() as client:
         target = client.repository(name)
         for one in names:
             with announced(sys.stdout, quiet=quiet) as report:
                 transfer = Transfer(report, parallel, client.cancel)
                 pushed = push_image(
-                    session.store, target, one, compression=packing, transfer=transfer
+                    invocation.store, target, one, compression=packing, transfer=transfer
                 )
             if not quiet:
                 say(f"{one.tag}: digest: {pushed.digest} size: {pushed.size}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import note
+from mount_tools.cli.invocation import note
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

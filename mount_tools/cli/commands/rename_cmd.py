@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 
 
 @framework.command(
@@ -17,6 +17,6 @@ from mount_tools.cli.session import Session
     most=2,
     completes=named("container", last=0),
 )
-def rename(session: Session, operands: tuple[str, ...]) -> None:
-    containers = session.store.containers
+def rename(invocation: Invocation, operands: tuple[str, ...]) -> None:
+    containers = invocation.store.containers
     containers.rename(containers.resolve(operands[0]), operands[1])

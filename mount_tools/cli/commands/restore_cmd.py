@@ -11,8 +11,8 @@ import sys
 from mount_tools.cli import framework
 from mount_tools.cli.commands.diff_cmd import container_changes
 from mount_tools.cli.complete import named
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.terminal import one_line
-from mount_tools.cli.session import Session, say
 from mount_tools.container.restoring import restorer
 
 
@@ -24,13 +24,13 @@ from mount_tools.container.restoring import restorer
     completes=named("container", last=0),
 )
 @framework.flag("--dry-run", says="Print what would be undone, as `diff` does, and change nothing")
-def restore(session: Session, operands: tuple[str, ...], dry_run: bool) -> None:
+def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) -> None:
     """Restores files that the container changed or deleted at PATH, and removes files that only
     the container has; if PATH is a directory, also everything in it. The container may run or
     be mounted, and files may be open: a program keeps the file that it has open. Prints each
     path that was restored. Paths that are as in the image are not touched. Changes that were
     committed count as part of the image."""
-    store = session.store
+    store = invocation.store
     container = store.containers.resolve(operands[0])
     shown = one_line if sys.stdout.isatty() else str
     changed: list[bytes] = []
@@ -43,7 +43,7 @@ def restore(session: Session, operands: tuple[str, ...], dry_run: bool) -> None:
                 say(shown(plain))
 
     with restorer(store, container) as work:
-        session.each(operands[1:], restore_one)
+        invocation.each(operands[1:], restore_one)
     if dry_run and changed:
         for kind, path in container_changes(store, store.containers.get(container.id)):
             if any(path == at or path.startswith(at + b"/") for at in changed):

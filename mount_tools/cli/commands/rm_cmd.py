@@ -8,7 +8,7 @@ from layerstore.errors import Conflict, NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.cgroup import release
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.stopping import end_container
@@ -24,15 +24,15 @@ from mount_tools.container.user_namespace import read_all
 )
 @framework.flag("-f", "--force", says="Force the removal of a running container (uses SIGKILL)")
 @framework.flag("-v", "--volumes", says="Remove anonymous volumes associated with the container")
-def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
-    containers = session.store.containers
+def rm(invocation: Invocation, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
+    containers = invocation.store.containers
     if force:
-        _end(session.store, operands)
+        _end(invocation.store, operands)
     read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
         container = containers.resolve(name)
-        if is_paused(session.store, container):
+        if is_paused(invocation.store, container):
             raise Conflict(
                 f"You cannot remove a paused container {container.id}. Unpause and then stop the "
                 "container before attempting removal or force remove"
@@ -43,7 +43,7 @@ def rm(session: Session, operands: tuple[str, ...], force: bool, volumes: bool) 
         containers.remove(container, volumes=volumes)
         say(name)
 
-    session.each(operands, remove, harmless=(NotFound,) if force else ())
+    invocation.each(operands, remove, harmless=(NotFound,) if force else ())
 
 
 def _end(store: Store, names: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from layerstore.errors import NoSuchImage, NotFound
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.user_namespace import read_all
 
 
@@ -14,15 +14,15 @@ from mount_tools.container.user_namespace import read_all
 )
 @framework.flag("-f", "--force", says="Force removal of the image")
 @framework.flag("--no-prune", says="Do not delete untagged parents")
-def rmi(session: Session, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
+def rmi(invocation: Invocation, operands: tuple[str, ...], force: bool, no_prune: bool) -> None:
     read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
         try:
-            removed = session.store.images.remove(name, force=force, prune=not no_prune)
+            removed = invocation.store.images.remove(name, force=force, prune=not no_prune)
         except NotFound:
             raise NoSuchImage(name) from None
         for what, text in removed:
             say(f"{what}: {text}")
 
-    session.each(operands, remove, harmless=(NotFound,) if force else ())
+    invocation.each(operands, remove, harmless=(NotFound,) if force else ())

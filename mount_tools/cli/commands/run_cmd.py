@@ -16,7 +16,7 @@ from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.host_config import HostConfig
@@ -37,7 +37,7 @@ from mount_tools.container.user_namespace import be_root
 @framework.flag("--sig-proxy", says="Proxy received signals to the process", default=True)
 @detach_keys
 def run(
-    session: Session,
+    invocation: Invocation,
     /,
     operands: tuple[str, ...],
     detach: bool,
@@ -60,9 +60,9 @@ def run(
         if flags.cap_add:
             added, dropped = flags.cap_add, flags.cap_drop
             host = HostConfig(privileged=flags.privileged, cap_add=added, cap_drop=dropped)
-            session.protect(host)
-        image = image_for(session, operands[0], flags)
-        store = session.store
+            invocation.protect(host)
+        image = image_for(invocation, operands[0], flags)
+        store = invocation.store
         be_root()
         if not detach:
             take_stdin(flags.interactive, flags.tty)
@@ -72,12 +72,12 @@ def run(
                 return run_container(
                     store,
                     container,
-                    session.take_keeper(),
+                    invocation.take_keeper(),
                     stdin=flags.interactive,
                     keys=detaching,
                     signals=sig_proxy,
                 )
-            start_container(store, container, session.take_keeper(), stdin=flags.interactive)
+            start_container(store, container, invocation.take_keeper(), stdin=flags.interactive)
         except (StoreError, CannotStart):
             if flags.rm:
                 discard(store, container)

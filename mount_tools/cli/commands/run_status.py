@@ -14,7 +14,7 @@ from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli.errors import Exit, WrongWords
-from mount_tools.cli.session import complain
+from mount_tools.cli.invocation import complain
 from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.container.viewer import OutputLost
 

@@ -12,9 +12,9 @@ from layerstore.archive.save import save as save_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
+from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import reported
-from mount_tools.cli.session import Session
 from mount_tools.container.user_namespace import read_all
 
 FORMS = (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY)
@@ -37,11 +37,11 @@ FAILED = "failed to save image"
 )
 @framework.flag("-q", "--quiet", says="Do not show progress")
 def save(
-    session: Session, operands: tuple[str, ...], output: str | None, form: str, quiet: bool
+    invocation: Invocation, operands: tuple[str, ...], output: str | None, form: str, quiet: bool
 ) -> None:
     if form not in FORMS:
         raise WrongWords(f'"{form}" is not a valid value for --format: {", ".join(FORMS)}', 1)
-    store = session.store
+    store = invocation.store
     read_all()
     if form == OCI_DIRECTORY:
         if not output:

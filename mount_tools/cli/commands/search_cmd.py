@@ -16,8 +16,8 @@ from mount_tools.cli import framework
 from mount_tools.cli.commands import filters
 from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.gotemplate.values import Row
+from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, note, say
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ TAGS = Listing({"Name": "NAME", "Tag": "TAG"}, ("Name", "Tag"), "Tag")
 @framework.flag("--list-tags", says="List the tags of the repository TERM")
 @framework.flag("--local", says="Search the images of the store")
 def search(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     wanted: tuple[tuple[str, str], ...],
     stars: int,
@@ -76,7 +76,7 @@ def search(
         return
     keep = _filter(wanted, stars, automated)
     if local:
-        found = _local(session, term)
+        found = _local(invocation, term)
     else:
         with registry_client() as client:
             found = _remote(client, term, limit or LIMIT)
@@ -139,15 +139,15 @@ def _split(text: str) -> tuple[str, str]:
     return (first, rest) if is_host and first != DEFAULT_DOMAIN else (DEFAULT_DOMAIN, text)
 
 
-def _local(session: Session, term: str) -> list[Found]:
+def _local(invocation: Invocation, term: str) -> list[Found]:
     from layerstore.registry.catalog import Found
 
     found: dict[str, Found] = {}
-    for image in session.store.images.all():
+    for image in invocation.store.images.all():
         for tag in image.tags:
             name = familiar_name(tag.repository)
             if term in name and name not in found:
-                labels = session.store.images.config(image).labels
+                labels = invocation.store.images.config(image).labels
                 found[name] = Found(name, labels.get(_DESCRIPTION, ""))
     return [found[name] for name in sorted(found)]
 

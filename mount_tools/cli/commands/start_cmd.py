@@ -12,7 +12,7 @@ from mount_tools.cli.commands.run_status import exit_with, take_stdin
 from mount_tools.cli.commands.shared_flags import detach_keys
 from mount_tools.cli.complete import named
 from mount_tools.cli.errors import Exit, WrongWords
-from mount_tools.cli.session import Session, complain, say
+from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.start import run_container, start_container
@@ -29,18 +29,18 @@ from mount_tools.container.start import run_container, start_container
 @framework.flag("-i", "--interactive", says="Attach container's STDIN")
 @detach_keys
 def start(
-    session: Session, operands: tuple[str, ...], attach: bool, interactive: bool, keys: str
+    invocation: Invocation, operands: tuple[str, ...], attach: bool, interactive: bool, keys: str
 ) -> None:
     detaching = parse_keys(keys)
-    store = session.store
-    session.protect_all(operands)
+    store = invocation.store
+    invocation.protect_all(operands)
     if attach or interactive:
         if len(operands) > 1:
             raise WrongWords("you cannot start and attach multiple containers at once", 1)
         container = store.containers.resolve(operands[0])
         config = RunConfig(container.config)
         take_stdin(interactive, config.tty and interactive)
-        keeper = session.take_keeper()
+        keeper = invocation.take_keeper()
         exit_with(
             lambda: run_container(store, container, keeper, stdin=interactive, keys=detaching)
         )
@@ -50,7 +50,7 @@ def start(
             container = store.containers.resolve(name)
             if not container.running:
                 config = RunConfig(container.config)
-                keeper = session.take_keeper()  # the first container gets it
+                keeper = invocation.take_keeper()  # the first container gets it
                 start_container(store, container, keeper, stdin=config.open_stdin)
             elif container.mount_point is not None:
                 from mount_tools.container.running import refuse_running

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mount_tools.cli import framework
 from mount_tools.cli.commands.shared_flags import stop_time
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session, say
+from mount_tools.cli.invocation import Invocation, say
 
 
 @framework.command(
@@ -19,17 +19,17 @@ from mount_tools.cli.session import Session, say
     completes=named("container"),
 )
 @stop_time
-def stop(session: Session, operands: tuple[str, ...], time: int) -> None:
+def stop(invocation: Invocation, operands: tuple[str, ...], time: int) -> None:
     """A container that is only mounted is unmounted."""
     from mount_tools.container.mount import unmount_container
     from mount_tools.container.stopping import stop_container
 
     def stop_one(name: str) -> None:
-        container = session.store.containers.resolve(name)
+        container = invocation.store.containers.resolve(name)
         if container.mount_point is not None:
             unmount_container(container)
         else:
-            stop_container(session.store, container, time if time >= 0 else None)
+            stop_container(invocation.store, container, time if time >= 0 else None)
         say(name)
 
-    session.each(operands, stop_one)
+    invocation.each(operands, stop_one)

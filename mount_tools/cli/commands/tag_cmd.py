@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 
 
 @framework.command(
@@ -14,6 +14,6 @@ from mount_tools.cli.session import Session
     most=2,
     completes=named("image"),
 )
-def tag(session: Session, operands: tuple[str, ...]) -> None:
+def tag(invocation: Invocation, operands: tuple[str, ...]) -> None:
     source, target = operands
-    session.store.images.tag(session.store.images.resolve(source), target)
+    invocation.store.images.tag(invocation.store.images.resolve(source), target)

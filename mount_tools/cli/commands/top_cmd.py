@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from layerstore.errors import Conflict, StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.table import aligned
-from mount_tools.cli.session import Session, say
 from mount_tools.container.members import members
 
 _USUAL = ("-ef",)
@@ -28,10 +28,10 @@ _WIDTH = 20
     interspersed=False,
     completes=named("container", last=0),
 )
-def top(session: Session, operands: tuple[str, ...]) -> None:
+def top(invocation: Invocation, operands: tuple[str, ...]) -> None:
     """The options are those of ps(1); without any it is `ps -ef`. The pids are this machine's."""
     name, *options = operands
-    container = session.store.containers.resolve(name)
+    container = invocation.store.containers.resolve(name)
     if container.init is None:
         raise Conflict(f"Container {container.id} is not running")
     pids = [one.pid for one in members(container.init)]

@@ -25,8 +25,8 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.confirm import confirmed
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.gotemplate.values import Labels, Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 from mount_tools.container.user_namespace import read_all
 
 KNOWN = ("dangling", "driver", "label", "name")
@@ -57,7 +57,7 @@ class VolumeRow(Row):
 @framework.texts("--label", says="Set metadata for a volume")
 @framework.text("--name", "given", says="The name, in the form of older clients")
 def create(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     driver: str,
     label: tuple[str, ...],
@@ -73,7 +73,7 @@ def create(
             f'"{driver}" not found: there is only the driver local'
         )
     labels = dict(_label(text) for text in label)
-    say(session.store_to_fill.volumes.create(name or None, labels).name)
+    say(invocation.store_to_fill.volumes.create(name or None, labels).name)
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def _label(text: str) -> tuple[str, str]:
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Only display volume names")
 def ls(
-    session: Session,
+    invocation: Invocation,
     wanted: tuple[tuple[str, str], ...],
     template: str | None,
     json: bool,
@@ -101,7 +101,7 @@ def ls(
 ) -> None:
     """With --json each volume has name, driver, scope, mountpoint, labels, created, containers
     (the ids of those that use it) and size (bytes)."""
-    store = session.store
+    store = invocation.store
     found = selected(store, wanted)
     if json:
         read_all()
@@ -182,10 +182,10 @@ def as_object(store: Store, volume: Volume) -> dict[str, Value]:
 @framework.text(
     "-f", "--format", "template", says="Print each volume by a Go template, or as 'json'"
 )
-def inspect(session: Session, operands: tuple[str, ...], template: str | None) -> None:
-    volumes = session.store.volumes
+def inspect(invocation: Invocation, operands: tuple[str, ...], template: str | None) -> None:
+    volumes = invocation.store.volumes
     show_documents(
-        operands, template, lambda name: volume_document(session.store, volumes.get(name))
+        operands, template, lambda name: volume_document(invocation.store, volumes.get(name))
     )
 
 
@@ -197,19 +197,19 @@ def inspect(session: Session, operands: tuple[str, ...], template: str | None) -
     completes=named("volume"),
 )
 @framework.flag("-f", "--force", says="Ignore volumes that do not exist")
-def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
+def rm(invocation: Invocation, operands: tuple[str, ...], force: bool) -> None:
     """A volume that a container uses, running or not, is refused."""
     read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
         try:
-            session.store.volumes.remove(name)
+            invocation.store.volumes.remove(name)
         except NoSuchVolume:
             if not force:
                 raise
         say(name)
 
-    session.each(operands, remove)
+    invocation.each(operands, remove)
 
 
 @framework.command("Remove all unused local volumes")
@@ -217,11 +217,11 @@ def rm(session: Session, operands: tuple[str, ...], force: bool) -> None:
 @framework.filters("--filter", says="Only what matches: label=NAME[=VALUE]")
 @framework.flag("-f", "--force", says="Do not prompt for confirmation")
 def prune(
-    session: Session, dry_run: bool, wanted: tuple[tuple[str, str], ...], force: bool
+    invocation: Invocation, dry_run: bool, wanted: tuple[tuple[str, str], ...], force: bool
 ) -> None:
     which = which_of(filters.gathered(wanted, ("label", "label!")))
     warning = "This will remove all local volumes not used by at least one container."
     if not (force or dry_run or confirmed(warning)):
         return
     read_all()
-    report(gc.prune_volumes(session.store, which, dry_run=dry_run), dry_run)
+    report(gc.prune_volumes(invocation.store, which, dry_run=dry_run), dry_run)

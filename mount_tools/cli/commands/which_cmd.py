@@ -24,9 +24,9 @@ from mount_tools.cli.commands.inspect_cmd import resolved
 from mount_tools.cli.commands.layers_cmd import names_of
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
+from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import ellipsis, human_size
 from mount_tools.cli.output.listing import Listing, as_json
-from mount_tools.cli.session import Session, say
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, open_union, places
 from unionfs.light_typing import NamedTuple
@@ -59,7 +59,7 @@ class Tree(NamedTuple):
     layer: Layer | None
 
 
-class Place(NamedTuple):
+class Provider(NamedTuple):
     """A tree that has the path, and the absolute path of the file in it."""
 
     tree: Tree
@@ -75,7 +75,7 @@ class Place(NamedTuple):
 )
 @framework.listing("place")
 def which(
-    session: Session,
+    invocation: Invocation,
     operands: tuple[str, ...],
     template: str | None,
     json: bool,
@@ -86,7 +86,7 @@ def which(
     layer; (upper) has the changes of a container that are not committed. With --json each place has
     layer, path, type, mode, uid, gid, size (bytes), modified, images and created_by."""
     path, name = operands
-    store = session.store
+    store = invocation.store
     found = resolved(store, name, ("container", "image"))
     trees = trees_of(store, found)
     there = places_of(os.fsencode(path), trees)
@@ -113,7 +113,7 @@ def trees_of(store: Store, found: Image | Container) -> list[Tree]:
     return [Tree(bytes(tree), layers.get(bytes(tree))) for tree in own]
 
 
-def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
+def places_of(path: bytes, trees: Sequence[Tree]) -> list[Provider]:
     """Return the trees that have `path`, the visible one first; none if it does not exist.
 
     Symlinks on the way are followed within the tree; one at the end is not.
@@ -137,7 +137,7 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Place]:
             None,
         )
         if tree is not None:
-            found.append(Place(tree, place))
+            found.append(Provider(tree, place))
     return found
 
 
@@ -199,7 +199,7 @@ def _kind(mode: int) -> str:
     return "unknown"
 
 
-def _row(place: Place, on: Images, made_by: dict[Digest, str], *, whole: bool) -> Row:
+def _row(place: Provider, on: Images, made_by: dict[Digest, str], *, whole: bool) -> Row:
     st = os.lstat(place.path)
     layer = place.tree.layer
     said = made_by.get(layer.chain_id, "") if layer else ""
@@ -214,7 +214,7 @@ def _row(place: Place, on: Images, made_by: dict[Digest, str], *, whole: bool) -
     )
 
 
-def _as_object(place: Place, on: Images, made_by: dict[Digest, str]) -> dict[str, Value]:
+def _as_object(place: Provider, on: Images, made_by: dict[Digest, str]) -> dict[str, Value]:
     """Return a place as `--json` prints it."""
     st = os.lstat(place.path)
     layer = place.tree.layer

@@ -10,21 +10,21 @@ import pytest
 
 from layerstore.build.batches import Batch
 from layerstore.build.owner import ROOT, Owner
-from layerstore.build.tree import Entry
+from layerstore.build.tree import TreeEntry
 
 
-def entries(folder: Path, count: int) -> list[Entry]:
+def entries(folder: Path, count: int) -> list[TreeEntry]:
     """Return entries whose directory is closed by the caller's next step, as a walk does."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     st = os.fstat(fd)
-    return [Entry(f"f{n}", f"f{n}", fd, st, 1) for n in range(count)]
+    return [TreeEntry(f"f{n}", f"f{n}", fd, st, 1) for n in range(count)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 700])
 def test_each_file_is_copied_once(tmp_path: Path, count: int) -> None:
     done: list[str] = []
 
-    def copy(entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def copy(entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         os.fstat(entry.parent_fd)
         assert (fd, name, owner) == (7, entry.name.encode(), ROOT)
         done.append(entry.name)
@@ -45,7 +45,7 @@ def test_each_file_is_copied_once(tmp_path: Path, count: int) -> None:
 def test_the_first_error_ends_it(tmp_path: Path) -> None:
     done: list[str] = []
 
-    def copy(entry: Entry, fd: int, name: bytes, owner: Owner) -> None:
+    def copy(entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
         if entry.name == "f5":
             raise OSError(28, "full")
         done.append(entry.name)

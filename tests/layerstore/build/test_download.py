@@ -27,7 +27,7 @@ from layerstore.containerfile.instructions import Add
 from layerstore.containerfile.parse import parse
 from layerstore.layer.metadata import Metadata
 from layerstore.registry.headers import Headers
-from layerstore.registry.transport import Answer, Request
+from layerstore.registry.transport import Answer, HttpRequest
 from tests.layerstore.build.mini_build import listing
 
 DATE = "Sun, 09 Sep 2001 01:46:40 GMT"  # 1,000,000,000 s
@@ -60,7 +60,7 @@ class Host:
         self._pages = pages
         self.said: list[Said] = []
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: HttpRequest) -> Answer:
         status, headers, body = self._pages.get(request.url, (404, {}, b""))
         self.said.append(Said(request.url, status, headers, body))
         return self.said[-1]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from layerstore.build.owner import Owner, find_owner, read_mode
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from tests.layerstore.build.mini_build import written
 
-AT = Place("f", 3, 3, "COPY a b")
+AT = Location("f", 3, 3, "COPY a b")
 PASSWD = "root:x:0:0::/:\nme:x:77:88::/:\nyou:x:5:6::/:\nbroken\nbig:x:99999999999:1::/:\n"
 GROUP = "me:x:99:\nwheel:x:10:you\n"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.expand import Expander
 from layerstore.containerfile.grammar import Words
 from layerstore.containerfile.instructions import (
@@ -36,7 +36,7 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.parse import parse
 
-AT = Place("f", 7, 7, "ENV x")
+AT = Location("f", 7, 7, "ENV x")
 # What the cases are written for; NULL is set and empty.
 VALUES = {"PWD": "/home", "SHELL": "bash", "KOREAN": "한국어", "NULL": ""}
 

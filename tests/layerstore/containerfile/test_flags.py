@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.flags import Flags, Kind, suggestion
 
-AT = Place("f", 1, 1, "COPY")
+AT = Location("f", 1, 1, "COPY")
 KINDS: dict[str, Kind] = {"name": "text", "link": "truth", "more": "texts"}
 
 

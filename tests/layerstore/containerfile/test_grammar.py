@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from layerstore.containerfile import grammar
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.grammar import Words, heredoc_name, parse_ast
 from tests.helpers.mounts import DEADLINE
 
-AT = Place("f", 1, 1, "RUN")
+AT = Location("f", 1, 1, "RUN")
 
 
 def test_an_ast_has_names_flags_words_and_places() -> None:

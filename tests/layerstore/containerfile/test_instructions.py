@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from layerstore.containerfile.errors import Place
+from layerstore.containerfile.errors import Location
 from layerstore.containerfile.instructions import Instruction, User
 
 REFERENCE = (
@@ -20,7 +20,7 @@ def test_every_instruction_of_the_reference_has_a_type() -> None:
 
 
 def test_an_instruction_does_not_change() -> None:
-    user = User(Place("f", 1, 1, "USER me"), "me")
+    user = User(Location("f", 1, 1, "USER me"), "me")
     with pytest.raises(AttributeError):
         user.user = "you"  # type: ignore[misc]
     assert all(kind._fields[0] == "at" for kind in get_args(Instruction))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from layerstore.containerfile.errors import ContainerfileError, Place
+from layerstore.containerfile.errors import ContainerfileError, Location
 from layerstore.containerfile.instructions import (
     BindMount,
     CacheMount,
@@ -14,7 +14,7 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.mounts import read_flag, typed_mount
 
-AT = Place("f", 1, 1, "RUN")
+AT = Location("f", 1, 1, "RUN")
 
 
 def mount(text: str, **values: str) -> Mount:

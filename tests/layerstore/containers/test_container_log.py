@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerstore.containers.container_log import LONGEST, Entry, LogReader, LogWriter
+from layerstore.containers.container_log import LONGEST, LogEntry, LogReader, LogWriter
 
 
-def read(directory: Path) -> list[Entry]:
+def read(directory: Path) -> list[LogEntry]:
     with LogReader(directory) as reader:
         return list(reader.entries())
 

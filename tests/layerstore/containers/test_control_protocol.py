@@ -7,6 +7,7 @@ import json
 import pytest
 
 from layerstore.containers.control_protocol import (
+    ControlRequest,
     Counters,
     Freeze,
     Frozen,
@@ -18,7 +19,6 @@ from layerstore.containers.control_protocol import (
     MalformedMessage,
     Refused,
     Reply,
-    Request,
     Restore,
     Restored,
     Status,
@@ -46,7 +46,7 @@ NOT_UTF8 = b"/a\xff\n\xc3\xa9"
         Restore(b"/a", dry_run=True),
     ],
 )
-def test_a_request_arrives_as_one_line(request_: Request[Reply]) -> None:
+def test_a_request_arrives_as_one_line(request_: ControlRequest[Reply]) -> None:
     line = encode_request(request_)
     assert line.endswith(b"\n") and line.count(b"\n") == 1 and line.isascii()
     assert decode_request(line) == request_
@@ -63,7 +63,7 @@ def test_a_request_arrives_as_one_line(request_: Request[Reply]) -> None:
         (Restore(b"/a"), Restored(changed=True)),
     ],
 )
-def test_a_reply_arrives_as_one_line(request_: Request[Reply], reply: Reply) -> None:
+def test_a_reply_arrives_as_one_line(request_: ControlRequest[Reply], reply: Reply) -> None:
     line = encode_reply(reply)
     assert line.endswith(b"\n") and line.count(b"\n") == 1 and line.isascii()
     assert decode_reply(request_, line) == reply
@@ -129,6 +129,6 @@ def test_what_is_no_request_is_refused(line: bytes) -> None:
         (Freeze(b"/"), b'{"ok": true, "pause_ns": 1.5, "copied": [], "copied_bytes": 0}'),
     ],
 )
-def test_what_is_no_reply_is_refused(request_: Request[Reply], line: bytes) -> None:
+def test_what_is_no_reply_is_refused(request_: ControlRequest[Reply], line: bytes) -> None:
     with pytest.raises(MalformedMessage):
         decode_reply(request_, line)

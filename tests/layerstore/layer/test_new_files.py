@@ -21,7 +21,7 @@ from layerstore.layer.tree import Folder
 from layerstore.limits import Limits
 from layerstore.tar.headers import format_sparse_map
 from layerstore.tar.pipeline import Feed
-from layerstore.tar.reader import Entry, TarReader
+from layerstore.tar.reader import TarEntry, TarReader
 from tests.helpers.mounts import require_root
 from tests.layerstore.archives import PRIVILEGED, file, header, pax_of, symlink, whole
 
@@ -29,7 +29,7 @@ from tests.layerstore.archives import PRIVILEGED, file, header, pax_of, symlink,
 @contextmanager
 def one_entry(
     top: Path, *parts: bytes, privileged: bool = PRIVILEGED
-) -> Iterator[tuple[FileMaker, Entry, Folder]]:
+) -> Iterator[tuple[FileMaker, TarEntry, Folder]]:
     """Yield a maker, the first entry of the archive of `parts`, and `top` as a folder."""
     fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from layerstore.registry.headers import Headers
-from layerstore.registry.transport import Answer, Request
+from layerstore.registry.transport import Answer, HttpRequest
 
 
 class FakeAnswer:
@@ -33,12 +33,12 @@ class FakeAnswer:
 class FakeTransport:
     """Answers each request by `answer`."""
 
-    def __init__(self, answer: Callable[[Request], FakeAnswer]) -> None:
+    def __init__(self, answer: Callable[[HttpRequest], FakeAnswer]) -> None:
         self._answer = answer
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
         self.answers: list[FakeAnswer] = []
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: HttpRequest) -> Answer:
         self.requests.append(request)
         answer = self._answer(request)
         answer.url = request.url

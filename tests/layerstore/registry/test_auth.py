@@ -10,7 +10,7 @@ import pytest
 from layerstore.registry.auth import Authenticator
 from layerstore.registry.credentials import Credentials, OneLogin
 from layerstore.registry.errors import BadAnswer, Unauthorized
-from layerstore.registry.transport import Answer, Request
+from layerstore.registry.transport import Answer, HttpRequest
 from tests.layerstore.registry.fakes import FakeAnswer, FakeTransport
 
 ANN = Credentials("ann", "secret")
@@ -29,7 +29,7 @@ class Fixture:
             "r.example", OneLogin(credentials), self.transport.send, lambda _, text, __: text
         )
 
-    def _answer(self, request: Request) -> FakeAnswer:
+    def _answer(self, request: HttpRequest) -> FakeAnswer:
         self.count += 1
         return FakeAnswer(self.status, json.dumps({"token": f"token{self.count}"}).encode())
 
@@ -132,7 +132,7 @@ def test_identity_token_by_post_and_by_get(refusal: int) -> None:
 
     without = Fixture(token)
 
-    def send(request: Request) -> Answer:
+    def send(request: HttpRequest) -> Answer:
         return FakeAnswer(refusal) if request.method == "POST" else without.transport.send(request)
 
     without.auth = Authenticator("r.example", OneLogin(token), send, lambda _, text, __: text)

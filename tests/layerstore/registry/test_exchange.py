@@ -7,7 +7,7 @@ import pytest
 from layerstore.registry.errors import BadAnswer, UnsafeRedirect
 from layerstore.registry.exchange import Exchange
 from layerstore.registry.reach import Reach
-from layerstore.registry.transport import Answer, Request
+from layerstore.registry.transport import Answer, HttpRequest
 from tests.layerstore.registry.fakes import FakeAnswer, FakeTransport
 
 HOME = "https://r.example/v2/"
@@ -15,10 +15,10 @@ HOME = "https://r.example/v2/"
 
 def sent(
     locations: dict[str, str], method: str = "GET", status: int = 307, url: str = HOME
-) -> tuple[Answer, list[Request]]:
+) -> tuple[Answer, list[HttpRequest]]:
     """Send a request where some addresses lead to others."""
 
-    def answer(request: Request) -> FakeAnswer:
+    def answer(request: HttpRequest) -> FakeAnswer:
         target = locations.get(request.url)
         return FakeAnswer(status, headers=[("location", target)]) if target else FakeAnswer(200)
 
@@ -26,7 +26,7 @@ def sent(
     exchange = Exchange(
         "r.example", transport, Reach("r.example"), lambda host: host == "in.example"
     )
-    request = Request(method, url, {"Authorization": "secret", "Accept": "x"}, (b"body",))
+    request = HttpRequest(method, url, {"Authorization": "secret", "Accept": "x"}, (b"body",))
     found = exchange.send(request)
     assert all(fake.closed for fake in transport.answers[:-1])
     return found, transport.requests

@@ -21,9 +21,9 @@ from layerstore.oci.platform import Platform
 from layerstore.oci.reference import familiar, parse_reference
 from layerstore.registry.choice import choose, parse_config
 from layerstore.registry.headers import Headers
+from layerstore.registry.host_client import Reply
 from layerstore.registry.remote import Document
 from layerstore.registry.repository import checked_document
-from layerstore.registry.session import Reply
 from tests.helpers.effort import examples
 
 WANTED = Platform("linux", "amd64")

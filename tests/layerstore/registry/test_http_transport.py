@@ -25,10 +25,10 @@ from layerstore.registry.errors import (
     TooSlow,
     UnsafeRedirect,
 )
-from layerstore.registry.http_transport import HttpTransport, Place
+from layerstore.registry.http_transport import HttpTransport, Peer
 from layerstore.registry.proxies import Proxy
 from layerstore.registry.reach import Reach
-from layerstore.registry.transport import Request, Stop, read_all
+from layerstore.registry.transport import HttpRequest, Stop, read_all
 from tests.helpers.hostile_registry import Exchange, HostileRegistry, always
 from tests.helpers.mounts import DEADLINE
 from tests.helpers.registry_server import RegistryServer
@@ -54,7 +54,7 @@ def transport() -> Iterator[HttpTransport]:
 def get(
     transport: HttpTransport, url: str, limit: int | None = 1 << 20, method: str = "GET"
 ) -> tuple[int, bytes]:
-    answer = transport.send(Request(method, url, {}, None, limit))
+    answer = transport.send(HttpRequest(method, url, {}, None, limit))
     with closing(answer):
         data = read_all(answer, 1 << 30)
     assert data is not None
@@ -87,7 +87,7 @@ def test_connection_with_an_unread_body_is_not(
     registry.behave(always(200, "/large", bytes(1 << 20)), always(200, "/small", b"few"))
     noted = ports(registry)
     for path in ("large", "small", "v2/"):
-        transport.send(Request("GET", f"http://{registry.host}/{path}", {})).close()
+        transport.send(HttpRequest("GET", f"http://{registry.host}/{path}", {})).close()
     assert len(noted) == 3 and noted[0] != noted[1] == noted[2]
 
 
@@ -150,7 +150,7 @@ def test_answer_that_comes_before_the_body_is_taken(
         thread = threading.Thread(target=refuse)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        answer = transport.send(Request("PUT", url, {}, [bytes(1 << 20)] * 4))
+        answer = transport.send(HttpRequest("PUT", url, {}, [bytes(1 << 20)] * 4))
         assert answer.status == 413
         answer.close()
         transport.close()
@@ -172,7 +172,7 @@ def test_registry_may_hash_before_it_answers(registry: HostileRegistry) -> None:
     registry.behave(lambda exchange: registry.over.wait(0.3) or exchange.reply(200))
     with closing(HttpTransport(tls, timeouts=times)) as transport:
         url = f"http://{registry.host}/"
-        transport.send(Request("PUT", url, {}, [b"body"])).close()
+        transport.send(HttpRequest("PUT", url, {}, [b"body"])).close()
         with pytest.raises(TooSlow):
             get(transport, url)
 
@@ -193,7 +193,7 @@ def test_tls_that_breaks_in_the_middle_is_a_broken_connection(
     registry: HostileRegistry, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.behave(always(200, "", bytes(100_000)))
-    answer = transport.send(Request("GET", f"http://{registry.host}/", {}))
+    answer = transport.send(HttpRequest("GET", f"http://{registry.host}/", {}))
 
     def fail(*_: object) -> int:
         raise ssl.SSLError(1, "bad record mac")
@@ -314,16 +314,16 @@ def forward(source: socket.socket, target: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "place", "name"),
+    ("url", "peer", "name"),
     [
-        ("https://r.example/x", Place("https", "r.example", 443), "r.example"),
-        ("https://r.example:443/x", Place("https", "r.example", 443), "r.example"),
-        ("http://R.Example:5000/", Place("http", "r.example", 5000), "r.example:5000"),
-        ("http://[::1]:5000/", Place("http", "::1", 5000), "[::1]:5000"),
+        ("https://r.example/x", Peer("https", "r.example", 443), "r.example"),
+        ("https://r.example:443/x", Peer("https", "r.example", 443), "r.example"),
+        ("http://R.Example:5000/", Peer("http", "r.example", 5000), "r.example:5000"),
+        ("http://[::1]:5000/", Peer("http", "::1", 5000), "[::1]:5000"),
     ],
 )
-def test_place_of_an_address(url: str, place: Place, name: str) -> None:
-    assert Place.of(url) == place and place.name == name
+def test_peer_of_an_address(url: str, peer: Peer, name: str) -> None:
+    assert Peer.of(url) == peer and peer.name == name
 
 
 @given(st.text() | st.text().map("http://{}".format) | st.text().map("https://h/{}".format))
@@ -333,7 +333,7 @@ def test_no_address_makes_a_failure(url: str) -> None:
 
     transport = HttpTransport(tls, proxy_of=refuse)
     with pytest.raises(RegistryError):
-        transport.send(Request("GET", url, {}))
+        transport.send(HttpRequest("GET", url, {}))
 
 
 @pytest.mark.parametrize("text", ["/a b", "/a\r\nX: y", "/\x7f", "/ä", "/\0"])

@@ -15,7 +15,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.build.plan import FromNothing, Stage
-from layerstore.containerfile.errors import Place
+from layerstore.containerfile.errors import Location
 from layerstore.errors import DiskFull, StoreError
 from layerstore.oci.digest import sha256_digest
 from mount_tools.build.at_work import AtWork, wait
@@ -27,7 +27,7 @@ from mount_tools.build.watch import Shown
 from mount_tools.cli.output.build_lines import Lines
 from tests.helpers.builds import Builds
 
-AT = Place("Containerfile", 7, 7, "COPY a b")
+AT = Location("Containerfile", 7, 7, "COPY a b")
 
 
 class _Ends:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from layerstore.containerfile.errors import Place
+from layerstore.containerfile.errors import Location
 from layerstore.containerfile.instructions import Copy
 from mount_tools.build.keys import Definition, of_config, of_copy
 from tests.helpers.images import some_digest
 
-AT = Place("Containerfile", 1, 1, "")
+AT = Location("Containerfile", 1, 1, "")
 
 
 def test_words_cannot_run_into_each_other() -> None:

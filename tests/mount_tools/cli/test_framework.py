@@ -9,7 +9,7 @@ import pytest
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.framework import Command, Group, command, words_of
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 
 Params = dict[str, object]
 
@@ -24,7 +24,7 @@ def made(**limits: int | None) -> tuple[Command, Params]:
     @framework.number("-n", "--last", says="How many", default=-1)
     @framework.texts("-e", "--env", says="Variables")
     @framework.filters(says="Which ones")
-    def thing(_: Session, /, **params: object) -> None:
+    def thing(_: Invocation, /, **params: object) -> None:
         """Further text, of several
         lines."""
         seen.update(params)
@@ -33,7 +33,7 @@ def made(**limits: int | None) -> tuple[Command, Params]:
 
 
 def call(one: Command, *args: str) -> None:
-    one.run("pyunion thing", args, Session("/nowhere"))
+    one.run("pyunion thing", args, Invocation("/nowhere"))
 
 
 def refusal(one: Command, *args: str) -> tuple[str, int]:
@@ -141,7 +141,7 @@ def test_a_wrong_number_of_operands_ends_with_1(
 
 def test_a_command_without_operands_says_so() -> None:
     @command("List")
-    def ps(_: Session) -> None:
+    def ps(_: Invocation) -> None:
         """"""
 
     text, status = refusal(ps, "x")
@@ -152,7 +152,7 @@ def test_a_command_without_operands_says_so() -> None:
 def test_an_unknown_command_of_a_group_shows_what_there_is() -> None:
     group = Group("image", "Manage images", {"tag": "tag_cmd.tag"})
     with pytest.raises(WrongWords) as raised:
-        group.run("pyunion image", ["nope"], Session("/nowhere"))
+        group.run("pyunion image", ["nope"], Invocation("/nowhere"))
     assert raised.value.status == 1
     assert "Usage:  pyunion image COMMAND\n\nManage images\n" in raised.value.message
     assert "  tag   Create a tag" in raised.value.message

@@ -7,7 +7,7 @@ import pytest
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.framework import Command, Group, command
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 
 
 @command("Do a thing", "THING [THING...]", most=None)
@@ -23,7 +23,9 @@ def thing(*_: object) -> None:
 
 def shown(one: Command | Group, path: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(Exit) as ended:
-        one.run(path, ["x", "--help"] if isinstance(one, Command) else ["-h"], Session("/nowhere"))
+        one.run(
+            path, ["x", "--help"] if isinstance(one, Command) else ["-h"], Invocation("/nowhere")
+        )
     assert ended.value.status == 0
     return capsys.readouterr().out
 

@@ -26,8 +26,8 @@ def test_examples_of_a_command(words: str, same: str) -> None:
 
 
 def test_exit_statuses_of_a_command() -> None:
-    assert [entry.term for entry in exit_statuses_of("images")] == ["0", "1", "125"]
-    assert [entry.term for entry in exit_statuses_of("container run")] == [
+    assert [term for term, _ in exit_statuses_of("images")] == ["0", "1", "125"]
+    assert [term for term, _ in exit_statuses_of("container run")] == [
         *("125", "126", "127", "others")
     ]
-    assert "64" in [entry.term for entry in exit_statuses_of("image inspect")]
+    assert "64" in [term for term, _ in exit_statuses_of("image inspect")]

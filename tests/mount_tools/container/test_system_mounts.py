@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.system_mounts import Place, furnish, mount_point, restrict
+from mount_tools.container.system_mounts import PinnedPath, furnish, mount_point, restrict
 from tests.helpers.mounts import require_root, run
 from tests.helpers.unions import errno_of
 from unionfs.syscalls import mount_tree
@@ -85,7 +85,7 @@ def test_an_older_kernel_makes_a_lone_mount_read_only_and_says_why_no_other(
     try:
         (top / "sub").mkdir()
         run("mount", "-t", "tmpfs", "sub", top / "sub")
-        with Place(root, "top") as place:
+        with PinnedPath(root, "top") as place:
             with pytest.raises(OSError, match=r"other mounts in it.*since 5\.12") as refused:
                 restrict(place, read_only=True, devices=False)
             assert refused.value.errno == errno.EOPNOTSUPP

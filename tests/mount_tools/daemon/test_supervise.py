@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import trio
 
-from mount_tools.daemon.supervise import Session
+from mount_tools.daemon.supervise import Supervisor
 from mount_tools.daemon.transport import OnReady
 from mount_tools.mount.fuse import FuseMount
 from unionfs.vfs import Filesystem, Notifier
@@ -29,8 +29,8 @@ class FakeMount:
         trio.from_thread.run_sync(self.unmounted.set)
 
 
-def session_on(mount: FakeMount, live: OnReady) -> Session:
-    return Session(cast(Filesystem, None), cast(FuseMount, mount), live)
+def session_on(mount: FakeMount, live: OnReady) -> Supervisor:
+    return Supervisor(cast(Filesystem, None), cast(FuseMount, mount), live)
 
 
 async def no_signals() -> AsyncGenerator[int, None]:

@@ -24,7 +24,7 @@ def test_it_names_every_option(name: str) -> None:
 
 
 def test_every_flag_is_one_that_the_command_takes_and_the_reverse() -> None:
-    described = {word for flag in FLAGS for word in flag.term.split() if word.startswith("-")}
+    described = {word for term, _ in FLAGS for word in term.split() if word.startswith("-")}
     described = {word.rstrip(",") for word in described}
     for word in described:
         value = ["x"] if word in WITH_VALUE else []

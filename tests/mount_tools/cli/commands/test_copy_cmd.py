@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.cli.commands.copy_cmd import Place, parse_place
+from mount_tools.cli.commands.copy_cmd import ImagePlace, parse_place
 from tests.helpers.cli import Cli
 from tests.helpers.registry_server import RegistryServer
 from tests.layerstore.registry.locations import write
@@ -20,17 +20,17 @@ from tests.layerstore.registry.locations import write
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("debian:12", Place("docker", "", "debian:12")),
-        ("docker://host:5000/x:1", Place("docker", "", "host:5000/x:1")),
-        ("docker://debian", Place("docker", "", "docker.io/library/debian")),
-        ("docker-archive:/a.tar:x:1", Place("docker-archive", "/a.tar", "x:1")),
-        ("docker-archive:/a.tar", Place("docker-archive", "/a.tar", "")),
-        ("oci:dir:v1", Place("oci", "dir", "v1")),
-        ("oci-archive:a.tar", Place("oci-archive", "a.tar", "")),
-        ("oci", Place("docker", "", "oci")),
+        ("debian:12", ImagePlace("docker", "", "debian:12")),
+        ("docker://host:5000/x:1", ImagePlace("docker", "", "host:5000/x:1")),
+        ("docker://debian", ImagePlace("docker", "", "docker.io/library/debian")),
+        ("docker-archive:/a.tar:x:1", ImagePlace("docker-archive", "/a.tar", "x:1")),
+        ("docker-archive:/a.tar", ImagePlace("docker-archive", "/a.tar", "")),
+        ("oci:dir:v1", ImagePlace("oci", "dir", "v1")),
+        ("oci-archive:a.tar", ImagePlace("oci-archive", "a.tar", "")),
+        ("oci", ImagePlace("docker", "", "oci")),
     ],
 )
-def test_places(text: str, place: Place) -> None:
+def test_places(text: str, place: ImagePlace) -> None:
     assert parse_place(text) == place
 
 
@@ -43,7 +43,7 @@ def test_a_place_needs_a_path() -> None:
 def test_a_place_of_skopeos_is_not_taken_for_a_name(text: str) -> None:
     with pytest.raises(StoreError, match=rf'^"{text}" is .* only skopeo has: use '):
         parse_place(text)
-    assert parse_place("dir:1") == Place("docker", "", "dir:1")
+    assert parse_place("dir:1") == ImagePlace("docker", "", "dir:1")
 
 
 def test_an_image_goes_round_and_stays_the_same(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.cli.commands import engine_image
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 
 
 def test_owners_are_checked_outside_of_the_user_namespace_and_files_read_in_it(
@@ -26,9 +26,11 @@ def test_owners_are_checked_outside_of_the_user_namespace_and_files_read_in_it(
     monkeypatch.setattr(engine_image, "find_in_engine", find)
     monkeypatch.setattr(engine_image, "read_all", lambda: steps.append("read all"))
     monkeypatch.setattr(engine_image, "load_from_engine", load)
-    session = Session(str(tmp_path / "store"), sync=False)
+    invocation = Invocation(str(tmp_path / "store"), sync=False)
     try:
-        assert engine_image.load_engine_image(session, "containers-storage:web", quiet=True) == []
+        assert (
+            engine_image.load_engine_image(invocation, "containers-storage:web", quiet=True) == []
+        )
     finally:
-        session.close()
+        invocation.close()
     assert steps == ["containers-storage:web", "read all", "found"]

@@ -9,7 +9,7 @@ from layerstore.errors import InvalidReference, NoSuchImage
 from mount_tools.cli.commands import pull_cmd
 from mount_tools.cli.commands.image_to_run import image_to_run
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 from tests.helpers.cli import Cli
 
 
@@ -32,24 +32,24 @@ def test_what_is_pulled(
 ) -> None:
     seen = []
 
-    def pull(_: Session, text: str, *, always: bool, **more: object) -> Image:
+    def pull(_: Invocation, text: str, *, always: bool, **more: object) -> Image:
         seen.append((text, always))
         return base
 
     monkeypatch.setattr(pull_cmd, "pull_to_run", pull)
-    session = Session(str(cli.root))
-    assert image_to_run(session, name, when).id == base.id
+    invocation = Invocation(str(cli.root))
+    assert image_to_run(invocation, name, when).id == base.id
     assert seen == ([] if pulled is None else [pulled])
-    session.close()
+    invocation.close()
 
 
 @pytest.mark.usefixtures("base")
 def test_refusals(cli: Cli) -> None:
-    session = Session(str(cli.root))
+    invocation = Invocation(str(cli.root))
     with pytest.raises(WrongWords, match='invalid pull option: "often"'):
-        image_to_run(session, "busy:1", "often")
+        image_to_run(invocation, "busy:1", "often")
     with pytest.raises(NoSuchImage):
-        image_to_run(session, "nope", "never")
+        image_to_run(invocation, "nope", "never")
     with pytest.raises(InvalidReference):
-        image_to_run(session, "No!pe", "missing")
-    session.close()
+        image_to_run(invocation, "No!pe", "missing")
+    invocation.close()

@@ -11,7 +11,7 @@ from layerstore.errors import Conflict, StoreError
 from mount_tools.cli.commands.container_flags import ContainerFlags
 from mount_tools.cli.commands.new_container import create_container, image_for
 from mount_tools.cli.id_file import refuse_used
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 from tests.helpers.cli import Cli
 
 
@@ -28,8 +28,8 @@ def test_the_id_is_written_to_a_file_that_is_new(cli: Cli, base: Image, tmp_path
 
 @pytest.mark.usefixtures("base")
 def test_an_image_of_another_platform_than_asked_for_is_refused(cli: Cli) -> None:
-    session = Session(str(cli.root))
+    invocation = Invocation(str(cli.root))
     flags = ContainerFlags(platform="plan9/sparc", pull="never")
     with pytest.raises(StoreError, match="does not match the specified platform"):
-        image_for(session, "busy:1", flags)
-    session.close()
+        image_for(invocation, "busy:1", flags)
+    invocation.close()

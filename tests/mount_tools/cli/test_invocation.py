@@ -11,7 +11,7 @@ import pytest
 
 from layerstore.errors import NotFound, StoreError
 from mount_tools.cli.errors import Exit
-from mount_tools.cli.session import Session
+from mount_tools.cli.invocation import Invocation
 from tests.helpers.cli import Cli
 
 PYUNION = Path(sys.executable).with_name("pyunion")
@@ -69,7 +69,7 @@ def test_a_default_store_that_is_missing_is_empty(
     from mount_tools.cli.main import main
 
     monkeypatch.delenv("PYUNION_ROOT", raising=False)
-    monkeypatch.setattr("mount_tools.cli.session.default_root", lambda: tmp_path / "default")
+    monkeypatch.setattr("mount_tools.cli.invocation.default_root", lambda: tmp_path / "default")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert main(line.split()) == status
@@ -93,10 +93,10 @@ def test_one_failure_does_not_stop_the_rest(capsys: pytest.CaptureFixture[str]) 
             raise NotFound(f"No such thing: {name}") if name == "gone" else StoreError(name)
         done.append(name)
 
-    session = Session("/nowhere")
-    session.each(["gone", "good"], act, harmless=(NotFound,))
+    invocation = Invocation("/nowhere")
+    invocation.each(["gone", "good"], act, harmless=(NotFound,))
     with pytest.raises(Exit) as raised:
-        session.each(["bad", "gone", "good"], act, harmless=(NotFound,))
+        invocation.each(["bad", "gone", "good"], act, harmless=(NotFound,))
     assert raised.value.status == 1
     assert done == ["good", "good"]
     assert capsys.readouterr().err == (

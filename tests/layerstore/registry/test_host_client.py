@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.oci.reference import parse_reference
+from layerstore.registry import exchange
 from layerstore.registry.client import Client
 from layerstore.registry.credentials import Credentials, OneLogin
 from layerstore.registry.errors import (
@@ -27,9 +28,10 @@ from layerstore.registry.errors import (
     Unauthorized,
     UnsafeRedirect,
 )
+from layerstore.registry.host_client import Call, HostClient
+from layerstore.registry.reach import Reach
 from layerstore.registry.repository import Repository
-from layerstore.registry.session import Call, Session
-from layerstore.registry.transport import Request
+from layerstore.registry.transport import HttpRequest
 from tests.helpers.hostile_registry import (
     Behaviour,
     Exchange,
@@ -162,29 +164,28 @@ class TestStorms:
     def test_registry_that_is_away_for_a_while(self, tmp_path: Path) -> None:
         refused = [0]
 
-        def answer(request: Request) -> FakeAnswer:
+        def answer(request: HttpRequest) -> FakeAnswer:
             if refused[0] > 0:
                 refused[0] -= 1
                 raise NoConnection("not now", "r.example")
             return FakeAnswer(200, b"{}")
 
-        session = Session(
-            "r.example",
-            FakeTransport(answer),
-            credentials=OneLogin(),
-            is_insecure=lambda _: False,
+        host = "r.example"
+        client = HostClient(
+            exchange.Exchange(host, FakeTransport(answer), Reach(host), lambda _: False),
+            OneLogin(),
             retries=AT_ONCE,
         )
         call = Call("GET", "/v2/", "the protocol")
         refused[0] = 1
         with pytest.raises(NoConnection):
-            session.read(call)
-        session.read(call)
+            client.read(call)
+        client.read(call)
         refused[0] = 3
-        session.read(call)
+        client.read(call)
         refused[0] = 4
         with pytest.raises(NoConnection):
-            session.read(call)
+            client.read(call)
 
     def test_registry_that_never_answers(self, tmp_path: Path, registry: HostileRegistry) -> None:
         registry.behave(silent(LIST))

@@ -1,6 +1,6 @@
 """One registry at one host: requests with authorization, redirects and retries.
 
-A session is shared by everything that talks to the host and is used from many threads.
+It is shared by everything that talks to the host and is used from many threads.
 
 This module alone decides whether the connection uses TLS.  It does, unless the host is this
 machine or is configured as insecure, and does not answer in TLS.
@@ -28,9 +28,8 @@ from layerstore.registry.errors import (
 )
 from layerstore.registry.exchange import Exchange
 from layerstore.registry.headers import Headers, pulls_left, warnings
-from layerstore.registry.reach import Reach
 from layerstore.registry.retries import Notice, Retries
-from layerstore.registry.transport import Answer, Body, Request, Stop, Transport, read_all
+from layerstore.registry.transport import Answer, Body, HttpRequest, Stop, read_all
 from unionfs.light_typing import NamedTuple
 
 JSON_LIMIT = 8 << 20  # bytes of an answer that is not a blob
@@ -69,29 +68,24 @@ class Reply(NamedTuple):
     url: str
 
 
-class Session:
+class HostClient:
     """The registry at `host`, which may be "host:port"."""
 
     def __init__(
         self,
-        host: str,
-        transport: Transport,
-        *,
+        exchange: Exchange,
         credentials: CredentialSource,
-        is_insecure: Callable[[str], bool],
-        reach: Reach | None = None,
+        *,
         stop: Stop | None = None,
         retries: Retries | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        self.host = host
+        self.host = host = exchange.host
         self.stop = stop or Stop()
         self.retries = retries or Retries()
-        self._transport = transport
         self._warn = warn
         self._warned: set[str] = set()
-        self._is_insecure = is_insecure
-        self._exchange = Exchange(host, transport, reach or Reach(host), is_insecure)
+        self._exchange = exchange
         self._auth = Authenticator(host, credentials, self._sent_again, self._exchange.located)
         self._lock = threading.Lock()
         self._base: str | None = None
@@ -99,7 +93,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        self._exchange.close()
 
     def open(self, call: Call, notice: Notice | None = None) -> Answer:
         """Return the answer to `call`, with one of its `expected` codes; the caller closes it.
@@ -161,7 +155,7 @@ class Session:
             return Reply(answer.status, answer.headers, data, answer.url)
 
     def login(self, credentials: Credentials) -> Credentials:
-        """Try the credentials, which are those of this session; return what to store.
+        """Try the credentials, which are those of this client; return what to store.
 
         Raises Unauthorized if they are refused.
         """
@@ -184,7 +178,7 @@ class Session:
 
     def _found_base(self) -> str:
         secure = f"https://{self.host}"
-        if not self._is_insecure(self.host):
+        if not self._exchange.is_insecure(self.host):
             return secure
         try:
             self._exchange.send(self._ping(secure)).close()
@@ -199,8 +193,8 @@ class Session:
                 raise error from None  # a TLS server gave the answer in plain HTTP
             return plain
 
-    def _ping(self, base: str) -> Request:
-        return Request("GET", f"{base}/v2/", {"User-Agent": _USER_AGENT}, limit=JSON_LIMIT)
+    def _ping(self, base: str) -> HttpRequest:
+        return HttpRequest("GET", f"{base}/v2/", {"User-Agent": _USER_AGENT}, limit=JSON_LIMIT)
 
     def _authorized(self, call: Call) -> Answer:
         url = call.path if "://" in call.path else self.base() + call.path
@@ -211,7 +205,7 @@ class Session:
         for _ in range(_TRIES_OF_AUTHORIZATION):
             if authorization is not None:
                 headers["Authorization"] = authorization
-            request = Request(call.method, url, headers, call.body, call.limit)
+            request = HttpRequest(call.method, url, headers, call.body, call.limit)
             answer = self._exchange.send(request)
             at_home = ours and answer.url.startswith(f"{self.base()}/")
             if answer.status != HTTPStatus.UNAUTHORIZED or not at_home:
@@ -222,7 +216,7 @@ class Session:
             )
         raise self._auth.refused(call.repository)
 
-    def _sent_again(self, request: Request) -> Answer:
+    def _sent_again(self, request: HttpRequest) -> Answer:
         """Send a request to a token server."""
         request = request._replace(headers={"User-Agent": _USER_AGENT, **request.headers})
         failed = 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mount_tools.container.keeper_process import PreparedKeeper
 
 
-class Session:
+class Invocation:
     """The global options, and the store at `root`, by default `default_root()`."""
 
     def __init__(
