@@ -32,7 +32,7 @@ RUN = {
     "mount_tools.cli": "commands complete errors flags framework main output invocation",
     "mount_tools.cli.commands": "container_flags image_to_run new_container run_cmd run_status "
     "shared_flags",
-    "mount_tools.cli.output": "terminal",
+    "mount_tools.cli.output": "standard_output terminal",
     "mount_tools.container": "attach_messages detach_keys devices handshake host_config "
     "keeper_process limits mount_words prepared_daemon rights root_options signals start "
     "sub_ids terminal user_namespace viewer",
