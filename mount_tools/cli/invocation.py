@@ -87,7 +87,7 @@ class Invocation:
         if self.is_program and host.may_trace:
             from mount_tools.container.read_only_program import run_read_only
 
-            run_read_only(self.close)
+            run_read_only(self.close, libraries=host.may_map)
 
     def protect_all(self, containers: Iterable[str]) -> None:
         """Do the same for the containers of these names, before they are started."""

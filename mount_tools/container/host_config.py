@@ -24,6 +24,7 @@ from mount_tools.container.mount_words import (
     parse_volume,
 )
 from mount_tools.container.rights import (
+    CHECKPOINT_RESTORE,
     SYS_PTRACE,
     UNCONFINED,
     Rights,
@@ -127,6 +128,11 @@ class HostConfig(NamedTuple):
     def may_trace(self) -> bool:
         """Whether the container's processes may trace ours; a privileged one may do anything."""
         return SYS_PTRACE in self.rights.capabilities and not self.privileged
+
+    @property
+    def may_map(self) -> bool:
+        """Whether they may also open the files that ours have mapped."""
+        return self.may_trace and CHECKPOINT_RESTORE in self.rights.capabilities
 
     def resolv_conf(self, of_host: str) -> str:
         """Return the container's /etc/resolv.conf: the host's, but for what is given."""

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from layerstore.errors import StoreError
+from layerstore.errors import StoreError, shown
 from layerstore.oci.run_config import RunConfig
 from mount_tools.container.default_profile import default_filter
 from mount_tools.container.handshake import (
@@ -145,7 +145,7 @@ def prepare(launch: Launch) -> dict[str, str]:
     environment = _environment(launch, who.home)
     directory = launch.directory or "/"
     try:
-        os.makedirs(directory, exist_ok=True)
+        _make_directory(directory)
         _leave_null_of_the_machine()
         _give_streams_to(who.uid)
         os.umask(0o022)
@@ -178,8 +178,19 @@ def execute(launch: Launch, environment: dict[str, str]) -> NoReturn:
     _execute(launch.words, environment)
 
 
+def _make_directory(path: str) -> None:
+    """Make the directory and those above it; unlike os.makedirs with as many as a path can have."""
+    if os.path.isdir(path):
+        return
+    made = ""
+    for name in filter(None, path.split("/")):
+        made = f"{made}/{name}"
+        with suppress(FileExistsError):
+            os.mkdir(made)
+
+
 def _unusable(directory: str, error: OSError) -> CannotStart:
-    text = f"the working directory {directory} cannot be used: {error.strerror}"
+    text = f"the working directory {shown(directory)} cannot be used: {error.strerror}"
     return CannotStart(REFUSED, text)
 
 

@@ -154,6 +154,21 @@ def test_no_container_can_change_our_interpreter(containers: Containers) -> None
     containers.ok("rm", "-f", "box")
 
 
+def test_no_container_can_change_our_libraries(containers: Containers) -> None:
+    """With CAP_CHECKPOINT_RESTORE too it can open what init and the keeper have mapped."""
+    words = ("--cap-add", "SYS_PTRACE", "--cap-add", "CHECKPOINT_RESTORE", "--name", "box")
+    containers.ok("run", "-d", *words, "busy:1", "sleep", "1000")
+    init = int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box"))
+    mapped = [os.statvfs(path) for path in Path(f"/proc/{init}/map_files").iterdir()]
+    assert mapped and all(found.f_flag & os.ST_RDONLY for found in mapped)
+    running = containers.start("exec", "box", "sh", "-c", "echo in; sleep 1000")
+    assert running.stdout is not None and running.stdout.readline() == "in\n"
+    paths = Path(f"/proc/{running.pid}/map_files").iterdir()
+    writable = {os.readlink(path) for path in paths if not os.statvfs(path).f_flag & os.ST_RDONLY}
+    assert not [path for path in writable if not path.endswith("-shm")], "the store's own"
+    containers.ok("rm", "-f", "box")
+
+
 def test_a_stage_of_a_build_is_not_entered(containers: Containers, tmp_path: Path) -> None:
     """Its process has the root of this machine."""
     (tmp_path / "outside").write_text("secret")
