@@ -29,7 +29,9 @@ from unionfs.light_logging import Logger
 from unionfs.syscalls.privilege import has_machine_caps
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceBackings, DeviceCache, DeviceNotifier
-from unionfs.transports.turns import Reader, Turns
+from unionfs.transports.reader import Reader
+from unionfs.transports.ring_watch import RingWatch
+from unionfs.transports.turns import Turns
 from unionfs.transports.uring import Queue, open_queues
 from unionfs.types import NodeId
 from unionfs.vfs import DirectFilesystem
@@ -115,6 +117,7 @@ class Connection:
         self._deferred = Deferred(may_hang=terms.may_hang)
         self._readers: list[threading.Thread] = []
         self._turns = Turns()
+        self._ring_watch = RingWatch()
         self._required = io_uring == "on"
         self._queues: list[Queue] = []
         if io_uring == "auto" and terms.may_hang:
@@ -150,7 +153,9 @@ class Connection:
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         os.write(self._fd, reply)
         for queue in self._queues:
-            queue.start(self.session, self.gate, self._fd, self._deferred, self._fail)
+            queue.start(
+                self.session, self.gate, self._fd, self._deferred, self._fail, self._ring_watch
+            )
         # With rings only FORGET and INTERRUPT are read from /dev/fuse.
         for number in range(1 if self._queues else _READERS):
             name = f"fuse-reader-{number}"
@@ -161,8 +166,12 @@ class Connection:
             threading.Thread(target=self._turns.watch, name="fuse-watch", daemon=True).start()
 
     def leave_idle(self) -> None:
-        """Let the process, which is to be SCHED_IDLE, be SCHED_OTHER while it waits for disks."""
-        self._turns.leaves_idle = True
+        """Let the process, which is to be SCHED_IDLE, be SCHED_OTHER while it has to wait."""
+        if self._queues:
+            self._ring_watch.policy.leaves_idle = True
+            threading.Thread(target=self._ring_watch.watch, name="fuse-watch", daemon=True).start()
+        else:
+            self._turns.policy.leaves_idle = True
 
     def _without_rings(self, reason: str | None) -> None:
         for queue in self._queues:
@@ -223,6 +232,7 @@ class Connection:
             reader.lane.busy = 0
             reader.close()
             self._turns.end()
+            self._ring_watch.end()
 
     def _read_all(self, reader: Reader, buffer: mmap.mmap) -> None:
         fd, gate, turns = self._fd, self.gate, self._turns

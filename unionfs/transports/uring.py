@@ -23,6 +23,7 @@ from unionfs.light_logging import Logger
 from unionfs.syscalls.io_uring import COMMAND_AT, WAKE, Pinned, Ring, entry_of
 from unionfs.transports.deferred import Deferred
 from unionfs.transports.device import DeviceNotifier
+from unionfs.transports.ring_watch import RingWatch
 from unionfs.wire import abi
 from unionfs.wire.request import Defer, Request, room_of
 from unionfs.wire.session import MAX_WRITE, Session
@@ -93,6 +94,7 @@ class Queue:
         fuse_fd: int,
         deferred: Deferred,
         failed: Callable[[BaseException], None],
+        watch: RingWatch,
     ) -> None:
         """Register with the connection `fuse_fd` and serve it from a new thread.
 
@@ -100,6 +102,7 @@ class Queue:
         """
         self._session, self._fd, self._deferred = session, fuse_fd, deferred
         self._gate, self._lane = gate, gate.lane()
+        self._watch = watch
 
         def run() -> None:
             try:
@@ -175,6 +178,8 @@ class Queue:
         request.wait = False
         lane = self._lane
         lane.busy = 1
+        if self._watch.asleep:
+            self._watch.rouse()
         if self._gate.closed:
             self._gate.wait(lane)
         try:

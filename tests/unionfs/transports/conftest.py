@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -24,3 +25,8 @@ def io_uring(request: pytest.FixtureRequest) -> Iterator[str]:
     require_fuse()
     with io_uring_enabled() if request.param == "on" else contextlib.nullcontext():
         yield request.param
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)

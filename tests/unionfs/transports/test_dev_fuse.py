@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -303,3 +305,43 @@ def test_all_threads_have_the_policy_that_was_asked_for(
             lambda: {os.sched_getscheduler(int(task)) for task in tasks} == {policy},
             "all threads to have the policy",
         )
+
+
+@pytest.fixture
+def busy_cpus() -> Iterator[None]:
+    """Two processes for each CPU that never wait, each in a session of its own."""
+    many = 2 * len(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", "while True: pass"]
+    with contextlib.ExitStack() as stack:
+        for _ in range(many):
+            process = stack.enter_context(subprocess.Popen(command, start_new_session=True))
+            stack.callback(process.kill)
+        yield
+
+
+def idle_is_free_in_a_session() -> bool:
+    code = (
+        "import sys; from unionfs.syscalls.scheduling import idle_is_free as f; sys.exit(not f())"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, start_new_session=True, check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("busy_cpus")
+def test_idle_is_left_on_busy_cpus(layers: HandmadeLayers, io_uring: str) -> None:
+    """An idle thread would wait for the next tick at each request."""
+    if not idle_is_free_in_a_session():
+        pytest.skip("sessions have no scheduling groups of their own here")
+    options = ["transport=dev_fuse", f"io_uring={io_uring}"]
+    layers.layer()
+    with mounted_union(
+        layers.stack, layers.upper, layers.work, options, runner=["setsid"]
+    ) as union:
+        wait_until(lambda: "SCHED_IDLE" in union.log(), "the policy SCHED_IDLE")
+        number = count()
+
+        def is_left() -> bool:
+            os.path.lexists(union.root / f"none{next(number)}")
+            return os.sched_getscheduler(union.pid) == os.SCHED_OTHER
+
+        wait_until(is_left, "the policy SCHED_OTHER")

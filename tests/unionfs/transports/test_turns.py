@@ -1,30 +1,20 @@
-"""Which thread reads, and where it runs."""
+"""Which threads read."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import count, pairwise
-from typing import TypeVar
 
 import pytest
 
 from tests.helpers.mounts import wait_until
-from unionfs.gate import Lane
-from unionfs.transports import turns as module
-from unionfs.transports.turns import FIRST, Reader, Turns
-from unionfs.wire.abi import Opcode
-from unionfs.wire.request import Request
-
-T = TypeVar("T")
-
-
-def new_reader() -> Reader:
-    room = bytearray(100)
-    return Reader(Lane(), Request(room, 0, room, room, 0))
+from tests.unionfs.transports.readers import new_reader
+from unionfs.transports import policy as module
+from unionfs.transports.reader import Reader
+from unionfs.transports.turns import Turns
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ def test_one_reads_until_it_waits_for_a_disk(turns: Turns) -> None:
 
 
 def test_one_is_enough_again_after_a_while(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MANY_S", 0.0)
+    monkeypatch.setattr(module, "AWAY_S", 0.0)
     first, second = new_reader(), new_reader()
     turns.wait(first)
     first.lane.busy = 1
@@ -79,10 +69,10 @@ def test_the_policy_while_all_threads_read(
     turns: Turns, monkeypatch: pytest.MonkeyPatch, leaves_idle: bool
 ) -> None:
     policies: list[str] = []
-    monkeypatch.setattr(module, "MANY_S", 0.0)
+    monkeypatch.setattr(module, "AWAY_S", 0.0)
     monkeypatch.setattr(module, "become_normal", lambda: policies.append("normal"))
     monkeypatch.setattr(module, "become_idle", lambda: policies.append("idle"))
-    turns.leaves_idle = leaves_idle
+    turns.policy.leaves_idle = leaves_idle
     reader = new_reader()
     turns.wait(reader)
     reader.lane.busy = 1
@@ -99,9 +89,9 @@ def test_a_policy_that_cannot_be_changed_ends_nothing(
     def fail() -> None:
         raise FileNotFoundError
 
-    for name, value in ("MANY_S", 0.0), ("become_normal", fail), ("become_idle", fail):
+    for name, value in ("AWAY_S", 0.0), ("become_normal", fail), ("become_idle", fail):
         monkeypatch.setattr(module, name, value)
-    turns.leaves_idle = True
+    turns.policy.leaves_idle = True
     reader = new_reader()
     for _ in range(2):
         turns.wait(reader)
@@ -134,7 +124,7 @@ def test_all_read_while_the_cpus_are_busy(
 
     monkeypatch.setattr(module, "run_delay_ns", run_delay)
     monkeypatch.setattr(module, "become_normal", lambda: policies.append("normal"))
-    turns.leaves_idle = True
+    turns.policy.leaves_idle = True
     reader = new_reader()
 
     def is_decided() -> bool:
@@ -154,9 +144,9 @@ def test_all_read_for_longer_if_they_have_to_again(
     monkeypatch.setattr(module, "run_delay_ns", lambda: next(delays))
     monkeypatch.setattr(module, "become_normal", lambda: None)
     monkeypatch.setattr(module, "become_idle", lambda: ended.append(time.monotonic()))
-    for name, value in ("MANY_S", 0.05), ("MOST_S", 0.2), ("SOON_S", 60.0):
+    for name, value in ("AWAY_S", 0.05), ("MOST_S", 0.2), ("SOON_S", 60.0):
         monkeypatch.setattr(module, name, value)
-    turns.leaves_idle = True
+    turns.policy.leaves_idle = True
     reader = new_reader()
 
     def is_seen() -> bool:
@@ -192,106 +182,3 @@ def test_all_read_at_the_end(turns: Turns) -> None:
     waiting = [Waiting(turns, new_reader()) for _ in range(2)]
     turns.end()
     wait_until(lambda: all(one.reads() for one in waiting), "all threads to read")
-
-
-def in_thread(action: Callable[[], T]) -> T:
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(action).result()
-
-
-@pytest.fixture
-def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
-
-
-@pytest.fixture
-def client() -> Iterator[int]:
-    """The id of a thread that stays on the last CPU."""
-    stop, ids = threading.Event(), []
-
-    def stay() -> None:
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        ids.append(threading.get_native_id())
-        stop.wait()
-
-    thread = threading.Thread(target=stay)
-    thread.start()
-    wait_until(lambda: bool(ids), "the thread to run")
-    yield ids[0]
-    stop.set()
-    thread.join()
-
-
-@pytest.mark.usefixtures("idle")
-def test_a_reader_follows_its_only_client(client: int) -> None:
-    def follow() -> list[set[int]]:
-        reader, seen = new_reader(), []
-        everywhere = os.sched_getaffinity(0)
-        reader.change_client(client)
-        assert reader.left == FIRST
-        for opcode in (Opcode.LOOKUP, Opcode.READ, Opcode.LOOKUP):
-            reader.request.opcode = opcode
-            reader.look()
-            seen.append(os.sched_getaffinity(0))
-        for number in range(1000):
-            reader.change_client(number)
-        seen.append(os.sched_getaffinity(0))
-        reader.close()
-        return [everywhere, *seen]
-
-    everywhere, *seen = in_thread(follow)
-    # Beside it where data moves, and where there are many clients.
-    assert seen == [{max(everywhere)}, everywhere, {max(everywhere)}, everywhere]
-
-
-@pytest.mark.parametrize("opcode", [Opcode.RELEASE, Opcode.RELEASEDIR])
-def test_what_names_no_client_is_not_another_client(client: int, opcode: Opcode) -> None:
-    reader = new_reader()
-    reader.change_client(client)
-    reader.left = 100
-    reader.request.opcode = opcode
-    reader.change_client(0)
-    assert (reader.pid, reader.left) == (client, 100)
-
-
-@pytest.mark.usefixtures("idle")
-def test_a_client_that_stays_is_looked_at_less_and_less_often(client: int) -> None:
-    def intervals() -> list[int]:
-        reader = new_reader()
-        reader.request.opcode = Opcode.LOOKUP
-        reader.change_client(client)
-        found = []
-        for _ in range(8):
-            reader.look()
-            found.append(reader.left)
-        reader.close()
-        return found
-
-    found = in_thread(intervals)
-    assert found == sorted(found)
-    assert found[0] < found[-1] == module.MOST
-
-
-@pytest.mark.usefixtures("idle")
-def test_a_client_that_cannot_be_seen_is_not_followed() -> None:
-    def look() -> bool:
-        before = os.sched_getaffinity(0)
-        reader = new_reader()
-        reader.request.opcode = Opcode.LOOKUP
-        reader.change_client(0)
-        reader.look()
-        return os.sched_getaffinity(0) == before
-
-    assert in_thread(look)
-
-
-def test_only_an_idle_thread_follows(client: int) -> None:
-    def look() -> bool:
-        before = os.sched_getaffinity(0)
-        reader = new_reader()
-        reader.request.opcode = Opcode.LOOKUP
-        reader.change_client(client)
-        reader.look()
-        return os.sched_getaffinity(0) == before
-
-    assert in_thread(look)
