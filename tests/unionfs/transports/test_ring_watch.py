@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import count
 
 import pytest
 
@@ -70,19 +70,6 @@ def test_idle_is_left_while_the_cpus_are_busy(
     (left, at), (back, later) = machine.chosen
     assert (left, back) == ("normal", "idle")
     assert later - at >= 0.05
-
-
-def test_it_is_left_for_longer_if_that_is_needed_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in ("AWAY_S", 0.05), ("MOST_S", 0.2), ("SOON_S", 60.0):
-        monkeypatch.setattr(module, name, value)
-    with watched():
-        wait_until(lambda: len(machine.chosen) >= 8, "four times")
-    times = [at for _, at in machine.chosen]
-    lasted = [end - begin for begin, end in pairwise(times)][::2]
-    least = [0.05, 0.1, 0.2, 0.2]
-    assert all(one >= other for one, other in zip(lasted, least, strict=False)), lasted
 
 
 def test_nothing_is_changed_on_quiet_cpus(machine: Machine) -> None:

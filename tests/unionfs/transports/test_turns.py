@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import count
 
 import pytest
 
@@ -81,25 +80,6 @@ def test_the_policy_while_all_threads_read(
     assert policies == (["normal", "idle"] if leaves_idle else [])
 
 
-def test_a_policy_that_cannot_be_changed_ends_nothing(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There may be no /proc any more."""
-
-    def fail() -> None:
-        raise FileNotFoundError
-
-    for name, value in ("AWAY_S", 0.0), ("become_normal", fail), ("become_idle", fail):
-        monkeypatch.setattr(module, name, value)
-    turns.policy.leaves_idle = True
-    reader = new_reader()
-    for _ in range(2):
-        turns.wait(reader)
-        reader.lane.busy = 1
-        wait_until(lambda: turns.holder is None, "all threads to read")
-        wait_until(lambda: not turns.many, "one thread to read")
-
-
 def keep_reading(turns: Turns, reader: Reader) -> None:
     """Read one request, alone if that is how it is done now."""
     if not turns.many and turns.holder is None:
@@ -134,29 +114,6 @@ def test_all_read_while_the_cpus_are_busy(
     wait_until(is_decided, "a few looks")
     wait_until(lambda: bool(policies) is late, "the policy")
     assert turns.many is late
-
-
-def test_all_read_for_longer_if_they_have_to_again(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delays = count(0, 10_000_000)
-    ended = [time.monotonic()]
-    monkeypatch.setattr(module, "run_delay_ns", lambda: next(delays))
-    monkeypatch.setattr(module, "become_normal", lambda: None)
-    monkeypatch.setattr(module, "become_idle", lambda: ended.append(time.monotonic()))
-    for name, value in ("AWAY_S", 0.05), ("MOST_S", 0.2), ("SOON_S", 60.0):
-        monkeypatch.setattr(module, name, value)
-    turns.policy.leaves_idle = True
-    reader = new_reader()
-
-    def is_seen() -> bool:
-        keep_reading(turns, reader)
-        return len(ended) > 4
-
-    wait_until(is_seen, "four times")
-    lasted = [end - begin for begin, end in pairwise(ended)]
-    least = [0.05, 0.1, 0.2, 0.2]
-    assert all(one >= other for one, other in zip(lasted, least, strict=False)), lasted
 
 
 def test_an_idle_reader_is_not_watched_until_it_says_so(turns: Turns) -> None:
