@@ -148,10 +148,17 @@ def copy(source: End, target: End, *, follow: bool, keep_owners: bool) -> None:
     try:
         reading, writing = os.pipe()
         writer = _Writer(source, found._replace(name=name), writing, capabilities=not plain)
-        with open(reading, "rb", buffering=0) as archive, writer:
-            _unpack(archive, fd, keep_owners=keep_owners, mode=_plain_mode if plain else None)
+        # Closed before the writer is waited for: it may have more to write than a pipe takes.
+        with writer, open(reading, "rb", buffering=0) as archive:
+            try:
+                _unpack(archive, fd, keep_owners=keep_owners, mode=_plain_mode if plain else None)
+            except StoreError:
+                archive.close()
+                writer.join()
+                if writer.error is None:
+                    raise
         if writer.error is not None:
-            raise writer.error
+            raise writer.error  # the archive was cut short for it
     finally:
         os.close(fd)
 

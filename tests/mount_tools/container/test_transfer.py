@@ -244,3 +244,37 @@ def test_a_copy_on_this_machine_gives_nobody_rights(trees: tuple[End, End], tmp_
     assert modes(on_host=True, keep_owners=False) == [0o755, 0o600, 0o2755, 0]
     assert modes(on_host=True, keep_owners=True) == [0o6755, 0o666, 0o2755, 1]
     assert modes(on_host=False, keep_owners=False) == [0o6755, 0o666, 0o2755, 1]
+
+
+def test_a_copy_that_fails_does_not_wait_for_the_rest(
+    trees: tuple[End, End], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    (tmp_path / "source/large").write_bytes(bytes(4 << 20))
+    monkeypatch.setattr("mount_tools.container.transfer._unpack", fail)
+    with pytest.raises(StoreError, match="the disk is full"):
+        copy(
+            trees[0]._replace(path="/large"),
+            trees[1]._replace(path="/new"),
+            follow=False,
+            keep_owners=False,
+        )
+
+
+def test_a_source_that_cannot_be_read_is_what_the_error_says(
+    trees: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **_: object) -> None:
+        args[2].write(b"half a header")  # type: ignore[attr-defined]  # the pipe
+        raise StoreError("/file in source cannot be copied: Input/output error")
+
+    monkeypatch.setattr("mount_tools.container.transfer._write", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        copy(
+            trees[0]._replace(path="/file"),
+            trees[1]._replace(path="/new"),
+            follow=False,
+            keep_owners=False,
+        )
