@@ -25,18 +25,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from layerstore.errors import StoreError
-from unionfs.light_typing import TYPE_CHECKING, Generic, TypeVar
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from typing import ClassVar, NoReturn
+    from typing import NoReturn
 
 Fields = Mapping[str, object]
 R = TypeVar("R", bound="Reply")
+R_co = TypeVar("R_co", bound="Reply", covariant=True)
 
 
 class MalformedMessage(StoreError):
@@ -57,21 +56,14 @@ class Refused(StoreError):
 # -- replies --
 
 
-class Reply(ABC):
-    """The reply to a request that succeeded."""
+class Reply(Protocol):
+    """The reply to a request that succeeded; its class has `parse`, the reverse of `fields`."""
 
-    @abstractmethod
     def fields(self) -> dict[str, object]:
         """Return the reply's fields as JSON values."""
 
-    @classmethod
-    @abstractmethod
-    def parse(cls: type[R], fields: Fields) -> R:
-        """Return the reply of these fields; raises MalformedMessage."""
 
-
-@dataclass(frozen=True)
-class Status(Reply):
+class Status(NamedTuple):
     """What is mounted: the daemon's pid, the mount point, the layers with the upper first."""
 
     pid: int
@@ -90,8 +82,7 @@ class Status(Reply):
         )
 
 
-@dataclass(frozen=True)
-class Counters(Reply):
+class Counters(NamedTuple):
     """What the union has in memory and has done, as `Filesystem.counters` names it."""
 
     counters: Mapping[str, int]
@@ -107,8 +98,7 @@ class Counters(Reply):
         return cls({name: _count(found, name) for name in found})
 
 
-@dataclass(frozen=True)
-class Writing(Reply):
+class Writing(NamedTuple):
     """The paths in the union, from its root, of the files that are open for writing."""
 
     paths: tuple[bytes, ...]
@@ -121,8 +111,7 @@ class Writing(Reply):
         return cls(_paths(fields, "paths"))
 
 
-@dataclass(frozen=True)
-class Invalidated(Reply):
+class Invalidated(NamedTuple):
     """How many cached inodes and names were forgotten."""
 
     forgotten: int
@@ -135,8 +124,7 @@ class Invalidated(Reply):
         return cls(_count(fields, "forgotten"))
 
 
-@dataclass(frozen=True)
-class Restored(Reply):
+class Restored(NamedTuple):
     """Whether the path was changed by that, or would be."""
 
     changed: bool
@@ -149,8 +137,7 @@ class Restored(Reply):
         return cls(_flag(fields, "changed"))
 
 
-@dataclass(frozen=True)
-class Frozen(Reply):
+class Frozen(NamedTuple):
     """How long requests waited, in ns; the files that were copied, and their bytes."""
 
     pause_ns: int
@@ -174,30 +161,21 @@ class Frozen(Reply):
 # -- requests --
 
 
-class ControlRequest(ABC, Generic[R]):
-    """A request to a mount; `R` is the type of the reply."""
-
-    command: ClassVar[str]
+class ControlRequest(Protocol[R_co]):
+    """A request to a mount; `R_co` is the type of the reply.  Its class has `parse` too."""
 
     def fields(self) -> dict[str, object]:
         """Return the request's fields as JSON values, without the command."""
-        return {}
 
-    @classmethod
-    @abstractmethod
-    def parse(cls, fields: Fields) -> ControlRequest[R]:
-        """Return the request of these fields; raises MalformedMessage."""
-
-    @abstractmethod
-    def reply(self, fields: Fields) -> R:
+    def reply(self, fields: Fields) -> R_co:
         """Return the reply of these fields; raises MalformedMessage."""
 
 
-@dataclass(frozen=True)
-class GetStatus(ControlRequest[Status]):
+class GetStatus(NamedTuple):
     """Asks for the status of the mount."""
 
-    command = "status"
+    def fields(self) -> dict[str, object]:
+        return {}
 
     @classmethod
     def parse(cls, fields: Fields) -> GetStatus:
@@ -207,11 +185,11 @@ class GetStatus(ControlRequest[Status]):
         return Status.parse(fields)
 
 
-@dataclass(frozen=True)
-class GetCounters(ControlRequest[Counters]):
+class GetCounters(NamedTuple):
     """Asks for the union's counters."""
 
-    command = "counters"
+    def fields(self) -> dict[str, object]:
+        return {}
 
     @classmethod
     def parse(cls, fields: Fields) -> GetCounters:
@@ -221,11 +199,11 @@ class GetCounters(ControlRequest[Counters]):
         return Counters.parse(fields)
 
 
-@dataclass(frozen=True)
-class GetWriting(ControlRequest[Writing]):
+class GetWriting(NamedTuple):
     """Asks which files are open for writing."""
 
-    command = "writing"
+    def fields(self) -> dict[str, object]:
+        return {}
 
     @classmethod
     def parse(cls, fields: Fields) -> GetWriting:
@@ -235,12 +213,10 @@ class GetWriting(ControlRequest[Writing]):
         return Writing.parse(fields)
 
 
-@dataclass(frozen=True)
-class Invalidate(ControlRequest[Invalidated]):
+class Invalidate(NamedTuple):
     """Asks to drop the cached names along `path`, or those of the whole union."""
 
     path: bytes | None = None
-    command = "invalidate"
 
     def fields(self) -> dict[str, object]:
         return {} if self.path is None else {"path": os.fsdecode(self.path)}
@@ -253,13 +229,11 @@ class Invalidate(ControlRequest[Invalidated]):
         return Invalidated.parse(fields)
 
 
-@dataclass(frozen=True)
-class Restore(ControlRequest[Restored]):
+class Restore(NamedTuple):
     """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs."""
 
     path: bytes
     dry_run: bool = False
-    command = "restore"
 
     def fields(self) -> dict[str, object]:
         return {"path": os.fsdecode(self.path), "dry_run": self.dry_run}
@@ -272,8 +246,7 @@ class Restore(ControlRequest[Restored]):
         return Restored.parse(fields)
 
 
-@dataclass(frozen=True)
-class Freeze(ControlRequest[Frozen]):
+class Freeze(NamedTuple):
     """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
 
     Files in use are copied while requests wait, or before that with `ahead`.
@@ -281,7 +254,6 @@ class Freeze(ControlRequest[Frozen]):
 
     upper_to: bytes
     ahead: bool = False
-    command = "freeze"
 
     def fields(self) -> dict[str, object]:
         return {"upper_to": os.fsdecode(self.upper_to), "ahead": self.ahead}
@@ -299,8 +271,14 @@ class Freeze(ControlRequest[Frozen]):
 
 AnyRequest = GetStatus | GetCounters | GetWriting | Invalidate | Restore | Freeze
 REQUESTS: dict[str, type[AnyRequest]] = {
-    kind.command: kind for kind in (GetStatus, GetCounters, GetWriting, Invalidate, Restore, Freeze)
+    "status": GetStatus,
+    "counters": GetCounters,
+    "writing": GetWriting,
+    "invalidate": Invalidate,
+    "restore": Restore,
+    "freeze": Freeze,
 }
+_COMMANDS: dict[type, str] = {kind: command for command, kind in REQUESTS.items()}
 
 
 # -- lines --
@@ -308,7 +286,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
 
 def encode_request(request: ControlRequest[R]) -> bytes:
     """Return the line that asks for `request`."""
-    return _line({"command": request.command, **request.fields()})
+    return _line({"command": _COMMANDS[type(request)], **request.fields()})
 
 
 def decode_request(line: bytes) -> AnyRequest:
@@ -323,10 +301,10 @@ def decode_request(line: bytes) -> AnyRequest:
 
 def encode_reply(reply: Reply | Refused) -> bytes:
     """Return the line that answers with `reply`, or that refuses."""
-    if isinstance(reply, Reply):
-        return _line({"ok": True, **reply.fields()})
-    errno = {} if reply.errno is None else {"errno": reply.errno}
-    return _line({"ok": False, "error": str(reply), **errno})
+    if isinstance(reply, Refused):
+        errno = {} if reply.errno is None else {"errno": reply.errno}
+        return _line({"ok": False, "error": str(reply), **errno})
+    return _line({"ok": True, **reply.fields()})
 
 
 def decode_reply(request: ControlRequest[R], line: bytes) -> R:
