@@ -16,6 +16,23 @@ from tests.helpers.mounts import require_root
 from unionfs.core import setup, stage_ahead
 
 
+class NoSyncs:
+    """Stands for `Syncs`: everything is on disk at once."""
+
+    def __init__(self, _most: int) -> None:
+        self._ended: list[tuple[int, int]] = []
+
+    def begin(self, _fd: int, number: int) -> None:
+        self._ended.append((number, 0))
+
+    def ended(self, _least: int) -> list[tuple[int, int]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def close(self) -> None:
+        """There is nothing to wait for."""
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Layers for `SCENARIOS`; fails where a test changed one of the lowers.
@@ -27,6 +44,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda fd: None)
     monkeypatch.setattr(setup, "syncfs", lambda fd: None)
+    monkeypatch.setattr(stage_ahead, "Syncs", NoSyncs)
     # A captured record would keep its exception, that the frames, and those their descriptors.
     logging.disable(logging.CRITICAL)
     monkeypatch.setattr(stage_ahead, "RUN", 0)

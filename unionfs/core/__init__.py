@@ -14,6 +14,6 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
                   InodeTable.freeing one thread at a time closes deleted files
 
 `wire.Files._lock` belongs to the caller, and the core never takes it.  `CopyLocks._lock`
-and the condition in `Gate` are held for a few lines that take no other lock, so they have
-no place in the order.
+and the condition in `Gate` are held for a few lines that take no other lock, and `_Syncing._lock`
+of `stage_ahead` while the disk is waited for, so they have no place in the order.
 """

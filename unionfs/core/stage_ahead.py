@@ -10,18 +10,21 @@ Decided here and only here: which files are staged ahead, `MOST` small ones with
 without marks of chattr(1); and for how long.  What is not used goes when nothing was copied up
 for `IDLE_S`, when the disk is nearly full, at a freeze and at the end.
 
+Where it takes an fsync(2) until data is on disk, the kernel is asked for that when a copy is
+staged, and does it for several at a time, see `syscalls.aio`.
+
 Threading: a request that has copied a file up stages the next ones, in its own thread, if it
 gets `_turn` without waiting.  A function that is given to `start`, which has to run it in a
-thread of its own, waits for the disk where that takes an fsync(2), and removes what is not used.
+thread of its own, removes what is not used.  `_Syncing._lock` is taken after all others.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from unionfs.core.ahead import ReadAhead, Start
 from unionfs.core.inode import LOWER, Dir, File, in_upper
@@ -30,6 +33,8 @@ from unionfs.core.readdir import Listing
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, TYPE_MASK
+from unionfs.errors import fs_error
+from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
 MOST = 16
@@ -44,23 +49,79 @@ _FAR = 4096  # names among which the first file of a run is searched
 _RUNS = 8
 _PATIENCE_S = 1.0
 _IN_MEMORY = (TMPFS, RAMFS)
+_MOST_SYNCS = 4 * MOST  # also those of copies that were removed
 
 
 class _Ahead:
-    """A staged copy, when it was made, and whether its data is known to be on disk."""
+    """A staged copy, and when it was made.
+
+    `sync` is the number of the fsync(2) under way, 0 if there is none.  `error` is None until
+    that has ended, and then its errno, 0 if the data is on disk.
+    """
+
+    __slots__ = ("error", "since", "staged", "sync")
 
     def __init__(self, staged: Staged) -> None:
         self.staged = staged
         self.since = time.monotonic_ns()
-        self.on_disk = False
+        self.sync = 0
+        self.error: int | None = None
+
+
+class _Syncing:
+    """The staged copies whose data is on its way to the disk."""
+
+    def __init__(self) -> None:
+        """Raises what `Syncs` does."""
+        self._syncs = Syncs(_MOST_SYNCS)
+        self._under_way: dict[int, _Ahead] = {}
+        self._count = 0
         self._lock = threading.Lock()
 
-    def secure(self) -> None:
-        """Wait until the data is on disk."""
+    def begin(self, ahead: _Ahead) -> None:
+        """Begin to write `ahead`, unless too many are being written; one caller at a time."""
+        fd = ahead.staged.fd
+        if fd is None:
+            return
+        self._count += 1
+        ahead.sync = self._count
+        self._under_way[ahead.sync] = ahead
+        try:
+            self._syncs.begin(fd, ahead.sync)
+        except OSError:
+            self.forget(ahead)
+            self.note()
+
+    def forget(self, ahead: _Ahead) -> None:
+        """Drop `ahead`, so that its file is closed although it is still being written."""
+        self._under_way.pop(ahead.sync, None)
+        ahead.sync = 0
+
+    def note(self) -> None:
+        """Note those that have ended."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._note(wait=False)
+            finally:
+                self._lock.release()
+
+    def wait_for(self, ahead: _Ahead) -> None:
+        """Wait until the sync of `ahead` has ended."""
         with self._lock:
-            if not self.on_disk:
-                secure_data(self.staged)
-                self.on_disk = True
+            while ahead.sync in self._under_way:
+                self._note(wait=True)
+
+    def _note(self, *, wait: bool) -> None:
+        for number, error in self._syncs.ended(int(wait)):
+            ahead = self._under_way.pop(number, None)
+            if ahead is not None:
+                ahead.error = error
+
+    def close(self) -> None:
+        """Wait for those under way."""
+        with self._lock:
+            self._under_way.clear()
+            self._syncs.close()
 
 
 class _Run:
@@ -84,17 +145,21 @@ class StageAhead:
         self._count = 0  # of the latest run
         self._turn = threading.Lock()
         self._used = 0.0
-        self._to_sync: SimpleQueue[File | None] = SimpleQueue()  # no copy, which has an fd
+        self._syncing: _Syncing | None = None  # where an fsync(2) is needed
         self._ended = threading.Event()
         self._ended.set()
-        self._closed = False
+        self._closed = threading.Event()
 
     def is_ready(self, node: File) -> bool:
         """Tell whether a copy_up of `node` will hardly wait for the disk."""
         ahead = self._staged.get(node)
-        if ahead is None or not self._writable.upper.ordered:
-            return ahead is not None and ahead.on_disk
-        return time.monotonic_ns() - ahead.since > self._state.write_back_ns
+        if ahead is None:
+            return False
+        if self._writable.upper.ordered:
+            return time.monotonic_ns() - ahead.since > self._state.write_back_ns
+        if ahead.error is None and self._syncing is not None:
+            self._syncing.note()
+        return ahead.error == 0
 
     def take(self, node: File, size: int | None) -> Staged | None:
         """Return the whole copy of `node`, on disk; None if there is none, or `size` is given.
@@ -110,7 +175,7 @@ class StageAhead:
             # Somebody may have changed the lower from outside.
             same = (st.st_ino, st.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
             if size is None and same:
-                ahead.secure()
+                self._secure(ahead)
                 self._state.table.forget(node.nodeid, 1)
                 self._state.counts["copies_ahead"] += 1
                 return ahead.staged
@@ -143,10 +208,23 @@ class StageAhead:
     def close(self) -> None:
         """Remove all that is staged, and end the thread."""
         with self._turn:
-            self._closed = True
-            self._to_sync.put(None)
+            self._closed.set()
             self.discard()
+            if self._syncing is not None:
+                self._syncing.close()
+                self._syncing = None
         self._ended.wait(_PATIENCE_S)
+
+    def _secure(self, ahead: _Ahead) -> None:
+        """Wait until the data of `ahead` is on disk."""
+        if not ahead.sync:
+            secure_data(ahead.staged)
+            return
+        if ahead.error is None and self._syncing is not None:
+            with self._state.gate.outside():
+                self._syncing.wait_for(ahead)
+        if ahead.error != 0:
+            raise fs_error(ahead.error or errno.EIO)
 
     def _drop(self, node: File) -> None:
         ahead = self._staged.pop(node, None)
@@ -155,6 +233,8 @@ class StageAhead:
 
     def _remove(self, node: File, ahead: _Ahead) -> None:
         self._state.table.forget(node.nodeid, 1)
+        if self._syncing is not None:
+            self._syncing.forget(ahead)
         with suppress(OSError):  # the next mount empties the staging directory
             self._writable.work.discard(ahead.staged.copy.name)
 
@@ -184,7 +264,7 @@ class StageAhead:
         return run
 
     def _may_stage(self) -> bool:
-        """Tell whether the disk has room, and the thread runs; begin it if it does not."""
+        """Tell whether the disk has room, and all is there to stage; begin it if it is not."""
         free = os.statvfs(self._writable.work.fd)
         # Some filesystems, such as btrfs, have no number of inodes.
         few_inodes = free.f_files and free.f_favail < ROOM_INODES
@@ -192,7 +272,11 @@ class StageAhead:
             self.discard()
             return False
         self._used = time.monotonic()
-        if self._ended.is_set() and not self._closed:
+        if self._closed.is_set():
+            return False
+        if self._syncing is None and not self._writable.upper.ordered:
+            self._syncing = _Syncing()
+        if self._ended.is_set():
             with suppress(RuntimeError):  # no thread can be started
                 self._start(self._serve)
                 self._ended.clear()
@@ -238,33 +322,24 @@ class StageAhead:
             copy = plan_copy(self._state, writable, node, None, st=st)
             if copy.protected:
                 return False
-            self._staged[node] = _Ahead(stage_copy(copy, stay=True))
-        if not writable.upper.ordered:
-            self._to_sync.put(node)
+            ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
+            if self._syncing is not None:
+                self._syncing.begin(ahead)
         return True
 
     # -- in the thread --
 
     def _serve(self) -> None:
-        while True:
-            left = self._used + IDLE_S - time.monotonic()
-            try:
-                node = self._to_sync.get(timeout=max(left, 0.0))
-            except Empty:
-                node = None
-            if node is not None:
-                ahead = self._staged.get(node)
-                with suppress(OSError):  # as in `take`
-                    if ahead is not None:
-                        ahead.secure()
-                del node, ahead  # which has the file open
-                continue
+        left = IDLE_S
+        while not self._closed.wait(left):
             with self._turn:
-                if self._closed or time.monotonic() - self._used >= IDLE_S:
+                left = self._used + IDLE_S - time.monotonic()
+                if left <= 0:
                     self._runs.clear()
                     self.discard()
                     self._ended.set()
                     return
+        self._ended.set()
 
 
 def work_ahead(state: State, start: Start) -> None:

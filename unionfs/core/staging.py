@@ -149,7 +149,7 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
         os.setxattr(fd, state.marks.metacopy, b"")
     else:
         copy_data(state, copy.node, fd, copy.size, stay=stay)
-        if st.st_size and not state.config.volatile:
+        if st.st_size and copy.writable.upper.ordered and not state.config.volatile:
             begin_write_back(fd)  # the disk writes while we do the other steps
     _give_metadata(copy, (fd, None), made)
     if copy.size is not None:

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,7 +20,8 @@ from tests.helpers.mounts import wait_until
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import core, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
-from unionfs.core.stage_ahead import IDLE_S, LARGEST, MOST, RUN
+from unionfs.core.stage_ahead import LARGEST, MOST, RUN
+from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
 
@@ -125,8 +125,29 @@ def test_every_change_gets_what_it_would_get_without(tmp_path: Path, change: Cha
     assert trees[0] == trees[1]
 
 
+class NotedSyncs(Syncs):
+    """Notes the inode of each file whose fsync(2) has ended well; `fails` with an errno or 0."""
+
+    ended_well: ClassVar[set[int]] = set()
+    fails = 0
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._inodes: dict[int, int] = {}
+
+    def begin(self, fd: int, number: int) -> None:
+        super().begin(fd, number)
+        self._inodes[number] = os.fstat(fd).st_ino
+
+    def ended(self, least: int) -> list[tuple[int, int]]:
+        found = super().ended(least)
+        self.ended_well.update(self._inodes[number] for number, error in found if not error)
+        return [(number, error or self.fails) for number, error in found]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
 def test_data_is_on_disk_before_the_name_is(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch, ordered: bool
 ) -> None:
     synced: set[int] = set()
     named: list[int] = []
@@ -143,11 +164,41 @@ def test_data_is_on_disk_before_the_name_is(
 
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(staging, "write_back", note)
+    monkeypatch.setattr(NotedSyncs, "ended_well", synced)
+    monkeypatch.setattr(stage_ahead, "Syncs", NotedSyncs)
     monkeypatch.setattr(os, "rename", noted_rename)
+    state(tree).require_upper().upper.ordered = ordered
     chosen = listed(tree)
     for name in chosen:
         chmod(tree, name)
     assert used(tree) > MOST and len(named) == len(chosen)
+
+
+def test_without_aio_nothing_is_staged_where_it_is_needed(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_most: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(stage_ahead, "Syncs", refuse)
+    state(tree).require_upper().upper.ordered = False
+    walk(tree, RUN + 3)
+    assert staged(layers) == []
+
+
+def test_a_sync_that_cannot_begin_is_done_when_it_is_needed(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Syncs):
+        def begin(self, fd: int, number: int) -> None:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    synced: list[int] = []
+    monkeypatch.setattr(stage_ahead, "Syncs", Full)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(int(fd)))
+    state(tree).require_upper().upper.ordered = False
+    walk(tree, FILES)
+    assert used(tree) > MOST and len(synced) == FILES
 
 
 def test_no_more_is_staged_than_may_be(layers: Layers, tree: CoreDriver) -> None:
@@ -241,30 +292,6 @@ def test_what_is_not_used_goes_after_a_while(
     assert staged(layers)
 
 
-def test_the_thread_waits_no_longer_than_they_may_be_kept(
-    layers: Layers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It counts from the latest use, not from when it was woken."""
-    queues: list[SimpleQueue[object]] = []
-    waited: list[float] = []
-
-    class Noted(SimpleQueue[object]):
-        def __init__(self) -> None:
-            queues.append(self)
-
-        def get(self, block: bool = True, timeout: float | None = None) -> object:
-            waited.append(timeout or 0)
-            return super().get(block, timeout)
-
-    monkeypatch.setattr(stage_ahead, "SimpleQueue", Noted)
-    with layers.union(background=in_a_thread) as tree:
-        walk(tree, RUN + 1)
-        before = len(waited)
-        queues[0].put("what is not staged")
-        wait_until(lambda: len(waited) > before, "the thread to wait again")
-    assert all(0 < timeout < IDLE_S for timeout in waited)
-
-
 @pytest.mark.parametrize(
     "settings",
     [{"volatile": True}, {"metacopy": True}, {"timeout": 0}, {"background": None}],
@@ -309,27 +336,19 @@ def test_what_is_removed_unused_stays_open_nowhere(
     layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fd and its room on the disk would be taken for as long as the disk is busy."""
-    main, busy, go = threading.current_thread(), threading.Event(), threading.Event()
 
-    def wait(_staged: object) -> None:
-        if threading.current_thread() is not main:
-            busy.set()
-            go.wait(20)
+    class Busy(Syncs):
+        def ended(self, least: int) -> list[tuple[int, int]]:
+            return []
 
-    monkeypatch.setattr(stage_ahead, "secure_data", wait)
+    monkeypatch.setattr(stage_ahead, "Syncs", Busy)
     state(tree).require_upper().upper.ordered = False
-    removed, names = 0, walk(tree, RUN + 1)
-    assert busy.wait(20)  # for the first of them, which is removed first
-    for position, name in enumerate(names):
-        if position % 2:
-            chmod(tree, name)
-        else:
-            removed += len(staged(layers)) > 0
-            tree.truncate(name, 1)
-    own = [os.stat(f"/proc/self/fd/{fd}") for fd in fds_of(layers.work)]
-    go.set()
-    assert removed > 5
-    assert sum(st.st_nlink == 0 for st in own) <= 1  # for which the thread waits
+    walk(tree, RUN + 1)
+    for name in listed(tree)[RUN + 1 :]:
+        removed = len(staged(layers))
+        tree.truncate(name, 1)
+        assert removed == 0 or len(staged(layers)) == removed - 1
+    assert [fd for fd in fds_of(layers.work) if os.fstat(fd).st_nlink == 0] == []
 
 
 def test_an_error_while_staging_is_nobodys(
@@ -353,17 +372,14 @@ def test_an_error_while_staging_is_nobodys(
 def test_an_error_of_the_disk_is_met_again_by_the_copy_that_is_asked_for(
     layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = threading.Event()
-
-    def fail(_staged: object) -> None:
-        failed.set()
-        raise OSError(errno.EIO, "broken")
-
-    monkeypatch.setattr(stage_ahead, "secure_data", fail)
+    monkeypatch.setattr(NotedSyncs, "fails", errno.EIO)
+    monkeypatch.setattr(stage_ahead, "Syncs", NotedSyncs)
+    state(tree).require_upper().upper.ordered = False
     names = walk(tree, RUN + 1)
     before = used(tree)
+    assert staged(layers)
     chmod(tree, names[0])
-    assert failed.is_set() and used(tree) == before
+    assert used(tree) == before
     assert tree.lstat(names[0]).mode & 0o777 == 0o600
 
 
