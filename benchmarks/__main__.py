@@ -21,11 +21,11 @@ from benchmarks.chart import chart
 from benchmarks.demo import DemoError
 from benchmarks.isolation import INSIDE, run_isolated
 from benchmarks.report import report
-from benchmarks.requests import COUNTED, count_requests, shown
+from benchmarks.requests import COUNTED, Counted, count_requests, of_rows, shown
 from benchmarks.results import Results, from_json
 from benchmarks.runner import Runner
 from benchmarks.scale import SCALES, Scale
-from benchmarks.subjects import BY_NAME, SUBJECTS, said_by, versions
+from benchmarks.subjects import BY_NAME, FLOORS, SUBJECTS, said_by, versions
 from benchmarks.workloads import WORKLOADS
 
 TOP = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ CACHE = TOP / ".cache"
 
 INTERRUPTED = 130
 
-SERVED = [subject.name for subject in SUBJECTS if subject.serves]
+SERVED = [subject.name for subject in BY_NAME.values() if subject.serves]
 COUNTED_SUBJECT = "pyunion-dev"
 
 
@@ -47,11 +47,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of the scale's own")
     parser.add_argument("--only", metavar="WORKLOAD,…", help="these workloads alone")
     parser.add_argument("--subjects", metavar="SUBJECT,…", help="these subjects alone")
+    parser.add_argument(
+        "--floor",
+        action="store_true",
+        help="also measure a filesystem in C that answers at once; needs cc",
+    )
     parser.add_argument("--list", action="store_true", help="name the subjects and workloads")
     parser.add_argument(
         "--requests",
         action="store_true",
         help="count FUSE requests by opcode instead, of pyunion-dev unless --subjects says more",
+    )
+    parser.add_argument(
+        "--rows", action="store_true", help="count those of each row of the benchmark instead"
     )
     parser.add_argument(
         "--out",
@@ -70,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(asked: str | None, known: Sequence[str], what: str) -> list[str]:
-    """Return the names asked for, in the order in which they are known; all without `asked`."""
-    names = list(known) if asked is None else asked.split(",")
+def _chosen(asked: str, known: Sequence[str], what: str) -> list[str]:
+    """Return the names of `asked`, in the order in which they are known."""
+    names = asked.split(",")
     if unknown := set(names) - set(known):
         sys.exit(f"no such {what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return [name for name in known if name in names]
@@ -80,14 +88,23 @@ def _chosen(asked: str | None, known: Sequence[str], what: str) -> list[str]:
 
 def _choice(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Return the subjects and workloads asked for.  Exits for one unknown."""
-    if options.requests:
-        subjects = _chosen(options.subjects or COUNTED_SUBJECT, SERVED, "subject with a daemon")
-        return subjects, _chosen(options.only, [counted.name for counted in COUNTED], "workload")
+    known, what = list(BY_NAME), "subject"
+    subjects = [subject.name for subject in SUBJECTS]
     workloads = [workload.name for workload in WORKLOADS]
+    if options.requests:
+        known, what = SERVED, "subject with a daemon"
+        subjects = [COUNTED_SUBJECT]
+        workloads = [counted.name for counted in _counted(options)]
+    if options.floor:
+        subjects += [subject.name for subject in FLOORS]
     return (
-        _chosen(options.subjects, list(BY_NAME), "subject"),
-        _chosen(options.only, workloads, "workload"),
+        _chosen(options.subjects or ",".join(subjects), known, what),
+        _chosen(options.only or ",".join(workloads), workloads, "workload"),
     )
+
+
+def _counted(options: argparse.Namespace) -> Sequence[Counted]:
+    return of_rows() if options.rows else COUNTED
 
 
 def _say(text: str) -> None:
@@ -122,7 +139,8 @@ def _measure(options: argparse.Namespace) -> int:
     subjects, workloads = _choice(options)
     out = options.out or CACHE / "benchmark"
     if options.requests:
-        return _count(options.inside, scale, subjects, workloads, out.with_suffix(".requests.json"))
+        counted = [counted for counted in _counted(options) if counted.name in workloads]
+        return _count(options.inside, scale, subjects, counted, out.with_suffix(".requests.json"))
     runner = Runner(
         options.inside,
         scale,
@@ -145,12 +163,12 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _count(
-    work: Path, scale: Scale, subjects: Sequence[str], only: Sequence[str], out: Path
+    work: Path, scale: Scale, subjects: Sequence[str], counted: Sequence[Counted], out: Path
 ) -> int:
     """Count requests instead of taking time."""
     chosen = [BY_NAME[name] for name in subjects]
     try:
-        counts = list(count_requests(work, scale, chosen, only, _say))
+        counts = list(count_requests(work, scale, chosen, counted, _say))
     except KeyboardInterrupt:
         return INTERRUPTED
     except (Wrong, DemoError, OSError, subprocess.CalledProcessError) as error:

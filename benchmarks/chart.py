@@ -37,6 +37,8 @@ MARKS = {
     "fuse-overlayfs": ("#0072b2", "square"),
     "unionfs-fuse": ("#009e73", "diamond"),
     "mergerfs": ("#cc79a7", "triangle"),
+    "floor-uring": ("#56b4e9", "bar"),
+    "floor-dev": ("#f0e442", "bar"),
 }
 
 

@@ -51,9 +51,10 @@ def append(count: int, token: str) -> None:
 
 
 def reopen(count: int, token: str) -> None:
-    """Open, read and close `count` times one of the files `f0` to `f499` of this directory."""
+    """Open, read and close `count` times one of the files of this directory, in turn."""
+    names = os.listdir()
     for number in range(count):
-        fd = os.open(f"f{number % 500}", os.O_RDONLY)
+        fd = os.open(names[number % len(names)], os.O_RDONLY)
         os.read(fd, 4096)
         os.close(fd)
 

@@ -25,7 +25,7 @@ QUARTERS = ("alpha", "beta", "gamma", "delta")
 
 IO_FILE = "data.bin"
 
-_FILES_A_DIRECTORY = 20
+FILES_A_DIRECTORY = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def source_tree(where: Path, files: int) -> Stack:
         quarter = QUARTERS[number % len(QUARTERS)]
         place = number // len(QUARTERS)
         layer = "0" if number % 10 == 9 else "1"
-        directory = where / layer / quarter / f"package{place // _FILES_A_DIRECTORY:03}" / "src"
+        directory = where / layer / quarter / f"package{place // FILES_A_DIRECTORY:03}" / "src"
         directory.mkdir(parents=True, exist_ok=True)
         size = min(int(choice.lognormvariate(8.0, 1.0)), 60_000)
         text = "\n".join(" ".join(choice.choices(words, k=9)) for _ in range(max(1, size // 60)))

@@ -1,8 +1,8 @@
 """`--requests`: how many requests an operation costs, by opcode.
 
-Decided here and only here: what is counted on.  A count does not depend on the
-machine nor on what else it does, so one round is enough, and a regression shows
-at once.  No time is taken.
+Decided here and only here: what is counted on, which is some operations or each row of the
+benchmark.  A count does not depend on the machine nor on what else it does, so one round is
+enough, and a regression shows at once.  No time is taken.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.report import figure, table
 from benchmarks.scale import Scale
 from benchmarks.subjects import BY_NAME, Refused, Subject
 from benchmarks.tracing import Tracer, tracer
+from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.archives import ARCHIVE, archived_tree
 from benchmarks.workloads.chroot import kept_debian
 
@@ -58,15 +59,18 @@ class Count:
 
 
 def count_requests(
-    work: Path, scale: Scale, subjects: Sequence[Subject], only: Sequence[str], say: Say
+    work: Path, scale: Scale, subjects: Sequence[Subject], what: Sequence[Counted], say: Say
 ) -> Iterator[Count]:
-    """Count every action of `only` for every subject.  Raises `Wrong` without tracepoints."""
+    """Count every action of `what` for every subject.  Raises `Wrong` without tracepoints."""
     with tracer() as trace:
-        for counted in (counted for counted in COUNTED if counted.name in only):
+        for counted in what:
             where = work / "layers" / counted.name
             where.mkdir(parents=True)
             stack = counted.prepare(where, scale)
             for subject in subjects:
+                if why := subject.why_not():
+                    say(f"{subject.title} is left out: {why}")
+                    continue
                 say(f"requests of {counted.name}, {subject.title}")
                 try:
                     with opened_cell(work, scale, subject, stack) as cell:
@@ -157,6 +161,19 @@ def _start_python(cell: Cell) -> None:
     interpreter = Path(sys.executable).resolve()
     code = f"import {_MODULES}"
     cell.run("env", f"PYTHONHOME={cell.root}", interpreter, "-S", "-B", "-c", code)
+
+
+def of_rows() -> Sequence[Counted]:
+    """Return what counts the requests of each row that is measured on a mount."""
+    return [
+        Counted(
+            name=workload.name,
+            prepare=workload.prepare,
+            actions=tuple((step.row.title, step.run) for step in workload.steps),
+        )
+        for workload in WORKLOADS
+        if not workload.mounts_itself
+    ]
 
 
 COUNTED = (

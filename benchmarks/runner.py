@@ -117,6 +117,8 @@ class Runner:
 
 
 def _why_not(subject: Subject, workload: Workload, step: Step) -> str:
+    if why := subject.why_not():
+        return why
     if step.needs_copy_up and not subject.copies_up:
         return "it has no copy-on-write"
     if workload.mounts_itself and subject.command is None:

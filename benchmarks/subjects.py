@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import floor
 from benchmarks.layers import Stack
 
 NATIVE = "native"
@@ -68,7 +69,9 @@ class Subject:
     `command` gives what mounts it, in the foreground or not; without it the
     subject is a plain directory.  `package` is its Debian package, `serves` says
     that a daemon does, `copies_up` that it can change what lies in a lower,
-    `uring` that it needs the kernel's switch for io_uring.
+    `uring` that it needs the kernel's switch for io_uring.  `is_floor` says that it is no
+    union but what all of them are compared with, `why_not` returns why it is not here,
+    empty if it is.
     """
 
     name: str
@@ -79,11 +82,13 @@ class Subject:
     serves: bool = True
     copies_up: bool = True
     ours: bool = False
+    is_floor: bool = False
+    why_not: Callable[[], str] = lambda: ""
 
     @property
     def is_peer(self) -> bool:
         """Whether it is somebody else's FUSE union."""
-        return self.serves and not self.ours
+        return self.serves and not self.ours and not self.is_floor
 
 
 # -- the command lines --
@@ -140,6 +145,14 @@ def _mergerfs(place: Place, foreground: bool) -> Sequence[str]:
     )
     words = ["-f"] if foreground else []
     return ["mergerfs", *words, "-o", options, _branches(place), str(place.merged)]
+
+
+def _floor(*more: str) -> Command:
+    def command(place: Place, foreground: bool) -> Sequence[str]:
+        words = [*(["-f"] if foreground else []), *more]
+        return [str(floor.PROGRAM), *words, *place.stack.layers, str(place.merged)]
+
+    return command
 
 
 def _before() -> Iterator[Subject]:
@@ -199,7 +212,18 @@ SUBJECTS = (
         copies_up=False,
     ),
 )
-BY_NAME = {subject.name: subject for subject in SUBJECTS}
+FLOORS = tuple(
+    Subject(
+        name=f"floor-{name}",
+        title=f"floor, {title}",
+        command=_floor(*words),
+        uring=bool(words),
+        is_floor=True,
+        why_not=floor.why_not,
+    )
+    for name, title, words in (("uring", "io_uring", ["-u"]), ("dev", "dev_fuse", []))
+)
+BY_NAME = {subject.name: subject for subject in (*SUBJECTS, *FLOORS)}
 
 
 # -- mounting --

@@ -24,7 +24,8 @@ from benchmarks.scale import Scale
 class Row:
     """One figure; less is better in every one.
 
-    `in_mean` is false for what is no work: the mount itself, and memory.
+    `in_mean` is false for what is no work, the mount itself and memory, and for single calls
+    of which other rows consist.
     """
 
     name: str

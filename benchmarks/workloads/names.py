@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.cell import Cell
-from benchmarks.layers import QUARTERS, Stack, source_tree
+from benchmarks.layers import FILES_A_DIRECTORY, QUARTERS, Stack, source_tree
 from benchmarks.scale import Scale
 from benchmarks.workload import Row, Step, Workload
 
@@ -30,6 +30,15 @@ def _churn(cell: Cell, clients: int) -> float:
     count = cell.scale.churns
     took = cell.loop("churn", count, cwd=cell.root / QUARTERS[0], clients=clients)
     return took / (count * clients * _CHURN_CALLS) * 1e3
+
+
+def _reopens(cell: Cell, clients: int) -> float:
+    count, where = cell.scale.misses, cell.root / QUARTERS[0] / "package000" / "src"
+    _, took = [  # the first time warms up
+        cell.loop("reopen", turns, cwd=where, clients=clients)
+        for turns in (FILES_A_DIRECTORY, count)
+    ]
+    return took / (count * clients) * 1e3
 
 
 def _nothing_is_left(cell: Cell) -> None:
@@ -58,6 +67,26 @@ WORKLOADS = (
                     unit="µs",
                 ),
                 lambda cell: _misses(cell, 2),
+            ),
+            Step(
+                Row(
+                    name="reopen",
+                    title="open, read, close",
+                    how="of small files of a lower, whose pages are cached, in turn; one client",
+                    unit="µs",
+                    in_mean=False,
+                ),
+                lambda cell: _reopens(cell, 1),
+            ),
+            Step(
+                Row(
+                    name="reopen-2",
+                    title="open, read, close, 2 clients",
+                    how="as above, by two clients pinned to a CPU each, the same files",
+                    unit="µs",
+                    in_mean=False,
+                ),
+                lambda cell: _reopens(cell, 2),
             ),
             Step(
                 Row(

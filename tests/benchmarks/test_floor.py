@@ -1,28 +1,64 @@
-"""The floor: it is built, answers, and its rows are those of every subject."""
+"""The floor: it is compiled, does all the work of a run, and gets the requests that we get."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks import floor
-from benchmarks.floor import Row
-from benchmarks.subjects import BY_NAME, is_mounted
-from tests.helpers.mounts import require_fuse
+from benchmarks.results import from_json
+from benchmarks.subjects import FLOORS
+from tests.benchmarks.test_main import HERE, command
+from tests.helpers.mounts import REPOSITORY
 
 
-def test_a_floor_answers_and_is_unmounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_fuse()
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    rows = tuple(Row(row.loop, 5, row.calls) for row in floor.ROWS)
-    monkeypatch.setattr("benchmarks.floor.ROWS", rows)
-    by_read, by_ring = floor.floors(floor.build(tmp_path))
-    assert by_ring.uring and not by_read.uring
-    found = floor.measure(by_read, tmp_path, 0)
-    assert sorted(found) == sorted(f"{row.loop}-{n}" for row in rows for n in (1, 2))
-    assert all(took > 0 for took in found.values())
-    assert not is_mounted(tmp_path / "floor-dev-0/merged")
-    assert floor.measure(BY_NAME["native"], tmp_path, 0).keys() == found.keys()
+@pytest.fixture(autouse=True)
+def needs_cc() -> None:
+    if why := floor.why_not():
+        pytest.skip(why)
+
+
+def test_floor_does_the_work_of_every_row(tmp_path: Path) -> None:
+    words = command(tmp_path, "--only", ",".join(HERE), "--subjects", "floor-dev")
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = from_json((tmp_path / "out.json").read_text())
+    failed = {row: results.of(row, "floor-dev").failed for row in results.rows}
+    assert not any(failed.values()), failed
+    assert all(results.median(row, "floor-dev") is not None for row in results.rows)
+
+
+def test_floor_gets_the_requests_that_we_get(tmp_path: Path) -> None:
+    words = ["--requests", "--rows", "--only", "names,tar-extract,copy-up"]
+    words += ["--subjects", "pyunion-dev,floor-dev"]
+    done = subprocess.run(command(tmp_path, *words), cwd=REPOSITORY, capture_output=True, text=True)
+    if "this kernel does not say what it sends" in done.stderr:
+        pytest.skip("this kernel has no tracepoint fuse_request_send")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((tmp_path / "out.requests.json").read_text())["counts"]
+    ours, theirs = (
+        {count["action"]: count["total"] for count in counts if count["subject"] == name}
+        for name in ("pyunion-dev", "floor-dev")
+    )
+    assert ours == {
+        action: pytest.approx(total, rel=0.05, abs=3) for action, total in theirs.items()
+    }
+
+
+def test_floor_is_left_out_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "PROGRAM", tmp_path / "floor")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    floor.why_not.cache_clear()
+    try:
+        assert floor.why_not() == "cc cannot be run: No such file or directory"
+    finally:
+        floor.why_not.cache_clear()
+
+
+def test_floors_are_no_peers() -> None:
+    assert [subject.name for subject in FLOORS if subject.is_peer] == []
