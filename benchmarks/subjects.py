@@ -5,7 +5,8 @@ for layers that nobody else changes: names and attributes remembered, pages kept
 over open, cached directories and symlinks where it can.  PyUnion and overlayfs
 run with their defaults.
 
-A daemon stays in the foreground, as our child: so it is known, and can be ended.
+A daemon stays in the foreground, as our child: so it is known, and can be ended.  It has a
+session of its own, as any daemon has, since the scheduler shares the CPUs among sessions.
 """
 
 from __future__ import annotations
@@ -297,6 +298,7 @@ def _start(subject: Subject, place: Place) -> subprocess.Popen[bytes] | None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
                 env={**os.environ, "PYUNION_WARM": "0"},  # as in `cell`
             )
         except OSError as error:

@@ -51,7 +51,7 @@ def processes_that_name(path: Path) -> list[bytes]:
 
 
 def test_every_workload_gives_a_figure(tmp_path: Path) -> None:
-    words = ["--only", ",".join(HERE), "--subjects", "native,overlayfs,pyunion-dev"]
+    words = ["--only", ",".join(HERE), "--subjects", "native,overlayfs,pyunion-dev,floor-dev"]
     done = subprocess.run(command(tmp_path, *words), cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = from_json((tmp_path / "out.json").read_text())
@@ -59,6 +59,7 @@ def test_every_workload_gives_a_figure(tmp_path: Path) -> None:
         series = results.of(row, "pyunion-dev")
         assert series.median is not None, f"{row}: {series.failed}"
         assert not results.of(row, "native").failed
+        assert not results.of(row, "floor-dev").failed
     assert "Geometric means" in done.stdout
     ElementTree.parse(tmp_path / "out.svg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.svg"]

@@ -1,0 +1,156 @@
+"""`python -m benchmarks.floor_table RUN.json`: the tables of `docs/floor.md`.
+
+RUN.json is what `python -m benchmarks --floor` has left.  Its medians are kept beside the
+program, and the tables of the page are written anew from them.
+
+Decided here and only here: the figures that we aim at, and what the page shows of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.report import figure
+from benchmarks.results import Results, from_json
+from benchmarks.subjects import BY_NAME, KERNEL, NATIVE
+
+_HERE = Path(__file__).parent
+KEPT = _HERE / "results" / "floor.json"
+PAGE = _HERE.parent / "docs" / "floor.md"
+
+_BEGIN, _END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+_WITH, _WITHOUT = "floor-uring", "floor-dev"
+_OURS = ("pyunion-uring", "pyunion-dev")
+_SHOWN = (NATIVE, _WITH, _WITHOUT, *_OURS)
+
+
+class Goal(NamedTuple):
+    """How many times kernel overlayfs a row may take; an empty `row` is the geometric mean."""
+
+    row: str
+    most: float
+    without: float | None = None  # without io_uring, where that differs
+
+
+GOALS = (
+    Goal("", 1.15, 1.5),
+    Goal("miss", 3.0),
+    Goal("reopen", 3.0),
+    Goal("churn", 3.5),
+    Goal("churn-2", 3.5),
+    Goal("tar-extract", 2.5),
+    Goal("rm-upper", 2.5),
+    Goal("rm-lower", 2.5),
+    Goal("grep-warm", 2.5),
+)
+
+
+def tables(results: Results) -> str:
+    """Return the tables of the page, as Markdown."""
+    about = results.about
+    said = f"{about['scale']}, {about['machine']}, Linux {about['kernel']}, {about['date']}."
+    return "\n\n".join((said, _rows(results), _goals(results))) + "\n"
+
+
+def _ratio(results: Results, row: str, *subjects: str) -> float | None:
+    """Return how many times overlayfs the subjects take together; of the mean for no row."""
+    rows = [row] if row else [name for name, what in results.rows.items() if what.in_mean]
+    sums = []
+    for name in rows:
+        found = [results.ratio(name, subject) for subject in subjects]
+        ratios = [ratio for ratio in found if ratio is not None]
+        if len(ratios) == len(found):
+            sums.append(sum(ratios))
+    return statistics.geometric_mean(sums) if sums else None
+
+
+def _shown(ratio: float | None) -> str:
+    return "" if ratio is None else figure(ratio)
+
+
+def _rows(results: Results) -> str:
+    titles = [BY_NAME[subject].title for subject in _SHOWN]
+    lines = [["× kernel overlayfs", "ms or µs of overlayfs", *titles, "best FUSE peer"]]
+    for name, row in results.rows.items():
+        median = results.median(name, KERNEL)
+        if median is None or not (row.in_mean or name in {goal.row for goal in GOALS}):
+            continue
+        peer = results.best_peer(name)
+        lines.append(
+            [
+                row.title,
+                f"{figure(median)} {row.unit}",
+                *(_shown(results.ratio(name, subject)) for subject in _SHOWN),
+                "" if peer is None else _shown(results.ratio(name, peer)),
+            ]
+        )
+    means = [_shown(results.mean(subject)[0]) for subject in _SHOWN]
+    lines.append(["geometric mean", "", *means, ""])
+    return _markdown(lines)
+
+
+def _goals(results: Results) -> str:
+    lines = [["aim", "io_uring", "most", "floor", "with a plain directory", "PyUnion", "in reach"]]
+    for goal in GOALS:
+        if goal.row and goal.row not in results.rows:
+            continue
+        title = results.rows[goal.row].title if goal.row else "geometric mean"
+        most = ((True, goal.most), (False, goal.without)) if goal.without else ((True, goal.most),)
+        for uring, limit in most:
+            floor, ours = (_WITH, _OURS[0]) if uring else (_WITHOUT, _OURS[1])
+            least, union = (_ratio(results, goal.row, *of) for of in ((floor,), (floor, NATIVE)))
+            ratios = [least, union, _ratio(results, goal.row, ours)]
+            lines.append(
+                [
+                    title,
+                    "on" if uring else "off",
+                    figure(limit),
+                    *map(_shown, ratios),
+                    _verdict(limit, least, union),
+                ]
+            )
+    return _markdown(lines)
+
+
+def _verdict(limit: float, least: float | None, union: float | None) -> str:
+    """Tell whether a FUSE union can be within `limit`, by the floor and that with its own work."""
+    if least is None or union is None:
+        return ""
+    return "yes" if union <= limit else "no" if least > limit else "perhaps"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
+
+
+def page_with(page: str, results: Results) -> str:
+    """Return the page with the tables of `results`; raises ValueError if it has no marks."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"it has not both {_BEGIN} and {_END}")
+    return f"{before}{_BEGIN}\n\n{tables(results)}\n{_END}{after}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="?", default=KEPT, help="what a run has left")
+    given = parser.parse_args(words)
+    try:
+        results = from_json(given.run.read_text()).condensed()
+        PAGE.write_text(page_with(PAGE.read_text(), results))
+    except (OSError, ValueError) as error:
+        sys.exit(f"the tables cannot be made of {given.run}: {error}")
+    KEPT.write_text(results.to_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

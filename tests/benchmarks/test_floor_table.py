@@ -1,0 +1,62 @@
+"""The page about the floor says what was measured, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.floor_table import KEPT, PAGE, page_with, tables
+from benchmarks.results import Results, Series, from_json
+from benchmarks.workload import Row
+
+
+def made(**ratios: float) -> Results:
+    """Return results of the row `miss`, with each subject's time in µs."""
+    about = {"scale": "by hand", "machine": "none", "kernel": "6", "date": "today"}
+    subjects = {name.replace("_", "-"): took for name, took in ratios.items()}
+    results = Results(subjects=list(subjects), about=about)
+    results.add_row(Row(name="miss", title="a name", how="by hand", unit="µs"))
+    for name, took in subjects.items():
+        results.series["miss"][name] = Series([took])
+    return results
+
+
+def line(results: Results, title: str, number: int = 0) -> list[str]:
+    found = [text for text in tables(results).splitlines() if text.startswith(f"| {title}")]
+    return [cell.strip() for cell in found[number].strip("|").split("|")]
+
+
+def test_row_has_overlayfs_the_floors_ours_and_the_best_peer() -> None:
+    results = made(
+        overlayfs=2.0, native=1.0, floor_uring=4.0, floor_dev=5.0, pyunion_uring=6.0, mergerfs=20.0
+    )
+    wanted = ["a name", "2.00 µs", "0.50", "2.00", "2.50", "3.00", "", "10.0"]
+    assert line(results, "a name") == wanted
+
+
+@pytest.mark.parametrize(
+    ("floor", "plain", "answer"), [(1.0, 1.9, "yes"), (2.9, 0.2, "perhaps"), (3.1, 0.2, "no")]
+)
+def test_aim_is_in_reach_if_the_floor_and_the_work_are_within(
+    floor: float, plain: float, answer: str
+) -> None:
+    results = made(overlayfs=1.0, native=plain, floor_uring=floor, pyunion_uring=9.0)
+    wanted = ["3.00", f"{floor:.2f}", f"{floor + plain:.2f}", "9.00", answer]
+    assert line(results, "a name", 1)[-5:] == wanted
+
+
+def test_mean_is_of_the_sums_of_all_rows() -> None:
+    results = made(overlayfs=1.0, native=1.0, floor_uring=1.0)
+    results.add_row(Row(name="other", title="another", how="by hand"))
+    for name, took in (("overlayfs", 1.0), ("native", 3.0), ("floor-uring", 5.0)):
+        results.series["other"][name] = Series([took])
+    assert line(results, "geometric mean", 1)[2:5] == ["1.15", "2.24", "4.00"]
+
+
+def test_page_has_the_tables_of_the_kept_run() -> None:
+    page = PAGE.read_text()
+    assert page == page_with(page, from_json(KEPT.read_text()))
+
+
+def test_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="it has not both"):
+        page_with("# A page\n", made(overlayfs=1.0))
