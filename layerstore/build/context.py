@@ -9,7 +9,6 @@ Source: `docker build` reference, "PATH | URL | -".
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,12 +19,15 @@ from layerstore.errors import NotFound, StoreError, shown
 from unionfs.syscalls.openat2 import open_in_root
 
 DEFAULT_NAMES = ("Containerfile", "Dockerfile")
-_REMOTE = re.compile(r"(?:https?|git|ssh|oci-layout|docker-image)://|git@|github\.com/", re.I)
+_REMOTE = (
+    *(f"{scheme}://" for scheme in ("http", "https", "git", "ssh", "oci-layout", "docker-image")),
+    *("git@", "github.com/"),
+)
 
 
 def refuse_remote(context: str) -> None:
     """Raise StoreError if `context` is a URL, because contexts are not fetched."""
-    if _REMOTE.match(context):
+    if context.lower().startswith(_REMOTE):
         raise StoreError(
             f"{shown(context)} is a URL, and contexts are not fetched: clone or download it, "
             "and give the directory"

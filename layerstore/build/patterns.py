@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from layerstore.build.match import BadPattern, read_class
 from layerstore.errors import StoreError, shown
 
-_WILD = re.compile(r"[*?\[\\]")
+_WILD = frozenset("*?[\\")
 _Test = Callable[[str], bool]
 
 
@@ -113,14 +113,14 @@ class _Pattern:
         self.text = text
         self.keeps = keeps
         self.names = text.split("/")
-        self.matches: _Test = text.__eq__ if _WILD.search(text) is None else _wild(text)
+        self.matches: _Test = text.__eq__ if _WILD.isdisjoint(text) else _wild(text)
 
 
 def _wild(text: str) -> _Test:
     """Return what tells whether a path matches `text`, which has wildcards."""
     automaton = Automaton(text)
     end = text[2:]
-    if text.startswith("**") and "]" not in end and _WILD.search(end) is None:
+    if text.startswith("**") and "]" not in end and _WILD.isdisjoint(end):
         # moby compares the end here, so `**foo` matches barfoo.  `**/foo` matches foo too.
         alone = end[1:] if end.startswith("/") else end
         return lambda path: path.endswith(end) or path == alone
@@ -185,6 +185,6 @@ def _may_reach(pattern: Sequence[str], names: Sequence[str]) -> bool:
         wanted = pattern[at]
         if "**" in wanted:
             return True
-        if wanted != name and _WILD.search(wanted) is None:
+        if wanted != name and _WILD.isdisjoint(wanted):
             return False
     return len(pattern) > len(names)

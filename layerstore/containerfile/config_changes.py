@@ -40,7 +40,7 @@ from layerstore.oci.run_config import RunConfig
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PORT = re.compile(
+_PORT = (
     r"(?:[0-9a-fA-F.:\[\]]*:)?(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
     r"(?:/(?P<protocol>tcp|udp|sctp))?"
 )
@@ -132,7 +132,7 @@ class ConfigChanges:
     def _expose(self, one: Expose) -> str:
         ports: Object = {}
         for word in one.ports:
-            found = _PORT.fullmatch(word.lower())
+            found = re.fullmatch(_PORT, word.lower())
             first, last = (found["first"], found["last"] or found["first"]) if found else ("0", "0")
             if found is None or not 0 < int(first) <= int(last) < 65536:
                 raise ContainerfileError(one.at, f"Invalid containerPort: {shown(word)}")

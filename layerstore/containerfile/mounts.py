@@ -41,7 +41,7 @@ _ALL = sorted(frozenset().union(*_OPTIONS.values()))
 _TRUTHS = ("readonly", "readwrite", "required")
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
-_SIZE = re.compile(r"(?P<number>[0-9]{1,18})(?P<unit>[kmgt]?)i?b?", re.IGNORECASE)
+_SIZE = r"(?P<number>[0-9]{1,18})(?P<unit>[kmgt]?)i?b?"
 _MOST = (1 << 32) - 1
 
 Expand = Callable[[str], str]
@@ -136,7 +136,7 @@ def _tmpfs(given: dict[str, str], at: Location, workdir: str) -> Mount:
     if given.get("readonly", "false") != "false":
         raise ContainerfileError(at, "a tmpfs that is read-only would stay empty")
     text = given.get("size", "0")
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if found is None:
         raise ContainerfileError(at, f"invalid value for size: {shown(text)}")
     unit = found["unit"].lower()

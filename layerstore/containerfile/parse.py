@@ -52,8 +52,8 @@ from layerstore.errors import shown
 from layerstore.oci.durations import MILLISECOND, parse_duration
 from unionfs.light_typing import NamedTuple
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
-_SYNTAX = re.compile(r"\s*#\s*syntax\s*=", re.IGNORECASE)
+_STAGE_NAME = r"[a-z][a-z0-9-_.]*"
+_SYNTAX = r"\s*#\s*syntax\s*="
 _NO_FLAGS: Mapping[str, Kind] = {}
 _TRANSFER_FLAGS: Mapping[str, Kind] = {
     "chown": "text",
@@ -128,7 +128,7 @@ def _of_directives(lines: list[str], file: str) -> list[Warned]:
     for number, line in enumerate(lines, 1):
         if not line.lstrip("\ufeff").strip().startswith("#"):
             break
-        if _SYNTAX.match(line.lstrip("\ufeff")):
+        if re.match(_SYNTAX, line.lstrip("\ufeff"), re.IGNORECASE):
             at = Location(file, number, number, line)
             return [Warned(at, "no other frontend is loaded: the syntax directive has no effect")]
     return []
@@ -176,7 +176,7 @@ def _from(request: _Request) -> Instruction:
     stage = ""
     if len(words) == 3 and words[1].lower() == "as":
         stage = words[2].lower()
-        if not _STAGE_NAME.fullmatch(stage):
+        if not re.fullmatch(_STAGE_NAME, stage):
             raise request.error(
                 f'invalid name for build stage: "{shown(words[2])}", name can\'t start with a '
                 "number or contain symbols"

@@ -49,7 +49,6 @@ from mount_tools.cli.commands.image_to_run import ALWAYS, MISSING, image_to_run
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.cli.output.build_lines import Lines, Silent
-from mount_tools.container.user_namespace import be_root
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -205,7 +204,10 @@ def _build(
     names: list[Reference],
     watcher: Watcher,
 ) -> Image:
-    be_root()
+    if os.geteuid() != 0:
+        from mount_tools.container.user_namespace import be_root
+
+        be_root()
     store = invocation.store_to_fill
     here = Platform("linux", *this_platform())
     with ExitStack() as stack:

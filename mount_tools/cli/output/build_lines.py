@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mount_tools.build.watch import Shown
-from mount_tools.cli.output.terminal import for_stream
+from mount_tools.cli.output.terminal import escaped
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,19 +23,25 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._begun: dict[int, bytes] = {}
         self._kept: dict[int, list[bytes]] = {}
         self._order: list[int] = []
         self._ended: set[int] = set()
 
     def note(self, text: str) -> None:
+        self._show_begun()
         self._write(f"{text}\n".encode(errors="surrogateescape"))
 
     def step_began(self, step: Shown) -> None:
-        self._say(step, f"Step {step.number}/{step.total} : {step.text}")
+        # Written with the next line, which follows at once: half as many writes.
+        line = self._encoded(f"Step {step.number}/{step.total} : {step.text}")
+        self._begun[step.stage] = self._begun.get(step.stage, b"") + line
+        if step.stage not in self._order:
+            self._order.append(step.stage)
 
     def step_cached(self, step: Shown, made: str) -> None:
-        self._say(step, " ---> Using cache")
-        self._say(step, f" ---> {made}")
+        self._say(step, f" ---> Using cache\n ---> {made}")
 
     def step_running(self, step: Shown, container: str) -> None:
         self._say(step, f" ---> Running in {container}")
@@ -44,13 +50,13 @@ class Lines:
         self._put(step.stage, data)
 
     def step_finished(self, step: Shown, seconds: float, made: str) -> None:
-        if made:
-            self._say(step, f" ---> {made}")
+        self._put(step.stage, self._encoded(f" ---> {made}") if made else b"")
 
     def step_failed(self, step: Shown) -> None:
-        """Shows nothing: the command prints the error that ends the build."""
+        self._show_begun()  # and no more: the command prints the error that ends the build
 
     def stage_ended(self, stage: int) -> None:
+        self._show_begun()
         self._ended.add(stage)
         while self._order and self._order[0] in self._ended:
             self._order.pop(0)
@@ -64,16 +70,25 @@ class Lines:
             self.note(f"Successfully tagged {name}")
 
     def close(self) -> None:
+        self._show_begun()
         for kept in self._kept.values():
             for data in kept:
                 self._write(data)
         self._kept.clear()
 
     def _say(self, step: Shown, line: str) -> None:
-        shown = for_stream(line, self._stream)
-        self._put(step.stage, f"{shown}\n".encode(errors="surrogateescape"))
+        self._put(step.stage, self._encoded(line))
+
+    def _encoded(self, line: str) -> bytes:
+        shown = escaped(line) if self._is_terminal else line
+        return f"{shown}\n".encode(errors="surrogateescape")
+
+    def _show_begun(self) -> None:
+        for stage in list(self._begun):
+            self._put(stage, b"")
 
     def _put(self, stage: int, data: bytes) -> None:
+        data = self._begun.pop(stage, b"") + data
         if stage not in self._order:
             self._order.append(stage)
         if self._order[0] == stage:
@@ -98,6 +113,7 @@ class Silent(Lines):
         """Say nothing."""
 
     def step_failed(self, step: Shown) -> None:
+        super().step_failed(step)
         for data in self._said:
             super()._write(data)
 

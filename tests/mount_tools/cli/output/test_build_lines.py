@@ -86,3 +86,16 @@ def test_quiet_shows_only_what_fails() -> None:
     silent.step_failed(SECOND)
     silent.close()
     assert text(out) == "Step 2/3 : RUN echo hi\nwhy\n"
+
+
+def test_the_line_of_a_step_is_written_with_the_next_one() -> None:
+    """A cached build of 100 steps makes 100 writes.  No line is lost."""
+    out = stream()
+    lines = Lines(out)
+    lines.step_began(FIRST)
+    assert text(out) == ""
+    lines.step_finished(FIRST, 0, "")
+    assert text(out) == "Step 1/3 : FROM busy:1\n"
+    lines.step_began(SECOND)
+    lines.step_failed(SECOND)
+    assert text(out).endswith("Step 2/3 : RUN echo hi\n")
