@@ -235,6 +235,16 @@ def test_images_that_a_users_engine_has(users: tuple[User, User]) -> None:
         before = _blocks(engine)
         user(*ours, "load", "-q", "-i", "containers-storage:to-share")
         assert _blocks(engine, user.home / "images") - before < 1536, "the 4 MiB are there once"
+        (user.home / "context").mkdir(exist_ok=True)
+        (user.home / "context/Containerfile").write_text(
+            f"ARG FROM=to-share\nFROM containers-storage:$FROM\nRUN {_MORE.replace(chr(10), '')}\n"
+        )
+        other = (*ours[:-1], user.home / "other-images")
+        user(*other, "build", "-q", "-t", "localhost/built:1", user.home / "context")
+        archive = user.home / "built.tar"
+        user(*other, "save", "--format", "oci-archive", "-o", archive, "localhost/built:1")
+        user.buildah("pull", "-q", f"oci-archive:{archive}:localhost/built:1")
+        trees.append(user.tree("localhost/built:1"))
         user(*ours, "run", "--name", "box", "localhost/to-share", "sh", "-ec", _MORE)
         user(*ours, "commit", "box", "localhost/upon:1")
         archive = user.home / "upon.tar"

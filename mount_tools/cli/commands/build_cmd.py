@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from layerstore.build.download import Downloads
+    from mount_tools.build.engine_finder import EngineFinder
     from mount_tools.container.rights import Rights
 
 _PROGRESS = ("auto", "plain", "tty")
@@ -204,13 +205,10 @@ def _build(
     names: list[Reference],
     watcher: Watcher,
 ) -> Image:
-    if os.geteuid() != 0:
-        from mount_tools.container.user_namespace import be_root
-
-        be_root()
-    store = invocation.store_to_fill
     here = Platform("linux", *this_platform())
     with ExitStack() as stack:
+        finder = stack.enter_context(_as_root())
+        store = invocation.store_to_fill
         content, name, context = stack.enter_context(
             opened(store, request.context, request.flags.file, sys.stdin.buffer)
         )
@@ -225,7 +223,7 @@ def _build(
             here=here,
         )
 
-        settings = _settings(invocation, request, here, watcher)
+        settings = _settings(invocation, request, here, watcher, finder)
         stack.enter_context(store.reserve.growing())
         stack.enter_context(store.leases.lease("work", "build"))
         sweep(store, watcher.note)
@@ -256,12 +254,33 @@ def _keep_digests(memo: FileDigests) -> None:
         memo.flush()
 
 
+@contextmanager
+def _as_root() -> Iterator[EngineFinder | None]:
+    """Let an ordinary user be root of a user namespace; yield what finds images outside of it."""
+    if os.geteuid() == 0:
+        yield None
+        return
+    from mount_tools.build.engine_finder import EngineFinder
+    from mount_tools.container.user_namespace import be_root
+
+    finder = EngineFinder()
+    try:
+        be_root()
+        yield finder
+    finally:
+        finder.close()
+
+
 def _settings(
-    invocation: Invocation, request: _Request, here: Platform, watcher: Watcher
+    invocation: Invocation,
+    request: _Request,
+    here: Platform,
+    watcher: Watcher,
+    finder: EngineFinder | None,
 ) -> Settings:
     flags = request.flags
     return Settings(
-        lambda text, platform: _image(invocation, request, text, platform),
+        lambda text, platform: _image(invocation, request, finder, text, platform),
         request.secrets,
         request.labels,
         use_cache=not flags.no_cache,
@@ -284,12 +303,19 @@ def _note_unused(arguments: Sequence[str], watcher: Watcher) -> None:
 
 
 def _image(
-    invocation: Invocation, request: _Request, text: str, platform: Platform | None
+    invocation: Invocation,
+    request: _Request,
+    finder: EngineFinder | None,
+    text: str,
+    platform: Platform | None,
 ) -> Image:
     """Return the image `text` of a FROM; raises StoreError if it is for another platform."""
     wanted = platform or request.platform
     when = ALWAYS if request.flags.pull else MISSING
-    image = image_to_run(invocation, text, when, quiet=request.flags.quiet, platform=wanted)
+    find = None if finder is None else finder.find
+    image = image_to_run(
+        invocation, text, when, quiet=request.flags.quiet, platform=wanted, find=find
+    )
     if wanted is None:
         return image
     found = platform_in(invocation.store.images.config(image).fields)

@@ -19,7 +19,7 @@ def test_owners_are_checked_outside_of_the_user_namespace_and_files_read_in_it(
         steps.append(text)
         return "found"
 
-    def load(store: object, found: object, *, progress: object) -> list[object]:
+    def load(store: object, found: object, *, report: object) -> list[object]:
         steps.append(found)
         return []
 
