@@ -39,7 +39,7 @@ from importlib import import_module
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerstore.containers.containers import Container
+    from layerstore.containers.container import Container
     from layerstore.errors import StoreError
     from layerstore.images.images import Image, ImageConfig
     from layerstore.layers import Layer
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Container": "containers.containers",
+    "Container": "containers.container",
     "Digest": "oci.digest",
     "Image": "images.rows",
     "ImageConfig": "oci.documents",

@@ -19,12 +19,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from layerstore.db.database import Database
-from layerstore.db.durability import Durability, open_directory
+from layerstore.db.durability import open_directory
+from layerstore.db.foundation import Foundation
 from layerstore.db.image_table import ImageTable
 from layerstore.db.layer_table import LayerTable
-from layerstore.db.leases import Leases
-from layerstore.db.staging import StagingArea
 from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
 from layerstore.oci.digest import Digest, VerifyingReader, sha256_digest
 from unionfs.light_typing import TYPE_CHECKING
@@ -39,21 +37,14 @@ _AT_ONCE = 64  # blobs removed in one transaction
 class BlobStore:
     """The directory `<root>/blobs`."""
 
-    def __init__(
-        self,
-        path: Path,
-        database: Database,
-        staging: StagingArea,
-        durability: Durability,
-        leases: Leases,
-    ) -> None:
-        self._directory = path / "sha256"
-        self._database = database
-        self._images = ImageTable(database)
-        self._layers = LayerTable(database)
-        self._staging = staging
-        self._durability = durability
-        self._leases = leases
+    def __init__(self, foundation: Foundation) -> None:
+        self._directory = foundation.root / "blobs" / "sha256"
+        self._database = foundation.database
+        self._images = ImageTable(foundation.database)
+        self._layers = LayerTable(foundation.database)
+        self._staging = foundation.staging
+        self._durability = foundation.durability
+        self._leases = foundation.leases
 
     def put(
         self, content: bytes | BinaryIO, expected: Digest | None = None, size: int | None = None

@@ -26,12 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layerstore.db.container_table import ContainerTable
-from layerstore.db.database import Database
-from layerstore.db.durability import Durability
+from layerstore.db.foundation import Foundation
 from layerstore.db.image_table import ImageTable
 from layerstore.db.layer_table import BlobRow, LayerRow, LayerTable
-from layerstore.db.leases import Leases
-from layerstore.db.staging import StagingArea
 from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import Descriptor
@@ -108,23 +105,16 @@ class Freed(NamedTuple):
 class LayerStore:
     """The directory `<root>/layers` and its rows."""
 
-    def __init__(
-        self,
-        root: Path,
-        database: Database,
-        staging: StagingArea,
-        durability: Durability,
-        leases: Leases,
-    ) -> None:
-        self._root = root
-        self._directory = root / "layers"
-        self._database = database
-        self._rows = LayerTable(database)
-        self._images = ImageTable(database)
-        self._containers = ContainerTable(database)
-        self._staging = staging
-        self._durability = durability
-        self._leases = leases
+    def __init__(self, foundation: Foundation) -> None:
+        self._root = foundation.root
+        self._directory = foundation.root / "layers"
+        self._database = foundation.database
+        self._rows = LayerTable(foundation.database)
+        self._images = ImageTable(foundation.database)
+        self._containers = ContainerTable(foundation.database)
+        self._staging = foundation.staging
+        self._durability = foundation.durability
+        self._leases = foundation.leases
 
     @contextmanager
     def stage(self) -> Iterator[Staging]:

@@ -25,6 +25,7 @@ from layerstore.containers.containers import ContainerStore
 from layerstore.db import database
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
+from layerstore.db.foundation import Foundation
 from layerstore.db.leases import Leases
 from layerstore.db.reserve import Reserve
 from layerstore.db.staging import StagingArea
@@ -67,24 +68,13 @@ class Store:
         self.database = self._open_database(sync=sync)
         self.leases = Leases(self.database)
         self.leases.recover = self._recover_if_possible
-        self.blobs = BlobStore(
-            root / "blobs", self.database, self.staging, self.durability, self.leases
-        )
-        self.layers = LayerStore(root, self.database, self.staging, self.durability, self.leases)
+        foundation = Foundation(root, self.database, self.staging, self.durability, self.leases)
+        self.blobs = BlobStore(foundation)
+        self.layers = LayerStore(foundation)
         self.images = ImageStore(self.database, self.blobs, self.layers, self.leases)
-        self.volumes = VolumeStore(
-            root / "volumes", self.database, self.staging, self.durability, self.leases
-        )
+        self.volumes = VolumeStore(foundation)
         self.containers = ContainerStore(
-            root / "containers",
-            self.database,
-            self.images,
-            self.layers,
-            self.blobs,
-            self.staging,
-            self.durability,
-            self.leases,
-            self.volumes,
+            foundation, self.blobs, self.layers, self.images, self.volumes
         )
 
     @classmethod

@@ -29,11 +29,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from layerstore.db.database import Database
-from layerstore.db.durability import Durability
 from layerstore.db.file_locks import try_lock
-from layerstore.db.leases import Leases
-from layerstore.db.staging import StagingArea
+from layerstore.db.foundation import Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.light_typing import NamedTuple
@@ -95,20 +92,13 @@ def checked_name(name: str) -> str:
 class VolumeStore:
     """The directory `<root>/volumes` and its rows."""
 
-    def __init__(
-        self,
-        path: Path,
-        database: Database,
-        staging: StagingArea,
-        durability: Durability,
-        leases: Leases,
-    ) -> None:
-        self.path = path
-        self._database = database
-        self._rows = VolumeTable(database)
-        self._staging = staging
-        self._durability = durability
-        self._leases = leases
+    def __init__(self, foundation: Foundation) -> None:
+        self.path = foundation.root / "volumes"
+        self._database = foundation.database
+        self._rows = VolumeTable(foundation.database)
+        self._staging = foundation.staging
+        self._durability = foundation.durability
+        self._leases = foundation.leases
 
     # -- reading --
 

@@ -31,19 +31,19 @@ class ContainerRow(NamedTuple):
     image: str
     image_name: str
     base: str | None
-    published: int
     config: str
     created_ns: int
-    status: str
-    exit_code: int | None
-    pid: int | None
-    pid_start: int | None
-    started_ns: int | None
-    finished_ns: int | None
-    mount_point: str | None
-    auto_remove: int
-    runner: int | None
-    runner_start: int | None
+    published: int = 0
+    status: str = "created"
+    exit_code: int | None = None
+    pid: int | None = None
+    pid_start: int | None = None
+    started_ns: int | None = None
+    finished_ns: int | None = None
+    mount_point: str | None = None
+    auto_remove: int = 0
+    runner: int | None = None
+    runner_start: int | None = None
 
     @property
     def processes(self) -> list[ProcessId]:

@@ -34,7 +34,7 @@ from layerstore.volumes import FILLING
 from unionfs.light_typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from layerstore.containers.containers import Container
+    from layerstore.containers.container import Container
     from layerstore.images.rows import Image
     from layerstore.layers import Layer
     from layerstore.store import Store
@@ -205,7 +205,7 @@ def _image(store: Store, image: Image) -> Iterator[Finding]:
 
 
 def _container(store: Store, container: Container) -> Iterator[Finding]:
-    directory = store.containers.directory(container)
+    directory = container.directory
     missing = [name for name in ("upper", "work") if not (directory / name).is_dir()]
     if not directory.is_dir():
         missing = ["directory"]

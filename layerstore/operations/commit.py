@@ -37,7 +37,7 @@ from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
 from layerstore.containers import control_client as control
-from layerstore.containers.containers import Container, socket_path
+from layerstore.containers.container import Container, socket_path
 from layerstore.containers.control_client import NoMount
 from layerstore.db.staging import remove_tree
 from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
@@ -125,7 +125,7 @@ def commit(
             )
             if not apart and any(layer.packed.entries for layer in layers):
                 # Trees are synced before the rows that name them.
-                store.durability.tree(store.containers.directory(container))
+                store.durability.tree(container.directory)
             image = _publish(store, container, layers, entry, config, target, apart=apart)
             committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
             store.layers.settle()
@@ -147,7 +147,7 @@ def _refuse_too_many(store: Store, container: Container) -> None:
     Nothing is frozen yet.  An empty upper adds no layer.
     """
     layers = len(store.containers.lowers(container))
-    if layers >= MAX_LAYERS and os.listdir(store.containers.upper(container)):
+    if layers >= MAX_LAYERS and os.listdir(container.upper):
         raise _too_many(container, layers + 1)
 
 
@@ -173,8 +173,8 @@ class _Freezing(NamedTuple):
 
 def _freeze(store: Store, container: Container, *, pause: bool) -> _Freezing:
     """Freeze the upper to the next free place."""
-    directory = store.containers.directory(container)
-    place = store.containers.next_frozen(container)
+    directory = container.directory
+    place = container.next_frozen()
     upper_to = place / "diff"
     place.mkdir(mode=0o700, parents=True)
     store.durability.directory(place.parent)
@@ -199,8 +199,8 @@ def _freeze_at_rest(store: Store, container: Container, upper_to: Path) -> None:
     containers = store.containers
     config = UnionConfig(
         lowers=tuple(map(os.fsencode, containers.lowers_to_mount(container))),
-        upper=os.fsencode(containers.upper(container)),
-        work=os.fsencode(containers.work(container)),
+        upper=os.fsencode(container.upper),
+        work=os.fsencode(container.work),
     )
     try:
         union = open_union(config)
@@ -224,7 +224,7 @@ def _pack_all(store: Store, container: Container, report: Report, *, prune: bool
     """Compute the diff_id of each of the container's frozen layers; return the lowest first."""
     below = [layer.diff for layer in store.layers.chain(container.base)]
     done = []
-    for number, path in reversed(store.containers.frozen(container)):
+    for number, path in reversed(container.frozen()):
         diff = path / "diff"
         if prune:
             drop_unchanged(diff, below)
@@ -242,7 +242,7 @@ def _copy_pruned(store: Store, container: Container, report: Report) -> list[_Fr
     chain = store.layers.chain(container.base)
     below, parent = [layer.diff for layer in chain], container.base
     done = []
-    for number, path in reversed(store.containers.frozen(container)):
+    for number, path in reversed(container.frozen()):
         diff = path / "diff"
         skip = find_unchanged(diff, below)
         tick = ticker(report, Progress(container.short, Status.COMMITTING))

@@ -15,7 +15,7 @@ from layerstore.oci.digest import Digest
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerstore.containers.containers import Container
+    from layerstore.containers.container import Container
     from layerstore.images.rows import Image
     from layerstore.layers import Layer
     from layerstore.store import Store
@@ -142,7 +142,7 @@ def usage(store: Store) -> Usage:
             )
             for image in images
         ],
-        containers=[_container(store, layers, container) for container in containers],
+        containers=[_container(layers, container) for container in containers],
         layers_size=sum(layer.size for layer in layers.values() if layer.chain_id not in cached),
         images_reclaimable=sum(
             layer.size for layer in layers.values() if layer.chain_id not in needed | cached
@@ -196,7 +196,7 @@ def _chain(layers: dict[Digest, Layer], top: Digest | None) -> list[Digest]:
     return chain
 
 
-def _container(store: Store, layers: dict[Digest, Layer], container: Container) -> ContainerUsage:
-    size = store.containers.size(container)
+def _container(layers: dict[Digest, Layer], container: Container) -> ContainerUsage:
+    size = container.size()
     below = sum(layers[chain].size for chain in _chain(layers, container.base))
     return ContainerUsage(container, size, size + below)

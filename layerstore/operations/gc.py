@@ -145,7 +145,7 @@ def prune_containers(store: Store, which: Which = ANY, *, dry_run: bool = False)
     for container in store.containers.list():
         if container.running or not which.takes_time(container.created_ns):
             continue
-        size = store.containers.size(container)
+        size = container.size()
         if not dry_run:
             try:
                 store.containers.remove(container)

@@ -154,7 +154,7 @@ class _Repairs:
     def _container(self, finding: Finding) -> Repair | None:
         store = self._store
         container = store.containers.resolve(finding.key)
-        directory = store.containers.directory(container)
+        directory = container.directory
         if not directory.is_dir():
             return None  # all its files are lost; `rm` removes the row
         made = []

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream, write_flat_tar
@@ -107,7 +107,7 @@ def export_container(
     store: Store, container: Container, out: Writable, *, report: Report = silent
 ) -> None:
     """Write the merged tree of the container to `out` as a tar; the caller closes `out`."""
-    layers = [store.containers.upper(container), *store.containers.lowers(container)]
+    layers = [container.upper, *store.containers.lowers(container)]
     with store.leases.lease("work", "export"):
         tick = ticker(report, Progress(container.short, Status.EXPORTING))
         write_flat_tar(layers, out, tick=tick, live=True, sparse=True)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerstore.containers import control_client as control
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
 from unionfs.syscalls.openat2 import open_in_root

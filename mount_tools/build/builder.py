@@ -310,7 +310,7 @@ class Builder:
         from mount_tools.build.tasks import Surroundings
 
         container = new_container(self._store, made.chain, made.image, made.name, {})
-        directory = self._store.containers.directory(container)
+        directory = container.directory
         settings, context, caches = self._settings, self._context, self._store.root / "build-cache"
 
         def tasks(output: int) -> list[Task]:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from layerstore.containers import control_client as control
-from layerstore.containers.containers import Container, socket_path
+from layerstore.containers.container import Container, socket_path
 from layerstore.containers.control_client import NoMount
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import NoSuchContainer, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.store import Store
@@ -115,7 +115,7 @@ class Packer:
 
         if job.number is None:
             return _Waiting(job.step, job.created_ns, None, None, None)
-        path = self._store.containers.directory(self._container) / "layers" / str(job.number)
+        path = self._container.directory / "layers" / str(job.number)
         diff = path / "diff"
         if self._newest_ns is not None:
             limit_times(diff, self._newest_ns)
@@ -136,7 +136,7 @@ class Packer:
         done, self._waiting = self._waiting, []
         store = self._store
         if any(step.packed is not None and step.packed.entries for step in done):
-            store.durability.tree(store.containers.directory(self._container))
+            store.durability.tree(self._container.directory)
         kept = []
         with store.database.transaction():
             base = self._base

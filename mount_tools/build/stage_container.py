@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import Busy, StoreError
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.store import Store
 from mount_tools.build.kernel_stage import KernelStage, has_whiteouts_of_aufs, is_possible
 from mount_tools.build.messages import Link
@@ -106,13 +106,13 @@ def prepare_stage(
 
     `extra_hosts` are lines `name:address` for the /etc/hosts of a RUN.  Raises StoreError.
     """
-    directory = store.containers.directory(container)
+    directory = container.directory
     lowers = tuple(store.containers.lowers_to_mount(container))
     layers = store.layers.chain(container.base)
     plan = StagePlan(
         directory,
         lowers,
-        store.containers.upper(container),
+        container.upper,
         {},
         lambda: _fuse_options(store, container),
         is_possible(lowers, steps) and not any(map(has_whiteouts_of_aufs, layers)),

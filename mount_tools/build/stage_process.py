@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.oci.documents import Object
 from layerstore.store import Store
@@ -199,7 +199,7 @@ class StageProcess:
             os.close(packer)
             os.waitpid(self._packer, 0)
         self._stage = self._packer = 0
-        await_predecessor(os.fsencode(self._store.containers.upper(self.container)))
+        await_predecessor(os.fsencode(self.container.upper))
         try:
             # This must work on a full disk too: removing the container frees space.
             self._store.reserve.with_room(lambda: self._finished(0))

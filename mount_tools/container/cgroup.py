@@ -26,7 +26,7 @@ from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.mountinfo import read_mounts
 
 if TYPE_CHECKING:
-    from layerstore.containers.containers import Container
+    from layerstore.containers.container import Container
     from layerstore.store import Store
 
 OURSELVES = 0  # the pid that stands for the process that writes it
@@ -203,7 +203,7 @@ def release(directory: Path, patience: float = _PATIENCE) -> None:
 
 def release_ended(store: Store, container: Container) -> None:
     """Remove the group that the keeper of an ended container left, because it was killed."""
-    directory = store.containers.directory(container)
+    directory = container.directory
     if container.running or not (directory / _RECORD).exists():
         return
     # The process that starts the container holds its lock: the group may be that of the next run.

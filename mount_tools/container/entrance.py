@@ -13,16 +13,15 @@ from __future__ import annotations
 import select
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import StoreError
-from layerstore.store import Store
 from mount_tools.container.attach_messages import Gone, Input, Taken, Watch, connect
 
 
-def wait_until_entered(store: Store, container: Container) -> None:
+def wait_until_entered(container: Container) -> None:
     """Return when the container's first process has entered its root; raises StoreError."""
-    if not _answers(store.containers.directory(container)):
+    if not _answers(container.directory):
         raise StoreError(
             f"container {container.name} cannot be entered: it has ended, or is the stage of a "
             "build"

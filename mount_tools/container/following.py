@@ -6,8 +6,8 @@ import select
 from collections import deque
 from collections.abc import Iterator
 
+from layerstore.containers.container import Container
 from layerstore.containers.container_log import LogEntry, LogReader
-from layerstore.containers.containers import Container
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
 from mount_tools.container.running import wait_for_end
@@ -20,7 +20,7 @@ def wait_for_command(store: Store, container: Container) -> int:
 
     Raises NoSuchContainer if it was removed before this process could wait.
     """
-    connection = connect(store.containers.directory(container), Watch(output=False))
+    connection = connect(container.directory, Watch(output=False))
     if connection is not None:
         try:
             while True:
@@ -40,13 +40,13 @@ def wait_for_command(store: Store, container: Container) -> int:
 
 
 def log_entries(
-    store: Store, container: Container, *, follow: bool, tail: int | None = None
+    container: Container, *, follow: bool, tail: int | None = None
 ) -> Iterator[LogEntry]:
     """Yield the log of a container, or the last `tail` entries that are there.
 
     With `follow` go on until its command has ended.
     """
-    directory = store.containers.directory(container)
+    directory = container.directory
     # Connect before reading, so that no line is missed.
     connection = connect(directory, Watch(output=False)) if follow else None
     try:

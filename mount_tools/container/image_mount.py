@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import Busy, NotFound, StoreError
 from layerstore.oci.run_config import of_image
 from layerstore.store import Store

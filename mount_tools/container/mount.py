@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.container.root_options import container_options

@@ -20,10 +20,9 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Conflict, StoreError
-from layerstore.store import Store
 from mount_tools.container import cgroup
 from mount_tools.container.members import members, process_of
 from unionfs.light_typing import NamedTuple
@@ -40,20 +39,20 @@ class _Pause(NamedTuple):
     group: Path | None
 
 
-def is_paused(store: Store, container: Container) -> bool:
+def is_paused(container: Container) -> bool:
     """Tell whether the container is paused."""
-    return _pause_of(store, container) is not None
+    return _pause_of(container) is not None
 
 
-def refuse_paused(store: Store, container: Container, before: str) -> None:
+def refuse_paused(container: Container, before: str) -> None:
     """Raise Conflict if the container is paused; `before` ends "unpause the container before"."""
-    if is_paused(store, container):
+    if is_paused(container):
         raise Conflict(
             f"Container {container.name} is paused, unpause the container before {before}"
         )
 
 
-def pause(store: Store, container: Container) -> str | None:
+def pause(container: Container) -> str | None:
     """Pause the container.  Return why it was done by signals, None if it was frozen.
 
     Raises Conflict if it does not run or is paused already, and StoreError.
@@ -61,9 +60,9 @@ def pause(store: Store, container: Container) -> str | None:
     init = container.init
     if init is None or container.process is None or not container.process.alive():
         raise Conflict(f"Container {container.id} is not running")
-    if is_paused(store, container):
+    if is_paused(container):
         raise Conflict(f"Container {container.id} is already paused")
-    directory = store.containers.directory(container)
+    directory = container.directory
     reason = None
     group = cgroup.group_of(init)
     if group is None:
@@ -90,12 +89,12 @@ def pause(store: Store, container: Container) -> str | None:
     return reason
 
 
-def unpause(store: Store, container: Container) -> None:
+def unpause(container: Container) -> None:
     """Let a paused container go on.  Raises Conflict if it is not paused."""
     init = container.init
     if init is None:
         raise Conflict(f"Container {container.id} is not running")
-    found = _pause_of(store, container)
+    found = _pause_of(container)
     if found is None:
         raise Conflict(f"Container {container.id} is not paused")
     if found.group is not None:
@@ -105,13 +104,13 @@ def unpause(store: Store, container: Container) -> None:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGCONT)
     with suppress(FileNotFoundError):
-        (store.containers.directory(container) / _MARK).unlink()
+        (container.directory / _MARK).unlink()
 
 
-def resume(store: Store, container: Container) -> None:
+def resume(container: Container) -> None:
     """Let the container go on if it is paused, so that it can take a signal."""
     with suppress(Conflict):
-        unpause(store, container)
+        unpause(container)
 
 
 def _freeze(group: Path, init: int) -> None:
@@ -146,12 +145,12 @@ def _mark(directory: Path, container: Container, group: Path | None) -> None:
     (directory / _MARK).write_text(text)
 
 
-def _pause_of(store: Store, container: Container) -> _Pause | None:
+def _pause_of(container: Container) -> _Pause | None:
     """Return how the container is paused, None if it is not."""
     if not container.runs_command:
         return None
     try:
-        text = (store.containers.directory(container) / _MARK).read_text()
+        text = (container.directory / _MARK).read_text()
     except OSError:
         return None
     try:

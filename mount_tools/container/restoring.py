@@ -17,7 +17,7 @@ from pathlib import Path
 
 from layerstore.build.tree import Tree
 from layerstore.containers import control_client
-from layerstore.containers.containers import Container, socket_path
+from layerstore.containers.container import Container, socket_path
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
@@ -79,5 +79,5 @@ class Restorer:
 def restorer(store: Store, container: Container) -> Iterator[Restorer]:
     """Yield what restores paths of `container`; one that does not run is mounted meanwhile."""
     with root_of(store, container) as root_fd:
-        socket = socket_path(store.containers.directory(container))
+        socket = socket_path(container.directory)
         yield Restorer(container, root_fd, socket)

@@ -16,7 +16,7 @@ from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:  # the daemon needs no store
     from typing import Any
 
-    from layerstore.containers.containers import Container
+    from layerstore.containers.container import Container
     from layerstore.store import Store
 
 
@@ -74,15 +74,15 @@ def root_order(
     store: Store, container: Container, *, transport: str = "auto", flags: int = 0
 ) -> RootOrder:
     """Return what serves the root of `container`; `flags` are MS_* of mount(2)."""
-    from layerstore.containers.containers import socket_path
+    from layerstore.containers.container import socket_path
 
     containers = store.containers
-    directory = containers.directory(container)
+    directory = container.directory
     return RootOrder(
         directory=os.fspath(directory),
         lowers=tuple(map(os.fspath, containers.lowers_to_mount(container))),
-        upper=os.fspath(containers.upper(container)),
-        work=os.fspath(containers.work(container)),
+        upper=os.fspath(container.upper),
+        work=os.fspath(container.work),
         fsname=f"pyunion:{container.name}",
         control=os.fspath(socket_path(directory)),
         log=os.fspath(directory / "mount.log"),

@@ -17,8 +17,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from layerstore.containers.container import Container
 from layerstore.containers.container_log import LogWriter
-from layerstore.containers.containers import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
@@ -105,7 +105,7 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
     keeper = Keeper(
         running.streams,
         first=viewer,
-        log=LogWriter(store.containers.directory(container)) if logs else None,
+        log=LogWriter(container.directory) if logs else None,
         listener=running.listener,
     )
     code = None
@@ -114,7 +114,7 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
             code = keeper.keep(running.started, reporter)
         finally:
             running.daemon.await_end()
-        release(store.containers.directory(container))
+        release(container.directory)
         # That it is removed is synced, and all before it.
         store.containers.finished(container, code, durable=not container.auto_remove)
         if container.auto_remove:
@@ -146,7 +146,7 @@ def _start(start: _Start) -> _Running:
             raise StoreError(str(error)) from None
         listener = None
         try:
-            listener = listen(store.containers.directory(container))
+            listener = listen(container.directory)
             inside, order = _inside_of(start, container, fuse)
             daemon = daemon_of(order, fuse, lock, start.prepared)
             try:
@@ -242,7 +242,7 @@ def _inside_of(
         from mount_tools.container.volume_content import volumes_to_show
 
         host = host._replace(volumes=(*host.volumes, *volumes_to_show(store, container)))
-    directory = store.containers.directory(container)
+    directory = container.directory
     # The image's devices do not work, unless the user lets the container make its own; those
     # of /dev are on a filesystem of their own.
     devices = MKNOD in host.rights.capabilities
@@ -250,7 +250,7 @@ def _inside_of(
     order = root_order(store, container, transport=start.transport, flags=flags)
     point = directory / "merged"
     point.mkdir(mode=0o755, exist_ok=True)
-    await_predecessor(os.fsencode(store.containers.upper(container)))
+    await_predecessor(os.fsencode(container.upper))
     files = etc_files(os.fspath(directory), hostname, host)
     wanted = [Point(f"/{name}", folder=False) for name in files]
     wanted += [Point(one.target, folder=True) for one in host.tmpfs]
@@ -266,14 +266,14 @@ def _inside_of(
         start.size,
         # An ordinary user reaches the container by /proc of that process: see `way_in`.
         outer_stays=not is_machine_root(),
-        group=_group_of(store, container, host.limits),
+        group=_group_of(container, host.limits),
     )
     return inside, order
 
 
-def _group_of(store: Store, container: Container, limits: Limits) -> Path | None:
+def _group_of(container: Container, limits: Limits) -> Path | None:
     """Return the control group that limits the container, None if nothing does."""
-    directory = store.containers.directory(container)
+    directory = container.directory
     release(directory)  # of a start whose keeper was killed
     forget_oom_kills(directory)
     if not limits.controllers:

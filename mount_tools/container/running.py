@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Conflict
 from mount_tools.mount.table import device_on

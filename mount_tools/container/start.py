@@ -17,7 +17,7 @@ import os
 import socket
 from contextlib import suppress
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.container_table import KILLED
 from layerstore.errors import NotFound, StoreError
 from layerstore.oci.json_values import Object
@@ -86,7 +86,7 @@ def attach_container(
 
     Raises StoreError if no process keeps it.
     """
-    connection = connect(store.containers.directory(container), Watch(output=True))
+    connection = connect(container.directory, Watch(output=True))
     if connection is None:
         raise StoreError(f"container {container.name} is not running: start it first")
     config = RunConfig(container.config)
@@ -142,7 +142,7 @@ def exec_in_container(
     those of `detach_keys`, the user can leave it running, which returns 0.  Raises CannotStart,
     and StoreError.
     """
-    _await_entry(store, container)
+    _await_entry(container)
     return view_new(
         lambda viewer: _leave_exec(store, container, config, keeper, viewer, stdin=stdin),
         lambda: KILLED,
@@ -159,17 +159,17 @@ def exec_detached(
 
     Raises CannotStart, and StoreError.
     """
-    _await_entry(store, container)
+    _await_entry(container)
     _leave_exec(store, container, config, keeper, None, stdin=False)
 
 
-def _await_entry(store: Store, container: Container) -> None:
+def _await_entry(container: Container) -> None:
     """Wait until a command can enter the container.  A signal may end this wait."""
     if container.init is None:
         raise StoreError(f"container {container.id} is not running")
     from mount_tools.container.entrance import wait_until_entered  # `run` does not need it
 
-    wait_until_entered(store, container)
+    wait_until_entered(container)
 
 
 def _leave_exec(

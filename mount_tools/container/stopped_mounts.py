@@ -17,7 +17,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import StoreError, shown
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store

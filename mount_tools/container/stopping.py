@@ -6,7 +6,7 @@ import signal
 import time
 from contextlib import suppress
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import Busy
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
@@ -34,7 +34,7 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
     with suppress(ProcessLookupError):
         if seconds > 0:
             process.send(number)
-            resume(store, container)
+            resume(container)
         if seconds <= 0 or not wait_for_end(process, seconds):
             process.send(signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)

@@ -26,7 +26,7 @@ from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
 from layerstore.build.owner import ModeChange, Owner
 from layerstore.build.tree import Tree, TreeEntry
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import Busy, StoreError, shown
 from layerstore.layer.metadata import Metadata
@@ -69,7 +69,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
     runs.  One that is being started is waited for.  Raises StoreError.
     """
     if container.init is not None:
-        wait_until_entered(store, container)
+        wait_until_entered(container)
         read_all(container)
         fd = os.open(f"/proc/{way_in(container.init)}/root", _DIRECTORY)
         try:
@@ -79,7 +79,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
             os.close(fd)
         return
     point = container.mount_point
-    made = store.containers.directory(container) / "merged"
+    made = container.directory / "merged"
     if point is None:
         made.mkdir(mode=0o755, exist_ok=True)
         mount_container(store, container, os.fspath(made))
@@ -91,7 +91,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
             fd = os.open(point or made, _DIRECTORY)
             try:
                 if point is not None:
-                    _check_mount(store, container, fd, point)
+                    _check_mount(container, fd, point)
                 yield fd
             finally:
                 os.close(fd)
@@ -101,13 +101,13 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
                 unmount_container(store.containers.get(container.id), detach=True)
 
 
-def _check_mount(store: Store, container: Container, fd: int, point: str) -> None:
+def _check_mount(container: Container, fd: int, point: str) -> None:
     """Raise StoreError unless `fd`, opened at `point`, is the root of the container's mount.
 
     The user of a directory above the mount point may have renamed it, and have put a link to
     the root of this machine in its place.
     """
-    upper = os.fsencode(store.containers.upper(container))
+    upper = os.fsencode(container.upper)
     stack = xattr.get_fd(fd, b"user.pyunion.stack") or b""
     if upper not in stack.split(b"\n"):
         raise StoreError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
 from mount_tools.container import sub_ids

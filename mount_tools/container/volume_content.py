@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.diff.union import UnionFiles, open_node
 from layerstore.errors import Conflict, StoreError, shown
 from layerstore.layer.records import OVERRIDE_PREFIX
@@ -55,7 +55,7 @@ def fill_volumes(store: Store, container: Container) -> None:
     todo = [use for use in uses if not use.filled]
     if not todo:
         return
-    layers = [store.containers.upper(container), *store.containers.lowers(container)]
+    layers = [container.upper, *store.containers.lowers(container)]
     with UnionFiles(layers, live=True) as files:
         for use in todo:
             with store.volumes.lock(use.volume) as fd:

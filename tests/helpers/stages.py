@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from layerstore import Store
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.oci.digest import Digest
 from mount_tools.build.attach import Attached
 from mount_tools.build.messages import Broke, Kept, Message, Ready, Stopped, Unserved

@@ -54,7 +54,7 @@ def prepare(store: Store) -> None:
 
 
 def write_upper(store: Store, container: Container, name: str = "data") -> None:
-    (store.containers.upper(container) / name).write_text(container.name)
+    (container.upper / name).write_text(container.name)
 
 
 def state(store: Store) -> State:
@@ -76,7 +76,7 @@ def state(store: Store) -> State:
 def contents(store: Store, container: Container) -> tuple[tuple[str, str], ...]:
     """Return the files one sees in a container."""
     seen: dict[str, str] = {}
-    for tree in (store.containers.upper(container), *store.containers.lowers(container)):
+    for tree in (container.upper, *store.containers.lowers(container)):
         for path in tree.rglob("*"):
             if path.is_file():
                 seen.setdefault(str(path.relative_to(tree)), path.read_text())

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 import layerstore
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.store import Store
 
 

@@ -203,7 +203,7 @@ def test_opening_finishes_a_commit_that_was_cut_short(root: Path) -> None:
     def commit() -> None:
         store = Store.open(root, sync=False)
         container = store.containers.create(add_image(store), name="box")
-        location = store.containers.directory(container) / "layers" / "1"
+        location = container.directory / "layers" / "1"
         (location / "diff").mkdir(parents=True)
         (location / "diff" / "f").write_text("committed")
         with store.leases.lease("work", "commit"):

@@ -36,7 +36,7 @@ def attach(
     container = store.containers.resolve(operands[0])
     if not container.runs_command:
         raise Conflict("You cannot attach to a stopped container, start it first")
-    if is_paused(store, container):
+    if is_paused(container):
         raise Conflict("You cannot attach to a paused container, unpause it first")
     stdin = RunConfig(container.config).open_stdin and not no_stdin
     detaching = parse_keys(keys)

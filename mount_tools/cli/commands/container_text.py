@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import StoreError
 from layerstore.oci.durations import SECOND
 from layerstore.oci.run_config import RunConfig
@@ -30,9 +30,9 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def state_of(store: Store, container: Container) -> str:
+def state_of(container: Container) -> str:
     """Return the state of a container in docker's words."""
-    return "paused" if is_paused(store, container) else container.status
+    return "paused" if is_paused(container) else container.status
 
 
 def status_text(container: Container, *, paused: bool = False) -> str:

@@ -178,7 +178,7 @@ def _container_table(store: Store, found: Usage) -> str:
             Command=quoted(ellipsis(command_line(use.container), COMMAND_WIDTH)),
             Size=human_size(use.size),
             RunningFor=age(use.container.created_ns // SECOND * SECOND),
-            Status=status_text(use.container, paused=is_paused(store, use.container)),
+            Status=status_text(use.container, paused=is_paused(use.container)),
             Names=use.container.name,
         )
         for use in found.containers

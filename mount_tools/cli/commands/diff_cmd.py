@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.diff.changes import Change
 from layerstore.diff.differences import differences
 from layerstore.errors import NotFound
@@ -67,7 +67,7 @@ def trees(store: Store, found: Image | Container) -> list[Path]:
     """Return the trees of an image or a container, the topmost first."""
     if isinstance(found, Image):
         return [layer.diff for layer in store.layers.chain(found.top)]
-    return [store.containers.upper(found), *store.containers.lowers(found)]
+    return [found.upper, *store.containers.lowers(found)]
 
 
 def _print(found: Iterable[Change]) -> None:

@@ -54,7 +54,7 @@ def exec_(
     container = store.containers.resolve(name)
     if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
-    refuse_paused(store, container, "exec")
+    refuse_paused(container, "exec")
     invocation.protect(host_config(RunConfig(container.config)))
     flags = ContainerFlags(
         entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import AmbiguousId, InvalidReference, NotFound
 from layerstore.images.images import Image
 from layerstore.store import Store

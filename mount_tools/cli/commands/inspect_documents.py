@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from layerstore.containers.container import Container
 from layerstore.containers.container_log import NAME as LOG
-from layerstore.containers.containers import Container
 from layerstore.images.images import Image
 from layerstore.images.inspect import NO_CONFIG
 from layerstore.oci.documents import Object
@@ -59,20 +59,20 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     words = RunConfig(container.config).argv
     sizes: dict[str, Value] = {}
     if size:
-        own = store.containers.size(container)
+        own = container.size()
         sizes = {"SizeRw": own, "SizeRootFs": own + base_size(store, container)}
-    trees = [store.containers.upper(container), *store.containers.lowers(container)]
+    trees = [container.upper, *store.containers.lowers(container)]
     driver = _driver(trees)
     data = driver["Data"]
     assert isinstance(data, dict)
     data |= {
         "MergedDir": container.mount_point or "",
-        "WorkDir": str(store.containers.work(container)),
+        "WorkDir": str(container.work),
     }
     config = {**container.config}
     given = config.pop("HostConfig", None)
     host = given if isinstance(given, dict) else {}
-    log = store.containers.directory(container) / LOG
+    log = container.directory / LOG
     network = host_config(RunConfig(container.config)).network
     return {
         "Id": container.id,
@@ -80,11 +80,11 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         "Path": words[0] if words else "",
         "Args": words[1:],
         "State": {
-            "Status": state_of(store, container),
+            "Status": state_of(container),
             "Running": container.running,
-            "Paused": is_paused(store, container),
+            "Paused": is_paused(container),
             "Restarting": False,
-            "OOMKilled": was_oom_killed(store.containers.directory(container)),
+            "OOMKilled": was_oom_killed(container.directory),
             "Dead": False,
             "Pid": container.pid or 0,
             "ExitCode": container.exit_code or 0,

@@ -49,7 +49,7 @@ def kill(invocation: Invocation, operands: tuple[str, ...], signal: str) -> None
             except ProcessLookupError:
                 raise ended from None
             if number == signal_number(RunConfig(container.config).stop_signal):
-                resume(store, container)
+                resume(container)
         say(name)
 
     invocation.each(operands, kill_one)

@@ -43,7 +43,7 @@ def logs(
     now = time.time_ns()
     begin = parse_until(since, now) if since else None
     end = parse_until(until, now) if until else None
-    for entry in log_entries(store, container, follow=follow, tail=_count(tail)):
+    for entry in log_entries(container, follow=follow, tail=_count(tail)):
         if begin is not None and entry.time_ns < begin:
             continue
         if end is not None and entry.time_ns > end:

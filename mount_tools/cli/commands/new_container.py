@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import StoreError
 from layerstore.images.images import Image
 from layerstore.oci.json_values import Object

@@ -25,7 +25,7 @@ def pause(invocation: Invocation, operands: tuple[str, ...]) -> None:
     SIGSTOP, which a shell in the container may notice, and a note on stderr says why."""
 
     def pause_one(name: str) -> None:
-        reason = pausing.pause(invocation.store, invocation.store.containers.resolve(name))
+        reason = pausing.pause(invocation.store.containers.resolve(name))
         say(name)
         if reason is not None:
             note(f"{name} is paused by SIGSTOP, which its processes can notice: {reason}")
@@ -42,7 +42,7 @@ def pause(invocation: Invocation, operands: tuple[str, ...]) -> None:
 )
 def unpause(invocation: Invocation, operands: tuple[str, ...]) -> None:
     def unpause_one(name: str) -> None:
-        pausing.unpause(invocation.store, invocation.store.containers.resolve(name))
+        pausing.unpause(invocation.store.containers.resolve(name))
         say(name)
 
     invocation.each(operands, unpause_one)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import StoreError
 from layerstore.images.filters import has_labels
 from layerstore.oci.digest import Digest
@@ -129,7 +129,7 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
         for value in values:
             if value not in STATES:
                 raise StoreError(f"Invalid filter 'status={value}'")
-        return lambda one: state_of(store, one) in values
+        return lambda one: state_of(one) in values
     if name == "exited":
         codes = {_code(value) for value in values}
         return lambda one: one.status == "exited" and (one.exit_code or 0) in codes
@@ -190,7 +190,7 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
     """Return the fields of a container for a template."""
     command = command_line(container)
     labels = RunConfig(container.config).labels
-    mounts, state = mounts_of(store, container), state_of(store, container)
+    mounts, state = mounts_of(store, container), state_of(container)
     return ContainerRow(
         ID=container.id if whole else container.short,
         Image=image_text(store, container, whole=whole),
@@ -230,7 +230,7 @@ def mounts_of(store: Store, container: Container) -> list[Shown]:
 
 def size_text(store: Store, container: Container) -> str:
     """Return the size of what the container changed, and its total size."""
-    own = store.containers.size(container)
+    own = container.size()
     return f"{human_size(own, 3)} (virtual {human_size(own + base_size(store, container), 3)})"
 
 
@@ -252,7 +252,7 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "image": container.image_name,
         "image_id": container.image,
         "command": [*config.argv],
-        "status": state_of(store, container),
+        "status": state_of(container),
         "exit_code": container.exit_code,
         "pid": container.pid,
         "created": format_timestamp(container.created_ns),
@@ -262,6 +262,6 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "labels": {**config.labels},
     }
     if size:
-        own = store.containers.size(container)
+        own = container.size()
         found |= {"size": own, "virtual_size": own + base_size(store, container)}
     return found

@@ -32,14 +32,14 @@ def rm(invocation: Invocation, operands: tuple[str, ...], force: bool, volumes: 
 
     def remove(name: str) -> None:
         container = containers.resolve(name)
-        if is_paused(invocation.store, container):
+        if is_paused(container):
             raise Conflict(
                 f"You cannot remove a paused container {container.id}. Unpause and then stop the "
                 "container before attempting removal or force remove"
             )
         container = containers.resolve(name)
         if not container.running:
-            release(containers.directory(container))
+            release(container.directory)
         containers.remove(container, volumes=volumes)
         say(name)
 

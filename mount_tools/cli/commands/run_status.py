@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli.errors import Exit, WrongWords
@@ -39,7 +39,7 @@ def discard(store: Store, container: Container) -> None:
 
     try:
         container = store.containers.get(container.id)
-        release(store.containers.directory(container))
+        release(container.directory)
         store.containers.remove(container)
     except NotFound:
         return

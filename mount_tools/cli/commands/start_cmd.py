@@ -59,7 +59,7 @@ def start(
             else:
                 from mount_tools.container.pausing import is_paused
 
-                if is_paused(store, container):
+                if is_paused(container):
                     raise Conflict("cannot start a paused container, try unpause instead")
             say(name)
         except (StoreError, CannotStart) as error:

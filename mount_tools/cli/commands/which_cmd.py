@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import closing
 
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.errors import NotFound
 from layerstore.images.images import Image
 from layerstore.layers import Layer
@@ -108,7 +108,7 @@ def trees_of(store: Store, found: Image | Container) -> list[Tree]:
     """Return the trees of an image or a container, the topmost first."""
     if isinstance(found, Image):
         return [Tree(bytes(layer.diff), layer) for layer in store.layers.chain(found.top)]
-    own = [store.containers.upper(found), *store.containers.lowers(found)]
+    own = [found.upper, *store.containers.lowers(found)]
     layers = {bytes(layer.diff): layer for layer in store.layers.chain(found.base)}
     return [Tree(bytes(tree), layers.get(bytes(tree))) for tree in own]
 

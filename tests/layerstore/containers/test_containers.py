@@ -33,7 +33,7 @@ def test_created_container_has_its_directories_and_lowers(store: Store) -> None:
     container = store.containers.create(
         image, name="box", image_name="x:1", config=json.loads(json.dumps(config)), auto_remove=True
     )
-    assert store.containers.upper(container).is_dir() and store.containers.work(container).is_dir()
+    assert container.upper.is_dir() and container.work.is_dir()
     assert (container.image, container.base, container.image_name) == (image.id, image.top, "x:1")
     assert container.config == config and container.auto_remove
     assert container.status == "created" and not container.running
@@ -47,7 +47,7 @@ def test_root_of_the_upper_is_as_the_images(store: Store) -> None:
     image = add_image(store, A)
     (layer,) = store.layers.chain(image.top)
     layer.diff.chmod(0o711)
-    upper = store.containers.upper(store.containers.create(image))
+    upper = store.containers.create(image).upper
     assert upper.stat().st_mode & 0o7777 == 0o711
 
 
@@ -214,11 +214,11 @@ def test_running_container_is_not_removed(store: Store, container: Container) ->
         f"You cannot remove a running container {container.id}. Stop the container before "
         "attempting removal or force remove"
     )
-    assert store.containers.directory(container).is_dir()
+    assert container.directory.is_dir()
 
 
 def test_removed_container_is_gone_with_all_it_holds(store: Store, container: Container) -> None:
-    (store.containers.upper(container) / "f").write_text("x")
+    (container.upper / "f").write_text("x")
     store.containers.remove(container)
     assert store.containers.list() == [] and os.listdir(store.containers.path) == []
     for use in (store.containers.remove, store.containers.get):
@@ -230,7 +230,7 @@ def test_frozen_layers_lie_between_the_upper_and_the_base(
     store: Store, container: Container
 ) -> None:
     base = store.containers.lowers(container)
-    directory = store.containers.directory(container) / "layers"
+    directory = container.directory / "layers"
     for number in (1, 2, 10):
         (directory / str(number) / "diff").mkdir(parents=True)
     (directory / "11").mkdir()  # a freeze that was cut short
@@ -238,21 +238,21 @@ def test_frozen_layers_lie_between_the_upper_and_the_base(
     assert store.containers.lowers(container) == own + base
     container = store.containers.update(container, published=2)
     assert store.containers.lowers(container) == own[:1] + base
-    assert store.containers.frozen(container) == [(10, directory / "10")]
+    assert container.frozen() == [(10, directory / "10")]
 
 
 def test_size_is_of_what_the_container_wrote(store: Store, container: Container) -> None:
-    upper = store.containers.upper(container)
+    upper = container.upper
     (upper / "d").mkdir()
     (upper / "d" / "f").write_bytes(b"x" * 1000)
     os.link(upper / "d" / "f", upper / "g")
     (upper / "l").symlink_to("f" * 100)
-    frozen = store.containers.directory(container) / "layers" / "1" / "diff"
+    frozen = container.directory / "layers" / "1" / "diff"
     frozen.mkdir(parents=True)
     (frozen / "f").write_bytes(b"y" * 10)
-    assert store.containers.size(container) == 1010
-    deepen(store.containers.upper(container))
-    assert store.containers.size(container) == 1010 + len(b"content")
+    assert container.size() == 1010
+    deepen(container.upper)
+    assert container.size() == 1010 + len(b"content")
     store.containers.remove(container)  # which pytest cannot
 
 
@@ -288,4 +288,4 @@ def test_process_that_was_killed_leaves_the_lock_free(store: Store, container: C
 
     assert children.wait(children.spawn(work)) == -signal.SIGKILL
     with store.containers.lock(container, wait=False):
-        assert Path(store.containers.directory(container), "lock").exists()
+        assert Path(container.directory, "lock").exists()

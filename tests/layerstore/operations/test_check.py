@@ -187,9 +187,9 @@ def test_work_under_way_is_no_leftover(store: Store, image: Image) -> None:
 
 def test_lost_container(store: Store, image: Image) -> None:
     container = store.containers.resolve("box")
-    store.containers.work(container).rmdir()
+    container.work.rmdir()
     assert found(store) == ["container box has lost its work"]
-    os.rename(store.containers.directory(container), store.root / "elsewhere")
+    os.rename(container.directory, store.root / "elsewhere")
     assert found(store) == ["container box has lost its directory"]
 
 

@@ -37,7 +37,7 @@ def container(store: Store) -> Container:
 
 
 def change(store: Store, container: Container, name: str = "etc/new", text: bytes = b"new") -> None:
-    path = store.containers.upper(store.containers.get(container.id)) / name
+    path = store.containers.get(container.id).upper / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text)
 
@@ -79,8 +79,8 @@ def test_the_upper_becomes_a_layer_and_the_layer_an_image(
     assert store.images.get(image.id).parent == container.image
     now = store.containers.get(container.id)
     assert now.base == image.top
-    assert os.listdir(store.containers.upper(now)) == []
-    assert os.listdir(store.containers.directory(now) / "layers") == []
+    assert os.listdir(now.upper) == []
+    assert os.listdir(now.directory / "layers") == []
     all_well(store)
 
 
@@ -100,7 +100,7 @@ def test_the_same_change_has_the_same_diff_id(store: Store, container: Container
     for one in (container, other):
         change(store, one)
         for path in ("etc/new", "etc", ""):
-            os.utime(store.containers.upper(one) / path, ns=(1, 10**18))
+            os.utime(one.upper / path, ns=(1, 10**18))
     tops = {commit(store, one).image.top for one in (container, other)}
     assert len(tops) == 1
     all_well(store)
@@ -110,7 +110,7 @@ def test_a_deep_layer_that_the_store_has_is_removed(store: Store, container: Con
     """A tree deeper than Python calls."""
     other = store.containers.create(store.images.resolve("base:1"), name="other")
     for box in (container, other):
-        made = [store.containers.upper(box)]
+        made = [box.upper]
         for _ in range(1100):
             made.append(made[-1] / "d")
             made[-1].mkdir()
@@ -119,8 +119,8 @@ def test_a_deep_layer_that_the_store_has_is_removed(store: Store, container: Con
         commit(store, box, f"{box.name}:1")
     first, second = (store.images.resolve(name) for name in ("box:1", "other:1"))
     assert first.top == second.top
-    assert store.containers.frozen(store.containers.get(other.id)) == []
-    assert os.listdir(store.containers.directory(other) / "layers") == []
+    assert store.containers.get(other.id).frozen() == []
+    assert os.listdir(other.directory / "layers") == []
     remove_tree(store.layers.chain(first.top)[0].diff)  # pytest could not
 
 
@@ -145,7 +145,7 @@ def test_what_a_commit_cut_short_left_is_a_layer_of_the_next(
         patch.setattr(commit_module, "pack", full)
         with pytest.raises(StoreError, match="No space"):
             commit(store, container)
-    assert len(store.containers.frozen(container)) == 1
+    assert len(container.frozen()) == 1
     change(store, container, "etc/later", b"later")
     image = commit(store, container).image
     assert shown(store, image, "etc/new") == b"new"
@@ -181,8 +181,8 @@ def test_links_of_a_lower_file_stay_one_file(store: Store) -> None:
     union = open_union(
         UnionConfig(
             lowers=(os.fsencode(diff),),
-            upper=os.fsencode(store.containers.upper(container)),
-            work=os.fsencode(store.containers.work(container)),
+            upper=os.fsencode(container.upper),
+            work=os.fsencode(container.work),
         )
     )
     attr = union.lookup(ROOT_NODEID, b"a")
@@ -197,7 +197,7 @@ def test_links_of_a_lower_file_stay_one_file(store: Store) -> None:
 
 def test_unchanged_copies_are_dropped_when_asked(store: Store, container: Container) -> None:
     below = store.layers.chain(container.base)[0].diff
-    upper = store.containers.upper(container)
+    upper = container.upper
     (upper / "etc").mkdir()
     (upper / "etc/motd").write_bytes(b"hello\n")
     found = (below / "etc/motd").stat()
@@ -216,8 +216,8 @@ def test_wrong_words_change_nothing(store: Store, container: Container) -> None:
         commit(store, container, "UPPER:1")
     with pytest.raises(StoreError):
         commit(store, container, changes=["RUN make"])
-    assert store.containers.frozen(container) == []
-    assert (store.containers.upper(container) / "etc/new").exists()
+    assert container.frozen() == []
+    assert (container.upper / "etc/new").exists()
 
 
 def test_every_image_of_the_layers_may_be_gone(store: Store, container: Container) -> None:

@@ -15,7 +15,7 @@ def test_shared_layers_count_once(store: Store) -> None:
     one = add_image(store, A, B, names=["one"])
     other = add_image(store, C, names=["other"])
     container = store.containers.create(one, name="box")
-    (store.containers.upper(container) / "f").write_bytes(b"x" * 50)
+    (container.upper / "f").write_bytes(b"x" * 50)
     found = usage(store)
     by_id = {entry.image.id: entry for entry in found.images}
     assert (by_id[base.id].shared, by_id[base.id].unique) == (1, 0)

@@ -94,7 +94,7 @@ def test_stopped_containers_go(store: Store, images: dict[str, Image]) -> None:
     running = store.containers.create(images["named"], name="running")
     store.containers.started(running, os.getpid())
     stopped = store.containers.resolve("box")
-    (store.containers.upper(stopped) / "f").write_bytes(b"x" * 77)
+    (stopped.upper / "f").write_bytes(b"x" * 77)
     rehearsed = gc.prune_containers(store, dry_run=True)
     assert (rehearsed.containers, rehearsed.freed) == ([stopped.id], 77)
     assert gc.prune_containers(store, gc.Which(stopped.created_ns - 1)).containers == []

@@ -37,7 +37,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Imag
 def container(full: tuple[Store, Image]) -> Iterator[Container]:
     store, image = full
     made = store.containers.create(image)
-    (store.containers.upper(made) / "new").write_text("x")
+    (made.upper / "new").write_text("x")
     yield made
     store.containers.remove(made)
 
@@ -75,7 +75,7 @@ def test_its_container_is_compared(full: tuple[Store, Image], container: Contain
     lowers = store.containers.lowers(container)
 
     def work() -> None:
-        upper = store.containers.upper(container)
+        upper = container.upper
         found = differences(lowers, [upper, *lowers], content=False)
         assert len(list(found)) == 1
         assert len(changes(bytes(upper), [bytes(lower) for lower in lowers])) == 1
@@ -91,7 +91,7 @@ def test_a_commit_that_would_need_another_layer_is_refused(
     with pytest.raises(LimitExceeded, match=f"would have {MAX_LAYERS + 1} layers, .* export"):
         commit(store, container)
     assert store.containers.lowers(container) == before, "nothing was frozen"
-    (store.containers.upper(container) / "new").unlink()
+    (container.upper / "new").unlink()
     done = commit(store, container, changes=["ENV a=b"])
     assert done.image.top == image.top
 
@@ -103,10 +103,10 @@ def test_a_commit_up_to_the_limit_works_and_can_be_used(full: tuple[Store, Image
     nearly = store.images.add(config.data)
     assert nearly.top == chain[1].chain_id
     container = store.containers.create(nearly)
-    (store.containers.upper(container) / "last").write_text("x")
+    (container.upper / "last").write_text("x")
     done = commit(store, container)
     assert len(store.layers.chain(done.image.top)) == MAX_LAYERS
-    (store.containers.upper(container) / "more").write_text("y")
+    (container.upper / "more").write_text("y")
     with pytest.raises(LimitExceeded):
         commit(store, container)
     with_few_descriptors(lambda: export_container(store, container, io.BytesIO()))

@@ -165,15 +165,15 @@ def test_leftovers_are_moved_aside(store: Store) -> None:
 
 def test_container_gets_what_it_lost(store: Store) -> None:
     container = store.containers.create(add_image(store, A), name="box")
-    store.containers.upper(container).rmdir()
-    store.containers.work(container).rmdir()
+    container.upper.rmdir()
+    container.work.rmdir()
     assert {done(finding) for finding in repair(store)} == {"made an empty upper and work"}
     assert check(store) == []
 
 
 def test_container_that_is_lost_altogether_can_be_removed(store: Store) -> None:
     container = store.containers.create(add_image(store, A), name="box")
-    os.rename(store.containers.directory(container), store.root.parent / "elsewhere")
+    os.rename(container.directory, store.root.parent / "elsewhere")
     (finding,) = repair(store)
     assert finding.repair is None
     store.containers.remove(container)

@@ -136,7 +136,7 @@ def test_export_shows_what_the_container_shows(store: Store, tmp_path: Path) -> 
     require_root()
     image = import_image(store, io.BytesIO(ROOTFS), "box:1")
     container = store.containers.create(image)
-    upper = store.containers.upper(container)
+    upper = container.upper
     fill(upper, {"etc": {"motd": None, "new": "1"}, "srv": {}})
     out = io.BytesIO()
     export_container(store, container, out)
@@ -182,7 +182,7 @@ def exported(store: Store) -> bytes:
     """The export of a container with huge sparse files."""
     require_root()
     container = store.containers.create(import_image(store, io.BytesIO(ROOTFS), "box:1"))
-    make_sparse(store.containers.upper(container))
+    make_sparse(container.upper)
     out = io.BytesIO()
     export_container(store, container, out)
     return out.getvalue()
@@ -224,7 +224,7 @@ def test_export_while_the_container_changes(store: Store, monkeypatch: pytest.Mo
     require_root()
     image = import_image(store, io.BytesIO(ROOTFS), "box:1")
     container = store.containers.create(image)
-    upper = store.containers.upper(container)
+    upper = container.upper
     fill(upper, {name: {"f": "x", "g": "y"} for name in "abcd"} | {"e": "x", "f": "x"})
     read_names = UnionFiles.names
 

@@ -26,7 +26,7 @@ def container(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Contain
     """A container whose upper has a FIFO in the place of each lower file, and others beside."""
     image = add_image(store, {"pipe": b"1", "device": b"2", "d/pipe": b"3"}, names=["x"])
     made = store.containers.create(image, name="box")
-    upper = store.containers.upper(made)
+    upper = made.upper
     (upper / "d").mkdir()
     for name in ("pipe", "d/pipe", "new"):
         os.mkfifo(upper / name)
@@ -41,7 +41,7 @@ def container(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Contain
 
 
 def trees(store: Store, container: Container) -> list[Path]:
-    return [store.containers.upper(container), *store.containers.lowers(container)]
+    return [container.upper, *store.containers.lowers(container)]
 
 
 @pytest.mark.timeout(60)
@@ -58,7 +58,7 @@ def test_special_files_are_compared_committed_exported_and_checked(
     out.seek(0)
     with tarfile.open(fileobj=out) as tar:
         assert tar.getmember("pipe").isfifo() and tar.getmember("d/pipe").isfifo()
-    assert store.containers.size(container) == 0
+    assert container.size() == 0
     image = commit(store, container, "y", prune_unchanged=prune_unchanged).image
     (top, *_) = store.layers.chain(image.top)
     assert stat.S_ISFIFO((top.diff / "pipe").lstat().st_mode)
@@ -98,13 +98,13 @@ def write_sparse(path: Path, size: int) -> None:
 @pytest.mark.timeout(120)
 def test_holes_are_not_read(store: Store) -> None:
     container = store.containers.create(add_image(store, {"a": b"1"}), name="box")
-    sparse = store.containers.upper(container) / "sparse"
+    sparse = container.upper / "sparse"
     write_sparse(sparse, 255 << 30)
     before = bytes_read()
     lowers = store.containers.lowers(container)
     found = list(differences(lowers, trees(store, container), content=True))
     assert len(found) == 1
-    assert store.containers.size(container) == 255 << 30
+    assert container.size() == 255 << 30
     write_sparse(sparse, 512 << 20)
     out = Counted()
     export_container(store, container, out)

@@ -36,7 +36,7 @@ def base(store: Store) -> Image:
 def with_layers(store: Store, base: Image) -> Image:
     """Return an image of three more layers, which change what the base and each other have."""
     container = store.containers.create(base, name="box")
-    upper = store.containers.upper(container)
+    upper = container.upper
     (upper / "etc").mkdir()
     (upper / "etc/motd").write_text("two")
     (upper / "first").write_text("1")
@@ -48,7 +48,7 @@ def with_layers(store: Store, base: Image) -> Image:
             for path in store.containers.lowers(store.containers.get(container.id))
         ),
         upper=os.fsencode(upper),
-        work=os.fsencode(store.containers.work(container)),
+        work=os.fsencode(container.work),
     )
     union = open_union(config)
     try:
@@ -139,7 +139,7 @@ def test_the_history_says_what_was_merged(store: Store, base: Image) -> None:
 
 def test_a_change_that_was_taken_back_makes_no_layer(store: Store, base: Image) -> None:
     container = store.containers.create(base, name="box")
-    upper = store.containers.upper(container)
+    upper = container.upper
     (upper / "new").write_text("n")
     commit(store, container, "two")
     shutil.rmtree(upper, ignore_errors=False)

@@ -101,7 +101,7 @@ def test_stores_before_a_commit_are_in_it(
     )
     try:
         with mapping(point / "mapped") as process, Store.open(path, sync=False) as store:
-            upper = store.containers.upper(store.containers.resolve("box"))
+            upper = store.containers.resolve("box").upper
             for turn in ("one", "two"):
                 dirty(process, turn)
                 container = store.containers.resolve("box")

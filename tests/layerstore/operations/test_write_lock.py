@@ -62,7 +62,7 @@ def test_commit_import_check_and_removal(
 ) -> None:
     image = add_image(store, FILES, names=["x"])
     container = store.containers.create(image, name="box")
-    (store.containers.upper(container) / "new").write_text("x")
+    (container.upper / "new").write_text("x")
     commit.commit(store, container, "y", prune_unchanged=True)
     out = io.BytesIO()
     rootfs.export_container(store, container, out)

@@ -187,8 +187,8 @@ def test_a_layer_that_cannot_be_made_leaves_its_files_in_the_container(
     monkeypatch.setattr(Path, "mkdir", mkdir)
     ran = run_stage(store, [sh("echo x > /f")])
     assert ran.broke is not None and ran.broke.text.endswith("No space left on device")
-    assert (store.containers.upper(ran.container) / "f").read_text() == "x\n"
-    assert list(store.containers.frozen(ran.container)) == []
+    assert (ran.container.upper / "f").read_text() == "x\n"
+    assert list(ran.container.frozen()) == []
 
 
 def test_a_name_that_means_a_whiteout_is_refused(builds: Builds) -> None:

@@ -130,7 +130,7 @@ def test_what_a_killed_keeper_left_goes_when_it_is_noticed(cli: Cli, tmp_path: P
         group.mkdir()
         with cli.store() as store:
             container = store.containers.resolve("box")
-            directory = store.containers.directory(container)
+            directory = container.directory
             cgroup.record(directory, group)
             with store.containers.lock(container):  # another process starts it
                 cgroup.release_ended(store, container)
@@ -147,7 +147,7 @@ def test_inspect_tells_of_a_kill_for_want_of_memory(cli: Cli) -> None:
     template = "{{.State.OOMKilled}}"
     assert cli.ok("inspect", "-f", template, "box") == "false\n"
     with cli.store() as store:
-        (store.containers.directory(store.containers.resolve("box")) / "oom-killed").touch()
+        (store.containers.resolve("box").directory / "oom-killed").touch()
     assert cli.ok("inspect", "-f", template, "box") == "true\n"
 
 

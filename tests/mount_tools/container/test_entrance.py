@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId, this_process
 from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import Connection, Gone, Input, Taken, Watch, listen
@@ -49,11 +49,11 @@ def test_a_start_is_waited_for(store: Store, starting: Container, runs: bool) ->
 
     def enter() -> None:
         try:
-            wait_until_entered(store, starting)
+            wait_until_entered(starting)
         except StoreError as error:
             errors.append(str(error))
 
-    with listen(store.containers.directory(starting)) as listener:
+    with listen(starting.directory) as listener:
         waiting = threading.Thread(target=enter)
         waiting.start()
         listener.setblocking(True)

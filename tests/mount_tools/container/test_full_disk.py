@@ -91,7 +91,7 @@ def exported(cli: Cli, container: str, to: Path) -> dict[str, bytes]:
 def test_commit_of_a_stopped_container(cli: Cli, tmp_path: Path) -> None:
     cli.ok("create", "--name", "box", "base:1", "sh")
     with cli.store() as store:
-        upper = store.containers.upper(store.containers.resolve("box"))
+        upper = store.containers.resolve("box").upper
     change(upper)
     wanted = {"etc/motd": b"hello", "d/low": b"low"} | contents(upper)
     until_it_fits(cli, "commit", "box", "made:1")
@@ -106,7 +106,7 @@ def test_commit_of_a_busy_container(cli: Cli, tmp_path: Path) -> None:
     point.mkdir()
     cli.ok("create", "--name", "box", "base:1", "sh")
     with cli.store() as store:
-        change(store.containers.upper(store.containers.resolve("box")))
+        change(store.containers.resolve("box").upper)
     run(*pyunion(cli.root, "mount", "box", str(point)), env=helper_environment())
     with cli.store() as store:
         box = store.containers.resolve("box")
@@ -165,7 +165,7 @@ def test_load(cli: Cli, rootfs: Path, tmp_path: Path) -> None:
     other.ok("import", str(rootfs), "made:1")
     other.ok("create", "--name", "box", "made:1")
     with other.store() as store:
-        change(store.containers.upper(store.containers.resolve("box")))
+        change(store.containers.resolve("box").upper)
     other.ok("commit", "box", "made:2")
     archive = tmp_path / "images.tar"
     other.ok("save", "-o", str(archive), "made:1", "made:2")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Container, Store
-from layerstore.containers.containers import socket_path
+from layerstore.containers.container import socket_path
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy, Conflict, StoreError
 from mount_tools.container.mount import mount_container, unmount_container
@@ -62,13 +62,13 @@ def test_the_row_says_what_is_mounted_and_who_serves_it(
     with mounted(store, container, point) as found:
         assert found.running and found.mount_point == str(point)
         assert (point / "file").read_text() == "of the image"
-        assert stat.S_ISSOCK(socket_path(store.containers.directory(found)).stat().st_mode)
+        assert stat.S_ISSOCK(socket_path(found.directory).stat().st_mode)
         (point / "new").write_text("1")
         unmount_container(found)
         # It waits for the daemon, which has written all of it.
         after = store.containers.get(container.id)
         assert after == container
-        assert (store.containers.upper(container) / "new").read_text() == "1"
+        assert (container.upper / "new").read_text() == "1"
     with pytest.raises(StoreError, match="box is not mounted"):
         unmount_container(after)
 

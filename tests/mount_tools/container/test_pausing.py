@@ -64,8 +64,8 @@ def ticks(container: Container) -> int:
 
 def test_nothing_moves_until_it_is_unpaused(containers: Containers, store: Store, how: str) -> None:
     box = counting(containers, store)
-    assert pausing.pause(store, box) == (None if how == "frozen" else "not here")
-    assert pausing.is_paused(store, box)
+    assert pausing.pause(box) == (None if how == "frozen" else "not here")
+    assert pausing.is_paused(box)
     before = ticks(box)
     status = containers.ok("ps", "--format", "{{.State}} {{.Status}}")
     assert status.startswith("paused Up ") and status.endswith(" (Paused)")
@@ -73,12 +73,12 @@ def test_nothing_moves_until_it_is_unpaused(containers: Containers, store: Store
     assert (state["Status"], state["Paused"], state["Running"]) == ("paused", True, True)
     assert ticks(box) == before
     with pytest.raises(Conflict, match=f"^Container {box.id} is already paused$"):
-        pausing.pause(store, box)
-    pausing.unpause(store, box)
-    assert not pausing.is_paused(store, box)
+        pausing.pause(box)
+    pausing.unpause(box)
+    assert not pausing.is_paused(box)
     wait_until(lambda: ticks(box) > before, "the container to go on")
     with pytest.raises(Conflict, match=f"^Container {box.id} is not paused$"):
-        pausing.unpause(store, box)
+        pausing.unpause(box)
     containers.ok("rm", "-f", "box")
     containers.ok("check")
 
@@ -90,7 +90,7 @@ def test_a_process_that_forks_all_the_time_is_caught(
     containers.ok("run", "-d", "--name", "box", "--init", "busy:1", "sh", "-c", script)
     wait_until(lambda: containers("logs", "box").stdout == "ready\n", "the container")
     box = store.containers.resolve("box")
-    pausing.pause(store, box)
+    pausing.pause(box)
     assert box.init is not None
     before = [one.pid for one in members(box.init)]
     if how == "stopped":
@@ -106,7 +106,7 @@ def test_stop_and_kill_reach_a_paused_container(
     words = ("stop", "-t", "20") if how == "frozen" else ("kill", "-s", "TERM")
     containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
     wait_until(lambda: containers("logs", "box").stdout == "ready\n", "the container")
-    pausing.pause(store, store.containers.resolve("box"))
+    pausing.pause(store.containers.resolve("box"))
     containers.ok(*words, "box")
     assert containers.ok("wait", "box") == "7"
     containers.ok("rm", "box")
@@ -142,18 +142,18 @@ def test_what_is_killed_meanwhile_is_not_paused(containers: Containers, store: S
     assert containers.ok("ps", "-a", "--format", "{{.State}}") == "exited"
     containers.ok("start", "box")
     assert containers.ok("ps", "--format", "{{.State}}") == "running"
-    assert not pausing.is_paused(store, store.containers.get(box.id))
+    assert not pausing.is_paused(store.containers.get(box.id))
     containers.ok("rm", "-f", "box")
     assert cgroup.group_of(os.getpid()) is None
 
 
 def test_a_mark_of_nothing_is_not_believed(containers: Containers, store: Store) -> None:
     box = counting(containers, store)
-    mark = store.containers.directory(box) / "paused"
+    mark = box.directory / "paused"
     for text in ("", "[", json.dumps([1, 2, None]), json.dumps([box.pid, box.pid_start, None]),
                  json.dumps([box.pid, box.pid_start, "/nowhere"])):  # fmt: skip
         mark.write_text(text)
-        assert not pausing.is_paused(store, box), text
+        assert not pausing.is_paused(box), text
     containers.ok("pause", "box")
-    assert pausing.is_paused(store, box)
+    assert pausing.is_paused(box)
     containers.ok("rm", "-f", "box")

@@ -16,7 +16,7 @@ from unionfs.syscalls.mountinfo import read_mounts
 
 def test_a_stopped_container_is_mounted_meanwhile(store: Store) -> None:
     container = store.containers.create(store.images.resolve("box:1"), name="box")
-    upper = store.containers.upper(container)
+    upper = container.upper
     os.mknod(upper / "file", stat.S_IFCHR, os.makedev(0, 0))
     (upper / "new").mkdir()
     (upper / "new/in").write_text("in")

@@ -20,7 +20,7 @@ def begun(store: Store, fuse: int, *, prepared: bool) -> tuple[RootDaemon, FuseR
     """Return the daemon of a new container's root, which is not mounted yet."""
     container = store.containers.create(store.images.resolve("box:1"))
     order = root_order(store, container)
-    point = store.containers.directory(container) / "merged"
+    point = container.directory / "merged"
     point.mkdir()
     with store.containers.lock(container) as lock:
         daemon = daemon_of(order, fuse, lock, PreparedDaemon() if prepared else None)

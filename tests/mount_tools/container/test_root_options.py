@@ -14,7 +14,7 @@ from mount_tools.container.root_options import Point, container_options, order_o
 def test_they_are_those_of_the_container_and_its_image(store: Store) -> None:
     container = store.containers.create(store.images.resolve("box:1"), name="box")
     options = root_order(store, container, transport="pyfuse3", flags=4).options()
-    directory = store.containers.directory(container)
+    directory = container.directory
     assert options.union.lowers == tuple(map(os.fsencode, store.containers.lowers(container)))
     assert options.union.upper == os.fsencode(directory / "upper")
     assert options.union.work == os.fsencode(directory / "work")

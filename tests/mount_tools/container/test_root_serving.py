@@ -27,5 +27,5 @@ def test_points_are_made_and_the_lock_is_given_back_before_it_waits_for_the_moun
 
     run(serve)  # a daemon is a process of its own
     mounted.close()
-    made = store.containers.directory(container) / "points/diff"
+    made = container.directory / "points/diff"
     assert (made / "etc/new").is_file() and (made / "proc").is_dir()

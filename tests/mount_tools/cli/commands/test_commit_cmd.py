@@ -15,7 +15,7 @@ def box(cli: Cli, base: Image) -> str:
     """A container that changed a file."""
     cli.ok("create", "--name", "box", "busy:1", "sh", "-c", "echo hi")
     with cli.store() as store:
-        upper = store.containers.upper(store.containers.resolve("box"))
+        upper = store.containers.resolve("box").upper
         (upper / "new").write_bytes(b"hi\n")
     return "box"
 

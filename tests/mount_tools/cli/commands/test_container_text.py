@@ -7,7 +7,7 @@ import time
 import pytest
 
 from layerstore import Image
-from layerstore.containers.containers import Container
+from layerstore.containers.container import Container
 from layerstore.oci.documents import Object
 from mount_tools.cli.commands import container_text as text
 from tests.helpers.cli import Cli

@@ -22,7 +22,7 @@ def test_shared_layers_count_once_and_used_ones_are_not_reclaimable(
 ) -> None:
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        (store.containers.upper(box) / "x").write_bytes(b"x" * 50)
+        (box.upper / "x").write_bytes(b"x" * 50)
     lines = cli.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}}")
     assert lines.splitlines()[:2] == ["Images 2 1 1.017kB", "Containers 1 0 50B"]
     reclaimable = cli.ok("system", "df", "--format", "{{.Reclaimable}}").splitlines()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes whiteouts as de
 def test_a_container(cli: Cli, base: Image) -> None:
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        upper = store.containers.upper(box)
+        upper = box.upper
     assert cli.ok("diff", "box") == ""
     (upper / "a/b").mkdir(parents=True)
     (upper / "etc").mkdir()
@@ -39,7 +39,7 @@ def test_two_images(cli: Cli) -> None:
 def test_names_that_are_no_text(cli: Cli, base: Image) -> None:
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        upper = store.containers.upper(box)
+        upper = box.upper
     (upper / os.fsdecode(b"caf\xe9")).touch()
     assert os.fsencode(cli.ok("diff", "box")) == b"A /caf\xe9\n"
 

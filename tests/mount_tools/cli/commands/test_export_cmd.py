@@ -12,7 +12,7 @@ from tests.helpers.cli import Cli
 def test_layers_and_upper_are_one_tree(cli: Cli, child: Image, tmp_path: Path) -> None:
     with cli.store() as store:
         box = store.containers.create(child, name="box")
-        (store.containers.upper(box) / "mine").write_bytes(b"1")
+        (box.upper / "mine").write_bytes(b"1")
     target = tmp_path / "a.tar"
     assert cli.ok("export", "-o", str(target), "box") == ""
     with tarfile.open(target) as tar:

@@ -41,7 +41,7 @@ def test_a_container(cli: Cli, base: Image) -> None:
         )
         box = store.containers.finished(box, 3)
         found = container_document(store, box, size=True)
-        upper = store.containers.upper(box)
+        upper = box.upper
         (lower,) = store.containers.lowers(box)
     assert (found["Name"], found["Path"], found["Args"]) == ("/box", "/bin/sh", ["-c", "exit 3"])
     assert (found["SizeRw"], found["SizeRootFs"], found["Image"]) == (0, 1006, base.id)

@@ -16,7 +16,7 @@ def test_each_name_is_echoed_and_a_note_says_how(
         store.containers.create(base, name="box")
     asked: list[str] = []
 
-    def pause(_: object, container: object) -> str | None:
+    def pause(container: object) -> str | None:
         asked.append(getattr(container, "name", ""))
         return reason
 

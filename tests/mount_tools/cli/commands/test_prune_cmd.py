@@ -61,7 +61,7 @@ def test_unused_images_go_with_all(cli: Cli, child: Image, base: Image) -> None:
 def test_containers_and_then_the_images_they_held(cli: Cli, base: Image) -> None:
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        (store.containers.upper(box) / "x").write_bytes(b"y" * 100)
+        (box.upper / "x").write_bytes(b"y" * 100)
     told = (
         f"Deleted Containers:\n{box.id}\n\n"
         f"Deleted Images:\nuntagged: busy:1\ndeleted: {base.id}\ndeleted: {base.top}\n\n"

@@ -33,7 +33,7 @@ def boxes(cli: Cli, base: Image, monkeypatch: pytest.MonkeyPatch) -> dict[str, C
             made[name] = store.containers.update(box, created_ns=NOW_NS - (3 - number) * HOUR_NS)
         made["runs"] = store.containers.started(made["runs"], os.getpid())
         made["ended"] = store.containers.finished(made["ended"], 3)
-        (store.containers.upper(made["made"]) / "new").write_bytes(b"hi\n")
+        (made["made"].upper / "new").write_bytes(b"hi\n")
     return made
 
 

@@ -27,8 +27,8 @@ def test_what_a_container_changed_itself(cli: Cli, base: Image) -> None:
     assert base.top is not None
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        (store.containers.upper(box) / "etc").mkdir()
-        (store.containers.upper(box) / "etc/motd").write_bytes(b"mine\n")
+        (box.upper / "etc").mkdir()
+        (box.upper / "etc/motd").write_bytes(b"mine\n")
     assert cli.ok("which", "-q", "/etc/motd", "box") == f"(upper)\n{base.top.short}\n"
     found = cli.json("which", "/etc/motd", "box")
     assert isinstance(found, list)
@@ -39,7 +39,7 @@ def test_what_a_container_changed_itself(cli: Cli, base: Image) -> None:
 def test_names_hold_anything(cli: Cli, base: Image) -> None:
     names = ("a\nb", "a\\012b", "a\\134\n", os.fsdecode(b"\xff"))
     with cli.store() as store:
-        upper = store.containers.upper(store.containers.create(base, name="box"))
+        upper = store.containers.create(base, name="box").upper
         for name in names:
             (upper / name).write_bytes(b"1")
     for name in names:
@@ -51,7 +51,7 @@ def test_names_hold_anything(cli: Cli, base: Image) -> None:
 def test_what_a_container_committed_was_made_by_its_command(cli: Cli, base: Image) -> None:
     cli.ok("create", "--name", "box", "busy:1", "sh", "-c", "echo hi")
     with cli.store() as store:
-        (store.containers.upper(store.containers.resolve("box")) / "new").write_bytes(b"1")
+        (store.containers.resolve("box").upper / "new").write_bytes(b"1")
     cli.ok("commit", "box", "new:1")
     template = "{{.Images}}|{{.CreatedBy}}"
     assert cli.ok("which", "/new", "box", "--format", template) == "new:1|sh -c echo hi\n"
@@ -70,8 +70,8 @@ def test_a_path_that_a_layer_deleted(cli: Cli, base: Image) -> None:
     assert base.top is not None
     with cli.store() as store:
         box = store.containers.create(base, name="box")
-        (store.containers.upper(box) / "etc").mkdir()
-        whiteout = store.containers.upper(box) / "etc/motd"
+        (box.upper / "etc").mkdir()
+        whiteout = box.upper / "etc/motd"
         os.mknod(whiteout, stat.S_IFCHR, os.makedev(0, 0))
     assert cli.fails("which", "/etc/motd", "box") == (
         "Error: the container deleted this path in box: /etc/motd\n"
@@ -87,7 +87,7 @@ def test_an_image_without_layers_has_no_paths(cli: Cli) -> None:
 def test_links_on_the_way_are_followed_within_the_tree(cli: Cli, base: Image) -> None:
     """As /bin/ls is found where /bin leads to usr/bin; the last name is taken as it is."""
     with cli.store() as store:
-        upper = store.containers.upper(store.containers.create(base, name="box"))
+        upper = store.containers.create(base, name="box").upper
         (upper / "usr/bin").mkdir(parents=True)
         (upper / "usr/bin/new").write_bytes(b"1")
         for name, target in (("b", "usr/bin"), ("abs", "/../b"), ("usr/up", "../b"), ("o", "o")):

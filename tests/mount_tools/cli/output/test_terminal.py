@@ -48,7 +48,7 @@ def evil(cli: Cli) -> Cli:
             config={"Cmd": [EVIL], "Env": [f"A={EVIL}"], "Labels": {EVIL: EVIL}},
         )
         box = store.containers.create(image, name="box", config={"Cmd": [EVIL]})
-        (store.containers.upper(box) / EVIL).write_bytes(b"")
+        (box.upper / EVIL).write_bytes(b"")
     return cli
 
 
