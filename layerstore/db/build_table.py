@@ -53,13 +53,13 @@ class BuildTable:
 
     def step(self, key: str) -> StepRow | None:
         """Return the step of that key: one indexed look-up."""
-        row = self._database.one(
-            "SELECT created_ns, created_by, diff_id, chain FROM build_steps WHERE key = ?", (key,)
+        return self._database.first(
+            lambda created_ns, created_by, diff_id, chain: StepRow(
+                created_ns, created_by, diff_id and Digest(diff_id), chain and Digest(chain)
+            ),
+            "SELECT created_ns, created_by, diff_id, chain FROM build_steps WHERE key = ?",
+            (key,),
         )
-        if row is None:
-            return None
-        created_ns, created_by, diff_id, chain = row
-        return StepRow(created_ns, created_by, diff_id and Digest(diff_id), chain and Digest(chain))
 
     def keep(self, key: str, row: StepRow) -> None:
         """Remember a step, whose layers have their rows; an older one of that key goes."""
@@ -73,18 +73,21 @@ class BuildTable:
 
     def is_top(self, chain: Digest) -> bool:
         """Tell whether a step led to that chain."""
-        sql = "SELECT 1 FROM build_steps WHERE chain = ? LIMIT 1"
-        return self._database.one(sql, (chain,)) is not None
+        return self._database.has("build_steps", "chain = ?", chain)
 
     def tops(self) -> set[str]:
         """Return the chains that steps led to."""
-        rows = self._database.read("SELECT DISTINCT chain FROM build_steps WHERE chain IS NOT NULL")
-        return {row[0] for row in rows}
+        return set(
+            self._database.select(
+                str, "SELECT DISTINCT chain FROM build_steps WHERE chain IS NOT NULL"
+            )
+        )
 
     def chains(self) -> list[Digest | None]:
         """Return the chain that each step led to."""
-        rows = self._database.read("SELECT chain FROM build_steps")
-        return [None if row[0] is None else Digest(row[0]) for row in rows]
+        return self._database.select(
+            lambda chain: chain and Digest(chain), "SELECT chain FROM build_steps"
+        )
 
     def forget(self, kept: set[str], until_ns: int | None = None) -> int:
         """Forget the steps that led to chains other than `kept`; return how many.
@@ -156,8 +159,7 @@ class ParsedFiles:
 
     def find(self, key: str) -> str | None:
         """Return what was kept of `key`."""
-        row = self._database.one("SELECT parsed FROM containerfiles WHERE key = ?", (key,))
-        return None if row is None else str(row[0])
+        return self._database.first(str, "SELECT parsed FROM containerfiles WHERE key = ?", (key,))
 
     def keep(self, key: str, parsed: str) -> None:
         """Remember `parsed`, unless it is long; of too many the oldest go."""

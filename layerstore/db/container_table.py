@@ -91,27 +91,23 @@ class ContainerTable:
 
     def ids(self) -> set[str]:
         """Return the id of every container."""
-        return {row[0] for row in self._database.read("SELECT id FROM containers")}
+        return set(self._database.select(str, "SELECT id FROM containers"))
 
     def bases(self) -> set[str]:
         """Return the chain_ids that containers are based on."""
-        rows = self._database.read("SELECT base FROM containers WHERE base IS NOT NULL")
-        return {row[0] for row in rows}
+        return set(self._database.select(str, "SELECT base FROM containers WHERE base IS NOT NULL"))
 
     def is_base(self, chain: str) -> bool:
         """Tell whether a container is based on the layer `chain`."""
-        sql = "SELECT 1 FROM containers WHERE base = ? LIMIT 1"
-        return self._database.one(sql, (chain,)) is not None
+        return self._database.has("containers", "base = ?", chain)
 
     def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""
-        sql = "SELECT 1 FROM containers WHERE id = ?"
-        return self._database.one(sql, (container_id,)) is not None
+        return self._database.has("containers", "id = ?", container_id)
 
     def holder(self, name: str) -> str | None:
         """Return the id of the container of that name."""
-        row = self._database.one("SELECT id FROM containers WHERE name = ?", (name,))
-        return None if row is None else str(row[0])
+        return self._database.first(str, "SELECT id FROM containers WHERE name = ?", (name,))
 
     def insert(self, row: ContainerRow) -> None:
         """Add a container."""
@@ -137,7 +133,7 @@ class ContainerTable:
         return rows[0] if rows else None
 
     def _select(self, rest: str, *values: Value) -> list[ContainerRow]:
-        rows = [ContainerRow(*row) for row in self._database.read(f"{_SELECT} {rest}", values)]
+        rows = self._database.select(ContainerRow, f"{_SELECT} {rest}", values)
         return [self._record_end(row) if row.ended_unrecorded else row for row in rows]
 
     def _record_end(self, row: ContainerRow) -> ContainerRow:
@@ -162,7 +158,6 @@ class ContainerTable:
                 " WHERE id = ? AND status = 'running' AND pid IS ? AND pid_start IS ?",
                 (ended.exit_code, ended.finished_ns, row.id, row.pid, row.pid_start),
             )
-            found = self._database.one(f"{_SELECT} WHERE id = ?", (row.id,))
-            if found is not None:
-                return ContainerRow(*found)
+            found = self._database.first(ContainerRow, f"{_SELECT} WHERE id = ?", (row.id,))
+            return found or ended
         return ended

@@ -21,7 +21,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,12 +29,11 @@ from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.writeback import write_back
 
 if TYPE_CHECKING:
     import sqlite3
-    from typing import Any
 else:
     import _sqlite3 as sqlite3  # the same, without what adapts dates: 2 ms
 
@@ -44,8 +43,7 @@ _FULL = f"no space left on its disk; {ADVICE}"
 _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 
 Value = str | int | bytes | None
-# `layerstore.db.schema` defines the columns.
-Row = tuple["Any", ...]
+_Row = TypeVar("_Row")
 
 
 class _Rehearsed(Exception):
@@ -159,16 +157,29 @@ class Database:
             yield tx
             raise _Rehearsed
 
-    def read(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
+    def read(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
         """Return the rows of a query, in this thread's transaction or after the last commit."""
         with _sentences(self.path):
             return self.connection.execute(sql, values).fetchall()
 
-    def one(self, sql: str, values: Sequence[Value] = ()) -> Row | None:
-        """Return the first row of a query, or None."""
+    def select(
+        self, kind: Callable[..., _Row], sql: str, values: Sequence[Value] = ()
+    ) -> list[_Row]:
+        """Return what `kind` makes of the columns of each row of a query."""
+        return [kind(*row) for row in self.read(sql, values)]
+
+    def first(
+        self, kind: Callable[..., _Row], sql: str, values: Sequence[Value] = ()
+    ) -> _Row | None:
+        """Return what `kind` makes of the first row of a query, None if there is no row."""
         with _sentences(self.path):
-            found: Row | None = self.connection.execute(sql, values).fetchone()
-            return found
+            row = self.connection.execute(sql, values).fetchone()
+            return None if row is None else kind(*row)
+
+    def has(self, table: str, where: str, *values: Value) -> bool:
+        """Tell whether `table` has a row for which `where` holds."""
+        sql = f"SELECT 1 FROM {table} WHERE {where} LIMIT 1"
+        return self.first(bool, sql, values) is not None
 
     def write(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Run one statement that writes; return how many rows it changed."""

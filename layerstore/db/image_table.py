@@ -67,41 +67,38 @@ class ImageTable:
 
     def ids(self) -> list[Digest]:
         """Return the id of every image."""
-        return [Digest(row[0]) for row in self._database.read("SELECT id FROM images")]
+        return self._database.select(Digest, "SELECT id FROM images")
 
     def exists(self, image_id: Digest) -> bool:
         """Tell whether there is an image of that id."""
-        return self._is_there("images WHERE id = ?", image_id)
+        return self._database.has("images", "id = ?", image_id)
 
     def by_prefix(self, digits: str) -> list[Digest]:
         """Return up to five images whose ids begin with these hexadecimal digits."""
         prefix = f"sha256:{digits}"
-        rows = self._database.read(
-            "SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 5", (prefix, prefix + "g")
+        return self._database.select(
+            Digest, "SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 5", (prefix, prefix + "g")
         )
-        return [Digest(row[0]) for row in rows]
 
     def children(self, image_id: Digest) -> list[Digest]:
         """Return the images whose parent is this one."""
-        rows = self._database.read("SELECT id FROM images WHERE parent = ?", (image_id,))
-        return [Digest(row[0]) for row in rows]
+        return self._database.select(Digest, "SELECT id FROM images WHERE parent = ?", (image_id,))
 
     def tops(self) -> set[Digest]:
         """Return the layers that are the last of an image."""
-        rows = self._database.read("SELECT top FROM images WHERE top IS NOT NULL")
-        return {Digest(row[0]) for row in rows}
+        return set(self._database.select(Digest, "SELECT top FROM images WHERE top IS NOT NULL"))
 
     def is_top(self, chain: Digest) -> bool:
         """Tell whether the layer is the last of an image."""
-        return self._is_there("images WHERE top = ?", chain)
+        return self._database.has("images", "top = ?", chain)
 
     def with_top(self, top: Digest | None, preferred: Digest) -> Digest | None:
         """Return an image whose last layer is `top`: `preferred`, or else the newest."""
-        row = self._database.one(
+        return self._database.first(
+            Digest,
             "SELECT id FROM images WHERE top IS ? ORDER BY id = ? DESC, added_ns DESC LIMIT 1",
             (top, preferred),
         )
-        return None if row is None else Digest(row[0])
 
     def add(self, row: ImageRow) -> None:
         """Add an image; one that is there stays as it is."""
@@ -125,72 +122,65 @@ class ImageTable:
         """Return the names of an image, or of all: the tags sorted, then the digests sorted."""
         where: str = "" if image_id is None else "WHERE image = ?"
         values: tuple[Value, ...] = () if image_id is None else (image_id,)
-        tags = self._database.read(
-            f"SELECT image, repository, tag FROM tags {where} ORDER BY repository, tag", values
+        tags = self._database.select(
+            _tag_name,
+            f"SELECT image, repository, tag FROM tags {where} ORDER BY repository, tag",
+            values,
         )
-        digests = self._database.read(
+        digests = self._database.select(
+            _digest_name,
             f"SELECT image, repository, digest FROM repo_digests {where}"
             " ORDER BY repository, digest",
             values,
         )
-        return [
-            *(NameRow(Digest(image), repository, tag=tag) for image, repository, tag in tags),
-            *(
-                NameRow(Digest(image), repository, digest=Digest(digest))
-                for image, repository, digest in digests
-            ),
-        ]
+        return tags + digests
 
     def some_names(self, image_id: Digest) -> list[NameRow]:
         """Return up to two tags of the image, and a digest in up to two repositories."""
-        tags = self._database.read(
-            "SELECT repository, tag FROM tags WHERE image = ? LIMIT 2", (image_id,)
+        tags = self._database.select(
+            _tag_name,
+            "SELECT image, repository, tag FROM tags WHERE image = ? LIMIT 2",
+            (image_id,),
         )
-        digests = self._database.read(
-            "SELECT repository, min(digest) FROM repo_digests WHERE image = ?"
+        digests = self._database.select(
+            _digest_name,
+            "SELECT image, repository, min(digest) FROM repo_digests WHERE image = ?"
             " GROUP BY repository LIMIT 2",
             (image_id,),
         )
-        return [
-            *(NameRow(image_id, repository, tag=tag) for repository, tag in tags),
-            *(
-                NameRow(image_id, repository, digest=Digest(digest))
-                for repository, digest in digests
-            ),
-        ]
+        return tags + digests
 
     def digests_in(self, image_id: Digest, repository: str) -> list[Digest]:
         """Return the digests that name the image in `repository`, sorted."""
-        rows = self._database.read(
+        return self._database.select(
+            Digest,
             "SELECT digest FROM repo_digests WHERE image = ? AND repository = ? ORDER BY digest",
             (image_id, repository),
         )
-        return [Digest(row[0]) for row in rows]
 
     def is_tagged(self, image_id: Digest, repository: str) -> bool:
         """Tell whether the image has a tag in `repository`."""
-        return self._is_there("tags WHERE image = ? AND repository = ?", image_id, repository)
+        return self._database.has("tags", "image = ? AND repository = ?", image_id, repository)
 
     def tagged(self, repository: str, tag: str | None) -> Digest | None:
         """Return the image that the tag names."""
-        row = self._database.one(
-            "SELECT image FROM tags WHERE repository = ? AND tag = ?", (repository, tag)
+        return self._database.first(
+            Digest, "SELECT image FROM tags WHERE repository = ? AND tag = ?", (repository, tag)
         )
-        return None if row is None else Digest(row[0])
 
     def digested(self, repository: str, digest: Digest) -> list[Digest]:
         """Return the images that the digest names in `repository`, the one named last first."""
-        rows = self._database.read(
+        return self._database.select(
+            Digest,
             "SELECT image FROM repo_digests WHERE repository = ? AND digest = ?"
             " ORDER BY named_ns DESC, image",
             (repository, digest),
         )
-        return [Digest(row[0]) for row in rows]
 
     def last_tagged_ns(self, image_id: Digest) -> int | None:
         """Return when the image last got a tag that it still has."""
-        row = self._database.one("SELECT max(tagged_ns) FROM tags WHERE image = ?", (image_id,))
-        return None if row is None or row[0] is None else int(row[0])
+        sql = "SELECT max(tagged_ns) FROM tags WHERE image = ?"
+        return self._database.first(lambda last: last and int(last), sql, (image_id,))
 
     def tag(self, image_id: Digest, repository: str, tag: str | None) -> None:
         """Let the tag name this image, and no other."""
@@ -224,10 +214,11 @@ class ImageTable:
         """Return the manifests kept of an image, or of all."""
         where: str = "" if image_id is None else "WHERE image = ?"
         values: tuple[Value, ...] = () if image_id is None else (image_id,)
-        rows = self._database.read(
-            f"SELECT digest, image, media_type FROM manifests {where} ORDER BY digest", values
+        return self._database.select(
+            lambda digest, image, kind: ManifestRow(Digest(digest), Digest(image), kind),
+            f"SELECT digest, image, media_type FROM manifests {where} ORDER BY digest",
+            values,
         )
-        return [ManifestRow(Digest(digest), Digest(image), kind) for digest, image, kind in rows]
 
     def add_manifest(self, row: ManifestRow) -> None:
         """Keep a manifest of an image, or an index that several images may come from."""
@@ -243,18 +234,21 @@ class ImageTable:
 
     def names_blob(self, digest: Digest) -> bool:
         """Tell whether the blob is an image's configuration or manifest."""
-        return self.exists(digest) or self._is_there("manifests WHERE digest = ?", digest)
-
-    def _is_there(self, rest: str, *values: Value) -> bool:
-        return self._database.one(f"SELECT 1 FROM {rest} LIMIT 1", values) is not None
+        return self.exists(digest) or self._database.has("manifests", "digest = ?", digest)
 
     def _select(self, rest: str, *values: Value) -> list[ImageRow]:
-        return [
-            ImageRow(
-                Digest(image),
-                Digest(top) if top else None,
-                Digest(parent) if parent else None,
-                *others,
-            )
-            for image, top, parent, *others in self._database.read(f"{_SELECT} {rest}", values)
-        ]
+        return self._database.select(
+            lambda image, top, parent, *others: ImageRow(
+                Digest(image), top and Digest(top), parent and Digest(parent), *others
+            ),
+            f"{_SELECT} {rest}",
+            values,
+        )
+
+
+def _tag_name(image: str, repository: str, tag: str) -> NameRow:
+    return NameRow(Digest(image), repository, tag=tag)
+
+
+def _digest_name(image: str, repository: str, digest: str) -> NameRow:
+    return NameRow(Digest(image), repository, digest=Digest(digest))

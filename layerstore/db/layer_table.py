@@ -54,26 +54,26 @@ class LayerTable:
 
     def unsettled(self) -> list[Digest]:
         """Return the layers that are not in their place yet."""
-        rows = self._database.read("SELECT chain_id FROM layers WHERE location IS NOT NULL")
-        return [Digest(row[0]) for row in rows]
+        return self._database.select(
+            Digest, "SELECT chain_id FROM layers WHERE location IS NOT NULL"
+        )
 
     def childless(self) -> list[Digest]:
         """Return the layers that are the parent of no other."""
-        rows = self._database.read(
+        return self._database.select(
+            Digest,
             "SELECT chain_id FROM layers AS layer"
-            " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)"
+            " WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = layer.chain_id)",
         )
-        return [Digest(row[0]) for row in rows]
 
     def sizes(self) -> dict[Digest, int]:
         """Return the size of every layer."""
-        rows = self._database.read("SELECT chain_id, size FROM layers")
-        return {Digest(chain): int(size) for chain, size in rows}
+        sql = "SELECT chain_id, size FROM layers"
+        return dict(self._database.select(lambda chain, size: (Digest(chain), int(size)), sql))
 
     def is_parent(self, chain: Digest) -> bool:
         """Tell whether another layer is on top of the layer."""
-        sql = "SELECT 1 FROM layers WHERE parent = ? LIMIT 1"
-        return self._database.one(sql, (chain,)) is not None
+        return self._database.has("layers", "parent = ?", chain)
 
     def put(self, row: LayerRow) -> None:
         """Add a layer; of one that is there, only the location changes."""
@@ -108,15 +108,12 @@ class LayerTable:
 
     def blob_users(self) -> dict[Digest, Digest]:
         """Return every blob that a layer came from, with the chain_id of such a layer."""
-        rows = self._database.read(
-            "SELECT digest, chain_id FROM layer_blobs JOIN layers USING (diff_id)"
-        )
-        return {Digest(digest): Digest(chain) for digest, chain in rows}
+        sql = "SELECT digest, chain_id FROM layer_blobs JOIN layers USING (diff_id)"
+        return dict(self._database.select(lambda blob, chain: (Digest(blob), Digest(chain)), sql))
 
     def names_blob(self, digest: Digest) -> bool:
         """Tell whether a layer came from the blob."""
-        sql = "SELECT 1 FROM layer_blobs WHERE digest = ? LIMIT 1"
-        return self._database.one(sql, (digest,)) is not None
+        return self._database.has("layer_blobs", "digest = ?", digest)
 
     def delete_blobs_of(self, diff_id: Digest) -> list[Digest]:
         """Delete and return the blobs of that diff_id, unless a layer still has it.
@@ -144,14 +141,17 @@ class LayerTable:
         self._database.write("DELETE FROM layer_blobs WHERE digest = ?", (digest,))
 
     def _select(self, rest: str, *values: str) -> list[LayerRow]:
-        return [
-            LayerRow(Digest(chain), Digest(parent) if parent else None, Digest(diff_id), *others)
-            for chain, parent, diff_id, *others in self._database.read(f"{_SELECT} {rest}", values)
-        ]
+        return self._database.select(
+            lambda chain, parent, diff_id, *others: LayerRow(
+                Digest(chain), parent and Digest(parent), Digest(diff_id), *others
+            ),
+            f"{_SELECT} {rest}",
+            values,
+        )
 
     def _blobs(self, rest: str, *values: str) -> list[BlobRow]:
-        sql = f"SELECT {', '.join(BlobRow._fields)} FROM layer_blobs {rest}"
-        return [
-            BlobRow(Digest(diff_id), Digest(digest), *others)
-            for diff_id, digest, *others in self._database.read(sql, values)
-        ]
+        return self._database.select(
+            lambda diff_id, digest, *others: BlobRow(Digest(diff_id), Digest(digest), *others),
+            f"SELECT {', '.join(BlobRow._fields)} FROM layer_blobs {rest}",
+            values,
+        )

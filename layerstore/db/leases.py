@@ -87,7 +87,7 @@ class Leases:
             tx.execute("DELETE FROM leases WHERE id = ?", work[1:])
 
     def _leave(self, work: tuple[int, int]) -> None:
-        if self._database.one("SELECT 1 FROM leases WHERE within = ?", work[1:]) is None:
+        if not self._database.has("leases", "within = ?", *work[1:]):
             self._end(work)
             return
         if work in self._works:
@@ -127,11 +127,12 @@ class Leases:
 
     def all(self) -> list[Lease]:
         """Return every lease, stale ones included."""
-        rows = self._database.read("SELECT id, within, kind, key, pid, pid_start FROM leases")
-        return [
-            Lease(number, within, kind, key, ProcessId(pid, start))
-            for number, within, kind, key, pid, start in rows
-        ]
+        return self._database.select(
+            lambda number, within, kind, key, *holder: Lease(
+                number, within, kind, key, ProcessId(*holder)
+            ),
+            "SELECT id, within, kind, key, pid, pid_start FROM leases",
+        )
 
     def kept(self) -> set[str]:
         """Return the layers and blobs that live processes lease."""

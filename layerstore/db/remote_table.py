@@ -49,12 +49,12 @@ class RemoteTable:
 
     def packed(self, diff_id: Digest) -> list[PackedRow]:
         """Return the blobs that packing the layers of that diff_id gave."""
-        rows = self._database.read(
+        return self._database.select(
+            lambda diff, blob, *others: PackedRow(Digest(diff), Digest(blob), *others),
             f"SELECT {', '.join(PackedRow._fields)} FROM packed_layers WHERE diff_id = ?"
             " ORDER BY digest",
             (diff_id,),
         )
-        return [PackedRow(Digest(diff), Digest(blob), *others) for diff, blob, *others in rows]
 
     def add_places(self, repository: str, digests: list[Digest]) -> None:
         """Record that the repository, a full name, holds these blobs now."""
@@ -68,11 +68,11 @@ class RemoteTable:
 
     def places(self, digest: Digest) -> list[str]:
         """Return the repositories that held the blob, the one seen last first."""
-        rows = self._database.read(
+        return self._database.select(
+            str,
             "SELECT repository FROM blob_places WHERE digest = ? ORDER BY seen_ns DESC, repository",
             (digest,),
         )
-        return [row[0] for row in rows]
 
     def forget_place(self, digest: Digest, repository: str) -> None:
         """Record that the repository does not hold the blob any more."""

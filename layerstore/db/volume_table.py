@@ -43,17 +43,17 @@ class VolumeTable:
 
     def get(self, name: str) -> VolumeRow | None:
         """Return the volume of that name."""
-        row = self._database.one(f"SELECT {_COLUMNS} FROM volumes WHERE name = ?", (name,))
-        return None if row is None else VolumeRow(*row)
+        return self._database.first(
+            VolumeRow, f"SELECT {_COLUMNS} FROM volumes WHERE name = ?", (name,)
+        )
 
     def all(self) -> list[VolumeRow]:
         """Return every volume, by name."""
-        rows = self._database.read(f"SELECT {_COLUMNS} FROM volumes ORDER BY name")
-        return [VolumeRow(*row) for row in rows]
+        return self._database.select(VolumeRow, f"SELECT {_COLUMNS} FROM volumes ORDER BY name")
 
     def names(self) -> set[str]:
         """Return the name of every volume."""
-        return {row[0] for row in self._database.read("SELECT name FROM volumes")}
+        return set(self._database.select(str, "SELECT name FROM volumes"))
 
     def insert(self, row: VolumeRow) -> None:
         """Add a volume."""
@@ -70,24 +70,24 @@ class VolumeTable:
 
     def uses_of(self, container: str) -> list[UseRow]:
         """Return the uses of a container, by target."""
-        rows = self._database.read(
+        return self._database.select(
+            UseRow,
             f"SELECT {_USE_COLUMNS} FROM volume_uses WHERE container = ? ORDER BY target",
             (container,),
         )
-        return [UseRow(*row) for row in rows]
 
     def users(self, name: str) -> list[str]:
         """Return the containers that use a volume, the oldest first."""
-        rows = self._database.read(
+        return self._database.select(
+            lambda container, _: str(container),
             "SELECT DISTINCT id, created_ns FROM volume_uses JOIN containers ON id = container"
             " WHERE volume = ? ORDER BY created_ns, id",
             (name,),
         )
-        return [row[0] for row in rows]
 
     def used(self) -> set[str]:
         """Return the names of the volumes that a container uses."""
-        return {row[0] for row in self._database.read("SELECT volume FROM volume_uses")}
+        return set(self._database.select(str, "SELECT volume FROM volume_uses"))
 
     def filled(self, container: str, target: str) -> None:
         """Record that the use needs no content of the image any more."""

@@ -102,10 +102,13 @@ def examine(store: Store, *, content: bool = True, report: Report = silent) -> I
 
 
 def _database(store: Store) -> Iterator[Finding]:
-    for row in store.database.read("PRAGMA integrity_check"):
-        if row[0] != "ok":
-            yield Finding("database", "store.db", f"is damaged: {row[0]}")
-    for table, _, parent, _ in store.database.read("PRAGMA foreign_key_check"):
+    for answer in store.database.select(str, "PRAGMA integrity_check"):
+        if answer != "ok":
+            yield Finding("database", "store.db", f"is damaged: {answer}")
+    found = store.database.select(
+        lambda table, _, parent, __: (str(table), str(parent)), "PRAGMA foreign_key_check"
+    )
+    for table, parent in found:
         yield Finding("database", "store.db", f"has a row in {table} without its {parent}")
 
 

@@ -22,9 +22,9 @@ OURS = ("layerstore", "mount_tools", "unionfs")
 RUN = {
     "": "layerstore mount_tools unionfs",
     "layerstore": "blobs containers db errors images layers oci store volumes",
-    "layerstore.containers": "containers names",
-    "layerstore.db": "container_table database durability file_locks image_table layer_table "
-    "leases processes reserve schema staging volume_table",
+    "layerstore.containers": "container containers names",
+    "layerstore.db": "container_table database durability file_locks foundation image_table "
+    "layer_table leases processes reserve schema staging volume_table",
     "layerstore.images": "images rows",
     "layerstore.oci": "digest documents durations json_values platform reference run_config "
     "sha256 timestamps",

@@ -16,7 +16,7 @@ import zstandard
 
 from layerstore.archive.load import load
 from layerstore.archive.save import OCI_ARCHIVE, save
-from layerstore.db.database import Database, Row, Value
+from layerstore.db.database import Database, Value
 from layerstore.errors import (
     Conflict,
     DigestMismatch,
@@ -373,7 +373,7 @@ def rows_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int) -> 
     count = 0
     read = Database.read
 
-    def counted(self: Database, sql: str, values: Sequence[Value] = ()) -> list[Row]:
+    def counted(self: Database, sql: str, values: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
         nonlocal count
         found = read(self, sql, values)
         count += len(found)

@@ -132,7 +132,7 @@ def test_digests_of_files_are_remembered(
         memo = FileDigests(store.database)
         first = Digester(tree, memo).directory(tree.walk("d"))
         memo.flush()
-        assert store.database.one("SELECT count(*) FROM file_digests") == (1,)
+        assert store.database.first(int, "SELECT count(*) FROM file_digests") == 1
         monkeypatch.setattr(os, "read", None)
         memo = FileDigests(store.database)
         assert Digester(tree, memo).directory(tree.walk("d")) == first

@@ -82,7 +82,7 @@ def test_a_changed_file_takes_the_place_of_the_old(store: Store) -> None:
     digests.flush()
     assert digests.find(FILE) is None
     assert digests.find(FILE._replace(mtime_ns=8)) == b"2"
-    assert store.database.one("SELECT count(*) FROM file_digests") == (1,)
+    assert store.database.first(int, "SELECT count(*) FROM file_digests") == 1
 
 
 def test_the_largest_numbers_fit(store: Store) -> None:

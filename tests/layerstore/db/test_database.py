@@ -39,9 +39,7 @@ def db(path: Path) -> Iterator[Database]:
 
 
 def lease_count(db: Database) -> int:
-    row = db.one("SELECT count(*) FROM leases")
-    assert row is not None
-    return int(row[0])
+    return db.select(int, "SELECT count(*) FROM leases")[0]
 
 
 INSERT = "INSERT INTO leases (kind, key, pid, pid_start, created_ns) VALUES ('work', 'x', 1, 1, 1)"

@@ -59,4 +59,4 @@ def test_listing_needs_no_scan_of_another_table(store: Store) -> None:
         "SELECT 1 FROM volume_uses WHERE volume = 'x'",
     ):
         plan = store.database.read(f"EXPLAIN QUERY PLAN {sql}")
-        assert all("SEARCH" in row[3] or "INDEX" in row[3] for row in plan), (sql, plan)
+        assert all("SEARCH" in str(row[3]) or "INDEX" in str(row[3]) for row in plan), (sql, plan)
