@@ -83,12 +83,16 @@ class Finding(NamedTuple):
         return not self.harmless and not (self.repair is not None and self.repair.done)
 
 
-def examine(store: Store, *, content: bool = True, report: Report = silent) -> Iterator[Finding]:
-    """Yield a finding for everything that is missing, changed or left over in the store.
+def check(store: Store, *, content: bool = True, report: Report = silent) -> list[Finding]:
+    """Return a finding for everything that is missing, changed or left over in the store.
 
     Without `content` no file is read: a file of a layer counts as unchanged if its size
     and time are, and a blob if it exists.
     """
+    return list(_findings(store, content=content, report=report))
+
+
+def _findings(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
     yield from _database(store)
     yield from _blobs(store, content=content, report=report)
     yield from _layers(store, content=content, report=report)

@@ -23,7 +23,7 @@ from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import Finding, Repair, examine
+from layerstore.operations.check import Finding, Repair, check
 from layerstore.progress import Report, silent
 from layerstore.tar.compression import open_decompressed
 from unionfs.light_typing import TYPE_CHECKING
@@ -36,21 +36,14 @@ if TYPE_CHECKING:
 QUARANTINE = "quarantine"
 
 
-def check(
-    store: Store,
-    *,
-    repair: bool = False,
-    content: bool = True,
-    report: Report = silent,
-) -> list[Finding]:
-    """Return the findings of a check of the store.
+def repair(store: Store, *, content: bool = True, report: Report = silent) -> list[Finding]:
+    """Check the store, and repair each finding as far as possible.
 
-    With `repair` each finding is repaired as far as possible, and has what was done.
-    Without `content` the content of files is not read.
+    Returns the findings with what was done; see `layerstore.operations.check.check`.
     """
-    findings = list(examine(store, content=content, report=report))
-    if not repair or not findings:
-        return findings
+    findings = check(store, content=content, report=report)
+    if not findings:
+        return []
     with store.leases.lease("work", "repair"):
         repairs = _Repairs(store)
         # A layer has a finding for each of its files, and is repaired once.

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from tests.conformance.tree import build, file
 from tests.helpers.cli import Cli
 from tests.helpers.images import add_image
@@ -215,7 +215,7 @@ def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path, whose: s
         disk.unmount()
         disk.mount()
         with Store.open(root) as store:
-            assert [finding.problem for finding in examine(store)] == []
+            assert [finding.problem for finding in check(store)] == []
             assert os.listdir(store.containers.path) == []
     finally:
         disk.unmount()

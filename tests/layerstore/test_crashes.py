@@ -18,7 +18,7 @@ from layerstore import Container, Store
 from layerstore.errors import NoSuchImage
 from layerstore.oci.reference import familiar
 from layerstore.operations import gc
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit as commit_container
 from layerstore.volumes import VolumeUse
 from tests.helpers.effort import examples
@@ -187,7 +187,7 @@ def prepared(tmp_path: Path) -> Path:
     root = tmp_path / "prepared"
     with Store.open(root, sync=False) as store:
         prepare(store)
-        assert [str(finding) for finding in examine(store)] == []
+        assert [str(finding) for finding in check(store)] == []
     return root
 
 
@@ -200,7 +200,7 @@ def copy(root: Path, to: Path) -> Path:
 def look(root: Path, *, litters: bool = False) -> State:
     """Open the store, which recovers; see that it is sound; return its state."""
     with Store.open(root, sync=False, create=False) as store:
-        findings = [finding for finding in examine(store) if not (litters and finding.harmless)]
+        findings = [finding for finding in check(store) if not (litters and finding.harmless)]
         assert [str(finding) for finding in findings] == []
         assert store.leases.all() == [] and os.listdir(store.staging.path) == []
         return state(store)

@@ -15,7 +15,7 @@ from layerstore import Store
 from layerstore.errors import Conflict, NotFound
 from layerstore.oci.reference import familiar
 from layerstore.operations import gc
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from tests.helpers import children
 from tests.helpers.images import add_image, add_layer, config_of, diff_id
 
@@ -55,7 +55,7 @@ def at_once(root: Path, *work: Callable[[Store, int], object]) -> None:
 
 def sound(root: Path) -> None:
     with Store.open(root, sync=False) as store:
-        assert [str(finding) for finding in examine(store)] == []
+        assert [str(finding) for finding in check(store)] == []
         assert store.leases.all() == [] and os.listdir(store.staging.path) == []
 
 
@@ -143,11 +143,11 @@ def test_check_of_a_store_at_work_finds_nothing(shared: Path) -> None:
             store.containers.remove(container)
             store.images.remove(f"w{number}")
 
-    def check(store: Store, number: int) -> None:
+    def look(store: Store, number: int) -> None:
         for _ in range(ROUNDS):
-            assert [str(finding) for finding in examine(store)] == []
+            assert [str(finding) for finding in check(store)] == []
 
-    at_once(shared, work, work, work, check, check)
+    at_once(shared, work, work, work, look, look)
     sound(shared)
 
 

@@ -16,7 +16,7 @@ from layerstore.errors import Conflict, NotFound
 from layerstore.images.removal import Removed
 from layerstore.oci.reference import familiar
 from layerstore.operations import gc
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from tests.helpers.effort import examples
 from tests.helpers.images import add_image
 
@@ -158,7 +158,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def store_is_sound_and_holds_what_is_needed_and_no_more(self) -> None:
-        assert [str(finding) for finding in examine(self.store)] == []
+        assert [str(finding) for finding in check(self.store)] == []
         needed: set[str] = set()
         tops = [image.top for image in self.store.images.all()]
         tops += [container.base for container in self.store.containers.list()]

@@ -12,7 +12,7 @@ import pytest
 
 from layerstore import Store, default_root
 from layerstore.errors import NotFound, StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from tests.helpers import children
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
@@ -239,7 +239,7 @@ def test_ordinary_user_has_a_store_of_its_own() -> None:
                 image = add_image(store, A, B, names=["x"])
                 container = store.containers.create(image, name="box")
                 assert len(store.containers.lowers(container)) == 2
-                assert list(examine(store)) == []
+                assert check(store) == []
                 store.containers.remove(container)
                 assert len(store.images.remove("x")) == 4
             closed = Path(name) / "closed"

@@ -9,9 +9,9 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.gc import Which, prune, prune_volumes
-from layerstore.operations.repair import check
+from layerstore.operations.repair import repair
 from layerstore.volumes import DATA, ENTRIES, FILLING, VolumeUse, anonymous_name, checked_name
 from tests.helpers.images import add_image
 
@@ -22,7 +22,7 @@ def container(store: Store, *uses: VolumeUse, name: str = "box") -> Container:
 
 
 def found(store: Store) -> list[str]:
-    return [str(finding) for finding in examine(store)]
+    return [str(finding) for finding in check(store)]
 
 
 def test_a_volume_is_made_once(store: Store) -> None:
@@ -118,14 +118,14 @@ def test_check_tells_of_a_lost_directory_and_makes_another(store: Store) -> None
     store.volumes.create("data")
     store.volumes.data("data").rmdir()
     assert found(store) == ["volume data has lost its directory"]
-    (finding,) = check(store, repair=True)
+    (finding,) = repair(store)
     assert str(finding) == "volume data has lost its directory (made an empty one)"
     assert found(store) == [] and store.volumes.data("data").is_dir()
     store.volumes.data("data").rmdir()
     store.volumes.directory("data").rmdir()
     with pytest.raises(StoreError, match="has lost its directory"), store.volumes.lock("data"):
         pass
-    check(store, repair=True)
+    repair(store)
     assert found(store) == []
 
 
@@ -136,7 +136,7 @@ def test_check_tells_of_a_directory_without_a_row(store: Store) -> None:
     with pytest.raises(StoreError, match="belongs to no volume"):
         store.volumes.create("stray")
     assert (store.volumes.path / "stray" / DATA).is_dir()
-    check(store, repair=True)
+    repair(store)
     assert found(store) == []
     store.volumes.create("stray")
 
@@ -170,11 +170,11 @@ def test_what_was_moved_in_by_half_is_completed(store: Store) -> None:
     data = store.volumes.data("data")
     os.rename(filling / ENTRIES / "a", data / "a")
     (data / "b").write_text("of a container")
-    (finding,) = examine(store)
+    (finding,) = check(store)
     assert finding.harmless and "has only a part of its image's files yet" in str(finding)
     with store.volumes.lock("data"):
-        assert list(examine(store)) == [], "somebody is at it"
-    (finding,) = check(store, repair=True)
+        assert check(store) == [], "somebody is at it"
+    (finding,) = repair(store)
     assert str(finding.repair) == "moved the rest in"
     assert {path.name: path.read_text() for path in data.iterdir()} == {
         "a": "a",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from layerstore.operations.check import Finding
+from layerstore.operations.check import check as check_store
 from layerstore.operations.repair import QUARANTINE
-from layerstore.operations.repair import check as check_store
+from layerstore.operations.repair import repair as repair_store
 from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
@@ -33,9 +34,8 @@ def check(invocation: Invocation, repair: bool, quick: bool, json: bool, quiet: 
     read_all()
     # All events share one line: a store has more blobs than a screen has lines.
     with reported(quiet=quiet) as report:
-        found = check_store(
+        found = (repair_store if repair else check_store)(
             store,
-            repair=repair,
             content=not quick,
             report=lambda event: report(event._replace(what="", note=event.what)),
         )

@@ -20,7 +20,7 @@ from layerstore.archive.engine_store import find_in_engine, load_from_engine, pa
 from layerstore.archive.load import Loaded
 from layerstore.archive.save import save
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.store import Store
 from tests.helpers.mounts import require_root
 
@@ -104,7 +104,7 @@ def test_the_layers_stay_where_they_are(store: Store, engine: Path, tmp_path: Pa
     assert layer.diff == engine / "overlay" / _LAYER / "diff"
     assert layer.size == 5000
     assert (layer.diff / "etc/motd").read_bytes() == b"hello" * 1000
-    assert list(examine(store, content=True)) == []
+    assert check(store, content=True) == []
     save(store, ["localhost/base:1"], io.BytesIO())  # which compares the digest
     store.images.remove("localhost/base:1")
     assert (engine / "overlay" / _LAYER / "diff/etc/motd").exists(), "not ours to remove"
@@ -133,7 +133,7 @@ def test_a_layer_that_the_engine_removes(store: Store, engine: Path) -> None:
     shutil.rmtree(engine)
     with pytest.raises(NotFound, match="has lost its files"):
         store.layers.chain(image.top)
-    assert list(examine(store, content=True))
+    assert check(store, content=True)
 
 
 def test_a_tar_split_that_leads_out_of_the_layer(store: Store, engine: Path) -> None:

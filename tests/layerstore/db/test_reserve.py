@@ -11,7 +11,7 @@ import pytest
 from layerstore import Store
 from layerstore.db.reserve import ADVICE, SIZE, Reserve
 from layerstore.errors import DiskFull, StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from tests.helpers.images import add_image, add_layer
 from tests.helpers.mounts import require_root
 from tests.helpers.small_disks import fill, small_disk
@@ -52,7 +52,7 @@ def test_what_does_not_fit_leaves_no_trace(small: Path, name: str, left: int) ->
     assert not failed or "no space left" in failed.lower()
     filler.unlink()
     with Store.open(small) as store:
-        findings = [finding for finding in examine(store) if failed or not finding.harmless]
+        findings = [finding for finding in check(store) if failed or not finding.harmless]
         assert [str(finding) for finding in findings] == []
         names = {"base", "other"} | ({"new"} if name == "load" and not failed else set())
         assert {image.tags[0].path.split("/")[-1] for image in store.images.all()} == names

@@ -10,7 +10,7 @@ import pytest
 
 from layerstore import Image, Layer, Store
 from layerstore.oci.documents import OCI_CONFIG, Descriptor, Manifest
-from layerstore.operations.check import Finding, Repair, examine
+from layerstore.operations.check import Finding, Repair, check
 from tests.helpers.images import add_image, add_layer, some_digest
 
 A = {"etc/motd": b"hello", "bin/sh": b"#!", "empty": b""}
@@ -34,7 +34,7 @@ def base_of(store: Store, image: Image) -> Layer:
 
 
 def found(store: Store, *, content: bool = True) -> list[str]:
-    return [str(finding) for finding in examine(store, content=content)]
+    return [str(finding) for finding in check(store, content=content)]
 
 
 def test_sound_store_has_no_findings(store: Store, image: Image) -> None:
@@ -166,7 +166,7 @@ def test_leftovers_are_harmless(store: Store, image: Image) -> None:
     (store.root / "containers" / "stray").mkdir()
     (store.root / "staging" / "stray").mkdir()
     os.utime(store.root / "staging" / "stray", (0, 0))
-    findings = list(examine(store))
+    findings = check(store)
     assert [str(finding) for finding in findings] == [
         f"blob {loose} belongs to nothing",
         f"layer {layer.chain_id.short} belongs to no image",

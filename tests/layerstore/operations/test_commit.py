@@ -13,8 +13,8 @@ from layerstore import Container, Image, Store
 from layerstore.db.staging import remove_tree
 from layerstore.errors import InvalidReference, StoreError
 from layerstore.operations import commit as commit_module
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit
-from layerstore.operations.repair import check
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
@@ -51,7 +51,7 @@ def shown(store: Store, image: Image, name: str) -> bytes:
 
 
 def all_well(store: Store) -> None:
-    assert list(check(store)) == []
+    assert check(store) == []
 
 
 def test_the_upper_becomes_a_layer_and_the_layer_an_image(

@@ -14,8 +14,8 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.db.processes import ProcessId
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit
-from layerstore.operations.repair import check
 from mount_tools.container.running import wait_for_end
 from tests.helpers.images import add_image
 from tests.helpers.mounts import DEADLINE, helper_environment, require_fuse, require_root, run
@@ -83,7 +83,7 @@ def test_nothing_is_lost(tmp_path: Path, victim: str) -> None:
                 assert victim != "commit"
         unmount(container, point)
         with Store.open(path, sync=False) as store:
-            assert list(check(store)) == []
+            assert check(store) == []
             for tagged in store.images.list():
                 assert store.layers.chain(tagged.top), "an image has all of its layers"
     container = mount(path, "box", point)
@@ -95,4 +95,4 @@ def test_nothing_is_lost(tmp_path: Path, victim: str) -> None:
     with Store.open(path, sync=False) as store:
         made = commit(store, store.containers.resolve("box")).image
         assert made.top is not None
-        assert list(check(store)) == []
+        assert check(store) == []

@@ -13,7 +13,7 @@ from layerstore.diff.changes import changes
 from layerstore.diff.differences import differences
 from layerstore.errors import LimitExceeded
 from layerstore.limits import MAX_LAYERS
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit
 from layerstore.operations.rootfs import export_container
 from tests.helpers import children
@@ -110,4 +110,4 @@ def test_a_commit_up_to_the_limit_works_and_can_be_used(full: tuple[Store, Image
     with pytest.raises(LimitExceeded):
         commit(store, container)
     with_few_descriptors(lambda: export_container(store, container, io.BytesIO()))
-    assert not [finding for finding in examine(store) if finding.kind == "container"]
+    assert not [finding for finding in check(store) if finding.kind == "container"]

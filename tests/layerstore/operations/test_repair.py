@@ -13,8 +13,8 @@ import pytest
 from layerstore import Image, Layer, Store
 from layerstore.layer.unpack import unpack
 from layerstore.oci.documents import OCI_LAYER
-from layerstore.operations.check import Finding, Repair
-from layerstore.operations.repair import check
+from layerstore.operations.check import Finding, Repair, check
+from layerstore.operations.repair import repair
 from layerstore.tar.compression import open_decompressed
 from tests.helpers.images import add_image, add_layer, config_of
 from unionfs.syscalls.privilege import is_machine_root
@@ -26,10 +26,6 @@ def quarantined(store: Store) -> list[str]:
     """Return what lies in the quarantine, by the names it had."""
     (run,) = (store.root / "quarantine").iterdir()
     return sorted(str(path.relative_to(run)) for path in run.glob("*/*"))
-
-
-def repair(store: Store) -> list[Finding]:
-    return check(store, repair=True)
 
 
 def done(finding: Finding) -> str:
@@ -195,7 +191,7 @@ def test_commit_cut_short_is_finished(store: Store) -> None:
 def test_progress_names_what_is_looked_at(store: Store, repaired: bool) -> None:
     image = add_image(store, A)
     seen: list[str] = []
-    check(store, repair=repaired, report=lambda progress: seen.append(progress.what))
+    (repair if repaired else check)(store, report=lambda progress: seen.append(progress.what))
     assert image.top is not None and {image.id.short, image.top.short} == set(seen)
 
 

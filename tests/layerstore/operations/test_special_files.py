@@ -14,7 +14,7 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.diff.differences import differences
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit
 from layerstore.operations.gc import prune
 from layerstore.operations.rootfs import export_container, import_image
@@ -65,7 +65,7 @@ def test_special_files_are_compared_committed_exported_and_checked(
     out.seek(0)
     imported = import_image(store, out)
     assert stat.S_ISFIFO((store.layers.chain(imported.top)[0].diff / "new").lstat().st_mode)
-    assert [str(finding) for finding in examine(store) if top.chain_id in finding.key] == []
+    assert [str(finding) for finding in check(store) if top.chain_id in finding.key] == []
     prune(store, dry_run=True)
 
 
@@ -112,6 +112,6 @@ def test_holes_are_not_read(store: Store) -> None:
     # The digest of a layer is of all its zeros.
     image = commit(store, container, "y").image
     (top, *_) = store.layers.chain(image.top)
-    assert not [found for found in examine(store) if found.key == top.chain_id]
+    assert not [found for found in check(store) if found.key == top.chain_id]
     assert (top.diff / "sparse").stat().st_blocks * 512 < 1 << 20
     assert bytes_read() - before < 64 << 20

@@ -11,8 +11,8 @@ import pytest
 from layerstore import Digest, Image, Store
 from layerstore.layer.flatten import write_flat_tar
 from layerstore.oci.documents import ImageConfig
+from layerstore.operations.check import check
 from layerstore.operations.commit import commit
-from layerstore.operations.repair import check
 from layerstore.operations.squash import squash
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
@@ -105,7 +105,7 @@ def test_the_tree_is_the_same_and_the_layers_are_one(
         again = squashed(store, image, None if scratch else base)
         assert again.diff_ids == config.diff_ids
         store.images.add(config.data)
-    assert list(check(store)) == []
+    assert check(store) == []
 
 
 def test_only_what_changed_is_in_the_layer(store: Store, base: Image) -> None:

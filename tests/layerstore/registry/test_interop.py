@@ -14,7 +14,7 @@ import pytest
 
 from layerstore.images.images import Image
 from layerstore.oci.reference import Reference
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.registry.client import Client
 from layerstore.registry.layers_out import parse_compression
 from layerstore.registry.pull import pull_image
@@ -54,7 +54,7 @@ def pushed(store: Store, image: Image, client: Client, name: Reference) -> Refer
 def pulled(store: Store, client: Client, name: Reference) -> Image:
     """Pull an image; the store is sound afterwards."""
     image = store.images.get(pull_image(store, client.repository(name), name).image)
-    assert list(examine(store)) == []
+    assert check(store) == []
     return image
 
 

@@ -22,7 +22,7 @@ import pytest
 from layerstore import Store
 from layerstore.errors import DiskFull, StoreError
 from layerstore.oci.reference import Reference
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.rootfs import import_image
 from layerstore.progress import Progress, Status
 from layerstore.registry.pull import pull_image
@@ -63,7 +63,7 @@ MOST = max(KILLS, 12)  # changes before which a process dies
 def sound(root: Path) -> set[str]:
     """Open the store, which recovers, and check it; return the names of its images."""
     with Store.open(root, sync=False) as store:
-        assert [str(finding) for finding in examine(store)] == []
+        assert [str(finding) for finding in check(store)] == []
         assert store.leases.all() == [] and os.listdir(store.staging.path) == []
         images = store.images.all()
         if not images:

@@ -13,7 +13,7 @@ from layerstore import Store
 from layerstore.errors import NotFound
 from layerstore.oci.digest import Digest
 from layerstore.oci.reference import Reference
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.progress import Progress, Status
 from tests.helpers.mounts import DEADLINE
 from tests.helpers.registries import LAYERS, REPOSITORY, MemoryRegistry, plain_layer
@@ -29,7 +29,7 @@ def registry() -> MemoryRegistry:
 
 
 def is_clean(store: Store) -> bool:
-    return list(examine(store)) == []
+    return check(store) == []
 
 
 def nothing_is_left(store: Store) -> bool:

@@ -21,7 +21,7 @@ from layerstore.limits import Limits
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.platform import Platform
 from layerstore.oci.reference import Reference
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.progress import Progress, Status
 from layerstore.registry.errors import Interrupted, ManifestUnknown
 from layerstore.registry.pull import Pulled, pull_all, pull_image
@@ -44,7 +44,7 @@ def pull(
 
 
 def is_clean(store: Store) -> bool:
-    return list(examine(store)) == []
+    return check(store) == []
 
 
 def blobs_asked(registry: MemoryRegistry) -> list[str]:

@@ -18,7 +18,7 @@ from layerstore.errors import DigestMismatch
 from layerstore.oci.digest import Digest, sha256_digest
 from layerstore.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
 from layerstore.oci.reference import Reference
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.rootfs import import_image
 from layerstore.progress import Progress, Status
 from layerstore.registry.layers_out import Compression, parse_compression
@@ -86,7 +86,7 @@ def test_an_image_made_here_is_packed_and_sent(
     assert sha256_digest(gzip.decompress(registry.blobs[layer["digest"]])) == diff_id
     image = store.images.get(made)
     assert image.repo_digests == (Reference(REPOSITORY, None, pushed.digest),)
-    assert list(examine(store)) == []
+    assert check(store) == []
 
 
 def test_a_second_push_sends_nothing(store: Store, registry: MemoryRegistry, made: Digest) -> None:
@@ -252,7 +252,7 @@ def test_a_compression_that_was_asked_for_replaces_another(
         layer["mediaType"] for layer in json.loads(registry.manifests["latest"].data)["layers"]
     }
     assert kinds == {"application/vnd.oci.image.layer.v1.tar+zstd"}
-    assert list(examine(store)) == []
+    assert check(store) == []
 
 
 def test_a_new_layer_goes_with_those_that_came(

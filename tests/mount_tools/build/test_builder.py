@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.rootfs import import_image
 from tests.helpers.builds import Builds, cached
 from tests.helpers.containers import Containers
@@ -25,7 +25,7 @@ from tests.helpers.small_disks import small_disk
 def is_whole(builds: Builds) -> None:
     """The store is consistent, nothing is mounted, and no container is left."""
     with Store.open(builds.containers.store, sync=False) as store:
-        assert list(examine(store, content=True)) == []
+        assert check(store, content=True) == []
         assert store.containers.list() == []
     table = Path("/proc/self/mountinfo").read_text().splitlines()
     ours = str(builds.context.parent)
@@ -335,7 +335,7 @@ def test_a_build_that_is_killed_at_any_moment_goes_on(builds: Builds, seed: int)
         process.wait()
         wait_until(lambda: not builds.containers.mine(), "its processes to end", 20)
         with Store.open(builds.containers.store, sync=False) as store:
-            assert list(examine(store, content=True)) == []
+            assert check(store, content=True) == []
     builds.ok()
     assert builds.content("/c") == "b"
     assert cached(builds.ok()) == 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layerstore import Store
 from layerstore.layer.pack import pack
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from mount_tools.build.messages import Link, Stopped, link
 from mount_tools.build.packer import Packer, limit_times, run_packer
 from tests.helpers.stages import run_stage, sh
@@ -31,7 +31,7 @@ def test_each_step_that_changes_something_is_a_layer(store: Store) -> None:
             assert pack(layer.diff, below, privileged=True).diff_id == layer.diff_id
         assert (layers[0].diff / "b").read_text() == "a\n"
     store.containers.remove(ran.container)
-    assert list(examine(store, content=True)) == []
+    assert check(store, content=True) == []
 
 
 def test_the_same_steps_make_the_same_layers_with_a_time_limit(store: Store) -> None:

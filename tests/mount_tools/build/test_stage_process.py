@@ -11,7 +11,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.errors import StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage_mount import Surface
 from mount_tools.build.stage_process import StageProcess
@@ -29,7 +29,7 @@ def test_a_killed_process_ends_the_stage(store: Store, victim: str) -> None:
     ran = run_stage(store, [sh("echo > /a"), sh("echo begun; sleep 1000")], look=look)
     assert ran.broke is None
     store.containers.remove(store.containers.get(ran.container.id))
-    assert list(examine(store, content=True)) == []
+    assert check(store, content=True) == []
 
 
 def test_a_packer_that_is_killed_before_its_lease_is_seen(
@@ -96,4 +96,4 @@ def test_a_stage_that_cannot_be_mounted_leaves_nothing(
     with pytest.raises(StoreError, match="no mount today"):
         run_stage(store, [sh("true")])
     assert store.containers.list() == []
-    assert list(examine(store, content=True)) == []
+    assert check(store, content=True) == []

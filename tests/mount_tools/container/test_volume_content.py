@@ -11,7 +11,7 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.errors import Conflict, StoreError
-from layerstore.operations.check import examine
+from layerstore.operations.check import check
 from layerstore.operations.rootfs import import_image
 from layerstore.volumes import FILLING, VolumeUse
 from mount_tools.container.mount_words import Volume
@@ -187,7 +187,7 @@ def test_a_kill_at_any_moment_leaves_it_whole_or_to_be_completed(
     for at in points(count_changes(copied(), fill), examples(8)):
         kill_at(copied(), fill, at)
         with Store.open(tmp_path / "store", sync=False) as opened:
-            assert [str(one) for one in examine(opened) if not one.harmless] == []
+            assert [str(one) for one in check(opened) if not one.harmless] == []
             fill(opened)
             assert listing(opened.volumes.data("data")) == whole, f"change {at}"
-            assert list(examine(opened)) == []
+            assert check(opened) == []
