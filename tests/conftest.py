@@ -9,9 +9,15 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from unionfs.light_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layerstore import Store
 
 # A busy machine is not a fault: no test asserts a time.
 settings.register_profile("pyunion", deadline=None)
@@ -65,3 +71,18 @@ def _tests_leak_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     # pytest keeps the values of the fixtures, which are torn down by now.
     request.node.funcargs.clear()
     _collect()
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store, without syncs, which only a crash of the machine would show."""
+    from layerstore import Store
+
+    with Store.open(tmp_path / "store", sync=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(empty_store: Store) -> Store:
+    """The store of a test, which some directories and modules fill."""
+    return empty_store

@@ -1,7 +1,4 @@
-"""What the tests of the layer store share.
-
-Stores to test on are without syncs, which only a crash of the machine would show.
-"""
+"""What the tests of the layer store share."""
 
 from __future__ import annotations
 
@@ -28,10 +25,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(root: Path) -> Iterator[Store]:
-    """An empty store."""
-    with Store.open(root, sync=False) as opened:
-        yield opened
-        held = [lease for lease in opened.leases.all() if lease.kind != "gone"]
-        assert held == [], "a lease outlived its work"
-        assert list(opened.staging.path.iterdir()) == [], "staging was left behind"
+def store(empty_store: Store) -> Iterator[Store]:
+    """An empty store, on which every work has to end."""
+    yield empty_store
+    held = [lease for lease in empty_store.leases.all() if lease.kind != "gone"]
+    assert held == [], "a lease outlived its work"
+    assert list(empty_store.staging.path.iterdir()) == [], "staging was left behind"

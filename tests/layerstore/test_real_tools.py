@@ -57,11 +57,9 @@ def run(*command: str | Path, check: bool = True) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(autouse=True)
+def as_root() -> None:
     require_root()
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 @pytest.fixture

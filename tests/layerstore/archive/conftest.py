@@ -1,4 +1,4 @@
-"""Two stores, for a round trip."""
+"""Another store, for a round trip."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from pathlib import Path
 import pytest
 
 from layerstore.store import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,9 @@ from tests.helpers.mounts import require_root
 _LAYER = "b" * 64
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(autouse=True)
+def as_root() -> None:
     require_root()
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,9 @@ from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(autouse=True)
+def as_root() -> None:
     require_root()
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 def test_what_an_engine_looks_for(store: Store, tmp_path: Path) -> None:

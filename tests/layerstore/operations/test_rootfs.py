@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +29,6 @@ from tests.layerstore.archives import Site, as_nobody, file, folder, whole
 from unionfs.types import NodeId
 
 ROOTFS = whole(folder(b"./"), folder(b"./etc"), file(b"./etc/motd", b"hello"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
 
 
 def test_import_of_a_stream(store: Store) -> None:

@@ -13,11 +13,10 @@ from tests.helpers.mounts import require_fuse, require_root
 
 
 @pytest.fixture
-def store(tmp_path: Path, rootfs: Path) -> Iterator[Store]:
+def store(store: Store, tmp_path: Path, rootfs: Path) -> Iterator[Store]:
     """A store that holds busy:1."""
     require_root()
     require_fuse()
-    with Store.open(tmp_path / "store", sync=False) as opened:
-        import_image(opened, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
-        yield opened
+    import_image(store, rootfs, "busy:1", config={"Cmd": ["sh"], "Env": ["A=b"]})
+    yield store
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ from mount_tools.build.given_context import opened
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", sync=False) as made:
-        yield made
-        assert list(made.staging.path.iterdir()) == []
+def store(empty_store: Store) -> Store:
+    return empty_store
 
 
 def packed(mode: str = "w:", **files: str) -> io.BytesIO:

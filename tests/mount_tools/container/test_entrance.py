@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -23,10 +21,9 @@ from tests.helpers.mounts import require_root, wait_until
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(empty_store: Store) -> Store:
     require_root()
-    with Store.open(tmp_path / "store", sync=False) as store:
-        yield store
+    return empty_store
 
 
 @pytest.fixture

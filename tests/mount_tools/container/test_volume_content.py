@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ DATA = {"data": VolumeUse("data", "/srv/data")}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(empty_store: Store, tmp_path: Path) -> Store:
     """A store with full:1, whose /srv/data has a file of each kind."""
     require_root()
     root = tmp_path / "rootfs"
@@ -48,9 +47,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     folder.chmod(0o1770)
     (root / "data").symlink_to("/srv/data")
     (root / "one-file").write_text("x")
-    with Store.open(tmp_path / "store", sync=False) as store:
-        import_image(store, root, "full:1")
-        yield store
+    import_image(empty_store, root, "full:1")
+    return empty_store
 
 
 def create(store: Store, *uses: VolumeUse, name: str = "box") -> Container:

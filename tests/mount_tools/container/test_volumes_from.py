@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from layerstore import Store
@@ -17,16 +14,16 @@ from tests.helpers.images import add_image
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(empty_store: Store) -> Store:
     """A store with two containers that have mounts."""
-    with Store.open(tmp_path / "store", sync=False) as store:
-        image = add_image(store, {"f": b"x"})
-        host = HostConfig(volumes=(Volume("/a", "/bound"), Volume("/r", "/read", read_only=True)))
-        uses = [VolumeUse("data", "/d"), VolumeUse("f" * 64, "/u", named=False)]
-        config = {"HostConfig": host.fields}
-        store.containers.create(image, name="one", config=config, volumes=uses)  # type: ignore[arg-type]
-        store.containers.create(image, name="two", volumes=[VolumeUse("other", "/d")])
-        yield store
+    store = empty_store
+    image = add_image(store, {"f": b"x"})
+    host = HostConfig(volumes=(Volume("/a", "/bound"), Volume("/r", "/read", read_only=True)))
+    uses = [VolumeUse("data", "/d"), VolumeUse("f" * 64, "/u", named=False)]
+    config = {"HostConfig": host.fields}
+    store.containers.create(image, name="one", config=config, volumes=uses)  # type: ignore[arg-type]
+    store.containers.create(image, name="two", volumes=[VolumeUse("other", "/d")])
+    return store
 
 
 def test_what_a_container_has_is_taken(store: Store) -> None:
