@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -30,6 +31,11 @@ from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
 from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls.signalfd import signalfd
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+# Seconds that a command which was told to end still waits for its keeper.
+PATIENCE = 5.0
 
 
 class RunOrder(NamedTuple):
@@ -100,12 +106,35 @@ class PreparedKeeper:
         """Let it run a command, connected to `viewer`; return once the command runs.
 
         `whose` continues "the process that keeps …".  Raises CannotStart, and StoreError if the
-        keeper dies.
+        keeper dies.  With a `viewer` the caller has blocked the signals that end a process: one
+        of them ends a keeper that does not get on, and raises StoreError.
         """
         if not isinstance(order, self._kind.order):
             raise TypeError(f"{order} is not for a keeper of {self._kind.module}")
         send_order(self._orders, order, [] if viewer is None else [viewer.fileno()])
+        if viewer is not None and not self._gets_on():
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.report()
+            raise StoreError(f"interrupted while {whose} was being started")
         check_report(self._process.report(), whose)
+
+    def _gets_on(self) -> bool:
+        """Wait until it reports; tell whether it does so before we should end.
+
+        What a container has mounted may never answer the keeper of a command that enters it.
+        """
+        ending = [one for one in _ENDING if signal.getsignal(one) != signal.SIG_IGN]
+        pending = signalfd(ending)
+        try:
+            poll = select.poll()
+            poll.register(self._process.reading, select.POLLIN)
+            poll.register(pending, select.POLLIN)
+            if any(fd == self._process.reading for fd, _ in poll.poll()):
+                return True
+            poll.unregister(pending)
+            return bool(poll.poll(PATIENCE * 1000))
+        finally:
+            os.close(pending)
 
     def cancel(self) -> None:
         """End it; it has done nothing yet."""

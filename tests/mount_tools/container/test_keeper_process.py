@@ -97,6 +97,32 @@ except Exception as error:
     assert said_by(script) == f"StoreError {text}\n"
 
 
+def test_a_signal_ends_the_wait_for_one_that_hangs() -> None:
+    """As in a container with a filesystem that does not answer."""
+    script = """
+import socket
+from mount_tools.container import keeper_process
+from mount_tools.container.signals import held
+keeper_process.PATIENCE = 0.1
+os.kill(int(children[0]), signal.SIGSTOP)
+ours, theirs = socket.socketpair()
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+with held():
+    os.kill(os.getpid(), signal.SIGQUIT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        keeper.keep(order, theirs, "container box")
+    except Exception as error:
+        print(type(error).__name__, error)
+    print(signal.sigwait([signal.SIGTERM]).name)
+    ours.close()
+    theirs.close()
+print(open(f"/proc/self/task/{os.getpid()}/children").read().split())
+"""
+    text = "StoreError interrupted while container box was being started\nSIGTERM\n[]\n"
+    assert said_by(script) == text
+
+
 def test_what_reports_mean() -> None:
     check_report(Live(), "it")
     with pytest.raises(CannotStart, match="no command") as caught:
