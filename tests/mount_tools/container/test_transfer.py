@@ -267,13 +267,15 @@ def test_a_copy_that_fails_does_not_wait_for_the_rest(
 def test_a_source_that_cannot_be_read_is_what_the_error_says(
     trees: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(archive: tarfile.TarFile, *_: object) -> None:
+        assert archive.fileobj is not None
+        archive.fileobj.write(b"a part of a header")
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("mount_tools.container.transfer.xattr.get_at", fail)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", fail)
     with pytest.raises(StoreError, match="cannot be copied: Input/output error"):
         copy(
-            trees[0]._replace(path="/dir"),
+            trees[0]._replace(path="/file"),
             trees[1]._replace(path="/new"),
             follow=False,
             keep_owners=False,
