@@ -142,6 +142,7 @@ def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel)
     to.expect(Recorded)
     # Not earlier: the signal would come too when the outer process ends.
     end_with(parent)
+    os.setsid()  # a signal to our process group is not the keeper's
     set_process_title("pyunion-init")
     forget_environment()
     socket.sethostname(inside.hostname)

@@ -117,6 +117,15 @@ def test_a_process_1_that_changed_its_user_ends_with_its_keeper(containers: Cont
     assert containers.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (137)")
 
 
+def test_a_signal_to_a_whole_process_group_is_not_the_keepers(containers: Containers) -> None:
+    done = containers("run", "--rm", "busy:1", "sh", "-c", "kill -9 0")
+    assert (done.returncode, done.stderr) == (137, "")
+    assert containers.ok("ps", "-aq") == "", "its keeper has removed it"
+    session = "read -r pid name state parent group session rest < /proc/1/stat; echo $session"
+    for flag in ("--init=true", "--init=false"):
+        assert containers.ok("run", "--rm", flag, "busy:1", "sh", "-c", session) == "1"
+
+
 def test_a_signal_to_the_init_is_the_commands(containers: Containers) -> None:
     script = "trap 'exit 3' TERM; kill 1; while :; do sleep 0.02; done"
     assert containers("run", "--rm", "busy:1", "sh", "-c", script).returncode == 3
