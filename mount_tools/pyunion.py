@@ -55,38 +55,24 @@ def _prepared_keeper(kind: str) -> object:
     What both need is imported before that.
     """
     import_module("mount_tools.daemon.detach").keep_standard_fds()
+    for name in OF_BOTH:
+        import_module(name)
+    module = import_module("mount_tools.container.keeper_process")
     try:
-        daemon = None
-        # Not of an ordinary user: it has to be in the user namespace that the keeper enters.
-        if kind == "RUN" and os.geteuid() == 0:
-            for name in OF_ALL:
-                import_module(name)
-            daemon = import_module("mount_tools.container.prepared_daemon").PreparedDaemon()
-        for name in OF_BOTH:
-            import_module(name)
-        module = import_module("mount_tools.container.keeper_process")
-        found: object = module.PreparedKeeper(getattr(module, kind), daemon)
+        found: object = module.PreparedKeeper(getattr(module, kind))
     except OSError:
         return None  # the command forks one when it needs it, and reports if that fails too
     return found
 
 
-# What the command, its keeper and the daemon need: imported once, before the forks.
-OF_ALL = (
-    "threading",
-    "mount_tools.container.root_options",
-    "unionfs.syscalls.mount",
-    "unionfs.syscalls.namespaces",
-    "unionfs.syscalls.removal",
-    "unionfs.types",
-)
-# What the command and its keeper need.
 OF_BOTH = (
     "layerstore.store",
     "mount_tools.container.host_config",
-    "mount_tools.container.start",
+    "mount_tools.container.keeper_process",
     "mount_tools.container.user_namespace",
+    "unionfs.syscalls.removal",
 )
+"""What the command and its keeper need."""
 _KEEPERS = {"run": "RUN", "start": "RUN", "restart": "RUN", "exec": "EXEC"}
 
 

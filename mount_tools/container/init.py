@@ -1,13 +1,13 @@
 """The processes in a container: one that makes its namespaces, and init.
 
 The outer process makes the namespaces, mounts the root, forks init and ends: init is then the
-child of the keeper, which adopts orphans.  The outer process mounts, and not init, because
-FUSE tells a daemon the pids of the PID namespace that the mount was made in.  Init is process 1
-of the new PID namespace: it mounts /proc and the rest, and enters the root.  Then it starts the
-command, passes signals on to it and reaps orphans; or it becomes the command.  It is killed when
-the keeper ends (PR_SET_PDEATHSIG).  When init ends the kernel kills every process of the
-namespace, and with the last of them the mount namespace and its mounts end.  So nothing is left,
-whichever process is killed.
+child of the keeper, which adopts orphans.  Where it has to stay, it ends as init does.  The outer
+process mounts, and not init, because FUSE tells a daemon the pids of the PID namespace that the
+mount was made in.  Init is process 1 of the new PID namespace: it mounts /proc and the rest, and
+enters the root.  Then it starts the command, passes signals on to it and reaps orphans; or it
+becomes the command.  It is killed when the keeper ends (PR_SET_PDEATHSIG).  When init ends the
+kernel kills every process of the namespace, and with the last of them the mount namespace and its
+mounts end.  So nothing is left, whichever process is killed.
 
 Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
 """
@@ -15,6 +15,7 @@ Source: pid_namespaces(7), mount_namespaces(7), prctl(2).
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ from unionfs.syscalls.namespaces import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     chroot_to,
+    die_with_parent,
     enter_root,
     leave_chroot,
     mount_namespace,
@@ -115,6 +117,22 @@ def run_outer(inside: Inside[AnyRoot], keeper: int, to: Channel) -> NoReturn:
     if not inside.outer_stays:
         os._exit(0)
     to.close()
+    _end_with(init, keeper)
+
+
+def _end_with(init: int, keeper: int) -> NoReturn:
+    """End as our child `init` does, which is killed when the process `keeper`, a pidfd, ends.
+
+    The kernel does not kill a command that is process 1 and has changed its user (prctl(2)).
+    """
+    die_with_parent(0)
+    ended = os.pidfd_open(init)
+    os.closerange(0, 3)  # whether the command has closed its streams is seen at the other ends
+    poll = select.poll()
+    for fd in (keeper, ended):
+        poll.register(fd, select.POLLIN)
+    if any(fd == keeper for fd, _ in poll.poll()):
+        os.kill(init, signal.SIGKILL)
     _, status = os.waitpid(init, 0)
     os._exit(exit_code(status))
 
@@ -142,7 +160,9 @@ def _run_init(inside: Inside[AnyRoot], places: Places, parent: int, to: Channel)
     to.expect(Recorded)
     # Not earlier: the signal would come too when the outer process ends.
     end_with(parent)
-    os.setsid()  # a signal to our process group is not the keeper's
+    # The keeper serves our root at the lowest priority of its session: see `scheduling`.  And a
+    # signal to our process group is not the keeper's.
+    os.setsid()
     set_process_title("pyunion-init")
     forget_environment()
     socket.sethostname(inside.hostname)

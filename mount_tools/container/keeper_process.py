@@ -10,29 +10,29 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from layerstore.errors import StoreError
 from layerstore.oci.json_values import Object
 from mount_tools.container.handshake import REFUSED, CannotStart
-from mount_tools.container.prepared_daemon import (
-    MODULES,
-    PreparedDaemon,
-    receive_order,
-    send_order,
-)
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
 from unionfs.errors import error_text
-from unionfs.light_typing import NamedTuple
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.signalfd import signalfd
 
+if TYPE_CHECKING:
+    from typing import Any
+
+_PIECE = 1 << 16
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 # Seconds that a command which was told to end still waits for its keeper.
 PATIENCE = 5.0
@@ -67,40 +67,33 @@ Order = RunOrder | ExecOrder
 
 
 class Kind(NamedTuple):
-    """A kind of keeper: the module whose `keep` it calls, and those that its daemon needs."""
+    """A kind of keeper: the module whose `keep` it calls, and others to import in time."""
 
     order: type[Order]
     module: str
-    of_daemon: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
-RUN = Kind(RunOrder, "mount_tools.container.run", MODULES)
+RUN = Kind(RunOrder, "mount_tools.container.run", ("unionfs.transports.dev_fuse",))
 EXEC = Kind(ExecOrder, "mount_tools.container.exec")
 
 
 class PreparedKeeper:
     """A keeper that has no command yet; the caller calls `keep` or `cancel`."""
 
-    def __init__(self, kind: Kind, daemon: PreparedDaemon | None = None) -> None:
-        """Fork it.  It opens the store by itself.
-
-        `daemon` is to serve the root of its container; if it is None, the keeper forks one.
-        """
+    def __init__(self, kind: Kind) -> None:
+        """Fork it.  It opens the store by itself."""
         self._kind = kind
-        self._daemon = daemon
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._process = begin_detached(
-                lambda reporter: _be_keeper(kind, theirs, reporter, daemon),
-                keep=(theirs.fileno(), *(() if daemon is None else daemon.fds)),
+                lambda reporter: _be_keeper(kind, theirs, reporter), keep=(theirs.fileno(),)
             )
         except BaseException:
             self._orders.close()
             raise
         finally:
             theirs.close()
-        if daemon is not None:
-            daemon.release()
 
     def keep(self, order: Order, viewer: socket.socket | None, whose: str) -> None:
         """Let it run a command, connected to `viewer`; return once the command runs.
@@ -111,7 +104,7 @@ class PreparedKeeper:
         """
         if not isinstance(order, self._kind.order):
             raise TypeError(f"{order} is not for a keeper of {self._kind.module}")
-        send_order(self._orders, order, [] if viewer is None else [viewer.fileno()])
+        _send_order(self._orders, order, [] if viewer is None else [viewer.fileno()])
         if viewer is not None and not self._gets_on():
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.report()
@@ -141,32 +134,47 @@ class PreparedKeeper:
         self._orders.close()
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.report()
-        if self._daemon is not None:
-            self._daemon.cancel()
 
 
-def _be_keeper(
-    kind: Kind, orders: socket.socket, reporter: Reporter, daemon: PreparedDaemon | None
-) -> int:
+def _be_keeper(kind: Kind, orders: socket.socket, reporter: Reporter) -> int:
     """Get ready, wait for an order, and carry it out; return an exit status."""
-    work = import_module(kind.module).keep
-    more = () if daemon is None else (daemon,)
-    if daemon is None:
-        for name in kind.of_daemon:  # it will be a fork of ours
-            import_module(name)
+    module = import_module(kind.module)
+    for name in kind.others:
+        import_module(name)
     gc.freeze()
     gc.enable()
-    fields, fds = receive_order(orders)
+    fields, fds = _receive_order(orders)
     if not fields:
         return 0  # the command has ended without an order
     release_stdio()
     order = kind.order(*fields)
     viewer = socket.socket(fileno=fds[0]) if fds else None
-    try:
-        return _report_failures(reporter, lambda: work(order, viewer, reporter, *more))
-    finally:
-        if daemon is not None:
-            daemon.abandon()
+    return _report_failures(reporter, lambda: module.keep(order, viewer, reporter))
+
+
+def _send_order(to: socket.socket, order: Order, fds: Sequence[int]) -> None:
+    """Send an order, whose fields are as JSON has them, with `fds`, and close `to`.
+
+    If the receiver has died, its report says so.
+    """
+    data = json.dumps(order).encode()
+    with to, suppress(BrokenPipeError, ConnectionResetError):
+        sent = socket.send_fds(to, [data], fds)
+        to.sendall(data[sent:])
+
+
+def _receive_order(end: socket.socket) -> tuple[list[Any], list[int]]:
+    """Wait for an order; return its fields and descriptors, and close `end`.
+
+    There are none if no process is left that could send one.
+    """
+    with end:
+        data, fds, _, _ = socket.recv_fds(end, _PIECE, 1)
+        while data and (piece := end.recv(_PIECE)):
+            data += piece
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return json.loads(data) if data else [], fds
 
 
 def check_report(report: Report, whose: str) -> None:

@@ -7,15 +7,12 @@ It is mounted with nothing but what is decided here, for `run`, `exec` and `buil
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from mount_tools.mount.mount_options import MountOptions
 from unionfs import UnionConfig
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # the daemon needs no store
-    from typing import Any
-
+if TYPE_CHECKING:  # the process of a stage needs no store
     from layerstore.containers.container import Container
     from layerstore.store import Store
 
@@ -28,7 +25,7 @@ class Point(NamedTuple):
 
 
 class RootOrder(NamedTuple):
-    """What a daemon is to serve: a container's union, as JSON can hold it.
+    """What is to be served: a container's union.
 
     `directory` is the container's.  The union gets the mount `points` that its layers lack.
     """
@@ -62,12 +59,6 @@ class RootOrder(NamedTuple):
             control=self.control,
             log=self.log,
         )
-
-
-def order_of(fields: Sequence[Any]) -> RootOrder:
-    """Return the order that was written as the JSON array `fields`."""
-    order = RootOrder(*fields)
-    return order._replace(points=tuple(Point(*point) for point in order.points))
 
 
 def root_order(

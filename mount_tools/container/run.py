@@ -3,10 +3,10 @@
 This is the part of the keeper; `start` is that of the command.
 
 Decided here and only here: the order of these steps, and what the store records.  The root
-is mounted in the container's mount namespace and served by a daemon outside of it, see
-`root_daemon`.
+is mounted in the container's mount namespace and served by the keeper, outside of it; see
+`root_serving`.
 
-Threading: one thread, since it forks.
+Threading: one thread until the outer process is forked; then `root_serving` has more.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from mount_tools.container.handshake import (
     REFUSED,
     Begun,
     CannotStart,
+    Channel,
     Recorded,
     Running,
     Silence,
@@ -46,15 +47,15 @@ from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import RunOrder
 from mount_tools.container.limits import Limits
-from mount_tools.container.prepared_daemon import PreparedDaemon
 from mount_tools.container.process import Launch, launch_of
 from mount_tools.container.program import own_interpreter
 from mount_tools.container.rights import MKNOD
-from mount_tools.container.root_daemon import FuseRoot, RootDaemon, daemon_of
+from mount_tools.container.root_daemon import FuseRoot
 from mount_tools.container.root_options import Point, RootOrder, root_order
+from mount_tools.container.root_serving import RootServer
 from mount_tools.container.running import refuse_running
 from mount_tools.container.signals import held
-from mount_tools.container.started import Started, begin, end_started, silence_text
+from mount_tools.container.started import Started, begin, end_started, end_target, silence_text
 from mount_tools.container.streams import Streams, of_terminal, streams_for
 from mount_tools.container.terminal import Size
 from mount_tools.container.user_namespace import be_root
@@ -79,25 +80,21 @@ class _Start(NamedTuple):
     transport: str
     stdin: bool
     size: Size | None
-    prepared: PreparedDaemon | None
 
 
-def keep(
-    order: RunOrder,
-    viewer: socket.socket | None,
-    reporter: Reporter,
-    prepared: PreparedDaemon | None = None,
-) -> None:
-    """Be the keeper of a container, to its end; `prepared` is to serve its root."""
+def keep(order: RunOrder, viewer: socket.socket | None, reporter: Reporter) -> None:
+    """Be the keeper of a container, to its end."""
     be_root()
     with held(), Store.open(order.root, sync=order.sync, create=False) as store:
         container = store.containers.get(order.container)
         launch = launch_of(RunConfig(container.config), order.root)
-        start = _Start(store, container, launch, order.transport, order.stdin, order.size, prepared)
-        _keep_started(start, viewer, reporter)
+        start = _Start(store, container, launch, order.transport, order.stdin, order.size)
+        root = _keep_started(start, viewer, reporter)
+    root.stay()
 
 
-def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> None:
+def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporter) -> RootServer:
+    """Start the container's command and keep it to its end; return what has served its root."""
     store, container = start.store, start.container
     running = _start(start)
     # With `run --rm` the viewer gets the output, and nobody can read a log afterwards.
@@ -113,7 +110,8 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
         try:
             code = keeper.keep(running.started, reporter)
         finally:
-            running.daemon.await_end()
+            end_target(running.started)
+            running.root.await_end()
         release(container.directory)
         # That it is removed is synced, and all before it.
         store.containers.finished(container, code, durable=not container.auto_remove)
@@ -122,6 +120,7 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
                 store.containers.remove(store.containers.get(container.id))
     finally:
         keeper.close(code)
+    return running.root
 
 
 class _Running(NamedTuple):
@@ -130,14 +129,14 @@ class _Running(NamedTuple):
     started: Started
     streams: Streams
     listener: socket.socket
-    daemon: RootDaemon
+    root: RootServer
 
 
 def _start(start: _Start) -> _Running:
     """Start the container's command; the caller attends to it, and closes what it gets."""
     own_interpreter()
     store = start.store
-    with store.containers.lock(start.container) as lock:
+    with store.containers.lock(start.container):
         container = store.containers.get(start.container.id)
         refuse_running(container)
         try:
@@ -148,36 +147,46 @@ def _start(start: _Start) -> _Running:
         try:
             listener = listen(container.directory)
             inside, order = _inside_of(start, container, fuse)
-            daemon = daemon_of(order, fuse, lock, start.prepared)
-            try:
-                started, streams = _start_inside(
-                    store, container, inside, daemon, stdin=start.stdin
-                )
-            except BaseException:
-                daemon.cancel()
-                raise
+            return _start_inside(start, inside, order, listener)
         except BaseException:
             if listener is not None:
                 listener.close()
             raise
-        finally:
-            os.close(fuse)
-    return _Running(started, streams, listener, daemon)
 
 
 def _start_inside(
-    store: Store,
-    container: Container,
-    inside: Inside[FuseRoot],
-    daemon: RootDaemon,
-    *,
-    stdin: bool,
-) -> tuple[Started, Streams]:
-    """Start the processes of the container; `handshake` has the messages, in their order."""
-    streams, ends = streams_for(inside.launch, stdin=stdin)
+    start: _Start, inside: Inside[FuseRoot], order: RootOrder, listener: socket.socket
+) -> _Running:
+    """Start the processes of the container; the caller closes `listener` if that fails."""
+    streams, ends = streams_for(inside.launch, stdin=start.stdin)
     adopt_orphans()
     child, ours = begin(ends, lambda keeper, to: run_outer(inside, keeper, to))
-    recorded = False
+    try:
+        # Not earlier: a child would inherit the descriptors and locks of the union.
+        root = RootServer(order, inside.root.fuse)
+    except BaseException:
+        end_started(child)
+        ours.close()
+        raise
+    try:
+        started, terminal = _begin_command(start, inside, child, ours, root)
+    except BaseException:
+        root.cancel()
+        raise
+    finally:
+        ours.close()
+    return _Running(started, streams if terminal is None else terminal, listener, root)
+
+
+def _begin_command(
+    start: _Start, inside: Inside[FuseRoot], child: int, ours: Channel, root: RootServer
+) -> tuple[Started, Streams | None]:
+    """Go on as `handshake` says, in its order, until the command of the container runs.
+
+    `child` is the outer process.  Returns the streams too if those are a terminal.
+    """
+    containers, container = start.store.containers, start.container
+    recorded, streams = False, None
     try:
         init = ours.expect(Begun).pid
         if not inside.outer_stays:
@@ -187,15 +196,15 @@ def _start_inside(
                 ours.raise_failure()
             ours.watch(child)
         try:
-            # A command that changes its user is not killed with its parent (prctl(2)).
-            daemon.serve(None if inside.host.init else init)
+            root.serve()
         except StoreError:
             ours.raise_failure()  # the mount may have gone with the process that made it
             raise
         # Before init begins: if we are killed, the row is all that others can find.
         try:
-            store.containers.started(container, init)
-        except NotFound:  # init has ended
+            containers.started(container, init)
+            target_fd = None if child == init else os.pidfd_open(init)
+        except (NotFound, ProcessLookupError):  # init has ended
             ours.raise_failure()
             raise Silence from None
         recorded = True
@@ -208,21 +217,19 @@ def _start_inside(
             ours.wait_for_execve(init)
     except CannotStart as error:
         end_started(child)
-        store.containers.finished(container, error.status)
+        containers.finished(container, error.status)
         raise
     except Silence:
         status = end_started(child)
         if recorded:
-            store.containers.finished(container, REFUSED)
+            containers.finished(container, REFUSED)
         raise StoreError(
             silence_text(f"the process of container {container.name}", status)
         ) from None
     except BaseException:
         end_started(child)
         raise
-    finally:
-        ours.close()
-    return Started(child, init), streams
+    return Started(child, init, target_fd), streams
 
 
 def _inside_of(
@@ -264,8 +271,9 @@ def _inside_of(
         host,
         files,
         start.size,
-        # An ordinary user reaches the container by /proc of that process: see `way_in`.
-        outer_stays=not is_machine_root(),
+        # An ordinary user reaches the container by /proc of that process: see `way_in`.  And
+        # it kills a command that is process 1, has changed its user, and lost its keeper.
+        outer_stays=not (is_machine_root() and host.init),
         group=_group_of(container, host.limits),
     )
     return inside, order

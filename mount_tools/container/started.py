@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class Started(NamedTuple):
-    """A command that runs: our child that ends with it, and the process to pass signals to."""
+    """A command that runs: our child that ends with it, and the process to pass signals to.
+
+    If that is not our child itself, `target_fd` is a pidfd of it.
+    """
 
     child: int
     target: int
+    target_fd: int | None = None
 
 
 def begin(ends: Ends, work: Callable[[int, Channel], NoReturn]) -> tuple[int, Channel]:
@@ -53,6 +57,14 @@ def end_started(child: int) -> int:
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1]
+
+
+def end_target(started: Started) -> None:
+    """Kill the target of a child that has ended, perhaps by a signal and before it."""
+    if started.target_fd is not None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(started.target_fd, signal.SIGKILL)
+        os.close(started.target_fd)
 
 
 def silence_text(what: str, status: int) -> str:

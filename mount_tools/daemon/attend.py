@@ -3,7 +3,9 @@
 It needs no trio, whose import takes as long as the rest of a mount.
 
 Threading: the transport serves from its own threads.  One more thread waits for the end
-of the connection, and the main thread waits for signals.
+of the connection, and the main thread waits for signals.  In a process that does more than
+serve a mount, signals are not the mount's: there the calling thread, which is not the main
+one, waits for the end.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ log = Logger(__name__)
 
 
 class Attendant:
-    """Waits for the end of one connection, from when it is made."""
+    """Waits for the end of one connection, from when it is made, and takes signals."""
 
     def __init__(self, running: Running) -> None:
         """Start to wait.  Blocks the signals in `WATCHED`, which `run` takes.
@@ -44,10 +46,22 @@ class Attendant:
 
     def _wait(self) -> None:
         try:
-            self._running.join()
-        except Exception:
-            log.exception("the transport failed; the mount is dead")
-            self._healthy = False
+            self._healthy = joined(self._running)
         finally:
             self._ended.set()
             os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def joined(running: Running) -> bool:
+    """Wait for the end of the connection; return whether it ended well."""
+    try:
+        running.join()
+    except Exception:
+        log.exception("the transport failed; the mount is dead")
+        return False
+    return True
+
+
+def takes_signals() -> bool:
+    """Tell whether the mount that the calling thread serves may take the process's signals."""
+    return threading.current_thread() is threading.main_thread()

@@ -4,7 +4,8 @@ Decided here and only here: the order of these steps.  The mount is live as earl
 possible.  Only a transport without threads of its own needs trio and its supervisor.
 Signals that arrive before they are waited for stay blocked until then.
 
-Threading: this is the main thread, which serves no requests.
+Threading: this is a thread that serves no requests: the main one, or in a process that does
+more than serve a mount another one, which leaves signals alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from mount_tools.daemon.attend import Attendant
+from mount_tools.daemon.attend import Attendant, joined, takes_signals
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
 from mount_tools.daemon.signals import SignalHandler
@@ -272,7 +273,7 @@ def attend(
 ) -> bool:
     """Serve to the end without a supervisor; nothing more can fail after `live()`."""
     try:
-        attendant = Attendant(running)
+        attendant = Attendant(running) if takes_signals() else None
     except RuntimeError as error:
         handler.unmount()
         running.join()
@@ -289,7 +290,7 @@ def attend(
         become_idle()
         log.info("SCHED_IDLE, so that clients run on when they are answered")
     _spare_the_inodes()
-    return attendant.run(handler)
+    return joined(running) if attendant is None else attendant.run(handler)
 
 
 def _spare_the_inodes() -> None:

@@ -2,8 +2,8 @@
 
 A transport with threads of its own does without it: see `attend`.
 
-Threading: trio runs the supervisor and the transport in the main thread.  What signals do
-runs in a worker thread, see `signals`.
+Threading: trio runs the supervisor and the transport in the calling thread; only in the main
+thread it takes signals.  What signals do runs in a worker thread, see `signals`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from mount_tools.daemon.attend import takes_signals
 from mount_tools.daemon.detach import WATCHED
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Carry, OnReady
@@ -28,14 +29,16 @@ def supervise(fs: Filesystem, mount: FuseMount, carry: Carry, live: OnReady) -> 
     """Supervise `mount` while `carry` serves it; return whether it ended well.
 
     `live` is called when requests are answered.  It reports to the command that made the
-    mount, and raises `BrokenPipeError` if that is gone.  Signals that the caller blocked are
-    delivered from now on.  Raises `MountError` if the transport cannot do what the options ask
-    for.
+    mount, and raises `BrokenPipeError` if that is gone.  In the main thread, signals that the
+    caller blocked are delivered from now on.  Raises `MountError` if the transport cannot do what
+    the options ask for.
     """
 
     take_logging()
 
     async def run() -> bool:
+        if not takes_signals():
+            return await Supervisor(fs, mount, live).run(carry, None)
         with trio.open_signal_receiver(*WATCHED) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
             return await Supervisor(fs, mount, live).run(carry, signals)
@@ -54,15 +57,18 @@ class Supervisor:
         self._notifier: Notifier | None = None
         self._handler = SignalHandler(fs, mount)
 
-    async def run(self, carry: Carry, signals: AsyncIterator[int]) -> bool:
+    async def run(self, carry: Carry, signals: AsyncIterator[int] | None) -> bool:
         """Serve until the kernel ends the connection; return whether it ended well.
+
+        `signals` are those of the process, None if they are not the mount's.
 
         Raises `MountError` if the transport cannot do what the options ask for.
         """
         healthy = True
         refused: MountError | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, signals)
+            if signals is not None:
+                nursery.start_soon(self._watch, signals)
             nursery.start_soon(self._announce)
             try:
                 await carry(self._on_ready)

@@ -117,7 +117,8 @@ class Containers:
 
     def keeper(self, name: str) -> int:
         """Return the process that keeps a running container."""
-        return parent_of(int(self.ok("inspect", "-f", "{{.State.Pid}}", name)))
+        # It leads a session; the parent of init may be the outer process, which does not.
+        return os.getsid(parent_of(int(self.ok("inspect", "-f", "{{.State.Pid}}", name))))
 
     def mine(self) -> list[int]:
         """Return the processes that hold something of the store open, or were started for it."""

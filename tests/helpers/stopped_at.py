@@ -4,7 +4,7 @@
 
 STEP is `send:Running`, `sent:Running`, `expect:Running` or `expected:Running` (before and
 after the message goes, and before and after it comes), with any message of the handshake;
-`execve`; or `report:keeper`, `report:daemon`, `reported:daemon`, of their reports.
+`execve`; `live`, when the root is served; or `report:keeper`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 from unittest.mock import patch
 
 from mount_tools import pyunion
-from mount_tools.container import handshake, program
+from mount_tools.container import handshake, program, root_serving
+from mount_tools.daemon import serve as daemon_serve
 from mount_tools.daemon.report import Reporter
+from mount_tools.mount.mount_options import MountOptions
 from unionfs.syscalls.execveat import execveat
 
 
@@ -31,6 +34,15 @@ def main() -> int:
             os.kill(os.getpid(), signal.SIGKILL)
             os._exit(137)  # process 1 of a namespace cannot kill itself
         raise ZeroDivisionError(f"at {step}")
+
+    serve = daemon_serve.serve
+
+    def serving(path: str, options: MountOptions, live: Callable[[], None], **more: Any) -> object:
+        def now() -> None:
+            reach("live")
+            live()
+
+        return serve(path, options, now, **more)
 
     send, expect = handshake.Channel.send, handshake.Channel.expect
     live = Reporter.live
@@ -48,10 +60,8 @@ def main() -> int:
         return message
 
     def reporting(reporter: Reporter) -> None:
-        who = "keeper" if sys._getframe(1).f_code.co_name == "keep" else "daemon"
-        reach(f"report:{who}")
+        reach("report:keeper")
         live(reporter)
-        reach(f"reported:{who}")
 
     def executing(*arguments: Any) -> NoReturn:
         reach("execve")
@@ -61,6 +71,7 @@ def main() -> int:
         (handshake.Channel, "send", sending),
         (handshake.Channel, "expect", expecting),
         (Reporter, "live", reporting),
+        (root_serving, "serve", serving),
         (program, "execveat", executing),
     ):
         patch.object(owner, name, instead).start()

@@ -1,7 +1,7 @@
 """What a start imports: nothing that the process does not use, and nothing that is slow to make.
 
 A command spends most of its time on imports.  One more module costs 0.1 ms or more, in each of
-the three processes of `pyunion run` that needs it.
+the two processes of `pyunion run` that needs it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from mount_tools.container.prepared_daemon import MODULES
-from mount_tools.pyunion import OF_ALL, OF_BOTH
+from mount_tools.container.keeper_process import RUN as RUN_KEEPER
+from mount_tools.pyunion import OF_BOTH
 from tests.helpers.mounts import DEADLINE
 
 OURS = ("layerstore", "mount_tools", "unionfs")
@@ -28,22 +28,19 @@ RUN = {
     "layerstore.images": "images rows",
     "layerstore.oci": "digest documents durations json_values platform reference run_config "
     "sha256 timestamps",
-    "mount_tools": "cli container daemon mount pyunion",
+    "mount_tools": "cli container daemon pyunion",
     "mount_tools.cli": "commands complete errors flags framework main output invocation",
     "mount_tools.cli.commands": "container_flags image_to_run new_container run_cmd run_status "
     "shared_flags",
     "mount_tools.cli.output": "standard_output terminal",
     "mount_tools.container": "attach_messages detach_keys devices handshake host_config "
-    "keeper_process limits mount_words prepared_daemon rights root_options signals start "
+    "keeper_process limits mount_words rights signals start "
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
-    "mount_tools.mount": "mount_options",
-    "unionfs": "core errors light_logging light_typing syscalls types",
-    "unionfs.core": "config",
+    "unionfs": "errors light_logging light_typing syscalls",
     "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs writeback",
 }
-COMMON = ("mount_tools.pyunion", "mount_tools.container.prepared_daemon", *OF_ALL)
-KEPT = (*COMMON, *OF_BOTH, "mount_tools.container.keeper_process")
+KEPT = ("mount_tools.pyunion", *OF_BOTH, "mount_tools.container.keeper_process")
 CLI = ("mount_tools.pyunion", "mount_tools.cli.main")
 
 MOUNT = ("serve", "log", "transport")
@@ -51,8 +48,7 @@ STARTS = {
     "client": ("mount_tools.helper.entry",),
     "mount": ("mount_tools.helper.main", *(f"mount_tools.daemon.{name}" for name in MOUNT)),
     "run": (*KEPT, "mount_tools.cli.main", "mount_tools.cli.commands.run_cmd"),
-    "keeper": (*KEPT, "mount_tools.container.run"),
-    "daemon": (*COMMON, *MODULES),
+    "keeper": (*KEPT, RUN_KEEPER.module, *RUN_KEEPER.others),
     "images": (*CLI, "mount_tools.cli.commands.images_cmd"),
     "build": (*CLI, "mount_tools.cli.commands.build_cmd"),
     "packer": ("layerstore.layer.pack",),
@@ -66,8 +62,7 @@ MORE = {
     "client": {"_ctypes", "collections", "contextlib", "enum", "functools", "re", "types"},
     "mount": {"inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
     "run": {"dataclasses", "datetime", "hashlib", "inspect", "typing", "unionfs.core.union"},
-    "keeper": {"dataclasses", "hashlib", "inspect", "typing", "unionfs.core.union"},
-    "daemon": {"datetime", "inspect", "layerstore.store", "pathlib", "sqlite3", "typing"},
+    "keeper": {"dataclasses", "hashlib", "inspect", "typing"},
     "images": {"dataclasses", "datetime", "hashlib", "inspect", "typing", "unionfs.core.union"},
     "build": {"dataclasses", "datetime", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
     "packer": {"bz2", "dataclasses", "gzip", "inspect", "isal", "lzma", "pyfuse3"},

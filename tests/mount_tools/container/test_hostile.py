@@ -330,7 +330,7 @@ def truth(containers: Containers) -> None:
             assert state["ExitCode"] in (0, 125, 137, 255)
 
 
-@pytest.mark.parametrize("victim", ["viewer", "keeper", "daemon", "init", "command"])
+@pytest.mark.parametrize("victim", ["viewer", "keeper", "init", "command"])
 def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
     mounts = ("-v", "data:/etc", "-v", "/unnamed")
     for turn in range(KILLS):
@@ -346,8 +346,7 @@ def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
             for pid in victims:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if not victims or victim == "daemon":
-                # There was nothing to kill yet; or the command, which reads no file, goes on.
+            if not victims:  # there was nothing to kill yet
                 running.kill()
         truth(containers)
         running.wait(timeout=DEADLINE)
@@ -362,8 +361,6 @@ def test_kills_at_random_moments(containers: Containers, victim: str) -> None:
 
 def _victims(containers: Containers, victim: str) -> list[int]:
     """Return the process of the container that is to be killed, if it has come so far."""
-    if victim == "daemon":
-        return [pid for pid in containers.mine() if _serves(pid)]
     state = json.loads(containers.ok("inspect", "box"))[0]["State"]
     init = state["Pid"]
     if not init:
@@ -371,14 +368,6 @@ def _victims(containers: Containers, victim: str) -> list[int]:
     if victim == "command":
         return [int(pid) for pid in _read(f"/proc/{init}/task/{init}/children").split()]
     return [init if victim == "init" else containers.keeper("box")]
-
-
-def _serves(pid: int) -> bool:
-    """Tell whether the process has a FUSE connection open."""
-    with suppress(OSError):
-        fds = f"/proc/{pid}/fd"
-        return any(os.readlink(f"{fds}/{fd}") == "/dev/fuse" for fd in os.listdir(fds))
-    return False
 
 
 def _read(path: str) -> str:

@@ -1,4 +1,4 @@
-"""The daemon of a root, begun but not mounted; test_run has those that serve."""
+"""A root and the daemon of one that is mounted already; test_root_serving has the keeper's."""
 
 from __future__ import annotations
 
@@ -9,47 +9,34 @@ import pytest
 
 from layerstore import Store
 from layerstore.errors import StoreError
-from mount_tools.container.prepared_daemon import PreparedDaemon
-from mount_tools.container.root_daemon import FuseRoot, RootDaemon, daemon_of
+from mount_tools.container.root_daemon import FuseRoot, serve_root
 from mount_tools.container.root_options import root_order
 from mount_tools.mount.fuse import open_device
 from tests.helpers.mounts import mount_type, run
 
 
-def begun(store: Store, fuse: int, *, prepared: bool) -> tuple[RootDaemon, FuseRoot]:
-    """Return the daemon of a new container's root, which is not mounted yet."""
+def test_a_daemon_serves_what_is_mounted(store: Store) -> None:
     container = store.containers.create(store.images.resolve("box:1"))
-    order = root_order(store, container)
     point = container.directory / "merged"
     point.mkdir()
-    with store.containers.lock(container) as lock:
-        daemon = daemon_of(order, fuse, lock, PreparedDaemon() if prepared else None)
-    return daemon, FuseRoot(fuse, str(point), order.options())
-
-
-@pytest.mark.parametrize("prepared", [False, True])
-def test_it_serves_what_is_mounted(store: Store, prepared: bool) -> None:
     fuse = open_device()
-    daemon, root = begun(store, fuse, prepared=prepared)
-    point = Path(root.mount())
+    root = FuseRoot(fuse, str(point), root_order(store, container).options())
+    assert root.mount() == str(point)
+    serve_root(root)
     os.close(fuse)
-    daemon.serve()
     assert (point / "file").read_text() == "of the image"
     assert mount_type(point) == "fuse.pyunion"
     run("umount", point)
-    daemon.await_end()
+    os.wait()
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-def test_one_whose_root_is_never_mounted_says_so(store: Store, prepared: bool) -> None:
+def test_why_a_daemon_cannot_serve_is_a_sentence(store: Store, tmp_path: Path) -> None:
+    container = store.containers.create(store.images.resolve("box:1"))
+    order = root_order(store, container)._replace(lowers=(str(tmp_path / "nosuch"),))
     fuse = open_device()
-    daemon, _ = begun(store, fuse, prepared=prepared)
-    daemon.cancel()
-    daemon.cancel()
-    daemon, _ = begun(store, fuse, prepared=prepared)
+    with pytest.raises(StoreError, match="nosuch"):
+        serve_root(FuseRoot(fuse, str(tmp_path), order.options()))
     os.close(fuse)
-    with pytest.raises(StoreError, match="mount"):
-        daemon.serve()
 
 
 def test_what_cannot_be_mounted_is_a_sentence(tmp_path: Path, store: Store) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 
 from layerstore import Store
-from mount_tools.container.root_options import Point, container_options, order_of, root_order
+from mount_tools.container.root_options import container_options, root_order
 
 
 def test_they_are_those_of_the_container_and_its_image(store: Store) -> None:
@@ -23,16 +22,6 @@ def test_they_are_those_of_the_container_and_its_image(store: Store) -> None:
     assert options.log == os.fspath(directory / "mount.log")
     usual = options._replace(transport="auto")
     assert container_options(store, container, flags=4) == usual
-
-
-def test_an_order_comes_through_json_unchanged(store: Store) -> None:
-    container = store.containers.create(store.images.resolve("box:1"), name="box")
-    order = root_order(store, container, flags=1)._replace(
-        lowers=("/odd\udcff", "/b"), volatile=True, points=(Point("/a", True), Point("/b", False))
-    )
-    again = order_of(json.loads(json.dumps(order)))
-    assert again._replace(lowers=tuple(again.lowers)) == order
-    assert again.options() == order.options()
 
 
 def test_they_need_no_store_and_no_union() -> None:

@@ -28,7 +28,7 @@ STEPS = [
     for message in MESSAGES
     for step in ("send", "sent", "expect", "expected")
     if (step, message) != ("sent", "Running")
-] + ["execve", "report:daemon", "report:keeper"]
+] + ["execve", "live", "report:keeper"]
 
 
 def stop_at(containers: Containers, step: str, manner: str) -> None:
@@ -51,7 +51,7 @@ def test_a_start_that_is_cut_short_is_an_error(
     done = containers("run", "-dt", "--name", "box", "busy:1", "echo", "ran")
     assert done.returncode == 125 and done.stdout == "", done
     assert done.stderr.startswith("Error: "), done
-    if manner == "raising" and step != "report:daemon":  # whose log has it
+    if manner == "raising":
         assert f"at {step}" in done.stderr and "Traceback" not in done.stderr
     wait_until(lambda: not containers.mine(), "every process of the container to end")
     runs_again(containers)
@@ -80,7 +80,9 @@ def test_a_keeper_that_is_killed_takes_the_command_along(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("step", ["sent:Begun", "expect:Recorded", "execve", "report:keeper"])
+@pytest.mark.parametrize(
+    "step", ["sent:Begun", "live", "expect:Recorded", "execve", "report:keeper"]
+)
 def test_so_it_is_without_an_init(containers: Containers, step: str) -> None:
     stop_at(containers, step, "killed")
     done = containers("run", "-d", "--init=false", "--name", "box", "busy:1", "echo", "ran")
@@ -115,6 +117,32 @@ def test_a_process_1_that_changed_its_user_ends_with_its_keeper(containers: Cont
     os.kill(containers.keeper("box"), signal.SIGKILL)
     wait_until(lambda: not containers.mine(), "every process of the container to end")
     assert containers.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (137)")
+
+
+def test_a_process_1_that_changed_its_user_ends_with_the_outer_process(
+    containers: Containers,
+) -> None:
+    words = ("run", "-d", "--init=false", "--name", "box", "busy:1")
+    containers.ok(*words, "busybox", "su", "bob", "-c", "echo up; exec sleep 1000")
+    wait_until(lambda: containers.ok("logs", "box") == "up", "the command to print")
+    outer = parent_of(int(containers.ok("inspect", "-f", "{{.State.Pid}}", "box")))
+    assert outer != containers.keeper("box")
+    os.kill(outer, signal.SIGKILL)
+    assert containers.ok("wait", "box") == "137"
+    wait_until(lambda: not containers.mine(), "every process of the container to end")
+
+
+@pytest.mark.parametrize(("flags", "others"), [((), 0), (("--init=false",), 1)])
+def test_a_container_costs_two_processes(
+    containers: Containers, flags: tuple[str, ...], others: int
+) -> None:
+    """With an init that is the second one; without, one that ends as the command does."""
+    containers.ok("run", "-d", *flags, "--name", "box", "busy:1", "sleep", "1000")
+    keeper = containers.keeper("box")
+    wait_until(lambda: len(containers.daemons()) == 1, "all but one to close /dev/fuse")
+    assert containers.daemons() == [keeper]
+    assert len(containers.mine()) == 1 + others  # init has a title of its own
+    containers.ok("rm", "-f", "box")
 
 
 def test_a_signal_to_a_whole_process_group_is_not_the_keepers(containers: Containers) -> None:

@@ -281,16 +281,6 @@ def test_nothing_is_left_of_one_whose_keeper_is_killed(containers: Containers) -
     assert containers.ok("run", "--rm", "busy:3", "cat", "/new") == "data"
 
 
-def test_a_container_without_its_daemon_gets_errors_and_ends(containers: Containers) -> None:
-    running = containers.start("run", "busy:1", "sh", "-c", "echo ready; sleep 0.3; cat /file")
-    assert running.stdout is not None
-    assert running.stdout.readline() == "ready\n"
-    wait_until(lambda: len(containers.daemons()) == 1, "all but the daemon to close /dev/fuse")
-    os.kill(containers.daemons()[0], signal.SIGKILL)
-    running.communicate(timeout=DEADLINE)
-    assert running.returncode != 0
-
-
 def test_an_image_mounts_by_its_name(containers: Containers, tmp_path: Path) -> None:
     point = tmp_path / "point"
     point.mkdir()
