@@ -130,13 +130,14 @@ def test_user_has_volumes_with_the_images_files(home: Path) -> None:
 
 
 def test_user_pauses_and_sees_the_processes(home: Path) -> None:
-    begin = ["pyunion", "run", "-d", "--name", "bg", "one:1", "sh", "-c", "sleep 1000 & sleep 999"]
+    script = "sleep 1000 & echo > /begun; sleep 999"
     done = as_user(
         home,
-        begin,
+        ["pyunion", "run", "-d", "--name", "bg", "one:1", "sh", "-c", script],
         "pyunion pause bg",
         "pyunion ps --format {{.State}}",
         "pyunion unpause bg",
+        ["pyunion", "exec", "bg", "sh", "-c", "until test -e /begun; do sleep 0.02; done"],
         "pyunion top bg -eo pid,args",
         "pyunion rm -f bg",
     )
