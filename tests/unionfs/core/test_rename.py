@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
-from tests.helpers.trees import snapshot
-from tests.helpers.unions import errno_of
+from tests.helpers.trees import assert_same, snapshot
+from tests.helpers.unions import errno_of, state
+from unionfs.core import rename
 from unionfs.core.config import RedirectDir, WhiteoutForm
+from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, RENAME_NOREPLACE
+from unionfs.types import ROOT_NODEID
 
 
 def test_a_lower_directory_moved_twice_is_listed_with_its_own_number(tmp_path: Path) -> None:
@@ -90,3 +95,82 @@ def test_a_directory_renamed_over_a_whiteout_of_the_xattr_form_stays_away(tmp_pa
         tree.unlink(b"x/gone")
         tree.rename(b"d", b"x/gone", 0)
     assert sorted(layers.look()) == [b"", b"x", b"x/gone", b"x/gone/file"]
+
+
+def made(tree: CoreDriver) -> None:
+    tree.create(b"old", 0o640)
+    tree.append(b"old", b"made")
+
+
+def made_and_linked(tree: CoreDriver) -> None:
+    made(tree)
+    tree.link(b"old", b"other")
+
+
+def copied_up(tree: CoreDriver) -> None:
+    tree.rename(b"low", b"old", 0)
+
+
+def in_place_of_a_whiteout(tree: CoreDriver) -> None:
+    tree.unlink(b"low")
+    made(tree)
+    tree.rename(b"old", b"low", 0)
+    tree.rename(b"low", b"old", 0)
+
+
+def made_before_the_mount(tree: CoreDriver) -> None:
+    tree.rename(b"there", b"old", 0)
+
+
+@pytest.mark.parametrize("new", [b"new", b"low2", b"gone", b"taken", b"old"])
+@pytest.mark.parametrize(
+    "make", [made, made_and_linked, copied_up, in_place_of_a_whiteout, made_before_the_mount]
+)
+def test_a_file_renamed_within_its_directory_is_the_same_file(
+    tmp_path: Path, make: Callable[[CoreDriver], None], new: bytes
+) -> None:
+    layers = Layers(tmp_path, {"low": "low", "low2": "low2", "gone": "gone"})
+    (layers.upper / "there").write_text("there")
+    with layers.union() as tree:
+        tree.unlink(b"gone")
+        tree.create(b"taken", 0o600)
+        make(tree)
+        before = tree.lstat(b"old")
+        content = tree.read(b"old")
+        kept = {entry.name for entry in tree.listdir(b"")} - {b"old", new}
+        fh = tree.open(b"old", os.O_RDWR, 0)
+        tree.rename(b"old", new, 0)
+        after = tree.lstat(new)
+        assert (after.ino, after.mode, after.nlink) == (before.ino, before.mode, before.nlink)
+        assert {entry.name for entry in tree.listdir(b"")} == kept | {new}
+        tree.append(new, b"+")
+        tree.close(fh)
+        tree.chmod(new, 0o604)
+        tree.rename(new, b"last", 0)
+        tree.rename(b"last", new, 0)
+        wanted = snapshot(tree)
+        assert wanted[new].content == content + b"+"
+    assert_same(layers.look(), wanted)
+
+
+def test_a_rename_of_a_new_file_is_one_system_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Layers(tmp_path, {"low": "x"}).union() as tree:
+        made(tree)
+        with monkeypatch.context() as patched:
+            for call in ("stat", "lstat", "open", "setxattr", "listxattr"):
+                patched.setattr(os, call, None)
+            root = state(tree).table.directory(ROOT_NODEID)
+            rename.rename(state(tree), root, b"old", root, b"new", 0)
+        assert tree.read(b"new") == b"made"
+
+
+def test_the_flags_hold_within_a_directory(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"low": "x"}).union() as tree:
+        made(tree)
+        assert errno_of(lambda: tree.rename(b"old", b"low", RENAME_NOREPLACE)) == errno.EEXIST
+        assert errno_of(lambda: tree.rename(b"old", b"new", RENAME_EXCHANGE)) == errno.ENOENT
+        tree.rename(b"old", b"new", RENAME_NOREPLACE)
+        tree.rename(b"new", b"low", RENAME_EXCHANGE)
+        assert (tree.read(b"low"), tree.read(b"new")) == (b"made", b"x")
