@@ -34,8 +34,7 @@ of them should not wait for all.
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from unionfs.lazy_names import lazy_names
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,14 +74,7 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # a checker must not take any name for one of ours
-
-    def __getattr__(name: str) -> object:
-        home = _HOMES.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found: object = getattr(import_module(f"{__name__}.{home}"), name)
-        globals()[name] = found
-        return found
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

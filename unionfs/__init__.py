@@ -11,8 +11,7 @@ first used: a command that opens no union does not load the core.
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from unionfs.lazy_names import lazy_names
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,13 +71,7 @@ _HOMES = {
         *("Marks", "make_char_whiteout", "make_xattr_whiteout"),
     ),
 }
-_HOME = {name: f"unionfs.core.{module}" for module, names in _HOMES.items() for name in names}
+_HOME = {name: f"core.{module}" for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker must not take any name for one of ours
+    __getattr__ = lazy_names(__name__, _HOME)

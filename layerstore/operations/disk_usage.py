@@ -37,11 +37,10 @@ class ImageUsage:
 
 @dataclass(frozen=True)
 class ContainerUsage:
-    """One container: `size` is what it has written, `virtual` with its image's layers."""
+    """One container: `size` is what it has written."""
 
     container: Container
     size: int
-    virtual: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def usage(store: Store) -> Usage:
             )
             for image in images
         ],
-        containers=[_container(layers, container) for container in containers],
+        containers=[ContainerUsage(container, container.size()) for container in containers],
         layers_size=sum(layer.size for layer in layers.values() if layer.chain_id not in cached),
         images_reclaimable=sum(
             layer.size for layer in layers.values() if layer.chain_id not in needed | cached
@@ -194,9 +193,3 @@ def _chain(layers: dict[Digest, Layer], top: Digest | None) -> list[Digest]:
         chain.append(top)
         top = layers[top].parent
     return chain
-
-
-def _container(layers: dict[Digest, Layer], container: Container) -> ContainerUsage:
-    size = container.size()
-    below = sum(layers[chain].size for chain in _chain(layers, container.base))
-    return ContainerUsage(container, size, size + below)

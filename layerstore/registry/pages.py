@@ -1,4 +1,4 @@
-"""Lists that come in pages: tags, the catalog, referrers.
+"""Lists that come in pages: tags, the catalog.
 
 Source: distribution-spec "Listing tags"; RFC 5988 for `Link`.
 """

@@ -5,7 +5,6 @@ Source: distribution-spec 1.1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,6 @@ from layerstore.oci.documents import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
-    parse_index,
 )
 from layerstore.oci.json_values import DOCUMENT_LIMIT, parse_document, text_of
 from layerstore.oci.reference import familiar_name
@@ -31,8 +29,6 @@ from layerstore.registry.errors import (
     Cancelled,
     Denied,
     ManifestUnknown,
-    Missing,
-    Refused,
     RegistryError,
     RepositoryUnknown,
     TooLarge,
@@ -268,37 +264,6 @@ class Repository:
                 else []
             )
         return found
-
-    def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """Return the manifests whose `subject` is `digest`: signatures, SBOMs, attestations.
-
-        If the registry has no referrers API, the referrers tag is read instead.  The blobs
-        that these manifests name are not fetched.
-        """
-        client, name = self._home
-        call = Call(
-            "GET",
-            f"/v2/{name}/referrers/{digest}",
-            f"the referrers of {digest}",
-            (pull_scope(name),),
-            name,
-            {"Accept": OCI_INDEX},
-        )
-        found: list[Descriptor] = []
-        try:
-            for page in pages(client, call):
-                found += parse_index(json.dumps(page).encode())
-        except (Missing, Refused):
-            try:
-                tag = digest.replace(":", "-")
-                return parse_index(self.get_manifest(tag).data)
-            except Missing:
-                return ()
-        except InvalidImage as error:
-            raise BadAnswer(
-                f"{client.host} lists referrers wrongly: {error}", client.host
-            ) from None
-        return tuple(found)
 
     # -- parts
 

@@ -82,10 +82,16 @@ def filters(*names: str, says: str) -> Callable[[Decorated], Decorated]:
     return _with(Option(*words, says=says, metavar="filter", multiple=True, convert=parse_pair))
 
 
+def template(each: str, *names: str) -> Callable[[Decorated], Decorated]:
+    """Add `--format`, and `names` for it: a Go template that prints each `each`."""
+    says = f"Print each {each} by a Go template, or as 'json'"
+    return text(*names, "--format", "template", says=says)
+
+
 def listing(each: str) -> Callable[[Decorated], Decorated]:
     """Add the flags of a listing that docker does not have; `each` is one of its rows."""
     adds = (
-        text("--format", "template", says=f"Print each {each} by a Go template, or as 'json'"),
+        template(each),
         flag("--json", "json", says="Print a JSON array, untruncated"),
         flag("--no-trunc", says="Don't truncate output"),
         flag("-q", "--quiet", says="Only show layer ids"),

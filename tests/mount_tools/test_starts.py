@@ -37,7 +37,7 @@ RUN = {
     "keeper_process limits mount_words rights signals start "
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
-    "unionfs": "errors light_logging light_typing syscalls",
+    "unionfs": "errors lazy_names light_logging light_typing syscalls",
     "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs writeback",
 }
 KEPT = ("mount_tools.pyunion", *OF_BOTH, "mount_tools.container.keeper_process")

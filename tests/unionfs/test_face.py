@@ -18,7 +18,7 @@ def test_every_name_of_the_face_is_there(name: str) -> None:
 def test_the_face_lists_what_it_can_load() -> None:
     assert sorted(unionfs._HOME) == sorted(unionfs.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
-        _ = unionfs.nope
+        _ = unionfs.nope  # type: ignore[attr-defined]
 
 
 def test_the_core_is_loaded_only_when_asked_for() -> None:

@@ -53,7 +53,6 @@ class Marks:
         "escaped",
         "first_origin",
         "impure",
-        "index_upper",
         "metacopy",
         "nlink",
         "opaque",
@@ -80,7 +79,6 @@ class Marks:
         self.impure = self.prefix + "impure"
         self.nlink = self.prefix + "nlink"
         self.whiteout = self.prefix + "whiteout"
-        self.index_upper = self.prefix + "upper"
 
     def can_carry(self, mode: int) -> bool:
         """Tell whether a file of that `st_mode` can carry a mark.

@@ -76,7 +76,7 @@ class DiskRow(Row):
 
 
 @framework.command("Show disk usage of the store")
-@framework.text("--format", "template", says="Print each row by a Go template, or as 'json'")
+@framework.template("row")
 @framework.flag("--json", "json", says="Print a JSON array with sizes in bytes")
 @framework.flag("-v", "--verbose", says="Show detailed information on space usage")
 def df(invocation: Invocation, template: str | None, json: bool, verbose: bool) -> None:

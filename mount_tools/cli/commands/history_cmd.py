@@ -40,7 +40,7 @@ class HistoryRow(Row):
 @framework.command(
     "Show the history of an image", "IMAGE", least=1, most=1, completes=named("image")
 )
-@framework.text("--format", "template", says="Print each step by a Go template, or as 'json'")
+@framework.template("step")
 @framework.flag(
     "-H", "--human", says="Print sizes and dates in human readable format (default true)",
     default=True,

@@ -54,7 +54,7 @@ class ImageRow(Row):
     says="Only images that match: dangling=BOOL, label=NAME[=VALUE], before=IMAGE, "
     "since=IMAGE, reference=PATTERN, until=TIME"
 )
-@framework.text("--format", "template", says="Print each image by a Go template, or as 'json'")
+@framework.template("image")
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")

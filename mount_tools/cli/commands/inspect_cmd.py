@@ -39,9 +39,7 @@ Document = dict[str, Value]
     most=None,
     completes=named("image", "container", "volume"),
 )
-@framework.text(
-    "-f", "--format", "template", says="Print each object by a Go template, or as 'json'"
-)
+@framework.template("object", "-f")
 @framework.flag("-s", "--size", says="Display total file sizes if the type is container")
 @framework.text(
     "--type", "kind", says="Only objects of this type: container, image or volume", default=""
@@ -62,9 +60,7 @@ def inspect(
     most=None,
     completes=named("image"),
 )
-@framework.text(
-    "-f", "--format", "template", says="Print each image by a Go template, or as 'json'"
-)
+@framework.template("image", "-f")
 def inspect_image(invocation: Invocation, operands: tuple[str, ...], template: str | None) -> None:
     show(invocation, operands, template, ("image",), size=False)
 
@@ -76,9 +72,7 @@ def inspect_image(invocation: Invocation, operands: tuple[str, ...], template: s
     most=None,
     completes=named("container"),
 )
-@framework.text(
-    "-f", "--format", "template", says="Print each container by a Go template, or as 'json'"
-)
+@framework.template("container", "-f")
 @framework.flag("-s", "--size", says="Display total file sizes")
 def inspect_container(
     invocation: Invocation, operands: tuple[str, ...], template: str | None, size: bool

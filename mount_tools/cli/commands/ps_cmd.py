@@ -71,7 +71,7 @@ class ContainerRow(Row):
     "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS, "
     "volume=NAME|TARGET"
 )
-@framework.text("--format", "template", says="Print each container by a Go template, or as 'json'")
+@framework.template("container")
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.number(
     "-n", "--last", says="Show n last created containers (includes all states)", default=-1

@@ -89,7 +89,7 @@ def _label(text: str) -> tuple[str, str]:
 @framework.filters(
     says="Only volumes that match: dangling=BOOL, driver=NAME, label=NAME[=VALUE], name=PATTERN"
 )
-@framework.text("--format", "template", says="Print each volume by a Go template, or as 'json'")
+@framework.template("volume")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("-q", "--quiet", says="Only display volume names")
 def ls(
@@ -179,9 +179,7 @@ def as_object(store: Store, volume: Volume) -> dict[str, Value]:
     most=None,
     completes=named("volume"),
 )
-@framework.text(
-    "-f", "--format", "template", says="Print each volume by a Go template, or as 'json'"
-)
+@framework.template("volume", "-f")
 def inspect(invocation: Invocation, operands: tuple[str, ...], template: str | None) -> None:
     volumes = invocation.store.volumes
     show_documents(

@@ -247,17 +247,3 @@ class TestHostileManifests:
         hostile.behave(lambda e: e.method == "PUT" and e.reply(201, b"", header))
         with pytest.raises(WrongContent, match=r"stored the manifest of .* as sha256:0"):
             other.put_manifest("v1", b"{}", OCI_MANIFEST)
-
-    def test_referrers(self, hostile: HostileRegistry, other: Repository) -> None:
-        digest = sha256_digest(b"an image")
-        one = described(b"a signature", OCI_MANIFEST)
-        index = json.dumps({"schemaVersion": 2, "manifests": [one.as_json()]}).encode()
-        assert other.referrers(digest) == ()
-        hostile.add_manifest(digest.replace(":", "-"), index, OCI_INDEX)
-        assert other.referrers(digest) == (one,)
-        hostile.behave(always(200, "/referrers/", index))
-        assert other.referrers(digest) == (one,)
-        for wrong in (b"{}", b"[]", b'{"manifests": [5]}', b'{"manifests": [], "layers": []}'):
-            hostile.behave(always(200, "/referrers/", wrong))
-            with pytest.raises(BadAnswer):
-                other.referrers(digest)
