@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from layerstore.errors import StoreError
-from layerstore.layer.pack import Packed, pack
+from layerstore.layer.pack import Packed, Packing, pack
 from layerstore.tar.pipeline import Tick, Writable
 from unionfs.syscalls.privilege import is_machine_root
 
@@ -40,10 +40,7 @@ def write_flat_tar(
         out,
         privileged=is_machine_root(),
         tick=tick,
-        flat=True,
-        live=live,
-        sparse=sparse,
-        hashing=hashing,
+        how=Packing(flat=True, live=live, sparse=sparse, hashing=hashing),
     )
 
 

@@ -74,6 +74,30 @@ class Packed(NamedTuple):
     archive_size: int
 
 
+class Packing(NamedTuple):
+    """How an archive differs from that of a layer that our union wrote.
+
+    `flat` packs the merged tree of all layers.  `live` says that `diff` may change
+    meanwhile; what vanishes is left out.  `sparse` stores files with large holes in GNU's
+    format, which a layer must not have.  The paths in `skip` are left out.  The layers
+    `merged`, between the lowers and `diff`, are packed with it into one.  Without `hashing`
+    there is no diff_id.  `any_names` says that `diff` was not written by our union, which
+    makes no names that mean whiteouts in an archive, and no marks of fuse-overlayfs, which
+    it would obey; with a `record`, one that is there is refused (InvalidImage).
+    """
+
+    flat: bool = False
+    live: bool = False
+    sparse: bool = False
+    skip: Collection[bytes] = frozenset()
+    merged: Sequence[Path] = ()
+    hashing: bool = True
+    any_names: bool = False
+
+
+PLAIN = Packing()
+
+
 def pack(
     diff: Path,
     lowers: Sequence[Path],
@@ -82,53 +106,37 @@ def pack(
     privileged: bool,
     record: Path | None = None,
     tick: Tick | None = None,
-    flat: bool = False,
-    live: bool = False,
-    hashing: bool = True,
-    sparse: bool = False,
-    skip: Collection[bytes] = frozenset(),
-    merged: Sequence[Path] = (),
-    any_names: bool = False,
+    how: Packing = PLAIN,
 ) -> Packed:
     """Write the archive of the layer `diff` over the `lowers`, topmost first, to `out`.
 
-    The layers `merged`, between the two, are packed with `diff` into one layer.
     Without `out` the archive is not written, only hashed.  `record` is the directory in
-    which to write the layer's `index` and `tar-split`.  `tick` is called with the number of
-    bytes that are done, in another thread.
-    `flat` packs the merged tree of all layers; without `hashing` there is
-    no diff_id.  `sparse` stores files with large holes in GNU's format, which a layer
-    must not have.  The paths in `skip` are left out.  With each of these, and with `merged`,
-    there is no `record`.
-    `any_names` says that `diff` was not written by our union, which makes no names that mean
-    whiteouts in an archive, and no marks of fuse-overlayfs, which our union would obey; with a
-    `record`, one that is there is refused (InvalidImage).
-    Nothing may change `diff` meanwhile, unless `live` is set; what vanishes is
-    then left out.  Raises StoreError, and OSError if a file cannot be read or
-    `out` cannot be written.
+    which to write the layer's `index` and `tar-split`; there is none with any `how` but
+    `any_names`.  `tick` is called with the number of bytes that are done, in another thread.
+    Nothing may change `diff` meanwhile, unless it is `live`.  Raises StoreError, and OSError
+    if a file cannot be read or `out` cannot be written.
     """
     with ExitStack() as stack:
-        sink = stack.enter_context(Sink(out, tick, hashing=hashing))
+        sink = stack.enter_context(Sink(out, tick, hashing=how.hashing))
         split = None
         if record is not None:
             split = SplitWriter(record / TAR_SPLIT)
             stack.callback(split.abandon)
         walk = stack.enter_context(
-            ChangeWalk(diff, lowers, whiteouts_first=True, flat=flat, live=live, merged=merged)
+            ChangeWalk(
+                *(diff, lowers),
+                whiteouts_first=True,
+                flat=how.flat,
+                live=how.live,
+                merged=how.merged,
+            )
         )
-        metadata = Metadata(privileged=privileged)
-        packer = _Packer(
-            *(walk, TarWriter(sink, split), metadata),
-            whole=flat,
-            live=live,
-            sparse=sparse,
-            skip=skip,
-        )
+        packer = _Packer(walk, TarWriter(sink, split), Metadata(privileged=privileged), how)
         packed = packer.run(sink)
         if record is not None and split is not None:
             split.close()
             entries = scan(diff, known=packer.known, digests=packer.digests)
-            write_index(record / INDEX, _without_marks(entries) if any_names else entries)
+            write_index(record / INDEX, _without_marks(entries) if how.any_names else entries)
         return packed
 
 
@@ -152,7 +160,7 @@ class _Packer:
     """One archive that is being written.
 
     `digests` are those of files in the layer's own directory; `known` are complete index
-    entries of other paths in it.  With `whole` the root always has an entry.
+    entries of other paths in it.  A flat one always has an entry of the root.
     """
 
     def __init__(
@@ -160,11 +168,7 @@ class _Packer:
         walk: ChangeWalk,
         tar: TarWriter,
         metadata: Metadata,
-        *,
-        whole: bool,
-        live: bool,
-        sparse: bool,
-        skip: Collection[bytes],
+        how: Packing,
     ) -> None:
         self.digests: dict[bytes, str] = {}
         self.known: dict[bytes, IndexEntry] = {}
@@ -172,10 +176,7 @@ class _Packer:
         self._union = walk.after
         self._tar = tar
         self._metadata = metadata
-        self._whole = whole
-        self._live = live
-        self._sparse = sparse
-        self._skip = skip
+        self._how = how
         self._links: dict[tuple[int, int], bytes] = {}
         self._size = 0
         self._hidden = (metadata.marks.prefix, metadata.marks.escaped)
@@ -185,7 +186,7 @@ class _Packer:
         """Write everything."""
         self._root()
         for found in self._walk:
-            if found.path in self._skip:
+            if found.path in self._how.skip:
                 continue
             if len(found.path) > MOST_PATH:
                 raise self._too_long(found.path)
@@ -197,7 +198,7 @@ class _Packer:
                 try:
                     self._entry(found, found.attr)
                 except OSError as error:
-                    if not self._live or not has_vanished(error):
+                    if not self._how.live or not has_vanished(error):
                         raise
         self._tar.end()
         diff_id = sink.finish()
@@ -217,7 +218,7 @@ class _Packer:
         if self._walk.before is not None:
             before = self._walk.before
             was = self._look(before, before.fs.getattr(ROOT_NODEID))
-        if self._whole or now._replace(mtime_ns=0) != was._replace(mtime_ns=0):
+        if self._how.flat or now._replace(mtime_ns=0) != was._replace(mtime_ns=0):
             self._tar.header(_header(b"./", DIRECTORY, now))
 
     def _look(self, union: UnionFiles, attr: Attr) -> Shown:
@@ -263,7 +264,7 @@ class _Packer:
                 return False
             path, size = found.path, there.st_size
             shown = self._metadata.shown(there, [])
-            if self._sparse and self._as_pieces(fd, path, shown, there):
+            if self._how.sparse and self._as_pieces(fd, path, shown, there):
                 return True
             self._tar.header(_header(path, REGULAR, shown, size=size))
             digest = self._tar.content(fd, path, size, there.st_blocks, shown=False)
@@ -316,7 +317,7 @@ class _Packer:
 
     def _regular(self, found: Changed, attr: Attr, shown: Shown, *, own: bool) -> None:
         path, size = found.path, attr.st.st_size
-        if not size and not self._live:
+        if not size and not self._how.live:
             self._tar.header(_header(path, REGULAR, shown))
             return
         if own and found.own is not None:
@@ -325,12 +326,12 @@ class _Packer:
             fd = open_node(self._union.fs, attr.nodeid)
         try:
             blocks = attr.st.st_blocks
-            if self._live or not own or self._sparse:
+            if self._how.live or not own or self._how.sparse:
                 st = os.fstat(fd)
                 if not stat.S_ISREG(st.st_mode):
                     return  # the file was replaced meanwhile, for example by a FIFO
                 size, blocks = st.st_size, st.st_blocks
-                if self._sparse and self._as_pieces(fd, path, shown, st):
+                if self._how.sparse and self._as_pieces(fd, path, shown, st):
                     return
             self._tar.header(_header(path, REGULAR, shown, size=size))
             digest = self._tar.content(fd, path, size, blocks, shown=not own)

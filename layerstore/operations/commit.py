@@ -43,7 +43,7 @@ from layerstore.db.staging import remove_tree
 from layerstore.errors import InUse, LimitExceeded, NotFound, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.flatten import PackStream
-from layerstore.layer.pack import Packed, pack
+from layerstore.layer.pack import Packed, Packing, pack
 from layerstore.layer.unchanged import drop_unchanged, find_unchanged
 from layerstore.layer.unpack import unpack
 from layerstore.layers import Layer
@@ -246,7 +246,7 @@ def _copy_pruned(store: Store, container: Container, report: Report) -> list[_Fr
         diff = path / "diff"
         skip = find_unchanged(diff, below)
         tick = ticker(report, Progress(container.short, Status.COMMITTING))
-        packed = pack(diff, below, privileged=is_machine_root(), skip=skip, tick=tick)
+        packed = pack(diff, below, privileged=is_machine_root(), tick=tick, how=Packing(skip=skip))
         done.append(_Frozen(number, path, packed))
         if packed.entries:
             layer = store.layers.need(chain_id(parent, packed.diff_id))
@@ -267,7 +267,7 @@ def _copy(
     privileged = is_machine_root()
 
     def write(out: Writable) -> None:
-        pack(diff, lowers, out, privileged=privileged, skip=skip, hashing=False)
+        pack(diff, lowers, out, privileged=privileged, how=Packing(skip=skip, hashing=False))
 
     with store.layers.stage() as staging, PackStream(write) as stream:
         made = unpack(stream, staging.path, privileged=privileged, lowers=lowers)

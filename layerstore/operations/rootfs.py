@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
@@ -49,31 +50,11 @@ def import_image(
     if isinstance(reference, str):
         reference = parse_tag_target(reference)
     config = apply_changes(config or {}, changes)
-    if not isinstance(source, Path):
-        return _import(store, source, reference, config, message, report, limits)
-    try:
-        if source.is_dir():
-            tree = source
-            with PackStream(lambda out: write_flat_tar([tree], out)) as stream:
-                return _import(store, stream, reference, config, message, report, limits)
-        with source.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size or None
-            return _import(store, file, reference, config, message, report, limits, size)
-    except OSError as error:
-        raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
-
-
-def _import(
-    store: Store,
-    stream: Readable,
-    reference: Reference | None,
-    config: Object,
-    message: str,
-    report: Report,
-    limits: Limits,
-    size: int | None = None,
-) -> Image:
-    with store.leases.lease("work", "import"), store.layers.stage() as staging:
+    with (
+        _opened(source) as (stream, size),
+        store.leases.lease("work", "import"),
+        store.layers.stage() as staging,
+    ):
         unpacked = open_decompressed(stream, limits)
         done = unpack(
             unpacked,
@@ -91,6 +72,23 @@ def _import(
             if reference is not None:
                 store.images.tag(image, reference)
             return store.images.get(image.id)
+
+
+@contextmanager
+def _opened(source: Path | Readable) -> Iterator[tuple[Readable, int | None]]:
+    """Yield the tar of a root filesystem, and its size if that is known."""
+    if not isinstance(source, Path):
+        yield source, None
+        return
+    try:
+        if source.is_dir():
+            with PackStream(lambda out: write_flat_tar([source], out)) as stream:
+                yield stream, None
+        else:
+            with source.open("rb", buffering=0) as file:
+                yield file, os.fstat(file.fileno()).st_size or None
+    except OSError as error:
+        raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
 
 
 def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:

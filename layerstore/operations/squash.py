@@ -9,7 +9,7 @@ Source: moby `daemon/images/image_squash.go`.
 from __future__ import annotations
 
 from layerstore.layer.flatten import PackStream
-from layerstore.layer.pack import pack
+from layerstore.layer.pack import Packing, pack
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest, chain_id
 from layerstore.oci.documents import HistoryEntry, ImageConfig
@@ -76,7 +76,8 @@ def _merge(store: Store, top: Digest, below: Digest | None) -> Digest | None:
     privileged = is_machine_root()
 
     def write(out: Writable | None, *, hashing: bool) -> Digest | None:
-        packed = pack(new[0], lowers, out, privileged=privileged, merged=new[1:], hashing=hashing)
+        how = Packing(merged=new[1:], hashing=hashing)
+        packed = pack(new[0], lowers, out, privileged=privileged, how=how)
         return packed.diff_id if packed.entries else None
 
     # The same steps on the same base may have been squashed before.

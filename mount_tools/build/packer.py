@@ -111,7 +111,7 @@ class Packer:
             _wait_for(builder)
 
     def _pack(self, job: Pack) -> _Waiting:
-        from layerstore.layer.pack import pack
+        from layerstore.layer.pack import Packing, pack
 
         if job.number is None:
             return _Waiting(job.step, job.created_ns, None, None, None)
@@ -123,7 +123,7 @@ class Packer:
             *(diff, self._below),
             privileged=is_machine_root(),
             record=path,
-            any_names=job.any_names,
+            how=Packing(any_names=job.any_names),
         )
         if packed.entries:
             self._below.insert(0, diff)

@@ -14,7 +14,7 @@ import pytest
 
 from layerstore.errors import InvalidImage, StoreError
 from layerstore.layer.index import compare, read_index
-from layerstore.layer.pack import Packed, pack
+from layerstore.layer.pack import Packed, Packing, pack
 from layerstore.layer.tar_split import assemble
 from layerstore.layer.unpack import unpack
 from tests.helpers.descriptors import make_deep
@@ -312,7 +312,7 @@ def test_a_path_longer_than_an_image_can_hold(box: Box) -> None:
         pack(box.diff, [box.lower], privileged=PRIVILEGED)
     assert "remove it, and export what is left" in str(caught.value)
     with pytest.raises(StoreError, match="cannot be packed") as caught:
-        pack(box.diff, [], privileged=PRIVILEGED, flat=True)
+        pack(box.diff, [], privileged=PRIVILEGED, how=Packing(flat=True))
     assert str(caught.value).endswith("65,535 at most: remove it")
 
 
@@ -321,5 +321,6 @@ def test_a_mark_of_fuse_overlayfs_that_a_command_made_is_refused(tmp_path: Path)
     box = Box(tmp_path)
     box.fill({"d": {"kept": b"x"}}, {"d": {}})
     os.setxattr(box.diff / "d", "user.fuseoverlayfs.opaque", b"y")
+    names = Packing(any_names=True)
     with pytest.raises(InvalidImage, match=r"“/d” cannot be in a layer with the attribute"):
-        pack(box.diff, [box.lower], privileged=PRIVILEGED, record=box.record, any_names=True)
+        pack(box.diff, [box.lower], privileged=PRIVILEGED, record=box.record, how=names)

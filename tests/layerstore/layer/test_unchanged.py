@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerstore.diff.union import UnionFiles
-from layerstore.layer.pack import pack
+from layerstore.layer.pack import Packing, pack
 from layerstore.layer.unchanged import drop_unchanged, find_unchanged
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import require_root
@@ -71,7 +71,7 @@ def test_what_is_left_is_the_same_archive_as_if_they_were_left_out(
     os.utime(diff / "d", ns=(0, 10**18))
     left_out, dropped = io.BytesIO(), io.BytesIO()
     skip = find_unchanged(diff, [below])
-    pack(diff, [below], left_out, privileged=True, skip=skip)
+    pack(diff, [below], left_out, privileged=True, how=Packing(skip=skip))
     assert drop_unchanged(diff, [below]) == 4
     pack(diff, [below], dropped, privileged=True)
     assert dropped.getvalue() == left_out.getvalue()
