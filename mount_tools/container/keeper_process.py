@@ -22,6 +22,7 @@ from importlib import import_module
 from layerstore.errors import StoreError
 from layerstore.oci.json_values import Object
 from mount_tools.container.handshake import REFUSED, CannotStart
+from mount_tools.container.process_title import show_as_keeper
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
@@ -148,6 +149,7 @@ def _be_keeper(kind: Kind, orders: socket.socket, reporter: Reporter) -> int:
         return 0  # the command has ended without an order
     release_stdio()
     order = kind.order(*fields)
+    show_as_keeper(order.container, order.root)
     viewer = socket.socket(fileno=fds[0]) if fds else None
     return _report_failures(reporter, lambda: module.keep(order, viewer, reporter))
 

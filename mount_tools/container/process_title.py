@@ -43,6 +43,16 @@ def set_process_title(title: str, *, name: str | None = None, cut: bool = False)
             memory.write(data.ljust(room - 1, b"\0") + b" ")
 
 
+def show_as_keeper(container: str, store: str) -> None:
+    """Let ps(1) show this process as the keeper of a container, in the store there.
+
+    It outlives the command that it is a fork of, and every user of the machine may read the
+    command line: what is in `-e NAME=VALUE` is not for them.
+    """
+    name = "pyunion-keeper"
+    set_process_title(f"{name} {container[:12]} in {store}", name=name, cut=True)
+
+
 def forget_environment() -> None:
     """Overwrite what /proc shows as the environment of this process, and what os.environ has."""
     os.environ.clear()

@@ -169,6 +169,17 @@ def test_no_container_can_change_our_libraries(containers: Containers) -> None:
     containers.ok("rm", "-f", "box")
 
 
+def test_no_other_user_sees_the_options_of_what_runs_on(containers: Containers) -> None:
+    """The command lines of all processes are for everybody."""
+    containers.ok("run", "-d", "--name", "box", "-e", "SECRET=hunter2", "busy:1", "sleep", "1000")
+    containers.ok("exec", "-d", "-e", "SECRET=hunter2", "box", "sleep", "1000")
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in containers.mine()]
+    shown = [line for line in lines if line.startswith(b"pyunion-keeper ")]
+    assert len(shown) == 2, "that of the container, and that of exec"
+    assert not [line for line in lines if b"hunter2" in line]
+    containers.ok("rm", "-f", "box")
+
+
 def test_a_stage_of_a_build_is_not_entered(containers: Containers, tmp_path: Path) -> None:
     """Its process has the root of this machine."""
     (tmp_path / "outside").write_text("secret")
