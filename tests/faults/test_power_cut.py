@@ -32,7 +32,7 @@ from unionfs.syscalls.writeback import is_ordered
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 NO_LOG_FLUSH = 2
 
-SIZE = 64 << 20
+SIZE = 256 << 20  # bytes; on less nothing is staged ahead
 FILES = 60
 
 
@@ -95,15 +95,17 @@ def test_which_ext4_keeps_the_order(
             os.close(fd)
 
 
+@pytest.mark.parametrize("mounted", ["data=ordered", "data=writeback"])
 @pytest.mark.parametrize("seed", range(3))
-def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int) -> None:
+def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int, mounted: str) -> None:
+    """Where the disk keeps no order by itself, each copy takes an fsync(2)."""
     require_root()
     chance = random.Random(seed)
     old = {f"f{n}": chance.randbytes(chance.randrange(1, 60_000)) for n in range(FILES)}
     lower = tmp_path / "lower"
     build([file(name, data, mode=0o600) for name, data in old.items()], os.fsencode(lower))
     disk = Disk(tmp_path, ())
-    disk.mount()
+    disk.mount(mounted)
     try:
         upper, work = disk.top / "upper", disk.top / "work"
         upper.mkdir()
@@ -111,13 +113,14 @@ def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int) -> None:
         os.sync()
         with mounted_union([lower], upper, work) as union:
             last = chance.randrange(FILES // 2, FILES)
-            for number in range(last):
-                os.chmod(union.root / f"f{number}", 0o640)
+            # In this order the copies of most are staged ahead.
+            names = os.listdir(union.root)
+            for number, name in enumerate(names[:last]):
+                os.chmod(union.root / name, 0o640)
                 if number == last // 2:
-                    # Commits what is there by now, and leaves the rest in memory.
-                    fd = os.open(union.root / "f0", os.O_WRONLY)
-                    os.fsync(fd)
-                    os.close(fd)
+                    # Commits the names that are there by now, and leaves the rest in memory.
+                    with (disk.top / "new").open("wb") as new:
+                        os.fsync(new.fileno())
             disk.cut()
             union.crash()
     finally:
