@@ -77,6 +77,7 @@ class _Syncing:
         self._under_way: dict[int, _Ahead] = {}
         self._count = 0
         self._lock = threading.Lock()
+        self._closed = False
 
     def begin(self, ahead: _Ahead) -> None:
         """Begin to write `ahead`, unless too many are being written; one caller at a time."""
@@ -101,12 +102,13 @@ class _Syncing:
         """Note those that have ended."""
         if self._lock.acquire(blocking=False):
             try:
-                self._note(wait=False)
+                if not self._closed:
+                    self._note(wait=False)
             finally:
                 self._lock.release()
 
     def wait_for(self, ahead: _Ahead) -> None:
-        """Wait until the sync of `ahead` has ended."""
+        """Wait until the sync of `ahead` has ended; it may be unknown how, after `close`."""
         with self._lock:
             while ahead.sync in self._under_way:
                 self._note(wait=True)
@@ -120,6 +122,7 @@ class _Syncing:
     def close(self) -> None:
         """Wait for those under way."""
         with self._lock:
+            self._closed = True
             self._under_way.clear()
             self._syncs.close()
 
@@ -157,8 +160,9 @@ class StageAhead:
             return False
         if self._writable.upper.ordered:
             return time.monotonic_ns() - ahead.since > self._state.write_back_ns
-        if ahead.error is None and self._syncing is not None:
-            self._syncing.note()
+        syncing = self._syncing
+        if ahead.error is None and syncing is not None:
+            syncing.note()
         return ahead.error == 0
 
     def take(self, node: File, size: int | None) -> Staged | None:
@@ -209,10 +213,7 @@ class StageAhead:
         """Remove all that is staged, and end the thread."""
         with self._turn:
             self._closed.set()
-            self.discard()
-            if self._syncing is not None:
-                self._syncing.close()
-                self._syncing = None
+            self._discard_all()
         self._ended.wait(_PATIENCE_S)
 
     def _secure(self, ahead: _Ahead) -> None:
@@ -220,9 +221,10 @@ class StageAhead:
         if not ahead.sync:
             secure_data(ahead.staged)
             return
-        if ahead.error is None and self._syncing is not None:
+        syncing = self._syncing
+        if ahead.error is None and syncing is not None:
             with self._state.gate.outside():
-                self._syncing.wait_for(ahead)
+                syncing.wait_for(ahead)
         if ahead.error != 0:
             raise fs_error(ahead.error or errno.EIO)
 
@@ -233,12 +235,20 @@ class StageAhead:
 
     def _remove(self, node: File, ahead: _Ahead) -> None:
         self._state.table.forget(node.nodeid, 1)
-        if self._syncing is not None:
-            self._syncing.forget(ahead)
+        syncing = self._syncing
+        if syncing is not None:
+            syncing.forget(ahead)
         with suppress(OSError):  # the next mount empties the staging directory
             self._writable.work.discard(ahead.staged.copy.name)
 
     # -- with `_turn` --
+
+    def _discard_all(self) -> None:
+        """Remove all that is staged; a machine has a limited number of `Syncs`."""
+        self.discard()
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.close()
 
     def _run_of(self, node: File) -> _Run | None:
         """Return the run that `node` is the latest of, None if the directory was not listed."""
@@ -336,7 +346,7 @@ class StageAhead:
                 left = self._used + IDLE_S - time.monotonic()
                 if left <= 0:
                     self._runs.clear()
-                    self.discard()
+                    self._discard_all()
                     self._ended.set()
                     return
         self._ended.set()

@@ -278,9 +278,19 @@ def test_files_in_no_order_make_nothing_likely(layers: Layers, tree: CoreDriver)
 def test_what_is_not_used_goes_after_a_while(
     layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    closed: list[Syncs] = []
+
+    class Closed(Syncs):
+        def close(self) -> None:
+            super().close()
+            closed.append(self)
+
     monkeypatch.setattr(stage_ahead, "IDLE_S", 0.05)
+    monkeypatch.setattr(stage_ahead, "Syncs", Closed)
+    state(tree).require_upper().upper.ordered = False
     names = walk(tree, RUN + 3)
     wait_until(lambda: not staged(layers), "the staged copies to go")
+    wait_until(lambda: len(closed) == 1, "the limited number of these to be given back")
     before = used(tree)
     chmod(tree, names[0])
     assert used(tree) == before
