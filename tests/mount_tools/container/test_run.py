@@ -145,6 +145,21 @@ def test_a_container_costs_two_processes(
     containers.ok("rm", "-f", "box")
 
 
+def test_what_another_mount_namespace_shows_is_served_to_its_end(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    keeper = containers.keeper("box")
+    init = containers.ok("inspect", "-f", "{{.State.Pid}}", "box")
+    words = ("nsenter", "-t", init, "-m", "-r", "sh", "-c", "echo in; read line; cat /file")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"in\n"
+        containers.ok("rm", "-f", "box")
+        assert containers.ok("ps", "-aq") == ""
+        assert containers.mine() == [keeper]
+        assert other.communicate(b"\n", timeout=DEADLINE)[0] == b"of the image"
+    wait_until(lambda: not containers.mine(), "the keeper to end")
+
+
 def test_a_signal_to_a_whole_process_group_is_not_the_keepers(containers: Containers) -> None:
     done = containers("run", "--rm", "busy:1", "sh", "-c", "kill -9 0")
     assert (done.returncode, done.stderr) == (137, "")
