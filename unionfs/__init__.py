@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         WhiteoutForm,
     )
     from unionfs.core.introspect import places
+    from unionfs.core.opening import open_union
     from unionfs.core.override_format import Override
-    from unionfs.core.union import UnionFs, open_union
+    from unionfs.core.union import UnionFs
     from unionfs.core.whiteout import (
         AUFS_META,
         AUFS_OPAQUE,
@@ -64,8 +65,9 @@ _HOMES = {
         "WhiteoutForm",
     ),
     "introspect": ("places",),
+    "opening": ("open_union",),
     "override_format": ("Override",),
-    "union": ("UnionFs", "open_union"),
+    "union": ("UnionFs",),
     "whiteout": (
         *("AUFS_META", "AUFS_OPAQUE", "AUFS_PREFIX", "FUSE_OVERLAYFS_PREFIX"),
         *("Marks", "make_char_whiteout", "make_xattr_whiteout"),

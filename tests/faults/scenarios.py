@@ -17,7 +17,8 @@ from tests.helpers.drivers import Driver, OsDriver
 from tests.helpers.mounts import wait_until
 from tests.helpers.unions import in_a_thread
 from unionfs.core.config import UnionConfig, WhiteoutForm
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 
 WHITEOUT = stat.S_IFCHR
 

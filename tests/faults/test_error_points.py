@@ -29,7 +29,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import Countdown, DiskFull, system_calls
 from tests.helpers.unions import discard_staged, settle
 from unionfs.core.config import UnionConfig, WhiteoutForm
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 
 MOST = 400
 

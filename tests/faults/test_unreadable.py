@@ -19,7 +19,7 @@ from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import mounted, mounted_union, require_root
 from tests.helpers.security import GROUP_ID, USER_ID, run_as
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.helpers.mounts import kernel_overlay, layer_options, mounted, require
 from tests.helpers.unions import Content, discard_staged, fill, open_fds
 from unionfs.core.ahead import Start
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 
 KERNEL_OPTIONS = ("redirect_dir=on", "metacopy=on", "index=on")
 

@@ -18,7 +18,7 @@ from tests.model.deviations import Subject as Kind
 from unionfs.core import stage_ahead
 from unionfs.core.ahead import Start
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 
 
 class _OverlayDriver(OsDriver):

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from unionfs.core import deletion, dirops, extents, xattrs
-from unionfs.core.ahead import Start
-from unionfs.core.config import Atime, OverrideStat, UnionConfig
+from unionfs.core.config import Atime
 from unionfs.core.file import (
     Handle,
     current_fd,
@@ -50,9 +49,8 @@ from unionfs.core.real_file import (
 from unionfs.core.rename import rename
 from unionfs.core.restore import restore
 from unionfs.core.setattr import as_meant, setattr_node, slow_setattr
-from unionfs.core.setup import close_state, open_state
+from unionfs.core.setup import close_state
 from unionfs.core.shelter import leave_shelter
-from unionfs.core.stage_ahead import work_ahead
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
@@ -75,29 +73,6 @@ from unionfs.types import (
     SetAttr,
 )
 from unionfs.vfs import TOUCH
-
-
-def open_union(config: UnionConfig, background: Start | None = None) -> UnionFs:
-    """Open the union that `config` describes; `background` starts a thread, see `core.ahead`.
-
-    Raises `ConfigError` if that is not possible; nothing on disk is changed then.
-    """
-    state = open_state(config)
-    remote = any(layer.remote for layer in (*state.stack(), *state.data))
-    if remote:
-        state.gate.patient = False
-    elif background is not None:
-        work_ahead(state, background)
-    # Those below are made of this module's class.
-    if config.override is not OverrideStat.NONE:
-        from unionfs.core.override_union import OverrideUnion, RemoteOverrideUnion
-
-        return RemoteOverrideUnion(state) if remote else OverrideUnion(state)
-    if remote:
-        from unionfs.core.remote import RemoteUnion
-
-        return RemoteUnion(state)
-    return UnionFs(state)
 
 
 class UnionFs:

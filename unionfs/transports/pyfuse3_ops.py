@@ -46,10 +46,15 @@ from pyfuse3 import (
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
 from unionfs.transports.deferred import Workers
-from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr, StIno
+from unionfs.transports.pyfuse3_answers import (
+    FOREVER,
+    Answers,
+    Pyfuse3Notifier,
+    name_only,
+    statfs_of,
+)
+from unionfs.types import ROOT_NODEID, DirEntry, Fh, NodeId, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
-
-FOREVER = 1e9  # seconds; libfuse converts it to the kernel's 64 bits without overflow
 
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
@@ -132,22 +137,6 @@ async def carry(
         pyfuse3.close(unmount=False)
 
 
-class Pyfuse3Notifier:
-    """Notices to the kernel; see `vfs.Notifier`."""
-
-    def forget_attributes(self, nodeid: NodeId) -> None:
-        with suppress(FileNotFoundError):
-            pyfuse3.invalidate_inode(InodeT(nodeid), attr_only=True)
-
-    def forget_inode(self, nodeid: NodeId) -> None:
-        with suppress(FileNotFoundError):
-            pyfuse3.invalidate_inode(InodeT(nodeid))
-
-    def forget_name(self, parent: NodeId, name: bytes) -> None:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
-
-
 class Pyfuse3Ops(pyfuse3.Operations):
     """One mounted `Filesystem` as pyfuse3 calls it."""
 
@@ -173,11 +162,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self._on_ready = on_ready
         self._acl = acl
         self._xattrs = xattrs
-        self._timeout = FOREVER if timeout is None else timeout
+        self._answers = Answers(FOREVER if timeout is None else timeout)
+        self._entry = self._answers.entry
+        self._attributes = self._answers.attributes
         self._keep_cache = timeout is None and not fs.counts_reads()
-        self._absent = EntryAttributes()
-        self._absent.st_ino = InodeT(0)
-        self._absent.entry_timeout = self._timeout
         # Handles whose writes wait for the disk, and so must run in a worker.
         self._synchronous: set[int] = set()
         # Handles that write without the kernel's cache.
@@ -214,31 +202,6 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     # -- names and inodes --
 
-    def _entry(self, attr: Attr) -> EntryAttributes:
-        entry = EntryAttributes()
-        st = attr.st
-        entry.st_ino = InodeT(attr.nodeid)
-        entry.st_mode = ModeT(st.st_mode)
-        entry.st_nlink = attr.st_nlink
-        entry.st_uid = attr.st_uid
-        entry.st_gid = attr.st_gid
-        entry.st_rdev = st.st_rdev
-        entry.st_size = st.st_size
-        entry.st_blksize = st.st_blksize
-        entry.st_blocks = attr.st_blocks
-        entry.st_atime_ns = st.st_atime_ns
-        entry.st_mtime_ns = st.st_mtime_ns
-        entry.st_ctime_ns = st.st_ctime_ns
-        entry.entry_timeout = entry.attr_timeout = self._timeout
-        return entry
-
-    def _attributes(self, attr: Attr) -> EntryAttributes:
-        """Like `_entry`, for a reply without a nodeid, in which the root has its st_ino."""
-        entry = self._entry(attr)
-        if attr.nodeid == ROOT_NODEID:
-            entry.st_ino = InodeT(attr.st_ino)
-        return entry
-
     @answered
     async def lookup(
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
@@ -246,9 +209,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
         attr = self._fs.lookup(NodeId(parent_inode), name)
         if attr is not None:
             return self._entry(attr)
-        if not self._timeout:
+        if self._answers.absent is None:
             raise FUSEError(errno.ENOENT)
-        return self._absent
+        return self._answers.absent
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         forget = self._fs.forget
@@ -299,18 +262,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        real = self._fs.statfs()
-        answer = StatvfsData()
-        answer.f_bsize = real.f_bsize
-        answer.f_frsize = real.f_frsize
-        answer.f_blocks = real.f_blocks
-        answer.f_bfree = real.f_bfree
-        answer.f_bavail = real.f_bavail
-        answer.f_files = real.f_files
-        answer.f_ffree = real.f_ffree
-        answer.f_favail = real.f_favail
-        answer.f_namemax = real.f_namemax
-        return answer
+        return statfs_of(self._fs.statfs())
 
     # -- changing directories --
 
@@ -513,24 +465,17 @@ class Pyfuse3Ops(pyfuse3.Operations):
         kernel takes no attributes and counts no reference.
         """
         if found.name in (b".", b".."):
-            return self._name_only(found.st_ino, found.d_type), None
+            return name_only(found.st_ino, found.d_type), None
         try:
             attr = self._fs.lookup(parent, found.name)
         except OSError:
             # The name exists though its inode cannot be read: a LOOKUP of the name
             # reports why.  The kernel lists an entry that has the root's nodeid, links
             # no inode to it, and sends one FORGET of the root, which is ignored.
-            return self._name_only(ROOT_NODEID, found.d_type), None
+            return name_only(ROOT_NODEID, found.d_type), None
         if attr is None:
             return None, None
         return self._entry(attr), attr.nodeid
-
-    def _name_only(self, st_ino: StIno | NodeId, d_type: int) -> EntryAttributes:
-        entry = EntryAttributes()
-        entry.st_ino = InodeT(st_ino)
-        entry.st_mode = ModeT(d_type << 12)
-        entry.entry_timeout = entry.attr_timeout = 0
-        return entry
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:

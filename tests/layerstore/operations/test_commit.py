@@ -18,7 +18,7 @@ from layerstore.operations.commit import commit
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 from unionfs.types import ROOT_NODEID
 
 BASE = {"etc/motd": b"hello\n", "bin/sh": b"x" * 1_000}

@@ -17,7 +17,7 @@ from layerstore.operations.squash import squash
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 from unionfs.types import ROOT_NODEID
 
 BASE = {"etc/motd": b"hello\n", "etc/gone": b"x", "dir/a": b"a", "dir/b": b"b", "same": b"s"}

@@ -15,7 +15,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.unions import errno_of
 from unionfs.core.config import MAX_LOWERS, Atime, RedirectDir, UnionConfig, WhiteoutForm
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 from unionfs.errors import ConfigError
 
 

@@ -28,7 +28,8 @@ from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import FMODE_EXEC, SetAttr
 

@@ -12,8 +12,8 @@ from tests.helpers.layers import Layers
 from tests.helpers.mounts import mounted
 from tests.helpers.unions import state
 from unionfs.core.config import UnionConfig
+from unionfs.core.opening import open_union
 from unionfs.core.origin import Origin, decode_origin, encode_origin
-from unionfs.core.union import open_union
 from unionfs.types import ROOT_NODEID, SetAttr
 
 UUID = bytes(range(16))

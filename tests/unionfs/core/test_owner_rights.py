@@ -15,8 +15,8 @@ import pytest
 from tests.helpers.as_user import NOBODY
 from tests.helpers.mounts import DEADLINE, require_root
 from unionfs.core.config import UnionConfig
+from unionfs.core.opening import open_union
 from unionfs.core.owner_rights import as_owner, may_be_widened, modes_settled, settled
-from unionfs.core.union import open_union
 from unionfs.types import ROOT_NODEID, SetAttr
 
 

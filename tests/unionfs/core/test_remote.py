@@ -14,8 +14,9 @@ from tests.helpers.unions import state_of
 from unionfs.core import layer, remote, setup
 from unionfs.core.config import UnionConfig
 from unionfs.core.inode import Dir, File
+from unionfs.core.opening import open_union
 from unionfs.core.remote import RemoteUnion
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.union import UnionFs
 from unionfs.syscalls.statfs import FUSE, filesystem_type
 from unionfs.types import ROOT_NODEID, NodeId
 

@@ -20,7 +20,7 @@ from tests.helpers.unions import open_fds
 from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 from unionfs.errors import ConfigError
 from unionfs.syscalls.statfs import FUSE
 

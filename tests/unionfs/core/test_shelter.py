@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.unions import state_of
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.types import ROOT_NODEID, Fh, NodeId
 
 

@@ -15,7 +15,8 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.unions import core, open_fds
 from unionfs import MAX_LOWERS
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.types import ROOT_NODEID, NodeId
 
 ROUNDS = 150

@@ -15,7 +15,7 @@ from tests.helpers.mounts import QUICK, require_fuse, require_root
 
 # pyfuse3 is an extra; where every test must run, its absence is an error.
 if importlib.util.find_spec("pyfuse3") is None and QUICK:
-    collect_ignore = ["test_pyfuse3_ops.py"]
+    collect_ignore = ["test_pyfuse3_answers.py", "test_pyfuse3_ops.py"]
 
 
 @pytest.fixture(params=["off", "on"])

@@ -21,7 +21,7 @@ from tests.helpers.mounts import (
     run,
 )
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import open_union
+from unionfs.core.opening import open_union
 from unionfs.errors import MountError
 from unionfs.syscalls.io_uring import Ring
 from unionfs.transports import dev_fuse, uring

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unionfs.wire.kernel import Kernel
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.wire.session import Terms
 
 

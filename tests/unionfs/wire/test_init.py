@@ -11,7 +11,8 @@ import pytest
 
 from tests.unionfs.wire.kernel import reply_to
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.errors import FIRST_INTERNAL
 from unionfs.wire.abi import Init, Opcode
 from unionfs.wire.request import Request

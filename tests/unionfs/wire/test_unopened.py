@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.mounts import mounted_union, require_fuse
 from tests.unionfs.wire.kernel import Kernel, Table
 from unionfs.core.config import UnionConfig
-from unionfs.core.union import UnionFs, open_union
+from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.types import ROOT_NODEID, Fh, NodeId
 from unionfs.wire import abi, unopened
 from unionfs.wire.abi import Init, Opcode
