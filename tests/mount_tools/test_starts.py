@@ -34,7 +34,7 @@ RUN = {
     "shared_flags",
     "mount_tools.cli.output": "standard_output terminal",
     "mount_tools.container": "attach_messages detach_keys devices handshake host_config "
-    "keeper_process limits mount_words rights signals start "
+    "keeper_process limits mount_words process_title rights signals start "
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
     "unionfs": "errors lazy_names light_logging light_typing syscalls",

@@ -72,7 +72,7 @@ def test_a_layer_deeper_than_a_path_is_long(tmp_path: Path) -> None:
     try:
         out = io.BytesIO()
         packed = pack(diff, [], out, privileged=PRIVILEGED, record=tmp_path)
-        assert packed.entries == DEPTH + 3
+        assert packed.entries == DEPTH + 2
         index = {entry.path: entry for entry in read_index(tmp_path / "index")}
         assert list(compare(diff, index)) == []
         again = io.BytesIO()
