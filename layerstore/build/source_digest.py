@@ -23,7 +23,7 @@ import os
 import posixpath
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from layerstore.build.tree import Tree, TreeEntry, changed, unreadable
 from layerstore.db.build_table import FileKey
@@ -33,6 +33,7 @@ from unionfs.light_typing import NamedTuple, Protocol
 from unionfs.syscalls import xattr
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
+MANY = 100_000
 SEEN = 32  # bytes for each file in `SourceDigest.seen`
 _SIGNATURE = 16
 _SETTLED = 60_000_000_000  # ns
@@ -85,11 +86,18 @@ class SourceDigest(NamedTuple):
 
 
 class Digester:
-    """Computes digests of sources in `tree`."""
+    """Computes digests of sources in `tree`.
 
-    def __init__(self, tree: Tree, memo: Memo | None = None) -> None:
+    `tick` is called after each `MANY` files in directories, with the number of them all.
+    """
+
+    def __init__(
+        self, tree: Tree, memo: Memo | None = None, tick: Callable[[int], None] | None = None
+    ) -> None:
         self._tree = tree
         self._memo: Memo = memo or NoMemo()
+        self._tick = tick
+        self._count = 0
         self._settled_ns = time.time_ns() - _SETTLED
         self._in_memory: dict[int, bool] = {}
 
@@ -115,6 +123,9 @@ class Digester:
         for entry in entries:
             if stat.S_ISSOCK(entry.st.st_mode):
                 continue
+            self._count += 1
+            if self._tick is not None and not self._count % MANY:
+                self._tick(self._count)
             digest = self._digest(entry)
             key.update(self._own(entry, digest))
             seen += self._seen(entry, digest)

@@ -216,6 +216,7 @@ class Builder:
         origins = _OfStage(self, stage)
         evaluation = Evaluation(
             *(stage, state, self._context, origins, self._memo, self._downloads, number),
+            self._watcher.note,
             self._settings.surroundings,
             self._settings.epoch_ns,
         )

@@ -123,10 +123,12 @@ class Evaluation:
         memo: Memo,
         downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
+        note: Callable[[str], None],
         surroundings: Sequence[str] = (),
         epoch_ns: int | None = None,
     ) -> None:
         """`number` numbers the text of a step; its second argument says whether the step counts.
+        `note` shows how far the digests of many files are.
 
         `surroundings` are what the command line says of every RUN, as its network; `epoch_ns` is
         SOURCE_DATE_EPOCH.
@@ -140,6 +142,7 @@ class Evaluation:
         self._memo = memo
         self._downloads = downloads
         self._number = number
+        self._note = note
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps in their order; `state` is always the state after the yielded step.
@@ -182,9 +185,12 @@ class Evaluation:
             return Step(shown_as, created_by, [definition], work, look)
         return Step(shown_as, created_by, [keys.of_config(before, created_by)], None, look)
 
-    def _digester(self, tree: Tree) -> Digester:
+    def _digester(self, tree: Tree, one: Instruction) -> Digester:
+        def tick(count: int) -> None:
+            self._note(f"{shown(one.at.text.strip())}: {count:,} files are read")
+
         # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
-        return Digester(tree, self._memo if tree is self._context else None)
+        return Digester(tree, self._memo if tree is self._context else None, tick)
 
     def label_step(self, name: str, value: str) -> Step:
         """Return the step that sets one label of `--label`, after those of `steps`."""
@@ -259,7 +265,7 @@ class Evaluation:
             raise ContainerfileError(
                 run.at, f"failed to compute cache key: {shown(path)}: not found in the context"
             )
-        digester = self._digester(tree)
+        digester = self._digester(tree, run)
         if not stat.S_ISDIR(found.st.st_mode):
             return digester.file(found.path, found.st)
         return digester.directory(tree.walk(found.path))
@@ -281,7 +287,7 @@ class Evaluation:
                 step.descriptors += [
                     source.fd for source in sources.found if isinstance(source, DownloadSource)
                 ]
-            docker, key, seen = digest_sources(sources, self._digester(tree))
+            docker, key, seen = digest_sources(sources, self._digester(tree, one))
             found.append((sources, seen))
             step.created_by = state.copy_history(one, docker)
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.build import source_digest
 from layerstore.build.source_digest import Digester, SourceDigest, of_content, of_several
 from layerstore.build.tree import Tree
 from layerstore.db.build_table import FileKey
@@ -233,3 +234,18 @@ def test_fifos_count_and_are_not_opened(root: Path) -> None:
     before = digest(root, "d")
     os.mkfifo(root / "d/fifo")
     assert digest(root, "d").key != before.key
+
+
+def test_after_many_files_it_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_digest, "MANY", 2)
+    written(tmp_path, {f"d/{number}": "x" for number in range(4)})
+    counts: list[int] = []
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        tree = Tree(fd)
+        digester = Digester(tree, tick=counts.append)
+        for _ in range(2):  # the directory counts too
+            digester.directory(tree.walk("d"))
+    finally:
+        os.close(fd)
+    assert counts == [2, 4, 6, 8, 10]
