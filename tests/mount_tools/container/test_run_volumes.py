@@ -12,7 +12,7 @@ import pytest
 
 from layerstore import Store
 from layerstore.operations.rootfs import import_image
-from tests.helpers.containers import Containers
+from tests.helpers.containers import Containers, make_rootfs
 from tests.helpers.mounts import require_root, run
 
 
@@ -60,10 +60,13 @@ def test_a_declared_volume_is_made_shown_and_removed(
 
 
 def test_devices_that_an_image_brings_into_a_volume_cannot_be_opened(
-    containers: Containers, rootfs: Path
+    containers: Containers, tmp_path: Path
 ) -> None:
     """Else an image could have the machine's disks in a directory that it declares a volume."""
     require_root()
+    rootfs = tmp_path / "rootfs"
+    rootfs.mkdir()
+    make_rootfs(rootfs)
     (rootfs / "dev2").mkdir()
     os.mknod(rootfs / "dev2/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     with Store.open(containers.store, sync=False) as store:
