@@ -81,6 +81,14 @@ class _Frozen(NamedTuple):
     packed: Packed
 
 
+class _Wanted(NamedTuple):
+    """The image that is to be made: its step of the history, its configuration, its name."""
+
+    entry: HistoryEntry
+    config: Object
+    target: Reference | None
+
+
 def commit(
     store: Store,
     container: Container,
@@ -123,10 +131,11 @@ def commit(
                 author=author,
                 comment=message,
             )
+            wanted = _Wanted(entry, config, target)
             if not apart and any(layer.packed.entries for layer in layers):
                 # Trees are synced before the rows that name them.
                 store.durability.tree(container.directory)
-            image = _publish(store, container, layers, entry, config, target, apart=apart)
+            image = _publish(store, container, layers, wanted, apart=apart)
             committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
             store.layers.settle()
             if not frozen.mounted:
@@ -278,9 +287,7 @@ def _publish(
     store: Store,
     container: Container,
     layers: list[_Frozen],
-    entry: HistoryEntry,
-    config: Object,
-    target: Reference | None,
+    wanted: _Wanted,
     *,
     apart: bool,
 ) -> Image:
@@ -289,18 +296,17 @@ def _publish(
     If the image has layers `apart` from the container's, those are published already and
     the container stays as it is.
     """
+    entry = wanted.entry
     parent = _image_of_base(store, container)
     made = _config_of_base(store, container, parent)
     filled = [layer for layer in layers if layer.packed.entries]
     for layer in filled:
         last = layer is filled[-1]
         step = entry if last else HistoryEntry(entry.created, entry.created_by)
-        made = made.derive(step, diff_id=layer.packed.diff_id, config=config)
+        made = made.derive(step, diff_id=layer.packed.diff_id, config=wanted.config)
     if not filled:
-        empty = HistoryEntry(
-            entry.created, entry.created_by, entry.author, entry.comment, empty_layer=True
-        )
-        made = made.derive(empty, diff_id=None, config=config)
+        empty = entry._replace(empty_layer=True)
+        made = made.derive(empty, diff_id=None, config=wanted.config)
     if len(made.diff_ids) > MAX_LAYERS:
         raise _too_many(container, len(made.diff_ids))  # written to since `_refuse_too_many`
     # Before the transaction: a crash rolls that back, with every row that names the blob.
@@ -315,8 +321,8 @@ def _publish(
         if parent is not None and not store.images.exists(parent):
             parent = None  # removed meanwhile
         image = store.images.add(made.data, parent=parent)
-        if target is not None:
-            store.images.tag(image, target)
+        if wanted.target is not None:
+            store.images.tag(image, wanted.target)
         if not apart:
             published = max([container.published, *(layer.number for layer in layers)])
             store.containers.update(container, base=base, published=published)
