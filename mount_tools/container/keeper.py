@@ -11,12 +11,14 @@ Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 import struct
 import termios
+import time
 from collections import deque
 from contextlib import suppress
 
@@ -46,6 +48,7 @@ from mount_tools.leave import exit_code
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}
+_LOOK_FOR_FDS = 0.01  # seconds between two attempts to accept a viewer without descriptors
 _LOOK_FOR_ROOM = 500  # ms between two attempts to write to a log on a full disk
 _LEFT_AT_THE_END = 64  # pieces to read after the end; a pipe or terminal has fewer
 
@@ -170,8 +173,7 @@ class Keeper:
                 elif fd in self._outputs:
                     self._copy(fd)
                 elif self._listener is not None and fd == self._listener.fileno():
-                    with suppress(BlockingIOError, ConnectionAbortedError):
-                        self._welcome(self._listener.accept()[0])
+                    self._accept(self._listener)
 
     def _patience(self) -> int | None:
         """Return how many ms to wait for an event; say first what the log lost, if there is room.
@@ -225,6 +227,18 @@ class Keeper:
             os.close(fd)
 
     # -- viewers --
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            end, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            time.sleep(_LOOK_FOR_FDS)  # the files that the container has open are ours too
+        else:
+            self._welcome(end)
 
     def _welcome(self, end: socket.socket) -> None:
         if is_stranger(end):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -196,3 +197,26 @@ def test_a_process_of_a_container_types_nothing(tmp_path: Path) -> None:
         second = viewer(tmp_path)
         second.send(Input(b"ours\n"))
         assert text_until_end(second) == (b"ours\n", 0)
+
+
+def test_viewers_wait_while_there_are_no_descriptors(tmp_path: Path) -> None:
+    """The files that a container has open are its keeper's, who serves its root."""
+    with kept(tmp_path, "cat; exit 3") as process:
+        first = viewer(tmp_path, output=False)
+        keeper = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+        first.send(Input(b""))
+        assert next_from(first) == Taken()
+        opened = set(map(int, os.listdir(f"/proc/{keeper}/fd")))
+        free = min(set(range(len(opened) + 1)) - opened)
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (free, before[1]))
+        second = viewer(tmp_path)  # connected, but not accepted
+        first.send(Input(b""))
+        assert next_from(first) == Taken()
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, before)
+        second.send(Input(b"said"))
+        assert next_from(second) == Taken()
+        assert process.stdin is not None
+        process.stdin.close()
+        assert text_until_end(second) == (b"said", 3)
+        first.close()
