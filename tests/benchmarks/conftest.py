@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from benchmarks.results import Results, Series
+from benchmarks.stores import workspace
 from benchmarks.workload import Row
 
 FIGURES: dict[str, dict[str, Series]] = {
@@ -36,3 +40,10 @@ def results() -> Results:
         made.rows[name] = Row(name=name, title=name, how="by hand", in_mean=name != "mount")
         made.series[name] = figures
     return made
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory with a short name, as podman and dockerd want theirs."""
+    with workspace("pu-", None) as base:
+        yield base

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.archives import Given, measure
 from benchmarks.commit import make_change
-from benchmarks.stores import workspace
 from tests.helpers.mounts import require_root
 
 NEEDS = {
@@ -19,13 +17,6 @@ NEEDS = {
     "podman": ("skopeo", "podman"),
     "umoci": ("skopeo", "umoci"),
 }
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory with a short name, as podman and dockerd want theirs."""
-    with workspace("pu-", None) as base:
-        yield base
 
 
 @pytest.mark.parametrize(

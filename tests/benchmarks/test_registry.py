@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,9 @@ import pytest
 from benchmarks.commit import make_change
 from benchmarks.demo import registry
 from benchmarks.registry import LAYERS, Given, measure, write_layout
-from benchmarks.stores import workspace
 from tests.helpers.mounts import require_root
 
 NEEDS = {"pyunion": (), "docker": ("dockerd",), "podman": ("podman",), "skopeo": ()}
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory with a short name, as podman and dockerd want theirs."""
-    with workspace("pu-", None) as base:
-        yield base
 
 
 @pytest.mark.parametrize(

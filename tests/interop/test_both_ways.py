@@ -131,6 +131,10 @@ def _seen(tree: trees.Tree) -> trees.Tree:
     return {path: thing.without_time() for path, thing in tree.items()}
 
 
+def _assert_shows(root: Path, wanted: trees.Tree, which: str) -> None:
+    trees.assert_same(wanted, _seen(look(root, d_ino=False)), which)
+
+
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
 def test_what_one_wrote_the_other_shows(
     layers: HandmadeLayers, writer: Mount, reader: Mount
@@ -141,9 +145,9 @@ def test_what_one_wrote_the_other_shows(
     wanted = _seen(trees.snapshot(model))
     with writer(layers) as root:
         _work(OsDriver(root))
-        trees.assert_same(wanted, _seen(look(root, d_ino=False)), "in the writer")
+        _assert_shows(root, wanted, "in the writer")
     with reader(layers) as root:
-        trees.assert_same(wanted, _seen(look(root, d_ino=False)), "in the reader")
+        _assert_shows(root, wanted, "in the reader")
 
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
@@ -159,9 +163,9 @@ def test_what_one_wrote_the_other_goes_on_with(
         _work(OsDriver(root))
     with reader(layers) as root:
         _go_on(OsDriver(root))
-        trees.assert_same(wanted, _seen(look(root, d_ino=False)), "in the one that went on")
+        _assert_shows(root, wanted, "in the one that went on")
     with writer(layers) as root:
-        trees.assert_same(wanted, _seen(look(root, d_ino=False)), "back in the first")
+        _assert_shows(root, wanted, "back in the first")
 
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
