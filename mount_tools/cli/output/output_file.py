@@ -16,7 +16,7 @@ from pathlib import Path
 
 from layerstore.db.durability import open_directory
 from mount_tools.cli.errors import WrongWords
-from mount_tools.cli.output.standard_output import archive_output
+from mount_tools.cli.output.standard_output import archive_output, file_output
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
     if os.path.isdir(target):
         raise WrongWords(f'{failed}: invalid output path: "{path}" is a directory', 1)
     if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-        with open(target, "wb") as stream:
+        with file_output(os.open(target, os.O_WRONLY | os.O_CLOEXEC), path) as stream:
             yield stream
         return
-    with _beside(target) as stream:
+    with _beside(target, path) as stream:
         yield stream
 
 
@@ -81,12 +81,12 @@ def _beginnings(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def _beside(target: str) -> Iterator[BinaryIO]:
+def _beside(target: str, path: str) -> Iterator[BinaryIO]:
     directory = os.path.dirname(target)
     staged = os.path.join(directory, f".{os.path.basename(target)}.{os.getpid()}")
     fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "wb") as stream:
+        with file_output(fd, path) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

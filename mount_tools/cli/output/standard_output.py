@@ -1,7 +1,7 @@
-"""Standard output, which says what it is when it cannot be written.
+"""Standard output, and files, that say what they are when they cannot be written.
 
-Decided here and only here: that a full disk, a quota or an I/O error of stdout is a StoreError,
-wherever a command prints, and that it is reported once: after it nothing more is written.
+Decided here and only here: that a full disk, a quota or an I/O error of an output is a StoreError,
+wherever a command writes, and that it is reported once: after it nothing more is written.
 
 Source: coreutils `closeout.c`, which ends every program with the write errors of its stdout.
 """
@@ -24,9 +24,15 @@ TERMINAL = "cowardly refusing to save to a terminal."
 
 
 class _Output(io.FileIO):
-    """A descriptor whose write raises BrokenPipeError, or StoreError, and that once."""
+    """A descriptor whose write raises BrokenPipeError, or StoreError, and that once.
 
-    failed = False
+    `what` is what its user calls it.
+    """
+
+    def __init__(self, fd: int, what: str, *, closefd: bool) -> None:
+        super().__init__(fd, "wb", closefd=closefd)
+        self.what = what
+        self.failed = False
 
     def write(self, piece: ReadableBuffer, /) -> int:
         if self.failed:
@@ -37,7 +43,7 @@ class _Output(io.FileIO):
             raise
         except OSError as error:
             self.failed = True
-            raise StoreError(f"the output cannot be written: {error.strerror}") from None
+            raise StoreError(f"{self.what} cannot be written: {error.strerror}") from None
 
 
 def standard_output(stream: io.TextIOWrapper) -> io.TextIOWrapper:
@@ -45,13 +51,18 @@ def standard_output(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
     File names are bytes and printed as such.
     """
-    output = _Output(stream.fileno(), "wb", closefd=False)
+    output = _Output(stream.fileno(), "the output", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(output),
         encoding="utf-8",
         errors="surrogateescape",
         line_buffering=stream.line_buffering,
     )
+
+
+def file_output(fd: int, path: str) -> BinaryIO:
+    """Return a stream that writes to `fd`, which it closes, a file that the user calls `path`."""
+    return io.BufferedWriter(_Output(fd, path, closefd=True))
 
 
 def archive_output(instead: str) -> BinaryIO:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore.errors import StoreError
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.output_file import opened, source
 
@@ -48,6 +49,14 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert target.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file() -> None:
+    with (
+        pytest.raises(StoreError, match=r"^/dev/full cannot be written: No space left on device$"),
+        opened("/dev/full", "failed") as stream,
+    ):
+        stream.write(b"x")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a link of another user")

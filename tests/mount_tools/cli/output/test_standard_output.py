@@ -8,7 +8,7 @@ import os
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.cli.output.standard_output import archive_output, standard_output
+from mount_tools.cli.output.standard_output import archive_output, file_output, standard_output
 
 
 def test_a_full_disk_is_said_once() -> None:
@@ -43,6 +43,15 @@ def test_any_text_is_written_as_bytes(capfdbinary: pytest.CaptureFixture[bytes])
     with open(os.dup(1), "w") as stream, standard_output(stream) as output:
         output.write("ä\udcff\n")
     assert capfdbinary.readouterr().out == "ä".encode() + b"\xff\n"
+
+
+def test_a_file_has_the_name_that_the_user_gave_it() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    with (
+        pytest.raises(StoreError, match=r"^a\.tar cannot be written: No space left on device$"),
+        file_output(full, "a.tar") as output,
+    ):
+        output.write(b"x")
 
 
 def test_a_closed_stdout_takes_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
