@@ -31,6 +31,7 @@ from mount_tools.daemon.detach import Serve, run_child, serve_and_report
 from mount_tools.daemon.report import Reporter
 from mount_tools.helper.warm_client import PROOF, SO_PEERPIDFD, Here, describe_peer
 from unionfs.light_typing import TYPE_CHECKING
+from unionfs.syscalls.children import keep_no_zombies
 
 if TYPE_CHECKING:
     import socket
@@ -73,19 +74,14 @@ def _become(at: Here, ready: Ready) -> None:
     forget_descriptors()
     close_all_but()
     release_stdio()
-    # To ignore it would reap them too, but then the helper would differ from its clients.
-    signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    # The last thread of a daemon and a parent that waits for it remove the same entries of /proc.
+    # The thread is under SCHED_IDLE, and the kernel lets the parent spin until it runs again:
+    # tens of ms, in which the next mount would wait.
+    keep_no_zombies()
     _show_as("mount.pyunion", "warm", "helper")
     listener = listen(at.path) if knows_peers() else None
     if listener is not None:
         Helper(at, listener, ready).run()
-
-
-def _reap() -> None:
-    """Wait for the daemons that have ended."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def knows_peers() -> bool:
