@@ -93,8 +93,8 @@ def silent(_: Progress) -> None:
 _STEP = 1 << 20  # bytes between two reports
 
 
-def ticker(report: Report, event: Progress, packed: Decompressed | None = None) -> Tick:
-    """Return a function of the bytes done, which reports `event` with them.
+def ticker(report: Report, progress: Progress, packed: Decompressed | None = None) -> Tick:
+    """Return a function of the bytes done, which reports `progress` with them.
 
     It does so after each MiB and at the total.  An estimated total grows with the bytes.  If
     there is a `packed`, the bytes that were read of it before they were unpacked are counted.
@@ -105,9 +105,9 @@ def ticker(report: Report, event: Progress, packed: Decompressed | None = None) 
         nonlocal last
         if packed is not None:
             done = packed.packed
-        if done - last >= _STEP or done == event.total:
+        if done - last >= _STEP or done == progress.total:
             last = done
-            total = None if event.total is None else max(done, event.total)
-            report(event._replace(done=done, total=total))
+            total = None if progress.total is None else max(done, progress.total)
+            report(progress._replace(done=done, total=total))
 
     return tick

@@ -309,14 +309,14 @@ class _Loader:
     def _unpack(self, section: Section, diff_id: Digest, below: list[Layer]) -> Layer:
         with self._store.layers.stage() as staging:
             stream = open_decompressed(section, self._limits)
-            event = Progress(diff_id.short, Status.LOADING, total=section.size)
+            progress = Progress(diff_id.short, Status.LOADING, total=section.size)
             done = unpack(
                 stream,
                 staging.path,
                 privileged=self._privileged,
                 lowers=[layer.diff for layer in below],
                 limits=self._limits,
-                tick=ticker(self._report, event, stream),
+                tick=ticker(self._report, progress, stream),
             )
             if done.diff_id != diff_id:
                 raise _mismatch(len(below), diff_id, done.diff_id)

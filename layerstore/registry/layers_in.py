@@ -214,7 +214,7 @@ class LayersIn:
     def _make(self, work: _Work) -> Layer:
         with self._store.layers.stage() as staging, work.spool:
             stream = Decompressed(work.spool, self._limits)
-            event = self._progress(work, Status.EXTRACTING)
+            progress = self._progress(work, Status.EXTRACTING)
             try:
                 done = unpack(
                     stream,
@@ -222,7 +222,7 @@ class LayersIn:
                     privileged=self._privileged,
                     lowers=lambda: self._lowers(work),
                     limits=self._limits,
-                    tick=ticker(self._report, event, stream),
+                    tick=ticker(self._report, progress, stream),
                 )
             except InvalidImage:
                 work.spool.whole()  # an error of the blob itself explains more: it is raised first

@@ -274,8 +274,8 @@ class LayersOut:
         self._report(Progress(work.name, status, done, total, note, self._target.name))
 
     def _ticker(self, work: _Work, total: int) -> Tick:
-        event = Progress(work.name, Status.PUSHING, total=total, parent=self._target.name)
-        return ticker(self._report, event)
+        progress = Progress(work.name, Status.PUSHING, total=total, parent=self._target.name)
+        return ticker(self._report, progress)
 
 
 class _Packing:

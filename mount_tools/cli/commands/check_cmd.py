@@ -32,12 +32,12 @@ def check(invocation: Invocation, repair: bool, quick: bool, json: bool, quiet: 
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = invocation.store
     read_all()
-    # All events share one line: a store has more blobs than a screen has lines.
+    # All of it shares one line: a store has more blobs than a screen has lines.
     with reported(quiet=quiet) as report:
         found = (repair_store if repair else check_store)(
             store,
             content=not quick,
-            report=lambda event: report(event._replace(what="", note=event.what)),
+            report=lambda progress: report(progress._replace(what="", note=progress.what)),
         )
     if json:
         say(as_json(map(as_object, found)), end="")

@@ -26,15 +26,15 @@ PATIENCE = 1.0
 
 
 class Display(Protocol):
-    """Shows events until it is closed."""
+    """Shows progress until it is closed."""
 
-    def update(self, event: Progress) -> None: ...
+    def update(self, progress: Progress) -> None: ...
 
     def close(self) -> None: ...
 
 
 class Reporter:
-    """Hands the events of all threads to one display, once the operation takes long enough."""
+    """Hands the progress of all threads to one display, once the operation takes long enough."""
 
     def __init__(self, stream: TextIO, patience: float) -> None:
         self._stream = stream
@@ -43,12 +43,12 @@ class Reporter:
         self._early: dict[str, Progress] = {}
         self._display: Display | None = None
 
-    def __call__(self, event: Progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         with self._lock:
             if self._display is not None:
-                self._display.update(event)
+                self._display.update(progress)
                 return
-            self._early[event.what] = event
+            self._early[progress.what] = progress
             if time.monotonic() >= self._due:
                 self._display = self._opened()
                 for known in self._early.values():
@@ -72,7 +72,7 @@ class Reporter:
 
 @contextmanager
 def announced(stream: TextIO, *, quiet: bool = False, patience: float = 0) -> Iterator[Report]:
-    """Yield a function that shows the events of the block on `stream`; nothing if `quiet`."""
+    """Yield a function that shows the progress of the block on `stream`; nothing if `quiet`."""
     if quiet:
         yield silent
         return

@@ -29,22 +29,22 @@ class Bars:
         self._moved: dict[str, int] = {}
         self._sizes: dict[str, int | None] = {}
 
-    def update(self, event: Progress) -> None:
-        what, status = event.what, event.status
+    def update(self, progress: Progress) -> None:
+        what, status = progress.what, progress.status
         if status in _OF_THE_IMAGE:
-            self._drawing.print(line_of(event))
+            self._drawing.print(line_of(progress))
             return
-        done = (event.total or 0) if status in _WHOLE else event.done
-        self._drawing.bar(what, line_of(event), done, event.total)
+        done = (progress.total or 0) if status in _WHOLE else progress.done
+        self._drawing.bar(what, line_of(progress), done, progress.total)
         if status in _WHOLE or status is Status.EXTRACTING:
             if what in self._sizes:
-                self._moved[what] = self._sizes[what] = event.total or self._moved[what]
+                self._moved[what] = self._sizes[what] = progress.total or self._moved[what]
         elif status.moves:
-            self._moved[what] = event.done
-            self._sizes[what] = event.total
+            self._moved[what] = progress.done
+            self._sizes[what] = progress.total
         elif status in _TO_COME:
             self._moved.setdefault(what, 0)
-            self._sizes[what] = event.total
+            self._sizes[what] = progress.total
         self._drawing.total(sum(self._moved.values()), self._sizes.values())
 
     def close(self) -> None:

@@ -24,24 +24,24 @@ class Lines:
         self._told: dict[tuple[str, str], tuple[Status, str]] = {}
         self._once: set[tuple[str, str, Status]] = set()
 
-    def update(self, event: Progress) -> None:
-        key, told = (event.parent, event.what), (event.status, event.note)
-        is_told = self._told.get(key) == told and event.status is not Status.PREPARING
-        if event.status.moves or is_told or (*key, event.status) in self._once:
+    def update(self, progress: Progress) -> None:
+        key, told = (progress.parent, progress.what), (progress.status, progress.note)
+        is_told = self._told.get(key) == told and progress.status is not Status.PREPARING
+        if progress.status.moves or is_told or (*key, progress.status) in self._once:
             return
-        if event.status in _ONCE:
-            self._once.add((*key, event.status))
-        if event.what:
+        if progress.status in _ONCE:
+            self._once.add((*key, progress.status))
+        if progress.what:
             self._told[key] = told
-        print(for_stream(line_of(event), self._stream), file=self._stream, flush=True)
+        print(for_stream(line_of(progress), self._stream), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing to do."""
 
 
-def line_of(event: Progress) -> str:
-    """Return an event as docker writes it."""
-    if event.status is Status.DIGEST:
-        return f"Digest: {event.note}"
-    text = f"{event.status.value} {event.note}" if event.note else event.status.value
-    return one_line(f"{event.what}: {text}" if event.what else text)
+def line_of(progress: Progress) -> str:
+    """Return a line as docker writes it."""
+    if progress.status is Status.DIGEST:
+        return f"Digest: {progress.note}"
+    text = f"{progress.status.value} {progress.note}" if progress.note else progress.status.value
+    return one_line(f"{progress.what}: {text}" if progress.what else text)
