@@ -6,23 +6,13 @@ Source: sigaction(2) "SA_NOCLDWAIT".  Unlike to ignore SIGCHLD, which a child in
 
 from __future__ import annotations
 
-import ctypes
 import signal
+import struct
 
 from unionfs.syscalls.libc import fail, libc
 
+_ACTION = struct.Struct("@P128siP")  # struct sigaction of the C library, and its sigset_t
 _NO_CHILD_WAIT = 2  # SA_NOCLDWAIT
-
-
-class _Action(ctypes.Structure):
-    """struct sigaction of the C library; all zeros is the default action."""
-
-    _fields_ = (
-        ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_ulong * 16),
-        ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    )
 
 
 def keep_no_zombies() -> None:
@@ -30,6 +20,6 @@ def keep_no_zombies() -> None:
 
     `signal.signal(SIGCHLD, …)` undoes it.  Raises OSError.
     """
-    action = _Action(flags=_NO_CHILD_WAIT)
-    if libc.sigaction(signal.SIGCHLD, ctypes.byref(action), None):
+    default = _ACTION.pack(0, b"", _NO_CHILD_WAIT, 0)
+    if libc.sigaction(signal.SIGCHLD, default, None):
         raise fail()
