@@ -384,6 +384,22 @@ def test_a_stopped_helper_mounts_nothing_later(warm: Warm, monkeypatch: pytest.M
     assert mount_type(warm.root) is None
 
 
+def test_a_helper_does_not_wait_for_the_daemons_that_end(warm: Warm) -> None:
+    """It would spin meanwhile, and the next mount wait."""
+    warm.mount()
+    helper = warm.helper()
+    warm.unmount()
+    warm.mount()
+    children = Path(f"/proc/{helper}/task/{helper}/children")
+    assert children.read_text()
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        warm.unmount()
+        wait_until(lambda: not children.read_text(), "the end of the daemon")
+    finally:
+        os.kill(helper, signal.SIGCONT)
+
+
 def test_the_switch(warm: Warm) -> None:
     words = ("-o", "lowerdir=lower,upperdir=upper,workdir=work", "root")
     for _ in range(2):
