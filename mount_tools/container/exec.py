@@ -201,6 +201,7 @@ def _become(launch: Launch, environment: dict[str, str], parent: int, to: Channe
     if poll.poll(0):
         raise Silence
     os.close(parent)
+    os.setsid()  # a signal to our process group is not the keeper's
     if launch.terminal:
         os.login_tty(0)
     execute(launch, environment)

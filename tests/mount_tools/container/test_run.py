@@ -167,6 +167,10 @@ def test_a_signal_to_a_whole_process_group_is_not_the_keepers(containers: Contai
     session = "read -r pid name state parent group session rest < /proc/1/stat; echo $session"
     for flag in ("--init=true", "--init=false"):
         assert containers.ok("run", "--rm", flag, "busy:1", "sh", "-c", session) == "1"
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    own = "read -r pid name state parent group session rest < /proc/$$/stat; echo $((session - $$))"
+    assert containers.ok("exec", "box", "sh", "-c", own) == "0"
+    containers.ok("rm", "-f", "box")
 
 
 def test_a_signal_to_the_init_is_the_commands(containers: Containers) -> None:
