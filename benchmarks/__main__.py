@@ -111,8 +111,11 @@ def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-def _about(scale: str, rounds: int) -> dict[str, str]:
-    """Say what was measured on what; nothing that names this machine."""
+def _about(scale: str, rounds: int, load: float) -> dict[str, str]:
+    """Say what was measured on what; nothing that names this machine.
+
+    `load` is how many processes wanted to run before, by getloadavg(3).
+    """
     model = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -124,6 +127,7 @@ def _about(scale: str, rounds: int) -> dict[str, str]:
         "commit": commit or "not from git",
         "scale": f"{scale}, {rounds} rounds" if rounds > 1 else scale,
         "machine": f"{len(model)} × {model[0] if model else platform.machine()}",
+        "load before": f"{load:.1f}",
         "kernel": platform.release(),
         "python": platform.python_version(),
         **versions(),
@@ -148,7 +152,7 @@ def _measure(options: argparse.Namespace) -> int:
         [workload for workload in WORKLOADS if workload.name in workloads],
         _say,
     )
-    status = 0
+    status, load = 0, os.getloadavg()[0]
     try:
         runner.run(rounds)
     except KeyboardInterrupt:
@@ -157,7 +161,7 @@ def _measure(options: argparse.Namespace) -> int:
     except (DemoError, OSError, subprocess.CalledProcessError) as error:
         _say(f"the benchmarks cannot go on: {error}")
         status = 1
-    runner.results.about = _about(scale.name, rounds)
+    runner.results.about = _about(scale.name, rounds, load)
     _write(runner.results, out)
     return status
 
@@ -167,6 +171,7 @@ def _count(
 ) -> int:
     """Count requests instead of taking time."""
     chosen = [BY_NAME[name] for name in subjects]
+    load = os.getloadavg()[0]
     try:
         counts = list(count_requests(work, scale, chosen, counted, _say))
     except KeyboardInterrupt:
@@ -174,7 +179,7 @@ def _count(
     except (Wrong, DemoError, OSError, subprocess.CalledProcessError) as error:
         _say(f"requests cannot be counted: {error}")
         return 1
-    document = {"about": _about(scale.name, 1), "counts": [asdict(count) for count in counts]}
+    document = {"about": _about(scale.name, 1, load), "counts": [asdict(count) for count in counts]}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(document, indent=1) + "\n")
     print(shown(counts))

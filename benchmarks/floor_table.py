@@ -54,7 +54,10 @@ GOALS = (
 def tables(results: Results) -> str:
     """Return the tables of the page, as Markdown."""
     about = results.about
-    said = f"{about['scale']}, {about['machine']}, Linux {about['kernel']}, {about['date']}."
+    words = [about["scale"], about["machine"], f"Linux {about['kernel']}", about["date"]]
+    if load := about.get("load before"):
+        words.append(f"load before {load}")
+    said = f"{', '.join(words)}."
     return "\n\n".join((said, _rows(results), _goals(results))) + "\n"
 
 
