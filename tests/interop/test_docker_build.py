@@ -39,6 +39,26 @@ COPY tree /
 COPY d /var/run/x
 COPY a.txt /dang/
 """,
+    "rules": """\
+FROM scratch AS one
+COPY a.txt d la /m/
+COPY d/[sx]* d/l? /n/
+COPY ld /lnkd
+COPY ld/ /lnkd
+COPY a.txt /m/../p
+COPY [al]* /cls/
+COPY ./d/../a.txt /dd
+COPY ["a.txt", "d/x", "/q r/"]
+COPY d/?ub /one/
+COPY a.txt .
+FROM one AS Two
+FROM scratch
+COPY --from=tWO /m* /q?r /all/
+COPY --from=0 m/sub/. /sub
+ENV V=/env/ W=${V}w
+WORKDIR $W
+COPY --from=one /n/x ../${X:-y}
+""",
     "owners and stages": """\
 FROM scratch AS one
 COPY d /d
