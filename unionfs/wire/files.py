@@ -213,9 +213,10 @@ class Files:
         mode = self._modes.open(fh, nodeid, flags, request)
         if mode is not None:
             open_flags, backing_id = mode.flags, mode.backing_id
-            if backing_id and flags & os.O_ACCMODE == os.O_RDWR and self._cache is not None:
+            maps = backing_id and flags & os.O_ACCMODE == os.O_RDWR
+            if maps and nodeid == request.nodeid and self._cache is not None:
                 # The FUSE kernel code does not see that stores through a mapping change
-                # the times.
+                # the times.  A file that is being created is not in its cache yet.
                 self._cache.forget_attributes(nodeid)
         appends = flags & os.O_APPEND and not backing_id and flags & os.O_ACCMODE
         if appends and self._fs.only_appends(fh):

@@ -232,3 +232,18 @@ def test_a_copy_up_is_deferred_before_anything_is_done(kernel: Kernel, tmp_path:
     assert not (tmp_path / "upper/f").exists()
     kernel.open(nodeid, os.O_RDWR, wait=True)
     assert (tmp_path / "upper/f").read_bytes() == b"data"
+
+
+def test_attributes_of_a_file_that_can_be_mapped_are_forgotten_but_not_at_its_creation(
+    fs: UnionFs,
+) -> None:
+    given = Given()
+    kernel = Kernel(fs, Terms(backings=Table(), cache=given))
+    create = abi.CREATE_IN.pack(os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o100600, 0, 0)
+    body = kernel.ask(Opcode.CREATE, ROOT_NODEID, create, b"new\0")
+    (nodeid,) = abi.ENTRY_HEAD.unpack_from(body)[:1]
+    _, _, attr_valid, _, attr_valid_ns = abi.ENTRY_VALID.unpack_from(body, 8)
+    assert (attr_valid, attr_valid_ns) == (0, 0)
+    assert given.forgotten == []
+    kernel.open(nodeid, os.O_RDWR)
+    assert given.forgotten == [nodeid]
