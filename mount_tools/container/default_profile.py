@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 
@@ -22,6 +22,13 @@ from mount_tools.container.rights import UNCONFINED
 
 PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 """The administrator's, and the package's."""
+
+_REFUSED = ("keyctl",)
+"""What the package's allows and docker's does not.
+
+To the kernel's keys root of a root's container is root of this machine, whose user keyring it
+could read.
+"""
 
 _KEPT = "seccomp-filter"  # in the store: a digest of the rest, the key, and the program
 _DIGEST = 64  # bytes
@@ -37,12 +44,13 @@ def default_filter(store: str, capabilities: frozenset[int]) -> Callable[[], Non
         return None
     source, text = found
     system = os.uname()
-    meant = f"{sorted(capabilities)} {system.release} {system.machine} ".encode()
+    refused = _REFUSED if source == PROFILES[-1] else ()
+    meant = f"{sorted(capabilities)} {system.release} {system.machine} {refused} ".encode()
     key = sha256_hex(meant + text).encode()
     path = os.path.join(store, _KEPT)
     program = _kept(path, key)
     if program is None:
-        program = _make(source, text, capabilities)
+        program = _make(source, text, capabilities, refused)
         if program is None:
             return None
         with suppress(OSError):  # a full disk, say: the next start makes it again
@@ -73,7 +81,9 @@ def _profile() -> tuple[str, bytes] | None:
     return None
 
 
-def _make(source: str, text: bytes, capabilities: frozenset[int]) -> bytes | None:
+def _make(
+    source: str, text: bytes, capabilities: frozenset[int], refused: Collection[str]
+) -> bytes | None:
     # Rarely needed, and slow.
     from mount_tools.container.seccomp_profile import filter_of
     from unionfs.syscalls.seccomp import Unavailable, load_library
@@ -83,7 +93,8 @@ def _make(source: str, text: bytes, capabilities: frozenset[int]) -> bytes | Non
     except Unavailable:
         return None
     try:
-        return filter_of(text.decode(errors="replace"), capabilities).program()
+        made = filter_of(text.decode(errors="replace"), capabilities, refused=refused)
+        return made.program()
     except StoreError as error:
         raise StoreError(
             f"{source}: {error}; --security-opt seccomp={UNCONFINED} does without"

@@ -14,7 +14,7 @@ import errno
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.json_values import JSON, Object
@@ -53,13 +53,13 @@ def read_profile(path: str) -> str:
     return text
 
 
-def filter_of(text: str, capabilities: frozenset[int]) -> Filter:
+def filter_of(text: str, capabilities: frozenset[int], *, refused: Collection[str] = ()) -> Filter:
     """Return the filter of the profile `text` for a container with these capabilities.
 
-    Raises StoreError.
+    It does not allow the calls `refused`, whatever the profile says.  Raises StoreError.
     """
     try:
-        return _filter(json.loads(text), capabilities)
+        return _filter(json.loads(text), capabilities, refused)
     except Unavailable as error:
         raise StoreError(
             f"the container cannot have a seccomp profile: {error} (package libseccomp2)"
@@ -72,7 +72,7 @@ def filter_of(text: str, capabilities: frozenset[int]) -> Filter:
         ) from None
 
 
-def _filter(profile: JSON, capabilities: frozenset[int]) -> Filter:
+def _filter(profile: JSON, capabilities: frozenset[int], refused: Collection[str]) -> Filter:
     fields = _object(profile)
     made = Filter(_action(fields["defaultAction"], fields.get("defaultErrnoRet")))
     for name in _other_architectures(fields):
@@ -82,9 +82,11 @@ def _filter(profile: JSON, capabilities: frozenset[int]) -> Filter:
             continue
         action = _action(entry["action"], entry.get("errnoRet"))
         names = [*_list(entry.get("names")), *([entry["name"]] if entry.get("name") else [])]
-        for call in names:
+        for call in map(_text, names):
+            if action == seccomp.ALLOW and call in refused:
+                continue
             for conditions in _alternatives(entry):
-                made.add(_text(call), action, conditions)
+                made.add(call, action, conditions)
     return made
 
 

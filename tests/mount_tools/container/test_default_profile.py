@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -39,12 +40,22 @@ def write(path: Path, *entries: object) -> None:
 def errno_of_mkdir(load: Callable[[], None] | None) -> int:
     """Return how mkdir(2) of a directory that cannot be made fails in a process that loads it."""
     assert load is not None
+
+    def make() -> None:
+        load()
+        os.mkdir("/nosuch/x")
+
+    return errno_in_child(make)
+
+
+def errno_in_child(work: Callable[[], None]) -> int:
+    """Return how `work` fails in a process of its own, 0 if it does not."""
     child = os.fork()
     if child == 0:
         code = 255
         try:
-            load()
-            os.mkdir("/nosuch/x")
+            work()
+            code = 0
         except OSError as error:
             code = error.errno or 0
         finally:
@@ -84,6 +95,35 @@ def test_another_profile_makes_another_filter(tmp_path: Path, profile: Path) -> 
     with pytest.raises(StoreError, match=r"docker's form.*seccomp=unconfined does") as e:
         default_filter(str(tmp_path), DEFAULT)
     assert str(e.value).startswith(str(profile))
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of calls are others")
+@pytest.mark.parametrize(("administrators", "number"), [(False, errno.ENOSYS), (True, 0)])
+def test_the_keys_of_the_machine_are_out_of_reach(
+    tmp_path: Path,
+    profile: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    administrators: bool,
+    number: int,
+) -> None:
+    """The administrator's own profile may say otherwise."""
+    calls = ["write", "exit_group", "munmap", "brk", "close", "futex", "mmap", "keyctl"]
+    rule = {"names": calls, "action": "SCMP_ACT_ALLOW"}
+    default = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno.ENOSYS}
+    profile.write_text(json.dumps({**default, "syscalls": [rule]}))
+    if administrators:
+        monkeypatch.setattr(default_profile, "PROFILES", (str(profile), "/nosuch"))
+    load = default_filter(str(tmp_path), DEFAULT)
+    assert load is not None
+
+    call = ctypes.CDLL(None, use_errno=True).syscall
+
+    def join() -> None:
+        load()
+        if call(250, 1, None) < 0:  # keyctl(KEYCTL_JOIN_SESSION_KEYRING)
+            raise OSError(ctypes.get_errno(), "refused")
+
+    assert errno_in_child(join) == number
 
 
 def test_a_kernel_without_filters_runs_the_container_all_the_same(
