@@ -104,7 +104,10 @@ class EngineStore:
         at = text_of(found, "layer")
         while at:
             if at not in parents or at in chain or not _HEX.fullmatch(at):
-                raise InvalidImage(f"the store {self.root} lacks a layer of {name}")
+                raise InvalidImage(
+                    f"the store {self.root} lacks a layer of {name}: images upon a layer of an "
+                    "additional image store cannot be read"
+                )
             chain.append(at)
             at = parents[at]
         names = tuple(name for name in map(_reference, _names(found)) if name is not None)

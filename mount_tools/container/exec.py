@@ -85,7 +85,8 @@ def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> 
     """Be the keeper of a command in a running container, to its end."""
     own_interpreter()
     remember()
-    launch = launch_of(RunConfig(order.config), order.root)
+    # As in docker: only the start of a container makes its working directory.
+    launch = launch_of(RunConfig(order.config), order.root)._replace(make_directory=False)
     first = ProcessId(*order.init)
     inside = _Inside(first, way_in(first.pid), group_of(first.pid))
     with held():

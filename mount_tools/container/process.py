@@ -62,7 +62,7 @@ class Launch(NamedTuple):
     """A command: `environment` has words NAME=VALUE, `user` is that of `user.identity`.
 
     With `terminal` its stdin, stdout and stderr are a new terminal.  `filter_calls` loads its
-    filter of system calls.
+    filter of system calls.  With `make_directory` the working directory is made if missing.
     """
 
     words: tuple[str, ...]
@@ -72,6 +72,7 @@ class Launch(NamedTuple):
     terminal: bool = False
     rights: Rights = USUAL
     filter_calls: Callable[[], None] | None = None
+    make_directory: bool = True
 
 
 def launch_of(config: RunConfig, store: str) -> Launch:
@@ -145,7 +146,8 @@ def prepare(launch: Launch) -> dict[str, str]:
     environment = _environment(launch, who.home)
     directory = launch.directory or "/"
     try:
-        _make_directory(directory)
+        if launch.make_directory:
+            _make_directory(directory)
         _leave_null_of_the_machine()
         _give_streams_to(who.uid)
         os.umask(0o022)

@@ -52,12 +52,13 @@ _PIECE = 1 << 20
 class End(NamedTuple):
     """One end of a copy: a path in the tree whose root is open as `root_fd`.
 
-    `whose` continues "… in", for messages.  `on_host` says that it is this machine's.
+    `place` says for messages where the tree is, as "in container box".  `on_host`
+    says that it is this machine's.
     """
 
     root_fd: int
     path: str
-    whose: str
+    place: str
     on_host: bool = False
 
 
@@ -197,7 +198,7 @@ def _find(source: End, *, follow: bool) -> _Found:
                     os.close(parent)
                 return _Found(posixpath.join(above.path, name), st, name)
     if found is None:
-        raise StoreError(f"Could not find the file {shown(path)} in {source.whose}")
+        raise StoreError(f"Could not find the file {shown(path)} {source.place}")
     return _Found(found.path, found.st, "" if content else name)
 
 
@@ -220,7 +221,7 @@ def _place(target: End, found: _Found) -> tuple[int, str]:
     if there is not None:
         if is_directory:
             raise StoreError(
-                f"{shown(target.path)} in {target.whose} is no directory; a directory cannot "
+                f"{shown(target.path)} {target.place} is no directory; a directory cannot "
                 "take its place"
             )
         return _open_directory(target, posixpath.dirname(there.path)), posixpath.basename(
@@ -228,7 +229,7 @@ def _place(target: End, found: _Found) -> tuple[int, str]:
         )
     plain = posixpath.normpath(target.path)
     if target.path.endswith("/") and not is_directory:
-        raise StoreError(f"there is no directory {shown(target.path)} in {target.whose}: make it")
+        raise StoreError(f"there is no directory {shown(target.path)} {target.place}: make it")
     return _open_directory(target, posixpath.dirname(plain)), posixpath.basename(plain)
 
 
@@ -249,7 +250,7 @@ def _open_directory(end: End, path: str) -> int:
         return open_in_root(end.root_fd, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise StoreError(
-            f"{shown(path or '/')} in {end.whose} is no directory to copy to: {error.strerror}"
+            f"{shown(path or '/')} {end.place} is no directory to copy to: {error.strerror}"
         ) from None
 
 
@@ -312,7 +313,7 @@ def _write(source: End, found: _Found, out: IO[bytes], *, capabilities: bool = T
         if isinstance(error, BrokenPipeError):
             raise
         raise StoreError(
-            f"{shown(source.path)} in {source.whose} cannot be copied: {error.strerror or error}"
+            f"{shown(source.path)} {source.place} cannot be copied: {error.strerror or error}"
         ) from error
 
 

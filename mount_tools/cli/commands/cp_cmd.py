@@ -74,9 +74,9 @@ def _end(invocation: Invocation, stack: ExitStack, given: tuple[str | None, str]
     if name is None:
         absolute = os.path.join(os.getcwd(), path)
         root = stack.enter_context(root_of_the_host())
-        return End(root, absolute, "this machine", on_host=True)
+        return End(root, absolute, "on this machine", on_host=True)
     if not path:
         raise StoreError(f"no path in container {name}: write {name}:/PATH")
     store = invocation.store
     root = stack.enter_context(root_of(store, store.containers.resolve(name), path))
-    return End(root, path, f"container {name}")
+    return End(root, path, f"in container {name}")

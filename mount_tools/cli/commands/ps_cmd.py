@@ -207,7 +207,7 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
             one.source if whole else ellipsis(one.source, MOUNT_WIDTH) for one in mounts
         ),
         LocalVolumes=str(sum(1 for one in mounts if one.of_store)),
-        Networks="",
+        Networks=host_config(RunConfig(container.config)).network,
     )
 
 

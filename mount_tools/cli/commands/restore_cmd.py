@@ -27,9 +27,10 @@ from mount_tools.container.restoring import restorer
 def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) -> None:
     """Restores files that the container changed or deleted at PATH, and removes files that only
     the container has; if PATH is a directory, also everything in it. The container may run or
-    be mounted, and files may be open: a program keeps the file that it has open. Prints each
-    path that was restored. Paths that are as in the image are not touched. Changes that were
-    committed count as part of the image."""
+    be mounted, and files may be open: a program keeps the file that it has open. Of one that
+    runs, a directory with mounts in it, as /etc, is refused: name what is beside them. Prints
+    each path that was restored. Paths that are as in the image are not touched. Changes that
+    were committed count as part of the image."""
     store = invocation.store
     container = store.containers.resolve(operands[0])
     shown = one_line if sys.stdout.isatty() else str

@@ -32,7 +32,7 @@ def trees(tmp_path: Path) -> Iterator[tuple[End, End]]:
             root.mkdir()
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, fd)
-            ends.append(End(fd, "/", name))
+            ends.append(End(fd, "/", f"in {name}"))
         (tmp_path / "source/file").write_text("file")
         (tmp_path / "source/dir/sub").mkdir(parents=True)
         (tmp_path / "source/dir/in").write_text("in")

@@ -24,3 +24,16 @@ def test_start_exec_commit_stop(containers: Containers) -> None:
     containers.ok("start", "bg")
     containers.ok("rm", "-f", "bg")
     assert containers.ok("ps", "-aq") == ""
+
+
+def test_a_working_directory_that_is_missing_is_not_made(containers: Containers) -> None:
+    """As in docker: a misspelt one is an error, and leaves nothing in the container."""
+    containers.ok("run", "-d", "--name", "box", "-w", "/work", "busy:1", "sleep", "1000")
+    assert containers.ok("exec", "box", "sh", "-c", "pwd") == "/work"
+    before = containers.ok("diff", "box")
+    done = containers("exec", "-w", "/wrok", "box", "sh", "-c", "pwd")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "the working directory /wrok cannot be used: No such file" in done.stderr
+    assert containers.ok("diff", "box") == before
+    assert containers.ok("ps", "--format", "{{.Networks}}") == "host"
+    containers.ok("rm", "-f", "box")
