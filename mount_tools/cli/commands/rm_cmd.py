@@ -26,11 +26,18 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag("-v", "--volumes", says="Remove anonymous volumes associated with the container")
 def rm(invocation: Invocation, operands: tuple[str, ...], force: bool, volumes: bool) -> None:
     containers = invocation.store.containers
-    if force:
-        _end(invocation.store, operands)
+    going = _end(invocation.store, operands) if force else set()
     read_all()  # the files may belong to sub-ids
 
     def remove(name: str) -> None:
+        try:
+            remove_one(name)
+        except NotFound:
+            if name not in going:
+                raise
+        say(name)
+
+    def remove_one(name: str) -> None:
         container = containers.resolve(name)
         if is_paused(container):
             raise Conflict(
@@ -41,18 +48,22 @@ def rm(invocation: Invocation, operands: tuple[str, ...], force: bool, volumes: 
         if not container.running:
             release(container.directory)
         containers.remove(container, volumes=volumes)
-        say(name)
 
     invocation.each(operands, remove, harmless=(NotFound,) if force else ())
 
 
-def _end(store: Store, names: tuple[str, ...]) -> None:
+def _end(store: Store, names: tuple[str, ...]) -> set[str]:
     """End those that run, which is not possible from a user namespace that was entered.
 
-    If one cannot be ended, its removal reports that.
+    If one cannot be ended, its removal reports that.  Returns the names of those whose keepers
+    remove them, as `run --rm` asks.
     """
+    going = set()
     for name in names:
         with suppress(StoreError):
             container = store.containers.resolve(name)
             if container.running:
+                if container.auto_remove:
+                    going.add(name)
                 end_container(store, container)
+    return going
