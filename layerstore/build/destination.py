@@ -214,4 +214,4 @@ def lstat(fd: int, name: bytes) -> os.stat_result | None:
 
 def refused(path: str, error: OSError) -> StoreError:
     """Return the error for a path in the image that cannot be written."""
-    return StoreError(f"{shown(path)} in the image cannot be made: {error.strerror}")
+    return StoreError(f"{shown(path)} in the image cannot be written: {error.strerror}")

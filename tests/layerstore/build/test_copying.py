@@ -128,10 +128,10 @@ def test_a_file_and_a_directory_take_each_others_place(tmp_path: Path, context: 
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ("COPY a.txt /p\nCOPY d /p", "/p in the image cannot be made: Not a directory"),
-        ("COPY a.txt /p\nCOPY a.txt /p/q", "/p/q in the image cannot be made: Not a directory"),
-        ("COPY a.txt /p\nCOPY b.txt /p/", "/p/ in the image cannot be made: Not a directory"),
-        ("COPY tree /\nCOPY a.txt /loop", "/loop in the image cannot be made: Too many levels"),
+        ("COPY a.txt /p\nCOPY d /p", "/p in the image cannot be written: Not a directory"),
+        ("COPY a.txt /p\nCOPY a.txt /p/q", "/p/q in the image cannot be written: Not a directory"),
+        ("COPY a.txt /p\nCOPY b.txt /p/", "/p/ in the image cannot be written: Not a directory"),
+        ("COPY tree /\nCOPY a.txt /loop", "/loop in the image cannot be written: Too many levels"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, context: Path, lines: str, reason: str) -> None:

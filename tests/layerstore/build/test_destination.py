@@ -72,7 +72,7 @@ def test_folder(to: Destination, tmp_path: Path, path: str, real: str) -> None:
     [("/f/x", "Not a directory"), ("/f", "Not a directory"), ("/loop/x", "Too many levels")],
 )
 def test_what_can_be_no_folder(to: Destination, path: str, reason: str) -> None:
-    with pytest.raises(StoreError, match=f"^{path} in the image cannot be made: {reason}"):
+    with pytest.raises(StoreError, match=f"^{path} in the image cannot be written: {reason}"):
         to.folder(path)
 
 

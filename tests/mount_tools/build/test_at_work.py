@@ -112,7 +112,7 @@ def test_a_disk_that_was_full_is_named_though_the_end_of_the_stage_frees_some(
 
 def test_what_a_full_disk_stopped_is_not_kept(ends: _Ends) -> None:
     """It would keep the disk full, and there is nothing to look into."""
-    ends.steps.send(Broke(0, 0, "/x in the image cannot be made", errno.ENOSPC))
+    ends.steps.send(Broke(0, 0, "/x in the image cannot be written", errno.ENOSPC))
     ends.at_work.take(ends.ours_steps)
     process = cast(SimpleNamespace, ends.at_work.process)
     process.kill = process.end = lambda: None

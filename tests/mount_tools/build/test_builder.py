@@ -440,7 +440,7 @@ def test_what_a_full_disk_stopped_is_named(tmp_path: Path, rootfs: Path) -> None
         (builds.context / "many/big").write_bytes(b"x" * (48 << 20))
         said = builds.fails("FROM busy:1\nCOPY many /many\n")
         assert "Containerfile:2" in said and "COPY many /many" in said, said
-        assert "/many in the image cannot be made: many/big: No space left on device" in said
+        assert "/many in the image cannot be written: many/big: No space left on device" in said
         assert "pyunion prune" in said and containers.ok("ps", "-aq") == ""
         said = builds.fails("FROM busy:1\nRUN echo > /a\nRUN cat /dev/zero > /z\n")
         # The disk may be full before the step in front is recorded.
