@@ -91,8 +91,8 @@ class RootServer:
         self._thread.join()
 
     def _run(self, order: RootOrder) -> None:
-        unshare(CLONE_FS)  # a umask of our own
         try:
+            unshare(CLONE_FS)  # a umask of our own
             self._outcome = self._serve(order)
         except Exception as error:
             log.exception("the root of the container is not served")

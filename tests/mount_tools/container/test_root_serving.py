@@ -155,3 +155,17 @@ def test_without_a_thread_nothing_is_served(store: Store, box: Container) -> Non
         RootServer(root_order(store, box), fuse)
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(fuse)
+
+
+def test_a_thread_that_cannot_begin_is_a_sentence(store: Store, box: Container) -> None:
+    """Whoever waits for it to serve must not wait for ever."""
+    order = root_order(store, box)
+
+    def serve() -> None:
+        refused = PermissionError(errno.EPERM, "not allowed")
+        with patch("mount_tools.container.root_serving.unshare", side_effect=refused):
+            server = RootServer(order, open_device())
+            with pytest.raises(StoreError, match="not allowed"):
+                server.serve()
+
+    run(serve)
