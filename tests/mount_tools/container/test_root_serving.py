@@ -158,7 +158,7 @@ def test_without_a_thread_nothing_is_served(store: Store, box: Container) -> Non
 
 
 def test_a_thread_that_cannot_begin_is_a_sentence(store: Store, box: Container) -> None:
-    """Whoever waits for it to serve must not wait for ever."""
+    """The keeper, which waits until it serves, must not wait for ever."""
     order = root_order(store, box)
 
     def serve() -> None:
